@@ -1,0 +1,63 @@
+# FedSlice: `make demo` and `make test` set up all that they need.
+# The virtual environment is .venv, all state is in var/; both are ignored by git.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+HEADLESS ?=
+DATA ?=
+
+.PHONY: help setup setup-dev demo stack test lint format bench screenshots clean
+
+help: ## List the targets
+	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: .venv/.installed ## Install what FedSlice runs on
+
+setup-dev: .venv/.installed-dev ## … and what tests and lint need
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+# torch first and alone: the CPU wheel, else any later requirement would bring gigabytes of CUDA.
+.venv/.installed: requirements.txt requirements-site.txt .ci/install-torch.sh | .venv/bin/python
+	bash .ci/install-torch.sh $(BIN)/python
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt .venv/.installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data
+	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)")
+
+stack: setup ## The coordinator alone, on this machine, in the foreground
+	@$(BIN)/python manage.py stack
+
+lint: setup-dev ## ruff, mypy, import-linter, missing migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: setup-dev ## Let ruff format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test: setup-dev lint ## Every test, the browser's too
+	@bash .ci/install-debian.sh
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+BENCHMARKS := attest log log_pages sealing learning masking split
+
+bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
+
+bench-%: setup-dev ## One benchmark table, e.g. bench-learning
+	$(BIN)/python -m benchmarks.$*
+
+clean: ## Remove the state of demos and stacks (not the virtual environment)
+	rm -rf var
