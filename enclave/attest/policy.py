@@ -1,0 +1,61 @@
+"""What a relying party accepts as evidence: the appraisal policy and its reference values (RFC 9334).
+
+A policy is part of every run manifest, so each site approves it by approving the manifest's hash. It is data:
+no check reads anything from the environment, and the trust root is named here, never by the evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Hex48 = Annotated[str, Meta(pattern=r"^[0-9a-f]{96}\Z")]
+Program = Literal["aggregator", "client_slice", "split_server"]
+TcbStatus = Literal[
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+]
+
+
+class SgxReference(Struct, tag="sgx", forbid_unknown_fields=True, frozen=True):
+    """An accepted SGX identity: one MRENCLAVE, or one MRSIGNER with product id and minimum SVN."""
+
+    program: Program
+    mrenclave: Hex32 | None = None
+    mrsigner: Hex32 | None = None
+    product_id: Annotated[int, Meta(ge=0, le=0xFFFF)] | None = None
+    minimum_svn: Annotated[int, Meta(ge=0, le=0xFFFF)] | None = None
+
+
+class TdxReference(Struct, tag="tdx", forbid_unknown_fields=True, frozen=True):
+    """An accepted trust domain: its build-time measurement and its four run-time registers."""
+
+    program: Program
+    mrtd: Hex48
+    rtmrs: Annotated[tuple[Hex48, ...], Meta(min_length=4, max_length=4)]
+
+
+Reference = SgxReference | TdxReference
+
+
+class Policy(Struct, forbid_unknown_fields=True, frozen=True):
+    """`root_sha256` is the SHA-256 of the DER of the only accepted root certificate; `root` says whose it is.
+
+    A TCB status is accepted if it is listed and each advisory with it is listed too (UpToDate needs
+    no advisory). `minimum_tcb_evaluation` is the floor for Intel's tcbEvaluationDataNumber.
+    """
+
+    root: Literal["intel", "development"]
+    root_sha256: Hex32
+    references: Annotated[tuple[Reference, ...], Meta(min_length=1, max_length=64)]
+    accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)
+    accepted_advisories: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+    minimum_tcb_evaluation: Annotated[int, Meta(ge=0)] = 0

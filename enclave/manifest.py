@@ -1,0 +1,161 @@
+"""The run manifest: all that decides a run, in one canonical JSON value whose SHA-256 is the run's identity.
+
+docs/protocol.md specifies it. The coordinator writes it, every site signs its hash (`approval_payload`), and
+every enclave of the run parses it strictly and is bound to it for life. Nothing that decides what happens to
+data, keys or parameters comes from anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32, Policy
+from enclave.canonical import canonical, digest
+from enclave.errors import Refusal
+
+MAX_MANIFEST_BYTES = 512 * 1024
+APPROVAL_DOMAIN = "fedslice/approval/v1"
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
+
+
+class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
+    """The public base model. `source` is `embedded:all-MiniLM-L6-v2`, a Hugging Face id, or a local name;
+    `files` pins every file that is read (path inside the model's folder -> SHA-256)."""
+
+    source: Name
+    task: Literal["sequence-classification", "causal-lm"]
+    files: Annotated[dict[Name, Hex32], Meta(min_length=1, max_length=200)]
+    labels: Annotated[tuple[Name, ...], Meta(max_length=1000)]
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)]
+
+
+class Adapter(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head."""
+
+    kind: Literal["lora"]
+    rank: Annotated[int, Meta(ge=1, le=512)]
+    alpha: Annotated[int, Meta(ge=1, le=1024)]
+    targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+
+
+class Training(Struct, forbid_unknown_fields=True, frozen=True):
+    """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout."""
+
+    rounds: Annotated[int, Meta(ge=1, le=1000)]
+    local_epochs: Annotated[int, Meta(ge=1, le=100)]
+    batch_size: Annotated[int, Meta(ge=1, le=1024)]
+    learning_rate: Annotated[float, Meta(gt=0, le=1)]
+    seed: Annotated[int, Meta(ge=0, lt=2**53)]
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's dataset. `digest` is the site-keyed HMAC-SHA-256 of its content; it tells others nothing."""
+
+    id: Identifier
+    digest: Hex32
+    rows: Annotated[int, Meta(ge=1)]
+
+
+class Site(Struct, forbid_unknown_fields=True, frozen=True):
+    """A member of the run. `public_key` is its agent's Ed25519 key in hex."""
+
+    id: Identifier
+    name: Name
+    public_key: Hex32
+    dataset: DatasetRef
+
+
+class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
+    """`quorum` is the least number of contributions that the aggregator averages; `deadline_seconds` is how
+    long a round waits for the others."""
+
+    rule: Literal["fedavg"]
+    quorum: Annotated[int, Meta(ge=1, le=1000)]
+    deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)]
+
+
+class Release(Struct, forbid_unknown_fields=True, frozen=True):
+    """What may happen to the tuned parameters after the last round, and how many sites must sign for it."""
+
+    rule: Literal["nothing", "serve-only", "sealed-to-sites", "export"]
+    approvals: Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
+    """One run. `minimum_time` (Unix seconds) is the floor for the clock that a host shows its enclave."""
+
+    version: Literal[1]
+    run: Identifier
+    study: Name
+    purpose: Annotated[str, Meta(max_length=4000)]
+    method: Literal["method-1"]
+    placement: Literal["all_in_tee"]
+    runtime: Literal["development", "direct", "sgx", "tdx"]
+    model: ModelSpec
+    adapter: Adapter
+    training: Training
+    sites: Annotated[tuple[Site, ...], Meta(min_length=1, max_length=1000)]
+    aggregation: Aggregation
+    policy: Policy
+    release: Release
+    minimum_time: Annotated[int, Meta(ge=0)]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical form, in hex: the run's identity."""
+        return digest(self)
+
+    def site(self, site_id: str) -> Site:
+        """The member with this id. Refuses with `manifest.unknown_site`."""
+        for site in self.sites:
+            if site.id == site_id:
+                return site
+        raise Refusal("manifest.unknown_site", site=site_id[:64])
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest strictly: the bytes must be the canonical form of what they say.
+
+    Refuses with `manifest.too_large`, `manifest.invalid` (with the first fault) or `manifest.not_canonical`.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise Refusal("manifest.too_large", bytes=len(data), limit=MAX_MANIFEST_BYTES)
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("manifest.invalid", fault=str(error)[:300]) from error
+    if canonical(manifest) != data:
+        raise Refusal("manifest.not_canonical")
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    ids = [site.id for site in manifest.sites]
+    keys = [site.public_key for site in manifest.sites]
+    faults = {
+        "two sites share an id": len(set(ids)) < len(ids),
+        "two sites share a key": len(set(keys)) < len(keys),
+        "sites are not in the order of their ids": ids != sorted(ids),
+        "the quorum is larger than the number of sites": manifest.aggregation.quorum > len(ids),
+        "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
+        "a classification needs at least two labels": manifest.model.task == "sequence-classification"
+        and len(set(manifest.model.labels)) < 2,
+        "labels repeat": len(set(manifest.model.labels)) < len(manifest.model.labels),
+        "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
+        != (manifest.policy.root == "development"),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise Refusal("manifest.invalid", fault=fault)
+
+
+def approval_payload(manifest_hash: str, site_id: str) -> dict[str, str]:
+    """What a site's key signs, under APPROVAL_DOMAIN, to approve a run."""
+    return {"decision": "approve", "manifest": manifest_hash, "site": site_id}

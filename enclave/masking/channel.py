@@ -1,0 +1,159 @@
+"""The way to the accelerator: words in a shared file, outside every trust boundary.
+
+The host makes the file (under Gramine an `untrusted_shm` mount, /dev/shm/fedslice-accelerator); both
+processes map it. A header page, then a ring of slots; a slot is a line of the header and two areas:
+
+    header   magic u64, slots u64, area bytes u64, heartbeat u64, name (64 bytes, ASCII), answered u64
+    line i   at 256 + 64·i:  asked u64 ‖ answered u64 ‖ product u32 ‖ rows u32 ‖ product u32 ‖ rows u32
+             (the enclave writes `asked` and the first pair, the accelerator `answered` and the second)
+    areas    request, then answer: rows × inner and rows × outer words, little-endian int32
+
+Requests are numbered from 1 for the life of the file and go to slot number mod slots. Everything in the file
+is the host's: the enclave takes its geometry from the header once, when it opens the file, reads every word
+of an answer once, and believes nothing that `masking.integrity` has not checked. Only masked words are ever
+written.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from enclave.errors import Refusal
+from enclave.masking.layers import Product
+
+MAGIC = int.from_bytes(b"fedslice")
+PAGE = 1 << 16
+LINES, LINE = 256, 64
+MAX_SLOTS = 64
+SPINS = 2000
+"""Looks at the answer before the waiting side begins to sleep between looks."""
+BEAT, ANSWERED = 3, 12
+_NAME = slice(32, 96)
+
+
+class SharedFile:
+    """The mapped file. `create` on the host, `open` in the enclave."""
+
+    def __init__(self, path: Path, memory: mmap.mmap) -> None:
+        self._memory = memory
+        self.path = path
+        self.words: NDArray[np.uint64] = np.frombuffer(memory, np.uint64, PAGE // 8)
+        self.halves: NDArray[np.uint32] = np.frombuffer(memory, np.uint32, PAGE // 4)
+        self.slots, self.area = int(self.words[1]), int(self.words[2])
+        fits = PAGE + 2 * self.slots * self.area == len(memory)
+        if self.words[0] != MAGIC or not 0 < self.slots <= MAX_SLOTS or self.area % 4096 or not fits:
+            raise Refusal("accelerator.bad_channel", fault="its header is not of this release")
+
+    @classmethod
+    def create(cls, path: Path, name: str, *, slots: int = 2, area: int = 32 << 20) -> SharedFile:
+        """Host side: make the file anew, for its owner only. It is there when it is whole."""
+        making = path.with_name(f"{path.name}.new")
+        making.unlink(missing_ok=True)
+        descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.ftruncate(descriptor, PAGE + 2 * slots * area)
+            memory = mmap.mmap(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        memory[:24] = np.array([MAGIC, slots, area], np.uint64).tobytes()
+        memory[_NAME] = name.encode("ascii", "replace")[:63].ljust(64, b"\0")
+        making.replace(path)
+        return cls(path, memory)
+
+    @classmethod
+    def open(cls, path: Path) -> SharedFile:
+        """Refuses with `accelerator.bad_channel`."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                return cls(path, mmap.mmap(descriptor, 0))
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:
+            raise Refusal("accelerator.bad_channel", fault=type(error).__name__) from error
+
+    @property
+    def name(self) -> str:
+        """How the accelerator calls itself; only for people."""
+        text = bytes(self._memory[_NAME]).split(b"\0")[0].decode("ascii", "replace")
+        return "".join(c for c in text if c.isprintable())
+
+    def line(self, request: int) -> tuple[int, int]:
+        """Places of the request's line in `words` and in `halves`."""
+        at = LINES + LINE * (request % self.slots)
+        return at // 8, at // 4
+
+    def request_area(self, request: int, rows: int, columns: int) -> Tensor:
+        """(rows, columns) int32 in the request's slot."""
+        return self._tensor(2 * (request % self.slots), rows, columns)
+
+    def answer_area(self, request: int, rows: int, columns: int) -> Tensor:
+        """(rows, columns) int32 in the request's slot."""
+        return self._tensor(2 * (request % self.slots) + 1, rows, columns)
+
+    def _tensor(self, area: int, rows: int, columns: int) -> Tensor:
+        if rows * columns * 4 > self.area:
+            raise Refusal("accelerator.too_large", bytes=rows * columns * 4)
+        flat = torch.frombuffer(
+            self._memory, dtype=torch.int32, count=rows * columns, offset=PAGE + area * self.area
+        )
+        return flat.view(rows, columns)
+
+
+class Channel:
+    """The enclave's end. One request at a time; `timeout` in seconds for each answer."""
+
+    def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
+        self._file = SharedFile.open(path)
+        self._timeout = timeout
+        self._request = int(self._file.words[ANSWERED])  # an earlier enclave may have used the file
+        self.name = self._file.name
+
+    def rows(self, product: Product) -> int:
+        """How many rows of a product fit into one request."""
+        return self._file.area // (4 * max(product.inner, product.outer))
+
+    def request(self, product: Product, rows: int) -> Tensor:
+        """(rows, inner) int32 in shared memory: put masked words there, and nothing else."""
+        self._request += 1
+        return self._file.request_area(self._request, rows, product.inner)
+
+    def answer(self, product: Product, rows: int) -> Tensor:
+        """Send what `request` gave, wait, and return (rows, outer) words in shared memory: read them once.
+
+        Refuses with `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
+        """
+        words, halves = self._file.line(self._request)
+        self._file.halves[halves + 4 : halves + 6] = product.number, rows
+        self._file.words[words] = self._request
+        self._wait(words + 1)
+        told = self._file.halves[halves + 6 : halves + 8].tolist()
+        if told != [product.number, rows]:
+            raise Refusal(
+                "accelerator.wrong_answer",
+                accelerator=self.name,
+                fault=f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}",
+            )
+        return self._file.answer_area(self._request, rows, product.outer)
+
+    def _wait(self, place: int) -> None:
+        words, asked = self._file.words, np.uint64(self._request)
+        for _ in range(SPINS):
+            if words[place] == asked:
+                return
+        deadline, beat = time.monotonic() + self._timeout, int(words[BEAT])
+        pause = 2e-5
+        while words[place] != asked:
+            if time.monotonic() > deadline:
+                code = "accelerator.dead" if int(words[BEAT]) == beat else "accelerator.slow"
+                raise Refusal(code, accelerator=self.name, seconds=self._timeout)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1e-3)

@@ -1,0 +1,100 @@
+"""Fixed-point numbers: int8 weights with a scale per output channel, features with a scale per token.
+
+A frozen linear y = x·Wᵀ becomes y ≈ (q·Qᵀ)·s·a: q = round(x/a) has `bits` bits and a scale a for each token,
+Q has int8 and a scale s for each output channel. Its input gradient g·W ≈ (round(g·s/b)·Q)·b folds the
+channel scales into the gradient before that is made fixed-point, so both directions are one integer product
+with the same int8 weights. Dettmers et al., LLM.int8(), arXiv 2208.07339, scales in the same way.
+
+The integer product must not overflow 32 bits, whatever the features: `part` chooses, from the weights alone,
+how many bits a direction can carry and into how many parts its inner dimension is split (‖Q‖₁·max|q| is the
+largest sum; rows forward, columns backward). Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from enclave.errors import Refusal
+
+WEIGHT_LIMIT = 127
+MIN_BITS, MAX_BITS = 12, 16
+MAX_SUM = (1 << 31) - (1 << 24)
+"""Exact sums stay below: then their three carries into signed digits fit, too (enclave/masking/integrity)."""
+_ROWS = 256
+"""Rows of a weight that are made fixed-point at a time: the enclave's memory is small."""
+MAX_INNER = 1 << 15
+"""Inner dimension of one part: the int32 sums of limbs and of check digits stay exact."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """`values` (outputs, inputs) int8; `scale` (outputs,) float32: W ≈ values · scale."""
+
+    values: Tensor
+    scale: Tensor
+
+
+def fix_weight(weight: Tensor) -> Weight:
+    """(outputs, inputs) float -> int8, symmetric per output channel. Refuses with `masking.bad_weight`."""
+    values = torch.empty(weight.shape, dtype=torch.int8)
+    scale = torch.empty(len(weight))
+    for start in range(0, len(weight), _ROWS):
+        rows = slice(start, start + _ROWS)
+        piece = weight[rows].float()
+        largest = piece.abs().amax(1)
+        if not torch.isfinite(largest).all():
+            raise Refusal("masking.bad_weight")
+        scale[rows] = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
+        values[rows] = (piece / scale[rows, None]).round_().to(torch.int8)
+    return Weight(values, scale)
+
+
+def limit(bits: int) -> int:
+    """The largest magnitude of a fixed-point number. With 16 bits it is the largest whose two bytes are
+    signed digits."""
+    return min((1 << (bits - 1)) - 1, WEIGHT_LIMIT * 256 + WEIGHT_LIMIT)
+
+
+def fix(features: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """(rows, inner) float32 -> (rows, inner) int32 of `bits` bits, and (rows, 1) float32 scales.
+
+    Refuses with `training.diverged` what is not finite.
+    """
+    largest = features.abs().amax(1, keepdim=True).clamp_min_(1e-30)
+    if not bool(torch.isfinite(largest).all()):
+        raise Refusal("training.diverged")
+    top = limit(bits)
+    return (features * (top / largest)).round_().to(torch.int32), largest / top
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice of a direction's inner dimension, and the bits that its features may have."""
+
+    start: int
+    stop: int
+    bits: int
+    bound: int
+
+
+def part(values: Tensor) -> tuple[Part, ...]:
+    """Split the inner dimension of (outer, inner) int8 weights so that no exact sum reaches MAX_SUM.
+
+    All parts have the same number of bits: at least MIN_BITS, at most MAX_BITS. Refuses with
+    `masking.too_wide` when even single columns overflow (impossible for int8).
+    """
+    inner = values.shape[1]
+    norms = values.abs()  # at most 127, so it stays int8; sums are int64
+    count = -(-inner // MAX_INNER)
+    while count <= inner:
+        size = -(-inner // count)
+        edges = [(start, min(start + size, inner)) for start in range(0, inner, size)]
+        worst = max(int(norms[:, a:b].sum(1).max()) for a, b in edges)
+        bits = max((b for b in range(MIN_BITS, MAX_BITS + 1) if worst * limit(b) < MAX_SUM), default=0)
+        if bits:
+            return tuple(Part(a, b, bits, int(norms[:, a:b].sum(1).max()) * limit(bits)) for a, b in edges)
+        count *= 2
+    raise Refusal("masking.too_wide", inner=inner)

@@ -1,0 +1,16 @@
+"""The programs that run in a TEE, and the host's side of one.
+
+A host starts a program (`host.EnclaveProcess`), which connects back over loopback (`wire`) and then answers
+one request at a time (`program`). Sealed files go through a folder (`mailbox`). The operations:
+
+| both | `ping`, `bind` {manifest, approvals}, `evidence` {nonce}, `status`, `stop` |
+| aggregator | `challenge` {site}, `admit` {site, evidence, endorsement}, `inspect` {round, site, sha256},
+  `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
+| client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `train` and `evaluate`
+  {round, previous: null or {sha256, receipt, reissue}} |
+
+Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
+let in), `learner` and `turns` (a site's rounds), `history` (which receipts a site believes), `contributions`
+(what it seals), `template` (which tensors that may be), `rounds` (aggregation and receipts), `keeping`
+(sealed state).
+"""

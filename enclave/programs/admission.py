@@ -1,0 +1,96 @@
+"""Admission: an enclave lets another one in only after it has judged its evidence itself.
+
+The relying enclave draws a nonce, the peer's host brings evidence that answers it, and `enclave.attest`
+appraises that against the policy of the manifest, which every site has signed. Neither host's word counts. A
+site's client slice must be vouched for by the site as well: any genuine client slice has the right
+measurement, and the site's signature over the claims says which one is its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from enclave.attest.appraisal import Appraisal, appraise, require
+from enclave.attest.evidence import Claims, Evidence, Expected
+from enclave.attest.floors import Floors
+from enclave.attest.policy import Program
+from enclave.errors import Refusal
+from enclave.programs.identity import Identity
+from enclave.programs.nonces import Nonces
+from enclave.sealing.signing import SigningKey, verify
+
+ENDORSEMENT_DOMAIN = "fedslice/endorsement/v1"
+MAX_LIVES = 16  # a site's client slice may be started again; what its last lives have sealed stays readable
+
+
+class Peer(NamedTuple):
+    """The attested keys of an admitted enclave (hex)."""
+
+    hpke_key: str
+    signing_key: str
+
+
+class Admission:
+    """The enclaves of program `admits` that were admitted here, by name (a site id, or the program's
+    name)."""
+
+    def __init__(self, identity: Identity, admits: Program) -> None:
+        self._identity = identity
+        self._admits = admits
+        self._nonces = Nonces()
+        self._floors = Floors()
+        self._peers: dict[str, list[Peer]] = {}
+
+    def challenge(self, name: str) -> str:
+        """A fresh nonce (hex) that `name` must answer with evidence."""
+        return self._nonces.draw(name, self._identity.clock.now())
+
+    def admit(self, name: str, evidence: Evidence) -> Appraisal:
+        """Appraise evidence and remember its keys as the newest of `name`.
+
+        Refuses with `program.nonce_unknown`, `admission.key_in_use`, or the code of the failed check.
+        """
+        now = self._identity.clock.now()
+        claims = evidence.claims
+        self._nonces.spend(claims.nonce, name, now)
+        expected = Expected(claims.nonce, self._identity.manifest_hash, self._admits)
+        policy = self._identity.manifest.policy
+        appraisal = appraise(evidence, policy, at=now, expected=expected, floors=self._floors)
+        require(appraisal)
+        peer = Peer(claims.hpke_key, claims.signing_key)
+        if any(
+            set(peer) & set(life) for other, lives in self._peers.items() if other != name for life in lives
+        ):
+            raise Refusal("admission.key_in_use", site=name)
+        lives = [life for life in self._peers.get(name, []) if life != peer]
+        self._peers[name] = [peer, *lives][:MAX_LIVES]
+        self._floors = self._floors.raised(appraisal)
+        return appraisal
+
+    def lives(self, name: str) -> tuple[Peer, ...]:
+        """All admitted lives of `name`, the newest first. Refuses with `admission.not_admitted`."""
+        if name not in self._peers:
+            raise Refusal("admission.not_admitted", peer=name)
+        return tuple(self._peers[name])
+
+    def newest(self) -> dict[str, Peer]:
+        """The newest life of each admitted peer."""
+        return {name: lives[0] for name, lives in self._peers.items()}
+
+
+def endorsement_payload(claims: Claims) -> dict[str, Claims]:
+    """What a site's key signs under ENDORSEMENT_DOMAIN: these claims are those of my own client slice."""
+    return {"claims": claims}
+
+
+def endorse(claims: Claims, site_key: SigningKey) -> str:
+    """The site agent's endorsement (hex) of its client slice. Runs at the site's host."""
+    return site_key.sign(ENDORSEMENT_DOMAIN, endorsement_payload(claims))
+
+
+def require_endorsement(site: str, public_key: str, claims: Claims, endorsement: str) -> None:
+    """Refuses with `admission.bad_endorsement`."""
+    try:
+        verify(public_key, ENDORSEMENT_DOMAIN, endorsement_payload(claims), endorsement)
+    except Refusal as refusal:
+        raise Refusal("admission.bad_endorsement", site=site) from refusal

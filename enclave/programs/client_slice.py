@@ -1,0 +1,125 @@
+"""The enclave program `client_slice`: holds a site's rows and the tuned parameters, trains, and seals for the
+aggregator that it has verified itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.evidence import Evidence
+from enclave.attest.sources import Source
+from enclave.errors import Refusal
+from enclave.programs.admission import Admission
+from enclave.programs.contributions import AGGREGATOR
+from enclave.programs.history import Previous
+from enclave.programs.identity import Identity
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
+from enclave.programs.turns import Turns
+
+RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
+PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
+class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The aggregator's evidence."""
+
+    evidence: Evidence
+
+
+class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The base model's folder and the normalised rows, absolute or inside the mailbox, and whose rows they
+    are."""
+
+    model: PathText
+    dataset: PathText
+    site: str
+
+
+class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A round, and what it continues (null: the initial parameters)."""
+
+    round: RoundNumber
+    previous: Previous | None
+
+
+class ClientSlice(EnclaveProgram):
+    """Trains one site's slice of a run. It seals nothing before it has verified the aggregator."""
+
+    name = "client_slice"
+
+    def __init__(self, source: Source, mailbox: Mailbox) -> None:
+        super().__init__(source, mailbox)
+        self._aggregators: Admission | None = None
+        self._turns: Turns | None = None
+        self.operations |= {
+            "challenge": Operation(NoArguments, self._challenge),
+            "admit": Operation(AdmitArguments, self._admit),
+            "load": Operation(LoadArguments, self._load),
+            "train": Operation(RoundArguments, self._train),
+            "evaluate": Operation(RoundArguments, self._evaluate),
+            "status": Operation(NoArguments, self._status),
+        }
+
+    @property
+    def aggregators(self) -> Admission:
+        """Refuses with `program.not_bound`."""
+        if self._aggregators is None:
+            raise Refusal("program.not_bound")
+        return self._aggregators
+
+    @property
+    def turns(self) -> Turns:
+        """Refuses with `slice.not_loaded`."""
+        if self._turns is None:
+            raise Refusal("slice.not_loaded")
+        return self._turns
+
+    def bound(self, identity: Identity) -> None:
+        """See `EnclaveProgram.bound`."""
+        self._aggregators = Admission(identity, "aggregator")
+
+    def _challenge(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
+        return {"nonce": self.aggregators.challenge(AGGREGATOR)}
+
+    def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
+        appraisal = self.aggregators.admit(AGGREGATOR, arguments.evidence)
+        return {"appraisal": msgspec.to_builtins(appraisal)}
+
+    def _load(self, arguments: LoadArguments, report: Report) -> dict[str, Any]:
+        if self._turns is not None:
+            raise Refusal("slice.already_loaded")
+        manifest = self.identity.manifest
+        site = manifest.site(arguments.site).id
+        report({"stage": "loading"})
+        # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
+        from enclave.programs.learner import load_learner
+
+        folder = self.mailbox.folder
+        learner = load_learner(manifest, site, folder / arguments.model, folder / arguments.dataset)
+        self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
+        return {
+            "site": site,
+            "training_rows": len(learner.training),
+            "evaluation_rows": len(learner.evaluation),
+        }
+
+    def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        return self.turns.train(arguments.round, arguments.previous, report)
+
+    def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        return self.turns.evaluate(arguments.round, arguments.previous, report)
+
+    def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
+        return {
+            "bound": self._identity is not None,
+            "admitted": self._aggregators is not None and bool(self._aggregators.newest()),
+            "loaded": self._turns is not None,
+            "round": 0 if self._turns is None else self._turns.round,
+        }
+
+
+if __name__ == "__main__":
+    main(ClientSlice)

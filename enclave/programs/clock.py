@@ -1,0 +1,26 @@
+"""The enclave's clock. Inside SGX time comes from the host, who may lie; so it has a floor and never turns
+back."""
+
+from __future__ import annotations
+
+import time
+
+from enclave.errors import Refusal
+
+
+class Clock:
+    """Unix seconds as the host tells them, never below `floor` and never less than an earlier answer."""
+
+    def __init__(self, floor: int) -> None:
+        self._floor = floor
+        self._latest = 0
+
+    def now(self) -> int:
+        """Refuses with `program.clock_below_floor`: certificates and revocation lists that were replaced
+        before the floor could otherwise be passed off as current. A host clock that steps back is answered
+        with the latest time that it has shown before."""
+        told = int(time.time())
+        if told < self._floor:
+            raise Refusal("program.clock_below_floor", told=told, floor=self._floor)
+        self._latest = max(self._latest, told)
+        return self._latest

@@ -1,0 +1,157 @@
+"""Contributions: what a client slice seals for the aggregator, and how the aggregator opens and checks it.
+
+The plaintext is safetensors: the tuned state (empty in the closing evaluation), and `Enclosed` as the
+metadata beside it. It exists only in the memory of the two enclaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal, explain
+from enclave.manifest import Manifest
+from enclave.programs.admission import Peer
+from enclave.programs.identity import Identity
+from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
+from enclave.programs.template import State, learn
+from enclave.sealing.stream import Binding, seal, unseal
+from enclave.training.metrics import Scores, check
+from enclave.training.tensors import from_bytes, to_bytes
+
+AGGREGATOR = "aggregator"
+MAX_PLAINTEXT_BYTES = 1 << 30
+
+Kind = Literal["update", "evaluation"]
+
+
+class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
+    """Beside the tensors: the hash of the receipt that the site continued, the number of rows that it trained
+    on, and the scores of the incoming parameters on its evaluation split."""
+
+    previous: Hex32
+    samples: Annotated[int, Meta(ge=0, lt=2**40)]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """An opened and checked contribution of one site."""
+
+    site: str
+    sealed: Filed
+    enclosed: Enclosed
+    state: State
+
+
+def kind_of(manifest: Manifest, round: int) -> Kind:
+    """Rounds 1 to `training.rounds` train; the one after them is the closing evaluation."""
+    return "update" if round <= manifest.training.rounds else "evaluation"
+
+
+def last_round(manifest: Manifest) -> int:
+    """The number of the closing evaluation."""
+    return manifest.training.rounds + 1
+
+
+def seal_contribution(
+    identity: Identity,
+    mailbox: Mailbox,
+    *,
+    site: str,
+    round: int,
+    receiver: Peer,
+    enclosed: Enclosed,
+    state: State,
+) -> Filed:
+    """Inside the client slice: seal for the aggregator and put the file out."""
+    binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
+    plain = BytesIO(to_bytes(state, msgspec.to_builtins(enclosed)))
+    return mailbox.outgoing(
+        lambda file: seal(
+            plain,
+            file,
+            binding=binding,
+            recipients={AGGREGATOR: receiver.hpke_key},
+            signer=identity.signing,
+        )
+    )
+
+
+def open_contribution(
+    identity: Identity,
+    mailbox: Mailbox,
+    *,
+    site: str,
+    sha256: str,
+    round: int,
+    lives: tuple[Peer, ...],
+    previous: str,
+    template: State | None,
+) -> Contribution:
+    """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
+
+    `lives` are the site's admitted client slices, one of which must have sealed it; `previous` is the hash of
+    the receipt that it must continue; `template` has the tensors that it must hold, None if nobody has shown
+    them yet. Refuses with `mailbox.*` (the host's fault) or `round.bad_contribution`, whose facts name the
+    site and, as `cause`, the code of what is wrong.
+    """
+    try:
+        plain, size = _open(identity, mailbox, site, sha256, round, lives)
+        enclosed, state = _read(plain, identity.manifest, round, previous, template)
+    except Refusal as refusal:
+        if refusal.code.startswith("mailbox.") and refusal.code != "mailbox.plaintext_too_large":
+            raise
+        reason = explain(refusal.code, refusal.facts).message
+        raise Refusal(
+            "round.bad_contribution", site=site, round=round, cause=refusal.code, reason=reason
+        ) from refusal
+    return Contribution(site, Filed(sha256, size), enclosed, state)
+
+
+def _open(
+    identity: Identity, mailbox: Mailbox, site: str, sha256: str, round: int, lives: tuple[Peer, ...]
+) -> tuple[bytes, int]:
+    binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
+    for life in lives:
+        plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
+        with mailbox.incoming(sha256) as file:
+            try:
+                opened = unseal(
+                    file,
+                    plain,
+                    binding=binding,
+                    recipient=AGGREGATOR,
+                    key=identity.hpke,
+                    sender_key=life.signing_key,
+                )
+            except Refusal as refusal:
+                if refusal.code == "sealing.refused" and life is not lives[-1]:
+                    continue
+                raise
+        return plain.getvalue(), opened.bytes
+    raise Refusal("admission.not_admitted", peer=site)
+
+
+def _read(
+    plain: bytes, manifest: Manifest, round: int, previous: str, template: State | None
+) -> tuple[Enclosed, State]:
+    trains = kind_of(manifest, round) == "update"
+    if not trains:
+        template = {}
+    state, metadata = from_bytes(plain, learn(plain, manifest) if template is None else template)
+    try:
+        enclosed = msgspec.convert(metadata, Enclosed)
+    except msgspec.ValidationError as error:
+        raise Refusal("round.not_a_contribution") from error
+    check(enclosed.scores, len(manifest.model.labels) if manifest.model.task != "causal-lm" else 0)
+    if trains != (enclosed.samples > 0):
+        raise Refusal("round.not_a_contribution")
+    if enclosed.previous != previous:
+        raise Refusal("round.continues_another", round=round)
+    return enclosed, state

@@ -1,0 +1,127 @@
+"""What a client slice believes about the rounds before: receipts, and who may speak for them.
+
+A sealed next state is trained on only if a receipt names it and an admitted aggregator stands behind that
+receipt: by its signature on the receipt, or, for a client slice that came later or an aggregator that was
+restarted, by a signed *reissue* of the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from msgspec import Struct
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.programs.identity import Identity
+from enclave.sealing.receipts import NO_RECEIPT, Hex64, Receipt, SignedReceipt, receipt_hash, verify_receipt
+from enclave.sealing.signing import SigningKey, verify
+
+REISSUE_DOMAIN = "fedslice/reissue/v1"
+
+
+class Reissue(Struct, forbid_unknown_fields=True, frozen=True):
+    """The aggregator's word that `output` (SHA-256 of a sealed stream) holds the same parameters as the
+    output of the receipt with hash `receipt`, sealed again for the client slices that are admitted now."""
+
+    manifest: Hex32
+    receipt: Hex32
+    output: Hex32
+
+
+class SignedReissue(Struct, forbid_unknown_fields=True, frozen=True):
+    """A reissue with the attested Ed25519 key that signed it, and the signature, in hex."""
+
+    reissue: Reissue
+    signing_key: Hex32
+    signature: Hex64
+
+
+class Previous(Struct, forbid_unknown_fields=True, frozen=True):
+    """What a round continues: the sealed state at `in/<sha256>`, the receipt that stands for it, and the
+    reissue where the state was sealed again."""
+
+    sha256: Hex32
+    receipt: SignedReceipt
+    reissue: SignedReissue | None = None
+
+
+def sign_reissue(reissue: Reissue, signer: SigningKey) -> SignedReissue:
+    """Inside the aggregator."""
+    return SignedReissue(reissue, signer.public, signer.sign(REISSUE_DOMAIN, reissue))
+
+
+class History:
+    """The last receipt that this client slice has used. It never goes back, and never to another past."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._last: Receipt | None = None
+
+    @property
+    def last_hash(self) -> str:
+        """Hash of the last receipt that was used; NO_RECEIPT before the first."""
+        return NO_RECEIPT if self._last is None else receipt_hash(self._last)
+
+    def check(self, previous: Previous, *, round: int, attested: Collection[str]) -> str:
+        """Decide whether `round` may continue `previous`; returns the signing key that must have sealed it.
+
+        1. the receipt's signature holds, and it is an aggregator's, of this run
+        2. an attested key stands behind it: the receipt's own, or that of a reissue
+        3. the file is the one that the receipt, or the reissue, names
+        4. it is of an earlier round than `round`, and of the same past as the last receipt used here
+
+        Refuses with `round.wrong_receipt`, `receipt.invalid` or `sealing.bad_signature`. Nothing is
+        remembered.
+        """
+        verify_receipt(previous.receipt)
+        receipt = previous.receipt.receipt
+        identity = self._identity
+        if (receipt.manifest, receipt.run) != (identity.manifest_hash, identity.manifest.run):
+            raise _wrong(round, "it belongs to another run")
+        if receipt.program != "aggregator":
+            raise _wrong(round, "it is not an aggregator's")
+        sealer, output = self._spokesman(previous, round)
+        if sealer not in attested:
+            raise _wrong(round, "no admitted aggregator stands behind it")
+        if output != previous.sha256:
+            raise _wrong(round, "it names another file")
+        if receipt.round >= round:
+            raise _wrong(round, "it is not of an earlier round")
+        self._check_past(receipt, round)
+        return sealer
+
+    def check_beginning(self, round: int) -> None:
+        """A round that continues nothing is refused with `round.wrong_receipt` once a receipt was used."""
+        if self._last is not None:
+            raise _wrong(round, "an earlier receipt was used here")
+
+    def remember(self, receipt: Receipt) -> None:
+        """Called when the state of a checked receipt was opened."""
+        self._last = receipt
+
+    def _spokesman(self, previous: Previous, round: int) -> tuple[str, str | None]:
+        signed = previous.reissue
+        if signed is None:
+            return previous.receipt.signing_key, previous.receipt.receipt.output
+        verify(signed.signing_key, REISSUE_DOMAIN, signed.reissue, signed.signature)
+        named = (self._identity.manifest_hash, receipt_hash(previous.receipt.receipt))
+        if (signed.reissue.manifest, signed.reissue.receipt) != named:
+            raise _wrong(round, "the reissue belongs to another receipt")
+        return signed.signing_key, signed.reissue.output
+
+    def _check_past(self, receipt: Receipt, round: int) -> None:
+        last = self._last
+        if last is None:
+            return
+        if receipt.round < last.round:
+            raise _wrong(round, "it is older than the last one used here")
+        if receipt.round == last.round and receipt_hash(receipt) != receipt_hash(last):
+            raise _wrong(round, "there are two of that round")
+        # A site may have missed rounds; what it can check is that the next round names what it has seen.
+        if receipt.round == last.round + 1 and receipt.previous != receipt_hash(last):
+            raise _wrong(round, "it names another past")
+
+
+def _wrong(round: int, fault: str) -> Refusal:
+    return Refusal("round.wrong_receipt", round=round, fault=fault)

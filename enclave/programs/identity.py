@@ -1,0 +1,91 @@
+"""Who an enclave is, for its whole life: one manifest, keys drawn inside, and evidence for both."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+
+import msgspec
+
+from enclave.attest.evidence import Claims, report_data
+from enclave.attest.policy import Program
+from enclave.attest.quote import SgxReport
+from enclave.attest.quote import parse as parse_quote
+from enclave.attest.sources import Source
+from enclave.errors import Refusal
+from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from enclave.programs.clock import Clock
+from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.signing import SigningKey, verify
+
+# A manifest's runtime -> the source of evidence that stands for it. Gramine without SGX proves no more than
+# an ordinary process does.
+SOURCES = {"development": "development", "direct": "development", "sgx": "sgx", "tdx": "tdx"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A bound enclave. The private keys exist only here, in its memory, and die with the process."""
+
+    program: Program
+    source: Source
+    manifest: Manifest
+    manifest_hash: str
+    clock: Clock
+    hpke: HpkeKey
+    signing: SigningKey
+    measurement: str
+
+    def claims(self, nonce: str) -> Claims:
+        """What a quote for this relying party's nonce binds."""
+        return Claims(nonce, self.hpke.public, self.signing.public, self.manifest_hash, self.program)
+
+    def evidence(self, nonce: str) -> dict[str, object]:
+        """`{quote (base64), claims}`. Its host adds the collateral, which needs no protection."""
+        claims = self.claims(nonce)
+        quote = self.source.quote(report_data(claims))
+        return {"quote": base64.b64encode(quote).decode(), "claims": msgspec.to_builtins(claims)}
+
+
+def bind(program: Program, source: Source, manifest_text: str, approvals: dict[str, str]) -> Identity:
+    """Bind to a run: the manifest must be canonical, for this runtime, of a time that has come, and approved
+    by every one of its sites with the key that it lists. Only then are keys drawn.
+
+    Refuses with the `manifest.*` codes, `program.wrong_runtime` and `program.clock_below_floor`.
+    """
+    manifest = parse(manifest_text.encode())
+    if SOURCES[manifest.runtime] != source.name:
+        raise Refusal("program.wrong_runtime", expected=manifest.runtime, found=source.name)
+    require_approvals(manifest, approvals)
+    clock = Clock(manifest.minimum_time)
+    clock.now()
+    return Identity(
+        program,
+        source,
+        manifest,
+        manifest.hash,
+        clock,
+        HpkeKey.generate(),
+        SigningKey.generate(),
+        own_measurement(source),
+    )
+
+
+def own_measurement(source: Source) -> str:
+    """What a quote by this TEE says that this program is: MRENCLAVE or MRTD in hex."""
+    report = parse_quote(source.quote(secrets.token_bytes(64))).report
+    return (report.mrenclave if isinstance(report, SgxReport) else report.mrtd).hex()
+
+
+def require_approvals(manifest: Manifest, approvals: dict[str, str]) -> None:
+    """Refuses with `manifest.not_approved` unless each site's key has signed this manifest's hash, and with
+    `manifest.unknown_site` an approval by somebody else."""
+    for site_id in approvals:
+        manifest.site(site_id)
+    for site in manifest.sites:
+        try:
+            payload = approval_payload(manifest.hash, site.id)
+            verify(site.public_key, APPROVAL_DOMAIN, payload, approvals.get(site.id, ""))
+        except Refusal as refusal:
+            raise Refusal("manifest.not_approved", site=site.id) from refusal

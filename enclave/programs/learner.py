@@ -1,0 +1,98 @@
+"""What a client slice learns with: the pinned base model with its adapter, and the site's rows, in memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.programs.program import Report
+from enclave.programs.template import State
+from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.models import load
+from enclave.training.data import Examples, encode, read_rows
+from enclave.training.loop import Progress, TrainResult, evaluate, train
+from enclave.training.metrics import Scores
+
+REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Model and data of one site for the life of a run. Every round starts from parameters that `start_from`
+    has set, so that nothing of an abandoned round remains."""
+
+    manifest: Manifest
+    site: str
+    model: Any
+    initial: State
+    training: Examples
+    evaluation: Examples
+
+    def start_from(self, state: State | None) -> None:
+        """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
+        load_tuned_state(self.model, self.initial if state is None else state)
+
+    def evaluate(self, report: Report) -> Scores:
+        """Score the present parameters on the site's evaluation split."""
+        model = self.manifest.model
+        labels = 0 if model.task == "causal-lm" else len(model.labels)
+        precision = self.manifest.training.precision
+        return evaluate(
+            self.model, self.evaluation, labels=labels, precision=precision, progress=sparing(report)
+        )
+
+    def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
+        """Train one round on the site's rows; returns the tuned parameters."""
+        result = train(
+            self.model,
+            self.training,
+            self.manifest.training,
+            round=round,
+            site=self.site,
+            progress=sparing(report),
+        )
+        return result, tuned_state(self.model)
+
+
+def load_learner(manifest: Manifest, site: str, model_folder: Path, dataset: Path) -> Learner:
+    """Read the base model (every file against its pinned hash) and the rows. Refuses with `model.*`,
+    `adapter.*`, `rows.*` or `slice.no_file`."""
+    if not dataset.is_file():
+        raise Refusal("slice.no_file")
+    rows = read_rows(dataset, manifest.model)
+    base, tokenizer = load(model_folder, manifest.model)
+    model = adapt(base, manifest.adapter, manifest.training.seed)
+    return Learner(
+        manifest=manifest,
+        site=site,
+        model=model,
+        initial=tuned_state(model),
+        training=encode(rows.train, tokenizer, manifest.model),
+        evaluation=encode(rows.evaluation, tokenizer, manifest.model),
+    )
+
+
+def sparing(report: Report) -> Any:
+    """Pass a step's progress on: its beginning, its end, and at most every REPORT_SECONDS between."""
+    last = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if progress.rows < progress.total and now - last < REPORT_SECONDS:
+            return
+        last = now
+        report(
+            {
+                "stage": progress.stage,
+                "done": progress.rows,
+                "of": progress.total,
+                "rows_per_second": round(progress.rows_per_second, 2),
+            }
+        )
+
+    return tell

@@ -1,0 +1,165 @@
+"""The mailbox: the folder through which sealed files enter and leave an enclave, each named by its SHA-256.
+
+`DIR/in/<sha256>` is written by the host, `DIR/out/<sha256>` by the program. The folder is the host's, so
+inside the enclave nothing about it is believed: a name is 64 hex characters and no path, links are not
+followed, sizes have a limit, and a file is hashed *while* it is read (a check beforehand could be undone by
+swapping the file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from msgspec import Struct
+
+from enclave.errors import Refusal
+
+MAX_FILE_BYTES = 4 << 30
+_SHA256 = re.compile("[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+class Filed(Struct, frozen=True):
+    """A file in the mailbox: its name and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+class HashedReader:
+    """A file that is hashed as it is read. `finish` reads what is left and compares."""
+
+    def __init__(self, file: IO[bytes], expected: str, limit: int) -> None:
+        self._file = file
+        self._expected = expected
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes (all that is left if negative). Refuses with `mailbox.too_large`."""
+        left = self._limit - self.bytes + 1
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._hash.update(data)
+        self.bytes += len(data)
+        if self.bytes > self._limit:
+            raise Refusal("mailbox.too_large", sha256=self._expected, limit=self._limit)
+        return data
+
+    def finish(self) -> None:
+        """Read to the end. Refuses with `mailbox.hash_mismatch` if the whole was not what its name says."""
+        while self.read(_CHUNK):
+            pass
+        if self._hash.hexdigest() != self._expected:
+            raise Refusal("mailbox.hash_mismatch", sha256=self._expected)
+
+
+class Mailbox:
+    """Both sides of the folder: the program uses `incoming` and `outgoing`, its host `deliver` and
+    `collect`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._in = folder / "in"
+        self._out = folder / "out"
+
+    @classmethod
+    def create(cls, folder: Path) -> Mailbox:
+        """Host side: make the folder, for its owner only."""
+        for part in (folder, folder / "in", folder / "out"):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.chmod(0o700)
+        return cls(folder)
+
+    @contextmanager
+    def incoming(self, sha256: str, *, limit: int = MAX_FILE_BYTES) -> Iterator[BinaryIO]:
+        """Inside the enclave: read `in/<sha256>`. What was read may be used only after the block has ended
+        without a refusal: `mailbox.bad_name`, `mailbox.missing`, `mailbox.too_large`,
+        `mailbox.hash_mismatch`."""
+        with self._open(self._in, sha256) as file:
+            reader = HashedReader(file, sha256, limit)
+            yield cast(BinaryIO, reader)
+            reader.finish()
+
+    def outgoing(self, write: Callable[[BinaryIO], Any]) -> Filed:
+        """Inside the enclave: let `write` fill a file and put it at `out/<its sha256>`. A file that is not
+        finished is removed, so that the host never sees half of one under a good name."""
+        temporary = self._out / f".{os.urandom(8).hex()}"
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            with temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                size = os.fstat(file.fileno()).st_size
+            temporary.rename(self._out / digest)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return Filed(digest, size)
+
+    def deliver(self, file: Path, sha256: str) -> Filed:
+        """Host side: put a copy of `file` at `in/<sha256>`. Refuses with `mailbox.hash_mismatch`."""
+        target = self._in / _name(sha256)
+        temporary = self._in / f".{os.urandom(8).hex()}"
+        try:
+            with file.open("rb") as source, temporary.open("xb") as copy:
+                reader = HashedReader(source, sha256, MAX_FILE_BYTES)
+                shutil.copyfileobj(reader, copy, _CHUNK)
+                reader.finish()
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return Filed(sha256, reader.bytes)
+
+    def collect(self, sha256: str) -> Path:
+        """Host side: where the program's file lies. Refuses with `mailbox.bad_name` or `mailbox.missing`."""
+        path = self._out / _name(sha256)
+        if not path.is_file() or path.is_symlink():
+            raise Refusal("mailbox.missing", sha256=sha256)
+        return path
+
+    def discard(self, sha256: str) -> None:
+        """Host side: remove this file from both sides; it need not be there."""
+        for side in (self._in, self._out):
+            (side / _name(sha256)).unlink(missing_ok=True)
+
+    def _open(self, side: Path, sha256: str) -> IO[bytes]:
+        path = side / _name(sha256)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise Refusal("mailbox.missing", sha256=sha256) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Refusal("mailbox.missing", sha256=sha256)
+        return os.fdopen(descriptor, "rb")
+
+
+class BoundedBuffer(BytesIO):
+    """Plaintext in the enclave's memory, never in a file: grows to `limit` bytes and refuses more."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any, /) -> int:
+        """Refuses with `mailbox.plaintext_too_large`."""
+        if self.tell() + memoryview(data).nbytes > self._limit:
+            raise Refusal("mailbox.plaintext_too_large", limit=self._limit)
+        return super().write(data)
+
+
+def _name(sha256: str) -> str:
+    if not _SHA256.fullmatch(sha256):
+        raise Refusal("mailbox.bad_name")
+    return sha256

@@ -1,0 +1,204 @@
+"""What every enclave program does: greet its host, take requests one at a time, answer each with one outcome.
+
+The host owns the connection and the log. So a refusal is answered by its code, and any other fault by
+`internal` alone: its text could carry a row or a parameter, and neither the wire nor the log may see one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from enclave.attest.policy import Hex32, Program
+from enclave.attest.sources import Source, open_source
+from enclave.errors import Refusal
+from enclave.programs.identity import Identity, bind
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.wire import PROTOCOL, Channel, Hello, HostFile, Refused, Reply, Request
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[dict[str, Any]], None]
+MAX_HOST_FILE_BYTES = 4096
+
+
+class NoArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """For operations that take none."""
+
+
+class BindArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The run manifest's text, and each site's approval of its hash (signature in hex)."""
+
+    manifest: str
+    approvals: dict[str, str]
+
+
+class EvidenceArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The relying party's own fresh nonce."""
+
+    nonce: Hex32
+
+
+class Operation(NamedTuple):
+    """An operation: how its arguments are read, and what it does. It returns the JSON value of its result."""
+
+    arguments: type[Struct]
+    run: Callable[[Any, Report], dict[str, Any]]
+
+
+class EnclaveProgram:
+    """The operations that all programs have. A program adds its own to `operations`."""
+
+    name: Program
+
+    def __init__(self, source: Source, mailbox: Mailbox) -> None:
+        self.source = source
+        self.mailbox = mailbox
+        self._identity: Identity | None = None
+        self.operations: dict[str, Operation] = {
+            "ping": Operation(NoArguments, lambda _arguments, _report: {}),
+            "bind": Operation(BindArguments, self._bind),
+            "evidence": Operation(EvidenceArguments, self._evidence),
+        }
+
+    @property
+    def identity(self) -> Identity:
+        """Refuses with `program.not_bound`."""
+        if self._identity is None:
+            raise Refusal("program.not_bound")
+        return self._identity
+
+    def bound(self, identity: Identity) -> None:
+        """Called once, after `bind` has succeeded."""
+
+    def perform(self, request: Request, report: Report) -> dict[str, Any]:
+        """Carry out one request. Refuses with `program.unknown_operation`, `program.bad_arguments` or what
+        the operation itself refuses with."""
+        operation = self.operations.get(request.op)
+        if operation is None:
+            raise Refusal("program.unknown_operation", program=self.name, op=request.op)
+        try:
+            arguments = msgspec.convert(request.args, operation.arguments)
+        except msgspec.ValidationError as error:
+            raise Refusal("program.bad_arguments", op=request.op, fault=str(error)[:300]) from error
+        return operation.run(arguments, report)
+
+    def _bind(self, arguments: BindArguments, _report: Report) -> dict[str, Any]:
+        if self._identity is not None:
+            raise Refusal("program.already_bound")
+        identity = bind(self.name, self.source, arguments.manifest, arguments.approvals)
+        self.bound(identity)
+        self._identity = identity
+        return {
+            "manifest": identity.manifest_hash,
+            "hpke_key": identity.hpke.public,
+            "signing_key": identity.signing.public,
+            "program": self.name,
+            "measurement": identity.measurement,
+        }
+
+    def _evidence(self, arguments: EvidenceArguments, _report: Report) -> dict[str, Any]:
+        return self.identity.evidence(arguments.nonce)
+
+
+def main(program: type[EnclaveProgram]) -> NoReturn:
+    """Entry point of every program: `python -m enclave.programs.<program> --mailbox DIR`."""
+    parser = argparse.ArgumentParser(prog=program.name, description=program.__doc__)
+    parser.add_argument("--mailbox", type=Path, required=True, help="folder that the host has made")
+    folder = parser.parse_args().mailbox
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    sys.excepthook = lambda _kind, error, _trace: log_fault(error)
+    threading.excepthook = lambda fault: _end(fault.exc_value)
+    warnings.simplefilter("ignore")  # a library's warning may quote what it warns about
+    host = _read_host_file(folder / "host.json")
+    source = open_source(host.runtime, platform=Path(host.platform) if host.platform else None)
+    running = program(source, Mailbox(folder))
+    channel = Channel(socket.create_connection(("127.0.0.1", host.port), timeout=30))
+    channel.send(Hello(host.token, program.name, PROTOCOL))
+    serve(running, channel)
+    logging.shutdown()
+    os._exit(0)  # nothing is left to tidy up, and torch takes a second to do it
+
+
+def serve(program: EnclaveProgram, channel: Channel) -> None:
+    """Answer requests in order until `stop`. The host's death ends the process, also in mid-work."""
+    requests: queue.Queue[Request | Refusal] = queue.Queue(maxsize=8)
+    threading.Thread(target=_receive, args=(channel, requests), daemon=True).start()
+    while True:
+        request = requests.get()
+        if isinstance(request, Refusal):
+            channel.send(Reply(0, refused=Refused(request.code, request.facts)))
+            if request.code != "wire.invalid":
+                return
+        elif request.op == "stop":
+            channel.send(Reply(request.id, result={}))
+            return
+        else:
+            channel.send(_answer(program, channel, request))
+
+
+def _answer(program: EnclaveProgram, channel: Channel, request: Request) -> Reply:
+    def report(progress: dict[str, Any]) -> None:
+        channel.send(Reply(request.id, progress=progress))
+
+    try:
+        return Reply(request.id, result=program.perform(request, report))
+    except Refusal as refusal:
+        log.info("%s refused: %s", request.op, refusal.code)
+        return Reply(request.id, refused=Refused(refusal.code, refusal.facts))
+    except Exception as error:
+        log_fault(error)
+        return Reply(request.id, refused=Refused("internal", {}))
+
+
+def _receive(channel: Channel, requests: queue.Queue[Request | Refusal]) -> None:
+    """Read ahead, so that the host's death is seen while the program works. After an oversized frame the
+    connection is out of step: nothing more is read."""
+    while True:
+        try:
+            requests.put(channel.receive(Request))
+        except Refusal as refusal:
+            if refusal.code == "wire.closed":
+                os._exit(0)
+            requests.put(refusal)
+            if refusal.code != "wire.invalid":
+                return
+
+
+def log_fault(error: BaseException) -> None:
+    """Log where a fault happened, and its type or code. Its message stays inside: it may quote a row."""
+    places = " < ".join(
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__))
+    )
+    kind = error.code if isinstance(error, Refusal) else type(error).__name__
+    log.error("internal fault %s at %s", kind, places)
+
+
+def _end(error: BaseException | None) -> NoReturn:
+    """The reading thread has failed: without it the host's death would not be seen."""
+    if error is not None:
+        log_fault(error)
+    os._exit(1)
+
+
+def _read_host_file(path: Path) -> HostFile:
+    with path.open("rb") as file:
+        data = file.read(MAX_HOST_FILE_BYTES + 1)
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return msgspec.json.decode(data, type=HostFile)

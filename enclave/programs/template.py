@@ -1,0 +1,85 @@
+"""Which tensors a contribution must hold. The aggregator loads no base model: its memory stays small, and it
+has no tokenizer, configuration or weights to be attacked through. So it learns the shapes from what it is
+sent:
+
+- the manifest says what LoRA on its targets looks like: pairs A (rank, in) and B (out, rank), and beside them
+  only a classifier's head;
+- in the first round all contributions must look like the first one that was opened;
+- from then on, the last global parameters are the template.
+
+An attested client slice cannot send other shapes, as its model is pinned by hash; this is the second lock.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+import msgspec
+import torch
+from msgspec import Meta, Struct
+from torch import Tensor
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+
+MAX_TENSORS = 100_000
+MAX_HEADER_BYTES = 32 << 20
+_LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
+
+State = dict[str, Tensor]
+Size = Annotated[int, Meta(ge=1, le=1 << 31)]
+
+
+class _Line(Struct, forbid_unknown_fields=True, frozen=True):
+    """A tensor in the header of a safetensors file."""
+
+    dtype: str
+    shape: Annotated[tuple[Size, ...], Meta(max_length=4)]
+    data_offsets: tuple[int, int]
+
+
+def learn(data: bytes, manifest: Manifest) -> State:
+    """The template that a safetensors file of tuned parameters describes, as tensors without storage.
+
+    Only the header is read. Refuses with `tensors.unreadable`, `tensors.dtype`, `tensors.names` or
+    `tensors.shape` what is no LoRA state of this manifest.
+    """
+    template = {name: torch.empty(line.shape, device="meta") for name, line in _header(data).items()}
+    pairs: dict[str, set[str]] = {}
+    for name, tensor in template.items():
+        match = _LORA.fullmatch(name)
+        if match is None:
+            if manifest.model.task != "sequence-classification" or "lora" in name:
+                raise Refusal("tensors.names")
+            continue
+        layer, side = match["layer"], match["side"]
+        if not any(layer == target or layer.endswith(f".{target}") for target in manifest.adapter.targets):
+            raise Refusal("tensors.names")
+        if tensor.dim() != 2 or tensor.shape[0 if side == "A" else 1] != manifest.adapter.rank:
+            raise Refusal("tensors.shape", name=name)
+        pairs.setdefault(layer, set()).add(side)
+    if not pairs or any(sides != {"A", "B"} for sides in pairs.values()):
+        raise Refusal("tensors.names")
+    return template
+
+
+def _header(data: bytes) -> dict[str, _Line]:
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER_BYTES:
+        raise Refusal("tensors.unreadable")
+    try:
+        lines = msgspec.json.decode(data[8 : 8 + length], type=dict[str, msgspec.Raw])
+        lines.pop("__metadata__", None)
+        if len(lines) > MAX_TENSORS:
+            raise Refusal("tensors.unreadable")
+        header = {name: msgspec.json.decode(line, type=_Line) for name, line in lines.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("tensors.unreadable") from error
+    for name, line in header.items():
+        if line.dtype != "F32":
+            raise Refusal("tensors.dtype", name=name)
+    if sum(4 * math.prod(line.shape) for line in header.values()) != len(data) - 8 - length:
+        raise Refusal("tensors.unreadable")
+    return header

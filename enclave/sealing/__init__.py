@@ -1,0 +1,4 @@
+"""Keys, signatures, sealed streams and state, receipts, rosters: how secrets travel and deeds are recorded.
+
+docs/protocol.md specifies the formats. Neither torch nor Django is imported here.
+"""

@@ -1,0 +1,110 @@
+"""The tuned parameters: LoRA on the linear layers that the manifest names, and the classification head.
+
+Runs inside the enclave. The tuned state is what crosses the boundary (sealed): float32 tensors under the
+names of the PEFT adapter format, so that a released adapter is a PEFT adapter. Source: Hu et al., LoRA,
+arXiv 2106.09685.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from enclave.errors import Refusal
+from enclave.manifest import Adapter
+
+State = dict[str, Tensor]
+
+
+def adapt(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+    """Freeze `model` and put trainable LoRA pairs and, for a classification, a trainable head on it.
+
+    The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are zero.
+    Refuses with `adapter.unknown_target` when a target names no linear layer of the model.
+    """
+    head = head_modules(model)
+    for target in adapter.targets:
+        if not _matches(model, target, head):
+            raise Refusal("adapter.unknown_target", target=target)
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=0.0,
+        target_modules=list(adapter.targets),
+        modules_to_save=list(head) or None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _draw_output_layer(model, head[-1:])
+        return get_peft_model(model, settings)
+
+
+def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the classification head: what a classifier has beside its base model, and its pooler.
+
+    The pooler of a BERT comes from next-sentence pretraining, or from nothing; frozen, it held federated
+    accuracy at 55 % after four rounds on medquad-qtype, where a tuned one came to 84 %. A causal LM has no
+    head: its output layer stays frozen.
+    """
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return ()
+    base = model.base_model_prefix
+    beside = [name for name, child in model.named_children() if name != base and list(child.parameters())]
+    if getattr(getattr(model, base), "pooler", None) is not None:
+        beside.insert(0, f"{base}.pooler")
+    return tuple(beside)
+
+
+def tuned_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters by their names in the PEFT adapter format, in the model's own order."""
+    return {
+        name.replace(".modules_to_save.default", "").replace(".default", ""): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def tuned_state(model: nn.Module) -> State:
+    """A copy of all trainable parameters, float32 on the CPU, shapes as in the model."""
+    return {name: parameter.detach().cpu().clone() for name, parameter in tuned_parameters(model).items()}
+
+
+def load_tuned_state(model: nn.Module, state: State) -> None:
+    """Overwrite all trainable parameters. Names and shapes must equal the model's own.
+
+    Refuses with `tensors.names` or `tensors.shape`, and then nothing has changed.
+    """
+    parameters = tuned_parameters(model)
+    if parameters.keys() != state.keys():
+        raise Refusal("tensors.names")
+    for name, parameter in parameters.items():
+        if state[name].shape != parameter.shape:
+            raise Refusal("tensors.shape", name=name)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
+
+
+def _matches(model: nn.Module, target: str, head: tuple[str, ...]) -> bool:
+    return any(
+        (name == target or name.endswith(f".{target}"))
+        and not name.startswith(head)
+        and getattr(module, "weight", None) is not None
+        and module.weight.dim() == 2
+        and not isinstance(module, nn.Embedding)
+        for name, module in model.named_modules()
+    )
+
+
+def _draw_output_layer(model: PreTrainedModel, head: tuple[str, ...]) -> None:
+    """The layer that ends in the labels is always new; what stands before it may be pretrained."""
+    deviation = getattr(model.config, "initializer_range", 0.02)
+    for name in head:
+        for module in model.get_submodule(name).modules():
+            if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels:
+                nn.init.normal_(module.weight, std=deviation)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)

@@ -1,0 +1,175 @@
+"""Cutting a model: frozen linears out, everything else in.
+
+`cut` is the one way to a model whose frozen layers run on an accelerator. It puts outsourced linears in the
+place of frozen ones, an empty place for the embedding table, the adapter on top, and then looks at every
+module of the result: what the architecture table does not list, and what would keep a frozen matrix inside or
+a tuned tensor outside, is refused, whoever put it there. Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from enclave.errors import Refusal
+from enclave.manifest import Adapter
+from enclave.masking.engine import QuantisedEngine
+from enclave.masking.layers import Store
+from enclave.slicing.adapters import adapt, head_modules
+from enclave.slicing.architectures import Architecture, architecture_of
+from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
+from enclave.slicing.memory import give_back
+from enclave.slicing.outsourced import OutsourcedLinear, Trip
+from enclave.slicing.prefix import Prefix, tune_prefix
+
+Read = Callable[[str], Tensor]
+"""A parameter's name in the model -> its float values: one tensor at a time."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut model with its adapter. Call it, once an engine is attached, as any model:
+    `model(input_ids=…, attention_mask=…)`; each call is a step of the engine."""
+
+    model: nn.Module
+    trips: tuple[Trip, ...]
+    store: Store
+
+    def attach(self, engine: QuantisedEngine) -> None:
+        """Let `engine` multiply from now on."""
+        for trip in self.trips:
+            trip.attach(engine)
+
+    def enter_step(self) -> None:
+        """Begin a step: done by itself before each forward pass."""
+        for trip in self.trips:
+            trip.forget()
+        self.trips[0].engine.enter_step()
+
+
+def cut(
+    model: PreTrainedModel,
+    adapter: Adapter | Prefix,
+    seed: int,
+    store: Store,
+    *,
+    read: Read | None = None,
+    vectors: Vectors | None = None,
+) -> Cut:
+    """Cut `model` in place and put `adapter` on it; int8 weights go to `store`.
+
+    `read` and `vectors` give the weights and the embedding vectors of a model without storage (see
+    `slicing.skeleton`); else they come from the model itself. The adapter's initial values are those of
+    `adapters.adapt` for the same seed. Refuses with `slicing.*`, `masking.*` or `adapter.*`.
+    """
+    architecture = architecture_of(model)
+    _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
+    if vectors is None:
+        vectors = TableVectors(_token_table(model, architecture).weight)
+    trips = tuple(_outsource(model, architecture, store, read or _own(model)))
+    _place_table(model, architecture, HandedIn(vectors))
+    model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
+    if isinstance(adapter, Prefix):
+        tuned: nn.Module = tune_prefix(model, adapter, seed)
+    else:
+        tuned = adapt(model, adapter, seed)
+    store.finish()
+    inspect_cut(tuned, architecture)
+    result = Cut(tuned, trips, store)
+    tuned.register_forward_pre_hook(lambda *_: result.enter_step())
+    return result
+
+
+def inspect_cut(model: nn.Module, architecture: Architecture) -> None:
+    """Refuse (`slicing.unlisted_module`, `slicing.frozen_inside`, `slicing.trained_outside`) a cut model that
+    holds anything that the table does not list."""
+    _inspect_classes(model, architecture, frozen=(nn.Linear, nn.Embedding))
+    outside = {id(module.weight) for module in model.modules() if isinstance(module, OutsourcedLinear)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if parameter.is_meta or id(parameter) in outside:
+                raise Refusal("slicing.trained_outside", name=name)
+        elif id(parameter) not in outside:
+            path = name.split(".")
+            small = parameter.dim() < 2 or path[-2] in architecture.tables or "original_module" in path
+            if parameter.is_meta or not small:
+                raise Refusal("slicing.frozen_inside", name=name)
+
+
+def _inspect_classes(
+    model: nn.Module, architecture: Architecture, frozen: tuple[type[nn.Module], ...]
+) -> None:
+    """Exact classes only: a subclass may do anything. `frozen` kinds are judged by their parameters."""
+    for name, module in model.named_modules():
+        if type(module) not in frozen and not architecture.permits(module):
+            found = f"{type(module).__module__}.{type(module).__qualname__}"
+            raise Refusal("slicing.unlisted_module", module=name[:200], found=found[:200])
+
+
+def _outsource(
+    model: PreTrainedModel, architecture: Architecture, store: Store, read: Read
+) -> Iterator[Trip]:
+    head = head_modules(model)
+    for name, parent in list(model.named_modules()):
+        linears = {
+            key: child
+            for key, child in parent.named_children()
+            if type(child) in (nn.Linear, Conv1D) and not _within(_join(name, key), head)
+        }
+        for group in _groups(list(linears), architecture):
+            members = [linears[key] for key in group]
+            paths = [_join(name, key) for key in group]
+            weights = [_read_weight(read, path, child) for path, child in zip(paths, members, strict=True)]
+            widths = tuple(len(weight) for weight in weights)
+            layer = store.add("+".join(paths), weights[0] if len(weights) == 1 else torch.cat(weights))
+            del weights
+            trip = Trip(layer, widths)
+            for member, (key, child, path) in enumerate(zip(group, members, paths, strict=True)):
+                bias = None if child.bias is None else read(f"{path}.bias").float()
+                setattr(parent, key, OutsourcedLinear(trip, member, bias))
+            give_back()
+            yield trip
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _within(path: str, roots: tuple[str, ...]) -> bool:
+    return any(path == root or path.startswith(f"{root}.") for root in roots)
+
+
+def _groups(names: list[str], architecture: Architecture) -> Iterator[tuple[str, ...]]:
+    """Siblings with one input together, the others alone, in the model's order."""
+    done: set[str] = set()
+    for name in names:
+        group = next((g for g in architecture.together if name in g and set(g) <= set(names)), (name,))
+        if name not in done:
+            done.update(group)
+            yield group
+
+
+def _read_weight(read: Read, path: str, module: nn.Module) -> Tensor:
+    """(outputs, inputs) float; a Conv1D keeps its weight the other way round."""
+    weight = read(f"{path}.weight").float()
+    return weight.t().contiguous() if type(module) is Conv1D else weight
+
+
+def _own(model: PreTrainedModel) -> Read:
+    return lambda name: model.get_parameter(name).detach()
+
+
+def _token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embedding:
+    table = model.get_submodule(f"{architecture.backbone}.{architecture.token_table}")
+    assert isinstance(table, nn.Embedding)
+    return table
+
+
+def _place_table(model: PreTrainedModel, architecture: Architecture, handed_in: HandedIn) -> None:
+    path, _, last = f"{architecture.backbone}.{architecture.token_table}".rpartition(".")
+    setattr(model.get_submodule(path), last, handed_in)

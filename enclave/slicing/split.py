@@ -1,0 +1,204 @@
+"""Method 2's cut: a frozen front (embeddings and first k layers, public) and a tail (the rest and the head).
+
+Each half is the architecture's own model with the other half taken out, so masks, rotary embeddings and KV
+caches are made by the model's own code on both sides. Between them go features (batch, tokens, d_model): the
+residual stream before layer k + 1, and the attention mask. The front runs at the site, the tail in the
+server's TEE. Taking a half takes the model apart: load it again, or copy it, for the other.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from enclave.errors import Refusal
+from enclave.slicing.architectures import architecture_of
+from enclave.slicing.layers import check_cut, row_of
+
+
+class Front(nn.Module):
+    """Embeddings and the first `k` layers, frozen. Holds nothing secret; its input is the site's own text."""
+
+    def __init__(self, model: PreTrainedModel, k: int) -> None:
+        """Refuses with `slicing.unknown_architecture` or `split.bad_cut`."""
+        super().__init__()
+        architecture, row = architecture_of(model), row_of(model.config)
+        check_cut(model.config, k)
+        self.backbone = getattr(model, architecture.backbone)
+        self.k = k
+        self.config = _keep_layers(self.backbone, row.layers, 0, k)
+        if row.norm is not None:
+            setattr(self.backbone, row.norm, nn.Identity())
+        if hasattr(self.backbone, "pooler"):
+            self.backbone.pooler = None
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
+        """(batch, tokens) token ids -> features (batch, tokens, d_model) in the model's dtype."""
+        inputs = _inputs(self.config, attention_mask, position_ids, cache)
+        features: Tensor = self.backbone(input_ids=input_ids, **inputs).last_hidden_state
+        return features
+
+
+class Tail(nn.Module):
+    """All layers after layer `k`, and the head. Runs in the server's TEE; it never sees a token id."""
+
+    def __init__(self, model: PreTrainedModel, k: int) -> None:
+        """Refuses with `slicing.unknown_architecture`, `split.bad_cut` or `split.unknown_head`."""
+        super().__init__()
+        architecture, row = architecture_of(model), row_of(model.config)
+        check_cut(model.config, k)
+        kind = type(model).__name__
+        if not kind.endswith(("ForSequenceClassification", "ForCausalLM", "LMHeadModel")):
+            raise Refusal("split.unknown_head", found=kind[:80])
+        self.model, self.k = model, k
+        self._backbone = architecture.backbone
+        backbone = getattr(model, architecture.backbone)
+        self.config = _keep_layers(backbone, row.layers, k, model.config.num_hidden_layers, model)
+        self.config.tie_word_embeddings = False  # the output layer keeps the matrix that it shared
+        if architecture.token_table.startswith("embeddings."):
+            backbone.embeddings = _AlreadyEmbedded()
+        else:
+            setattr(backbone, architecture.token_table, None)
+        for table in architecture.tables & dict(backbone.named_children()).keys():
+            setattr(backbone, table, _NoPositions())
+        if row.drop is not None:
+            setattr(backbone, row.drop, nn.Identity())
+        # A decoder's classifier looks for the last token by its id; here the mask says which it is.
+        self._last_token = kind.endswith("ForSequenceClassification") and hasattr(model, "score")
+
+    def forward(
+        self,
+        features: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: DynamicCache | None = None,
+        last_only: bool = False,
+    ) -> Any:
+        """Features (batch, tokens, d_model) -> an object with `logits`: (batch, labels), or of a causal LM
+        (batch, tokens, vocabulary), with `last_only` (batch, 1, vocabulary)."""
+        inputs = _inputs(self.config, attention_mask, position_ids, cache)
+        if self._last_token:
+            hidden = getattr(self.model, self._backbone)(inputs_embeds=features, **inputs).last_hidden_state
+            score = self.model.get_submodule("score")
+            return SimpleNamespace(logits=score(_last_kept(hidden, attention_mask)))
+        if last_only:
+            inputs["logits_to_keep"] = 1
+        return self.model(inputs_embeds=features, **inputs)
+
+    def layers(self) -> tuple[tuple[str, nn.Module], ...]:
+        """(place in this module, layer) of the layers that are left, in order."""
+        place = f"model.{self._backbone}.{row_of(self.config).layers}"
+        return tuple((f"{place}.{i}", layer) for i, layer in enumerate(self.get_submodule(place).children()))
+
+
+class Session:
+    """One text (or batch of texts) that grows: a half with its KV cache, its mask and its positions.
+
+    Both sides keep one, and feed it the same number of tokens at each step; padding stands on the left. A
+    lost session is rebuilt by feeding all steps so far at once.
+    """
+
+    def __init__(self, half: Front | Tail) -> None:
+        self._half = half
+        self._cache = DynamicCache(config=half.config) if half.config.num_hidden_layers else None
+        self._mask: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the session has seen, padding counted."""
+        return 0 if self._mask is None else self._mask.shape[1]
+
+    @torch.no_grad()
+    def step(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Feed the next tokens: (batch, tokens) ids to a front, which gives features; features (batch,
+        tokens, d_model) to a tail, which gives the logits of the last token, (batch, vocabulary).
+
+        Refuses with `split.session_shape` or `split.too_long`, and then the session is as it was.
+        """
+        batch, tokens = inputs.shape[:2]
+        if attention_mask is None:
+            attention_mask = torch.ones(batch, tokens, dtype=torch.long, device=inputs.device)
+        if attention_mask.shape != (batch, tokens) or not tokens:
+            raise Refusal("split.session_shape", fault="the mask is of another shape than the tokens")
+        if self._mask is not None and len(self._mask) != batch:
+            raise Refusal("split.session_shape", fault="the number of texts changed")
+        limit = getattr(self._half.config, "max_position_embeddings", None)
+        if limit and self.tokens + tokens > limit:
+            raise Refusal("split.too_long", tokens=self.tokens + tokens, limit=limit)
+        self._mask = attention_mask if self._mask is None else torch.cat((self._mask, attention_mask), 1)
+        positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens:]
+        if isinstance(self._half, Front):
+            features: Tensor = self._half(inputs, self._mask, positions, self._cache)
+            return features
+        logits: Tensor = self._half(inputs, self._mask, positions, self._cache, last_only=True).logits
+        return logits[:, -1]
+
+
+class _AlreadyEmbedded(nn.Module):
+    """In the place of a BERT's embeddings: the features come from behind them."""
+
+    def forward(self, inputs_embeds: Tensor, **_ignored: Any) -> Tensor:
+        return inputs_embeds
+
+
+class _NoPositions(nn.Module):
+    """In the place of a table of positions that the front has added already."""
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        return torch.zeros((), device=position_ids.device)
+
+
+def _keep_layers(
+    backbone: nn.Module, place: str, start: int, stop: int, model: nn.Module | None = None
+) -> Any:
+    """Keep the layers [start, stop), number them from 0 as their caches do, and give all modules a
+    configuration of their own that says so."""
+    path, _, name = place.rpartition(".")
+    kept = nn.ModuleList(list(backbone.get_submodule(place).children())[start:stop])
+    setattr(backbone.get_submodule(path), name, kept)
+    for number, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                setattr(module, "layer_idx", number)  # noqa: B010  # the type checker sees a tensor there
+    old: Any = backbone.config
+    config = copy.deepcopy(old)
+    config.num_hidden_layers = stop - start
+    if getattr(old, "layer_types", None) is not None:
+        config.layer_types = list(old.layer_types[start:stop])
+    for module in (model or backbone).modules():
+        if getattr(module, "config", None) is old:
+            module.config = config
+    return config
+
+
+def _inputs(
+    config: Any, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache | None
+) -> dict[str, Any]:
+    """What both halves hand to the model's own code. Without a layer nobody asks for mask or cache."""
+    inputs: dict[str, Any] = {"attention_mask": mask if config.num_hidden_layers else None}
+    if positions is not None:
+        inputs["position_ids"] = positions
+    if config.model_type != "bert":
+        inputs |= {"use_cache": cache is not None, "past_key_values": cache}
+    return inputs
+
+
+def _last_kept(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """(batch, tokens, d_model) -> (batch, d_model) at the rightmost token that the mask keeps."""
+    if mask is None:
+        return hidden[:, -1]
+    last = (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(-1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]

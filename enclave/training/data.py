@@ -1,0 +1,158 @@
+"""Rows in, padded batches out.
+
+The rows come from the file that the site agent normalised: UTF-8 JSON Lines, each {"text", "label", "split"}.
+Runs inside the enclave at the site; the file comes from the site's host, so it is read strictly and within
+limits. A fault is told by its line number, never by its content.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from enclave.errors import Refusal
+from enclave.manifest import ModelSpec
+
+MAX_FILE_BYTES = 2 << 30
+MAX_LINE_BYTES = 1 << 20
+MAX_ROWS = 2_000_000
+BUCKET = 16
+"""Batches per bucket: shuffled rows are sorted by length within so many batches, which cuts padding."""
+IGNORED = -100
+"""The target of positions without loss (the convention of torch's cross_entropy and of transformers)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text with its label."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A site's rows: what it trains with, and what it evaluates with."""
+
+    train: list[Row]
+    evaluation: list[Row]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenised rows. `targets` are label ids in the manifest's order; a causal LM has none."""
+
+    tokens: list[list[int]]
+    targets: list[int] | None
+    padding: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`input_ids` and `attention_mask` are (batch, tokens). `targets` is (batch,) label ids, or for a causal
+    LM (batch, tokens) with IGNORED at padding. `rows` is the number of rows."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+    rows: int
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    text: str
+    split: Literal["train", "validation", "test"]
+    label: str = ""
+
+
+def read_rows(file: Path, spec: ModelSpec) -> Rows:
+    """Read a normalised file. The evaluation rows are the test rows, or without any the validation rows.
+
+    Refuses with `rows.too_large`, `rows.invalid` or `rows.unknown_label` (with the line's number), and
+    `rows.none`.
+    """
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise Refusal("rows.too_large", limit=MAX_FILE_BYTES, unit="bytes")
+    known = set(spec.labels)
+    splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+    decoder = msgspec.json.Decoder(_Line)
+    with file.open("rb") as lines:
+        number = 0
+        while line := lines.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if number > MAX_ROWS:
+                raise Refusal("rows.too_large", limit=MAX_ROWS, unit="rows")
+            if len(line) > MAX_LINE_BYTES:
+                raise Refusal("rows.invalid", line=number, fault="it is too long")
+            try:
+                row = decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise Refusal("rows.invalid", line=number, fault="not {text, label, split}") from error
+            if spec.task == "sequence-classification" and row.label not in known:
+                raise Refusal("rows.unknown_label", line=number)
+            splits[row.split].append(Row(row.text, row.label))
+    rows = Rows(splits["train"], splits["test"] or splits["validation"])
+    for purpose, found in (("train", rows.train), ("evaluate", rows.evaluation)):
+        if not found:
+            raise Refusal("rows.none", purpose=purpose)
+    return rows
+
+
+def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:
+    """Tokenise rows, cut at the manifest's `max_tokens`. A causal LM learns the text, not the label."""
+    tokens: list[list[int]] = []
+    for start in range(0, len(rows), 1000):
+        texts = [row.text for row in rows[start : start + 1000]]
+        tokens += tokenizer(texts, truncation=True, max_length=spec.max_tokens)["input_ids"]
+    for ids in tokens:
+        if not ids:  # an empty text and a tokenizer without marks: one padding token keeps the row countable
+            ids.append(tokenizer.pad_token_id)
+    targets = None
+    if spec.task == "sequence-classification":
+        identifiers = {label: index for index, label in enumerate(spec.labels)}
+        targets = [identifiers[row.label] for row in rows]
+    return Examples(tokens, targets, tokenizer.pad_token_id)
+
+
+def training_batches(examples: Examples, batch_size: int, shuffle: random.Random) -> Iterator[Batch]:
+    """One epoch in a shuffled order in which rows of similar length meet; `shuffle` alone decides it."""
+    order = list(range(len(examples)))
+    shuffle.shuffle(order)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), batch_size * BUCKET):
+        bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: len(examples.tokens[i]))
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    shuffle.shuffle(batches)
+    return (collate(examples, batch) for batch in batches)
+
+
+def evaluation_batches(examples: Examples, batch_size: int) -> Iterator[Batch]:
+    """All rows once, by length."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples.tokens[i]))
+    return (collate(examples, order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+
+
+def collate(examples: Examples, indices: Sequence[int]) -> Batch:
+    """Pad the chosen rows on the right to the longest of them."""
+    length = max(len(examples.tokens[index]) for index in indices)
+    input_ids = torch.full((len(indices), length), examples.padding)
+    attention_mask = torch.zeros(len(indices), length, dtype=torch.long)
+    for place, index in enumerate(indices):
+        tokens = torch.tensor(examples.tokens[index])
+        input_ids[place, : len(tokens)] = tokens
+        attention_mask[place, : len(tokens)] = 1
+    if examples.targets is None:
+        targets = input_ids.masked_fill(attention_mask == 0, IGNORED)
+    else:
+        targets = torch.tensor([examples.targets[index] for index in indices])
+    return Batch(input_ids, attention_mask, targets, len(indices))

@@ -1,0 +1,271 @@
+"""Features of examples, packed without padding: computed once by a front, read at every epoch by a tail.
+
+A shard is safetensors: `features` (tokens, d_model) bf16, all examples one after the other; `lengths`
+(examples,) int32; `labels` int32, (examples,) label ids, or for a causal LM (tokens,) token ids. Its metadata
+names its *origin*, a hash over all that decides its content. The site writes; the split server's TEE reads
+what came out of a sealed stream, from a site that may lie, and believes nothing of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from enclave.canonical import digest
+from enclave.errors import Refusal
+from enclave.manifest import ModelSpec
+from enclave.slicing.split import Front
+from enclave.training.data import BUCKET, IGNORED, Examples, collate
+
+SHARD_BYTES = 32 << 20
+"""Payload of a shard at most, unless one example alone is larger."""
+_HEADER_BYTES = 4096
+_TYPES = {"features": torch.bfloat16, "lengths": torch.int32, "labels": torch.int32}
+
+
+class _Metadata(msgspec.Struct, forbid_unknown_fields=True):
+    origin: str
+
+
+class _Header(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(name="__metadata__")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
+    `labels` the number of label ids, or of token ids for a causal LM (`per_token`)."""
+
+    origin: str
+    width: int
+    tokens: int
+    labels: int
+    per_token: bool
+
+    def bytes_of(self, length: int) -> int:
+        """Payload of one example of `length` tokens."""
+        return length * (2 * self.width + 4 * self.per_token) + 4 + 4 * (not self.per_token)
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that a shard may have."""
+        return max(SHARD_BYTES, self.bytes_of(self.tokens)) + _HEADER_BYTES
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Packed examples; shapes as in the module's text."""
+
+    features: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What will be uploaded, known before anything is computed. Headers of shards are not counted."""
+
+    examples: int
+    shards: int
+    payload_bytes: int
+
+    @property
+    def bytes_per_example(self) -> float:
+        """The mean."""
+        return self.payload_bytes / max(1, self.examples)
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """`features` (batch, tokens, d_model) float32, `attention_mask` (batch, tokens), padded on the right;
+    `targets` and `rows` as in `data.Batch`."""
+
+    features: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+    rows: int
+
+
+def origin(spec: ModelSpec, k: int, dataset_digest: str) -> str:
+    """SHA-256 over what decides a site's features: the model's files (its tokenizer among them), the cut, the
+    task, the labels and their order, the longest example, and the dataset. Any change makes new shards."""
+    return digest({"domain": "fedslice/features/v1", "model": spec, "k": k, "dataset": dataset_digest})
+
+
+def layout_of(spec: ModelSpec, config: Any, k: int, dataset_digest: str) -> Layout:
+    """What both sides expect. `config` is the base model's."""
+    per_token = spec.task == "causal-lm"
+    labels = config.vocab_size if per_token else len(spec.labels)
+    return Layout(origin(spec, k, dataset_digest), config.hidden_size, spec.max_tokens, labels, per_token)
+
+
+def plan_shards(lengths: Sequence[int], layout: Layout) -> list[range]:
+    """Which examples go into which shard: in order, each shard as full as SHARD_BYTES allows. The same
+    lengths give the same shards, so a computation that was stopped goes on at the first missing shard."""
+    shards, start, size = [], 0, 0
+    for index, length in enumerate(lengths):
+        more = layout.bytes_of(length)
+        if size and size + more > SHARD_BYTES:
+            shards.append(range(start, index))
+            start, size = index, 0
+        size += more
+    return [*shards, range(start, len(lengths))] if lengths else []
+
+
+def estimate(lengths: Sequence[int], layout: Layout) -> Estimate:
+    """From the lengths of the tokenised examples alone."""
+    total = sum(layout.bytes_of(length) for length in lengths)
+    return Estimate(len(lengths), len(plan_shards(lengths, layout)), total)
+
+
+def compute(
+    front: Front,
+    examples: Examples,
+    which: range,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Shard:
+    """Run the front over some examples, by length, and pack what it gives in their own order.
+
+    `progress(done, of)` counts examples. Runs at the site, on the device where the front is. Refuses with
+    `features.not_finite`.
+    """
+    device = next(front.parameters()).device
+    order = sorted(which, key=lambda index: len(examples.tokens[index]))
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = collate(examples, indices)
+        features = front(batch.input_ids.to(device), batch.attention_mask.to(device)).to(torch.bfloat16).cpu()
+        for place, index in enumerate(indices):
+            found[index] = features[place, : len(examples.tokens[index])].clone()
+        if progress is not None:
+            progress(start + len(indices), len(order))
+    packed = torch.cat([found[index] for index in which])
+    if not torch.isfinite(packed).all():
+        raise Refusal("features.not_finite")
+    lengths = torch.tensor([len(examples.tokens[index]) for index in which], dtype=torch.int32)
+    if examples.targets is None:
+        labels = [token for index in which for token in examples.tokens[index]]
+    else:
+        labels = [examples.targets[index] for index in which]
+    return Shard(packed, lengths, torch.tensor(labels, dtype=torch.int32))
+
+
+def to_bytes(shard: Shard, layout: Layout) -> bytes:
+    """One shard has one form: these bytes."""
+    tensors = {name: getattr(shard, name).contiguous() for name in _TYPES}
+    return safetensors.torch.save(tensors, {"origin": layout.origin})
+
+
+def from_bytes(data: bytes, layout: Layout) -> Shard:
+    """Read a shard that must fit `layout` in everything.
+
+    Refuses with `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
+    `labels` or `not_finite`.
+    """
+    if len(data) > layout.limit:
+        raise Refusal("features.too_large", bytes=len(data), limit=layout.limit)
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = msgspec.json.decode(data[8 : 8 + length], type=_Header).metadata
+    except (safetensors.SafetensorError, msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
+        raise Refusal("features.unreadable") from error
+    if metadata.origin != layout.origin:
+        raise Refusal("features.stale")
+    if tensors.keys() != _TYPES.keys():
+        raise Refusal("features.names")
+    for name, dtype in _TYPES.items():
+        if tensors[name].dtype != dtype:
+            raise Refusal("features.dtype", part=name)
+    shard = Shard(**tensors)
+    _check_shapes(shard, layout)
+    _check_values(shard, layout)
+    if to_bytes(shard, layout) != data:  # no second header line, no bytes between
+        raise Refusal("features.unreadable")
+    return shard
+
+
+def _check_shapes(shard: Shard, layout: Layout) -> None:
+    if shard.features.dim() != 2 or shard.features.shape[1] != layout.width:
+        raise Refusal("features.shape", part="features")
+    if shard.lengths.dim() != 1:
+        raise Refusal("features.shape", part="lengths")
+    if not len(shard.lengths) or not len(shard.features):
+        raise Refusal("features.empty")
+    rows = len(shard.features) if layout.per_token else len(shard.lengths)
+    if tuple(shard.labels.shape) != (rows,):
+        raise Refusal("features.shape", part="labels")
+
+
+def _check_values(shard: Shard, layout: Layout) -> None:
+    within = (shard.lengths >= 1) & (shard.lengths <= layout.tokens)
+    if not within.all() or int(shard.lengths.sum(dtype=torch.int64)) != len(shard.features):
+        raise Refusal("features.lengths")
+    if not ((shard.labels >= 0) & (shard.labels < layout.labels)).all():
+        raise Refusal("features.labels")
+    if not torch.isfinite(shard.features).all():
+        raise Refusal("features.not_finite")
+
+
+class FeatureSet:
+    """Shards put together: what a tail trains with. Holds the bf16 features; batches are float32."""
+
+    def __init__(self, shards: Sequence[Shard], layout: Layout) -> None:
+        self._shards, self._layout = shards, layout
+        self._places: list[tuple[int, int, int, int]] = []  # shard, example in it, first token, length
+        for number, shard in enumerate(shards):
+            first = 0
+            for example, length in enumerate(shard.lengths.tolist()):
+                self._places.append((number, example, first, length))
+                first += length
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[FeatureBatch]:
+        """One epoch in a shuffled order in which examples of similar length meet (as `data.training_batches`,
+        and in the same order for the same examples); `shuffle` alone decides it."""
+        order = list(range(len(self)))
+        shuffle.shuffle(order)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), batch_size * BUCKET):
+            bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: self._places[i][3])
+            batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+        shuffle.shuffle(batches)
+        return (self.collate(batch) for batch in batches)
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[FeatureBatch]:
+        """All examples once, by length."""
+        order = sorted(range(len(self)), key=lambda i: self._places[i][3])
+        return (self.collate(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+
+    def collate(self, indices: Sequence[int]) -> FeatureBatch:
+        """Pad the chosen examples on the right to the longest of them."""
+        places = [self._places[index] for index in indices]
+        longest = max(length for *_, length in places)
+        features = torch.zeros(len(indices), longest, self._layout.width)
+        mask = torch.zeros(len(indices), longest, dtype=torch.long)
+        per_token = self._layout.per_token
+        targets = torch.full((len(indices), longest) if per_token else (len(indices),), IGNORED)
+        for row, (number, example, first, length) in enumerate(places):
+            shard = self._shards[number]
+            features[row, :length] = shard.features[first : first + length]
+            mask[row, :length] = 1
+            if per_token:
+                targets[row, :length] = shard.labels[first : first + length]
+            else:
+                targets[row] = shard.labels[example]
+        return FeatureBatch(features, mask, targets, len(indices))

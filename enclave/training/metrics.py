@@ -1,0 +1,109 @@
+"""Scores from counts: accuracy, macro-F1 and loss of a classifier; loss, perplexity and token accuracy of a
+causal LM.
+
+Only counts and loss sums are kept, so that the pooled score of several sites is exactly the score of their
+joined rows: pooling adds counts. Counts are as private as label counts: they travel sealed between enclaves,
+and only `summary` is for others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from enclave.errors import Refusal
+
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
+
+
+class Scores(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an evaluation counted. `predictions` are rows for a classifier and tokens for a causal LM;
+    `loss_sum` is in nats over them. `confusion[truth][predicted]` counts rows; a causal LM has none."""
+
+    rows: Count
+    predictions: Count
+    correct: Count
+    loss_sum: float
+    confusion: tuple[tuple[Count, ...], ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions; of tokens for a causal LM."""
+        return self.correct / self.predictions if self.predictions else 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.predictions if self.predictions else 0.0
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that overflows."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def macro_f1(self) -> float:
+        """Unweighted mean of F1 over the labels that occur as truth or as prediction (as in scikit-learn)."""
+        scores = []
+        for label, row in enumerate(self.confusion):
+            claims = sum(other[label] for other in self.confusion)
+            if sum(row) + claims:
+                scores.append(2 * row[label] / (sum(row) + claims))
+        return math.fsum(scores) / len(scores) if scores else 0.0
+
+    def summary(self) -> dict[str, float | int]:
+        """The numbers for receipts and pages."""
+        if self.confusion:
+            return {
+                "accuracy": self.accuracy,
+                "macro_f1": self.macro_f1,
+                "loss": self.loss,
+                "rows": self.rows,
+            }
+        return {
+            "token_accuracy": self.accuracy,
+            "perplexity": self.perplexity,
+            "loss": self.loss,
+            "tokens": self.predictions,
+            "rows": self.rows,
+        }
+
+
+def check(scores: Scores, labels: int) -> None:
+    """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels
+    (`labels` = 0: a causal LM)."""
+    consistent = (
+        math.isfinite(scores.loss_sum) and scores.loss_sum >= 0 and scores.correct <= scores.predictions
+    )
+    if labels:
+        square = len(scores.confusion) == labels and all(len(row) == labels for row in scores.confusion)
+        consistent = (
+            consistent
+            and square
+            and sum(map(sum, scores.confusion)) == scores.predictions == scores.rows
+            and sum(scores.confusion[i][i] for i in range(labels)) == scores.correct
+        )
+    else:
+        consistent = consistent and not scores.confusion
+    if not consistent:
+        raise Refusal("metrics.mismatch")
+
+
+def pool(scores: Sequence[Scores]) -> Scores:
+    """The scores of all rows together. Refuses with `metrics.mismatch` when they count different things."""
+    sizes = {len(score.confusion) for score in scores}
+    if len(sizes) != 1:
+        raise Refusal("metrics.mismatch")
+    labels = range(sizes.pop())
+    return Scores(
+        rows=sum(score.rows for score in scores),
+        predictions=sum(score.predictions for score in scores),
+        correct=sum(score.correct for score in scores),
+        loss_sum=math.fsum(score.loss_sum for score in scores),
+        confusion=tuple(
+            tuple(sum(score.confusion[i][j] for score in scores) for j in labels) for i in labels
+        ),
+    )

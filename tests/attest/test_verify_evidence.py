@@ -1,0 +1,136 @@
+"""`python manage.py verify_evidence`: the exit code for scripts, the page for people, the JSON for tools."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import pytest
+from django.core.management import call_command
+
+from tests.attest.corpus import ABSENT, CASES, one
+from tests.attest.workshop import AT
+
+needs_corpus = pytest.mark.skipif(not CASES, reason=ABSENT)
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    out, err = StringIO(), StringIO()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("verify_evidence", *map(str, arguments), stdout=out, stderr=err)
+    return stopped.value.code, out.getvalue(), err.getvalue()
+
+
+def files(case):
+    return ["--quote", case.quote_path, "--collateral", case.collateral_path, "--at", case.at]
+
+
+@needs_corpus
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_json_carries_the_verdict_and_every_check(case):
+    code, out, err = run(*files(case), "--json")
+    report = json.loads(out)
+    assert (code, err) == (0 if case.accepted else 1, "")
+    assert report["verdict"] == ("accepted" if case.accepted else "refused")
+    outcomes = {check["name"]: check["outcome"] for check in report["checks"]}
+    assert len(outcomes) == 30
+    assert outcomes["claims.nonce"] == outcomes["report_data"] == "not applicable"
+    assert report["quote_file_sha256"] == hashlib.sha256(case.quote).hexdigest()
+    if case.accepted:
+        assert (report["status"], report["advisories"]) == (
+            case.expected["status"],
+            case.expected["advisory_ids"],
+        )
+    else:
+        assert report["message"] and report["hint"]
+        assert [name for name, outcome in outcomes.items() if outcome == "fail"]
+
+
+@needs_corpus
+def test_the_page_can_be_read_by_people():
+    accepted = run(*files(one("sgx-v3-prod-cfg")))[1]
+    assert accepted.startswith("ACCEPTED as evidence")
+    assert "Intel's root" in accepted
+    assert "2025-07-04T10:28:44Z" in accepted
+    assert "INTEL-SA-00289, INTEL-SA-00615" in accepted
+    refused = run(*files(next(case for case in CASES if case.name == "tdx-v4-debug")))[1]
+    assert refused.startswith("REFUSED")
+    assert "its memory can be read. [attest.debug]" in refused
+    assert "Build and start it without debug mode." in refused
+
+
+@needs_corpus
+def test_it_runs_as_a_program_with_no_database(tmp_path):
+    case = one("tdx-v5")
+    command = [sys.executable, "manage.py", "verify_evidence", *map(str, files(case)), "--json"]
+    environment = {"PATH": "/usr/bin", "FEDSLICE_VAR": str(tmp_path / "absent"), "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "accepted"
+
+
+def test_development_evidence_needs_its_policy_and_is_marked(workshop, tmp_path):
+    quote, collateral, policy = (tmp_path / name for name in ("quote", "collateral", "policy"))
+    quote.write_bytes(workshop.quote().encode())
+    collateral.write_text(json.dumps(workshop.collateral() | {"pck_certificate_chain": None}))
+    policy.write_bytes(msgspec.json.encode(workshop.policy()))
+    given = ["--quote", quote, "--collateral", collateral, "--at", AT]
+    code, out, _ = run(*given, "--policy", policy)
+    assert code == 0
+    assert "DEVELOPMENT ONLY - NOT HARDWARE" in out
+    code, out, _ = run(*given, "--json")
+    assert (code, json.loads(out)["code"]) == (1, "attest.root_untrusted")
+
+
+@pytest.mark.parametrize(
+    ("broken", "content"),
+    [
+        ("quote", None),
+        ("collateral", None),
+        ("policy", None),
+        ("collateral", b"{"),
+        ("collateral", b"[]"),
+        ("collateral", b"\xff\xfe"),
+        ("collateral", b'{"pck_crl": "", "pck_crl": ""}'),
+        ("collateral", b"[" * 100_000),
+        ("policy", b"{}"),
+        ("policy", b"\xff"),
+    ],
+)
+def test_unusable_input_is_told_apart_from_a_refusal(workshop, tmp_path, broken, content):
+    contents = {
+        "quote": workshop.quote().encode(),
+        "collateral": json.dumps(workshop.collateral()).encode(),
+        "policy": msgspec.json.encode(workshop.policy()),
+    } | {broken: content}
+    arguments = ["--at", AT]
+    for name, data in contents.items():
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        arguments += [f"--{name}", path]
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Unusable input: ")
+    assert str(tmp_path / broken) in err
+
+
+@pytest.mark.parametrize("at", ["-1", "0", str(2**70)])
+def test_any_time_can_be_asked_about(workshop, tmp_path, at):
+    quote, collateral = tmp_path / "quote", tmp_path / "collateral"
+    quote.write_bytes(workshop.quote().encode())
+    collateral.write_text(json.dumps(workshop.collateral()))
+    assert run("--quote", quote, "--collateral", collateral, "--at", at)[0] == 1
+    assert run("--quote", quote, "--collateral", collateral, "--at", at, "--json")[0] == 1
+
+
+def test_an_empty_file_is_no_quote(workshop, tmp_path):
+    quote, collateral = tmp_path / "quote", tmp_path / "collateral"
+    quote.write_bytes(b"")
+    collateral.write_text("{}")
+    code, out, _ = run("--quote", quote, "--collateral", collateral, "--at", AT, "--json")
+    assert (code, json.loads(out)["code"]) == (1, "attest.quote_malformed")

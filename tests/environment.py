@@ -1,0 +1,17 @@
+"""A pytest plugin loaded before Django: tests keep their state in a folder of their own, never in var/."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_state = Path(tempfile.mkdtemp(prefix="fedslice-tests-"))
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
+os.environ["FEDSLICE_STATE"] = str(_state)
+# Tests decide these for themselves; a developer's shell must not.
+for _name in ("URL", "DATABASE", "REDIS", "BLOBS", "SUPERVISOR", "RUNTIMES", "MAIL", "STATIC"):
+    os.environ.pop(f"FEDSLICE_{_name}", None)
+# Neither torch nor OpenBLAS may take both cores while browsers and workers wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

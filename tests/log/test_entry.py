@@ -1,0 +1,87 @@
+"""An entry is the canonical form of what it says, and nothing else is let into the log."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from enclave.attest.log.entry import (
+    APPROVAL,
+    MAX_ENTRY_BYTES,
+    ApprovalBody,
+    Entry,
+    encode_entry,
+    make_entry,
+    parse_entry,
+    typed_body,
+)
+from enclave.errors import Refusal
+
+BODY = ApprovalBody("a" * 64, "site-a", "b" * 128)
+
+
+def refused(data: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse_entry(data)
+    assert refusal.value.code == "log.invalid_entry"
+
+
+def test_an_entry_round_trips_and_names_its_attachments_by_itself() -> None:
+    entry = make_entry(APPROVAL, 5, BODY)
+    assert entry.attachments == ("a" * 64,)
+    assert parse_entry(encode_entry(entry)) == entry
+    assert typed_body(entry) == BODY
+
+
+def test_an_entry_of_another_kind_keeps_its_body_as_it_is() -> None:
+    entry = make_entry("policy.changed", 5, {"who": "operator", "share": 0.5}, ("c" * 64,))
+    assert typed_body(parse_entry(encode_entry(entry))) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"kind": "Not A Kind"},
+        {"kind": "policy.changed\n"},
+        {"at": -1},
+        {"at": 1.5},
+        {"more": 1},
+        {"attachments": ["short"]},
+        {"body": []},
+    ],
+    ids=str,
+)
+def test_entries_that_break_the_form_are_refused(change: dict[str, Any]) -> None:
+    good = json.loads(encode_entry(make_entry("policy.changed", 5, {})))
+    refused(json.dumps(good | change, separators=(",", ":"), sort_keys=True).encode())
+
+
+def test_a_second_spelling_of_an_entry_is_refused() -> None:
+    good = encode_entry(make_entry("policy.changed", 5, {"a": 1}))
+    refused(good + b"\n")
+    refused(good.replace(b'"a":1', b'"a": 1'))
+    refused(good.replace(b'"a":1', b'"a":1.0'))
+    refused(good.replace(b'"a":1', b'"a":1,"a":1'))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60])
+def test_numbers_without_one_spelling_are_refused(value: float) -> None:
+    with pytest.raises(Refusal) as refusal:
+        encode_entry(Entry(1, "policy.changed", 5, {"a": value}))
+    assert refusal.value.code == "log.invalid_entry"
+
+
+def test_a_body_that_does_not_fit_its_kind_is_refused() -> None:
+    with pytest.raises(Refusal) as refusal:
+        make_entry(APPROVAL, 5, {"manifest": "a" * 64})
+    assert refusal.value.code == "log.invalid_entry"
+
+
+def test_an_oversized_entry_is_refused() -> None:
+    with pytest.raises(Refusal) as refusal:
+        make_entry("policy.changed", 5, {"text": "x" * MAX_ENTRY_BYTES})
+    assert refusal.value.code == "log.invalid_entry"
+    refused(b"x" * (MAX_ENTRY_BYTES + 1))

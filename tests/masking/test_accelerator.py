@@ -1,0 +1,296 @@
+"""The accelerator as a process of its own, and everything that a hostile one can do."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from enclave.errors import Refusal
+from enclave.masking.accelerator import Multiplier, Server
+from enclave.masking.channel import Channel, SharedFile
+from enclave.masking.engine import UnmaskedEngine
+from enclave.masking.layers import Store, read_products
+from enclave.masking.masked import MaskedEngine, Planned
+from enclave.masking.masks import Masks
+from enclave.masking.vault import Vault
+from tests.masking.tiny import LocalAccelerator
+
+AREA = 1 << 14
+
+
+@pytest.fixture
+def store(tmp_path):
+    torch.manual_seed(3)
+    store = Store(tmp_path / "store")
+    for name, outputs, inputs in (("first", 20, 12), ("second", 8, 20)):
+        store.add(name, torch.randn(outputs, inputs))
+    store.finish()
+    return store
+
+
+@pytest.fixture
+def served(store, tmp_path):
+    """Start `kind` of server in a thread over a real shared file; gives the engine in front of it."""
+    ends = []
+
+    def start(kind=Server, timeout=5.0):
+        file = SharedFile.create(tmp_path / "channel", "suspect", slots=2, area=AREA)
+        server = kind(file, Multiplier(read_products(store.folder)))
+        ending = threading.Event()
+        thread = threading.Thread(target=server.run, args=(lambda: not ending.is_set(),), daemon=True)
+        thread.start()
+        ends.append((ending, thread))
+        engine = MaskedEngine(store, Channel(tmp_path / "channel", timeout=timeout))
+        engine.enter_round(1)
+        engine.enter_step()
+        return engine
+
+    yield start
+    for ending, thread in ends:
+        ending.set()
+        thread.join(10)
+
+
+def products(store):
+    return [product for layer in store.layers.values() for product in layer.products]
+
+
+def features(product, rows=9):
+    generator = torch.Generator().manual_seed(product.number)
+    return torch.randint(-2047, 2048, (rows, product.inner), generator=generator, dtype=torch.int32)
+
+
+def refusal(call, *arguments):
+    with pytest.raises(Refusal) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(store, tmp_path):
+    channel = tmp_path / "channel"
+    command = [sys.executable, "-m", "enclave.masking.accelerator", "--device", "cpu", "--area", str(AREA)]
+    process = subprocess.Popen([*command, "--weights", str(store.folder), "--channel", str(channel)])
+    try:
+        deadline = time.monotonic() + 90
+        while not channel.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        engine, plain = MaskedEngine(store, Channel(channel)), UnmaskedEngine(store)
+        engine.enter_round(1)
+        for _ in range(3):  # more requests than slots, more rows than a request takes
+            engine.enter_step()
+            for product in products(store):
+                fixed = features(product, rows=300)
+                assert torch.equal(engine.exact(product, fixed), plain.exact(product, fixed))
+        assert os.uname().nodename in engine._accelerator.name
+        process.kill()
+        process.wait(10)
+        engine._accelerator._timeout = 0.5
+        first = products(store)[0]
+        assert refusal(engine.exact, first, features(first)).code == "accelerator.dead"
+        again = MaskedEngine(store, Channel(channel, timeout=0.2))  # a new enclave on the old file
+        again.enter_step()
+        assert refusal(again.exact, first, features(first)).code == "accelerator.dead"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+class OneBit(Server):
+    def answer(self, number, rows):
+        super().answer(number, rows)
+        outer = self.multiplier.shape(number)[0]
+        self.file.answer_area(self._request, rows, outer)[rows // 2, 1] ^= 1
+
+
+class TopBit(OneBit):
+    """Adds 2^31·eᵢ: over Z/2^32 one check in two would pass it."""
+
+    def answer(self, number, rows):
+        Server.answer(self, number, rows)
+        outer = self.multiplier.shape(number)[0]
+        self.file.answer_area(self._request, rows, outer)[0, 0] ^= -(1 << 31)
+
+
+class Mersenne(Server):
+    """Adds 2^31 − 1: invisible to a check modulo that prime."""
+
+    def answer(self, number, rows):
+        super().answer(number, rows)
+        outer = self.multiplier.shape(number)[0]
+        self.file.answer_area(self._request, rows, outer)[0, 0] += (1 << 31) - 1
+
+
+class OneRow(Server):
+    def answer(self, number, rows):
+        super().answer(number, rows)
+        area = self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0])
+        area[1] = area[0]
+
+
+class Zeros(Server):
+    def answer(self, number, rows):
+        self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0]).zero_()
+
+
+class Replay(Server):
+    """Gives the first answer again and again."""
+
+    kept = None
+
+    def answer(self, number, rows):
+        super().answer(number, rows)
+        area = self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0])
+        if self.kept is None:
+            self.kept = area.clone()
+        area.copy_(self.kept)
+
+
+class WrongWeights(Server):
+    def answer(self, number, rows):
+        self.multiplier._weights[number][0, 0] ^= 1
+        super().answer(number, rows)
+
+
+class WrongShape(Server):
+    def publish(self, number, rows):
+        super().publish(number, rows - 1)
+
+
+class OtherProduct(Server):
+    def publish(self, number, rows):
+        super().publish(number + 1, rows)
+
+
+class Slow(Server):
+    def answer(self, number, rows):
+        time.sleep(1.2)
+        super().answer(number, rows)
+
+
+class Dead(Server):
+    def run(self, running):
+        return
+
+
+class Ahead(Server):
+    """Says that answers are there before they were asked for."""
+
+    def step(self):
+        for request in range(1, 9):
+            self.file.words[self.file.line(request)[0] + 1] = request
+        return False
+
+
+CASES = {
+    OneBit: "masking.wrong_product",
+    TopBit: "masking.wrong_product",
+    Mersenne: "masking.wrong_product",
+    OneRow: "masking.wrong_product",
+    Zeros: "masking.wrong_product",
+    WrongWeights: "masking.wrong_product",
+    WrongShape: "accelerator.wrong_answer",
+    OtherProduct: "accelerator.wrong_answer",
+    Slow: "accelerator.slow",
+    Dead: "accelerator.dead",
+    Ahead: "accelerator.",
+}
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("direction", [0, 1])
+def test_a_hostile_accelerator_is_refused_and_everything_ends(kind, direction, served, store):
+    engine = served(kind, timeout=0.6)
+    product = products(store)[direction]
+    caught = refusal(engine.exact, product, features(product))
+    assert caught.code.startswith(CASES[kind])
+    assert caught.facts["accelerator"] == "suspect"
+    assert engine.usage.checks == 0
+    assert refusal(engine.exact, product, features(product)).code == "masking.ended"
+
+
+def test_an_old_answer_is_no_answer(served, store):
+    engine = served(Replay)
+    product = products(store)[0]
+    engine.exact(product, features(product))
+    engine.enter_step()
+    assert refusal(engine.exact, product, features(product)).code == "masking.wrong_product"
+
+
+def test_an_honest_one_passes_where_the_hostile_ones_fail(served, store):
+    engine, plain = served(), UnmaskedEngine(store)
+    for product in products(store):
+        assert torch.equal(engine.exact(product, features(product)), plain.exact(product, features(product)))
+    assert engine.usage.checks == len(products(store))
+
+
+def test_a_channel_of_something_else_is_refused(tmp_path):
+    (tmp_path / "short").write_bytes(b"x" * 100)
+    (tmp_path / "zeros").write_bytes(bytes(1 << 17))
+    SharedFile.create(tmp_path / "target", "target", area=4096)
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for name in ("short", "zeros", "link", "missing"):
+        assert refusal(Channel, tmp_path / name).code == "accelerator.bad_channel"
+
+
+def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
+    SharedFile.create(tmp_path / "channel", "small", area=4096)
+    wide = Store(tmp_path / "wide")
+    layer = wide.add("wide", torch.randn(3, 2000))
+    wide.finish()
+    engine = MaskedEngine(wide, Channel(tmp_path / "channel"))
+    engine.enter_step()
+    assert refusal(engine.exact, layer.forward[0], features(layer.forward[0])).code == "accelerator.too_large"
+
+
+def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path):
+    masks = Masks()
+    vault = Vault(tmp_path / "vault", masks.derive("vault"), 1 << 20)
+    engine = MaskedEngine(store, LocalAccelerator(store.folder, rows=4), vault, masks)
+    plain, product = UnmaskedEngine(store), products(store)[0]
+    engine.enter_round(1)
+    plan = [Planned({product.number: 6}), Planned({product.number: 6})]
+    assert engine.estimate(plan) == 2 * (6 * product.outer * 4 + 16)
+    engine.prepare(plan)
+    assert vault.bytes == engine.estimate(plan) and engine.pads_left() == 2
+    for rows, expected in ((6, (6, 0)), (9, (12, 3)), (2, (12, 5))):
+        engine.enter_step()
+        fixed = features(product, rows)
+        assert torch.equal(engine.exact(product, fixed), plain.exact(product, fixed))
+        assert (engine.usage.pads_used, engine.usage.pads_inline) == expected
+    assert vault.bytes == 0
+
+
+def test_a_damaged_pad_stops_the_contribution(store, tmp_path):
+    masks = Masks()
+    vault = Vault(tmp_path / "vault", masks.derive("vault"), 1 << 20)
+    engine = MaskedEngine(store, LocalAccelerator(store.folder), vault, masks)
+    engine.prepare([Planned({0: 6})])
+    (file,) = (tmp_path / "vault").iterdir()
+    file.write_bytes(bytes(file.stat().st_size))
+    engine.enter_step()
+    assert (
+        refusal(engine.exact, products(store)[0], features(products(store)[0])).code
+        == "masking.vault_damaged"
+    )
+
+
+def test_a_vault_too_small_is_refused_before_work_begins(store, tmp_path):
+    masks = Masks()
+    engine = MaskedEngine(
+        store, LocalAccelerator(store.folder), Vault(tmp_path / "vault", masks.derive("vault"), 100), masks
+    )
+    assert refusal(engine.prepare, [Planned({0: 6})]).code == "masking.vault_full"
+    assert list((tmp_path / "vault").iterdir()) == []
+
+
+def test_the_same_product_twice_in_a_step_takes_fresh_masks(store):
+    engine, plain = MaskedEngine(store, local := LocalAccelerator(store.folder)), UnmaskedEngine(store)
+    engine.enter_step()
+    product = products(store)[0]
+    for _ in range(2):
+        assert torch.equal(engine.exact(product, features(product)), plain.exact(product, features(product)))
+    assert not torch.equal(local.seen[0][1], local.seen[1][1])

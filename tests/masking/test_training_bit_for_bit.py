@@ -1,0 +1,127 @@
+"""The proof of Method 1: whole training runs give the same bits masked and unmasked."""
+
+import math
+
+import pytest
+import torch
+
+from enclave.masking.engine import UnmaskedEngine
+from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.placement import Shape, put_out
+from enclave.slicing.prefix import tune_prefix
+from tests.masking.tiny import ARCHITECTURES, VOCABULARY, LocalAccelerator, adapter, cut_model, model
+
+STEPS = 5
+KINDS = ("lora", "prefix")
+
+
+def batches(name):
+    """Ragged batches with padding, of changing sizes."""
+    generator = torch.Generator().manual_seed(7)
+    for step in range(STEPS):
+        rows, tokens = 2 + step % 3, 3 + (5 * step) % 7
+        ids = torch.randint(3, VOCABULARY, (rows, tokens), generator=generator)
+        mask = torch.ones_like(ids)
+        for row in range(rows - 1):
+            kept = 1 + int(torch.randint(tokens, (), generator=generator))
+            mask[row, kept:], ids[row, kept:] = 0, 0
+        targets = torch.randint(3, (rows,), generator=generator) if name == "bert" else ids
+        yield ids, mask, targets
+
+
+def train(tuned, name):
+    """Losses and final tuned parameters of a short run with AdamW and clipping, as the product trains."""
+    parameters = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+    optimizer, losses = torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.0), []
+    for ids, mask, targets in batches(name):
+        logits = tuned(input_ids=ids, attention_mask=mask).logits
+        if name != "bert":
+            kept = mask[:, 1:].bool()
+            logits, targets = logits[:, :-1][kept], targets[:, 1:][kept]
+        loss = torch.nn.functional.cross_entropy(logits, targets) if len(targets) else logits.sum() * 0.0
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, tuned_state(tuned)
+
+
+def same(left, right):
+    return (
+        left[0] == right[0]
+        and left[1].keys() == right[1].keys()
+        and all(torch.equal(left[1][key], right[1][key]) for key in left[1])
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
+    cut = cut_model(name, kind, tmp_path)
+    initial = tuned_state(cut.model)
+    results = {}
+    for method in ("limbs", "float64"):
+        load_tuned_state(cut.model, initial)
+        cut.attach(UnmaskedEngine(cut.store, method))
+        results[method] = train(cut.model, name)
+    accelerator = LocalAccelerator(cut.store.folder)
+    masked = put_out(cut, accelerator, tmp_path / "vault")
+    shapes = [Shape(*ids.shape, backward=True) for ids, _, _ in batches(name)]
+    assert masked.begin_round(1, shapes[:3]) == 3  # the other two steps make their pads inline
+    load_tuned_state(cut.model, initial)
+    results["masked"] = train(cut.model, name)
+
+    assert same(results["limbs"], results["float64"])
+    assert same(results["limbs"], results["masked"])
+    assert any(not torch.equal(initial[key], results["masked"][1][key]) for key in initial)
+    measures = masked.measures()
+    assert measures["steps"] == STEPS and measures["checks"] == measures["products"] > 0
+    assert measures["pads_used"] > 0 and measures["pads_inline"] > 0 and measures["pads_left"] == 0
+    directions = {product.direction for product, _ in accelerator.seen}
+    assert directions == {"forward", "backward"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_cut_model_learns_nearly_what_the_whole_one_learns(name, kind, tmp_path):
+    """Same initial parameters; int8 weights move the first loss a little, not the path."""
+    whole = model(name)
+    tuned = (
+        adapt(whole, adapter(name, kind), 5) if kind == "lora" else tune_prefix(whole, adapter(name, kind), 5)
+    )
+    cut = cut_model(name, kind, tmp_path)
+    start, other = tuned_state(tuned), tuned_state(cut.model)
+    assert start.keys() == other.keys() and all(torch.equal(start[key], other[key]) for key in start)
+    cut.attach(UnmaskedEngine(cut.store))
+    for left, right in zip(train(tuned, name)[0], train(cut.model, name)[0], strict=True):
+        assert math.isclose(left, right, rel_tol=0.08)
+
+
+def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
+    cut = cut_model("llama", "lora", tmp_path)
+    ids = torch.randint(3, VOCABULARY, (3, 7))
+    outputs = []
+    for masked in (False, True):
+        if masked:
+            put_out(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(2)
+        else:
+            cut.attach(UnmaskedEngine(cut.store))
+        with torch.inference_mode():
+            outputs.append(cut.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits)
+    assert torch.equal(*outputs)
+    assert {product.direction for product, _ in accelerator.seen} == {"forward"}
+
+
+def test_siblings_make_one_trip(tmp_path):
+    cut = cut_model("llama", "lora", tmp_path)
+    names = [trip.layer.name.split(".")[-1] for trip in cut.trips]
+    assert len(cut.trips) == 2 * 4 + 1  # qkv, o, gate+up, down in each layer, and the head
+    assert "lm_head" in names
+    put_out(cut, accelerator := LocalAccelerator(cut.store.folder, rows=100), tmp_path / "vault").begin_round(
+        1
+    )
+    ids = torch.randint(3, VOCABULARY, (2, 4))
+    with torch.no_grad():
+        cut.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    assert len(accelerator.seen) == len(cut.trips)

@@ -1,0 +1,152 @@
+"""What the accelerator saw over a run, byte by byte: uniform, and no attack gets anything out of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from enclave.masking.engine import UnmaskedEngine
+from enclave.masking.layers import Store
+from enclave.masking.masked import MaskedEngine
+from enclave.masking.masks import Masks
+from enclave.masking.ring import from_words
+from enclave.slicing.placement import put_out
+from tests.masking import attacks
+from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
+
+TOKENS, INNER = 400, 48
+
+
+@pytest.fixture(scope="module")
+def transcript(tmp_path_factory):
+    """All bytes of a training run of several epochs over the same rows: a text that is easy to tell."""
+    folder = tmp_path_factory.mktemp("transcript")
+    cut = cut_model("llama", "lora", folder)
+    masked = put_out(cut, accelerator := LocalAccelerator(cut.store.folder), folder / "vault")
+    masked.begin_round(1)
+    ids = torch.full((8, 16), 5)
+    for _ in range(12):
+        cut.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+    return accelerator.seen
+
+
+def test_the_bytes_of_a_run_are_uniform(transcript):
+    for direction in ("forward", "backward"):
+        data = b"".join(w.numpy().tobytes() for p, w in transcript if p.direction == direction)
+        assert len(data) > 400_000
+        assert abs(attacks.chi_square(data)) < 5
+        assert attacks.bit_bias(data) < 5
+        for lag in (1, 2, 4, 4 * 24, 4 * 40):
+            assert attacks.serial_correlation(data, lag) < 5.5
+
+
+def test_no_word_sequence_comes_twice(transcript):
+    rows = [row.numpy().tobytes() for _, words in transcript for row in words]
+    assert len(set(rows)) == len(rows)
+
+
+def test_the_uniformity_tests_find_what_is_not_uniform():
+    features = torch.randint(-2047, 2048, (TOKENS, INNER), dtype=torch.int32).numpy()
+    unmasked = features.tobytes()
+    assert attacks.chi_square(unmasked) > 100
+    low_bits = (np.random.default_rng(1).integers(0, 1 << 32, 100_000) & ~np.uint32(0x100)).astype(np.uint32)
+    assert attacks.bit_bias(low_bits.tobytes()) > 100
+    assert attacks.serial_correlation(np.repeat(np.random.default_rng(2).bytes(50_000), 1), 1) < 5.5
+    stuttered = np.repeat(np.frombuffer(np.random.default_rng(2).bytes(50_000), np.uint8), 2).tobytes()
+    assert attacks.serial_correlation(stuttered, 1) > 50
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("layer"))
+    made = store.add("layer", torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0)))
+    store.finish()
+    return store, made
+
+
+def structured_features(seed):
+    """Features as a model has them: few directions, of 12 bits."""
+    generator = np.random.default_rng(seed)
+    mixed = generator.normal(size=(TOKENS, 20)) @ generator.normal(size=(20, INNER))
+    return np.clip(np.round(mixed / np.abs(mixed).max() * 2047), -2047, 2047).astype(np.int32)
+
+
+def send(layer, features, masks=None):
+    """What the accelerator sees of these features, as residues."""
+    store, made = layer
+    engine = MaskedEngine(store, accelerator := LocalAccelerator(store.folder, rows=TOKENS), masks=masks)
+    engine.enter_round(1)
+    engine.enter_step()
+    fixed = torch.from_numpy(features)
+    exact = engine.exact(made.forward[0], fixed)
+    assert torch.equal(exact, UnmaskedEngine(store).exact(made.forward[0], fixed))
+    return from_words(accelerator.seen[0][1]).numpy()
+
+
+def test_two_inputs_cannot_be_told_apart(layer):
+    """A statistic trained on one half of many transcripts of two very different inputs tells nothing on the
+    other half. Under one key the two differ, as they must, by exactly the inputs' difference."""
+    zeros, large = np.zeros((TOKENS, INNER), np.int32), np.full((TOKENS, INNER), 2047, np.int32)
+    runs = [[attacks.centred(send(layer, x)) for _ in range(40)] for x in (zeros, large)]
+    halves = [(np.array(run[:20]), np.array(run[20:])) for run in runs]
+    direction = halves[1][0].mean(0) - halves[0][0].mean(0)
+    scores = [[float((sample * direction).sum()) for sample in later] for _, later in halves]
+    threshold = np.mean([(early * direction).sum((1, 2)).mean() for early, _ in halves])
+    right = sum(s <= threshold for s in scores[0]) + sum(s > threshold for s in scores[1])
+    assert 8 <= right <= 32  # 40 coin flips: outside with probability below 10^-4
+    masks = [Masks(bytes(32)), Masks(bytes(32))]
+    difference = send(layer, large, masks[0]).astype(np.int64) - send(layer, zeros, masks[1])
+    assert set(np.unique(difference.astype(np.uint32))) == {2047}
+
+
+def test_the_attacks_recover_nothing_from_pads(layer):
+    features = structured_features(1)
+    seen = attacks.centred(send(layer, features))
+    noise = 5 / np.sqrt(features.size)
+    assert attacks.correlation(seen, features) < noise
+    for rank in (1, attacks.BASIS, 20, INNER // 2):
+        assert attacks.span_residual_attack(seen, features, rank) < noise * np.sqrt(INNER)
+    uniform = np.random.default_rng(3).uniform(-1, 1, features.shape)
+    for components in (1, 5, 20):
+        share = attacks.principal_share(seen, components)
+        assert abs(share - attacks.principal_share(uniform, components)) < 0.02
+
+
+def test_averaging_epochs_recovers_nothing_from_pads(layer):
+    features = structured_features(2)
+    mean = np.mean([attacks.centred(send(layer, features)) for _ in range(60)], axis=0)
+    assert attacks.correlation(mean, features) < 5 / np.sqrt(features.size)
+
+
+def test_the_same_attack_breaks_a_static_basis():
+    features = structured_features(1).astype(np.float64)
+    seen = attacks.static_basis(features, np.random.default_rng(4))
+    assert attacks.span_residual_attack(seen, features, attacks.BASIS) > 0.9
+    assert attacks.principal_share(seen, attacks.BASIS) > 0.95
+
+
+def test_the_same_attack_breaks_float_noise():
+    features = structured_features(1).astype(np.float64)
+    assert attacks.correlation(attacks.float_noise(features, np.random.default_rng(5)), features) > 0.9
+
+
+def test_the_same_attack_breaks_a_reused_pad():
+    features = structured_features(1)
+    half = TOKENS // 2
+    difference = features[:half].astype(np.float64) - features[half:]
+    assert attacks.correlation(attacks.reused_pad(features, np.random.default_rng(6)), difference) > 0.999
+
+
+def test_no_broken_scheme_can_be_reached_from_the_product():
+    """The only class that writes into an accelerator's request is the engine with the ledger."""
+    from pathlib import Path
+
+    import enclave
+
+    root = Path(enclave.__file__).parent
+    writers = [
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if ".request(" in path.read_text() or "request_area(" in path.read_text()
+    ]
+    assert sorted(writers) == ["masking/accelerator.py", "masking/channel.py", "masking/masked.py"]
+    assert VOCABULARY

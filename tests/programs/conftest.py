@@ -1,0 +1,337 @@
+"""A small consortium of real processes: a development root, platforms, a tiny random BERT, a few rows a site.
+
+`house` makes the parts that never change once a session; `Consortium` is one run with its enclaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import time
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from enclave.attest.development import (
+    collateral,
+    create_platform,
+    create_root,
+    install_platform,
+    issue_platform,
+    root_sha256,
+)
+from enclave.attest.evidence import Claims
+from enclave.attest.measurement import measure
+from enclave.attest.policy import Policy, SgxReference
+from enclave.attest.sources import open_source
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import (
+    APPROVAL_DOMAIN,
+    Adapter,
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    ModelSpec,
+    Release,
+    Site,
+    Training,
+    approval_payload,
+)
+from enclave.programs.admission import Peer, endorse
+from enclave.programs.clock import Clock
+from enclave.programs.contributions import seal_contribution
+from enclave.programs.host import EnclaveProcess
+from enclave.programs.identity import Identity
+from enclave.programs.keeping import LABEL
+from enclave.programs.mailbox import Mailbox
+from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from enclave.sealing.roster import Roster, RosterEntry, countersign
+from enclave.sealing.signing import SigningKey
+from enclave.sealing.state import unseal_state
+
+SITES = ("anna", "berta")
+LABELS = ("routine", "urgent")
+WORDS = {
+    "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],
+    "urgent": ["chest", "pain", "bleeding", "seizure", "stroke"],
+}
+COMMON = ["patient", "with", "asks", "about", "since", "the", "morning", "a", "of", "today"]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def make_model(folder: Path) -> None:
+    """A BERT of two layers with random weights and a word-level vocabulary."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COMMON, *WORDS["routine"], *WORDS["urgent"]]
+    folder.mkdir(parents=True)
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(1)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, initializer_range=0.2, **size)
+    BertModel(config).save_pretrained(folder)
+
+
+def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
+    draw = random.Random(site)
+    with file.open("w") as out:
+        for number in range(train + test):
+            label = draw.choice(LABELS)
+            words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
+            draw.shuffle(words)
+            split = "train" if number < train else "test"
+            out.write(json.dumps({"text": " ".join(words), "label": label, "split": split}) + "\n")
+
+
+class House:
+    """What does not change between runs."""
+
+    def __init__(self, folder: Path) -> None:
+        from enclave.slicing.models import pin
+
+        self.root = folder / "root"
+        create_root(self.root)
+        self.platforms = {}
+        for host in ("coordinator", *SITES):
+            self.platforms[host] = folder / "platforms" / host
+            request = create_platform(self.platforms[host])
+            install_platform(self.platforms[host], issue_platform(self.root, request))
+        self.model = folder / "model"
+        make_model(self.model)
+        self.files = pin(self.model)
+        self.rows = {}
+        for number, site in enumerate(SITES):
+            self.rows[site] = folder / f"{site}.jsonl"
+            make_rows(self.rows[site], site, train=12 + 8 * number)
+        self.site_keys = {
+            site: SigningKey.from_bytes(bytes([number] * 32)) for number, site in enumerate(SITES)
+        }
+
+    def manifest(self, **changes) -> Manifest:
+        manifest = Manifest(
+            version=1,
+            run="run-1",
+            study="Triage",
+            purpose="Test",
+            method="method-1",
+            placement="all_in_tee",
+            runtime="development",
+            model=ModelSpec("tiny", "sequence-classification", self.files, LABELS, 16),
+            adapter=Adapter("lora", 4, 8, ("query", "value")),
+            training=Training(rounds=3, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
+            sites=tuple(
+                Site(site, site.title(), key.public, DatasetRef(f"{site}-notes", "0" * 64, 20))
+                for site, key in self.site_keys.items()
+            ),
+            aggregation=Aggregation("fedavg", quorum=2, deadline_seconds=60),
+            policy=self.policy(),
+            release=Release("nothing", 2),
+            minimum_time=int(time.time()) - 86400,
+        )
+        return msgspec.structs.replace(manifest, **changes)
+
+    def policy(self) -> Policy:
+        references = tuple(
+            SgxReference(program, mrenclave=measure(program)) for program in ("aggregator", "client_slice")
+        )
+        return Policy("development", root_sha256(self.root), references)
+
+
+class Consortium:
+    """One run: its manifest, and every enclave process started for it."""
+
+    def __init__(self, house: House, folder: Path, manifest: Manifest | None = None) -> None:
+        self.house = house
+        self.folder = folder
+        self.manifest = manifest or house.manifest()
+        self.processes: list[EnclaveProcess] = []
+        self.text = canonical(self.manifest).decode()
+        self.approvals = {
+            site: key.sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
+            for site, key in house.site_keys.items()
+        }
+
+    def start(self, program, host) -> EnclaveProcess:
+        folder = self.folder / f"{program}-{host}-{len(self.processes)}"
+        process = EnclaveProcess.start(program, "development", folder, self.house.platforms[host])
+        self.processes.append(process)
+        return process
+
+    def bound(self, program, host) -> EnclaveProcess:
+        process = self.start(program, host)
+        process.call("bind", manifest=self.text, approvals=self.approvals)
+        return process
+
+    def aggregator(self) -> EnclaveProcess:
+        return self.bound("aggregator", "coordinator")
+
+    def client(self, site, aggregator=None, load=True) -> EnclaveProcess:
+        client = self.bound("client_slice", site)
+        if aggregator is not None:
+            self.introduce(aggregator, client, site)
+        if load:
+            client.call("load", model=str(self.house.model), dataset=str(self.house.rows[site]), site=site)
+        return client
+
+    def introduce(self, aggregator, client, site) -> None:
+        """Admission both ways, as supervisor and site agent do it."""
+        client.call("admit", evidence=self.evidence(aggregator, client.call("challenge")["nonce"]))
+        evidence = self.evidence(client, aggregator.call("challenge", site=site)["nonce"])
+        aggregator.call("admit", site=site, evidence=evidence, endorsement=self.endorsement(site, evidence))
+
+    def evidence(self, process, nonce) -> dict:
+        return process.call("evidence", nonce=nonce) | {"collateral": self.collateral()}
+
+    def collateral(self) -> dict:
+        return collateral(self.house.root, int(time.time()))
+
+    def endorsement(self, site, evidence) -> str:
+        return endorse(msgspec.convert(evidence["claims"], Claims), self.house.site_keys[site])
+
+    def move(self, sha256, source, target) -> str:
+        """Carry a sealed file, as coordinator and agents do."""
+        target.mailbox.deliver(source.mailbox.collect(sha256), sha256)
+        return sha256
+
+    def roster(self, round, blobs, previous=NO_RECEIPT, signers=None) -> dict:
+        """Arguments of `aggregate`: the roster, signed by the listed sites (or by `signers`)."""
+        entries = tuple(RosterEntry(site, blobs[site]) for site in sorted(blobs))
+        roster = Roster(self.manifest.hash, round, entries, previous)
+        signatures = {
+            site: countersign(roster, self.house.site_keys[site]) for site in signers or sorted(blobs)
+        }
+        return {"roster": msgspec.to_builtins(roster), "countersignatures": signatures}
+
+    def train(self, round, aggregator, clients, previous=None, op="train") -> dict[str, str]:
+        """Let every site train; returns the names of the updates, which lie in the aggregator's mailbox."""
+        blobs = {}
+        for site, client in clients.items():
+            result = client.call(op, round=round, previous=previous)
+            blobs[site] = self.move(result["update"]["sha256"], client, aggregator)
+        return blobs
+
+    def publish(self, result, aggregator, clients) -> dict:
+        """Carry the next state to all sites; returns what the next round continues."""
+        for client in clients.values():
+            self.move(result["next"]["sha256"], aggregator, client)
+        return {"sha256": result["next"]["sha256"], "receipt": result["receipt"]}
+
+    def round(self, round, aggregator, clients, previous=None) -> dict:
+        """A whole round; returns the aggregator's result."""
+        blobs = self.train(round, aggregator, clients, previous)
+        last = NO_RECEIPT if previous is None else hash_of(previous["receipt"])
+        return aggregator.call("aggregate", round=round, **self.roster(round, blobs, last))
+
+    def whole_run(self, aggregator, clients) -> list[dict]:
+        """All rounds and the closing evaluation; returns the aggregator's results."""
+        results, previous = [], None
+        for number in range(1, self.manifest.training.rounds + 1):
+            results.append(self.round(number, aggregator, clients, previous))
+            previous = self.publish(results[-1], aggregator, clients)
+        last = self.manifest.training.rounds + 1
+        blobs = self.train(last, aggregator, clients, previous, op="evaluate")
+        roster = self.roster(last, blobs, hash_of(previous["receipt"]))
+        results.append(aggregator.call("aggregate", round=last, **roster))
+        return results
+
+    def rogue(self, aggregator, site) -> Identity:
+        """Keys that this test holds, admitted as `site`'s client slice. Only development evidence allows it:
+        the site owns its platform and signs for whatever it likes."""
+        source = open_source("development", platform=self.house.platforms[site], program="client_slice")
+        keys = HpkeKey.generate(), SigningKey.generate()
+        manifest = self.manifest
+        rogue = Identity("client_slice", source, manifest, manifest.hash, Clock(0), *keys, "0" * 64)
+        evidence = rogue.evidence(aggregator.call("challenge", site=site)["nonce"])
+        evidence |= {"collateral": self.collateral()}
+        endorsement = self.endorsement(site, evidence)
+        aggregator.call("admit", site=site, evidence=evidence, endorsement=endorsement)
+        return rogue
+
+    def contribute(self, aggregator, identity, site, round, enclosed, state) -> str:
+        """Seal what this test likes; returns the file's name, which lies in the aggregator's mailbox."""
+        claims = aggregator.call("evidence", nonce="00" * 32)["claims"]
+        box = Mailbox.create(self.folder / "rogue")
+        receiver = Peer(claims["hpke_key"], claims["signing_key"])
+        arguments = {"receiver": receiver, "enclosed": enclosed, "state": state}
+        filed = seal_contribution(identity, box, site=site, round=round, **arguments)
+        aggregator.mailbox.deliver(box.collect(filed.sha256), filed.sha256)
+        return filed.sha256
+
+    def parameters(self, aggregator, sha256) -> dict:
+        """Open a sealed state with the development platform's key. Only a test can: it owns the platform."""
+        from enclave.programs.template import learn
+        from enclave.training.tensors import from_bytes
+
+        source = open_source(
+            "development", platform=self.house.platforms["coordinator"], program="aggregator"
+        )
+        plain = BytesIO()
+        with aggregator.mailbox.collect(sha256).open("rb") as file:
+            unseal_state(
+                file,
+                plain,
+                key=source.sealing_key(LABEL),
+                program="aggregator",
+                manifest=self.manifest.hash,
+            )
+        return from_bytes(plain.getvalue(), learn(plain.getvalue(), self.manifest))[0]
+
+    def close(self) -> None:
+        for process in self.processes:
+            with contextlib.suppress(Refusal):
+                process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def hash_of(signed) -> str:
+    return receipt_hash(parse_receipt(signed).receipt)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory) -> House:
+    return House(tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture
+def consortium(house, tmp_path):
+    made: list[Consortium] = []
+
+    def make(**changes) -> Consortium:
+        made.append(Consortium(house, tmp_path / f"run-{len(made)}", house.manifest(**changes)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def refusal_of():
+    """The refusal that a call ends in."""
+
+    def refusal_of(function, *args, **kwargs) -> Refusal:
+        with pytest.raises(Refusal) as caught:
+            function(*args, **kwargs)
+        return caught.value
+
+    return refusal_of
+
+
+@pytest.fixture(scope="session")
+def code_of(refusal_of):
+    """The code of the refusal that a call ends in."""
+    return lambda function, *args, **kwargs: refusal_of(function, *args, **kwargs).code
+
+
+@pytest.fixture(scope="session")
+def consortium_class():
+    return Consortium

@@ -1,0 +1,146 @@
+"""Two sites, three rounds and the closing evaluation, in real processes, with real evidence."""
+
+import hashlib
+import json
+
+import pytest
+
+from enclave.canonical import digest
+from enclave.sealing.receipts import parse_receipt, receipt_hash, verify_chain
+
+SITES = ("anna", "berta")
+
+
+@pytest.fixture(scope="module")
+def run(house, tmp_path_factory, consortium_class):
+    consortium = consortium_class(house, tmp_path_factory.mktemp("whole") / "run")
+    aggregator = consortium.aggregator()
+    clients = {site: consortium.client(site, aggregator) for site in SITES}
+    consortium.results = consortium.whole_run(aggregator, clients)
+    consortium.the_aggregator, consortium.clients = aggregator, clients
+    yield consortium
+    consortium.close()
+
+
+def receipts(consortium):
+    return [parse_receipt(result["receipt"]) for result in consortium.results]
+
+
+def test_the_receipts_are_one_chain_of_one_attested_key(run):
+    key = run.the_aggregator.call("evidence", nonce="00" * 32)["claims"]["signing_key"]
+    last = verify_chain(receipts(run), manifest=run.manifest.hash, attested={key})
+    assert last == run.the_aggregator.call("status")["receipt"]
+    assert [signed.receipt.round for signed in receipts(run)] == [1, 2, 3, 4]
+    assert all(signed.receipt.development for signed in receipts(run))
+
+
+def test_a_receipt_names_the_sealed_files_and_the_countersigned_roster(run):
+    for result, signed in zip(run.results[:3], receipts(run)[:3], strict=True):
+        receipt = signed.receipt
+        assert (receipt.output, receipt.state) == (result["next"]["sha256"], result["state"]["sha256"])
+        for name in (receipt.output, receipt.state):
+            file = run.the_aggregator.mailbox.collect(name)
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == name
+        assert [(entry.site, entry.samples) for entry in receipt.inputs] == [("anna", 12), ("berta", 20)]
+        roster = {
+            "manifest": run.manifest.hash,
+            "round": receipt.round,
+            "inputs": [{"site": entry.site, "sha256": entry.sha256} for entry in receipt.inputs],
+            "previous": receipt.previous,
+        }
+        assert receipt.roster == digest(roster)
+
+
+def test_the_closing_evaluation_makes_no_new_parameters(run):
+    closing = run.results[3]
+    assert closing["next"] is None
+    assert closing["state"] is not None
+    assert [entry.samples for entry in receipts(run)[3].receipt.inputs] == [0, 0]
+
+
+def test_the_metrics_are_those_of_all_evaluation_rows_together(run):
+    for result in run.results:
+        pooled, sites = result["metrics"]["pooled"], result["metrics"]["sites"]
+        assert pooled["rows"] == sum(numbers["rows"] for numbers in sites.values()) == 16
+        right = sum(numbers["accuracy"] * numbers["rows"] for numbers in sites.values())
+        assert pooled["accuracy"] == pytest.approx(right / 16)
+        assert result["receipt"]["receipt"]["metrics"] == {"pooled": pooled}
+
+
+def test_training_lowers_the_loss(run):
+    losses = [result["metrics"]["pooled"]["loss"] for result in run.results]
+    assert losses[-1] < losses[0]
+
+
+def test_after_the_last_round_nothing_more_is_done(run, code_of):
+    status = run.the_aggregator.call("status")
+    assert (status["round"], status["last"]) == (4, run.results[3])
+    roster = run.roster(5, {"anna": "0" * 64, "berta": "1" * 64}, status["receipt"])
+    assert code_of(run.the_aggregator.call, "aggregate", round=5, **roster) == "round.finished"
+    previous = {"sha256": run.results[2]["next"]["sha256"], "receipt": run.results[2]["receipt"]}
+    assert code_of(run.clients["anna"].call, "train", round=4, previous=previous) == "round.out_of_order"
+    assert code_of(run.clients["anna"].call, "train", round=5, previous=previous) == "round.finished"
+
+
+def test_nothing_of_the_parameters_or_rows_lies_in_a_mailbox(run, house):
+    """Plaintext parameters are safetensors, whose header names every tensor; rows are JSON."""
+    row = json.loads(house.rows["anna"].read_text().splitlines()[0])["text"].encode()
+    final = run.parameters(run.the_aggregator, run.results[2]["state"]["sha256"])
+    needles = [row, b"lora_A", *(tensor.numpy().tobytes() for tensor in final.values() if tensor.any())]
+    seen = 0
+    for process in run.processes:
+        for file in process.mailbox.folder.rglob("*"):
+            if file.is_file():
+                content = file.read_bytes()
+                seen += 1
+                assert not any(needle in content for needle in needles), file
+    assert seen > 20
+
+
+def test_the_enclaves_compute_exactly_what_plain_federated_averaging_does(run, house):
+    """Bit for bit: the same training code without enclaves, seals or wires."""
+    import torch
+
+    from enclave.programs.learner import load_learner
+    from enclave.training.aggregate import fedavg
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        learners = [load_learner(run.manifest, site, house.model, house.rows[site]) for site in SITES]
+        state = None
+        for number, result in enumerate(run.results[:3], start=1):
+            updates = []
+            for learner in learners:
+                learner.start_from(state)
+                outcome, update = learner.train(number, lambda _progress: None)
+                updates.append((outcome.samples, update))
+            state = fedavg(updates)
+            sealed = run.parameters(run.the_aggregator, result["state"]["sha256"])
+            assert state.keys() == sealed.keys()
+            assert all(torch.equal(state[name], sealed[name]) for name in state)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_the_same_rows_and_seeds_give_the_same_bits(run, consortium):
+    """Sealing is randomised, so every file differs; what they hold is equal to the last bit."""
+    import torch
+
+    again = consortium()
+    again.manifest, again.text, again.approvals = run.manifest, run.text, run.approvals
+    aggregator = again.aggregator()
+    clients = {site: again.client(site, aggregator) for site in SITES}
+    results = again.whole_run(aggregator, clients)
+    assert [result["metrics"] for result in results] == [result["metrics"] for result in run.results]
+    for ours, theirs in zip(results, run.results, strict=True):
+        assert ours["state"]["sha256"] != theirs["state"]["sha256"]
+        left = again.parameters(aggregator, ours["state"]["sha256"])
+        right = run.parameters(run.the_aggregator, theirs["state"]["sha256"])
+        assert all(torch.equal(left[name], right[name]) for name in left.keys() | right.keys())
+
+
+def test_a_receipt_hash_is_what_rosters_name(run):
+    hashes = [receipt_hash(signed.receipt) for signed in receipts(run)]
+    assert [signed.receipt.previous for signed in receipts(run)] == ["0" * 64, *hashes[:3]]

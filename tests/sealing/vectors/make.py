@@ -1,0 +1,186 @@
+"""Writes the test vectors that docs/protocol.md points at: `python tests/sealing/vectors/make.py`.
+
+Run it only when a format changes on purpose, with its version. The sealed stream differs each time (its data
+key and HPKE's are random); all the rest is deterministic.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parents[2]))
+
+from enclave.attest.evidence import Claims, report_data  # noqa: E402
+from enclave.attest.log import merkle  # noqa: E402
+from enclave.attest.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
+from enclave.attest.log.note import NoteKey  # noqa: E402
+from enclave.attest.policy import Policy, SgxReference  # noqa: E402
+from enclave.canonical import canonical  # noqa: E402
+from enclave.manifest import (  # noqa: E402
+    APPROVAL_DOMAIN,
+    Adapter,
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    ModelSpec,
+    Release,
+    Site,
+    Training,
+    approval_payload,
+)
+from enclave.sealing.hpke import HpkeKey  # noqa: E402
+from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt  # noqa: E402
+from enclave.sealing.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
+from enclave.sealing.signing import SigningKey  # noqa: E402
+from enclave.sealing.stream import Binding, seal  # noqa: E402
+
+SITES = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
+ENCLAVE, RECEIVER = SigningKey.from_bytes(b"E" * 32), HpkeKey.from_bytes(bytes(range(96)))
+LOG = SigningKey.from_bytes(b"L" * 32)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+MANIFEST = Manifest(
+    version=1,
+    run="run-vector",
+    study="Triage of example notes",
+    purpose="A test vector: nothing here is real.",
+    method="method-1",
+    placement="all_in_tee",
+    runtime="development",
+    model=ModelSpec(
+        "embedded:all-MiniLM-L6-v2",
+        "sequence-classification",
+        {"config.json": sha("config"), "model.safetensors": sha("model")},
+        ("cardiology", "neurologie – ä"),
+        128,
+    ),
+    adapter=Adapter("lora", 8, 16, ("query", "value")),
+    training=Training(3, 1, 16, 0.0002, 20),
+    sites=tuple(
+        Site(site, f"Hospital {site[-1].upper()}", key.public, DatasetRef(f"d-{site[-1]}", sha(site), 700))
+        for site, key in SITES.items()
+    ),
+    aggregation=Aggregation("fedavg", 2, 600),
+    policy=Policy("development", sha("root"), (SgxReference("aggregator", mrenclave=sha("mrenclave")),)),
+    release=Release("nothing", 2),
+    minimum_time=1_800_000_000,
+)
+
+
+def write(name: str, value: dict[str, Any]) -> None:
+    (FOLDER / name).write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def make() -> None:
+    (FOLDER / "manifest.json").write_bytes(canonical(MANIFEST))
+    approval = SITES["site-a"].sign(APPROVAL_DOMAIN, approval_payload(MANIFEST.hash, "site-a"))
+    write(
+        "approval.json",
+        {
+            "manifest_hash": MANIFEST.hash,
+            "site": "site-a",
+            "site_secret": SITES["site-a"].to_bytes().hex(),
+            "domain": APPROVAL_DOMAIN,
+            "signature": approval,
+        },
+    )
+    claims = Claims(sha("nonce"), RECEIVER.public, ENCLAVE.public, MANIFEST.hash, "aggregator")
+    write(
+        "evidence.json",
+        {
+            "claims": msgspec.to_builtins(claims),
+            "canonical_sha256": hashlib.sha256(canonical(claims)).hexdigest(),
+            "report_data": report_data(claims).hex(),
+        },
+    )
+    binding = Binding(MANIFEST.hash, 1, "update", "site-a")
+    plaintext, target = b"The tuned parameters of nobody.", io.BytesIO()
+    sealed = seal(
+        io.BytesIO(plaintext),
+        target,
+        binding=binding,
+        recipients={"aggregator": RECEIVER.public},
+        signer=SITES["site-a"],
+    )
+    write(
+        "stream.json",
+        {
+            "binding": msgspec.to_builtins(binding),
+            "recipient": "aggregator",
+            "recipient_secret": RECEIVER.to_bytes().hex(),
+            "recipient_key_sha256": hashlib.sha256(bytes.fromhex(RECEIVER.public)).hexdigest(),
+            "sender_key": SITES["site-a"].public,
+            "plaintext": plaintext.decode(),
+            "sealed": base64.b64encode(target.getvalue()).decode(),
+            "sealed_sha256": sealed.sha256,
+        },
+    )
+    inputs = tuple(RosterEntry(site, sha(f"update of {site}")) for site in SITES)
+    roster = Roster(MANIFEST.hash, 1, inputs, NO_RECEIPT)
+    write(
+        "roster.json",
+        {
+            "roster": msgspec.to_builtins(roster),
+            "canonical": canonical(roster).decode(),
+            "hash": roster_hash(roster),
+            "countersignatures": {site: countersign(roster, key) for site, key in SITES.items()},
+        },
+    )
+    receipt = Receipt(
+        version=1,
+        manifest=MANIFEST.hash,
+        run=MANIFEST.run,
+        round=1,
+        roster=roster_hash(roster),
+        inputs=tuple(ReceiptInput(entry.site, entry.sha256, 123456, 560) for entry in inputs),
+        output=sha("next"),
+        state=sha("state"),
+        metrics={"pooled": {"accuracy": 0.625, "loss": 1.0, "n": 420}, "sites": {"site-a": {"loss": 1e-7}}},
+        previous=NO_RECEIPT,
+        program="aggregator",
+        measurement=sha("mrenclave"),
+        development=True,
+        issued=1_800_000_100,
+    )
+    write(
+        "receipt.json",
+        {
+            "signed": msgspec.to_builtins(sign_receipt(receipt, ENCLAVE)),
+            "canonical": canonical(receipt).decode(),
+            "hash": receipt_hash(receipt),
+            "enclave_secret": ENCLAVE.to_bytes().hex(),
+        },
+    )
+    store = merkle.MemoryStore()
+    leaves = [canonical(roster), canonical(receipt), b"{}"]
+    for index, leaf in enumerate(leaves):
+        merkle.append(store, index, merkle.leaf_hash(leaf))
+    head = Checkpoint("fedslice.example/log", 3, merkle.root(store, 3))
+    write(
+        "checkpoint.json",
+        {
+            "leaves": [leaf.decode() for leaf in leaves],
+            "log_secret": LOG.to_bytes().hex(),
+            "vkey": NoteKey(head.origin, LOG.public).vkey,
+            "note": sign_checkpoint(head, LOG),
+            "inclusion_of_leaf_1": [node.hex() for node in merkle.inclusion_proof(store, 1, 3)],
+            "consistency_2_to_3": [node.hex() for node in merkle.consistency_proof(store, 2, 3)],
+        },
+    )
+
+
+if __name__ == "__main__":
+    make()

@@ -1,0 +1,163 @@
+"""Rows come in strictly, by line number, and leave in batches that lose none."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enclave.errors import Refusal
+from enclave.manifest import ModelSpec
+from enclave.slicing.models import load
+from enclave.training import data
+from enclave.training.data import (
+    IGNORED,
+    Examples,
+    Row,
+    collate,
+    encode,
+    evaluation_batches,
+    read_rows,
+    training_batches,
+)
+from tests.training.tiny import LABELS, ROWS, causal_spec, classifier_spec
+
+SPEC = ModelSpec("tiny", "sequence-classification", {"config.json": "0" * 64}, LABELS, 16)
+CAUSAL = ModelSpec("tiny", "causal-lm", {"config.json": "0" * 64}, (), 16)
+
+
+def line(text: str = "fever", label: str = "injury", split: str = "train", **more: object) -> str:
+    return json.dumps({"text": text, "label": label, "split": split, **more})
+
+
+def written(tmp_path: Path, *lines: str) -> Path:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_rows_are_read_by_split(tmp_path: Path) -> None:
+    file = written(tmp_path, line("a"), line("b", split="validation"), line("c", split="test"))
+    rows = read_rows(file, SPEC)
+    assert (rows.train, rows.evaluation) == ([Row("a", "injury")], [Row("c", "injury")])
+
+
+def test_without_test_rows_the_validation_rows_evaluate(tmp_path: Path) -> None:
+    rows = read_rows(written(tmp_path, line("a"), line("b", split="validation")), SPEC)
+    assert rows.evaluation == [Row("b", "injury")]
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (line(label="secret-diagnosis"), "rows.unknown_label"),
+        ("secret-diagnosis", "rows.invalid"),
+        (line(split="secret-diagnosis"), "rows.invalid"),
+        (line(extra="secret-diagnosis"), "rows.invalid"),
+        (json.dumps({"text": 5, "label": "injury", "split": "train"}), "rows.invalid"),
+        ("", "rows.invalid"),
+        ("[" * 100_000, "rows.invalid"),
+    ],
+)
+def test_a_bad_line_is_refused_by_number_and_never_by_content(tmp_path: Path, bad: str, code: str) -> None:
+    file = written(tmp_path, line(), line(split="test"), bad, line())
+    with pytest.raises(Refusal) as caught:
+        read_rows(file, SPEC)
+    assert caught.value.code == code
+    assert caught.value.facts["line"] == 3
+    assert "secret" not in str(caught.value)
+
+
+def test_a_line_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(line().encode() + b'\n{"text": "\xff", "label": "injury", "split": "train"}\n')
+    with pytest.raises(Refusal) as caught:
+        read_rows(file, SPEC)
+    assert (caught.value.code, caught.value.facts["line"]) == ("rows.invalid", 2)
+
+
+@pytest.mark.parametrize(("split", "purpose"), [("test", "train"), ("train", "evaluate")])
+def test_a_dataset_without_rows_for_a_purpose_is_refused(tmp_path: Path, split: str, purpose: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_rows(written(tmp_path, line(split=split)), SPEC)
+    assert (caught.value.code, caught.value.facts) == ("rows.none", {"purpose": purpose})
+
+
+def test_limits_on_rows_lines_and_bytes_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, line(), line(split="test"), line("x" * 500))
+    for name, limit, code in (
+        ("MAX_ROWS", 2, "rows.too_large"),
+        ("MAX_LINE_BYTES", 200, "rows.invalid"),
+        ("MAX_FILE_BYTES", 200, "rows.too_large"),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(Refusal) as caught:
+            patched.setattr(data, name, limit)
+            read_rows(file, SPEC)
+        assert caught.value.code == code
+    assert len(read_rows(file, SPEC).train) == 2
+
+
+def test_a_causal_model_needs_no_label(tmp_path: Path) -> None:
+    bare = json.dumps({"text": "fever", "split": "train"})
+    assert (
+        read_rows(written(tmp_path, bare, line(split="test", label="any")), CAUSAL).train[0].text == "fever"
+    )
+
+
+def test_label_ids_follow_the_manifests_order_and_texts_are_cut(bert_folder: Path) -> None:
+    spec = classifier_spec(bert_folder, max_tokens=8)
+    _, tokenizer = load(bert_folder, spec)
+    examples = encode([Row("fever " * 40, "metabolic"), Row("", "infection")], tokenizer, spec)
+    assert examples.targets == [2, 0]
+    assert [len(tokens) for tokens in examples.tokens] == [8, 1]
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=150),
+    size=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
+def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, seed: int) -> None:
+    examples = Examples([[index + 1] * n for index, n in enumerate(lengths)], list(range(len(lengths))), 0)
+    for batches in (
+        list(training_batches(examples, size, random.Random(seed))),
+        list(evaluation_batches(examples, size)),
+    ):
+        assert sorted(int(target) for batch in batches for target in batch.targets) == examples.targets
+        for batch in batches:
+            assert batch.rows == len(batch.targets) <= size
+            assert [len(examples.tokens[i]) for i in batch.targets] == batch.attention_mask.sum(1).tolist()
+            assert torch.equal(batch.input_ids > 0, batch.attention_mask > 0)
+
+
+def test_the_order_is_a_function_of_the_seed() -> None:
+    examples = Examples([[1] * (1 + i % 7) for i in range(60)], list(range(60)), 0)
+    orders = [
+        [batch.targets.tolist() for batch in training_batches(examples, 4, random.Random(seed))]
+        for seed in (1, 1, 2)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_bucketing_pads_less_than_plain_shuffling() -> None:
+    lengths = random.Random(0)
+    examples = Examples([[1] * lengths.randint(4, 128) for _ in range(512)], [0] * 512, 0)
+    padded = sum(batch.input_ids.numel() for batch in training_batches(examples, 16, random.Random(1)))
+    order = random.Random(1).sample(range(512), 512)
+    plain = sum(collate(examples, order[i : i + 16]).input_ids.numel() for i in range(0, 512, 16))
+    real = sum(map(len, examples.tokens))
+    assert padded - real < (plain - real) / 4
+
+
+def test_a_causal_target_is_the_text_itself_without_padding(llama_folder: Path) -> None:
+    spec = causal_spec(llama_folder)
+    examples = encode(ROWS[:3], load(llama_folder, spec)[1], spec)
+    batch = collate(examples, [0, 1, 2])
+    assert torch.equal(batch.targets == IGNORED, batch.attention_mask == 0)
+    assert torch.equal(batch.targets[batch.targets != IGNORED], batch.input_ids[batch.attention_mask == 1])
