@@ -1,0 +1,20 @@
+"""The control plane's part of the agents' API (the jobs' part is enclave_jobs/urls.py)."""
+
+from django.urls import path
+
+from federation.attestation import api as attestation
+from federation.datasets import api as datasets
+from federation.sites import api as sites
+from federation.studies import api as studies
+
+urlpatterns = [
+    path("enrol", sites.Enrol.as_view(), name="agent-enrol"),
+    path("heartbeat", sites.Heartbeat.as_view(), name="agent-heartbeat"),
+    path("datasets", datasets.Datasets.as_view(), name="agent-datasets"),
+    path("datasets/<str:dataset_id>", datasets.DatasetDetail.as_view(), name="agent-dataset"),
+    path("approvals", studies.Approvals.as_view(), name="agent-approvals"),
+    path("collateral", attestation.Collateral.as_view(), name="agent-collateral"),
+    path("log/checkpoint", attestation.LogCheckpoint.as_view(), name="agent-log-checkpoint"),
+    path("log/consistency", attestation.LogConsistency.as_view(), name="agent-log-consistency"),
+    path("log/inclusion", attestation.LogInclusion.as_view(), name="agent-log-inclusion"),
+]

@@ -1,0 +1,182 @@
+"""The transparency log in the database: append before release, checkpoint, prove (RFC 6962, C2SP).
+
+Entry format, tree and checkpoint are enclave/attest/log's; this keeps the leaves, the hashes of complete
+subtrees, the attachments, and the log's signing key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import transaction
+
+from enclave.attest.log import merkle
+from enclave.attest.log.checkpoint import Checkpoint as TreeHead
+from enclave.attest.log.checkpoint import sign_checkpoint
+from enclave.attest.log.entry import encode_entry, make_entry
+from enclave.attest.log.note import NoteKey
+from enclave.errors import Refusal
+from enclave.sealing.signing import SigningKey
+from federation.attestation.models import (
+    Checkpoint,
+    LogEntry,
+    LogHead,
+    LogMention,
+    LogNode,
+    StoredEvidence,
+)
+from federation.attestation.subjects import search_columns, sites_in
+
+KEY_FILE = "log-key.json"
+_HEAD = 1
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A raw thing that an entry names by its SHA-256, to be kept beside the log."""
+
+    kind: str
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogEntry:
+    """Add an entry. What it tells of may take effect only after the transaction around this has committed.
+
+    `body` is a Struct or a JSON value. Appends take their turn on the head's row, until the commit. Refuses
+    with `log.invalid_entry`, also if the entry names an attachment that is not kept.
+    """
+    with transaction.atomic():
+        head, _ = LogHead.objects.select_for_update().get_or_create(pk=_HEAD)
+        at = int(time.time())
+        for attachment in attachments:
+            _keep(attachment)
+        entry = make_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
+        kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
+        if kept != len(set(entry.attachments)):
+            raise Refusal("log.invalid_entry", fault="an attachment is missing")
+        data = encode_entry(entry)
+        leaf = merkle.leaf_hash(data)
+        row = LogEntry.objects.create(
+            index=head.size,
+            kind=kind,
+            at=datetime.fromtimestamp(at, UTC),
+            data=data.decode(),
+            leaf_hash=leaf.hex(),
+            **search_columns(entry),
+        )
+        LogMention.objects.bulk_create(LogMention(entry=row, site_id=site) for site in sites_in(entry))
+        head.size = merkle.append(DatabaseStore(), head.size, leaf)
+        head.save(update_fields=["size"])
+        return row
+
+
+def take_turn() -> None:
+    """Inside a transaction: wait for our turn to append, and keep it until the commit. For verbs that judge
+    by what the log's writers keep (the floors) before they append."""
+    LogHead.objects.get_or_create(pk=_HEAD)
+    LogHead.objects.select_for_update().get(pk=_HEAD)
+
+
+def _keep(attachment: Attachment) -> None:
+    defaults = {"kind": attachment.kind, "data": attachment.data}
+    StoredEvidence.objects.get_or_create(sha256=attachment.sha256, defaults=defaults)
+
+
+class DatabaseStore:
+    """The tree's hashes (enclave.attest.log.merkle.HashStore): level 0 is in the entries themselves."""
+
+    def get_hash(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree that was put."""
+        if level == 0:
+            return bytes.fromhex(LogEntry.objects.values_list("leaf_hash", flat=True).get(index=index))
+        return bytes.fromhex(LogNode.objects.values_list("hash", flat=True).get(level=level, index=index))
+
+    def put(self, level: int, index: int, value: bytes) -> None:
+        """Keep a hash; the unique key forbids a second one in its place."""
+        if level > 0:
+            LogNode.objects.create(level=level, index=index, hash=value.hex())
+
+
+def size() -> int:
+    """How many entries the log has."""
+    return LogHead.objects.filter(pk=_HEAD).values_list("size", flat=True).first() or 0
+
+
+def checkpoint() -> Checkpoint:
+    """The signed tree head over all entries now. For one size there is one checkpoint for ever."""
+    with transaction.atomic():
+        head, _ = LogHead.objects.select_for_update().get_or_create(pk=_HEAD)
+        latest = Checkpoint.objects.filter(size=head.size).first()
+        if latest is not None:
+            return latest
+        origin, signer = log_key()
+        root = merkle.root(DatabaseStore(), head.size)
+        note = sign_checkpoint(TreeHead(origin, head.size, root), signer)
+        return Checkpoint.objects.create(size=head.size, root=root.hex(), note=note)
+
+
+def inclusion(entry: str, at_size: int | None = None) -> tuple[LogEntry, int, list[bytes]]:
+    """The entry (by index or by leaf hash), the tree size, and the proof that the entry is in that tree.
+
+    Refuses with `log.bad_range` or `request.not_found`.
+    """
+    whole = size()
+    within = whole if at_size is None else at_size
+    if not 0 < within <= whole:
+        raise Refusal("log.bad_range", size=whole, asked=within)
+    place = {"leaf_hash": entry} if len(entry) == 64 else {"index": int(entry)}
+    row = LogEntry.objects.filter(**place).first()
+    if row is None:
+        raise Refusal("request.not_found")
+    return row, within, merkle.inclusion_proof(DatabaseStore(), row.index, within)
+
+
+def consistency(first: int, second: int) -> list[bytes]:
+    """The proof that the tree of `second` entries grew from that of `first`. Refuses with `log.bad_range`."""
+    whole = size()
+    if second > whole:
+        raise Refusal("log.bad_range", size=whole, asked=second)
+    return merkle.consistency_proof(DatabaseStore(), first, second)
+
+
+def log_key() -> tuple[str, SigningKey]:
+    """The log's origin and its signing key, made once per installation in the state folder (0600).
+
+    Losing the key means a new log; the origin stays what the address was when the key was made.
+    """
+    path = settings.STATE_DIR / KEY_FILE
+    if not path.exists():
+        origin = f"{urlsplit(settings.PUBLIC_URL).netloc}/log"
+        key = {"origin": origin, "secret": SigningKey.generate().to_bytes().hex()}
+        fresh = path.with_name(f"{KEY_FILE}.{secrets.token_hex(8)}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(key))
+        try:
+            # A hard link is atomic and refuses to replace what another process made first.
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    kept = json.loads(path.read_text())
+    return kept["origin"], SigningKey.from_bytes(bytes.fromhex(kept["secret"]))
+
+
+def verifier_key() -> str:
+    """The log's public key as a C2SP vkey, for agents, witnesses and auditors."""
+    origin, signer = log_key()
+    return NoteKey(origin, signer.public).vkey

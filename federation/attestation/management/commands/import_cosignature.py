@@ -1,0 +1,27 @@
+"""Add a witness's cosignature to the checkpoint that it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from enclave.attest.log.note import parse_vkey
+from enclave.errors import Refusal
+from federation.attestation import witnesses
+
+
+class Command(BaseCommand):
+    help = "Import a checkpoint that a witness has cosigned; its line is added to our copy."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, help="the signed note that the witness returned")
+        parser.add_argument("--witness", required=True, metavar="VKEY", help="the witness's public key")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            row = witnesses.take(options["file"].read_bytes(), parse_vkey(options["witness"]))
+        except (Refusal, OSError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"the checkpoint at {row.size} entries is cosigned")

@@ -1,0 +1,51 @@
+"""Measure this checkout's enclave programs and accept them, under the development root."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any, get_args
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from enclave.attest.measurement import measure
+from enclave.attest.policy import Program, SgxReference
+from enclave.errors import Refusal
+from federation.attestation.models import Root
+from federation.attestation.references import add, in_force, suspend
+
+
+class Command(BaseCommand):
+    help = "Put the measurements of this checkout's enclave programs in force (development root only)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--reason", default="measured from this checkout by the command line")
+        parser.add_argument(
+            "--replace", action="store_true", help="suspend the programs' other development measurements"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        commit = _commit()
+        for program in get_args(Program):
+            value = SgxReference(program=program, mrenclave=measure(program))
+            try:
+                add(None, value, root=Root.DEVELOPMENT, reason=options["reason"], source_commit=commit)
+                said = "added"
+            except Refusal as refusal:
+                if refusal.code != "reference.duplicate":
+                    raise
+                said = "in force already"
+            if options["replace"]:
+                for old in in_force(Root.DEVELOPMENT, (program,)):
+                    if old.measurement != value.mrenclave:
+                        suspend(None, old, f"replaced: {options['reason']}")
+            self.stdout.write(f"{program} {value.mrenclave} {said}")
+
+
+def _commit() -> str:
+    """The commit of this checkout; empty where it is none."""
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"],  # noqa: S607
+        cwd=settings.BASE_DIR, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return found.stdout.strip()

@@ -1,0 +1,71 @@
+"""The dataset card, read strictly, and the second look at its suppression.
+
+The agent suppresses small counts (site_agent/datasets/suppression.py says the rule and why). We check that it
+did: a card that shows a small count, or lets one be worked out, is refused and not stored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.errors import Refusal
+
+THRESHOLD = 5
+MAX_ROWS = 100_000_000
+
+Rows = Annotated[int, Meta(ge=0, le=MAX_ROWS)]
+Label = Annotated[str, Meta(min_length=1, max_length=200)]
+Split = Literal["train", "validation", "test"]
+Quantile = Literal["p10", "p25", "p50", "p75", "p90"]
+
+
+class Card(Struct, forbid_unknown_fields=True, frozen=True):
+    """`labels` and `splits` map names to rows, None where suppressed; `text_length` is in characters."""
+
+    rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
+    labels: Annotated[dict[Label, Rows | None], Meta(max_length=1000)]
+    splits: Annotated[dict[Split, Rows | None], Meta(min_length=1)]
+    text_length: dict[Quantile, Annotated[int, Meta(ge=0, le=100_000_000)]]
+    threshold: Annotated[int, Meta(ge=THRESHOLD, le=1000)] = THRESHOLD
+
+
+def check(card: Card) -> None:
+    """Refuse a card that gives a small count away.
+
+    Refuses with `card.too_small`, `card.small_count`, `card.recoverable_count` or `card.wrong_sum`.
+    """
+    if card.rows < card.threshold:
+        raise Refusal("card.too_small", rows=card.rows, threshold=card.threshold)
+    if card.labels:
+        _check_counts("labels", dict(card.labels), card)
+    _check_counts("splits", {str(name): count for name, count in card.splits.items()}, card)
+
+
+def _check_counts(part: str, counts: dict[str, int | None], card: Card) -> None:
+    """`rows` is published, so the hidden cells' sum is known: `rows` less the published ones.
+
+    1. A published cell is 0 (it points at nobody) or at least the threshold.
+    2. The cells add up: with none hidden exactly, else with at least one row for each hidden cell.
+    3. Hidden cells are two or more, with two rows a cell at least, and together so large that one of them
+       must be larger than any small count, unless there was nothing left to hide.
+    """
+    published = [count for count in counts.values() if count is not None]
+    hidden = len(counts) - len(published)
+    for count in published:
+        if 0 < count < card.threshold:
+            raise Refusal("card.small_count", count=count, threshold=card.threshold)
+    rest = card.rows - sum(published)
+    if rest < hidden or (hidden == 0 and rest != 0):
+        raise Refusal("card.wrong_sum", part=part, rows=card.rows)
+    all_hidden = not any(published)
+    all_could_be_small = rest <= (card.threshold - 1) * hidden
+    if hidden and (hidden == 1 or rest < 2 * hidden or (all_could_be_small and not all_hidden)):
+        raise Refusal("card.recoverable_count", part=part)
+
+
+def read(stored: object) -> Card:
+    """A card from its JSON column."""
+    return msgspec.convert(stored, Card)

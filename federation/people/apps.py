@@ -1,0 +1,13 @@
+"""The people app; with it the control plane's table of the error catalogue is loaded."""
+
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class PeopleConfig(AppConfig):
+    name = "federation.people"
+
+    def ready(self) -> None:
+        """Every process that runs Django can explain every code of the control plane."""
+        import_module("federation.refusals")

@@ -1,0 +1,35 @@
+"""Make the first account of an installation."""
+
+from __future__ import annotations
+
+import sys
+from getpass import getpass
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from enclave.errors import Refusal
+from federation.people.services import create_operator
+
+
+class Command(BaseCommand):
+    help = "Make an operator account. The password is asked for, or read from standard input."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--email", required=True)
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read the password from standard input"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["password_stdin"]:
+            password = sys.stdin.readline().rstrip("\r\n")
+        else:
+            password = getpass("Password: ")
+            if getpass("Password (again): ") != password:
+                raise CommandError("the two passwords differ")
+        try:
+            user = create_operator(options["email"], password)
+        except Refusal as refusal:
+            raise CommandError(str(refusal)) from refusal
+        self.stdout.write(f"operator {user.email} made")

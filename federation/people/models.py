@@ -1,0 +1,81 @@
+"""Who uses FedSlice: users with one role each, and the invitations by which they come."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from federation.sites.models import Site
+
+
+class Role(models.TextChoices):
+    OPERATOR = "operator", _("operator")
+    LEAD = "lead", _("study lead")
+    SITE_ADMIN = "site_admin", _("site admin")
+    AUDITOR = "auditor", _("auditor")
+
+
+class PeopleManager(UserManager["User"]):
+    """Users are found by e-mail address, in any spelling of its letters' case."""
+
+    def create_user(  # type: ignore[override]
+        self, email: str, password: str | None = None, **fields: Any
+    ) -> User:
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email=(username or "").strip().lower())
+
+
+class User(AbstractUser):
+    """A person. The role decides what he may do; a site admin belongs to one site. E-mail is lower case."""
+
+    username = None  # type: ignore[assignment]
+    email = models.EmailField(_("e-mail address"), unique=True)
+    role = models.CharField(max_length=16, choices=Role)
+    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="admins")
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects: ClassVar[PeopleManager] = PeopleManager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(role=Role.SITE_ADMIN, site__isnull=False)
+                | (~models.Q(role=Role.SITE_ADMIN) & models.Q(site__isnull=True)),
+                name="site_admins_and_only_they_have_a_site",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.email
+
+
+class Invitation(models.Model):
+    """A single-use link that makes an account. Only the token's SHA-256 is kept."""
+
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=Role)
+    site = models.ForeignKey(
+        Site, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations"
+    )
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    invited_by = models.ForeignKey(
+        User, null=True, on_delete=models.SET_NULL, related_name="invitations_sent"
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.email}"

@@ -1,0 +1,42 @@
+"""Who may invite whom, and see which accounts."""
+
+from __future__ import annotations
+
+from django.db.models import Q, QuerySet
+
+from enclave.errors import Refusal
+from federation.people.models import Invitation, Role, User
+from federation.sites.models import Site
+
+
+def can_invite(user: User, role: str, site: Site | None = None) -> bool:
+    """Operators invite anybody; leads invite hospitals; a site admin invites colleagues of his own site."""
+    if user.role == Role.OPERATOR:
+        return True
+    if role != Role.SITE_ADMIN:
+        return False
+    if user.role == Role.LEAD:
+        return site is None
+    return user.role == Role.SITE_ADMIN and site is not None and site.pk == user.site_id
+
+
+def visible_to(user: User) -> QuerySet[User]:
+    """Operators and auditors see all accounts, a site admin those of his site, everybody his own."""
+    if user.role in (Role.OPERATOR, Role.AUDITOR):
+        return User.objects.all()
+    own = Q(pk=user.pk)
+    return User.objects.filter(own | Q(site=user.site) if user.role == Role.SITE_ADMIN else own)
+
+
+def invitations_visible_to(user: User) -> QuerySet[Invitation]:
+    """Operators see all invitations; others those that they sent, and a site admin those of his site."""
+    if user.role == Role.OPERATOR:
+        return Invitation.objects.all()
+    sent = Q(invited_by=user)
+    return Invitation.objects.filter(sent | Q(site=user.site) if user.role == Role.SITE_ADMIN else sent)
+
+
+def require(allowed: bool) -> None:
+    """Refuse with `auth.forbidden` unless allowed: the last line of defence inside services."""
+    if not allowed:
+        raise Refusal("auth.forbidden")

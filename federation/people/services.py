@@ -1,0 +1,146 @@
+"""People come by invitation. Every write about people is here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.mail import send_mail
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from enclave.errors import Refusal
+from federation.audit.services import record
+from federation.people.models import Invitation, Role, User
+from federation.people.permissions import can_invite, require
+from federation.sites.models import Site
+from federation.sites.services import invite_site, name_site
+from federation.tokens import MAX_TOKEN, new_token, token_hash
+
+INVITATION_LIFE = timedelta(days=7)
+
+
+def _checked_email(email: str) -> str:
+    email = email.strip().lower()
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise Refusal("invitation.bad_email", email=email[:254]) from error
+    return email
+
+
+def _checked_password(password: str, user: User) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise Refusal("people.bad_password", fault=" ".join(error.messages)) from error
+
+
+def create_operator(email: str, password: str) -> User:
+    """The first account of an installation, made at its command line."""
+    email = _checked_email(email)
+    _checked_password(password, User(email=email))
+    try:
+        with transaction.atomic():
+            user = User.objects.create_user(email, password, role=Role.OPERATOR)
+            record(None, "person.operator_created", f"user:{user.pk}")
+    except IntegrityError as error:
+        raise Refusal("people.account_exists") from error
+    return user
+
+
+def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitation:
+    """Send a link that makes an account. A site admin without a site brings a new hospital.
+
+    Refuses with `auth.forbidden`, `invitation.bad_email`, `invitation.account_exists` or
+    `invitation.mail_failed`; then nothing is kept.
+    """
+    if role not in Role.values or (role != Role.SITE_ADMIN and site is not None):
+        raise Refusal("auth.forbidden")
+    require(can_invite(by, role, site))
+    email = _checked_email(email)
+    if User.objects.filter(email=email).exists():
+        raise Refusal("invitation.account_exists", email=email)
+    token, hashed = new_token()
+    with transaction.atomic():
+        if role == Role.SITE_ADMIN and site is None:
+            site = invite_site(by)
+        invitation = Invitation.objects.create(
+            email=email,
+            role=role,
+            site=site,
+            token_hash=hashed,
+            expires=timezone.now() + INVITATION_LIFE,
+            invited_by=by,
+        )
+        record(by, "person.invited", f"invitation:{invitation.pk}", email=email, role=role)
+        _send(invitation, token, by)
+    return invitation
+
+
+def _send(invitation: Invitation, token: str, by: User) -> None:
+    link = f"{settings.PUBLIC_URL}/invitations/{token}/"
+    text = render_to_string("people/invitation.txt", {"invitation": invitation, "link": link, "by": by})
+    try:
+        send_mail(_("You are invited to FedSlice"), text, None, [invitation.email])
+    except OSError as error:
+        raise Refusal("invitation.mail_failed", email=invitation.email) from error
+
+
+def find_invitation(token: str) -> Invitation:
+    """The open invitation of this token. Refuses with `invitation.unknown`, `.used` or `.expired`."""
+    invitation = Invitation.objects.filter(token_hash=token_hash(token[:MAX_TOKEN])).first()
+    if invitation is None:
+        raise Refusal("invitation.unknown")
+    if invitation.used_at is not None:
+        raise Refusal("invitation.used")
+    if invitation.expires <= timezone.now():
+        raise Refusal("invitation.expired")
+    return invitation
+
+
+def accept_invitation(
+    token: str, *, password: str, first_name: str = "", last_name: str = "", site_name: str = ""
+) -> User:
+    """Make the account that the link stands for and use the link up; name the hospital if it has no name yet.
+
+    Refuses with an `invitation.*` code, `people.bad_password`, `people.account_exists`, `site.name_missing`
+    or `site.name_taken`; then the link stays usable.
+    """
+    invitation = find_invitation(token)
+    user = User(email=invitation.email, first_name=first_name[:150], last_name=last_name[:150])
+    _checked_password(password, user)
+    with transaction.atomic():
+        # Whoever changes the row first has the link; the other one finds it used.
+        mine = Invitation.objects.filter(pk=invitation.pk, used_at=None).update(used_at=timezone.now())
+        if not mine:
+            raise Refusal("invitation.used")
+        try:
+            with transaction.atomic():
+                user = User.objects.create_user(
+                    invitation.email,
+                    password,
+                    role=invitation.role,
+                    site=invitation.site,
+                    first_name=user.first_name,
+                    last_name=user.last_name,
+                )
+        except IntegrityError as error:
+            raise Refusal("people.account_exists") from error
+        record(user, "person.joined", f"user:{user.pk}", role=user.role)
+        if user.site is not None and not user.site.name:
+            name_site(user, user.site, site_name)
+    return user
+
+
+def deactivate(by: User, user: User) -> None:
+    """Close an account. Its deeds stay on record."""
+    require(by.role == Role.OPERATOR and by.pk != user.pk)
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(is_active=False)
+        record(by, "person.deactivated", f"user:{user.pk}")

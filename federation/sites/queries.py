@@ -1,0 +1,28 @@
+"""What pages ask about sites."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from federation.sites.models import Site, SiteEvent, SiteState
+
+QUIET_AFTER = timedelta(minutes=2)
+
+
+def is_reachable(site: Site) -> bool:
+    """Has the agent of an active site been heard of lately? It sends a heartbeat at least every 30 s."""
+    if site.state != SiteState.ACTIVE or site.last_seen is None:
+        return False
+    return timezone.now() - site.last_seen < QUIET_AFTER
+
+
+def timeline(site: Site) -> list[SiteEvent]:
+    """Every applied transition of the site, oldest first."""
+    return list(site.events.all())
+
+
+def has_open_command(site: Site) -> bool:
+    """Is an enrolment command out that still works?"""
+    return site.enrolment_tokens.filter(used_at=None, expires__gt=timezone.now()).exists()

@@ -1,0 +1,196 @@
+"""A hospital comes, enrols its agent, is heard of, and goes. Every write about sites is here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from enclave.attest.development import create_root, issue_platform, revoke_platform
+from enclave.errors import Refusal
+from federation.audit.services import record
+from federation.sites import permissions
+from federation.sites.models import EnrolmentToken, Site, SiteState, UsedTokenId
+from federation.sites.transitions import SITE, apply
+from federation.tokens import MAX_TOKEN, new_token, token_hash
+
+log = logging.getLogger(__name__)
+
+ENROLMENT_LIFE = timedelta(hours=24)
+DEVELOPMENT_RUNTIMES = ("development", "direct")
+HARDWARE_RUNTIMES = ("sgx", "tdx")
+COMMAND = "python -m site_agent enrol --coordinator {url} --token {token}"
+
+
+def invite_site(by: Any) -> Site:
+    """A place for a hospital that somebody was invited to bring; its admin names it. `people` calls this."""
+    site = Site.objects.create()
+    record(by, "site.invited", f"site:{site.pk}")
+    return site
+
+
+def name_site(by: Any, site: Site, name: str) -> None:
+    """Give the hospital its name, once.
+
+    Refuses with `site.name_missing`, `site.name_taken` or `site.wrong_state`.
+    """
+    name = " ".join(name.split())[:200]
+    if not name:
+        raise Refusal("site.name_missing")
+    try:
+        with transaction.atomic():
+            if not Site.objects.filter(pk=site.pk, name="").update(name=name):
+                raise Refusal("site.wrong_state", state="named")
+            record(by, "site.named", f"site:{site.pk}", name=name)
+    except IntegrityError as error:
+        raise Refusal("site.name_taken", name=name) from error
+    site.name = name
+
+
+def enrolment_command(by: Any, site: Site) -> str:
+    """A fresh one-time command for the hospital's terminal. It makes every older one of this site worthless.
+
+    Possible until the agent was first heard of. Refuses with `auth.forbidden` or `site.wrong_state`.
+    """
+    if not permissions.can_enrol(by, site):
+        raise Refusal("auth.forbidden")
+    token, hashed = new_token()
+    with transaction.atomic():
+        state = Site.objects.select_for_update().get(pk=site.pk).state
+        if state != SiteState.INVITED:
+            raise Refusal("site.wrong_state", state=state)
+        site.enrolment_tokens.filter(used_at=None).delete()
+        EnrolmentToken.objects.create(site=site, token_hash=hashed, expires=timezone.now() + ENROLMENT_LIFE)
+        record(by, "site.enrolment_token_made", f"site:{site.pk}")
+    return COMMAND.format(url=settings.PUBLIC_URL, token=token)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an agent learns when it enrols. `pck_chain` is PEM, for development platforms only."""
+
+    site: Site
+    pck_chain: str | None
+
+
+def accepted_runtimes() -> list[str]:
+    """The runtimes that a site may enrol with: hardware always, development where it is switched on."""
+    return [*HARDWARE_RUNTIMES, *(r for r in DEVELOPMENT_RUNTIMES if r in settings.ENCLAVE_RUNTIMES)]
+
+
+def enrol(
+    token: str, *, public_key: str, agent_version: str, runtime: str, platform_key_pem: str | None = None
+) -> Enrolled:
+    """Register the agent's public key for the site of this token, and use the token up.
+
+    The agent proves that it holds the private key by its first heartbeat, which makes the site active. Until
+    then the same agent may ask again, in case our answer was lost on its way.
+
+    Refuses with an `enrolment.*` code, `site.wrong_state`, or what `issue_platform` refuses; then nothing has
+    changed and the token is still good.
+    """
+    if runtime not in accepted_runtimes():
+        raise Refusal("enrolment.runtime", runtime=runtime[:32], accepted=", ".join(accepted_runtimes()))
+    if runtime in DEVELOPMENT_RUNTIMES and not platform_key_pem:
+        raise Refusal("enrolment.platform_key", runtime=runtime)
+    _check_key(public_key)
+    hashed = token_hash(token[:MAX_TOKEN])
+    row = EnrolmentToken.objects.select_related("site").filter(token_hash=hashed).first()
+    if row is None:
+        raise Refusal("enrolment.unknown_token")
+    if row.used_at and (row.site.state, row.site.public_key) == (SiteState.ENROLLED, public_key):
+        return Enrolled(row.site, row.site.pck_chain or None)
+    pck_chain = None
+    with transaction.atomic():
+        now = timezone.now()
+        # One conditional update decides between two agents that hold the same command.
+        if not EnrolmentToken.objects.filter(pk=row.pk, used_at=None, expires__gt=now).update(used_at=now):
+            used = EnrolmentToken.objects.filter(pk=row.pk, used_at__isnull=False).exists()
+            raise Refusal("enrolment.token_used" if used else "enrolment.token_expired")
+        if runtime in DEVELOPMENT_RUNTIMES and platform_key_pem:
+            create_root(settings.DEVELOPMENT_ROOT_DIR)
+            pck_chain = issue_platform(settings.DEVELOPMENT_ROOT_DIR, platform_key_pem).decode()
+        changes: dict[str, Any] = {
+            "public_key": public_key,
+            "agent_version": agent_version[:64],
+            "runtime": runtime,
+            "pck_chain": pck_chain or "",
+        }
+        site = row.site
+        try:
+            with transaction.atomic():
+                moved = apply(site, SiteState.INVITED, SiteState.ENROLLED, by=None, **changes)
+        except IntegrityError as error:
+            raise Refusal("enrolment.key_taken") from error
+        if not moved:
+            raise Refusal("site.wrong_state", state=Site.objects.get(pk=site.pk).state)
+        record(None, "site.enrolled", f"site:{site.pk}", public_key=public_key, runtime=runtime)
+    return Enrolled(site, pck_chain)
+
+
+def _check_key(public_key: str) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+    except ValueError as error:
+        raise Refusal("enrolment.bad_key") from error
+    if public_key != public_key.lower():
+        raise Refusal("enrolment.bad_key")
+
+
+def heartbeat(agent: Any, *, agent_version: str, checks: list[dict[str, Any]]) -> Site:
+    """Note that the site's agent was heard of; the first time makes the site active."""
+    site: Site = agent.site
+    heard: dict[str, Any] = {
+        "last_seen": timezone.now(),
+        "agent_version": agent_version[:64],
+        "checks": checks,
+    }
+    with transaction.atomic():
+        if apply(site, SiteState.ENROLLED, SiteState.ACTIVE, by=agent, **heard):
+            record(agent, "site.active", f"site:{site.pk}")
+        else:
+            Site.objects.filter(pk=site.pk).update(**heard)
+            site.refresh_from_db()
+    return site
+
+
+def suspend(by: Any, site: Site, why: str) -> None:
+    """Stop the site for now: its agent is refused from the next request on."""
+    _govern(by, site, [SiteState.ACTIVE], SiteState.SUSPENDED, why)
+
+
+def resume(by: Any, site: Site, why: str) -> None:
+    """Let a suspended site work again."""
+    _govern(by, site, [SiteState.SUSPENDED], SiteState.ACTIVE, why)
+
+
+def revoke(by: Any, site: Site, why: str) -> None:
+    """Shut the site out for good: agent, open enrolment command, and development platform."""
+    sources = [SiteState(source) for source, target in SITE if target == SiteState.REVOKED]
+    with transaction.atomic():
+        _govern(by, site, sources, SiteState.REVOKED, why)
+        site.enrolment_tokens.filter(used_at=None).delete()
+        site.invitations.filter(used_at=None).delete()
+    if site.pck_chain:
+        revoke_platform(settings.DEVELOPMENT_ROOT_DIR, site.pck_chain)
+
+
+def _govern(by: Any, site: Site, sources: list[SiteState], target: SiteState, why: str) -> None:
+    if not permissions.can_govern(by, site, target):
+        raise Refusal("auth.forbidden")
+    with transaction.atomic():
+        state = Site.objects.select_for_update().get(pk=site.pk).state
+        if state not in sources or not apply(site, state, target, by=by, note=why):
+            raise Refusal("site.wrong_state", state=state)
+        record(by, f"site.{target}", f"site:{site.pk}", why=why[:500])
+
+
+def forget_expired_token_ids() -> int:
+    """Drop the ids of JWTs that are too old to be accepted anyway. Called by upkeep; returns how many."""
+    return UsedTokenId.objects.filter(expires__lt=timezone.now()).delete()[0]

@@ -1,0 +1,62 @@
+"""What waits for the site's approval, and the signature that is the approval."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from drf_spectacular.utils import extend_schema
+from msgspec import Meta, Struct
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enclave.attest.policy import Hex32
+from federation.studies import queries, services
+from federation.studies.models import Approval
+from federation.wire import AgentView, agent, document, read
+
+
+class ApprovalItem(Struct):
+    """`manifest` is the canonical JSON as text; check its SHA-256 yourself. `browser` says whether the site
+    admin said yes in the browser, which counts for nothing here."""
+
+    study: str
+    name: str
+    manifest_hash: str
+    manifest: str
+    state: Literal["waiting", "signed"]
+    browser: bool
+
+
+class SignatureBody(Struct, forbid_unknown_fields=True):
+    """The Ed25519 signature (hex) by the site's key over `approval_payload` under APPROVAL_DOMAIN."""
+
+    manifest_hash: Hex32
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+
+
+class Approvals(AgentView):
+    """The manifests that ask for this site's approval."""
+
+    max_body = 16 * 1024
+
+    @extend_schema(**document(None, list[ApprovalItem]))
+    def get(self, request: Request) -> Response:
+        """List the manifests in force."""
+        return Response([_item(row) for row in queries.approvals_for_agent(agent(request).site)])
+
+    @extend_schema(**document(SignatureBody, ApprovalItem))
+    def post(self, request: Request) -> Response:
+        """Approve a manifest by the site's signature."""
+        body = read(request, SignatureBody)
+        return Response(_item(services.sign_approval(agent(request), body.manifest_hash, body.signature)))
+
+
+def _item(row: Approval) -> dict[str, object]:
+    return {
+        "study": row.study.pk,
+        "name": row.study.name,
+        "manifest_hash": row.manifest_hash,
+        "manifest": row.study.manifest,
+        "state": "waiting" if row.signature is None else "signed",
+        "browser": row.browser_at is not None,
+    }

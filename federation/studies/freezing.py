@@ -1,0 +1,132 @@
+"""Freeze a study: turn plan, datasets, sites, model and reference values into the one run manifest."""
+
+from __future__ import annotations
+
+import time
+
+from django.conf import settings
+
+from enclave.attest.policy import Program
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import (
+    Adapter,
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    ModelSpec,
+    Release,
+    Site,
+    Training,
+    parse,
+)
+from federation.attestation.references import policy_for
+from federation.datasets.models import Dataset
+from federation.datasets.queries import all_labels
+from federation.ids import new_id
+from federation.sites.models import SiteState
+from federation.studies.models import BaseModel, Study
+from federation.studies.plan import Plan, read
+
+PROGRAMS: tuple[Program, ...] = ("aggregator", "client_slice")
+
+
+def build_manifest(study: Study) -> Manifest:
+    """The manifest of this study as it stands now, for a new run. Writes nothing.
+
+    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, or `manifest.invalid`.
+    """
+    plan = read(study.settings)
+    if plan.runtime not in settings.ENCLAVE_RUNTIMES:
+        accepted = ", ".join(settings.ENCLAVE_RUNTIMES)
+        raise Refusal("study.runtime", runtime=plan.runtime, accepted=accepted)
+    datasets = _one_dataset_a_site(study, plan)
+    manifest = Manifest(
+        version=1,
+        run=new_id(),
+        study=study.name,
+        purpose=study.purpose,
+        method=plan.method,
+        placement=plan.placement,
+        runtime=plan.runtime,
+        model=_model(plan, datasets),
+        adapter=_adapter(plan),
+        training=Training(
+            rounds=plan.rounds,
+            local_epochs=plan.local_epochs,
+            batch_size=plan.batch_size,
+            learning_rate=plan.learning_rate,
+            seed=plan.seed,
+            precision=plan.precision,
+        ),
+        sites=tuple(_site(dataset) for dataset in datasets),
+        aggregation=Aggregation(
+            rule="fedavg", quorum=plan.quorum or len(datasets), deadline_seconds=plan.deadline_seconds
+        ),
+        policy=policy_for(
+            plan.runtime,
+            programs=PROGRAMS,
+            statuses=plan.accepted_statuses,
+            advisories=plan.accepted_advisories,
+        ),
+        release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
+        minimum_time=int(time.time()),
+    )
+    # What we write is read back as strictly as every enclave will read it.
+    return parse(canonical(manifest))
+
+
+def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
+    datasets = list(study.datasets.select_related("site").order_by("site_id"))
+    if not datasets:
+        raise Refusal("study.no_datasets")
+    seen: set[str] = set()
+    for dataset in datasets:
+        if dataset.site_id in seen:
+            raise Refusal("study.two_datasets", site=dataset.site.name)
+        seen.add(dataset.site_id)
+        if dataset.withdrawn_at is not None:
+            raise Refusal("card.withdrawn", name=dataset.name)
+        if dataset.site.state != SiteState.ACTIVE:
+            raise Refusal("study.site_not_active", site=dataset.site.name)
+        if plan.task == "sequence-classification" and not dataset.card["labels"]:
+            raise Refusal("study.no_labels", dataset=dataset.name)
+    return datasets
+
+
+def _site(dataset: Dataset) -> Site:
+    return Site(
+        id=dataset.site.pk,
+        name=dataset.site.name,
+        public_key=dataset.site.public_key,
+        dataset=DatasetRef(id=dataset.pk, digest=dataset.digest, rows=dataset.rows),
+    )
+
+
+def _base_model(plan: Plan) -> BaseModel:
+    model = BaseModel.objects.filter(source=plan.model, task=plan.task).first()
+    if model is None:
+        raise Refusal("study.unknown_model", source=plan.model, task=plan.task)
+    return model
+
+
+def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
+    labels = all_labels(datasets) if plan.task == "sequence-classification" else []
+    base = _base_model(plan)
+    if plan.max_tokens > base.max_tokens:
+        fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
+        raise Refusal("study.invalid_plan", fault=fault)
+    return ModelSpec(
+        source=base.source,
+        task=plan.task,
+        files=base.files,
+        labels=tuple(labels),
+        max_tokens=plan.max_tokens,
+    )
+
+
+def _adapter(plan: Plan) -> Adapter:
+    targets = plan.targets or tuple(_base_model(plan).targets)
+    if not targets:
+        raise Refusal("study.bad_targets")
+    return Adapter(kind="lora", rank=plan.rank, alpha=plan.alpha, targets=targets)

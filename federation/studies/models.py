@@ -1,0 +1,224 @@
+"""Studies and what comes of them: approvals, runs, rounds, contributions, and the events of each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from federation.datasets.models import Dataset
+from federation.ids import new_id
+from federation.sites.models import Site
+
+
+class StudyState(models.TextChoices):
+    DRAFT = "draft", _("draft")
+    APPROVING = "approving", _("waiting for approvals")
+    READY = "ready", _("ready to launch")
+    RUNNING = "running", _("running")
+    FINISHED = "finished", _("finished")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class RunState(models.TextChoices):
+    STARTING = "starting", _("starting the enclave")
+    JOINING = "joining", _("sites are joining")
+    RUNNING = "running", _("training")
+    PAUSED = "paused", _("paused")
+    FINISHING = "finishing", _("finishing")
+    FINISHED = "finished", _("finished")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class RoundKind(models.TextChoices):
+    TRAIN = "train", _("training")
+    EVALUATE = "evaluate", _("evaluation")
+
+
+class RoundState(models.TextChoices):
+    OPEN = "open", _("open")
+    COLLECTING = "collecting", _("collecting")
+    COUNTERSIGNING = "countersigning", _("sites are countersigning")
+    AGGREGATING = "aggregating", _("aggregating")
+    PUBLISHED = "published", _("published")
+    FAILED = "failed", _("failed")
+
+
+class ContributionState(models.TextChoices):
+    OFFERED = "offered", _("waiting for the site")
+    LEASED = "leased", _("taken by the site")
+    WORKING = "working", _("working")
+    SUBMITTED = "submitted", _("submitted")
+    ACCEPTED = "accepted", _("accepted")
+    DROPPED = "dropped", _("left out")
+    REFUSED = "refused", _("refused")
+
+
+class BaseModel(models.Model):
+    """A public base model that studies may name, pinned by the hash of every file that is read.
+
+    `files` maps a path inside the model's folder to its SHA-256. `targets` are the usual LoRA targets of its
+    architecture. It is registered by a job that may load models; the control plane never does.
+    """
+
+    source = models.CharField(max_length=200)
+    task = models.CharField(max_length=32)
+    files = models.JSONField()
+    name = models.CharField(max_length=200)
+    parameters = models.PositiveBigIntegerField(null=True, blank=True)
+    max_tokens = models.PositiveIntegerField(default=512)
+    targets = models.JSONField(default=list, blank=True)
+    registered_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name", "task"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["source", "task"], name="one_base_model_per_source_and_task")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Study(models.Model):
+    """Purpose + base model + task + method + sites and datasets. `settings` has the fields of
+    `studies.plan.Plan`; `manifest` is the canonical JSON of the frozen run manifest, whose SHA-256 is
+    `manifest_hash`."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
+    name = models.CharField(max_length=200)
+    purpose = models.TextField(max_length=4000, blank=True)
+    lead = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="studies")
+    state = models.CharField(max_length=16, choices=StudyState, default=StudyState.DRAFT)
+    settings = models.JSONField(default=dict, blank=True)
+    datasets = models.ManyToManyField(Dataset, blank=True, related_name="studies")
+    manifest = models.TextField(null=True, blank=True)
+    manifest_hash = models.CharField(max_length=64, blank=True, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "id"]
+        verbose_name_plural = "studies"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Approval(models.Model):
+    """A site's word on one manifest hash. The browser's part is for people; only the signature counts."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="approvals")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="approvals")
+    manifest_hash = models.CharField(max_length=64)
+    browser_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="approvals"
+    )
+    browser_at = models.DateTimeField(null=True, blank=True)
+    signature = models.CharField(max_length=128, null=True, blank=True)
+    signed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["site_id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["study", "site", "manifest_hash"], name="one_approval_per_site_and_manifest"
+            )
+        ]
+
+
+class Run(models.Model):
+    """One training of a study with one frozen manifest; its id stands in the manifest."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="runs")
+    manifest = models.TextField()
+    manifest_hash = models.CharField(max_length=64, unique=True)
+    state = models.CharField(max_length=16, choices=RunState, default=RunState.STARTING)
+    enclave_id = models.CharField(max_length=64, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    summary = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Round(models.Model):
+    """One round of a run, numbered from 1. `next_blob` and `state_blob` name sealed files by SHA-256."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rounds")
+    number = models.PositiveIntegerField()
+    kind = models.CharField(max_length=16, choices=RoundKind, default=RoundKind.TRAIN)
+    state = models.CharField(max_length=16, choices=RoundState, default=RoundState.OPEN)
+    deadline = models.DateTimeField(null=True, blank=True)
+    roster = models.JSONField(null=True, blank=True)
+    next_blob = models.CharField(max_length=64, blank=True)
+    state_blob = models.CharField(max_length=64, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    receipt = models.JSONField(null=True, blank=True)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["run_id", "number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "number"], name="one_round_per_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"round {self.number}"
+
+
+class Contribution(models.Model):
+    """What one site does in one round. `blob` is the SHA-256 of its sealed update; `bytes` its size."""
+
+    round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="contributions")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="contributions")
+    state = models.CharField(max_length=16, choices=ContributionState, default=ContributionState.OFFERED)
+    blob = models.CharField(max_length=64, blank=True)
+    bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    samples = models.PositiveIntegerField(null=True, blank=True)
+    countersignature = models.CharField(max_length=128, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["round_id", "site_id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["round", "site"], name="one_contribution_per_site_and_round")
+        ]
+
+
+class Event(models.Model):
+    """One applied transition, or something else worth a line: the timeline that people see, and the outbox.
+
+    Events of a study before its launch have no run. `kind` is dotted (`run.joining`, `contribution.dropped`).
+    """
+
+    study = models.ForeignKey(Study, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
+    run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
+    round = models.ForeignKey(Round, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
+    site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+    kind = models.CharField(max_length=64)
+    from_state = models.CharField(max_length=16, blank=True)
+    to_state = models.CharField(max_length=16, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(study__isnull=False) | models.Q(run__isnull=False),
+                name="an_event_belongs_to_a_study_or_a_run",
+            )
+        ]

@@ -1,0 +1,51 @@
+"""Who may see and do what with studies and what hangs on them."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from federation.people.models import Role, User
+from federation.studies.models import Run, Study
+
+
+def visible_to(user: User) -> QuerySet[Study]:
+    """Operators and auditors see all studies, a lead his own, a site admin those that use a dataset of his
+    site once they are frozen: a draft is the lead's own affair."""
+    if user.role in (Role.OPERATOR, Role.AUDITOR):
+        return Study.objects.all()
+    if user.role == Role.LEAD:
+        return Study.objects.filter(lead=user)
+    member = Study.objects.filter(datasets__site=user.site).values("pk")
+    return Study.objects.filter(pk__in=member).exclude(manifest_hash="")
+
+
+def can_see(user: User, study: Study) -> bool:
+    """May this person open the study's page, and those of its runs?"""
+    return visible_to(user).filter(pk=study.pk).exists()
+
+
+def runs_visible_to(user: User) -> QuerySet[Run]:
+    """The runs of the studies that this person may see; a site admin also sees those of reopened studies."""
+    if user.role == Role.SITE_ADMIN:
+        return Run.objects.filter(study__in=Study.objects.filter(datasets__site=user.site))
+    return Run.objects.filter(study__in=visible_to(user))
+
+
+def can_create(user: User) -> bool:
+    """Studies are made by leads."""
+    return user.role == Role.LEAD
+
+
+def can_edit(user: User, study: Study) -> bool:
+    """Edit, freeze, reopen, launch, pause, cancel: the study's own lead."""
+    return user.role == Role.LEAD and study.lead_id == user.pk
+
+
+def can_cancel(user: User, study: Study) -> bool:
+    """Its lead, and an operator who must stop something."""
+    return can_edit(user, study) or user.role == Role.OPERATOR
+
+
+def can_approve(user: User, study: Study) -> bool:
+    """The admin of a site whose dataset the study uses."""
+    return user.role == Role.SITE_ADMIN and study.datasets.filter(site=user.site).exists()

@@ -1,0 +1,57 @@
+"""The lead's plan of a study: what `Study.settings` holds. Freezing turns it into the run manifest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import TcbStatus
+from enclave.errors import Refusal
+from enclave.manifest import Name
+
+
+class Plan(Struct, forbid_unknown_fields=True, frozen=True):
+    """One flat page of choices, all with a default but the model's.
+
+    `model` is the source of a registered base model. Empty `targets` means the model's usual ones; `quorum`
+    and `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
+    """
+
+    model: Name
+    task: Literal["sequence-classification", "causal-lm"] = "sequence-classification"
+    method: Literal["method-1"] = "method-1"
+    placement: Literal["all_in_tee"] = "all_in_tee"
+    runtime: Literal["development", "direct", "sgx", "tdx"] = "development"
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 128
+    rank: Annotated[int, Meta(ge=1, le=512)] = 8
+    alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
+    targets: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
+    rounds: Annotated[int, Meta(ge=1, le=1000)] = 4
+    local_epochs: Annotated[int, Meta(ge=1, le=100)] = 1
+    batch_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    quorum: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)] = 3600
+    release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"
+    release_approvals: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)
+    accepted_advisories: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Z0-9-]{1,32}\Z")], ...], Meta(max_length=256)
+    ] = ()
+
+
+def read(settings: Any) -> Plan:
+    """The plan in a settings value. Refuses with `study.invalid_plan` and the first fault."""
+    try:
+        return msgspec.convert(settings, Plan)
+    except msgspec.ValidationError as error:
+        raise Refusal("study.invalid_plan", fault=str(error)[:300]) from error
+
+
+def write(plan: Plan) -> dict[str, Any]:
+    """The plan as `Study.settings` keeps it."""
+    return msgspec.to_builtins(plan)

@@ -1,0 +1,44 @@
+"""What pages, agents and the conductor ask about studies and runs."""
+
+from __future__ import annotations
+
+from django.db.models import F, QuerySet
+
+from federation.sites.models import Site
+from federation.studies.models import Approval, Event, Run, Study, StudyState
+
+
+def approvals_of(study: Study) -> QuerySet[Approval]:
+    """One row a site for the manifest in force, in site-id order."""
+    return study.approvals.filter(manifest_hash=study.manifest_hash or "-").select_related(
+        "site", "browser_by"
+    )
+
+
+def waiting_for(study: Study) -> list[Site]:
+    """The sites whose signature is missing."""
+    return [approval.site for approval in approvals_of(study) if approval.signature is None]
+
+
+def approval_signatures(run: Run) -> dict[str, str]:
+    """Site id -> signature over the run's manifest hash: what every enclave of the run checks."""
+    rows = run.study.approvals.filter(manifest_hash=run.manifest_hash, signature__isnull=False)
+    return {site: signature or "" for site, signature in rows.values_list("site_id", "signature")}
+
+
+def approvals_for_agent(site: Site) -> list[Approval]:
+    """The manifests in force that ask this site for its approval, or have it, newest study first."""
+    states = (StudyState.APPROVING, StudyState.READY, StudyState.RUNNING)
+    rows = Approval.objects.filter(site=site, study__state__in=states).select_related("study")
+    in_force = rows.filter(manifest_hash=F("study__manifest_hash"))
+    return list(in_force.order_by("-study__created_at"))
+
+
+def timeline(run: Run, after: int = 0) -> QuerySet[Event]:
+    """The run's events with an id larger than `after`, oldest first."""
+    return run.events.filter(pk__gt=after).select_related("site", "round").order_by("pk")
+
+
+def study_timeline(study: Study) -> QuerySet[Event]:
+    """The events of the study and of all its runs, oldest first."""
+    return study.events.select_related("site", "run", "round").order_by("pk")

@@ -1,0 +1,259 @@
+"""The life of a study, from draft to launch. Every write about studies and approvals is here or in `runs`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.attest.log.entry import APPROVAL, ApprovalBody
+from enclave.attest.policy import Hex32
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from enclave.sealing.signing import verify
+from federation.attestation.log import Attachment, append
+from federation.attestation.references import still_in_force
+from federation.audit.services import record
+from federation.datasets.models import Dataset
+from federation.datasets.permissions import visible_to as datasets_visible_to
+from federation.people.models import User
+from federation.sites.models import Site, SiteState
+from federation.studies import permissions, signals
+from federation.studies.freezing import build_manifest
+from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
+from federation.studies.plan import Plan, write
+from federation.studies.transitions import apply
+
+log = logging.getLogger(__name__)
+
+
+def register_base_model(
+    source: str,
+    task: str,
+    files: dict[str, Hex32],
+    *,
+    name: str = "",
+    parameters: int | None = None,
+    max_tokens: int = 512,
+    targets: Sequence[str] = (),
+) -> BaseModel:
+    """Offer a base model to studies, pinned by its files' hashes. Registering again replaces the pins for
+    studies that are not frozen yet; frozen manifests keep theirs."""
+    with transaction.atomic():
+        model, _ = BaseModel.objects.update_or_create(
+            source=source,
+            task=task,
+            defaults={
+                "files": files,
+                "name": name or source,
+                "parameters": parameters,
+                "max_tokens": max_tokens,
+                "targets": list(targets),
+            },
+        )
+        record(None, "model.registered", f"model:{model.pk}", source=source, task=task)
+    return model
+
+
+def create_study(by: User, *, name: str, purpose: str, plan: Plan, datasets: Sequence[Dataset]) -> Study:
+    """A new draft. Refuses with `auth.forbidden`, `study.invalid_plan`."""
+    _require(permissions.can_create(by))
+    with transaction.atomic():
+        study = Study(lead=by)
+        _fill(study, by, name, purpose, plan, datasets)
+        record(by, "study.created", f"study:{study.pk}", name=study.name)
+    return study
+
+
+def update_study(
+    by: User, study: Study, *, name: str, purpose: str, plan: Plan, datasets: Sequence[Dataset]
+) -> None:
+    """Change a draft. Refuses with `auth.forbidden`, `study.wrong_state`, `study.invalid_plan`."""
+    _require(permissions.can_edit(by, study))
+    with transaction.atomic():
+        _locked(study, StudyState.DRAFT)
+        _fill(study, by, name, purpose, plan, datasets)
+        record(by, "study.updated", f"study:{study.pk}")
+
+
+def _fill(study: Study, by: User, name: str, purpose: str, plan: Plan, datasets: Sequence[Dataset]) -> None:
+    visible = datasets_visible_to(by).filter(pk__in=[dataset.pk for dataset in datasets])
+    _require(visible.count() == len({dataset.pk for dataset in datasets}))
+    study.name = " ".join(name.split())[:200]
+    study.purpose = purpose.strip()[:4000]
+    study.settings = write(plan)
+    if not study.name:
+        raise Refusal("study.invalid_plan", fault="the study has no name")
+    study.save()
+    study.datasets.set(datasets)
+
+
+def freeze(by: User, study: Study) -> Manifest:
+    """Fix everything in a manifest and ask the sites for their approval of its hash.
+
+    Refuses with `auth.forbidden`, `study.wrong_state`, or what `build_manifest` refuses.
+    """
+    _require(permissions.can_edit(by, study))
+    with transaction.atomic():
+        _locked(study, StudyState.DRAFT)
+        manifest = build_manifest(study)
+        frozen = {"manifest": canonical(manifest).decode(), "manifest_hash": manifest.hash}
+        apply(study, StudyState.DRAFT, StudyState.APPROVING, facts={"manifest": manifest.hash}, **frozen)
+        for site in manifest.sites:
+            Approval.objects.create(study=study, site_id=site.id, manifest_hash=manifest.hash)
+        record(by, "study.frozen", f"study:{study.pk}", manifest=manifest.hash)
+    return manifest
+
+
+def reopen(by: User, study: Study) -> None:
+    """Back to the draft. The manifest is given up; approvals of its hash stay on record and count no more."""
+    _require(permissions.can_edit(by, study))
+    with transaction.atomic():
+        state = _locked(study, StudyState.APPROVING, StudyState.READY)
+        apply(study, state, StudyState.DRAFT, manifest=None, manifest_hash="")
+        record(by, "study.reopened", f"study:{study.pk}")
+
+
+def cancel(by: User, study: Study) -> None:
+    """End a study that is not running (a running one ends with its run: `runs.cancel`)."""
+    _require(permissions.can_cancel(by, study))
+    with transaction.atomic():
+        state = _locked(study, StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
+        apply(study, state, StudyState.CANCELLED)
+        record(by, "study.cancelled", f"study:{study.pk}")
+
+
+def approve_in_browser(by: User, study: Study, manifest_hash: str) -> Approval:
+    """A site admin's word in the browser, for people: what counts is the signature made at the hospital.
+
+    Refuses with `auth.forbidden`, or `approval.stale_manifest` if this is not the manifest in force.
+    """
+    _require(permissions.can_approve(by, study))
+    with transaction.atomic():
+        approval = _open_approval(manifest_hash, by.site)
+        if approval.study_id != study.pk:
+            raise Refusal("approval.stale_manifest")
+        if approval.browser_at is None:
+            approval.browser_by, approval.browser_at = by, timezone.now()
+            approval.save(update_fields=["browser_by", "browser_at"])
+            record(by, "study.approved_in_browser", f"study:{study.pk}", manifest=manifest_hash)
+    return approval
+
+
+def sign_approval(agent: Any, manifest_hash: str, signature: str) -> Approval:
+    """Take the site's signature over the manifest's hash. With the last one the study is ready to launch.
+
+    The signature is checked by the key that the manifest lists, and goes into the log. The same one again
+    changes nothing. Refuses with `approval.stale_manifest` or `sealing.bad_signature`.
+    """
+    site: Site = agent.site
+    with transaction.atomic():
+        approval = _open_approval(manifest_hash, site)
+        study = approval.study
+        manifest = _manifest(study)
+        key = manifest.site(site.pk).public_key
+        verify(key, APPROVAL_DOMAIN, approval_payload(manifest_hash, site.pk), signature)
+        if approval.signature is not None:
+            return approval
+        approval.signature, approval.signed_at = signature, timezone.now()
+        approval.save(update_fields=["signature", "signed_at"])
+        body = ApprovalBody(manifest=manifest_hash, site=site.pk, signature=signature)
+        append(APPROVAL, body, [Attachment("manifest", canonical(manifest))])
+        record(agent, "study.approval_signed", f"study:{study.pk}", manifest=manifest_hash)
+        Event.objects.create(study=study, site=site, kind="approval.signed")
+        if not study.approvals.filter(manifest_hash=manifest_hash, signature=None).exists():
+            apply(study, StudyState.APPROVING, StudyState.READY)
+    return approval
+
+
+def launch(by: User, study: Study) -> Run:
+    """Start the run that every site signed for. `signals.run_launched` follows after the commit.
+
+    Everything that was approved is looked at again: signatures, sites, keys, datasets, reference values.
+    Refuses with `auth.forbidden`, `study.wrong_state`, `study.not_approved` or `study.stale_manifest`.
+    """
+    _require(permissions.can_edit(by, study))
+    with transaction.atomic():
+        _locked(study, StudyState.READY)
+        manifest = _manifest(study)
+        _check_approvals(study, manifest)
+        _check_still_true(study, manifest)
+        apply(study, StudyState.READY, StudyState.RUNNING)
+        run = Run.objects.create(
+            id=manifest.run, study=study, manifest=study.manifest or "", manifest_hash=study.manifest_hash
+        )
+        Event.objects.create(study=study, run=run, kind="run.starting", to_state=run.state)
+        record(by, "run.launched", f"run:{run.pk}", manifest=run.manifest_hash)
+        transaction.on_commit(partial(_announce, run.pk))
+    return run
+
+
+def _announce(run_id: str) -> None:
+    for receiver, answer in signals.run_launched.send_robust(sender=Run, run_id=run_id):
+        if isinstance(answer, Exception):
+            # The run stays `starting`; the sweep finds it there and starts it.
+            log.error("run %s: %r did not take the launch: %s", run_id, receiver, type(answer).__name__)
+
+
+def _manifest(study: Study) -> Manifest:
+    manifest = parse((study.manifest or "").encode())
+    if manifest.hash != study.manifest_hash:
+        raise Refusal("manifest.hash_mismatch", found=manifest.hash, expected=study.manifest_hash)
+    return manifest
+
+
+def _check_approvals(study: Study, manifest: Manifest) -> None:
+    signatures = dict(study.approvals.filter(manifest_hash=manifest.hash).values_list("site_id", "signature"))
+    for site in manifest.sites:
+        signature = signatures.get(site.id)
+        if signature is None:
+            raise Refusal("study.not_approved", site=site.name)
+        verify(site.public_key, APPROVAL_DOMAIN, approval_payload(manifest.hash, site.id), signature)
+
+
+def _check_still_true(study: Study, manifest: Manifest) -> None:
+    rows = {row.pk: row for row in Site.objects.filter(pk__in=[site.id for site in manifest.sites])}
+    for site in manifest.sites:
+        row = rows.get(site.id)
+        if row is None or row.state != SiteState.ACTIVE or row.public_key != site.public_key:
+            raise Refusal("study.stale_manifest", fault=f"site {site.name} is not active with the same key")
+    if study.datasets.filter(withdrawn_at__isnull=False).exists():
+        raise Refusal("study.stale_manifest", fault="a dataset was withdrawn")
+    if not still_in_force(manifest.policy):
+        raise Refusal("study.stale_manifest", fault="a reference value was suspended")
+
+
+def _open_approval(manifest_hash: str, site: Site | None) -> Approval:
+    """The site's approval of the manifest that is in force and not launched yet, its study locked."""
+    study = (
+        Study.objects.select_for_update()
+        .filter(manifest_hash=manifest_hash, state__in=(StudyState.APPROVING, StudyState.READY))
+        .first()
+    )
+    if not manifest_hash or study is None:
+        raise Refusal("approval.stale_manifest")
+    approval = study.approvals.filter(manifest_hash=manifest_hash, site=site).first()
+    if approval is None:
+        raise Refusal("approval.stale_manifest")
+    approval.study = study
+    return approval
+
+
+def _locked(study: Study, *allowed: StudyState) -> StudyState:
+    """Lock the study's row, read it anew. Refuses with `study.wrong_state` if its state is not `allowed`."""
+    fresh = Study.objects.select_for_update().get(pk=study.pk)
+    for field in ("state", "manifest", "manifest_hash", "settings", "name", "purpose"):
+        setattr(study, field, getattr(fresh, field))
+    if study.state not in allowed:
+        raise Refusal("study.wrong_state", state=study.state)
+    return StudyState(study.state)
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise Refusal("auth.forbidden")

@@ -1,0 +1,90 @@
+"""The agents' API reads and documents its bodies by one definition: a strict msgspec Struct.
+
+Unknown fields, wrong types and too large bodies are refused before a view sees anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from enclave.errors import Refusal
+from federation.sites.authentication import AgentPrincipal
+
+MAX_BODY = 1024 * 1024
+T = TypeVar("T")
+
+
+class AgentView(APIView):
+    """A view of the agents' API. `max_body` bounds what is read of a request, in bytes."""
+
+    max_body = MAX_BODY
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse a large body before anything else, so that nobody makes us read or verify it."""
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isdecimal() or int(length) > self.max_body:
+            raise Refusal("request.too_large", limit=self.max_body)
+        super().initial(request, *args, **kwargs)
+
+
+def agent(request: Request) -> AgentPrincipal:
+    """Who asks. Refuses with `auth.missing` if it is not an agent."""
+    if not isinstance(request.user, AgentPrincipal):
+        raise Refusal("auth.missing")
+    return request.user
+
+
+def read(request: Request, kind: type[T]) -> T:
+    """The request's JSON body as `kind`. Refuses with `request.invalid` and the first fault."""
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("request.invalid", fault=str(error)[:300]) from error
+
+
+def schema(kind: Any) -> dict[str, Any]:
+    """The type's schema as OpenAPI 3.0 has it: references written out, `nullable` for null, any names,
+    patterns as ECMAScript reads them."""
+    (root,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+
+    def rewrite(node: Any) -> Any:
+        if isinstance(node, list):
+            return [rewrite(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return rewrite(components[node["$ref"]])
+        if isinstance(node.get("pattern"), str):
+            # Python's \Z is ECMAScript's $: the end of the text, and no line feed before it.
+            node = {**node, "pattern": node["pattern"].replace(r"\Z", "$")}
+        node = {key: rewrite(value) for key, value in node.items() if key != "propertyNames"}
+        choices = [choice for choice in node.get("anyOf", []) if choice != {"type": "null"}]
+        if len(choices) < len(node.get("anyOf", [])):
+            node = {**node, "nullable": True, "anyOf": choices}
+        return node
+
+    return rewrite(root)
+
+
+class ErrorBody(msgspec.Struct):
+    """Every error of the agents' API. `reference` finds it in the coordinator's log."""
+
+    code: str
+    message: str
+    hint: str
+    turn: str
+    retry: bool
+    facts: dict[str, str | int | float | bool | None]
+    reference: str
+
+
+def document(body: Any | None, answer: Any | None, status: int = 200) -> dict[str, Any]:
+    """Arguments for drf-spectacular's `extend_schema`: request body, answer, and the one error shape."""
+    answers: dict[Any, Any] = {status: schema(answer) if answer is not None else None}
+    answers["4XX"] = schema(ErrorBody)
+    request = {"application/json": schema(body)} if body is not None else None
+    return {"request": request, "responses": answers}

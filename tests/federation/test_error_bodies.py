@@ -1,0 +1,90 @@
+"""How the API says no: the catalogue's words for what is foreseen, a reference for what is not."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from enclave.errors import CATALOGUE, Refusal, explain
+from federation.errors import body_of
+from federation.refusals import STATUS, status_of
+from federation.sites import services
+from tests.federation.cast import Hospital
+
+FEDERATION = Path(__file__).parents[2] / "federation"
+BEAT = {"agent_version": "0.1", "runtime": "development", "checks": []}
+
+
+def test_a_refusal_has_the_catalogues_words(anna: Hospital) -> None:
+    told = anna.call("delete", "datasets/none").json()
+    assert set(told) == {"code", "message", "hint", "turn", "retry", "facts", "reference"}
+    words = explain("request.not_found")
+    assert (told["code"], told["message"], told["hint"]) == (words.code, words.message, words.hint)
+    assert (told["turn"], told["retry"], told["facts"]) == ("site", False, {})
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the secret is hunter2"), Refusal("nobody.knows.this", secret="hunter2")]
+)
+def test_what_nobody_foresaw_is_internal_to_the_reader_and_a_traceback_to_the_log(
+    anna: Hospital, monkeypatch: Any, caplog: Any, error: Exception
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(services, "heartbeat", broken)
+    with caplog.at_level(logging.ERROR, "federation.errors"):
+        answer = anna.call("post", "heartbeat", BEAT)
+    told = answer.json()
+    assert (answer.status_code, told["code"], told["facts"]) == (500, "internal", {})
+    assert told["reference"] in caplog.text
+    assert "sites/api.py" in caplog.text and type(error).__name__ in caplog.text
+    assert "hunter2" not in answer.content.decode() + caplog.text
+
+
+def test_a_busy_database_asks_to_try_again(anna: Hospital, monkeypatch: Any) -> None:
+    def busy(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(services, "heartbeat", busy)
+    answer = anna.call("post", "heartbeat", BEAT)
+    assert (answer.status_code, answer.json()["code"], answer.json()["retry"]) == (503, "request.busy", True)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"agent_version": NaN}', b"null"])
+def test_what_is_not_the_expected_json_is_refused(anna: Hospital, body: bytes) -> None:
+    answer = anna.client.post(
+        "/api/agent/v1/heartbeat",
+        data=body,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {anna.token()}"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid")
+
+
+def test_a_large_body_is_refused_before_anybody_is_asked_who_he_is(anna: Hospital) -> None:
+    answer = anna.client.post("/api/agent/v1/enrol", data=b"x" * 20_000, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (413, "request.too_large")
+    assert answer.json()["facts"] == {"limit": 16_384}
+
+
+def test_every_code_that_the_control_plane_raises_is_in_the_catalogue() -> None:
+    raised = set()
+    for path in FEDERATION.rglob("*.py"):
+        raised.update(re.findall(r'Refusal\(\s*"([a-z_.]+)"', path.read_text()))
+    assert len(raised) > 40
+    assert raised <= set(CATALOGUE)
+    assert set(STATUS) <= set(CATALOGUE)
+
+
+def test_failed_identity_is_401_and_the_rest_400_unless_said() -> None:
+    assert [status_of(code) for code in ("auth.replayed", "auth.forbidden", "nonce.used")] == [401, 403, 400]
+
+
+def test_a_code_that_is_not_in_the_catalogue_is_internal_to_the_reader() -> None:
+    assert body_of("no.such.code", {}, "r")["code"] == "internal"

@@ -1,0 +1,61 @@
+"""The log's columns for searching: what they say is in the entry, and they can be made anew from it."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+
+from enclave.sealing.receipts import ReceiptInput
+from federation.attestation import log, queries
+from federation.attestation.models import LogEntry, LogMention
+from federation.attestation.queries import LogFilter
+from federation.people.models import User
+from federation.studies import services
+from federation.studies.models import Study
+from tests.federation.cast import Hospital
+
+COLUMNS = ("study_id", "program", "verdict", "code")
+
+
+def found() -> dict[int, Any]:
+    rows = LogEntry.objects.order_by("index")
+    mentions = {row.index: sorted(row.mentions.values_list("site_id", flat=True)) for row in rows}
+    return {row.index: (*(getattr(row, name) for name in COLUMNS), mentions[row.index]) for row in rows}
+
+
+def test_an_entry_is_found_by_every_site_that_it_tells_of(
+    ready: Study, lena: User, anna: Hospital, barbara: Hospital, clara: Hospital
+) -> None:
+    run = services.launch(lena, ready)
+    inputs = [ReceiptInput(hospital.site.pk, "a" * 64, 10, 5) for hospital in (anna, barbara)]
+    listed = [{"site": item.site, "sha256": item.sha256} for item in inputs]
+    row = log.append("roster.fixed", {"roster": {"manifest": run.manifest_hash, "inputs": listed}})
+    assert row.study_id == ready.pk
+    for hospital in (anna, barbara):
+        wanted = LogFilter(site=hospital.site.pk, kind="roster.fixed")
+        assert queries.log_page(LogEntry.objects.all(), wanted) == [row]
+    assert queries.log_page(LogEntry.objects.all(), LogFilter(site=clara.site.pk)) == []
+
+
+def test_entries_that_were_there_before_the_columns_get_them(
+    ready: Study, lena: User, anna: Hospital
+) -> None:
+    services.launch(lena, ready)
+    log.append("appraisal.note", {"site": anna.site.pk, "program": "aggregator", "study": ready.pk})
+    before = found()
+    LogMention.objects.all().delete()
+    LogEntry.objects.update(study=None, program="", verdict="", code="")
+    fill = import_module("federation.attestation.migrations.0004_fill_search_columns").fill
+    fill(apps, None)
+    assert found() == before
+    fill(apps, None)
+    assert found() == before and any(mentioned for *_, mentioned in before.values())
+
+
+def test_an_entry_that_names_what_is_not_here_is_kept_all_the_same(db: None) -> None:
+    row = log.append("test.entry", {"site": "nobody", "study": "none", "manifest": "0" * 64, "program": 7})
+    assert (row.study_id, row.program, row.mentions.count()) == (None, "", 0)
+    assert json.loads(row.data)["body"]["site"] == "nobody"

@@ -1,0 +1,321 @@
+"""From draft to launch: what the manifest says, who approves it, and when it no longer holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import pytest
+from django.dispatch import Signal
+
+from enclave.attest.development import root_sha256
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import parse
+from enclave.sealing.signing import SigningKey
+from federation.attestation import references
+from federation.attestation.models import LogEntry, Reference, StoredEvidence
+from federation.datasets.models import Dataset
+from federation.people.models import User
+from federation.sites.models import Site, SiteState
+from federation.studies import queries, runs, services, signals
+from federation.studies.models import Approval, BaseModel, Event, Run, RunState, Study, StudyState
+from federation.studies.plan import Plan, read
+from tests.federation.cast import MODEL, Hospital, make_dataset
+
+
+def refused(code: str, act: Any, *arguments: Any) -> None:
+    """The deed is refused by this code, and studies, approvals, runs and log are as before."""
+
+    def everything() -> list[Any]:
+        return [list(table.objects.values()) for table in (Study, Approval, Run, Event, LogEntry)]
+
+    before = everything()
+    with pytest.raises(Refusal) as refusal:
+        act(*arguments)
+    assert refusal.value.code == code
+    assert everything() == before
+
+
+def settle(**choices: Any) -> None:
+    """Write a plan as nobody's form would."""
+    Study.objects.update(settings={"model": MODEL, **choices})
+
+
+def listen(monkeypatch: Any, name: str, error: Exception | None = None) -> list[str]:
+    """The ids that the signal tells, heard by nobody but this test."""
+    heard: list[str] = []
+    signal = Signal()
+
+    def hear(run_id: str, **_: Any) -> None:
+        if error:
+            raise error
+        heard.append(run_id)
+
+    signal.connect(hear, weak=False)
+    monkeypatch.setattr(signals, name, signal)
+    return heard
+
+
+class TestFreezing:
+    def test_the_manifest_says_everything(
+        self, draft: Study, lena: User, anna: Hospital, barbara: Hospital, settings: Any
+    ) -> None:
+        services.freeze(lena, draft)
+        draft.refresh_from_db()
+        assert draft.state == StudyState.APPROVING
+        text = (draft.manifest or "").encode()
+        manifest = parse(text)
+        assert draft.manifest_hash == hashlib.sha256(text).hexdigest() == manifest.hash
+        assert [site.id for site in manifest.sites] == sorted([anna.site.pk, barbara.site.pk])
+        assert manifest.site(anna.site.pk).public_key == anna.key.public
+        dataset = draft.datasets.get(site=anna.site)
+        ref = manifest.site(anna.site.pk).dataset
+        assert (ref.id, ref.digest, ref.rows) == (dataset.pk, dataset.digest, 60)
+        assert manifest.model.labels == ("cause", "symptom", "treatment")
+        assert manifest.model.files == {"config.json": "c" * 64}
+        assert manifest.adapter.targets == ("query", "value")
+        assert (manifest.aggregation.quorum, manifest.release.approvals) == (2, 2)
+        assert manifest.policy.root_sha256 == root_sha256(settings.DEVELOPMENT_ROOT_DIR)
+        assert [reference.program for reference in manifest.policy.references] == [
+            "aggregator",
+            "client_slice",
+        ]
+        assert abs(manifest.minimum_time - time.time()) < 10
+        assert queries.waiting_for(draft) == sorted([anna.site, barbara.site], key=lambda site: site.pk)
+
+    def test_the_union_of_labels_is_sorted(self, draft: Study, anna: Hospital, lena: User) -> None:
+        Dataset.objects.filter(site=anna.site).update(
+            card={"rows": 60, "labels": {"zeta": 30, "alpha": 30}, "splits": {"train": 60}, "text_length": {}}
+        )
+        manifest = services.freeze(lena, draft)
+        assert manifest.model.labels == ("alpha", "cause", "symptom", "treatment", "zeta")
+
+    def test_two_freezes_never_make_the_same_run(self, frozen: Study, lena: User) -> None:
+        first = frozen.manifest_hash
+        services.reopen(lena, frozen)
+        assert services.freeze(lena, frozen).hash != first
+
+    @pytest.mark.parametrize(
+        ("spoil", "code"),
+        [
+            (lambda study: study.datasets.clear(), "study.no_datasets"),
+            (lambda study: study.datasets.add(make_dataset(study.datasets.all()[0].site, "more")),
+             "study.two_datasets"),
+            (lambda study: study.datasets.update(withdrawn_at="2026-01-01T00:00Z"), "card.withdrawn"),
+            (lambda study: Site.objects.update(state=SiteState.SUSPENDED), "study.site_not_active"),
+            (lambda study: Site.objects.update(state=SiteState.ENROLLED), "study.site_not_active"),
+            (lambda study: BaseModel.objects.all().delete(), "study.unknown_model"),
+            (lambda study: BaseModel.objects.update(targets=[]), "study.bad_targets"),
+            (lambda study: BaseModel.objects.update(max_tokens=64), "study.invalid_plan"),
+            (lambda study: Reference.objects.filter(program="client_slice").delete(), "study.no_reference"),
+            (lambda study: Reference.objects.update(valid_from="2100-01-01T00:00Z"), "study.no_reference"),
+            (lambda study: Reference.objects.update(root="intel"), "study.no_reference"),
+            (lambda study: Dataset.objects.update(
+                card={"rows": 60, "labels": {}, "splits": {}, "text_length": {}}), "study.no_labels"),
+            (lambda study: settle(rounds=0), "study.invalid_plan"),
+            (lambda study: settle(extra=1), "study.invalid_plan"),
+            (lambda study: settle(quorum=3), "manifest.invalid"),
+            (lambda study: settle(runtime="sgx"), "study.runtime"),
+        ],
+    )  # fmt: skip
+    def test_what_is_missing_is_said_by_its_code(
+        self, draft: Study, lena: User, spoil: Any, code: str
+    ) -> None:
+        spoil(draft)
+        refused(code, services.freeze, lena, draft)
+
+    def test_a_frozen_study_is_not_edited(self, frozen: Study, lena: User) -> None:
+        def edit() -> None:
+            services.update_study(
+                lena, frozen, name="New", purpose="", plan=Plan(model=MODEL), datasets=frozen.datasets.all()
+            )
+
+        refused("study.wrong_state", edit)
+
+    def test_a_lead_takes_no_dataset_that_he_cannot_see(self, draft: Study, ludo: User) -> None:
+        Dataset.objects.update(withdrawn_at="2026-01-01T00:00Z")
+
+        def create() -> None:
+            services.create_study(
+                ludo, name="Mine", purpose="", plan=Plan(model=MODEL), datasets=list(Dataset.objects.all())
+            )
+
+        refused("auth.forbidden", create)
+
+    def test_the_plan_is_read_back_as_it_was_written(self, draft: Study) -> None:
+        draft.refresh_from_db()
+        assert read(draft.settings) == Plan(model=MODEL)
+
+
+class TestApproval:
+    def test_the_signatures_make_the_study_ready(
+        self, frozen: Study, anna: Hospital, barbara: Hospital
+    ) -> None:
+        (item,) = anna.call("get", "approvals").json()
+        assert (item["manifest_hash"], item["state"]) == (frozen.manifest_hash, "waiting")
+        assert hashlib.sha256(item["manifest"].encode()).hexdigest() == frozen.manifest_hash
+        for hospital in (anna, barbara):
+            signature = hospital.sign(frozen.manifest_hash)
+            sent = {"manifest_hash": frozen.manifest_hash, "signature": signature}
+            assert hospital.call("post", "approvals", sent).json()["state"] == "signed"
+        frozen.refresh_from_db()
+        assert frozen.state == StudyState.READY
+        entries = [json.loads(entry.data) for entry in LogEntry.objects.filter(kind="approval")]
+        assert {entry["body"]["site"] for entry in entries} == {anna.site.pk, barbara.site.pk}
+        kept = StoredEvidence.objects.get(kind="manifest")
+        assert bytes(kept.data) == canonical(parse((frozen.manifest or "").encode()))
+
+    def test_the_browser_alone_makes_nothing_ready(self, frozen: Study, alice: User, bob: User) -> None:
+        for admin in (alice, bob):
+            services.approve_in_browser(admin, frozen, frozen.manifest_hash)
+        frozen.refresh_from_db()
+        assert frozen.state == StudyState.APPROVING
+        assert len(queries.waiting_for(frozen)) == 2
+        assert frozen.approvals.filter(browser_by=alice, signature=None).exists()
+
+    def test_the_same_signature_twice_is_logged_once(self, frozen: Study, anna: Hospital) -> None:
+        for _ in range(2):
+            services.sign_approval(anna.as_agent(), frozen.manifest_hash, anna.sign(frozen.manifest_hash))
+        assert LogEntry.objects.filter(kind="approval").count() == 1
+
+    def test_a_foreign_or_false_signature_is_refused(
+        self, frozen: Study, anna: Hospital, barbara: Hospital, clara: Hospital
+    ) -> None:
+        shown = frozen.manifest_hash
+        agent = anna.as_agent()
+        refused("sealing.bad_signature", services.sign_approval, agent, shown, barbara.sign(shown))
+        refused("sealing.bad_signature", services.sign_approval, agent, shown, anna.sign("0" * 64))
+        other_domain = anna.key.sign("fedslice/roster/v1", {"manifest": shown})
+        refused("sealing.bad_signature", services.sign_approval, agent, shown, other_domain)
+        refused("approval.stale_manifest", services.sign_approval, clara.as_agent(), shown, clara.sign(shown))
+
+    def test_a_changed_manifest_needs_new_approvals(self, ready: Study, lena: User, anna: Hospital) -> None:
+        old = ready.manifest_hash
+        services.reopen(lena, ready)
+        services.freeze(lena, ready)
+        assert ready.manifest_hash != old
+        assert {row.manifest_hash for row in queries.approvals_of(ready)} == {ready.manifest_hash}
+        assert len(queries.waiting_for(ready)) == 2
+        refused("approval.stale_manifest", services.sign_approval, anna.as_agent(), old, anna.sign(old))
+        refused("study.wrong_state", services.launch, lena, ready)
+        assert ready.approvals.filter(manifest_hash=old, signature__isnull=False).count() == 2
+
+    def test_the_browser_approves_what_it_showed_and_nothing_else(
+        self, frozen: Study, alice: User, carol: User
+    ) -> None:
+        refused("approval.stale_manifest", services.approve_in_browser, alice, frozen, "0" * 64)
+        refused("auth.forbidden", services.approve_in_browser, carol, frozen, frozen.manifest_hash)
+
+
+class TestLaunch:
+    def test_the_run_has_the_manifests_id_and_is_announced_after_the_commit(
+        self, ready: Study, lena: User, django_capture_on_commit_callbacks: Any, monkeypatch: Any
+    ) -> None:
+        heard = listen(monkeypatch, "run_launched")
+        with django_capture_on_commit_callbacks(execute=True):
+            run = services.launch(lena, ready)
+            assert heard == []
+        manifest = parse(run.manifest.encode())
+        assert heard == [run.pk] == [manifest.run]
+        assert (run.state, run.manifest_hash) == (RunState.STARTING, manifest.hash)
+        assert set(queries.approval_signatures(run)) == {site.id for site in manifest.sites}
+        kinds = [event.kind for event in queries.study_timeline(ready)]
+        assert kinds == [
+            "study.approving", "approval.signed", "approval.signed", "study.ready", "study.running",
+            "run.starting",
+        ]  # fmt: skip
+        refused("study.wrong_state", services.launch, lena, ready)
+
+    def test_nothing_launches_without_every_signature(
+        self, frozen: Study, lena: User, anna: Hospital
+    ) -> None:
+        services.sign_approval(anna.as_agent(), frozen.manifest_hash, anna.sign(frozen.manifest_hash))
+        refused("study.wrong_state", services.launch, lena, frozen)
+        Study.objects.filter(pk=frozen.pk).update(state=StudyState.READY)  # as a forger would
+        refused("study.not_approved", services.launch, lena, frozen)
+        frozen.approvals.update(signature="0" * 128)
+        refused("sealing.bad_signature", services.launch, lena, frozen)
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda study: Site.objects.filter(name="St. Anna").update(state=SiteState.SUSPENDED),
+            lambda study: Site.objects.filter(name="St. Anna").update(
+                public_key=SigningKey.generate().public
+            ),
+            lambda study: Dataset.objects.update(withdrawn_at="2026-01-01T00:00Z"),
+        ],
+    )
+    def test_what_was_approved_must_still_hold(self, ready: Study, lena: User, spoil: Any) -> None:
+        spoil(ready)
+        refused("study.stale_manifest", services.launch, lena, ready)
+
+    def test_a_suspended_measurement_stops_the_launch(self, ready: Study, lena: User, olga: User) -> None:
+        references.suspend(olga, Reference.objects.get(program="aggregator"), "a bug was found")
+        refused("study.stale_manifest", services.launch, lena, ready)
+
+    def test_a_manifest_changed_behind_our_back_is_noticed(self, ready: Study, lena: User) -> None:
+        changed = (ready.manifest or "").replace('"rounds":4', '"rounds":9')
+        Study.objects.filter(pk=ready.pk).update(manifest=changed)
+        refused("manifest.hash_mismatch", services.launch, lena, ready)
+
+    @pytest.mark.parametrize("who", ["olga", "ludo", "alice", "audrey"])
+    def test_only_its_lead_steers_a_study(self, ready: Study, who: str, request: Any) -> None:
+        person = request.getfixturevalue(who)
+        refused("auth.forbidden", services.launch, person, ready)
+        refused("auth.forbidden", services.reopen, person, ready)
+        refused("auth.forbidden", services.freeze, person, ready)
+
+
+class TestRuns:
+    @pytest.fixture
+    def run(self, ready: Study, lena: User) -> Run:
+        return services.launch(lena, ready)
+
+    def test_a_failed_run_gives_the_study_back_as_a_draft(self, run: Run) -> None:
+        assert runs.fail(run, "run.no_quorum", {"missing": 2})
+        run.refresh_from_db()
+        assert (run.state, run.error_code, run.facts) == (RunState.FAILED, "run.no_quorum", {"missing": 2})
+        assert run.finished_at is not None
+        study = Study.objects.get()
+        assert (study.state, study.manifest_hash, study.manifest) == (StudyState.DRAFT, "", None)
+        assert not runs.fail(run, "run.no_quorum")
+
+    def test_a_finished_run_finishes_the_study(self, run: Run) -> None:
+        assert not runs.finish(run, {"accuracy": 0.7})
+        Run.objects.update(state=RunState.FINISHING)
+        assert runs.finish(run, {"accuracy": 0.7})
+        assert (Study.objects.get().state, Run.objects.get().summary) == ("finished", {"accuracy": 0.7})
+
+    def test_a_run_is_paused_resumed_and_cancelled_by_its_lead(
+        self, run: Run, lena: User, ludo: User
+    ) -> None:
+        refused("run.wrong_state", runs.pause, lena, run)
+        Run.objects.update(state=RunState.JOINING)
+        refused("auth.forbidden", runs.pause, ludo, run)
+        runs.pause(lena, run)
+        runs.resume(lena, run)
+        assert Run.objects.get().state == RunState.JOINING
+        refused("auth.forbidden", runs.cancel, ludo, run)
+        runs.cancel(lena, run, "wrong data")
+        assert (Run.objects.get().state, Study.objects.get().state) == ("cancelled", "cancelled")
+        refused("run.wrong_state", runs.cancel, lena, run)
+
+    def test_the_end_is_announced(
+        self, run: Run, lena: User, django_capture_on_commit_callbacks: Any, monkeypatch: Any
+    ) -> None:
+        heard = listen(monkeypatch, "run_ended")
+        with django_capture_on_commit_callbacks(execute=True):
+            runs.cancel(lena, run)
+        assert heard == [run.pk]
+
+    def test_a_receiver_that_fails_does_not_undo_the_launch(
+        self, ready: Study, lena: User, django_capture_on_commit_callbacks: Any, monkeypatch: Any
+    ) -> None:
+        listen(monkeypatch, "run_launched", RuntimeError("no broker"))
+        with django_capture_on_commit_callbacks(execute=True):
+            run = services.launch(lena, ready)
+        assert Run.objects.get(pk=run.pk).state == RunState.STARTING
