@@ -1,0 +1,142 @@
+"""Agents' API: sealed files up in resumable frames, and down with Range (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from django.db.models import F
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from msgspec import Meta, Struct
+from rest_framework.parsers import FileUploadParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.manifest import Identifier
+from enclave_jobs import blobs, uploads
+from enclave_jobs.members import run_of, site_of
+from enclave_jobs.models import Blob, BlobKind
+from federation.sites.models import Site
+from federation.wire import AgentView, document, read
+
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
+_OFFSET = re.compile(r"\d{1,15}")
+
+
+class NewBlob(Struct, forbid_unknown_fields=True):
+    """A sealed file that the site wants to upload for a run."""
+
+    sha256: Hex32
+    bytes: Annotated[int, Meta(ge=1)]
+    run: Identifier
+
+
+class UploadStands(Struct):
+    """The upload's id, and how many of its bytes are stored for good."""
+
+    upload: str
+    offset: int
+
+
+class Offset(Struct):
+    """How many bytes of the upload are stored for good."""
+
+    offset: int
+
+
+class Uploads(AgentView):
+    """Announce a sealed file; announcing it again tells where its upload stands."""
+
+    @extend_schema(operation_id="blob_begin", **document(NewBlob, UploadStands))
+    def post(self, request: Request) -> Response:
+        wanted = read(request, NewBlob)
+        run = run_of(site_of(request), wanted.run, active=True)
+        upload = uploads.begin(site_of(request), run, wanted.sha256, wanted.bytes)
+        return Response({"upload": upload.pk, "offset": upload.offset})
+
+
+class UploadFrames(AgentView):
+    """One upload: where it stands, and its next frame (raw bytes, at most 1 MiB, header Upload-Offset)."""
+
+    max_body = 2 * blobs.FRAME_BYTES
+    parser_classes = [FileUploadParser]
+
+    @extend_schema(operation_id="blob_offset", **document(None, Offset))
+    def get(self, request: Request, upload: str) -> Response:
+        return Response({"offset": uploads.of_site(site_of(request), upload).offset})
+
+    @extend_schema(
+        operation_id="blob_frame",
+        parameters=[OpenApiParameter("Upload-Offset", int, OpenApiParameter.HEADER, required=True)],
+        **(
+            document(None, Offset)
+            | {"request": {"application/octet-stream": {"type": "string", "format": "binary"}}}
+        ),
+    )
+    def patch(self, request: Request, upload: str) -> Response:
+        given = request.headers.get("Upload-Offset", "")
+        if not _OFFSET.fullmatch(given):
+            raise Refusal("blob.invalid", fault="the header Upload-Offset is missing")
+        going = uploads.of_site(site_of(request), upload)
+        run_of(site_of(request), going.run_id, active=True)
+        return Response({"offset": uploads.append(going, int(given), _frame(request))})
+
+
+class Download(AgentView):
+    """A sealed file of this site's runs: the next state, or what the site itself has uploaded."""
+
+    @extend_schema(
+        operation_id="blob_read",
+        parameters=[OpenApiParameter("Range", str, OpenApiParameter.HEADER)],
+        responses={(200, "application/octet-stream"): bytes, (206, "application/octet-stream"): bytes},
+    )
+    def get(self, request: Request, sha256: str) -> HttpResponse | StreamingHttpResponse:
+        blob = _readable(site_of(request), sha256)
+        start, end, partial = _range(request.headers.get("Range"), blob.bytes)
+        Blob.objects.filter(pk=blob.pk).update(downloaded_bytes=F("downloaded_bytes") + (end - start))
+        response = StreamingHttpResponse(
+            blobs.read(sha256, start, end),
+            status=206 if partial else 200,
+            content_type="application/octet-stream",
+        )
+        response["Content-Length"] = str(end - start)
+        response["Accept-Ranges"] = "bytes"
+        response["ETag"] = f'"{sha256}"'
+        if partial:
+            response["Content-Range"] = f"bytes {start}-{end - 1}/{blob.bytes}"
+        return response
+
+
+def _frame(request: Request) -> bytes:
+    """The raw body. A connection that broke in the middle leaves fewer bytes than were announced."""
+    announced = int(request.META.get("CONTENT_LENGTH") or 0)
+    frame = request.body
+    if not frame or len(frame) != announced:
+        raise Refusal("blob.frame_truncated", found=len(frame), expected=announced)
+    return frame
+
+
+def _readable(site: Site, sha256: str) -> Blob:
+    blob = Blob.objects.filter(sha256=sha256, complete=True).select_related("run").first()
+    if blob is None or blob.run is None:
+        raise Refusal("blob.unknown")
+    run_of(site, blob.run.pk, active=False)
+    published = blob.kind == BlobKind.NEXT and blob.owner_site_id is None
+    if not published and blob.owner_site_id != site.pk:
+        raise Refusal("blob.unknown")
+    return blob
+
+
+def _range(header: str | None, size: int) -> tuple[int, int, bool]:
+    """(start, end, whether partial) of a single range; anything else that the header may say means all."""
+    match = _RANGE.fullmatch(header or "")
+    if match is None:
+        return 0, size, False
+    start = int(match[1])
+    end = min(int(match[2]) + 1, size) if match[2] else size
+    if start >= end:
+        raise Refusal("blob.range", bytes=size)
+    return start, end, True

@@ -1,0 +1,144 @@
+"""Agents' API: a run's manifest with its approvals, and the way to its server enclave."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated
+
+import msgspec
+from django.db import transaction
+from drf_spectacular.utils import extend_schema
+from msgspec import Meta, Struct
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enclave.attest.evidence import Claims, Evidence
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave_jobs.conductor import attesting, dispatch
+from enclave_jobs.members import manifest_of, run_of, site_of
+from enclave_jobs.models import Admission, Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from federation.attestation import release
+from federation.studies.models import Approval, Run
+from federation.wire import AgentView, document, read
+
+
+class ManifestAnswer(Struct):
+    """The frozen manifest's canonical text, and each site's signature on its hash (hex)."""
+
+    manifest: str
+    approvals: dict[str, str]
+
+
+class NonceBody(Struct, forbid_unknown_fields=True):
+    """The relying party's own fresh nonce (32 bytes in hex)."""
+
+    nonce: Hex32
+
+
+class EvidenceAnswer(Struct):
+    """Evidence of the server enclave; `quote` is base64. `enclave` and `epoch` name the one that gave it."""
+
+    quote: str
+    collateral: dict[str, str]
+    claims: Claims
+    enclave: str
+    epoch: int
+
+
+class NonceAnswer(Struct):
+    """The nonce that the site's client slice must answer."""
+
+    nonce: Hex32
+
+
+class AdmitBody(Struct, forbid_unknown_fields=True):
+    """Evidence of the site's client slice, and the site key's endorsement of its claims (hex)."""
+
+    evidence: Evidence
+    endorsement: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+
+
+class VerdictAnswer(Struct):
+    """The server enclave's own verdict. A refusal is an error body with the code of the failed check."""
+
+    verdict: str
+    code: str | None
+
+
+class RunManifest(AgentView):
+    """What the run is: for the agent to compare with what its site approved."""
+
+    @extend_schema(operation_id="run_manifest", **document(None, ManifestAnswer))
+    def get(self, request: Request, run: str) -> Response:
+        found = run_of(site_of(request), run, active=False)
+        signed = Approval.objects.filter(
+            study=found.study, manifest_hash=found.manifest_hash, signature__isnull=False
+        )
+        approvals = dict(signed.values_list("site_id", "signature"))
+        return Response({"manifest": found.manifest, "approvals": approvals})
+
+
+class AggregatorEvidence(AgentView):
+    """Fresh evidence of the run's server enclave for the caller's nonce."""
+
+    @extend_schema(operation_id="aggregator_evidence", **document(NonceBody, EvidenceAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        asked = read(request, NonceBody)
+        found, enclave = _enclave_of(request, run)
+        release.require_in_force(manifest_of(found).policy)
+        evidence = attesting.evidence_of(enclave.pk, asked.nonce, manifest_of(found).runtime)
+        return Response(
+            {
+                "quote": base64.b64encode(evidence.quote).decode(),
+                "collateral": evidence.collateral,
+                "claims": msgspec.to_builtins(evidence.claims),
+                "enclave": enclave.pk,
+                "epoch": enclave.epoch,
+            }
+        )
+
+
+class AggregatorChallenge(AgentView):
+    """A nonce that the server enclave has drawn for this site's client slice."""
+
+    @extend_schema(operation_id="aggregator_challenge", **document(None, NonceAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        _, enclave = _enclave_of(request, run)
+        drawn = client.call(enclave.pk, "challenge", {"site": site_of(request).pk})
+        return Response({"nonce": drawn["nonce"]})
+
+
+class AggregatorAdmit(AgentView):
+    """Show the client slice's evidence. It is appraised, stored and logged here, then judged inside the
+    enclave."""
+
+    @extend_schema(operation_id="aggregator_admit", **document(AdmitBody, VerdictAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        shown = read(request, AdmitBody)
+        found, enclave = _enclave_of(request, run)
+        site = site_of(request)
+        attesting.clear_client(found, site, enclave, manifest_of(found), shown.evidence)
+        arguments = {
+            "site": site.pk,
+            "evidence": msgspec.to_builtins(shown.evidence),
+            "endorsement": shown.endorsement,
+        }
+        verdict = client.call(enclave.pk, "admit", arguments)["appraisal"]
+        with transaction.atomic():
+            Admission.objects.update_or_create(
+                enclave=enclave, site=site, defaults={"signing_key": shown.evidence.claims.signing_key}
+            )
+            dispatch.after_commit(dispatch.ADVANCE, found.pk)
+        return Response({"verdict": verdict["verdict"], "code": verdict["code"]})
+
+
+def _enclave_of(request: Request, run_id: str) -> tuple[Run, Enclave]:
+    """The run, and its enclave as it is now. Refuses with `supervisor.no_enclave` while one is being
+    started."""
+    run = run_of(site_of(request), run_id, active=True)
+    enclave = Enclave.objects.filter(pk=run.enclave_id, state=EnclaveState.READY).first()
+    if enclave is None:
+        raise Refusal("supervisor.no_enclave")
+    return run, enclave

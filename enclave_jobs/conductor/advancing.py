@@ -1,0 +1,89 @@
+"""Move a run on by one step, whatever step that is, and decide what a refused step means for its run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import transaction
+
+from enclave.errors import Refusal
+from enclave_jobs.conductor import aggregating, dispatch, finishing, joining, restarting, rounds, starting
+from enclave_jobs.conductor.position import Position, position
+from federation.studies.models import Round, Run, RunState
+
+logger = logging.getLogger(__name__)
+
+
+def start(run_id: str) -> None:
+    """The step of a run that is `starting`."""
+    began = position(run_id)
+    run = Run.objects.select_related("study").filter(pk=run_id, state=RunState.STARTING).first()
+    if run is not None:
+        _guarded(run, began, lambda: starting.step(run))
+
+
+def advance(run_id: str) -> None:
+    """The step of any other run that can move; one that is over, or paused, stays as it is."""
+    began = position(run_id)
+    run = Run.objects.select_related("study").filter(pk=run_id).first()
+    if run is not None:
+        _guarded(run, began, lambda: _step(run))
+
+
+def aggregate(round_id: int) -> None:
+    """The step of a round that is `aggregating`."""
+    run_id = Round.objects.filter(pk=round_id).values_list("run_id", flat=True).first()
+    began = position(run_id) if run_id else None
+    round = Round.objects.select_related("run__study").filter(pk=round_id).first()
+    if round is not None:
+        _guarded(round.run, began, lambda: aggregating.aggregate(round))
+
+
+def end(run_id: str) -> None:
+    """After a run's end; the sweep asks again while the supervisor is away."""
+    try:
+        finishing.stop_enclaves(run_id)
+    except Refusal as refusal:
+        logger.info("the enclave of run %s is stopped later: %s", run_id, refusal.code)
+
+
+def _step(run: Run) -> None:
+    match run.state:
+        case RunState.STARTING:
+            dispatch.send(dispatch.START, run.pk)
+        case RunState.JOINING:
+            restarting.require_alive(run)
+            joining.step(run)
+        case RunState.RUNNING:
+            rounds.step(run)
+        case RunState.FINISHING:
+            finishing.step(run)
+
+
+def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None:
+    """`began` is where the run stood before the step read anything.
+
+    1. A refusal that says the enclave is gone has it replaced.
+    2. One that a retry can mend (the supervisor is away, a disk is full) leaves the run to the next sweep.
+    3. Any other ends the run, with its code.
+    4. A step that was overtaken by another worker decides nothing.
+    """
+    try:
+        step()
+    except Refusal as refusal:
+        if restarting.is_passing(refusal) and not restarting.is_loss(refusal):
+            logger.info("run %s waits: %s", run.pk, refusal.code)
+            return
+        _judge(run, refusal, began)
+
+
+def _judge(run: Run, refusal: Refusal, began: Position | None) -> None:
+    with transaction.atomic():
+        Run.objects.select_for_update().filter(pk=run.pk).first()
+        if position(run.pk) != began:
+            logger.info("run %s has moved on; an overtaken step met %s", run.pk, refusal.code)
+        elif restarting.is_loss(refusal):
+            restarting.lost(run, refusal)
+        else:
+            finishing.fail(run, refusal)

@@ -1,0 +1,59 @@
+"""Have the enclave aggregate a round, once, whoever asks and however often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enclave.errors import Refusal
+from enclave_jobs.conductor import contributions, countersigning, issuing, publishing
+from enclave_jobs.members import manifest_of
+from enclave_jobs.supervisor import client
+from federation.attestation import release
+from federation.studies.models import Contribution, ContributionState, Round, RoundState, RunState
+
+
+def aggregate(round: Round) -> None:
+    """Ask for the answer to this round's key. While the enclave is at work there is none, and the sweep asks
+    again.
+
+    The supervisor keeps the answer: a worker that was killed in the middle, or after the answer came and
+    before it was written down, costs one repeated question. A contribution that the enclave refuses now (it
+    was inspected before, so its site's client slice changed) costs the round.
+    """
+    if round.state != RoundState.AGGREGATING or round.run.state != RunState.RUNNING:
+        return
+    release.require_in_force(manifest_of(round.run).policy)
+    recipients = issuing.admitted(round.run)
+    try:
+        answer = _ask(round)
+    except Refusal as refusal:
+        if refusal.code != "round.bad_contribution":
+            raise
+        _blame(round, refusal)
+        countersigning.give_up(round, refusal.code)
+        return
+    if answer is not None:
+        publishing.publish(round, answer, recipients)
+
+
+def _ask(round: Round) -> dict[str, Any] | None:
+    listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
+    return client.once(
+        round.run.enclave_id,
+        "aggregate",
+        {
+            "round": round.number,
+            "roster": round.roster,
+            "countersignatures": {row.site_id: row.countersignature for row in listed},
+        },
+        run=round.run_id,
+        key=f"aggregate/{round.number}",
+        inputs=[row.blob for row in listed],
+        outputs=("next", "state"),
+    )
+
+
+def _blame(round: Round, refusal: Refusal) -> None:
+    bad = Contribution.objects.filter(round=round, site_id=refusal.facts.get("site")).first()
+    if bad is not None:
+        contributions.refuse(bad, refusal.code, dict(refusal.facts))

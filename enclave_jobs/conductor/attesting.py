@@ -1,0 +1,71 @@
+"""The coordinator's own look at a server enclave. The sites do not rely on it: each appraises for itself."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import msgspec
+
+from enclave.attest.appraisal import Appraisal, require
+from enclave.attest.evidence import Claims, Evidence, Expected
+from enclave.manifest import Manifest
+from enclave_jobs.models import Enclave
+from enclave_jobs.supervisor import client
+from federation.attestation import appraisals, collateral, nonces, release, reviews
+from federation.attestation.references import root_for
+from federation.sites.models import Site
+from federation.studies.models import Run
+
+
+def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
+    """Fresh evidence of a server enclave for this nonce, with the collateral to judge it by.
+
+    Refuses with `collateral.none` or `collateral.stale`: then no key is released.
+    """
+    told = client.call(enclave, "evidence", {"nonce": nonce})
+    quote = base64.b64decode(told["quote"], validate=True)
+    return Evidence(
+        quote=quote,
+        collateral=collateral.for_quote(quote, root_for(runtime), int(time.time())),
+        claims=msgspec.convert(told["claims"], Claims),
+    )
+
+
+def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, Claims]:
+    """Appraise for a nonce of our own. The verdict, accepted or not, is stored and logged before it is used.
+
+    Refuses with the code of the failed check, or with `reference.lapsed`.
+    """
+    release.require_in_force(manifest.policy)
+    purpose = f"run:{run.pk}:{enclave.pk}"
+    nonce = nonces.issue(purpose)
+    evidence = evidence_of(enclave.pk, nonce, manifest.runtime)
+    nonces.consume(nonce, purpose)
+    expected = Expected(nonce, manifest.hash, "aggregator")
+    appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()))
+    require(appraisal)
+    return appraisal, evidence.claims
+
+
+def clear_client(run: Run, site: Site, enclave: Enclave, manifest: Manifest, evidence: Evidence) -> None:
+    """The coordinator's verdict on a site's client slice, and the entry that its keys are about to be
+    released to: both in the log before the server enclave, which drew the nonce, decides for itself.
+
+    Refuses with `reference.lapsed`, with `reference.under_review` or `reference.rejected` for a site that is
+    quarantined, and with the code of the failed check.
+    """
+    release.require_in_force(manifest.policy)
+    expected = Expected(evidence.claims.nonce, manifest.hash, "client_slice")
+    appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()), site=site)
+    if appraisal.code == reviews.UNKNOWN:
+        reviews.require_not_quarantined(manifest.policy.root, "client_slice", appraisal.measurement)
+    require(appraisal)
+    release.log_admission(
+        manifest=manifest.hash,
+        run=run.pk,
+        site=site.pk,
+        enclave=enclave.pk,
+        signing_key=evidence.claims.signing_key,
+        measurement=appraisal.measurement,
+    )

@@ -1,0 +1,123 @@
+"""Collect contributions: what agents say about their jobs, and when a round stops waiting."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from enclave.errors import CATALOGUE, Refusal
+from enclave.errors.catalogue import Fact
+from enclave_jobs import leases
+from enclave_jobs.conductor import contributions, countersigning, dispatch, inspecting, joining
+from enclave_jobs.conductor.waiting import extended
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Admission, Blob, Job
+from enclave_jobs.results import CountersignResult, EvaluateResult, JoinResult, TrainResult
+from federation.studies.models import Contribution, ContributionState, Round, RoundState
+from federation.studies.transitions import apply, note
+
+# What a fresh start of the same job can mend although nobody changes anything: the agent fetches new inputs.
+MENDED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}
+
+
+def require_current_enclave(job: Job) -> None:
+    """Refuses with `run.reattest` where the run has another enclave than the one that the job was made
+    for."""
+    if job.enclave != job.run.enclave_id:
+        raise Refusal("run.reattest")
+
+
+def take_result(job: Job, result: JoinResult | TrainResult | EvaluateResult | CountersignResult) -> None:
+    """Take what a leased (or already done) job has brought, inside the caller's transaction.
+
+    Refuses with `run.not_admitted`, the `contribution.*` codes, `sealing.bad_signature`, and `lease.late`
+    where the round is closed or another result was handed in before.
+    """
+    match result:
+        case JoinResult():
+            if not Admission.objects.filter(enclave=job.enclave, site=job.site).exists():
+                raise Refusal("run.not_admitted")
+            fields: dict[str, Fact] = {}
+        case TrainResult() | EvaluateResult():
+            fields = {"sha256": result.update.sha256, "bytes": result.update.bytes, "samples": result.samples}
+        case CountersignResult():
+            fields = {"countersignature": result.countersignature}
+    if job.state != "leased":
+        if job.result != fields:
+            raise Refusal("lease.late")
+        return
+    require_current_enclave(job)
+    match result:
+        case JoinResult():
+            joining.took_part(job)
+        case TrainResult() | EvaluateResult():
+            _submit(job, result)
+        case CountersignResult():
+            countersigning.take(job, result.countersignature)
+    leases.complete(job, fields)
+    dispatch.after_commit(dispatch.ADVANCE, job.run_id)
+
+
+def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
+    """The agent could not do it: another try where that can help, else the site is out of this round."""
+    retry = CATALOGUE[code].retry or code in MENDED_BY_NEW_INPUTS
+    again = leases.give_up(job, code, facts, retry=retry)
+    note(job.round or job.run, "job.failed", site=job.site, job=job.kind, code=code, again=again)
+    contribution = contributions.of_job(job)
+    if again:
+        contributions.put_back(job)
+    elif contribution is not None and contribution.state in contributions.PENDING:
+        contributions.refuse(contribution, code, facts)
+    dispatch.after_commit(dispatch.ADVANCE, job.run_id)
+
+
+def _submit(job: Job, result: TrainResult | EvaluateResult) -> None:
+    contribution = contributions.of_job(job)
+    if contribution is None or job.round is None or job.round.state != RoundState.COLLECTING:
+        raise Refusal("lease.late")
+    if contribution.state not in (ContributionState.LEASED, ContributionState.WORKING):
+        raise Refusal("lease.late")
+    sha256 = result.update.sha256
+    blob = Blob.objects.filter(sha256=sha256, owner_site=job.site, run=job.run, complete=True).first()
+    if blob is None:
+        raise Refusal("contribution.not_uploaded", sha256=sha256)
+    if blob.bytes != result.update.bytes:
+        raise Refusal("contribution.size_mismatch", found=blob.bytes, claimed=result.update.bytes)
+    if Contribution.objects.filter(round__run=job.run, blob=sha256).exclude(pk=contribution.pk).exists():
+        raise Refusal("contribution.replayed")
+    changes: dict[str, Any] = {
+        "blob": sha256,
+        "bytes": blob.bytes,
+        "samples": result.samples,
+        "metrics": result.metrics,
+    }
+    if not apply(contribution, contribution.state, ContributionState.SUBMITTED, **changes):
+        raise Refusal("lease.late")
+
+
+def step(round: Round) -> None:
+    """Close the round when nobody is waited for any more, or at its deadline with a quorum.
+
+    Short of a quorum, sites that have joined since the round was opened are let in, and the wait is
+    prolonged a few times. Refuses with `run.no_quorum` when a quorum cannot come.
+    """
+    manifest = manifest_of(round.run)
+    states = list(round.contributions.values_list("state", flat=True))
+    submitted = states.count(ContributionState.SUBMITTED)
+    pending = sum(state in contributions.PENDING for state in states)
+    deadline = round.deadline or timezone.now()
+    if pending and timezone.now() < deadline:
+        return
+    quorum = manifest.aggregation.quorum
+    wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
+    if submitted < quorum:
+        if contributions.let_in(round, joining.joined(round.run)):
+            dispatch.after_commit(dispatch.ADVANCE, round.run_id)
+            return
+        if pending and submitted + pending >= quorum and extended(round.run, round, deadline, wait):
+            return
+        raise Refusal("run.no_quorum", round=round.number, found=submitted, quorum=quorum)
+    if inspecting.done(round):
+        countersigning.fix_roster(round, manifest)

@@ -1,0 +1,106 @@
+"""Fix who contributes to a round, and have each of them sign it once, before anything is aggregated.
+
+A site that is lost between its contribution and its signature costs the round, not the run: the next round
+opens without it (enclave/sealing/roster.py says why nothing less will do).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.sealing.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
+from enclave.sealing.signing import verify
+from enclave_jobs import leases
+from enclave_jobs.conductor import contributions, dispatch
+from enclave_jobs.conductor.published import previous_hash
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Enclave, Job, JobKind, JobState
+from federation.attestation import log
+from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
+from federation.studies.transitions import apply
+
+
+def fix_roster(round: Round, manifest: Manifest) -> None:
+    """Close the round: who has submitted is in, who has not is dropped. The roster goes into the log, and
+    each site on it is asked for its countersignature."""
+    with transaction.atomic():
+        Run.objects.select_for_update().get(pk=round.run_id)
+        submitted = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
+        roster = Roster(
+            manifest=manifest.hash,
+            round=round.number,
+            inputs=tuple(RosterEntry(row.site_id, row.blob) for row in submitted),
+            previous=previous_hash(round),
+        )
+        fixed = apply(
+            round,
+            RoundState.COLLECTING,
+            RoundState.COUNTERSIGNING,
+            facts={"roster": roster_hash(roster), "sites": len(roster.inputs)},
+            roster=msgspec.to_builtins(roster),
+            deadline=timezone.now() + timedelta(seconds=manifest.aggregation.deadline_seconds),
+            closed_at=timezone.now(),
+        )
+        if not fixed:
+            return
+        log.append("roster.fixed", {"roster": msgspec.to_builtins(roster)})
+        for row in round.contributions.filter(state__in=contributions.PENDING):
+            contributions.drop(row, "contribution.late")
+        leases.expire(round=round)
+        enclave = Enclave.objects.get(pk=round.run.enclave_id)
+        for entry in roster.inputs:
+            inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": msgspec.to_builtins(roster)}
+            leases.offer(round.run, entry.site, JobKind.COUNTERSIGN, enclave.pk, round=round, inputs=inputs)
+
+
+def take(job: Job, signature: str) -> None:
+    """A site's countersignature. Refuses with `sealing.bad_signature` or `lease.late`."""
+    if job.round is None or job.round.state != RoundState.COUNTERSIGNING:
+        raise Refusal("lease.late")
+    roster = parse_roster(job.round.roster or {})
+    verify(manifest_of(job.run).site(job.site_id).public_key, ROSTER_DOMAIN, roster, signature)
+    Contribution.objects.filter(round=job.round, site=job.site).update(countersignature=signature)
+
+
+def step(round: Round) -> None:
+    """Aggregate when all have signed; give the round up when one will not, or has not by the deadline."""
+    # Jobs first, signatures after: a site that signs between the two questions has signed by the second.
+    jobs = Job.objects.filter(round=round, kind=JobKind.COUNTERSIGN)
+    waited_for = jobs.filter(state__in=(JobState.WAITING, JobState.LEASED)).exists()
+    refused = jobs.filter(state=JobState.FAILED).exists()
+    listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
+    signatures = {row.site_id: row.countersignature for row in listed}
+    if all(signatures.values()):
+        _aggregate(round, signatures)
+    elif refused or not waited_for or timezone.now() >= (round.deadline or timezone.now()):
+        give_up(round, "countersignature.missing")
+
+
+def _aggregate(round: Round, signatures: dict[str, str]) -> None:
+    with transaction.atomic():
+        if not apply(
+            round, RoundState.COUNTERSIGNING, RoundState.AGGREGATING, facts={"signed": len(signatures)}
+        ):
+            return
+        manifest = log.Attachment("manifest", round.run.manifest.encode())
+        log.append("roster", {"roster": round.roster, "countersignatures": signatures}, [manifest])
+        dispatch.after_commit(dispatch.AGGREGATE, round.pk)
+
+
+def give_up(round: Round, code: str) -> None:
+    """Fail the round, not the run: its number stays unused and the next round opens."""
+    with transaction.atomic():
+        if not apply(round, round.state, RoundState.FAILED, facts={"code": code}, closed_at=timezone.now()):
+            return
+        in_it = (*contributions.PENDING, ContributionState.SUBMITTED)
+        for row in round.contributions.filter(state__in=in_it):
+            unsigned = code == "countersignature.missing" and not row.countersignature
+            contributions.drop(row, "countersignature.missing" if unsigned else "contribution.dropped")
+        leases.withdraw(round=round)
+        dispatch.after_commit(dispatch.ADVANCE, round.run_id)

@@ -1,0 +1,77 @@
+"""End a run: sum it up, check its receipts once more, and stop its enclave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Sum
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.sealing.receipts import parse_receipt, verify_chain
+from enclave_jobs import leases
+from enclave_jobs.blobs import path_of
+from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.transitions import ENCLAVE
+from federation.studies import runs
+from federation.studies.models import Round, RoundKind, RoundState, Run
+from federation.transitions import move
+
+
+def step(run: Run) -> None:
+    """Finish with a summary. Refuses with `receipt.chain_broken` where the receipts do not hold together."""
+    runs.finish(run, summary(run))
+
+
+def fail(run: Run, refusal: Refusal) -> None:
+    """End the run with a code; jobs that are out are taken back."""
+    if runs.fail(run, refusal.code, dict(refusal.facts)):
+        leases.withdraw(run=run)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What a run came to: counts, bytes on the wire of sealed files, seconds, and the last scores.
+
+    `accuracy` and its kin are of the closing evaluation, or, where it was given up, of the last round's
+    incoming parameters.
+    """
+    published = list(Round.objects.filter(run=run, state=RoundState.PUBLISHED).order_by("number"))
+    receipts = [parse_receipt(round.receipt or {}) for round in published]
+    attested = set(Enclave.objects.filter(run=run).values_list("signing_key", flat=True)) - {""}
+    verify_chain(receipts, manifest=run.manifest_hash, attested=attested)
+    pooled = published[-1].metrics.get("pooled", {}) if published else {}
+    blobs = Blob.objects.filter(run=run)
+    up = blobs.filter(kind=BlobKind.UPDATE).aggregate(total=Sum("bytes"))["total"] or 0
+    down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
+    return {
+        "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
+        "rounds": sum(round.kind == RoundKind.TRAIN for round in published),
+        "rounds_failed": Round.objects.filter(run=run, state=RoundState.FAILED).count(),
+        "evaluated": any(round.kind == RoundKind.EVALUATE for round in published),
+        "samples": sum(item.samples for signed in receipts for item in signed.receipt.inputs),
+        "bytes_up": up,
+        "bytes_down": down,
+        "seconds": round((timezone.now() - run.created_at).total_seconds(), 1),
+        "enclave_restarts": Enclave.objects.filter(run=run).count() - 1,
+        "receipts_verified": len(receipts),
+        "development": any(signed.receipt.development for signed in receipts),
+        "run_manifest": run.manifest_hash,
+        **pooled,
+    }
+
+
+def stop_enclaves(run_id: str) -> None:
+    """After the end of a run: its jobs are taken back, its enclaves stopped, its kept answers dropped, and
+    the sites' sealed updates removed: the keys that could open them have died. Their rows stay, with hash
+    and size."""
+    leases.withdraw(run_id=run_id)
+    for enclave in Enclave.objects.filter(
+        run_id=run_id, state__in=(EnclaveState.STARTING, EnclaveState.READY)
+    ):
+        client.stop(enclave.pk)
+        move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
+    client.forget(run_id)
+    for blob in Blob.objects.filter(run_id=run_id, kind=BlobKind.UPDATE, complete=True):
+        path_of(blob.sha256).unlink(missing_ok=True)
+        Blob.objects.filter(pk=blob.pk).update(complete=False)

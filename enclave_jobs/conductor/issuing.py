@@ -1,0 +1,97 @@
+"""Which sealed file holds the global parameters for the client slices that are admitted now.
+
+The output of a round is sealed to the client slices of that moment. One that came later, or was started
+again, gets the same parameters in another file, which the aggregator seals and signs for (`reissue`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.db import transaction
+
+from enclave.canonical import digest
+from enclave_jobs.conductor.joining import joined
+from enclave_jobs.conductor.published import last_published
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Admission, Blob, BlobKind, Issue
+from enclave_jobs.supervisor import client
+from federation.attestation import release
+from federation.studies.models import Round, Run
+
+PENDING: Final = "pending"
+
+
+def admitted(run: Run) -> list[str]:
+    """The signing keys of the client slices that the present enclave has admitted for sites that have
+    joined."""
+    rows = Admission.objects.filter(enclave=run.enclave_id, site_id__in=joined(run))
+    return sorted(rows.values_list("signing_key", flat=True))
+
+
+def current(run: Run) -> Issue | str | None:
+    """The issue that every joined site can open; None before the first round; PENDING while one is sealed."""
+    last = last_published(run)
+    if last is None or not last.next_blob:
+        return None
+    needed = admitted(run)
+    for issue in Issue.objects.filter(round=last).select_related("round").order_by("-id"):
+        if set(needed) <= set(issue.recipients):
+            return issue
+    return _again(run, last, needed)
+
+
+def as_previous(issue: Issue | str | None) -> dict[str, Any] | None:
+    """`previous` of a job's inputs: the file, the receipt that stands for it, and the reissue if there is
+    one."""
+    if not isinstance(issue, Issue):
+        return None
+    return {
+        "sha256": issue.sha256,
+        "bytes": issue.bytes,
+        "receipt": issue.round.receipt,
+        "reissue": issue.reissue,
+    }
+
+
+def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
+    """Have the parameters sealed again. The key names who needs them, so a repeated step gets the same
+    file. Refuses with `reference.lapsed`."""
+    release.require_in_force(manifest_of(run).policy)
+    key = f"{run.enclave_id}/reissue/{last.number}/{digest(needed)[:16]}"
+    done = client.once(run.enclave_id, "reissue", {}, run=run.pk, key=key, outputs=("next",))
+    if done is None:
+        return PENDING
+    return keep(run, last, done["next"], needed, done["reissue"])
+
+
+def keep(
+    run: Run, round: Round, sealed: dict[str, Any], recipients: list[str], reissue: dict[str, Any] | None
+) -> Issue:
+    """Log the release of these parameters, then enter the issue and its blob; again changes nothing."""
+    with transaction.atomic():
+        Run.objects.select_for_update().get(pk=run.pk)
+        known = Issue.objects.filter(round=round, sha256=sealed["sha256"]).first()
+        if known is not None:
+            return known
+        holders = Admission.objects.filter(enclave=run.enclave_id, signing_key__in=recipients)
+        release.log_parameters(
+            manifest=run.manifest_hash,
+            run=run.pk,
+            round=round.number,
+            output=sealed["sha256"],
+            recipients=recipients,
+            sites=sorted(holders.values_list("site_id", flat=True)),
+        )
+        Blob.objects.get_or_create(
+            sha256=sealed["sha256"],
+            defaults={"bytes": sealed["bytes"], "kind": BlobKind.NEXT, "run": run, "complete": True},
+        )
+        return Issue.objects.create(
+            round=round,
+            sha256=sealed["sha256"],
+            enclave=run.enclave_id,
+            bytes=sealed["bytes"],
+            recipients=recipients,
+            reissue=reissue,
+        )

@@ -1,0 +1,81 @@
+"""Sites join: each agent's client slice attests the server enclave and is admitted by it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave_jobs import leases
+from enclave_jobs.conductor import dispatch
+from enclave_jobs.conductor.waiting import extended
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Enclave, Job, JobKind, JobState
+from federation.sites.models import Site, SiteState
+from federation.studies.models import Run, RunState
+from federation.studies.transitions import apply, note
+
+
+def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
+    """Ask every member to join this enclave; a site that is away finds the job when it comes back."""
+    active = set(
+        Site.objects.filter(pk__in=[site.id for site in manifest.sites], state=SiteState.ACTIVE).values_list(
+            "pk", flat=True
+        )
+    )
+    for site in manifest.sites:
+        if site.id in active:
+            inputs = {"enclave": enclave.pk, "epoch": enclave.epoch}
+            leases.offer(run, site.id, JobKind.JOIN, enclave.pk, round=None, inputs=inputs)
+
+
+def joined(run: Run) -> list[str]:
+    """The ids of the active sites that have joined the run's present enclave, in order."""
+    done = Job.objects.filter(
+        run=run,
+        kind=JobKind.JOIN,
+        enclave=run.enclave_id,
+        state=JobState.DONE,
+        site__state=SiteState.ACTIVE,
+    )
+    return sorted(done.values_list("site_id", flat=True))
+
+
+def step(run: Run) -> None:
+    """Go on when all have joined, or when the deadline has passed and there is a quorum.
+
+    Refuses with `run.not_joined` when too few can come.
+    """
+    manifest = manifest_of(run)
+    enclave = Enclave.objects.get(pk=run.enclave_id)
+    # Who is still out first, who is here after: a site that joins between the two questions is not lost.
+    still_out = Job.objects.filter(
+        run=run,
+        kind=JobKind.JOIN,
+        enclave=enclave.pk,
+        state__in=(JobState.WAITING, JobState.LEASED),
+        site__state=SiteState.ACTIVE,
+    ).exists()
+    here = joined(run)
+    quorum = manifest.aggregation.quorum
+    wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
+    deadline = (enclave.ready_at or enclave.started_at) + wait
+    if still_out and timezone.now() < deadline:
+        return
+    if len(here) < quorum:
+        if still_out and extended(run, None, deadline, wait):
+            return
+        raise Refusal("run.not_joined", found=len(here), quorum=quorum)
+    with transaction.atomic():
+        if apply(
+            run, RunState.JOINING, RunState.RUNNING, facts={"joined": len(here), "of": len(manifest.sites)}
+        ):
+            dispatch.after_commit(dispatch.ADVANCE, run.pk)
+
+
+def took_part(job: Job) -> None:
+    """A site has joined."""
+    note(job.run, "site.joined", site=job.site, enclave=job.enclave)

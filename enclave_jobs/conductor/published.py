@@ -1,0 +1,18 @@
+"""The last published round: what the next one continues."""
+
+from __future__ import annotations
+
+from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from federation.studies.models import Round, RoundState, Run
+
+
+def last_published(run: Run, *, before: int | None = None) -> Round | None:
+    """The run's last published round, or the last one before a round."""
+    rounds = Round.objects.filter(run=run, state=RoundState.PUBLISHED).order_by("-number")
+    return rounds.first() if before is None else rounds.filter(number__lt=before).first()
+
+
+def previous_hash(round: Round) -> str:
+    """The hash of the receipt before this round: what its roster and its own receipt must name."""
+    last = last_published(round.run, before=round.number)
+    return NO_RECEIPT if last is None else receipt_hash(parse_receipt(last.receipt or {}).receipt)

@@ -1,0 +1,96 @@
+"""Check what the enclave says that it did, log it, and publish it. The receipt is believed only as far as it
+fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.sealing.receipts import Receipt, SignedReceipt, parse_receipt
+from enclave.sealing.roster import parse_roster, roster_hash
+from enclave_jobs.conductor import dispatch, issuing
+from enclave_jobs.conductor.published import previous_hash
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Blob, BlobKind, Enclave
+from federation.attestation import log, release
+from federation.studies.models import ContributionState, Round, RoundState, Run
+from federation.studies.transitions import apply
+
+
+def publish(round: Round, answer: dict[str, Any], recipients: list[str]) -> None:
+    """Verify the receipt, append it to the log, enter the sealed files, and close the round, all or nothing.
+
+    Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.mismatch`: then nothing is published
+    and the run ends, for its enclave does not do what it was measured to do. Refuses with `reference.lapsed`
+    where a reference value was suspended since.
+    """
+    signed = parse_receipt(answer["receipt"])
+    check(round, signed, answer)
+    release.require_in_force(manifest_of(round.run).policy)
+    with transaction.atomic():
+        Run.objects.select_for_update().get(pk=round.run_id)
+        following, state = answer.get("next"), answer.get("state")
+        published = apply(
+            round,
+            RoundState.AGGREGATING,
+            RoundState.PUBLISHED,
+            facts={"contributions": len(signed.receipt.inputs)},
+            next_blob=following["sha256"] if following else "",
+            state_blob=state["sha256"] if state else "",
+            metrics=answer["metrics"],
+            receipt=msgspec.to_builtins(signed),
+            closed_at=timezone.now(),
+        )
+        if not published:
+            return
+        log.append("receipt", signed, [log.Attachment("manifest", round.run.manifest.encode())])
+        _accept(round, signed.receipt)
+        if state:
+            _enter(round, state, BlobKind.STATE)
+        if following:
+            issuing.keep(round.run, round, following, recipients, None)
+        dispatch.after_commit(dispatch.ADVANCE, round.run_id)
+
+
+def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
+    """The receipt speaks of this round of this run, of the roster that the sites signed, of the files that
+    came with it, and is signed by an enclave of this run that the coordinator has appraised."""
+    receipt = signed.receipt
+    roster = parse_roster(round.roster or {})
+    following, state = answer.get("next"), answer.get("state")
+    attested = set(Enclave.objects.filter(run=round.run).values_list("signing_key", flat=True))
+    said = {
+        "manifest": receipt.manifest == round.run.manifest_hash,
+        "run": receipt.run == round.run_id,
+        "round": receipt.round == round.number,
+        "roster": receipt.roster == roster_hash(roster),
+        "inputs": [(item.site, item.sha256) for item in receipt.inputs]
+        == [(entry.site, entry.sha256) for entry in roster.inputs],
+        "output": receipt.output == (following["sha256"] if following else None),
+        "state": receipt.state == (state["sha256"] if state else None),
+        "previous": receipt.previous == previous_hash(round),
+        "program": receipt.program == "aggregator",
+        "signing key": signed.signing_key in attested - {""},
+    }
+    for field, fits in said.items():
+        if not fits:
+            raise Refusal("receipt.mismatch", field=field)
+
+
+def _accept(round: Round, receipt: Receipt) -> None:
+    samples = {item.site: item.samples for item in receipt.inputs}
+    for row in round.contributions.filter(state=ContributionState.SUBMITTED):
+        apply(
+            row, ContributionState.SUBMITTED, ContributionState.ACCEPTED, samples=samples.get(row.site_id, 0)
+        )
+
+
+def _enter(round: Round, sealed: dict[str, Any], kind: BlobKind) -> None:
+    Blob.objects.get_or_create(
+        sha256=sealed["sha256"],
+        defaults={"bytes": sealed["bytes"], "kind": kind, "run": round.run, "complete": True},
+    )

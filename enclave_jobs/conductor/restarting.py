@@ -1,0 +1,73 @@
+"""An enclave was lost: its keys are gone. The run starts another from the sealed state, and goes on.
+
+What sites had sealed for the lost enclave can be opened by nobody. A round that was collecting asks for it
+again; a round whose roster was countersigned is given up, for no site signs a second roster of one round.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.errors import CATALOGUE, Refusal
+from enclave_jobs import leases
+from enclave_jobs.conductor import countersigning, dispatch
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.transitions import ENCLAVE
+from federation.studies.models import Round, RoundState, Run, RunState
+from federation.studies.transitions import apply
+from federation.transitions import move
+
+logger = logging.getLogger(__name__)
+
+LOST = ("program.died", "program.start_failed", "supervisor.no_enclave")
+
+
+def is_loss(refusal: Refusal) -> bool:
+    """Whether the refusal says that the enclave is gone."""
+    return refusal.code in LOST
+
+
+def is_passing(refusal: Refusal) -> bool:
+    """Whether the same step can succeed later without anybody changing the run."""
+    entry = CATALOGUE.get(refusal.code)
+    return entry is not None and entry.retry
+
+
+def require_alive(run: Run) -> None:
+    """Refuses with `supervisor.no_enclave` where the run's enclave does not live."""
+    if run.enclave_id not in client.alive():
+        raise Refusal("supervisor.no_enclave")
+
+
+def lost(run: Run, refusal: Refusal) -> None:
+    """Give the enclave up and start the next. Its jobs are withdrawn: agents are told `run.reattest`."""
+    logger.warning("run %s lost its enclave: %s", run.pk, refusal.code)
+    with transaction.atomic():
+        run = Run.objects.select_for_update().select_related("study").get(pk=run.pk)
+        enclave = Enclave.objects.filter(run=run).order_by("-epoch").first()
+        if enclave is None or enclave.state not in (EnclaveState.STARTING, EnclaveState.READY):
+            return
+        move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+        leases.withdraw(run=run)
+        _mend_round(run)
+        if run.state in (RunState.JOINING, RunState.RUNNING):
+            apply(run, run.state, RunState.STARTING, facts={"lost": enclave.pk, "code": refusal.code})
+        dispatch.after_commit(dispatch.START, run.pk)
+
+
+def _mend_round(run: Run) -> None:
+    round = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
+    if round is None:
+        return
+    if round.state in (RoundState.COUNTERSIGNING, RoundState.AGGREGATING):
+        countersigning.give_up(round, "run.reattest")
+    elif round.state in (RoundState.OPEN, RoundState.COLLECTING):
+        seconds = manifest_of(run).aggregation.deadline_seconds
+        # The sites admit the new enclave first: the round's time begins anew after that.
+        Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))

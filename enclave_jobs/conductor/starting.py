@@ -1,0 +1,107 @@
+"""Start a run's server enclave: bound to the approved manifest, attested, and in the log before anything
+else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from enclave.attest.policy import Program
+from enclave.errors import Fact, Refusal
+from enclave.manifest import Manifest
+from enclave_jobs.conductor import attesting, dispatch, joining
+from enclave_jobs.conductor.published import last_published
+from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.transitions import ENCLAVE
+from federation.studies.models import Approval, Run, RunState
+from federation.studies.transitions import apply
+from federation.transitions import move
+
+logger = logging.getLogger(__name__)
+
+PROGRAM: Program = "aggregator"
+MAX_EPOCHS = 8
+
+
+def step(run: Run) -> None:
+    """1. Name an enclave (the next epoch of the run) and have the supervisor start it.
+    2. Bind it to the manifest with all approvals; restore the last published state, if there is one.
+    3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
+    4. Only when that has committed is the enclave `ready` and are the sites asked to join.
+
+    Refuses with `run.wrong_id`, `run.manifest_missing`, `run.enclave_unstable`, and what supervisor, enclave
+    or verifier refuse with.
+    """
+    manifest = manifest_of(run)
+    if manifest.run != run.pk:
+        raise Refusal("run.wrong_id", found=manifest.run, expected=run.pk)
+    enclave = _enclave(run)
+    if enclave is None or not client.start(enclave.pk, PROGRAM, manifest.runtime):
+        return
+    _prepare(run, enclave, manifest)
+    appraisal, claims = attesting.attest(run, enclave, manifest)
+    with transaction.atomic():
+        ready = move(
+            enclave,
+            ENCLAVE,
+            EnclaveState.STARTING,
+            EnclaveState.READY,
+            signing_key=claims.signing_key,
+            measurement=appraisal.measurement or "",
+            development=appraisal.development,
+            ready_at=timezone.now(),
+        )
+        facts: dict[str, Fact] = {
+            "enclave": enclave.pk,
+            "epoch": enclave.epoch,
+            "measurement": enclave.measurement[:16],
+        }
+        if ready and apply(run, RunState.STARTING, RunState.JOINING, facts=facts, enclave_id=enclave.pk):
+            joining.offer_all(run, enclave, manifest)
+            dispatch.after_commit(dispatch.ADVANCE, run.pk)
+
+
+def _enclave(run: Run) -> Enclave | None:
+    """The enclave that is being started; the same for everybody who asks. None for who asks too late: another
+    worker has made it ready."""
+    with transaction.atomic():
+        if Run.objects.select_for_update().get(pk=run.pk).state != RunState.STARTING:
+            return None
+        last = Enclave.objects.filter(run=run).order_by("-epoch").first()
+        if last is not None and last.state == EnclaveState.STARTING:
+            return last
+        epoch = last.epoch + 1 if last else 1
+        if epoch > MAX_EPOCHS:
+            raise Refusal("run.enclave_unstable", times=last.epoch if last else 0)
+        return Enclave.objects.create(id=f"{run.pk.lower()}-{epoch}", run=run, epoch=epoch, program=PROGRAM)
+
+
+def _prepare(run: Run, enclave: Enclave, manifest: Manifest) -> None:
+    """Bind and restore. A killed worker may have done either before: the enclave says so, and its evidence
+    will show whether it is bound to the right manifest."""
+    approvals = {
+        approval.site_id: approval.signature or ""
+        for approval in Approval.objects.filter(study=run.study, manifest_hash=run.manifest_hash)
+        if approval.signature
+    }
+    _unless("program.already_bound", enclave, "bind", {"manifest": run.manifest, "approvals": approvals})
+    last = last_published(run)
+    if last is not None:
+        if not last.state_blob:
+            raise Refusal("run.state_lost")
+        _unless("state.not_fresh", enclave, "restore", {"state": last.state_blob}, (last.state_blob,))
+
+
+def _unless(done: str, enclave: Enclave, op: str, args: dict[str, Any], inputs: tuple[str, ...] = ()) -> None:
+    try:
+        client.call(enclave.pk, op, args, inputs=inputs)
+    except Refusal as refusal:
+        if refusal.code == "blob.unknown":
+            raise Refusal("run.state_lost") from refusal
+        if refusal.code != done:
+            raise

@@ -1,0 +1,38 @@
+"""The sweep takes up, every few seconds, what was left lying; upkeep forgets, now and then, what is of no
+more use.
+
+It makes the database the truth, and messages a hint.
+"""
+
+from __future__ import annotations
+
+from enclave_jobs import leases, uploads
+from enclave_jobs.conductor import contributions, dispatch
+from enclave_jobs.models import Enclave, EnclaveState
+from federation.studies.models import Run, RunState
+from federation.upkeep import forget_expired
+
+OVER = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
+MOVING = (RunState.STARTING, RunState.JOINING, RunState.RUNNING, RunState.FINISHING)
+
+
+def sweep() -> None:
+    """1. Leases that have run out: their jobs wait again.
+    2. Every run that can move is moved on; most of these steps find nothing to do.
+    3. Runs that are over, with an enclave that lives: it is stopped.
+    """
+    for job in leases.expire_overdue():
+        contributions.put_back(job)
+    for run_id, state in Run.objects.filter(state__in=MOVING).values_list("pk", "state"):
+        dispatch.send(dispatch.START if state == RunState.STARTING else dispatch.ADVANCE, run_id)
+    living = Enclave.objects.filter(
+        state__in=(EnclaveState.STARTING, EnclaveState.READY), run__state__in=OVER
+    )
+    for run_id in set(living.values_list("run_id", flat=True)):
+        dispatch.send(dispatch.END, run_id)
+
+
+def upkeep() -> None:
+    """Uploads that nobody goes on with, and the control plane's expired nonces and token ids."""
+    uploads.remove_abandoned()
+    forget_expired()

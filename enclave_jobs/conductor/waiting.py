@@ -1,0 +1,24 @@
+"""How long to wait for a quorum: past a deadline without one, the wait is prolonged a few times, then given
+up."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from federation.studies.models import Event, Round, Run
+from federation.studies.transitions import note
+
+MAX_EXTENSIONS = 3
+
+
+def extended(run: Run, round: Round | None, deadline: datetime, wait: timedelta) -> bool:
+    """Whether to wait on. Each prolongation by `wait` is a line on the timeline; there are MAX_EXTENSIONS."""
+    times = Event.objects.filter(run=run, round=round, kind="quorum.awaited", at__gte=deadline).count()
+    if timezone.now() < deadline + times * wait:
+        return True
+    if times >= MAX_EXTENSIONS:
+        return False
+    note(round or run, "quorum.awaited", time=times + 1, of=MAX_EXTENSIONS)
+    return True

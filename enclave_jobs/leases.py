@@ -1,0 +1,154 @@
+"""Leases: how a site's agent takes a job, keeps it, and hands it in.
+
+1. `offer` makes a job wait for its site.
+2. `lease` gives it to the agent under a number, until a deadline. Numbers only grow.
+3. `touch` (the heartbeat of progress) moves the deadline.
+4. A lease whose deadline has passed is over, whether or not the sweep has seen it: the job waits again, and
+   the next lease has the next number.
+5. `current` is the gate for everything an agent says about a job: right site, right number, in time. Who
+   comes late is refused with `lease.late`, by the number and not by luck.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.errors.catalogue import Fact
+from enclave_jobs.models import Job, JobKind, JobState
+from enclave_jobs.transitions import JOB
+from federation.sites.models import Site
+from federation.studies.models import Round, Run, RunState
+from federation.transitions import move
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60
+RETRY_SECONDS = 5
+MAX_ATTEMPTS = 5
+MAX_STAGE, MAX_DETAIL = 64, 300
+LEASING_RUNS = (RunState.JOINING, RunState.RUNNING)
+LIVE_RUNS = (RunState.STARTING, RunState.JOINING, RunState.RUNNING, RunState.PAUSED, RunState.FINISHING)
+
+
+def offer(
+    run: Run, site: Site | str, kind: JobKind, enclave: str, *, round: Round | None, inputs: dict[str, Any]
+) -> Job:
+    """Make a job wait for its site. Offering the same job again gives the one that is there."""
+    site_id = site if isinstance(site, str) else site.pk
+    job, _ = Job.objects.get_or_create(
+        run=run, site_id=site_id, kind=kind, round=round, enclave=enclave, defaults={"inputs": inputs}
+    )
+    return job
+
+
+def lease(site: Site) -> Job | None:
+    """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
+
+    A run that is paused gives no new work; what was taken before may still be handed in.
+    """
+    now = timezone.now()
+    waiting = (
+        Job.objects.filter(site=site, state=JobState.WAITING, run__state__in=LEASING_RUNS)
+        .filter(Q(not_before__isnull=True) | Q(not_before__lte=now))
+        .select_related("run", "round__run", "site")
+    )
+    for job in waiting:
+        taken = move(
+            job,
+            JOB,
+            JobState.WAITING,
+            JobState.LEASED,
+            lease_number=job.lease_number + 1,
+            lease_deadline=now + timedelta(seconds=LEASE_SECONDS),
+            heartbeat_at=now,
+            attempts=job.attempts + 1,
+            progress={},
+        )
+        if taken:
+            return job
+    return None
+
+
+def current(site: Site, job_id: str, number: int, *, handed_in: bool = False) -> Job:
+    """The job, locked, if this site holds its lease `number` now; call it inside a transaction.
+
+    With `handed_in`, also a job that was done under this very lease: an agent that lost our answer asks
+    again. Refuses with `job.unknown`, `lease.foreign`, `run.reattest` (the job was for an enclave that is
+    gone) and `lease.late`.
+    """
+    jobs = Job.objects.select_for_update(of=("self",)).select_related("run", "round__run", "site")
+    job = jobs.filter(pk=job_id).first()
+    if job is None:
+        raise Refusal("job.unknown")
+    if job.site_id != site.pk:
+        raise Refusal("lease.foreign")
+    if handed_in and (job.state, job.lease_number) == (JobState.DONE, number):
+        return job
+    if job.state == JobState.WITHDRAWN and job.enclave != job.run.enclave_id and job.run.state in LIVE_RUNS:
+        raise Refusal("run.reattest")
+    over = job.lease_deadline is None or job.lease_deadline <= timezone.now()
+    if job.state != JobState.LEASED or job.lease_number != number or over:
+        raise Refusal("lease.late")
+    return job
+
+
+def touch(job: Job, stage: str, fraction: float | None, detail: str) -> None:
+    """Note the progress and give the lease its full time again."""
+    now = timezone.now()
+    job.heartbeat_at = now
+    job.lease_deadline = now + timedelta(seconds=LEASE_SECONDS)
+    job.progress = {"stage": stage[:MAX_STAGE], "fraction": fraction, "detail": detail[:MAX_DETAIL]}
+    job.save(update_fields=["heartbeat_at", "lease_deadline", "progress"])
+
+
+def complete(job: Job, result: dict[str, Any]) -> bool:
+    """The leased job is done."""
+    return move(job, JOB, JobState.LEASED, JobState.DONE, result=result, lease_deadline=None)
+
+
+def give_up(job: Job, code: str, facts: dict[str, Fact], *, retry: bool) -> bool:
+    """The agent could not do it. Whether the job waits for another try (at most MAX_ATTEMPTS in all)."""
+    again = retry and job.attempts < MAX_ATTEMPTS
+    changes: dict[str, Any] = {"error_code": code, "facts": facts, "lease_deadline": None}
+    if again:
+        changes["not_before"] = timezone.now() + timedelta(seconds=RETRY_SECONDS)
+    move(job, JOB, JobState.LEASED, JobState.WAITING if again else JobState.FAILED, **changes)
+    return again
+
+
+def expire_overdue() -> list[Job]:
+    """Let every job whose lease has run out wait again; those jobs."""
+    jobs = Job.objects.filter(state=JobState.LEASED, lease_deadline__lte=timezone.now())
+    over = []
+    for job in jobs.select_related("run", "round__run", "site"):
+        # The heartbeat may be faster: only this very lease, and only if it is still over.
+        same = Job.objects.filter(pk=job.pk, lease_number=job.lease_number, lease_deadline=job.lease_deadline)
+        if same.filter(state=JobState.LEASED).update(state=JobState.WAITING, lease_deadline=None):
+            logger.info("the lease %d of job %s has run out", job.lease_number, job.pk)
+            over.append(job)
+    return over
+
+
+def change_inputs(job: Job, inputs: dict[str, Any]) -> None:
+    """Give a job that is not over other inputs; its agent sees them with its next lease."""
+    Job.objects.filter(pk=job.pk, state__in=(JobState.WAITING, JobState.LEASED)).update(inputs=inputs)
+
+
+def withdraw(**which: Any) -> None:
+    """Take back the jobs that nobody needs any more; a result for one of them is late."""
+    Job.objects.filter(state__in=(JobState.WAITING, JobState.LEASED), **which).update(
+        state=JobState.WITHDRAWN, lease_deadline=None
+    )
+
+
+def expire(**which: Any) -> None:
+    """End the jobs whose round was closed at its deadline; a result for one of them is late."""
+    Job.objects.filter(state__in=(JobState.WAITING, JobState.LEASED), **which).update(
+        state=JobState.EXPIRED, lease_deadline=None
+    )

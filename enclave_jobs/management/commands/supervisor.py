@@ -1,0 +1,20 @@
+"""`python manage.py supervisor`: the process that owns the server enclaves, until SIGTERM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from enclave.errors import Refusal
+from enclave_jobs.supervisor import life
+
+
+class Command(BaseCommand):
+    help = "Own the server enclaves of this machine and serve the conductor, until SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            life.run()
+        except Refusal as refusal:
+            raise CommandError(str(refusal)) from refusal

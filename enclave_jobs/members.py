@@ -1,0 +1,42 @@
+"""Who asks, and whether his site belongs to a run: the gate of every endpoint."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest, parse
+from enclave_jobs.leases import LIVE_RUNS
+from federation.sites.authentication import AgentPrincipal
+from federation.sites.models import Site
+from federation.studies.models import Run
+
+
+def site_of(request: Request) -> Site:
+    """The site whose agent asks. Refuses with `auth.missing` anybody else."""
+    principal: object = request.user
+    if not isinstance(principal, AgentPrincipal):
+        raise Refusal("auth.missing")
+    return principal.site
+
+
+def manifest_of(run: Run) -> Manifest:
+    """The run's frozen manifest. Refuses with `run.manifest_missing` where it is not what was launched."""
+    try:
+        manifest = parse(run.manifest.encode())
+    except Refusal as refusal:
+        raise Refusal("run.manifest_missing") from refusal
+    if manifest.hash != run.manifest_hash:
+        raise Refusal("run.manifest_missing")
+    return manifest
+
+
+def run_of(site: Site, run_id: str, *, active: bool) -> Run:
+    """A run that this site is a member of. Refuses with `run.unknown`, also where the run is others'
+    business; with `run.not_active` where it must still be going on."""
+    run = Run.objects.filter(pk=run_id).select_related("study").first()
+    if run is None or site.pk not in {member.id for member in manifest_of(run).sites}:
+        raise Refusal("run.unknown")
+    if active and run.state not in LIVE_RUNS:
+        raise Refusal("run.not_active", state=run.state)
+    return run

@@ -1,0 +1,47 @@
+"""Celery's queues by capability, and its clock.
+
+`cpu` is for everything short; `enclave` for steps that talk to the supervisor (a worker for it must reach the
+supervisor and the blob folder); `tail` for the tail of Method 2. A worker that names no queue serves all.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu import Queue
+
+CPU, ENCLAVE, TAIL = "cpu", "enclave", "tail"
+SWEEP_SECONDS = 2.0
+UPKEEP_SECONDS = 600.0
+COLLATERAL_SECONDS = 300.0
+
+
+def configure(app: Celery) -> None:
+    """Set queues, routes and the beat schedule on the application. Calling it again changes nothing."""
+    app.conf.update(
+        task_default_queue=CPU,
+        task_queues=[Queue(name) for name in (CPU, ENCLAVE, TAIL)],
+        task_routes={
+            "enclave_jobs.start_run": {"queue": ENCLAVE},
+            "enclave_jobs.advance_run": {"queue": ENCLAVE},
+            "enclave_jobs.aggregate_round": {"queue": ENCLAVE},
+            "enclave_jobs.end_run": {"queue": ENCLAVE},
+        },
+        beat_schedule={
+            "sweep": {
+                "task": "enclave_jobs.sweep",
+                "schedule": SWEEP_SECONDS,
+                # Where no worker runs, sweeps do not pile up.
+                "options": {"expires": 5 * SWEEP_SECONDS},
+            },
+            "upkeep": {
+                "task": "enclave_jobs.upkeep",
+                "schedule": UPKEEP_SECONDS,
+                "options": {"expires": UPKEEP_SECONDS},
+            },
+            "collateral": {
+                "task": "enclave_jobs.refresh_collateral",
+                "schedule": COLLATERAL_SECONDS,
+                "options": {"expires": COLLATERAL_SECONDS},
+            },
+        },
+    )

@@ -1,0 +1,23 @@
+"""What the conductor does when the control plane launches a run, or a run comes to its end: it sends a
+task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.dispatch import receiver
+
+from enclave_jobs.conductor import dispatch
+from federation.studies.signals import run_ended, run_launched
+
+
+@receiver(run_launched)
+def start(sender: Any, run_id: str, **_: Any) -> None:
+    """Start the run's enclave."""
+    dispatch.send(dispatch.START, run_id)
+
+
+@receiver(run_ended)
+def stop(sender: Any, run_id: str, **_: Any) -> None:
+    """Stop the run's enclave."""
+    dispatch.send(dispatch.END, run_id)

@@ -1,0 +1,101 @@
+"""What an agent hands in for a job, by the job's kind, read strictly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave_jobs.models import JobKind
+
+Lease = Annotated[int, Meta(ge=1)]
+Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+MAX_RESULT_BYTES = 256 * 1024
+
+
+class SealedFile(Struct, forbid_unknown_fields=True):
+    """A sealed file in the blob store."""
+
+    sha256: Hex32
+    bytes: Annotated[int, Meta(ge=1)]
+
+
+class JoinResult(Struct, forbid_unknown_fields=True):
+    """The site's client slice is admitted and has loaded model and dataset."""
+
+    lease: Lease
+
+
+class TrainResult(Struct, forbid_unknown_fields=True):
+    """The sealed update, uploaded before; the number of rows trained on; the incoming global model's scores
+    on the site's evaluation split; the hash of the receipt that it continues. The enclave has its own,
+    sealed."""
+
+    lease: Lease
+    update: SealedFile
+    samples: Annotated[int, Meta(ge=1, lt=2**53)]
+    metrics: dict[str, Any] = {}
+    previous: Hex32 | None = None
+
+
+class EvaluateResult(Struct, forbid_unknown_fields=True):
+    """As for training, from the closing evaluation: the update holds scores only."""
+
+    lease: Lease
+    update: SealedFile
+    samples: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    metrics: dict[str, Any] = {}
+    previous: Hex32 | None = None
+
+
+class CountersignResult(Struct, forbid_unknown_fields=True):
+    """The site key's signature over the roster (hex)."""
+
+    lease: Lease
+    countersignature: Hex64
+
+
+class ResultBody(Struct, forbid_unknown_fields=True):
+    """What OpenAPI says of a result: `update`, `samples`, `metrics` for training and evaluation,
+    `countersignature` for that, and nothing more for joining."""
+
+    lease: Lease
+    update: SealedFile | None = None
+    samples: int | None = None
+    metrics: dict[str, Any] = {}
+    previous: Hex32 | None = None
+    countersignature: Hex64 | None = None
+
+
+KINDS: dict[str, type[Struct]] = {
+    JobKind.JOIN: JoinResult,
+    JobKind.TRAIN: TrainResult,
+    JobKind.EVALUATE: EvaluateResult,
+    JobKind.COUNTERSIGN: CountersignResult,
+}
+
+
+class _AnyResult(Struct):
+    lease: Lease
+
+
+def lease_of(body: bytes) -> int:
+    """The lease that a result names, before its kind is known. Refuses with `job.result_invalid`."""
+    if len(body) > MAX_RESULT_BYTES:
+        raise Refusal("job.result_invalid", fault=f"it has more than {MAX_RESULT_BYTES} bytes")
+    return _decode(body, _AnyResult).lease
+
+
+def read_result(kind: str, body: bytes) -> Any:
+    """The result of a job of this kind. Refuses with `job.result_invalid` and the first fault."""
+    return _decode(body, KINDS[kind])
+
+
+def _decode(body: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("job.result_invalid", fault=str(error)[:300]) from error

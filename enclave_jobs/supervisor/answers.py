@@ -1,0 +1,98 @@
+"""Work that is done once: the answer to a key is kept until its run is over, also on disk.
+
+A Celery worker that is killed in the middle of an aggregation leaves the work running here. The repeated task
+asks for the same key and is handed the answer; after a restart of the supervisor it comes from the disk.
+Refusals and faults are handed out to those who wait, and not kept: asking again tries again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Answer = dict[str, Any]
+
+
+class Work:
+    """One piece of work in its thread: `wait` for it, then read `answer` or `error`."""
+
+    def __init__(self, do: Callable[[], Answer]) -> None:
+        self._do = do
+        self._over = threading.Event()
+        self.answer: Answer | None = None
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self.answer = self._do()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._over.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the work is over within `seconds`."""
+        return self._over.wait(seconds)
+
+
+class Answers:
+    """Kept answers by (run, key). Only one piece of work per key runs at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._works: dict[tuple[str, str], Work] = {}
+
+    def once(self, run: str, key: str, do: Callable[[], Answer], patience: float) -> Answer | None:
+        """The answer to this key: kept, joined, or worked for now. None when it is not there in `patience`
+        seconds; the work goes on. Raises what the work raised."""
+        with self._lock:
+            work = self._works.get((run, key))
+            if work is None:
+                # Looked up under the lock: work that has just ended kept its answer before it left `_works`.
+                kept = self._read(run, key)
+                if kept is not None:
+                    return kept
+                work = Work(lambda: self._keep(run, key, do()))
+                self._works[run, key] = work
+                work.thread.start()
+        if not work.wait(patience):
+            return None
+        with self._lock:
+            if self._works.get((run, key)) is work:
+                del self._works[run, key]
+        if work.error is not None:
+            raise work.error
+        return work.answer
+
+    def forget(self, run: str) -> None:
+        """Drop the kept answers of a run."""
+        shutil.rmtree(self._folder / run, ignore_errors=True)
+
+    def _path(self, run: str, key: str) -> Path:
+        return self._folder / run / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+    def _read(self, run: str, key: str) -> Answer | None:
+        try:
+            return json.loads(self._path(run, key).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _keep(self, run: str, key: str, answer: Answer) -> Answer:
+        path = self._path(run, key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        with fresh.open("w") as file:
+            json.dump(answer, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        return answer

@@ -1,0 +1,156 @@
+"""The server enclaves of this machine: their processes, their mailboxes, and the way of sealed files to and
+fro."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enclave.attest.policy import Program
+from enclave.errors import Refusal
+from enclave.programs.host import EnclaveProcess
+from enclave_jobs import blobs
+from enclave_jobs.supervisor.protocol import Call
+from federation.sites.services import DEVELOPMENT_RUNTIMES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Slot:
+    """An enclave that is being started (`process` and `error` are None), lives, or has died."""
+
+    program: Program
+    started: threading.Event = field(default_factory=threading.Event)
+    process: EnclaveProcess | None = None
+    error: Exception | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.alive
+
+
+class Enclaves:
+    """Starts, calls and stops enclaves by id. Any thread may use it."""
+
+    def __init__(self, folder: Path, runtimes: list[str], platform: Path | None) -> None:
+        self._folder = folder
+        self._runtimes = runtimes
+        self._platform = platform
+        self._lock = threading.Lock()
+        self._slots: dict[str, Slot] = {}
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+
+    def start(self, enclave: str, program: Program, runtime: str, patience: float) -> bool:
+        """Whether the enclave has been started within `patience` seconds; it goes on starting if not.
+
+        An enclave whose process died is not started again under its name: its keys are gone, and whoever owns
+        it must learn that. Refuses with `supervisor.runtime_unavailable` and `program.start_failed`.
+        """
+        if runtime not in self._runtimes:
+            raise Refusal("supervisor.runtime_unavailable", runtime=runtime)
+        with self._lock:
+            slot = self._slots.get(enclave)
+            if slot is None:
+                slot = self._slots[enclave] = Slot(program)
+                threading.Thread(target=self._launch, args=(enclave, slot, runtime), daemon=True).start()
+        if not slot.started.wait(patience):
+            return False
+        if slot.error is not None:
+            with self._lock:
+                self._slots.pop(enclave, None)
+            raise slot.error
+        return True
+
+    def _launch(self, enclave: str, slot: Slot, runtime: str) -> None:
+        try:
+            platform = self._platform if runtime in DEVELOPMENT_RUNTIMES else None
+            slot.process = EnclaveProcess.start(slot.program, runtime, self._folder / enclave, platform)
+            logger.info("enclave %s is up", enclave)
+        except Exception as error:
+            slot.error = error
+        finally:
+            slot.started.set()
+
+    def call(self, call: Call, patience: float | None) -> dict[str, Any]:
+        """Deliver the inputs, carry out the operation, put the outputs into the blob store. `patience` in
+        seconds; None waits for as long as the work takes.
+
+        Refuses with `supervisor.no_enclave`, `blob.unknown`, `supervisor.output_missing`,
+        `blob.storage_full`, the host's `program.*` codes, and what the program itself refuses with.
+        """
+        process = self._process(call.enclave)
+        self._deliver(process, call.inputs)
+        try:
+            result = process.call(call.op, None, patience, **call.args)
+            # An output of null was not made (the closing evaluation has no next parameters).
+            self._collect(process, [result[name] for name in call.outputs if result[name] is not None])
+        finally:
+            for sha256 in call.inputs:
+                process.mailbox.discard(sha256)
+        return result
+
+    def stop(self, enclave: str) -> None:
+        """End an enclave: its keys are gone. Nothing happens where there is none."""
+        with self._lock:
+            slot = self._slots.pop(enclave, None)
+        if slot is None:
+            return
+        slot.started.wait()
+        if slot.process is not None:
+            slot.process.stop()
+        shutil.rmtree(self._folder / enclave, ignore_errors=True)
+        logger.info("enclave %s was stopped", enclave)
+
+    def stop_all(self) -> None:
+        """End every enclave, at once."""
+        with self._lock:
+            slots, self._slots = self._slots, {}
+        for slot in slots.values():
+            if slot.process is not None:
+                slot.process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def listing(self) -> list[dict[str, Any]]:
+        """`{enclave, program, alive}` of every enclave that was started and not stopped."""
+        with self._lock:
+            slots = dict(self._slots)
+        return [
+            {
+                "enclave": name,
+                "program": slot.program,
+                "alive": slot.alive,
+                "pid": slot.process.pid if slot.process else None,
+            }
+            for name, slot in slots.items()
+        ]
+
+    def _process(self, enclave: str) -> EnclaveProcess:
+        with self._lock:
+            slot = self._slots.get(enclave)
+        if slot is None or slot.process is None:
+            raise Refusal("supervisor.no_enclave")
+        return slot.process
+
+    @staticmethod
+    def _deliver(process: EnclaveProcess, inputs: tuple[str, ...]) -> None:
+        for sha256 in inputs:
+            path = blobs.path_of(sha256)
+            if not path.is_file():
+                raise Refusal("blob.unknown")
+            with blobs.refusing_when_full():
+                process.mailbox.deliver(path, sha256)
+
+    @staticmethod
+    def _collect(process: EnclaveProcess, outputs: list[Any]) -> None:
+        for output in outputs:
+            if not isinstance(output, dict) or not isinstance(output.get("sha256"), str):
+                raise Refusal("supervisor.output_missing")
+            sha256 = output["sha256"]
+            blobs.store(process.mailbox.collect(sha256), sha256)
+            process.mailbox.discard(sha256)

@@ -1,0 +1,136 @@
+"""The supervisor's listening side: one thread per caller, one enclave call at a time per enclave."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from enclave.errors import Refusal
+from enclave.programs.wire import Channel, Refused, Reply, Request
+from enclave_jobs.supervisor.answers import Answer, Answers
+from enclave_jobs.supervisor.enclaves import Enclaves
+from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Start, Stop
+
+logger = logging.getLogger(__name__)
+
+GREETING_SECONDS = 5.0
+MAX_GREETING_BYTES = 2048
+MAX_CALLERS = 64
+Arguments = TypeVar("Arguments", bound=Struct)
+
+
+class Server:
+    """Serves until `close`. `address` is where it listens."""
+
+    def __init__(self, token: str, enclaves: Enclaves, answers: Answers, host: str, port: int) -> None:
+        self._token = token.encode()
+        self._enclaves = enclaves
+        self._answers = answers
+        self._callers = threading.BoundedSemaphore(MAX_CALLERS)
+        self._listener = socket.create_server((host, port), backlog=64)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._closing = threading.Event()
+
+    def serve(self) -> None:
+        """Accept callers until `close`."""
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._callers.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more callers."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _attend(self, connection: socket.socket) -> None:
+        channel = Channel(connection)
+        try:
+            self._greet(channel)
+            while True:
+                self._answer(channel, channel.receive(Request))
+        except Refusal as refusal:
+            if refusal.code != "wire.closed":
+                logger.warning("a caller was sent away: %s", refusal.code)
+                with contextlib.suppress(Refusal):
+                    channel.send(Reply(0, refused=Refused(refusal.code, refusal.facts)))
+        finally:
+            channel.close()
+            self._callers.release()
+
+    def _greet(self, channel: Channel) -> None:
+        greeting = channel.receive(Greeting, timeout=GREETING_SECONDS, limit=MAX_GREETING_BYTES)
+        if not hmac.compare_digest(greeting.token.encode(), self._token):
+            raise Refusal("supervisor.unauthorised")
+        if greeting.protocol != PROTOCOL:
+            raise Refusal("supervisor.bad_request", fault=f"protocol {greeting.protocol}")
+
+    def _answer(self, channel: Channel, request: Request) -> None:
+        try:
+            reply = Reply(request.id, result=self._perform(request))
+        except Refusal as refusal:
+            logger.info("%s refused: %s", request.op, refusal.code)
+            reply = Reply(request.id, refused=Refused(refusal.code, refusal.facts))
+        except Exception:
+            logger.exception("%s failed", request.op)
+            reply = Reply(request.id, refused=Refused("internal", {}))
+        channel.send(reply)
+
+    def _perform(self, request: Request) -> dict[str, Any]:
+        match request.op:
+            case "start":
+                start = _read(request, Start)
+                ready = self._enclaves.start(start.enclave, start.program, start.runtime, start.patience)
+                return {"ready": ready}
+            case "call":
+                return self._call(_read(request, Call))
+            case "stop":
+                self._enclaves.stop(_read(request, Stop).enclave)
+                return {}
+            case "forget":
+                self._answers.forget(_read(request, Forget).run)
+                return {}
+            case "list":
+                _read(request, Listing)
+                return {"enclaves": self._enclaves.listing()}
+        raise Refusal("supervisor.bad_request", fault=f"unknown operation {request.op}")
+
+    def _call(self, call: Call) -> dict[str, Any]:
+        if call.key is None or call.run is None:
+            return {"done": self._enclaves.call(call, patience=call.patience)}
+        answer: Answer | None = self._answers.once(
+            call.run, call.key, lambda: self._enclaves.call(call, patience=None), call.patience
+        )
+        return {"pending": True} if answer is None else {"done": answer}
+
+
+def _read(request: Request, kind: type[Arguments]) -> Arguments:
+    try:
+        return msgspec.convert(request.args, kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("supervisor.bad_request", fault=str(error)[:300]) from error
+
+
+def publish_address(path: Path, address: tuple[str, int]) -> None:
+    """Tell the other processes where the supervisor listens; the file appears whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps({"host": address[0], "port": address[1], "pid": os.getpid()}))
+    fresh.replace(path)

@@ -1,0 +1,50 @@
+"""Celery's tasks: each takes one id, does one step, and may run twice. What they do is in `conductor/`."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from enclave_jobs.conductor import advancing, sweeping
+from federation.attestation import pcs
+
+
+@shared_task(name="enclave_jobs.start_run")
+def start_run(run_id: str) -> None:
+    """Start the server enclave of a run that is `starting`."""
+    advancing.start(run_id)
+
+
+@shared_task(name="enclave_jobs.advance_run")
+def advance_run(run_id: str) -> None:
+    """Move a run on by one step."""
+    advancing.advance(run_id)
+
+
+@shared_task(name="enclave_jobs.aggregate_round")
+def aggregate_round(round_id: int) -> None:
+    """Aggregate a round whose roster is countersigned."""
+    advancing.aggregate(round_id)
+
+
+@shared_task(name="enclave_jobs.end_run")
+def end_run(run_id: str) -> None:
+    """Stop the enclaves of a run that is over."""
+    advancing.end(run_id)
+
+
+@shared_task(name="enclave_jobs.upkeep")
+def upkeep() -> None:
+    """Forget what is of no more use."""
+    sweeping.upkeep()
+
+
+@shared_task(name="enclave_jobs.refresh_collateral")
+def refresh_collateral() -> None:
+    """Fetch collateral for the kinds of platforms that are due."""
+    pcs.refresh()
+
+
+@shared_task(name="enclave_jobs.sweep")
+def sweep() -> None:
+    """Take up whatever was left lying."""
+    sweeping.sweep()

@@ -1,0 +1,28 @@
+"""The life of a job and of a server enclave, as sets of pairs. Leases that end in bulk (`leases.withdraw`,
+`leases.expire`) follow JOB too."""
+
+from __future__ import annotations
+
+from federation.transitions import Pairs
+
+JOB: Pairs = frozenset(
+    {
+        ("waiting", "leased"),
+        ("leased", "done"),
+        ("leased", "waiting"),  # the lease ran out, or the agent asks for another try
+        ("leased", "failed"),
+        ("waiting", "withdrawn"),
+        ("leased", "withdrawn"),
+        ("waiting", "expired"),
+        ("leased", "expired"),
+    }
+)
+ENCLAVE: Pairs = frozenset(
+    {
+        ("starting", "ready"),
+        ("starting", "lost"),
+        ("ready", "lost"),
+        ("starting", "stopped"),
+        ("ready", "stopped"),
+    }
+)

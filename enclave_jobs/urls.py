@@ -1,0 +1,29 @@
+"""The jobs' part of the agents' API."""
+
+from django.urls import path
+
+from enclave_jobs import api_blobs, api_jobs, api_runs
+
+urlpatterns = [
+    path("lease", api_jobs.Leases.as_view(), name="agent-lease"),
+    path("jobs/<str:job>/progress", api_jobs.JobProgress.as_view(), name="agent-job-progress"),
+    path("jobs/<str:job>/result", api_jobs.JobResult.as_view(), name="agent-job-result"),
+    path("jobs/<str:job>/failure", api_jobs.JobFailure.as_view(), name="agent-job-failure"),
+    path("runs/<str:run>/manifest", api_runs.RunManifest.as_view(), name="agent-run-manifest"),
+    path(
+        "runs/<str:run>/aggregator/evidence",
+        api_runs.AggregatorEvidence.as_view(),
+        name="agent-aggregator-evidence",
+    ),
+    path(
+        "runs/<str:run>/aggregator/challenge",
+        api_runs.AggregatorChallenge.as_view(),
+        name="agent-aggregator-challenge",
+    ),
+    path(
+        "runs/<str:run>/aggregator/admit", api_runs.AggregatorAdmit.as_view(), name="agent-aggregator-admit"
+    ),
+    path("blobs", api_blobs.Uploads.as_view(), name="agent-blobs"),
+    path("blobs/uploads/<str:upload>", api_blobs.UploadFrames.as_view(), name="agent-blob-upload"),
+    path("blobs/<str:sha256>", api_blobs.Download.as_view(), name="agent-blob"),
+]

@@ -1,0 +1,135 @@
+"""Approval: the manifest is judged here, a person signs its hash here, and only what was signed here runs.
+
+The coordinator sends the manifest and says what its hash is. Neither is believed: the hash is computed from
+the canonical bytes, and the site's own key and dataset are looked for in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from enclave.errors import Refusal
+from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from enclave.sealing.signing import verify
+from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.files import create_private
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+TYPED = 8
+"""Characters of the fingerprint that a person types."""
+
+
+class Approved(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was approved here: the canonical manifest, its hash, and the signature that was given.
+
+    `at` is in Unix seconds.
+    """
+
+    manifest: str
+    hash: str
+    signature: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A manifest that asks for this site's approval, as the coordinator sends it, unchecked."""
+
+    study: str
+    hash: str
+    text: str
+    signed: bool
+
+
+def waiting(coordinator: Coordinator) -> list[Waiting]:
+    """The manifests in force that name this site."""
+    answer = coordinator.call("GET", "approvals")
+    if not isinstance(answer.body, list):
+        raise Refusal("agent.bad_answer", fault="the approvals are not a list")
+    return [_waiting(item) for item in answer.body]
+
+
+def _waiting(item: Any) -> Waiting:
+    fields = [
+        item.get(name) if isinstance(item, dict) else None for name in ("manifest_hash", "manifest", "state")
+    ]
+    if not all(isinstance(field, str) for field in fields):
+        raise Refusal("agent.bad_answer", fault="an approval lacks its hash, manifest or state")
+    name = printable(item.get("name") or item.get("study") or "", 200)
+    return Waiting(name, str(fields[0]), str(fields[1]), fields[2] == "signed")
+
+
+def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
+    """Check a manifest against what this site knows for itself; its hash is then `item.hash` beyond doubt.
+
+    1. the bytes are a canonical manifest, and their SHA-256 is the hash that the coordinator names
+    2. this site is a member, under the key that was made here
+    3. the dataset is this site's, unchanged
+    4. the runtime is the one that this agent is set up for
+
+    Refuses with a `manifest.`, `approval.` or `dataset.` code.
+    """
+    data = item.text.encode()
+    manifest = parse(data)
+    found = hashlib.sha256(data).hexdigest()
+    if found != item.hash:
+        raise Refusal("approval.altered", expected=printable(item.hash, 64), found=found)
+    own = manifest.site(state.config.site)
+    if own.public_key != state.key.public:
+        raise Refusal("approval.key_mismatch")
+    if manifest.runtime != state.config.runtime:
+        raise Refusal("approval.other_runtime", found=manifest.runtime, expected=state.config.runtime)
+    return manifest, Catalogue(state).referred(own.dataset)
+
+
+def approve(state: State, coordinator: Coordinator, item: Waiting) -> Approved:
+    """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
+
+    The copy comes first: an approval that the coordinator has, this site remembers. Doing it again sends the
+    same signature (Ed25519 is deterministic).
+    """
+    manifest, _ = judge(state, item)
+    signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(item.hash, state.config.site))
+    approved = Approved(item.text, manifest.hash, signature, int(time.time()))
+    create_private(_path(state, approved.hash), msgspec.json.encode(approved))
+    coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})
+    return approved
+
+
+def approved_manifest(state: State, manifest_hash: str) -> Manifest:
+    """The manifest with this hash, if it was approved here, from the copy that was kept.
+
+    Refuses with `run.not_approved_here`, or `agent.state_damaged` if the copy is not what was signed.
+    """
+    fingerprint = printable(manifest_hash, 64)
+    if len(manifest_hash) != 64 or not manifest_hash.isalnum():
+        raise Refusal("run.not_approved_here", fingerprint=fingerprint)
+    try:
+        approved = msgspec.json.decode(_path(state, manifest_hash).read_bytes(), type=Approved)
+        manifest = parse(approved.manifest.encode())
+        payload = approval_payload(manifest_hash, state.config.site)
+        verify(state.key.public, APPROVAL_DOMAIN, payload, approved.signature)
+    except FileNotFoundError as error:
+        raise Refusal("run.not_approved_here", fingerprint=fingerprint) from error
+    except (msgspec.DecodeError, Refusal) as error:
+        raise Refusal("agent.state_damaged", file=f"approved/{manifest_hash}.json") from error
+    if manifest.hash != manifest_hash:
+        raise Refusal("agent.state_damaged", file=f"approved/{manifest_hash}.json")
+    return manifest
+
+
+def approved_hashes(state: State) -> list[str]:
+    """The hashes of all manifests that were approved here."""
+    return sorted(path.stem for path in state.approved.glob("*.json"))
+
+
+def _path(state: State, manifest_hash: str) -> Any:
+    return state.approved / f"{manifest_hash}.json"

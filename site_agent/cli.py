@@ -1,0 +1,220 @@
+"""The commands of the site agent. Exit status: 0 well, 1 refused, 2 wrong usage, 3 the log has forked."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from enclave.errors import Refusal, explain
+from site_agent import AGENT_VERSION, approvals
+from site_agent.checks import run_checks
+from site_agent.daemon import Daemon
+from site_agent.dataset_commands import add_dataset_commands
+from site_agent.datasets.intake import BadRows
+from site_agent.enrolment import connect, enrol
+from site_agent.reading import describe
+from site_agent.state import Runtime, State
+from site_agent.words import counted, printable, table
+
+SHOWN_OUTCOME = {"pass": "ok", "warn": "look", "fail": "FAIL"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if chosen.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        status: int = chosen.run(chosen)
+    except Refusal as refusal:
+        complain(refusal)
+        return 3 if refusal.code == "log.fork" else 1
+    except (KeyboardInterrupt, EOFError):
+        say("\nStopped; nothing was changed.")
+        return 1
+    return status
+
+
+def say(text: str = "") -> None:
+    """A line for the person at the terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def complain(refusal: Refusal) -> None:
+    """What was refused, why, and what to do, on standard error."""
+    words = explain(refusal.code, refusal.facts)
+    lines = [f"{words.message} [{refusal.code}]"]
+    if isinstance(refusal, BadRows):
+        lines += [
+            f"  {printable(fault.file, 80)}, line {fault.line}: {fault.reason}" for fault in refusal.faults
+        ]
+        if refusal.count > len(refusal.faults):
+            lines.append(f"  and {counted(refusal.count - len(refusal.faults), 'row')} more")
+    sys.stderr.write("\n".join([*lines, words.hint]) + "\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m site_agent", description="The hospital's side of FedSlice."
+    )
+    parser.add_argument(
+        "--state", type=Path, help="state folder (else FEDSLICE_SITE_STATE, else ~/.fedslice-site)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log what the libraries do, on standard error")
+    parser.add_argument("--version", action="version", version=AGENT_VERSION)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("enrol", help="make this machine the hospital's agent")
+    command.add_argument("--coordinator", required=True, metavar="URL")
+    command.add_argument(
+        "--token", required=True, help="the one-time token that the coordinator's page shows"
+    )
+    command.add_argument("--name", help="how this agent calls the site in its own messages")
+    command.add_argument("--runtime", choices=get_args(Runtime), default="development")
+    command.add_argument(
+        "--ca-bundle", type=Path, metavar="FILE", help="certificates (PEM) of a proxy that opens TLS"
+    )
+    command.add_argument("--insecure-http", action="store_true", help="allow plain HTTP; for a trial only")
+    command.set_defaults(run=run_enrol)
+
+    command = commands.add_parser("check", help="look at all that can stand in the way")
+    command.set_defaults(run=run_check)
+
+    add_dataset_commands(commands, say)
+
+    command = commands.add_parser("approve", help="read the runs that wait for this site, and sign")
+    command.add_argument("--hash", metavar="FINGERPRINT", help="approve this one")
+    command.add_argument("--yes", action="store_true", help="do not ask; needs --hash with all 64 characters")
+    command.set_defaults(run=run_approve)
+
+    command = commands.add_parser("run", help="work for the approved runs, until stopped")
+    command.add_argument("--once", action="store_true", help="end after one job")
+    command.add_argument(
+        "--until-idle", type=float, nargs="?", const=0.0, metavar="SECONDS", help="end when there is no work"
+    )
+    command.set_defaults(run=run_daemon)
+    return parser
+
+
+def run_enrol(chosen: argparse.Namespace) -> int:
+    """`enrol`."""
+    state = State.open(chosen.state)
+    config, fresh = enrol(
+        state,
+        chosen.coordinator,
+        chosen.token,
+        name=chosen.name,
+        runtime=chosen.runtime,
+        ca_bundle=chosen.ca_bundle,
+        insecure_http=chosen.insecure_http,
+    )
+    if fresh:
+        say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
+        say(f"The site's key was made here and stays in {state.folder}. Back this folder up.")
+    else:
+        say(
+            f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
+        )
+    say(f"Public key   {state.key.public}")
+    say("Next: python -m site_agent check")
+    return 0
+
+
+def run_check(chosen: argparse.Namespace) -> int:
+    """`check`. Status 1 if anything failed."""
+    checks = run_checks(State.open(chosen.state))
+    rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
+    say(table(("what", "how", "found"), rows))
+    for check in checks:
+        if check.hint:
+            say(f"\n{check.name}: {printable(check.hint)}")
+    failed = sum(check.outcome == "fail" for check in checks)
+    say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
+    return 1 if failed else 0
+
+
+def run_approve(chosen: argparse.Namespace) -> int:
+    """`approve`: show what waits, and sign what the person names by its fingerprint."""
+    state = State.open(chosen.state)
+    with contextlib.closing(connect(state)) as coordinator:
+        items = approvals.waiting(coordinator)
+        if chosen.hash:
+            items = [item for item in items if item.hash.startswith(chosen.hash.lower())]
+            if (
+                len(items) != 1
+                or len(chosen.hash) < approvals.TYPED
+                or (chosen.yes and len(chosen.hash) < 64)
+            ):
+                raise Refusal("approval.unknown", fingerprint=printable(chosen.hash, 64))
+        elif chosen.yes:
+            raise Refusal("approval.needs_terminal")
+        waiting = [item for item in items if not item.signed or chosen.hash]
+        for item in items:
+            if item.signed and not chosen.hash:
+                say(f'"{item.study}" is approved already ({printable(item.hash[:16])}…).')
+        if not waiting:
+            say("Nothing waits for this site's approval.")
+        for item in waiting:
+            manifest, dataset = approvals.judge(state, item)
+            say(describe(manifest, dataset, state.config.site))
+            say()
+            if not chosen.yes and not _typed(manifest.hash):
+                continue
+            approved = approvals.approve(state, coordinator, item)
+            say(f"Approved and signed with this site's key: {approved.hash}")
+            say("`python -m site_agent run` takes part as soon as all sites have approved.")
+    return 0
+
+
+def _typed(fingerprint: str) -> bool:
+    """Ask for the fingerprint's beginning. An empty line leaves this one out."""
+    if not sys.stdin.isatty():
+        raise Refusal("approval.needs_terminal")
+    count = approvals.TYPED
+    answer = input(
+        f"To approve, type the first {count} characters of the fingerprint (Enter: not now): "
+    ).strip()
+    if not answer:
+        say("Not approved.")
+        return False
+    if answer.lower() != fingerprint[:count]:
+        raise Refusal("approval.wrong_fingerprint")
+    return True
+
+
+def run_daemon(chosen: argparse.Namespace) -> int:
+    """`run`: until SIGTERM or Ctrl-C."""
+    state = State.open(chosen.state)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with state.lock():
+        Daemon(state, _teller(), stop).run(once=chosen.once, until_idle=chosen.until_idle)
+    return 0
+
+
+class _teller:
+    """Lines with the time of day; a line that only repeats the last one is left out."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        line = printable(text, 2000)
+        if line != self._last:
+            say(f"{time.strftime('%H:%M:%S')}  {line}")
+        self._last = line

@@ -1,0 +1,207 @@
+"""`run`: heartbeats, one job after the other, and nothing that was not approved here.
+
+The loop never gives up on the network, and ends in order on SIGTERM: the job in progress is handed back, so
+that it is leased again at once when the agent returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from enclave.errors import CATALOGUE, Refusal, explain
+from enclave.programs.program import log_fault
+from site_agent.backoff import retry_after
+from site_agent.checks import run_checks
+from site_agent.enrolment import connect, heartbeat
+from site_agent.leases import Job, Lease, ask, in_words
+from site_agent.membership import RUN_OVER, Membership
+from site_agent.state import State
+from site_agent.transport import Coordinator, is_passing
+from site_agent.witness import LogWitness
+from site_agent.words import readable_seconds
+from site_agent.work import Work
+
+HEARTBEAT_SECONDS = 30.0
+CHECK_SECONDS = 1800.0
+LOG_SECONDS = 300.0
+POLL_SECONDS = 2.0
+RUN_CHECK_SECONDS = 120.0
+REFUSED_SECONDS = 60.0
+FOREVER = 10 * 365 * 86400.0
+
+FORGET = {
+    "run.not_admitted",
+    "run.reattest",
+    "admission.not_admitted",
+    "sealing.refused",
+    "round.wrong_receipt",
+}
+"""After these the client slice is attested anew before it works again."""
+
+
+def explained(refusal: Refusal) -> str:
+    """A refusal as one line for a person: what happened, its code, what to do."""
+    words = explain(refusal.code, refusal.facts)
+    return f"{words.message} [{refusal.code}] {words.hint}"
+
+
+class Daemon:
+    """One site agent at work. `tell` takes lines for people."""
+
+    def __init__(
+        self, state: State, tell: Callable[[str], None], stop: threading.Event | None = None
+    ) -> None:
+        self.stop = stop or threading.Event()
+        self._state = state
+        self._tell = tell
+        self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
+        self._witness = LogWitness(state.log)
+        self._memberships: dict[str, tuple[Membership, Work]] = {}
+        self._looked_at_log = float("-inf")
+        self._looked_at_runs = time.monotonic()
+
+    def run(self, *, once: bool = False, until_idle: float | None = None) -> None:
+        """Work until `stop` is set; with `once` until one job is done, with `until_idle` until there was none
+        for that many seconds. Refuses with `log.fork` when the coordinator's log is not what it was."""
+        threads = [
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True),
+            threading.Thread(target=self._end_work_on_stop, name="end-of-work", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        config = self._state.config
+        self._tell(f'Site "{config.name}" ({config.site}) is ready for work from {config.coordinator}.')
+        try:
+            self._loop(once, until_idle)
+        except Refusal as refusal:
+            if refusal.code != "agent.stopped":
+                raise
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join(timeout=5)
+            for membership, _ in self._memberships.values():
+                membership.close()
+            self._coordinator.close()
+            self._tell("The site agent has stopped.")
+
+    def _loop(self, once: bool, until_idle: float | None) -> None:
+        idle_since = time.monotonic()
+        while not self.stop.is_set():
+            try:
+                self._look_at_log()
+                job, answer = ask(self._coordinator, FOREVER)
+            except Refusal as refusal:
+                if once or until_idle is not None or refusal.code in ("agent.stopped", "log.fork"):
+                    raise
+                # Suspended, a clock that is off, a log that is not there: people mend that while we wait.
+                self._tell(explained(refusal))
+                self._coordinator.rest(REFUSED_SECONDS)
+                continue
+            if job is not None:
+                self._do(job)
+                if once:
+                    return
+                idle_since = time.monotonic()
+                continue
+            if until_idle is not None and time.monotonic() - idle_since >= until_idle:
+                return
+            self._forget_finished_runs()
+            self._coordinator.rest(retry_after(answer.headers.get("retry-after")) or POLL_SECONDS)
+
+    def _do(self, job: Job) -> None:
+        """One job from lease to result or failure. Only `log.fork` and `agent.stopped` leave it."""
+        self._tell(f"{in_words(job)} begins.")
+        started = time.monotonic()
+        with Lease(self._coordinator, job, self._tell) as lease:
+            try:
+                work = self._work(job)
+                lease.done(work.do(job, lease))
+                took = readable_seconds(time.monotonic() - started)
+                self._tell(f"{in_words(job)} is done, after {took}.")
+            except Refusal as refusal:
+                self._failed(job, lease, refusal)
+            except Exception as error:
+                # The text of an unforeseen error may quote a row; its place is enough to find it.
+                log_fault(error)
+                self._failed(job, lease, Refusal("internal"))
+
+    def _failed(self, job: Job, lease: Lease, refusal: Refusal) -> None:
+        if self.stop.is_set():
+            lease.failed("agent.stopped", {})
+            raise Refusal("agent.stopped")
+        self._tell(explained(refusal))
+        if refusal.code in RUN_OVER:
+            self._forget(job.manifest_hash)
+        elif job.manifest_hash in self._memberships:
+            membership, work = self._memberships[job.manifest_hash]
+            if refusal.code in FORGET or refusal.code.startswith("program."):
+                membership.attest_again()
+            if refusal.code.startswith("contribution.") and not CATALOGUE[refusal.code].retry:
+                work.drop_results(job.round)
+        if refusal.code not in ("lease.late", "lease.foreign", "job.unknown"):
+            lease.failed(refusal.code, refusal.facts)
+        if refusal.code == "log.fork":
+            raise refusal
+
+    def _work(self, job: Job) -> Work:
+        """The run's membership; it refuses here if the manifest was not approved at this site."""
+        self._witness.require_no_fork()
+        if job.manifest_hash not in self._memberships:
+            membership = Membership(self._state, self._coordinator, job.run, job.manifest_hash)
+            if membership.manifest.run != job.run:
+                raise Refusal("run.wrong_manifest", fingerprint=job.manifest_hash[:16])
+            self._memberships[job.manifest_hash] = (
+                membership,
+                Work(self._state, self._coordinator, membership),
+            )
+        return self._memberships[job.manifest_hash][1]
+
+    def _look_at_log(self) -> None:
+        """Now and then, and at the start. A line that is down is no fork."""
+        if time.monotonic() - self._looked_at_log < LOG_SECONDS:
+            return
+        try:
+            self._witness.look(self._coordinator)
+        except Refusal as refusal:
+            if not is_passing(refusal):
+                raise
+        self._looked_at_log = time.monotonic()
+
+    def _forget_finished_runs(self) -> None:
+        """Free the memory and the disk of runs that the coordinator has closed."""
+        if time.monotonic() - self._looked_at_runs < RUN_CHECK_SECONDS:
+            return
+        self._looked_at_runs = time.monotonic()
+        for manifest_hash, (membership, _) in list(self._memberships.items()):
+            if not membership.is_active():
+                self._tell(f'The run of "{membership.manifest.study}" is over; its client slice ends.')
+                self._forget(manifest_hash)
+
+    def _forget(self, manifest_hash: str) -> None:
+        found = self._memberships.pop(manifest_hash, None)
+        if found is not None:
+            found[0].forget()
+
+    def _beat(self) -> None:
+        """Heartbeats, each half hour with the connection checks; their failures are only logged."""
+        next_checks = 0.0
+        while not self.stop.is_set():
+            checks = None
+            if time.monotonic() >= next_checks:
+                checks = [msgspec.to_builtins(check) for check in run_checks(self._state)]
+                next_checks = time.monotonic() + CHECK_SECONDS
+            with contextlib.suppress(Refusal):
+                heartbeat(self._coordinator, self._state, checks)
+            self.stop.wait(HEARTBEAT_SECONDS)
+
+    def _end_work_on_stop(self) -> None:
+        """A client slice that trains hears no signal; ending it ends the call that waits for it."""
+        self.stop.wait()
+        for membership, _ in list(self._memberships.values()):
+            membership.close()

@@ -1,0 +1,56 @@
+"""The dataset card: all that the coordinator and the other sites learn of a dataset. It holds no row."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from msgspec import Struct
+
+from site_agent.datasets.suppression import THRESHOLD, suppress
+
+QUANTILES = (10, 25, 50, 75, 90)
+DIGEST_DOMAIN = b"fedslice/dataset-digest/v1\x00"
+
+
+class Card(Struct, frozen=True):
+    """What is published.
+
+    `labels` and `splits` map names to numbers of rows; None is a count that is not published because it, or
+    another that it would give away, is below `threshold`. `text_length` maps p10 … p90 to characters, rounded
+    to two digits. The shortest and the longest text are left out: each is one person's.
+    """
+
+    rows: int
+    labels: dict[str, int | None]
+    splits: dict[str, int | None]
+    text_length: dict[str, int]
+    threshold: int = THRESHOLD
+
+
+def make_card(labels: Mapping[str, int], splits: Mapping[str, int], lengths: Sequence[int]) -> Card:
+    """The card of a dataset with these exact counts and these text lengths (characters, at least one)."""
+    ordered = sorted(lengths)
+    length = {f"p{share}": _rounded(ordered[(len(ordered) - 1) * share // 100]) for share in QUANTILES}
+    every_split = {split: splits.get(split, 0) for split in ("train", "validation", "test")}
+    return Card(len(ordered), suppress(dict(sorted(labels.items()))), suppress(every_split), length)
+
+
+def content_digest(file: Path, key: bytes) -> str:
+    """HMAC-SHA-256 of a normalised dataset under the site's dataset key, in hex.
+
+    Without the key nobody can try whether a row, or a public collection, is in the dataset.
+    """
+    digest = hmac.new(key, DIGEST_DOMAIN, sha256)
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _rounded(count: int) -> int:
+    """Two significant digits."""
+    step = 10 ** max(len(str(count)) - 2, 0)
+    return round(count / step) * step

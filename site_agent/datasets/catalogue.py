@@ -1,0 +1,128 @@
+"""The site's datasets: what was taken in, under which name, with which card, and whether it is published."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from enclave.errors import Refusal
+from enclave.manifest import DatasetRef
+from site_agent.datasets.card import Card, content_digest, make_card
+from site_agent.datasets.intake import Intake, Wishes, take_in
+from site_agent.files import write_private
+from site_agent.state import State
+from site_agent.transport import Coordinator
+
+MAX_NAME = 100
+
+
+class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
+    """A dataset that lies in the state folder as `file`.
+
+    `id` is the coordinator's, empty while the card is not published. `digest` is its site-keyed HMAC. `added`
+    is in Unix seconds.
+    """
+
+    name: str
+    file: str
+    sources: tuple[str, ...]
+    digest: str
+    card: Card
+    added: int
+    id: str = ""
+
+
+class Catalogue:
+    """The datasets of one state folder. Every change is on the disk before a method returns."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._path = state.datasets / "catalogue.json"
+
+    def all(self) -> list[Dataset]:
+        """By name. Refuses with `agent.state_damaged`."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Dataset])
+        except FileNotFoundError:
+            return []
+        except msgspec.DecodeError as error:
+            raise Refusal("agent.state_damaged", file="datasets/catalogue.json") from error
+
+    def named(self, name: str) -> Dataset:
+        """Refuses with `dataset.unknown`."""
+        for dataset in self.all():
+            if dataset.name == name:
+                return dataset
+        raise Refusal("dataset.unknown", name=name)
+
+    def path(self, dataset: Dataset) -> Path:
+        """Where its rows lie."""
+        return self._state.datasets / dataset.file
+
+    def add(self, files: Sequence[Path], name: str, wishes: Wishes) -> tuple[Dataset, Intake]:
+        """Take files in under `name`. Refuses with a `dataset.` code; then nothing has changed."""
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+            raise Refusal("dataset.bad_name")
+        if any(dataset.name == name for dataset in self.all()):
+            raise Refusal("dataset.name_taken", name=name)
+        target = self._state.datasets / f"{secrets.token_hex(8)}.jsonl"
+        try:
+            intake = take_in(files, target, wishes)
+            dataset = Dataset(
+                name=name,
+                file=target.name,
+                sources=tuple(file.name for file in files),
+                digest=content_digest(target, self._state.dataset_key),
+                card=make_card(intake.labels, intake.splits, intake.lengths),
+                added=int(time.time()),
+            )
+            self._keep([*self.all(), dataset])
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return dataset, intake
+
+    def publish(self, dataset: Dataset, coordinator: Coordinator) -> Dataset:
+        """Send the card (never a row). Publishing again gives the same dataset."""
+        body = {"name": dataset.name, "digest": dataset.digest, "card": msgspec.to_builtins(dataset.card)}
+        published = msgspec.structs.replace(
+            dataset, id=coordinator.call("POST", "datasets", body).field("id", str)
+        )
+        self._keep([published if other.name == dataset.name else other for other in self.all()])
+        return published
+
+    def remove(self, dataset: Dataset, coordinator: Coordinator | None) -> None:
+        """Withdraw the card, then delete the rows. If the coordinator refuses, nothing has changed here."""
+        if dataset.id and coordinator is not None:
+            coordinator.call("DELETE", f"datasets/{dataset.id}")
+        self._keep([other for other in self.all() if other.name != dataset.name])
+        self.path(dataset).unlink(missing_ok=True)
+
+    def referred(self, ref: DatasetRef) -> Dataset:
+        """The dataset that a manifest names, unchanged since it was added.
+
+        Refuses with `approval.no_dataset`, `approval.dataset_mismatch`, or `dataset.changed` where the file
+        is not what the catalogue says.
+        """
+        dataset = next((dataset for dataset in self.all() if dataset.id == ref.id), None)
+        if dataset is None:
+            raise Refusal("approval.no_dataset", dataset=ref.id)
+        if (dataset.digest, dataset.card.rows) != (ref.digest, ref.rows):
+            raise Refusal("approval.dataset_mismatch", dataset=dataset.name)
+        self.verify(dataset)
+        return dataset
+
+    def verify(self, dataset: Dataset) -> None:
+        """Hash the rows anew. Refuses with `dataset.changed`."""
+        path = self.path(dataset)
+        if not path.is_file() or content_digest(path, self._state.dataset_key) != dataset.digest:
+            raise Refusal("dataset.changed", dataset=dataset.name)
+
+    def _keep(self, datasets: list[Dataset]) -> None:
+        ordered = sorted(datasets, key=lambda dataset: dataset.name)
+        write_private(self._path, msgspec.json.format(msgspec.json.encode(ordered)))

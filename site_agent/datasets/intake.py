@@ -1,0 +1,211 @@
+"""Taking a dataset in: read, check every row, split where there is no split, and keep it normalised.
+
+The kept file has one JSON object a line, {"label", "split", "text"}, UTF-8, mode 0600. It exists only if
+every row of the sources was either kept or counted and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from enclave.errors import Refusal
+from site_agent.datasets import columns as column_names
+from site_agent.datasets.columns import MAX_LABELS, Columns, infer
+from site_agent.datasets.formats import Format, detect
+from site_agent.datasets.readers import MIXED, Fault, Record, read
+from site_agent.datasets.rows import Row, normalise
+from site_agent.datasets.splits import assign
+from site_agent.files import replacing
+
+SAMPLE_ROWS = 1000
+MAX_ROWS = 2_000_000
+MAX_KEPT_BYTES = 2 << 30
+LEAST_ROWS = 10
+SHOWN_FAULTS = 50
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says instead of leaving it to be inferred."""
+
+    text: str | None = None
+    label: str | None = None
+    split: str | None = None
+    site: str | None = None
+    only_sites: tuple[str, ...] = ()
+    encoding: str | None = None
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class FaultAt:
+    """A fault with the name of its file."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class BadRows(Refusal):
+    """Rows that cannot be used. `faults` are the first of them, `count` says how many there are."""
+
+    def __init__(self, faults: Sequence[FaultAt], count: int) -> None:
+        mixed = all(fault.reason == MIXED for fault in faults)
+        lines = ", ".join(str(fault.line) for fault in faults[:10]) + (" …" if count > 10 else "")
+        super().__init__("dataset.mixed_columns" if mixed else "dataset.bad_rows", count=count, lines=lines)
+        self.faults = tuple(faults)
+        self.count = count
+
+
+@dataclass
+class Intake:
+    """What was read, inferred, kept and left out. `faults` are the first of `fault_count` skipped rows."""
+
+    formats: list[tuple[str, Format]] = field(default_factory=list)
+    columns: Columns | None = None
+    splits_from: str = ""
+    labels: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    lengths: list[int] = field(default_factory=list)
+    sites: Counter[str] = field(default_factory=Counter)
+    other_sites: int = 0
+    faults: list[FaultAt] = field(default_factory=list)
+    fault_count: int = 0
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+
+def take_in(files: Sequence[Path], target: Path, wishes: Wishes) -> Intake:
+    """Read `files` into the normalised file `target`. Nothing is kept if anything is refused.
+
+    Refuses with `BadRows` (all rows were looked at) or with another `dataset.` code.
+    """
+    intake = Intake()
+    draft = target.with_name(f".{target.name}.draft")
+    texts: list[bytes] = []
+    labels: list[str] = []
+    splits: list[str | None] = []
+    try:
+        with replacing(draft) as file:
+            for row in _rows(files, wishes, intake):
+                texts.append(hashlib.sha256(row.text.encode()).digest()[:16])
+                labels.append(row.label)
+                splits.append(row.split)
+                intake.labels[row.label] += 1
+                intake.lengths.append(len(row.text))
+                file.write(_line(row))
+                if intake.rows > MAX_ROWS or len(intake.labels) > MAX_LABELS:
+                    break
+                if file.tell() > MAX_KEPT_BYTES:
+                    raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
+        _check(intake, wishes, len(set(texts)))
+        chosen, intake.splits_from = _splits(splits, texts, labels, intake.columns)
+        intake.splits = Counter(chosen)
+        _write(draft, target, chosen)
+    finally:
+        draft.unlink(missing_ok=True)
+    return intake
+
+
+def _splits(
+    given: list[str | None], texts: list[bytes], labels: list[str], columns: Columns | None
+) -> tuple[list[str], str]:
+    """The split of each row, and where it comes from, in words. Training uses train, and evaluation test."""
+    named = [split for split in given if split is not None]
+    if len(named) < len(given) or len(set(named)) == 1:
+        return assign(texts, labels), "made here: 80/10/10, stratified by label, equal texts stay together"
+    source = "its column" if columns and columns.split else "the files' names"
+    if "train" not in named:
+        raise Refusal("dataset.no_train")
+    if "test" in named:
+        return named, source
+    renamed = ["test" if split == "validation" else split for split in named]
+    return renamed, f"{source}; there are no test rows, so the validation rows are the test"
+
+
+def _write(draft: Path, target: Path, splits: list[str]) -> None:
+    """Copy the draft to its place, with each row's split."""
+    with draft.open("rb") as source, replacing(target) as file:
+        for line, split in zip(source, splits, strict=True):
+            row = msgspec.json.decode(line, type=Row)
+            file.write(_line(Row(row.text, row.label, split)))
+
+
+def _line(row: Row) -> bytes:
+    return msgspec.json.encode({"label": row.label, "split": row.split, "text": row.text}) + b"\n"
+
+
+def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row]:
+    """Every usable row of every file; the others are counted in `intake`."""
+    for path in files:
+        found = detect(path, wishes.encoding)
+        intake.formats.append((path.name, found))
+        records = read(path, found)
+        head = list(itertools.islice(records, SAMPLE_ROWS))
+        sample = [record for record in head if isinstance(record, Record)]
+        if not sample and head:
+            # Nothing could be read, so the faults say more than "no rows" would.
+            faults = [
+                FaultAt(path.name, fault.line, fault.reason) for fault in head if isinstance(fault, Fault)
+            ]
+            raise BadRows(faults[:SHOWN_FAULTS], len(faults) + sum(1 for _ in records))
+        intake.columns = _columns(sample, wishes, intake.columns)
+        split = _split_of_name(path) if intake.columns.split is None and len(files) > 1 else None
+        for record in itertools.chain(head, records):
+            row = _row(record, intake, wishes, split)
+            if isinstance(row, Row):
+                yield row
+            elif row is not None:
+                intake.fault_count += 1
+                if len(intake.faults) < SHOWN_FAULTS:
+                    intake.faults.append(FaultAt(path.name, row.line, row.reason))
+
+
+def _columns(sample: list[Record], wishes: Wishes, before: Columns | None) -> Columns:
+    """The first file decides; the others must have the same columns."""
+    if before is None:
+        return infer(sample, text=wishes.text, label=wishes.label, split=wishes.split, site=wishes.site)
+    return infer(sample, text=before.text, label=before.label, split=before.split, site=before.site)
+
+
+def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | None) -> Row | Fault | None:
+    """The row, its fault, or None if it belongs to a site that was not asked for."""
+    if isinstance(record, Fault) or intake.columns is None:
+        return record if isinstance(record, Fault) else None
+    if intake.columns.site is not None:
+        site = str(record.values.get(intake.columns.site)).strip()
+        if wishes.only_sites and site not in wishes.only_sites:
+            intake.other_sites += 1
+            return None
+        intake.sites[site] += 1
+    elif wishes.only_sites:
+        raise Refusal("dataset.no_site_column")
+    return normalise(record, intake.columns, split)
+
+
+def _split_of_name(path: Path) -> str | None:
+    words = re.split(r"[^a-z]+", path.name.lower())
+    return next((column_names.SPLITS[word] for word in words if word in column_names.SPLITS), None)
+
+
+def _check(intake: Intake, wishes: Wishes, distinct: int) -> None:
+    if intake.fault_count and not wishes.skip_bad:
+        raise BadRows(intake.faults, intake.fault_count)
+    if intake.rows > MAX_ROWS:
+        raise Refusal("dataset.too_many_rows", limit=MAX_ROWS)
+    if intake.rows < LEAST_ROWS or distinct < LEAST_ROWS // 2:
+        raise Refusal("dataset.too_small", rows=intake.rows, least=LEAST_ROWS)
+    if len(intake.labels) > min(MAX_LABELS, intake.rows // 2):
+        raise Refusal(
+            "dataset.too_many_labels", labels=len(intake.labels), rows=intake.rows, limit=MAX_LABELS
+        )

@@ -1,0 +1,177 @@
+"""Readers: a file becomes records and faults, all with line numbers. Nothing is skipped silently.
+
+A record that begins on line 7 and has a line break inside of quotes is record 7; in Parquet, which has no
+lines, the number is that of the row. A fault says where and what kind, never what stood there.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow
+import pyarrow.parquet
+
+from enclave.errors import Refusal
+from site_agent.datasets.formats import MAX_FIELD, Format, open_text
+
+MAX_COLUMNS = 500
+MIXED = "its columns are not those of the file's first row"
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Stands for a list or an object: it may stand in a column that we do not use, and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as it stands in the file. `line` counts from 1."""
+
+    line: int
+    values: dict[str, Value | Nested]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that cannot be used: its line and the reason, without content."""
+
+    line: int
+    reason: str
+
+
+def read(path: Path, found: Format) -> Iterator[Record | Fault]:
+    """All rows of the file in order. Refuses with a `dataset.` code where the rest cannot be read at all."""
+    readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet}
+    try:
+        yield from readers[found.name](path, found)
+    except UnicodeDecodeError as error:
+        raise Refusal("dataset.unknown_encoding", encoding=found.encoding) from error
+    except OSError as error:
+        raise Refusal("dataset.unreadable", file=path.name, fault=error.strerror or "unknown") from error
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _DuplicateKey
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
+    columns: set[str] | None = None
+    with open_text(path, found, newline="\n") as text:
+        line = 0
+        while raw := text.readline(MAX_FIELD + 1):
+            line += 1
+            if len(raw) > MAX_FIELD and not raw.endswith("\n"):
+                while (rest := text.readline(MAX_FIELD)) and not rest.endswith("\n"):
+                    pass
+                yield Fault(line, f"the line is longer than {MAX_FIELD:,} characters")
+                continue
+            if not raw.strip():
+                continue
+            row = _json_row(raw, line)
+            if isinstance(row, Record):
+                columns = columns or set(row.values)
+                if set(row.values) != columns:
+                    row = Fault(line, MIXED)
+            yield row
+
+
+def _json_row(raw: str, line: int) -> Record | Fault:
+    try:
+        value = json.loads(raw, object_pairs_hook=_object, parse_constant=_no_constant)
+    except _DuplicateKey:
+        return Fault(line, "a name stands twice in the object")
+    except (ValueError, RecursionError):
+        return Fault(line, "not valid JSON")
+    if not isinstance(value, dict) or not value:
+        return Fault(line, "not a JSON object")
+    return Record(line, {name: _plain(cell) for name, cell in value.items()})
+
+
+def _plain(cell: Any) -> Value | Nested:
+    return Nested() if isinstance(cell, dict | list) else cell
+
+
+def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
+    csv.field_size_limit(MAX_FIELD)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if found.quotes else csv.QUOTE_NONE
+    with open_text(path, found, newline="") as text:
+        reader = csv.reader(text, delimiter=found.delimiter, quoting=quoting, strict=True)
+        columns: list[str] | None = None
+        line = 1
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                # After this nobody can say where the next row begins, so the rest cannot be skipped over.
+                raise Refusal("dataset.broken_quotes", line=line) from error
+            if cells is None:
+                return
+            if not cells:
+                continue
+            if columns is None:
+                columns = _header(cells, path)
+            elif len(cells) != len(columns):
+                yield Fault(line, MIXED)
+            else:
+                yield Record(line, dict(zip(columns, cells, strict=True)))
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    """The column names. A file without a header line would make a patient's note into a column name."""
+    names = [cell.strip() for cell in cells]
+    sound = all(name and len(name) <= 64 and not name.replace(".", "").isdigit() for name in names)
+    if not sound or len(set(names)) < len(names) or len(names) > MAX_COLUMNS:
+        raise Refusal("dataset.no_header", file=path.name)
+    return names
+
+
+def _parquet(path: Path, found: Format) -> Iterator[Record | Fault]:
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names) or len(names) > MAX_COLUMNS:
+            raise Refusal("dataset.no_header", file=path.name)
+        line = 0
+        for batch in file.iter_batches(batch_size=1024):
+            cells = [_column(column) for column in batch.columns]
+            for row in zip(*cells, strict=True):
+                line += 1
+                yield Record(line, dict(zip(names, row, strict=True)))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise Refusal("dataset.damaged") from error
+
+
+def _column(column: pyarrow.Array) -> list[Value | Nested]:
+    if isinstance(column, pyarrow.DictionaryArray):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        # Parquet does not check its strings, so they are decoded here, one by one.
+        return [
+            None if cell is None else cell.decode("utf-8", "surrogateescape")
+            for cell in column.cast(pyarrow.large_binary()).to_pylist()
+        ]
+    if pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind) or pyarrow.types.is_null(kind):
+        return column.to_pylist()
+    if pyarrow.types.is_floating(kind):
+        return [None if cell is None or math.isnan(cell) else float(cell) for cell in column.to_pylist()]
+    return [Nested()] * len(column)

@@ -1,0 +1,98 @@
+"""Enrolment: the site makes its key, uses the one-time token, and keeps what it is told. Safe to repeat."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from enclave.attest.development import create_platform, install_platform
+from enclave.errors import Refusal
+from site_agent import AGENT_VERSION
+from site_agent.addresses import base_url
+from site_agent.state import Config, Runtime, State
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+
+def connect(state: State, **options: object) -> Coordinator:
+    """The line to the coordinator that this state folder is enrolled with, as this site."""
+    config = state.config
+    return Coordinator(
+        config.coordinator,
+        (config.site, state.key),
+        ca_bundle=config.ca_bundle,
+        insecure_http=config.insecure_http,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def enrol(
+    state: State,
+    address: str,
+    token: str,
+    *,
+    name: str | None = None,
+    runtime: Runtime = "development",
+    ca_bundle: Path | None = None,
+    insecure_http: bool = False,
+) -> tuple[Config, bool]:
+    """Enrol this state folder. Returns its configuration, and whether it was enrolled just now.
+
+    1. Where it is enrolled with this coordinator already, nothing happens (the token stays unused).
+    2. The keys are made before the token is used: whatever fails later, the same command can be given again.
+    3. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
+
+    Refuses with `agent.enrolled_elsewhere`, an `enrolment.` code, or one of `Coordinator`.
+    """
+    coordinator_address = base_url(address, insecure_http=insecure_http)
+    if state.enrolled:
+        config = state.config
+        if config.coordinator != coordinator_address:
+            raise Refusal("agent.enrolled_elsewhere", coordinator=config.coordinator, name=config.name)
+        _finish(state)
+        return config, False
+    bundle = str(ca_bundle.expanduser().resolve()) if ca_bundle else None
+    coordinator = Coordinator(coordinator_address, ca_bundle=bundle, insecure_http=insecure_http)
+    with contextlib.closing(coordinator):
+        body = {
+            "token": token,
+            "public_key": state.key.public,
+            "agent_version": AGENT_VERSION,
+            "runtime": runtime,
+            "platform_key_pem": create_platform(state.platform).decode() if needs_platform(runtime) else None,
+        }
+        answer = coordinator.call("POST", "enrol", body)
+    given = answer.body.get("name") if isinstance(answer.body, dict) else None
+    if needs_platform(runtime):
+        install_platform(state.platform, answer.field("pck_chain", str))
+    config = Config(
+        coordinator=coordinator_address,
+        site=answer.field("site", str),
+        name=printable(name or given or answer.body["site"], 200),
+        runtime=runtime,
+        ca_bundle=bundle,
+        insecure_http=insecure_http,
+    )
+    state.save(config)
+    _finish(state)
+    return config, True
+
+
+def _finish(state: State) -> None:
+    """The first heartbeat proves to the coordinator that we hold the key; it makes the site active."""
+    with contextlib.closing(connect(state)) as coordinator:
+        heartbeat(coordinator, state)
+
+
+def heartbeat(
+    coordinator: Coordinator, state: State, checks: list[dict[str, str]] | None = None
+) -> tuple[int, str]:
+    """Say that the agent is alive. Returns the coordinator's clock (Unix seconds) and the site's state."""
+    body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "checks": checks or []}
+    answer = coordinator.call("POST", "heartbeat", body)
+    return answer.field("server_time", int), printable(answer.field("state", str), 32)
+
+
+def needs_platform(runtime: str) -> bool:
+    """Whether evidence of this runtime comes from a development platform on this host."""
+    return runtime in ("development", "direct")

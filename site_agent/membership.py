@@ -1,0 +1,197 @@
+"""This site's part in one run: its client slice, started, attested both ways, loaded, kept for the run.
+
+The agent is the client slice's host, and so an adversary to it: it carries evidence and sealed files to and
+fro. What it can see to is its own hospital's interest: only a manifest that was approved here is ever bound.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from enclave.attest.evidence import Claims
+from enclave.attest.platform_kind import platform_kind
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.programs.admission import endorse
+from enclave.programs.host import EnclaveProcess
+from site_agent.approvals import approved_manifest
+from site_agent.datasets.catalogue import Catalogue
+from site_agent.enrolment import needs_platform
+from site_agent.files import private_folder
+from site_agent.state import State
+from site_agent.transport import Coordinator
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[..., None]
+"""Called with (stage, fraction or None, detail)."""
+
+RUN_OVER = {"run.not_active", "run.unknown"}
+"""After these the run needs nothing of this site any more."""
+
+SHORT = 120.0
+LOADING = 1800.0
+"""Seconds that operations of the client slice may take; training has no limit but the lease."""
+
+
+class Membership:
+    """One run's client slice. Not for several threads, except `close`."""
+
+    def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
+        """Refuses with `run.not_approved_here`: nothing is started, asked or loaded for such a manifest."""
+        self.manifest: Manifest = approved_manifest(state, manifest_hash)
+        self.folder = private_folder(state.runs / self.manifest.hash)
+        self.mailbox = self.folder / "mailbox"
+        self._state = state
+        self._coordinator = coordinator
+        self._run = run
+        self._process: EnclaveProcess | None = None
+        self._epoch: int | None = None
+        self._loaded = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the client slice runs."""
+        return self._process is not None and self._process.alive
+
+    def ready(self, epoch: int, tell: Tell) -> EnclaveProcess:
+        """The client slice, running, loaded, and admitted by the server enclave of this epoch.
+
+        1. Start it, if it does not run; bind it to the manifest that was approved here.
+        2. It verifies the server enclave inside, and the server enclave verifies it.
+        3. It loads the pinned model and the rows.
+
+        Repeats only what is missing. Refuses with what either enclave or the coordinator refuses.
+        """
+        if not self.alive:
+            tell("starting the client slice")
+            self._start()
+        if self._epoch != epoch:
+            tell("attesting both enclaves")
+            self._epoch = None
+            self._epoch = self._attest()
+            if self._epoch != epoch:
+                raise Refusal("run.reattest")
+        if not self._loaded:
+            tell("loading model and rows")
+            self._load()
+        return self._client()
+
+    def call(self, op: str, progress: Callable[[dict[str, Any]], None], **args: Any) -> dict[str, Any]:
+        """An operation of the client slice without a time limit (its progress keeps the lease alive)."""
+        return self._client().call(op, progress, None, **args)
+
+    def is_active(self) -> bool:
+        """Whether the coordinator still has something for this run; in doubt, yes."""
+        try:
+            self._coordinator.call("POST", f"runs/{self._run}/aggregator/challenge", {}, patience=0)
+        except Refusal as refusal:
+            return refusal.code not in RUN_OVER
+        return True
+
+    def attest_again(self) -> None:
+        """Forget the admission: the server enclave has said that it does not know us."""
+        self._epoch = None
+
+    def close(self) -> None:
+        """End the client slice. Its keys are gone then."""
+        if self._process is not None:
+            self._process.kill()
+
+    def forget(self) -> None:
+        """The run is over: end the client slice, and remove its sealed files."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _client(self) -> EnclaveProcess:
+        if self._process is None:
+            raise Refusal("program.died", program="client_slice", status=None)
+        return self._process
+
+    def _start(self) -> None:
+        self.close()
+        self._epoch, self._loaded = None, False
+        approvals = self._approvals()
+        shutil.rmtree(self.mailbox, ignore_errors=True)
+        runtime = self._state.config.runtime
+        platform = self._state.platform if needs_platform(runtime) else None
+        self._process = EnclaveProcess.start("client_slice", runtime, self.mailbox, platform)
+        text = canonical(self.manifest).decode()
+        self._process.call("bind", timeout=SHORT, manifest=text, approvals=approvals)
+        log.info("the client slice is bound to %s", self.manifest.hash[:16])
+
+    def _approvals(self) -> dict[str, str]:
+        """All sites' signatures, from the coordinator; the client slice verifies each of them."""
+        answer = self._coordinator.call("GET", f"runs/{self._run}/manifest")
+        shown = hashlib.sha256(answer.field("manifest", str).encode()).hexdigest()
+        if shown != self.manifest.hash:
+            raise Refusal("run.wrong_manifest", fingerprint=self.manifest.hash[:16])
+        return {str(site): str(signature) for site, signature in answer.field("approvals", dict).items()}
+
+    def _attest(self) -> int:
+        """Admit the server enclave, and be admitted by it. Returns its epoch."""
+        client = self._client()
+        path = f"runs/{self._run}/aggregator"
+        nonce = client.call("challenge", timeout=SHORT)["nonce"]
+        theirs = self._coordinator.call("POST", f"{path}/evidence", {"nonce": nonce})
+        evidence = {
+            "quote": theirs.field("quote", str),
+            "collateral": theirs.field("collateral", dict),
+            "claims": theirs.field("claims", dict),
+        }
+        client.call("admit", timeout=SHORT, evidence=evidence)
+
+        nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
+        ours = client.call("evidence", timeout=SHORT, nonce=nonce)
+        claims = msgspec.convert(ours["claims"], Claims)
+        body = {
+            "evidence": {**ours, "collateral": self._collateral(ours["quote"])},
+            "endorsement": endorse(claims, self._state.key),
+        }
+        answer = self._coordinator.call("POST", f"{path}/admit", body)
+        if answer.field("verdict", str) != "accepted":
+            raise Refusal("run.not_admitted")
+        return theirs.field("epoch", int)
+
+    def _collateral(self, quote: str) -> dict[str, str]:
+        """What belongs to our own quote (base64). It needs no protection: the verifier checks its
+        signatures."""
+        kind = platform_kind(base64.b64decode(quote, validate=True))
+        answer = self._coordinator.call("GET", f"collateral?fmspc={kind.fmspc}&ca={kind.ca}")
+        return answer.field("tdx" if self._state.config.runtime == "tdx" else "sgx", dict)
+
+    def _load(self) -> None:
+        # It brings torch, which the agent's own process needs for nothing else.
+        from enclave.slicing.models import resolve
+
+        own = self.manifest.site(self._state.config.site)
+        catalogue = Catalogue(self._state)
+        dataset = catalogue.path(catalogue.referred(own.dataset))
+        folder = resolve(self.manifest.model.source)
+        for name in self.manifest.model.files:
+            self._put_in(folder / name, Path("model") / name)
+        self._put_in(dataset, Path("data") / "rows.jsonl")
+        self._client().call("load", timeout=LOADING, model="model", dataset="data/rows.jsonl", site=own.id)
+        self._loaded = True
+
+    def _put_in(self, file: Path, place: Path) -> None:
+        """A hard link (else a copy) in the mailbox: an SGX enclave sees no other folder."""
+        if len(place.parts) != 2 or ".." in place.parts:
+            raise Refusal("model.unsafe_name")
+        target = self.mailbox / place
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(file.resolve())
+        except OSError:
+            shutil.copyfile(file, target)
+            target.chmod(0o600)

@@ -1,0 +1,109 @@
+"""A run manifest in words, for the person who approves it: all of it, and nothing that is not in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from enclave.attest.policy import Reference, SgxReference
+from enclave.manifest import Manifest
+from site_agent.datasets.catalogue import Dataset
+from site_agent.words import printable, readable_seconds
+
+RELEASE = {
+    "nothing": "nobody; they are destroyed with the enclaves",
+    "serve-only": "nobody; an enclave answers questions with them",
+    "sealed-to-sites": "the sites' enclaves only, sealed",
+    "export": "anybody who gets the exported adapter",
+}
+
+
+def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
+    """The manifest as text of several paragraphs. Every value in it that a lead wrote is made printable."""
+    model, training = manifest.model, manifest.training
+    own = manifest.site(site_id)
+    lines = [
+        f'Study "{printable(manifest.study)}", run {manifest.run}',
+        "Purpose",
+        *(f"  {printable(line, 1000)}" for line in manifest.purpose.splitlines() or ["(none given)"]),
+        "",
+        "What will run",
+        f"  base model   {printable(model.source)}, task {model.task}, at most {model.max_tokens} tokens",
+        f"  tuned        LoRA of rank {manifest.adapter.rank} (alpha {manifest.adapter.alpha}) on "
+        + printable(", ".join(manifest.adapter.targets)),
+        f"  rounds       {training.rounds}, each {training.local_epochs} epochs over your train rows",
+        f"  steps        batches of {training.batch_size}, learning rate {training.learning_rate:g}, "
+        f"{training.precision}, seed {training.seed}",
+        f"  method       {manifest.method} ({manifest.placement}), runtime {manifest.runtime}",
+        "",
+        "On which data",
+        f'  your dataset "{dataset.name}" ({own.dataset.rows:,} rows, id {own.dataset.id}); '
+        "its digest is that of the file here",
+        f"  labels       {_labels(manifest)}",
+        "",
+        f"With whom ({len(manifest.sites)} sites)",
+        *(
+            f"  {site.id}  {printable(site.name, 60)}{' (this site)' if site.id == site_id else ''}, "
+            f"{site.dataset.rows:,} rows, key {site.public_key[:16]}…"
+            for site in manifest.sites
+        ),
+        "",
+        "What leaves the building",
+        "  sealed to an attested enclave: the tuned parameters after each round, counts of right answers",
+        "  readable by the coordinator: number of rows used, accuracy and loss of this site, sizes and times",
+        "  never: rows, labels of rows, texts; the tuned parameters in readable form",
+        "",
+        "Who may open what is sealed",
+        *_policy(manifest),
+        "",
+        "Rules",
+        f"  a round needs {manifest.aggregation.quorum} of {len(manifest.sites)} sites and waits "
+        f"{readable_seconds(manifest.aggregation.deadline_seconds)}; sites count by their number of rows",
+        f"  in the end the tuned parameters go to: {RELEASE[manifest.release.rule]} "
+        f"(rule {manifest.release.rule}; {manifest.release.approvals} sites must sign for it)",
+        f"  not before   {datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        "Pinned files of the base model (SHA-256)",
+        *(f"  {digest}  {printable(name)}" for name, digest in sorted(model.files.items())),
+        "",
+        "Fingerprint",
+        f"  {manifest.hash}",
+    ]
+    return "\n".join(lines)
+
+
+def _labels(manifest: Manifest) -> str:
+    if not manifest.model.labels:
+        return "none"
+    return f"{len(manifest.model.labels)}: " + ", ".join(
+        printable(label, 60) for label in manifest.model.labels
+    )
+
+
+def _policy(manifest: Manifest) -> list[str]:
+    policy = manifest.policy
+    lines = [f"  trust root   {policy.root}, SHA-256 {policy.root_sha256}"]
+    if policy.root == "development":
+        lines.append(
+            "               DEVELOPMENT ONLY: no hardware protects anything; use no real patients' data"
+        )
+    lines += [f"  program      {_reference(reference)}" for reference in policy.references]
+    lines.append(
+        f"  TCB          {', '.join(policy.accepted_statuses)}; evaluation {policy.minimum_tcb_evaluation} up"
+    )
+    if policy.accepted_advisories:
+        lines.append(f"  in spite of  {printable(', '.join(policy.accepted_advisories))}")
+    return lines
+
+
+def _reference(reference: Reference) -> str:
+    if isinstance(reference, SgxReference):
+        measured = (
+            f"MRENCLAVE {reference.mrenclave}" if reference.mrenclave else f"MRSIGNER {reference.mrsigner}"
+        )
+        if reference.product_id is not None:
+            measured += f", product {reference.product_id}"
+        if reference.minimum_svn is not None:
+            measured += f", SVN {reference.minimum_svn} up"
+        return f"{reference.program}: {measured}"
+    registers = " ".join(f"RTMR{index} {value}" for index, value in enumerate(reference.rtmrs))
+    return f"{reference.program}: MRTD {reference.mrtd} {registers}"

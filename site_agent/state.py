@@ -1,0 +1,123 @@
+"""The state folder of a site agent: who the site is, its keys, and where everything else lies.
+
+| path | what |
+|---|---|
+| site.key, dataset.key | the site's Ed25519 key and the key of its dataset digests; made here, never sent |
+| config.json | the coordinator's address and what the agent was told at enrolment |
+| platform/ | the development platform (quoting key, chain, sealing secret) |
+| datasets/ | catalogue.json, and each dataset normalised to one JSON object a line |
+| approved/ | the manifests that were approved here, with the signature that was given |
+| rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
+| log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |
+| runs/ | mailboxes and sealed files of the runs in progress |
+
+All of it is readable by its owner only. A copy of this folder is a second agent with the same key: restore it
+from a backup only when the first one is gone, or the roster book can no longer keep its promise.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.errors import Refusal
+from enclave.sealing.signing import SigningKey
+from site_agent.files import create_private, private_folder, write_private
+
+Runtime = Literal["development", "direct", "sgx", "tdx"]
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """What enrolment fixed. `coordinator` is a base URL without a slash at its end."""
+
+    coordinator: str
+    site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
+    name: str
+    runtime: Runtime = "development"
+    ca_bundle: str | None = None
+    insecure_http: bool = False
+
+
+class State:
+    """One state folder. Nothing is made before it is needed; `open` makes the folder itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.platform = folder / "platform"
+        self.datasets = folder / "datasets"
+        self.approved = folder / "approved"
+        self.rosters = folder / "rosters"
+        self.log = folder / "log"
+        self.receipts = folder / "receipts"
+        self.runs = folder / "runs"
+
+    @classmethod
+    def open(cls, folder: Path | None = None) -> State:
+        """The folder given, else FEDSLICE_SITE_STATE, else `~/.fedslice-site`."""
+        chosen = folder or Path(os.environ.get("FEDSLICE_SITE_STATE") or Path.home() / ".fedslice-site")
+        try:
+            return cls(private_folder(chosen.expanduser().resolve()))
+        except OSError as error:
+            raise Refusal("agent.state_unusable", folder=str(chosen), fault=error.strerror) from error
+
+    @property
+    def enrolled(self) -> bool:
+        return (self.folder / "config.json").exists()
+
+    @cached_property
+    def config(self) -> Config:
+        """Refuses with `agent.not_enrolled` or `agent.state_damaged`."""
+        path = self.folder / "config.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Config)
+        except FileNotFoundError as error:
+            raise Refusal("agent.not_enrolled", folder=str(self.folder)) from error
+        except msgspec.DecodeError as error:
+            raise Refusal("agent.state_damaged", file="config.json") from error
+
+    def save(self, config: Config) -> None:
+        """Keep `config`; the site is enrolled from now on."""
+        write_private(self.folder / "config.json", msgspec.json.format(msgspec.json.encode(config)))
+        self.__dict__["config"] = config
+
+    @cached_property
+    def key(self) -> SigningKey:
+        """The site's key. It is made when it is first asked for, and never leaves this folder."""
+        return SigningKey.from_bytes(self._secret("site.key"))
+
+    @cached_property
+    def dataset_key(self) -> bytes:
+        """The HMAC key of dataset digests (32 bytes): without it a digest confirms nothing to anybody."""
+        return self._secret("dataset.key")
+
+    def _secret(self, name: str) -> bytes:
+        path = self.folder / name
+        create_private(path, os.urandom(32).hex().encode() + b"\n")
+        try:
+            secret = bytes.fromhex(path.read_text().strip())
+        except (ValueError, OSError) as error:
+            raise Refusal("agent.state_damaged", file=name) from error
+        if len(secret) != 32:
+            raise Refusal("agent.state_damaged", file=name)
+        return secret
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by `run`: two daemons on one folder would disturb each other. Refuses with `agent.running`."""
+        descriptor = os.open(self.folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Refusal("agent.running", folder=str(self.folder)) from error
+            yield
+        finally:
+            os.close(descriptor)

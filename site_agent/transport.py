@@ -1,0 +1,254 @@
+"""The line to the coordinator: HTTPS, outward only, every request with its own short-lived token.
+
+A token is a JWT signed by the site's key (RFC 7523 style, EdDSA by RFC 8037): 30 seconds, one use. A retry
+gets a fresh one. What comes back is bounded in size and never believed: the callers check it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from enclave.errors import CATALOGUE, Fact, Refusal
+from enclave.sealing.signing import SigningKey
+from site_agent import AGENT_VERSION
+from site_agent.addresses import base_url, in_plain_words, tls_context
+from site_agent.backoff import pause, retry_after
+from site_agent.words import printable, readable_seconds
+
+log = logging.getLogger(__name__)
+
+API = "/api/agent/v1/"
+AUDIENCE = "fedslice-coordinator"
+TOKEN_SECONDS = 30
+MAX_ANSWER_BYTES = 8 << 20
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response that was read in full: status, headers, and the JSON value (None for an empty body)."""
+
+    status: int
+    headers: httpx.Headers
+    body: Any
+
+    def field(self, name: str, kind: type) -> Any:
+        """A field of the JSON object. Refuses with `agent.bad_answer` if it is missing or of another type."""
+        value = self.body.get(name) if isinstance(self.body, dict) else None
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise Refusal("agent.bad_answer", fault=f"the field {name} is missing or wrong")
+        return value
+
+
+class Coordinator:
+    """The coordinator as the agent sees it. Any thread may use it.
+
+    `identity` is (site id, site key); without it only `enrol` makes sense. `stop` ends every wait. `tell`
+    gets a plain sentence when a request has to wait, and when it goes on.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identity: tuple[str, SigningKey] | None = None,
+        *,
+        ca_bundle: str | None = None,
+        insecure_http: bool = False,
+        stop: threading.Event | None = None,
+        tell: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.address = base_url(address, insecure_http=insecure_http)
+        self.host = urlsplit(self.address).netloc
+        self.stop = stop or threading.Event()
+        self._tell = tell
+        self._site, self._key = "", None
+        if identity is not None:
+            self._site = identity[0]
+            self._key = Ed25519PrivateKey.from_private_bytes(identity[1].to_bytes())
+        # Proxies come from the environment (HTTPS_PROXY, NO_PROXY), as everywhere. Redirects are not
+        # followed: a token for one host must not reach another.
+        self._client = httpx.Client(
+            timeout=TIMEOUT,
+            verify=tls_context(ca_bundle),
+            headers={"User-Agent": f"fedslice-site-agent/{AGENT_VERSION}"},
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def call(self, method: str, path: str, body: Any = None, *, patience: float = 60.0) -> Answer:
+        """One request of the agents' API with JSON in and out, tried again while that can help.
+
+        `patience` (seconds) bounds all tries together. Raises the coordinator's refusal under its own code,
+        or `agent.unreachable`, `agent.overloaded`, `agent.bad_answer`, `agent.refused`, `agent.stopped`.
+        """
+        content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return self.persist(lambda: self._once(method, path, content, headers), patience)
+
+    def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> Answer:
+        """One try with raw bytes; the caller persists."""
+        return self._once(method, path, content, headers)
+
+    def last_words(self, path: str, body: Any) -> None:
+        """One POST, one try, also when the agent is stopping."""
+        content = json.dumps(body, allow_nan=False).encode()
+        with self.stream("POST", path, content, {"Content-Type": "application/json"}) as response:
+            response.read()
+
+    def persist(self, attempt: Callable[[], Answer], patience: float) -> Answer:
+        """Repeat `attempt` while its refusal `is_passing`, for at most `patience` seconds."""
+        started = time.monotonic()
+        number = 0
+        while True:
+            try:
+                answer = attempt()
+            except Refusal as refusal:
+                if not is_passing(refusal):
+                    raise
+                seconds = pause(number, asked_pause(refusal))
+                if time.monotonic() - started + seconds > patience:
+                    raise
+                self._tell(f"{refusal} Next try in {readable_seconds(seconds)}.")
+                self.rest(seconds)
+                number += 1
+                continue
+            if number:
+                waited = readable_seconds(time.monotonic() - started)
+                self._tell(f"The coordinator {self.host} answers again, after {waited}.")
+            return answer
+
+    def rest(self, seconds: float) -> None:
+        """Wait. Refuses with `agent.stopped` if the agent is asked to end meanwhile."""
+        if self.stop.wait(seconds):
+            raise Refusal("agent.stopped")
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Iterator[httpx.Response]:
+        """One try, with the response's body still to be read. Network faults become `agent.unreachable`, and
+        error answers become refusals."""
+        request = self._client.build_request(
+            method,
+            self.address + API + path,
+            content=content,
+            headers=(headers or {}) | self._authorization(),
+        )
+        try:
+            response = self._client.send(request, stream=True)
+            try:
+                if response.status_code >= 400 or 300 <= response.status_code < 400:
+                    raise self._refusal(response)
+                yield response
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            raise Refusal("agent.unreachable", host=self.host, fault=in_plain_words(error)) from error
+        except httpx.HTTPError as error:
+            raise Refusal("agent.bad_answer", fault=type(error).__name__) from error
+
+    def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> Answer:
+        if self.stop.is_set():
+            raise Refusal("agent.stopped")
+        with self.stream(method, path, content, headers) as response:
+            return Answer(response.status_code, response.headers, _json(response))
+
+    def _authorization(self) -> dict[str, str]:
+        if self._key is None:
+            return {}
+        now = int(time.time())
+        claims = {
+            "iss": self._site,
+            "sub": self._site,
+            "aud": AUDIENCE,
+            "iat": now,
+            "exp": now + TOKEN_SECONDS,
+            "jti": str(uuid.uuid4()),
+        }
+        return {"Authorization": f"Bearer {jwt.encode(claims, self._key, algorithm='EdDSA')}"}
+
+    def _refusal(self, response: httpx.Response) -> Refusal:
+        """The coordinator's error under its own code; its words only where the code is new to us."""
+        status = response.status_code
+        try:
+            body = _json(response)
+        except Refusal:
+            body = None
+        code = body.get("code") if isinstance(body, dict) else None
+        facts = body.get("facts") if isinstance(body, dict) else None
+        safe = {name: _fact(value) for name, value in (facts if isinstance(facts, dict) else {}).items()}
+        known = isinstance(code, str) and code in CATALOGUE and code != "internal"
+        if status == 429 or status >= 500:
+            asked = retry_after(response.headers.get("retry-after"))
+            if known and CATALOGUE[str(code)].retry:
+                return Waiting(str(code), safe, asked)
+            if not known:
+                return Waiting("agent.overloaded", {"host": self.host, "status": status}, asked)
+        if known:
+            return Told(str(code), safe)
+        if not isinstance(body, dict) or not isinstance(code, str):
+            return Refusal("agent.bad_answer", fault=f"status {status}, not from the agents' API")
+        text = printable(f"{body.get('message', '')} {body.get('hint', '')}", 500)
+        if body.get("reference"):
+            text += f" Reference: {printable(body['reference'], 40)}."
+        return Refusal("agent.refused", found=printable(code, 64), text=text)
+
+
+class Told(Refusal):
+    """A refusal that the coordinator sent. Its facts may have any names."""
+
+    def __init__(self, code: str, facts: dict[str, Fact]) -> None:
+        super().__init__(code)
+        self.facts = facts
+
+
+class Waiting(Told):
+    """The coordinator cannot do it now (429 or 5xx). `asked` is its Retry-After in seconds, or None."""
+
+    def __init__(self, code: str, facts: dict[str, Fact], asked: float | None) -> None:
+        super().__init__(code, facts)
+        self.asked = asked
+
+
+def is_passing(refusal: Refusal) -> bool:
+    """Whether the same request can succeed a little later: the line was down, or the coordinator was busy."""
+    return isinstance(refusal, Waiting) or refusal.code in ("agent.unreachable", "agent.bad_answer")
+
+
+def asked_pause(refusal: Refusal) -> float | None:
+    """How long the coordinator asked us to wait, if it did (seconds)."""
+    return refusal.asked if isinstance(refusal, Waiting) else None
+
+
+def _fact(value: Any) -> Fact:
+    return value if isinstance(value, int | float | None) else printable(value, 300)
+
+
+def _json(response: httpx.Response) -> Any:
+    """The response's JSON value, read within the limit; None if it is empty."""
+    data = bytearray()
+    for part in response.iter_bytes():
+        data += part
+        if len(data) > MAX_ANSWER_BYTES:
+            raise Refusal("agent.bad_answer", fault=f"it is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+    if not data:
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Refusal("agent.bad_answer", fault="it is not JSON") from error

@@ -1,0 +1,63 @@
+"""Words for a terminal: text from elsewhere made harmless, sizes and times made readable, simple tables.
+
+Everything that the coordinator or a lead wrote passes through `printable` before a person reads it: escape
+sequences or direction marks in it could otherwise repaint the screen on which a manifest is approved.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+# Control, format (zero-width, bidirectional), surrogate, private use, unassigned, line, paragraph separator.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def printable(value: object, limit: int = 500) -> str:
+    """`value` as one line without anything that a terminal would obey; `limit` is in characters.
+
+    What is not printable is shown as its code point, so that it is seen instead of acting.
+    """
+    text = str(value)
+    shown = "".join(
+        character if unicodedata.category(character) not in _HIDDEN else f"<U+{ord(character):04X}>"
+        for character in text[:limit]
+    )
+    return shown + ("…" if len(text) > limit else "")
+
+
+def readable_bytes(count: int) -> str:
+    """A size: `412 B`, `3.1 KiB`, `2.0 GiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """A duration: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of left-aligned columns; the last one is as wide as it likes."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

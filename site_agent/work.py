@@ -1,0 +1,185 @@
+"""The four kinds of jobs, and what this site does for each: join, train, evaluate, countersign."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from enclave.errors import Refusal
+from enclave.programs.mailbox import Mailbox
+from enclave.sealing.roster import parse_roster
+from site_agent.blobs import download, upload
+from site_agent.files import write_private
+from site_agent.leases import Job, Lease
+from site_agent.membership import Membership
+from site_agent.receipts import ReceiptBook
+from site_agent.rosters import RosterBook
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import readable_bytes
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class HandedIn(Struct, frozen=True):
+    """What this site made for a round: the sealed file, for the server enclave of this epoch."""
+
+    epoch: int
+    sha256: str
+    bytes: int
+    samples: int
+    metrics: dict[str, Any]
+
+
+class Work:
+    """Does jobs of one run, one at a time."""
+
+    def __init__(self, state: State, coordinator: Coordinator, membership: Membership) -> None:
+        self._state = state
+        self._coordinator = coordinator
+        self._member = membership
+        self._mailbox = Mailbox(membership.mailbox)
+        self._receipts = ReceiptBook(state.receipts, membership.manifest)
+        self._rosters = RosterBook(state.rosters, state.key)
+
+    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+        match job.kind:
+            case "join":
+                self._member.ready(_epoch(job), lease.tell)
+                return {}
+            case "train" | "evaluate":
+                return self._contribute(job, lease)
+            case "countersign":
+                return self._countersign(job, lease)
+        raise Refusal("agent.unknown_job", kind=job.kind[:32])
+
+    def _contribute(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Fetch what the round continues, work on it, and bring the sealed result up.
+
+        A result that was made before for this round and server enclave is brought up again instead of being
+        made again: the rows and seeds are the same, only the sealing would differ.
+        """
+        round, epoch = _round(job), _epoch(job)
+        restarted = not self._member.alive
+        self._member.ready(epoch, lease.tell)
+        previous = self._previous(job, round, lease)
+        made = next(
+            (item for item in self._handed_in(round) if item.epoch == epoch and self._has(item)), None
+        )
+        if made is None:
+            lease.tell("training" if job.kind == "train" else "evaluating", 0.0)
+            try:
+                result = self._member.call(
+                    job.kind, lambda news: _tell_progress(lease, news), round=round, previous=previous
+                )
+            except Refusal as refusal:
+                if restarted and refusal.code == "sealing.refused":
+                    raise Refusal("agent.slice_restarted") from refusal
+                raise
+            update = result["update"]
+            made = HandedIn(
+                epoch, update["sha256"], update["bytes"], result.get("samples", 0), result.get("metrics", {})
+            )
+            self._remember(round, made)
+        file = self._mailbox.collect(made.sha256)
+        upload(self._coordinator, file, made.sha256, job.run, _transfer(lease, "sending the sealed result"))
+        update = {"sha256": made.sha256, "bytes": made.bytes}
+        return {"update": update, "samples": made.samples, "metrics": made.metrics}
+
+    def _previous(self, job: Job, round: int, lease: Lease) -> dict[str, Any] | None:
+        given = job.inputs.get("previous")
+        if given is None:
+            if self._receipts.last() is not None:
+                fault = "the job continues nothing, but this site has seen a receipt of the run"
+                raise Refusal("receipt.not_ours", round=round, fault=fault)
+            return None
+        if not isinstance(given, dict) or not _SHA256.fullmatch(str(given.get("sha256"))):
+            raise Refusal("agent.bad_inputs", fault="previous names no file")
+        self._receipts.note(given.get("receipt"), before=round)
+        sha256 = given["sha256"]
+        folder = self._member.folder / "incoming"
+        for old in folder.glob("*"):
+            # Of an older round; what has arrived of this one is not fetched again.
+            if not old.name.startswith(sha256):
+                old.unlink()
+        incoming = folder / sha256
+        download(self._coordinator, sha256, incoming, _transfer(lease, "fetching the sealed state"))
+        self._mailbox.deliver(incoming, sha256)
+        incoming.unlink()
+        return {name: given.get(name) for name in ("sha256", "receipt", "reissue")}
+
+    def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Sign the roster of the round, once, if it is fit to be signed."""
+        round = _round(job)
+        lease.tell("countersigning the roster")
+        roster = parse_roster(job.inputs.get("roster") or {})
+        if roster.round != round:
+            raise Refusal("roster.wrong_run")
+        signature = self._rosters.sign(
+            roster,
+            self._member.manifest,
+            site=self._state.config.site,
+            own_inputs={item.sha256 for item in self._handed_in(round)},
+            last_receipt=self._receipts.last_hash,
+        )
+        return {"countersignature": signature}
+
+    def drop_results(self, round: int | None) -> None:
+        """Forget what was made for the round, so that it is made anew: the coordinator could not use it."""
+        for item in self._handed_in(round or 0):
+            self._mailbox.discard(item.sha256)
+
+    def _has(self, item: HandedIn) -> bool:
+        return (self._member.mailbox / "out" / item.sha256).is_file()
+
+    def _handed_in(self, round: int) -> list[HandedIn]:
+        """All that was made here for this round, the newest first; it survives a restart of the agent."""
+        try:
+            return msgspec.json.decode(self._book(round).read_bytes(), type=list[HandedIn])
+        except FileNotFoundError:
+            return []
+
+    def _remember(self, round: int, made: HandedIn) -> None:
+        write_private(self._book(round), msgspec.json.encode([made, *self._handed_in(round)]))
+
+    def _book(self, round: int) -> Path:
+        return self._member.folder / "handed-in" / f"{round}.json"
+
+
+def _round(job: Job) -> int:
+    if job.round is None or job.round < 1:
+        raise Refusal("agent.bad_inputs", fault="the job has no round")
+    return job.round
+
+
+def _epoch(job: Job) -> int:
+    epoch = job.inputs.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
+    return epoch
+
+
+def _transfer(lease: Lease, stage: str) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        detail = f"{readable_bytes(done)} of {readable_bytes(total)}"
+        lease.tell(stage, done / total if total else None, detail)
+
+    return tell
+
+
+def _tell_progress(lease: Lease, news: dict[str, Any]) -> None:
+    """Pass the client slice's progress on, in words."""
+    done, total = news.get("done"), news.get("of")
+    stage = str(news.get("stage", "working"))
+    if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
+        lease.tell(stage)
+        return
+    speed = news.get("rows_per_second")
+    pace = f", {speed:.0f} rows a second" if isinstance(speed, int | float) and speed >= 1 else ""
+    lease.tell(stage, min(done / total, 1.0), f"{done:,} of {total:,} rows{pace}")

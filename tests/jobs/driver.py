@@ -1,0 +1,251 @@
+"""Hospitals for the conductor's tests: agents that speak plain HTTP and own real client slices.
+
+The product's agent is `site_agent`; this one can also misbehave, pause at a chosen moment, and come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from enclave.attest.evidence import Claims
+from enclave.programs.admission import endorse
+from enclave.programs.host import EnclaveProcess
+from enclave.sealing.roster import countersign, parse_roster
+from enclave.sealing.signing import SigningKey
+
+FRAME = 1 << 20
+logging.getLogger("httpx").setLevel(logging.WARNING)
+LABELS = ("routine", "urgent")
+WORDS = {
+    "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],
+    "urgent": ["chest", "pain", "bleeding", "seizure", "stroke"],
+}
+COMMON = ["patient", "with", "asks", "about", "since", "the", "morning", "a", "of", "today"]
+
+
+def make_model(folder: Path) -> None:
+    """A BERT of two layers with random weights and a word-level vocabulary."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COMMON, *WORDS["routine"], *WORDS["urgent"]]
+    folder.mkdir(parents=True)
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(1)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(
+        BertConfig(vocab_size=len(words), max_position_embeddings=32, initializer_range=0.2, **size)
+    ).save_pretrained(folder)
+
+
+def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
+    draw = random.Random(site)
+    with file.open("w") as out:
+        for number in range(train + test):
+            label = LABELS[number % 2]
+            words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
+            draw.shuffle(words)
+            split = "train" if number < train else "test"
+            out.write(json.dumps({"text": " ".join(words), "label": label, "split": split}) + "\n")
+
+
+class Refused(Exception):
+    """An error of the agents' API: `code` and the HTTP `status`."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(f"{status} {body.get('code')}: {body.get('message')} {body.get('facts')}")
+        self.status, self.code, self.body = status, body.get("code"), body
+
+
+@dataclass
+class Api:
+    """The agents' API as one site sees it."""
+
+    url: str
+    site: str
+    key: SigningKey
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+
+    def headers(self) -> dict[str, str]:
+        now = int(time.time())
+        claims = {
+            "iss": self.site,
+            "sub": self.site,
+            "aud": "fedslice-coordinator",
+            "iat": now,
+            "exp": now + 60,
+            "jti": secrets.token_hex(16),
+        }
+        private = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
+        return {"Authorization": "Bearer " + jwt.encode(claims, private, algorithm="EdDSA")}
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = self.headers() | options.pop("headers", {})
+        response = self.client.request(method, f"{self.url}/api/agent/v1/{path}", headers=headers, **options)
+        if response.status_code >= 400:
+            raise Refused(response.status_code, response.json())
+        return response
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        response = self.send(method, path, **({} if body is None else {"json": body}))
+        return response.json() if response.content else None
+
+    def upload(self, data: bytes, run: str) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        began = self.call("POST", "blobs", {"sha256": sha256, "bytes": len(data), "run": run})
+        offset = began["offset"]
+        while offset < len(data):
+            offset = self.frame(began["upload"], offset, data[offset : offset + FRAME])
+        return sha256
+
+    def frame(self, upload: str, offset: int, frame: bytes) -> int:
+        headers = {"Upload-Offset": str(offset), "Content-Type": "application/octet-stream"}
+        sent = self.send("PATCH", f"blobs/uploads/{upload}", content=frame, headers=headers)
+        return sent.json()["offset"]
+
+    def download(self, sha256: str) -> bytes:
+        return self.send("GET", f"blobs/{sha256}").content
+
+
+@dataclass
+class Hospital:
+    """One agent: its key, its rows, its platform, its client slice. `hooks` are called before a job of a
+    kind."""
+
+    api: Api
+    folder: Path
+    model: Path
+    rows: Path
+    platform: Path
+    hooks: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
+    slice: EnclaveProcess | None = None
+    admitted_by: str = ""
+    done: list[str] = field(default_factory=list)
+    lives: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+    error: BaseException | None = None
+
+    @property
+    def site(self) -> str:
+        return self.api.site
+
+    def start(self) -> None:
+        self.stopping.clear()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        if self.thread is not None:
+            self.thread.join(60)
+        if self.slice is not None:
+            self.slice.kill()
+            self.slice = None
+            self.admitted_by = ""
+
+    def _run(self) -> None:
+        try:
+            while not self.stopping.is_set():
+                try:
+                    self.api.call("POST", "heartbeat", {"agent_version": "0.1", "runtime": "development"})
+                    job = self.api.call("POST", "lease", {})
+                except httpx.TransportError:
+                    job = None
+                if job is None:
+                    self.stopping.wait(0.3)
+                    continue
+                self.perform(job)
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def perform(self, job: dict[str, Any]) -> None:
+        hook = self.hooks.get(job["kind"])
+        if hook is not None and hook(job) == "leave":
+            return
+        try:
+            result = getattr(self, job["kind"])(job)
+            self.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **result})
+            self.done.append(f"{job['kind']} {job['round']}")
+        except Refused as refused:
+            self.done.append(f"{job['kind']} {job['round']} {refused.code}")
+        except Exception as error:
+            code = getattr(error, "code", None)
+            if code is None:
+                raise
+            self.done.append(f"{job['kind']} {job['round']} {code}")
+            self.api.call(
+                "POST", f"jobs/{job['id']}/failure", {"lease": job["lease"], "code": code, "facts": {}}
+            )
+
+    def progress(self, job: dict[str, Any], stage: str = "working") -> None:
+        self.api.call("POST", f"jobs/{job['id']}/progress", {"lease": job["lease"], "stage": stage})
+
+    def join(self, job: dict[str, Any]) -> dict[str, Any]:
+        self.ensure_admitted(job)
+        return {}
+
+    def ensure_admitted(self, job: dict[str, Any]) -> None:
+        run = job["run"]
+        told = self.api.call("GET", f"runs/{run}/manifest")
+        if self.slice is None or not self.slice.alive:
+            self.lives += 1
+            folder = self.folder / f"slice-{self.lives}"
+            self.slice = EnclaveProcess.start("client_slice", "development", folder, self.platform)
+            self.slice.call("bind", manifest=told["manifest"], approvals=told["approvals"])
+            self.slice.call("load", model=str(self.model), dataset=str(self.rows), site=self.site)
+            self.admitted_by = ""
+        if self.admitted_by == job["inputs"]["enclave"]:
+            return
+        nonce = self.slice.call("challenge")["nonce"]
+        shown = self.api.call("POST", f"runs/{run}/aggregator/evidence", {"nonce": nonce})
+        evidence = {name: shown[name] for name in ("quote", "collateral", "claims")}
+        self.slice.call("admit", evidence=evidence)
+        nonce = self.api.call("POST", f"runs/{run}/aggregator/challenge", {})["nonce"]
+        own = self.slice.call("evidence", nonce=nonce)
+        claims = msgspec.convert(own["claims"], Claims)
+        collateral = self.api.call("GET", "collateral")["sgx"]
+        verdict = self.api.call(
+            "POST",
+            f"runs/{run}/aggregator/admit",
+            {"evidence": own | {"collateral": collateral}, "endorsement": endorse(claims, self.api.key)},
+        )
+        assert verdict["verdict"] == "accepted", verdict
+        self.admitted_by = job["inputs"]["enclave"]
+
+    def train(self, job: dict[str, Any], op: str = "train") -> dict[str, Any]:
+        self.ensure_admitted(job)
+        self.progress(job, "training")
+        assert self.slice is not None
+        previous = job["inputs"]["previous"]
+        if previous is not None:
+            file = self.folder / previous["sha256"]
+            file.write_bytes(self.api.download(previous["sha256"]))
+            self.slice.mailbox.deliver(file, previous["sha256"])
+            previous = {name: previous[name] for name in ("sha256", "receipt", "reissue")}
+        made = self.slice.call(op, round=job["round"], previous=previous)
+        data = self.slice.mailbox.collect(made["update"]["sha256"]).read_bytes()
+        self.api.upload(data, job["run"])
+        return {name: made[name] for name in ("update", "samples", "metrics")}
+
+    def evaluate(self, job: dict[str, Any]) -> dict[str, Any]:
+        return self.train(job, "evaluate")
+
+    def countersign(self, job: dict[str, Any]) -> dict[str, Any]:
+        return {"countersignature": countersign(parse_roster(job["inputs"]["roster"]), self.api.key)}

@@ -1,0 +1,54 @@
+"""Run inside an installation (`manage.py shell`): a lead, hospitals with their keys, and a launched study."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.conf import settings
+
+from enclave.attest.development import create_root, issue_platform
+from enclave.sealing.signing import SigningKey
+from federation.people.models import Role
+from federation.sites.models import Site
+from federation.studies import services
+from federation.studies.plan import Plan
+from tests.federation.cast import Hospital, make_dataset, make_person
+
+
+def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
+    """Active sites with these keys; the development chain for each one's platform request."""
+    create_root(settings.DEVELOPMENT_ROOT_DIR)
+    chains = {}
+    for name, secret in keys.items():
+        key = SigningKey.from_bytes(bytes.fromhex(secret))
+        Site.objects.create(id=name, name=name, state="active", public_key=key.public, runtime="development")
+        chains[name] = issue_platform(settings.DEVELOPMENT_ROOT_DIR, requests[name]).decode()
+    make_person("lena@university.example", Role.LEAD)
+    return chains
+
+
+def launch(keys: dict[str, str], plan: dict[str, Any]) -> str:
+    """A study over a dataset of each site, frozen, signed by all, launched; the run's id."""
+    from federation.people.models import User
+
+    lena = User.objects.get(email="lena@university.example")
+    sites = list(Site.objects.filter(pk__in=keys))
+    datasets = [make_dataset(site, f"notes {site.datasets.count() + 1}") for site in sites]
+    for dataset in datasets:
+        dataset.card = {**dataset.card, "labels": {"routine": 30, "urgent": 30}}
+        dataset.save()
+    study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
+    services.freeze(lena, study)
+    study.refresh_from_db()
+    for site in sites:
+        hospital = Hospital(site, SigningKey.from_bytes(bytes.fromhex(keys[site.pk])))
+        services.sign_approval(hospital.as_agent(), study.manifest_hash, hospital.sign(study.manifest_hash))
+    study.refresh_from_db()
+    return services.launch(lena, study).pk
+
+
+def main(asked: dict[str, Any]) -> None:
+    verb = {"hospitals": hospitals, "launch": launch}[asked.pop("verb")]
+    sys.stdout.write("\n" + json.dumps(verb(**asked)) + "\n")

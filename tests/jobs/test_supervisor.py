@@ -1,0 +1,245 @@
+"""The supervisor as a real process with real enclaves: it answers once, serves only its own, and takes its
+enclaves with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enclave.errors import Refusal
+from enclave.programs.wire import Channel, Reply, Request
+from enclave_jobs.supervisor import client
+from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting
+from tests.support.installation import REPOSITORY, wait_for
+
+TOKEN = "a token for this test"
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "supervisor"],
+            cwd=REPOSITORY,
+            env={**os.environ, "FEDSLICE_STATE": str(folder), "FEDSLICE_SUPERVISOR_TOKEN": TOKEN},
+            stdout=log,
+            stderr=log,
+        )
+    wait_for(
+        lambda: (folder / "supervisor.json").exists() or process.poll() is not None, 40, "the supervisor"
+    )
+    return process
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("supervisor")
+
+
+@pytest.fixture(scope="module")
+def process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    running = start(folder)
+    yield running
+    running.kill()
+    running.wait()
+
+
+@pytest.fixture(autouse=True)
+def address(settings: Any, folder: Path) -> None:
+    settings.SUPERVISOR_ADDRESS_FILE = folder / "supervisor.json"
+    settings.SUPERVISOR_TOKEN = TOKEN
+
+
+def started(enclave: str) -> None:
+    wait_for(lambda: client.start(enclave, "aggregator", "development"), 60, f"enclave {enclave}")
+
+
+def pid_of(enclave: str) -> int:
+    listing = client._ask("list", client.Listing(), 10)["enclaves"]
+    return next(entry["pid"] for entry in listing if entry["enclave"] == enclave)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def code_of(function: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(Refusal) as caught:
+        function(*args, **kwargs)
+    return caught.value.code
+
+
+@pytest.mark.usefixtures("process")
+def test_an_enclave_starts_answers_and_stops() -> None:
+    started("one")
+    assert "one" in client.alive()
+    assert client.call("one", "ping", {}) == {}
+    assert code_of(client.call, "one", "evidence", {"nonce": "0" * 64}) == "program.not_bound"
+    pid = pid_of("one")
+    client.stop("one")
+    assert not lives(pid)
+    assert "one" not in client.alive()
+    assert code_of(client.call, "one", "ping", {}) == "supervisor.no_enclave"
+    client.stop("one")
+
+
+@pytest.mark.usefixtures("process")
+def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dead_one() -> None:
+    started("two")
+    pid = pid_of("two")
+    started("two")
+    assert pid_of("two") == pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: "two" not in client.alive(), 10, "its death is seen")
+    started("two")
+    assert "two" not in client.alive()
+    assert code_of(client.call, "two", "ping", {}) == "program.died"
+    client.stop("two")
+
+
+@pytest.mark.usefixtures("process")
+def test_only_callers_with_the_token_are_served(settings: Any) -> None:
+    settings.SUPERVISOR_TOKEN = "another"
+    assert code_of(client.alive) == "supervisor.unauthorised"
+
+
+@pytest.mark.usefixtures("process")
+def test_a_runtime_that_is_not_allowed_here_is_refused() -> None:
+    assert code_of(client.start, "three", "aggregator", "sgx") == "supervisor.runtime_unavailable"
+
+
+@pytest.mark.usefixtures("process")
+def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
+    told = json.loads((folder / "supervisor.json").read_text())
+
+    def said(*messages: bytes | Request) -> Reply:
+        channel = Channel(socket.create_connection((told["host"], told["port"]), timeout=10))
+        try:
+            channel.send(Greeting(TOKEN, PROTOCOL))
+            for message in messages:
+                if isinstance(message, bytes):
+                    channel._socket.sendall(message)
+                else:
+                    channel.send(message)
+            return channel.receive(Reply, timeout=10)
+        finally:
+            channel.close()
+
+    refused = [
+        said(Request(1, "explode", {})),
+        said(
+            Request(1, "start", {"enclave": "../../etc", "program": "aggregator", "runtime": "development"})
+        ),
+        said(Request(1, "call", {"enclave": "x", "op": "ping", "args": {}, "inputs": ["../x"]})),
+        said((1 << 30).to_bytes(4, "big")),
+    ]
+    codes = [reply.refused.code for reply in refused if reply.refused]
+    assert codes == ["supervisor.bad_request"] * 3 + ["wire.frame_too_large"]
+
+
+@pytest.mark.usefixtures("process")
+def test_an_input_that_is_not_in_the_store_is_refused() -> None:
+    started("four")
+    assert code_of(client.call, "four", "ping", {}, inputs=["0" * 64]) == "blob.unknown"
+    client.stop("four")
+
+
+def test_a_second_supervisor_for_the_same_folder_is_refused(
+    process: subprocess.Popen[bytes], folder: Path
+) -> None:
+    second = subprocess.run(
+        [sys.executable, "manage.py", "supervisor"],
+        cwd=REPOSITORY,
+        env={**os.environ, "FEDSLICE_STATE": str(folder), "FEDSLICE_SUPERVISOR_TOKEN": TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1 and "supervisor.second" in second.stderr
+    assert process.poll() is None and client.alive() is not None
+
+
+def test_without_a_supervisor_callers_are_told_so_and_nothing_waits(settings: Any, tmp_path: Path) -> None:
+    settings.SUPERVISOR_ADDRESS_FILE = tmp_path / "nothing.json"
+    assert code_of(client.alive) == "supervisor.unreachable"
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    (tmp_path / "nothing.json").write_text(json.dumps({"host": "127.0.0.1", "port": port}))
+    assert code_of(client.alive) == "supervisor.unreachable"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_enclaves_end_with_their_supervisor_whatever_ends_it(
+    settings: Any, tmp_path: Path, number: signal.Signals
+) -> None:
+    settings.SUPERVISOR_ADDRESS_FILE = tmp_path / "supervisor.json"
+    running = start(tmp_path)
+    try:
+        started("five")
+        pid = pid_of("five")
+        assert lives(pid)
+        running.send_signal(number)
+        running.wait(20)
+        wait_for(lambda: not lives(pid), 10, "the enclave has ended")
+        assert (tmp_path / "supervisor.json").exists() == (number == signal.SIGKILL)
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_work_is_done_once_for_all_who_ask(tmp_path: Path) -> None:
+    answers, done = Answers(tmp_path), []
+    go = threading.Event()
+
+    def work() -> dict[str, Any]:
+        go.wait(10)
+        done.append(1)
+        return {"number": len(done)}
+
+    assert answers.once("run", "key", work, patience=0.01) is None
+    got: list[Any] = []
+    askers = [
+        threading.Thread(target=lambda: got.append(answers.once("run", "key", work, patience=10)))
+        for _ in range(5)
+    ]
+    for asker in askers:
+        asker.start()
+    time.sleep(0.1)
+    go.set()
+    for asker in askers:
+        asker.join()
+    assert got == [{"number": 1}] * 5
+    assert answers.once("run", "key", work, patience=1) == {"number": 1}
+    assert answers.once("run", "other", work, patience=1) == {"number": 2}
+
+
+def test_an_answer_outlives_the_supervisor_until_its_run_is_over(tmp_path: Path) -> None:
+    Answers(tmp_path).once("run", "key", lambda: {"kept": True}, patience=5)
+    later = Answers(tmp_path)
+    assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": True}
+    later.forget("run")
+    assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": False}
+
+
+def test_a_refusal_reaches_those_who_wait_and_is_not_kept(tmp_path: Path) -> None:
+    answers = Answers(tmp_path)
+
+    def refuse() -> dict[str, Any]:
+        raise Refusal("blob.storage_full")
+
+    assert code_of(answers.once, "run", "key", refuse, 5) == "blob.storage_full"
+    assert answers.once("run", "key", lambda: {"after": "room was made"}, 5) == {"after": "room was made"}

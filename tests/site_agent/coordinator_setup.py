@@ -1,0 +1,44 @@
+"""Run inside an installation (`manage.py shell`): hospitals with tokens, a frozen study, its launch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from federation.datasets.models import Dataset
+from federation.people.models import Role, User
+from federation.sites import services as site_services
+from federation.sites.models import Site
+from federation.studies import services
+from federation.studies.models import Study
+from federation.studies.plan import Plan
+from tests.federation.cast import make_person
+
+
+def hospital(name: str) -> str:
+    """A named hospital; its one-time token."""
+    site = Site.objects.create(name=name)
+    admin = make_person(f"{name}@hospitals.example", Role.SITE_ADMIN, site)
+    return site_services.enrolment_command(admin, site).rsplit(" ", 1)[1]
+
+
+def freeze(plan: dict[str, Any]) -> str:
+    """A study over all datasets on offer; its manifest's hash."""
+    lena = make_person("lena@university.example", Role.LEAD)
+    datasets = list(Dataset.objects.filter(withdrawn_at=None))
+    study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
+    services.freeze(lena, study)
+    study.refresh_from_db()
+    return study.manifest_hash or ""
+
+
+def launch() -> str:
+    """Launch it; the run's id."""
+    lena = User.objects.get(email="lena@university.example")
+    return services.launch(lena, Study.objects.get()).pk
+
+
+def main(asked: dict[str, Any]) -> None:
+    verb = {"hospital": hospital, "freeze": freeze, "launch": launch}[asked.pop("verb")]
+    sys.stdout.write("\n" + json.dumps(verb(**asked)) + "\n")

@@ -1,0 +1,115 @@
+"""Manifests, rosters and receipts for tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from enclave.attest.policy import Policy, SgxReference
+from enclave.canonical import canonical
+from enclave.manifest import (
+    Adapter,
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    ModelSpec,
+    Release,
+    Site,
+    Training,
+    parse,
+)
+from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, SignedReceipt, sign_receipt
+from enclave.sealing.signing import SigningKey
+from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.datasets.intake import Wishes
+from site_agent.state import State
+
+OTHER = SigningKey.generate()
+"""The key of the other hospital, site-2."""
+
+
+def add_dataset(state: State, folder: Path, name: str = "notes", identifier: str = "ds-1") -> Dataset:
+    """A small dataset of the site, as if it were published under `identifier`."""
+    source = folder / f"{name}.jsonl"
+    rows = [{"text": f"note {n} of {name}", "label": "red" if n % 2 else "green"} for n in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    catalogue = Catalogue(state)
+    dataset, _ = catalogue.add([source], name, Wishes())
+
+    class Publisher:
+        """Answers as the coordinator does."""
+
+        def call(self, method: str, path: str, body: Any = None) -> Any:
+            return self
+
+        def field(self, name: str, kind: type) -> str:
+            return identifier
+
+    return catalogue.publish(dataset, Publisher())  # type: ignore[arg-type]
+
+
+def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
+    """A run of this site and one other, in which everything is as it should be, but for `changes`."""
+    fields: dict[str, Any] = {
+        "version": 1,
+        "run": "run-1",
+        "study": "Triage",
+        "purpose": "Route messages\nwithout reading them",
+        "method": "method-1",
+        "placement": "all_in_tee",
+        "runtime": "development",
+        "model": ModelSpec(
+            "embedded:all-MiniLM-L6-v2",
+            "sequence-classification",
+            {"config.json": "c" * 64},
+            ("green", "red"),
+            128,
+        ),
+        "adapter": Adapter("lora", 8, 16, ("query", "value")),
+        "training": Training(3, 1, 16, 1e-3, 7),
+        "sites": (
+            Site(
+                "site-1",
+                "St. Anna",
+                state.key.public,
+                DatasetRef(dataset.id, dataset.digest, dataset.card.rows),
+            ),
+            Site("site-2", "St. Barbara", OTHER.public, DatasetRef("ds-2", "d" * 64, 50)),
+        ),
+        "aggregation": Aggregation("fedavg", 2, 600),
+        "policy": Policy(
+            "development",
+            "e" * 64,
+            (
+                SgxReference("aggregator", mrenclave="1" * 64),
+                SgxReference("client_slice", mrenclave="2" * 64),
+            ),
+        ),
+        "release": Release("nothing", 2),
+        "minimum_time": 1_700_000_000,
+    }
+    return parse(canonical(Manifest(**{**fields, **changes})))
+
+
+def make_receipt(
+    manifest: Manifest, round: int, previous: str = NO_RECEIPT, signer: SigningKey = OTHER, **changes: Any
+) -> SignedReceipt:
+    """A receipt of an aggregator."""
+    fields: dict[str, Any] = {
+        "version": 1,
+        "manifest": manifest.hash,
+        "run": manifest.run,
+        "round": round,
+        "roster": "a" * 64,
+        "inputs": (ReceiptInput("site-1", "b" * 64, 10, 5),),
+        "output": "c" * 64,
+        "state": None,
+        "metrics": {"pooled": {"accuracy": 0.5}},
+        "previous": previous,
+        "program": "aggregator",
+        "measurement": "1" * 64,
+        "development": True,
+        "issued": 1_700_000_001,
+    }
+    return sign_receipt(Receipt(**{**fields, **changes}), signer)

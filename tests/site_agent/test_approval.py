@@ -1,0 +1,251 @@
+"""Approval at the hospital: what was changed on its way, or is not this site's, is never signed."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import APPROVAL_DOMAIN, DatasetRef, Manifest, Site, approval_payload
+from enclave.sealing.signing import SigningKey, verify
+from site_agent import cli
+from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
+from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.reading import describe
+from site_agent.state import Config, State
+from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
+from tests.site_agent.factories import add_dataset, make_manifest
+
+
+def offer(manifest: Manifest, **changes: Any) -> Waiting:
+    fields = {"study": "Triage", "hash": manifest.hash, "text": canonical(manifest).decode(), "signed": False}
+    return Waiting(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dataset(state: State, tmp_path: Path) -> Dataset:
+    return add_dataset(state, tmp_path)
+
+
+def own_site(state: State, dataset: Dataset, /, **changes: Any) -> Site:
+    ref = DatasetRef(dataset.id, dataset.digest, dataset.card.rows)
+    fields = {"id": SITE, "name": "St. Anna", "public_key": state.key.public, "dataset": ref}
+    return Site(**{**fields, **changes})
+
+
+def test_a_sound_manifest_is_signed_kept_and_posted(
+    state: State, dataset: Dataset, line: Line, server: Server
+) -> None:
+    manifest = make_manifest(state, dataset)
+    approved = approve(state, line.coordinator, offer(manifest))
+    posted = server.requests[-1]
+    assert (posted.method, posted.path) == ("POST", "approvals")
+    assert posted.json == {"manifest_hash": manifest.hash, "signature": approved.signature}
+    verify(state.key.public, APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE), approved.signature)
+    assert approved_manifest(state, manifest.hash) == manifest
+    assert approved_hashes(state) == [manifest.hash]
+
+
+def altered(manifest: Manifest) -> dict[str, str]:
+    """Ways in which a coordinator could change what is signed, with the code that each ends in."""
+    text = canonical(manifest).decode()
+    return {
+        text.replace('"rounds":3', '"rounds":9'): "approval.altered",
+        text.replace('"rule":"nothing"', '"rule":"export"'): "approval.altered",
+        text.replace('"rounds":3', '"rounds": 3'): "manifest.not_canonical",
+        text[:-1] + ',"zzz":1}': "manifest.invalid",
+        text.replace('"quorum":2', '"quorum":3'): "manifest.invalid",
+        text + " ": "manifest.not_canonical",
+        "{}": "manifest.invalid",
+        "": "manifest.invalid",
+    }
+
+
+def test_an_altered_manifest_is_refused(state: State, dataset: Dataset, line: Line, server: Server) -> None:
+    manifest = make_manifest(state, dataset)
+    for text, code in altered(manifest).items():
+        with pytest.raises(Refusal) as caught:
+            approve(state, line.coordinator, offer(manifest, text=text))
+        assert caught.value.code == code
+    assert server.requests == []
+    assert approved_hashes(state) == []
+
+
+def test_what_is_not_this_sites_is_refused(state: State, dataset: Dataset) -> None:
+    other = make_manifest(state, dataset).sites[1]
+    stranger = SigningKey.generate().public
+    short = DatasetRef(dataset.id, dataset.digest, dataset.card.rows - 1)
+    forged = DatasetRef(dataset.id, "0" * 64, dataset.card.rows)
+    elsewhere = DatasetRef("ds-9", dataset.digest, dataset.card.rows)
+    cases: dict[str, dict[str, Any]] = {
+        "manifest.unknown_site": {"sites": (other,), "aggregation": None, "release": None},
+        "approval.key_mismatch": {"sites": (own_site(state, dataset, public_key=stranger), other)},
+        "approval.no_dataset": {"sites": (own_site(state, dataset, dataset=elsewhere), other)},
+        "approval.dataset_mismatch": {"sites": (own_site(state, dataset, dataset=forged), other)},
+    }
+    base = make_manifest(state, dataset)
+    one = {
+        "aggregation": msgspec.structs.replace(base.aggregation, quorum=1),
+        "release": msgspec.structs.replace(base.release, approvals=1),
+    }
+    for code, changes in cases.items():
+        changes = {name: one[name] if value is None else value for name, value in changes.items()}
+        with pytest.raises(Refusal) as caught:
+            judge(state, offer(make_manifest(state, dataset, **changes)))
+        assert caught.value.code == code
+    with pytest.raises(Refusal) as caught:
+        judge(
+            state,
+            offer(make_manifest(state, dataset, sites=(own_site(state, dataset, dataset=short), other))),
+        )
+    assert caught.value.code == "approval.dataset_mismatch"
+
+
+def test_a_dataset_that_changed_on_the_disk_is_noticed(state: State, dataset: Dataset) -> None:
+    manifest = make_manifest(state, dataset)
+    judge(state, offer(manifest))
+    path = Catalogue(state).path(dataset)
+    path.write_bytes(path.read_bytes().replace(b"note 1 ", b"note 2 ", 1))
+    with pytest.raises(Refusal) as caught:
+        judge(state, offer(manifest))
+    assert caught.value.code == "dataset.changed"
+
+
+def test_another_runtime_than_the_agents_is_refused(state: State, dataset: Dataset) -> None:
+    manifest = make_manifest(state, dataset)
+    state.save(Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", runtime="sgx"))
+    with pytest.raises(Refusal) as caught:
+        judge(state, offer(manifest))
+    assert caught.value.code == "approval.other_runtime"
+
+
+def test_only_what_was_signed_here_counts_as_approved(
+    state: State, dataset: Dataset, line: Line, tmp_path: Path
+) -> None:
+    manifest = make_manifest(state, dataset)
+    approve(state, line.coordinator, offer(manifest))
+    stranger = State.open(tmp_path / "stranger")
+    stranger.save(state.config)
+    copy = stranger.approved / f"{manifest.hash}.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((state.approved / f"{manifest.hash}.json").read_bytes())
+    with pytest.raises(Refusal) as caught:
+        approved_manifest(stranger, manifest.hash)
+    assert caught.value.code == "agent.state_damaged"
+    for unknown in ("f" * 64, "../../config", "", manifest.hash.upper()):
+        with pytest.raises(Refusal) as caught:
+            approved_manifest(state, unknown)
+        assert caught.value.code == "run.not_approved_here"
+
+
+def test_all_that_decides_is_shown(state: State, dataset: Dataset) -> None:
+    manifest = make_manifest(state, dataset)
+    text = describe(manifest, dataset, SITE)
+    wanted = [
+        manifest.hash,
+        manifest.run,
+        manifest.study,
+        "without reading them",
+        "embedded:all-MiniLM-L6-v2",
+        "rank 8",
+        "query, value",
+        "rounds       3",
+        "batches of 16",
+        "0.001",
+        "seed 7",
+        '"notes" (40 rows',
+        "green, red",
+        "St. Anna (this site)",
+        "St. Barbara",
+        "never: rows",
+        "DEVELOPMENT ONLY",
+        "1" * 64,
+        "2" * 64,
+        "e" * 64,
+        "needs 2 of 2",
+        "10 min",
+        "rule nothing",
+        "2 sites must sign",
+        "UpToDate",
+        "c" * 64,
+        "2023-11-14 22:13 UTC",
+    ]
+    assert [piece for piece in wanted if piece not in text] == []
+
+
+def test_a_lead_cannot_repaint_the_screen(state: State, dataset: Dataset) -> None:
+    study = "Triage\x1b[2J\x1b[H\u202eevil\u200b"
+    text = describe(make_manifest(state, dataset, study=study, purpose="a\rb\x1b]0;x\x07"), dataset, SITE)
+    assert not {"\x1b", "\u202e", "\u200b", "\r", "\x07"} & set(text)
+    assert "<U+001B>" in text
+
+
+class Terminal:
+    """A person at a terminal, who types one line."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, typed: str | None) -> None:
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: typed is not None, raising=False)
+        monkeypatch.setattr(builtins, "input", lambda prompt="": typed)
+
+
+@pytest.fixture
+def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
+    """The command line's coordinator offers a sound manifest."""
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna"))
+    manifest = make_manifest(state, dataset)
+
+    def answer(request: Request) -> Reply:
+        item = {
+            "study": "s1",
+            "name": "Triage",
+            "manifest_hash": manifest.hash,
+            "state": "waiting",
+            "browser": True,
+        }
+        return Reply(body=[{**item, "manifest": canonical(manifest).decode()}])
+
+    server.answer = answer
+    return manifest
+
+
+def run(state: State, *arguments: str) -> int:
+    return cli.main(["--state", str(state.folder), "approve", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("typed", "signed", "status"),
+    [("right", True, 0), ("deadbeef", False, 1), ("", False, 0), (None, False, 1)],
+)
+def test_a_person_types_the_fingerprint(
+    state: State,
+    offered: Manifest,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str | None,
+    signed: bool,
+    status: int,
+) -> None:
+    Terminal(monkeypatch, offered.hash[:8].upper() if typed == "right" else typed)
+    assert run(state) == status
+    assert offered.hash in capsys.readouterr().out
+    assert any(request.method == "POST" for request in server.requests) is signed
+    assert (approved_hashes(state) == [offered.hash]) is signed
+
+
+def test_a_script_names_the_whole_hash(
+    state: State, offered: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Terminal(monkeypatch, None)
+    assert run(state, "--yes") == 1
+    assert run(state, "--yes", "--hash", offered.hash[:63]) == 1
+    assert run(state, "--yes", "--hash", "f" * 64) == 1
+    assert approved_hashes(state) == []
+    assert run(state, "--yes", "--hash", offered.hash) == 0
+    assert approved_hashes(state) == [offered.hash]

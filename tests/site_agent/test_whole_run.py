@@ -1,0 +1,135 @@
+"""A whole run through the real agents: enrolled, approved, trained, killed in between, finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enclave.sealing.receipts import parse_receipt, receipt_hash, verify_chain
+from enclave.sealing.roster import parse_roster
+from site_agent.state import State
+from tests.jobs.driver import make_model, make_rows
+from tests.support.installation import Agent, Installation, wait_for
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("anna", "berta")
+
+
+class Trial:
+    """A coordinator and two hospitals' agents."""
+
+    def __init__(self, folder: Path) -> None:
+        self.installation = Installation(folder / "state")
+        self.installation.folder.mkdir()
+        self.agents: dict[str, Agent] = {}
+        self.folder = folder
+
+    def ask(self, **asked: Any) -> Any:
+        text = repr(json.dumps(asked))
+        code = f"import json; from tests.site_agent.coordinator_setup import main; main(json.loads({text}))"
+        return json.loads(self.installation.shell(code).splitlines()[-1])
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        path = self.installation.folder / "coordinator.sqlite3"
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute(query, values)]
+        finally:
+            database.close()
+
+    def enrol(self, name: str, train: int) -> Agent:
+        agent = Agent(self.folder / name, self.installation.environment)
+        self.agents[name] = agent
+        token = self.ask(verb="hospital", name=name)
+        agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
+        make_rows(self.folder / f"{name}.jsonl", name, train=train)
+        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"))
+        return agent
+
+    def log(self, name: str) -> str:
+        return (self.agents[name].folder / "agent.log").read_text()
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    running = Trial(tmp_path)
+    try:
+        running.installation.start()
+        make_model(tmp_path / "model")
+        running.installation.manage("register_model", str(tmp_path / "model"), "--name", "tiny")
+        running.installation.manage("register_measurements")
+        yield running
+    finally:
+        for agent in running.agents.values():
+            agent.stop()
+        running.installation.stop()
+
+
+def test_two_agents_train_and_a_killed_one_comes_back(trial: Trial) -> None:
+    for number, name in enumerate(NAMES):
+        trial.enrol(name, train=12 + 4 * number)
+    plan = {"max_tokens": 16, "rank": 4, "alpha": 8, "rounds": 3, "batch_size": 4, "learning_rate": 0.01}
+    model = str(trial.folder / "model")
+    approved = trial.ask(verb="freeze", plan={"model": model, "deadline_seconds": 120, "quorum": 2, **plan})
+    for agent in trial.agents.values():
+        agent.run("approve", "--yes", "--hash", approved)
+        agent.start()
+    run = trial.ask(verb="launch")
+
+    def published(number: int) -> bool:
+        state = trial.rows("select state, error_code, facts from studies_run where id = ?", run)[0]
+        assert state["state"] != "failed", (state, trial.log("anna"), trial.log("berta"))
+        query = "select 1 from studies_round where run_id = ? and number = ? and state = 'published'"
+        return bool(trial.rows(query, run, number))
+
+    wait_for(lambda: published(1), 120, "round 1")
+    berta = trial.agents["berta"]
+    assert berta.daemon is not None
+    os.kill(berta.daemon.pid, signal.SIGKILL)
+    berta.daemon.wait()
+    berta.start()
+
+    def over() -> bool:
+        published(0)
+        return trial.rows("select state from studies_run where id = ?", run)[0]["state"] == "finished"
+
+    wait_for(over, 180, "the end of the run")
+    rounds = trial.rows("select * from studies_round where run_id = ? order by number", run)
+    receipts = [
+        parse_receipt(json.loads(row["receipt"])) for row in rounds if row["receipt"] not in (None, "null")
+    ]
+    verify_chain(receipts, manifest=approved)
+    assert receipts[-1].receipt.metrics["pooled"]["rows"] == 16
+
+    for name in NAMES:
+        state = State(trial.agents[name].folder)
+        signed = sorted((state.rosters / approved).glob("*.json"))
+        published_rosters = {
+            row["number"]: parse_roster(json.loads(row["roster"])) for row in rounds if row["receipt"]
+        }
+        for page in signed:
+            number = int(page.stem)
+            if number in published_rosters:
+                written = parse_roster(json.loads(page.read_bytes())["roster"])
+                assert written == published_rosters[number]
+        seen = parse_receipt((state.receipts / approved / "1.json").read_bytes())
+        assert receipt_hash(seen.receipt) == receipt_hash(receipts[0].receipt)
+        assert (state.log / "checkpoint").exists()
+    assert "internal" not in trial.log("anna") + trial.log("berta")
+    assert "agent.slice_restarted" in trial.log("berta")
+
+    anna = trial.agents["anna"]
+    assert anna.daemon is not None
+    anna.daemon.terminate()
+    assert anna.daemon.wait(30) == 0
+    assert "has stopped" in trial.log("anna")
+    assert not trial.installation.pids("client_slice --mailbox " + str(anna.folder))

@@ -1,0 +1,189 @@
+"""A coordinator and its hospitals as real processes, in a folder of their own, for journeys and faults."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PASSWORD = "correct horse battery staple"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str, *, every: float = 0.1) -> object:
+    """Poll until `condition` gives something true; the failure names `what`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(every)
+
+
+@dataclass
+class Installation:
+    """`manage.py stack` in a process, and commands beside it with the same environment."""
+
+    folder: Path
+    repository: Path = REPOSITORY
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "FEDSLICE_STATE": str(self.folder),
+            "FEDSLICE_URL": self.url,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self) -> None:
+        log = (self.folder / "stack.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "stack"],
+            cwd=self.repository,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        wait_for(self._up, 90, f"the coordinator is up ({self.folder / 'stack.log'})")
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError((self.folder / "stack.log").read_text())
+        if "FedSlice is up" not in (self.folder / "stack.log").read_text():
+            return False
+        try:
+            return httpx.get(f"{self.url}/sign-in", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def manage(self, *arguments: str, stdin: str = "") -> str:
+        """Run a management command; its words on failure become the assertion's."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=self.repository,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def shell(self, code: str) -> str:
+        """Run a few lines with Django set up; what they print comes back."""
+        return self.manage("shell", "--no-imports", "--command", code).strip()
+
+    def log(self, name: str) -> str:
+        path = self.folder / "logs" / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def invitation(self, email: str) -> str:
+        """The link in the last mail to this address; the default set-up prints mails to the web log."""
+
+        def found() -> str | None:
+            mails = self.log("web").split("Content-Type: text/plain")
+            for mail in reversed(mails):
+                link = re.search(r"https?://\S+/invitations/\S+", mail)
+                if f"To: {email}" in mail and link:
+                    return link.group(0)
+            return None
+
+        return str(wait_for(found, 20, f"a mail to {email}"))
+
+    def pids(self, pattern: str) -> list[int]:
+        """Processes below the stack whose command line has `pattern`."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if pattern in command and str(self.folder).encode() in environment:
+                found.append(int(entry.name))
+        return found
+
+
+@dataclass
+class Agent:
+    """A hospital's agent, driven by its command line."""
+
+    folder: Path
+    environment: dict[str, str]
+    repository: Path = REPOSITORY
+    daemon: subprocess.Popen[bytes] | None = None
+
+    def run(self, *arguments: str, expect: int = 0) -> str:
+        done = subprocess.run(
+            self._command(*arguments),
+            cwd=self.repository,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "agent.log").open("ab") as log:
+            self.daemon = subprocess.Popen(
+                self._command("run"),
+                cwd=self.repository,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self) -> None:
+        if self.daemon is not None and self.daemon.poll() is None:
+            self.daemon.terminate()
+            try:
+                self.daemon.wait(30)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+                self.daemon.wait()
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "site_agent", "--state", str(self.folder), *arguments]
