@@ -1,0 +1,134 @@
+"""A study's plan or frozen manifest as facts for people: (name, value, is it code?)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from enclave.attest.policy import SgxReference
+from enclave.manifest import Manifest, parse
+from federation.studies.models import Study
+from federation.studies.plan import Plan, read
+
+Facts = list[tuple[str, Any, bool]]
+
+
+def plan_facts(study: Study) -> list[dict[str, Any]]:
+    """Cards for the study's page: the manifest's content if it is frozen, else the draft's."""
+    if study.manifest:
+        return _of_manifest(parse(study.manifest.encode()))
+    return _of_plan(study, read(study.settings))
+
+
+def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
+    sites: Facts = [
+        (dataset.site.name, f"{dataset.name} ({dataset.rows})", False)
+        for dataset in study.datasets.select_related("site")
+    ]
+    return [
+        {"title": _("Hospitals and datasets"), "facts": sites},
+        {
+            "title": _("Model and method"),
+            "facts": [
+                (_("Base model"), plan.model, True),
+                (_("Task"), plan.task, False),
+                (_("Method"), plan.method, False),
+                (_("Placement"), plan.placement, True),
+                (_("Runtime"), plan.runtime, True),
+                (_("LoRA rank and alpha"), f"{plan.rank}, {plan.alpha}", False),
+                (_("Tokens per text"), plan.max_tokens, False),
+            ],
+        },
+        {
+            "title": _("Training"),
+            "facts": [
+                (_("Rounds"), plan.rounds, False),
+                (_("Epochs in a round"), plan.local_epochs, False),
+                (_("Batch size"), plan.batch_size, False),
+                (_("Learning rate"), plan.learning_rate, False),
+                (_("Precision"), plan.precision, False),
+                (_("Seed"), plan.seed, False),
+                (_("Quorum"), plan.quorum or _("all"), False),
+                (_("What may come out"), plan.release, False),
+            ],
+        },
+    ]
+
+
+def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
+    sites: Facts = [
+        (
+            site.name,
+            _("%(rows)d rows, key %(key)s…") % {"rows": site.dataset.rows, "key": site.public_key[:16]},
+            False,
+        )
+        for site in manifest.sites
+    ]
+    model, adapter, training = manifest.model, manifest.adapter, manifest.training
+    policy, rules = manifest.policy, manifest.aggregation
+    measurements: Facts = [
+        (
+            reference.program,
+            (reference.mrenclave or reference.mrsigner or "")
+            if isinstance(reference, SgxReference)
+            else reference.mrtd,
+            True,
+        )
+        for reference in policy.references
+    ]
+    return [
+        {"title": _("Hospitals and datasets"), "facts": sites},
+        {
+            "title": _("What will run"),
+            "facts": [
+                (_("Base model"), model.source, True),
+                (_("Task"), model.task, False),
+                (_("Labels"), ", ".join(model.labels), False),
+                (_("Tokens per text"), model.max_tokens, False),
+                (_("Method"), manifest.method, False),
+                (_("Placement"), manifest.placement, True),
+                (_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}", False),
+                (_("Tuned modules"), ", ".join(adapter.targets), True),
+            ],
+        },
+        {
+            "title": _("Training"),
+            "facts": [
+                (_("Rounds"), training.rounds, False),
+                (_("Epochs in a round"), training.local_epochs, False),
+                (_("Batch size"), training.batch_size, False),
+                (_("Learning rate"), training.learning_rate, False),
+                (_("Precision"), training.precision, False),
+                (_("Seed"), training.seed, False),
+                (_("Aggregation"), rules.rule, False),
+                (_("Quorum"), rules.quorum, False),
+                (_("A round waits for"), _("%(n)d s") % {"n": rules.deadline_seconds}, False),
+            ],
+        },
+        {
+            "title": _("What leaves a hospital"),
+            "facts": [
+                (
+                    _("In every round"),
+                    _(
+                        "one update of the adapters, sealed to the attested aggregator; the number of "
+                        "training rows; scores on held-out rows"
+                    ),
+                    False,
+                ),
+                (_("Never"), _("rows, labels, or parameters that anyone outside an enclave can read"), False),
+                (_("Release"), manifest.release.rule, False),
+                (_("Signatures for a release"), manifest.release.approvals, False),
+            ],
+        },
+        {
+            "title": _("Accepted enclaves"),
+            "facts": [
+                (_("Runtime"), manifest.runtime, True),
+                (_("Trust root"), policy.root, False),
+                *measurements,
+                (_("Accepted states of the platform"), ", ".join(policy.accepted_statuses), False),
+            ],
+        },
+    ]

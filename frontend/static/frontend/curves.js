@@ -1,0 +1,65 @@
+// Accuracy and loss curves of a run, drawn by Plotly from curves.json and refreshed while the run lives.
+"use strict";
+
+(function () {
+  const dash = ["dot", "dash", "dashdot", "longdash"];
+
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const value = (name) => style.getPropertyValue(name).trim();
+    return { ink: value("--ink"), soft: value("--ink-soft"), line: value("--line"), accent: value("--accent") };
+  }
+
+  function traces(series, c) {
+    return series.map((line, index) => ({
+      name: line.name,
+      x: line.rounds,
+      y: line.values,
+      customdata: line.counts,
+      hovertemplate: "%{y:.4f}, n = %{customdata}<extra>" + line.name.replace(/[<>&]/g, " ") + "</extra>",
+      mode: "lines+markers",
+      line: line.pooled ? { color: c.accent, width: 3 } : { color: c.soft, width: 1.5, dash: dash[index % dash.length] },
+      marker: { size: line.pooled ? 7 : 5 },
+    }));
+  }
+
+  function layout(title, c, percent, rounds) {
+    const axis = { gridcolor: c.line, zeroline: false, linecolor: c.line, tickcolor: c.line };
+    return {
+      title: { text: title, font: { size: 14, color: c.ink }, x: 0, xref: "paper" },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: c.ink, family: "system-ui, sans-serif", size: 12 },
+      height: 340,
+      margin: { l: 48, r: 12, t: 36, b: 40 },
+      xaxis: { ...axis, title: { text: "rounds of training", standoff: 8 }, dtick: Math.max(1, Math.ceil(rounds / 10)), rangemode: "tozero" },
+      yaxis: { ...axis, tickformat: percent ? ".0%" : ".2f", rangemode: percent ? "tozero" : "normal" },
+      legend: { orientation: "h", y: -0.22, yanchor: "top" },
+      hovermode: "x unified",
+      hoverlabel: { bgcolor: c.line, font: { color: c.ink } },
+    };
+  }
+
+  async function draw(box) {
+    const response = await fetch(box.dataset.curves, { headers: { Accept: "application/json" } });
+    if (!response.ok) return;
+    const data = await response.json();
+    const c = colours();
+    // Plotly measures its box, so the box must be shown before it draws.
+    box.querySelector("[data-none]").hidden = data.rounds > 0;
+    for (const chart of box.querySelectorAll("[data-metric]")) chart.hidden = data.rounds === 0;
+    for (const chart of box.querySelectorAll("[data-metric]")) {
+      const metric = chart.dataset.metric;
+      const options = { displayModeBar: false, responsive: true };
+      await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds), options);
+    }
+    if (data.live) setTimeout(() => draw(box), 3000);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const box of document.querySelectorAll("[data-curves]")) {
+      draw(box);
+      window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(box));
+    }
+  });
+})();

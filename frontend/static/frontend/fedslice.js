@@ -1,0 +1,52 @@
+// Small behaviours of the pages: copy buttons, local times, confirmation by typing a name.
+"use strict";
+
+function showLocalTimes(root) {
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const moment = new Date(element.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    element.title = element.dateTime.replace("T", " ").replace(/(\.\d+)?(\+00:00|Z)$/, " UTC");
+    element.dataset.local = "yes";
+    if (element.dataset.style === "clock") {
+      element.textContent = moment.toLocaleTimeString();
+    } else if (element.dataset.style === "date") {
+      element.textContent = moment.toLocaleDateString(undefined, { dateStyle: "medium" });
+    } else {
+      element.textContent = format.format(moment);
+    }
+  }
+}
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  const text = source.textContent.trim();
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(source);
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    document.execCommand("copy");
+  }
+  const before = button.textContent;
+  button.textContent = button.dataset.done;
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (button) copy(button);
+});
+
+// <form data-confirm-name="St. Anna">: the submit button works once the name is typed.
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-confirm-name]");
+  if (!form || event.target.name !== "confirm") return;
+  form.querySelector("button[type=submit]").disabled = event.target.value !== form.dataset.confirmName;
+});
+
+document.addEventListener("DOMContentLoaded", () => showLocalTimes(document));
+document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));

@@ -1,0 +1,104 @@
+"""Template tags: moments, sizes, scores, states and refusals, the same way on every page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from enclave.errors import explain
+
+register = template.Library()
+
+TONES = {
+    "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds"},
+    "busy": {
+        "enrolled", "running", "starting", "joining", "finishing", "open", "collecting", "countersigning",
+        "aggregating", "leased", "working", "submitted",
+    },
+    "warn": {"invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
+    "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},
+}  # fmt: skip
+
+
+@register.filter
+def tone(state: str) -> str:
+    """The badge's colour for a state of anything: good, busy, warn, bad, or none."""
+    return next((name for name, states in TONES.items() if state in states), "")
+
+
+@register.simple_tag
+def badge(thing: Any) -> SafeString:
+    """The state of a model instance that has `state` with choices."""
+    return format_html('<span class="badge {}">{}</span>', tone(thing.state), thing.get_state_display())
+
+
+@register.simple_tag
+def when(moment: datetime | None, style: str = "full") -> SafeString | str:
+    """A moment: UTC in the source, shown in the reader's zone by fedslice.js, UTC on hover. `style` is full,
+    clock or date."""
+    if moment is None:
+        return _("never")
+    moment = moment.astimezone(UTC)
+    text = moment.strftime({"clock": "%H:%M:%S", "date": "%Y-%m-%d"}.get(style, "%Y-%m-%d %H:%M:%S UTC"))
+    return format_html('<time datetime="{}" data-style="{}">{}</time>', moment.isoformat(), style, text)
+
+
+@register.filter
+def since(moment: datetime | None) -> str:
+    """How long ago, in the largest unit that says enough."""
+    if moment is None:
+        return _("never")
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    if seconds < 90:
+        return _("%(n)d s") % {"n": seconds}
+    if seconds < 90 * 60:
+        return _("%(n)d min") % {"n": seconds // 60}
+    if seconds < 36 * 3600:
+        return _("%(n)d h") % {"n": seconds // 3600}
+    return _("%(n)d days") % {"n": seconds // 86400}
+
+
+@register.filter
+def size(count: int | None) -> str:
+    """Bytes in units of 1024."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+@register.filter
+def score(value: float | None) -> str:
+    """A share between 0 and 1 as per cent with one decimal."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+@register.filter
+def decimals(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+@register.filter
+def fingerprint(digest: str) -> str:
+    """A SHA-256 in hex, in groups of eight that a person can compare."""
+    return " ".join(digest[i : i + 8] for i in range(0, len(digest), 8))
+
+
+@register.filter
+def get(mapping: dict[str, Any], key: str) -> Any:
+    return mapping.get(key)
+
+
+@register.inclusion_tag("frontend/parts/refusal.html")
+def refusal(code: str, facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A code of the catalogue in its words, with what to do next."""
+    return {"refusal": explain(code, facts or {})}

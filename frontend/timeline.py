@@ -1,0 +1,83 @@
+"""Events as sentences, and what a run waits for."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from enclave.errors import explain
+from federation.studies.models import Contribution, ContributionState, Event, Round, Run, RunState
+from frontend.templatetags.fedslice import since
+
+SENTENCES = {
+    "run.starting": gettext_lazy("The enclave of the server starts."),
+    "run.joining": gettext_lazy("The enclave is attested. The hospitals join."),
+    "run.running": gettext_lazy("Training goes on."),
+    "run.paused": gettext_lazy("Paused."),
+    "run.finishing": gettext_lazy("The last round is published; the run is closed."),
+    "run.finished": gettext_lazy("Finished."),
+    "run.failed": gettext_lazy("Stopped by an error: %(why)s"),
+    "run.cancelled": gettext_lazy("Cancelled."),
+    "round.open": gettext_lazy("Round %(round)s opens."),
+    "round.collecting": gettext_lazy("Round %(round)s: the hospitals work."),
+    "round.countersigning": gettext_lazy(
+        "Round %(round)s: the list of contributions is fixed; the hospitals sign it."
+    ),
+    "round.aggregating": gettext_lazy("Round %(round)s: the enclave averages."),
+    "round.published": gettext_lazy("Round %(round)s is published."),
+    "round.failed": gettext_lazy("Round %(round)s failed."),
+    "contribution.leased": gettext_lazy("%(site)s took its work."),
+    "contribution.working": gettext_lazy("%(site)s works."),
+    "contribution.submitted": gettext_lazy("%(site)s handed in its contribution."),
+    "contribution.accepted": gettext_lazy("%(site)s is in the average."),
+    "contribution.dropped": gettext_lazy("%(site)s is left out of round %(round)s."),
+    "contribution.refused": gettext_lazy("%(site)s's contribution was refused: %(why)s"),
+    "contribution.offered": gettext_lazy("%(site)s lost its lease; the work is offered again."),
+    "site.joined": gettext_lazy("%(site)s joined: its enclave is attested."),
+    "site.left_out": gettext_lazy("%(site)s is left out: %(why)s"),
+    "site.let_in": gettext_lazy("%(site)s joined late and is let into round %(round)s."),
+    "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
+    "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
+    "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
+}
+
+
+def sentence(event: Event) -> str:
+    """One line of the timeline. A kind without a sentence of its own shows its name."""
+    template = SENTENCES.get(event.kind)
+    if template is None:
+        return f"{event.site}: {event.kind}" if event.site else event.kind
+    code = event.facts.get("code") or event.facts.get("error_code") or ""
+    return str(template) % {
+        "round": event.round.number if event.round else "",
+        "site": event.site or "",
+        "why": explain(code, event.facts).message if code else event.facts.get("why", ""),
+    }
+
+
+def waits_for(run: Run, current: Round | None, contributions: list[Contribution]) -> str:
+    """Whom or what the run waits for, and since when; empty once it has ended."""
+    if run.state == RunState.STARTING:
+        return _("Waiting for the enclave to start and to be attested.")
+    if run.state == RunState.PAUSED:
+        return _("Paused: it goes on when the lead resumes it.")
+    if run.state not in (RunState.JOINING, RunState.RUNNING):
+        return ""
+    if run.state == RunState.JOINING and current is None:
+        return _("Waiting for the hospitals to join.")
+    open_states = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
+    late = [c for c in contributions if c.state in open_states]
+    if current is None or not late:
+        return _("Waiting for the enclave to average.") if current is not None else ""
+    names = ", ".join(str(c.site) for c in late)
+    text = _("Waiting for %(names)s, for %(time)s.") % {"names": names, "time": since(current.opened_at)}
+    silent = [
+        c.site for c in late if c.site.last_seen and (timezone.now() - c.site.last_seen).total_seconds() > 60
+    ]
+    for site in silent:
+        text += " " + _("%(site)s was last heard of %(time)s ago.") % {
+            "site": site,
+            "time": since(site.last_seen),
+        }
+    return text

@@ -1,0 +1,83 @@
+"""The first page: what waits for this person, and what is running."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from federation.attestation.reviews import waiting_for
+from federation.people import permissions as people_permissions
+from federation.people.models import Role, User
+from federation.sites import permissions as site_permissions
+from federation.sites.models import SiteState
+from federation.studies import permissions, queries
+from federation.studies.models import BaseModel, StudyState
+from frontend.views.acting import person
+from frontend.views.runs import with_figures
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    user = person(request)
+    runs = permissions.runs_visible_to(user).select_related("study")[:10]
+    return render(
+        request,
+        "frontend/home/home.html",
+        {
+            "waiting": _waiting(user),
+            "runs": with_figures(list(runs)),
+            "sites": site_permissions.visible_to(user),
+            "can_invite": people_permissions.can_invite(user, Role.SITE_ADMIN),
+        },
+    )
+
+
+def _waiting(user: User) -> list[dict[str, str]]:
+    """What only this person can move on."""
+    items: list[dict[str, str]] = []
+
+    def add(text: str, url: str, detail: str = "") -> None:
+        items.append({"text": text, "url": url, "detail": detail})
+
+    studies = permissions.visible_to(user)
+    if user.role == Role.SITE_ADMIN and user.site is not None:
+        page = reverse("site", args=[user.site_id])
+        if user.site.state == SiteState.INVITED:
+            add(_("Connect your hospital's agent"), page, _("one command"))
+        elif user.site.state == SiteState.ENROLLED:
+            add(_("Start your hospital's agent"), page, "python -m site_agent run")
+        for study in studies.filter(state=StudyState.APPROVING):
+            if any(site.pk == user.site_id for site in queries.waiting_for(study)):
+                add(_("Approve “%(study)s”") % {"study": study.name}, reverse("study", args=[study.pk]))
+    if user.role == Role.LEAD:
+        for study in studies.filter(state=StudyState.READY):
+            add(
+                _("Launch “%(study)s”") % {"study": study.name},
+                reverse("study", args=[study.pk]),
+                _("all have signed"),
+            )
+        for study in studies.filter(state=StudyState.APPROVING):
+            names = ", ".join(str(site) for site in queries.waiting_for(study))
+            add(
+                _("“%(study)s”") % {"study": study.name},
+                reverse("study", args=[study.pk]),
+                _("waits for %(names)s") % {"names": names},
+            )
+        for study in studies.filter(state=StudyState.DRAFT):
+            add(
+                _("Go on with “%(study)s”") % {"study": study.name},
+                reverse("study", args=[study.pk]),
+                _("a draft"),
+            )
+    for review in waiting_for(user):
+        add(
+            _("Review a changed measurement of %(program)s") % {"program": review.program},
+            reverse("review", args=[review.pk]),
+            review.reason,
+        )
+    if user.role == Role.OPERATOR and not BaseModel.objects.exists():
+        add(_("Register a base model"), reverse("studies"), "python manage.py register_model SOURCE")
+    return items

@@ -1,0 +1,197 @@
+"""A run as it goes: rounds, hospitals, whom it waits for, curves and timeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
+
+from enclave.errors import explain
+from enclave.manifest import Manifest, parse
+from federation.people.models import Role, User
+from federation.studies import permissions, queries
+from federation.studies.models import Contribution, Round, RoundKind, RoundState, Run, RunState
+from frontend.templatetags.fedslice import tone
+from frontend.timeline import sentence, waits_for
+from frontend.views.acting import person
+
+ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
+SHOWN_EVENTS = 40
+
+
+def with_figures(runs: list[Run]) -> list[Run]:
+    """The runs with what tables show: training rounds published, and the latest pooled accuracy."""
+    published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
+    by_run: dict[str, list[Round]] = {}
+    for row in published:
+        by_run.setdefault(row.run_id, []).append(row)
+    for run in runs:
+        rounds = by_run.get(run.pk, [])
+        run.published_rounds = sum(row.kind == RoundKind.TRAIN for row in rounds)  # type: ignore[attr-defined]
+        run.latest_accuracy = accuracy_of(rounds[-1]) if rounds else None  # type: ignore[attr-defined]
+    return runs
+
+
+def accuracy_of(round: Round) -> float | None:
+    """Pooled accuracy (of tokens for a causal model) of the parameters that the round started from."""
+    pooled = round.metrics.get("pooled", {})
+    return pooled.get("accuracy", pooled.get("token_accuracy"))
+
+
+@login_required
+def run_list(request: HttpRequest) -> HttpResponse:
+    """All runs that this person may see."""
+    runs = permissions.runs_visible_to(person(request)).select_related("study")[:200]
+    return render(request, "frontend/runs/list.html", {"runs": with_figures(list(runs))})
+
+
+@login_required
+def detail(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The whole page; its first part renews itself by `live`."""
+    run = _visible(request, run_id)
+    manifest = parse(run.manifest.encode())
+    context = {
+        **_live(run, manifest),
+        "runtime": manifest.runtime,
+        "development": manifest.policy.root == "development",
+    }
+    return render(request, "frontend/runs/detail.html", context)
+
+
+@login_required
+def live(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The upper part that changes: figures and lanes."""
+    return _renewed(request, run_id, "frontend/runs/live.html")
+
+
+@login_required
+def history(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The lower part that changes: rounds and timeline."""
+    return _renewed(request, run_id, "frontend/runs/history.html")
+
+
+def _renewed(request: HttpRequest, run_id: str, template: str) -> HttpResponse:
+    run = _visible(request, run_id)
+    # 286 tells htmx to stop asking once the run has ended.
+    status = 286 if run.state in ENDED else 200
+    return render(request, template, _live(run, parse(run.manifest.encode())), status=status)
+
+
+@login_required
+def curves(request: HttpRequest, run_id: str) -> JsonResponse:
+    """Accuracy and loss after each round: pooled, and of each hospital that this person may see."""
+    run = _visible(request, run_id)
+    rounds = [row for row in run.rounds.all() if row.state == RoundState.PUBLISHED]
+    names = _names(parse(run.manifest.encode()), person(request))
+    keys = (
+        ("token_accuracy", "loss")
+        if any("token_accuracy" in _pooled(r) for r in rounds)
+        else ("accuracy", "loss")
+    )
+    series = {
+        metric: _series(rounds, key, names) for metric, key in zip(("accuracy", "loss"), keys, strict=True)
+    }
+    return JsonResponse({**series, "rounds": len(rounds), "live": run.state not in ENDED})
+
+
+def _pooled(round: Round) -> dict[str, Any]:
+    return round.metrics.get("pooled", {})
+
+
+def _series(rounds: list[Round], key: str, names: dict[str, str]) -> list[dict[str, Any]]:
+    # Round n measures the parameters that it starts from: those after n - 1 rounds of training.
+    lines = [
+        {"name": _("pooled"), "pooled": True, **_points([(r.number - 1, _pooled(r)) for r in rounds], key)}
+    ]
+    for site, name in names.items():
+        scores = [(r.number - 1, r.metrics.get("sites", {}).get(site, {})) for r in rounds]
+        lines.append({"name": name, "pooled": False, **_points(scores, key)})
+    return lines
+
+
+def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, list[Any]]:
+    present = [(number, score) for number, score in scores if key in score]
+    return {
+        "rounds": [number for number, _score in present],
+        "values": [score[key] for _number, score in present],
+        "counts": [score.get("rows") for _number, score in present],
+    }
+
+
+def _names(manifest: Manifest, user: User) -> dict[str, str]:
+    """Members whose own scores this person may see: a site admin sees his own, and the pooled ones."""
+    return {s.id: s.name for s in manifest.sites if user.role != Role.SITE_ADMIN or s.id == user.site_id}
+
+
+def _visible(request: HttpRequest, run_id: str) -> Run:
+    return get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
+
+
+def _live(run: Run, manifest: Manifest) -> dict[str, Any]:
+    rounds = list(run.rounds.prefetch_related("contributions__site"))
+    for row in rounds:
+        row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
+        row.accuracy = accuracy_of(row)  # type: ignore[attr-defined]
+        row.loss = _pooled(row).get("loss")  # type: ignore[attr-defined]
+    published = [row for row in rounds if row.state == RoundState.PUBLISHED]
+    current = rounds[-1] if rounds else None
+    contributions = list(current.contributions.all()) if current else []
+    latest = _pooled(published[-1]) if published else {}
+    events = list(queries.timeline(run).order_by("-pk")[:SHOWN_EVENTS])
+    return {
+        "run": run,
+        "rounds": rounds[::-1],
+        "current": current,
+        "published": sum(row.kind == RoundKind.TRAIN for row in published),
+        "total_rounds": manifest.training.rounds,
+        "receipts": sum(row.receipt is not None for row in rounds),
+        "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
+        "macro_f1": latest.get("macro_f1"),
+        "bytes_up": sum(c.bytes or 0 for row in rounds for c in row.contributions.all()),
+        "waiting": waits_for(
+            run, current if current and current.state != RoundState.PUBLISHED else None, contributions
+        ),
+        "lanes": _lanes(run, contributions),
+        "events": [{"at": event.at, "text": sentence(event)} for event in events],
+    }
+
+
+def _lanes(run: Run, contributions: list[Contribution]) -> list[dict[str, Any]]:
+    """One lane a hospital: what it does now. While hospitals join there are jobs but no contributions yet."""
+    jobs = {job.site_id: job for job in run.jobs.filter(state="leased").select_related("site")}
+    lanes = [
+        {
+            "site": row.site,
+            "tone": tone(row.state),
+            "label": row.get_state_display(),
+            "samples": row.samples,
+            "bytes": row.bytes,
+            "error": explain(row.error_code, row.facts) if row.error_code else None,
+            **_progress(jobs.get(row.site_id)),
+        }
+        for row in contributions
+    ]
+    known = {row.site_id for row in contributions}
+    lanes += [
+        {
+            "site": job.site,
+            "tone": "busy",
+            "label": _("joining"),
+            "samples": None,
+            "bytes": None,
+            **_progress(job),
+        }
+        for site_id, job in jobs.items()
+        if site_id not in known
+    ]
+    return lanes
+
+
+def _progress(job: Any) -> dict[str, Any]:
+    progress = job.progress if job is not None else {}
+    fraction = progress.get("fraction")
+    percent = round(100 * fraction) if fraction is not None else None
+    return {"fraction": fraction, "percent": percent, "stage": progress.get("stage", "")}

@@ -1,0 +1,78 @@
+"""Pages are tested with the cast of the control plane's tests."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.attestation import appraisals
+from federation.attestation.models import AppraisalRecord, Reference, Review
+from federation.people.models import User
+from federation.studies import services
+from federation.studies.models import Study
+from federation.studies.plan import Plan
+from tests.federation.cast import MODEL, Hospital, make_dataset
+from tests.federation.conftest import (  # noqa: F401  fixtures
+    alice,
+    anna,
+    audrey,
+    barbara,
+    base_model,
+    bob,
+    carol,
+    clara,
+    draft,
+    frozen,
+    lena,
+    ludo,
+    olga,
+    ready,
+    reference_values,
+    state_folder,
+)
+from tests.federation.development import expected, make_platform
+
+EVERYBODY = ("olga", "lena", "ludo", "alice", "carol", "audrey")
+
+
+@pytest.fixture
+def people(
+    olga: User,  # noqa: F811
+    lena: User,  # noqa: F811
+    ludo: User,  # noqa: F811
+    alice: User,  # noqa: F811
+    carol: User,  # noqa: F811
+    audrey: User,  # noqa: F811
+) -> dict[str, User]:
+    return {"olga": olga, "lena": lena, "ludo": ludo, "alice": alice, "carol": carol, "audrey": audrey}
+
+
+@pytest.fixture
+def world(
+    ready: Study,  # noqa: F811
+    anna: Hospital,  # noqa: F811
+    clara: Hospital,  # noqa: F811
+    lena: User,  # noqa: F811
+    settings: Any,
+    tmp_path: Path,
+) -> dict[str, Any]:
+    """Lena's launched study with St. Anna and St. Barbara, a draft of hers, and two appraisals of St. Anna's
+    client slice: one accepted, one of a measurement that nobody has approved."""
+    run = services.launch(lena, ready)
+    plan = Plan(model=MODEL)
+    draft = services.create_study(  # noqa: F811
+        lena, name="A draft", purpose="", plan=plan, datasets=[make_dataset(anna.site, "more")]
+    )
+    host = make_platform(settings, tmp_path)
+    for measurement in (None, "e" * 64):  # one accepted, one that opens a review
+        evidence = host.evidence(run, measurement=measurement)
+        appraisals.judge(evidence, run=run, expected=expected(evidence), at=int(time.time()), site=anna.site)
+    record = AppraisalRecord.objects.get(verdict="accepted")
+    dataset = ready.datasets.get(site=anna.site)
+    return {"site_id": anna.site.pk, "study_id": ready.pk, "draft_id": draft.pk, "run_id": run.pk,
+            "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
+            "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
+            "host": host, "run": run}  # fmt: skip

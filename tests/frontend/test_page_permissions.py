@@ -1,0 +1,150 @@
+"""Every address of the pages × every person: a new address without a row here fails.
+
+Olga operates, Lena leads the study, Ludo another; Alice is the admin of a member site, Carol of another site;
+Audrey audits. 404 where even the existence is not theirs to know, 403 where only the deed is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from federation.people.models import User
+from frontend.urls import urlpatterns
+
+ALL = {"olga": 200, "lena": 200, "ludo": 200, "alice": 200, "carol": 200, "audrey": 200}
+SITE = {**ALL, "carol": 404}
+STUDY = {"olga": 200, "lena": 200, "ludo": 404, "alice": 200, "carol": 404, "audrey": 200}
+# A POST that may be made answers with a redirect, whether or not the deed was possible in this state.
+LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
+
+TABLE: dict[str, tuple[str, dict[str, int]]] = {
+    "home": ("GET", ALL),
+    "people": ("GET", {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200}),
+    "person-invite": (
+        "GET",
+        {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 403},
+    ),
+    "sites": ("GET", ALL),
+    "site-invite": (
+        "GET",
+        {"olga": 200, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403},
+    ),
+    "site": ("GET", SITE),
+    "site-status": ("GET", SITE),
+    "site-enrolment": (
+        "POST",
+        {"olga": 409, "lena": 409, "ludo": 409, "alice": 409, "carol": 404, "audrey": 409},
+    ),
+    "site-transition": (
+        "POST",
+        {"olga": 302, "lena": 302, "ludo": 302, "alice": 302, "carol": 404, "audrey": 302},
+    ),
+    "datasets": ("GET", ALL),
+    "dataset": ("GET", SITE),
+    "studies": ("GET", ALL),
+    "study-new": ("GET", {"olga": 403, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403}),
+    "study": ("GET", STUDY),
+    "study-edit": ("GET", {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}),
+    "study-approvals": ("GET", STUDY),
+    "study-freeze": ("POST", LEAD_ACTS),
+    "study-reopen": ("POST", LEAD_ACTS),
+    "study-approve": ("POST", LEAD_ACTS),
+    "study-launch": ("POST", LEAD_ACTS),
+    "runs": ("GET", ALL),
+    "run": ("GET", STUDY),
+    "run-live": ("GET", STUDY),
+    "run-history": ("GET", STUDY),
+    "run-curves": ("GET", STUDY),
+    "log": ("GET", {**ALL, "alice": 403, "carol": 403}),
+    # The entry is an appraisal in Lena's study; its quote is the auditor's alone.
+    "log-entry": ("GET", {**ALL, "ludo": 404, "alice": 403, "carol": 403}),
+    "log-raw": (
+        "GET",
+        {"olga": 403, "lena": 403, "ludo": 404, "alice": 403, "carol": 403, "audrey": 200},
+    ),
+    "log-export": (
+        "POST",
+        {"olga": 403, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
+    ),
+    "references": ("GET", ALL),
+    "reference-new": (
+        "GET",
+        {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 403},
+    ),
+    "reference-suspend": (
+        "POST",
+        {"olga": 302, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 403},
+    ),
+    # A review names hospitals: a site admin sees those that his own is in.
+    "review": ("GET", SITE),
+    "review-vote": (
+        "POST",
+        {"olga": 302, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 302},
+    ),
+    "collateral": (
+        "GET",
+        {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
+    ),
+}
+# Anybody may open these: signing in and out, the health check, and a link that is itself the permission.
+PUBLIC = {"sign-in", "sign-out", "healthz", "invitation"}
+
+
+def test_every_address_of_the_pages_has_a_row() -> None:
+    assert {pattern.name for pattern in urlpatterns} == set(TABLE) | PUBLIC
+
+
+def _address(name: str, world: dict[str, Any]) -> str:
+    pattern = next(p for p in urlpatterns if p.name == name)
+    wanted = pattern.pattern.converters  # type: ignore[union-attr]
+    given = {**world, "move": "suspend", "token": "none", "word": "approve"}
+    return reverse(name, kwargs={key: given[key] for key in wanted})
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_pages_open_for_whom_they_are_meant(
+    name: str, world: dict[str, Any], people: dict[str, User]
+) -> None:
+    method, expected = TABLE[name]
+    address = _address(name, world)
+    found = {}
+    for who, person in people.items():
+        client = Client(raise_request_exception=False)
+        client.force_login(person)
+        found[who] = getattr(client, method.lower())(address).status_code
+        if method == "POST" and name == "site-transition":
+            # Put back what the operator or the admin was allowed to do.
+            from federation.sites.models import Site
+
+            Site.objects.filter(pk=world["site_id"]).update(state="active")
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_whoever_is_signed_out_is_sent_to_sign_in(name: str, world: dict[str, Any]) -> None:
+    method, _ = TABLE[name]
+    response = getattr(Client(), method.lower())(_address(name, world))
+    assert response.status_code == 302
+    assert response.headers["Location"].startswith(reverse("sign-in"))
+
+
+LEAD_ONLY = ("study-freeze", "study-reopen", "study-launch")
+
+
+@pytest.mark.parametrize("name", LEAD_ONLY)
+@pytest.mark.parametrize("who", ["olga", "alice", "audrey"])
+def test_only_its_lead_moves_a_study(
+    name: str, who: str, world: dict[str, Any], people: dict[str, User]
+) -> None:
+    from federation.studies.models import Study
+
+    before = Study.objects.get(pk=world["study_id"]).state
+    client = Client()
+    client.force_login(people[who])
+    response = client.post(reverse(name, args=[world["study_id"]]), follow=True)
+    assert "auth.forbidden" in response.content.decode()
+    assert Study.objects.get(pk=world["study_id"]).state == before

@@ -1,0 +1,116 @@
+"""What the pages say, and what they never lose."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+from federation.people.models import User
+from federation.studies.models import Study
+from frontend.middleware import POLICY
+from tests.federation.cast import PASSWORD, Hospital
+
+
+@pytest.fixture
+def lead(lena: User) -> Client:
+    client = Client()
+    client.force_login(lena)
+    return client
+
+
+def test_the_policy_allows_no_inline_script_and_nothing_from_elsewhere(lead: Client) -> None:
+    response = lead.get("/")
+    assert response.headers["Content-Security-Policy"] == POLICY
+    assert "unsafe" not in POLICY and "http" not in POLICY
+    assert not re.search(r"<script(?![^>]* src=)|\son[a-z]+=|javascript:|\sstyle=", response.content.decode())
+
+
+def test_an_invitation_makes_an_account_and_names_the_hospital(lead: Client) -> None:
+    lead.post(reverse("site-invite"), {"email": "New@Hospital.example"})
+    link = re.search(r"https?://\S+/invitations/\S+", str(mail.outbox[-1].body))
+    assert link is not None
+    path = "/" + link.group(0).split("/", 3)[3]
+    guest = Client()
+    page = guest.get(path)
+    assert "Name of the hospital" in page.content.decode()
+    form = {"site_name": "St. Dora", "password": PASSWORD, "repeated": PASSWORD}
+    welcome = guest.post(path, form, follow=True).content.decode()
+    assert "St. Dora" in welcome and "Show the command" in welcome
+    again = Client().get(path)
+    assert again.status_code == 410
+    assert "invitation.used" in again.content.decode()
+
+
+def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> None:
+    lead.post(reverse("site-invite"), {"email": "new@hospital.example"})
+    path = "/" + str(mail.outbox[-1].body).split("http", 1)[1].split("/", 3)[3].split()[0]
+    page = Client().post(path, {"site_name": "St. Dora", "password": "short", "repeated": "short"})
+    assert page.status_code == 422
+    assert "people.bad_password" in page.content.decode() and 'value="St. Dora"' in page.content.decode()
+
+
+def test_a_study_form_with_a_fault_keeps_what_was_typed(lead: Client, draft: Study) -> None:
+    page = lead.post(reverse("study-edit", args=[draft.pk]), {"name": "Kept", "rounds": "-3"})
+    assert page.status_code == 422
+    assert 'value="Kept"' in page.content.decode() and 'value="-3"' in page.content.decode()
+
+
+def test_an_enrolment_command_is_shown_once(alice: User, anna: Hospital) -> None:
+    anna.site.state = "invited"
+    anna.site.save()
+    client = Client()
+    client.force_login(alice)
+    page = client.post(reverse("site-enrolment", args=[anna.site.pk]))
+    assert "--token" in page.content.decode()
+    assert "--token" not in client.get(reverse("site", args=[anna.site.pk])).content.decode()
+
+
+def test_revoking_wants_the_name_typed(olga: User, anna: Hospital) -> None:
+    client = Client()
+    client.force_login(olga)
+    address = reverse("site-transition", args=[anna.site.pk, "revoke"])
+    client.post(address, {"confirm": "St. Ann"})
+    anna.site.refresh_from_db()
+    assert anna.site.state == "active"
+    client.post(address, {"confirm": "St. Anna"})
+    anna.site.refresh_from_db()
+    assert anna.site.state == "revoked"
+
+
+def test_the_fingerprint_on_the_page_is_the_manifests(lead: Client, frozen: Study) -> None:
+    page = lead.get(reverse("study", args=[frozen.pk])).content.decode()
+    shown = re.search(r'class="fingerprint"[^>]*>([0-9a-f ]+)<', page)
+    assert shown is not None
+    assert shown.group(1).replace(" ", "") == frozen.manifest_hash
+
+
+def test_a_member_sees_the_pooled_curve_and_its_own_only(
+    world: dict[str, Any], alice: User, anna: Hospital, barbara: Hospital
+) -> None:
+    from federation.studies.models import Round
+
+    scores = {"accuracy": 0.5, "loss": 1.0, "rows": 10}
+    metrics = {"pooled": scores, "sites": {anna.site.pk: scores, barbara.site.pk: scores}}
+    Round.objects.create(run_id=world["run_id"], number=1, state="published", metrics=metrics)
+    client = Client()
+    client.force_login(alice)
+    data = client.get(reverse("run-curves", args=[world["run_id"]])).json()
+    assert [line["name"] for line in data["accuracy"]] == ["pooled", "St. Anna"]
+
+
+@pytest.mark.parametrize("path", ["/nothing-here", "/studies/unknown"])
+def test_a_page_that_is_not_there_says_so_kindly(lead: Client, path: str) -> None:
+    page = lead.get(path)
+    assert page.status_code == 404
+    assert "There is nothing here" in page.content.decode()
+
+
+def test_an_unknown_address_of_the_api_answers_as_the_api_does() -> None:
+    answer = Client().get("/api/agent/v1/nothing-here")
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "request.not_found"

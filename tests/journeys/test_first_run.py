@@ -1,0 +1,156 @@
+"""The main job, as its people do it: enrol, approve, launch, watch, on real processes and in a real browser.
+
+The tests of this file are one story and run in order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.journeys.conftest import OPERATOR
+from tests.support import people
+from tests.support.installation import Agent, Installation, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+HOSPITALS = {"anna@st-anna.example": "St. Anna", "bert@bethany.example": "Bethany Clinic"}
+LEAD = "lena@study.example"
+
+
+@dataclass
+class Story:
+    """What one test hands to the next."""
+
+    lead: Page | None = None
+    admins: dict[str, Page] = field(default_factory=dict)
+    agents: dict[str, Agent] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def story(installation: Installation) -> Story:
+    story = Story()
+    yield story
+    for agent in story.agents.values():
+        agent.stop()
+
+
+def test_a_lead_is_invited_and_invites_two_hospitals(
+    installation: Installation, browser: Browser, story: Story
+) -> None:
+    operator = people.new_page(browser)
+    people.sign_in(operator, installation, OPERATOR)
+    operator.goto(f"{installation.url}/people")
+    operator.get_by_role("link", name="Invite a person").click()
+    operator.get_by_label("E-mail address").fill(LEAD)
+    operator.get_by_label("Role").select_option("lead")
+    operator.get_by_role("button", name="Send the invitation").click()
+
+    story.lead = people.new_page(browser)
+    people.accept_invitation(story.lead, installation, LEAD)
+    for email in HOSPITALS:
+        people.invite_hospital(story.lead, installation, email)
+
+
+def test_a_hospital_enrols_by_one_command_and_its_page_turns_green_by_itself(
+    installation: Installation, browser: Browser, story: Story, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for number, (email, hospital) in enumerate(HOSPITALS.items(), 1):
+        admin = people.new_page(browser)
+        people.accept_invitation(admin, installation, email, hospital)
+        expect(admin.get_by_text("Waiting for the agent to enrol")).to_be_visible()
+        command = people.enrolment_command(admin)
+        agent = people.agent_of(installation, tmp_path_factory.mktemp("hospital"))
+        agent.run(*command)
+        # Nobody reloads the page: it renews itself.
+        expect(admin.get_by_text("The agent is connected.")).to_be_visible()
+        agent.start()
+        story.admins[email], story.agents[email] = admin, agent
+
+        rows = agent.folder / "rows.jsonl"
+        agent.run(
+            "dataset", "synthetic", "--hospital", str(number), "--rows", "120", "--seed", "7", str(rows)
+        )
+        agent.run("dataset", "add", str(rows), "--name", "triage")
+        admin.reload()
+        expect(admin.get_by_role("link", name="triage")).to_be_visible()
+
+
+def test_the_enrolment_command_works_only_once(
+    installation: Installation, story: Story, tmp_path: Path, browser: Browser
+) -> None:
+    assert story.lead is not None
+    people.invite_hospital(story.lead, installation, "carl@st-carl.example")
+    admin = people.new_page(browser)
+    people.accept_invitation(admin, installation, "carl@st-carl.example", "St. Carl")
+    command = people.enrolment_command(admin)
+    people.agent_of(installation, tmp_path / "first").run(*command)
+    refused = people.agent_of(installation, tmp_path / "second").run(*command, expect=1)
+    assert "enrolment.token_used" in refused
+
+
+def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Installation, story: Story) -> None:
+    lead = story.lead
+    assert lead is not None
+    lead.goto(f"{installation.url}/studies/new")
+    lead.get_by_label("Name", exact=True).fill("Triage of notes")
+    lead.get_by_label("Purpose").fill("Does a shared model sort triage notes better than each of ours?")
+    for box in lead.get_by_role("checkbox").all():
+        box.check()
+    lead.get_by_label("Rounds").fill("2")
+    lead.get_by_label("Tokens per text").fill("64")
+    lead.get_by_role("button", name="Save the draft").click()
+    expect(lead.get_by_role("heading", name="Triage of notes")).to_be_visible()
+    lead.get_by_role("button", name="Freeze and ask the hospitals").click()
+    expect(lead.get_by_role("heading", name="Approvals")).to_be_visible()
+    shown = lead.locator(".fingerprint").inner_text().replace(" ", "")
+    assert re.fullmatch("[0-9a-f]{64}", shown)
+
+    for email, admin in story.admins.items():
+        admin.goto(f"{installation.url}/")
+        admin.get_by_role("link", name=re.compile("Approve")).click()
+        assert admin.locator(".fingerprint").inner_text().replace(" ", "") == shown
+        admin.get_by_role("button", name="I have read it and approve").click()
+        expect(admin.get_by_text("the signature is still missing")).to_be_visible()
+        words = story.agents[email].run("approve", "--yes", "--hash", shown)
+        assert shown[:8] in words.replace(" ", "")
+
+    # The lead's page notices by itself that both have signed.
+    lead.get_by_role("button", name="Launch").click(timeout=30_000)
+    expect(lead.get_by_role("heading", name="Curves")).to_be_visible()
+
+
+def test_the_lead_watches_the_run_until_it_is_finished(installation: Installation, story: Story) -> None:
+    lead = story.lead
+    assert lead is not None
+    expect(lead.locator("#live .badge", has_text="finished").first).to_be_visible(timeout=300_000)
+    expect(lead.locator("#live")).to_contain_text("2 / 2")
+    expect(lead.locator("[data-metric=accuracy] .scatterlayer .trace").first).to_be_visible()
+    expect(lead.locator("#history")).to_contain_text("Round 3 is published.")
+    # Both hospitals see the run too, but not each other's own score.
+    admin = story.admins["anna@st-anna.example"]
+    admin.goto(lead.url)
+    admin.wait_for_selector("[data-metric=accuracy] .legendtext")
+    legend = admin.locator("[data-metric=accuracy] .legendtext").all_text_contents()
+    assert "St. Anna" in legend and "Bethany Clinic" not in legend
+
+
+def test_the_record_of_the_run_stands_in_the_log(installation: Installation, story: Story) -> None:
+    counts = installation.shell(
+        "from collections import Counter\n"
+        "from federation.attestation.models import LogEntry\n"
+        "print(dict(Counter(LogEntry.objects.values_list('kind', flat=True))))"
+    )
+    kinds = eval(counts, {})
+    assert kinds["approval"] == 2
+    assert kinds["receipt"] == 3
+    assert kinds["appraisal"] >= 3
+
+    def stopped() -> bool:
+        return not installation.pids("enclave.programs.")
+
+    wait_for(stopped, 60, "all enclaves of the finished run are gone")
