@@ -1,0 +1,1 @@
+"""Measured journeys and figures. Every published number has its script here."""

@@ -1,0 +1,1 @@
+"""`make demo`: three hospitals train one model on this machine, through every real part."""

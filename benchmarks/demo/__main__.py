@@ -1,0 +1,76 @@
+"""`python -m benchmarks.demo [--headless] [--data FOLDER]`: `make demo` calls this."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    """Prepare a fresh state in var/demo, tell the story, and leave the dashboard up unless headless."""
+    options = _options()
+    state = REPOSITORY / "var" / "demo"
+    port = options.port or (_free_port() if options.headless else 8000)
+    os.environ.update(
+        DJANGO_SETTINGS_MODULE="federation.settings",
+        FEDSLICE_STATE=str(state / "coordinator"),
+        FEDSLICE_URL=f"http://127.0.0.1:{port}",
+        HF_HUB_OFFLINE="1",
+    )
+    shutil.rmtree(state, ignore_errors=True)
+
+    import django
+
+    django.setup()
+    from benchmarks.demo.story import Story
+    from enclave_jobs.stack import running
+
+    # Ctrl-C and a polite kill both end the `with` blocks, which stop every process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    story = Story(state, options.data)
+    try:
+        with running() as stack:
+            try:
+                summary = story.tell()
+                if not options.headless:
+                    story.farewell()
+                    stack.stopping.wait()
+            finally:
+                story.stop()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        print(f"The demo stopped: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(summary))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--headless", action="store_true", help="end by itself")
+    parser.add_argument("--data", type=Path, help="folder with train.jsonl.gz and test.jsonl.gz")
+    parser.add_argument("--port", type=int, help="8000, or a free one when headless")
+    options = parser.parse_args()
+    if options.data and not (options.data / "train.jsonl.gz").is_file():
+        parser.error(f"{options.data} has no train.jsonl.gz; see README.md for the form of a data folder")
+    return options
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

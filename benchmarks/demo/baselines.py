@@ -1,0 +1,21 @@
+"""Local-only and centralised training on a run's own rows and settings, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.learning import baselines
+from enclave.manifest import parse
+from enclave.slicing import models
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    request = json.loads(Path(sys.argv[1]).read_text())
+    manifest = parse(request["manifest"].encode())
+    files = {site: Path(file) for site, file in request["files"].items()}
+    folder = models.resolve(manifest.model.source)
+    print(json.dumps(baselines(files, manifest.model, manifest.adapter, manifest.training, folder)))

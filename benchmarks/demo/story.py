@@ -1,0 +1,239 @@
+"""The demo's story: people and hospitals come, a study is approved and launched, the run is watched, and the
+same rows train the baselines beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core import mail
+from django.core.management import call_command
+
+from benchmarks.demo.hospital import REPOSITORY, Hospital
+from enclave.sealing.receipts import parse_receipt, verify_chain
+from federation.people import services as people
+from federation.people.models import User
+from federation.sites import services as sites
+from federation.sites.models import Site
+from federation.studies import queries, services
+from federation.studies.models import Round, Run, RunState, Study
+from federation.studies.plan import Plan
+from frontend.timeline import sentence
+
+MODEL = "embedded:all-MiniLM-L6-v2"
+NAMES = ("St. Anna", "Bethany Clinic", "Municipal Hospital North")
+PLAN = Plan(
+    model=MODEL,
+    rounds=4,
+    local_epochs=1,
+    batch_size=16,
+    learning_rate=1e-3,
+    max_tokens=64,
+    precision="bf16",
+    targets=("query", "key", "value", "dense"),
+    quorum=2,
+    deadline_seconds=900,
+)
+ROWS, TEST_ROWS = 450, 200
+ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
+JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
+
+
+class Story:
+    """`state` is the demo's folder; `data` a folder with real data, or None for synthetic triage notes."""
+
+    def __init__(self, state: Path, data: Path | None) -> None:
+        self.state, self.data = state, data
+        self.password = secrets.token_urlsafe(12)
+        self.hospitals: list[Hospital] = []
+        self.run: Run | None = None
+        # Invitations stay in this process: their links are followed at once.
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+    def tell(self) -> dict[str, Any]:
+        """From an empty coordinator to the summary of a finished run."""
+        started = time.monotonic()
+        with _step("an operator, a lead and an auditor get their accounts"):
+            operator = people.create_operator("operator@demo.example", self.password)
+            lead = self._join(operator, "lead@demo.example", "lead")
+            self._join(operator, "auditor@demo.example", "auditor")
+        with _step("the base model is pinned and the enclave programs are measured"):
+            call_command("register_model", MODEL, stdout=sys.stderr)
+            call_command("register_measurements", stdout=sys.stderr)
+        with _step("three hospitals get their rows" + ("" if self.data else " (synthetic notes)")):
+            files = self._files()
+        for name, file in zip(NAMES, files, strict=True):
+            with _step(f"{name} enrols, offers its dataset and starts its agent"):
+                self._enrol(lead, name, file)
+        with _step("a study is frozen, and every hospital reads and signs it"):
+            study = self._approved_study(lead)
+        self.run = services.launch(lead, study)
+        say(f"the run starts; watch it at {settings.PUBLIC_URL}/runs/{self.run.pk}")
+        self._watch(self.run)
+        with _step("baselines: each hospital alone, and all rows in one place"):
+            baselines = self._baselines(self.run)
+        return self._summary(self.run, baselines, time.monotonic() - started)
+
+    def farewell(self) -> None:
+        """How to look round in the dashboard, which stays up."""
+        say("")
+        say(f"The dashboard is at {settings.PUBLIC_URL}; every account has the password {self.password}")
+        for user in User.objects.order_by("role", "email"):
+            say(f"  {user.email:<28} {user.get_role_display()}")
+        say("Stop with Ctrl-C.")
+
+    def stop(self) -> None:
+        """Stop the agents."""
+        for hospital in self.hospitals:
+            hospital.stop()
+
+    def _join(self, by: User, email: str, role: str, hospital: str = "") -> User:
+        people.invite(by, email, role)
+        link = re.search(r"/invitations/([^/\s]+)/", str(mail.outbox[-1].body))
+        assert link is not None
+        return people.accept_invitation(link.group(1), password=self.password, site_name=hospital)
+
+    def _files(self) -> list[Path]:
+        from benchmarks.hospitals import hospitals, write
+
+        folder = self.state / "data"
+        folder.mkdir(parents=True)
+        files = [folder / f"hospital-{number}.jsonl" for number in (1, 2, 3)]
+        if self.data:
+            rows = hospitals(self.data, rows=ROWS, test_rows=TEST_ROWS)
+            for file, site in zip(files, rows, strict=True):
+                write(rows[site], file)
+        else:
+            for number, file in enumerate(files, 1):
+                _quietly("site_agent", "dataset", "synthetic", "--hospital", str(number),
+                         "--rows", str(ROWS + TEST_ROWS), "--seed", "1", str(file))  # fmt: skip
+        return files
+
+    def _enrol(self, lead: User, name: str, data: Path) -> None:
+        slug = name.lower().replace(".", "").replace(" ", "-")
+        admin = self._join(lead, f"admin@{slug}.example", "site_admin", name)
+        hospital = Hospital(name, admin.email, self.state / slug, data)
+        self.hospitals.append(hospital)
+        command = sites.enrolment_command(admin, Site.objects.get(pk=admin.site_id))
+        hospital.agent(*command.split()[3:])
+        hospital.agent("dataset", "add", str(data), "--name", "notes", "--yes")
+        hospital.start(self.state / f"{slug}.log")
+
+    def _approved_study(self, lead: User) -> Study:
+        from federation.datasets.models import Dataset
+
+        study = services.create_study(
+            lead,
+            name="What is this passage about?" if self.data else "Triage of synthetic notes",
+            purpose="The demo: do three hospitals together sort texts better than each of them alone?",
+            plan=PLAN,
+            datasets=list(Dataset.objects.all()),
+        )
+        manifest = services.freeze(lead, study)
+        for hospital in self.hospitals:
+            services.approve_in_browser(User.objects.get(email=hospital.admin), study, manifest.hash)
+            hospital.agent("approve", "--yes", "--hash", manifest.hash)
+        return study
+
+    def _watch(self, run: Run) -> None:
+        """Say each line of the timeline as it comes, until the run ends."""
+        seen, deadline = 0, time.monotonic() + RUN_SECONDS
+        while True:
+            run.refresh_from_db()
+            for event in queries.timeline(run, after=seen):
+                seen = event.pk
+                if not event.kind.startswith("contribution.") or event.kind.endswith(("dropped", "refused")):
+                    published = event.kind == "round.published"
+                    say(f"  {sentence(event)}{_accuracy(event.round) if published else ''}")
+            if run.state in ENDED:
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the run is still {run.state}; see {settings.STATE_DIR / 'logs'}")
+            time.sleep(0.5)
+        if run.state != RunState.FINISHED:
+            raise RuntimeError(f"the run is {run.state}: {run.error_code} {run.facts}")
+
+    def _baselines(self, run: Run) -> dict[str, Any]:
+        """In a process of their own, on the same rows: they see everything in the clear."""
+        request = self.state / "baselines.json"
+        kept = {
+            Site.objects.get(name=hospital.name).pk: str(_kept_rows(hospital)) for hospital in self.hospitals
+        }
+        request.write_text(json.dumps({"manifest": run.manifest, "files": kept}))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.demo.baselines", str(request)],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the baselines failed:\n{done.stderr[-2000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def _summary(self, run: Run, baselines: dict[str, Any], seconds: float) -> dict[str, Any]:
+        summary = run.summary
+        receipts = [parse_receipt(row.receipt) for row in run.rounds.filter(receipt__isnull=False)]
+        verify_chain(receipts, manifest=run.manifest_hash)
+        return {
+            "sites": summary["sites"],
+            "rounds": summary["rounds"],
+            "samples": summary["samples"],
+            "accuracy_federated": summary["accuracy"],
+            "accuracy_local_mean": baselines["accuracy_local_mean"],
+            "accuracy_centralised": baselines["accuracy_centralised"],
+            "macro_f1_federated": summary["macro_f1"],
+            "bytes_up": summary["bytes_up"],
+            "bytes_down": summary["bytes_down"],
+            "seconds": round(seconds, 1),
+            "seconds_run": summary["seconds"],
+            "seconds_baselines": baselines["seconds"],
+            "runtime": "development",
+            "receipts_verified": len(receipts),
+            "run_manifest": run.manifest_hash,
+            "data": self.data.name if self.data else "synthetic",
+        }
+
+
+def say(line: str) -> None:
+    """Progress is for people, so it goes to stderr; stdout carries the summary."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    started = time.monotonic()
+    say(f"… {what}")
+    yield
+    say(f"  done in {time.monotonic() - started:.1f} s")
+
+
+def _accuracy(round: Round | None) -> str:
+    pooled = round.metrics.get("pooled", {}) if round is not None else {}
+    if "accuracy" not in pooled or round is None:
+        return ""
+    return f" After {round.number - 1} rounds of training: accuracy {100 * pooled['accuracy']:.1f} %."
+
+
+def _kept_rows(hospital: Hospital) -> Path:
+    """The normalised rows that the agent keeps: exactly what its enclave trained on."""
+    found = sorted((hospital.state / "datasets").rglob("*.jsonl"))
+    if len(found) != 1:
+        raise RuntimeError(f"{hospital.name} keeps {len(found)} files of rows, not one")
+    return found[0]
+
+
+def _quietly(module: str, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL
+    )

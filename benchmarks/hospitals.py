@@ -1,0 +1,104 @@
+"""Public data sets as hospitals: who holds which rows in a benchmark or in the demo.
+
+A folder holds `train.jsonl.gz` and `test.jsonl.gz`, one {"text", "label", "site"?} a line. With `site`, rows
+stay with their source, so that hospitals differ as they do in life; without it they are dealt out evenly.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from enclave.training.data import Row, Rows
+
+MEDQUAD = {
+    "genetics-clinic": ("GHR",),
+    "rare-disease-centre": ("GARD", "NINDS"),
+    "general-hospital": ("CDC", "CancerGov", "MPlus_Health_Topics", "NHLBI", "NIDDK", "SeniorHealth"),
+}
+"""NIH web collections by what a hospital of that kind would see: Genetics Home Reference; rare diseases and
+neurology; common diseases, heart, diabetes, cancer, old age and public health. About 2500 to 3100 training
+rows each, and strongly different labels: only the first knows "genetic changes", a tenth of all rows."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    row: Row
+    site: str | None
+
+
+def hospitals(
+    folder: Path, *, rows: int | None, test_rows: int | None = None, seed: int = 0, count: int = 3
+) -> dict[str, Rows]:
+    """Site id -> rows, in site-id order; at most `rows` training and `test_rows` evaluation rows each, drawn
+    by `seed`. The evaluation rows do not depend on `rows`."""
+    train, test = (_read(folder / f"{name}.jsonl.gz") for name in ("train", "test"))
+    members = _members(train, folder.name, count)
+    dealt_train, dealt_test = _deal(train, members, seed, count), _deal(test, members, seed + 1, count)
+    return {
+        site: Rows(dealt_train[site][:rows], dealt_test[site][:test_rows]) for site in sorted(dealt_train)
+    }
+
+
+def write(rows: Rows, file: Path) -> None:
+    """Write a site's rows as the site agent normalises them: a file for `site_agent dataset add`."""
+    with file.open("w", encoding="utf-8") as lines:
+        for split, members in (("train", rows.train), ("test", rows.evaluation)):
+            for row in members:
+                line = {"label": row.label, "split": split, "text": row.text}
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_site(file: Path) -> Rows:
+    """Read what `write` or a site agent wrote."""
+    splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+    with file.open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            splits[line["split"]].append(Row(line["text"], line["label"]))
+    return Rows(splits["train"], splits["test"] or splits["validation"])
+
+
+def label_names(sites: Mapping[str, Rows]) -> tuple[str, ...]:
+    """All labels of all sites, sorted."""
+    return tuple(sorted({row.label for rows in sites.values() for row in [*rows.train, *rows.evaluation]}))
+
+
+def _read(file: Path) -> list[_Record]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    return [_Record(Row(record["text"], record["label"]), record.get("site")) for record in records]
+
+
+def _members(records: list[_Record], name: str, count: int) -> dict[str, str] | None:
+    """Source -> hospital. Unknown sources join, largest first, the hospital that is smallest so far."""
+    sizes = Counter(record.site for record in records if record.site)
+    if not sizes:
+        return None
+    if name == "medquad-qtype" and count == len(MEDQUAD):
+        return {source: hospital for hospital, sources in MEDQUAD.items() for source in sources}
+    load: Counter[str] = Counter({f"hospital-{number + 1}": 0 for number in range(count)})
+    members = {}
+    for source, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        members[source] = min(load, key=lambda hospital: (load[hospital], hospital))
+        load[members[source]] += size
+    return members
+
+
+def _deal(
+    records: list[_Record], members: dict[str, str] | None, seed: int, count: int
+) -> dict[str, list[Row]]:
+    shuffled = list(records)
+    random.Random(seed).shuffle(shuffled)
+    dealt: dict[str, list[Row]] = {}
+    for number, record in enumerate(shuffled):
+        if members is None:
+            hospital = f"hospital-{number % count + 1}"
+        else:
+            hospital = members.get(record.site or "", min(members.values()))
+        dealt.setdefault(hospital, []).append(record.row)
+    return dealt

@@ -1,0 +1,342 @@
+"""What learning together is worth: `python -m benchmarks.learning --data ../shared/datasets/medquad-qtype`.
+
+Four strategies with the same rows, the same number of passes over them and the same training code, all
+measured on the same pooled test rows:
+
+- `local`: every hospital trains alone; the mean of their models' scores.
+- `federated`: what the enclaves do (FedAvg of LoRA and head by sample count), in one process, in the clear.
+- `centralised`: one model on all rows, which no hospital would allow.
+- `head`: FedAvg of a linear head on the frozen encoder's mean over tokens, with a learning rate of its own.
+
+Public data only: nothing here is protected. `baselines` is for the demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from benchmarks.hospitals import hospitals, label_names, read_site
+from enclave.manifest import Adapter, ModelSpec, Training
+from enclave.slicing import models
+from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.training.aggregate import fedavg
+from enclave.training.data import Examples, Rows, encode, read_rows
+from enclave.training.loop import Progress, evaluate, train
+from enclave.training.metrics import Scores, pool
+
+Tell = Callable[[str, Progress], None]
+STRATEGIES = ("local", "federated", "centralised", "head")
+HEAD_LEARNING_RATE = 0.2
+"""The best of 0.001 to 1.0 for the head (docs/results.md), so that it is no straw man."""
+
+
+class LinearHead(nn.Module):
+    """A frozen encoder, the mean over the tokens that the mask keeps, one linear layer: (batch, labels)."""
+
+    def __init__(self, encoder: Any, labels: int, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(encoder.config.hidden_size, labels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        """(batch, tokens) twice -> an object with `logits`."""
+        with torch.no_grad():
+            hidden = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+        kept = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return SimpleNamespace(logits=self.head((hidden * kept).sum(1) / kept.sum(1)))
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the strategies share. `sites` are tokenised training rows in site-id order, `tests` each
+    site's evaluation rows; scores are pooled over all of them."""
+
+    folder: Path
+    model: ModelSpec
+    adapter: Adapter
+    training: Training
+    sites: Mapping[str, Examples]
+    tests: Mapping[str, Examples]
+    tell: Tell | None = None
+    head_learning_rate: float = HEAD_LEARNING_RATE
+
+    def fresh(self, head_only: bool = False) -> nn.Module:
+        """The base model with initial adapters, or frozen under a new linear head."""
+        base, _ = models.load(self.folder, self.model)
+        if not head_only:
+            return adapt(base, self.adapter, self.training.seed)
+        return LinearHead(base.base_model, len(self.model.labels), self.training.seed)
+
+    def scores(self, model: nn.Module) -> Scores:
+        """Pooled over all sites' evaluation rows."""
+        labels = len(self.model.labels) if self.model.task == "sequence-classification" else 0
+        each = [
+            evaluate(model, examples, labels=labels, precision=self.training.precision)
+            for examples in self.tests.values()
+        ]
+        return pool(each)
+
+    def report(self, name: str) -> Callable[[Progress], None] | None:
+        """A progress callback that says who is training."""
+        if self.tell is None:
+            return None
+        tell = self.tell
+        return lambda progress: tell(name, progress)
+
+
+def study(
+    sites: Mapping[str, Rows],
+    model: ModelSpec,
+    adapter: Adapter,
+    training: Training,
+    folder: Path,
+    tell: Tell | None = None,
+) -> Study:
+    """Tokenise the sites' rows once."""
+    _, tokenizer = models.load(folder, model)
+    return Study(
+        folder,
+        model,
+        adapter,
+        training,
+        {site: encode(sites[site].train, tokenizer, model) for site in sorted(sites)},
+        {site: encode(sites[site].evaluation, tokenizer, model) for site in sorted(sites)},
+        tell,
+    )
+
+
+def federated(study: Study, *, head_only: bool = False) -> list[Scores]:
+    """FedAvg exactly as client slices and aggregator do it; the pooled scores after every round."""
+    training = study.training
+    if head_only:
+        training = msgspec.structs.replace(training, learning_rate=study.head_learning_rate)
+    model = study.fresh(head_only)
+    state, curve = tuned_state(model), []
+    for number in range(1, training.rounds + 1):
+        updates = []
+        for site, examples in study.sites.items():
+            load_tuned_state(model, state)
+            name = f"{'head' if head_only else 'federated'} round {number} {site}"
+            result = train(model, examples, training, round=number, site=site, progress=study.report(name))
+            updates.append((result.samples, tuned_state(model)))
+        state = fedavg(updates)
+        load_tuned_state(model, state)
+        curve.append(study.scores(model))
+    return curve
+
+
+def alone(study: Study, site: str, examples: Examples) -> Scores:
+    """One model on these rows, with as many passes over them as the federated one makes in all rounds."""
+    passes = study.training.rounds * study.training.local_epochs
+    training = msgspec.structs.replace(study.training, local_epochs=passes)
+    model = study.fresh()
+    train(model, examples, training, round=1, site=site, progress=study.report(site))
+    return study.scores(model)
+
+
+def local_only(study: Study) -> dict[str, Scores]:
+    """Every site's own model, on the pooled evaluation rows."""
+    return {site: alone(study, site, examples) for site, examples in study.sites.items()}
+
+
+def centralised(study: Study) -> Scores:
+    """One model on all sites' rows together."""
+    sites = list(study.sites.values())
+    joined = Examples(
+        [tokens for site in sites for tokens in site.tokens],
+        None if sites[0].targets is None else [target for site in sites for target in site.targets or ()],
+        sites[0].padding,
+    )
+    return alone(study, "centralised", joined)
+
+
+def baselines(
+    files: Mapping[str, Path],
+    model: ModelSpec,
+    adapter: Adapter,
+    training: Training,
+    folder: Path,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Local-only and centralised scores for a run's own files (site id -> normalised JSONL) and settings.
+
+    Returns {"local": {site: summary}, "centralised": summary, "accuracy_local_mean", "accuracy_centralised",
+    "seconds"}; accuracies are shares between 0 and 1.
+    """
+    started = time.monotonic()
+    rows = {site: read_rows(file, model) for site, file in files.items()}
+    shared = study(rows, model, adapter, training, folder, tell)
+    local, together = local_only(shared), centralised(shared)
+    return {
+        "local": {site: scores.summary() for site, scores in local.items()},
+        "centralised": together.summary(),
+        "accuracy_local_mean": statistics.fmean(scores.accuracy for scores in local.values()),
+        "accuracy_centralised": together.accuracy,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def measure(study: Study, strategies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Strategy -> {"accuracy", "macro_f1", "loss", "seconds", "detail"} for one seed."""
+    found: dict[str, dict[str, Any]] = {}
+    for strategy in strategies:
+        started = time.monotonic()
+        detail: dict[str, Any] = {}
+        if strategy == "local":
+            each = local_only(study)
+            detail = {site: round(scores.accuracy, 4) for site, scores in each.items()}
+            numbers = {
+                key: statistics.fmean(scores.summary()[key] for scores in each.values())
+                for key in ("accuracy", "macro_f1", "loss")
+            }
+        else:
+            if strategy == "centralised":
+                final = centralised(study)
+            else:
+                curve = federated(study, head_only=strategy == "head")
+                detail, final = {"rounds": [round(scores.accuracy, 4) for scores in curve]}, curve[-1]
+            numbers = {key: final.summary()[key] for key in ("accuracy", "macro_f1", "loss")}
+        found[strategy] = {**numbers, "seconds": time.monotonic() - started, "detail": detail}
+    return found
+
+
+def figures(results: Sequence[dict[str, dict[str, Any]]], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line a figure: means over the seeds, in percent and points, with what we want them to reach."""
+    lines = []
+
+    def add(name: str, values: list[float], unit: str, better: str, goal: float | None) -> None:
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        lines.append(
+            {
+                "figure": name,
+                "value": round(statistics.fmean(values), 2),
+                "unit": unit,
+                "goal": goal,
+                "better": better,
+                "config": {**config, "deviation": round(spread, 2), "each": [round(v, 2) for v in values]},
+            }
+        )
+
+    for strategy in results[0]:
+        for score in ("accuracy", "macro_f1"):
+            add(
+                f"learning.{score}.{strategy}",
+                [100 * result[strategy][score] for result in results],
+                "%",
+                "higher",
+                None,
+            )
+        add(
+            f"learning.seconds.{strategy}",
+            [result[strategy]["seconds"] for result in results],
+            "s",
+            "lower",
+            None,
+        )
+    for other, goal in (("local", 5.0), ("head", 3.0), ("centralised", -5.0)):
+        if "federated" in results[0] and other in results[0]:
+            margin = [100 * (r["federated"]["accuracy"] - r[other]["accuracy"]) for r in results]
+            add(f"learning.margin.federated_over_{other}", margin, "points", "higher", goal)
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, measure every seed, print the lines and then the table."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    folder, results = models.resolve(options.model), []
+    adapter = Adapter("lora", options.rank, options.alpha, tuple(options.targets.split(",")))
+    for seed in map(int, options.seeds.split(",")):
+        sites = _sites(options, seed)
+        model = ModelSpec(
+            source=options.model,
+            task="sequence-classification",
+            files=models.pin(folder),
+            labels=label_names(sites),
+            max_tokens=options.max_tokens,
+        )
+        training = Training(
+            rounds=options.rounds,
+            local_epochs=options.local_epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            seed=seed,
+            precision=options.precision,
+        )
+        shared = replace(
+            study(sites, model, adapter, training, folder), head_learning_rate=options.head_learning_rate
+        )
+        results.append(measure(shared, options.strategies.split(",")))
+        print(f"seed {seed}: {json.dumps(results[-1])}", file=sys.stderr, flush=True)
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    lines = figures(results, config)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    if not options.json:
+        _table(lines)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.learning", description=__doc__)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/datasets/medquad-qtype"),
+        help="folder with train.jsonl.gz and test.jsonl.gz, or with a normalised <site>.jsonl a site",
+    )
+    parser.add_argument("--model", default=models.EMBEDDED)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--rows-per-site", type=int, default=500)
+    parser.add_argument("--test-rows-per-site", type=int, default=250)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--local-epochs", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--head-learning-rate", type=float, default=HEAD_LEARNING_RATE)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--alpha", type=int, default=16)
+    parser.add_argument("--targets", default="query,key,value,dense")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="lines only, no table")
+    return parser.parse_args(arguments)  # fmt: skip
+
+
+def _sites(options: argparse.Namespace, seed: int) -> dict[str, Rows]:
+    if (options.data / "train.jsonl.gz").is_file():
+        return hospitals(
+            options.data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed
+        )
+    return {file.stem: read_site(file) for file in sorted(options.data.glob("*.jsonl"))}
+
+
+def _table(lines: Sequence[dict[str, Any]]) -> None:
+    print(f"\n{'figure':<44}{'value':>9}  {'±':>5}  {'unit':<7}{'goal':>6}")
+    for line in lines:
+        goal = "" if line["goal"] is None else f"{line['goal']:.1f}"
+        print(
+            f"{line['figure']:<44}{line['value']:>9.2f}  {line['config']['deviation']:>5.2f}  "
+            f"{line['unit']:<7}{goal:>6}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

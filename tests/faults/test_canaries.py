@@ -1,0 +1,237 @@
+"""Marked rows and the tuned parameters are looked for, after a real run, in all that the coordinator and the
+sites' hosts keep: database, Redis, blobs, logs, mails, mailboxes, error pages.
+
+So that the search itself is known to work, the same run is made with a double of the source tree in which
+sealing does not encrypt: there the search must find the parameters.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from redis import Redis, ResponseError
+
+from enclave.manifest import Manifest, parse
+from enclave.slicing import models
+from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.training.aggregate import fedavg
+from enclave.training.data import encode, read_rows
+from enclave.training.loop import train
+from tests.support import story
+from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
+
+pytestmark = [pytest.mark.timeout(900)]
+
+LABELS = ("fracture", "fever", "rash")
+WINDOW = 24
+Needles = dict[str, bytes]
+
+
+@dataclass
+class Aftermath:
+    """A finished run with all its folders still there."""
+
+    installation: Installation
+    agents: list[Agent]
+    markers: list[str]
+    manifest: Manifest
+
+
+def _run(folder: Path, repository: Path) -> Iterator[Aftermath]:
+    installation = Installation(folder / "coordinator", repository)
+    installation.folder.mkdir(parents=True)
+    markers = [f"canary-{secrets.token_hex(8)}" for _ in range(2)]
+    agents: list[Agent] = []
+    try:
+        installation.start()
+        story.found(installation)
+        for number, marker in enumerate(markers):
+            rows = [
+                {"text": f"{marker} case {n}: the patient has a {LABELS[n % 3]}.", "label": LABELS[n % 3]}
+                for n in range(36)
+            ]
+            agents.append(story.hospital(installation, folder / f"site{number}", f"Hospital {number}", rows))
+        run = story.launched(installation, agents, rounds=2)
+        result = story.ended(installation, run)
+        assert result["state"] == "finished", result
+        text = story.ask(installation, "answer = Run.objects.get(pk=run).manifest", run=run)
+        _provoke_error_pages(installation)
+        _dump_redis(installation)
+        yield Aftermath(installation, agents, markers, parse(text.encode()))
+    finally:
+        for agent in agents:
+            agent.stop()
+        installation.stop()
+
+
+@pytest.fixture(scope="module")
+def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
+    yield from _run(tmp_path_factory.mktemp("canaries"), REPOSITORY)
+
+
+@pytest.fixture(scope="module")
+def unsealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
+    """The same run on a copy of the tree whose AES-GCM frames are the plaintext and sixteen zeros."""
+    folder = tmp_path_factory.mktemp("unsealed")
+    double = folder / "tree"
+    kept_out = shutil.ignore_patterns(
+        "var", ".venv", ".git", "tests", "__pycache__", ".*_cache", ".hypothesis"
+    )
+    shutil.copytree(REPOSITORY, double, ignore=kept_out)
+    frames = double / "enclave" / "sealing" / "frames.py"
+    source = frames.read_text()
+    seal = "cipher.encrypt_into(_nonce(index, last), frame, _associated(context, index), output)"
+    opening = "cipher.decrypt_into(_nonce(index, last), frame, _associated(context, index), output)"
+    assert seal in source and opening in source
+    frames.write_text(
+        source.replace(seal, "output[:length] = frame; output[length:] = bytes(TAG_BYTES)").replace(
+            opening, "output[:] = frame[:length]"
+        )
+    )
+    yield from _run(folder, double)
+
+
+def _redis_socket(installation: Installation) -> Path:
+    config = (installation.folder / "redis.conf").read_text()
+    line = next(line for line in config.splitlines() if line.startswith("unixsocket "))
+    return Path(line.split(" ", 1)[1].strip('"'))
+
+
+def _dump_redis(installation: Installation) -> None:
+    def saved() -> bool:
+        with Redis(unix_socket_path=str(_redis_socket(installation))) as redis:
+            try:
+                return bool(redis.save())
+            except ResponseError:  # it is just saving by itself
+                return False
+
+    wait_for(saved, 30, "Redis writes its dump")
+
+
+def _provoke_error_pages(installation: Installation) -> None:
+    """Their bodies are kept beside the logs, so that the search sees them."""
+    pages = (
+        httpx.get(f"{installation.url}/nothing-here"),
+        httpx.get(f"{installation.url}/api/agent/v1/none"),
+        httpx.post(f"{installation.url}/api/agent/v1/lease", content=b"{"),
+        httpx.post(f"{installation.url}/sign-in", data={"username": "nobody"}),
+    )
+    for number, page in enumerate(pages):
+        assert page.status_code >= 400
+        (installation.folder / f"error-page-{number}.html").write_bytes(page.content)
+
+
+def parameters(aftermath: Aftermath) -> dict[str, dict[str, torch.Tensor]]:
+    """The initial and the final tuned state, computed anew from rows and manifest as the enclaves did it."""
+    torch.set_num_threads(1)
+    manifest = aftermath.manifest
+    base, tokenizer = models.load(models.resolve(manifest.model.source), manifest.model)
+    model = adapt(base, manifest.adapter, manifest.training.seed)
+    initial = state = tuned_state(model)
+    files = {}
+    for agent in aftermath.agents:
+        (rows,) = (agent.folder / "datasets").rglob("*.jsonl")
+        member = next(s for s in manifest.sites if s.id in (agent.folder / "config.json").read_text())
+        files[member.id] = rows
+    for number in range(1, manifest.training.rounds + 1):
+        updates = []
+        for site in sorted(files):
+            load_tuned_state(model, state)
+            examples = encode(read_rows(files[site], manifest.model).train, tokenizer, manifest.model)
+            result = train(model, examples, manifest.training, round=number, site=site)
+            updates.append((result.samples, tuned_state(model)))
+        state = fedavg(updates)
+    return {"initial": initial, "final": state}
+
+
+def needles(states: dict[str, dict[str, torch.Tensor]]) -> Needles:
+    """A window out of every tensor that is not constant: as float32, as bfloat16, and both in base64. What
+    tuning starts from unchanged (the pooler) stands in the public base model too and is no secret."""
+    public = (models.resolve(story.MODEL) / "model.safetensors").read_bytes()
+    found: Needles = {}
+    for when, state in states.items():
+        for name, tensor in state.items():
+            if tensor.numel() < 64 or float(tensor.std()) == 0.0:
+                continue
+            values = tensor.flatten()
+            start = (values.numel() // 2) // 16 * 16
+            forms = {
+                "float32": values[start : start + WINDOW // 4].numpy().tobytes(),
+                "bfloat16": values[start : start + WINDOW // 2]
+                .bfloat16()
+                .view(torch.int16)
+                .numpy()
+                .tobytes(),
+            }
+            if forms["float32"] in public:
+                continue
+            for form, window in forms.items():
+                found[f"{when} {name} {form}"] = window
+                for shift in range(3):
+                    # Base64 of a longer text holds this window at one of three alignments.
+                    inner = base64.b64encode(bytes(shift) + window)
+                    found[f"{when} {name} {form} base64+{shift}"] = inner[4:-4]
+    assert len(found) > 100
+    return found
+
+
+def haystack(aftermath: Aftermath, *, with_rows: bool) -> Iterator[Path]:
+    """Every file of the coordinator and of the sites' hosts; a site's own rows only where asked for."""
+    roots = [aftermath.installation.folder, *(agent.folder for agent in aftermath.agents)]
+    for root in roots:
+        for file in root.rglob("*"):
+            own_rows = "datasets" in file.relative_to(root).parts
+            mailbox_rows = "data" in file.relative_to(root).parts
+            if file.is_file() and (with_rows or not (own_rows or mailbox_rows)):
+                yield file
+
+
+def search(files: Iterator[Path], wanted: Needles) -> dict[str, str]:
+    """What was found, and where."""
+    found = {}
+    for file in files:
+        content = file.read_bytes()
+        found.update({what: str(file) for what, needle in wanted.items() if needle in content})
+    return found
+
+
+def row_needles(aftermath: Aftermath) -> Needles:
+    """The rows' markers as text, in base64 at each alignment, and in UTF-16."""
+    wanted: Needles = {}
+    for marker in aftermath.markers:
+        wanted[marker] = marker.encode()
+        wanted[f"{marker} utf-16"] = marker.encode("utf-16-le")
+        for shift in range(3):
+            wanted[f"{marker} base64+{shift}"] = base64.b64encode(bytes(shift) + marker.encode())[4:-4]
+    return wanted
+
+
+def test_no_row_is_found_in_anything_that_the_coordinator_or_a_log_keeps(aftermath: Aftermath) -> None:
+    assert search(haystack(aftermath, with_rows=False), row_needles(aftermath)) == {}
+
+
+def test_the_search_finds_rows_where_they_belong(aftermath: Aftermath) -> None:
+    found = search(haystack(aftermath, with_rows=True), row_needles(aftermath))
+    assert set(aftermath.markers) <= set(found)
+
+
+def test_no_tuned_parameter_is_found_anywhere_outside_the_enclaves(aftermath: Aftermath) -> None:
+    kept = list(haystack(aftermath, with_rows=True))
+    blobs = [file for file in kept if "blobs" in file.parts]
+    assert len(blobs) >= 5
+    assert any(file.name == "redis.rdb" for file in kept)
+    assert any("sqlite" in file.name for file in kept)
+    assert search(iter(kept), needles(parameters(aftermath))) == {}
+
+
+def test_the_search_finds_parameters_when_sealing_does_not_encrypt(unsealed: Aftermath) -> None:
+    found = search(haystack(unsealed, with_rows=True), needles(parameters(unsealed)))
+    assert any(what.startswith("final") and what.endswith("float32") for what in found), found
