@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.hospitals import hospitals, label_names, read_site
-from enclave.manifest import Adapter, ModelSpec, Training
+from enclave.manifest import Lora, ModelSpec, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training.aggregate import fedavg
@@ -68,7 +68,7 @@ class Study:
 
     folder: Path
     model: ModelSpec
-    adapter: Adapter
+    adapter: Lora
     training: Training
     sites: Mapping[str, Examples]
     tests: Mapping[str, Examples]
@@ -102,7 +102,7 @@ class Study:
 def study(
     sites: Mapping[str, Rows],
     model: ModelSpec,
-    adapter: Adapter,
+    adapter: Lora,
     training: Training,
     folder: Path,
     tell: Tell | None = None,
@@ -168,7 +168,7 @@ def centralised(study: Study) -> Scores:
 def baselines(
     files: Mapping[str, Path],
     model: ModelSpec,
-    adapter: Adapter,
+    adapter: Lora,
     training: Training,
     folder: Path,
     tell: Tell | None = None,
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     folder, results = models.resolve(options.model), []
-    adapter = Adapter("lora", options.rank, options.alpha, tuple(options.targets.split(",")))
+    adapter = Lora(options.rank, options.alpha, tuple(options.targets.split(",")))
     for seed in map(int, options.seeds.split(",")):
         sites = _sites(options, seed)
         model = ModelSpec(

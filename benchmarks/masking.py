@@ -35,7 +35,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from enclave.manifest import Adapter, ModelSpec
+from enclave.manifest import Lora, ModelSpec
 from enclave.masking.channel import Channel
 from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
@@ -48,7 +48,7 @@ from enclave.slicing.skeleton import open_cut
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
 LAYERS = {384: 6, 1024: 4, 2048: 2, 4096: 1}
-LORA = Adapter("lora", 8, 16, ("query", "value"))
+LORA = Lora(8, 16, ("query", "value"))
 AREA = 64 << 20
 GOALS: dict[str, Callable[[int], float | None]] = {
     "masked_online_over_fp32": lambda hidden: 0.7 if hidden < 1024 else 0.5,

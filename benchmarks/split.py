@@ -36,10 +36,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from enclave.manifest import Adapter
+from enclave.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
 from enclave.slicing.layers import LAYERS, linears_of
-from enclave.slicing.plan import Spf, plan
+from enclave.slicing.plan import plan
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.data import Examples, training_batches
@@ -135,7 +135,7 @@ def tail_of(model: PreTrainedModel, k: int) -> Tail:
 
 
 def spf(ratio: float, lora: tuple[str, ...]) -> Spf:
-    return Spf("spf", ratio, ratio, lora=lora, rank=RANK, alpha=ALPHA)  # type: ignore[arg-type]
+    return Spf(ratio, ratio, lora=lora, rank=RANK, alpha=ALPHA)  # type: ignore[arg-type]
 
 
 def targets_of(tail: Tail, suffixes: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def targets_of(tail: Tail, suffixes: tuple[str, ...] | None = None) -> tuple[str
 
 
 def with_lora(tail: Tail, targets: tuple[str, ...]) -> Tail:
-    tail.model = adapt(tail.model, Adapter("lora", RANK, ALPHA, targets), SEED).base_model.model
+    tail.model = adapt(tail.model, Lora(RANK, ALPHA, targets), SEED).base_model.model
     return tail
 
 
@@ -183,7 +183,7 @@ def epochs(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str
     examples, layers = rows(work), work.layers
     lengths = [len(tokens) for tokens in examples.tokens]
     whole = tail_of(model, 0)
-    full = Trainer(adapt(copy.deepcopy(model), Adapter("lora", RANK, ALPHA, targets_of(whole)), SEED))
+    full = Trainer(adapt(copy.deepcopy(model), Lora(RANK, ALPHA, targets_of(whole)), SEED))
     del whole
 
     def full_epoch() -> None:

@@ -34,13 +34,67 @@ class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
     max_tokens: Annotated[int, Meta(ge=8, le=8192)]
 
 
-class Adapter(Struct, forbid_unknown_fields=True, frozen=True):
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Role = Literal["attention", "attention_output", "dense"]
+Place = Literal["attention_output", "dense"]
+Select = Literal["largest", "smallest", "random"]
+
+
+class Lora(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="lora"):
     """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head."""
 
-    kind: Literal["lora"]
     rank: Annotated[int, Meta(ge=1, le=512)]
     alpha: Annotated[int, Meta(ge=1, le=1024)]
     targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+
+
+class Prefix(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="prefix"):
+    """What is tuned: keys and values of `length` positions before each layer (P-Tuning v2, arXiv 2110.07602),
+    and the classification head. The prefix takes positions: usable tokens = positions − length."""
+
+    length: Annotated[int, Meta(ge=1, le=1024)]
+
+
+class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="spf"):
+    """What is tuned in Method 2's tail. `attention` and `dense` are ratios in percent (0: leave them alone);
+    `rows` says which linears the dense ratio is for, `lora` which get LoRA of `rank` and `alpha` as well.
+    `seed` is for the selection `random` alone. The head is tuned too. Source: arXiv 2401.09796."""
+
+    attention: Percent
+    dense: Percent
+    select: Select = "largest"
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    rows: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("dense",)
+    lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
+    rank: Annotated[int, Meta(ge=1, le=512)] = 8
+    alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
+
+    def ratio(self, role: Role) -> float:
+        """The ratio for a linear of this role, in percent."""
+        if role == "attention":
+            return self.attention
+        return self.dense if role in self.rows else 0.0
+
+
+Adapter = Lora | Prefix | Spf
+
+
+class Masking(Struct, forbid_unknown_fields=True, frozen=True):
+    """Placement `masked`: how many secret vectors check each of the accelerator's products, and how many
+    bytes of pads a site may keep on its disk."""
+
+    repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
+    vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
+
+
+class Split(Struct, forbid_unknown_fields=True, frozen=True):
+    """Method 2: the front ends after layer `cut`. The tail trains on batches drawn from all sites' shards
+    (`pooled`), or one tail a site is trained and averaged each round (`per-site`). `checkpointing` computes
+    activations again in the backward pass instead of keeping them."""
+
+    cut: Annotated[int, Meta(ge=1, le=1000)]
+    batches: Literal["pooled", "per-site"] = "pooled"
+    checkpointing: bool = False
 
 
 class Training(Struct, forbid_unknown_fields=True, frozen=True):
@@ -94,8 +148,8 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     run: Identifier
     study: Name
     purpose: Annotated[str, Meta(max_length=4000)]
-    method: Literal["method-1"]
-    placement: Literal["all_in_tee"]
+    method: Literal["method-1", "method-2"]
+    placement: Literal["all_in_tee", "masked"]
     runtime: Literal["development", "direct", "sgx", "tdx"]
     model: ModelSpec
     adapter: Adapter
@@ -105,6 +159,8 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     policy: Policy
     release: Release
     minimum_time: Annotated[int, Meta(ge=0)]
+    masking: Masking | None = None
+    split: Split | None = None
 
     @property
     def hash(self) -> str:
@@ -150,6 +206,14 @@ def _check(manifest: Manifest) -> None:
         "labels repeat": len(set(manifest.model.labels)) < len(manifest.model.labels),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
         != (manifest.policy.root == "development"),
+        "method-2 goes with SPF and a split, method-1 with neither": not (
+            (manifest.method == "method-2")
+            == isinstance(manifest.adapter, Spf)
+            == (manifest.split is not None)
+        ),
+        "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
+        != (manifest.masking is not None)
+        or (manifest.masking is not None and manifest.method != "method-1"),
     }
     for fault, found in faults.items():
         if found:

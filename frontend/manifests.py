@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
 from enclave.attest.policy import SgxReference
-from enclave.manifest import Manifest, parse
+from enclave.manifest import Lora, Manifest, Prefix, Spf, parse
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 
@@ -56,6 +56,29 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def _tuned(manifest: Manifest) -> Facts:
+    adapter = manifest.adapter
+    if isinstance(adapter, Lora):
+        return [
+            (_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}", False),
+            (_("Tuned modules"), ", ".join(adapter.targets), True),
+        ]
+    if isinstance(adapter, Prefix):
+        return [(_("Prefix length (P-Tuning v2)"), adapter.length, False)]
+    return [
+        (_("Layers that stay at the hospital"), manifest.split.cut if manifest.split else 0, False),
+        (_("Tuned attention heads"), _("%(ratio)g %%, %(select)s") % _ratio(adapter, "attention"), False),
+        (_("Tuned dense rows"), _("%(ratio)g %%, %(select)s") % _ratio(adapter, "dense"), False),
+        (_("Dense rows of"), ", ".join(adapter.rows), True),
+        (_("LoRA on"), ", ".join(adapter.lora) or _("nothing"), True),
+        (_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}", False),
+    ]
+
+
+def _ratio(spf: Spf, name: Literal["attention", "dense"]) -> dict[str, Any]:
+    return {"ratio": getattr(spf, name), "select": spf.select}
+
+
 def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
     sites: Facts = [
         (
@@ -65,7 +88,7 @@ def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
         )
         for site in manifest.sites
     ]
-    model, adapter, training = manifest.model, manifest.adapter, manifest.training
+    model, training = manifest.model, manifest.training
     policy, rules = manifest.policy, manifest.aggregation
     measurements: Facts = [
         (
@@ -88,8 +111,7 @@ def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
                 (_("Tokens per text"), model.max_tokens, False),
                 (_("Method"), manifest.method, False),
                 (_("Placement"), manifest.placement, True),
-                (_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}", False),
-                (_("Tuned modules"), ", ".join(adapter.targets), True),
+                *_tuned(manifest),
             ],
         },
         {

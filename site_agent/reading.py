@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from enclave.attest.policy import Reference, SgxReference
-from enclave.manifest import Manifest
+from enclave.manifest import Lora, Manifest, Prefix
 from site_agent.datasets.catalogue import Dataset
 from site_agent.words import printable, readable_seconds
 
@@ -28,8 +28,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         "",
         "What will run",
         f"  base model   {printable(model.source)}, task {model.task}, at most {model.max_tokens} tokens",
-        f"  tuned        LoRA of rank {manifest.adapter.rank} (alpha {manifest.adapter.alpha}) on "
-        + printable(", ".join(manifest.adapter.targets)),
+        f"  tuned        {_tuned(manifest)}",
         f"  rounds       {training.rounds}, each {training.local_epochs} epochs over your train rows",
         f"  steps        batches of {training.batch_size}, learning rate {training.learning_rate:g}, "
         f"{training.precision}, seed {training.seed}",
@@ -107,3 +106,19 @@ def _reference(reference: Reference) -> str:
         return f"{reference.program}: {measured}"
     registers = " ".join(f"RTMR{index} {value}" for index, value in enumerate(reference.rtmrs))
     return f"{reference.program}: MRTD {reference.mrtd} {registers}"
+
+
+def _tuned(manifest: Manifest) -> str:
+    adapter = manifest.adapter
+    if isinstance(adapter, Lora):
+        targets = printable(", ".join(adapter.targets))
+        return f"LoRA of rank {adapter.rank} (alpha {adapter.alpha}) on {targets}"
+    if isinstance(adapter, Prefix):
+        return f"a prefix of {adapter.length} positions before each layer (P-Tuning v2)"
+    cut = manifest.split.cut if manifest.split else 0
+    rows, lora = ", ".join(adapter.rows) or "nothing", ", ".join(adapter.lora) or "nothing"
+    return (
+        f"SPF after layer {cut}: {adapter.attention:g} % of the attention heads, {adapter.dense:g} % of "
+        f"the rows of {rows} ({adapter.select}); LoRA of rank {adapter.rank} (alpha {adapter.alpha}) "
+        f"on {lora}"
+    )

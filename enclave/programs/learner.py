@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from enclave.manifest import Lora, Manifest, Prefix
 from enclave.programs.program import Report
 from enclave.programs.template import State
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import load
+from enclave.slicing.prefix import tune_prefix, usable_tokens
 from enclave.training.data import Examples, encode, read_rows
 from enclave.training.loop import Progress, TrainResult, evaluate, train
 from enclave.training.metrics import Scores
@@ -65,7 +68,7 @@ def load_learner(manifest: Manifest, site: str, model_folder: Path, dataset: Pat
         raise Refusal("slice.no_file")
     rows = read_rows(dataset, manifest.model)
     base, tokenizer = load(model_folder, manifest.model)
-    model = adapt(base, manifest.adapter, manifest.training.seed)
+    model = _tuned(base, manifest)
     return Learner(
         manifest=manifest,
         site=site,
@@ -74,6 +77,16 @@ def load_learner(manifest: Manifest, site: str, model_folder: Path, dataset: Pat
         training=encode(rows.train, tokenizer, manifest.model),
         evaluation=encode(rows.evaluation, tokenizer, manifest.model),
     )
+
+
+def _tuned(base: PreTrainedModel, manifest: Manifest) -> Any:
+    adapter, seed = manifest.adapter, manifest.training.seed
+    if isinstance(adapter, Lora):
+        return adapt(base, adapter, seed)
+    if isinstance(adapter, Prefix):
+        usable_tokens(base, adapter, manifest.model.max_tokens)
+        return tune_prefix(base, adapter, seed)
+    raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
 
 
 def sparing(report: Report) -> Any:

@@ -22,10 +22,11 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from enclave.manifest import Lora, Manifest, Prefix
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
+_PREFIX = "prompt_encoder.embedding.weight"
 _LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
 State = dict[str, Tensor]
@@ -44,25 +45,43 @@ def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as tensors without storage.
 
     Only the header is read. Refuses with `tensors.unreadable`, `tensors.dtype`, `tensors.names` or
-    `tensors.shape` what is no LoRA state of this manifest.
+    `tensors.shape` what is no state of this manifest's adapter.
     """
     template = {name: torch.empty(line.shape, device="meta") for name, line in _header(data).items()}
+    adapter = manifest.adapter
+    if isinstance(adapter, Lora):
+        _check_lora(template, adapter, manifest.model.task)
+    elif isinstance(adapter, Prefix):
+        _check_prefix(template, adapter, manifest.model.task)
+    else:
+        raise Refusal("tensors.names")
+    return template
+
+
+def _check_lora(template: State, adapter: Lora, task: str) -> None:
     pairs: dict[str, set[str]] = {}
     for name, tensor in template.items():
         match = _LORA.fullmatch(name)
         if match is None:
-            if manifest.model.task != "sequence-classification" or "lora" in name:
+            if task != "sequence-classification" or "lora" in name:
                 raise Refusal("tensors.names")
             continue
         layer, side = match["layer"], match["side"]
-        if not any(layer == target or layer.endswith(f".{target}") for target in manifest.adapter.targets):
+        if not any(layer == target or layer.endswith(f".{target}") for target in adapter.targets):
             raise Refusal("tensors.names")
-        if tensor.dim() != 2 or tensor.shape[0 if side == "A" else 1] != manifest.adapter.rank:
+        if tensor.dim() != 2 or tensor.shape[0 if side == "A" else 1] != adapter.rank:
             raise Refusal("tensors.shape", name=name)
         pairs.setdefault(layer, set()).add(side)
     if not pairs or any(sides != {"A", "B"} for sides in pairs.values()):
         raise Refusal("tensors.names")
-    return template
+
+
+def _check_prefix(template: State, adapter: Prefix, task: str) -> None:
+    """One matrix of `length` rows, and the head of a classification."""
+    if _PREFIX not in template or (len(template) > 1 and task != "sequence-classification"):
+        raise Refusal("tensors.names")
+    if template[_PREFIX].dim() != 2 or template[_PREFIX].shape[0] != adapter.length:
+        raise Refusal("tensors.shape", name=_PREFIX)
 
 
 def _header(data: bytes) -> dict[str, _Line]:

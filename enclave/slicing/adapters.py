@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter
+from enclave.manifest import Lora
 
 State = dict[str, Tensor]
 
 
-def adapt(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PeftModel:
     """Freeze `model` and put trainable LoRA pairs and, for a classification, a trainable head on it.
 
     The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are zero.

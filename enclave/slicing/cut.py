@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter
+from enclave.manifest import Lora, Prefix
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
@@ -25,7 +25,7 @@ from enclave.slicing.architectures import Architecture, architecture_of
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
 from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
-from enclave.slicing.prefix import Prefix, tune_prefix
+from enclave.slicing.prefix import tune_prefix
 
 Read = Callable[[str], Tensor]
 """A parameter's name in the model -> its float values: one tensor at a time."""
@@ -54,7 +54,7 @@ class Cut:
 
 def cut(
     model: PreTrainedModel,
-    adapter: Adapter | Prefix,
+    adapter: Lora | Prefix,
     seed: int,
     store: Store,
     *,

@@ -1,4 +1,4 @@
-"""What SPF is asked to tune, and what that costs: exact counts from a configuration, before it is built.
+"""What SPF costs: exact counts from a configuration, before it is built.
 
 Needs no weights and no torch, so that a form or a command line can show it at once. Runs anywhere.
 """
@@ -7,38 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal
-
-from msgspec import Meta, Struct
+from typing import Any
 
 from enclave.errors import Refusal
-from enclave.slicing.layers import Linear, check_cut, linears_of
-
-Select = Literal["largest", "smallest", "random"]
-Percent = Annotated[float, Meta(ge=0, le=100)]
-Place = Literal["attention_output", "dense"]
-
-
-class Spf(Struct, forbid_unknown_fields=True, frozen=True):
-    """What is tuned in the tail. `attention` and `dense` are ratios in percent (0: leave them alone); `rows`
-    says which linears the dense ratio is for, `lora` which get LoRA of `rank` and `alpha` as well. `seed` is
-    for the selection `random` alone."""
-
-    kind: Literal["spf"]
-    attention: Percent
-    dense: Percent
-    select: Select = "largest"
-    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
-    rows: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("dense",)
-    lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
-    rank: Annotated[int, Meta(ge=1, le=512)] = 8
-    alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
-
-    def ratio(self, linear: Linear) -> float:
-        """The ratio for a linear, in percent."""
-        if linear.role == "attention":
-            return self.attention
-        return self.dense if linear.role in self.rows else 0.0
+from enclave.manifest import Spf
+from enclave.slicing.layers import check_cut, linears_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,7 @@ def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
     check_cut(config, k)
     rows = full = lora = tensors = 0
     for linear in linears_of(config):
-        taken = sum(count(spf.ratio(linear), part.units) * part.size for part in linear.parts)
+        taken = sum(count(spf.ratio(linear.role), part.units) * part.size for part in linear.parts)
         if taken:
             rows, full = rows + taken * linear.inputs, full + linear.outputs * linear.inputs
             tensors += 1

@@ -9,25 +9,18 @@ usable for text is positions − prefix. Runs inside the enclave.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from msgspec import Struct
 from peft import PrefixTuningConfig, TaskType
 from peft.tuners.prefix_tuning import PrefixEncoder
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from enclave.errors import Refusal
+from enclave.manifest import Prefix
 from enclave.slicing.adapters import _draw_output_layer, head_modules
 from enclave.slicing.architectures import architecture_of
-
-
-class Prefix(Struct, forbid_unknown_fields=True, frozen=True):
-    """What is tuned: a prefix of `length` positions in each layer, and the classification head."""
-
-    kind: Literal["prefix"]
-    length: int
 
 
 class PrefixTuned(nn.Module):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from enclave.errors import Refusal
+from enclave.manifest import Select
 from enclave.slicing.layers import Linear, Part
-from enclave.slicing.plan import Select, count
+from enclave.slicing.plan import count
 
 _BLOCK_ELEMENTS = 1 << 22
 _LOWEST = -149

@@ -28,7 +28,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter, ModelSpec
+from enclave.manifest import Lora, ModelSpec, Prefix
 from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
@@ -36,7 +36,7 @@ from enclave.slicing.architectures import ARCHITECTURES, Architecture, architect
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.cut import Cut, cut
 from enclave.slicing.embeddings import FileVectors
-from enclave.slicing.prefix import Prefix, usable_tokens
+from enclave.slicing.prefix import usable_tokens
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class Opened:
     tokenizer: PreTrainedTokenizerBase
 
 
-def open_cut(
-    folder: Path, spec: ModelSpec, adapter: Adapter | Prefix, seed: int, store_folder: Path
-) -> Opened:
+def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path) -> Opened:
     """Build and cut the base model in `folder` that `spec` pins; write its int8 weights to `store_folder`.
 
     Refuses with `model.*`, `slicing.*`, `masking.*` or `adapter.*`.

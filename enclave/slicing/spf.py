@@ -15,9 +15,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from enclave.errors import Refusal
+from enclave.manifest import Spf
 from enclave.slicing.adapters import State, _draw_output_layer, head_modules, tuned_parameters
 from enclave.slicing.layers import Linear, linears_of, row_of
-from enclave.slicing.plan import Spf
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.selection import choose
 from enclave.slicing.split import Tail
@@ -37,7 +37,7 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
         parent_path, _, last = place.rpartition(".")
         parent = tail.get_submodule(parent_path)
         module = getattr(parent, last)
-        ratio, with_lora = spf.ratio(linear), linear.role in spf.lora
+        ratio, with_lora = spf.ratio(linear.role), linear.role in spf.lora
         if not ratio and not with_lora:
             continue
         made = as_linear(module)

@@ -13,10 +13,15 @@ from enclave.manifest import (
     Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
+    Masking,
     ModelSpec,
+    Prefix,
     Release,
     Site,
+    Spf,
+    Split,
     Training,
     parse,
 )
@@ -28,7 +33,10 @@ from federation.sites.models import SiteState
 from federation.studies.models import BaseModel, Study
 from federation.studies.plan import Plan, read
 
-PROGRAMS: tuple[Program, ...] = ("aggregator", "client_slice")
+PROGRAMS: dict[str, tuple[Program, ...]] = {
+    "method-1": ("aggregator", "client_slice"),
+    "method-2": ("split_server",),
+}
 
 
 def build_manifest(study: Study) -> Manifest:
@@ -65,12 +73,14 @@ def build_manifest(study: Study) -> Manifest:
         ),
         policy=policy_for(
             plan.runtime,
-            programs=PROGRAMS,
+            programs=PROGRAMS[plan.method],
             statuses=plan.accepted_statuses,
             advisories=plan.accepted_advisories,
         ),
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
+        masking=Masking(plan.repetitions, plan.vault_bytes) if plan.placement == "masked" else None,
+        split=Split(plan.cut, plan.batches, plan.checkpointing) if plan.method == "method-2" else None,
     )
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
@@ -126,7 +136,20 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
 
 
 def _adapter(plan: Plan) -> Adapter:
+    if plan.method == "method-2":
+        return Spf(
+            attention=plan.attention_ratio,
+            dense=plan.dense_ratio,
+            select=plan.select,
+            seed=plan.seed,
+            rows=plan.tuned_rows,
+            lora=plan.tuned_lora,
+            rank=plan.rank,
+            alpha=plan.alpha,
+        )
+    if plan.adapter == "prefix":
+        return Prefix(plan.prefix_length)
     targets = plan.targets or tuple(_base_model(plan).targets)
     if not targets:
         raise Refusal("study.bad_targets")
-    return Adapter(kind="lora", rank=plan.rank, alpha=plan.alpha, targets=targets)
+    return Lora(rank=plan.rank, alpha=plan.alpha, targets=targets)

@@ -9,25 +9,39 @@ from msgspec import Meta, Struct
 
 from enclave.attest.policy import TcbStatus
 from enclave.errors import Refusal
-from enclave.manifest import Name
+from enclave.manifest import Name, Percent, Place, Select
 
 
 class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     """One flat page of choices, all with a default but the model's.
 
-    `model` is the source of a registered base model. Empty `targets` means the model's usual ones; `quorum`
-    and `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
+    `model` is the source of a registered base model. Method 1 reads `adapter`, `prefix_length` and, if
+    masked, `repetitions` and `vault_bytes`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets` means
+    the model's usual ones; `quorum` and `release_approvals` of None mean all sites; `rounds` counts training
+    rounds (an evaluation follows).
     """
 
     model: Name
     task: Literal["sequence-classification", "causal-lm"] = "sequence-classification"
-    method: Literal["method-1"] = "method-1"
-    placement: Literal["all_in_tee"] = "all_in_tee"
+    method: Literal["method-1", "method-2"] = "method-1"
+    placement: Literal["all_in_tee", "masked"] = "all_in_tee"
+    adapter: Literal["lora", "prefix"] = "lora"
     runtime: Literal["development", "direct", "sgx", "tdx"] = "development"
     max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 128
     rank: Annotated[int, Meta(ge=1, le=512)] = 8
     alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
     targets: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
+    prefix_length: Annotated[int, Meta(ge=1, le=1024)] = 16
+    repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
+    vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
+    cut: Annotated[int, Meta(ge=1, le=1000)] = 1
+    batches: Literal["pooled", "per-site"] = "pooled"
+    checkpointing: bool = False
+    attention_ratio: Percent = 25.0
+    dense_ratio: Percent = 25.0
+    select: Select = "largest"
+    tuned_rows: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("dense",)
+    tuned_lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
     rounds: Annotated[int, Meta(ge=1, le=1000)] = 4
     local_epochs: Annotated[int, Meta(ge=1, le=100)] = 1
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 16

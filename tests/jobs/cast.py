@@ -13,9 +13,9 @@ import msgspec
 from enclave.attest.policy import Policy, SgxReference
 from enclave.canonical import canonical
 from enclave.manifest import (
-    Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
     ModelSpec,
     Release,
@@ -53,7 +53,7 @@ def manifest_of(run: str, hospitals: list[Hospital], **changes: Any) -> Manifest
         placement="all_in_tee",
         runtime="development",
         model=ModelSpec("tiny", "sequence-classification", {"config.json": "c" * 64}, ("a", "b"), 16),
-        adapter=Adapter("lora", 4, 8, ("query",)),
+        adapter=Lora(4, 8, ("query",)),
         training=Training(rounds=2, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7),
         sites=members,
         aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60),

@@ -34,9 +34,9 @@ from enclave.attest.policy import Policy, SgxReference
 from enclave.canonical import canonical
 from enclave.manifest import (
     APPROVAL_DOMAIN,
-    Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
     ModelSpec,
     Release,
@@ -118,7 +118,7 @@ def make_manifest(policy: Policy) -> Manifest:
         model=ModelSpec(
             "embedded:all-MiniLM-L6-v2", "sequence-classification", {"a": "0" * 64}, ("x", "y"), 128
         ),
-        adapter=Adapter("lora", 8, 16, ("query",)),
+        adapter=Lora(8, 16, ("query",)),
         training=Training(2, 1, 8, 0.001, 7),
         sites=tuple(
             Site(name, name.title(), key.public, DatasetRef("d-1", "1" * 64, 100))

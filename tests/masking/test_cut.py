@@ -6,13 +6,13 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter
+from enclave.manifest import Lora, Prefix
 from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.architectures import architecture_of
 from enclave.slicing.cut import cut, inspect_cut
 from enclave.slicing.outsourced import OutsourcedLinear
-from enclave.slicing.prefix import Prefix, usable_tokens
+from enclave.slicing.prefix import usable_tokens
 from tests.masking.tiny import ARCHITECTURES, VOCABULARY, adapter, cut_model, model
 
 KINDS = ("lora", "prefix")
@@ -44,7 +44,7 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
     other = AutoModelForSequenceClassification.from_config(
         DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16, vocab_size=20)
     )
-    refusal = refused(cut, other, Adapter("lora", 2, 2, ("q_lin",)), 1, Store(tmp_path))
+    refusal = refused(cut, other, Lora(2, 2, ("q_lin",)), 1, Store(tmp_path))
     assert refusal.code == "slicing.unknown_architecture"
     assert refusal.facts["found"] == "distilbert"
     for name in ("BERT", "GPT-2", "Llama", "Qwen3", "GLM-4"):
@@ -109,8 +109,8 @@ def test_padding_and_neighbours_change_nothing(name, tmp_path):
 
 def test_a_prefix_must_leave_room_for_the_text():
     whole = model("bert")
-    assert usable_tokens(whole, Prefix("prefix", 14), 50) == 50
-    refusal = refused(usable_tokens, whole, Prefix("prefix", 15), 50)
+    assert usable_tokens(whole, Prefix(14), 50) == 50
+    refusal = refused(usable_tokens, whole, Prefix(15), 50)
     assert (refusal.code, refusal.facts["usable"]) == ("slicing.too_short", 49)
 
 

@@ -8,20 +8,19 @@ import pytest
 import torch
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter, ModelSpec, Training
+from enclave.manifest import Lora, ModelSpec, Prefix, Training
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.placement import Shape, put_out
-from enclave.slicing.prefix import Prefix
 from enclave.slicing.skeleton import open_cut
 from enclave.training.data import Row, encode, training_batches
 from enclave.training.loop import derive_seed, train
 from tests.masking.tiny import LocalAccelerator, model
 
 LABELS = ("no", "yes", "maybe")
-LORA = Adapter("lora", 4, 8, ("query", "value"))
+LORA = Lora(4, 8, ("query", "value"))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def test_decoders_open_from_their_files(name, tmp_path):
         if (folder_of_words / file).is_file():
             (folder / file).write_bytes((folder_of_words / file).read_bytes())
     spec = ModelSpec("local", "causal-lm", models.pin(folder), (), max_tokens=32)
-    done = open_cut(folder, spec, Prefix("prefix", 4), 1, tmp_path / "store").cut
+    done = open_cut(folder, spec, Prefix(4), 1, tmp_path / "store").cut
     done.attach(UnmaskedEngine(done.store))
     ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -158,4 +157,4 @@ def test_an_architecture_outside_the_table_is_refused_by_name(minilm, tmp_path):
 
 def test_a_prefix_that_leaves_too_little_room_is_refused(minilm, tmp_path):
     folder, spec = minilm
-    assert refused(open_cut, folder, spec, Prefix("prefix", 500), 1, tmp_path) == "slicing.too_short"
+    assert refused(open_cut, folder, spec, Prefix(500), 1, tmp_path) == "slicing.too_short"

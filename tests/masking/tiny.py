@@ -12,11 +12,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from enclave.manifest import Adapter
+from enclave.manifest import Lora, Prefix
 from enclave.masking.accelerator import Multiplier
 from enclave.masking.layers import Store, read_products
 from enclave.slicing.cut import cut
-from enclave.slicing.prefix import Prefix
 
 VOCABULARY = 61
 _COMMON = {
@@ -58,7 +57,7 @@ def model(name, seed=0):
 
 def adapter(name, kind):
     """LoRA of rank 3 on the architecture's usual targets, or a prefix of 4."""
-    return Adapter("lora", 3, 6, _TARGETS[name]) if kind == "lora" else Prefix("prefix", 4)
+    return Lora(3, 6, _TARGETS[name]) if kind == "lora" else Prefix(4)
 
 
 def cut_model(name, kind, folder, seed=5):

@@ -33,9 +33,9 @@ from enclave.canonical import canonical
 from enclave.errors import Refusal
 from enclave.manifest import (
     APPROVAL_DOMAIN,
-    Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
     ModelSpec,
     Release,
@@ -126,7 +126,7 @@ class House:
             placement="all_in_tee",
             runtime="development",
             model=ModelSpec("tiny", "sequence-classification", self.files, LABELS, 16),
-            adapter=Adapter("lora", 4, 8, ("query", "value")),
+            adapter=Lora(4, 8, ("query", "value")),
             training=Training(rounds=3, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
             sites=tuple(
                 Site(site, site.title(), key.public, DatasetRef(f"{site}-notes", "0" * 64, 20))

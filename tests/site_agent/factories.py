@@ -9,9 +9,9 @@ from typing import Any
 from enclave.attest.policy import Policy, SgxReference
 from enclave.canonical import canonical
 from enclave.manifest import (
-    Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
     ModelSpec,
     Release,
@@ -66,7 +66,7 @@ def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
             ("green", "red"),
             128,
         ),
-        "adapter": Adapter("lora", 8, 16, ("query", "value")),
+        "adapter": Lora(8, 16, ("query", "value")),
         "training": Training(3, 1, 16, 1e-3, 7),
         "sites": (
             Site(

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from enclave.errors import Refusal
+from enclave.manifest import Spf
 from enclave.slicing.adapters import load_tuned_state, tuned_parameters, tuned_state
 from enclave.slicing.layers import linears_of
-from enclave.slicing.plan import Spf, plan
+from enclave.slicing.plan import plan
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.spf import apply_deltas, deltas, optimizer_bytes, selected_rows, tune
 from enclave.slicing.split import Front, Tail
@@ -27,7 +28,7 @@ BOTH = ("attention_output", "dense")
 
 
 def spf(attention=25.0, dense=12.5, **changes):
-    return Spf("spf", attention, dense, **changes)
+    return Spf(attention, dense, **changes)
 
 
 def tuned_tail(name, settings_, head="classifier", k=1, seed=3):

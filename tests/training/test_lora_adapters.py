@@ -9,7 +9,7 @@ import torch
 from peft import get_peft_model_state_dict
 
 from enclave.errors import Refusal
-from enclave.manifest import Adapter
+from enclave.manifest import Lora
 from enclave.slicing.adapters import adapt, head_modules, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from tests.training.tiny import BERT_ADAPTER, LABELS, LLAMA_ADAPTER, causal_spec, classifier_spec
@@ -102,5 +102,5 @@ def test_a_foreign_state_is_refused_and_changes_nothing(bert_folder: Path, fault
 def test_a_target_that_is_no_linear_layer_of_the_base_is_refused(bert_folder: Path, target: str) -> None:
     base, _ = load(bert_folder, classifier_spec(bert_folder))
     with pytest.raises(Refusal) as caught:
-        adapt(base, Adapter("lora", 2, 4, ("query", target)), 7)
+        adapt(base, Lora(2, 4, ("query", target)), 7)
     assert (caught.value.code, caught.value.facts) == ("adapter.unknown_target", {"target": target})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclave.manifest import Adapter, ModelSpec, Training
+from enclave.manifest import Lora, ModelSpec, Training
 from enclave.slicing.models import pin
 from enclave.training.data import Row
 
@@ -21,8 +21,8 @@ def causal_spec(folder: Path) -> ModelSpec:
     return ModelSpec(source="tiny", task="causal-lm", files=pin(folder), labels=(), max_tokens=16)
 
 
-BERT_ADAPTER = Adapter("lora", 2, 4, ("query", "value", "dense"))
-LLAMA_ADAPTER = Adapter("lora", 2, 4, ("q_proj", "v_proj"))
+BERT_ADAPTER = Lora(2, 4, ("query", "value", "dense"))
+LLAMA_ADAPTER = Lora(2, 4, ("q_proj", "v_proj"))
 
 
 def settings(**changes: object) -> Training:

@@ -27,9 +27,9 @@ from enclave.attest.policy import Policy, SgxReference  # noqa: E402
 from enclave.canonical import canonical  # noqa: E402
 from enclave.manifest import (  # noqa: E402
     APPROVAL_DOMAIN,
-    Adapter,
     Aggregation,
     DatasetRef,
+    Lora,
     Manifest,
     ModelSpec,
     Release,
@@ -67,7 +67,7 @@ MANIFEST = Manifest(
         ("cardiology", "neurologie – ä"),
         128,
     ),
-    adapter=Adapter("lora", 8, 16, ("query", "value")),
+    adapter=Lora(8, 16, ("query", "value")),
     training=Training(3, 1, 16, 0.0002, 20),
     sites=tuple(
         Site(site, f"Hospital {site[-1].upper()}", key.public, DatasetRef(f"d-{site[-1]}", sha(site), 700))
