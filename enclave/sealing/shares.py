@@ -1,0 +1,92 @@
+"""Threshold shares of a state key, for a TEE without a sealing key (TDX): DESIGN.md, decision 12.
+
+The enclave draws the key that its state is sealed under and gives each site one share of it (Shamir, 1979, in
+GF(2^128), by pycryptodome; the two halves of the key are shared apart). Any `threshold` shares make the key
+again, fewer tell nothing about it. Sites hand theirs back only to a freshly attested enclave of the same
+measurement and manifest. Splitting and combining run inside the enclave; a share travels wrapped by HPKE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+
+from Crypto.Protocol.SecretSharing import Shamir
+
+from enclave.errors import Refusal
+
+KEY_BYTES = 32
+SHARE_BYTES = 2 + KEY_BYTES
+MAX_SHARES = 1000
+MAX_TRIES = 2000
+COMMITMENT_DOMAIN = b"fedslice/state-key/v1\0"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A key in shares: one for each site (`SHARE_BYTES` bytes, secret), and the public commitment to it (32
+    bytes, hex), by which wrong shares are told from right ones."""
+
+    shares: dict[str, bytes]
+    commitment: str
+
+
+def threshold_of(quorum: int, sites: int) -> int:
+    """How many shares make the key: as many as make a quorum, but never one site alone among several."""
+    return min(sites, max(2, quorum))
+
+
+def commitment_of(key: bytes) -> str:
+    """SHA-256 under a domain: tells nobody anything of a key that was drawn at random."""
+    return hashlib.sha256(COMMITMENT_DOMAIN + key).hexdigest()
+
+
+def split(key: bytes, sites: Sequence[str], threshold: int) -> Shared:
+    """Share a random key (32 bytes) among `sites`, of whom any `threshold` can make it again.
+
+    Refuses with `sealing.bad_key` or `shares.bad_threshold`.
+    """
+    if len(key) != KEY_BYTES:
+        raise Refusal("sealing.bad_key", kind="state key")
+    if not 1 <= threshold <= len(sites) <= MAX_SHARES or len(set(sites)) < len(sites):
+        raise Refusal("shares.bad_threshold", threshold=threshold, sites=len(sites))
+    half = KEY_BYTES // 2
+    first = Shamir.split(threshold, len(sites), key[:half])
+    second = Shamir.split(threshold, len(sites), key[half:])
+    shares = {
+        site: index.to_bytes(2, "big") + one + other
+        for site, (index, one), (_, other) in zip(sites, first, second, strict=True)
+    }
+    return Shared(shares, commitment_of(key))
+
+
+def combine(shares: Mapping[str, bytes], threshold: int, commitment: str) -> bytes:
+    """The key, from the shares that came back, whoever sent a wrong one: other sets of `threshold` of them
+    are tried (at most `MAX_TRIES`) until one fits the commitment.
+
+    Refuses with `shares.too_few` (ask more sites) or `shares.none_fit`.
+    """
+    usable = [share for _, share in sorted(shares.items()) if len(share) == SHARE_BYTES]
+    if len(usable) < threshold:
+        raise Refusal("shares.too_few", held=len(usable), threshold=threshold)
+    for chosen in islice(combinations(usable, threshold), MAX_TRIES):
+        key = _combine(chosen)
+        if key is not None and commitment_of(key) == commitment:
+            return key
+    raise Refusal("shares.none_fit", held=len(usable), threshold=threshold)
+
+
+def _combine(chosen: Sequence[bytes]) -> bytes | None:
+    half = KEY_BYTES // 2
+    indices = [int.from_bytes(share[:2], "big") for share in chosen]
+    if 0 in indices or len(set(indices)) < len(indices):
+        return None
+    halves = (
+        Shamir.combine(
+            [(index, share[start : start + half]) for index, share in zip(indices, chosen, strict=True)]
+        )
+        for start in (2, 2 + half)
+    )
+    return b"".join(halves)
