@@ -57,6 +57,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[Batch]:
+        """See `training_batches`."""
+        return training_batches(self, batch_size, shuffle)
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """See `evaluation_batches`."""
+        return evaluation_batches(self, batch_size)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -67,6 +75,11 @@ class Batch:
     attention_mask: Tensor
     targets: Tensor
     rows: int
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a whole model is called with."""
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -96,6 +96,11 @@ class FeatureBatch:
     targets: Tensor
     rows: int
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a tail is called with."""
+        return {"features": self.features, "attention_mask": self.attention_mask}
+
 
 def origin(spec: ModelSpec, k: int, dataset_digest: str) -> str:
     """SHA-256 over what decides a site's features: the model's files (its tokenizer among them), the cut, the

@@ -1,6 +1,7 @@
-"""The training loop of one site in one round, and the evaluation. Runs inside the enclave.
+"""The training loop of one round, and the evaluation. Runs inside the enclave.
 
-The same loop serves the client slice, the baselines and the benchmarks, so that they differ in nothing else.
+The same loop serves the client slice, the split server's tail, the baselines and the benchmarks, so that they
+differ in nothing else. What is trained with comes as a `Material`: rows, or packed features.
 On one machine with one number of threads its result is the same bit for bit: shuffling and dropout are drawn
 from (seed, round, site) alone.
 """
@@ -10,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from peft.helpers import disable_input_dtype_casting
@@ -21,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from enclave.errors import Refusal
 from enclave.manifest import Training
-from enclave.training.data import IGNORED, Batch, Examples, evaluation_batches, training_batches
+from enclave.training.data import IGNORED
 from enclave.training.metrics import Scores
 
 MAX_GRADIENT_NORM = 1.0
@@ -49,12 +51,32 @@ class TrainResult:
     seconds: float
 
 
+class Batch(Protocol):
+    """What the loop must know of a batch: `inputs` of the model by name, `targets` as in `data.Batch`, and
+    the number of `rows`."""
+
+    @property
+    def inputs(self) -> dict[str, Tensor]: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def rows(self) -> int: ...
+
+
+class Material(Protocol):
+    """What a model learns from: `data.Examples` or `features.FeatureSet`. Its length counts rows."""
+
+    def __len__(self) -> int: ...
+    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[Batch]: ...
+    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]: ...
+
+
 Report = Callable[[Progress], None]
 
 
 def train(
     model: nn.Module,
-    examples: Examples,
+    examples: Material,
     training: Training,
     *,
     round: int,
@@ -66,34 +88,32 @@ def train(
     Federated averaging starts every round from the average, so no optimizer state outlives a round (McMahan
     et al., arXiv 1602.05629). Refuses with `training.diverged`.
     """
-    seed = derive_seed(training.seed, round, site)
-    shuffle = random.Random(seed)  # noqa: S311  # the order of rows is no secret
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
+    device = parameters[0].device
     total, done, loss_sum, started = len(examples) * training.local_epochs, 0, 0.0, time.monotonic()
     model.train()
     with torch.random.fork_rng(devices=[]), disable_input_dtype_casting(model, training.precision == "bf16"):
-        torch.manual_seed(seed)
-        for _ in range(training.local_epochs):
-            for batch in training_batches(examples, training.batch_size, shuffle):
-                with _precision(training.precision):
-                    loss = _loss(_logits(model, batch), batch)[0]
-                value = loss.item()
-                if not torch.isfinite(loss):
-                    raise Refusal("training.diverged")
-                loss.backward()
-                nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-                optimizer.step()
-                optimizer.zero_grad()
-                done, loss_sum = done + batch.rows, loss_sum + value * batch.rows
-                _tell(progress, "training", done, total, loss_sum / done, started)
+        torch.manual_seed(derive_seed(training.seed, round, site))
+        for batch in round_batches(examples, training, round=round, site=site):
+            with _precision(training.precision, device):
+                loss = _loss(_logits(model, batch, device), batch)[0]
+            value = loss.item()
+            if not torch.isfinite(loss):
+                raise Refusal("training.diverged")
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+            optimizer.step()
+            optimizer.zero_grad()
+            done, loss_sum = done + batch.rows, loss_sum + value * batch.rows
+            _tell(progress, "training", done, total, loss_sum / done, started)
     model.eval()
     return TrainResult(loss_sum / max(done, 1), len(examples), time.monotonic() - started)
 
 
 def evaluate(
     model: nn.Module,
-    examples: Examples,
+    examples: Material,
     *,
     labels: int,
     precision: str = "fp32",
@@ -102,20 +122,29 @@ def evaluate(
     """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM."""
     confusion = torch.zeros(labels, labels, dtype=torch.long)
     predictions, correct, loss_sum, done, started = 0, 0, 0.0, 0, time.monotonic()
+    device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode(), disable_input_dtype_casting(model, precision == "bf16"):
-        for batch in evaluation_batches(examples, EVALUATION_BATCH):
-            with _precision(precision):
-                logits = _logits(model, batch)
+        for batch in examples.evaluation_batches(EVALUATION_BATCH):
+            with _precision(precision, device):
+                logits = _logits(model, batch, device)
             mean, guesses, targets = _loss(logits, batch)
             predictions += len(targets)
             correct += int((guesses == targets).sum())
             loss_sum += float(mean) * len(targets)
             if labels:
-                confusion.view(-1).add_(torch.bincount(targets * labels + guesses, minlength=labels * labels))
+                cells = (targets * labels + guesses).cpu()
+                confusion.view(-1).add_(torch.bincount(cells, minlength=labels * labels))
             done += batch.rows
             _tell(progress, "evaluating", done, len(examples), loss_sum / max(predictions, 1), started)
     return Scores(len(examples), predictions, correct, loss_sum, tuple(map(tuple, confusion.tolist())))
+
+
+def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[Batch]:
+    """All batches of a round in their order, epoch after epoch: the same ones whoever asks."""
+    shuffle = random.Random(derive_seed(training.seed, round, site))  # noqa: S311  # the order is no secret
+    for _ in range(training.local_epochs):
+        yield from examples.training_batches(training.batch_size, shuffle)
 
 
 def derive_seed(seed: int, round: int, site: str) -> int:
@@ -123,15 +152,15 @@ def derive_seed(seed: int, round: int, site: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{round}/{site}".encode()).digest()[:8])
 
 
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
+def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(batch, labels), or (batch, tokens, vocabulary) of a causal LM."""
-    logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    logits: Tensor = model(**{name: value.to(device) for name, value in batch.inputs.items()}).logits
     return logits
 
 
 def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens."""
-    targets = batch.targets
+    targets = batch.targets.to(logits.device)
     if logits.dim() == 3:
         logits, targets = logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()
         logits, targets = logits[targets != IGNORED], targets[targets != IGNORED]
@@ -140,8 +169,8 @@ def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return cross_entropy(logits.float(), targets), logits.argmax(-1), targets
 
 
-def _precision(precision: str) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+def _precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _tell(progress: Report | None, stage: str, done: int, total: int, loss: float, started: float) -> None:
