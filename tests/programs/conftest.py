@@ -48,7 +48,7 @@ from enclave.programs.clock import Clock
 from enclave.programs.contributions import seal_contribution
 from enclave.programs.host import EnclaveProcess
 from enclave.programs.identity import Identity
-from enclave.programs.keeping import LABEL
+from enclave.programs.keeping import label
 from enclave.programs.mailbox import Mailbox
 from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
@@ -279,7 +279,7 @@ class Consortium:
             unseal_state(
                 file,
                 plain,
-                key=source.sealing_key(LABEL),
+                key=source.sealing_key(label("aggregator")),
                 program="aggregator",
                 manifest=self.manifest.hash,
             )

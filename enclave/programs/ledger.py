@@ -1,0 +1,176 @@
+"""What both server enclaves keep of a run: where it stands, which round may come next, and the chain of
+receipts.
+
+A round is entered once, over the inputs that the sites have countersigned, and leaves a receipt that is
+chained to the last. Everything here runs inside the enclave. A refusal changes nothing: what a round made
+becomes the enclave's own state in one assignment, after all its files are out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.programs.contributions import last_round
+from enclave.programs.identity import Identity
+from enclave.programs.keeping import keep, unkeep
+from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.template import State
+from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from enclave.sealing.roster import Roster, roster_hash, verify_roster
+from enclave.training.metrics import Scores, pool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the run stands: the last receipt and the global parameters after it. `restarts` counts the lives
+    of the enclave before this one."""
+
+    receipt: Receipt | None = None
+    state: State | None = None
+    restarts: int = 0
+
+    @property
+    def round(self) -> int:
+        """The last round that was entered; 0 before the first."""
+        return 0 if self.receipt is None else self.receipt.round
+
+    @property
+    def hash(self) -> str:
+        """Hash of the last receipt."""
+        return NO_RECEIPT if self.receipt is None else receipt_hash(self.receipt)
+
+
+class Ledger:
+    """The rounds of one run, in one enclave. `template` has the tensors that sealed state must hold; None
+    lets the state itself show them."""
+
+    def __init__(self, identity: Identity, mailbox: Mailbox, template: State | None = None) -> None:
+        self._identity = identity
+        self._mailbox = mailbox
+        self._template = template
+        self.standing = Standing()
+        self._last: dict[str, Any] | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._identity.manifest
+
+    def status(self) -> dict[str, Any]:
+        """The last round, its receipt's hash, and the result that was given for it (null after a restore)."""
+        return {
+            "round": self.standing.round,
+            "receipt": self.standing.hash,
+            "restarts": self.standing.restarts,
+            "last": self._last,
+        }
+
+    def require_open(self, round: int) -> None:
+        """Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished` or
+        `round.nothing_yet`."""
+        reached = self.standing.round
+        if reached == last_round(self.manifest):
+            raise Refusal("round.finished", rounds=self.manifest.training.rounds)
+        if round == reached:
+            raise Refusal("round.already_aggregated", round=round)
+        # A round may be given up (a contributor was lost before it had countersigned), but never done again.
+        if not reached < round <= last_round(self.manifest):
+            raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
+        if round == last_round(self.manifest) and self.standing.state is None:
+            raise Refusal("round.nothing_yet")
+
+    def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
+        """The roster is of this round, countersigned, and continues what this enclave has done. Refuses with
+        `roster.*` or `round.wrong_receipt`."""
+        verify_roster(roster, countersignatures, self.manifest)
+        if roster.round != round:
+            raise Refusal("roster.invalid", round=round, fault="it is for another round")
+        if roster.previous != self.standing.hash:
+            raise Refusal(
+                "round.wrong_receipt",
+                round=round,
+                fault="the sites have seen another one than this enclave has made",
+            )
+
+    def enter(
+        self,
+        round: int,
+        roster: Roster,
+        inputs: Sequence[ReceiptInput],
+        scores: Mapping[str, Scores],
+        *,
+        state: State | None,
+        output: Filed | None,
+        more: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Seal the state, sign the receipt, and stand there from now on; the round's result.
+
+        `scores` are the sites' own; `more` holds further groups of numbers for receipt and page.
+        """
+        pooled = _numbers(pool(list(scores.values())))
+        # Only pooled numbers go into the receipt: it goes to every site and to the log. The numbers of single
+        # sites are for the coordinator.
+        metrics = {"pooled": pooled, **(more or {})}
+        draft = self._draft(round, roster, inputs, output, metrics)
+        kept = keep(self._identity, self._mailbox, draft, state or {})
+        signed = sign_receipt(kept.receipt, self._identity.signing)
+        result = {
+            "next": None if output is None else msgspec.to_builtins(output),
+            "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
+            "metrics": {**metrics, "sites": {site: _numbers(score) for site, score in scores.items()}},
+            "receipt": msgspec.to_builtins(signed),
+        }
+        self.standing = Standing(signed.receipt, state, self.standing.restarts)
+        self._last = result
+        return result
+
+    def restore(self, sha256: str) -> dict[str, Any]:
+        """Go on where an earlier life of this program stopped, from the state that it sealed.
+
+        The host may bring an old state. Then the next roster, which the sites countersign, names a later
+        receipt than the one that is restored here, and `require_roster` refuses it. Refuses with `state.*` or
+        `sealing.*`.
+        """
+        if self.standing.receipt is not None:
+            raise Refusal("state.not_fresh")
+        kept = unkeep(self._identity, self._mailbox, sha256, self._template)
+        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1)
+        return {"round": self.standing.round, "receipt": self.standing.hash}
+
+    def _draft(
+        self,
+        round: int,
+        roster: Roster,
+        inputs: Sequence[ReceiptInput],
+        output: Filed | None,
+        metrics: dict[str, Any],
+    ) -> Receipt:
+        identity = self._identity
+        return Receipt(
+            version=1,
+            manifest=identity.manifest_hash,
+            run=self.manifest.run,
+            round=round,
+            roster=roster_hash(roster),
+            inputs=tuple(inputs),
+            output=None if output is None else output.sha256,
+            state=None,
+            metrics=metrics,
+            previous=self.standing.hash,
+            program=identity.program,
+            measurement=identity.measurement,
+            development=self.manifest.policy.root == "development",
+            issued=identity.clock.now(),
+            restarts=self.standing.restarts,
+        )
+
+
+def _numbers(scores: Scores) -> dict[str, float | int]:
+    """The summary without what no JSON number can say (the perplexity of a model that has diverged)."""
+    return {name: value for name, value in scores.summary().items() if math.isfinite(value)}
