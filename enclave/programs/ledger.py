@@ -108,10 +108,12 @@ class Ledger:
         state: State | None,
         output: Filed | None,
         more: Mapping[str, Any] | None = None,
+        aside: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
-        `scores` are the sites' own; `more` holds further groups of numbers for receipt and page.
+        `scores` are the sites' own; `more` holds further groups of numbers for receipt and page, `aside`
+        for the page alone.
         """
         pooled = _numbers(pool(list(scores.values())))
         # Only pooled numbers go into the receipt: it goes to every site and to the log. The numbers of single
@@ -123,7 +125,11 @@ class Ledger:
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
             "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
-            "metrics": {**metrics, "sites": {site: _numbers(score) for site, score in scores.items()}},
+            "metrics": {
+                **metrics,
+                **(aside or {}),
+                "sites": {site: _numbers(score) for site, score in scores.items()},
+            },
             "receipt": msgspec.to_builtins(signed),
         }
         self.standing = Standing(signed.receipt, state, self.standing.restarts)

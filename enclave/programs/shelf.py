@@ -1,0 +1,103 @@
+"""The shelf: the sites' features, opened and checked, in the split server's memory.
+
+One site's fault must not become the run's: whatever is wrong with what a site has sealed is refused by code
+before any of it is kept, and the other sites' features stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enclave.errors import Refusal, explain
+from enclave.programs.identity import Identity
+from enclave.programs.mailbox import BoundedBuffer, Mailbox
+from enclave.programs.program import Report
+from enclave.programs.tail import TailLearner
+from enclave.sealing.receipts import ReceiptInput
+from enclave.sealing.shards import Purpose, ShardIndex, open_shard, unwrap_keys
+from enclave.training.features import Shard, from_bytes
+
+
+@dataclass(frozen=True)
+class SiteFeatures:
+    """What one site trains and evaluates with."""
+
+    index: ShardIndex
+    shards: tuple[Shard, ...]
+
+    def of(self, purpose: Purpose) -> list[Shard]:
+        """Its shards for a purpose."""
+        pairs = zip(self.index.shards, self.shards, strict=True)
+        return [shard for reference, shard in pairs if reference.purpose == purpose]
+
+    @property
+    def input(self) -> ReceiptInput:
+        """As a receipt names it: the index's hash, the bytes of all shards, the examples trained on."""
+        index = self.index
+        return ReceiptInput(index.site, index.hash, index.bytes, index.examples("training"))
+
+
+class Shelf:
+    """All sites' features of one run, the last accepted of each."""
+
+    def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:
+        self._identity = identity
+        self._mailbox = mailbox
+        self._learner = learner
+        self._held: dict[str, SiteFeatures] = {}
+
+    def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
+        """Open the sealed keys at `in/<keys>` and all shards of the index beside them.
+
+        What is held already is not opened again. Refuses with `mailbox.*` (the host's fault), or by what is
+        wrong with the site's: `features.*`.
+        """
+        member = self._identity.manifest.site(site)
+        try:
+            with self._mailbox.incoming(keys) as file:
+                index, secrets = unwrap_keys(
+                    file,
+                    manifest=self._identity.manifest_hash,
+                    site=site,
+                    site_key=member.public_key,
+                    key=self._identity.hpke,
+                )
+            held = self._held.get(site)
+            if held is None or held.index != index:
+                shards = self._open(index, secrets, report)
+                held = self._held[site] = SiteFeatures(index, shards)
+        except Refusal as refusal:
+            if not refusal.code.startswith("sealing."):
+                raise
+            reason = explain(refusal.code, refusal.facts).message
+            raise Refusal("features.sealed", site=site, cause=refusal.code, reason=reason) from refusal
+        return held
+
+    def held(self, site: str, sha256: str) -> SiteFeatures:
+        """The features of a roster's entry. Refuses with `features.not_loaded`."""
+        found = self._held.get(site)
+        if found is None or found.index.hash != sha256:
+            raise Refusal("features.not_loaded", site=site)
+        return found
+
+    @property
+    def sites(self) -> dict[str, str]:
+        """Whose features are here: site id -> hash of the index."""
+        return {site: held.index.hash for site, held in sorted(self._held.items())}
+
+    def _open(self, index: ShardIndex, keys: list[bytes], report: Report) -> tuple[Shard, ...]:
+        layout = self._learner.layout(index.site)
+        if index.origin != layout.origin:
+            raise Refusal("features.stale")
+        opened = []
+        for place, (reference, key) in enumerate(zip(index.shards, keys, strict=True)):
+            report({"stage": "opening", "done": place, "of": len(keys)})
+            plain = BoundedBuffer(layout.limit)
+            with self._mailbox.incoming(reference.sha256) as file:
+                open_shard(file, plain, key=key, about=index.about(place), limit=layout.limit)
+            shard = from_bytes(plain.getvalue(), layout)
+            if len(shard) != reference.examples:
+                fault = "a shard has another number of examples"
+                raise Refusal("features.bad_index", site=index.site, fault=fault)
+            opened.append(shard)
+        return tuple(opened)

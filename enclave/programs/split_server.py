@@ -1,0 +1,106 @@
+"""The enclave program `split_server`: Method 2's server. It trains the tail on the sites' sealed features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32
+from enclave.attest.sources import Source
+from enclave.errors import Refusal
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
+from enclave.sealing.roster import Roster
+
+if TYPE_CHECKING:
+    from enclave.programs.tail_rounds import TailRounds
+
+PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
+class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The base model's folder, absolute or inside the mailbox."""
+
+    model: PathText
+
+
+class FeaturesArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's sealed keys at `in/<keys>`; the shards of its index lie beside them."""
+
+    site: str
+    keys: Hex32
+
+
+class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The roster, whose entries name the sites' indexes, and the listed sites' signatures on it (hex)."""
+
+    round: Annotated[int, Meta(ge=1, lt=2**31)]
+    roster: Roster
+    countersignatures: dict[str, str]
+
+
+class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """Sealed state at `in/<sha256>`."""
+
+    state: Hex32
+
+
+class SplitServer(EnclaveProgram):
+    """Trains the tail of a model on features that the sites have sealed for it."""
+
+    name = "split_server"
+
+    def __init__(self, source: Source, mailbox: Mailbox) -> None:
+        super().__init__(source, mailbox)
+        self._rounds: TailRounds | None = None
+        self.operations |= {
+            "prepare": Operation(PrepareArguments, self._prepare),
+            "features": Operation(FeaturesArguments, self._features),
+            "train": Operation(RoundArguments, self._train),
+            "evaluate": Operation(RoundArguments, self._evaluate),
+            "restore": Operation(RestoreArguments, self._restore),
+            "status": Operation(NoArguments, self._status),
+        }
+
+    @property
+    def rounds(self) -> TailRounds:
+        """Refuses with `tail.not_prepared`."""
+        if self._rounds is None:
+            raise Refusal("tail.not_prepared")
+        return self._rounds
+
+    def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
+        if self._rounds is None:
+            report({"stage": "loading"})
+            # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
+            from enclave.programs.tail import load_tail
+            from enclave.programs.tail_rounds import TailRounds
+
+            learner = load_tail(self.identity.manifest, self.mailbox.folder / arguments.model)
+            self._rounds = TailRounds(self.identity, self.mailbox, learner)
+        return self._rounds.size
+
+    def _features(self, arguments: FeaturesArguments, report: Report) -> dict[str, Any]:
+        held = self.rounds.shelf.take(arguments.site, arguments.keys, report)
+        return msgspec.to_builtins(held.input)
+
+    def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        return self.rounds.train(arguments.round, arguments.roster, arguments.countersignatures, report)
+
+    def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        return self.rounds.evaluate(arguments.round, arguments.roster, arguments.countersignatures, report)
+
+    def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
+        return self.rounds.restore(arguments.state)
+
+    def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
+        bound = self._identity is not None
+        if self._rounds is None:
+            return {"bound": bound, "prepared": False, "round": 0}
+        return {"bound": bound, "prepared": True, **self._rounds.status()}
+
+
+if __name__ == "__main__":
+    main(SplitServer)

@@ -1,0 +1,116 @@
+"""What a split server learns with: the tail of the pinned base model, and how it is trained in a round.
+
+Runs inside the split server's TEE. Every round starts from parameters that `start_from` has set, with a fresh
+optimizer, so a round that was cut off leaves nothing behind and can be done again to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest, Spf, Split
+from enclave.programs.learner import sparing
+from enclave.programs.program import Report
+from enclave.programs.template import State
+from enclave.slicing.adapters import load_tuned_state, tuned_state
+from enclave.slicing.models import load
+from enclave.slicing.plan import Plan, plan
+from enclave.slicing.spf import tune
+from enclave.slicing.split import Tail
+from enclave.training.aggregate import fedavg
+from enclave.training.features import FeatureSet, Layout, Shard, layout_of
+from enclave.training.loop import TrainResult, evaluate, train
+from enclave.training.metrics import Scores
+
+POOLED = "pooled"
+"""In place of a site's id where batches of all sites are mixed; no site id has such a seed by chance alone,
+and one that does harms nobody."""
+
+
+@dataclass(frozen=True)
+class TailLearner:
+    """A tail with SPF for the life of a run. `config` is the whole base model's; `size` is what is tuned."""
+
+    manifest: Manifest
+    tail: Tail
+    initial: State
+    config: Any
+    size: Plan
+
+    @property
+    def split(self) -> Split:
+        assert self.manifest.split is not None
+        return self.manifest.split
+
+    def layout(self, site: str) -> Layout:
+        """What a site's shards must look like."""
+        digest = self.manifest.site(site).dataset.digest
+        return layout_of(self.manifest.model, self.config, self.split.cut, digest)
+
+    def feature_set(self, shards: list[Shard]) -> FeatureSet:
+        """Shards of any sites, put together: their layouts differ in nothing but the origin."""
+        return FeatureSet(shards, self.layout(self.manifest.sites[0].id))
+
+    def start_from(self, state: State | None) -> None:
+        """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
+        load_tuned_state(self.tail, self.initial if state is None else state)
+
+    def evaluate(self, shards: list[Shard], report: Report) -> Scores:
+        """Score the present parameters."""
+        model = self.manifest.model
+        labels = 0 if model.task == "causal-lm" else len(model.labels)
+        return evaluate(
+            self.tail,
+            self.feature_set(shards),
+            labels=labels,
+            precision=self.manifest.training.precision,
+            progress=sparing(report),
+        )
+
+    def train(
+        self, round: int, shards: Mapping[str, list[Shard]], report: Report
+    ) -> tuple[TrainResult, State]:
+        """Train one round on the sites' training shards (by site id, in their order), from the present
+        parameters. Pooled, or one tail a site and the mean of them."""
+        if self.split.batches == POOLED:
+            return self._train(round, POOLED, [shard for own in shards.values() for shard in own], report)
+        start = tuned_state(self.tail)
+        results, states = [], []
+        for site, own in shards.items():
+            self.start_from(start)
+            result, state = self._train(round, site, own, report)
+            results.append(result)
+            states.append((result.samples, state))
+        samples = sum(result.samples for result in results)
+        loss = sum(result.loss * result.samples for result in results) / samples
+        return TrainResult(loss, samples, sum(result.seconds for result in results)), fedavg(states)
+
+    def _train(self, round: int, site: str, shards: list[Shard], report: Report) -> tuple[TrainResult, State]:
+        material = self.feature_set(shards)
+        training = self.manifest.training
+        result = train(self.tail, material, training, round=round, site=site, progress=sparing(report))
+        return result, tuned_state(self.tail)
+
+
+def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
+    """Read the base model (every file against its pinned hash), cut it, tune the tail as the manifest says,
+    on the accelerator inside the TEE where there is one. Refuses with `model.*`, `split.*`, `spf.*`."""
+    adapter, split = manifest.adapter, manifest.split
+    if not isinstance(adapter, Spf) or split is None:
+        raise Refusal("manifest.invalid", fault="a split server has no part in method-1")
+    base, _tokenizer = load(folder, manifest.model)
+    config = base.config
+    labels = 0 if manifest.model.task == "causal-lm" else len(manifest.model.labels)
+    tail = Tail(base, split.cut)
+    tune(tail, adapter, manifest.training.seed)
+    if split.checkpointing:
+        tail.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    tail.to("cuda" if torch.cuda.is_available() else "cpu")
+    size = plan(config, adapter, split.cut, labels)
+    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size)

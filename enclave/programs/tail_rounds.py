@@ -1,0 +1,96 @@
+"""The split server's rounds: score the tail on all listed sites' features, train it on them, seal its state.
+
+Everything here runs inside the split server's enclave; what a round leaves behind is in `ledger`. Sites
+countersign who trains in a round, as in Method 1: the roster names each site's index of shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enclave.errors import Refusal
+from enclave.programs.contributions import kind_of
+from enclave.programs.identity import Identity
+from enclave.programs.ledger import Ledger
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.program import Report
+from enclave.programs.shelf import Shelf, SiteFeatures
+from enclave.programs.tail import TailLearner
+from enclave.sealing.roster import Roster
+from enclave.training.metrics import Scores
+
+
+class TailRounds(Ledger):
+    """All rounds of a run, in one split server."""
+
+    def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:
+        super().__init__(identity, mailbox, learner.initial)
+        self.learner = learner
+        self.shelf = Shelf(identity, mailbox, learner)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """What is tuned, and the bytes that its AdamW holds."""
+        size = self.learner.size
+        return {"parameters": size.parameters, "optimizer_bytes": size.optimizer_bytes}
+
+    def status(self) -> dict[str, Any]:
+        """As the ledger's, with the sites whose features are here."""
+        return {**super().status(), "features": self.shelf.sites, "tail": self.size}
+
+    def train(
+        self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
+    ) -> dict[str, Any]:
+        """Score the incoming parameters on all listed sites' evaluation features, and train one round on
+        their training features.
+
+        Refuses with `round.*`, `roster.*`, `features.not_loaded` or `training.diverged`; then nothing has
+        changed.
+        """
+        listed = self._begin(round, "update", roster, countersignatures)
+        scores = self._score(listed, report)
+        shards = {site: features.of("training") for site, features in listed.items()}
+        result, state = self.learner.train(round, shards, report)
+        return self.enter(
+            round,
+            roster,
+            [features.input for features in listed.values()],
+            scores,
+            state=state,
+            output=None,
+            more={"tail": self.size},
+            aside={"training": {"loss": result.loss, "seconds": result.seconds, "rows": result.samples}},
+        )
+
+    def evaluate(
+        self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
+    ) -> dict[str, Any]:
+        """The closing evaluation; the parameters stay as they are. Refuses as `train` does."""
+        listed = self._begin(round, "evaluation", roster, countersignatures)
+        return self.enter(
+            round,
+            roster,
+            [features.input for features in listed.values()],
+            self._score(listed, report),
+            state=self.standing.state,
+            output=None,
+            more={"tail": self.size},
+        )
+
+    def _begin(
+        self, round: int, kind: str, roster: Roster, countersignatures: Mapping[str, str]
+    ) -> dict[str, SiteFeatures]:
+        self.require_open(round)
+        if kind_of(self.manifest, round) != kind:
+            raise Refusal("round.out_of_order", asked=round, expected=self.standing.round + 1)
+        self.require_roster(round, roster, countersignatures)
+        listed = {entry.site: self.shelf.held(entry.site, entry.sha256) for entry in roster.inputs}
+        self.learner.start_from(self.standing.state)
+        return listed
+
+    def _score(self, listed: dict[str, SiteFeatures], report: Report) -> dict[str, Scores]:
+        return {
+            site: self.learner.evaluate(features.of("evaluation"), report)
+            for site, features in listed.items()
+        }

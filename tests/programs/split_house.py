@@ -1,0 +1,94 @@
+"""A Method 2 run over real processes: a split server, and sites that compute, seal and wrap as agents do."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import msgspec
+
+from enclave.attest.measurement import measure
+from enclave.attest.policy import Policy, SgxReference
+from enclave.manifest import DatasetRef, Site, Spf, Split, Training
+from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from enclave.sealing.roster import Roster, RosterEntry, countersign
+from enclave.sealing.shards import wrap_keys
+from site_agent.features import FeatureStore, Kept
+
+SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
+
+
+def split_manifest(house, **changes):
+    """Two sites, two training rounds, cut after the first of two layers."""
+    base = house.manifest()
+    sites = tuple(
+        Site(site.id, site.name, site.public_key, DatasetRef(site.dataset.id, f"{number}" * 64, 20))
+        for number, site in enumerate(base.sites)
+    )
+    policy = Policy(
+        "development",
+        base.policy.root_sha256,
+        (SgxReference("split_server", mrenclave=measure("split_server")),),
+    )
+    training = Training(rounds=2, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7)
+    fields = {"method": "method-2", "adapter": SPF, "split": Split(1), "sites": sites, "policy": policy}
+    return msgspec.structs.replace(base, training=training, **{**fields, **changes})
+
+
+class SplitRun:
+    """One run around a `Consortium` of `conftest`; `folder` is where the sites keep their features."""
+
+    def __init__(self, consortium, folder) -> None:
+        self.consortium, self.folder = consortium, folder
+        self.manifest = consortium.manifest
+        self.results: list[dict] = []
+
+    def server(self, **_ignored):
+        process = self.consortium.bound("split_server", "coordinator")
+        process.call("prepare", model=str(self.consortium.house.model))
+        return process
+
+    def store(self, site) -> FeatureStore:
+        return FeatureStore(self.folder / site, self.manifest, site)
+
+    def features(self, site) -> Kept:
+        store, house = self.store(site), self.consortium.house
+        return store.kept() or store.make(house.model, house.rows[site], lambda *_news: None)
+
+    def wrap(self, server, site, kept, *, signer=None) -> str:
+        """Seal the keys to this server and put them and the shards into its mailbox."""
+        claims = server.call("evidence", nonce="00" * 32)["claims"]
+        sealed = BytesIO()
+        keys = [bytes.fromhex(key) for key in kept.keys]
+        signer = signer or self.consortium.house.site_keys[site]
+        name = wrap_keys(
+            kept.index, keys, sealed, manifest=self.manifest.hash, receiver=claims["hpke_key"], signer=signer
+        ).sha256
+        (self.folder / name).write_bytes(sealed.getvalue())
+        server.mailbox.deliver(self.folder / name, name)
+        for place, shard in enumerate(kept.index.shards):
+            server.mailbox.deliver(self.store(site).file(place, kept.index), shard.sha256)
+        return name
+
+    def join(self, server, site) -> dict:
+        return server.call("features", site=site, keys=self.wrap(server, site, self.features(site)))
+
+    def roster(self, round, previous, sites) -> dict:
+        entries = tuple(RosterEntry(site, self.features(site).index.hash) for site in sorted(sites))
+        roster = Roster(self.manifest.hash, round, entries, previous)
+        keys = self.consortium.house.site_keys
+        return {
+            "round": round,
+            "roster": msgspec.to_builtins(roster),
+            "countersignatures": {site: countersign(roster, keys[site]) for site in sites},
+        }
+
+    def round(self, server, number, previous=NO_RECEIPT, sites=("anna", "berta"), progress=None) -> dict:
+        op = "train" if number <= self.manifest.training.rounds else "evaluate"
+        return server.call(op, progress, **self.roster(number, previous, sites))
+
+    def rounds(self, server, start=1, previous=NO_RECEIPT, sites=("anna", "berta")) -> list[dict]:
+        """All rounds from `start` on, and the closing evaluation."""
+        for number in range(start, self.manifest.training.rounds + 2):
+            self.results.append(self.round(server, number, previous, sites))
+            previous = receipt_hash(parse_receipt(self.results[-1]["receipt"]).receipt)
+        return self.results
