@@ -22,6 +22,7 @@ from enclave.errors import Refusal
 from enclave.errors.catalogue import Fact
 from enclave_jobs.models import Job, JobKind, JobState
 from enclave_jobs.transitions import JOB
+from federation.sites.maintenance import open_until
 from federation.sites.models import Site
 from federation.studies.models import Round, Run, RunState
 from federation.transitions import move
@@ -50,8 +51,11 @@ def offer(
 def lease(site: Site) -> Job | None:
     """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
 
-    A run that is paused gives no new work; what was taken before may still be handed in.
+    A run that is paused gives no new work, and a site in a maintenance window gets none; what was taken
+    before may still be handed in.
     """
+    if open_until(site) is not None:
+        return None
     now = timezone.now()
     waiting = (
         Job.objects.filter(site=site, state=JobState.WAITING, run__state__in=LEASING_RUNS)

@@ -54,6 +54,10 @@ define(
           "site"),
     Entry("site.wrong_state", "The site is {state}; this is not possible now.", _FETCH_AGAIN,
           "operator"),
+    Entry("maintenance.bad_time", "A maintenance window ends after it starts and in the future, and lasts at"
+          " most {days} days.", "Correct the times.", "site"),
+    Entry("maintenance.too_many", "A hospital plans at most {limit} maintenance windows.",
+          "Remove one that is not needed.", "site"),
     Entry("enrolment.unknown_token", "This enrolment token is not known.",
           "Check that the whole command was copied. " + _RETRY_ENROL, "site"),
     Entry("enrolment.token_used", "This enrolment token was used.", _RETRY_ENROL, "site"),

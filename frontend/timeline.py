@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from enclave.errors import explain
+from federation.sites.maintenance import open_windows
 from federation.studies.models import Contribution, ContributionState, Event, Round, Run, RunState
 from frontend.templatetags.fedslice import since
 
@@ -72,6 +75,12 @@ def waits_for(run: Run, current: Round | None, contributions: list[Contribution]
         return _("Waiting for the enclave to average.") if current is not None else ""
     names = ", ".join(str(c.site) for c in late)
     text = _("Waiting for %(names)s, for %(time)s.") % {"names": names, "time": since(current.opened_at)}
+    resting = open_windows([c.site_id for c in late])
+    for late_site in (c.site for c in late if c.site_id in resting):
+        text += " " + _("%(site)s is in a maintenance window until %(end)s UTC.") % {
+            "site": late_site,
+            "end": resting[late_site.pk].astimezone(UTC).strftime("%Y-%m-%d %H:%M"),
+        }
     silent = [
         c.site for c in late if c.site.last_seen and (timezone.now() - c.site.last_seen).total_seconds() > 60
     ]

@@ -7,10 +7,12 @@ from django.urls import URLPattern, URLResolver, path
 
 from frontend.views import (
     collateral,
+    connection,
     datasets,
     health,
     home,
     log,
+    maintenance,
     people,
     references,
     runs,
@@ -31,6 +33,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sites/<str:site_id>", sites.detail, name="site"),
     path("sites/<str:site_id>/status", sites.status, name="site-status"),
     path("sites/<str:site_id>/enrolment", sites.enrolment, name="site-enrolment"),
+    path("sites/<str:site_id>/connection", connection.connection, name="site-connection"),
+    path("sites/<str:site_id>/connection/rows", connection.rows, name="site-checks"),
+    path("sites/<str:site_id>/connection/check", connection.check, name="site-check"),
+    path("sites/<str:site_id>/maintenance", maintenance.maintenance, name="site-maintenance"),
+    path(
+        "sites/<str:site_id>/maintenance/<int:window_id>/remove",
+        maintenance.remove,
+        name="site-maintenance-remove",
+    ),
     path("sites/<str:site_id>/<str:move>", sites.transition, name="site-transition"),
     path("datasets", datasets.dataset_list, name="datasets"),
     path("datasets/<str:dataset_id>", datasets.detail, name="dataset"),

@@ -15,11 +15,11 @@ from typing import get_args
 
 from enclave.errors import Refusal, explain
 from site_agent import AGENT_VERSION, approvals
-from site_agent.checks import run_checks
+from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
-from site_agent.enrolment import connect, enrol
+from site_agent.enrolment import connect, enrol, heartbeat
 from site_agent.reading import describe
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
@@ -135,13 +135,21 @@ def run_enrol(chosen: argparse.Namespace) -> int:
 
 
 def run_check(chosen: argparse.Namespace) -> int:
-    """`check`. Status 1 if anything failed."""
-    checks = run_checks(State.open(chosen.state))
+    """`check`. Status 1 if anything failed. Where the coordinator can be reached, the hospital's page shows
+    the same rows."""
+    state = State.open(chosen.state)
+    checks = run_checks(state)
     rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
     say(table(("what", "how", "found"), rows))
     for check in checks:
         if check.hint:
             say(f"\n{check.name}: {printable(check.hint)}")
+        if check.letter:
+            say("\nA text for your network team:\n")
+            say("\n".join(f"  {printable(line)}" for line in check.letter.splitlines()))
+    with contextlib.suppress(Refusal), contextlib.closing(connect(state)) as coordinator:
+        if all(check.outcome != "fail" for check in checks if check.name == "coordinator"):
+            heartbeat(coordinator, state, as_told(checks))
     failed = sum(check.outcome == "fail" for check in checks)
     say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
     return 1 if failed else 0

@@ -11,12 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from enclave.errors import CATALOGUE, Refusal, explain
 from enclave.programs.program import log_fault
 from site_agent.backoff import retry_after
-from site_agent.checks import run_checks
+from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat
 from site_agent.leases import Job, Lease, ask, in_words
 from site_agent.membership import RUN_OVER, Membership
@@ -189,15 +187,19 @@ class Daemon:
             found[0].forget()
 
     def _beat(self) -> None:
-        """Heartbeats, each half hour with the connection checks; their failures are only logged."""
+        """Heartbeats, each half hour and when somebody asks with the connection checks; their failures are
+        only logged."""
         next_checks = 0.0
         while not self.stop.is_set():
             checks = None
             if time.monotonic() >= next_checks:
-                checks = [msgspec.to_builtins(check) for check in run_checks(self._state)]
+                checks = as_told(run_checks(self._state))
                 next_checks = time.monotonic() + CHECK_SECONDS
             with contextlib.suppress(Refusal):
-                heartbeat(self._coordinator, self._state, checks)
+                wanted = heartbeat(self._coordinator, self._state, checks).check
+                if wanted and checks is None:
+                    next_checks = 0.0
+                    continue
             self.stop.wait(HEARTBEAT_SECONDS)
 
     def _end_work_on_stop(self) -> None:

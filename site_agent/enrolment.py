@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from msgspec import Struct
+
 from enclave.attest.development import create_platform, install_platform
 from enclave.errors import Refusal
 from site_agent import AGENT_VERSION
@@ -84,13 +86,21 @@ def _finish(state: State) -> None:
         heartbeat(coordinator, state)
 
 
-def heartbeat(
-    coordinator: Coordinator, state: State, checks: list[dict[str, str]] | None = None
-) -> tuple[int, str]:
-    """Say that the agent is alive. Returns the coordinator's clock (Unix seconds) and the site's state."""
+class Heard(Struct, frozen=True):
+    """What the coordinator answers to a heartbeat: its clock (Unix seconds), how it stands with this site,
+    and whether somebody asks for new connection checks."""
+
+    server_time: int
+    standing: str
+    check: bool
+
+
+def heartbeat(coordinator: Coordinator, state: State, checks: list[dict[str, str]] | None = None) -> Heard:
+    """Say that the agent is alive, and what its checks found if they were made."""
     body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "checks": checks or []}
     answer = coordinator.call("POST", "heartbeat", body)
-    return answer.field("server_time", int), printable(answer.field("state", str), 32)
+    wanted = isinstance(answer.body, dict) and answer.body.get("check") is True
+    return Heard(answer.field("server_time", int), printable(answer.field("state", str), 32), wanted)
 
 
 def needs_platform(runtime: str) -> bool:

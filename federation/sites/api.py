@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -38,25 +38,31 @@ class EnrolAnswer(Struct):
 
 
 class CheckResult(Struct, forbid_unknown_fields=True):
-    """One connection check of the agent, in words for the site admin."""
+    """One connection check of the agent, in words for the site admin. `letter` is a text that he can send to
+    whoever looks after the network."""
 
     name: Short
     outcome: Annotated[str, Meta(pattern=r"^(pass|warn|fail)\Z")]
     found: Annotated[str, Meta(max_length=500)] = ""
     hint: Annotated[str, Meta(max_length=1000)] = ""
+    letter: Annotated[str, Meta(max_length=2000)] = ""
 
 
 class HeartbeatBody(Struct, forbid_unknown_fields=True):
+    """An empty list of checks says that none were made since the last heartbeat."""
+
     agent_version: Short
     runtime: Short
     checks: Annotated[list[CheckResult], Meta(max_length=64)] = []
 
 
 class HeartbeatAnswer(Struct):
-    """`server_time` is in Unix seconds, so that the agent can see how far its clock is off."""
+    """`server_time` is in Unix seconds, so that the agent can see how far its clock is off. `check` asks for
+    new connection checks with the next heartbeat."""
 
     server_time: int
     state: str
+    check: bool = False
 
 
 class Enrol(AgentView):
@@ -91,8 +97,11 @@ class Heartbeat(AgentView):
     @extend_schema(**document(HeartbeatBody, HeartbeatAnswer))
     def post(self, request: Request) -> Response:
         body = read(request, HeartbeatBody)
-        checks = [
-            {"name": c.name, "outcome": c.outcome, "found": c.found, "hint": c.hint} for c in body.checks
-        ]
+        checks = [to_builtins(check) for check in body.checks]
         site = services.heartbeat(agent(request), agent_version=body.agent_version, checks=checks)
-        return Response({"server_time": int(timezone.now().timestamp()), "state": site.state})
+        answer = {
+            "server_time": int(timezone.now().timestamp()),
+            "state": site.state,
+            "check": site.check_wanted,
+        }
+        return Response(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
@@ -9,6 +10,8 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from federation.ids import new_id
+
+WEEK = timedelta(days=7)
 
 
 class SiteState(models.TextChoices):
@@ -22,8 +25,9 @@ class SiteState(models.TextChoices):
 class Site(models.Model):
     """A hospital. `public_key` is its agent's Ed25519 key in hex; the private half never leaves the site.
 
-    The name is empty until its admin gives it. `checks` is the agent's last list of connection checks,
-    `pck_chain` the certificate chain that our development root gave to its platform.
+    The name is empty until its admin gives it. `checks` is the agent's last list of connection checks, made
+    at `checks_at`; `check_wanted` asks the agent for new ones. `pck_chain` is the certificate chain that our
+    development root gave to its platform.
     """
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
@@ -34,6 +38,8 @@ class Site(models.Model):
     runtime = models.CharField(max_length=32, blank=True)
     last_seen = models.DateTimeField(null=True, blank=True)
     checks = models.JSONField(default=list, blank=True)
+    checks_at = models.DateTimeField(null=True, blank=True)
+    check_wanted = models.BooleanField(default=False)
     pck_chain = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -79,3 +85,35 @@ class SiteEvent(models.Model):
 
     class Meta:
         ordering: ClassVar = ["id"]
+
+
+class MaintenanceWindow(models.Model):
+    """A time in which the site gets no new work. A weekly one comes back every seven days, at the same time
+    UTC, until it is removed. Work that the agent has taken already may still be handed in."""
+
+    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="maintenance")
+    starts = models.DateTimeField()
+    ends = models.DateTimeField()
+    weekly = models.BooleanField(default=False)
+    reason = models.CharField(max_length=200, blank=True)
+    made_by = models.CharField(max_length=254)
+
+    class Meta:
+        ordering: ClassVar = ["starts", "id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(ends__gt=models.F("starts")), name="maintenance_ends_after_it_starts"
+            )
+        ]
+
+    def occurrence(self, now: datetime) -> tuple[datetime, datetime]:
+        """The window that is open at `now`, else the next one; of a window that never comes back, itself."""
+        if not self.weekly or now < self.ends:
+            return self.starts, self.ends
+        gone = (now - self.ends) // WEEK + 1
+        return self.starts + gone * WEEK, self.ends + gone * WEEK
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether `now` lies inside."""
+        starts, ends = self.occurrence(now)
+        return starts <= now < ends

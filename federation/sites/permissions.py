@@ -31,3 +31,14 @@ def can_govern(user: User, site: Site, target: str) -> bool:
     if user.role == Role.OPERATOR:
         return True
     return can_enrol(user, site) and target in (SiteState.SUSPENDED, SiteState.REVOKED)
+
+
+def can_plan_maintenance(user: User, site: Site) -> bool:
+    """Maintenance windows and new connection checks: the hospital's own admin, and operators."""
+    return user.role == Role.OPERATOR or can_enrol(user, site)
+
+
+def can_see_checks(user: User, site: Site) -> bool:
+    """What the agent found around itself names machines and proxies of the hospital: for its own admin, and
+    for those who help and audit, not for leads."""
+    return user.role in (Role.OPERATOR, Role.AUDITOR) or can_enrol(user, site)

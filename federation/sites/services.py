@@ -144,13 +144,13 @@ def _check_key(public_key: str) -> None:
 
 
 def heartbeat(agent: Any, *, agent_version: str, checks: list[dict[str, Any]]) -> Site:
-    """Note that the site's agent was heard of; the first time makes the site active."""
+    """Note that the site's agent was heard of; the first time makes the site active. An empty list of checks
+    leaves the last one standing."""
     site: Site = agent.site
-    heard: dict[str, Any] = {
-        "last_seen": timezone.now(),
-        "agent_version": agent_version[:64],
-        "checks": checks,
-    }
+    now = timezone.now()
+    heard: dict[str, Any] = {"last_seen": now, "agent_version": agent_version[:64]}
+    if checks:
+        heard |= {"checks": checks, "checks_at": now, "check_wanted": False}
     with transaction.atomic():
         if apply(site, SiteState.ENROLLED, SiteState.ACTIVE, by=agent, **heard):
             record(agent, "site.active", f"site:{site.pk}")
@@ -158,6 +158,17 @@ def heartbeat(agent: Any, *, agent_version: str, checks: list[dict[str, Any]]) -
             Site.objects.filter(pk=site.pk).update(**heard)
             site.refresh_from_db()
     return site
+
+
+def want_checks(by: Any, site: Site) -> None:
+    """Ask the agent to look at its connection again; it hears of it with its next heartbeat.
+
+    Refuses with `auth.forbidden` or `site.wrong_state`.
+    """
+    if not permissions.can_plan_maintenance(by, site):
+        raise Refusal("auth.forbidden")
+    if not Site.objects.filter(pk=site.pk, state=SiteState.ACTIVE).update(check_wanted=True):
+        raise Refusal("site.wrong_state", state=site.state)
 
 
 def suspend(by: Any, site: Site, why: str) -> None:

@@ -20,7 +20,7 @@ TONES = {
         "enrolled", "running", "starting", "joining", "finishing", "open", "collecting", "countersigning",
         "aggregating", "leased", "working", "submitted",
     },
-    "warn": {"invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
+    "warn": {"warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
     "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},
 }  # fmt: skip
 

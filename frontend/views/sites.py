@@ -19,7 +19,7 @@ from federation.datasets import permissions as dataset_permissions
 from federation.people import permissions as people_permissions
 from federation.people import services as people_services
 from federation.people.models import Role, User
-from federation.sites import permissions, queries, services
+from federation.sites import maintenance, permissions, queries, services
 from federation.sites.models import Site, SiteState
 from frontend.forms.people import InviteSiteForm
 from frontend.views.acting import act, form_page, person
@@ -73,20 +73,21 @@ def invite(request: HttpRequest) -> HttpResponse:
 @login_required
 def detail(request: HttpRequest, site_id: str) -> HttpResponse:
     """One hospital: state, enrolment, datasets, history."""
-    return _page(request, _visible(request, site_id))
+    return _page(request, visible_site(request, site_id))
 
 
 @login_required
 def status(request: HttpRequest, site_id: str) -> HttpResponse:
     """The part of the page that renews itself."""
-    return render(request, "frontend/sites/status.html", {"site": _visible(request, site_id)})
+    site = visible_site(request, site_id)
+    return render(request, "frontend/sites/status.html", _standing(person(request), site))
 
 
 @login_required
 @require_POST
 def enrolment(request: HttpRequest, site_id: str) -> HttpResponse:
     """Make a fresh command and show it, this once: its token is kept as a hash only, in no session."""
-    site = _visible(request, site_id)
+    site = visible_site(request, site_id)
     try:
         command = services.enrolment_command(person(request), site)
     except Refusal as refusal:
@@ -98,7 +99,7 @@ def enrolment(request: HttpRequest, site_id: str) -> HttpResponse:
 @require_POST
 def transition(request: HttpRequest, site_id: str, move: str) -> HttpResponse:
     """Suspend, resume or revoke; revoking wants the hospital's name typed."""
-    site = _visible(request, site_id)
+    site = visible_site(request, site_id)
     if move not in MOVES:
         raise Http404
     if move == "revoke" and request.POST.get("confirm") != str(site):
@@ -112,7 +113,8 @@ def transition(request: HttpRequest, site_id: str, move: str) -> HttpResponse:
     )
 
 
-def _visible(request: HttpRequest, site_id: str) -> Site:
+def visible_site(request: HttpRequest, site_id: str) -> Site:
+    """The site, if this person may see it; else 404."""
     return get_object_or_404(permissions.visible_to(person(request)), pk=site_id)
 
 
@@ -128,7 +130,7 @@ def _page(
         request,
         "frontend/sites/detail.html",
         {
-            "site": site,
+            **_standing(user, site),
             "command": command,
             "refused": refused,
             "can_enrol": site.state == SiteState.INVITED and permissions.can_enrol(user, site),
@@ -138,6 +140,15 @@ def _page(
         },
         status=status,
     )
+
+
+def _standing(user: User, site: Site) -> dict[str, Any]:
+    return {
+        "site": site,
+        "failing": sum(check.get("outcome") == "fail" for check in site.checks),
+        "can_see_checks": permissions.can_see_checks(user, site),
+        "resting_until": maintenance.open_until(site),
+    }
 
 
 def _actions(user: User, site: Site) -> list[dict[str, Any]]:

@@ -35,6 +35,15 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "site": ("GET", SITE),
     "site-status": ("GET", SITE),
+    # What the agent found names machines of the hospital: not for leads.
+    "site-connection": ("GET", {**SITE, "lena": 403, "ludo": 403}),
+    "site-checks": ("GET", {**SITE, "lena": 403, "ludo": 403}),
+    "site-check": (
+        "POST",
+        {"olga": 302, "lena": 403, "ludo": 403, "alice": 302, "carol": 404, "audrey": 302},
+    ),
+    "site-maintenance": ("GET", SITE),
+    "site-maintenance-remove": ("POST", {**dict.fromkeys(ALL, 302), "carol": 404}),
     "site-enrolment": (
         "POST",
         {"olga": 409, "lena": 409, "ludo": 409, "alice": 409, "carol": 404, "audrey": 409},
@@ -101,7 +110,7 @@ def test_every_address_of_the_pages_has_a_row() -> None:
 def _address(name: str, world: dict[str, Any]) -> str:
     pattern = next(p for p in urlpatterns if p.name == name)
     wanted = pattern.pattern.converters  # type: ignore[union-attr]
-    given = {**world, "move": "suspend", "token": "none", "word": "approve"}
+    given = {**world, "move": "suspend", "token": "none", "word": "approve", "window_id": 1}
     return reverse(name, kwargs={key: given[key] for key in wanted})
 
 

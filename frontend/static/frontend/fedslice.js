@@ -48,5 +48,13 @@ document.addEventListener("input", (event) => {
   form.querySelector("button[type=submit]").disabled = event.target.value !== form.dataset.confirmName;
 });
 
-document.addEventListener("DOMContentLoaded", () => showLocalTimes(document));
+// A form that takes times tells the server in which zone they are; without this script they are UTC.
+function tellZone() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (!zone) return;
+  for (const input of document.querySelectorAll("input[data-zone]")) input.value = zone;
+  for (const element of document.querySelectorAll("[data-zone-name]")) element.textContent = zone;
+}
+
+document.addEventListener("DOMContentLoaded", () => { showLocalTimes(document); tellZone(); });
 document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
