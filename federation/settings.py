@@ -11,6 +11,8 @@
 | FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
 | FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
 | FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
+| FEDSLICE_SECOND_FACTOR | comma list of the roles that must sign in with a second factor | none |
+| FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
 | FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
 | FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
 """
@@ -110,6 +112,9 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "django_htmx",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "federation.people",
     "federation.sites",
     "federation.datasets",
@@ -132,6 +137,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "frontend.middleware.SecondFactorRequired",
 ]
 
 ROOT_URLCONF = "federation.urls"
@@ -160,6 +166,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+SECOND_FACTOR_ROLES = [role for role in os.environ.get("FEDSLICE_SECOND_FACTOR", "").split(",") if role]
+SECOND_FACTOR_KEY = os.environ.get("FEDSLICE_SECOND_FACTOR_KEY") or _secret("second-factor-key")
+OTP_TOTP_ISSUER = "FedSlice"
+
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"

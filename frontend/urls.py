@@ -6,6 +6,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, path
 
 from frontend.views import (
+    account,
     collateral,
     connection,
     datasets,
@@ -16,6 +17,7 @@ from frontend.views import (
     people,
     references,
     runs,
+    signing_in,
     sites,
     studies,
 )
@@ -23,11 +25,20 @@ from frontend.views import (
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
     path("healthz", health.healthz, name="healthz"),
-    path("sign-in", people.SignIn.as_view(), name="sign-in"),
+    path("sign-in", signing_in.SignIn.as_view(), name="sign-in"),
+    path("sign-in/code", signing_in.code, name="sign-in-code"),
     path("sign-out", LogoutView.as_view(), name="sign-out"),
     path("invitations/<str:token>/", people.accept, name="invitation"),
     path("people", people.people, name="people"),
     path("people/invite", people.invite, name="person-invite"),
+    path("people/<int:user_id>", people.detail, name="person"),
+    path("people/<int:user_id>/<str:deed>", people.change, name="person-change"),
+    path("people/invitations/<int:invitation_id>/<str:step>", people.invitation, name="person-invitation"),
+    path("account", account.account, name="account"),
+    path("account/password", account.password, name="password"),
+    path("account/second-factor", account.setup, name="second-factor"),
+    path("account/second-factor/codes", account.codes, name="second-factor-codes"),
+    path("account/second-factor/off", account.turn_off, name="second-factor-off"),
     path("sites", sites.site_list, name="sites"),
     path("sites/invite", sites.invite, name="site-invite"),
     path("sites/<str:site_id>", sites.detail, name="site"),

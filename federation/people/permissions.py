@@ -36,6 +36,16 @@ def invitations_visible_to(user: User) -> QuerySet[Invitation]:
     return Invitation.objects.filter(sent | Q(site=user.site) if user.role == Role.SITE_ADMIN else sent)
 
 
+def can_list(user: User) -> bool:
+    """Open the list of people: operators and auditors."""
+    return user.role in (Role.OPERATOR, Role.AUDITOR)
+
+
+def can_manage(user: User) -> bool:
+    """Change roles, close accounts, reset second factors, renew invitations: operators."""
+    return user.role == Role.OPERATOR
+
+
 def require(allowed: bool) -> None:
     """Refuse with `auth.forbidden` unless allowed: the last line of defence inside services."""
     if not allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -16,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from enclave.errors import Refusal
 from federation.audit.services import record
+from federation.people import permissions
 from federation.people.models import Invitation, Role, User
 from federation.people.permissions import can_invite, require
 from federation.sites.models import Site
@@ -138,9 +140,64 @@ def accept_invitation(
     return user
 
 
-def deactivate(by: User, user: User) -> None:
-    """Close an account. Its deeds stay on record."""
-    require(by.role == Role.OPERATOR and by.pk != user.pk)
+def renew_invitation(by: User, invitation: Invitation) -> None:
+    """Send a new link for seven more days; the old one is worthless. Refuses with `auth.forbidden`,
+    `invitation.used` or `invitation.mail_failed`."""
+    require(permissions.can_manage(by))
+    token, hashed = new_token()
     with transaction.atomic():
-        User.objects.filter(pk=user.pk).update(is_active=False)
-        record(by, "person.deactivated", f"user:{user.pk}")
+        changed = Invitation.objects.filter(pk=invitation.pk, used_at=None).update(
+            token_hash=hashed, expires=timezone.now() + INVITATION_LIFE
+        )
+        if not changed:
+            raise Refusal("invitation.used")
+        record(by, "person.invited_again", f"invitation:{invitation.pk}", email=invitation.email)
+        _send(invitation, token, by)
+
+
+def withdraw_invitation(by: User, invitation: Invitation) -> None:
+    """Make a link worthless that was not used. Again changes nothing."""
+    require(permissions.can_manage(by))
+    with transaction.atomic():
+        gone, _counts = Invitation.objects.filter(pk=invitation.pk, used_at=None).delete()
+        if gone:
+            record(by, "person.uninvited", f"invitation:{invitation.pk}", email=invitation.email)
+
+
+def deactivate(by: User, user: User) -> None:
+    """Close an account: it is signed out everywhere with its next request. Its deeds stay on record."""
+    _set(by, user, "person.deactivated", is_active=False)
+
+
+def reactivate(by: User, user: User) -> None:
+    """Open a closed account again."""
+    _set(by, user, "person.reactivated", is_active=True)
+
+
+def set_role(by: User, user: User, role: str) -> None:
+    """Give another role to somebody who belongs to no hospital. Refuses with `auth.forbidden`,
+    `people.own_account` or `people.site_account`."""
+    if user.site_id is not None or role == Role.SITE_ADMIN:
+        raise Refusal("people.site_account")
+    require(role in Role.values)
+    _set(by, user, "person.role_changed", role=role)
+
+
+def change_password(user: User, current: str, password: str) -> None:
+    """Refuses with `people.wrong_password` or `people.bad_password`."""
+    if not user.check_password(current):
+        raise Refusal("people.wrong_password")
+    _checked_password(password, user)
+    with transaction.atomic():
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        record(user, "person.password_changed", f"user:{user.pk}")
+
+
+def _set(by: User, user: User, action: str, **changes: Any) -> None:
+    require(permissions.can_manage(by))
+    if by.pk == user.pk:
+        raise Refusal("people.own_account")
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(**changes)
+        record(by, action, f"user:{user.pk}", **changes)

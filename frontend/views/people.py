@@ -1,32 +1,29 @@
-"""Signing in, accepting an invitation, and the list of people."""
+"""Accepting an invitation, the list of people, and what an operator does about them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.db.models import Exists, OuterRef, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
 
 from enclave.errors import Refusal
-from federation.people import permissions, services
-from federation.people.models import Role
-from frontend.forms.people import AcceptForm, InvitePersonForm, SignInForm
-from frontend.views.acting import form_page, person
-
-
-class SignIn(LoginView):
-    """Django's sign-in with our form: e-mail address and password."""
-
-    template_name = "frontend/people/sign_in.html"
-    authentication_form = SignInForm
-    redirect_authenticated_user = True
+from federation.audit import permissions as audit_permissions
+from federation.audit import queries as audit
+from federation.people import permissions, second_factor, services
+from federation.people.models import Authenticator, Role, User
+from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
+from frontend.views.acting import act, form_page, person
 
 
 def accept(request: HttpRequest, token: str) -> HttpResponse:
@@ -62,22 +59,89 @@ def accept(request: HttpRequest, token: str) -> HttpResponse:
 
 @login_required
 def people(request: HttpRequest) -> HttpResponse:
-    """Accounts and open invitations that this person may see."""
-    user = person(request)
-    if user.role not in (Role.OPERATOR, Role.AUDITOR):
-        raise PermissionDenied
-    invitations = permissions.invitations_visible_to(user).filter(
-        used_at__isnull=True, expires__gt=timezone.now()
-    )
+    """Accounts and unused invitations that this person may see."""
+    user = _reader(request)
     return render(
         request,
         "frontend/people/list.html",
         {
-            "people": permissions.visible_to(user).select_related("site").order_by("email"),
-            "invitations": invitations,
-            "can_invite": user.role == Role.OPERATOR,
+            "people": _with_second_factor(
+                permissions.visible_to(user).select_related("site").order_by("email")
+            ),
+            "invitations": permissions.invitations_visible_to(user)
+            .filter(used_at__isnull=True)
+            .select_related("site"),
+            "now": timezone.now(),
+            "can_manage": permissions.can_manage(user),
         },
     )
+
+
+@login_required
+def detail(request: HttpRequest, user_id: int) -> HttpResponse:
+    """One account, with what an operator can do about it and what it did lately."""
+    user = _reader(request)
+    shown = get_object_or_404(
+        _with_second_factor(permissions.visible_to(user)).select_related("site"), pk=user_id
+    )
+    own = shown.pk == user.pk
+    return render(
+        request,
+        "frontend/people/detail.html",
+        {
+            "shown": shown,
+            "can_manage": permissions.can_manage(user) and not own,
+            "form": RoleForm(initial={"role": shown.role}) if shown.site_id is None else None,
+            "deeds": audit.page(audit_permissions.visible_to(user).filter(actor=shown.email), size=10),
+        },
+    )
+
+
+@login_required
+@require_POST
+def change(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
+    """Change the role, close or open the account, reset the second factor."""
+    user = _reader(request)
+    shown = get_object_or_404(permissions.visible_to(user), pk=user_id)
+    deeds: dict[str, Callable[[], None]] = {
+        "role": lambda: services.set_role(user, shown, request.POST.get("role", "")),
+        "close": lambda: services.deactivate(user, shown),
+        "open": lambda: services.reactivate(user, shown),
+        "reset": lambda: second_factor.reset(user, shown),
+    }
+    if deed not in deeds:
+        raise Http404
+    if deed in ("close", "reset") and request.POST.get("confirm") != shown.email:
+        messages.error(request, _("Type the e-mail address to confirm; nothing was changed."))
+        return redirect("person", shown.pk)
+    return act(request, deeds[deed], reverse("person", args=[shown.pk]), _("Done."))
+
+
+@login_required
+@require_POST
+def invitation(request: HttpRequest, invitation_id: int, step: str) -> HttpResponse:
+    """Send an invitation again, or take it back."""
+    user = _reader(request)
+    found = get_object_or_404(permissions.invitations_visible_to(user), pk=invitation_id)
+    if step == "renew":
+        done = _("A new link is on its way to %(email)s.") % {"email": found.email}
+        return act(request, lambda: services.renew_invitation(user, found), reverse("people"), done)
+    if step == "withdraw":
+        done = _("The link no longer works.")
+        return act(request, lambda: services.withdraw_invitation(user, found), reverse("people"), done)
+    raise Http404
+
+
+def _reader(request: HttpRequest) -> User:
+    user = person(request)
+    if not permissions.can_list(user):
+        raise PermissionDenied
+    return user
+
+
+def _with_second_factor(people: QuerySet[User]) -> QuerySet[User]:
+    confirmed = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
+    return people.annotate(second_factor=Exists(confirmed))
 
 
 @login_required

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
-from federation.people.models import User
+from federation.people.models import Invitation, User
 from federation.studies import services
 from federation.studies.models import Study
 from federation.studies.plan import Plan
@@ -71,8 +72,12 @@ def world(
         evidence = host.evidence(run, measurement=measurement)
         appraisals.judge(evidence, run=run, expected=expected(evidence), at=int(time.time()), site=anna.site)
     record = AppraisalRecord.objects.get(verdict="accepted")
+    Invitation.objects.create(
+        email="dora@hospital.example", role="lead", token_hash="0" * 64, expires=timezone.now()
+    )
     dataset = ready.datasets.get(site=anna.site)
     return {"site_id": anna.site.pk, "study_id": ready.pk, "draft_id": draft.pk, "run_id": run.pk,
             "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
             "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
+            "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
             "host": host, "run": run}  # fmt: skip
