@@ -14,6 +14,11 @@ from enclave_jobs.models import JobKind
 Lease = Annotated[int, Meta(ge=1)]
 Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 MAX_RESULT_BYTES = 256 * 1024
+Measures = Annotated[
+    dict[Annotated[str, Meta(pattern=r"^[a-z_]{1,40}\Z")], Annotated[float, Meta(ge=0, lt=2**63)]],
+    Meta(max_length=40),
+]
+"""What a round has cost at a site, as its host tells it: numbers and nothing else."""
 
 
 class SealedFile(Struct, forbid_unknown_fields=True):
@@ -38,6 +43,7 @@ class TrainResult(Struct, forbid_unknown_fields=True):
     update: SealedFile
     samples: Annotated[int, Meta(ge=1, lt=2**53)]
     metrics: dict[str, Any] = {}
+    measures: Measures = {}
     previous: Hex32 | None = None
 
 
@@ -48,6 +54,7 @@ class EvaluateResult(Struct, forbid_unknown_fields=True):
     update: SealedFile
     samples: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     metrics: dict[str, Any] = {}
+    measures: Measures = {}
     previous: Hex32 | None = None
 
 
@@ -59,13 +66,14 @@ class CountersignResult(Struct, forbid_unknown_fields=True):
 
 
 class ResultBody(Struct, forbid_unknown_fields=True):
-    """What OpenAPI says of a result: `update`, `samples`, `metrics` for training and evaluation,
+    """What OpenAPI says of a result: `update`, `samples`, `metrics`, `measures` for training and evaluation,
     `countersignature` for that, and nothing more for joining."""
 
     lease: Lease
     update: SealedFile | None = None
     samples: int | None = None
     metrics: dict[str, Any] = {}
+    measures: Measures = {}
     previous: Hex32 | None = None
     countersignature: Hex64 | None = None
 

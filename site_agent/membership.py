@@ -23,6 +23,8 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.programs.admission import endorse
 from enclave.programs.host import EnclaveProcess
+from enclave.programs.mailbox import WEIGHTS
+from site_agent.accelerator import AcceleratorProcess
 from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
@@ -57,6 +59,8 @@ class Membership:
         self._process: EnclaveProcess | None = None
         self._epoch: int | None = None
         self._loaded = False
+        self._accelerator: AcceleratorProcess | None = None
+        self._distrusted = ""
 
     @property
     def alive(self) -> bool:
@@ -69,6 +73,7 @@ class Membership:
         1. Start it, if it does not run; bind it to the manifest that was approved here.
         2. It verifies the server enclave inside, and the server enclave verifies it.
         3. It loads the pinned model and the rows.
+        4. In a masked run the accelerator starts, and the client slice is told of it.
 
         Repeats only what is missing. Refuses with what either enclave or the coordinator refuses.
         """
@@ -84,6 +89,8 @@ class Membership:
         if not self._loaded:
             tell("loading model and rows")
             self._load()
+        if self.manifest.masking is not None:
+            self._ready_accelerator(tell)
         return self._client()
 
     def call(self, op: str, progress: Callable[[dict[str, Any]], None], **args: Any) -> dict[str, Any]:
@@ -102,8 +109,20 @@ class Membership:
         """Forget the admission: the server enclave has said that it does not know us."""
         self._epoch = None
 
+    def failed(self, refusal: Refusal) -> None:
+        """Masked work has failed: the client slice trusts neither its pads nor its accelerator any more, and
+        the next job gets new ones. After a wrong product there is no other: people must look first."""
+        if not refusal.code.startswith(("masking.", "accelerator.")):
+            return
+        if refusal.code == "masking.wrong_product":
+            self._distrusted = str(refusal.facts.get("accelerator", ""))[:64] or "?"
+        self._stop_accelerator()
+        if refusal.code == "masking.weights_changed" and self._process is not None:
+            self._process.kill()  # it writes the weights anew when it loads the model again
+
     def close(self) -> None:
-        """End the client slice. Its keys are gone then."""
+        """End the client slice, and its accelerator. Its keys are gone then."""
+        self._stop_accelerator()
         if self._process is not None:
             self._process.kill()
 
@@ -128,6 +147,29 @@ class Membership:
         text = canonical(self.manifest).decode()
         self._process.call("bind", timeout=SHORT, manifest=text, approvals=approvals)
         log.info("the client slice is bound to %s", self.manifest.hash[:16])
+
+    def _ready_accelerator(self, tell: Tell) -> None:
+        """Refuses with `accelerator.distrusted`, `accelerator.not_started` or `accelerator.bad_channel`."""
+        if self._distrusted:
+            raise Refusal("accelerator.distrusted", accelerator=self._distrusted)
+        if self._accelerator is not None and self._accelerator.alive:
+            return
+        tell("starting the accelerator")
+        self._stop_accelerator()
+        log_file = self.folder / "accelerator.log"
+        started = AcceleratorProcess.start(self.mailbox / WEIGHTS, self._state.config.runtime, log_file)
+        self._accelerator = started
+        try:
+            answer = self._client().call("accelerate", timeout=LOADING, channel=str(started.channel))
+        except Refusal:
+            self._stop_accelerator()
+            raise
+        log.info("%s multiplies, as process %d", answer["accelerator"], started.pid)
+
+    def _stop_accelerator(self) -> None:
+        if self._accelerator is not None:
+            self._accelerator.stop()
+            self._accelerator = None
 
     def _approvals(self) -> dict[str, str]:
         """All sites' signatures, from the coordinator; the client slice verifies each of them."""

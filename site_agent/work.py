@@ -34,6 +34,7 @@ class HandedIn(Struct, frozen=True):
     bytes: int
     samples: int
     metrics: dict[str, Any]
+    measures: dict[str, float] = {}
 
 
 class Work:
@@ -79,18 +80,25 @@ class Work:
                     job.kind, lambda news: _tell_progress(lease, news), round=round, previous=previous
                 )
             except Refusal as refusal:
+                self._member.failed(refusal)
                 if restarted and refusal.code == "sealing.refused":
                     raise Refusal("agent.slice_restarted") from refusal
                 raise
             update = result["update"]
             made = HandedIn(
-                epoch, update["sha256"], update["bytes"], result.get("samples", 0), result.get("metrics", {})
+                epoch,
+                update["sha256"],
+                update["bytes"],
+                result.get("samples", 0),
+                result.get("metrics", {}),
+                result.get("measures", {}),
             )
             self._remember(round, made)
         file = self._mailbox.collect(made.sha256)
         upload(self._coordinator, file, made.sha256, job.run, _transfer(lease, "sending the sealed result"))
         update = {"sha256": made.sha256, "bytes": made.bytes}
-        return {"update": update, "samples": made.samples, "metrics": made.metrics}
+        told = {"samples": made.samples, "metrics": made.metrics, "measures": made.measures}
+        return {"update": update, **told}
 
     def _previous(self, job: Job, round: int, lease: Lease) -> dict[str, Any] | None:
         given = job.inputs.get("previous")
@@ -180,6 +188,13 @@ def _tell_progress(lease: Lease, news: dict[str, Any]) -> None:
     if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
         lease.tell(stage)
         return
-    speed = news.get("rows_per_second")
+    lease.tell(stage, min(done / total, 1.0), _detail(news, done, total))
+
+
+def _detail(news: dict[str, Any], done: int, total: int) -> str:
+    size, speed = news.get("bytes"), news.get("rows_per_second")
+    if isinstance(size, int):
+        batches = f"{news.get('batches')} of {news.get('of_batches')} batches"
+        return f"{done:,} of {total:,} layers; {readable_bytes(size)} for {batches}"
     pace = f", {speed:.0f} rows a second" if isinstance(speed, int | float) and speed >= 1 else ""
-    lease.tell(stage, min(done / total, 1.0), f"{done:,} of {total:,} rows{pace}")
+    return f"{done:,} of {total:,} rows{pace}"

@@ -19,6 +19,8 @@ define(
           "The contribution was stopped. Start it again; if it stays so, tell us.", "us"),
     Entry("masking.vault_full", "The vault of pads may hold {limit} bytes, and they are used up.",
           "Give the site's vault more disk, or prepare fewer steps at a time.", "site"),
+    Entry("masking.no_disk", "The pads cannot be written to the site's disk ({fault}).",
+          "Free some disk at the site, or allow the study fewer bytes of pads.", "site", retry=True),
     Entry("masking.vault_damaged", "The pads of step {step} that the host kept are not the ones made.",
           "Someone or something changed the vault's files. Start the contribution again with a fresh "
           "vault, and check the disk.", "site", retry=True),
@@ -30,6 +32,11 @@ define(
           "Start the client slice again; what failed stands before this in its log.", "site", retry=True),
     Entry("masking.no_engine", "The cut model has no engine to multiply its frozen layers with.",
           "This is a fault of the program. Tell us.", "us"),
+    Entry("accelerator.not_started", "The accelerator could not be started: {fault}.",
+          "Read accelerator.log in the run's folder at the site.", "site", retry=True),
+    Entry("accelerator.distrusted", "The accelerator {accelerator} answered a wrong product before "
+          "in this run.",
+          "Check its memory and who owns it, then start the site agent again to use it again.", "site"),
     Entry("accelerator.bad_store", "The accelerator cannot use its folder of weights: {fault}.",
           "Let the client slice load the model again; it writes the folder.", "site"),
     Entry("accelerator.bad_channel", "The accelerator's channel cannot be used: {fault}.",

@@ -79,6 +79,11 @@ define(
           "Restore into a newly started and bound enclave.", "us"),
     Entry("slice.not_loaded", "The client slice has no model and no data yet.",
           "Load the base model and the dataset first.", "us"),
+    Entry("slice.not_accelerated", "The client slice has no accelerator for its frozen layers.",
+          "Start the accelerator, then name its channel to the client slice.", "site", retry=True),
+    Entry("slice.no_accelerator", "Nothing runs outside the enclave in this run; there is no accelerator to "
+          "use.",
+          "This is a fault of the program. Tell us.", "us"),
     Entry("slice.already_loaded", "The client slice has its model and its rows, and keeps them for life.",
           "Start another client slice.", "us"),
     Entry("slice.no_file", "The file with the site's rows is not where the client slice looks for it.",

@@ -36,6 +36,8 @@ MAX_SLOTS = 64
 SPINS = 2000
 """Looks at the answer before the waiting side begins to sleep between looks."""
 BEAT, ANSWERED = 3, 12
+DEAD_SECONDS = 10.0
+"""An accelerator whose heartbeat (five a second) stands still for so long is dead."""
 _NAME = slice(32, 96)
 
 
@@ -149,11 +151,15 @@ class Channel:
         for _ in range(SPINS):
             if words[place] == asked:
                 return
-        deadline, beat = time.monotonic() + self._timeout, int(words[BEAT])
-        pause = 2e-5
+        began = heard = time.monotonic()
+        beat, pause = int(words[BEAT]), 2e-5
         while words[place] != asked:
-            if time.monotonic() > deadline:
-                code = "accelerator.dead" if int(words[BEAT]) == beat else "accelerator.slow"
-                raise Refusal(code, accelerator=self.name, seconds=self._timeout)
+            now = time.monotonic()
+            if int(words[BEAT]) != beat:
+                beat, heard = int(words[BEAT]), now
+            if now - heard > min(DEAD_SECONDS, self._timeout):
+                raise Refusal("accelerator.dead", accelerator=self.name)
+            if now - began > self._timeout:
+                raise Refusal("accelerator.slow", accelerator=self.name, seconds=self._timeout)
             time.sleep(pause)
             pause = min(pause * 1.5, 1e-3)

@@ -92,7 +92,7 @@ class MaskedEngine(QuantisedEngine):
         self._limbs = Limbs()
         self._buffers = Buffers()
         self._secrets: dict[int, integrity.Secret] = {}
-        self._round = 0
+        self._round = self._step = self._made_until = 0
         self._ended = False
         self.usage = Usage()
         for layer in store.layers.values():
@@ -100,16 +100,26 @@ class MaskedEngine(QuantisedEngine):
             for product in layer.products:
                 self._secrets[product.number] = integrity.draw(oriented(values, product), repetitions)
 
+    @property
+    def accelerator(self) -> str:
+        """How the accelerator calls itself; only for people."""
+        return self._accelerator.name
+
     def enter_round(self, round: int) -> None:
-        """The steps that follow belong to this round."""
+        """The steps that follow belong to this round. Pads that were made and are still there are dropped and
+        the numbers of their steps skipped, so that no pad is ever made twice."""
         self._round = round
+        self._step = max(self._step, self._made_until)
+        if self._vault is not None:
+            self._vault.drop_before(self._step + 1)
 
     def enter_step(self) -> None:
         """See `QuantisedEngine.enter_step`. What the last step left over is dropped."""
         self.usage.steps += 1
-        self._ledger.enter(self._round, self.usage.steps)
+        self._step += 1
+        self._ledger.enter(self._round, self._step)
         if self._vault is not None:
-            self._vault.drop_before(self.usage.steps)
+            self._vault.drop_before(self._step)
 
     def pads_left(self) -> int:
         """Pads in the vault, in products of a step."""
@@ -131,7 +141,7 @@ class MaskedEngine(QuantisedEngine):
         """
         if self._vault is None or self.estimate(plan) > self.room():
             raise Refusal("masking.vault_full", limit=0 if self._vault is None else self._vault.limit)
-        vault = self._vault
+        vault, self._made_until = self._vault, self._step + len(plan)
         with self._timed("offline"):
             for done, layer in enumerate(self._store.layers.values()):
                 if report is not None:
@@ -143,7 +153,7 @@ class MaskedEngine(QuantisedEngine):
                     weight = oriented(values, product)
                     for offset, step in enumerate(plan, start=1):
                         if tokens := step.tokens.get(product.number, 0):
-                            index = Index(self._round, self.usage.steps + offset, product.number)
+                            index = Index(self._round, self._step + offset, product.number)
                             vault.put(index, self._make(index, weight, 0, tokens))
         if report is not None:
             report(len(self._store.layers), len(self._store.layers))
@@ -154,7 +164,7 @@ class MaskedEngine(QuantisedEngine):
         if self._ended:
             raise Refusal("masking.ended")
         self._ended = True  # until the product is done and checked
-        index = Index(self._round, self.usage.steps, product.number)
+        index = Index(self._round, self._step, product.number)
         pads = self._pads(index, product, len(fixed))
         exact = self._buffers.take("exact", (len(fixed), product.outer), torch.int32)
         batch = self._accelerator.rows(product)

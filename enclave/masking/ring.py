@@ -50,7 +50,8 @@ class Buffers:
         size = math.prod(shape)
         flat = self._flat.get((purpose, dtype))
         if flat is None or flat.numel() < size:
-            flat = torch.empty(size, dtype=dtype, device=self._device)
+            with torch.inference_mode(False):  # what an evaluation made, training must be able to overwrite
+                flat = torch.empty(size, dtype=dtype, device=self._device)
             self._flat[purpose, dtype] = flat
         return flat[:size].view(shape)
 

@@ -76,8 +76,8 @@ class Vault:
         self.bytes = 0
 
     def put(self, index: Index, pads: Tensor) -> None:
-        """Seal the pads (tokens, outer) int32 of tokens 0…tokens − 1. Refuses with `masking.vault_full`, and
-        with `masking.pad_made_twice` as a nonce would serve twice."""
+        """Seal the pads (tokens, outer) int32 of tokens 0…tokens − 1. Refuses with `masking.vault_full`,
+        `masking.no_disk`, and with `masking.pad_made_twice` as a nonce would serve twice."""
         places = self._places.setdefault(index.step, {})
         if index in places:
             raise Refusal("masking.pad_made_twice", step=index.step)
@@ -85,8 +85,11 @@ class Vault:
         if self.bytes + size > self.limit:
             raise Refusal("masking.vault_full", limit=self.limit)
         sealed = self._seal.encrypt(_nonce(index), pads.contiguous().numpy().data.cast("B"), None)
-        with self._file(index.step).open("ab") as file:
-            file.write(sealed)
+        try:
+            with self._file(index.step).open("ab") as file:
+                file.write(sealed)
+        except OSError as error:
+            raise Refusal("masking.no_disk", fault=type(error).__name__) from error
         offset = self._sizes.get(index.step, 0)
         places[index] = _Place(offset, pads.shape[0])
         self._sizes[index.step] = offset + size

@@ -38,6 +38,12 @@ class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
     site: str
 
 
+class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The file that the accelerator's process has made, absolute or inside the mailbox."""
+
+    channel: PathText
+
+
 class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """A round, and what it continues (null: the initial parameters)."""
 
@@ -58,6 +64,7 @@ class ClientSlice(EnclaveProgram):
             "challenge": Operation(NoArguments, self._challenge),
             "admit": Operation(AdmitArguments, self._admit),
             "load": Operation(LoadArguments, self._load),
+            "accelerate": Operation(AccelerateArguments, self._accelerate),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
             "status": Operation(NoArguments, self._status),
@@ -98,13 +105,16 @@ class ClientSlice(EnclaveProgram):
         from enclave.programs.learner import load_learner
 
         folder = self.mailbox.folder
-        learner = load_learner(manifest, site, folder / arguments.model, folder / arguments.dataset)
+        learner = load_learner(manifest, site, folder / arguments.model, folder / arguments.dataset, folder)
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
         return {
             "site": site,
             "training_rows": len(learner.training),
             "evaluation_rows": len(learner.evaluation),
         }
+
+    def _accelerate(self, arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
+        return {"accelerator": self.turns.accelerate(self.mailbox.folder / arguments.channel)}
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
         return self.turns.train(arguments.round, arguments.previous, report)

@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from enclave.errors import Refusal
-from enclave.manifest import Lora, Manifest, Prefix
+from enclave.manifest import Lora, Manifest, ModelSpec, Prefix, Spf
+from enclave.programs.contributions import Kind
+from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.placements import Inside, Outside, Placement
 from enclave.programs.program import Report
 from enclave.programs.template import State
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import load
+from enclave.slicing.placement import Shape
 from enclave.slicing.prefix import tune_prefix, usable_tokens
+from enclave.slicing.skeleton import open_cut
 from enclave.training.data import Examples, encode, read_rows
-from enclave.training.loop import Progress, TrainResult, evaluate, train
+from enclave.training.loop import (
+    EVALUATION_BATCH,
+    Batch,
+    Progress,
+    TrainResult,
+    evaluate,
+    round_batches,
+    train,
+)
 from enclave.training.metrics import Scores
 
 REPORT_SECONDS = 0.5
@@ -34,10 +47,21 @@ class Learner:
     initial: State
     training: Examples
     evaluation: Examples
+    placement: Placement
 
     def start_from(self, state: State | None) -> None:
         """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
         load_tuned_state(self.model, self.initial if state is None else state)
+
+    def get_ready(self, round: int, kind: Kind, report: Report) -> None:
+        """What the placement does before a round: it makes the pads of all its batches. Refuses with
+        `slice.not_accelerated`."""
+        coming = self.evaluation.evaluation_batches(EVALUATION_BATCH)
+        shapes = [_shape(batch, backward=False) for batch in coming]
+        if kind == "update":
+            learnt = round_batches(self.training, self.manifest.training, round=round, site=self.site)
+            shapes += [_shape(batch, backward=True) for batch in learnt]
+        self.placement.begin(round, shapes, report)
 
     def evaluate(self, report: Report) -> Scores:
         """Score the present parameters on the site's evaluation split."""
@@ -61,14 +85,18 @@ class Learner:
         return result, tuned_state(self.model)
 
 
-def load_learner(manifest: Manifest, site: str, model_folder: Path, dataset: Path) -> Learner:
-    """Read the base model (every file against its pinned hash) and the rows. Refuses with `model.*`,
-    `adapter.*`, `rows.*` or `slice.no_file`."""
+def load_learner(
+    manifest: Manifest, site: str, model_folder: Path, dataset: Path, outside: Path | None = None
+) -> Learner:
+    """Read the base model (every file against its pinned hash) and the rows. For the placement `masked`,
+    `outside` is the mailbox's folder, in which the accelerator finds the public int8 weights.
+
+    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*` or `slice.no_file`.
+    """
     if not dataset.is_file():
         raise Refusal("slice.no_file")
     rows = read_rows(dataset, manifest.model)
-    base, tokenizer = load(model_folder, manifest.model)
-    model = _tuned(base, manifest)
+    model, tokenizer, placement = _open(manifest, model_folder, outside)
     return Learner(
         manifest=manifest,
         site=site,
@@ -76,7 +104,32 @@ def load_learner(manifest: Manifest, site: str, model_folder: Path, dataset: Pat
         initial=tuned_state(model),
         training=encode(rows.train, tokenizer, manifest.model),
         evaluation=encode(rows.evaluation, tokenizer, manifest.model),
+        placement=placement,
     )
+
+
+def _open(
+    manifest: Manifest, folder: Path, outside: Path | None
+) -> tuple[Any, PreTrainedTokenizerBase, Placement]:
+    """The model with its adapter, the tokenizer, and where the frozen layers are multiplied."""
+    spec, adapter = manifest.model, manifest.adapter
+    if manifest.masking is None:
+        base, tokenizer = load(folder, spec)
+        return _tuned(base, manifest), tokenizer, Inside(_model_bytes(folder, spec))
+    if outside is None or isinstance(adapter, Spf):
+        raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
+    opened = open_cut(folder, spec, adapter, manifest.training.seed, outside / WEIGHTS)
+    placement = Outside(opened.cut, manifest.masking, outside / PADS, _model_bytes(folder, spec))
+    return opened.cut.model, opened.tokenizer, placement
+
+
+def _shape(batch: Batch, *, backward: bool) -> Shape:
+    rows, tokens = batch.inputs["input_ids"].shape
+    return Shape(rows, tokens, backward)
+
+
+def _model_bytes(folder: Path, spec: ModelSpec) -> int:
+    return sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
 
 
 def _tuned(base: PreTrainedModel, manifest: Manifest) -> Any:

@@ -24,6 +24,9 @@ from msgspec import Struct
 from enclave.errors import Refusal
 
 MAX_FILE_BYTES = 4 << 30
+WEIGHTS, PADS = "out/accelerator", "out/pads"
+"""Beside the sealed files of a client slice whose frozen layers are multiplied outside: the public weights
+that the accelerator maps (int8), and sealed pads."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHUNK = 1 << 20
 

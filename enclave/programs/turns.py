@@ -5,6 +5,7 @@ Everything here runs inside the client slice's enclave.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,6 +48,11 @@ class Turns:
         self._history = History(identity)
         self.round = 0
 
+    def accelerate(self, channel: Path) -> str:
+        """Use the accelerator behind this channel from now on; how it calls itself. Refuses with
+        `slice.no_accelerator`, `accelerator.bad_channel` or `masking.weights_changed`."""
+        return self._learner.placement.accelerate(channel)
+
     def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 
@@ -54,6 +60,7 @@ class Turns:
         Refuses with `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` refuse with.
         """
         self._begin(round, previous, "update")
+        self._learner.get_ready(round, "update", report)
         scores = self._learner.evaluate(report)
         result, state = self._learner.train(round, report)
         update = self._seal(round, scores, result.samples, state)
@@ -62,6 +69,7 @@ class Turns:
     def evaluate(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
         """The closing evaluation: only the scores are sealed. Refuses as `train` does."""
         self._begin(round, previous, "evaluation")
+        self._learner.get_ready(round, "evaluation", report)
         scores = self._learner.evaluate(report)
         return self._result(self._seal(round, scores, 0, {}), 0, scores)
 
@@ -114,4 +122,5 @@ class Turns:
             "samples": samples,
             "previous": self._history.last_hash,
             "metrics": scores.summary(),
+            "measures": self._learner.placement.measures(),
         }

@@ -13,7 +13,7 @@ Runs inside the enclave.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from enclave.masking.channel import Channel
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer, Product
-from enclave.masking.masked import Accelerator, MaskedEngine, Planned, Report
+from enclave.masking.masked import Accelerator, MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
 from enclave.slicing.cut import Cut
@@ -40,6 +40,21 @@ class Shape:
     rows: int
     tokens: int
     backward: bool
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How far the offline phase of a round is: `layers` of `of_layers`. It makes the pads of the first
+    `batches` of `of_batches`: `bytes` on the host's disk."""
+
+    layers: int
+    of_layers: int
+    batches: int
+    of_batches: int
+    bytes: int
+
+
+Report = Callable[[Preparation], None]
 
 
 class Profile:
@@ -94,27 +109,50 @@ class Masked:
 
     def __init__(self, cut: Cut, engine: MaskedEngine, profile: Profile) -> None:
         self._cut, self._engine, self._profile = cut, engine, profile
+        self._begun: tuple[int, tuple[Shape, ...], int] | None = None
+        self._prepared = 0
         cut.attach(engine)
 
     def estimate(self, shapes: Sequence[Shape]) -> int:
         """Bytes of disk that the pads of these batches take."""
         return self._engine.estimate([self._profile.plan(shape) for shape in shapes])
 
-    def begin_round(self, round: int, shapes: Sequence[Shape] = (), report: Report | None = None) -> int:
-        """Enter a round, and make the pads of its first batches: as many as the vault can hold.
+    def begin_round(
+        self,
+        round: int,
+        shapes: Sequence[Shape] = (),
+        report: Report | None = None,
+        *,
+        room: int | None = None,
+    ) -> int:
+        """Enter a round, and make the pads of its first batches: as many as the vault can hold, and at most
+        `room` bytes.
 
-        Returns for how many. The others make theirs inline, when they come. `report(done, of)` counts layers.
+        Returns for how many. The others make theirs inline, when they come. `report` hears the estimate
+        before the first pad is made, then layer by layer. Asked again before a step was taken (the offline
+        phase was done in idle time), it keeps what there is.
         """
+        asked = (round, tuple(shapes), self._engine.usage.steps)
+        if asked == self._begun:
+            return self._prepared
+        self._begun = None
         self._engine.enter_round(round)
-        plan, room = [], self._engine.room()
+        plan, left = [], self._engine.room() if room is None else min(room, self._engine.room())
         for step in map(self._profile.plan, shapes):
-            room -= self._engine.estimate([step])
-            if room < 0:
+            left -= self._engine.estimate([step])
+            if left < 0:
                 break
             plan.append(step)
         if plan:
-            self._engine.prepare(plan, report)
+            told = (len(plan), len(shapes), self._engine.estimate(plan))
+            self._engine.prepare(plan, report and (lambda done, of: report(Preparation(done, of, *told))))
+        self._begun, self._prepared = asked, len(plan)
         return len(plan)
+
+    @property
+    def accelerator(self) -> str:
+        """How the accelerator calls itself; only for people."""
+        return self._engine.accelerator
 
     def measures(self) -> dict[str, int | float]:
         """Counters since the start, pads left, and the highest memory use of this process in bytes."""

@@ -15,6 +15,7 @@ from enclave_jobs.conductor.waiting import extended
 from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Admission, Blob, Job
 from enclave_jobs.results import CountersignResult, EvaluateResult, JoinResult, TrainResult
+from federation.audit.services import record
 from federation.studies.models import Contribution, ContributionState, Round, RoundState
 from federation.studies.transitions import apply, note
 
@@ -70,6 +71,8 @@ def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
         contributions.put_back(job)
     elif contribution is not None and contribution.state in contributions.PENDING:
         contributions.refuse(contribution, code, facts)
+        told = {**facts, "code": code, "site": job.site_id, "round": contribution.round.number}
+        record(None, "contribution.refused", f"run:{job.run_id}", **told)
     dispatch.after_commit(dispatch.ADVANCE, job.run_id)
 
 
@@ -92,6 +95,7 @@ def _submit(job: Job, result: TrainResult | EvaluateResult) -> None:
         "bytes": blob.bytes,
         "samples": result.samples,
         "metrics": result.metrics,
+        "measures": result.measures,
     }
     if not apply(contribution, contribution.state, ContributionState.SUBMITTED, **changes):
         raise Refusal("lease.late")

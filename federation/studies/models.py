@@ -178,7 +178,8 @@ class Round(models.Model):
 
 
 class Contribution(models.Model):
-    """What one site does in one round. `blob` is the SHA-256 of its sealed update; `bytes` its size."""
+    """What one site does in one round. `blob` is the SHA-256 of its sealed update; `bytes` its size;
+    `measures` what it has cost (seconds, bytes, pads: numbers)."""
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="contributions")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="contributions")
@@ -188,6 +189,7 @@ class Contribution(models.Model):
     samples = models.PositiveIntegerField(null=True, blank=True)
     countersignature = models.CharField(max_length=128, blank=True)
     metrics = models.JSONField(default=dict, blank=True)
+    measures = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     facts = models.JSONField(default=dict, blank=True)
 

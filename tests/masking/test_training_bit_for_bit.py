@@ -113,6 +113,16 @@ def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
     assert {product.direction for product, _ in accelerator.seen} == {"forward"}
 
 
+def test_training_goes_on_after_an_evaluation(tmp_path):
+    cut = cut_model("bert", "lora", tmp_path)
+    put_out(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(1)
+    ids = torch.randint(3, VOCABULARY, (3, 7))
+    with torch.inference_mode():
+        cut.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    losses, _ = train(cut.model, "bert")
+    assert len(losses) == STEPS
+
+
 def test_siblings_make_one_trip(tmp_path):
     cut = cut_model("llama", "lora", tmp_path)
     names = [trip.layer.name.split(".")[-1] for trip in cut.trips]

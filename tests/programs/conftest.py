@@ -49,12 +49,13 @@ from enclave.programs.contributions import seal_contribution
 from enclave.programs.host import EnclaveProcess
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import label
-from enclave.programs.mailbox import Mailbox
+from enclave.programs.mailbox import WEIGHTS, Mailbox
 from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from enclave.sealing.roster import Roster, RosterEntry, countersign
 from enclave.sealing.signing import SigningKey
 from enclave.sealing.state import unseal_state
+from site_agent.accelerator import AcceleratorProcess
 
 SITES = ("anna", "berta")
 LABELS = ("routine", "urgent")
@@ -154,6 +155,7 @@ class Consortium:
         self.folder = folder
         self.manifest = manifest or house.manifest()
         self.processes: list[EnclaveProcess] = []
+        self.accelerators: dict[str, AcceleratorProcess] = {}
         self.text = canonical(self.manifest).decode()
         self.approvals = {
             site: key.sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
@@ -180,7 +182,18 @@ class Consortium:
             self.introduce(aggregator, client, site)
         if load:
             client.call("load", model=str(self.house.model), dataset=str(self.house.rows[site]), site=site)
+            if self.manifest.masking is not None:
+                self.accelerate(site, client)
         return client
+
+    def accelerate(self, site, client) -> dict:
+        """Start the site's accelerator, as its agent does, in place of an earlier one."""
+        if site in self.accelerators:
+            self.accelerators[site].stop()
+        weights = client.mailbox.folder / WEIGHTS
+        started = AcceleratorProcess.start(weights, "development", self.folder / f"{site}-accelerator.log")
+        self.accelerators[site] = started
+        return client.call("accelerate", channel=str(started.channel))
 
     def introduce(self, aggregator, client, site) -> None:
         """Admission both ways, as supervisor and site agent do it."""
@@ -286,6 +299,8 @@ class Consortium:
         return from_bytes(plain.getvalue(), learn(plain.getvalue(), self.manifest))[0]
 
     def close(self) -> None:
+        for accelerator in self.accelerators.values():
+            accelerator.stop()
         for process in self.processes:
             with contextlib.suppress(Refusal):
                 process.stop()

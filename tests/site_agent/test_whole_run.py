@@ -5,85 +5,36 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from enclave.sealing.receipts import parse_receipt, receipt_hash, verify_chain
 from enclave.sealing.roster import parse_roster
 from site_agent.state import State
-from tests.jobs.driver import make_model, make_rows
-from tests.support.installation import Agent, Installation, wait_for
+from tests.site_agent.trial import Trial
+from tests.support.installation import wait_for
 
 pytestmark = pytest.mark.slow
 
 NAMES = ("anna", "berta")
 
 
-class Trial:
-    """A coordinator and two hospitals' agents."""
-
-    def __init__(self, folder: Path) -> None:
-        self.installation = Installation(folder / "state")
-        self.installation.folder.mkdir()
-        self.agents: dict[str, Agent] = {}
-        self.folder = folder
-
-    def ask(self, **asked: Any) -> Any:
-        text = repr(json.dumps(asked))
-        code = f"import json; from tests.site_agent.coordinator_setup import main; main(json.loads({text}))"
-        return json.loads(self.installation.shell(code).splitlines()[-1])
-
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        path = self.installation.folder / "coordinator.sqlite3"
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        database.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in database.execute(query, values)]
-        finally:
-            database.close()
-
-    def enrol(self, name: str, train: int) -> Agent:
-        agent = Agent(self.folder / name, self.installation.environment)
-        self.agents[name] = agent
-        token = self.ask(verb="hospital", name=name)
-        agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
-        make_rows(self.folder / f"{name}.jsonl", name, train=train)
-        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"))
-        return agent
-
-    def log(self, name: str) -> str:
-        return (self.agents[name].folder / "agent.log").read_text()
-
-
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Trial]:
     running = Trial(tmp_path)
     try:
-        running.installation.start()
-        make_model(tmp_path / "model")
-        running.installation.manage("register_model", str(tmp_path / "model"), "--name", "tiny")
-        running.installation.manage("register_measurements")
+        running.start()
         yield running
     finally:
-        for agent in running.agents.values():
-            agent.stop()
-        running.installation.stop()
+        running.stop()
 
 
 def test_two_agents_train_and_a_killed_one_comes_back(trial: Trial) -> None:
     for number, name in enumerate(NAMES):
         trial.enrol(name, train=12 + 4 * number)
-    plan = {"max_tokens": 16, "rank": 4, "alpha": 8, "rounds": 3, "batch_size": 4, "learning_rate": 0.01}
-    model = str(trial.folder / "model")
-    approved = trial.ask(verb="freeze", plan={"model": model, "deadline_seconds": 120, "quorum": 2, **plan})
-    for agent in trial.agents.values():
-        agent.run("approve", "--yes", "--hash", approved)
-        agent.start()
-    run = trial.ask(verb="launch")
+    approved, run = trial.launched(rank=4, alpha=8, rounds=3, quorum=2)
 
     def published(number: int) -> bool:
         state = trial.rows("select state, error_code, facts from studies_run where id = ?", run)[0]

@@ -1,0 +1,104 @@
+"""The accelerator at the hospital: the process that multiplies for a client slice, started, watched, stopped.
+
+It is outside every trust boundary, and so is this: the client slice checks each answer. FEDSLICE_ACCELERATOR
+names another program to start instead (`--weights` and `--channel` are added to it), and another device or
+number of threads is chosen there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import enclave
+from enclave.errors import Refusal
+
+PROGRAM = "FEDSLICE_ACCELERATOR"
+SHARED = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
+CHANNEL = "fedslice-accelerator"
+"""The one name that a client slice under Gramine can see in SHARED."""
+CHANNEL_BYTES = 160 << 20
+START_SECONDS = 300.0
+
+
+class AcceleratorProcess:
+    """One accelerator, for one client slice. It ends when this process does."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Path) -> None:
+        self._process = process
+        self.channel = channel
+
+    @classmethod
+    def start(cls, weights: Path, runtime: str, log: Path) -> AcceleratorProcess:
+        """Start it on the folder that the client slice wrote, and wait until its channel is there. Its own
+        output goes to `log`. Refuses with `accelerator.not_started`."""
+        channel = _place(runtime, weights)
+        channel.unlink(missing_ok=True)
+        program = shlex.split(os.environ.get(PROGRAM, "")) or _own_program()
+        command = [*program, "--weights", str(weights), "--channel", str(channel)]
+        with log.open("ab") as output:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - ours or the site's own, without a shell
+                    command,
+                    cwd=Path(enclave.__file__).parents[1],
+                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Refusal("accelerator.not_started", fault=type(error).__name__) from error
+        started = cls(process, channel)
+        try:
+            started._wait()
+        except BaseException:
+            started.stop()
+            raise
+        return started
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The operating system's number of the process."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it, and remove its channel. Safe to call twice."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            self.channel.unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.channel.exists():
+            if not self.alive:
+                raise Refusal("accelerator.not_started", fault=f"it ended with {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise Refusal("accelerator.not_started", fault="its channel is not there in time")
+            time.sleep(0.05)
+
+
+def _own_program() -> list[str]:
+    return [sys.executable, "-m", "enclave.masking.accelerator"]
+
+
+def _place(runtime: str, weights: Path) -> Path:
+    """Shared memory where there is enough of it, else a file beside the weights. A client slice under Gramine
+    can see one name in shared memory, and shares it with nobody."""
+    if runtime in ("sgx", "direct"):
+        return SHARED / CHANNEL
+    roomy = SHARED.is_dir() and shutil.disk_usage(SHARED).free >= CHANNEL_BYTES
+    return (SHARED if roomy else weights.parent) / f"{CHANNEL}-{secrets.token_hex(8)}"

@@ -1,0 +1,203 @@
+"""Method 1 through real processes: two client slices, each with an accelerator that it does not believe."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from enclave.manifest import Lora, Masking, Prefix
+from enclave.masking.engine import UnmaskedEngine
+from enclave.programs.learner import load_learner
+from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.slicing.adapters import load_tuned_state, tuned_state
+from enclave.slicing.skeleton import open_cut
+from enclave.training.aggregate import fedavg
+from enclave.training.loop import train
+
+SITES = ("anna", "berta")
+ADAPTERS = {"lora": Lora(4, 8, ("query", "value")), "prefix": Prefix(4)}
+# Room for the pads of some batches of a round only, so that the others make theirs inline.
+MASKING = Masking(repetitions=1, vault_bytes=200_000)
+
+
+class MaskedRun:
+    """A finished run of one adapter with what its files were when it ended."""
+
+    def __init__(self, consortium) -> None:
+        self.consortium = consortium
+        self.aggregator = consortium.aggregator()
+        self.clients = {site: consortium.client(site, self.aggregator) for site in SITES}
+        self.told = {site: [] for site in SITES}
+        self.measures = {site: [] for site in SITES}
+        self.results, previous = [], None
+        for number in (1, 2, 3):
+            op = "train" if number < 3 else "evaluate"
+            blobs = {}
+            for site, client in self.clients.items():
+                made = client.call(op, self.told[site].append, round=number, previous=previous)
+                self.measures[site].append(made["measures"])
+                blobs[site] = consortium.move(made["update"]["sha256"], client, self.aggregator)
+            last = self.aggregator.call("status")["receipt"]
+            roster = consortium.roster(number, blobs, last)
+            self.results.append(self.aggregator.call("aggregate", round=number, **roster))
+            if number < 3:
+                previous = consortium.publish(self.results[-1], self.aggregator, self.clients)
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def run(request, house, tmp_path_factory, consortium_class):
+    training = house.manifest().training
+    manifest = house.manifest(
+        placement="masked",
+        masking=MASKING,
+        adapter=ADAPTERS[request.param],
+        training=type(training)(rounds=2, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
+    )
+    consortium = consortium_class(house, tmp_path_factory.mktemp("masked") / "run", manifest)
+    try:
+        yield MaskedRun(consortium)
+    finally:
+        consortium.close()
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def unmasked(run, house, folder):
+    """The states after each round, by plain averaging over quantised models that nobody masks."""
+    manifest = run.consortium.manifest
+    learners = []
+    for site in SITES:
+        opened = open_cut(
+            house.model, manifest.model, manifest.adapter, manifest.training.seed, folder / site
+        )
+        opened.cut.attach(UnmaskedEngine(opened.cut.store))
+        inside = load_learner(house.manifest(adapter=manifest.adapter), site, house.model, house.rows[site])
+        learners.append((site, opened.cut.model, inside.training))
+    state = tuned_state(learners[0][1])
+    for number in range(1, manifest.training.rounds + 1):
+        updates = []
+        for site, model, rows in learners:
+            load_tuned_state(model, state)
+            outcome = train(model, rows, manifest.training, round=number, site=site)
+            updates.append((outcome.samples, tuned_state(model)))
+        state = fedavg(updates)
+        yield state
+
+
+def test_a_masked_run_is_the_unmasked_quantised_run_bit_for_bit(run, house, tmp_path, one_thread):
+    states = list(unmasked(run, house, tmp_path))
+    for state, result in zip(states, run.results, strict=False):
+        sealed = run.consortium.parameters(run.aggregator, result["state"]["sha256"])
+        assert state.keys() == sealed.keys()
+        assert all(torch.equal(state[name], sealed[name]) for name in state)
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):
+    for told in run.told.values():
+        pads = [news for news in told if news["stage"] == "making pads"]
+        assert pads[0]["done"] == 0
+        assert 0 < pads[0]["bytes"] <= MASKING.vault_bytes
+        assert 0 < pads[0]["batches"] < pads[0]["of_batches"]
+        assert any(news["done"] == news["of"] for news in pads)
+
+
+def test_measures_tell_what_a_round_has_cost_in_numbers_alone(run):
+    for measures in run.measures.values():
+        training, again, evaluation = measures
+        assert all(type(value) in (int, float) for value in training.values())
+        assert training["checks"] == training["products"] > evaluation["products"] > 0
+        assert training["pads_used"] > 0 and training["pads_inline"] > 0
+        assert training["bytes_out"] > 0 and training["bytes_back"] > 0
+        assert training["offline_seconds"] > 0 and training["online_seconds"] > 0
+        for stage in ("mask", "wait", "integrity", "inline"):
+            assert 0 < training[f"{stage}_seconds"] < training["online_seconds"]
+        # Counted by the round, not since the start: the same rows cost the same again.
+        assert again["products"] == training["products"] and again["rows"] == training["rows"]
+        assert training["model_bytes"] == sum(
+            file.stat().st_size for file in run.consortium.house.model.glob("*.safetensors")
+        )
+        assert training["peak_memory"] > training["model_bytes"]
+
+
+def test_nothing_plain_lies_in_channel_store_or_vault(run, house):
+    """Tuned parameters, rows and embedding vectors are looked for in all that the host can read."""
+    from safetensors.torch import load_file
+
+    row = json.loads(house.rows["anna"].read_text().splitlines()[0])["text"].encode()
+    table = next(
+        value
+        for name, value in load_file(house.model / "model.safetensors").items()
+        if name.endswith("word_embeddings.weight")
+    )
+    final = run.consortium.parameters(run.aggregator, run.results[1]["state"]["sha256"])
+    needles = [row, *(vector.numpy().tobytes() for vector in table[5:])]
+    needles += [value.flatten()[:8].numpy().tobytes() for value in final.values() if value.std() > 0]
+    seen = set()
+    for site, client in run.clients.items():
+        folder = client.mailbox.folder
+        for file in (run.consortium.accelerators[site].channel, *(folder / WEIGHTS).iterdir(),
+                     *(folder / PADS).iterdir()):  # fmt: skip
+            content = file.read_bytes()
+            assert not any(needle in content for needle in needles), file
+            seen.add(file.name.split("-")[0])
+    assert seen >= {"fedslice", "weights.int8", "layers.json"}
+
+
+@pytest.fixture
+def masked(consortium):
+    """A masked run with one site's client slice, loaded and accelerated."""
+
+    def masked(repetitions=1, vault_bytes=0):
+        made = consortium(placement="masked", masking=Masking(repetitions, vault_bytes))
+        aggregator = made.aggregator()
+        return made, made.client("anna", aggregator)
+
+    return masked
+
+
+def test_a_killed_accelerator_ends_the_contribution_and_a_new_one_takes_it_up(masked, refusal_of, run):
+    made, client = masked()
+    victim = made.accelerators["anna"]
+
+    def kill(news):
+        if news["stage"] == "training":
+            os.kill(victim.pid, signal.SIGKILL)
+
+    started = time.monotonic()
+    assert refusal_of(client.call, "train", kill, round=1, previous=None).code == "accelerator.dead"
+    assert time.monotonic() - started < 45
+    assert refusal_of(client.call, "train", round=1, previous=None).code == "masking.ended"
+    made.accelerate("anna", client)
+    again = client.call("train", round=1, previous=None)
+    assert again["samples"] == 12 and again["measures"]["checks"] > 0
+
+
+def test_a_client_slice_without_an_accelerator_says_so(consortium, code_of):
+    made = consortium(placement="masked", masking=Masking())
+    client = made.bound("client_slice", "anna")
+    aggregator = made.aggregator()
+    made.introduce(aggregator, client, "anna")
+    assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "slice.not_loaded"
+    client.call("load", model=str(made.house.model), dataset=str(made.house.rows["anna"]), site="anna")
+    assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "accelerator.bad_channel"
+    assert code_of(client.call, "train", round=1, previous=None) == "slice.not_accelerated"
+
+
+def test_pads_of_an_earlier_life_are_thrown_away(masked):
+    made, client = masked(vault_bytes=1 << 26)
+    pads = client.mailbox.folder / PADS
+    (pads / "0000000001.pads").write_bytes(b"of an earlier key")
+    made.accelerate("anna", client)
+    assert list(pads.iterdir()) == []
+    measures = client.call("train", round=1, previous=None)["measures"]
+    assert measures["pads_used"] > 0 and measures["pads_inline"] == measures["pads_left"] == 0

@@ -1,0 +1,79 @@
+"""A coordinator and hospitals' agents as real processes, with a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests.jobs.driver import make_model, make_rows
+from tests.support.installation import Agent, Installation, wait_for
+
+
+class Trial:
+    """A coordinator and two hospitals' agents."""
+
+    def __init__(self, folder: Path) -> None:
+        self.installation = Installation(folder / "state")
+        self.installation.folder.mkdir()
+        self.agents: dict[str, Agent] = {}
+        self.folder = folder
+
+    def ask(self, **asked: Any) -> Any:
+        text = repr(json.dumps(asked))
+        code = f"import json; from tests.site_agent.coordinator_setup import main; main(json.loads({text}))"
+        return json.loads(self.installation.shell(code).splitlines()[-1])
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        path = self.installation.folder / "coordinator.sqlite3"
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute(query, values)]
+        finally:
+            database.close()
+
+    def start(self) -> None:
+        """The coordinator, with the model and the measurements of its programs."""
+        self.installation.start()
+        make_model(self.folder / "model")
+        self.installation.manage("register_model", str(self.folder / "model"), "--name", "tiny")
+        self.installation.manage("register_measurements")
+
+    def stop(self) -> None:
+        for agent in self.agents.values():
+            agent.stop()
+        self.installation.stop()
+
+    def enrol(self, name: str, train: int, **environment: str) -> Agent:
+        agent = Agent(self.folder / name, {**self.installation.environment, **environment})
+        self.agents[name] = agent
+        token = self.ask(verb="hospital", name=name)
+        agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
+        make_rows(self.folder / f"{name}.jsonl", name, train=train)
+        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"))
+        return agent
+
+    def log(self, name: str) -> str:
+        return (self.agents[name].folder / "agent.log").read_text()
+
+    def launched(self, **plan: Any) -> tuple[str, str]:
+        """A study over all datasets, approved by all agents, which then start; manifest hash and run."""
+        plan = {"model": str(self.folder / "model"), "max_tokens": 16, "batch_size": 4, **plan}
+        approved = self.ask(verb="freeze", plan={"learning_rate": 0.01, "deadline_seconds": 120, **plan})
+        for agent in self.agents.values():
+            agent.run("approve", "--yes", "--hash", approved)
+            agent.start()
+        return approved, self.ask(verb="launch")
+
+    def ended(self, run: str, seconds: float) -> dict[str, Any]:
+        """Wait for the run's end; its row."""
+
+        def look() -> dict[str, Any] | None:
+            (row,) = self.rows("select * from studies_run where id = ?", run)
+            return row if row["state"] in ("finished", "failed", "cancelled") else None
+
+        found = wait_for(look, seconds, "the end of the run")
+        assert isinstance(found, dict)
+        return found

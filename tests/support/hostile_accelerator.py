@@ -1,0 +1,26 @@
+"""An accelerator that is honest for a while and then changes one bit. An agent starts it in place of its own
+(FEDSLICE_ACCELERATOR)."""
+
+from __future__ import annotations
+
+import sys
+
+from enclave.masking import accelerator
+
+HONEST = 40
+"""Products that it answers right."""
+
+
+class OneBit(accelerator.Server):
+    """Real weights, real products, one wrong bit."""
+
+    def answer(self, number: int, rows: int) -> None:
+        super().answer(number, rows)
+        if self._request > HONEST:
+            outer = self.multiplier.shape(number)[0]
+            self.file.answer_area(self._request, rows, outer)[rows // 2, 0] ^= 1
+
+
+if __name__ == "__main__":
+    accelerator.Server = OneBit  # type: ignore[misc]
+    sys.exit(accelerator.main())
