@@ -52,12 +52,12 @@ test: setup-dev lint ## Every test, the browser's too
 	@bash .ci/install-debian.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-BENCHMARKS := attest log log_pages sealing learning masking split
+BENCHMARKS := attest log log_pages sealing learning masking split split-learning
 
 bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
 
 bench-%: setup-dev ## One benchmark table, e.g. bench-learning
-	$(BIN)/python -m benchmarks.$*
+	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
 clean: ## Remove the state of demos and stacks (not the virtual environment)
 	rm -rf var

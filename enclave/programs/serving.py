@@ -1,0 +1,223 @@
+"""Serving a trained tail: sessions of attested, metered and limited questions, answered inside the enclave.
+
+The host relays messages (`enclave.sealing.session`) that it cannot read, and is told counts only: sessions,
+questions, texts, tokens and bytes, all of which it could count by the sizes of what it relays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.programs.identity import Identity
+from enclave.sealing.session import Base64, Channel, Opening, decode, encode, enter
+from enclave.slicing.questions import MAX_QUESTION_BYTES, next_token, probabilities, read_question
+from enclave.slicing.split import Session, Tail
+
+SERVING_RULES = ("serve-only", "sealed-to-sites", "export")
+
+
+class OpenArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's opening of a session."""
+
+    opening: Opening
+
+
+class StepArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A message of a session; `more` says that its question goes on in the next one."""
+
+    session: Hex32
+    number: Annotated[int, Meta(ge=0, lt=2**31)]
+    sealed: Base64
+    more: bool = False
+
+
+class CloseArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The session that is over."""
+
+    session: Hex32
+
+
+class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site whose sessions end, and that opens no more until it is allowed again."""
+
+    site: str
+    revoked: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one site may use of an enclave. An idle session is closed after `idle` seconds."""
+
+    sessions: int = 8
+    messages: int = 100_000
+    bytes: int = 8 << 30
+    idle: float = 900.0
+
+
+@dataclass
+class Meter:
+    """Counts of a site."""
+
+    sessions: int = 0
+    questions: int = 0
+    texts: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class _Open:
+    """An open session. `last` repeats the answer to a message whose answer was lost on its way."""
+
+    site: str
+    channel: Channel
+    touched: float
+    text: Session | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    pending: bytearray = field(default_factory=bytearray)
+    bytes: int = 0
+    last: tuple[int, bytes, dict[str, Any]] | None = None
+
+
+class Serving:
+    """All sessions of one enclave. `tail` gives the trained tail, or refuses with `serving.not_ready`."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        tail: Callable[[], Tail],
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._identity, self._tail = identity, tail
+        self._limits, self._clock = limits or Limits(), clock
+        self._sessions: dict[str, _Open] = {}
+        self._revoked: set[str] = set()
+        self._meters: dict[str, Meter] = {}
+
+    @property
+    def _per_token(self) -> bool:
+        return self._identity.manifest.model.task == "causal-lm"
+
+    def open(self, opening: Opening) -> dict[str, Any]:
+        """Open a session for a site of the manifest.
+
+        Refuses with `serving.not_allowed`, `serving.not_ready`, `manifest.unknown_site`, `serving.revoked`,
+        `serving.bad_opening` or `serving.too_many_sessions`.
+        """
+        identity = self._identity
+        rule = identity.manifest.release.rule
+        if rule not in SERVING_RULES:
+            raise Refusal("serving.not_allowed", rule=rule)
+        tail = self._tail()
+        site = identity.manifest.site(opening.site)
+        if site.id in self._revoked:
+            raise Refusal("serving.revoked")
+        channel, proof = enter(
+            opening,
+            manifest=identity.manifest_hash,
+            public_key=site.public_key,
+            hpke=identity.hpke,
+            signing_key=identity.signing.public,
+        )
+        self._expire()
+        if sum(session.site == site.id for session in self._sessions.values()) >= self._limits.sessions:
+            raise Refusal("serving.too_many_sessions", limit=self._limits.sessions)
+        text = Session(tail) if self._per_token else None
+        self._sessions[channel.name] = _Open(site.id, channel, self._clock(), text)
+        self._meter(site.id).sessions += 1
+        return {"session": channel.name, "proof": encode(proof)}
+
+    def step(self, step: StepArguments) -> dict[str, Any]:
+        """Take a message. The last of a question is answered: {"number", "sealed", "texts", "tokens"}; the
+        others are taken note of ("sealed" is null).
+
+        The last message may come again, as its answer may have been lost: it gets the same sealed answer.
+        Refuses with `serving.unknown_session`, `serving.out_of_order`, `serving.bad_message`,
+        `serving.limit`, `serving.bad_question` or `split.too_long`.
+        """
+        self._expire()
+        session = self._sessions.get(step.session)
+        if session is None:
+            raise Refusal("serving.unknown_session")
+        sealed = decode(step.sealed)
+        name = hashlib.sha256(sealed).digest()
+        if session.last is not None and session.last[:2] == (step.number, name):
+            return session.last[2]
+        if step.number != session.channel.received:
+            raise Refusal("serving.out_of_order", found=step.number, expected=session.channel.received)
+        self._require_room(session, len(sealed))
+        session.pending += session.channel.open(sealed, more=step.more)
+        session.touched = self._clock()
+        session.bytes += len(sealed)
+        self._meter(session.site).bytes += len(sealed)
+        reply: dict[str, Any] = {"number": step.number, "sealed": None, "texts": 0, "tokens": 0}
+        if not step.more:
+            question, session.pending = bytes(session.pending), bytearray()
+            reply |= self._answer(session, question)
+        session.last = (step.number, name, reply)
+        return reply
+
+    def close(self, session: str) -> dict[str, Any]:
+        """Forget a session; one that is gone is no error."""
+        self._sessions.pop(session, None)
+        return {}
+
+    def revoke(self, site: str, revoked: bool) -> dict[str, Any]:
+        """End a site's sessions and refuse it new ones, or allow them again."""
+        (self._revoked.add if revoked else self._revoked.discard)(site)
+        for name, session in list(self._sessions.items()):
+            if session.site == site and revoked:
+                del self._sessions[name]
+        return {}
+
+    def meters(self) -> dict[str, Any]:
+        """Counts by site, and how many sessions are open."""
+        self._expire()
+        return {
+            "open": len(self._sessions),
+            "sites": {site: vars(meter).copy() for site, meter in sorted(self._meters.items())},
+        }
+
+    def _answer(self, session: _Open, data: bytes) -> dict[str, Any]:
+        tail, model = self._tail(), self._identity.manifest.model
+        width = tail.config.hidden_size
+        question = read_question(data, width=width, per_token=self._per_token, longest=model.max_tokens)
+        if session.text is None:
+            answer = probabilities(tail, question)
+        else:
+            if not session.text.tokens:
+                session.generator.manual_seed(int(question.drawing.seed))
+            answer = next_token(session.text, question, session.generator)
+        meter = self._meter(session.site)
+        meter.questions += 1
+        meter.texts += question.texts
+        meter.tokens += question.tokens
+        sealed = encode(session.channel.seal(answer))
+        return {"sealed": sealed, "texts": question.texts, "tokens": question.tokens}
+
+    def _require_room(self, session: _Open, more: int) -> None:
+        if len(session.pending) + more > MAX_QUESTION_BYTES:
+            raise Refusal("serving.limit", limit=MAX_QUESTION_BYTES, unit="bytes a question")
+        if session.bytes + more > self._limits.bytes:
+            raise Refusal("serving.limit", limit=self._limits.bytes, unit="bytes")
+        if session.channel.received >= self._limits.messages:
+            raise Refusal("serving.limit", limit=self._limits.messages, unit="messages")
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for name, session in list(self._sessions.items()):
+            if now - session.touched > self._limits.idle:
+                del self._sessions[name]
+
+    def _meter(self, site: str) -> Meter:
+        return self._meters.setdefault(site, Meter())
