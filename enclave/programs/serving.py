@@ -84,7 +84,7 @@ class _Open:
     text: Session | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     pending: bytearray = field(default_factory=bytearray)
-    bytes: int = 0
+    taken: int = 0
     last: tuple[int, bytes, dict[str, Any]] | None = None
 
 
@@ -158,7 +158,7 @@ class Serving:
         self._require_room(session, len(sealed))
         session.pending += session.channel.open(sealed, more=step.more)
         session.touched = self._clock()
-        session.bytes += len(sealed)
+        session.taken += len(sealed)
         self._meter(session.site).bytes += len(sealed)
         reply: dict[str, Any] = {"number": step.number, "sealed": None, "texts": 0, "tokens": 0}
         if not step.more:
@@ -208,7 +208,7 @@ class Serving:
     def _require_room(self, session: _Open, more: int) -> None:
         if len(session.pending) + more > MAX_QUESTION_BYTES:
             raise Refusal("serving.limit", limit=MAX_QUESTION_BYTES, unit="bytes a question")
-        if session.bytes + more > self._limits.bytes:
+        if session.taken + more > self._limits.bytes:
             raise Refusal("serving.limit", limit=self._limits.bytes, unit="bytes")
         if session.channel.received >= self._limits.messages:
             raise Refusal("serving.limit", limit=self._limits.messages, unit="messages")
