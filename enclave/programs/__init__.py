@@ -9,11 +9,12 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 | client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `accelerate` {channel}
   (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256, receipt, reissue}} |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
-  countersignatures}, `restore` {state} |
+  countersignatures}, `restore` {state}; then `open` {opening}, `step` {session, number, sealed, more},
+  `close` {session}, `revoke` {site, revoked}, `meters` |
 
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `turns` (a site's rounds), `history` (which receipts a site believes), `contributions`
 (what it seals), `template` (which tensors that may be), `rounds` (aggregation) and `ledger` (receipts),
 `keeping` (sealed state). In a split server: `tail` (what it learns with), `shelf` (the sites' features),
-`tail_rounds`.
+`tail_rounds`, `serving` (what the sites ask of it afterwards).
 """

@@ -10,18 +10,16 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
-import torch
 from msgspec import Meta, Struct
 
 from enclave.attest.policy import Hex32
 from enclave.errors import Refusal
 from enclave.programs.identity import Identity
 from enclave.sealing.session import Base64, Channel, Opening, decode, encode, enter
-from enclave.slicing.questions import MAX_QUESTION_BYTES, next_token, probabilities, read_question
-from enclave.slicing.split import Session, Tail
 
+MAX_QUESTION_BYTES = 64 << 20
 SERVING_RULES = ("serve-only", "sealed-to-sites", "export")
 
 
@@ -53,6 +51,16 @@ class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
     revoked: bool = True
 
 
+class Served(Protocol):
+    """The model behind the sessions: `slicing.questions.Answers`."""
+
+    def text(self) -> Any:
+        """What a new session remembers of its text."""
+
+    def answer(self, question: bytes, text: Any) -> tuple[bytes, int, int]:
+        """(answer, texts, tokens) to a question of a session."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one site may use of an enclave. An idle session is closed after `idle` seconds."""
@@ -81,32 +89,27 @@ class _Open:
     site: str
     channel: Channel
     touched: float
-    text: Session | None = None
-    generator: torch.Generator = field(default_factory=torch.Generator)
+    text: Any
     pending: bytearray = field(default_factory=bytearray)
     taken: int = 0
     last: tuple[int, bytes, dict[str, Any]] | None = None
 
 
 class Serving:
-    """All sessions of one enclave. `tail` gives the trained tail, or refuses with `serving.not_ready`."""
+    """All sessions of one enclave. `served` gives the trained model, or refuses with `serving.not_ready`."""
 
     def __init__(
         self,
         identity: Identity,
-        tail: Callable[[], Tail],
+        served: Callable[[], Served],
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._identity, self._tail = identity, tail
+        self._identity, self._served = identity, served
         self._limits, self._clock = limits or Limits(), clock
         self._sessions: dict[str, _Open] = {}
         self._revoked: set[str] = set()
         self._meters: dict[str, Meter] = {}
-
-    @property
-    def _per_token(self) -> bool:
-        return self._identity.manifest.model.task == "causal-lm"
 
     def open(self, opening: Opening) -> dict[str, Any]:
         """Open a session for a site of the manifest.
@@ -118,7 +121,7 @@ class Serving:
         rule = identity.manifest.release.rule
         if rule not in SERVING_RULES:
             raise Refusal("serving.not_allowed", rule=rule)
-        tail = self._tail()
+        served = self._served()
         site = identity.manifest.site(opening.site)
         if site.id in self._revoked:
             raise Refusal("serving.revoked")
@@ -132,8 +135,7 @@ class Serving:
         self._expire()
         if sum(session.site == site.id for session in self._sessions.values()) >= self._limits.sessions:
             raise Refusal("serving.too_many_sessions", limit=self._limits.sessions)
-        text = Session(tail) if self._per_token else None
-        self._sessions[channel.name] = _Open(site.id, channel, self._clock(), text)
+        self._sessions[channel.name] = _Open(site.id, channel, self._clock(), served.text())
         self._meter(site.id).sessions += 1
         return {"session": channel.name, "proof": encode(proof)}
 
@@ -189,21 +191,13 @@ class Serving:
         }
 
     def _answer(self, session: _Open, data: bytes) -> dict[str, Any]:
-        tail, model = self._tail(), self._identity.manifest.model
-        width = tail.config.hidden_size
-        question = read_question(data, width=width, per_token=self._per_token, longest=model.max_tokens)
-        if session.text is None:
-            answer = probabilities(tail, question)
-        else:
-            if not session.text.tokens:
-                session.generator.manual_seed(int(question.drawing.seed))
-            answer = next_token(session.text, question, session.generator)
+        answer, texts, tokens = self._served().answer(data, session.text)
         meter = self._meter(session.site)
         meter.questions += 1
-        meter.texts += question.texts
-        meter.tokens += question.tokens
+        meter.texts += texts
+        meter.tokens += tokens
         sealed = encode(session.channel.seal(answer))
-        return {"sealed": sealed, "texts": question.texts, "tokens": question.tokens}
+        return {"sealed": sealed, "texts": texts, "tokens": tokens}
 
     def _require_room(self, session: _Open, more: int) -> None:
         if len(session.pending) + more > MAX_QUESTION_BYTES:

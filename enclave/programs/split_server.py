@@ -12,6 +12,14 @@ from enclave.attest.sources import Source
 from enclave.errors import Refusal
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
+from enclave.programs.serving import (
+    CloseArguments,
+    OpenArguments,
+    RevokeArguments,
+    Served,
+    Serving,
+    StepArguments,
+)
 from enclave.sealing.roster import Roster
 
 if TYPE_CHECKING:
@@ -48,13 +56,15 @@ class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SplitServer(EnclaveProgram):
-    """Trains the tail of a model on features that the sites have sealed for it."""
+    """Trains the tail of a model on features that the sites have sealed for it, and serves it to them."""
 
     name = "split_server"
 
     def __init__(self, source: Source, mailbox: Mailbox) -> None:
         super().__init__(source, mailbox)
         self._rounds: TailRounds | None = None
+        self._serving: Serving | None = None
+        self._answers: Served | None = None
         self.operations |= {
             "prepare": Operation(PrepareArguments, self._prepare),
             "features": Operation(FeaturesArguments, self._features),
@@ -62,6 +72,11 @@ class SplitServer(EnclaveProgram):
             "evaluate": Operation(RoundArguments, self._evaluate),
             "restore": Operation(RestoreArguments, self._restore),
             "status": Operation(NoArguments, self._status),
+            "open": Operation(OpenArguments, lambda told, _report: self.serving.open(told.opening)),
+            "step": Operation(StepArguments, lambda told, _report: self.serving.step(told)),
+            "close": Operation(CloseArguments, lambda told, _report: self.serving.close(told.session)),
+            "revoke": Operation(RevokeArguments, self._revoke),
+            "meters": Operation(NoArguments, lambda _arguments, _report: self.serving.meters()),
         }
 
     @property
@@ -70,6 +85,28 @@ class SplitServer(EnclaveProgram):
         if self._rounds is None:
             raise Refusal("tail.not_prepared")
         return self._rounds
+
+    @property
+    def serving(self) -> Serving:
+        """Refuses with `program.not_bound`."""
+        if self._serving is None:
+            self._serving = Serving(self.identity, self._served)
+        return self._serving
+
+    def _served(self) -> Served:
+        """The tail with the parameters of the last round. Refuses with `serving.not_ready`."""
+        if self._rounds is None or self._rounds.standing.state is None:
+            raise Refusal("serving.not_ready")
+        if self._answers is None:
+            from enclave.slicing.questions import Answers
+
+            learner = self._rounds.learner
+            learner.start_from(self._rounds.standing.state)
+            self._answers = Answers(learner.tail, learner.manifest.model)
+        return self._answers
+
+    def _revoke(self, arguments: RevokeArguments, _report: Report) -> dict[str, Any]:
+        return self.serving.revoke(arguments.site, arguments.revoked)
 
     def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
         if self._rounds is None:
@@ -87,9 +124,11 @@ class SplitServer(EnclaveProgram):
         return msgspec.to_builtins(held.input)
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        self._answers = None  # a round changes the tail, also one that is refused
         return self.rounds.train(arguments.round, arguments.roster, arguments.countersignatures, report)
 
     def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+        self._answers = None
         return self.rounds.evaluate(arguments.round, arguments.roster, arguments.countersignatures, report)
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:

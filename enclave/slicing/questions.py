@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import safetensors
@@ -22,11 +22,11 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from enclave.errors import Refusal
+from enclave.manifest import ModelSpec
 from enclave.slicing.split import Front, Session, Tail
 
 MAX_TEXTS = 256
 MAX_TOKENS = 1 << 16
-MAX_QUESTION_BYTES = 64 << 20
 BATCH = 32
 
 
@@ -92,8 +92,6 @@ def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> 
 
     Refuses with `serving.limit` or `serving.bad_question`.
     """
-    if len(data) > MAX_QUESTION_BYTES:
-        raise Refusal("serving.limit", limit=MAX_QUESTION_BYTES, unit="bytes a question")
     try:
         tensors = safetensors.torch.load(data)
         header = int.from_bytes(data[:8], "little")
@@ -162,19 +160,46 @@ def read_probabilities(answer: bytes, texts: int, labels: int) -> list[list[floa
     return rows
 
 
-def next_token(session: Session, question: Question, generator: torch.Generator) -> bytes:
-    """Feed the next tokens' features and choose the token after them: int32, little-endian. Refuses with
-    `split.too_long`."""
-    half: Any = session._half
-    parameter = next(half.parameters())
-    features = question.features.unsqueeze(0).to(parameter.device, parameter.dtype)
-    logits = session.step(features)[0].float().cpu()
-    temperature = float(question.drawing.temperature)
-    if temperature:
-        token = int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
-    else:
-        token = int(logits.argmax())
-    return token.to_bytes(4, "little")
+class Text:
+    """One text of a causal LM that grows, on the tail's side."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._parameter = next(tail.parameters())
+        self._session = Session(tail)
+        self._generator = torch.Generator()
+
+    def next_token(self, question: Question) -> bytes:
+        """Feed the next tokens' features and choose the token after them: int32, little-endian. The first
+        question's seed draws all of the text's tokens. Refuses with `split.too_long`."""
+        if not self._session.tokens:
+            self._generator.manual_seed(int(question.drawing.seed))
+        features = question.features.unsqueeze(0).to(self._parameter.device, self._parameter.dtype)
+        logits = self._session.step(features)[0].float().cpu()
+        temperature = float(question.drawing.temperature)
+        if temperature:
+            chances = (logits / temperature).softmax(-1)
+            token = int(torch.multinomial(chances, 1, generator=self._generator))
+        else:
+            token = int(logits.argmax())
+        return token.to_bytes(4, "little")
+
+
+class Answers:
+    """A trained tail that answers questions: what `programs.serving` serves."""
+
+    def __init__(self, tail: Tail, spec: ModelSpec) -> None:
+        self._tail, self._spec = tail.eval(), spec
+
+    def text(self) -> Text | None:
+        """What a session remembers: the text of a causal LM."""
+        return Text(self._tail) if self._spec.task == "causal-lm" else None
+
+    def answer(self, question: bytes, text: Text | None) -> tuple[bytes, int, int]:
+        """(answer, texts, tokens). Refuses as `read_question` does, and with `split.too_long`."""
+        width, longest = self._tail.config.hidden_size, self._spec.max_tokens
+        asked = read_question(question, width=width, per_token=text is not None, longest=longest)
+        answer = probabilities(self._tail, asked) if text is None else text.next_token(asked)
+        return answer, asked.texts, asked.tokens
 
 
 def read_token(answer: bytes, vocabulary: int) -> int:

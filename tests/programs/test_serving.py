@@ -21,6 +21,7 @@ from enclave.sealing.session import Channel, Knock, decode, encode
 from enclave.sealing.signing import SigningKey
 from enclave.slicing.questions import (
     MAX_TEXTS,
+    Answers,
     Drawing,
     ask_about,
     ask_for_next,
@@ -80,7 +81,8 @@ class House:
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        self.serving = Serving(self.identity, lambda: self.tail, self.limits, lambda: self.now)
+        answers = Answers(self.tail, self.told.model)
+        self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
 
     def knock(self, site: str = "anna", key: SigningKey | None = None) -> Knock:
         keys = {"hpke_key": self.identity.hpke.public, "signing_key": self.identity.signing.public}
