@@ -109,11 +109,13 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
-    """A site's dataset. `digest` is the site-keyed HMAC-SHA-256 of its content; it tells others nothing."""
+    """A site's dataset. `digest` is the site-keyed HMAC-SHA-256 of its content; it tells others nothing.
+    `public`: its site has said that anybody may read it."""
 
     id: Identifier
     digest: Hex32
     rows: Annotated[int, Meta(ge=1)]
+    public: bool = False
 
 
 class Site(Struct, forbid_unknown_fields=True, frozen=True):
@@ -125,13 +127,37 @@ class Site(Struct, forbid_unknown_fields=True, frozen=True):
     dataset: DatasetRef
 
 
-class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
-    """`quorum` is the least number of contributions that the aggregator averages; `deadline_seconds` is how
-    long a round waits for the others."""
+class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
+    """Gaussian noise, drawn inside the enclaves from their own randomness and never from a manifest's seed.
 
-    rule: Literal["fedavg"]
+    `noise` is its standard deviation over the sensitivity. Unit `site`: on the mean of the clipped changes,
+    in the aggregator. Unit `record`: on every step's sum of the gradients of single records, each clipped to
+    the L2 norm `gradient_clip`, in the client slices (DP-SGD, arXiv 1607.00133). `accountant` is the one of
+    opacus that turns rounds into epsilon at `delta`."""
+
+    unit: Literal["site", "record"]
+    noise: Annotated[float, Meta(ge=0.01, le=1000)]
+    delta: Annotated[float, Meta(gt=0, le=0.1)]
+    gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    accountant: Literal["rdp", "prv"] = "rdp"
+
+
+Placement = Literal["all_in_tee", "masked", "plaintext"]
+Rule = Literal["fedavg", "ffa-lora", "stack-svd"]
+
+
+class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
+    """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
+    does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
+    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. Rules:
+    enclave/training/aggregate.py."""
+
+    rule: Rule
     quorum: Annotated[int, Meta(ge=1, le=1000)]
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)]
+    clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
+    privacy: Privacy | None = None
 
 
 class Release(Struct, forbid_unknown_fields=True, frozen=True):
@@ -142,14 +168,16 @@ class Release(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
-    """One run. `minimum_time` (Unix seconds) is the floor for the clock that a host shows its enclave."""
+    """One run. Placement `plaintext` is a baseline that protects nothing: fp32 in ordinary processes, on
+    public data only. `minimum_time` (Unix seconds) is the floor for the clock that a host shows its
+    enclave."""
 
     version: Literal[1]
     run: Identifier
     study: Name
     purpose: Annotated[str, Meta(max_length=4000)]
     method: Literal["method-1", "method-2"]
-    placement: Literal["all_in_tee", "masked"]
+    placement: Placement
     runtime: Literal["development", "direct", "sgx", "tdx"]
     model: ModelSpec
     adapter: Adapter
@@ -214,7 +242,40 @@ def _check(manifest: Manifest) -> None:
         "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
+        "the placement plaintext is for method-1 in fp32, runtime development, public datasets": (
+            manifest.placement == "plaintext"
+            and not (
+                manifest.method == "method-1"
+                and manifest.training.precision == "fp32"
+                and manifest.runtime == "development"
+                and all(site.dataset.public for site in manifest.sites)
+            )
+        ),
     }
+    _raise(faults | _aggregation_faults(manifest))
+
+
+def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
+    rules = manifest.aggregation
+    noise = rules.privacy
+    unit = None if noise is None else noise.unit
+    return {
+        f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
+        and not isinstance(manifest.adapter, Lora),
+        "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
+        and (rules.clip, rules.max_samples, noise) != (None, None, None),
+        # A bound on the change of the factors is none on what a decomposition makes of their product.
+        "noise per site goes with a clip, and with the rules fedavg or ffa-lora": unit == "site"
+        and (rules.clip is None or rules.rule == "stack-svd"),
+        "noise per record goes with a gradient clip, and noise per site with none": noise is not None
+        and (unit == "record") != (noise.gradient_clip is not None),
+        # It feeds rows one by one and draws them at random: no pad could be made for them beforehand.
+        "noise per record does not go with the placement masked": unit == "record"
+        and manifest.placement == "masked",
+    }
+
+
+def _raise(faults: dict[str, bool]) -> None:
     for fault, found in faults.items():
         if found:
             raise Refusal("manifest.invalid", fault=fault)

@@ -7,11 +7,16 @@ from typing import Any, Literal
 from django.utils.translation import gettext as _
 
 from enclave.attest.policy import SgxReference
-from enclave.manifest import Lora, Manifest, Prefix, Spf, parse
+from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf, parse
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 
 Facts = list[tuple[str, Any, bool]]
+
+
+def placement_name(placement: str) -> str:
+    """A placement as pages show it: what protects nothing says so."""
+    return _("PLAINTEXT: baseline, nothing is protected") if placement == "plaintext" else placement
 
 
 def plan_facts(study: Study) -> list[dict[str, Any]]:
@@ -34,7 +39,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Base model"), plan.model, True),
                 (_("Task"), plan.task, False),
                 (_("Method"), plan.method, False),
-                (_("Placement"), plan.placement, True),
+                (_("Placement"), placement_name(plan.placement), True),
                 (_("Runtime"), plan.runtime, True),
                 (_("LoRA rank and alpha"), f"{plan.rank}, {plan.alpha}", False),
                 (_("Tokens per text"), plan.max_tokens, False),
@@ -54,6 +59,26 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
             ],
         },
     ]
+
+
+def averaging_facts(rules: Aggregation) -> Facts:
+    """Rule, clip, cap and noise of an aggregation."""
+    facts: Facts = [(_("Aggregation"), rules.rule, False)]
+    if rules.clip is not None:
+        facts.append((_("A hospital's change in a round is clipped to (L2 norm)"), f"{rules.clip:g}", False))
+    if rules.max_samples is not None:
+        facts.append((_("A hospital counts for at most (rows)"), rules.max_samples, False))
+    privacy = rules.privacy
+    if privacy is None:
+        return [*facts, (_("Noise"), _("none"), False)]
+    told = {"noise": privacy.noise, "delta": privacy.delta, "clip": privacy.gradient_clip}
+    if privacy.unit == "site":
+        noise = _("%(noise)g sensitivities on each mean, in the server enclave") % told
+        unit = _("per hospital, at delta %(delta)g: whether any one hospital's changes are in it") % told
+    else:
+        noise = _("%(noise)g sensitivities on each step; single gradients clipped to %(clip)g") % told
+        unit = _("per row, at delta %(delta)g: whether any one row was used") % told
+    return [*facts, (_("Noise"), noise, False), (_("What epsilon on the receipts is about"), unit, False)]
 
 
 def _tuned(manifest: Manifest) -> Facts:
@@ -110,7 +135,7 @@ def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
                 (_("Labels"), ", ".join(model.labels), False),
                 (_("Tokens per text"), model.max_tokens, False),
                 (_("Method"), manifest.method, False),
-                (_("Placement"), manifest.placement, True),
+                (_("Placement"), placement_name(manifest.placement), True),
                 *_tuned(manifest),
             ],
         },
@@ -123,7 +148,7 @@ def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
                 (_("Learning rate"), training.learning_rate, False),
                 (_("Precision"), training.precision, False),
                 (_("Seed"), training.seed, False),
-                (_("Aggregation"), rules.rule, False),
+                *averaging_facts(rules),
                 (_("Quorum"), rules.quorum, False),
                 (_("A round waits for"), _("%(n)d s") % {"n": rules.deadline_seconds}, False),
             ],

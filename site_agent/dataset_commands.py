@@ -42,6 +42,9 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
     )
     verb.add_argument("--encoding", help="say it if the file is not UTF-8 and the guess is wrong")
     verb.add_argument("--skip-bad", action="store_true", help="leave unusable rows out (they are listed)")
+    verb.add_argument(
+        "--public", action="store_true", help="anybody may read these rows: plaintext baselines may use them"
+    )
     verb.add_argument("--no-publish", action="store_true", help="keep it, publish later")
     verb.add_argument("--yes", action="store_true", help="publish without asking")
     verb.set_defaults(run=lambda chosen: _add(chosen, say))
@@ -79,7 +82,7 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
         encoding=chosen.encoding,
         skip_bad=chosen.skip_bad,
     )
-    dataset, intake = catalogue.add(chosen.files, name, wishes)
+    dataset, intake = catalogue.add(chosen.files, name, wishes, chosen.public)
     _show_intake(intake, say)
     _show_card(dataset, say)
     if chosen.no_publish or not (chosen.yes or _agreed()):
@@ -122,6 +125,7 @@ def _show_card(dataset: Dataset, say: Say) -> None:
     say(f"  rows         {card.rows:,}")
     say("  splits       " + ", ".join(f"{name} {_count(count)}" for name, count in card.splits.items()))
     say("  text length  " + ", ".join(f"{name} {value:,}" for name, value in card.text_length.items()))
+    say(f"  public       {'yes: PLAINTEXT baselines may train on it unprotected' if card.public else 'no'}")
     say(f"  labels       {len(card.labels)}")
     for label, count in card.labels.items():
         say(f"    {_count(count):>9}  {printable(label, 100)}")

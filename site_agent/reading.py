@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from enclave.attest.policy import Reference, SgxReference
-from enclave.manifest import Lora, Manifest, Prefix
+from enclave.manifest import Lora, Manifest, Prefix, Privacy
 from site_agent.datasets.catalogue import Dataset
 from site_agent.words import printable, readable_seconds
 
@@ -22,6 +22,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
     model, training = manifest.model, manifest.training
     own = manifest.site(site_id)
     lines = [
+        *_plaintext(manifest),
         f'Study "{printable(manifest.study)}", run {manifest.run}',
         "Purpose",
         *(f"  {printable(line, 1000)}" for line in manifest.purpose.splitlines() or ["(none given)"]),
@@ -56,7 +57,9 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         "",
         "Rules",
         f"  a round needs {manifest.aggregation.quorum} of {len(manifest.sites)} sites and waits "
-        f"{readable_seconds(manifest.aggregation.deadline_seconds)}; sites count by their number of rows",
+        f"{readable_seconds(manifest.aggregation.deadline_seconds)}; sites count by their number of rows"
+        f"{_cap(manifest)}",
+        *_averaging(manifest, dataset),
         f"  in the end the tuned parameters go to: {RELEASE[manifest.release.rule]} "
         f"(rule {manifest.release.rule}; {manifest.release.approvals} sites must sign for it)",
         f"  not before   {datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC",
@@ -68,6 +71,71 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         f"  {manifest.hash}",
     ]
     return "\n".join(lines)
+
+
+def _plaintext(manifest: Manifest) -> list[str]:
+    if manifest.placement != "plaintext":
+        return []
+    return [
+        "PLAINTEXT: a baseline in ordinary processes. Nothing protects rows or parameters in it;",
+        "your dataset is in it because this site has declared it public.",
+        "",
+    ]
+
+
+def _cap(manifest: Manifest) -> str:
+    cap = manifest.aggregation.max_samples
+    return "" if cap is None else f", but no site for more than {cap:,}"
+
+
+RULE = {
+    "fedavg": "the mean of every parameter",
+    "ffa-lora": "the mean of LoRA's B; its A stays as it was drawn",
+    "stack-svd": "the mean of the LoRA products B·A, and from it the best factors of the same rank",
+}
+
+
+def _averaging(manifest: Manifest, dataset: Dataset) -> list[str]:
+    rules = manifest.aggregation
+    lines = [f"  averaging    {rules.rule}: {RULE[rules.rule]}"]
+    if rules.clip is not None:
+        lines.append(
+            f"  clipping     a site changes the parameters by no more than {rules.clip:g} (L2) in a round"
+        )
+    if rules.privacy is None:
+        lines.append("  noise        none: the parameters may remember single texts, for whoever gets them")
+    else:
+        lines += _noise(rules.privacy, manifest, dataset)
+    return lines
+
+
+def _noise(privacy: Privacy, manifest: Manifest, dataset: Dataset) -> list[str]:
+    """What epsilon means here, and how large it becomes by the last round."""
+    from enclave.training.privacy import epsilon  # imports torch; few runs have noise
+
+    training = manifest.training
+    if privacy.unit == "site":
+        lines = [
+            f"  noise        {privacy.noise:g} sensitivities on each mean, drawn in the aggregator's enclave",
+            "               hides whether any one site's changes are in it, not single rows of large sites",
+        ]
+        worst: float | None = epsilon(privacy, training, training.rounds, 1)
+    else:
+        rows = dataset.card.splits.get("train")
+        lines = [
+            f"  noise        {privacy.noise:g} sensitivities on each step, in your client slice; "
+            f"a row's gradient is clipped to {privacy.gradient_clip:g}",
+            "               hides whether any one row was used; a patient with several rows is hidden less",
+        ]
+        worst = epsilon(privacy, training, training.rounds, rows) if rows else None
+    told = "not known here: your number of train rows is hidden" if worst is None else f"{worst:.3g} at most"
+    return [
+        *lines,
+        f"  epsilon      {told}, at delta {privacy.delta:g}, after {training.rounds} rounds "
+        f"(per {privacy.unit})",
+        "               whoever sees the parameters can be surer of it by the factor exp(epsilon), no more;",
+        "               scores on test rows are not covered",
+    ]
 
 
 def _labels(manifest: Manifest) -> str:

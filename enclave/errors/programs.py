@@ -67,6 +67,8 @@ define(
           "Check that the site runs the release that the manifest names.", "site"),
     Entry("round.continues_another", "It does not continue the receipt that round {round} continues.",
           "The site must take the last round's state and train again.", "site", retry=True),
+    Entry("round.another_start", "It does not begin with the parameters that the other sites begin with.",
+          "Check that all sites run the release that the manifest names.", "site"),
     Entry("round.nothing_yet", "No round has been aggregated yet, so there are no parameters to hand out.",
           "Let the sites begin with round 1.", "us"),
     Entry("round.wrong_receipt", "The receipt is not the one that round {round} continues: {fault}.",

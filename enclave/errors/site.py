@@ -74,6 +74,10 @@ define(
     Entry("approval.dataset_mismatch",
           "The manifest's digest of the dataset \"{dataset}\" is not that of the file.",
           "Publish the dataset anew, and ask the lead to freeze the study again.", "site"),
+    Entry("approval.not_public",
+          "The manifest calls the dataset \"{dataset}\" public; this site has not declared that.",
+          "Do not approve. If anybody may read its rows, add it anew with `--public`; else ask the lead to "
+          "choose a placement that protects them.", "lead"),
     Entry("approval.other_runtime",
           "The manifest asks for the runtime {found}; this agent is set up for {expected}.",
           "Ask the lead for a run on {expected}, or enrol a machine that has {found}.", "lead"),

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Annotated, Literal
 
 import msgspec
+import torch
 from msgspec import Meta, Struct
 
 from enclave.attest.policy import Hex32
@@ -19,13 +20,16 @@ from enclave.manifest import Manifest
 from enclave.programs.admission import Peer
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
-from enclave.programs.template import State, learn
+from enclave.programs.template import START, State, learn, with_start
+from enclave.sealing.receipts import NO_RECEIPT
 from enclave.sealing.stream import Binding, seal, unseal
 from enclave.training.metrics import Scores, check
 from enclave.training.tensors import from_bytes, to_bytes
 
 AGGREGATOR = "aggregator"
 MAX_PLAINTEXT_BYTES = 1 << 30
+START_TOLERANCE = 1e-5
+"""Processors may differ in the last bits of the initial parameters that they draw from one seed."""
 
 Kind = Literal["update", "evaluation"]
 
@@ -41,17 +45,25 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
 
 @dataclass(frozen=True)
 class Contribution:
-    """An opened and checked contribution of one site."""
+    """An opened and checked contribution of one site; `start` is what it says that it began with, where it
+    has to."""
 
     site: str
     sealed: Filed
     enclosed: Enclosed
     state: State
+    start: State | None = None
 
 
 def kind_of(manifest: Manifest, round: int) -> Kind:
     """Rounds 1 to `training.rounds` train; the one after them is the closing evaluation."""
     return "update" if round <= manifest.training.rounds else "evaluation"
+
+
+def shows_start(manifest: Manifest, previous: str) -> bool:
+    """Whether an update that continues this receipt carries what it began with: the aggregator clips changes,
+    and draws no initial parameters itself."""
+    return manifest.aggregation.clip is not None and previous == NO_RECEIPT
 
 
 def last_round(manifest: Manifest) -> int:
@@ -93,17 +105,20 @@ def open_contribution(
     lives: tuple[Peer, ...],
     previous: str,
     template: State | None,
+    start: State | None,
 ) -> Contribution:
     """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
 
     `lives` are the site's admitted client slices, one of which must have sealed it; `previous` is the hash of
-    the receipt that it must continue; `template` has the tensors that it must hold, None if nobody has shown
-    them yet. Refuses with `mailbox.*` (the host's fault) or `round.bad_contribution`, whose facts name the
-    site and, as `cause`, the code of what is wrong.
+    the receipt that it must continue; `template` has the tensors that it must hold, and `start` is what the
+    round begins with: None if nobody has shown them yet. Refuses with `mailbox.*` (the host's fault) or
+    `round.bad_contribution`, whose facts name the site and, as `cause`, the code of what is wrong.
     """
     try:
         plain, size = _open(identity, mailbox, site, sha256, round, lives)
-        enclosed, state = _read(plain, identity.manifest, round, previous, template)
+        enclosed, state, shown = _read(plain, identity.manifest, round, previous, template)
+        if shown is not None and start is not None:
+            _compare_starts(shown, start)
     except Refusal as refusal:
         if refusal.code.startswith("mailbox.") and refusal.code != "mailbox.plaintext_too_large":
             raise
@@ -111,7 +126,7 @@ def open_contribution(
         raise Refusal(
             "round.bad_contribution", site=site, round=round, cause=refusal.code, reason=reason
         ) from refusal
-    return Contribution(site, Filed(sha256, size), enclosed, state)
+    return Contribution(site, Filed(sha256, size), enclosed, state, shown)
 
 
 def _open(
@@ -140,11 +155,13 @@ def _open(
 
 def _read(
     plain: bytes, manifest: Manifest, round: int, previous: str, template: State | None
-) -> tuple[Enclosed, State]:
+) -> tuple[Enclosed, State, State | None]:
     trains = kind_of(manifest, round) == "update"
     if not trains:
         template = {}
-    state, metadata = from_bytes(plain, learn(plain, manifest) if template is None else template)
+    template = learn(plain, manifest) if template is None else template
+    shows = trains and shows_start(manifest, previous)
+    state, metadata = from_bytes(plain, with_start(template, template) if shows else template)
     try:
         enclosed = msgspec.convert(metadata, Enclosed)
     except msgspec.ValidationError as error:
@@ -154,4 +171,15 @@ def _read(
         raise Refusal("round.not_a_contribution")
     if enclosed.previous != previous:
         raise Refusal("round.continues_another", round=round)
-    return enclosed, state
+    if not shows:
+        return enclosed, state, None
+    return (
+        enclosed,
+        {name: state[name] for name in template},
+        {name: state[START + name] for name in template},
+    )
+
+
+def _compare_starts(shown: State, start: State) -> None:
+    if any(not torch.allclose(shown[name], start[name], rtol=0, atol=START_TOLERANCE) for name in start):
+        raise Refusal("round.another_start")

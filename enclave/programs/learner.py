@@ -16,7 +16,7 @@ from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.placements import Inside, Outside, Placement
 from enclave.programs.program import Report
 from enclave.programs.template import State
-from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.placement import Shape
 from enclave.slicing.prefix import tune_prefix, usable_tokens
@@ -32,6 +32,7 @@ from enclave.training.loop import (
     train,
 )
 from enclave.training.metrics import Scores
+from enclave.training.private import train_privately
 
 REPORT_SECONDS = 0.5
 
@@ -74,14 +75,13 @@ class Learner:
 
     def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
         """Train one round on the site's rows; returns the tuned parameters."""
-        result = train(
-            self.model,
-            self.training,
-            self.manifest.training,
-            round=round,
-            site=self.site,
-            progress=sparing(report),
-        )
+        privacy, settings = self.manifest.aggregation.privacy, self.manifest.training
+        if privacy is not None and privacy.unit == "record":
+            result = train_privately(self.model, self.training, settings, privacy, progress=sparing(report))
+        else:
+            result = train(
+                self.model, self.training, settings, round=round, site=self.site, progress=sparing(report)
+            )
         return result, tuned_state(self.model)
 
 
@@ -97,6 +97,8 @@ def load_learner(
         raise Refusal("slice.no_file")
     rows = read_rows(dataset, manifest.model)
     model, tokenizer, placement = _open(manifest, model_folder, outside)
+    if manifest.aggregation.rule == "ffa-lora":
+        freeze_a(model)
     return Learner(
         manifest=manifest,
         site=site,

@@ -22,7 +22,15 @@ from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.template import State
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from enclave.sealing.receipts import (
+    NO_RECEIPT,
+    Averaging,
+    Receipt,
+    ReceiptInput,
+    Spent,
+    receipt_hash,
+    sign_receipt,
+)
 from enclave.sealing.roster import Roster, roster_hash, verify_roster
 from enclave.training.metrics import Scores, pool
 
@@ -107,6 +115,8 @@ class Ledger:
         *,
         state: State | None,
         output: Filed | None,
+        averaging: Averaging | None = None,
+        privacy: Spent | None = None,
         more: Mapping[str, Any] | None = None,
         aside: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -119,7 +129,7 @@ class Ledger:
         # Only pooled numbers go into the receipt: it goes to every site and to the log. The numbers of single
         # sites are for the coordinator.
         metrics = {"pooled": pooled, **(more or {})}
-        draft = self._draft(round, roster, inputs, output, metrics)
+        draft = self._draft(round, roster, inputs, output, metrics, averaging, privacy)
         kept = keep(self._identity, self._mailbox, draft, state or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
@@ -156,6 +166,8 @@ class Ledger:
         inputs: Sequence[ReceiptInput],
         output: Filed | None,
         metrics: dict[str, Any],
+        averaging: Averaging | None,
+        privacy: Spent | None,
     ) -> Receipt:
         identity = self._identity
         return Receipt(
@@ -174,6 +186,8 @@ class Ledger:
             development=self.manifest.policy.root == "development",
             issued=identity.clock.now(),
             restarts=self.standing.restarts,
+            averaging=averaging,
+            privacy=privacy,
         )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from enclave.errors import Refusal
 from enclave.programs.admission import Admission
+from enclave.programs.averaging import average
 from enclave.programs.contributions import AGGREGATOR, Contribution, kind_of, open_contribution
 from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
@@ -23,7 +24,6 @@ from enclave.programs.template import State
 from enclave.sealing.receipts import ReceiptInput
 from enclave.sealing.roster import Roster
 from enclave.sealing.stream import Binding, seal
-from enclave.training.aggregate import fedavg
 from enclave.training.tensors import to_bytes
 
 
@@ -42,7 +42,7 @@ class Rounds(Ledger):
         """Open and check one contribution before the roster is fixed, and forget it. Sites countersign once a
         round: a contribution that turns out bad after that costs the round."""
         self.require_open(round)
-        contribution = self._open(round, site, sha256, self.standing.state)
+        contribution = self._open(round, site, sha256, self.standing.state, None)
         return {"site": site, "sha256": sha256, "samples": contribution.enclosed.samples}
 
     def aggregate(
@@ -57,11 +57,11 @@ class Rounds(Ledger):
         self.require_open(round)
         self.require_roster(round, roster, countersignatures)
         contributions: list[Contribution] = []
-        template = self.standing.state
+        template, start = self.standing.state, None
         for entry in roster.inputs:
             report({"stage": "opening", "done": len(contributions), "of": len(roster.inputs)})
-            contributions.append(self._open(round, entry.site, entry.sha256, template))
-            template = template or contributions[0].state
+            contributions.append(self._open(round, entry.site, entry.sha256, template, start))
+            template, start = template or contributions[0].state, contributions[0].start
         report({"stage": "averaging", "done": len(contributions), "of": len(contributions)})
         return self._conclude(round, roster, contributions)
 
@@ -76,7 +76,9 @@ class Rounds(Ledger):
         signed = sign_reissue(statement, self._identity.signing)
         return {"next": msgspec.to_builtins(sealed), "reissue": msgspec.to_builtins(signed)}
 
-    def _open(self, round: int, site: str, sha256: str, template: State | None) -> Contribution:
+    def _open(
+        self, round: int, site: str, sha256: str, template: State | None, start: State | None
+    ) -> Contribution:
         return open_contribution(
             self._identity,
             self._mailbox,
@@ -86,19 +88,33 @@ class Rounds(Ledger):
             lives=self._admission.lives(site),
             previous=self.standing.hash,
             template=template,
+            start=start,
         )
 
     def _conclude(self, round: int, roster: Roster, contributions: list[Contribution]) -> dict[str, Any]:
-        state, output = self.standing.state, None
+        state, output, averaged = self.standing.state, None, None
+        spent = None if self.standing.receipt is None else self.standing.receipt.privacy
         if kind_of(self.manifest, round) == "update":
-            state = fedavg([(item.enclosed.samples, item.state) for item in contributions])
+            start = contributions[0].start if state is None else state
+            averaged = average(self.manifest, contributions, start, spent)
+            state, spent = averaged.state, averaged.spent
             output = self._seal_next(round, state)
         inputs = [
             ReceiptInput(item.site, item.sealed.sha256, item.sealed.bytes, item.enclosed.samples)
             for item in contributions
         ]
         scores = {item.site: item.enclosed.scores for item in contributions}
-        return self.enter(round, roster, inputs, scores, state=state, output=output)
+        return self.enter(
+            round,
+            roster,
+            inputs,
+            scores,
+            state=state,
+            output=output,
+            averaging=None if averaged is None else averaged.averaging,
+            privacy=spent,
+            more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
+        )
 
     def _seal_next(self, round: int, state: State) -> Filed:
         """One stream for all admitted client slices."""

@@ -3,7 +3,7 @@ has no tokenizer, configuration or weights to be attacked through. So it learns 
 sent:
 
 - the manifest says what LoRA on its targets looks like: pairs A (rank, in) and B (out, rank), and beside them
-  only a classifier's head;
+  only a classifier's head (B alone under the rule ffa-lora);
 - in the first round all contributions must look like the first one that was opened;
 - from then on, the last global parameters are the template.
 
@@ -26,6 +26,8 @@ from enclave.manifest import Lora, Manifest, Prefix
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
+START = "start/"
+"""Before the name of a tensor: not what a site tuned, but what it began with."""
 _PREFIX = "prompt_encoder.embedding.weight"
 _LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -41,16 +43,28 @@ class _Line(Struct, forbid_unknown_fields=True, frozen=True):
     data_offsets: tuple[int, int]
 
 
+def with_start(state: State, start: State) -> State:
+    """Both in one, as a site sends them where a clip needs to know from where its change is counted, and the
+    aggregator has no parameters yet."""
+    return state | {START + name: tensor for name, tensor in start.items()}
+
+
 def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as tensors without storage.
 
-    Only the header is read. Refuses with `tensors.unreadable`, `tensors.dtype`, `tensors.names` or
-    `tensors.shape` what is no state of this manifest's adapter.
+    Only the header is read. Names after START are left out: they have to mirror the others. Refuses with
+    `tensors.unreadable`, `tensors.dtype`, `tensors.names` or `tensors.shape` what is no state of this
+    manifest's adapter.
     """
-    template = {name: torch.empty(line.shape, device="meta") for name, line in _header(data).items()}
+    template = {
+        name: torch.empty(line.shape, device="meta")
+        for name, line in _header(data).items()
+        if not name.startswith(START)
+    }
     adapter = manifest.adapter
     if isinstance(adapter, Lora):
-        _check_lora(template, adapter, manifest.model.task)
+        sides = {"B"} if manifest.aggregation.rule == "ffa-lora" else {"A", "B"}
+        _check_lora(template, adapter, manifest.model.task, sides)
     elif isinstance(adapter, Prefix):
         _check_prefix(template, adapter, manifest.model.task)
     else:
@@ -58,7 +72,7 @@ def learn(data: bytes, manifest: Manifest) -> State:
     return template
 
 
-def _check_lora(template: State, adapter: Lora, task: str) -> None:
+def _check_lora(template: State, adapter: Lora, task: str, expected: set[str]) -> None:
     pairs: dict[str, set[str]] = {}
     for name, tensor in template.items():
         match = _LORA.fullmatch(name)
@@ -72,7 +86,7 @@ def _check_lora(template: State, adapter: Lora, task: str) -> None:
         if tensor.dim() != 2 or tensor.shape[0 if side == "A" else 1] != adapter.rank:
             raise Refusal("tensors.shape", name=name)
         pairs.setdefault(layer, set()).add(side)
-    if not pairs or any(sides != {"A", "B"} for sides in pairs.values()):
+    if not pairs or any(sides != expected for sides in pairs.values()):
         raise Refusal("tensors.names")
 
 

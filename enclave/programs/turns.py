@@ -20,12 +20,13 @@ from enclave.programs.contributions import (
     kind_of,
     last_round,
     seal_contribution,
+    shows_start,
 )
 from enclave.programs.history import History, Previous
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
 from enclave.programs.program import Report
-from enclave.programs.template import State
+from enclave.programs.template import State, with_start
 from enclave.sealing.stream import Binding, unseal
 from enclave.training.metrics import Scores
 from enclave.training.tensors import from_bytes
@@ -63,6 +64,8 @@ class Turns:
         self._learner.get_ready(round, "update", report)
         scores = self._learner.evaluate(report)
         result, state = self._learner.train(round, report)
+        if shows_start(self._identity.manifest, self._history.last_hash):
+            state = with_start(state, self._learner.initial)
         update = self._seal(round, scores, result.samples, state)
         return self._result(update, result.samples, scores)
 

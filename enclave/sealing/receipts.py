@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from enclave.attest.policy import Hex32, Program
 from enclave.canonical import canonical, digest
 from enclave.errors import Refusal
-from enclave.manifest import Identifier
+from enclave.manifest import Identifier, Rule
 from enclave.sealing import signing
 from enclave.sealing.signing import SigningKey
 
@@ -41,12 +41,36 @@ class ReceiptInput(Struct, frozen=True, forbid_unknown_fields=True):
     samples: Count
 
 
+class Averaging(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a round's parameters were made: of `cohort` contributions, `clipped` of them shortened to the L2
+    norm `clip` (null where there is no clip, or where noise per site hides how many), `capped` of them with
+    less weight than their rows. `noise` is the standard deviation of what was added to each parameter."""
+
+    rule: Rule
+    cohort: Annotated[int, Meta(ge=1, le=1000)]
+    clip: float | None
+    clipped: Count | None
+    capped: Count
+    noise: float | None
+
+
+class Spent(Struct, frozen=True, forbid_unknown_fields=True):
+    """Differential privacy of all parameters up to this round, per `unit`: `epsilon` at `delta` after
+    `rounds` rounds with noise of `noise` sensitivities. Unit `record`: of the site where it is worst."""
+
+    unit: Literal["site", "record"]
+    epsilon: float
+    delta: float
+    noise: float
+    rounds: Count
+
+
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     """One round. `roster` is the hash of the countersigned roster, `output` and `state` are the SHA-256 of
     the sealed next parameters and of the sealed enclave state (null where a round made none), `previous` is
     the hash of the receipt before it. `restarts` counts how often the enclave lost its keys in this run: the
-    signing key may change only where it grows. `metrics` holds numbers, nested by name (pooled and per
-    site)."""
+    signing key may change only where it grows. `metrics` holds numbers, nested by name.
+    `averaging` is null in the closing evaluation, `privacy` in a run without noise."""
 
     version: Literal[1]
     manifest: Hex32
@@ -63,6 +87,8 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     development: bool
     issued: Count
     restarts: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    averaging: Averaging | None = None
+    privacy: Spent | None = None
 
 
 class SignedReceipt(Struct, frozen=True, forbid_unknown_fields=True):

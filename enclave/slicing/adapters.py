@@ -42,6 +42,14 @@ def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PeftModel:
         return get_peft_model(model, settings)
 
 
+def freeze_a(model: nn.Module) -> None:
+    """FFA-LoRA: A stays at its initial value, which the seed gives to every site, and B alone is tuned (Sun
+    et al., arXiv 2403.12313)."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            parameter.requires_grad_(False)
+
+
 def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of the classification head: what a classifier has beside its base model, and its pooler.
 

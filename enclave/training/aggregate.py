@@ -1,12 +1,16 @@
 """Aggregation rules. Run inside the aggregator's enclave, which alone sees more than one site's update.
 
-Averaging the LoRA factors A and B apart is the paper's rule; the mean of the products differs from the
-product of the means (DESIGN.md, decision 10).
+- `fedavg` averages every tensor: the paper's rule. Of LoRA it averages the factors A and B apart, and the
+  mean of the products differs from the product of the means (DESIGN.md, decision 10).
+- `ffa-lora` is the same mean, but sites tune and send B alone: with one A, it is exact (Sun et al.,
+  arXiv 2403.12313).
+- `stack-svd` averages the products and takes the best factors of the rank (enclave/training/products.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,13 +19,17 @@ from enclave.errors import Refusal
 
 MAX_SAMPLES = 1 << 40
 
+State = dict[str, Tensor]
+Update = tuple[int, State]
+"""A site's weight (its training rows, or fewer where weights are capped), and its tuned parameters."""
 
-def fedavg(updates: Sequence[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+
+def fedavg(updates: Sequence[Update]) -> State:
     """The mean of the updates weighted by their samples (McMahan et al., arXiv 1602.05629, algorithm 1).
 
-    `updates` holds (samples, float32 state) in the order of the site ids; sums run in that order in float64,
-    so the same updates give the same bits. Refuses with `aggregate.nothing`, `aggregate.samples`,
-    `tensors.names` or `tensors.shape`.
+    `updates` holds (samples, state) in the order of the site ids; sums run in that order in float64, so the
+    same updates give the same bits. The result has the states' number type. Refuses with `aggregate.nothing`,
+    `aggregate.samples`, `tensors.names` or `tensors.shape`.
     """
     if not updates:
         raise Refusal("aggregate.nothing")
@@ -35,10 +43,24 @@ def fedavg(updates: Sequence[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor
             if tensor.shape != template[name].shape:
                 raise Refusal("tensors.shape", name=name)
     total = sum(samples for samples, _ in updates)
-    mean: dict[str, Tensor] = {}
+    mean: State = {}
     for name, tensor in template.items():
         accumulated = torch.zeros(tensor.shape, dtype=torch.float64)
         for samples, state in updates:
             accumulated += state[name].double() * samples
         mean[name] = (accumulated / total).to(tensor.dtype)
     return mean
+
+
+def clip(state: State, start: Mapping[str, Tensor], bound: float) -> tuple[State, bool]:
+    """Bound the L2 norm of the change from `start` to `state`, over all tensors together.
+
+    Returns the state in float64, shortened towards `start` where the change was longer than `bound`, and
+    whether it was (McMahan et al., arXiv 1710.06963). A change within the bound keeps its exact values.
+    """
+    changes = {name: tensor.double() - start[name].double() for name, tensor in state.items()}
+    norm = math.sqrt(math.fsum(float(change.square().sum()) for change in changes.values()))
+    if norm <= bound:
+        return {name: tensor.double() for name, tensor in state.items()}, False
+    scale = bound / norm
+    return {name: start[name].double() + change * scale for name, change in changes.items()}, True

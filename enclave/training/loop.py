@@ -96,8 +96,8 @@ def train(
     with torch.random.fork_rng(devices=[]), disable_input_dtype_casting(model, training.precision == "bf16"):
         torch.manual_seed(derive_seed(training.seed, round, site))
         for batch in round_batches(examples, training, round=round, site=site):
-            with _precision(training.precision, device):
-                loss = _loss(_logits(model, batch, device), batch)[0]
+            with precision_of(training.precision, device):
+                loss = batch_loss(batch_logits(model, batch, device), batch)[0]
             value = loss.item()
             if not torch.isfinite(loss):
                 raise Refusal("training.diverged")
@@ -126,9 +126,9 @@ def evaluate(
     model.eval()
     with torch.inference_mode(), disable_input_dtype_casting(model, precision == "bf16"):
         for batch in examples.evaluation_batches(EVALUATION_BATCH):
-            with _precision(precision, device):
-                logits = _logits(model, batch, device)
-            mean, guesses, targets = _loss(logits, batch)
+            with precision_of(precision, device):
+                logits = batch_logits(model, batch, device)
+            mean, guesses, targets = batch_loss(logits, batch)
             predictions += len(targets)
             correct += int((guesses == targets).sum())
             loss_sum += float(mean) * len(targets)
@@ -152,13 +152,13 @@ def derive_seed(seed: int, round: int, site: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{round}/{site}".encode()).digest()[:8])
 
 
-def _logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+def batch_logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """(batch, labels), or (batch, tokens, vocabulary) of a causal LM."""
     logits: Tensor = model(**{name: value.to(device) for name, value in batch.inputs.items()}).logits
     return logits
 
 
-def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def batch_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens."""
     targets = batch.targets.to(logits.device)
     if logits.dim() == 3:
@@ -169,7 +169,8 @@ def _loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return cross_entropy(logits.float(), targets), logits.argmax(-1), targets
 
 
-def _precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+def precision_of(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

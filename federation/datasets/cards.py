@@ -23,13 +23,15 @@ Quantile = Literal["p10", "p25", "p50", "p75", "p90"]
 
 
 class Card(Struct, forbid_unknown_fields=True, frozen=True):
-    """`labels` and `splits` map names to rows, None where suppressed; `text_length` is in characters."""
+    """`labels` and `splits` map names to rows, None where suppressed; `text_length` is in characters.
+    `public`: the site says that anybody may read the rows."""
 
     rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     labels: Annotated[dict[Label, Rows | None], Meta(max_length=1000)]
     splits: Annotated[dict[Split, Rows | None], Meta(min_length=1)]
     text_length: dict[Quantile, Annotated[int, Meta(ge=0, le=100_000_000)]]
     threshold: Annotated[int, Meta(ge=THRESHOLD, le=1000)] = THRESHOLD
+    public: bool = False
 
 
 def check(card: Card) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from django.db.models import QuerySet
 
+from federation.datasets.cards import read
 from federation.datasets.models import Dataset
 from federation.sites.models import SiteState
 
@@ -18,3 +19,8 @@ def on_offer() -> QuerySet[Dataset]:
 def all_labels(datasets: Iterable[Dataset]) -> list[str]:
     """The union of the datasets' labels, sorted: the label ids of a run follow this order."""
     return sorted({label for dataset in datasets for label in dataset.card["labels"]})
+
+
+def is_public(dataset: Dataset) -> bool:
+    """Whether its site has declared that anybody may read it."""
+    return read(dataset.card).public

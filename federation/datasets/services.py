@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from enclave.errors import Refusal
 from federation.audit.services import record
-from federation.datasets.cards import Card, check
+from federation.datasets.cards import Card, check, read
 from federation.datasets.models import Dataset
 
 HOLDING_STATES = ("approving", "ready", "running")
@@ -31,7 +31,7 @@ def publish(agent: Any, *, name: str, digest: str, card: Card) -> Dataset:
             record(agent, "dataset.published", f"dataset:{dataset.pk}", name=name, rows=card.rows)
     except IntegrityError as error:
         same = Dataset.objects.filter(site=agent.site, name=name, withdrawn_at=None, digest=digest).first()
-        if same is None or same.card != stored:
+        if same is None or read(same.card) != card:
             raise Refusal("card.name_taken", name=name) from error
         return same
     return dataset

@@ -18,6 +18,7 @@ from enclave.manifest import (
     Masking,
     ModelSpec,
     Prefix,
+    Privacy,
     Release,
     Site,
     Spf,
@@ -27,7 +28,7 @@ from enclave.manifest import (
 )
 from federation.attestation.references import policy_for
 from federation.datasets.models import Dataset
-from federation.datasets.queries import all_labels
+from federation.datasets.queries import all_labels, is_public
 from federation.ids import new_id
 from federation.sites.models import SiteState
 from federation.studies.models import BaseModel, Study
@@ -69,7 +70,12 @@ def build_manifest(study: Study) -> Manifest:
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(
-            rule="fedavg", quorum=plan.quorum or len(datasets), deadline_seconds=plan.deadline_seconds
+            rule=plan.rule,
+            quorum=plan.quorum or len(datasets),
+            deadline_seconds=plan.deadline_seconds,
+            clip=plan.clip,
+            max_samples=plan.max_samples,
+            privacy=_privacy(plan),
         ),
         policy=policy_for(
             plan.runtime,
@@ -84,6 +90,13 @@ def build_manifest(study: Study) -> Manifest:
     )
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
+
+
+def _privacy(plan: Plan) -> Privacy | None:
+    if plan.privacy == "none":
+        return None
+    clip = plan.gradient_clip if plan.privacy == "record" else None
+    return Privacy(plan.privacy, plan.noise, plan.delta, clip, plan.accountant)
 
 
 def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
@@ -109,7 +122,9 @@ def _site(dataset: Dataset) -> Site:
         id=dataset.site.pk,
         name=dataset.site.name,
         public_key=dataset.site.public_key,
-        dataset=DatasetRef(id=dataset.pk, digest=dataset.digest, rows=dataset.rows),
+        dataset=DatasetRef(
+            id=dataset.pk, digest=dataset.digest, rows=dataset.rows, public=is_public(dataset)
+        ),
     )
 
 

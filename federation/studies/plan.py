@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from enclave.attest.policy import TcbStatus
 from enclave.errors import Refusal
-from enclave.manifest import Name, Percent, Place, Select
+from enclave.manifest import Name, Percent, Place, Placement, Rule, Select
 
 
 class Plan(Struct, forbid_unknown_fields=True, frozen=True):
@@ -17,14 +17,15 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
 
     `model` is the source of a registered base model. Method 1 reads `adapter`, `prefix_length` and, if
     masked, `repetitions` and `vault_bytes`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets` means
-    the model's usual ones; `quorum` and `release_approvals` of None mean all sites; `rounds` counts training
-    rounds (an evaluation follows).
+    the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the noise
+    that `noise`, `delta`, `accountant` and, for records, `gradient_clip` describe. `quorum` and
+    `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
     """
 
     model: Name
     task: Literal["sequence-classification", "causal-lm"] = "sequence-classification"
     method: Literal["method-1", "method-2"] = "method-1"
-    placement: Literal["all_in_tee", "masked"] = "all_in_tee"
+    placement: Placement = "all_in_tee"
     adapter: Literal["lora", "prefix"] = "lora"
     runtime: Literal["development", "direct", "sgx", "tdx"] = "development"
     max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 128
@@ -48,6 +49,14 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
     seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    rule: Rule = "fedavg"
+    clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
+    privacy: Literal["none", "site", "record"] = "none"
+    noise: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    delta: Annotated[float, Meta(gt=0, le=0.1)] = 1e-5
+    gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    accountant: Literal["rdp", "prv"] = "rdp"
     quorum: Annotated[int, Meta(ge=1, le=1000)] | None = None
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)] = 3600
     release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"

@@ -20,7 +20,8 @@ class Card(Struct, frozen=True):
 
     `labels` and `splits` map names to numbers of rows; None is a count that is not published because it, or
     another that it would give away, is below `threshold`. `text_length` maps p10 … p90 to characters, rounded
-    to two digits. The shortest and the longest text are left out: each is one person's.
+    to two digits. The shortest and the longest text are left out: each is one person's. `public` is the
+    site's word that anybody may read the rows; only such data may train unprotected.
     """
 
     rows: int
@@ -28,14 +29,18 @@ class Card(Struct, frozen=True):
     splits: dict[str, int | None]
     text_length: dict[str, int]
     threshold: int = THRESHOLD
+    public: bool = False
 
 
-def make_card(labels: Mapping[str, int], splits: Mapping[str, int], lengths: Sequence[int]) -> Card:
+def make_card(
+    labels: Mapping[str, int], splits: Mapping[str, int], lengths: Sequence[int], public: bool = False
+) -> Card:
     """The card of a dataset with these exact counts and these text lengths (characters, at least one)."""
     ordered = sorted(lengths)
     length = {f"p{share}": _rounded(ordered[(len(ordered) - 1) * share // 100]) for share in QUANTILES}
     every_split = {split: splits.get(split, 0) for split in ("train", "validation", "test")}
-    return Card(len(ordered), suppress(dict(sorted(labels.items()))), suppress(every_split), length)
+    counts = suppress(dict(sorted(labels.items())))
+    return Card(len(ordered), counts, suppress(every_split), length, public=public)
 
 
 def content_digest(file: Path, key: bytes) -> str:

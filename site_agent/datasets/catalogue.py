@@ -64,8 +64,13 @@ class Catalogue:
         """Where its rows lie."""
         return self._state.datasets / dataset.file
 
-    def add(self, files: Sequence[Path], name: str, wishes: Wishes) -> tuple[Dataset, Intake]:
-        """Take files in under `name`. Refuses with a `dataset.` code; then nothing has changed."""
+    def add(
+        self, files: Sequence[Path], name: str, wishes: Wishes, public: bool = False
+    ) -> tuple[Dataset, Intake]:
+        """Take files in under `name`, declared public or not.
+
+        Refuses with a `dataset.` code; then nothing has changed.
+        """
         if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
             raise Refusal("dataset.bad_name")
         if any(dataset.name == name for dataset in self.all()):
@@ -78,7 +83,7 @@ class Catalogue:
                 file=target.name,
                 sources=tuple(file.name for file in files),
                 digest=content_digest(target, self._state.dataset_key),
-                card=make_card(intake.labels, intake.splits, intake.lengths),
+                card=make_card(intake.labels, intake.splits, intake.lengths, public),
                 added=int(time.time()),
             )
             self._keep([*self.all(), dataset])
@@ -106,14 +111,16 @@ class Catalogue:
     def referred(self, ref: DatasetRef) -> Dataset:
         """The dataset that a manifest names, unchanged since it was added.
 
-        Refuses with `approval.no_dataset`, `approval.dataset_mismatch`, or `dataset.changed` where the file
-        is not what the catalogue says.
+        Refuses with `approval.no_dataset`, `approval.dataset_mismatch`, `approval.not_public`, or
+        `dataset.changed` where the file is not what the catalogue says.
         """
         dataset = next((dataset for dataset in self.all() if dataset.id == ref.id), None)
         if dataset is None:
             raise Refusal("approval.no_dataset", dataset=ref.id)
         if (dataset.digest, dataset.card.rows) != (ref.digest, ref.rows):
             raise Refusal("approval.dataset_mismatch", dataset=dataset.name)
+        if ref.public and not dataset.card.public:
+            raise Refusal("approval.not_public", dataset=dataset.name)
         self.verify(dataset)
         return dataset
 

@@ -32,13 +32,22 @@ from enclave.manifest import (  # noqa: E402
     Lora,
     Manifest,
     ModelSpec,
+    Privacy,
     Release,
     Site,
     Training,
     approval_payload,
 )
 from enclave.sealing.hpke import HpkeKey  # noqa: E402
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt  # noqa: E402
+from enclave.sealing.receipts import (  # noqa: E402
+    NO_RECEIPT,
+    Averaging,
+    Receipt,
+    ReceiptInput,
+    Spent,
+    receipt_hash,
+    sign_receipt,
+)
 from enclave.sealing.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
 from enclave.sealing.signing import SigningKey  # noqa: E402
 from enclave.sealing.stream import Binding, seal  # noqa: E402
@@ -73,7 +82,7 @@ MANIFEST = Manifest(
         Site(site, f"Hospital {site[-1].upper()}", key.public, DatasetRef(f"d-{site[-1]}", sha(site), 700))
         for site, key in SITES.items()
     ),
-    aggregation=Aggregation("fedavg", 2, 600),
+    aggregation=Aggregation("ffa-lora", 2, 600, 1.5, 500, Privacy("site", 1.0, 1e-5)),
     policy=Policy("development", sha("root"), (SgxReference("aggregator", mrenclave=sha("mrenclave")),)),
     release=Release("nothing", 2),
     minimum_time=1_800_000_000,
@@ -154,6 +163,8 @@ def make() -> None:
         measurement=sha("mrenclave"),
         development=True,
         issued=1_800_000_100,
+        averaging=Averaging("ffa-lora", cohort=3, clip=1.5, clipped=None, capped=1, noise=0.5),
+        privacy=Spent("site", epsilon=6.25, delta=1e-5, noise=1.0, rounds=1),
     )
     write(
         "receipt.json",

@@ -1,0 +1,98 @@
+"""What the manifest's aggregation makes of a round's contributions, and what the receipt says about it.
+
+Runs inside the aggregator's enclave. Nothing here draws from the manifest's seed: without noise the same
+contributions give the same bits, with noise never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.programs.contributions import Contribution
+from enclave.programs.template import State
+from enclave.sealing.receipts import Averaging, Spent
+from enclave.training.aggregate import Update, clip, fedavg
+from enclave.training.privacy import epsilon, gaussian, site_deviation
+from enclave.training.products import deviation, stack_svd
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """The next global parameters (float32), how they were made, what privacy the run has spent so far, and
+    metrics for the receipt."""
+
+    state: State
+    averaging: Averaging
+    spent: Spent | None
+    metrics: dict[str, float]
+
+
+def average(
+    manifest: Manifest, contributions: Sequence[Contribution], start: State | None, before: Spent | None
+) -> Averaged:
+    """Clip, weigh, average by the rule, add noise: in this order.
+
+    `start` is what the round began with (needed where the manifest clips), `before` what was spent until now.
+    What noise per site hides, the receipt does not tell: how many were clipped, and how far the factors'
+    mean is from the products', are then left out.
+    """
+    rules = manifest.aggregation
+    if len(contributions) < rules.quorum:
+        raise Refusal("aggregate.below_quorum", sites=len(contributions), quorum=rules.quorum)
+    samples = [item.enclosed.samples for item in contributions]
+    weights = [min(count, rules.max_samples or count) for count in samples]
+    states, cut = [item.state for item in contributions], None
+    if rules.clip is not None:
+        assert start is not None
+        bounded = [clip(state, start, rules.clip) for state in states]
+        states, cut = [state for state, _ in bounded], sum(was for _, was in bounded)
+    updates = list(zip(weights, states, strict=True))
+    state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
+    metrics, noise = _deviations(rules.rule, updates, state), None
+    if rules.privacy is not None and rules.privacy.unit == "site":
+        assert rules.clip is not None
+        noise = site_deviation(rules.privacy.noise, rules.clip, weights)
+        state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
+        cut, metrics = None, {}
+    return Averaged(
+        {name: tensor.float() for name, tensor in state.items()},
+        Averaging(
+            rule=rules.rule,
+            cohort=len(contributions),
+            clip=rules.clip,
+            clipped=cut,
+            capped=sum(weight < count for weight, count in zip(weights, samples, strict=True)),
+            noise=noise,
+        ),
+        _spend(manifest, samples, before),
+        metrics,
+    )
+
+
+def _deviations(rule: str, updates: Sequence[Update], state: State) -> dict[str, float]:
+    """How far the result is from the mean of what the sites' LoRA pairs do; for stack-svd also what averaging
+    the factors apart would have cost."""
+    found = {"deviation": deviation(updates, state)}
+    if rule == "stack-svd":
+        found["deviation_of_factors"] = deviation(updates, fedavg(updates))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _spend(manifest: Manifest, samples: Sequence[int], before: Spent | None) -> Spent | None:
+    """Unit `record`: the worst site's, as if it had been in all rounds so far."""
+    privacy = manifest.aggregation.privacy
+    if privacy is None:
+        return None
+    rounds = 1 if before is None else before.rounds + 1
+    rows = [1] if privacy.unit == "site" else sorted(set(samples))
+    now = max(epsilon(privacy, manifest.training, rounds, count) for count in rows)
+    return Spent(
+        unit=privacy.unit,
+        epsilon=now if before is None else max(now, before.epsilon),
+        delta=privacy.delta,
+        noise=privacy.noise,
+        rounds=rounds,
+    )

@@ -1,0 +1,104 @@
+"""LoRA as what it does to a layer: the product B·A, and its mean over sites.
+
+Only factors are ever multiplied: a mean of products is the product of stacked factors, [w₁B₁ … wₙBₙ]·[A₁; …;
+Aₙ] (Wang et al., FLoRA, arXiv 2409.05976), and a QR decomposition of each stack leaves a core of at most
+(sites · rank)². No (outputs, inputs) matrix is made. All in float64, in the order of the site ids: the same
+updates give the same bits. Runs inside the aggregator's enclave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from enclave.training.aggregate import State, Update, fedavg
+
+A, B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class Product:
+    """`left` (outputs, k) times `right` (k, inputs), float64; never multiplied out."""
+
+    left: Tensor
+    right: Tensor
+
+    def __sub__(self, other: Product) -> Product:
+        return Product(torch.cat((self.left, -other.left), 1), torch.cat((self.right, other.right)))
+
+    def square(self) -> float:
+        """The squared Frobenius norm."""
+        return float(self._cores()[1].square().sum())
+
+    def best(self, rank: int) -> Product:
+        """The nearest product of this rank in the Frobenius norm (Eckart and Young, 1936).
+
+        `left` holds the singular values, and the rows of `right` have length one, as in FlexLoRA (Bai et al.,
+        arXiv 2402.11505): a direction whose singular value is 0 can still be learnt. Each direction's sign is
+        such that its largest entry in `right` is positive.
+        """
+        (outer, inner), core = self._cores()
+        u, s, v = torch.linalg.svd(core, full_matrices=False)
+        rank_found = min(rank, len(s))
+        left = outer @ (u[:, :rank_found] * s[:rank_found])
+        right = v[:rank_found] @ inner.T
+        sign = right.gather(1, right.abs().argmax(1, keepdim=True)).sign()
+        missing = rank - rank_found  # a layer narrower than the rank
+        return Product(
+            torch.nn.functional.pad(left * sign.T, (0, missing)),
+            torch.nn.functional.pad(right * sign, (0, 0, 0, missing)),
+        )
+
+    def _cores(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        outer, above = torch.linalg.qr(self.left)
+        inner, beside = torch.linalg.qr(self.right.T)
+        return (outer, inner), above @ beside.T
+
+
+def pairs(state: State) -> Iterator[tuple[str, Product]]:
+    """The layers that have both factors, by name, and their products."""
+    for name in state:
+        layer = name.removesuffix(A)
+        if layer != name and layer + B in state:
+            yield layer, Product(state[layer + B].double(), state[name].double())
+
+
+def mean_products(updates: Sequence[Update]) -> dict[str, Product]:
+    """Layer -> Σ wᵢ·Bᵢ·Aᵢ / Σ wᵢ, as stacked factors."""
+    total = sum(samples for samples, _ in updates)
+    each = [(samples / total, dict(pairs(state))) for samples, state in updates]
+    return {
+        layer: Product(
+            torch.cat([share * products[layer].left for share, products in each], 1),
+            torch.cat([products[layer].right for _, products in each]),
+        )
+        for layer in each[0][1]
+    }
+
+
+def stack_svd(updates: Sequence[Update]) -> State:
+    """The best factors, of the sites' own rank, of the mean of the products; all other tensors by `fedavg`.
+
+    Refuses as `fedavg` does.
+    """
+    mean = fedavg(updates)
+    for layer, product in mean_products(updates).items():
+        rank, kind = len(mean[layer + A]), mean[layer + A].dtype
+        best = product.best(rank)
+        mean[layer + A], mean[layer + B] = best.right.to(kind), best.left.to(kind)
+    return mean
+
+
+def deviation(updates: Sequence[Update], state: State) -> float | None:
+    """‖mean(B·A) − B′·A′‖ / ‖mean(B·A)‖ over all layers together, with B′ and A′ from `state`; None where
+    there are no pairs, or their mean is 0."""
+    means, found = mean_products(updates), dict(pairs(state))
+    size = math.fsum(product.square() for product in means.values())
+    if size == 0:
+        return None
+    wrong = math.fsum((product - found[layer]).square() for layer, product in means.items())
+    return math.sqrt(wrong / size)

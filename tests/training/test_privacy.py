@@ -1,0 +1,200 @@
+"""Noise has the deviation that is claimed, epsilon is opacus', and DP-SGD clips single records exactly."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+
+import msgspec
+import pytest
+import torch
+from opacus import GradSampleModule
+from opacus.accountants import RDPAccountant
+from opacus.accountants.utils import get_noise_multiplier
+from torch import nn
+
+from enclave.errors import Refusal
+from enclave.manifest import Privacy, Training
+from enclave.slicing.adapters import adapt, tuned_parameters
+from enclave.slicing.models import load
+from enclave.training.data import collate, encode
+from enclave.training.loop import batch_logits, batch_loss
+from enclave.training.privacy import epsilon, gaussian, rate, secret_words, site_deviation, steps
+from enclave.training.private import clipped_sum, draw, train_privately
+from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec
+
+TRAINING = Training(rounds=3, local_epochs=2, batch_size=8, learning_rate=0.01, seed=1)
+SITE = Privacy("site", noise=1.1, delta=1e-5)
+RECORD = Privacy("record", noise=0.9, delta=1e-5, gradient_clip=0.5)
+
+
+def test_the_noise_is_normal_with_the_deviation_that_is_claimed() -> None:
+    noise = gaussian((200, 1000), 2.5)
+    assert noise.shape == (200, 1000)
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.std().item() == pytest.approx(2.5, rel=0.01)
+    for deviations, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
+        inside = (noise.abs() < deviations * 2.5).double().mean().item()
+        assert inside == pytest.approx(share, abs=0.005)
+
+
+def test_the_noise_is_never_the_same_and_takes_nothing_from_torchs_seed() -> None:
+    torch.manual_seed(3)
+    first, state = gaussian((100,), 1.0), torch.get_rng_state()
+    torch.manual_seed(3)
+    second = gaussian((100,), 1.0)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("word", [0, -1, 2**63 - 1, -(2**63)])
+def test_the_extreme_words_of_the_keystream_give_finite_noise(word: int) -> None:
+    assert gaussian((3,), 1.0, lambda count: torch.full((count,), word)).isfinite().all()
+
+
+def test_the_keystream_is_uniform() -> None:
+    words = secret_words(100_000)
+    for bit in range(64):
+        assert ((words >> bit) & 1).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_noise_on_a_mean_covers_the_largest_weight() -> None:
+    """One site's change moves the mean by clip · weight / sum at most."""
+    assert site_deviation(2.0, 3.0, [1, 1, 2]) == 2.0 * 3.0 * 2 / 4
+    assert site_deviation(1.0, 1.0, [7]) == 1.0
+
+
+@pytest.mark.parametrize("rounds", [1, 5, 40])
+def test_epsilon_per_site_is_that_of_opacus_for_one_full_step_a_round(rounds: int) -> None:
+    theirs = RDPAccountant()
+    for _ in range(rounds):
+        theirs.step(noise_multiplier=1.1, sample_rate=1.0)
+    assert epsilon(SITE, TRAINING, rounds, rows=1) == pytest.approx(theirs.get_epsilon(delta=1e-5))
+
+
+@pytest.mark.parametrize("rows", [40, 500])
+def test_epsilon_per_record_is_that_of_opacus_for_all_noisy_steps(rows: int) -> None:
+    theirs = RDPAccountant()
+    for _ in range(3 * steps(rows, TRAINING)):
+        theirs.step(noise_multiplier=0.9, sample_rate=8 / rows)
+    assert epsilon(RECORD, TRAINING, 3, rows) == pytest.approx(theirs.get_epsilon(delta=1e-5))
+
+
+def test_opacus_own_search_for_noise_comes_back_to_the_epsilon() -> None:
+    noise = get_noise_multiplier(
+        target_epsilon=3.0, target_delta=1e-5, sample_rate=8 / 500, steps=3 * steps(500, TRAINING),
+        accountant="rdp",
+    )  # fmt: skip
+    found = epsilon(msgspec.structs.replace(RECORD, noise=noise), TRAINING, 3, 500)
+    assert found == pytest.approx(3.0, abs=0.05)
+
+
+def test_the_prv_accountant_is_the_tighter_one() -> None:
+    tight = msgspec.structs.replace(RECORD, accountant="prv")
+    assert 0 < epsilon(tight, TRAINING, 3, 500) < epsilon(RECORD, TRAINING, 3, 500)
+
+
+def test_epsilon_grows_with_rounds_and_falls_with_noise() -> None:
+    growing = [epsilon(SITE, TRAINING, rounds, 1) for rounds in (1, 2, 4, 8)]
+    assert all(left < right for left, right in pairwise(growing))
+    assert epsilon(msgspec.structs.replace(SITE, noise=4.0), TRAINING, 8, 1) < growing[-1]
+
+
+def test_an_accountant_that_fails_is_a_refusal(monkeypatch) -> None:
+    def fail(self, delta):
+        raise ValueError("the domain is too small")
+
+    monkeypatch.setattr(RDPAccountant, "get_epsilon", fail)
+    with pytest.raises(Refusal) as caught:
+        epsilon(SITE, TRAINING, 1, 1)
+    assert caught.value.code == "privacy.no_account"
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(4, 1.0), (8, 1.0), (80, 0.1)])
+def test_a_step_draws_batch_size_rows_on_average(rows: int, expected: float) -> None:
+    assert rate(rows, TRAINING) == expected
+
+
+def test_rows_are_drawn_apart_from_each_other_and_secretly() -> None:
+    counts = torch.tensor([len(draw(100, 0.2)) for _ in range(2000)], dtype=torch.float64)
+    assert counts.mean().item() == pytest.approx(20, abs=0.5)
+    assert counts.var().item() == pytest.approx(16, rel=0.15)  # binomial: 100 · 0.2 · 0.8
+    torch.manual_seed(0)
+    first = draw(1000, 0.5)
+    torch.manual_seed(0)
+    assert draw(1000, 0.5) != first
+    assert draw(7, 1.0) == list(range(7))
+
+
+@pytest.fixture
+def tuned_bert(bert_folder):
+    """A tiny BERT with LoRA, moved off its initial values so that every tensor has a gradient; its rows."""
+    spec = classifier_spec(bert_folder)
+    base, tokenizer = load(bert_folder, spec)
+    model = adapt(base, BERT_ADAPTER, seed=1)
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in tuned_parameters(model).values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    return model, encode(ROWS, tokenizer, spec)
+
+
+class Classifier(nn.Module):
+    """What opacus' hooks see of a model: called with one tensor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, mask):
+        return self.model(input_ids=ids, attention_mask=mask).logits
+
+
+@pytest.mark.parametrize("bound", [1e-3, 0.3, 1e6])
+def test_the_sum_of_clipped_gradients_is_that_of_opacus_per_sample_gradients(tuned_bert, bound) -> None:
+    model, examples = tuned_bert
+    named = tuned_parameters(model)
+    parameters, indices = list(named.values()), [0, 2, 3, 5, 7]
+    ours, loss = clipped_sum(model, parameters, examples, indices, bound)
+
+    model.train()  # opacus' hooks sleep otherwise; there is no dropout
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hooked = GradSampleModule(Classifier(model), loss_reduction="sum", strict=False)
+        theirs = None
+        for index in indices:  # one by one as well, so that no padding differs
+            batch = collate(examples, [index])
+            nn.functional.cross_entropy(
+                hooked(batch.input_ids, batch.attention_mask), batch.targets, reduction="sum"
+            ).backward()
+            single = [parameter.grad_sample[0].double() for parameter in parameters]
+            norm = torch.cat([gradient.flatten() for gradient in single]).norm()
+            part = [gradient * min(1.0, bound / float(norm)) for gradient in single]
+            theirs = part if theirs is None else [a + b for a, b in zip(theirs, part, strict=True)]
+            hooked.zero_grad()
+    hooked.to_standard_module()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-7)
+    norm = torch.cat([total.flatten() for total in ours]).norm()
+    assert float(norm) <= len(indices) * bound
+    here, expected = torch.device("cpu"), 0.0
+    for batch in (collate(examples, [index]) for index in indices):
+        expected += batch_loss(batch_logits(model, batch, here), batch)[0].item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_private_training_learns_and_never_gives_the_same_parameters_twice(tuned_bert) -> None:
+    model, examples = tuned_bert
+    start = {name: parameter.detach().clone() for name, parameter in tuned_parameters(model).items()}
+    ends = []
+    for _ in range(2):
+        with torch.no_grad():
+            for name, parameter in tuned_parameters(model).items():
+                parameter.copy_(start[name])
+        told = []
+        result = train_privately(model, examples, TRAINING, RECORD, progress=told.append)
+        ends.append({name: p.detach().clone() for name, p in tuned_parameters(model).items()})
+        assert result.samples == len(examples)
+        assert told[-1].rows == told[-1].total == 2 * len(examples)
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in start)
+    assert all(not torch.equal(ends[0][name], start[name]) for name in start)
