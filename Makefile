@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 HEADLESS ?=
 DATA ?=
+PLACEMENT ?=
 
 .PHONY: help setup setup-dev demo stack test lint format bench screenshots clean
 
@@ -31,8 +32,8 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 
-demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data
-	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)")
+demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked
+	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT))
 
 stack: setup ## The coordinator alone, on this machine, in the foreground
 	@$(BIN)/python manage.py stack

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.demo [--headless] [--data FOLDER]`: `make demo` calls this."""
+"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked]`: `make demo` calls this."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> int:
 
     # Ctrl-C and a polite kill both end the `with` blocks, which stop every process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    story = Story(state, options.data)
+    story = Story(state, options.data, options.placement)
     try:
         with running() as stack:
             try:
@@ -59,6 +59,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--headless", action="store_true", help="end by itself")
     parser.add_argument("--data", type=Path, help="folder with train.jsonl.gz and test.jsonl.gz")
+    parser.add_argument(
+        "--placement",
+        choices=("all_in_tee", "masked"),
+        default="all_in_tee",
+        help="masked: frozen layers on an accelerator (here the CPU), under one-time pads",
+    )
     parser.add_argument("--port", type=int, help="8000, or a free one when headless")
     options = parser.parse_args()
     if options.data and not (options.data / "train.jsonl.gz").is_file():

@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from django.conf import settings
 from django.core import mail
 from django.core.management import call_command
@@ -43,6 +44,7 @@ PLAN = Plan(
     targets=("query", "key", "value", "dense"),
     quorum=2,
     deadline_seconds=900,
+    vault_bytes=512 << 20,
 )
 ROWS, TEST_ROWS = 450, 200
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
@@ -50,10 +52,12 @@ JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
 
 
 class Story:
-    """`state` is the demo's folder; `data` a folder with real data, or None for synthetic triage notes."""
+    """`state` is the demo's folder; `data` a folder with real data, or None for synthetic triage notes;
+    `placement` where the hospitals' frozen layers are multiplied."""
 
-    def __init__(self, state: Path, data: Path | None) -> None:
+    def __init__(self, state: Path, data: Path | None, placement: Literal["all_in_tee", "masked"]) -> None:
         self.state, self.data = state, data
+        self.plan = msgspec.structs.replace(PLAN, placement=placement)
         self.password = secrets.token_urlsafe(12)
         self.hospitals: list[Hospital] = []
         self.run: Run | None = None
@@ -136,7 +140,7 @@ class Story:
             lead,
             name="What is this passage about?" if self.data else "Triage of synthetic notes",
             purpose="The demo: do three hospitals together sort texts better than each of them alone?",
-            plan=PLAN,
+            plan=self.plan,
             datasets=list(Dataset.objects.all()),
         )
         manifest = services.freeze(lead, study)
@@ -199,6 +203,7 @@ class Story:
             "seconds_run": summary["seconds"],
             "seconds_baselines": baselines["seconds"],
             "runtime": "development",
+            "placement": self.plan.placement,
             "receipts_verified": len(receipts),
             "run_manifest": run.manifest_hash,
             "data": self.data.name if self.data else "synthetic",

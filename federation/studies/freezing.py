@@ -141,6 +141,10 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     if plan.max_tokens > base.max_tokens:
         fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
         raise Refusal("study.invalid_plan", fault=fault)
+    usable = base.max_tokens - plan.prefix_length
+    if (plan.method, plan.adapter) == ("method-1", "prefix") and plan.max_tokens > usable:
+        told = {"positions": base.max_tokens, "usable": max(usable, 0), "asked": plan.max_tokens}
+        raise Refusal("slicing.too_short", length=plan.prefix_length, **told)
     return ModelSpec(
         source=base.source,
         task=plan.task,

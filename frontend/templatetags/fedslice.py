@@ -77,6 +77,16 @@ def size(count: int | None) -> str:
 
 
 @register.filter
+def seconds(value: float | None) -> str:
+    """A duration that was measured: `0.42 s`, `12.3 s`, `3 min 20 s`."""
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    return f"{value // 60:.0f} min {value % 60:.0f} s"
+
+
+@register.filter
 def score(value: float | None) -> str:
     """A share between 0 and 1 as per cent with one decimal."""
     return "–" if value is None else f"{100 * value:.1f} %"

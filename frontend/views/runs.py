@@ -14,6 +14,7 @@ from enclave.manifest import Manifest, parse
 from federation.people.models import Role, User
 from federation.studies import permissions, queries
 from federation.studies.models import Contribution, Round, RoundKind, RoundState, Run, RunState
+from frontend.measures import newest_measures
 from frontend.templatetags.fedslice import tone
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
@@ -54,7 +55,7 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     run = _visible(request, run_id)
     manifest = parse(run.manifest.encode())
     context = {
-        **_live(run, manifest),
+        **_live(run, manifest, person(request)),
         "runtime": manifest.runtime,
         "development": manifest.policy.root == "development",
     }
@@ -77,7 +78,7 @@ def _renewed(request: HttpRequest, run_id: str, template: str) -> HttpResponse:
     run = _visible(request, run_id)
     # 286 tells htmx to stop asking once the run has ended.
     status = 286 if run.state in ENDED else 200
-    return render(request, template, _live(run, parse(run.manifest.encode())), status=status)
+    return render(request, template, _live(run, parse(run.manifest.encode()), person(request)), status=status)
 
 
 @login_required
@@ -130,7 +131,7 @@ def _visible(request: HttpRequest, run_id: str) -> Run:
     return get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
 
 
-def _live(run: Run, manifest: Manifest) -> dict[str, Any]:
+def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
     rounds = list(run.rounds.prefetch_related("contributions__site"))
     for row in rounds:
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
@@ -155,6 +156,7 @@ def _live(run: Run, manifest: Manifest) -> dict[str, Any]:
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),
         "lanes": _lanes(run, contributions),
+        "measures": newest_measures(rounds, _names(manifest, user)),
         "events": [{"at": event.at, "text": sentence(event)} for event in events],
     }
 

@@ -13,15 +13,19 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import torch
 from redis import Redis, ResponseError
+from transformers import PreTrainedTokenizerBase
 
-from enclave.manifest import Manifest, parse
+from enclave.manifest import Lora, Manifest, parse
+from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.skeleton import open_cut
 from enclave.training.aggregate import fedavg
 from enclave.training.data import encode, read_rows
 from enclave.training.loop import train
@@ -45,7 +49,7 @@ class Aftermath:
     manifest: Manifest
 
 
-def _run(folder: Path, repository: Path) -> Iterator[Aftermath]:
+def _run(folder: Path, repository: Path, placement: str) -> Iterator[Aftermath]:
     installation = Installation(folder / "coordinator", repository)
     installation.folder.mkdir(parents=True)
     markers = [f"canary-{secrets.token_hex(8)}" for _ in range(2)]
@@ -59,12 +63,13 @@ def _run(folder: Path, repository: Path) -> Iterator[Aftermath]:
                 for n in range(36)
             ]
             agents.append(story.hospital(installation, folder / f"site{number}", f"Hospital {number}", rows))
-        run = story.launched(installation, agents, rounds=2)
+        run = story.launched(installation, agents, rounds=2, placement=placement)
         result = story.ended(installation, run)
         assert result["state"] == "finished", result
         text = story.ask(installation, "answer = Run.objects.get(pk=run).manifest", run=run)
         _provoke_error_pages(installation)
         _dump_redis(installation)
+        _keep_rings(installation)
         yield Aftermath(installation, agents, markers, parse(text.encode()))
     finally:
         for agent in agents:
@@ -74,7 +79,8 @@ def _run(folder: Path, repository: Path) -> Iterator[Aftermath]:
 
 @pytest.fixture(scope="module")
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    yield from _run(tmp_path_factory.mktemp("canaries"), REPOSITORY)
+    """A masked run: its hosts keep an accelerator's weights, its ring and the vault of pads as well."""
+    yield from _run(tmp_path_factory.mktemp("canaries"), REPOSITORY, "masked")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def unsealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             opening, "output[:] = frame[:length]"
         )
     )
-    yield from _run(folder, double)
+    yield from _run(folder, double, "all_in_tee")
 
 
 def _redis_socket(installation: Installation) -> Path:
@@ -116,6 +122,13 @@ def _dump_redis(installation: Installation) -> None:
     wait_for(saved, 30, "Redis writes its dump")
 
 
+def _keep_rings(installation: Installation) -> None:
+    """What the accelerators share with the enclaves lies in shared memory; a copy goes beside the logs."""
+    for number, pid in enumerate(installation.pids("enclave.masking.accelerator")):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        shutil.copy(words[words.index("--channel") + 1], installation.folder / f"ring-{number}")
+
+
 def _provoke_error_pages(installation: Installation) -> None:
     """Their bodies are kept beside the logs, so that the search sees them."""
     pages = (
@@ -129,12 +142,23 @@ def _provoke_error_pages(installation: Installation) -> None:
         (installation.folder / f"error-page-{number}.html").write_bytes(page.content)
 
 
-def parameters(aftermath: Aftermath) -> dict[str, dict[str, torch.Tensor]]:
+def _model(manifest: Manifest, folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model as the enclaves had it; a masked one multiplies the same integers here."""
+    source, seed = models.resolve(manifest.model.source), manifest.training.seed
+    assert isinstance(manifest.adapter, Lora)
+    if manifest.masking is None:
+        base, tokenizer = models.load(source, manifest.model)
+        return adapt(base, manifest.adapter, seed), tokenizer
+    opened = open_cut(source, manifest.model, manifest.adapter, seed, folder)
+    opened.cut.attach(UnmaskedEngine(opened.cut.store))
+    return opened.cut.model, opened.tokenizer
+
+
+def parameters(aftermath: Aftermath, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The initial and the final tuned state, computed anew from rows and manifest as the enclaves did it."""
     torch.set_num_threads(1)
     manifest = aftermath.manifest
-    base, tokenizer = models.load(models.resolve(manifest.model.source), manifest.model)
-    model = adapt(base, manifest.adapter, manifest.training.seed)
+    model, tokenizer = _model(manifest, folder)
     initial = state = tuned_state(model)
     files = {}
     for agent in aftermath.agents:
@@ -223,15 +247,21 @@ def test_the_search_finds_rows_where_they_belong(aftermath: Aftermath) -> None:
     assert set(aftermath.markers) <= set(found)
 
 
-def test_no_tuned_parameter_is_found_anywhere_outside_the_enclaves(aftermath: Aftermath) -> None:
+def test_no_tuned_parameter_is_found_anywhere_outside_the_enclaves(
+    aftermath: Aftermath, tmp_path: Path
+) -> None:
     kept = list(haystack(aftermath, with_rows=True))
     blobs = [file for file in kept if "blobs" in file.parts]
     assert len(blobs) >= 5
     assert any(file.name == "redis.rdb" for file in kept)
     assert any("sqlite" in file.name for file in kept)
-    assert search(iter(kept), needles(parameters(aftermath))) == {}
+    assert {"ring-0", "ring-1", "weights.int8"} <= {file.name for file in kept}
+    assert all(any(file.read_bytes()[1 << 16 :]) for file in kept if file.name.startswith("ring-"))
+    assert search(iter(kept), needles(parameters(aftermath, tmp_path))) == {}
 
 
-def test_the_search_finds_parameters_when_sealing_does_not_encrypt(unsealed: Aftermath) -> None:
-    found = search(haystack(unsealed, with_rows=True), needles(parameters(unsealed)))
+def test_the_search_finds_parameters_when_sealing_does_not_encrypt(
+    unsealed: Aftermath, tmp_path: Path
+) -> None:
+    found = search(haystack(unsealed, with_rows=True), needles(parameters(unsealed, tmp_path)))
     assert any(what.startswith("final") and what.endswith("float32") for what in found), found

@@ -116,6 +116,7 @@ class TestFreezing:
             (lambda study: Dataset.objects.update(
                 card={"rows": 60, "labels": {}, "splits": {}, "text_length": {}}), "study.no_labels"),
             (lambda study: settle(rounds=0), "study.invalid_plan"),
+            (lambda study: settle(adapter="prefix", prefix_length=400), "slicing.too_short"),
             (lambda study: settle(extra=1), "study.invalid_plan"),
             (lambda study: settle(quorum=3), "manifest.invalid"),
             (lambda study: settle(runtime="sgx"), "study.runtime"),

@@ -114,3 +114,33 @@ def test_an_unknown_address_of_the_api_answers_as_the_api_does() -> None:
     answer = Client().get("/api/agent/v1/nothing-here")
     assert answer.status_code == 404
     assert answer.json()["code"] == "request.not_found"
+
+
+MEASURES = {
+    "online_seconds": 12.5, "offline_seconds": 200.0, "wait_seconds": 3.25, "pads_used": 1234,
+    "pads_inline": 7, "pads_left": 0, "checks": 77, "bytes_out": 5 << 20, "bytes_back": 6 << 20,
+    "peak_memory": 300 << 20, "model_bytes": 90 << 20,
+}  # fmt: skip
+
+
+def test_the_run_page_tells_what_a_round_costs_and_which_accelerator_was_wrong(
+    world: dict[str, Any], lead: Client, alice: User, anna: Hospital, barbara: Hospital
+) -> None:
+    from federation.studies.models import Contribution, Round
+    from federation.studies.transitions import apply
+
+    row = Round.objects.create(run_id=world["run_id"], number=1, state="collecting")
+    Contribution.objects.create(round=row, site=barbara.site, state="submitted", measures=MEASURES)
+    wrong = Contribution.objects.create(round=row, site=anna.site, state="working")
+    facts = {"accelerator": "H200 of cellar-3", "layer": "encoder.0.query", "direction": "backward"}
+    apply(wrong, "working", "refused", facts={**facts, "code": "masking.wrong_product"},
+          error_code="masking.wrong_product")  # fmt: skip
+    Contribution.objects.filter(pk=wrong.pk).update(facts=facts)
+    page = lead.get(reverse("run", args=[world["run_id"]])).content.decode()
+    for shown in ("12.5 s", "3 min 20 s", "3.25 s", "1,234, 7, 0", "5.0 MiB, 6.0 MiB", "300 MiB (90.0 MiB)"):
+        assert shown in page
+    assert page.count("The accelerator H200 of cellar-3 answered a wrong product") == 2
+    client = Client()
+    client.force_login(alice)
+    other = client.get(reverse("run", args=[world["run_id"]])).content.decode()
+    assert "12.5 s" not in other and "cellar-3" in other

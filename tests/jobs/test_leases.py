@@ -12,6 +12,7 @@ from enclave.sealing.roster import Roster, RosterEntry, countersign
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, sweeping
 from enclave_jobs.models import Admission, Blob, Job, JobKind, JobState
+from federation.audit.models import AuditEntry
 from federation.studies.models import Contribution, Event
 from tests.federation.cast import Hospital
 from tests.jobs.cast import UPDATE, Scene, answer, make_scene
@@ -228,6 +229,10 @@ def test_a_failure_that_nothing_mends_puts_the_site_out_at_once(scene: Scene) ->
     body = {"lease": lease, "code": "model.file_changed", "facts": {"file": "config.json"}}
     assert answer(scene.anna.call("POST", f"jobs/{job.pk}/failure", body)) == {"state": "failed"}
     assert state_of(scene, scene.anna) == "refused"
+    entry = AuditEntry.objects.get(action="contribution.refused")
+    assert entry.target == f"run:{scene.run.pk}"
+    assert entry.facts == {"code": "model.file_changed", "file": "config.json", "site": scene.anna.site.pk,
+                           "round": scene.round.number}  # fmt: skip
     assert Event.objects.filter(
         kind="job.failed", site=scene.anna.site, facts__code="model.file_changed"
     ).exists()
@@ -309,3 +314,15 @@ def test_the_sweep_moves_every_live_run_on(scene: Scene, no_broker: list[tuple[s
     assert no_broker == [("enclave_jobs.advance_run", scene.run.pk)]
     assert Job.objects.get(pk=job.pk).state == JobState.WAITING
     assert state_of(scene, scene.anna) == "offered"
+
+
+@pytest.mark.parametrize(
+    "measures", [{"wait_seconds": "a row"}, {"a row of text": 1.0}, {"x": -1.0}, {"x": [1]}]
+)
+def test_measures_are_numbers_and_nothing_else(scene: Scene, measures: dict[str, Any]) -> None:
+    job, lease = scene.leased(scene.anna)
+    uploaded(scene, scene.anna)
+    assert code(train_result(scene.anna, job, lease, measures=measures)) == "job.result_invalid"
+    train_result(scene.anna, job, lease, measures={"wait_seconds": 1.5, "checks": 3})
+    kept = Contribution.objects.get(round=scene.round, site=scene.anna.site)
+    assert (kept.state, kept.measures) == ("submitted", {"wait_seconds": 1.5, "checks": 3.0})

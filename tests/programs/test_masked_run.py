@@ -166,7 +166,7 @@ def anna(house, tmp_path_factory, consortium_class):
 
 
 def test_a_client_slice_without_an_accelerator_says_so(anna, house, code_of):
-    made, client = anna
+    _, client = anna
     assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "slice.not_loaded"
     client.call("load", model=str(house.model), dataset=str(house.rows["anna"]), site="anna")
     assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "accelerator.bad_channel"
