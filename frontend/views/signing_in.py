@@ -38,7 +38,7 @@ class SignIn(LoginView):
         self.request.session.cycle_key()
         self.request.session[PENDING] = {
             "user": user.pk,
-            "backend": user.backend,  # type: ignore[attr-defined]
+            "backend": user.backend,
             "password": user.get_session_auth_hash(),
             "until": time.time() + PENDING_SECONDS,
             "next": self.get_success_url(),
@@ -73,7 +73,7 @@ def code(request: HttpRequest) -> HttpResponse:
 
 def _pending(request: HttpRequest) -> tuple[dict[str, Any], User | None]:
     pending = request.session.get(PENDING) or {}
-    user = User.objects.filter(pk=pending.get("user"), is_active=True).first()
+    user = User.objects.filter(pk=pending.get("user", 0), is_active=True).first()
     if user is None or pending["until"] < time.time():
         return pending, None
     if not constant_time_compare(pending["password"], user.get_session_auth_hash()):
