@@ -7,14 +7,18 @@ from django.urls import URLPattern, URLResolver, path
 
 from frontend.views import (
     account,
+    approval,
+    audit,
     collateral,
     connection,
     datasets,
+    evidence,
     health,
     home,
     log,
     maintenance,
     people,
+    receipts,
     references,
     runs,
     signing_in,
@@ -47,6 +51,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sites/<str:site_id>/connection", connection.connection, name="site-connection"),
     path("sites/<str:site_id>/connection/rows", connection.rows, name="site-checks"),
     path("sites/<str:site_id>/connection/check", connection.check, name="site-check"),
+    path("sites/<str:site_id>/receipts", receipts.receipts, name="site-receipts"),
+    path("sites/<str:site_id>/receipts/<str:run_id>", receipts.of_run, name="site-receipts-of-run"),
+    path("sites/<str:site_id>/evidence", evidence.history, name="site-evidence"),
     path("sites/<str:site_id>/maintenance", maintenance.maintenance, name="site-maintenance"),
     path(
         "sites/<str:site_id>/maintenance/<int:window_id>/remove",
@@ -63,6 +70,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("studies/<str:study_id>/freeze", studies.freeze, name="study-freeze"),
     path("studies/<str:study_id>/reopen", studies.reopen, name="study-reopen"),
     path("studies/<str:study_id>/approve", studies.approve, name="study-approve"),
+    path("studies/<str:study_id>/approval", approval.approval, name="study-approval"),
     path("studies/<str:study_id>/approvals", studies.approvals, name="study-approvals"),
     path("studies/<str:study_id>/launch", studies.launch, name="study-launch"),
     path("runs", runs.run_list, name="runs"),
@@ -79,5 +87,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("references/<int:reference_id>/suspend", references.suspend, name="reference-suspend"),
     path("reviews/<int:review_id>", references.review, name="review"),
     path("reviews/<int:review_id>/<str:word>", references.vote, name="review-vote"),
+    path("audit", audit.audit, name="audit"),
     path("collateral", collateral.calendar, name="collateral"),
 ]

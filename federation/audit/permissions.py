@@ -8,6 +8,11 @@ from federation.audit.models import AuditEntry
 from federation.people.models import Role, User
 
 
+def can_read(user: User) -> bool:
+    """Open the trail at all: whoever may see some of it."""
+    return user.role in (Role.OPERATOR, Role.AUDITOR, Role.SITE_ADMIN)
+
+
 def visible_to(user: User) -> QuerySet[AuditEntry]:
     """The entries that this person may read, newest first."""
     if user.role in (Role.OPERATOR, Role.AUDITOR):

@@ -43,6 +43,7 @@ def maintenance(request: HttpRequest, site_id: str) -> HttpResponse:
         site=site,
         windows=_shown(site),
         can_plan=may,
+        can_see_checks=permissions.can_see_checks(user, site),
     )
 
 

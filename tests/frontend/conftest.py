@@ -12,8 +12,9 @@ from django.utils import timezone
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
 from federation.people.models import Invitation, User
+from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import Study
+from federation.studies.models import Contribution, Round, Study
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.federation.conftest import (  # noqa: F401  fixtures
@@ -72,6 +73,9 @@ def world(
         evidence = host.evidence(run, measurement=measurement)
         appraisals.judge(evidence, run=run, expected=expected(evidence), at=int(time.time()), site=anna.site)
     record = AppraisalRecord.objects.get(verdict="accepted")
+    open_round = Round.objects.create(run=run, number=9)
+    for site in (anna.site, *Site.objects.filter(name="St. Barbara")):
+        Contribution.objects.create(round=open_round, site=site)
     Invitation.objects.create(
         email="dora@hospital.example", role="lead", token_hash="0" * 64, expires=timezone.now()
     )

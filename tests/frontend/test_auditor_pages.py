@@ -34,7 +34,9 @@ from federation.attestation.models import (
     StoredEvidence,
 )
 from federation.audit.models import AuditEntry
+from federation.audit.services import record
 from federation.people.models import User
+from frontend.deeds import DEEDS
 from tests.federation.cast import Hospital
 from tests.federation.development import expected
 
@@ -407,3 +409,73 @@ def test_all_pages_keep_to_the_policy_without_inline_script_or_style(
                     "/collateral"):  # fmt: skip
         page = text(auditor, address)
         assert not re.search(r"<script(?![^>]* src=)|\son[a-z]+=|javascript:|\sstyle=", page), address
+
+
+class TestEvidenceOfASite:
+    def test_it_has_all_of_the_sites_evidence_and_marks_what_is_new(
+        self, world: dict[str, Any], auditor: Client, anna: Hospital, barbara: Hospital
+    ) -> None:
+        page = auditor.get(reverse("site-evidence", args=[anna.site.pk]))
+        rows = page.context["rows"]
+        assert [line["row"].pk for line in rows] == list(
+            AppraisalRecord.objects.filter(site=anna.site).order_by("-pk").values_list("pk", flat=True)
+        )
+        assert [line["new"] for line in rows] == [True, False]  # the later measurement differs
+        assert "Quarantined" in page.content.decode()
+        refused = auditor.get(reverse("site-evidence", args=[anna.site.pk]) + "?verdict=refused")
+        assert [line["row"].verdict for line in refused.context["rows"]] == ["refused"]
+        empty = auditor.get(reverse("site-evidence", args=[barbara.site.pk])).content.decode()
+        assert "No evidence yet" in empty
+
+    def test_another_study_of_another_lead_shows_none(
+        self, world: dict[str, Any], ludo: User, anna: Hospital
+    ) -> None:
+        assert signed_in(ludo).get(reverse("site-evidence", args=[anna.site.pk])).context["rows"] == []
+
+
+class TestDeeds:
+    def test_every_deed_that_the_code_records_has_words(self) -> None:
+        recorded = set()
+        for package in ("federation", "enclave_jobs", "frontend"):
+            for path in Path(package).rglob("*.py"):
+                code = path.read_text()
+                recorded |= set(re.findall(r"\brecord\(\s*[\w.]+,\s*\"([a-z_.]+)\"", code))
+        assert len(recorded) > 30 and recorded <= set(DEEDS)
+
+    def test_filters_find_what_they_say_and_nothing_else(
+        self, world: dict[str, Any], auditor: Client, lena: User
+    ) -> None:
+        def found(query: str) -> list[int]:
+            return [entry["row"].pk for entry in auditor.get(f"/audit?{query}").context["entries"]]
+
+        rows = AuditEntry.objects.order_by("-pk")
+        assert found("") == [row.pk for row in rows]
+        assert found(f"actor={lena.email}") == [row.pk for row in rows if row.actor == lena.email] != []
+        assert found("action=study.") == [r.pk for r in rows if r.action.startswith("study.")] != []
+        study = f"study:{world['study_id']}"
+        assert found(f"target={study}") == [row.pk for row in rows if row.target == study] != []
+        assert found("target=run:&action=run.") == [r.pk for r in rows if r.action == "run.launched"] != []
+        newest = rows[0].pk
+        moment = datetime.fromisoformat("2026-03-02T00:00:00+00:00")
+        AuditEntry.objects.filter(pk=newest).update(at=moment)
+        assert found("since=2026-03-02&until=2026-03-02") == [newest]
+        assert found("until=2026-03-01") == []
+        assert found("since=yesterday") == [] and found("before=x") == found("")
+
+    def test_pages_follow_each_other_and_none_is_lost(self, auditor: Client, audrey: User) -> None:
+        for number in range(120):
+            record(audrey, "log.exported", f"log:{number}")
+        seen: list[int] = []
+        query = "?actor=" + audrey.email
+        while query:
+            page = auditor.get("/audit" + query)
+            seen += [entry["row"].pk for entry in page.context["entries"]]
+            query = page.context["page"].older
+        assert seen == list(AuditEntry.objects.order_by("-pk").values_list("pk", flat=True))
+
+    def test_a_site_admin_reads_what_concerns_his_hospital_only(
+        self, world: dict[str, Any], alice: User, anna: Hospital
+    ) -> None:
+        entries = signed_in(alice).get("/audit").context["entries"]
+        own = f"site:{anna.site.pk}"
+        assert entries and all(own in (entry["row"].actor, entry["row"].target) for entry in entries)

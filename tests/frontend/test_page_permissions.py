@@ -51,6 +51,9 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 302, "lena": 403, "ludo": 403, "alice": 302, "carol": 404, "audrey": 302},
     ),
+    "site-receipts": ("GET", SITE),
+    "site-receipts-of-run": ("GET", {**SITE, "ludo": 404}),
+    "site-evidence": ("GET", SITE),
     "site-maintenance": ("GET", SITE),
     "site-maintenance-remove": ("POST", {**dict.fromkeys(ALL, 302), "carol": 404}),
     "site-enrolment": (
@@ -67,6 +70,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-new": ("GET", {"olga": 403, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403}),
     "study": ("GET", STUDY),
     "study-edit": ("GET", {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}),
+    "study-approval": ("GET", STUDY),
     "study-approvals": ("GET", STUDY),
     "study-freeze": ("POST", LEAD_ACTS),
     "study-reopen": ("POST", LEAD_ACTS),
@@ -103,6 +107,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 302, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 302},
     ),
+    "audit": ("GET", {**ALL, "lena": 403, "ludo": 403}),
     "collateral": (
         "GET",
         {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},

@@ -11,12 +11,18 @@ from django.urls import reverse
 from django.utils import timezone
 
 from enclave.errors import Refusal
+from federation.attestation import references
+from federation.attestation.models import Reference
 from federation.audit.models import AuditEntry
 from federation.people.models import User
 from federation.sites import maintenance
 from federation.sites.models import MaintenanceWindow
+from federation.studies import services
+from federation.studies.models import Contribution, Study
+from federation.studies.plan import Plan
 from frontend.timeline import waits_for
-from tests.federation.cast import Hospital
+from tests.federation.cast import MODEL, Hospital
+from tests.frontend.fullness import live_on
 
 BEAT = {"agent_version": "0.1", "runtime": "development"}
 FAILED = {
@@ -90,12 +96,12 @@ class TestMaintenance:
     ) -> None:
         from enclave_jobs import leases
         from enclave_jobs.models import JobKind
-        from federation.studies.models import Contribution, Round, Run
+        from federation.studies.models import Run
 
         Run.objects.filter(pk=world["run_id"]).update(state="running")
         run = Run.objects.get(pk=world["run_id"])
-        opened = Round.objects.create(run=run, number=1, state="collecting")
-        late = Contribution.objects.create(round=opened, site=anna.site)
+        opened = run.rounds.get()
+        late = opened.contributions.get(site=anna.site)
         leases.offer(run, anna.site, JobKind.TRAIN, "enclave", round=opened, inputs={})
         window = planned(anna, alice, hours=-1)
         assert leases.lease(anna.site) is None
@@ -136,3 +142,102 @@ class TestMaintenance:
         address = reverse("site-maintenance", args=[anna.site.pk])
         assert signed_in(carol).post(address, {}).status_code == 404
         assert signed_in(lena).post(address, {}).status_code == 403
+
+
+class TestReceipts:
+    def test_the_sheet_of_a_run_has_what_a_data_protection_officer_asks(
+        self, world: dict[str, Any], alice: User, anna: Hospital
+    ) -> None:
+        run = live_on(world, rounds=3)
+        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]))
+        text = page.content.decode()
+        mine = Contribution.objects.filter(site=anna.site, round__run=run, state="accepted")
+        assert mine.count() == 3
+        assert page.context["total"]["out"] == sum(row.bytes or 0 for row in mine)
+        # Round 1 starts from the public model; every later one from what the round before it gave.
+        assert [line["bytes_in"] for line in page.context["lines"]] == [None, 655_360, 655_360, 655_360]
+        for row in mine:
+            assert row.blob[:16] in text
+        enclave = run.enclaves.get()
+        assert enclave.measurement in text and enclave.signing_key in text
+        assert text.count("in the signed receipt") == 3
+        approval = run.study.approvals.get(site=anna.site, manifest_hash=run.manifest_hash)
+        assert approval.signature is not None and approval.signature in text
+        assert "DEVELOPMENT, not hardware" in text and "data-print" in text
+
+    def test_the_privacy_loss_is_the_receipts(
+        self, world: dict[str, Any], alice: User, anna: Hospital
+    ) -> None:
+        run = live_on(world, rounds=1)
+        row = run.rounds.get(number=1)
+        spent = {"unit": "record", "epsilon": 1.375, "delta": 1e-05, "noise": 1.1, "rounds": 1}
+        row.receipt["receipt"]["privacy"] = spent
+        row.save()
+        text = signed_in(alice).get(reverse("site-receipts", args=[anna.site.pk])).content.decode()
+        assert "1.375" in text
+
+    def test_another_hospitals_bytes_are_not_on_the_page(
+        self, world: dict[str, Any], alice: User, anna: Hospital, barbara: Hospital
+    ) -> None:
+        run = live_on(world, rounds=2)
+        client = signed_in(alice)
+        text = "".join(
+            client.get(address).content.decode()
+            for address in (
+                reverse("site-receipts", args=[anna.site.pk]),
+                reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]),
+            )
+        )
+        for row in Contribution.objects.filter(site=barbara.site, round__run=run).exclude(blob=""):
+            assert row.blob[:16] not in text
+        assert client.get(reverse("site-receipts", args=[barbara.site.pk])).status_code == 404
+
+    def test_pages_follow_each_other_by_key(self, world: dict[str, Any], alice: User, anna: Hospital) -> None:
+        live_on(world, rounds=60)
+        client = signed_in(alice)
+        address = reverse("site-receipts", args=[anna.site.pk])
+        first = client.get(address)
+        second = client.get(address + first.context["page"].older)
+        shown = [line["row"].pk for page in (first, second) for line in page.context["rows"]]
+        rows = Contribution.objects.filter(site=anna.site).order_by("-pk")
+        assert shown == list(rows.values_list("pk", flat=True)) and len(shown) == 61
+        assert second.context["page"].older == ""
+        assert client.get(address + "?before=%D9%A1").status_code == 200
+
+
+class TestApproval:
+    def test_what_differs_from_the_last_signature_is_marked_in_words_and_by_field(
+        self, ready: Study, lena: User, alice: User, anna: Hospital
+    ) -> None:
+        services.reopen(lena, ready)
+        services.update_study(
+            lena,
+            ready,
+            name=ready.name,
+            purpose="A new purpose",
+            plan=Plan(model=MODEL, rounds=17),
+            datasets=list(ready.datasets.all()),
+        )
+        services.freeze(lena, ready)
+        page = signed_in(alice).get(reverse("study-approval", args=[ready.pk]))
+        assert "<mark>17</mark>" in page.content.decode()
+        fields = {change.name: (change.before, change.now) for change in page.context["fields"]}
+        assert fields["training.rounds"][1] == "17"
+        assert fields["purpose"] == ('"Route messages"', '"A new purpose"')
+        assert set(fields) - {"minimum_time"} == {"training.rounds", "purpose"}
+        assert page.context["before"].same_study
+
+    def test_a_hospital_that_signed_nothing_yet_is_told_so(self, frozen: Study, alice: User) -> None:
+        text = signed_in(alice).get(reverse("study-approval", args=[frozen.pk])).content.decode()
+        assert "has not approved anything before" in text
+        assert frozen.manifest_hash[:8] in text and "I have read it and approve" in text
+
+    def test_a_suspended_measurement_is_shown_as_one(self, frozen: Study, alice: User, olga: User) -> None:
+        address = reverse("study-approval", args=[frozen.pk])
+        assert "suspended" not in signed_in(alice).get(address).content.decode()
+        references.suspend(olga, Reference.objects.all()[0], "a flaw was found")
+        assert "suspended" in signed_in(alice).get(address).content.decode()
+
+    def test_only_the_hospital_that_is_asked_finds_the_button(self, frozen: Study, lena: User) -> None:
+        text = signed_in(lena).get(reverse("study-approval", args=[frozen.pk])).content.decode()
+        assert "I have read it and approve" not in text and "you approved before" not in text

@@ -39,6 +39,7 @@ async function copy(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copy]");
   if (button) copy(button);
+  if (event.target.closest("button[data-print]")) window.print();
 });
 
 // <form data-confirm-name="St. Anna">: the submit button works once the name is typed.

@@ -1,0 +1,95 @@
+"""How a manifest differs from the one that a hospital approved before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from enclave.manifest import Manifest, parse
+from federation.attestation.models import StoredEvidence
+from federation.sites.models import Site
+from federation.studies.models import Approval, Study
+from frontend.manifests import plan_facts
+
+ALWAYS_NEW = {"run"}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the hospital signed last, as it stands beside the log."""
+
+    study: Study
+    text: str
+    signed_at: datetime | None
+    same_study: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing in both; empty where it was not, or is no more."""
+
+    name: str
+    before: str
+    now: str
+
+
+def earlier_approval(study: Study, site: Site) -> Earlier | None:
+    """The hospital's last signature before this one: of the same study if there is one, else of any."""
+    signed = (
+        Approval.objects.filter(site=site, signature__isnull=False)
+        .exclude(manifest_hash=study.manifest_hash)
+        .select_related("study")
+        .order_by("-signed_at")
+    )
+    row = signed.filter(study=study).first() or signed.first()
+    # An approval is in the log with its manifest as an attachment, named by the very hash that was signed.
+    kept = StoredEvidence.objects.filter(pk=row.manifest_hash).first() if row else None
+    if row is None or kept is None:
+        return None
+    return Earlier(row.study, bytes(kept.data).decode(), row.signed_at, row.study_id == study.pk)
+
+
+def fact_changes(before: Earlier, study: Study) -> list[Change]:
+    """Differences in the words of the page."""
+    old = _facts(Study(manifest=before.text, manifest_hash="-"))
+    new = _facts(study)
+    return _compare(old, new)
+
+
+def field_changes(before: Earlier, manifest: Manifest) -> list[Change]:
+    """Differences field by field, so that nothing can hide behind words; the run's id is always new."""
+    old = _flat(msgspec.to_builtins(parse(before.text.encode())))
+    new = _flat(msgspec.to_builtins(manifest))
+    return [change for change in _compare(old, new) if change.name not in ALWAYS_NEW]
+
+
+def _facts(study: Study) -> dict[str, str]:
+    return {
+        f"{part['title']}: {fact[0]}": str(fact[1]) for part in plan_facts(study) for fact in part["facts"]
+    }
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        parts = ((f"{path}.{name}" if path else str(name), item) for name, item in value.items())
+    elif isinstance(value, list | tuple) and value:
+        parts = ((f"{path}[{_label(item, number)}]", item) for number, item in enumerate(value))
+    else:
+        return {path: json.dumps(value, ensure_ascii=False)}
+    return {name: text for key, item in parts for name, text in _flat(item, key).items()}
+
+
+def _label(item: Any, number: int) -> str:
+    """Members are told apart by their id, so that a new one does not shift all others."""
+    return str(item["id"]) if isinstance(item, dict) and "id" in item else str(number)
+
+
+def _compare(old: dict[str, str], new: dict[str, str]) -> list[Change]:
+    names = [*new, *(name for name in old if name not in new)]
+    return [
+        Change(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)
+    ]

@@ -1,0 +1,100 @@
+"""The deeds of the audit trail in words, and the page of what each was done to."""
+
+from __future__ import annotations
+
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext_lazy as _
+
+DEEDS = {
+    "person.operator_created": _("made the first operator"),
+    "person.invited": _("invited somebody"),
+    "person.invited_again": _("sent an invitation again"),
+    "person.uninvited": _("took an invitation back"),
+    "person.joined": _("joined"),
+    "person.deactivated": _("closed an account"),
+    "person.reactivated": _("opened an account again"),
+    "person.role_changed": _("gave another role"),
+    "person.password_changed": _("changed the password"),
+    "second_factor.on": _("turned the second factor on"),
+    "second_factor.off": _("turned the second factor off"),
+    "second_factor.reset": _("reset somebody's second factor"),
+    "second_factor.recovery_code_used": _("signed in by a recovery code"),
+    "second_factor.codes_renewed": _("made new recovery codes"),
+    "site.invited": _("invited a hospital"),
+    "site.named": _("named the hospital"),
+    "site.enrolment_token_made": _("made an enrolment command"),
+    "site.enrolled": _("enrolled the agent"),
+    "site.active": _("connected the agent"),
+    "site.suspended": _("suspended the hospital"),
+    "site.revoked": _("revoked the hospital for good"),
+    "maintenance.planned": _("planned maintenance"),
+    "maintenance.removed": _("removed a maintenance window"),
+    "dataset.published": _("published a dataset"),
+    "dataset.withdrawn": _("withdrew a dataset"),
+    "study.created": _("drafted a study"),
+    "study.updated": _("changed a draft"),
+    "study.frozen": _("froze the study"),
+    "study.reopened": _("took the study back to a draft"),
+    "study.cancelled": _("cancelled the study"),
+    "study.approved_in_browser": _("approved in the browser"),
+    "study.approval_signed": _("signed the approval at the hospital"),
+    "contribution.refused": _("refused a contribution"),
+    "run.launched": _("launched the run"),
+    "run.paused": _("paused the run"),
+    "run.resumed": _("resumed the run"),
+    "run.cancelled": _("cancelled the run"),
+    "run.failed": _("stopped the run by an error"),
+    "run.finished": _("finished the run"),
+    "model.registered": _("registered a base model"),
+    "reference.added": _("accepted a measurement"),
+    "reference.suspended": _("suspended a measurement"),
+    "review.opened": _("opened a review"),
+    "review.proposed": _("put a measurement forward"),
+    "review.approval": _("approved a measurement"),
+    "review.rejection": _("rejected a measurement"),
+    "review.approved": _("decided a review: approved"),
+    "review.rejected": _("decided a review: rejected"),
+    "collateral.imported": _("imported collateral"),
+    "checkpoint.cosigned": _("imported a cosignature"),
+    "log.exported": _("exported a bundle"),
+    "evidence.downloaded": _("fetched raw evidence"),
+}
+KINDS = (
+    ("person.", _("People")),
+    ("second_factor.", _("Second factor")),
+    ("site.", _("Hospitals")),
+    ("maintenance.", _("Maintenance")),
+    ("dataset.", _("Datasets")),
+    ("study.", _("Studies")),
+    ("run.", _("Runs")),
+    ("reference.", _("Reference values")),
+    ("review.", _("Reviews")),
+    ("collateral.", _("Collateral")),
+    ("model.", _("Base models")),
+    ("log.", _("Bundles")),
+    ("evidence.", _("Raw evidence")),
+    ("checkpoint.", _("Cosignatures")),
+)
+_PAGES = {
+    "site": "site",
+    "study": "study",
+    "run": "run",
+    "dataset": "dataset",
+    "user": "person",
+    "log": "log-entry",
+    "review": "review",
+}
+
+
+def in_words(action: str) -> str:
+    """A deed as a person would say it; one without words shows its name."""
+    return str(DEEDS.get(action, action))
+
+
+def page_of(target: str) -> str:
+    """The address of the page of `<kind>:<id>`, empty where there is none."""
+    kind, _colon, key = target.partition(":")
+    try:
+        return reverse(_PAGES[kind], args=[key]) if kind in _PAGES else ""
+    except NoReverseMatch:
+        return ""

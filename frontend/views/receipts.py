@@ -1,0 +1,107 @@
+"""Receipts of a hospital: what left it and what came in, round by round, for its data protection officer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
+
+from enclave.manifest import parse
+from federation.people.models import User
+from federation.sites import permissions as site_permissions
+from federation.sites.models import Site
+from federation.studies import permissions
+from federation.studies.models import Approval, Contribution, Round, Run
+from frontend.paging import Page, keyset
+from frontend.views.acting import person
+from frontend.views.sites import visible_site
+
+
+@login_required
+def receipts(request: HttpRequest, site_id: str) -> HttpResponse:
+    """The hospital's contributions, newest first."""
+    user, site = person(request), visible_site(request, site_id)
+    rows = _contributions(user, site).select_related("round__run__study").order_by("-pk")
+    page: Page[Contribution] = keyset(request, rows)
+    context = {
+        "site": site,
+        "page": page,
+        "rows": [_line(row) for row in page.rows],
+        "can_see_checks": site_permissions.can_see_checks(user, site),
+    }
+    return render(request, "frontend/sites/receipts.html", context)
+
+
+@login_required
+def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
+    """One run on one sheet: who approved it, which enclaves, and every round; made to be printed."""
+    user, site = person(request), visible_site(request, site_id)
+    runs = permissions.runs_visible_to(user).select_related("study__lead")
+    run = get_object_or_404(runs.filter(rounds__contributions__site=site).distinct(), pk=run_id)
+    manifest = parse(run.manifest.encode())
+    rows = list(
+        _contributions(user, site).filter(round__run=run).select_related("round").order_by("round__number")
+    )
+    handed = _handed_out(run)
+    lines = [{**_line(row), "bytes_in": _before(handed, row.round.number)} for row in rows]
+    approval = Approval.objects.filter(site=site, manifest_hash=run.manifest_hash).select_related(
+        "browser_by"
+    )
+    sealed = run.blobs.filter(owner_site=site, complete=True).aggregate(count=Count("pk"), bytes=Sum("bytes"))
+    context = {
+        "site": site,
+        "run": run,
+        "manifest": manifest,
+        "member": next((member for member in manifest.sites if member.id == site.pk), None),
+        "approval": approval.first(),
+        "enclaves": run.enclaves.order_by("epoch"),
+        "lines": lines,
+        "total": {
+            "out": sum(line["row"].bytes or 0 for line in lines),
+            "in": sum(line["bytes_in"] or 0 for line in lines),
+            "rounds": sum(line["row"].state == "accepted" for line in lines),
+        },
+        "sealed": sealed,
+        "development": manifest.policy.root == "development",
+    }
+    return render(request, "frontend/sites/receipt_of_run.html", context)
+
+
+def _contributions(user: User, site: Site) -> QuerySet[Contribution]:
+    return Contribution.objects.filter(site=site, round__run__in=permissions.runs_visible_to(user))
+
+
+def _line(row: Contribution) -> dict[str, Any]:
+    """A contribution with what its round's receipt says."""
+    signed = row.round.receipt or {}
+    receipt = signed.get("receipt", {})
+    privacy = receipt.get("privacy") or {}
+    mine = next((one for one in receipt.get("inputs", []) if one.get("site") == row.site_id), None)
+    return {
+        "row": row,
+        "counted": mine is not None,
+        "measurement": receipt.get("measurement") or "",
+        "signing_key": signed.get("signing_key", ""),
+        "development": receipt.get("development"),
+        "epsilon": privacy.get("epsilon"),
+        "delta": privacy.get("delta"),
+        "unit": _("one row") if privacy.get("unit") == "record" else _("one hospital"),
+        "samples": mine["samples"] if mine else row.samples,
+    }
+
+
+def _handed_out(run: Run) -> dict[int, int]:
+    """Round -> size of the sealed parameters that it gave to the hospitals."""
+    rows = Round.objects.filter(run=run, issues__isnull=False).order_by("issues__pk")
+    return dict(rows.values_list("number", "issues__bytes"))
+
+
+def _before(handed: dict[int, int], number: int) -> int | None:
+    """What a hospital was handed to start round `number` with; nothing where all start from the public
+    model."""
+    earlier = [done for done in handed if done < number]
+    return handed[max(earlier)] if earlier else None

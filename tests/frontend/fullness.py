@@ -1,0 +1,115 @@
+"""A world that has lived: a run with published rounds and signed receipts, red checks, deeds."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from django.utils import timezone
+
+from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from enclave.sealing.signing import SigningKey
+from enclave_jobs.models import Blob, Enclave, Issue, Job
+from federation.audit.services import record
+from federation.people.models import Role, User
+from federation.sites import maintenance
+from federation.sites.models import Site
+from federation.studies.models import Contribution, Event, Round, Run
+
+CHECKS: list[dict[str, str]] = [
+    {"name": "enrolment", "outcome": "pass", "found": "site 0f3a, with https://coordinator.example"},
+    {"name": "proxy", "outcome": "pass", "found": "proxy.anna.example:3128 (HTTPS_PROXY)"},
+    {"name": "TLS", "outcome": "fail",
+     "found": "not trusted (unable to get local issuer certificate); the certificate is by Gatekeeper AG",
+     "hint": "If your network opens TLS, ask for an exception, or enrol with --ca-bundle FILE.",
+     "letter": "Subject: outgoing HTTPS from agent.anna.example to coordinator.example, port 443\n\nPlease "
+     "exempt coordinator.example from TLS inspection."},
+    {"name": "clock", "outcome": "warn", "found": "7 s apart from the coordinator's",
+     "hint": "Switch time synchronisation on: timedatectl set-ntp true"},
+    {"name": "disk", "outcome": "pass", "found": "412.0 GiB free"},
+    {"name": "memory", "outcome": "pass", "found": "64.0 GiB in this machine"},
+    {"name": "GPU", "outcome": "pass", "found": "none; the processor does the multiplications, slower"},
+    {"name": "TEE", "outcome": "warn", "found": "runtime development; hardware here: none",
+     "hint": "Development evidence protects nothing against this machine's own administrators."},
+    {"name": "PCCS", "outcome": "pass", "found": "not needed for the runtime development"},
+    {"name": "versions", "outcome": "pass", "found": "site agent 0.1.0, torch 2.13.0, transformers 5.23.0"},
+]  # fmt: skip
+
+
+def scores(number: int, shift: float) -> dict[str, float]:
+    """What a held-out evaluation says, a little better each round."""
+    accuracy = 0.42 + shift + 0.44 * (1 - 0.6**number)
+    return {"accuracy": accuracy, "macro_f1": accuracy - 0.03, "loss": 1.3 * 0.75**number, "rows": 120}
+
+
+def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
+    """Fill `world` (tests/frontend/conftest.py): `rounds` published rounds, one in progress."""
+    run = Run.objects.get(pk=world["run_id"])
+    Run.objects.filter(pk=run.pk).update(state="running", enclave_id="aggregator-1")
+    key, previous = SigningKey.generate(), NO_RECEIPT
+    sites = list(Site.objects.filter(contributions__round__run=run).distinct().order_by("pk"))
+    enclave = Enclave.objects.create(
+        id="aggregator-1", run=run, epoch=1, program="aggregator", state="ready", signing_key=key.public,
+        measurement="1".rjust(64, "0"), ready_at=timezone.now(),
+    )  # fmt: skip
+    Event.objects.create(study=run.study, run=run, kind="run.joining")
+    Round.objects.filter(run=run, number=9).update(number=rounds + 1, state="collecting")
+    for number in range(1, rounds + 1):
+        inputs = tuple(
+            ReceiptInput(site.pk, secrets.token_hex(32), 1_310_720 + 4096 * number, 40) for site in sites
+        )
+        pooled = scores(number, 0.0)
+        metrics = {
+            "pooled": pooled,
+            "sites": {site.pk: scores(number, 0.02 * place - 0.01) for place, site in enumerate(sites)},
+        }
+        receipt = Receipt(
+            version=1, manifest=run.manifest_hash, run=run.pk, round=number, roster=secrets.token_hex(32),
+            inputs=inputs, output=secrets.token_hex(32), state=None, metrics={"pooled": pooled},
+            previous=previous, program="aggregator", measurement=enclave.measurement, development=True,
+            issued=int(time.time()),
+        )  # fmt: skip
+        previous = receipt_hash(receipt)
+        row = Round.objects.create(
+            run=run, number=number, state="published", metrics=metrics, closed_at=timezone.now(),
+            receipt=msgspec.to_builtins(sign_receipt(receipt, key)),
+        )  # fmt: skip
+        for given in inputs:
+            Contribution.objects.create(
+                round=row, site_id=given.site, state="accepted", blob=given.sha256, bytes=given.bytes,
+                samples=given.samples,
+            )  # fmt: skip
+            Blob.objects.create(
+                sha256=given.sha256, bytes=given.bytes, owner_site_id=given.site, run=run, complete=True
+            )
+        Issue.objects.create(
+            round=row, enclave=enclave.pk, sha256=secrets.token_hex(32), bytes=655_360, recipients=[]
+        )
+        Event.objects.create(study=run.study, run=run, round=row, kind="round.published")
+    current = Round.objects.get(run=run, number=rounds + 1)
+    first = current.contributions.order_by("site_id")[0]
+    Contribution.objects.filter(pk=first.pk).update(state="working")
+    Job.objects.create(
+        run=run, round=current, site_id=first.site_id, enclave=enclave.pk, kind="train", state="leased",
+        progress={"stage": "epoch 1 of 1", "fraction": 0.4},
+    )  # fmt: skip
+    Event.objects.create(
+        study=run.study, run=run, round=current, site=first.site, kind="contribution.working"
+    )
+    _hospitals(sites)
+    return run
+
+
+def _hospitals(sites: list[Site]) -> None:
+    now = timezone.now()
+    by = User.objects.filter(role=Role.OPERATOR).first()
+    for site in sites:
+        site.checks, site.checks_at, site.last_seen = CHECKS, now, now
+        site.save()
+        if by is not None:
+            starts = now + timedelta(hours=20)
+            maintenance.plan(by, site, starts, starts + timedelta(hours=3), weekly=True, reason="backup")
+        record(None, "site.enrolled", f"site:{site.pk}", public_key=site.public_key, runtime=site.runtime)
