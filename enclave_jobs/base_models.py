@@ -10,12 +10,19 @@ from typing import Any
 
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from safetensors import safe_open
+from transformers import AutoConfig
 
 from enclave.slicing.models import CONFIG, pin, resolve
 from federation.studies.models import BaseModel
 from federation.studies.services import register_base_model
 
 MAX_TOKENS = 8192
+# What the control plane counts costs from (federation/studies/costs.py), by the names that all architectures
+# share: GPT-2's n_embd is hidden_size here.
+SHAPE = (
+    "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "intermediate_size", "n_inner", "vocab_size", "max_position_embeddings",
+)  # fmt: skip
 
 
 def register(source: str, task: str, *, name: str = "", targets: list[str] | None = None) -> BaseModel:
@@ -36,7 +43,15 @@ def register(source: str, task: str, *, name: str = "", targets: list[str] | Non
         parameters=_parameters(folder, files),
         max_tokens=min(int(config.get("max_position_embeddings", 512)), MAX_TOKENS),
         targets=targets or sorted(known),
+        config=_shape(folder),
     )
+
+
+def _shape(folder: Path) -> dict[str, Any]:
+    """The numbers of the model's configuration that decide what a study costs."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    found = {name: getattr(config, name, None) for name in SHAPE}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _parameters(folder: Path, files: dict[str, str]) -> int:

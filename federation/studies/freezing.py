@@ -59,7 +59,7 @@ def build_manifest(study: Study) -> Manifest:
         placement=plan.placement,
         runtime=plan.runtime,
         model=_model(plan, datasets),
-        adapter=_adapter(plan),
+        adapter=adapter_of(plan),
         training=Training(
             rounds=plan.rounds,
             local_epochs=plan.local_epochs,
@@ -154,7 +154,8 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     )
 
 
-def _adapter(plan: Plan) -> Adapter:
+def adapter_of(plan: Plan) -> Adapter:
+    """What the plan tunes. Refuses with `study.unknown_model` or `study.bad_targets`."""
     if plan.method == "method-2":
         return Spf(
             attention=plan.attention_ratio,

@@ -61,7 +61,8 @@ class BaseModel(models.Model):
     """A public base model that studies may name, pinned by the hash of every file that is read.
 
     `files` maps a path inside the model's folder to its SHA-256. `targets` are the usual LoRA targets of its
-    architecture. It is registered by a job that may load models; the control plane never does.
+    architecture; `config` has the numbers of its configuration from which costs are counted (empty: unknown).
+    It is registered by a job that may load models; the control plane never does.
     """
 
     source = models.CharField(max_length=200)
@@ -71,6 +72,7 @@ class BaseModel(models.Model):
     parameters = models.PositiveBigIntegerField(null=True, blank=True)
     max_tokens = models.PositiveIntegerField(default=512)
     targets = models.JSONField(default=list, blank=True)
+    config = models.JSONField(default=dict, blank=True)
     registered_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -41,9 +41,11 @@ def register_base_model(
     parameters: int | None = None,
     max_tokens: int = 512,
     targets: Sequence[str] = (),
+    config: dict[str, Any] | None = None,
 ) -> BaseModel:
     """Offer a base model to studies, pinned by its files' hashes. Registering again replaces the pins for
-    studies that are not frozen yet; frozen manifests keep theirs."""
+    studies that are not frozen yet; frozen manifests keep theirs. Without `config` (the shape that
+    `studies.costs` reads) no costs can be shown."""
     with transaction.atomic():
         model, _ = BaseModel.objects.update_or_create(
             source=source,
@@ -54,6 +56,7 @@ def register_base_model(
                 "parameters": parameters,
                 "max_tokens": max_tokens,
                 "targets": list(targets),
+                "config": config or {},
             },
         )
         record(None, "model.registered", f"model:{model.pk}", source=source, task=task)

@@ -1,0 +1,252 @@
+"""What a plan costs, worked out from the model's configuration before anything is built.
+
+Counts of trained parameters and of bytes on the wire are exact or upper bounds. Memory is worked out from
+shapes and leaves out the program itself. Time is never guessed from shapes alone: it needs earlier runs of
+the same kind on this installation, and is None where there are none. Knows no tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+from enclave.manifest import Adapter, Lora, Manifest, Prefix, parse
+from enclave.slicing.layers import Linear, linears_of
+from enclave.slicing.plan import plan as count_spf
+from federation.studies.models import BaseModel, Run, RunState
+
+FLOAT = 4
+FEATURE = 2
+"""Bytes of a number in a feature shard (bf16, enclave/training/features.py)."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decides the costs. `rows` are the rows of each site's dataset, `cut` is 0 in Method 1, `labels` is
+    0 for a causal LM."""
+
+    method: str
+    placement: str
+    runtime: str
+    adapter: Adapter
+    cut: int
+    checkpointing: bool
+    labels: int
+    tokens: int
+    batch: int
+    rounds: int
+    epochs: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes, but for `trained` and `parameters` (numbers of weights) and `seconds`. `tee` is the memory of
+    the largest enclave, `host` that of the site's own process or accelerator beside it; `up` and `down` are
+    of the largest site over the whole run."""
+
+    parameters: int
+    trained: int
+    optimizer: int
+    tee: int
+    host: int
+    up: int
+    down: int
+    operations: float
+    seconds: float | None = None
+    measured_runs: int = 0
+
+    @property
+    def share(self) -> float:
+        """Trained parameters as a share of the model's."""
+        return self.trained / max(1, self.parameters)
+
+
+def work_of(manifest: Manifest) -> Work:
+    """The costs' inputs as a manifest states them."""
+    training = manifest.training
+    return Work(
+        method=manifest.method,
+        placement=manifest.placement,
+        runtime=manifest.runtime,
+        adapter=manifest.adapter,
+        cut=manifest.split.cut if manifest.split else 0,
+        checkpointing=bool(manifest.split and manifest.split.checkpointing),
+        labels=len(manifest.model.labels),
+        tokens=manifest.model.max_tokens,
+        batch=training.batch_size,
+        rounds=training.rounds,
+        epochs=training.local_epochs,
+        rows=tuple(site.dataset.rows for site in manifest.sites),
+    )
+
+
+def estimate(work: Work, model: BaseModel) -> Costs | None:
+    """What this work costs with this model; None where the model's configuration is not known.
+
+    Refuses with `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
+    """
+    if not model.config:
+        return None
+    config = SimpleNamespace(**model.config)
+    parameters = model.parameters or 0
+    trained, tensors = trained_parameters(config, work)
+    tee, host = _memory(config, parameters, work)
+    up, down = _traffic(config, work, trained)
+    operations = _operations(config, work, trained)
+    seconds, runs = _expected(work, operations)
+    return Costs(
+        parameters=parameters,
+        trained=trained,
+        optimizer=8 * trained + FLOAT * tensors,
+        tee=tee,
+        host=host,
+        up=up,
+        down=down,
+        operations=operations,
+        seconds=seconds,
+        measured_runs=runs,
+    )
+
+
+def _memory(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+    """Bytes in the enclave (weights; trained parameters, their gradients and AdamW's state; activations) and
+    on the site's host beside it."""
+    trained, tensors = trained_parameters(config, work)
+    inside, outside = _weights(config, parameters, work)
+    tuning = (2 * FLOAT + 8) * trained + FLOAT * tensors
+    return inside + tuning + _activations(config, work), outside
+
+
+def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
+    """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
+    adapter, layers = work.adapter, config.num_hidden_layers
+    if not isinstance(adapter, Lora | Prefix):
+        counted = count_spf(config, adapter, work.cut, work.labels)
+        return counted.parameters, counted.tensors
+    head, tensors = _head(config, work.labels)
+    if isinstance(adapter, Prefix):
+        groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return head + 2 * layers * adapter.length * groups * size, tensors + 1
+    tuned = [linear for linear in linears_of(config) if _targeted(linear, adapter.targets)]
+    each = sum(adapter.rank * (linear.inputs + linear.outputs) for linear in tuned)
+    return head + layers * each, tensors + 2 * layers * len(tuned)
+
+
+def _targeted(linear: Linear, targets: Sequence[str]) -> bool:
+    return any(linear.path == target or linear.path.endswith(f".{target}") for target in targets)
+
+
+def _head(config: Any, labels: int) -> tuple[int, int]:
+    if not labels:
+        return 0, 0
+    width = config.hidden_size
+    if config.model_type == "bert":
+        return width * labels + labels + width * width + width, 4
+    return width * labels, 1
+
+
+def _layer_weights(config: Any) -> int:
+    return sum(linear.inputs * linear.outputs for linear in linears_of(config))
+
+
+def _weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+    """Bytes of frozen float32 weights in the enclave, and on the site's host or accelerator. The table of
+    tokens is public and stays on the host, unless a causal LM answers with it."""
+    each, layers = _layer_weights(config), config.num_hidden_layers
+    table = config.vocab_size * config.hidden_size
+    answers = table if work.labels == 0 else 0
+    if work.method == "method-2":
+        return FLOAT * ((layers - work.cut) * each + answers), FLOAT * (work.cut * each + table)
+    rest = max(0, parameters - table)
+    if work.placement == "masked":
+        # The accelerator holds the linears as int8; the enclave copies in one at a time for its pads.
+        largest = max(linear.inputs * linear.outputs for linear in linears_of(config))
+        return FLOAT * max(0, rest - layers * each) + largest, layers * each + FLOAT * table
+    return FLOAT * (rest + answers), FLOAT * table
+
+
+def _activations(config: Any, work: Work) -> int:
+    """Bytes that the backward pass keeps for one batch of the longest texts."""
+    each = sum(linear.inputs + linear.outputs for linear in linears_of(config))
+    attention = 2 * config.num_attention_heads * work.tokens
+    layer = FLOAT * work.batch * work.tokens * (each + attention)
+    layers = config.num_hidden_layers - work.cut
+    if work.checkpointing:
+        kept = FLOAT * work.batch * work.tokens * config.hidden_size * layers + layer
+    else:
+        kept = layers * layer
+    logits = 2 * FLOAT * work.batch * work.tokens * config.vocab_size if work.labels == 0 else 0
+    return kept + logits
+
+
+def _traffic(config: Any, work: Work, trained: int) -> tuple[int, int]:
+    """Bytes up and down of the largest site over the run: Method 1 sends the adapters each round and fetches
+    them for each round and the evaluation; Method 2 sends features once, at most this many."""
+    if work.method == "method-2":
+        return max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE, 0
+    return FLOAT * trained * work.rounds, FLOAT * trained * work.rounds
+
+
+def _operations(config: Any, work: Work, trained: int) -> float:
+    """Multiplications and additions on the way that decides the time: the largest site's in Method 1, where
+    sites work side by side; the server's in Method 2."""
+    layers = config.num_hidden_layers - work.cut
+    rows = sum(work.rows) if work.method == "method-2" else max(work.rows, default=0)
+    passes = 4 * layers * _layer_weights(config) + 2 * trained
+    return float(work.rounds * work.epochs * rows * work.tokens * passes)
+
+
+def _expected(work: Work, operations: float) -> tuple[float | None, int]:
+    """Seconds, by the median speed of finished runs of the same method, placement and runtime here."""
+    speeds = []
+    finished = Run.objects.filter(state=RunState.FINISHED).order_by("-created_at")
+    models = {(model.source, model.task): model for model in BaseModel.objects.all()}
+    for run in finished[:50]:
+        manifest = parse(run.manifest.encode())
+        if _kind(work_of(manifest)) != _kind(work):
+            continue
+        model = models.get((manifest.model.source, manifest.model.task))
+        seconds = run.summary.get("seconds")
+        if model is None or not model.config or not seconds:
+            continue
+        config, done = SimpleNamespace(**model.config), work_of(manifest)
+        speeds.append(_operations(config, done, trained_parameters(config, done)[0]) / seconds)
+    if not speeds:
+        return None, 0
+    return operations / median(speeds), len(speeds)
+
+
+def _kind(work: Work) -> tuple[str, str, str]:
+    return work.method, work.placement, work.runtime
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Where to cut. `least` is the smallest cut whose tail fits the TEE, `most` the largest whose front fits
+    the sites; `cut` is what we would take, None where nothing fits."""
+
+    cut: int | None
+    least: int | None
+    most: int | None
+
+
+def advise_cut(work: Work, model: BaseModel, tee: int, site: int) -> Advice | None:
+    """The smallest cut that fits both: the more layers train in the TEE, the more can be learned. `tee` and
+    `site` are bytes of memory. None where the model's configuration is not known."""
+    if not model.config:
+        return None
+    config = SimpleNamespace(**model.config)
+    fits_tee, fits_site = [], []
+    for cut in range(1, config.num_hidden_layers):
+        inside, outside = _memory(config, model.parameters or 0, replace(work, cut=cut))
+        if inside <= tee:
+            fits_tee.append(cut)
+        if outside <= site:
+            fits_site.append(cut)
+    both = [cut for cut in fits_tee if cut in fits_site]
+    return Advice(min(both, default=None), min(fits_tee, default=None), max(fits_site, default=None))

@@ -1,0 +1,119 @@
+"""The costs that a lead is shown before anything runs are those of what the enclaves will build."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from enclave.errors import Refusal
+from enclave.manifest import Lora, Prefix, Spf
+from enclave.slicing.adapters import adapt, tuned_parameters
+from enclave.slicing.prefix import tune_prefix
+from enclave.slicing.spf import tune
+from enclave.slicing.split import Tail
+from enclave_jobs.base_models import SHAPE, register
+from federation.people.models import User
+from federation.studies.costs import Work, advise_cut, estimate, trained_parameters
+from federation.studies.models import BaseModel, Run, RunState, Study
+from tests.slicing.small import LABELS, LAYERS, MODELS, config, model
+
+TARGETS = {
+    "bert": ("query", "value"), "gpt2": ("c_attn",), "llama": ("q_proj", "v_proj"),
+    "qwen3": ("q_proj", "down_proj"), "glm4": ("o_proj", "gate_up_proj"),
+}  # fmt: skip
+WORK = Work(
+    method="method-1", placement="all_in_tee", runtime="development", adapter=Lora(4, 8, ("query", "value")),
+    cut=0, checkpointing=False, labels=LABELS, tokens=16, batch=4, rounds=2, epochs=1, rows=(40, 60),
+)  # fmt: skip
+
+
+def built(made: Any) -> tuple[int, int]:
+    tuned = tuned_parameters(made)
+    return sum(parameter.numel() for parameter in tuned.values()), len(tuned)
+
+
+def base(name: str = "bert", parameters: int = 100_000) -> BaseModel:
+    whole = config(name)
+    shape = {key: getattr(whole, key, None) for key in SHAPE}
+    kept = {key: value for key, value in shape.items() if value is not None}
+    return BaseModel(source=name, task="sequence-classification", config=kept, parameters=parameters)
+
+
+@pytest.mark.parametrize(("name", "head"), MODELS)
+def test_what_lora_trains_is_counted_exactly(name: str, head: str) -> None:
+    adapter = Lora(4, 8, TARGETS[name])
+    work = replace(WORK, adapter=adapter, labels=LABELS if head == "classifier" else 0)
+    assert trained_parameters(config(name), work) == built(adapt(model(name, head), adapter, 1))
+
+
+@pytest.mark.parametrize(("name", "head"), MODELS)
+def test_what_a_prefix_trains_is_counted_exactly(name: str, head: str) -> None:
+    adapter = Prefix(5)
+    work = replace(WORK, adapter=adapter, labels=LABELS if head == "classifier" else 0)
+    assert trained_parameters(config(name), work) == built(tune_prefix(model(name, head), adapter, 1))
+
+
+@pytest.mark.parametrize("ratio", (12.5, 100.0))
+def test_what_spf_trains_behind_the_cut_is_counted_exactly(ratio: float) -> None:
+    adapter = Spf(ratio, ratio)
+    tail = Tail(model("bert"), 1)
+    tune(tail, adapter, 1)
+    work = replace(WORK, method="method-2", adapter=adapter, cut=1)
+    assert trained_parameters(config("bert"), work) == built(tail)
+
+
+@pytest.mark.django_db
+def test_a_later_cut_takes_less_of_the_tee_and_more_of_the_site() -> None:
+    work = replace(WORK, method="method-2", adapter=Spf(25.0, 25.0), cut=1)
+    early, late = estimate(work, base()), estimate(replace(work, cut=2), base())
+    assert early is not None and late is not None
+    assert late.tee < early.tee and late.host > early.host and late.trained < early.trained
+    # Features cross once, whatever the cut: 60 rows of at most 16 tokens, 24 numbers of two bytes each.
+    assert early.up == late.up == 60 * 16 * 24 * 2
+
+
+@pytest.mark.django_db
+def test_masking_moves_the_linears_out_of_the_enclave() -> None:
+    inside, masked = estimate(WORK, base()), estimate(replace(WORK, placement="masked"), base())
+    assert inside is not None and masked is not None
+    assert masked.tee < inside.tee and masked.trained == inside.trained and masked.up == inside.up
+
+
+def test_the_advised_cut_fits_both_memories_or_there_is_none() -> None:
+    work = replace(WORK, method="method-2", adapter=Spf(25.0, 25.0), cut=1)
+    plenty = advise_cut(work, base(), tee=1 << 40, site=1 << 40)
+    assert plenty is not None and plenty.cut == 1 and plenty.most == LAYERS - 1
+    nothing = advise_cut(work, base(), tee=1, site=1 << 40)
+    assert nothing is not None and nothing.cut is None and nothing.least is None
+
+
+def test_settings_that_tune_nothing_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"spf\.nothing"):
+        estimate(replace(WORK, method="method-2", adapter=Spf(0.0, 0.0, lora=()), cut=1), base())
+
+
+@pytest.mark.django_db
+def test_time_is_expected_from_finished_runs_of_the_same_kind_only(ready: Study, lena: User) -> None:
+    from federation.studies import services
+
+    work = replace(WORK, rounds=4)
+    first = estimate(work, base())
+    assert first is not None and first.seconds is None and first.measured_runs == 0
+    BaseModel.objects.update(config=base().config)
+    run = services.launch(lena, ready)
+    Run.objects.filter(pk=run.pk).update(state=RunState.FINISHED, summary={"seconds": 20.0})
+    known, other = estimate(work, base()), estimate(replace(work, placement="masked"), base())
+    assert known is not None and known.measured_runs == 1 and (known.seconds or 0) > 0
+    twice = estimate(replace(work, rounds=8), base())
+    assert twice is not None and twice.seconds == pytest.approx(2 * (known.seconds or 0))
+    assert other is not None and other.seconds is None
+
+
+@pytest.mark.django_db
+def test_registering_a_model_keeps_the_shape_that_costs_are_counted_from() -> None:
+    made = register("embedded:all-MiniLM-L6-v2", "sequence-classification")
+    assert made.config["num_hidden_layers"] == 6 and made.config["hidden_size"] == 384
+    costs = estimate(WORK, made)
+    assert costs is not None and costs.parameters == 22_713_728
