@@ -114,6 +114,8 @@ define(
     Entry("study.no_reference",
           "No reference value is in force for the program {program} under the {root} root.",
           "The operator adds the measurement of the enclave program.", "operator"),
+    Entry("study.no_model", "No base model is registered yet.",
+          "The operator registers one: python manage.py register_model SOURCE.", "operator"),
     Entry("study.bad_targets", "The model's usual adapter targets are not known, and none are given.",
           "Name the layers to adapt.", "lead"),
     Entry("study.not_approved", "Site {site} has not signed this manifest.",

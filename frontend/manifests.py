@@ -22,7 +22,7 @@ def placement_name(placement: str) -> str:
 def plan_facts(study: Study) -> list[dict[str, Any]]:
     """Cards for the study's page: the manifest's content if it is frozen, else the draft's."""
     if study.manifest:
-        return _of_manifest(parse(study.manifest.encode()))
+        return manifest_facts(parse(study.manifest.encode()))
     return _of_plan(study, read(study.settings))
 
 
@@ -104,7 +104,8 @@ def _ratio(spf: Spf, name: Literal["attention", "dense"]) -> dict[str, Any]:
     return {"ratio": getattr(spf, name), "select": spf.select}
 
 
-def _of_manifest(manifest: Manifest) -> list[dict[str, Any]]:
+def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
+    """Cards for a manifest, frozen or only looked at."""
     sites: Facts = [
         (
             site.name,

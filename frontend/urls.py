@@ -24,6 +24,7 @@ from frontend.views import (
     signing_in,
     sites,
     studies,
+    wizard,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -64,9 +65,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets", datasets.dataset_list, name="datasets"),
     path("datasets/<str:dataset_id>", datasets.detail, name="dataset"),
     path("studies", studies.study_list, name="studies"),
-    path("studies/new", studies.new, name="study-new"),
+    path("studies/new", wizard.new, name="study-new"),
     path("studies/<str:study_id>", studies.detail, name="study"),
-    path("studies/<str:study_id>/edit", studies.edit, name="study-edit"),
+    path("studies/<str:study_id>/edit", wizard.edit, name="study-edit"),
+    path("studies/<str:study_id>/edit/<str:step>", wizard.step, name="study-step"),
+    path("studies/<str:study_id>/edit/<str:step>/costs", wizard.costs, name="study-costs"),
+    path("studies/<str:study_id>/labels", wizard.labels, name="study-labels"),
+    path("studies/<str:study_id>/advice", wizard.advice, name="study-advice"),
+    path("studies/<str:study_id>/clone", studies.clone, name="study-clone"),
     path("studies/<str:study_id>/freeze", studies.freeze, name="study-freeze"),
     path("studies/<str:study_id>/reopen", studies.reopen, name="study-reopen"),
     path("studies/<str:study_id>/approve", studies.approve, name="study-approve"),

@@ -16,7 +16,11 @@ from typing import Any
 from enclave.manifest import Adapter, Lora, Manifest, Prefix, parse
 from enclave.slicing.layers import Linear, linears_of
 from enclave.slicing.plan import plan as count_spf
+from federation.datasets.models import Dataset
+from federation.datasets.queries import all_labels
+from federation.studies.freezing import adapter_of, base_model_of
 from federation.studies.models import BaseModel, Run, RunState
+from federation.studies.plan import Plan
 
 FLOAT = 4
 FEATURE = 2
@@ -82,6 +86,32 @@ def work_of(manifest: Manifest) -> Work:
         epochs=training.local_epochs,
         rows=tuple(site.dataset.rows for site in manifest.sites),
     )
+
+
+def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
+    """The costs' inputs of a draft. Refuses with `study.unknown_model` or `study.bad_targets`."""
+    split = plan.method == "method-2"
+    return Work(
+        method=plan.method,
+        placement=plan.placement,
+        runtime=plan.runtime,
+        adapter=adapter_of(plan),
+        cut=plan.cut if split else 0,
+        checkpointing=split and plan.checkpointing,
+        # A classification has two labels at least, also before datasets are chosen.
+        labels=max(2, len(all_labels(datasets))) if plan.task == "sequence-classification" else 0,
+        tokens=plan.max_tokens,
+        batch=plan.batch_size,
+        rounds=plan.rounds,
+        epochs=plan.local_epochs,
+        rows=tuple(dataset.rows for dataset in datasets),
+    )
+
+
+def costs_of(plan: Plan, datasets: Sequence[Dataset]) -> Costs | None:
+    """What a draft would cost; None where the model's configuration is not known. Refuses as `estimate`."""
+    work = work_of_plan(plan, datasets)
+    return estimate(work, base_model_of(plan))
 
 
 def estimate(work: Work, model: BaseModel) -> Costs | None:

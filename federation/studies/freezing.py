@@ -128,7 +128,8 @@ def _site(dataset: Dataset) -> Site:
     )
 
 
-def _base_model(plan: Plan) -> BaseModel:
+def base_model_of(plan: Plan) -> BaseModel:
+    """The registered model that the plan names. Refuses with `study.unknown_model`."""
     model = BaseModel.objects.filter(source=plan.model, task=plan.task).first()
     if model is None:
         raise Refusal("study.unknown_model", source=plan.model, task=plan.task)
@@ -137,7 +138,7 @@ def _base_model(plan: Plan) -> BaseModel:
 
 def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     labels = all_labels(datasets) if plan.task == "sequence-classification" else []
-    base = _base_model(plan)
+    base = base_model_of(plan)
     if plan.max_tokens > base.max_tokens:
         fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
         raise Refusal("study.invalid_plan", fault=fault)
@@ -169,7 +170,7 @@ def adapter_of(plan: Plan) -> Adapter:
         )
     if plan.adapter == "prefix":
         return Prefix(plan.prefix_length)
-    targets = plan.targets or tuple(_base_model(plan).targets)
+    targets = plan.targets or tuple(base_model_of(plan).targets)
     if not targets:
         raise Refusal("study.bad_targets")
     return Lora(rank=plan.rank, alpha=plan.alpha, targets=targets)

@@ -26,7 +26,7 @@ from federation.sites.models import Site, SiteState
 from federation.studies import permissions, signals
 from federation.studies.freezing import build_manifest
 from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
-from federation.studies.plan import Plan, write
+from federation.studies.plan import Plan, read, write
 from federation.studies.transitions import apply
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,19 @@ def create_study(by: User, *, name: str, purpose: str, plan: Plan, datasets: Seq
         _fill(study, by, name, purpose, plan, datasets)
         record(by, "study.created", f"study:{study.pk}", name=study.name)
     return study
+
+
+def clone_study(by: User, study: Study, name: str) -> Study:
+    """A new draft of `by` with the plan and the datasets of a study that he may see, but for those datasets
+    that are withdrawn. Refuses with `auth.forbidden`, `study.invalid_plan`."""
+    _require(permissions.can_create(by) and permissions.can_see(by, study))
+    return create_study(
+        by,
+        name=name,
+        purpose=study.purpose,
+        plan=read(study.settings),
+        datasets=list(datasets_visible_to(by).filter(studies=study, withdrawn_at=None)),
+    )
 
 
 def update_study(

@@ -53,7 +53,10 @@ def since(moment: datetime | None) -> str:
     """How long ago, in the largest unit that says enough."""
     if moment is None:
         return _("never")
-    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    return _span(max(0, int((datetime.now(UTC) - moment).total_seconds())))
+
+
+def _span(seconds: int) -> str:
     if seconds < 90:
         return _("%(n)d s") % {"n": seconds}
     if seconds < 90 * 60:
@@ -84,6 +87,37 @@ def seconds(value: float | None) -> str:
     if value < 60:
         return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
     return f"{value // 60:.0f} min {value % 60:.0f} s"
+
+
+@register.filter
+def amount(count: int | None) -> str:
+    """A number of parameters in thousands or millions, exact below ten thousand."""
+    if count is None:
+        return "–"
+    if count < 10_000:
+        return f"{count:,}".replace(",", "\u202f")
+    for unit, least in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= least:
+            return f"{count / least:.3g}\u202f{unit}"
+    return str(count)
+
+
+@register.filter
+def weights(count: int) -> int:
+    """Bytes of so many float32 weights."""
+    return 4 * count
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """A length of time in its largest unit."""
+    return "–" if seconds is None else _span(int(seconds))
+
+
+@register.filter
+def plain(value: float) -> str:
+    """A number for an attribute of SVG, in any locale."""
+    return f"{value:.3f}"
 
 
 @register.filter

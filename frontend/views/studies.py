@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -13,14 +10,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from enclave.errors import Refusal
-from federation.datasets import permissions as dataset_permissions
-from federation.datasets.models import Dataset
 from federation.people.models import User
-from federation.sites.models import SiteState
 from federation.studies import permissions, queries, services
 from federation.studies.models import Approval, Study, StudyState
-from federation.studies.plan import read as read_plan
-from frontend.forms.studies import StudyForm, initial_of
 from frontend.manifests import plan_facts
 from frontend.views.acting import act, person
 
@@ -30,61 +22,6 @@ def study_list(request: HttpRequest) -> HttpResponse:
     """All studies that this person may see."""
     studies = permissions.visible_to(person(request)).select_related("lead")
     return render(request, "frontend/studies/list.html", {"studies": studies})
-
-
-@login_required
-def new(request: HttpRequest) -> HttpResponse:
-    """The form of a new draft."""
-    if not permissions.can_create(person(request)):
-        raise PermissionDenied
-    return _form(request, None)
-
-
-@login_required
-def edit(request: HttpRequest, study_id: str) -> HttpResponse:
-    """The form of a draft that exists."""
-    study = _visible(request, study_id)
-    if not permissions.can_edit(person(request), study):
-        raise PermissionDenied
-    if study.state != StudyState.DRAFT:
-        return redirect("study", study.pk)
-    return _form(request, study)
-
-
-def _offered(user: User) -> list[Dataset]:
-    return list(
-        dataset_permissions.visible_to(user)
-        .filter(withdrawn_at=None, site__state=SiteState.ACTIVE)
-        .order_by("site__name", "name")
-    )
-
-
-def _form(request: HttpRequest, study: Study | None) -> HttpResponse:
-    user = person(request)
-    initial: dict[str, Any] = {}
-    if study is not None:
-        chosen = [str(pk) for pk in study.datasets.values_list("pk", flat=True)]
-        initial = initial_of(study.name, study.purpose, study.settings, chosen)
-    form = StudyForm(request.POST or None, initial=initial, datasets=_offered(user))
-    refused = None
-    if request.method == "POST" and form.is_valid():
-        try:
-            content = {
-                "name": form.cleaned_data["name"],
-                "purpose": form.cleaned_data["purpose"],
-                "plan": read_plan(form.plan()),
-                "datasets": list(form.cleaned_data["datasets"]),
-            }
-            if study is None:
-                study = services.create_study(user, **content)
-            else:
-                services.update_study(user, study, **content)
-            return redirect("study", study.pk)
-        except Refusal as refusal:
-            refused = refusal
-    status = 422 if request.method == "POST" else 200
-    context = {"form": form, "study": study, "refused": refused}
-    return render(request, "frontend/studies/form.html", context, status=status)
 
 
 @login_required
@@ -164,6 +101,19 @@ def launch(request: HttpRequest, study_id: str) -> HttpResponse:
 
         return act(request, refuse, _page(study))
     return redirect("run", run.pk)
+
+
+@login_required
+@require_POST
+def clone(request: HttpRequest, study_id: str) -> HttpResponse:
+    """A new draft with the same plan and datasets, opened at its first step."""
+    study = _visible(request, study_id)
+    name = _("%(study)s, again") % {"study": study.name}
+    made: list[Study] = []
+    response = act(
+        request, lambda: made.append(services.clone_study(person(request), study, name)), _page(study)
+    )
+    return redirect("study-edit", made[0].pk) if made else response
 
 
 def _visible(request: HttpRequest, study_id: str) -> Study:

@@ -20,6 +20,9 @@ SITE = {**ALL, "carol": 404}
 STUDY = {"olga": 200, "lena": 200, "ludo": 404, "alice": 200, "carol": 404, "audrey": 200}
 # A POST that may be made answers with a redirect, whether or not the deed was possible in this state.
 LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
+# The wizard is the lead's; once its study is frozen it sends him back to the study's page.
+EDITS = {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}
+DRAFTS = {**EDITS, "lena": 200}
 
 TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "home": ("GET", ALL),
@@ -69,6 +72,11 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "studies": ("GET", ALL),
     "study-new": ("GET", {"olga": 403, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403}),
     "study": ("GET", STUDY),
+    "study-step": ("GET", EDITS),
+    "study-costs": ("GET", DRAFTS),
+    "study-labels": ("GET", DRAFTS),
+    "study-advice": ("GET", DRAFTS),
+    "study-clone": ("POST", LEAD_ACTS),
     "study-edit": ("GET", {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}),
     "study-approval": ("GET", STUDY),
     "study-approvals": ("GET", STUDY),
@@ -124,6 +132,7 @@ def test_every_address_of_the_pages_has_a_row() -> None:
 def _address(name: str, world: dict[str, Any]) -> str:
     pattern = next(p for p in urlpatterns if p.name == name)
     wanted = pattern.pattern.converters  # type: ignore[union-attr]
+<<<<<<< HEAD
     given = {
         **world,
         "deed": "close",
@@ -133,6 +142,9 @@ def _address(name: str, world: dict[str, Any]) -> str:
         "word": "approve",
         "window_id": 1,
     }
+=======
+    given = {**world, "move": "suspend", "token": "none", "word": "approve", "step": "tuning"}
+>>>>>>> 2a4ce08 (Study wizard: seven steps, with costs that move with the sliders)
     return reverse(name, kwargs={key: given[key] for key in wanted})
 
 

@@ -54,12 +54,6 @@ def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> No
     assert "people.bad_password" in page.content.decode() and 'value="St. Dora"' in page.content.decode()
 
 
-def test_a_study_form_with_a_fault_keeps_what_was_typed(lead: Client, draft: Study) -> None:
-    page = lead.post(reverse("study-edit", args=[draft.pk]), {"name": "Kept", "rounds": "-3"})
-    assert page.status_code == 422
-    assert 'value="Kept"' in page.content.decode() and 'value="-3"' in page.content.decode()
-
-
 def test_an_enrolment_command_is_shown_once(alice: User, anna: Hospital) -> None:
     anna.site.state = "invited"
     anna.site.save()

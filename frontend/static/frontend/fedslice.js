@@ -57,5 +57,28 @@ function tellZone() {
   for (const element of document.querySelectorAll("[data-zone-name]")) element.textContent = zone;
 }
 
-document.addEventListener("DOMContentLoaded", () => { showLocalTimes(document); tellZone(); });
-document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));
+// A slider's value stands beside it.
+function showValue(input) {
+  const output = input.parentElement.querySelector("output");
+  if (output) output.textContent = input.value + (output.dataset.unit ? " " + output.dataset.unit : "");
+}
+document.addEventListener("input", (event) => {
+  if (event.target.matches(".slider input")) showValue(event.target);
+});
+
+// <section data-when="adapter=lora">: shown while the choice of that name has that value.
+function showChosen(root) {
+  for (const part of root.querySelectorAll("[data-when]")) {
+    const [name, value] = part.dataset.when.split("=");
+    const chosen = document.querySelector(`input[name="${name}"]:checked`);
+    part.hidden = chosen !== null && chosen.value !== value;
+  }
+}
+document.addEventListener("change", () => showChosen(document));
+
+function dress(root) {
+  showLocalTimes(root);
+  showChosen(root);
+}
+document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); });
+document.addEventListener("htmx:load", (event) => dress(event.detail.elt));

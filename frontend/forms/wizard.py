@@ -1,0 +1,337 @@
+"""The forms of the study wizard, one a step. Field names are those of `studies.plan.Plan`, beside name,
+purpose and datasets; a new field of the plan is a new line here."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.conf import settings
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from federation.datasets import permissions as dataset_permissions
+from federation.datasets.models import Dataset
+from federation.people.models import User
+from federation.sites.models import SiteState
+from federation.studies.models import BaseModel, Study
+from federation.studies.plan import Plan
+
+RELEASES = (
+    ("nothing", _("nothing: the result stays sealed")),
+    ("serve-only", _("serve only: the enclave answers, the parameters stay inside")),
+    ("sealed-to-sites", _("sealed to the hospitals")),
+    ("export", _("export as a PEFT adapter")),
+)
+METHODS = {
+    "all_in_tee": ("method-1", "all_in_tee"),
+    "masked": ("method-1", "masked"),
+    "split": ("method-2", "all_in_tee"),
+}
+"""What the chooser offers -> the plan's method and placement."""
+GIB = 1 << 30
+
+
+class Slider(forms.NumberInput):
+    """A range with its value beside it; arrow keys move it by one step."""
+
+    input_type = "range"
+    template_name = "frontend/widgets/slider.html"
+
+    def __init__(self, unit: Any = "", **attrs: Any) -> None:
+        super().__init__(attrs=attrs)
+        self.unit = unit
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        context["unit"] = self.unit
+        return context
+
+
+def _ratio(label: Any, help_text: Any) -> forms.FloatField:
+    return forms.FloatField(
+        label=label,
+        help_text=help_text,
+        min_value=0,
+        max_value=100,
+        widget=Slider(unit="%", min=0, max=100, step=12.5),
+    )
+
+
+def _number(label: Any, least: int, most: int, help_text: Any = "", **more: Any) -> forms.IntegerField:
+    return forms.IntegerField(label=label, min_value=least, max_value=most, help_text=help_text, **more)
+
+
+class StepForm(forms.Form):
+    """A step of the wizard. `changes` is what it changes in the plan."""
+
+    use_required_attribute = False
+    study: Study | None
+
+    def __init__(self, *args: Any, user: User, study: Study | None, **kwargs: Any) -> None:
+        self.user, self.study = user, study
+        kwargs.setdefault("initial", self.stored(study))
+        super().__init__(*args, **kwargs)
+        self.prepare()
+        for name, field in self.fields.items():
+            if self.is_bound and name in self.errors:
+                field.widget.attrs["aria-invalid"] = "true"
+
+    def prepare(self) -> None:
+        """Fill in choices."""
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        """What the form shows of a draft: its plan's fields."""
+        return dict(study.settings) if study else {}
+
+    def changes(self) -> dict[str, Any]:
+        """The cleaned fields that the plan has."""
+        return {n: v for n, v in self.cleaned_data.items() if n in Plan.__struct_fields__ and v != ""}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The draft's plan as it is stored."""
+        return self.study.settings if self.study else {}
+
+
+class PurposeForm(StepForm):
+    name = forms.CharField(label=_("Name"), max_length=200)
+    purpose = forms.CharField(
+        label=_("Purpose"),
+        required=False,
+        max_length=4000,
+        widget=forms.Textarea(attrs={"rows": 5}),
+        help_text=_("What question this answers, and for whom. The hospitals read it before they approve."),
+    )
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        return {"name": study.name, "purpose": study.purpose} if study else {}
+
+
+class ModelForm(StepForm):
+    model = forms.ChoiceField(label=_("Base model"), widget=forms.RadioSelect)
+    max_tokens = _number(_("Tokens per text"), 8, 8192, _("Longer texts are cut. Memory grows with it."))
+    precision = forms.ChoiceField(
+        label=_("Precision"),
+        choices=(("fp32", _("fp32: reference")), ("bf16", _("bf16: faster on new CPUs"))),
+    )
+
+    def prepare(self) -> None:
+        self.models = list(BaseModel.objects.all())
+        choices = [(f"{model.source}|{model.task}", model.name) for model in self.models]
+        self.fields["model"].choices = choices  # type: ignore[attr-defined]
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        stored = super().stored(study)
+        return {**stored, "model": f"{stored.get('model')}|{stored.get('task')}"}
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        changes["model"], changes["task"] = changes["model"].rsplit("|", 1)
+        return changes
+
+    def clean(self) -> dict[str, Any]:
+        """The model must read as many tokens as are asked for."""
+        cleaned = super().clean() or {}
+        source, _bar, task = str(cleaned.get("model", "")).rpartition("|")
+        chosen = next((m for m in self.models if (m.source, m.task) == (source, task)), None)
+        if chosen and (cleaned.get("max_tokens") or 0) > chosen.max_tokens:
+            self.add_error("max_tokens", _("This model reads at most %d tokens.") % chosen.max_tokens)
+        return cleaned
+
+
+class DataForm(StepForm):
+    datasets = forms.ModelMultipleChoiceField(
+        label=_("Datasets, one from each hospital"),
+        queryset=Dataset.objects.none(),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("Choose at least one dataset.")},
+    )
+
+    def prepare(self) -> None:
+        self.offered = list(
+            dataset_permissions.visible_to(self.user)
+            .filter(withdrawn_at=None, site__state=SiteState.ACTIVE)
+            .order_by("site__name", "name")
+        )
+        chosen = Dataset.objects.filter(pk__in=[dataset.pk for dataset in self.offered])
+        self.fields["datasets"].queryset = chosen.select_related("site")  # type: ignore[attr-defined]
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        return {"datasets": list(study.datasets.values_list("pk", flat=True))} if study else {}
+
+    @property
+    def chosen(self) -> set[str]:
+        """Ids of the ticked boxes: as sent, or as stored."""
+        return {str(getattr(value, "pk", value)) for value in self["datasets"].value() or []}
+
+    def clean_datasets(self) -> list[Dataset]:
+        datasets = list(self.cleaned_data["datasets"])
+        names = [dataset.site.name for dataset in datasets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise forms.ValidationError(_("%s gives two datasets: choose one.") % ", ".join(twice))
+        return datasets
+
+
+class MethodForm(StepForm):
+    choice = forms.ChoiceField(
+        label=_("Method"),
+        widget=forms.RadioSelect,
+        choices=[(name, name) for name in METHODS],
+    )
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        plan = study.settings if study else {}
+        pair = (plan.get("method", "method-1"), plan.get("placement", "all_in_tee"))
+        return {"choice": next((name for name, found in METHODS.items() if found == pair), "all_in_tee")}
+
+    def changes(self) -> dict[str, Any]:
+        method, placement = METHODS[self.cleaned_data["choice"]]
+        return {"method": method, "placement": placement}
+
+
+class AdapterForm(StepForm):
+    """Method 1: what is tuned, and, where masked, how the accelerator is checked."""
+
+    adapter = forms.ChoiceField(
+        label=_("What is tuned"),
+        widget=forms.RadioSelect,
+        choices=(
+            ("lora", _("LoRA: two thin matrices beside each chosen layer")),
+            ("prefix", _("P-Tuning v2: trained positions before each layer")),
+        ),
+    )
+    rank = _number(
+        _("LoRA rank"), 1, 512, _("More can learn more, and costs more to send."),
+        widget=Slider(min=1, max=64, step=1),
+    )  # fmt: skip
+    alpha = _number(_("LoRA alpha"), 1, 1024, _("Usually twice the rank."))
+    prefix_length = _number(
+        _("Prefix length"), 1, 1024, _("These positions are taken from the text's."),
+        widget=Slider(min=1, max=128, step=1),
+    )  # fmt: skip
+    repetitions = _number(
+        _("Checks of each product"), 1, 8,
+        _("Secret vectors that test what the accelerator answers. One finds a fault all but once in 2³¹."),
+    )  # fmt: skip
+    vault_bytes = forms.FloatField(
+        label=_("Room for pads at a hospital (GiB)"), min_value=0, max_value=16384,
+        help_text=_("More room, more work done ahead of time."),
+    )  # fmt: skip
+
+    MASKED: ClassVar = ("repetitions", "vault_bytes")
+
+    def prepare(self) -> None:
+        if self.plan.get("placement") != "masked":
+            for name in self.MASKED:
+                del self.fields[name]
+        _reach(self.fields["rank"], self.plan.get("rank"))
+        _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        stored = super().stored(study)
+        return {**stored, "vault_bytes": stored.get("vault_bytes", 0) / GIB}
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        if "vault_bytes" in changes:
+            changes["vault_bytes"] = round(changes["vault_bytes"] * GIB)
+        return changes
+
+
+def _reach(field: forms.Field, value: Any) -> None:
+    """A slider must reach what is stored, or it would silently show less."""
+    if isinstance(value, int) and value > int(field.widget.attrs["max"]):
+        field.widget.attrs["max"] = value
+
+
+class SplitForm(StepForm):
+    """Method 2: where the model is cut, and what is tuned behind the cut."""
+
+    cut = _number(
+        _("Layers that stay at the hospitals"), 1, 1000,
+        _("The front is frozen and public. The layers after the cut train in the server's TEE."),
+        widget=Slider(min=1, max=1, step=1),
+    )  # fmt: skip
+    attention_ratio = _ratio(
+        _("Attention heads that are tuned (Q, K, V)"), _("0 % leaves the attention as it is.")
+    )
+    dense_ratio = _ratio(
+        _("Rows of the dense layers that are tuned"), _("0 % leaves the dense layers alone.")
+    )
+    select = forms.ChoiceField(
+        label=_("Which heads and rows"),
+        choices=(
+            ("largest", _("those with the largest L1 norm (the paper's)")),
+            ("smallest", _("those with the smallest")),
+            ("random", _("drawn by the seed")),
+        ),
+    )
+    PLACES: ClassVar = (("dense", _("dense layers")), ("attention_output", _("attention output")))
+    tuned_rows = forms.MultipleChoiceField(
+        label=_("The ratio of rows is for"), choices=PLACES, required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    tuned_lora = forms.MultipleChoiceField(
+        label=_("LoRA as well on"), choices=PLACES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    rank = _number(_("LoRA rank"), 1, 512)
+    alpha = _number(_("LoRA alpha"), 1, 1024)
+    batches = forms.ChoiceField(
+        label=_("Batches"),
+        choices=(
+            ("pooled", _("drawn from all hospitals")),
+            ("per-site", _("one tail a hospital, averaged each round")),
+        ),
+    )
+    checkpointing = forms.BooleanField(
+        label=_("Compute activations again instead of keeping them"), required=False,
+        help_text=_("Less memory in the TEE, about a third more time."),
+    )  # fmt: skip
+
+    def prepare(self) -> None:
+        plan = self.plan
+        model = BaseModel.objects.filter(Q(source=plan.get("model")) & Q(task=plan.get("task"))).first()
+        layers = (model.config if model else {}).get("num_hidden_layers", 2)
+        self.deepest = max(1, layers - 1)
+        self.fields["cut"].widget.attrs["max"] = self.deepest
+
+    def clean_cut(self) -> int:
+        cut: int = self.cleaned_data["cut"]
+        if cut > self.deepest:
+            raise forms.ValidationError(_("The model can be cut after layer %d at most.") % self.deepest)
+        return cut
+
+
+class TrainingForm(StepForm):
+    rounds = _number(_("Rounds"), 1, 1000)
+    local_epochs = _number(_("Epochs in a round"), 1, 100)
+    batch_size = _number(_("Batch size"), 1, 1024)
+    learning_rate = forms.FloatField(
+        label=_("Learning rate"), min_value=1e-7, max_value=1, widget=forms.NumberInput({"step": "any"})
+    )
+    seed = _number(_("Seed"), 0, 2**53 - 1, _("The same seed gives the same run."))
+    quorum = _number(
+        _("Quorum"), 1, 1000, _("Fewest hospitals in a round. Empty: all of them."), required=False
+    )
+    deadline_seconds = _number(
+        _("A round waits for (seconds)"), 10, 7 * 24 * 3600,
+        _("After that it goes on with those who came, if they are a quorum."),
+    )  # fmt: skip
+    release = forms.ChoiceField(label=_("What may come out"), choices=RELEASES)
+    runtime = forms.ChoiceField(label=_("Runtime of the enclaves"))
+
+    TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "seed")
+    RULES: ClassVar = ("quorum", "deadline_seconds", "release", "runtime")
+    PARTS: ClassVar = ((_("Training"), TRAINING), (_("Rounds and release"), RULES))
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Cards of fields, for the template."""
+        return [{"title": title, "fields": [self[name] for name in names]} for title, names in self.PARTS]
+
+    def prepare(self) -> None:
+        self.fields["runtime"].choices = [  # type: ignore[attr-defined]
+            (name, name) for name in settings.ENCLAVE_RUNTIMES
+        ]

@@ -1,0 +1,111 @@
+"""The study wizard's steps, in their order, and a draft as it would be with what a form says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest, QueryDict
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from federation.datasets.models import Dataset
+from federation.people.models import User
+from federation.studies.models import Study
+from federation.studies.plan import Plan, read
+from frontend.forms import wizard as forms
+
+
+@dataclass(frozen=True)
+class Step:
+    """`form` is None for the review. The template is `studies/steps/<name>.html`."""
+
+    name: str
+    title: str | Promise
+    lead: str | Promise
+    form: type[forms.StepForm] | None
+
+
+STEPS = (
+    Step("purpose", _("Purpose"), _("What the study is for. Nothing runs yet."), forms.PurposeForm),
+    Step("model", _("Model"), _("What the hospitals fine-tune together."), forms.ModelForm),
+    Step("data", _("Data"), _("Whose data, and how alike they are."), forms.DataForm),
+    Step("method", _("Method"), _("Where the work runs, and who can see what."), forms.MethodForm),
+    Step("tuning", _("Tuning"), _("How much of the model is trained, and what that costs."), None),
+    Step(
+        "training", _("Training"), _("How long, by which rules, and what may come out."), forms.TrainingForm
+    ),
+    Step("review", _("Review"), _("Exactly what the hospitals will be asked to approve."), None),
+)
+NAMES = [step.name for step in STEPS]
+
+
+def step_named(name: str) -> Step | None:
+    """The step of this name."""
+    return next((step for step in STEPS if step.name == name), None)
+
+
+def form_class(step: Step, study: Study | None) -> type[forms.StepForm] | None:
+    """The step's form; what is tuned depends on the method."""
+    if step.name == "tuning":
+        method = study.settings.get("method") if study else None
+        return forms.SplitForm if method == "method-2" else forms.AdapterForm
+    return step.form
+
+
+def make(step: Step, user: User, study: Study | None, data: QueryDict | None = None) -> forms.StepForm | None:
+    """The step's form, bound to `data` where there is some."""
+    kind = form_class(step, study)
+    return kind(data, user=user, study=study) if kind else None
+
+
+@dataclass
+class Draft:
+    """What `services.update_study` takes."""
+
+    name: str
+    purpose: str
+    plan: Plan
+    datasets: list[Dataset]
+
+    def as_arguments(self) -> dict[str, Any]:
+        return {"name": self.name, "purpose": self.purpose, "plan": self.plan, "datasets": self.datasets}
+
+
+def draft_with(study: Study, form: forms.StepForm | None) -> Draft:
+    """The draft with the changes of a valid form. Refuses with `study.invalid_plan`."""
+    cleaned = form.cleaned_data if form is not None else {}
+    changes = form.changes() if form is not None else {}
+    datasets = cleaned.get("datasets")
+    return Draft(
+        name=cleaned.get("name", study.name),
+        purpose=cleaned.get("purpose", study.purpose),
+        plan=read({**study.settings, **changes}),
+        datasets=list(study.datasets.select_related("site") if datasets is None else datasets),
+    )
+
+
+# Input that is not valid yet is kept in the session, so that going back and forth loses nothing.
+def _key(study: Study | None, step: Step) -> str:
+    return f"draft/{study.pk if study else 'new'}/{step.name}"
+
+
+def keep(request: HttpRequest, study: Study | None, step: Step) -> None:
+    """Remember what was typed although it cannot be saved."""
+    request.session[_key(study, step)] = request.POST.urlencode()
+
+
+def forget(request: HttpRequest, study: Study | None, step: Step) -> None:
+    """It was saved."""
+    request.session.pop(_key(study, step), None)
+
+
+def kept(request: HttpRequest, study: Study | None, step: Step) -> QueryDict | None:
+    """What was typed at this step and not saved."""
+    typed = request.session.get(_key(study, step))
+    return QueryDict(typed) if typed else None
+
+
+def unfinished(request: HttpRequest, study: Study) -> list[Step]:
+    """The steps with input that could not be saved."""
+    return [step for step in STEPS if _key(study, step) in request.session]

@@ -1,0 +1,179 @@
+"""The study wizard: drafts are saved as they go, nothing typed is lost, and its figures are real ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from enclave_jobs.base_models import SHAPE
+from federation.people.models import User
+from federation.studies import services
+from federation.studies.models import BaseModel, Study, StudyState
+from federation.studies.plan import Plan
+from frontend.overlap import overlap
+from frontend.wizard import NAMES
+from tests.federation.cast import MODEL, Hospital, make_dataset
+from tests.slicing.small import config
+
+
+@pytest.fixture
+def lead(lena: User) -> Client:
+    client = Client()
+    client.force_login(lena)
+    return client
+
+
+@pytest.fixture
+def shaped(draft: Study) -> Study:
+    """A draft whose model's shape is on record."""
+    shape = {name: getattr(config("bert"), name, None) for name in SHAPE}
+    kept = {name: value for name, value in shape.items() if value is not None}
+    BaseModel.objects.update(config=kept, parameters=100_000)
+    return draft
+
+
+def at(study: Study, step: str) -> str:
+    return reverse("study-step", args=[study.pk, step])
+
+
+def text(response: Any) -> str:
+    return response.content.decode()
+
+
+def test_a_name_is_enough_for_a_draft(lead: Client, base_model: None) -> None:
+    response = lead.post(reverse("study-new"), {"name": "Triage", "purpose": ""})
+    study = Study.objects.get()
+    assert response.headers["Location"] == at(study, "model")
+    assert study.state == StudyState.DRAFT and study.settings["model"] == MODEL
+
+
+def test_without_a_model_the_wizard_says_who_has_to_do_what(lead: Client) -> None:
+    page = lead.get(reverse("study-new"))
+    assert "study.no_model" in text(page) and "register_model" in text(page)
+    assert "study.no_model" in text(lead.post(reverse("study-new"), {"name": "Kept"}))
+    assert 'value="Kept"' in text(lead.post(reverse("study-new"), {"name": "Kept"}))
+
+
+@pytest.mark.parametrize("step", NAMES)
+def test_every_step_opens_and_names_the_one_before(step: str, lead: Client, shaped: Study) -> None:
+    page = lead.get(at(shaped, step))
+    assert page.status_code == 200 and 'aria-current="step"' in text(page)
+    if step != "purpose":
+        assert NAMES[NAMES.index(step) - 1] in text(page)
+
+
+def test_each_step_saves_its_part_and_leaves_the_rest(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "model"), {"model": f"{MODEL}|sequence-classification", "max_tokens": 48,
+                                    "precision": "fp32"})  # fmt: skip
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    lead.post(at(shaped, "tuning"), {"cut": 2, "attention_ratio": "62.5", "dense_ratio": "12.5", "rank": 4,
+                                     "alpha": 8, "select": "random", "batches": "pooled",
+                                     "tuned_rows": ["dense"]})  # fmt: skip
+    shaped.refresh_from_db()
+    plan = shaped.settings
+    assert (plan["max_tokens"], plan["method"], plan["cut"]) == (48, "method-2", 2)
+    assert (plan["attention_ratio"], plan["tuned_lora"], plan["select"]) == (62.5, [], "random")
+    assert plan["rounds"] == Plan(model=MODEL).rounds and shaped.datasets.count() == 2
+
+
+def test_what_is_wrong_is_said_and_what_was_typed_stays(lead: Client, shaped: Study) -> None:
+    page = lead.post(at(shaped, "purpose"), {"name": "", "purpose": "Kept words"})
+    assert page.status_code == 422 and "Kept words" in text(page) and 'aria-invalid="true"' in text(page)
+    page = lead.post(at(shaped, "training"), {"rounds": "-3", "learning_rate": "0.01"})
+    assert page.status_code == 422 and 'value="-3"' in text(page)
+
+
+def test_going_back_with_something_wrong_loses_nothing(lead: Client, shaped: Study) -> None:
+    response = lead.post(at(shaped, "training"), {"rounds": "-3", "go": "method"})
+    assert response.headers["Location"] == at(shaped, "method")
+    assert "to mend" in text(lead.get(at(shaped, "method")))
+    assert 'value="-3"' in text(lead.get(at(shaped, "training")))
+    shaped.refresh_from_db()
+    assert shaped.settings["rounds"] == Plan(model=MODEL).rounds
+
+
+def test_a_cut_behind_the_last_layer_is_refused_at_its_field(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    page = lead.post(at(shaped, "tuning"), {"cut": 3})
+    assert page.status_code == 422 and "cut after layer 2 at most" in text(page)
+
+
+def test_two_datasets_of_one_hospital_are_refused_at_their_field(
+    lead: Client, shaped: Study, anna: Hospital
+) -> None:
+    both = [make_dataset(anna.site, name).pk for name in ("one", "two")]
+    page = lead.post(at(shaped, "data"), {"datasets": both})
+    assert page.status_code == 422 and "St. Anna gives two datasets" in text(page)
+
+
+def test_the_costs_follow_the_sliders_and_nothing_is_saved(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    address = reverse("study-costs", args=[shaped.pk, "tuning"])
+    asked = {"cut": 1, "dense_ratio": "12.5", "rank": 4, "alpha": 8, "select": "largest", "batches": "pooled",
+             "tuned_rows": "dense"}  # fmt: skip
+    trained = [
+        lead.get(address, {**asked, "attention_ratio": ratio}).context["costs"].trained
+        for ratio in (12.5, 100)
+    ]
+    assert trained[0] < trained[1]
+    shaped.refresh_from_db()
+    assert shaped.settings["attention_ratio"] == Plan(model=MODEL).attention_ratio
+
+
+def test_costs_of_a_half_typed_form_are_those_of_what_is_saved(lead: Client, shaped: Study) -> None:
+    address = reverse("study-costs", args=[shaped.pk, "training"])
+    page = lead.get(address, {"rounds": ""})
+    assert page.context["costs"] is not None and "costs of what is saved" in text(page)
+
+
+def test_the_advice_names_a_cut_that_fits_or_says_what_does_not(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    address = reverse("study-advice", args=[shaped.pk])
+    assert "Cut after layer 1." in text(lead.get(address, {"tee": "64", "site": "8"}))
+    assert "No tail fits the TEE" in text(lead.get(address, {"tee": "0.00001", "site": "8"}))
+    assert "Give both memories" in text(lead.get(address, {"tee": "many", "site": "8"}))
+
+
+def test_the_review_shows_the_manifest_as_it_will_be_and_freezes_it(lead: Client, shaped: Study) -> None:
+    page = lead.get(at(shaped, "review"))
+    assert "What leaves a hospital" in text(page) and page.context["manifest"].study == shaped.name
+    lead.post(reverse("study-freeze", args=[shaped.pk]))
+    assert lead.get(at(shaped, "review")).headers["Location"] == reverse("study", args=[shaped.pk])
+
+
+def test_the_review_says_what_is_missing(lead: Client, shaped: Study) -> None:
+    shaped.datasets.clear()
+    page = text(lead.get(at(shaped, "review")))
+    assert "study.no_datasets" in page and "Freeze and ask" not in page
+
+
+def test_a_clone_is_a_draft_of_its_own_without_withdrawn_data(
+    lead: Client, lena: User, ready: Study, anna: Hospital
+) -> None:
+    from django.utils import timezone
+
+    ready.datasets.filter(site=anna.site).update(withdrawn_at=timezone.now())
+    lead.post(reverse("study-clone", args=[ready.pk]))
+    clone = Study.objects.exclude(pk=ready.pk).get()
+    assert clone.state == StudyState.DRAFT and clone.settings == ready.settings
+    assert clone.datasets.count() == 1 and not clone.manifest_hash
+
+
+def test_nobody_clones_what_he_may_not_see(ludo: User, ready: Study) -> None:
+    from enclave.errors import Refusal
+
+    with pytest.raises(Refusal, match=r"auth\.forbidden"):
+        services.clone_study(ludo, ready, "mine")
+
+
+def test_the_chart_shows_skew_and_what_is_hidden(anna: Hospital, barbara: Hospital) -> None:
+    one, two = make_dataset(anna.site), make_dataset(barbara.site)
+    assert overlap([one, two])["worst"] == 0
+    two.card = {**two.card, "labels": {"cause": 50, "other": None, "rare": None}}
+    found = overlap([one, two])
+    assert found["worst"] > 0.2 and found["shared"] == 1 and found["hides"]
+    assert set(found["partly"]) == {"symptom", "treatment", "other", "rare"}
+    assert found["bars"][1]["hidden"] == 10
