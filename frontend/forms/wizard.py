@@ -44,7 +44,7 @@ class Slider(forms.NumberInput):
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, value, attrs)
-        context["unit"] = self.unit
+        context["widget"]["unit"] = self.unit
         return context
 
 
@@ -287,7 +287,7 @@ class SplitForm(StepForm):
     )
     checkpointing = forms.BooleanField(
         label=_("Compute activations again instead of keeping them"), required=False,
-        help_text=_("Less memory in the TEE, about a third more time."),
+        help_text=_("Less memory in the TEE, more time."),
     )  # fmt: skip
 
     def prepare(self) -> None:

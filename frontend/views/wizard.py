@@ -160,7 +160,7 @@ def _chosen_overlap(form: StepForm | None) -> dict[str, Any]:
 def _methods(study: Study) -> list[dict[str, Any]]:
     """The costs of each method with this draft's model, data and other settings."""
     datasets = list(study.datasets.all())
-    found = []
+    found: list[dict[str, Any]] = []
     for name, (method, placement) in METHODS.items():
         plan = read_plan({**study.settings, "method": method, "placement": placement})
         try:

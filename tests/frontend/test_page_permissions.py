@@ -132,7 +132,6 @@ def test_every_address_of_the_pages_has_a_row() -> None:
 def _address(name: str, world: dict[str, Any]) -> str:
     pattern = next(p for p in urlpatterns if p.name == name)
     wanted = pattern.pattern.converters  # type: ignore[union-attr]
-<<<<<<< HEAD
     given = {
         **world,
         "deed": "close",
@@ -141,10 +140,8 @@ def _address(name: str, world: dict[str, Any]) -> str:
         "token": "none",
         "word": "approve",
         "window_id": 1,
+        "step": "tuning",
     }
-=======
-    given = {**world, "move": "suspend", "token": "none", "word": "approve", "step": "tuning"}
->>>>>>> 2a4ce08 (Study wizard: seven steps, with costs that move with the sliders)
     return reverse(name, kwargs={key: given[key] for key in wanted})
 
 
