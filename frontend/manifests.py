@@ -104,6 +104,29 @@ def _ratio(spf: Spf, name: Literal["attention", "dense"]) -> dict[str, Any]:
     return {"ratio": getattr(spf, name), "select": spf.select}
 
 
+def _leaving(manifest: Manifest) -> Facts:
+    """What crosses the hospital's border, by method."""
+    if manifest.placement == "plaintext":
+        update = _("one update of the adapters, UNPROTECTED; the number of training rows; scores")
+        return [(_("In every round"), update, False), (_("Never"), _("rows or labels"), False)]
+    if manifest.split is not None:
+        features = _(
+            "the features of its rows behind layer %(cut)d, and their labels, sealed to the attested split "
+            "server; it keeps them for all rounds"
+        )
+        return [
+            (_("Once"), features % {"cut": manifest.split.cut}, False),
+            (_("In every round"), _("nothing of its rows"), False),
+            (_("Never"), _("texts; or features and labels that anyone outside that enclave can read"), False),
+        ]
+    update = _(
+        "one update of the adapters, sealed to the attested aggregator; the number of training rows; scores "
+        "on held-out rows"
+    )
+    never = _("rows, labels, or parameters that anyone outside an enclave can read")
+    return [(_("In every round"), update, False), (_("Never"), never, False)]
+
+
 def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
     """Cards for a manifest, frozen or only looked at."""
     sites: Facts = [
@@ -157,15 +180,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
         {
             "title": _("What leaves a hospital"),
             "facts": [
-                (
-                    _("In every round"),
-                    _(
-                        "one update of the adapters, sealed to the attested aggregator; the number of "
-                        "training rows; scores on held-out rows"
-                    ),
-                    False,
-                ),
-                (_("Never"), _("rows, labels, or parameters that anyone outside an enclave can read"), False),
+                *_leaving(manifest),
                 (_("Release"), manifest.release.rule, False),
                 (_("Signatures for a release"), manifest.release.approvals, False),
             ],

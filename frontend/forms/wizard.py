@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
+from federation.datasets.queries import is_public
 from federation.people.models import User
 from federation.sites.models import SiteState
 from federation.studies.models import BaseModel, Study
@@ -27,6 +28,7 @@ METHODS = {
     "all_in_tee": ("method-1", "all_in_tee"),
     "masked": ("method-1", "masked"),
     "split": ("method-2", "all_in_tee"),
+    "plaintext": ("method-1", "plaintext"),
 }
 """What the chooser offers -> the plan's method and placement."""
 GIB = 1 << 30
@@ -188,7 +190,17 @@ class MethodForm(StepForm):
 
     def changes(self) -> dict[str, Any]:
         method, placement = METHODS[self.cleaned_data["choice"]]
-        return {"method": method, "placement": placement}
+        changes: dict[str, Any] = {"method": method, "placement": placement}
+        if method == "method-2":
+            # One tail sees all features: there are no updates to average, to clip or to hide in noise.
+            changes |= {"rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}
+        return changes
+
+    def clean_choice(self) -> str:
+        choice: str = self.cleaned_data["choice"]
+        if choice == "plaintext" and self.study and not all(map(is_public, self.study.datasets.all())):
+            raise forms.ValidationError(_("The plaintext baseline is for datasets that are declared public."))
+        return choice
 
 
 class AdapterForm(StepForm):
@@ -312,6 +324,43 @@ class TrainingForm(StepForm):
         label=_("Learning rate"), min_value=1e-7, max_value=1, widget=forms.NumberInput({"step": "any"})
     )
     seed = _number(_("Seed"), 0, 2**53 - 1, _("The same seed gives the same run."))
+    rule = forms.ChoiceField(
+        label=_("How updates are averaged"),
+        choices=(
+            ("fedavg", _("FedAvg (the paper's): each factor by itself")),
+            ("ffa-lora", _("FFA-LoRA: one factor stays, so the mean is exact")),
+            ("stack-svd", _("stacking and SVD: the products' mean, cut to the rank")),
+        ),
+    )
+    clip = forms.FloatField(
+        label=_("Clip a hospital's change to (L2 norm)"), min_value=1e-6, max_value=1e6, required=False,
+        help_text=_("Empty: no bound. Noise per hospital needs one."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    max_samples = _number(
+        _("A hospital counts for at most (rows)"), 1, 2**40 - 1, _("Empty: for all of its rows."),
+        required=False,
+    )  # fmt: skip
+    privacy = forms.ChoiceField(
+        label=_("Noise (differential privacy)"),
+        choices=(
+            ("none", _("none")),
+            ("site", _("per hospital: in the server enclave, on each mean")),
+            ("record", _("per row: in each hospital's enclave, on each step")),
+        ),
+    )
+    noise = forms.FloatField(
+        label=_("Noise, in sensitivities"), min_value=0.01, max_value=1000,
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    delta = forms.FloatField(
+        label=_("Delta"), min_value=1e-300, max_value=0.1, widget=forms.NumberInput({"step": "any"})
+    )
+    gradient_clip = forms.FloatField(
+        label=_("Clip a row's gradient to (L2 norm)"), min_value=1e-6, max_value=1e6,
+        help_text=_("For noise per row."), widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    accountant = forms.ChoiceField(label=_("Accountant"), choices=(("rdp", "RDP"), ("prv", "PRV")))
     quorum = _number(
         _("Quorum"), 1, 1000, _("Fewest hospitals in a round. Empty: all of them."), required=False
     )
@@ -323,15 +372,42 @@ class TrainingForm(StepForm):
     runtime = forms.ChoiceField(label=_("Runtime of the enclaves"))
 
     TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "seed")
+    AVERAGING: ClassVar = ("rule", "clip", "max_samples")
+    PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip", "accountant")
     RULES: ClassVar = ("quorum", "deadline_seconds", "release", "runtime")
-    PARTS: ClassVar = ((_("Training"), TRAINING), (_("Rounds and release"), RULES))
+    PARTS: ClassVar = (
+        (_("Training"), TRAINING),
+        (_("Averaging"), AVERAGING),
+        (_("Noise"), PRIVACY),
+        (_("Rounds and release"), RULES),
+    )
 
     @property
     def parts(self) -> list[dict[str, Any]]:
         """Cards of fields, for the template."""
-        return [{"title": title, "fields": [self[name] for name in names]} for title, names in self.PARTS]
+        there = [
+            (title, [self[name] for name in names if name in self.fields]) for title, names in self.PARTS
+        ]
+        return [{"title": title, "fields": fields} for title, fields in there if fields]
 
     def prepare(self) -> None:
         self.fields["runtime"].choices = [  # type: ignore[attr-defined]
             (name, name) for name in settings.ENCLAVE_RUNTIMES
         ]
+        if self.plan.get("method") == "method-2":
+            for name in (*self.AVERAGING, *self.PRIVACY):
+                del self.fields[name]
+
+    def clean(self) -> dict[str, Any]:
+        """What does not go together is said at the field that can mend it."""
+        cleaned = super().clean() or {}
+        rule, privacy = cleaned.get("rule"), cleaned.get("privacy")
+        if rule in ("ffa-lora", "stack-svd") and self.plan.get("adapter") == "prefix":
+            self.add_error("rule", _("This rule is for LoRA; a prefix is averaged by FedAvg."))
+        if privacy == "site" and cleaned.get("clip") is None and "clip" not in self.errors:
+            self.add_error("clip", _("Noise per hospital needs a bound on a hospital's change."))
+        if privacy == "site" and rule == "stack-svd":
+            self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
+        if privacy == "record" and self.plan.get("placement") == "masked":
+            self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
+        return cleaned

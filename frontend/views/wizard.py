@@ -63,10 +63,10 @@ def edit(request: HttpRequest, study_id: str) -> HttpResponse:
 
 
 @login_required
-def step(request: HttpRequest, study_id: str, step: str) -> HttpResponse:
+def step(request: HttpRequest, study_id: str, stage: str) -> HttpResponse:
     """One step of a draft. What is valid is saved whichever way one leaves; what is not is kept as typed."""
     study = _draft(request, study_id)
-    here = wizard.step_named(step)
+    here = wizard.step_named(stage)
     if here is None:
         raise Http404
     if study.state != StudyState.DRAFT:
@@ -189,9 +189,9 @@ def _preview(study: Study) -> dict[str, Any]:
 
 
 @login_required
-def costs(request: HttpRequest, study_id: str, step: str) -> HttpResponse:
+def costs(request: HttpRequest, study_id: str, stage: str) -> HttpResponse:
     """The costs as they would be with what the step's form shows right now. Saves nothing."""
-    study, form = _live(request, study_id, step)
+    study, form = _live(request, study_id, stage)
     context = {"study": study, "form": form, **_costs(study, form)}
     return render(request, "frontend/studies/costs.html", context)
 
@@ -231,8 +231,8 @@ def _bytes(gib: str) -> int | None:
     return round(value * GIB) if 0 < value < 1e6 else None
 
 
-def _live(request: HttpRequest, study_id: str, step: str) -> tuple[Study, StepForm]:
-    study, here = _draft(request, study_id), wizard.step_named(step)
+def _live(request: HttpRequest, study_id: str, stage: str) -> tuple[Study, StepForm]:
+    study, here = _draft(request, study_id), wizard.step_named(stage)
     if here is None:
         raise Http404
     form = wizard.make(here, person(request), study, request.GET or None)

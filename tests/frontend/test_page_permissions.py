@@ -140,7 +140,7 @@ def _address(name: str, world: dict[str, Any]) -> str:
         "token": "none",
         "word": "approve",
         "window_id": 1,
-        "step": "tuning",
+        "stage": "tuning",
     }
     return reverse(name, kwargs={key: given[key] for key in wanted})
 

@@ -177,3 +177,47 @@ def test_the_chart_shows_skew_and_what_is_hidden(anna: Hospital, barbara: Hospit
     assert found["worst"] > 0.2 and found["shared"] == 1 and found["hides"]
     assert set(found["partly"]) == {"symptom", "treatment", "other", "rare"}
     assert found["bars"][1]["hidden"] == 10
+
+
+def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(
+    lead: Client, shaped: Study
+) -> None:
+    kept = {
+        "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
+        "rule": "fedavg", "noise": 1, "delta": "0.00001", "gradient_clip": 1, "accountant": "rdp",
+        "deadline_seconds": 60, "release": "nothing", "runtime": "development", "privacy": "site",
+    }  # fmt: skip
+    page = lead.post(at(shaped, "training"), kept)
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"clip"}
+    page = lead.post(at(shaped, "training"), {**kept, "clip": 1, "rule": "stack-svd"})
+    assert set(page.context["form"].errors) == {"rule"}
+    assert lead.post(at(shaped, "training"), {**kept, "clip": 1}).status_code == 302
+    # Method 2 averages no updates: choosing it takes noise and clip back, so that it can be frozen.
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    shaped.refresh_from_db()
+    assert (shaped.settings["privacy"], shaped.settings["clip"]) == ("none", None)
+    assert 'name="noise"' not in text(lead.get(at(shaped, "training")))
+
+
+def test_the_plaintext_baseline_is_for_public_datasets(lead: Client, shaped: Study) -> None:
+    page = lead.post(at(shaped, "method"), {"choice": "plaintext"})
+    assert page.status_code == 422 and "declared public" in text(page)
+    for dataset in shaped.datasets.all():
+        dataset.card = {**dataset.card, "public": True}
+        dataset.save()
+    assert lead.post(at(shaped, "method"), {"choice": "plaintext"}).status_code == 302
+
+
+def test_the_review_says_what_leaves_a_hospital_by_method(
+    lead: Client, shaped: Study, reference_values: None
+) -> None:
+    from enclave.attest.policy import SgxReference
+    from federation.attestation import references
+    from federation.attestation.models import Root
+
+    value = SgxReference(program="split_server", mrenclave="9" * 64)
+    references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
+    assert "one update of the adapters, sealed" in text(lead.get(at(shaped, "review")))
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    page = text(lead.get(at(shaped, "review")))
+    assert "features of its rows behind layer 1" in page and "one update of the adapters" not in page
