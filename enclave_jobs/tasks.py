@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from enclave_jobs.conductor import advancing, sweeping
+from federation import operations
 from federation.attestation import pcs
 
 
@@ -46,5 +47,6 @@ def refresh_collateral() -> None:
 
 @shared_task(name="enclave_jobs.sweep")
 def sweep() -> None:
-    """Take up whatever was left lying."""
+    """Take up whatever was left lying, and note for the operator's page that the clock goes."""
+    operations.note_sweep()
     sweeping.sweep()

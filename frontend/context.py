@@ -28,6 +28,7 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
         ("references", _("References"), {Role.AUDITOR, Role.OPERATOR, Role.LEAD}),
         ("collateral", _("Collateral"), {Role.AUDITOR, Role.OPERATOR}),
         ("audit", _("Deeds"), {Role.AUDITOR, Role.OPERATOR}),
+        ("operations", _("Operations"), {Role.OPERATOR}),
         ("people", _("People"), {Role.OPERATOR, Role.AUDITOR}),
     )
     navigation = []

@@ -17,6 +17,7 @@ from frontend.views import (
     home,
     log,
     maintenance,
+    operations,
     people,
     receipts,
     references,
@@ -93,6 +94,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("references/<int:reference_id>/suspend", references.suspend, name="reference-suspend"),
     path("reviews/<int:review_id>", references.review, name="review"),
     path("reviews/<int:review_id>/<str:word>", references.vote, name="review-vote"),
+    path("operations", operations.overview, name="operations"),
+    path("operations/workers", operations.workers, name="operations-workers"),
     path("audit", audit.audit, name="audit"),
     path("collateral", collateral.calendar, name="collateral"),
 ]

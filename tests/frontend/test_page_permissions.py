@@ -115,6 +115,8 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 302, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 302},
     ),
+    "operations": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
+    "operations-workers": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
     "audit": ("GET", {**ALL, "lena": 403, "ludo": 403}),
     "collateral": (
         "GET",

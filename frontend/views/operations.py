@@ -1,0 +1,37 @@
+"""The operator's page: what must be well for a quiet night."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from federation import operations
+from federation.people.models import Role
+from frontend.views.acting import person
+
+
+def _operator(request: HttpRequest) -> None:
+    if person(request).role != Role.OPERATOR:
+        raise PermissionDenied
+
+
+@login_required
+def overview(request: HttpRequest) -> HttpResponse:
+    """Storage, agents and the log at once; workers answer in a second or two and come after."""
+    _operator(request)
+    context = {
+        "storage": operations.storage(),
+        "agents": operations.agents(),
+        "oldest": operations.OLDEST_AGENT,
+        "health": operations.log_health(),
+    }
+    return render(request, "frontend/operations/overview.html", context)
+
+
+@login_required
+def workers(request: HttpRequest) -> HttpResponse:
+    """The part that asks the workers."""
+    _operator(request)
+    return render(request, "frontend/operations/workers.html", {"work": operations.work()})

@@ -1,0 +1,77 @@
+"""What an operator sees of workers, room, agents and the log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from federation import operations
+from federation.attestation import log
+from federation.attestation.models import LogEntry
+from federation.people.models import User
+from federation.sites.models import Site
+from tests.federation.cast import Hospital
+from tests.frontend.fullness import live_on
+
+
+@pytest.fixture
+def operator(olga: User) -> Client:
+    client = Client()
+    client.force_login(olga)
+    return client
+
+
+def text(client: Client, name: str = "operations") -> str:
+    answer = client.get(reverse(name))
+    assert answer.status_code == 200
+    return str(answer.content.decode())
+
+
+def test_a_broker_that_is_gone_is_said_and_is_no_error(operator: Client) -> None:
+    started = time.monotonic()
+    assert "Redis does not answer" in text(operator, "operations-workers")
+    assert time.monotonic() - started < 10
+
+
+class TestAgents:
+    @pytest.mark.parametrize(
+        ("version", "old"),
+        [("0.0.9", True), ("0.1.0", False), ("0.1.0rc1", False), ("0.10", False), ("1", False), ("", False)],
+    )
+    def test_versions_are_compared_by_number(self, version: str, old: bool) -> None:
+        assert operations.is_too_old(version) is old
+
+    def test_those_that_are_too_old_are_named(
+        self, operator: Client, anna: Hospital, barbara: Hospital
+    ) -> None:
+        Site.objects.filter(pk=anna.site.pk).update(agent_version="0.0.3")
+        Site.objects.filter(pk=barbara.site.pk).update(agent_version="0.2.0")
+        old, new = text(operator).split("0.2.0")
+        assert "too old" in old.split("0.0.3")[1] and "St. Anna" in old
+        assert "too old" not in new.split("</tr>")[0]
+
+
+def test_sealed_files_are_counted_by_kind(operator: Client, world: dict[str, Any]) -> None:
+    live_on(world, rounds=2)
+    page = text(operator)
+    assert "Sealed updates" in page and "in 4 files" in page
+
+
+def test_a_log_that_lost_entries_raises_the_alarm(operator: Client, db: None) -> None:
+    for number in range(3):
+        log.append("test.entry", {"n": number})
+    assert "entries are missing" not in text(operator)
+    LogEntry.objects.filter(index=2).delete()
+    assert "entries are missing" in text(operator)
+
+
+def test_entries_that_no_checkpoint_covers_are_counted(db: None) -> None:
+    log.append("test.entry", {})
+    log.checkpoint()
+    assert operations.log_health().behind == 0
+    log.append("test.entry", {})
+    assert operations.log_health().behind == 1
