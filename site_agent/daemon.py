@@ -120,6 +120,7 @@ class Daemon:
             try:
                 work = self._work(job)
                 lease.done(work.do(job, lease))
+                work.prepare_next(job)
                 took = readable_seconds(time.monotonic() - started)
                 self._tell(f"{in_words(job)} is done, after {took}.")
             except Refusal as refusal:

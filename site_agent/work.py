@@ -17,6 +17,7 @@ from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.leases import Job, Lease
 from site_agent.membership import Membership
+from site_agent.pads import PadMaker
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
@@ -45,6 +46,7 @@ class Work:
         self._coordinator = coordinator
         self._member = membership
         self._mailbox = Mailbox(membership.mailbox)
+        self._pads = PadMaker(membership)
         self._receipts = ReceiptBook(state.receipts, membership.manifest)
         self._rosters = RosterBook(state.rosters, state.key)
 
@@ -52,6 +54,7 @@ class Work:
         """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
         match job.kind:
             case "join":
+                self._pads.wait(lambda news: _tell_progress(lease, news))
                 self._member.ready(_epoch(job), lease.tell)
                 return {}
             case "train" | "evaluate":
@@ -60,6 +63,11 @@ class Work:
                 return self._countersign(job, lease)
         raise Refusal("agent.unknown_job", kind=job.kind[:32])
 
+    def prepare_next(self, job: Job) -> None:
+        """After a job, in idle time: what the next round can be given ahead."""
+        if job.kind in ("join", "train"):
+            self._pads.start(1 if job.round is None else job.round + 1)
+
     def _contribute(self, job: Job, lease: Lease) -> dict[str, Any]:
         """Fetch what the round continues, work on it, and bring the sealed result up.
 
@@ -67,6 +75,7 @@ class Work:
         made again: the rows and seeds are the same, only the sealing would differ.
         """
         round, epoch = _round(job), _epoch(job)
+        self._pads.wait(lambda news: _tell_progress(lease, news))
         restarted = not self._member.alive
         self._member.ready(epoch, lease.tell)
         previous = self._previous(job, round, lease)

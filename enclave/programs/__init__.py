@@ -7,7 +7,8 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 | aggregator | `challenge` {site}, `admit` {site, evidence, endorsement}, `inspect` {round, site, sha256},
   `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
 | client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `accelerate` {channel}
-  (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256, receipt, reissue}} |
+  and `prepare` {round} (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256,
+  receipt, reissue}} |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
   countersignatures}, `restore` {state}; then `open` {opening}, `step` {session, number, sealed, more},
   `close` {session}, `revoke` {site, revoked}, `meters` |

@@ -44,6 +44,12 @@ class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
     channel: PathText
 
 
+class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The coming round."""
+
+    round: RoundNumber
+
+
 class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """A round, and what it continues (null: the initial parameters)."""
 
@@ -65,6 +71,7 @@ class ClientSlice(EnclaveProgram):
             "admit": Operation(AdmitArguments, self._admit),
             "load": Operation(LoadArguments, self._load),
             "accelerate": Operation(AccelerateArguments, self._accelerate),
+            "prepare": Operation(PrepareArguments, self._prepare),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
             "status": Operation(NoArguments, self._status),
@@ -115,6 +122,10 @@ class ClientSlice(EnclaveProgram):
 
     def _accelerate(self, arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
         return {"accelerator": self.turns.accelerate(self.mailbox.folder / arguments.channel)}
+
+    def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
+        self.turns.prepare(arguments.round, report)
+        return {}
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
         return self.turns.train(arguments.round, arguments.previous, report)

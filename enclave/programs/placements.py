@@ -76,7 +76,7 @@ class Outside(Placement):
 
         Refuses with `accelerator.bad_channel` or `masking.weights_changed`.
         """
-        self._masked = None
+        self._masked, self._before = None, {}
         self._masked = put_out(
             self._cut,
             channel,
@@ -91,18 +91,18 @@ class Outside(Placement):
         that will be before the first is made. Refuses with `slice.not_accelerated`."""
         if self._masked is None:
             raise Refusal("slice.not_accelerated")
-        self._before = self._masked.measures()
         self._masked.begin_round(round, shapes, _sparing(report), room=_room(self._pads))
         self._began = time.perf_counter()
 
     def measures(self) -> Measures:
-        """See `Placement.measures`. Beside the common ones: what `Masked.measures` counts, of this round
-        alone."""
+        """See `Placement.measures`. Beside the common ones: what `Masked.measures` counts, since the last
+        round was done; so what was prepared in idle time counts for the round that it is for."""
         common = super().measures()
         if self._masked is None:
             return common
         now = self._masked.measures()
-        spent = {name: round(now[name] - self._before.get(name, 0), 6) for name in now if name != "pads_left"}
+        before, self._before = self._before, now
+        spent = {name: round(now[name] - before.get(name, 0), 6) for name in now if name != "pads_left"}
         return {**spent, "pads_left": now["pads_left"], **common, "offline_seconds": spent["offline_seconds"]}
 
 

@@ -54,6 +54,16 @@ class Turns:
         `slice.no_accelerator`, `accelerator.bad_channel` or `masking.weights_changed`."""
         return self._learner.placement.accelerate(channel)
 
+    def prepare(self, round: int, report: Report) -> None:
+        """In idle time: make the pads of a coming round, which then begins at once. Refuses with
+        `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
+        manifest = self._identity.manifest
+        if round > last_round(manifest):
+            raise Refusal("round.finished", rounds=manifest.training.rounds)
+        if round < self.round:
+            raise Refusal("round.out_of_order", asked=round, expected=self.round)
+        self._learner.get_ready(round, kind_of(manifest, round), report)
+
     def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 

@@ -184,6 +184,22 @@ def test_pads_of_an_earlier_life_are_thrown_away(anna):
     assert measures["pads_used"] > 0 and measures["pads_inline"] == measures["pads_left"] == 0
 
 
+def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
+    _, client = anna
+    heard = []
+    assert client.call("prepare", heard.append, round=2) == {}
+    assert heard[-1]["done"] == heard[-1]["of"]
+    assert code_of(client.call, "prepare", round=9) == "round.finished"
+    # Round 1 is asked for again: pads of round 2 do not fit it, and none is made twice.
+    again = client.call("train", round=1, previous=None)["measures"]
+    assert again["pads_inline"] == again["pads_left"] == 0
+    client.call("prepare", round=1)
+    told = []
+    made = client.call("train", told.append, round=1, previous=None)["measures"]
+    assert not [news for news in told if news["stage"] == "making pads"]
+    assert made["offline_seconds"] > 0 and made["pads_used"] == again["pads_used"]
+
+
 @pytest.mark.slow  # the enclave waits ten seconds before it calls the accelerator dead
 def test_a_killed_accelerator_ends_the_contribution_and_a_new_one_takes_it_up(anna, refusal_of):
     made, client = anna

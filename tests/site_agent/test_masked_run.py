@@ -16,7 +16,7 @@ import pytest
 from tests.site_agent.trial import Trial
 from tests.support.installation import REPOSITORY, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HOSTILE = f"{sys.executable} {REPOSITORY / 'tests' / 'support' / 'hostile_accelerator.py'}"
 

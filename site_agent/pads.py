@@ -1,0 +1,54 @@
+"""Pads made in idle time: while a site waits for the others, its client slice prepares its next round."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from enclave.errors import Refusal
+from site_agent.membership import Membership
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class PadMaker:
+    """At most one preparation at a time, in a thread of its own. As the client slice takes one request after
+    the other, the next job waits for it with `wait`."""
+
+    def __init__(self, member: Membership) -> None:
+        self._member = member
+        self._thread: threading.Thread | None = None
+        self._news: dict[str, Any] = {}
+
+    def start(self, round: int) -> None:
+        """Begin with the pads of `round`, unless the run has no such round or other pads are being made."""
+        last = self._member.manifest.training.rounds + 1
+        if self._member.manifest.masking is None or round > last or self._busy:
+            return
+        self._news = {"stage": "making pads"}
+        self._thread = threading.Thread(target=self._make, args=(round,), name="pads", daemon=True)
+        self._thread.start()
+
+    def wait(self, progress: Progress) -> None:
+        """Let what has begun come to its end, and tell how far it is."""
+        while self._busy and self._thread is not None:
+            progress(self._news)
+            self._thread.join(0.5)
+
+    @property
+    def _busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _make(self, round: int) -> None:
+        try:
+            self._member.call("prepare", self._hear, round=round)
+        except Refusal as refusal:
+            # The round itself makes its pads again, and tells what is wrong.
+            log.info("the pads of round %d were not made ahead: %s", round, refusal.code)
+
+    def _hear(self, news: dict[str, Any]) -> None:
+        self._news = news
