@@ -1,4 +1,4 @@
-"""What outlives a server enclave: its parameters and its last receipt, under the TEE's own sealing key.
+"""What outlives a server enclave: its parameters and its last receipt, sealed (statekeys.py tells the key).
 
 The receipt of a round names the hash of the state that was sealed in it, so that state cannot contain its own
 receipt. It contains the *draft*: the receipt without that one hash. Whoever opens the state fills in the hash
@@ -12,14 +12,14 @@ from io import BytesIO
 
 import msgspec
 
-from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.programs.contributions import MAX_PLAINTEXT_BYTES
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
+from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import State, learn
 from enclave.sealing.receipts import Receipt
-from enclave.sealing.state import StateBinding, seal_state, unseal_state
+from enclave.sealing.state import StateBinding, read_escrow, seal_state, unseal_state
 from enclave.training.tensors import from_bytes, to_bytes
 
 METADATA = "receipt"
@@ -35,34 +35,31 @@ class Kept:
     sealed: Filed | None
 
 
-def label(program: Program) -> str:
-    """Which of the TEE's sealing keys is for this program's state."""
-    return f"fedslice/{program.replace('_', '-')}-state/v1"
-
-
-def keep(identity: Identity, mailbox: Mailbox, draft: Receipt, state: State) -> Kept:
-    """Seal the state of this round and complete its receipt. On TDX there is no sealing key and nothing is
-    kept."""
-    key = identity.source.sealing_key(label(identity.program))
-    if key is None:
+def keep(identity: Identity, mailbox: Mailbox, keys: StateKeys, draft: Receipt, state: State) -> Kept:
+    """Seal the state of this round and complete its receipt. Without a key for it nothing is kept."""
+    found = keys.to_seal()
+    if found is None:
         return Kept(draft, state, None)
+    key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
     plain = BytesIO(to_bytes(state, {METADATA: msgspec.to_builtins(draft)}))
-    sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding))
+    sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
     return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed)
 
 
-def unkeep(identity: Identity, mailbox: Mailbox, sha256: str, template: State | None = None) -> Kept:
-    """Open `in/<sha256>`, sealed by an earlier life of this program on this machine, for this manifest.
+def unkeep(
+    identity: Identity, mailbox: Mailbox, keys: StateKeys, sha256: str, template: State | None = None
+) -> Kept:
+    """Open `in/<sha256>`, sealed by an earlier life of this program, for this manifest: on this machine, or
+    anywhere with the sites' shares.
 
     The state must hold the tensors of `template`; without one, it shows them itself.
 
-    Refuses with `state.unavailable`, `mailbox.*` or `sealing.refused`. Whether it is the latest is not known
-    here.
+    Refuses with `state.unavailable`, `shares.*`, `mailbox.*` or `sealing.refused`. Whether it is the
+    latest is not known here.
     """
-    key = identity.source.sealing_key(label(identity.program))
-    if key is None:
-        raise Refusal("state.unavailable")
+    with mailbox.incoming(sha256) as file:
+        key = keys.to_open(read_escrow(file))
     plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
     with mailbox.incoming(sha256) as file:
         opened = unseal_state(file, plain, key=key, program=identity.program, manifest=identity.manifest_hash)

@@ -21,6 +21,7 @@ from enclave.programs.contributions import last_round
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import State
 from enclave.sealing.receipts import (
     NO_RECEIPT,
@@ -64,6 +65,7 @@ class Ledger:
         self._mailbox = mailbox
         self._template = template
         self.standing = Standing()
+        self.keys = StateKeys(identity)
         self._last: dict[str, Any] | None = None
 
     @property
@@ -130,7 +132,7 @@ class Ledger:
         # sites are for the coordinator.
         metrics = {"pooled": pooled, **(more or {})}
         draft = self._draft(round, roster, inputs, output, metrics, averaging, privacy)
-        kept = keep(self._identity, self._mailbox, draft, state or {})
+        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
@@ -155,7 +157,7 @@ class Ledger:
         """
         if self.standing.receipt is not None:
             raise Refusal("state.not_fresh")
-        kept = unkeep(self._identity, self._mailbox, sha256, self._template)
+        kept = unkeep(self._identity, self._mailbox, self.keys, sha256, self._template)
         self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1)
         return {"round": self.standing.round, "receipt": self.standing.hash}
 

@@ -12,9 +12,10 @@ from enclave.errors import Refusal, explain
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Mailbox
 from enclave.programs.program import Report
+from enclave.programs.statekeys import StateKeys
 from enclave.programs.tail import TailLearner
 from enclave.sealing.receipts import ReceiptInput
-from enclave.sealing.shards import Purpose, ShardIndex, open_shard, unwrap_keys
+from enclave.sealing.shards import Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
 from enclave.training.features import Shard, from_bytes
 
 
@@ -40,8 +41,11 @@ class SiteFeatures:
 class Shelf:
     """All sites' features of one run, the last accepted of each."""
 
-    def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:
+    def __init__(
+        self, identity: Identity, mailbox: Mailbox, learner: TailLearner, state_keys: StateKeys
+    ) -> None:
         self._identity = identity
+        self._state_keys = state_keys
         self._mailbox = mailbox
         self._learner = learner
         self._held: dict[str, SiteFeatures] = {}
@@ -55,7 +59,7 @@ class Shelf:
         member = self._identity.manifest.site(site)
         try:
             with self._mailbox.incoming(keys) as file:
-                index, secrets = unwrap_keys(
+                told = unwrap_keys(
                     file,
                     manifest=self._identity.manifest_hash,
                     site=site,
@@ -63,14 +67,14 @@ class Shelf:
                     key=self._identity.hpke,
                 )
             held = self._held.get(site)
-            if held is None or held.index != index:
-                shards = self._open(index, secrets, report)
-                held = self._held[site] = SiteFeatures(index, shards)
+            if held is None or held.index != told.index:
+                held = self._held[site] = SiteFeatures(told.index, self._open(told, report))
         except Refusal as refusal:
             if not refusal.code.startswith("sealing."):
                 raise
             reason = explain(refusal.code, refusal.facts).message
             raise Refusal("features.sealed", site=site, cause=refusal.code, reason=reason) from refusal
+        self._state_keys.meet(site, told.share_key, told.share)
         return held
 
     def held(self, site: str, sha256: str) -> SiteFeatures:
@@ -85,7 +89,8 @@ class Shelf:
         """Whose features are here: site id -> hash of the index."""
         return {site: held.index.hash for site, held in sorted(self._held.items())}
 
-    def _open(self, index: ShardIndex, keys: list[bytes], report: Report) -> tuple[Shard, ...]:
+    def _open(self, told: SiteKeys, report: Report) -> tuple[Shard, ...]:
+        index, keys = told.index, told.keys
         layout = self._learner.layout(index.site)
         if index.origin != layout.origin:
             raise Refusal("features.stale")

@@ -27,7 +27,7 @@ class TailRounds(Ledger):
     def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:
         super().__init__(identity, mailbox, learner.initial)
         self.learner = learner
-        self.shelf = Shelf(identity, mailbox, learner)
+        self.shelf = Shelf(identity, mailbox, learner, self.keys)
 
     @property
     def size(self) -> dict[str, int]:

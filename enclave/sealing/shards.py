@@ -27,6 +27,7 @@ from enclave.errors import Refusal
 from enclave.manifest import Identifier
 from enclave.sealing.frames import Chunk, HashBeside, decrypt_frames, encrypt_frames
 from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.shares import SHARE_BYTES
 from enclave.sealing.signing import SigningKey
 from enclave.sealing.stream import Binding, SealedFile, read_header, seal, taking_back, unseal
 
@@ -87,9 +88,15 @@ class ShardIndex(Struct, frozen=True, forbid_unknown_fields=True):
         return sum(shard.bytes for shard in self.shards)
 
 
-class _Keys(Struct, frozen=True, forbid_unknown_fields=True):
+class SiteKeys(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a site seals to a split server: its index and the shards' keys in the same order; the HPKE key
+    (hex) for its shares of the server's state key, and the share that it hands back after a restart
+    (enclave/sealing/shares.py)."""
+
     index: ShardIndex
-    keys: tuple[Hex32, ...]
+    keys: tuple[Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)], ...]
+    share_key: Annotated[str, Meta(max_length=4096)] | None = None
+    share: Annotated[bytes, Meta(max_length=SHARE_BYTES)] | None = None
 
 
 def draw_key() -> bytes:
@@ -149,18 +156,18 @@ def wrap_keys(
     manifest: str,
     receiver: str,
     signer: SigningKey,
+    share_key: str | None = None,
+    share: bytes | None = None,
 ) -> SealedFile:
     """At the site: seal index and keys to a split server (`receiver`, its HPKE key in hex) that the site has
     verified itself, for the run with this manifest hash."""
-    plain = BytesIO(canonical(_Keys(index, tuple(key.hex() for key in keys))))
+    plain = BytesIO(canonical(SiteKeys(index, tuple(keys), share_key, share)))
     binding = Binding(manifest, 0, KEYS_KIND, index.site)
     return seal(plain, target, binding=binding, recipients={SERVER: receiver}, signer=signer)
 
 
-def unwrap_keys(
-    source: BinaryIO, *, manifest: str, site: str, site_key: str, key: HpkeKey
-) -> tuple[ShardIndex, list[bytes]]:
-    """Inside the split server: the index and the keys that `site_key` (Ed25519, hex) has signed and sealed.
+def unwrap_keys(source: BinaryIO, *, manifest: str, site: str, site_key: str, key: HpkeKey) -> SiteKeys:
+    """Inside the split server: what `site_key` (Ed25519, hex) has signed and sealed.
 
     Refuses with `sealing.*` or `features.bad_index`.
     """
@@ -175,13 +182,13 @@ def unwrap_keys(
         limit=MAX_KEYS_BYTES,
     )
     try:
-        told = msgspec.json.decode(plain.getvalue(), type=_Keys)
+        told = msgspec.json.decode(plain.getvalue(), type=SiteKeys)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("features.bad_index", site=site, fault=str(error)[:200]) from error
     check_index(told.index, site)
     if len(told.keys) != len(told.index.shards):
         raise Refusal("features.bad_index", site=site, fault="there are not as many keys as shards")
-    return told.index, [bytes.fromhex(key) for key in told.keys]
+    return told
 
 
 def check_index(index: ShardIndex, site: str) -> None:

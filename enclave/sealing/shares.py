@@ -3,7 +3,10 @@
 The enclave draws the key that its state is sealed under and gives each site one share of it (Shamir, 1979, in
 GF(2^128), by pycryptodome; the two halves of the key are shared apart). Any `threshold` shares make the key
 again, fewer tell nothing about it. Sites hand theirs back only to a freshly attested enclave of the same
-measurement and manifest. Splitting and combining run inside the enclave; a share travels wrapped by HPKE.
+measurement and manifest. Splitting and combining run inside the enclave.
+
+The shares lie in the clear part of the sealed state itself, each wrapped by HPKE for one site (`Escrow`).
+What a site keeps is the key to unwrap its own: nothing is handed out that it could lose between two rounds.
 """
 
 from __future__ import annotations
@@ -12,16 +15,37 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import Annotated
 
 from Crypto.Protocol.SecretSharing import Shamir
+from msgspec import Meta, Struct
 
+from enclave.attest.policy import Hex32
+from enclave.canonical import canonical
 from enclave.errors import Refusal
+from enclave.manifest import Identifier
+from enclave.sealing.hpke import WRAP_OVERHEAD, HpkeKey, wrap
 
 KEY_BYTES = 32
 SHARE_BYTES = 2 + KEY_BYTES
 MAX_SHARES = 1000
 MAX_TRIES = 2000
+SHARE_DOMAIN = b"fedslice/state-share/v1"
 COMMITMENT_DOMAIN = b"fedslice/state-key/v1\0"
+
+
+WrappedShare = Annotated[
+    bytes, Meta(min_length=SHARE_BYTES + WRAP_OVERHEAD, max_length=SHARE_BYTES + WRAP_OVERHEAD)
+]
+
+
+class Escrow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A state key for whoever brings `threshold` of the shares: each is wrapped for its site. Tells a host
+    nothing of the key."""
+
+    threshold: Annotated[int, Meta(ge=1, le=MAX_SHARES)]
+    commitment: Hex32
+    shares: Annotated[dict[Identifier, WrappedShare], Meta(min_length=1, max_length=MAX_SHARES)]
 
 
 @dataclass(frozen=True)
@@ -90,3 +114,28 @@ def _combine(chosen: Sequence[bytes]) -> bytes | None:
         for start in (2, 2 + half)
     )
     return b"".join(halves)
+
+
+def deposit(key: bytes, receivers: Mapping[str, str], threshold: int, manifest: str) -> Escrow:
+    """Inside the enclave: share `key` among `receivers` (site -> its HPKE public key in hex), for the run
+    with this manifest hash. Refuses as `split` and `wrap` do."""
+    shared = split(key, sorted(receivers), threshold)
+    wrapped = {
+        site: wrap(receivers[site], share, _info(manifest, site, shared.commitment))
+        for site, share in shared.shares.items()
+    }
+    return Escrow(threshold, shared.commitment, wrapped)
+
+
+def withdraw(escrow: Escrow, site: str, key: HpkeKey, manifest: str) -> bytes:
+    """At the site: its own share. Whoever calls this has verified the enclave that the share goes to.
+
+    Refuses with `shares.not_ours` or `sealing.refused`.
+    """
+    if site not in escrow.shares:
+        raise Refusal("shares.not_ours")
+    return key.unwrap(escrow.shares[site], _info(manifest, site, escrow.commitment))
+
+
+def _info(manifest: str, site: str, commitment: str) -> bytes:
+    return SHARE_DOMAIN + b"\0" + canonical({"commitment": commitment, "manifest": manifest, "site": site})

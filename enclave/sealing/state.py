@@ -1,9 +1,9 @@
 """Sealed state: what an enclave leaves with its host so that its successor can go on.
 
 It is encrypted under a key that the TEE derives for the program alone (SGX's sealing key; the development
-platform's in its place), one key a blob by HKDF with a random salt, in the frames of
-enclave/sealing/frames.py. The host stores it and can give back an older one: encryption does not stop a
-rollback. The guard is this:
+platform's in its place) or, on TDX, under a drawn key in shares (enclave/sealing/shares.py); one key a blob
+by HKDF with a random salt, in the frames of enclave/sealing/frames.py. The host stores it and can give back
+an older one: encryption does not stop a rollback. The guard is this:
 
 1. the receipt of round r names the SHA-256 of the state sealed in round r (`state`);
 2. the state is bound to its round and to the receipt before it, and says so when it is opened;
@@ -30,10 +30,11 @@ from enclave.attest.policy import Hex32, Program
 from enclave.canonical import canonical
 from enclave.errors import Refusal
 from enclave.sealing.frames import MAX_PLAINTEXT_BYTES, Chunk, HashBeside, decrypt_frames, encrypt_frames
+from enclave.sealing.shares import Escrow
 from enclave.sealing.stream import SealedFile, read_header, taking_back
 
 MAGIC = b"fedslice-state/1\n"
-MAX_HEADER_BYTES = 4096
+MAX_HEADER_BYTES = 2 << 20
 KEY_BYTES = 32
 STATE_DOMAIN = b"fedslice/state/v1"
 
@@ -59,12 +60,16 @@ class OpenedState(Struct, frozen=True):
 class _Header(Struct, frozen=True, forbid_unknown_fields=True):
     binding: StateBinding
     salt: Hex32
+    escrow: Escrow | None = None
 
 
-def seal_state(source: BinaryIO, target: BinaryIO, *, key: bytes, binding: StateBinding) -> SealedFile:
-    """Seal all of `source` into `target` under the TEE's sealing key (32 bytes). Runs inside the enclave, in
-    constant memory. Refuses with `sealing.bad_key`."""
-    raw = canonical(_Header(binding, secrets.token_bytes(32).hex()))
+def seal_state(
+    source: BinaryIO, target: BinaryIO, *, key: bytes, binding: StateBinding, escrow: Escrow | None = None
+) -> SealedFile:
+    """Seal all of `source` into `target` under the TEE's sealing key (32 bytes), or a drawn key of which the
+    sites hold shares (`escrow`, which stands in the clear). Runs inside the enclave, in constant memory.
+    Refuses with `sealing.bad_key`."""
+    raw = canonical(_Header(binding, secrets.token_bytes(32).hex(), escrow))
     header = _parse(raw)
     prefix = MAGIC + len(raw).to_bytes(4, "big") + raw
     context = hashlib.sha256(prefix).digest()
@@ -118,6 +123,12 @@ def unseal_state(
         if source.read(1):
             raise Refusal("sealing.refused")
         return OpenedState(header.binding, SealedFile(content.hexdigest(), read))
+
+
+def read_escrow(source: BinaryIO) -> Escrow | None:
+    """The shares of the key that `source` is sealed under; None where it is a TEE's own. Nothing is believed
+    yet: a wrong escrow makes no key that opens the rest. Refuses with `sealing.*`."""
+    return _parse(read_header(source, MAGIC, MAX_HEADER_BYTES)[1]).escrow
 
 
 def _parse(raw: bytes) -> _Header:

@@ -48,8 +48,8 @@ from enclave.programs.clock import Clock
 from enclave.programs.contributions import seal_contribution
 from enclave.programs.host import EnclaveProcess
 from enclave.programs.identity import Identity
-from enclave.programs.keeping import label
 from enclave.programs.mailbox import WEIGHTS, Mailbox
+from enclave.programs.statekeys import label
 from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from enclave.sealing.roster import Roster, RosterEntry, countersign

@@ -12,8 +12,12 @@ from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Mailbox
+from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import learn
+from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.receipts import NO_RECEIPT, Receipt
+from enclave.sealing.shares import withdraw
+from enclave.sealing.state import read_escrow
 from enclave.training.tensors import from_bytes, to_bytes
 
 LAYER = "base_model.model.bert.encoder.layer.0.attention.self.query"
@@ -77,13 +81,72 @@ class NoSealingKey:
         return None
 
 
-def test_a_tee_without_a_sealing_key_keeps_nothing_and_says_so(manifest, tmp_path, code_of):
-    identity = Identity("aggregator", NoSealingKey(), manifest, manifest.hash, Clock(0), None, None, "0" * 96)
-    box = Mailbox.create(tmp_path / "box")
-    draft = Receipt(
-        1, manifest.hash, "run-1", 1, "0" * 64, (), None, None, {}, NO_RECEIPT, "aggregator", None, False, 1
-    )
-    kept = keep(identity, box, draft, STATE)
+ROUND_ONE = (1, "0" * 64, (), None, None, {}, NO_RECEIPT, "aggregator", None, False, 1)
+
+
+@pytest.fixture
+def life(manifest):
+    """A new life of an enclave in a TEE without a sealing key, with what it holds of its state keys."""
+
+    def start() -> tuple[Identity, StateKeys]:
+        identity = Identity(
+            "aggregator", NoSealingKey(), manifest, manifest.hash, Clock(0), None, None, "0" * 96
+        )
+        return identity, StateKeys(identity)
+
+    return start
+
+
+@pytest.fixture
+def draft(manifest) -> Receipt:
+    return Receipt(1, manifest.hash, "run-1", *ROUND_ONE)
+
+
+def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_shares(
+    life, draft, tmp_path, code_of
+):
+    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    kept = keep(identity, box, keys, draft, STATE)
     assert (kept.receipt, kept.sealed) == (draft, None)
+    keys.meet("anna", HpkeKey.generate().public, None)
+    assert keep(identity, box, keys, draft, STATE).sealed is None, "no site alone holds the key"
     assert list((box.folder / "out").iterdir()) == []
-    assert code_of(unkeep, identity, box, "0" * 64) == "state.unavailable"
+
+
+def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
+    life, draft, tmp_path, code_of, manifest
+):
+    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    sites = {site.id: HpkeKey.generate() for site in manifest.sites}
+    for site, key in sites.items():
+        keys.meet(site, key.public, None)
+    sealed = keep(identity, box, keys, draft, STATE).sealed
+    assert sealed is not None
+    box.deliver(box.folder / "out" / sealed.sha256, sealed.sha256)
+    with (box.folder / "out" / sealed.sha256).open("rb") as file:
+        escrow = read_escrow(file)
+    assert escrow is not None
+
+    (identity, keys) = life()
+    assert code_of(unkeep, identity, box, keys, sealed.sha256, STATE) == "shares.too_few"
+    for site in list(sites)[: escrow.threshold]:
+        keys.meet(site, sites[site].public, withdraw(escrow, site, sites[site], manifest.hash))
+    opened = unkeep(identity, box, keys, sealed.sha256, STATE)
+    assert opened.receipt.state == sealed.sha256
+    assert all(torch.equal(opened.state[name], STATE[name]) for name in STATE)
+    # The next state has another key: whoever had the old shares together knows nothing of it.
+    again = keep(identity, box, keys, draft, STATE).sealed
+    with (box.folder / "out" / again.sha256).open("rb") as file:
+        assert read_escrow(file).commitment != escrow.commitment
+
+
+def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of, manifest):
+    (_, keys) = life()
+    sites = {site.id: HpkeKey.generate() for site in manifest.sites}
+    for site, key in sites.items():
+        keys.meet(site, key.public, None)
+    _, escrow = keys.to_seal()
+    first, second, *_ = sites
+    assert code_of(withdraw, escrow, first, sites[second], manifest.hash) == "sealing.refused"
+    assert code_of(withdraw, escrow, first, sites[first], "0" * 64) == "sealing.refused"
+    assert code_of(withdraw, escrow, "stranger", sites[first], manifest.hash) == "shares.not_ours"

@@ -1,0 +1,68 @@
+"""The key that a server enclave's state is sealed under: the TEE's own, or a drawn one that the sites hold in
+shares (DESIGN.md, decision 12).
+
+Each site tells the enclave, in what it seals to it, the key that its shares are to be wrapped for, and after
+a restart the share that it held. Everything here runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from enclave.attest.policy import Program
+from enclave.errors import Refusal
+from enclave.programs.identity import Identity
+from enclave.sealing.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
+
+
+class StateKeys:
+    """One life's keys. Without a sealing key, state is kept from the round on in which enough sites have
+    given the keys that their shares are wrapped for.
+
+    A life that was restored draws a key of its own: the host could have made up the state that it brings, and
+    know its key. (Whether it did, the sites tell: see the guard in enclave/sealing/state.py.)
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._own = identity.source.sealing_key(label(identity.program))
+        self._drawn: bytes | None = None
+        self._receivers: dict[str, str] = {}
+        self._returned: dict[str, bytes] = {}
+
+    @property
+    def escrowed(self) -> bool:
+        """Whether the sites' shares are needed, for this TEE has no sealing key."""
+        return self._own is None
+
+    def meet(self, site: str, receiver: str | None, share: bytes | None) -> None:
+        """What a site has sealed to this enclave: where its shares go, and the share that it hands back."""
+        if receiver is not None:
+            self._receivers[site] = receiver
+        if share is not None:
+            self._returned[site] = share
+
+    def to_seal(self) -> tuple[bytes, Escrow | None] | None:
+        """The key, and its shares where it is a drawn one; None where too few sites can hold one."""
+        if self._own is not None:
+            return self._own, None
+        manifest = self._identity.manifest
+        threshold = threshold_of(manifest.aggregation.quorum, len(manifest.sites))
+        if len(self._receivers) < threshold:
+            return None
+        if self._drawn is None:
+            self._drawn = secrets.token_bytes(KEY_BYTES)
+        return self._drawn, deposit(self._drawn, self._receivers, threshold, self._identity.manifest_hash)
+
+    def to_open(self, escrow: Escrow | None) -> bytes:
+        """The key of a state with this escrow. Refuses with `state.unavailable` or `shares.*`."""
+        if escrow is not None:
+            return combine(self._returned, escrow.threshold, escrow.commitment)
+        if self._own is None:
+            raise Refusal("state.unavailable")
+        return self._own
+
+
+def label(program: Program) -> str:
+    """Which of the TEE's sealing keys is for this program's state."""
+    return f"fedslice/{program.replace('_', '-')}-state/v1"
