@@ -1,0 +1,151 @@
+"""What the placement `masked` costs in accuracy: `python -m benchmarks.masked_accuracy`.
+
+For every data set and seed, FedAvg of LoRA over three hospitals twice, with the same rows, batches, initial
+adapters and rounds: once in plaintext float32, once with every frozen linear in the fixed-point arithmetic of
+the placement `masked` (int8 weights, per-token features, exact integer products). The products are computed
+unmasked here: tests/masking holds masked training to unmasked training bit for bit, so masks change the time
+and not one bit of the parameters. Accuracy is on the pooled test rows. Public data only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.hospitals import hospitals, label_names
+from benchmarks.learning import Study, federated, study
+from enclave.manifest import Lora, ModelSpec, Training
+from enclave.masking.engine import UnmaskedEngine
+from enclave.slicing import models
+from enclave.slicing.skeleton import open_cut
+
+GOAL = 0.5
+"""Points of accuracy that the mean over seeds may lie below plaintext."""
+
+
+@dataclass(frozen=True)
+class Quantised(Study):
+    """The same study on a cut model, whose products are those of the placement `masked`."""
+
+    def fresh(self, head_only: bool = False) -> nn.Module:
+        """See `Study.fresh`."""
+        with tempfile.TemporaryDirectory(prefix="fedslice-weights-") as store:
+            cut = open_cut(self.folder, self.model, self.adapter, self.training.seed, Path(store)).cut
+            cut.attach(UnmaskedEngine(cut.store))
+        return cut.model
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Accuracy in per cent after the last round, and by round, of one seed on one data set."""
+
+    seed: int
+    plaintext: float
+    masked: float
+    plaintext_rounds: list[float]
+    masked_rounds: list[float]
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """Points that the masked run lies below the plaintext one."""
+        return self.plaintext - self.masked
+
+
+def measure(data: Path, seed: int, options: argparse.Namespace) -> Pair:
+    """Both runs of one seed."""
+    started = time.monotonic()
+    folder = models.resolve(models.EMBEDDED)
+    sites = hospitals(data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed)
+    spec = ModelSpec(
+        source=models.EMBEDDED,
+        task="sequence-classification",
+        files=models.pin(folder),
+        labels=label_names(sites),
+        max_tokens=options.max_tokens,
+    )
+    training = Training(
+        rounds=options.rounds,
+        local_epochs=1,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=seed,
+    )
+    adapter = Lora(options.rank, 2 * options.rank, ("query", "key", "value", "dense"))
+    plain = study(sites, spec, adapter, training, folder)
+    masked = Quantised(plain.folder, plain.model, adapter, training, plain.sites, plain.tests)
+    curves = [[100 * scores.accuracy for scores in federated(each)] for each in (plain, masked)]
+    return Pair(seed, curves[0][-1], curves[1][-1], *curves, seconds=time.monotonic() - started)
+
+
+def figures(name: str, pairs: Sequence[Pair], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Means over the seeds in per cent, and the gap in points; `each` holds them by seed."""
+    columns = {
+        f"masked_accuracy.plaintext.{name}": ([pair.plaintext for pair in pairs], "%", "higher", None),
+        f"masked_accuracy.masked.{name}": ([pair.masked for pair in pairs], "%", "higher", None),
+        f"masked_accuracy.gap.{name}": ([pair.gap for pair in pairs], "points", "lower", GOAL),
+    }
+    return [
+        {
+            "figure": figure,
+            "value": round(statistics.fmean(values), 2),
+            "unit": unit,
+            "goal": goal,
+            "better": better,
+            "config": {**config, "each": [round(value, 2) for value in values]},
+        }
+        for figure, (values, unit, better, goal) in columns.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure every data set and seed, print the lines and then the table."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    lines = []
+    for name in options.sets.split(","):
+        pairs = []
+        for seed in map(int, options.seeds.split(",")):
+            pairs.append(measure(options.data / name, seed, options))
+            print(f"{name}: {pairs[-1]}", file=sys.stderr, flush=True)
+        lines += figures(name, pairs, config)
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    print(f"\n{'figure':<44}{'mean':>8}  {'unit':<7}{'goal':>5}  by seed")
+    for line in lines:
+        goal = "" if line["goal"] is None else f"{line['goal']:.1f}"
+        print(
+            f"{line['figure']:<44}{line['value']:>8.2f}  {line['unit']:<7}{goal:>5}  {line['config']['each']}"
+        )
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.masked_accuracy", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/datasets"))
+    parser.add_argument("--sets", default="medquad-qtype,nhs-feedback", help="folders in it, comma-separated")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
+    parser.add_argument("--rows-per-site", type=int, default=250)
+    parser.add_argument("--test-rows-per-site", type=int, default=250)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
