@@ -32,6 +32,10 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 
+.venv/.installed-bench: requirements-bench.txt .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
+	@touch $@
+
 demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked
 	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT))
 
@@ -53,9 +57,11 @@ test: setup-dev lint ## Every test, the browser's too
 	@bash .ci/install-debian.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-BENCHMARKS := attest log log_pages sealing learning masking split split-learning
+BENCHMARKS := attest log log_pages sealing learning masking split split-learning masked-accuracy aggregation
 
 bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
+
+bench-aggregation: .venv/.installed-bench
 
 bench-%: setup-dev ## One benchmark table, e.g. bench-learning
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
