@@ -14,6 +14,7 @@ from enclave.manifest import Manifest, parse
 from federation.people.models import Role, User
 from federation.studies import permissions, queries
 from federation.studies.models import Contribution, Round, RoundKind, RoundState, Run, RunState
+from frontend.averaging import averaged_rounds
 from frontend.measures import newest_measures
 from frontend.templatetags.fedslice import tone
 from frontend.timeline import sentence, waits_for
@@ -156,6 +157,8 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),
         "lanes": _lanes(run, contributions),
+        "averaged": averaged_rounds(rounds),
+        "plaintext": manifest.placement == "plaintext",
         "measures": newest_measures(rounds, _names(manifest, user)),
         "events": [{"at": event.at, "text": sentence(event)} for event in events],
     }

@@ -13,7 +13,7 @@ from django.dispatch import Signal
 from enclave.attest.development import root_sha256
 from enclave.canonical import canonical
 from enclave.errors import Refusal
-from enclave.manifest import parse
+from enclave.manifest import Privacy, parse
 from enclave.sealing.signing import SigningKey
 from federation.attestation import references
 from federation.attestation.models import LogEntry, Reference, StoredEvidence
@@ -85,6 +85,46 @@ class TestFreezing:
         ]
         assert abs(manifest.minimum_time - time.time()) < 10
         assert queries.waiting_for(draft) == sorted([anna.site, barbara.site], key=lambda site: site.pk)
+
+    def test_rule_bounds_and_noise_go_into_the_manifest(self, draft: Study, lena: User) -> None:
+        settle(rule="ffa-lora", clip=0.5, max_samples=40, privacy="site", noise=1.5, delta=1e-6)
+        draft.refresh_from_db()
+        services.freeze(lena, draft)
+        draft.refresh_from_db()
+        rules = parse((draft.manifest or "").encode()).aggregation
+        assert (rules.rule, rules.clip, rules.max_samples) == ("ffa-lora", 0.5, 40)
+        assert rules.privacy == Privacy("site", 1.5, 1e-6)
+
+    @pytest.mark.parametrize(
+        "choices",
+        [
+            {"privacy": "site"},  # without a clip
+            {"privacy": "site", "clip": 1.0, "rule": "stack-svd"},
+            {"privacy": "record", "placement": "masked"},
+            {"rule": "stack-svd", "adapter": "prefix"},
+        ],
+    )
+    def test_rules_that_promise_what_they_cannot_keep_are_not_frozen(
+        self, draft: Study, lena: User, choices: dict[str, Any]
+    ) -> None:
+        settle(**choices)
+        draft.refresh_from_db()
+        refused("manifest.invalid", services.freeze, lena, draft)
+
+    def test_plaintext_is_frozen_only_over_public_datasets(self, draft: Study, lena: User) -> None:
+        settle(placement="plaintext")
+        draft.refresh_from_db()
+        refused("manifest.invalid", services.freeze, lena, draft)
+        first, *others = draft.datasets.all()
+        for dataset in others:
+            Dataset.objects.filter(pk=dataset.pk).update(card={**dataset.card, "public": True})
+        refused("manifest.invalid", services.freeze, lena, draft)
+        Dataset.objects.filter(pk=first.pk).update(card={**first.card, "public": True})
+        services.freeze(lena, draft)
+        draft.refresh_from_db()
+        manifest = parse((draft.manifest or "").encode())
+        assert manifest.placement == "plaintext"
+        assert all(site.dataset.public for site in manifest.sites)
 
     def test_the_union_of_labels_is_sorted(self, draft: Study, anna: Hospital, lena: User) -> None:
         Dataset.objects.filter(site=anna.site).update(

@@ -138,3 +138,28 @@ def test_the_run_page_tells_what_a_round_costs_and_which_accelerator_was_wrong(
     client.force_login(alice)
     other = client.get(reverse("run", args=[world["run_id"]])).content.decode()
     assert "12.5 s" not in other and "cellar-3" in other
+
+
+def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spent(
+    world: dict[str, Any], lead: Client
+) -> None:
+    from federation.studies.models import Round
+
+    averaging = {"rule": "stack-svd", "cohort": 2, "clip": 0.5, "clipped": 1, "capped": 0, "noise": None}
+    privacy = {"unit": "record", "epsilon": 4.25, "delta": 1e-5, "noise": 1.0, "rounds": 1}
+    told = {"pooled": {}, "averaging": {"deviation": 0.01234}}
+    Round.objects.filter(run_id=world["run_id"]).delete()
+    for number, receipt in enumerate(
+        (
+            {"averaging": averaging, "privacy": privacy, "metrics": told},
+            {"averaging": {**averaging, "clipped": None}, "privacy": None, "metrics": {"pooled": {}}},
+        ),
+        start=1,
+    ):
+        Round.objects.create(
+            run_id=world["run_id"], number=number, state="published", receipt={"receipt": receipt}
+        )
+    page = lead.get(reverse("run", args=[world["run_id"]])).content.decode()
+    for shown in ("stack-svd", "0.0123", "4.25", "per row, δ 1e-05", "no noise", "hidden"):
+        assert shown in page
+    assert "PLAINTEXT" not in page

@@ -29,13 +29,15 @@ OTHER = SigningKey.generate()
 """The key of the other hospital, site-2."""
 
 
-def add_dataset(state: State, folder: Path, name: str = "notes", identifier: str = "ds-1") -> Dataset:
+def add_dataset(
+    state: State, folder: Path, name: str = "notes", identifier: str = "ds-1", public: bool = False
+) -> Dataset:
     """A small dataset of the site, as if it were published under `identifier`."""
     source = folder / f"{name}.jsonl"
     rows = [{"text": f"note {n} of {name}", "label": "red" if n % 2 else "green"} for n in range(40)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     catalogue = Catalogue(state)
-    dataset, _ = catalogue.add([source], name, Wishes())
+    dataset, _ = catalogue.add([source], name, Wishes(), public)
 
     class Publisher:
         """Answers as the coordinator does."""

@@ -12,8 +12,17 @@ import pytest
 
 from enclave.canonical import canonical
 from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, DatasetRef, Manifest, Site, approval_payload
+from enclave.manifest import (
+    APPROVAL_DOMAIN,
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    Privacy,
+    Site,
+    approval_payload,
+)
 from enclave.sealing.signing import SigningKey, verify
+from enclave.training.privacy import epsilon
 from site_agent import cli
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
@@ -177,6 +186,46 @@ def test_all_that_decides_is_shown(state: State, dataset: Dataset) -> None:
         "2023-11-14 22:13 UTC",
     ]
     assert [piece for piece in wanted if piece not in text] == []
+
+
+def test_who_approves_reads_how_updates_are_averaged_and_what_epsilon_means(
+    state: State, dataset: Dataset
+) -> None:
+    def text(**rules: Any) -> str:
+        aggregation = Aggregation("fedavg", 2, 600, **rules)
+        return describe(make_manifest(state, dataset, aggregation=aggregation), dataset, SITE)
+
+    assert "noise        none" in text()
+    bounded = text(clip=1.5, max_samples=500)
+    assert "by no more than 1.5 (L2)" in bounded
+    assert "no site for more than 500" in bounded
+    site = text(clip=1.5, privacy=Privacy("site", 2.0, 1e-5))
+    training = make_manifest(state, dataset).training
+    spent = epsilon(Privacy("site", 2.0, 1e-5), training, 3, 1)
+    assert f"epsilon      {spent:.3g} at most, at delta 1e-05, after 3 rounds (per site)" in site
+    record = text(privacy=Privacy("record", 2.0, 1e-5, gradient_clip=0.7))
+    rows = dataset.card.splits["train"]
+    assert rows
+    spent = epsilon(Privacy("record", 2.0, 1e-5, 0.7), training, 3, rows)
+    assert f"{spent:.3g} at most" in record
+    assert "clipped to 0.7" in record
+    assert "a patient with several rows is hidden less" in record
+
+
+def test_plaintext_is_for_what_the_site_itself_has_declared_public(state: State, tmp_path: Path) -> None:
+    def judged(public: bool, name: str) -> str:
+        dataset = add_dataset(state, tmp_path, name, f"ds-{name}", public=public)
+        other = make_manifest(state, dataset).sites[1]
+        own = DatasetRef(dataset.id, dataset.digest, dataset.card.rows, public=True)
+        theirs = DatasetRef("ds-2", "d" * 64, 50, public=True)
+        sites = (own_site(state, dataset, dataset=own), msgspec.structs.replace(other, dataset=theirs))
+        manifest = make_manifest(state, dataset, placement="plaintext", sites=sites)
+        return describe(*judge(state, offer(manifest)), SITE)
+
+    assert judged(True, "open").startswith("PLAINTEXT: a baseline")
+    with pytest.raises(Refusal) as caught:
+        judged(False, "closed")
+    assert caught.value.code == "approval.not_public"
 
 
 def test_a_lead_cannot_repaint_the_screen(state: State, dataset: Dataset) -> None:
