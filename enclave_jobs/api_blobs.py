@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from django.db.models import F
 from django.http import HttpResponse, StreamingHttpResponse
@@ -32,6 +32,7 @@ class NewBlob(Struct, forbid_unknown_fields=True):
     sha256: Hex32
     bytes: Annotated[int, Meta(ge=1)]
     run: Identifier
+    kind: Literal["update", "shard"] = "update"
 
 
 class UploadStands(Struct):
@@ -54,7 +55,7 @@ class Uploads(AgentView):
     def post(self, request: Request) -> Response:
         wanted = read(request, NewBlob)
         run = run_of(site_of(request), wanted.run, active=True)
-        upload = uploads.begin(site_of(request), run, wanted.sha256, wanted.bytes)
+        upload = uploads.begin(site_of(request), run, wanted.sha256, wanted.bytes, BlobKind(wanted.kind))
         return Response({"upload": upload.pk, "offset": upload.offset})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 
+from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.manifest import Manifest, parse
 from enclave_jobs.leases import LIVE_RUNS
@@ -29,6 +30,11 @@ def manifest_of(run: Run) -> Manifest:
     if manifest.hash != run.manifest_hash:
         raise Refusal("run.manifest_missing")
     return manifest
+
+
+def program_of(manifest: Manifest) -> Program:
+    """Which server enclave a run of this manifest has."""
+    return "split_server" if manifest.method == "method-2" else "aggregator"
 
 
 def run_of(site: Site, run_id: str, *, active: bool) -> Run:

@@ -14,9 +14,15 @@ from federation.studies.models import Round, Run
 
 class JobKind(models.TextChoices):
     JOIN = "join", _("join the run")
+    FEATURES = "features", _("compute and seal features")
+    REWRAP = "rewrap", _("wrap the feature keys again")
     TRAIN = "train", _("train")
     EVALUATE = "evaluate", _("evaluate")
     COUNTERSIGN = "countersign", _("countersign")
+
+
+JOINS = (JobKind.JOIN, JobKind.FEATURES, JobKind.REWRAP)
+"""How a site comes to a server enclave: Method 1's way, and Method 2's first and later ones."""
 
 
 class JobState(models.TextChoices):
@@ -62,7 +68,7 @@ class Job(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["enclave", "site"],
-                condition=models.Q(kind=JobKind.JOIN),
+                condition=models.Q(kind__in=JOINS),
                 name="one_join_per_enclave_and_site",
             ),
             models.UniqueConstraint(
@@ -124,6 +130,45 @@ class Admission(models.Model):
         ]
 
 
+class Features(models.Model):
+    """Method 2: the sealed shards of a site in a run. `index` is a `sealing.shards.ShardIndex`, `sha256` its
+    hash, which rosters and receipts name. `error_code` is set where the server enclave has refused them."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="features")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
+    index = models.JSONField()
+    sha256 = models.CharField(max_length=64)
+    bytes = models.PositiveBigIntegerField()
+    samples = models.PositiveIntegerField()
+    error_code = models.CharField(max_length=64, blank=True)
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "features"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "site"], name="one_index_per_run_and_site")
+        ]
+
+    @property
+    def shards(self) -> list[str]:
+        """The names of the sealed files."""
+        return [shard["sha256"] for shard in self.index["shards"]]
+
+
+class Wrapped(models.Model):
+    """Method 2: the keys of a site's shards, sealed to one server enclave; `blob` is the file's SHA-256."""
+
+    enclave = models.ForeignKey(Enclave, on_delete=models.CASCADE, related_name="wrapped")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
+    blob = models.CharField(max_length=64)
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["enclave", "site"], name="one_wrapping_per_enclave_and_site")
+        ]
+
+
 class Issue(models.Model):
     """The global parameters after `round`, as sealed for the client slices of `recipients` (their signing
     keys).
@@ -151,6 +196,7 @@ class BlobKind(models.TextChoices):
     UPDATE = "update", _("a site's update")
     NEXT = "next", _("the next state, sealed to the client slices")
     STATE = "state", _("the enclave's own sealed state")
+    SHARD = "shard", _("a shard of a site's features")
 
 
 class Blob(models.Model):
@@ -181,6 +227,7 @@ class Upload(models.Model):
     offset = models.PositiveBigIntegerField(default=0)
     site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="uploads")
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="uploads")
+    kind = models.CharField(max_length=16, choices=BlobKind, default=BlobKind.UPDATE)
     touched_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from enclave.attest.policy import Hex32
 from enclave.errors import Refusal
+from enclave.sealing.shards import ShardIndex
 from enclave_jobs.models import JobKind
 
 Lease = Annotated[int, Meta(ge=1)]
@@ -32,6 +33,15 @@ class JoinResult(Struct, forbid_unknown_fields=True):
     """The site's client slice is admitted and has loaded model and dataset."""
 
     lease: Lease
+
+
+class FeaturesResult(Struct, forbid_unknown_fields=True):
+    """The index of the site's shards, which were uploaded before, and the file with their keys, sealed to the
+    server enclave that the site has verified."""
+
+    lease: Lease
+    index: ShardIndex
+    keys: SealedFile
 
 
 class TrainResult(Struct, forbid_unknown_fields=True):
@@ -67,7 +77,7 @@ class CountersignResult(Struct, forbid_unknown_fields=True):
 
 class ResultBody(Struct, forbid_unknown_fields=True):
     """What OpenAPI says of a result: `update`, `samples`, `metrics`, `measures` for training and evaluation,
-    `countersignature` for that, and nothing more for joining."""
+    `index` and `keys` for features, `countersignature` for that, and nothing more for joining."""
 
     lease: Lease
     update: SealedFile | None = None
@@ -76,10 +86,14 @@ class ResultBody(Struct, forbid_unknown_fields=True):
     measures: Measures = {}
     previous: Hex32 | None = None
     countersignature: Hex64 | None = None
+    index: ShardIndex | None = None
+    keys: SealedFile | None = None
 
 
 KINDS: dict[str, type[Struct]] = {
     JobKind.JOIN: JoinResult,
+    JobKind.FEATURES: FeaturesResult,
+    JobKind.REWRAP: FeaturesResult,
     JobKind.TRAIN: TrainResult,
     JobKind.EVALUATE: EvaluateResult,
     JobKind.COUNTERSIGN: CountersignResult,

@@ -25,18 +25,21 @@ MAX_OPEN_UPLOADS = 16
 ABANDONED_AFTER = timedelta(days=1)
 
 
-def begin(site: Site, run: Run, sha256: str, size: int) -> Upload:
+def begin(site: Site, run: Run, sha256: str, size: int, kind: BlobKind = BlobKind.UPDATE) -> Upload:
     """The upload of this blob by this site for this run, new or as it stands.
 
-    A blob that is stored already gives an unsaved upload whose offset is its size. Refuses with
-    `blob.too_large`, `blob.foreign`, `blob.too_many_uploads`.
+    A blob that is stored already gives an unsaved upload whose offset is its size; a shard of features also
+    where another run of the site has brought it. Refuses with `blob.too_large`, `blob.foreign`,
+    `blob.too_many_uploads`.
     """
     if size > blobs.MAX_BLOB_BYTES:
         raise Refusal("blob.too_large", bytes=size, limit=blobs.MAX_BLOB_BYTES)
     stored = Blob.objects.filter(sha256=sha256).first()
     if stored is not None:
-        if (stored.owner_site_id, stored.run_id, stored.bytes) != (site.pk, run.pk, size):
+        shared = stored.kind == kind == BlobKind.SHARD
+        if (stored.owner_site_id, stored.bytes) != (site.pk, size) or not (shared or stored.run_id == run.pk):
             raise Refusal("blob.foreign")
+    if stored is not None and (stored.complete or stored.kind != BlobKind.SHARD):
         return Upload(id=f"done-{sha256}", sha256=sha256, bytes=size, offset=size, site=site, run=run)
     with transaction.atomic():
         upload = Upload.objects.filter(site=site, run=run, sha256=sha256).first()
@@ -46,7 +49,7 @@ def begin(site: Site, run: Run, sha256: str, size: int) -> Upload:
             return upload
         if Upload.objects.filter(site=site).count() >= MAX_OPEN_UPLOADS:
             raise Refusal("blob.too_many_uploads", limit=MAX_OPEN_UPLOADS)
-        return Upload.objects.create(site=site, run=run, sha256=sha256, bytes=size)
+        return Upload.objects.create(site=site, run=run, sha256=sha256, bytes=size, kind=kind)
 
 
 def of_site(site: Site, upload_id: str) -> Upload:
@@ -97,14 +100,19 @@ def _complete(upload: Upload, offset: int, frame: bytes) -> None:
             raise
     try:
         with transaction.atomic():
-            Blob.objects.create(
-                sha256=upload.sha256,
-                bytes=upload.bytes,
-                kind=BlobKind.UPDATE,
-                owner_site=upload.site,
-                run=upload.run,
-                complete=True,
+            # A shard whose file was removed after its last run may come again.
+            again = Blob.objects.filter(
+                sha256=upload.sha256, owner_site=upload.site, kind=BlobKind.SHARD, complete=False
             )
+            if not again.update(complete=True, run=upload.run):
+                Blob.objects.create(
+                    sha256=upload.sha256,
+                    bytes=upload.bytes,
+                    kind=upload.kind,
+                    owner_site=upload.site,
+                    run=upload.run,
+                    complete=True,
+                )
             Upload.objects.filter(pk=upload.pk).delete()
     except IntegrityError as error:
         raise Refusal("blob.foreign") from error

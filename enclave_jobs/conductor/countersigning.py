@@ -18,7 +18,7 @@ from enclave.sealing.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_ros
 from enclave.sealing.signing import verify
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
-from enclave_jobs.conductor.published import previous_hash
+from enclave_jobs.conductor.published import last_published, previous_hash
 from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, Job, JobKind, JobState
 from federation.attestation import log
@@ -53,10 +53,20 @@ def fix_roster(round: Round, manifest: Manifest) -> None:
         for row in round.contributions.filter(state__in=contributions.PENDING):
             contributions.drop(row, "contribution.late")
         leases.expire(round=round)
-        enclave = Enclave.objects.get(pk=round.run.enclave_id)
-        for entry in roster.inputs:
-            inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": msgspec.to_builtins(roster)}
-            leases.offer(round.run, entry.site, JobKind.COUNTERSIGN, enclave.pk, round=round, inputs=inputs)
+        ask(round)
+
+
+def ask(round: Round) -> None:
+    """Ask each listed site that has not signed for its countersignature, on behalf of the present enclave;
+    asking again changes nothing."""
+    enclave = Enclave.objects.get(pk=round.run.enclave_id)
+    inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": round.roster}
+    last = last_published(round.run, before=round.number)
+    if enclave.program == "split_server" and last is not None:
+        # In Method 1 the receipt comes to the site with the parameters that it stands for.
+        inputs["receipt"] = last.receipt
+    for row in round.contributions.filter(state=ContributionState.SUBMITTED, countersignature=""):
+        leases.offer(round.run, row.site_id, JobKind.COUNTERSIGN, enclave.pk, round=round, inputs=inputs)
 
 
 def take(job: Job, signature: str) -> None:

@@ -11,6 +11,7 @@ from enclave.errors import Refusal
 from enclave.sealing.receipts import parse_receipt, verify_chain
 from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
+from enclave_jobs.conductor import tails
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
@@ -42,7 +43,7 @@ def summary(run: Run) -> dict[str, Any]:
     verify_chain(receipts, manifest=run.manifest_hash, attested=attested)
     pooled = published[-1].metrics.get("pooled", {}) if published else {}
     blobs = Blob.objects.filter(run=run)
-    up = blobs.filter(kind=BlobKind.UPDATE).aggregate(total=Sum("bytes"))["total"] or 0
+    up = blobs.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
     down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
     return {
         "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
@@ -57,14 +58,15 @@ def summary(run: Run) -> dict[str, Any]:
         "receipts_verified": len(receipts),
         "development": any(signed.receipt.development for signed in receipts),
         "run_manifest": run.manifest_hash,
+        **(published[-1].metrics.get("tail", {}) if published else {}),
         **pooled,
     }
 
 
 def stop_enclaves(run_id: str) -> None:
     """After the end of a run: its jobs are taken back, its enclaves stopped, its kept answers dropped, and
-    the sites' sealed updates removed: the keys that could open them have died. Their rows stay, with hash
-    and size."""
+    the sites' sealed updates removed: the keys that could open them have died. So are their feature shards,
+    unless another run lives on them. Their rows stay, with hash and size."""
     leases.withdraw(run_id=run_id)
     for enclave in Enclave.objects.filter(
         run_id=run_id, state__in=(EnclaveState.STARTING, EnclaveState.READY)
@@ -72,6 +74,7 @@ def stop_enclaves(run_id: str) -> None:
         client.stop(enclave.pk)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
     client.forget(run_id)
-    for blob in Blob.objects.filter(run_id=run_id, kind=BlobKind.UPDATE, complete=True):
-        path_of(blob.sha256).unlink(missing_ok=True)
-        Blob.objects.filter(pk=blob.pk).update(complete=False)
+    updates = Blob.objects.filter(run_id=run_id, kind=BlobKind.UPDATE, complete=True)
+    for sha256 in (*updates.values_list("sha256", flat=True), *tails.remove_shards(run_id, leases.LIVE_RUNS)):
+        path_of(sha256).unlink(missing_ok=True)
+        Blob.objects.filter(pk=sha256).update(complete=False)

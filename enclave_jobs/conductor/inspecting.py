@@ -4,7 +4,7 @@ and nobody else."""
 from __future__ import annotations
 
 from enclave.errors import Refusal
-from enclave_jobs.conductor import contributions, dispatch
+from enclave_jobs.conductor import contributions, dispatch, tails
 from enclave_jobs.supervisor import client
 from federation.studies.models import Contribution, ContributionState, Round
 
@@ -22,14 +22,17 @@ def done(round: Round) -> bool:
     """Whether every submitted contribution was found good. The first bad one is refused by code, and the
     round is looked at again; the enclave's verdict is kept by the supervisor, so nothing is opened twice in
     vain."""
+    split = tails.is_split(round.run)
     submitted = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
     for contribution in submitted:
         try:
-            if not _good(round, contribution):
+            if not (tails.opened(round.run, contribution.site_id) if split else _good(round, contribution)):
                 return False
         except Refusal as refusal:
-            if refusal.code not in BAD:
+            if refusal.code not in BAD and not refusal.code.startswith("features."):
                 raise
+            if split:
+                tails.refused(round.run, contribution.site_id, refusal.code)
             contributions.refuse(contribution, refusal.code, dict(refusal.facts))
             dispatch.after_commit(dispatch.ADVANCE, round.run_id)
             return False

@@ -1,4 +1,5 @@
-"""Sites join: each agent's client slice attests the server enclave and is admitted by it."""
+"""Sites join. Method 1: each agent's client slice attests the server enclave and is admitted by it. Method 2:
+each agent verifies the server enclave, brings its sealed features, and wraps their keys."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from django.utils import timezone
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave_jobs import leases
-from enclave_jobs.conductor import dispatch
+from enclave_jobs.conductor import dispatch, tails
 from enclave_jobs.conductor.waiting import extended
-from enclave_jobs.members import manifest_of
-from enclave_jobs.models import Enclave, Job, JobKind, JobState
+from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
 from federation.sites.models import Site, SiteState
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import apply, note
@@ -26,21 +27,32 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
             "pk", flat=True
         )
     )
+    split = program_of(manifest) == "split_server"
     for site in manifest.sites:
-        if site.id in active:
-            inputs = {"enclave": enclave.pk, "epoch": enclave.epoch}
-            leases.offer(run, site.id, JobKind.JOIN, enclave.pk, round=None, inputs=inputs)
+        if site.id not in active or (split and _asked(run, site.id, enclave)):
+            continue
+        inputs = {"enclave": enclave.pk, "epoch": enclave.epoch}
+        kind = tails.join_kind(run, site.id) if split else JobKind.JOIN
+        leases.offer(run, site.id, kind, enclave.pk, round=None, inputs=inputs)
+
+
+def _asked(run: Run, site: str, enclave: Enclave) -> bool:
+    """Whether a site was asked for its features, or for their keys, for this enclave: once is enough."""
+    return Job.objects.filter(run=run, site_id=site, enclave=enclave.pk, kind__in=JOINS).exists()
 
 
 def joined(run: Run) -> list[str]:
-    """The ids of the active sites that have joined the run's present enclave, in order."""
+    """The ids of the active sites that have joined the run's present enclave, in order; those whose features
+    it has refused are not among them."""
+    refused = Features.objects.filter(run=run).exclude(error_code="")
     done = Job.objects.filter(
         run=run,
-        kind=JobKind.JOIN,
+        kind__in=JOINS,
         enclave=run.enclave_id,
         state=JobState.DONE,
         site__state=SiteState.ACTIVE,
     )
+    done = done.exclude(site_id__in=refused.values_list("site_id", flat=True))
     return sorted(done.values_list("site_id", flat=True))
 
 
@@ -54,7 +66,7 @@ def step(run: Run) -> None:
     # Who is still out first, who is here after: a site that joins between the two questions is not lost.
     still_out = Job.objects.filter(
         run=run,
-        kind=JobKind.JOIN,
+        kind__in=JOINS,
         enclave=enclave.pk,
         state__in=(JobState.WAITING, JobState.LEASED),
         site__state=SiteState.ACTIVE,

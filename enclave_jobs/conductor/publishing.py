@@ -14,7 +14,7 @@ from enclave.sealing.receipts import Receipt, SignedReceipt, parse_receipt
 from enclave.sealing.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import previous_hash
-from enclave_jobs.members import manifest_of
+from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave
 from federation.attestation import log, release
 from federation.studies.models import ContributionState, Round, RoundState, Run
@@ -73,7 +73,7 @@ def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
         "output": receipt.output == (following["sha256"] if following else None),
         "state": receipt.state == (state["sha256"] if state else None),
         "previous": receipt.previous == previous_hash(round),
-        "program": receipt.program == "aggregator",
+        "program": receipt.program == program_of(manifest_of(round.run)),
         "signing key": signed.signing_key in attested - {""},
     }
     for field, fits in said.items():

@@ -1,7 +1,8 @@
 """An enclave was lost: its keys are gone. The run starts another from the sealed state, and goes on.
 
 What sites had sealed for the lost enclave can be opened by nobody. A round that was collecting asks for it
-again; a round whose roster was countersigned is given up, for no site signs a second roster of one round.
+again; a round whose roster was countersigned is given up, for no site signs a second roster of one round. In
+Method 2 the roster names shards that outlive every enclave: the round goes on with the roster that it has.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from enclave.errors import CATALOGUE, Refusal
 from enclave_jobs import leases
-from enclave_jobs.conductor import countersigning, dispatch
+from enclave_jobs.conductor import countersigning, dispatch, tails
 from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
@@ -65,9 +66,12 @@ def _mend_round(run: Run) -> None:
     round = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
     if round is None:
         return
-    if round.state in (RoundState.COUNTERSIGNING, RoundState.AGGREGATING):
+    seconds = manifest_of(run).aggregation.deadline_seconds
+    if tails.is_split(run):
+        if round.state in (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING):
+            Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
+    elif round.state in (RoundState.COUNTERSIGNING, RoundState.AGGREGATING):
         countersigning.give_up(round, "run.reattest")
     elif round.state in (RoundState.OPEN, RoundState.COLLECTING):
-        seconds = manifest_of(run).aggregation.deadline_seconds
         # The sites admit the new enclave first: the round's time begins anew after that.
         Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))

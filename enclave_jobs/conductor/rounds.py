@@ -23,12 +23,12 @@ from enclave_jobs.conductor import (
     issuing,
     joining,
     restarting,
+    tails,
 )
 from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, JobKind
 from federation.sites.models import Site
 from federation.studies.models import (
-    Contribution,
     ContributionState,
     Round,
     RoundKind,
@@ -53,6 +53,8 @@ def step(run: Run) -> None:
         offer_jobs(last)
         collecting.step(last)
     elif last.state == RoundState.COUNTERSIGNING:
+        if tails.is_split(run):
+            countersigning.ask(last)  # after a restart on behalf of the new enclave: the roster still holds
         countersigning.step(last)
     else:
         _go_on(run, last.number + 1)
@@ -93,7 +95,7 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
             return
         note(round, "round.open", purpose=kind.value, sites=len(present), of=len(manifest.sites))
         for site in present:
-            Contribution.objects.create(round=round, site_id=site)
+            collecting.enrol_for(manifest)(round, site)
         for site in sorted({member.id for member in manifest.sites} - set(present)):
             note(round, "site.left_out", site=_site(site), joined=site in here)
         apply(round, RoundState.OPEN, RoundState.COLLECTING)
@@ -106,10 +108,12 @@ def offer_jobs(round: Round) -> None:
     Repeating it changes nothing, unless the enclave or a client slice was started anew since: then the jobs
     that wait get the inputs that they need now.
     """
-    issue = issuing.current(round.run)
+    run = round.run
+    if tails.is_split(run):
+        return  # what the sites contribute is here already
+    issue = issuing.current(run)
     if issue is issuing.PENDING:
         return
-    run = round.run
     enclave = Enclave.objects.get(pk=run.enclave_id)
     inputs = {
         "enclave": enclave.pk,
@@ -135,7 +139,8 @@ def _silent(run: Run, number: int) -> set[str]:
     last = Round.objects.filter(run=run, number=number - 1).first()
     if last is None or last.closed_at is None:
         return set()
-    late = last.contributions.filter(error_code="contribution.late").select_related("site")
+    gone = ("contribution.late", "countersignature.missing")
+    late = last.contributions.filter(error_code__in=gone).select_related("site")
     return {row.site_id for row in late if row.site.last_seen is None or row.site.last_seen < last.closed_at}
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.attest.policy import Program
 from enclave.errors import Fact, Refusal
 from enclave.manifest import Manifest
-from enclave_jobs.conductor import attesting, dispatch, joining
+from enclave_jobs.conductor import attesting, dispatch, joining, tails
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.members import manifest_of
+from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
@@ -24,13 +23,13 @@ from federation.transitions import move
 
 logger = logging.getLogger(__name__)
 
-PROGRAM: Program = "aggregator"
 MAX_EPOCHS = 8
 
 
 def step(run: Run) -> None:
     """1. Name an enclave (the next epoch of the run) and have the supervisor start it.
-    2. Bind it to the manifest with all approvals; restore the last published state, if there is one.
+    2. Bind it to the manifest with all approvals; let a split server load its tail; restore the last
+       published state, if there is one.
     3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
     4. Only when that has committed is the enclave `ready` and are the sites asked to join.
 
@@ -40,10 +39,12 @@ def step(run: Run) -> None:
     manifest = manifest_of(run)
     if manifest.run != run.pk:
         raise Refusal("run.wrong_id", found=manifest.run, expected=run.pk)
-    enclave = _enclave(run)
-    if enclave is None or not client.start(enclave.pk, PROGRAM, manifest.runtime):
+    program = program_of(manifest)
+    enclave = _enclave(run, program)
+    if enclave is None or not client.start(enclave.pk, program, manifest.runtime):
         return
-    _prepare(run, enclave, manifest)
+    if not _prepare(run, enclave, manifest):
+        return
     appraisal, claims = attesting.attest(run, enclave, manifest)
     with transaction.atomic():
         ready = move(
@@ -66,7 +67,7 @@ def step(run: Run) -> None:
             dispatch.after_commit(dispatch.ADVANCE, run.pk)
 
 
-def _enclave(run: Run) -> Enclave | None:
+def _enclave(run: Run, program: str) -> Enclave | None:
     """The enclave that is being started; the same for everybody who asks. None for who asks too late: another
     worker has made it ready."""
     with transaction.atomic():
@@ -78,23 +79,26 @@ def _enclave(run: Run) -> Enclave | None:
         epoch = last.epoch + 1 if last else 1
         if epoch > MAX_EPOCHS:
             raise Refusal("run.enclave_unstable", times=last.epoch if last else 0)
-        return Enclave.objects.create(id=f"{run.pk.lower()}-{epoch}", run=run, epoch=epoch, program=PROGRAM)
+        return Enclave.objects.create(id=f"{run.pk.lower()}-{epoch}", run=run, epoch=epoch, program=program)
 
 
-def _prepare(run: Run, enclave: Enclave, manifest: Manifest) -> None:
-    """Bind and restore. A killed worker may have done either before: the enclave says so, and its evidence
-    will show whether it is bound to the right manifest."""
+def _prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
+    """Bind and restore; false while a tail is still being loaded. A killed worker may have done either
+    before: the enclave says so, and its evidence will show whether it is bound to the right manifest."""
     approvals = {
         approval.site_id: approval.signature or ""
         for approval in Approval.objects.filter(study=run.study, manifest_hash=run.manifest_hash)
         if approval.signature
     }
     _unless("program.already_bound", enclave, "bind", {"manifest": run.manifest, "approvals": approvals})
+    if enclave.program == "split_server" and not tails.prepare(run, enclave, manifest):
+        return False
     last = last_published(run)
     if last is not None:
         if not last.state_blob:
             raise Refusal("run.state_lost")
         _unless("state.not_fresh", enclave, "restore", {"state": last.state_blob}, (last.state_blob,))
+    return True
 
 
 def _unless(done: str, enclave: Enclave, op: str, args: dict[str, Any], inputs: tuple[str, ...] = ()) -> None:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.programs.wire import Channel, Reply, Request
-from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Start, Stop
+from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
@@ -54,6 +54,7 @@ def once(
     inputs: Iterable[str] = (),
     outputs: Iterable[str] = (),
     patience: float = 2.0,
+    model: Model | None = None,
 ) -> dict[str, Any] | None:
     """Let the enclave do something once for (run, key), however often this is called. None: still at work."""
     request = Call(
@@ -65,6 +66,7 @@ def once(
         run=run,
         key=key,
         patience=patience,
+        model=model,
     )
     return _ask("call", request, patience + SHORT_SECONDS).get("done")
 

@@ -13,8 +13,9 @@ from typing import Any
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.programs.host import EnclaveProcess
+from enclave.slicing.sources import resolve
 from enclave_jobs import blobs
-from enclave_jobs.supervisor.protocol import Call
+from enclave_jobs.supervisor.protocol import Call, Model
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,12 @@ class Enclaves:
         seconds; None waits for as long as the work takes.
 
         Refuses with `supervisor.no_enclave`, `blob.unknown`, `supervisor.output_missing`,
-        `blob.storage_full`, the host's `program.*` codes, and what the program itself refuses with.
+        `blob.storage_full`, `model.*`, the host's `program.*` codes, and what the program itself refuses
+        with.
         """
         process = self._process(call.enclave)
+        if call.model is not None:
+            provide(call.model, process.mailbox.folder)
         self._deliver(process, call.inputs)
         try:
             result = process.call(call.op, None, patience, **call.args)
@@ -154,3 +158,22 @@ class Enclaves:
             sha256 = output["sha256"]
             blobs.store(process.mailbox.collect(sha256), sha256)
             process.mailbox.discard(sha256)
+
+
+def provide(model: Model, folder: Path) -> None:
+    """Put the files of a base model into `folder/model`, by hard link where that can be. The enclave checks
+    each against the manifest. Refuses with `model.not_found`, `model.unsafe_name` or `model.file_missing`."""
+    source, target = resolve(model.source), folder / "model"
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in model.files:
+        if Path(name).name != name:
+            raise Refusal("model.unsafe_name")
+        place = target / name
+        place.unlink(missing_ok=True)
+        try:
+            place.hardlink_to((source / name).resolve())
+        except FileNotFoundError as error:
+            raise Refusal("model.file_missing", file=name) from error
+        except OSError:  # another file system
+            with blobs.refusing_when_full():
+                shutil.copyfile(source / name, place)

@@ -37,10 +37,19 @@ class Start(Struct, forbid_unknown_fields=True, frozen=True):
     patience: Annotated[float, Meta(ge=0, le=600)] = 2.0
 
 
+class Model(Struct, forbid_unknown_fields=True, frozen=True):
+    """A base model whose files are to lie in the enclave's folder `model`: its source, and the names that the
+    manifest pins."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=200)]
+    files: Annotated[tuple[str, ...], Meta(min_length=1, max_length=200)]
+
+
 class Call(Struct, forbid_unknown_fields=True, frozen=True):
     """Let an enclave carry out `op`. `inputs` are blobs to put into its mailbox before; `outputs` name
     fields of its result (`{sha256, bytes}`) whose files go into the blob store after. `run` and `key` make
-    the answer outlive the caller, the enclave and the supervisor. `patience` is in seconds."""
+    the answer outlive the caller, the enclave and the supervisor. `patience` is in seconds; `model` is put
+    into the mailbox before."""
 
     enclave: EnclaveId
     op: Annotated[str, Meta(pattern=r"^[a-z]{1,32}\Z")]
@@ -50,6 +59,7 @@ class Call(Struct, forbid_unknown_fields=True, frozen=True):
     run: RunId | None = None
     key: Key | None = None
     patience: Annotated[float, Meta(ge=0, le=600)] = 30.0
+    model: Model | None = None
 
 
 class Stop(Struct, forbid_unknown_fields=True, frozen=True):

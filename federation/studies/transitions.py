@@ -59,6 +59,7 @@ ROUND: Pairs = frozenset(
 CONTRIBUTION: Pairs = frozenset(
     {
         ("offered", "leased"),
+        ("offered", "submitted"),  # Method 2: what the site contributes is here already
         ("leased", "working"),
         ("leased", "submitted"),
         ("working", "submitted"),
