@@ -44,16 +44,17 @@ def upload(
     run: str,
     progress: Progress = lambda done, total: None,
     *,
+    kind: str = "update",
     patience: float = PATIENCE,
 ) -> None:
-    """Bring `file` up whole, going on from where an earlier try (of any process) ended.
+    """Bring `file` up whole, going on from where an earlier try (of any process) ended. A `shard` of features
+    that another run has brought is there already.
 
     Refuses with a `blob.` or `agent.` code.
     """
     size = file.stat().st_size
-    begun = coordinator.call(
-        "POST", "blobs", {"sha256": sha256, "bytes": size, "run": run}, patience=patience
-    )
+    wanted = {"sha256": sha256, "bytes": size, "run": run} | ({} if kind == "update" else {"kind": kind})
+    begun = coordinator.call("POST", "blobs", wanted, patience=patience)
     name, offset = begun.field("upload", str), begun.field("offset", int)
     tries, moved_at = 0, time.monotonic()
     with file.open("rb") as content:

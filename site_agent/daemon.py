@@ -13,11 +13,13 @@ from collections.abc import Callable
 
 from enclave.errors import CATALOGUE, Refusal, explain
 from enclave.programs.program import log_fault
+from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat
 from site_agent.leases import Job, Lease, ask, in_words
 from site_agent.membership import RUN_OVER, Membership
+from site_agent.split import SplitMembership, SplitWork
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
@@ -59,7 +61,7 @@ class Daemon:
         self._tell = tell
         self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
         self._witness = LogWitness(state.log)
-        self._memberships: dict[str, tuple[Membership, Work]] = {}
+        self._memberships: dict[str, tuple[Membership, Work] | tuple[SplitMembership, SplitWork]] = {}
         self._looked_at_log = float("-inf")
         self._looked_at_runs = time.monotonic()
 
@@ -148,17 +150,24 @@ class Daemon:
         if refusal.code == "log.fork":
             raise refusal
 
-    def _work(self, job: Job) -> Work:
+    def _work(self, job: Job) -> Work | SplitWork:
         """The run's membership; it refuses here if the manifest was not approved at this site."""
         self._witness.require_no_fork()
         if job.manifest_hash not in self._memberships:
-            membership = Membership(self._state, self._coordinator, job.run, job.manifest_hash)
-            if membership.manifest.run != job.run:
+            manifest = approved_manifest(self._state, job.manifest_hash)
+            if manifest.run != job.run:
                 raise Refusal("run.wrong_manifest", fingerprint=job.manifest_hash[:16])
-            self._memberships[job.manifest_hash] = (
-                membership,
-                Work(self._state, self._coordinator, membership),
-            )
+            about = (self._state, self._coordinator, job.run, job.manifest_hash)
+            if manifest.method == "method-2":
+                split = SplitMembership(*about)
+                work = SplitWork(self._state, self._coordinator, split)
+                self._memberships[job.manifest_hash] = (split, work)
+            else:
+                membership = Membership(*about)
+                self._memberships[job.manifest_hash] = (
+                    membership,
+                    Work(self._state, self._coordinator, membership),
+                )
         return self._memberships[job.manifest_hash][1]
 
     def _look_at_log(self) -> None:

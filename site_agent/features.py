@@ -11,7 +11,9 @@ docs/threat-model.md.
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +31,8 @@ from site_agent.words import readable_bytes
 
 PURPOSES: tuple[Purpose, ...] = ("training", "evaluation")
 BATCH = 32
+KEEP_SECONDS = 7 * 86400
+"""How long features stay after they were last asked for: a sweep's runs follow each other within that."""
 
 Tell = Callable[..., None]
 """Called with (stage, fraction or None, detail)."""
@@ -66,7 +70,9 @@ class FeatureStore:
     def kept(self) -> Kept | None:
         """All shards, if all are done. Refuses with `agent.state_damaged`."""
         try:
-            return msgspec.json.decode((self.folder / "index.json").read_bytes(), type=Kept)
+            kept = msgspec.json.decode((self.folder / "index.json").read_bytes(), type=Kept)
+            os.utime(self.folder / "index.json")
+            return kept
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
@@ -156,6 +162,15 @@ class FeatureStore:
 
     def _path(self, purpose: Purpose, number: int, ending: str) -> Path:
         return self.folder / f"{purpose}-{number:05d}.{ending}"
+
+
+def prune(features: Path, keep: str) -> None:
+    """Remove what no run has asked for in KEEP_SECONDS, but for the origin `keep`."""
+    for folder in features.glob("*"):
+        index = folder / "index.json"
+        newest = index.stat().st_mtime if index.exists() else folder.stat().st_mtime
+        if folder.name != keep and time.time() - newest > KEEP_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _device() -> str:

@@ -9,6 +9,7 @@
 | approved/ | the manifests that were approved here, with the signature that was given |
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
 | log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |
+| features/ | Method 2: sealed shards of features with their keys, by origin |
 | runs/ | mailboxes and sealed files of the runs in progress |
 
 All of it is readable by its owner only. A copy of this folder is a second agent with the same key: restore it
@@ -58,6 +59,7 @@ class State:
         self.log = folder / "log"
         self.receipts = folder / "receipts"
         self.runs = folder / "runs"
+        self.features = folder / "features"
 
     @classmethod
     def open(cls, folder: Path | None = None) -> State:

@@ -1,0 +1,208 @@
+"""Method 2 at the site: verify the server enclave, bring sealed features once, wrap their keys for it.
+
+The site needs no TEE: what it computes with is its own text and a public front. What it must see to is that
+its keys go to no other enclave than the one that its own people approved, so the evidence is judged here, by
+the policy of the approved manifest, for a nonce drawn here, before a key is wrapped.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import msgspec
+
+from enclave.attest.appraisal import appraise, require
+from enclave.attest.evidence import Claims, Evidence, Expected
+from enclave.attest.floors import Floors
+from enclave.attest.policy import Program
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.sealing.roster import parse_roster
+from enclave.sealing.shards import wrap_keys
+from enclave.slicing.sources import resolve
+from site_agent.approvals import approved_manifest
+from site_agent.blobs import file_sha256, upload
+from site_agent.datasets.catalogue import Catalogue
+from site_agent.features import FeatureStore, Kept, prune
+from site_agent.files import private_folder, replacing
+from site_agent.leases import Job, Lease
+from site_agent.membership import RUN_OVER
+from site_agent.receipts import ReceiptBook
+from site_agent.rosters import RosterBook
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import readable_bytes
+
+SERVER: Program = "split_server"
+
+
+class SplitMembership:
+    """This site's part in one run of Method 2: which server enclave it has verified."""
+
+    def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
+        """Refuses with `run.not_approved_here`: nothing is asked or computed for such a manifest."""
+        self.manifest: Manifest = approved_manifest(state, manifest_hash)
+        self.folder = private_folder(state.runs / self.manifest.hash)
+        self._coordinator = coordinator
+        self._run = run
+        self._floors = Floors()
+        self._verified: tuple[int, Claims] | None = None
+
+    def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:
+        """The claims of the server enclave of this epoch, once its evidence was found good here.
+
+        Refuses with the code of the failed check, or `run.reattest` where another enclave answers.
+        """
+        if self._verified is None or self._verified[0] != epoch:
+            tell("verifying the server enclave")
+            self._verified = self._verify()
+            if self._verified[0] != epoch:
+                raise Refusal("run.reattest")
+        return self._verified[1]
+
+    def is_active(self) -> bool:
+        """Whether the coordinator still has something for this run; in doubt, yes."""
+        try:
+            self._ask(secrets.token_hex(32), patience=0)
+        except Refusal as refusal:
+            return refusal.code not in RUN_OVER
+        return True
+
+    def attest_again(self) -> None:
+        """Forget what was verified."""
+        self._verified = None
+
+    def close(self) -> None:
+        """Nothing runs for it outside of a job."""
+
+    def forget(self) -> None:
+        """The run is over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _verify(self) -> tuple[int, Claims]:
+        nonce = secrets.token_hex(32)
+        told = self._ask(nonce)
+        try:
+            evidence = msgspec.convert(
+                {name: told.body[name] for name in ("quote", "collateral", "claims")}, Evidence
+            )
+        except (msgspec.ValidationError, KeyError, TypeError) as error:
+            raise Refusal("agent.bad_answer", fault="the evidence is not of the agreed form") from error
+        expected = Expected(nonce, self.manifest.hash, SERVER)
+        appraisal = appraise(
+            evidence, self.manifest.policy, at=int(time.time()), expected=expected, floors=self._floors
+        )
+        require(appraisal)
+        self._floors = self._floors.raised(appraisal)
+        return told.field("epoch", int), evidence.claims
+
+    def _ask(self, nonce: str, **options: Any) -> Any:
+        path = f"runs/{self._run}/aggregator/evidence"
+        return self._coordinator.call("POST", path, {"nonce": nonce}, **options)
+
+
+class SplitWork:
+    """Does the jobs of one run of Method 2: features, rewrap, countersign."""
+
+    def __init__(self, state: State, coordinator: Coordinator, membership: SplitMembership) -> None:
+        self._state = state
+        self._coordinator = coordinator
+        self._member = membership
+        self._store = FeatureStore(state.features, membership.manifest, state.config.site)
+        self._receipts = ReceiptBook(state.receipts, membership.manifest)
+        self._rosters = RosterBook(state.rosters, state.key)
+
+    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+        match job.kind:
+            case "features":
+                return self._bring(job, lease)
+            case "rewrap":
+                kept = self._store.kept()
+                # Whoever has lost the keys has lost the shards: they are made and brought anew.
+                return self._bring(job, lease) if kept is None else self._wrap(job, lease, kept)
+            case "countersign":
+                return self._countersign(job, lease)
+        raise Refusal("agent.unknown_job", kind=job.kind[:32])
+
+    def drop_results(self, _round: int | None) -> None:
+        """What was made for a round is nothing here; what was made for the run is kept."""
+
+    def _bring(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Verify first, then compute what is missing, bring the shards up, and wrap their keys."""
+        self._member.verified(epoch_of(job), lease.tell)
+        manifest = self._member.manifest
+        kept = self._store.kept()
+        if kept is None:
+            prune(self._state.features, self._store.origin)
+            own = manifest.site(self._state.config.site)
+            catalogue = Catalogue(self._state)
+            dataset = catalogue.path(catalogue.referred(own.dataset))
+            kept = self._store.make(resolve(manifest.model.source), dataset, lease.tell)
+        total, before = kept.index.bytes, 0
+        for place, shard in enumerate(kept.index.shards):
+            file = self._store.file(place, kept.index)
+            tell = _transfer(lease, before, total)
+            upload(self._coordinator, file, shard.sha256, job.run, tell, kind="shard")
+            before += shard.bytes
+        return self._wrap(job, lease, kept)
+
+    def _wrap(self, job: Job, lease: Lease, kept: Kept) -> dict[str, Any]:
+        """Seal the keys to the server enclave that was verified here. Nothing else is sent."""
+        claims = self._member.verified(epoch_of(job), lease.tell)
+        lease.tell("wrapping the keys of the features")
+        file = self._member.folder / f"keys-{claims.signing_key[:16]}.sealed"
+        if not file.exists():
+            sealed = BytesIO()
+            wrap_keys(
+                kept.index,
+                [bytes.fromhex(key) for key in kept.keys],
+                sealed,
+                manifest=self._member.manifest.hash,
+                receiver=claims.hpke_key,
+                signer=self._state.key,
+            )
+            with replacing(file) as target:
+                target.write(sealed.getvalue())
+        sha256, size = file_sha256(file), file.stat().st_size
+        upload(self._coordinator, file, sha256, job.run)
+        return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
+
+    def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Sign the round's roster, once, if it lists this site's shards and builds on the last receipt."""
+        lease.tell("countersigning the roster")
+        roster = parse_roster(job.inputs.get("roster") or {})
+        if job.round is None or roster.round != job.round:
+            raise Refusal("roster.wrong_run")
+        if job.inputs.get("receipt") is not None:
+            self._receipts.note(job.inputs["receipt"], before=job.round)
+        kept = self._store.kept()
+        signature = self._rosters.sign(
+            roster,
+            self._member.manifest,
+            site=self._state.config.site,
+            own_inputs=set() if kept is None else {kept.index.hash},
+            last_receipt=self._receipts.last_hash,
+        )
+        return {"countersignature": signature}
+
+
+def epoch_of(job: Job) -> int:
+    """Which of the run's server enclaves the job is for. Refuses with `agent.bad_inputs`."""
+    epoch = job.inputs.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
+    return epoch
+
+
+def _transfer(lease: Lease, before: int, total: int) -> Callable[[int, int], None]:
+    def tell(done: int, _of: int) -> None:
+        share = (before + done) / max(total, 1)
+        lease.tell("sending sealed features", min(share, 1.0), f"{readable_bytes(before + done)} sent")
+
+    return tell
