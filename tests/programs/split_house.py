@@ -11,7 +11,7 @@ from enclave.attest.policy import Policy, SgxReference
 from enclave.manifest import DatasetRef, Site, Spf, Split, Training
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from enclave.sealing.roster import Roster, RosterEntry, countersign
-from enclave.sealing.shards import wrap_keys
+from enclave.sealing.shards import draw_key, open_shard, seal_shard, wrap_keys
 from site_agent.features import FeatureStore, Kept
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
@@ -54,8 +54,8 @@ class SplitRun:
         store, house = self.store(site), self.consortium.house
         return store.kept() or store.make(house.model, house.rows[site], lambda *_news: None)
 
-    def wrap(self, server, site, kept, *, signer=None) -> str:
-        """Seal the keys to this server and put them and the shards into its mailbox."""
+    def wrap(self, server, site, kept, *, signer=None, skip=0) -> str:
+        """Seal the keys to this server; they and the shards (but the first `skip`) go into its mailbox."""
         claims = server.call("evidence", nonce="00" * 32)["claims"]
         sealed = BytesIO()
         keys = [bytes.fromhex(key) for key in kept.keys]
@@ -65,9 +65,30 @@ class SplitRun:
         ).sha256
         (self.folder / name).write_bytes(sealed.getvalue())
         server.mailbox.deliver(self.folder / name, name)
-        for place, shard in enumerate(kept.index.shards):
+        for place, shard in list(enumerate(kept.index.shards))[skip:]:
             server.mailbox.deliver(self.store(site).file(place, kept.index), shard.sha256)
         return name
+
+    def hostile(self, server, site, forge=lambda shard: shard, *, layout=None, index=lambda index: index):
+        """Like `join`, with the first training shard forged: sealed and signed as the site itself would."""
+        import safetensors.torch
+
+        kept = self.features(site)
+        about = kept.index.about(0)
+        plain = BytesIO()
+        with self.store(site).file(0, kept.index).open("rb") as file:
+            open_shard(file, plain, key=bytes.fromhex(kept.keys[0]), about=about, limit=1 << 30)
+        tensors = forge(safetensors.torch.load(plain.getvalue()))
+        data = safetensors.torch.save(tensors, {"origin": layout or kept.index.origin})
+        sealed, key = BytesIO(), draw_key()
+        name = seal_shard(BytesIO(data), sealed, key=key, about=about).sha256
+        (self.folder / name).write_bytes(sealed.getvalue())
+        server.mailbox.deliver(self.folder / name, name)
+        first = msgspec.structs.replace(kept.index.shards[0], sha256=name, bytes=len(sealed.getvalue()))
+        forged = msgspec.structs.replace(kept.index, shards=(first, *kept.index.shards[1:]))
+        keys = (key.hex(), *kept.keys[1:])
+        wrapped = self.wrap(server, site, Kept(index(forged), keys), skip=1)
+        return server.call("features", site=site, keys=wrapped)
 
     def join(self, server, site) -> dict:
         return server.call("features", site=site, keys=self.wrap(server, site, self.features(site)))

@@ -2,25 +2,69 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+import signal
 
-from enclave.sealing.receipts import parse_receipt, verify_chain
+import msgspec
+import pytest
+import torch
+
+from enclave.errors import Refusal
+from enclave.manifest import Split
+from enclave.programs.keeping import label
+from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
 
 
+def begin(house, folder, consortium_class, **changes) -> SplitRun:
+    consortium = consortium_class(house, folder / "run", split_manifest(house, **changes))
+    (folder / "sites").mkdir()
+    return SplitRun(consortium, folder / "sites")
+
+
 @pytest.fixture(scope="module")
 def run(house, tmp_path_factory, consortium_class):
-    folder = tmp_path_factory.mktemp("split")
-    consortium = consortium_class(house, folder / "run", split_manifest(house))
-    (folder / "sites").mkdir()
-    run = SplitRun(consortium, folder / "sites")
+    run = begin(house, tmp_path_factory.mktemp("split"), consortium_class)
     run.the_server = run.server()
     run.joined = {site: run.join(run.the_server, site) for site in SITES}
     run.rounds(run.the_server)
     yield run
-    consortium.close()
+    run.consortium.close()
+
+
+@pytest.fixture
+def another(house, tmp_path, consortium_class):
+    """Another run of the same manifest, or one with changes."""
+    made: list[SplitRun] = []
+
+    def make(**changes) -> SplitRun:
+        folder = tmp_path / f"{len(made)}"
+        folder.mkdir()
+        made.append(begin(house, folder, consortium_class, **changes))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.consortium.close()
+
+
+def last_parameters(run, server, result) -> dict[str, torch.Tensor]:
+    """The tail's tuned tensors, opened with the development platform's sealing key, which only a test has."""
+    from io import BytesIO
+
+    import safetensors.torch
+
+    from enclave.attest.sources import open_source
+    from enclave.sealing.state import unseal_state
+
+    platform = run.consortium.house.platforms["coordinator"]
+    source = open_source("development", platform=platform, program="split_server")
+    key, plain = source.sealing_key(label("split_server")), BytesIO()
+    with server.mailbox.collect(result["state"]["sha256"]).open("rb") as file:
+        unseal_state(file, plain, key=key, program="split_server", manifest=run.manifest.hash)
+    return safetensors.torch.load(plain.getvalue())
 
 
 def test_the_tail_learns_on_features_that_both_sites_have_sealed(run):
@@ -40,3 +84,195 @@ def test_the_receipts_are_one_chain_and_name_the_sites_shards(run):
             for site in SITES
         ]
     assert run.features("anna").index.examples("training") == 12
+
+
+def test_the_server_says_what_is_tuned_and_what_its_optimizer_holds(run):
+    tail = run.results[0]["receipt"]["receipt"]["metrics"]["tail"]
+    state = last_parameters(run, run.the_server, run.results[-1])
+    assert tail["parameters"] == sum(tensor.numel() for tensor in state.values())
+    assert tail["optimizer_bytes"] == 8 * tail["parameters"] + 4 * len(state)
+
+
+def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded_again(run, another):
+    again = another()
+    again.manifest, again.consortium.manifest = run.manifest, run.manifest
+    again.consortium.text, again.consortium.approvals = run.consortium.text, run.consortium.approvals
+    again.folder = run.folder  # the sites keep their shards and keys
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.sealed")}
+    server = again.server()
+    for site in SITES:
+        again.join(server, site)
+    first = again.round(server, 1)
+    previous = receipt_hash(parse_receipt(first["receipt"]).receipt)
+
+    def kill_in_the_middle(news):
+        if news.get("stage") == "training" and news["done"] < news["of"]:
+            os.kill(server.pid, signal.SIGKILL)
+
+    with pytest.raises(Refusal, match=r"program\.died"):
+        again.round(server, 2, previous, progress=kill_in_the_middle)
+
+    successor = again.server()
+    state = first["state"]["sha256"]
+    again.consortium.move(state, server, successor)
+    assert successor.call("restore", state=state) == {"round": 1, "receipt": previous}
+    with pytest.raises(Refusal, match=r"features\.not_loaded"):
+        again.round(successor, 2, previous)
+    for site in SITES:
+        again.join(successor, site)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.sealed")} == before
+    again.results = [first]
+    again.rounds(successor, 2, previous)
+    for ours, theirs in zip(again.results, run.results, strict=True):
+        assert ours["metrics"]["pooled"] == theirs["metrics"]["pooled"]
+    left = last_parameters(again, successor, again.results[-1])
+    right = last_parameters(run, run.the_server, run.results[-1])
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    chain = [parse_receipt(result["receipt"]) for result in again.results]
+    verify_chain(chain, manifest=run.manifest.hash)
+    assert [signed.receipt.restarts for signed in chain] == [0, 1, 1]
+
+
+def wrong_width(shard):
+    return {**shard, "features": shard["features"][:, :-1].contiguous()}
+
+
+def nan(shard):
+    features = shard["features"].clone()
+    features[0, 0] = float("nan")
+    return {**shard, "features": features}
+
+
+def wrong_label(shard):
+    return {**shard, "labels": shard["labels"] + 2}
+
+
+def poisoned_lengths(shard):
+    lengths = shard["lengths"].clone()
+    lengths[0], lengths[1] = lengths[0] + 1, lengths[1] - 1
+    lengths[2] += 1
+    return {**shard, "lengths": lengths}
+
+
+def fewer_examples(shard):
+    kept = int(shard["lengths"][:-1].sum())
+    return {
+        "features": shard["features"][:kept],
+        "lengths": shard["lengths"][:-1].clone(),
+        "labels": shard["labels"][:-1].clone(),
+    }
+
+
+def test_a_hostile_shard_is_refused_by_its_code_and_the_run_goes_on_without_it(another, code_of):
+    run = another(aggregation=msgspec.structs.replace(split_manifest_quorum(), quorum=1))
+    server = run.server()
+    for forge, code in (
+        (wrong_width, "features.shape"),
+        (nan, "features.not_finite"),
+        (wrong_label, "features.labels"),
+        (poisoned_lengths, "features.lengths"),
+        (fewer_examples, "features.bad_index"),
+    ):
+        assert code_of(run.hostile, server, "berta", forge) == code
+    assert code_of(run.hostile, server, "berta", layout="e" * 64) == "features.stale"
+    stale = {"index": lambda index: msgspec.structs.replace(index, origin="f" * 64)}
+    assert code_of(run.hostile, server, "berta", **stale) == "features.stale"
+    twice = {"index": lambda index: msgspec.structs.replace(index, shards=(index.shards[0],) * 2)}
+    assert code_of(run.hostile, server, "berta", **twice) == "features.bad_index"
+    assert server.call("status")["features"] == {}
+    run.join(server, "anna")
+    assert code_of(run.round, server, 1) == "features.not_loaded"
+    result = run.round(server, 1, sites=("anna",))
+    assert [item["site"] for item in result["receipt"]["receipt"]["inputs"]] == ["anna"]
+
+
+def split_manifest_quorum():
+    from enclave.manifest import Aggregation
+
+    return Aggregation("fedavg", quorum=2, deadline_seconds=60)
+
+
+def test_keys_that_another_than_the_site_has_signed_are_refused(run, code_of):
+    house = run.consortium.house
+    server = run.the_server
+    keys = run.wrap(server, "anna", run.features("anna"), signer=house.site_keys["berta"])
+    assert code_of(server.call, "features", site="anna", keys=keys) == "features.sealed"
+
+
+def test_a_round_trains_only_on_what_all_listed_sites_have_countersigned(another, code_of):
+    run = another()
+    server = run.server()
+    for site in SITES:
+        run.join(server, site)
+    asked = run.roster(1, NO_RECEIPT, SITES)
+    asked["countersignatures"] = {"anna": asked["countersignatures"]["anna"]}
+    assert code_of(server.call, "train", **asked) == "roster.not_countersigned"
+    assert code_of(run.round, server, 3) == "round.nothing_yet"
+    assert code_of(server.call, "evaluate", **run.roster(1, NO_RECEIPT, SITES)) == "round.out_of_order"
+
+
+def test_one_tail_a_site_is_averaged_exactly(another, run):
+    """The mean of the sites' tails, weighted by their examples: the same library, without an enclave."""
+    from enclave.programs.tail import load_tail
+    from enclave.training.aggregate import fedavg
+    from enclave.training.features import from_bytes
+
+    sites = another(split=Split(1, batches="per-site"))
+    server = sites.server()
+    for site in SITES:
+        sites.join(server, site)
+    result = sites.round(server, 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        learner = load_tail(sites.manifest, sites.consortium.house.model)
+        updates = []
+        for site in SITES:
+            kept = sites.features(site)
+            shards = [
+                from_bytes(opened(sites, site, kept, place), learner.layout(site))
+                for place, shard in enumerate(kept.index.shards)
+                if shard.purpose == "training"
+            ]
+            learner.start_from(None)
+            outcome, state = learner.train(1, {site: shards}, lambda _news: None)
+            updates.append((outcome.samples, state))
+        mean = fedavg(updates)
+    finally:
+        torch.set_num_threads(threads)
+    sealed = last_parameters(sites, server, result)
+    assert all(torch.equal(mean[name], sealed[name]) for name in mean)
+    assert mean.keys() == sealed.keys()
+
+
+def opened(run, site, kept, place) -> bytes:
+    from io import BytesIO
+
+    from enclave.sealing.shards import open_shard
+
+    plain = BytesIO()
+    with run.store(site).file(place, kept.index).open("rb") as file:
+        key, about = bytes.fromhex(kept.keys[place]), kept.index.about(place)
+        open_shard(file, plain, key=key, about=about, limit=1 << 30)
+    return plain.getvalue()
+
+
+def test_no_feature_label_or_parameter_lies_open_in_the_mailbox_or_the_log(run):
+    """A window of each site's features, lengths and labels, as they stand in the open shard; and the tuned
+    rows."""
+    needles = [b"features", b"lora_A", b'"origin"']
+    for site in SITES:
+        kept = run.features(site)
+        for place in range(len(kept.index.shards)):
+            plain = opened(run, site, kept, place)
+            needles += [plain[-64:], plain[-len(plain) // 2 :][:64]]
+    final = last_parameters(run, run.the_server, run.results[-1])
+    needles += [tensor.numpy().tobytes()[:64] for tensor in final.values() if tensor.numel() >= 16]
+    files = [file for file in run.the_server.mailbox.folder.rglob("*") if file.is_file()]
+    outside = [file for file in files if "model" not in file.parts]
+    assert len(outside) >= 8
+    for file in outside:
+        content = file.read_bytes()
+        found = [needle[:16] for needle in needles if needle in content and needle != b'"origin"']
+        assert not found, (file, found)
