@@ -69,7 +69,9 @@ class SplitRun:
             server.mailbox.deliver(self.store(site).file(place, kept.index), shard.sha256)
         return name
 
-    def hostile(self, server, site, forge=lambda shard: shard, *, layout=None, index=lambda index: index):
+    def hostile(
+        self, server, site, forge=lambda shard: shard, *, layout=None, index=lambda index: index, skip=1
+    ):
         """Like `join`, with the first training shard forged: sealed and signed as the site itself would."""
         import safetensors.torch
 
@@ -87,7 +89,7 @@ class SplitRun:
         first = msgspec.structs.replace(kept.index.shards[0], sha256=name, bytes=len(sealed.getvalue()))
         forged = msgspec.structs.replace(kept.index, shards=(first, *kept.index.shards[1:]))
         keys = (key.hex(), *kept.keys[1:])
-        wrapped = self.wrap(server, site, Kept(index(forged), keys), skip=1)
+        wrapped = self.wrap(server, site, Kept(index(forged), keys), skip=skip)
         return server.call("features", site=site, keys=wrapped)
 
     def join(self, server, site) -> dict:
