@@ -130,6 +130,9 @@ class SplitWork:
                 return self._countersign(job, lease)
         raise Refusal("agent.unknown_job", kind=job.kind[:32])
 
+    def prepare_next(self, _job: Job) -> None:
+        """Nothing is made ahead: the server has all that a round takes."""
+
     def drop_results(self, _round: int | None) -> None:
         """What was made for a round is nothing here; what was made for the run is kept."""
 

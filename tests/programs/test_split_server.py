@@ -11,7 +11,7 @@ import torch
 
 from enclave.errors import Refusal
 from enclave.manifest import Split
-from enclave.programs.keeping import label
+from enclave.programs.statekeys import label
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
 from tests.programs.split_house import SplitRun, split_manifest
 
