@@ -55,8 +55,16 @@ def sentence(event: Event) -> str:
     return str(template) % {
         "round": event.round.number if event.round else "",
         "site": event.site or "",
-        "why": explain(code, event.facts).message if code else event.facts.get("why", ""),
+        "why": explain(code, event.facts).message if code else _reason(event),
     }
+
+
+def _reason(event: Event) -> str:
+    if event.kind == "site.left_out":
+        return (
+            _("it let the last deadline pass.") if event.facts.get("joined") else _("it has not joined yet.")
+        )
+    return str(event.facts.get("why", ""))
 
 
 def waits_for(run: Run, current: Round | None, contributions: list[Contribution]) -> str:

@@ -79,9 +79,11 @@ def take_result(job: Job, result: Result) -> None:
 
 def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
     """The agent could not do it: another try where that can help, else the site is out of this round."""
+    code = _own_code(code, facts)
     retry = CATALOGUE[code].retry or code in MENDED_BY_NEW_INPUTS
     again = leases.give_up(job, code, facts, retry=retry)
-    note(job.round or job.run, "job.failed", site=job.site, job=job.kind, code=code, again=again)
+    told: dict[str, Fact] = {**facts, "job": job.kind, "code": code, "again": again}
+    note(job.round or job.run, "job.failed", site=job.site, **told)
     contribution = contributions.of_job(job)
     if again:
         contributions.put_back(job)
@@ -90,6 +92,12 @@ def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
         told = {**facts, "code": code, "site": job.site_id, "round": contribution.round.number}
         record(None, "contribution.refused", f"run:{job.run_id}", **told)
     dispatch.after_commit(dispatch.ADVANCE, job.run_id)
+
+
+def _own_code(code: str, facts: dict[str, Fact]) -> str:
+    """An agent does not know the codes that only the coordinator has; here they have words."""
+    found = facts.get("found")
+    return found if code == "agent.refused" and isinstance(found, str) and found in CATALOGUE else code
 
 
 def _submit(job: Job, result: TrainResult | EvaluateResult) -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from enclave.errors import Fact, Refusal
 from enclave.manifest import Manifest
 from enclave_jobs import leases
 from enclave_jobs.conductor import (
@@ -26,7 +26,7 @@ from enclave_jobs.conductor import (
     tails,
 )
 from enclave_jobs.members import manifest_of
-from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.models import Enclave, Job, JobKind
 from federation.sites.models import Site
 from federation.studies.models import (
     ContributionState,
@@ -97,7 +97,9 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
         for site in present:
             collecting.enrol_for(manifest)(round, site)
         for site in sorted({member.id for member in manifest.sites} - set(present)):
-            note(round, "site.left_out", site=_site(site), joined=site in here)
+            joined = site in here
+            why = {} if joined else _why_away(run, site)
+            note(round, "site.left_out", site=_site(site), joined=joined, **why)
         apply(round, RoundState.OPEN, RoundState.COLLECTING)
     offer_jobs(round)
 
@@ -142,6 +144,13 @@ def _silent(run: Run, number: int) -> set[str]:
     gone = ("contribution.late", "countersignature.missing")
     late = last.contributions.filter(error_code__in=gone).select_related("site")
     return {row.site_id for row in late if row.site.last_seen is None or row.site.last_seen < last.closed_at}
+
+
+def _why_away(run: Run, site: str) -> dict[str, Fact]:
+    """Code and facts of the failure that keeps a site from joining the present enclave, if one does."""
+    joins = Job.objects.filter(run=run, site=site, enclave=run.enclave_id, kind=JobKind.JOIN)
+    job = joins.exclude(error_code="").first()
+    return {**job.facts, "code": job.error_code} if job is not None else {}
 
 
 def _site(site_id: str) -> Site:
