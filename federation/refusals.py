@@ -127,6 +127,8 @@ define(
     Entry("approval.stale_manifest", "This manifest is not waiting for approval.",
           "Fetch the approvals again and look at the manifest that is in force.", "site"),
     Entry("run.wrong_state", "The run is {state}; this is not possible now.", _FETCH_AGAIN, "lead"),
+    Entry("run.below_quorum", "{found} of {of} hospitals are here; the manifest asks for {quorum} at least.",
+          "Wait for another hospital, or cancel the run. The quorum is part of what was approved.", "lead"),
     # Attestation
     Entry("nonce.unknown", "The evidence answers a nonce that was not issued for this.",
           "Ask for a new nonce and answer that.", "site", retry=True),
@@ -183,6 +185,7 @@ define(
 _FORBIDDEN = {"auth.site_suspended", "auth.site_revoked", "auth.forbidden"}
 _CONFLICT = {
     "site.wrong_state", "site.name_taken", "study.wrong_state", "run.wrong_state", "enrolment.key_taken",
+    "run.below_quorum",
     "card.name_taken", "card.in_use", "card.withdrawn", "approval.stale_manifest",
     "study.stale_manifest", "study.not_approved", "reference.duplicate", "reference.suspended",
     "reference.needs_review", "reference.lapsed", "reference.under_review", "reference.rejected",

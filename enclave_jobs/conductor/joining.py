@@ -12,7 +12,7 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, tails
-from enclave_jobs.conductor.waiting import extended
+from enclave_jobs.conductor.waiting import extended, hurried, joining_since
 from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
 from federation.sites.models import Site, SiteState
@@ -57,7 +57,7 @@ def joined(run: Run) -> list[str]:
 
 
 def step(run: Run) -> None:
-    """Go on when all have joined, or when the deadline has passed and there is a quorum.
+    """Go on when all have joined, or when there is a quorum and the deadline has passed or the lead says so.
 
     Refuses with `run.not_joined` when too few can come.
     """
@@ -74,8 +74,10 @@ def step(run: Run) -> None:
     here = joined(run)
     quorum = manifest.aggregation.quorum
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
-    deadline = (enclave.ready_at or enclave.started_at) + wait
-    if still_out and timezone.now() < deadline:
+    began = joining_since(run, enclave.ready_at or enclave.started_at)
+    deadline = began + wait
+    go_on = len(here) >= quorum and hurried(run, began)
+    if still_out and timezone.now() < deadline and not go_on:
         return
     if len(here) < quorum:
         if still_out and extended(run, None, deadline, wait):

@@ -8,9 +8,21 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from federation.studies.models import Event, Round, Run
+from federation.studies.runs import HURRIED
 from federation.studies.transitions import note
 
 MAX_EXTENSIONS = 3
+
+
+def joining_since(run: Run, ready: datetime) -> datetime:
+    """Since when sites have been asked to join: since the enclave was ready, or since a pause ended."""
+    asked = Event.objects.filter(run=run, kind="run.joining").order_by("-pk").first()
+    return max(ready, asked.at) if asked is not None else ready
+
+
+def hurried(run: Run, since: datetime) -> bool:
+    """Whether the lead has said since then that no more sites are to be waited for."""
+    return Event.objects.filter(run=run, kind=HURRIED, at__gte=since).exists()
 
 
 def extended(run: Run, round: Round | None, deadline: datetime, wait: timedelta) -> bool:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from enclave.errors import Fact, Refusal
+from enclave.manifest import parse
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions, signals
-from federation.studies.models import Run, RunState, StudyState
-from federation.studies.transitions import RUN, apply
+from federation.studies.models import ContributionState, RoundState, Run, RunState, StudyState
+from federation.studies.transitions import RUN, apply, note
 
 log = logging.getLogger(__name__)
+
+HURRIED = "run.hurried"
+"""The kind of the event that says: do not wait for more sites to join."""
+_WAITING = (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING)
+_PENDING = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
 
 
 def finish(run: Run, summary: dict[str, Any]) -> bool:
@@ -63,8 +71,70 @@ def pause(by: User, run: Run) -> None:
 
 
 def resume(by: User, run: Run) -> None:
-    """Go on where the run was paused: with its rounds, or, if it has none yet, with joining."""
-    _steer(by, run, [RunState.PAUSED], RunState.RUNNING if run.rounds.exists() else RunState.JOINING)
+    """Go on where the run was paused. Time that was paused is no time that sites were waited for: the open
+    round's deadline moves on by it."""
+    paused = run.events.filter(kind="run.paused").order_by("-pk").first()
+    back = RunState.JOINING if paused is None else RunState(paused.from_state)
+    with transaction.atomic():
+        _steer(by, run, [RunState.PAUSED], back)
+        if paused is not None:
+            lasted = timezone.now() - paused.at
+            waiting = run.rounds.filter(state__in=_WAITING, deadline__isnull=False)
+            waiting.update(deadline=F("deadline") + lasted)
+
+
+@dataclass(frozen=True)
+class Here:
+    """Whom the lead could go on without: `found` of `of` are here, `quorum` are needed at least."""
+
+    found: int
+    of: int
+    quorum: int
+
+    @property
+    def enough(self) -> bool:
+        """May the run go on now?"""
+        return self.quorum <= self.found < self.of
+
+
+def who_is_here(run: Run) -> Here | None:
+    """Who has joined, or handed in, while others are waited for; None where nobody is."""
+    quorum = parse(run.manifest.encode()).aggregation.quorum
+    if run.state == RunState.JOINING:
+        since = run.events.filter(kind="run.joining").order_by("-pk").values_list("pk", flat=True).first()
+        arrived = run.events.filter(kind="site.joined", pk__gt=since or 0).values("site").distinct().count()
+        return Here(arrived, len(parse(run.manifest.encode()).sites), quorum)
+    round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
+    if run.state != RunState.RUNNING or round is None:
+        return None
+    states = list(round.contributions.values_list("state", flat=True))
+    pending = [state for state in states if state in _PENDING]
+    done = states.count(ContributionState.SUBMITTED)
+    return Here(done, done + len(pending), quorum)
+
+
+def proceed(by: User, run: Run) -> None:
+    """Wait no longer for those who are late: go on with those who are here, who must be a quorum.
+
+    A round's deadline becomes now; joining ends. The conductor's next step does the rest. Refuses with
+    `auth.forbidden`, `run.wrong_state` or `run.below_quorum`.
+    """
+    if not permissions.can_edit(by, run.study):
+        raise Refusal("auth.forbidden")
+    with transaction.atomic():
+        run.state = Run.objects.select_for_update().get(pk=run.pk).state
+        here = who_is_here(run)
+        if here is None:
+            raise Refusal("run.wrong_state", state=run.state)
+        if not here.enough:
+            raise Refusal("run.below_quorum", found=here.found, of=here.of, quorum=here.quorum)
+        round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
+        if round is not None and run.state == RunState.RUNNING:
+            run.rounds.filter(pk=round.pk).update(deadline=timezone.now())
+            note(round, "round.hurried", found=here.found, of=here.of)
+        else:
+            note(run, HURRIED, found=here.found, of=here.of)
+        record(by, "run.hurried", f"run:{run.pk}", found=here.found, of=here.of)
 
 
 def _steer(by: User, run: Run, sources: list[RunState], target: RunState) -> None:
