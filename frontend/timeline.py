@@ -40,6 +40,8 @@ SENTENCES = {
     "site.joined": gettext_lazy("%(site)s joined: its enclave is attested."),
     "site.left_out": gettext_lazy("%(site)s is left out: %(why)s"),
     "site.let_in": gettext_lazy("%(site)s joined late and is let into round %(round)s."),
+    "round.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have handed in."),
+    "run.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
@@ -55,6 +57,8 @@ def sentence(event: Event) -> str:
     return str(template) % {
         "round": event.round.number if event.round else "",
         "site": event.site or "",
+        "found": event.facts.get("found", ""),
+        "of": event.facts.get("of", ""),
         "why": explain(code, event.facts).message if code else _reason(event),
     }
 

@@ -119,6 +119,15 @@ def estimate(work: Work, model: BaseModel) -> Costs | None:
 
     Refuses with `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
     """
+    costs = counted(work, model)
+    if costs is None:
+        return None
+    seconds, runs = _expected(work, costs.operations)
+    return replace(costs, seconds=seconds, measured_runs=runs)
+
+
+def counted(work: Work, model: BaseModel) -> Costs | None:
+    """As `estimate`, without the time, for which earlier runs must be looked at."""
     if not model.config:
         return None
     config = SimpleNamespace(**model.config)
@@ -126,8 +135,6 @@ def estimate(work: Work, model: BaseModel) -> Costs | None:
     trained, tensors = trained_parameters(config, work)
     tee, host = _memory(config, parameters, work)
     up, down = _traffic(config, work, trained)
-    operations = _operations(config, work, trained)
-    seconds, runs = _expected(work, operations)
     return Costs(
         parameters=parameters,
         trained=trained,
@@ -136,9 +143,7 @@ def estimate(work: Work, model: BaseModel) -> Costs | None:
         host=host,
         up=up,
         down=down,
-        operations=operations,
-        seconds=seconds,
-        measured_runs=runs,
+        operations=_operations(config, work, trained),
     )
 
 

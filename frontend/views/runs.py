@@ -9,19 +9,21 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
-from enclave.errors import explain
+from enclave.errors import Refusal
 from enclave.manifest import Manifest, parse
 from federation.people.models import Role, User
-from federation.studies import permissions, queries
-from federation.studies.models import Contribution, Round, RoundKind, RoundState, Run, RunState
+from federation.studies import costs, permissions, queries, runs
+from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run, RunState
 from frontend.averaging import averaged_rounds
+from frontend.lanes import lanes
 from frontend.measures import newest_measures
-from frontend.templatetags.fedslice import tone
+from frontend.phases import phases
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 SHOWN_EVENTS = 40
+SHOWN_ROUNDS = 50
 
 
 def with_figures(runs: list[Run]) -> list[Run]:
@@ -58,6 +60,9 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     context = {
         **_live(run, manifest, person(request)),
         "runtime": manifest.runtime,
+        "costs": _costs(manifest),
+        "method": manifest.method,
+        "cancels": permissions.can_cancel(person(request), run.study) and run.state not in ENDED,
         "development": manifest.policy.root == "development",
     }
     return render(request, "frontend/runs/detail.html", context)
@@ -145,7 +150,8 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
     events = list(queries.timeline(run).order_by("-pk")[:SHOWN_EVENTS])
     return {
         "run": run,
-        "rounds": rounds[::-1],
+        "rounds": rounds[: -SHOWN_ROUNDS - 1 : -1],
+        "older_rounds": max(0, len(rounds) - SHOWN_ROUNDS),
         "current": current,
         "published": sum(row.kind == RoundKind.TRAIN for row in published),
         "total_rounds": manifest.training.rounds,
@@ -156,7 +162,10 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
         "waiting": waits_for(
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),
-        "lanes": _lanes(run, contributions),
+        "lanes": lanes(run, current, contributions),
+        "here": runs.who_is_here(run),
+        "leads": permissions.can_edit(user, run.study),
+        "phases": phases(run),
         "averaged": averaged_rounds(rounds),
         "plaintext": manifest.placement == "plaintext",
         "measures": newest_measures(rounds, _names(manifest, user)),
@@ -164,39 +173,10 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
     }
 
 
-def _lanes(run: Run, contributions: list[Contribution]) -> list[dict[str, Any]]:
-    """One lane a hospital: what it does now. While hospitals join there are jobs but no contributions yet."""
-    jobs = {job.site_id: job for job in run.jobs.filter(state="leased").select_related("site")}
-    lanes = [
-        {
-            "site": row.site,
-            "tone": tone(row.state),
-            "label": row.get_state_display(),
-            "samples": row.samples,
-            "bytes": row.bytes,
-            "error": explain(row.error_code, row.facts) if row.error_code else None,
-            **_progress(jobs.get(row.site_id)),
-        }
-        for row in contributions
-    ]
-    known = {row.site_id for row in contributions}
-    lanes += [
-        {
-            "site": job.site,
-            "tone": "busy",
-            "label": _("joining"),
-            "samples": None,
-            "bytes": None,
-            **_progress(job),
-        }
-        for site_id, job in jobs.items()
-        if site_id not in known
-    ]
-    return lanes
-
-
-def _progress(job: Any) -> dict[str, Any]:
-    progress = job.progress if job is not None else {}
-    fraction = progress.get("fraction")
-    percent = round(100 * fraction) if fraction is not None else None
-    return {"fraction": fraction, "percent": percent, "stage": progress.get("stage", "")}
+def _costs(manifest: Manifest) -> costs.Costs | None:
+    """What is trained, counted from the model's shape; None where that is not on record."""
+    model = BaseModel.objects.filter(source=manifest.model.source, task=manifest.model.task).first()
+    try:
+        return costs.counted(costs.work_of(manifest), model) if model else None
+    except Refusal:
+        return None

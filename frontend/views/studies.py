@@ -34,6 +34,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
         "frontend/studies/detail.html",
         {
             "study": study,
+            "can_clone": permissions.can_create(user),
             "is_lead": permissions.can_edit(user, study),
             "approvals": queries.approvals_of(study),
             "my_approval_pending": mine is not None and mine.signature is None,

@@ -89,6 +89,11 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "run-live": ("GET", STUDY),
     "run-history": ("GET", STUDY),
     "run-curves": ("GET", STUDY),
+    "run-steer": ("POST", LEAD_ACTS),
+    "run-csv": ("GET", STUDY),
+    "compare": ("GET", ALL),
+    "compare-data": ("GET", ALL),
+    "compare-csv": ("GET", ALL),
     "log": ("GET", {**ALL, "alice": 403, "carol": 403}),
     # The entry is an appraisal in Lena's study; its quote is the auditor's alone.
     "log-entry": ("GET", {**ALL, "ludo": 404, "alice": 403, "carol": 403}),
@@ -143,6 +148,7 @@ def _address(name: str, world: dict[str, Any]) -> str:
         "word": "approve",
         "window_id": 1,
         "stage": "tuning",
+        "verb": "pause",
     }
     return reverse(name, kwargs={key: given[key] for key in wanted})
 

@@ -3,6 +3,8 @@
 
 (function () {
   const dash = ["dot", "dash", "dashdot", "longdash"];
+  // Runs that lie over one another; the same colours as the label chart's, readable in both themes.
+  const palette = ["#2f9e95", "#d98736", "#7083d6", "#cf6189", "#86ab3d", "#a778d0", "#c4ab2e", "#52a5d8"];
 
   function colours() {
     const style = getComputedStyle(document.documentElement);
@@ -18,9 +20,30 @@
       customdata: line.counts,
       hovertemplate: "%{y:.4f}, n = %{customdata}<extra>" + line.name.replace(/[<>&]/g, " ") + "</extra>",
       mode: "lines+markers",
-      line: line.pooled ? { color: c.accent, width: 3 } : { color: c.soft, width: 1.5, dash: dash[index % dash.length] },
+      line: line.colour !== undefined
+        ? { color: palette[line.colour % palette.length], width: 2, dash: line.colour < palette.length ? "solid" : "dash" }
+        : line.pooled ? { color: c.accent, width: 3 } : { color: c.soft, width: 1.5, dash: dash[index % dash.length] },
       marker: { size: line.pooled ? 7 : 5 },
     }));
+  }
+
+  function sweepTraces(lines) {
+    return lines.map((line, index) => ({
+      name: line.name,
+      x: line.x,
+      y: line.y,
+      customdata: line.half.map((half, i) => [100 * half, line.counts[i]]),
+      error_y: { type: "data", array: line.half, visible: line.half.some((half) => half > 0), thickness: 1.5 },
+      hovertemplate: "%{y:.1%} ± %{customdata[0]:.1f}, n = %{customdata[1]}<extra>" + line.name.replace(/[<>&]/g, " ") + "</extra>",
+      mode: "lines+markers",
+      line: { color: palette[index % palette.length], width: 2 },
+      marker: { size: 8 },
+    }));
+  }
+
+  function sweepLayout(title, axis, c) {
+    const base = layout(title, c, true, 1);
+    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, title: { text: axis.replaceAll("_", " "), standoff: 8 }, rangemode: "normal" } };
   }
 
   function layout(title, c, percent, rounds) {
@@ -52,6 +75,11 @@
       const metric = chart.dataset.metric;
       const options = { displayModeBar: false, responsive: true };
       await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds), options);
+    }
+    for (const chart of box.querySelectorAll("[data-sweep]")) {
+      chart.hidden = data.sweep.lines.length === 0;
+      if (chart.hidden) continue;
+      await Plotly.react(chart, sweepTraces(data.sweep.lines), sweepLayout(chart.dataset.title, data.sweep.axis, c), { displayModeBar: false, responsive: true });
     }
     if (data.live) setTimeout(() => draw(box), 3000);
   }

@@ -1,0 +1,206 @@
+"""Runs side by side: their settings, what they cost, how well they did; and means over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import mean, stdev
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from enclave.errors import Refusal
+from enclave.manifest import Lora, Manifest, Prefix, parse
+from federation.studies import costs
+from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond them the normal's.
+T95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run. `settings` are all that may differ between runs, by their names in the CSV; `scores` are the
+    last published ones; None where there is nothing to say."""
+
+    run: Run
+    settings: dict[str, Any]
+    scores: dict[str, Any]
+    trained: int | None
+    optimizer: int | None
+    bytes_up: int
+    seconds: float | None
+    rounds: list[Round]
+
+    @property
+    def accuracy(self) -> float | None:
+        """The last pooled one."""
+        return score_of(self.scores, "accuracy")
+
+
+def compared(runs: Sequence[Run]) -> list[Compared]:
+    """The runs with what is compared, in the order given; a handful of queries, however many they are."""
+    models = {(model.source, model.task): model for model in BaseModel.objects.all()}
+    published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
+    rounds: dict[str, list[Round]] = {}
+    for row in published.prefetch_related("contributions"):
+        rounds.setdefault(row.run_id, []).append(row)
+    return [_compared(run, parse(run.manifest.encode()), rounds.get(run.pk, []), models) for run in runs]
+
+
+def _compared(
+    run: Run, manifest: Manifest, rounds: list[Round], models: dict[tuple[str, str], BaseModel]
+) -> Compared:
+    counted = None
+    model = models.get((manifest.model.source, manifest.model.task))
+    if model is not None:
+        try:
+            counted = costs.counted(costs.work_of(manifest), model)
+        except Refusal:
+            counted = None
+    return Compared(
+        run=run,
+        settings=settings_of(manifest),
+        scores=rounds[-1].metrics.get("pooled", {}) if rounds else {},
+        trained=counted.trained if counted else None,
+        optimizer=counted.optimizer if counted else None,
+        bytes_up=sum(made.bytes or 0 for row in rounds for made in row.contributions.all()),
+        seconds=run.summary.get("seconds"),
+        rounds=rounds,
+    )
+
+
+def settings_of(manifest: Manifest) -> dict[str, Any]:
+    """All settings by which runs may differ, flat."""
+    adapter, training, rules = manifest.adapter, manifest.training, manifest.aggregation
+    found: dict[str, Any] = {
+        "model": manifest.model.source,
+        "method": manifest.method,
+        "placement": manifest.placement,
+        "runtime": manifest.runtime,
+        "hospitals": len(manifest.sites),
+        "tokens": manifest.model.max_tokens,
+        "rounds": training.rounds,
+        "epochs": training.local_epochs,
+        "batch": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "precision": training.precision,
+        "rule": rules.rule,
+        "clip": rules.clip,
+        "noise": rules.privacy.noise if rules.privacy else None,
+        "privacy": rules.privacy.unit if rules.privacy else None,
+        "seed": training.seed,
+    }
+    if isinstance(adapter, Lora):
+        found |= {"adapter": "lora", "rank": adapter.rank, "alpha": adapter.alpha}
+    elif isinstance(adapter, Prefix):
+        found |= {"adapter": "prefix", "prefix_length": adapter.length}
+    else:
+        found |= {"adapter": "spf", "attention_ratio": adapter.attention, "dense_ratio": adapter.dense,
+                  "select": adapter.select, "rank": adapter.rank, "alpha": adapter.alpha}  # fmt: skip
+    if manifest.split is not None:
+        found |= {"cut": manifest.split.cut, "batches": manifest.split.batches}
+    return found
+
+
+def score_of(scores: dict[str, Any], metric: str) -> float | None:
+    """Accuracy is of tokens for a causal model."""
+    return scores.get(metric, scores.get("token_accuracy") if metric == "accuracy" else None)
+
+
+def differing(rows: Sequence[Compared]) -> list[str]:
+    """The settings that are not the same in all of these runs."""
+    names = list(dict.fromkeys(name for row in rows for name in row.settings))
+    return [name for name in names if len({str(row.settings.get(name)) for row in rows}) > 1]
+
+
+def label(row: Compared, rows: Sequence[Compared]) -> str:
+    """A run's name in a legend: its study's, and how it differs where two share that."""
+    same = [other for other in rows if other.run.study.name == row.run.study.name]
+    if len(same) == 1:
+        return row.run.study.name
+    told = ", ".join(f"{name} {row.settings.get(name)}" for name in differing(same))
+    return f"{row.run.study.name} ({told or row.run.pk[:6]})"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed: how many have a score, its mean, and half the width of its
+    95 % confidence interval (None for a single run)."""
+
+    settings: dict[str, Any]
+    count: int
+    mean: float
+    half: float | None
+
+
+def groups(rows: Iterable[Compared], metric: str = "accuracy") -> list[Group]:
+    """The groups, in the order of their first runs. Runs that have not finished are left out."""
+    found: dict[tuple[str, ...], list[Compared]] = {}
+    for row in rows:
+        if row.run.state == "finished" and score_of(row.scores, metric) is not None:
+            key = tuple(f"{name}={value}" for name, value in sorted(row.settings.items()) if name != "seed")
+            found.setdefault(key, []).append(row)
+    made = []
+    for members in found.values():
+        scores = [score_of(member.scores, metric) or 0.0 for member in members]
+        made.append(Group(members[0].settings, len(scores), mean(scores), half_width(scores)))
+    return made
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the 95 % confidence interval of the mean, by Student's t; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    free = len(values) - 2
+    return (T95[free] if free < len(T95) else 1.96) * stdev(values) / sqrt(len(values))
+
+
+def numeric(rows: Sequence[Compared]) -> list[str]:
+    """Settings that make an axis: numbers that differ, but for the seed; ratios come first."""
+    names = [
+        name
+        for name in differing(rows)
+        if name != "seed" and all(isinstance(row.settings.get(name), int | float) for row in rows)
+    ]
+    return sorted(names, key=lambda name: not name.endswith("ratio"))
+
+
+def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list[dict[str, Any]]:
+    """Lines of mean against `axis`, one for each combination of the other settings that differ."""
+    others = [name for name in differing(rows) if name not in (axis, "seed")]
+    lines: dict[str, list[Group]] = {}
+    for group in groups(rows, metric):
+        name = ", ".join(f"{other} {group.settings.get(other)}" for other in others) or _("mean")
+        lines.setdefault(name, []).append(group)
+    return [
+        {
+            "name": name,
+            "x": [point.settings[axis] for point in points],
+            "y": [point.mean for point in points],
+            "half": [point.half or 0 for point in points],
+            "counts": [point.count for point in points],
+        }
+        for name, members in lines.items()
+        for points in [sorted(members, key=lambda group: group.settings[axis])]
+    ]
+
+
+def curve(row: Compared, key: str) -> dict[str, list[Any]]:
+    """Score after each number of rounds of training, pooled."""
+    points = [
+        (one.number - 1, score_of(one.metrics.get("pooled", {}), key), one.metrics["pooled"].get("rows"))
+        for one in row.rounds
+        if one.metrics.get("pooled")
+    ]
+    there = [point for point in points if point[1] is not None]
+    return {"rounds": [p[0] for p in there], "values": [p[1] for p in there], "counts": [p[2] for p in there]}
+
+
+def trained_rounds(row: Compared) -> int:
+    """Training rounds published."""
+    return sum(one.kind == RoundKind.TRAIN for one in row.rounds)
