@@ -6,6 +6,8 @@ measured on the same pooled test rows:
 - `local`: every hospital trains alone; the mean of their models' scores.
 - `federated`: what the enclaves do (FedAvg of LoRA and head by sample count), in one process, in the clear.
 - `centralised`: one model on all rows, which no hospital would allow.
+- `dp-site`, `dp-record` (not by default): `federated` with the noise that a manifest's `privacy` adds, per
+  site in the mean or per record in each step. Not the same twice: the noise is no seed's.
 - `head`: FedAvg of a linear head on the frozen encoder's mean over tokens, with a learning rate of its own.
 
 Public data only: nothing here is protected. `baselines` is for the demo.
@@ -22,23 +24,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from benchmarks.hospitals import hospitals, label_names, read_site
-from enclave.manifest import Lora, ModelSpec, Training
+from enclave.manifest import Lora, ModelSpec, Privacy, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.training.aggregate import fedavg
+from enclave.training.aggregate import clip, fedavg
 from enclave.training.data import Examples, Rows, encode, read_rows
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool
+from enclave.training.privacy import epsilon, gaussian, site_deviation
+from enclave.training.private import train_privately
 
 Tell = Callable[[str, Progress], None]
 STRATEGIES = ("local", "federated", "centralised", "head")
+NOISY: dict[str, Literal["site", "record"]] = {"dp-site": "site", "dp-record": "record"}
 HEAD_LEARNING_RATE = 0.2
 """The best of 0.001 to 1.0 for the head (docs/results.md), so that it is no straw man."""
 
@@ -74,6 +79,9 @@ class Study:
     tests: Mapping[str, Examples]
     tell: Tell | None = None
     head_learning_rate: float = HEAD_LEARNING_RATE
+    noise: float = 1.0
+    clip: float = 1.0
+    delta: float = 1e-5
 
     def fresh(self, head_only: bool = False) -> nn.Module:
         """The base model with initial adapters, or frozen under a new linear head."""
@@ -138,6 +146,37 @@ def federated(study: Study, *, head_only: bool = False) -> list[Scores]:
         load_tuned_state(model, state)
         curve.append(study.scores(model))
     return curve
+
+
+def noisy(study: Study, unit: Literal["site", "record"]) -> tuple[list[Scores], float]:
+    """`federated` with noise per site (DP-FedAvg) or per record (DP-SGD at each site), as enclaves add it.
+
+    The pooled scores after every round, and epsilon after the last (of the worst site).
+    """
+    training, model = study.training, study.fresh()
+    bound = study.clip if unit == "record" else None
+    privacy = Privacy(unit, study.noise, study.delta, bound)
+    state, curve = tuned_state(model), []
+    for number in range(1, training.rounds + 1):
+        updates = []
+        for site, examples in study.sites.items():
+            load_tuned_state(model, state)
+            told = study.report(f"dp-{unit} round {number} {site}")
+            if unit == "record":
+                result = train_privately(model, examples, training, privacy, progress=told)
+                updates.append((result.samples, tuned_state(model)))
+            else:
+                result = train(model, examples, training, round=number, site=site, progress=told)
+                updates.append((result.samples, clip(tuned_state(model), state, study.clip)[0]))
+        mean = fedavg(updates)
+        if unit == "site":
+            deviation = site_deviation(study.noise, study.clip, [samples for samples, _ in updates])
+            mean = {name: tensor + gaussian(tensor.shape, deviation) for name, tensor in mean.items()}
+        state = {name: tensor.float() for name, tensor in mean.items()}
+        load_tuned_state(model, state)
+        curve.append(study.scores(model))
+    worst = max(epsilon(privacy, training, training.rounds, len(rows)) for rows in study.sites.values())
+    return curve, worst
 
 
 def alone(study: Study, site: str, examples: Examples) -> Scores:
@@ -207,6 +246,10 @@ def measure(study: Study, strategies: Sequence[str]) -> dict[str, dict[str, Any]
         else:
             if strategy == "centralised":
                 final = centralised(study)
+            elif strategy in NOISY:
+                curve, spent = noisy(study, NOISY[strategy])
+                detail = {"rounds": [round(scores.accuracy, 4) for scores in curve], "epsilon": spent}
+                final = curve[-1]
             else:
                 curve = federated(study, head_only=strategy == "head")
                 detail, final = {"rounds": [round(scores.accuracy, 4) for scores in curve]}, curve[-1]
@@ -279,7 +322,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             precision=options.precision,
         )
         shared = replace(
-            study(sites, model, adapter, training, folder), head_learning_rate=options.head_learning_rate
+            study(sites, model, adapter, training, folder),
+            head_learning_rate=options.head_learning_rate,
+            noise=options.noise,
+            clip=options.clip,
+            delta=options.delta,
         )
         results.append(measure(shared, options.strategies.split(",")))
         print(f"seed {seed}: {json.dumps(results[-1])}", file=sys.stderr, flush=True)
@@ -309,6 +356,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--head-learning-rate", type=float, default=HEAD_LEARNING_RATE)
+    parser.add_argument("--noise", type=float, default=1.0, help="dp-*: in sensitivities")
+    parser.add_argument(
+        "--clip", type=float, default=1.0, help="dp-*: L2 norm of a site's change or a gradient"
+    )
+    parser.add_argument("--delta", type=float, default=1e-5, help="dp-*: of epsilon")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--alpha", type=int, default=16)
     parser.add_argument("--targets", default="query,key,value,dense")

@@ -19,6 +19,11 @@ def placement_name(placement: str) -> str:
     return _("PLAINTEXT: baseline, nothing is protected") if placement == "plaintext" else placement
 
 
+def is_plaintext(manifest: Manifest) -> bool:
+    """Whether this is a baseline that protects nothing, and has to be marked as one."""
+    return manifest.placement == "plaintext"
+
+
 def plan_facts(study: Study) -> list[dict[str, Any]]:
     """Cards for the study's page: the manifest's content if it is frozen, else the draft's."""
     if study.manifest:

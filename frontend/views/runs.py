@@ -16,6 +16,7 @@ from federation.studies import costs, permissions, queries, runs
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run, RunState
 from frontend.averaging import averaged_rounds
 from frontend.lanes import lanes
+from frontend.manifests import is_plaintext
 from frontend.measures import newest_measures
 from frontend.phases import phases
 from frontend.timeline import sentence, waits_for
@@ -27,13 +28,15 @@ SHOWN_ROUNDS = 50
 
 
 def with_figures(runs: list[Run]) -> list[Run]:
-    """The runs with what tables show: training rounds published, and the latest pooled accuracy."""
+    """The runs with what tables show: training rounds published, the latest pooled accuracy, and whether it
+    is a plaintext baseline."""
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
     by_run: dict[str, list[Round]] = {}
     for row in published:
         by_run.setdefault(row.run_id, []).append(row)
     for run in runs:
         rounds = by_run.get(run.pk, [])
+        run.plaintext = is_plaintext(parse(run.manifest.encode()))  # type: ignore[attr-defined]
         run.published_rounds = sum(row.kind == RoundKind.TRAIN for row in rounds)  # type: ignore[attr-defined]
         run.latest_accuracy = accuracy_of(rounds[-1]) if rounds else None  # type: ignore[attr-defined]
     return runs
@@ -167,7 +170,7 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
         "leads": permissions.can_edit(user, run.study),
         "phases": phases(run),
         "averaged": averaged_rounds(rounds),
-        "plaintext": manifest.placement == "plaintext",
+        "plaintext": is_plaintext(manifest),
         "measures": newest_measures(rounds, _names(manifest, user)),
         "events": [{"at": event.at, "text": sentence(event)} for event in events],
     }

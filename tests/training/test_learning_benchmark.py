@@ -13,10 +13,12 @@ import torch
 
 from benchmarks import learning
 from benchmarks.hospitals import MEDQUAD, hospitals, label_names, read_site, write
+from enclave.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training.aggregate import fedavg
 from enclave.training.data import Rows
 from enclave.training.loop import train
+from enclave.training.privacy import epsilon
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 
 MEDQUAD_FOLDER = Path(__file__).parents[2] / "../shared/datasets/medquad-qtype"
@@ -104,6 +106,27 @@ def test_every_site_of_a_round_starts_from_the_same_parameters(study: learning.S
         updates.append((len(examples), tuned_state(model)))
     load_tuned_state(model, fedavg(updates))
     assert learning.federated(dataclasses.replace(study, training=training)) == [study.scores(model)]
+
+
+def test_noise_per_site_is_federated_training_with_what_the_manifest_adds(study: learning.Study) -> None:
+    """With a clip that cuts nothing and next to no noise it is the same; with noise it is another."""
+    federated = learning.federated(study)[-1].loss
+    quiet, _ = learning.noisy(dataclasses.replace(study, noise=1e-14, clip=1e9), "site")
+    assert quiet[-1].loss == pytest.approx(federated, abs=1e-3)
+    loud, spent = learning.noisy(dataclasses.replace(study, noise=1.0, clip=0.5), "site")
+    assert spent == epsilon(Privacy("site", 1.0, 1e-5), study.training, 2, 1)
+    assert loud[-1].loss != pytest.approx(federated, abs=1e-3)
+
+
+def test_noise_per_record_trains_each_site_privately(study: learning.Study) -> None:
+    curve, spent = learning.noisy(study, "record")
+    worst = max(
+        epsilon(Privacy("record", 1.0, 1e-5, 1.0), study.training, 2, len(rows))
+        for rows in study.sites.values()
+    )
+    assert spent == worst
+    assert len(curve) == 2
+    assert curve != learning.noisy(study, "record")[0]
 
 
 def test_the_head_trains_nothing_of_the_encoder(study: learning.Study) -> None:
