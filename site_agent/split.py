@@ -24,6 +24,7 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.roster import parse_roster
 from enclave.sealing.shards import wrap_keys
+from enclave.sealing.shares import Escrow, withdraw
 from enclave.slicing.sources import resolve
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import file_sha256, upload
@@ -169,12 +170,26 @@ class SplitWork:
                 manifest=self._member.manifest.hash,
                 receiver=claims.hpke_key,
                 signer=self._state.key,
+                share_key=self._state.share_key.public,
+                share=self._share(job),
             )
             with replacing(file) as target:
                 target.write(sealed.getvalue())
         sha256, size = file_sha256(file), file.stat().st_size
         upload(self._coordinator, file, sha256, job.run)
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
+
+    def _share(self, job: Job) -> bytes | None:
+        """This site's share of the key of the server's last state, where the coordinator brings it: the new
+        enclave was verified above, and only that one can read what it is sealed into."""
+        told = job.inputs.get("escrow")
+        if told is None:
+            return None
+        try:
+            escrow = msgspec.convert(told, Escrow)
+        except msgspec.ValidationError as error:
+            raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
+        return withdraw(escrow, self._state.config.site, self._state.share_key, self._member.manifest.hash)
 
     def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
         """Sign the round's roster, once, if it lists this site's shards and builds on the last receipt."""

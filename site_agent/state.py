@@ -3,6 +3,7 @@
 | path | what |
 |---|---|
 | site.key, dataset.key | the site's Ed25519 key and the key of its dataset digests; made here, never sent |
+| share.key | the HPKE key for the site's shares of a server enclave's state key; made here, never sent |
 | config.json | the coordinator's address and what the agent was told at enrolment |
 | platform/ | the development platform (quoting key, chain, sealing secret) |
 | datasets/ | catalogue.json, and each dataset normalised to one JSON object a line |
@@ -30,6 +31,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from enclave.errors import Refusal
+from enclave.sealing.hpke import SECRET_BYTES, HpkeKey
 from enclave.sealing.signing import SigningKey
 from site_agent.files import create_private, private_folder, write_private
 
@@ -100,14 +102,19 @@ class State:
         """The HMAC key of dataset digests (32 bytes): without it a digest confirms nothing to anybody."""
         return self._secret("dataset.key")
 
-    def _secret(self, name: str) -> bytes:
+    @cached_property
+    def share_key(self) -> HpkeKey:
+        """What this site's shares of a server's state key are wrapped for (enclave/sealing/shares.py)."""
+        return HpkeKey.from_bytes(self._secret("share.key", SECRET_BYTES))
+
+    def _secret(self, name: str, size: int = 32) -> bytes:
         path = self.folder / name
-        create_private(path, os.urandom(32).hex().encode() + b"\n")
+        create_private(path, os.urandom(size).hex().encode() + b"\n")
         try:
             secret = bytes.fromhex(path.read_text().strip())
         except (ValueError, OSError) as error:
             raise Refusal("agent.state_damaged", file=name) from error
-        if len(secret) != 32:
+        if len(secret) != size:
             raise Refusal("agent.state_damaged", file=name)
         return secret
 

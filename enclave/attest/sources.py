@@ -89,8 +89,8 @@ class DevelopmentSource:
             svn=SVN,
         )
 
-    def sealing_key(self, label: str) -> bytes:
-        """32 bytes from the platform's secret, the measurement and the label."""
+    def sealing_key(self, label: str) -> bytes | None:
+        """32 bytes from the platform's secret, the measurement and the label; None where it has no secret."""
         return self._platform.sealing_key(self._mrenclave, label)
 
 

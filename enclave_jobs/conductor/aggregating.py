@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from enclave.errors import Refusal
-from enclave_jobs.conductor import contributions, countersigning, dispatch, issuing, publishing, tails
+from enclave_jobs.conductor import (
+    contributions,
+    countersigning,
+    dispatch,
+    issuing,
+    publishing,
+    restoring,
+    tails,
+)
 from enclave_jobs.members import manifest_of
+from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client
 from federation.attestation import release
 from federation.studies.models import (
@@ -34,8 +43,8 @@ def aggregate(round: Round) -> None:
     try:
         answer = _ask(round)
     except Refusal as refusal:
-        if refusal.code == "features.not_loaded":
-            _open_again(round)
+        if refusal.code in ("features.not_loaded", "round.wrong_receipt") and tails.is_split(round.run):
+            _open_again(round, refusal)
             return
         if refusal.code != "round.bad_contribution":
             raise
@@ -64,10 +73,10 @@ def _ask(round: Round) -> dict[str, Any] | None:
     )
 
 
-def _open_again(round: Round) -> None:
-    """The split server was started anew: it opens the listed sites' features, and the round, whose roster and
-    signatures still hold, is trained from its beginning. A site that has not wrapped its keys for this
-    enclave by now costs the round."""
+def _open_again(round: Round, asked: Refusal) -> None:
+    """The split server was started anew: it opens the listed sites' features (and the last state, where the
+    sites hold its key), and the round, whose roster and signatures still hold, is trained from its beginning.
+    A site that has not wrapped its keys for this enclave by now costs the round."""
     for row in round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id"):
         try:
             if not tails.opened(round.run, row.site_id):
@@ -78,6 +87,12 @@ def _open_again(round: Round) -> None:
             contributions.refuse(row, refusal.code, dict(refusal.facts))
             countersigning.give_up(round, refusal.code)
             return
+    restored = restoring.restore(round.run, Enclave.objects.get(pk=round.run.enclave_id))
+    if restored == "waits for shares":
+        countersigning.give_up(round, "shares.too_few")
+        return
+    if asked.code == "round.wrong_receipt" and restored == "before":
+        raise asked
     dispatch.after_commit(dispatch.AGGREGATE, round.pk)
 
 

@@ -4,6 +4,7 @@ each agent verifies the server enclave, brings its sealed features, and wraps th
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -11,7 +12,7 @@ from django.utils import timezone
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave_jobs import leases
-from enclave_jobs.conductor import dispatch, tails
+from enclave_jobs.conductor import dispatch, restoring, tails
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since
 from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
@@ -31,8 +32,11 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
     for site in manifest.sites:
         if site.id not in active or (split and _asked(run, site.id, enclave)):
             continue
-        inputs = {"enclave": enclave.pk, "epoch": enclave.epoch}
+        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
         kind = tails.join_kind(run, site.id) if split else JobKind.JOIN
+        escrow = restoring.escrow_for(run, site.id) if split else None
+        if escrow is not None:
+            inputs["escrow"] = escrow
         leases.offer(run, site.id, kind, enclave.pk, round=None, inputs=inputs)
 
 

@@ -4,15 +4,13 @@ else."""
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from enclave.errors import Fact, Refusal
 from enclave.manifest import Manifest
-from enclave_jobs.conductor import attesting, dispatch, joining, tails
-from enclave_jobs.conductor.published import last_published
+from enclave_jobs.conductor import attesting, dispatch, joining, restoring, tails
 from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
@@ -29,7 +27,7 @@ MAX_EPOCHS = 8
 def step(run: Run) -> None:
     """1. Name an enclave (the next epoch of the run) and have the supervisor start it.
     2. Bind it to the manifest with all approvals; let a split server load its tail; restore the last
-       published state, if there is one.
+       published state, if there is one and the TEE has a key of its own for it.
     3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
     4. Only when that has committed is the enclave `ready` and are the sites asked to join.
 
@@ -90,22 +88,12 @@ def _prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
         for approval in Approval.objects.filter(study=run.study, manifest_hash=run.manifest_hash)
         if approval.signature
     }
-    _unless("program.already_bound", enclave, "bind", {"manifest": run.manifest, "approvals": approvals})
+    try:
+        client.call(enclave.pk, "bind", {"manifest": run.manifest, "approvals": approvals})
+    except Refusal as refusal:
+        if refusal.code != "program.already_bound":
+            raise
     if enclave.program == "split_server" and not tails.prepare(run, enclave, manifest):
         return False
-    last = last_published(run)
-    if last is not None:
-        if not last.state_blob:
-            raise Refusal("run.state_lost")
-        _unless("state.not_fresh", enclave, "restore", {"state": last.state_blob}, (last.state_blob,))
+    restoring.restore(run, enclave)
     return True
-
-
-def _unless(done: str, enclave: Enclave, op: str, args: dict[str, Any], inputs: tuple[str, ...] = ()) -> None:
-    try:
-        client.call(enclave.pk, op, args, inputs=inputs)
-    except Refusal as refusal:
-        if refusal.code == "blob.unknown":
-            raise Refusal("run.state_lost") from refusal
-        if refusal.code != done:
-            raise

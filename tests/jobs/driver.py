@@ -27,8 +27,10 @@ from enclave.attest.evidence import Claims
 from enclave.manifest import Manifest, parse
 from enclave.programs.admission import endorse
 from enclave.programs.host import EnclaveProcess
+from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.roster import countersign, parse_roster
 from enclave.sealing.shards import wrap_keys
+from enclave.sealing.shares import Escrow, withdraw
 from enclave.sealing.signing import SigningKey
 from site_agent.features import FeatureStore, Kept
 
@@ -144,6 +146,7 @@ class Hospital:
     stopping: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     error: BaseException | None = None
+    share_key: HpkeKey = field(default_factory=HpkeKey.generate)
 
     @property
     def site(self) -> str:
@@ -253,7 +256,17 @@ class Hospital:
         sealed = BytesIO()
         keys = [bytes.fromhex(key) for key in kept.keys]
         receiver = shown["claims"]["hpke_key"]
-        wrap_keys(kept.index, keys, sealed, manifest=manifest, receiver=receiver, signer=self.api.key)
+        told = job["inputs"].get("escrow")
+        wrap_keys(
+            kept.index,
+            keys,
+            sealed,
+            manifest=manifest,
+            receiver=receiver,
+            signer=self.api.key,
+            share_key=self.share_key.public,
+            share=told and withdraw(msgspec.convert(told, Escrow), self.site, self.share_key, manifest),
+        )
         sha256 = self.api.upload(sealed.getvalue(), job["run"])
         size = len(sealed.getvalue())
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}

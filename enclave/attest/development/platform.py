@@ -1,6 +1,7 @@
 """The host's side of development evidence: the part that a processor and its quoting enclave play.
 
-Folder (0700, files 0600): `pck.key`, `attestation.key`, `sealing.secret`, and `pck-chain.pem` once the
+Folder (0700, files 0600): `pck.key`, `attestation.key`, `sealing.secret` (emptied by hand: a platform without
+sealing keys, as TDX is), and `pck-chain.pem` once the
 coordinator has certified the PCK key. The keys are made here and never leave; the coordinator sees a
 request only.
 """
@@ -28,7 +29,8 @@ SEALING_DOMAIN = b"fedslice/development-sealing/v1"
 
 @dataclass(frozen=True, repr=False)
 class Platform:
-    """A certified development platform, opened. Never printed: it holds private keys."""
+    """A certified development platform, opened. Never printed: it holds private keys. An empty sealing secret
+    makes it a platform without sealing keys, as TDX is."""
 
     signer: quotes.Signer
     sealing_secret: bytes
@@ -47,8 +49,10 @@ class Platform:
         """A TDX quote v4 over 64 bytes of report data, for the given measurements (48 bytes each)."""
         return quotes.tdx_quote(self.signer, report_data, mrtd=mrtd, rtmrs=rtmrs)
 
-    def sealing_key(self, mrenclave: bytes, label: str) -> bytes:
+    def sealing_key(self, mrenclave: bytes, label: str) -> bytes | None:
         """32 bytes that depend on platform, measurement and label: SGX's key policy MRENCLAVE."""
+        if not self.sealing_secret:
+            return None
         info = SEALING_DOMAIN + b"\x00" + mrenclave + label.encode()
         return HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self.sealing_secret)
 
@@ -114,6 +118,6 @@ def load_platform(directory: Path | str) -> Platform:
         raise Refusal("development.no_platform", directory=str(directory), fault=fault) from error
     except (OSError, ValueError) as error:
         raise Refusal("development.no_platform", directory=str(directory), fault="unreadable") from error
-    if len(secret) != 32:
+    if len(secret) not in (0, 32):
         raise Refusal("development.no_platform", directory=str(directory), fault="sealing.secret is damaged")
     return Platform(signer, secret)

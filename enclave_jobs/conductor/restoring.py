@@ -1,0 +1,61 @@
+"""Give a new server enclave what its predecessor left: the last published state.
+
+A TEE with a sealing key opens it at once. On one without (TDX), the sites hold shares of the state's key
+(enclave/sealing/shares.py): each is told its own, hands it back within what it seals to the new enclave, and
+the state is opened when enough have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from enclave.errors import Refusal
+from enclave.sealing.shares import Escrow
+from enclave.sealing.state import read_escrow
+from enclave_jobs import blobs
+from enclave_jobs.conductor.published import last_published
+from enclave_jobs.models import Enclave
+from enclave_jobs.supervisor import client
+from federation.studies.models import Run
+
+Restored = Literal["now", "before", "waits for shares"]
+
+
+def restore(run: Run, enclave: Enclave) -> Restored:
+    """Bring the last published state, if there is one. Refuses with `run.state_lost` where nothing was kept,
+    and with what the enclave refuses with, but for shares that are still to come."""
+    last = last_published(run)
+    if last is None:
+        return "before"
+    if not last.state_blob:
+        raise Refusal("run.state_lost")
+    try:
+        client.call(enclave.pk, "restore", {"state": last.state_blob}, inputs=(last.state_blob,))
+    except Refusal as refusal:
+        if refusal.code == "state.not_fresh":
+            return "before"
+        if refusal.code == "shares.too_few":
+            return "waits for shares"
+        if refusal.code == "blob.unknown":
+            raise Refusal("run.state_lost") from refusal
+        raise
+    return "now"
+
+
+def escrow_for(run: Run, site: str) -> dict[str, Any] | None:
+    """A site's own share of the key of the last published state, wrapped for it; None where there is none."""
+    last = last_published(run)
+    if last is None or not last.state_blob:
+        return None
+    try:
+        with blobs.path_of(last.state_blob).open("rb") as file:
+            escrow = read_escrow(file)
+    except FileNotFoundError as error:
+        raise Refusal("run.state_lost") from error
+    if escrow is None or site not in escrow.shares:
+        return None
+    own = Escrow(escrow.threshold, escrow.commitment, {site: escrow.shares[site]})
+    found: dict[str, Any] = msgspec.to_builtins(own)
+    return found
