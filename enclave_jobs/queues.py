@@ -13,6 +13,7 @@ CPU, ENCLAVE, TAIL = "cpu", "enclave", "tail"
 SWEEP_SECONDS = 2.0
 UPKEEP_SECONDS = 600.0
 COLLATERAL_SECONDS = 300.0
+NOTICE_SECONDS = 10.0
 
 
 def configure(app: Celery) -> None:
@@ -37,6 +38,11 @@ def configure(app: Celery) -> None:
                 "task": "enclave_jobs.upkeep",
                 "schedule": UPKEEP_SECONDS,
                 "options": {"expires": UPKEEP_SECONDS},
+            },
+            "notices": {
+                "task": "enclave_jobs.notify",
+                "schedule": NOTICE_SECONDS,
+                "options": {"expires": NOTICE_SECONDS},
             },
             "collateral": {
                 "task": "enclave_jobs.refresh_collateral",

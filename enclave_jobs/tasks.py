@@ -7,6 +7,7 @@ from celery import shared_task
 from enclave_jobs.conductor import advancing, sweeping
 from federation import operations
 from federation.attestation import pcs
+from federation.notices import services as notices
 
 
 @shared_task(name="enclave_jobs.start_run")
@@ -43,6 +44,12 @@ def upkeep() -> None:
 def refresh_collateral() -> None:
     """Fetch collateral for the kinds of platforms that are due."""
     pcs.refresh()
+
+
+@shared_task(name="enclave_jobs.notify")
+def notify() -> None:
+    """Mail to those whom new events concern."""
+    notices.send_due()
 
 
 @shared_task(name="enclave_jobs.sweep")

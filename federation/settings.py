@@ -121,6 +121,7 @@ INSTALLED_APPS = [
     "federation.studies",
     "federation.attestation",
     "federation.audit",
+    "federation.notices",
     "enclave_jobs",
     "frontend",
 ]

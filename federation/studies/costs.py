@@ -13,6 +13,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+from enclave.errors import Refusal
 from enclave.manifest import Adapter, Lora, Manifest, Prefix, parse
 from enclave.slicing.layers import Linear, linears_of
 from enclave.slicing.plan import plan as count_spf
@@ -242,7 +243,10 @@ def _expected(work: Work, operations: float) -> tuple[float | None, int]:
     finished = Run.objects.filter(state=RunState.FINISHED).order_by("-created_at")
     models = {(model.source, model.task): model for model in BaseModel.objects.all()}
     for run in finished[:50]:
-        manifest = parse(run.manifest.encode())
+        try:
+            manifest = parse(run.manifest.encode())
+        except Refusal:
+            continue  # of an older version of FedSlice
         if _kind(work_of(manifest)) != _kind(work):
             continue
         model = models.get((manifest.model.source, manifest.model.task))

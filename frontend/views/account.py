@@ -13,8 +13,10 @@ from django.shortcuts import redirect, render
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
 
 from enclave.errors import Refusal
+from federation.notices import services as notices
 from federation.people import second_factor, services
 from frontend.forms.people import CodeForm, PasswordForm
 from frontend.views.acting import form_page, person
@@ -24,7 +26,18 @@ from frontend.views.acting import form_page, person
 def account(request: HttpRequest) -> HttpResponse:
     """Who I am here, and how I sign in."""
     standing = second_factor.standing(person(request))
-    return render(request, "frontend/people/account.html", {"standing": standing})
+    mails = notices.wants_mails(person(request))
+    return render(request, "frontend/people/account.html", {"standing": standing, "mails": mails})
+
+
+@login_required
+@require_POST
+def mails(request: HttpRequest) -> HttpResponse:
+    """Be told of events by mail, or not."""
+    wanted = request.POST.get("mails") == "on"
+    notices.choose_mails(person(request), wanted)
+    messages.success(request, _("You get mails about events.") if wanted else _("You get no such mails."))
+    return redirect("account")
 
 
 @login_required

@@ -15,6 +15,7 @@ from federation.people.models import Role, User
 from federation.studies import costs, permissions, queries, runs
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run, RunState
 from frontend.averaging import averaged_rounds
+from frontend.comparison import sent
 from frontend.lanes import lanes
 from frontend.manifests import is_plaintext
 from frontend.measures import newest_measures
@@ -161,7 +162,7 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
         "receipts": sum(row.receipt is not None for row in rounds),
         "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
         "macro_f1": latest.get("macro_f1"),
-        "bytes_up": sum(c.bytes or 0 for row in rounds for c in row.contributions.all()),
+        "bytes_up": sent(rounds, manifest),
         "waiting": waits_for(
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),

@@ -89,6 +89,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "run-live": ("GET", STUDY),
     "run-history": ("GET", STUDY),
     "run-curves": ("GET", STUDY),
+    "account-mails": ("POST", dict.fromkeys(ALL, 302)),
     "run-steer": ("POST", LEAD_ACTS),
     "run-csv": ("GET", STUDY),
     "compare": ("GET", ALL),

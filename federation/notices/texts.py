@@ -1,0 +1,75 @@
+"""What a mail says: the news in a line, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from enclave.errors import explain
+from federation.studies.models import Event
+
+
+class Text(NamedTuple):
+    """`link` leads to the page where the reader can act."""
+
+    subject: str
+    news: str
+    todo: str
+    link: str
+
+
+def text_of(event: Event) -> Text:
+    """The mail about this event."""
+    study = event.study or (event.run.study if event.run else None)
+    name = study.name if study else ""
+    path = f"/runs/{event.run_id}" if event.run_id else f"/studies/{study.pk}" if study else "/"
+    subject, news, todo = _words(event, name)
+    return Text(subject, news, todo, settings.PUBLIC_URL + path)
+
+
+def _words(event: Event, name: str) -> tuple[str, str, str]:
+    told = {"study": name, "site": event.site or ""}
+    code = str(event.facts.get("code") or "")
+    words = explain(code, event.facts) if code else None
+    why = f"{words.message} {words.hint} [{words.code}]" if words else ""
+    match event.kind:
+        case "study.approving":
+            return (
+                _("“%(study)s” asks for your hospital's approval") % told,
+                _("The study “%(study)s” is frozen and asks your hospital to take part.") % told,
+                _("Read it, and sign at the hospital: python -m site_agent approve"),
+            )
+        case "study.ready":
+            return (
+                _("“%(study)s” can be launched") % told,
+                _("All hospitals have signed “%(study)s”.") % told,
+                _("Launch it on its page."),
+            )
+        case "run.finished":
+            return (_("“%(study)s” is finished") % told, _("The run of “%(study)s” is finished.") % told, "")
+        case "run.failed":
+            return (
+                _("“%(study)s” was stopped by an error") % told,
+                _("The run of “%(study)s” was stopped by an error.") % told,
+                why,
+            )
+        case "run.cancelled":
+            return (
+                _("“%(study)s” was cancelled") % told,
+                _("The run of “%(study)s” was cancelled.") % told,
+                str(event.facts.get("why") or ""),
+            )
+        case "quorum.awaited":
+            return (
+                _("“%(study)s” waits for hospitals") % told,
+                _("The run of “%(study)s” has passed a deadline without enough hospitals.") % told,
+                _("Look whether the agents of the hospitals that are missing run and reach the coordinator."),
+            )
+        case _:
+            return (
+                _("“%(study)s”: %(site)s could not do its work") % told,
+                _("In the run of “%(study)s”, %(site)s could not do its work.") % told,
+                why,
+            )

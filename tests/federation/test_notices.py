@@ -1,0 +1,119 @@
+"""People are told by mail once an event, when it needs them or has ended, and only if they want it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from smtplib import SMTPServerDisconnected
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from federation.notices import services as notices
+from federation.notices.models import Notice
+from federation.people.models import User
+from federation.studies import runs, services
+from federation.studies.models import Contribution, Event, Round, Run, Study
+from federation.studies.transitions import apply, note
+from tests.federation.cast import Hospital
+
+pytestmark = pytest.mark.django_db
+
+
+def told() -> dict[str, list[str]]:
+    """Address -> subjects, of the mails since the last question."""
+    notices.send_due()
+    found: dict[str, list[str]] = {}
+    for one in mail.outbox:
+        found.setdefault(one.to[0], []).append(one.subject)
+    mail.outbox.clear()
+    return found
+
+
+def test_each_hospital_is_asked_once_for_its_approval(
+    frozen: Study, alice: User, bob: User, carol: User, lena: User
+) -> None:
+    asked = "FedSlice: “Triage” asks for your hospital's approval"
+    assert told() == {alice.email: [asked], bob.email: [asked]}
+    assert told() == {}
+
+
+def test_the_mail_links_to_the_page_and_says_how_to_get_none(frozen: Study, alice: User) -> None:
+    notices.send_due()
+    body = str(mail.outbox[0].body)
+    assert f"/studies/{frozen.pk}" in body and "site_agent approve" in body and "get no such mails" in body
+
+
+def test_the_lead_is_told_that_all_have_signed(ready: Study, lena: User) -> None:
+    assert told()[lena.email] == ["FedSlice: “Triage” can be launched"]
+
+
+@pytest.fixture
+def run(ready: Study, lena: User, alice: User, bob: User) -> Run:
+    run = services.launch(lena, ready)
+    told()
+    return run
+
+
+def test_the_end_of_a_run_is_told_to_its_lead_and_its_hospitals(
+    run: Run, lena: User, alice: User, bob: User, carol: User
+) -> None:
+    runs.fail(run, "run.no_quorum", {"round": 1, "found": 0, "quorum": 2})
+    notices.send_due()
+    assert {one.to[0] for one in mail.outbox} == {lena.email, alice.email, bob.email}
+    assert "[run.no_quorum]" in str(mail.outbox[0].body)
+
+
+def test_a_missed_deadline_is_told_to_the_lead_and_to_who_is_missing(
+    run: Run, lena: User, bob: User, anna: Hospital, barbara: Hospital
+) -> None:
+    round = Round.objects.create(run=run, number=1, state="collecting")
+    Contribution.objects.create(round=round, site=anna.site, state="submitted")
+    Contribution.objects.create(round=round, site=barbara.site)
+    note(round, "quorum.awaited", time=1, of=3)
+    assert set(told()) == {lena.email, bob.email}
+
+
+@pytest.mark.parametrize(("code", "who"), [("model.file_changed", "site"), ("spf.nothing", "lead")])
+def test_a_job_that_failed_for_good_is_told_to_whose_turn_it_is(
+    code: str, who: str, run: Run, lena: User, alice: User, anna: Hospital
+) -> None:
+    from enclave.errors import CATALOGUE
+
+    assert CATALOGUE[code].turn == who
+    note(run, "job.failed", site=anna.site, job="train", code=code, again=True)
+    assert told() == {}
+    note(run, "job.failed", site=anna.site, job="train", code=code, again=False)
+    assert set(told()) == {alice.email if who == "site" else lena.email}
+
+
+def test_who_wants_no_mails_gets_none_and_can_change_his_mind(run: Run, lena: User, alice: User) -> None:
+    notices.choose_mails(lena, False)
+    assert not notices.wants_mails(lena)
+    apply(run, "starting", "cancelled")
+    assert lena.email not in told()
+    notices.choose_mails(lena, True)
+    note(run, "quorum.awaited")
+    assert list(told()) == [lena.email]
+
+
+def test_a_mail_server_that_fails_is_tried_again_and_not_for_ever(
+    run: Run, lena: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any, **__: Any) -> None:
+        raise SMTPServerDisconnected
+
+    note(run, "quorum.awaited")
+    with monkeypatch.context() as patch:
+        patch.setattr("federation.notices.services.send_mail", down)
+        assert notices.send_due() == 0
+    assert list(told()) == [lena.email]
+    Notice.objects.update(sent_at=None, attempts=notices.MAX_ATTEMPTS)
+    assert told() == {}
+
+
+def test_old_events_are_no_news(run: Run) -> None:
+    note(run, "quorum.awaited")
+    Event.objects.update(at=timezone.now() - timedelta(days=2))
+    assert told() == {}
