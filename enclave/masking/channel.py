@@ -19,6 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -111,13 +112,16 @@ class SharedFile:
 
 
 class Channel:
-    """The enclave's end. One request at a time; `timeout` in seconds for each answer."""
+    """The enclave's end. At most `ahead` requests are on their way; answers come in the requests' order.
+    `timeout` is in seconds for each answer."""
 
     def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
         self._file = SharedFile.open(path)
         self._timeout = timeout
         self._request = int(self._file.words[ANSWERED])  # an earlier enclave may have used the file
+        self._sent: deque[tuple[int, Product, int]] = deque()
         self.name = self._file.name
+        self.ahead = min(self._file.slots, 2)
 
     def rows(self, product: Product) -> int:
         """How many rows of a product fit into one request."""
@@ -128,15 +132,22 @@ class Channel:
         self._request += 1
         return self._file.request_area(self._request, rows, product.inner)
 
-    def answer(self, product: Product, rows: int) -> Tensor:
-        """Send what `request` gave, wait, and return (rows, outer) words in shared memory: read them once.
-
-        Refuses with `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
-        """
+    def send(self, product: Product, rows: int) -> None:
+        """Let the accelerator have what the last `request` gave."""
         words, halves = self._file.line(self._request)
         self._file.halves[halves + 4 : halves + 6] = product.number, rows
         self._file.words[words] = self._request
-        self._wait(words + 1)
+        self._sent.append((self._request, product, rows))
+
+    def answer(self) -> Tensor:
+        """Wait for the answer to the oldest request that was sent: (rows, outer) words in shared memory, to
+        be read once.
+
+        Refuses with `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
+        """
+        request, product, rows = self._sent.popleft()
+        words, halves = self._file.line(request)
+        self._wait(words + 1, request)
         told = self._file.halves[halves + 6 : halves + 8].tolist()
         if told != [product.number, rows]:
             raise Refusal(
@@ -144,10 +155,10 @@ class Channel:
                 accelerator=self.name,
                 fault=f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}",
             )
-        return self._file.answer_area(self._request, rows, product.outer)
+        return self._file.answer_area(request, rows, product.outer)
 
-    def _wait(self, place: int) -> None:
-        words, asked = self._file.words, np.uint64(self._request)
+    def _wait(self, place: int, request: int) -> None:
+        words, asked = self._file.words, np.uint64(request)
         for _ in range(SPINS):
             if words[place] == asked:
                 return

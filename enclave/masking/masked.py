@@ -9,9 +9,11 @@ accelerator is uniform and independent of everything it knows.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -29,16 +31,21 @@ STAGES = ("mask", "wait", "integrity", "inline", "offline")
 Report = Callable[[int, int], None]
 INLINE_ROWS = 4096
 """Tokens whose pads are made in one go: bounds the memory of making them."""
+OVERLAPPED_ROWS = 64
+"""From twice so many tokens on, a product goes out in two halves: while the accelerator multiplies one, the
+enclave masks or checks the other."""
 
 
 class Accelerator(Protocol):
     """What the engine needs of the other side (see `channel.Channel`)."""
 
     name: str
+    ahead: int
 
     def rows(self, product: Product) -> int: ...
     def request(self, product: Product, rows: int) -> Tensor: ...
-    def answer(self, product: Product, rows: int) -> Tensor: ...
+    def send(self, product: Product, rows: int) -> None: ...
+    def answer(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -165,17 +172,54 @@ class MaskedEngine(QuantisedEngine):
             raise Refusal("masking.ended")
         self._ended = True  # until the product is done and checked
         index = Index(self._round, self._step, product.number)
-        pads = self._pads(index, product, len(fixed))
         exact = self._buffers.take("exact", (len(fixed), product.outer), torch.int32)
-        batch = self._accelerator.rows(product)
-        if not batch:
+        first, pieces = self._ledger.next(product.number), self._pieces(product, len(fixed))
+        sent = deque[slice]()
+        for piece in islice(pieces, self._accelerator.ahead):
+            self._send(index, product, fixed[piece], first + piece.start)
+            sent.append(piece)
+        pads = self._pads(index, product, first, len(fixed))  # while the accelerator multiplies
+        while sent:
+            self._receive(product, sent.popleft(), fixed, pads, exact)
+            for piece in islice(pieces, 1):
+                self._send(index, product, fixed[piece], first + piece.start)
+                sent.append(piece)
+        self.usage.checks += 1
+        self.usage.products += 1
+        self.usage.rows += len(fixed)
+        self._ended = False
+        return exact
+
+    def _pieces(self, product: Product, rows: int) -> Iterator[slice]:
+        """As many rows at a time as the channel takes, and halves where that lets both sides work at once.
+        Refuses with `accelerator.too_large`."""
+        most = self._accelerator.rows(product)
+        if not most:
             raise Refusal("accelerator.too_large", bytes=4 * max(product.inner, product.outer))
-        first = self._ledger.next(product.number)
-        for start in range(0, len(fixed), batch):
-            rows = slice(start, start + batch)
-            self._send_and_receive(index, product, fixed[rows], first + start, pads[rows], exact[rows])
+        if rows >= 2 * OVERLAPPED_ROWS:
+            most = min(most, -(-rows // 2))
+        for start in range(0, rows, most):
+            yield slice(start, min(start + most, rows))
+
+    def _send(self, index: Index, product: Product, fixed: Tensor, first: int) -> None:
+        """`fixed` is added to the mask in private memory; only the sum is written out."""
+        rows = len(fixed)
+        with self._timed("mask"):
+            self._ledger.spend(index, first, rows)
+            words = self._masks.words(index, first, rows, product.inner).add_(fixed)
+            torch.bitwise_xor(words, FLIP, out=self._accelerator.request(product, rows))
+            self._accelerator.send(product, rows)
+        self.usage.bytes_out += 4 * rows * product.inner
+
+    def _receive(self, product: Product, piece: slice, fixed: Tensor, pads: Tensor, exact: Tensor) -> None:
+        """Fill a piece of `exact`, and check it. Refuses with `masking.wrong_product`."""
+        with self._timed("wait"):
+            answer = self._accelerator.answer()
+        with self._timed("mask"):
+            torch.sub(answer, pads[piece], out=exact[piece])
+        self.usage.bytes_back += 4 * answer.numel()
         with self._timed("integrity"):
-            right = integrity.holds(self._secrets[product.number], fixed, exact, self._buffers)
+            right = integrity.holds(self._secrets[product.number], fixed[piece], exact[piece], self._buffers)
         if not right:
             raise Refusal(
                 "masking.wrong_product",
@@ -183,32 +227,10 @@ class MaskedEngine(QuantisedEngine):
                 layer=product.layer,
                 direction=product.direction,
             )
-        self.usage.checks += 1
-        self.usage.products += 1
-        self.usage.rows += len(fixed)
-        self._ended = False
-        return exact
 
-    def _send_and_receive(
-        self, index: Index, product: Product, fixed: Tensor, first: int, pads: Tensor, exact: Tensor
-    ) -> None:
-        """Fill `exact`. `fixed` is added to the mask in private memory; only the sum is written out."""
-        rows = len(fixed)
-        with self._timed("mask"):
-            self._ledger.spend(index, first, rows)
-            words = self._masks.words(index, first, rows, product.inner).add_(fixed)
-            torch.bitwise_xor(words, FLIP, out=self._accelerator.request(product, rows))
-        with self._timed("wait"):
-            answer = self._accelerator.answer(product, rows)
-        with self._timed("mask"):
-            torch.sub(answer, pads, out=exact)
-        self.usage.bytes_out += 4 * rows * product.inner
-        self.usage.bytes_back += 4 * rows * product.outer
-
-    def _pads(self, index: Index, product: Product, tokens: int) -> Tensor:
-        """(tokens, outer) pads of the tokens that come next: from the vault what is there, the rest
+    def _pads(self, index: Index, product: Product, first: int, tokens: int) -> Tensor:
+        """(tokens, outer) pads of the tokens from `first` on: from the vault what is there, the rest
         inline."""
-        first = self._ledger.next(product.number)
         with self._timed("mask"):
             kept = self._vault.take(index, product.outer) if self._vault is not None and not first else None
         have = 0 if kept is None else min(len(kept), tokens)

@@ -201,11 +201,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("rows", [9, 150])
 @pytest.mark.parametrize("direction", [0, 1])
-def test_a_hostile_accelerator_is_refused_and_everything_ends(kind, direction, served, store):
+def test_a_hostile_accelerator_is_refused_and_everything_ends(kind, direction, rows, served, store):
+    """Forward and backward; in one piece, and in pieces of which some are still on their way."""
     engine = served(kind, timeout=0.6)
     product = products(store)[direction]
-    caught = refusal(engine.exact, product, features(product))
+    assert product.direction == ("forward", "backward")[direction]
+    caught = refusal(engine.exact, product, features(product, rows))
     assert caught.code.startswith(CASES[kind])
     assert caught.facts["accelerator"] == "suspect"
     assert engine.usage.checks == 0

@@ -63,8 +63,11 @@ def test_the_cut_minilm_is_the_loaded_one_but_for_int8_weights(minilm, opened):
     assert similar.min() > 0.995
 
 
-def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(minilm, opened, tmp_path):
+@pytest.mark.parametrize("adapter", [LORA, Prefix(6)], ids=["lora", "prefix"])
+def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, minilm, opened, tmp_path):
     """The product's own loop, tokenizer, bucketing and padding."""
+    if adapter != LORA:
+        opened = open_cut(*minilm, adapter, 5, tmp_path / "store")
     examples = encode(rows(), opened.tokenizer, minilm[1])
     training = Training(rounds=1, local_epochs=2, batch_size=4, learning_rate=1e-3, seed=3)
     initial = tuned_state(opened.cut.model)

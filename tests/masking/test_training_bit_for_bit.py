@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, BertConfig
 
 from enclave.masking.engine import UnmaskedEngine
+from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.cut import cut
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.prefix import tune_prefix
 from tests.masking.tiny import ARCHITECTURES, VOCABULARY, LocalAccelerator, adapter, cut_model, model
@@ -80,6 +83,44 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     assert measures["pads_used"] > 0 and measures["pads_inline"] > 0 and measures["pads_left"] == 0
     directions = {product.direction for product, _ in accelerator.seen}
     assert directions == {"forward", "backward"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_training_is_unmasked_training_at_hidden_size_2048(kind, tmp_path):
+    """Split inner dimensions, batches that go out in halves, pads that were made before and inline."""
+    config = BertConfig(
+        hidden_size=2048, num_hidden_layers=1, num_attention_heads=32, intermediate_size=8192,
+        vocab_size=VOCABULARY, max_position_embeddings=96, num_labels=3, pad_token_id=0,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    whole = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    cut_at = cut(whole, adapter("bert", kind), 5, Store(tmp_path / "store"))
+    ids = torch.randint(3, VOCABULARY, (4, 40), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    mask[0, 25:], mask[2, 7:] = 0, 0
+    initial, results = tuned_state(cut_at.model), []
+    for masked in (False, True):
+        load_tuned_state(cut_at.model, initial)
+        if masked:
+            placed = put_out(cut_at, LocalAccelerator(cut_at.store.folder, rows=500), tmp_path / "vault")
+            assert placed.begin_round(1, [Shape(4, 40, backward=True)]) == 1
+        else:
+            cut_at.attach(UnmaskedEngine(cut_at.store))
+        parameters = [each for each in cut_at.model.parameters() if each.requires_grad]
+        optimizer, losses = torch.optim.AdamW(parameters, lr=0.01), []
+        for _ in range(2):
+            logits = cut_at.model(input_ids=ids, attention_mask=mask).logits
+            loss = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 1]))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        results.append((losses, tuned_state(cut_at.model)))
+    assert same(*results)
+    measures = placed.measures()
+    assert measures["pads_used"] > 0 and measures["pads_inline"] > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
