@@ -155,20 +155,19 @@ def test_nothing_plain_lies_in_channel_store_or_vault(run, house):
 
 @pytest.fixture(scope="module")
 def anna(house, tmp_path_factory, consortium_class):
-    """One site's client slice of a masked run, admitted and loaded; its accelerator is not started yet."""
+    """One site's client slice of a masked run, admitted and loaded; each test gives it an accelerator."""
     manifest = house.manifest(placement="masked", masking=Masking(vault_bytes=1 << 26))
     made = consortium_class(house, tmp_path_factory.mktemp("anna") / "run", manifest)
     try:
         client = made.client("anna", made.aggregator(), load=False)
+        client.call("load", model=str(house.model), dataset=str(house.rows["anna"]), site="anna")
         yield made, client
     finally:
         made.close()
 
 
-def test_a_client_slice_without_an_accelerator_says_so(anna, house, code_of):
+def test_a_client_slice_without_an_accelerator_says_so(anna, code_of):
     _, client = anna
-    assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "slice.not_loaded"
-    client.call("load", model=str(house.model), dataset=str(house.rows["anna"]), site="anna")
     assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "accelerator.bad_channel"
     assert code_of(client.call, "train", round=1, previous=None) == "slice.not_accelerated"
 
@@ -185,7 +184,8 @@ def test_pads_of_an_earlier_life_are_thrown_away(anna):
 
 
 def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
-    _, client = anna
+    made, client = anna
+    made.accelerate("anna", client)
     heard = []
     assert client.call("prepare", heard.append, round=2) == {}
     assert heard[-1]["done"] == heard[-1]["of"]
@@ -195,14 +195,15 @@ def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
     assert again["pads_inline"] == again["pads_left"] == 0
     client.call("prepare", round=1)
     told = []
-    made = client.call("train", told.append, round=1, previous=None)["measures"]
+    ahead = client.call("train", told.append, round=1, previous=None)["measures"]
     assert not [news for news in told if news["stage"] == "making pads"]
-    assert made["offline_seconds"] > 0 and made["pads_used"] == again["pads_used"]
+    assert ahead["offline_seconds"] > 0 and ahead["pads_used"] == again["pads_used"]
 
 
 @pytest.mark.slow  # the enclave waits ten seconds before it calls the accelerator dead
 def test_a_killed_accelerator_ends_the_contribution_and_a_new_one_takes_it_up(anna, refusal_of):
     made, client = anna
+    made.accelerate("anna", client)
     victim = made.accelerators["anna"]
 
     def kill(news):
