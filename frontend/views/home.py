@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from enclave.manifest import parse
 from federation.attestation.reviews import waiting_for
 from federation.people import permissions as people_permissions
 from federation.people.models import Role, User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import SiteState
 from federation.studies import permissions, queries
-from federation.studies.models import BaseModel, StudyState
+from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
+from frontend.timeline import waits_for
 from frontend.views.acting import person
-from frontend.views.runs import with_figures
+from frontend.views.runs import ENDED, with_figures
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     user = person(request)
-    runs = permissions.runs_visible_to(user).select_related("study")[:10]
+    visible = permissions.runs_visible_to(user).select_related("study")
+    runs = visible.filter(state__in=ENDED)[:10]
     return render(
         request,
         "frontend/home/home.html",
         {
             "waiting": _waiting(user),
+            "running": _running(list(visible.exclude(state__in=ENDED)[:10])),
             "runs": with_figures(list(runs)),
             "sites": site_permissions.visible_to(user),
             "can_invite": people_permissions.can_invite(user, Role.SITE_ADMIN),
         },
     )
+
+
+def _running(live: list[Run]) -> list[dict[str, Any]]:
+    """The runs that live: how far each is, and whom or what it waits for."""
+    open_rounds = Round.objects.filter(run__in=live).exclude(
+        state__in=(RoundState.PUBLISHED, RoundState.FAILED)
+    )
+    current = {row.run_id: row for row in open_rounds.prefetch_related("contributions__site")}
+    found = []
+    for run in with_figures(live):
+        round = current.get(run.pk)
+        contributions = list(round.contributions.all()) if round else []
+        total = parse(run.manifest.encode()).training.rounds
+        found.append({"run": run, "total": total, "waiting": waits_for(run, round, contributions)})
+    return found
 
 
 def _waiting(user: User) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,3 +193,33 @@ def test_comparing_more_runs_asks_no_more_of_the_database(run: Run, lena: User) 
             client.get(reverse("compare"), {"run": [one.pk for one in chosen]})
         counts.append(len(asked))
     assert counts[0] == counts[1] <= 20
+
+
+def test_home_says_what_runs_how_far_it_is_and_whom_it_waits_for(
+    run: Run, lena: User, anna: Hospital
+) -> None:
+    publish(run, 1, 0.5)
+    round = Round.objects.create(run=run, number=2, state="collecting")
+    Contribution.objects.create(round=round, site=anna.site)
+    page = client_of(lena).get("/")
+    assert "1 of 4 rounds" in page.content.decode() and "Waiting for St. Anna" in page.content.decode()
+    assert page.context["running"][0]["run"].pk == run.pk and not page.context["runs"]
+
+
+@pytest.mark.parametrize("name", ["home", "run", "compare", "study-step"])
+def test_a_page_weighs_at_most_300_kb_without_the_chart_script(
+    name: str, run: Run, lena: User, anna: Hospital
+) -> None:
+    import re
+
+    from django.contrib.staticfiles import finders
+
+    draft = services.create_study(lena, name="D", purpose="", plan=Plan(model="m"), datasets=[])
+    arguments = {"run": [run.pk], "study-step": [draft.pk, "training"]}.get(name, [])
+    page = client_of(lena).get(reverse(name, args=arguments)).content
+    files = set(re.findall(r'(?:src|href)="/static/([^"?]+)"', page.decode()))
+    assert any(file.endswith(".css") for file in files)
+    weight = len(page)
+    for file in files - {"plotly/plotly.min.js"}:
+        weight += Path(str(finders.find(file))).stat().st_size
+    assert weight <= 300_000, f"{name} weighs {weight}"
