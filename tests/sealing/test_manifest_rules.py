@@ -1,0 +1,78 @@
+"""A manifest that promises a bound, noise or a baseline that could not be kept is not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enclave.canonical import canonical
+from enclave.errors import Refusal
+from enclave.manifest import Aggregation, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
+
+MANIFEST = parse((Path(__file__).parent / "vectors" / "manifest.json").read_bytes())
+PLAIN = Aggregation("fedavg", 2, 600)
+SITE = Privacy("site", 1.0, 1e-5)
+RECORD = Privacy("record", 1.0, 1e-5, gradient_clip=1.0)
+MASKED = {"placement": "masked", "masking": Masking()}
+SPLIT = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
+
+
+def changed(**changes: Any) -> Manifest:
+    return msgspec.structs.replace(MANIFEST, **changes)
+
+
+def rules(**more: Any) -> dict[str, Aggregation]:
+    return {"aggregation": msgspec.structs.replace(PLAIN, **more)}
+
+
+def public(manifest: Manifest) -> Manifest:
+    sites = tuple(
+        msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, public=True))
+        for site in manifest.sites
+    )
+    return msgspec.structs.replace(manifest, sites=sites, aggregation=PLAIN)
+
+
+KEPT = {
+    "svd with a clip": changed(**rules(rule="stack-svd", clip=1.0, max_samples=9)),
+    "a prefix that is averaged": changed(adapter=Prefix(4), **rules(clip=1.0)),
+    "noise per site under masks": changed(**MASKED, **rules(clip=1.0, privacy=SITE)),
+    "noise per record of stacked factors": changed(**rules(rule="stack-svd", privacy=RECORD)),
+    "method 2 without bounds": changed(**SPLIT, **rules()),
+    "a plaintext baseline over public data": public(changed(placement="plaintext")),
+}
+BROKEN = {
+    "the factors of a prefix": changed(adapter=Prefix(4), **rules(rule="stack-svd")),
+    "noise per site without a clip": changed(**rules(privacy=SITE)),
+    "noise per site behind a decomposition": changed(**rules(rule="stack-svd", clip=1.0, privacy=SITE)),
+    "noise per record without a gradient clip": changed(**rules(privacy=Privacy("record", 1.0, 1e-5))),
+    "noise per site with a gradient clip": changed(
+        **rules(clip=1.0, privacy=Privacy("site", 1.0, 1e-5, gradient_clip=1.0))
+    ),
+    "noise per record under masks": changed(**MASKED, **rules(privacy=RECORD)),
+    "a clip in method 2": changed(**SPLIT, **rules(clip=1.0)),
+    "plaintext over data that is not public": changed(placement="plaintext", aggregation=PLAIN),
+    "plaintext in bf16": public(
+        changed(placement="plaintext", training=msgspec.structs.replace(MANIFEST.training, precision="bf16"))
+    ),
+    "plaintext that calls itself direct": public(changed(placement="plaintext", runtime="direct")),
+    "plaintext in method 2": public(changed(placement="plaintext", **SPLIT)),
+    "a bound of zero": changed(**rules(clip=0.0)),
+    "noise of zero": changed(**rules(clip=1.0, privacy=Privacy("site", 0.0, 1e-5))),
+    "a delta of one": changed(**rules(clip=1.0, privacy=Privacy("site", 1.0, 1.0))),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_what_can_be_kept_is_a_manifest(case: str) -> None:
+    assert parse(canonical(KEPT[case])) == KEPT[case]
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_be_kept_is_none(case: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse(canonical(BROKEN[case]))
+    assert caught.value.code == "manifest.invalid"
