@@ -25,6 +25,8 @@ FLIP = 0x80808080 - (1 << 32)
 MAX_REFERENCE_NORM = 1 << 21
 CACHED_SUMS, MIN_COLUMNS = 1 << 18, 64
 """Limb sums (1 MiB of int32) that are carried together while they are in the second-level cache."""
+GPU_SUMS = 1 << 26
+"""On a GPU one large product is faster than many small ones; this bounds its memory (256 MiB)."""
 Method = Literal["limbs", "float64"]
 
 
@@ -61,6 +63,7 @@ class Limbs:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._buffers = Buffers(device)
+        self._together = CACHED_SUMS if torch.device(device).type == "cpu" else GPU_SUMS
 
     def multiply(self, words: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
         """(rows, inner) int32 words × (outer, inner) int8 -> (rows, outer) int32 residues."""
@@ -71,7 +74,7 @@ class Limbs:
         stacked = planes.view(LIMBS * rows, inner)
         if out is None:
             out = torch.empty(rows, outer, dtype=torch.int32, device=words.device)
-        width = max(MIN_COLUMNS, CACHED_SUMS // (LIMBS * rows))
+        width = max(MIN_COLUMNS, self._together // (LIMBS * rows))
         for start in range(0, outer, width):
             piece = weight[start : start + width]
             sums = self._buffers.take("sums", (LIMBS * rows, len(piece)), torch.int32)
