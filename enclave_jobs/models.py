@@ -90,7 +90,8 @@ class EnclaveState(models.TextChoices):
 
 
 class Enclave(models.Model):
-    """A server enclave of a run. `epoch` counts the run's enclaves from 1: a restart means new keys.
+    """A server enclave of a run. `epoch` counts the run's enclaves from 1: a restart means new keys. One that
+    `serves` was started after the run's end, to answer its sites' questions.
 
     `signing_key` (Ed25519, hex) is proven by the evidence that the coordinator itself appraised.
     """
@@ -99,6 +100,7 @@ class Enclave(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="enclaves")
     epoch = models.PositiveIntegerField()
     program = models.CharField(max_length=32)
+    serves = models.BooleanField(default=False)
     state = models.CharField(max_length=16, choices=EnclaveState, default=EnclaveState.STARTING)
     signing_key = models.CharField(max_length=64, blank=True)
     measurement = models.CharField(max_length=96, blank=True)

@@ -26,6 +26,7 @@ def configure(app: Celery) -> None:
             "enclave_jobs.advance_run": {"queue": ENCLAVE},
             "enclave_jobs.aggregate_round": {"queue": ENCLAVE},
             "enclave_jobs.end_run": {"queue": ENCLAVE},
+            "enclave_jobs.serve_run": {"queue": TAIL},
         },
         beat_schedule={
             "sweep": {

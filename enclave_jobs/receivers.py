@@ -8,6 +8,7 @@ from typing import Any
 from django.dispatch import receiver
 
 from enclave_jobs.conductor import dispatch
+from federation.serving.signals import serving_changed
 from federation.studies.signals import run_ended, run_launched
 
 
@@ -21,3 +22,9 @@ def start(sender: Any, run_id: str, **_: Any) -> None:
 def stop(sender: Any, run_id: str, **_: Any) -> None:
     """Stop the run's enclave."""
     dispatch.send(dispatch.END, run_id)
+
+
+@receiver(serving_changed)
+def serve(sender: Any, run_id: str, **_: Any) -> None:
+    """Start, look after, or stop the enclave that serves the run's model."""
+    dispatch.send(dispatch.SERVE, run_id)

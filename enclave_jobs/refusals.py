@@ -7,9 +7,12 @@ from federation.refusals import STATUS
 _CONFLICT = (
     "lease.late", "blob.wrong_offset", "blob.busy", "run.not_active", "run.reattest", "run.not_admitted",
     "contribution.replayed", "contribution.not_uploaded", "blob.too_many_uploads",
+    "serving.off", "serving.failed", "serving.unfinished", "serving.unknown_session", "serving.out_of_order",
+    "serving.too_many_sessions",
 )  # fmt: skip
 _UNAVAILABLE = (
     "supervisor.unreachable", "supervisor.no_enclave", "program.busy", "program.timeout", "program.died",
+    "serving.starting", "serving.not_ready",
 )  # fmt: skip
 
 
@@ -22,6 +25,8 @@ def register() -> None:
             **dict.fromkeys(("blob.too_large", "blob.frame_too_large"), 413),
             **dict.fromkeys(_CONFLICT, 409),
             **dict.fromkeys(_UNAVAILABLE, 503),
+            "serving.too_fast": 429,
+            "serving.revoked": 403,
             "blob.range": 416,
             "blob.storage_full": 507,
         }

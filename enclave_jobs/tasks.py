@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enclave_jobs.conductor import advancing, sweeping
+from enclave_jobs.conductor import advancing, serving, sweeping
 from federation import operations
 from federation.attestation import pcs
 from federation.notices import services as notices
@@ -32,6 +32,12 @@ def aggregate_round(round_id: int) -> None:
 def end_run(run_id: str) -> None:
     """Stop the enclaves of a run that is over."""
     advancing.end(run_id)
+
+
+@shared_task(name="enclave_jobs.serve_run")
+def serve_run(run_id: str) -> None:
+    """Start, look after, or stop the enclave that serves a run's model."""
+    serving.step(run_id)
 
 
 @shared_task(name="enclave_jobs.upkeep")

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from enclave_jobs import api_blobs, api_jobs, api_runs
+from enclave_jobs import api_blobs, api_jobs, api_runs, api_serving
 
 urlpatterns = [
     path("lease", api_jobs.Leases.as_view(), name="agent-lease"),
@@ -23,6 +23,15 @@ urlpatterns = [
     path(
         "runs/<str:run>/aggregator/admit", api_runs.AggregatorAdmit.as_view(), name="agent-aggregator-admit"
     ),
+    path("serving", api_serving.Served.as_view(), name="agent-serving"),
+    path(
+        "runs/<str:run>/serving/evidence",
+        api_serving.ServingEvidence.as_view(),
+        name="agent-serving-evidence",
+    ),
+    path("runs/<str:run>/serving/open", api_serving.ServingOpen.as_view(), name="agent-serving-open"),
+    path("runs/<str:run>/serving/step", api_serving.ServingStep.as_view(), name="agent-serving-step"),
+    path("runs/<str:run>/serving/close", api_serving.ServingClose.as_view(), name="agent-serving-close"),
     path("blobs", api_blobs.Uploads.as_view(), name="agent-blobs"),
     path("blobs/uploads/<str:upload>", api_blobs.UploadFrames.as_view(), name="agent-blob-upload"),
     path("blobs/<str:sha256>", api_blobs.Download.as_view(), name="agent-blob"),

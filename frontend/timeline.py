@@ -44,6 +44,12 @@ SENTENCES = {
     "run.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
+    "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
+    "serving.serving": gettext_lazy("The model is served: its enclave is attested."),
+    "serving.off": gettext_lazy("The model is no longer served."),
+    "serving.failed": gettext_lazy("The model cannot be served: %(why)s"),
+    "serving.revoked": gettext_lazy("Serving is revoked for %(site)s. %(why)s"),
+    "serving.allowed": gettext_lazy("%(site)s may ask the model again."),
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
 }
 

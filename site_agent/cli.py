@@ -20,6 +20,7 @@ from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
+from site_agent.predict_commands import add_predict_command
 from site_agent.reading import describe
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
@@ -107,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--until-idle", type=float, nargs="?", const=0.0, metavar="SECONDS", help="end when there is no work"
     )
     command.set_defaults(run=run_daemon)
+
+    add_predict_command(commands, say)
     return parser
 
 

@@ -41,7 +41,7 @@ define(
           "Run the study with Method 2.", "lead"),
     Entry("serving.unfinished", "The run is {state}; only a finished run's model is served.",
           "Wait for the end of the run.", "lead"),
-    Entry("serving.not_here", "No run of {asked} with a served model was approved at this site.",
+    Entry("serving.not_here", "{found} served models answer to {asked}; one is needed.",
           "Give the run's id or the first characters of its fingerprint; `predict --list` names them.",
           "site"),
     Entry("serving.lost", "The line to the served model broke {times} times without an answer between.",
@@ -50,6 +50,4 @@ define(
           "Give --text, or a file with one text a line, a JSON object a line, or CSV.", "site"),
     Entry("predict.other_output", "The file {file} holds answers to other questions than {input}.",
           "Name another output file, or remove this one.", "site"),
-    Entry("predict.too_long", "Text {row} has {tokens} tokens; this run's model reads {limit}.",
-          "Shorten it, or allow cutting with --truncate.", "site"),
 )  # fmt: skip

@@ -11,7 +11,7 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
   receipt, reissue}} |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
   countersignatures}, `restore` {state}; then `open` {opening}, `step` {session, number, sealed, more},
-  `close` {session}, `revoke` {site, revoked}, `meters` |
+  `close` {session}, `revoke` {sites}, `meters` |
 
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `turns` (a site's rounds), `history` (which receipts a site believes), `contributions`

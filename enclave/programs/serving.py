@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
@@ -45,10 +45,9 @@ class CloseArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A site whose sessions end, and that opens no more until it is allowed again."""
+    """The sites that are to have no session: theirs end, and they open no more until they are not named."""
 
-    site: str
-    revoked: bool = True
+    sites: Annotated[tuple[str, ...], Meta(max_length=1000)]
 
 
 class Served(Protocol):
@@ -174,11 +173,11 @@ class Serving:
         self._sessions.pop(session, None)
         return {}
 
-    def revoke(self, site: str, revoked: bool) -> dict[str, Any]:
-        """End a site's sessions and refuse it new ones, or allow them again."""
-        (self._revoked.add if revoked else self._revoked.discard)(site)
+    def revoke(self, sites: Iterable[str]) -> dict[str, Any]:
+        """Exactly these sites have no session from now on."""
+        self._revoked = set(sites)
         for name, session in list(self._sessions.items()):
-            if session.site == site and revoked:
+            if session.site in self._revoked:
                 del self._sessions[name]
         return {}
 

@@ -106,7 +106,7 @@ class SplitServer(EnclaveProgram):
         return self._answers
 
     def _revoke(self, arguments: RevokeArguments, _report: Report) -> dict[str, Any]:
-        return self.serving.revoke(arguments.site, arguments.revoked)
+        return self.serving.revoke(arguments.sites)
 
     def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
         if self._rounds is None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from enclave.errors import Refusal
 from enclave.manifest import ModelSpec
 from enclave.slicing.split import Front, Session, Tail
+from enclave.training.loop import derive_seed
 
 MAX_TEXTS = 256
 MAX_TOKENS = 1 << 16
@@ -166,19 +167,21 @@ class Text:
     def __init__(self, tail: Tail) -> None:
         self._parameter = next(tail.parameters())
         self._session = Session(tail)
-        self._generator = torch.Generator()
 
     def next_token(self, question: Question) -> bytes:
-        """Feed the next tokens' features and choose the token after them: int32, little-endian. The first
-        question's seed draws all of the text's tokens. Refuses with `split.too_long`."""
-        if not self._session.tokens:
-            self._generator.manual_seed(int(question.drawing.seed))
+        """Feed the next tokens' features and choose the token after them: int32, little-endian.
+
+        A draw depends on the seed and its place in the text alone, so that replayed features get the same
+        token. Refuses with `split.too_long`.
+        """
         features = question.features.unsqueeze(0).to(self._parameter.device, self._parameter.dtype)
         logits = self._session.step(features)[0].float().cpu()
         temperature = float(question.drawing.temperature)
         if temperature:
             chances = (logits / temperature).softmax(-1)
-            token = int(torch.multinomial(chances, 1, generator=self._generator))
+            seed = derive_seed(int(question.drawing.seed), self._session.tokens, "token")
+            generator = torch.Generator().manual_seed(seed % 2**63)
+            token = int(torch.multinomial(chances, 1, generator=generator))
         else:
             token = int(logits.argmax())
         return token.to_bytes(4, "little")

@@ -21,6 +21,7 @@ START = "enclave_jobs.start_run"
 ADVANCE = "enclave_jobs.advance_run"
 AGGREGATE = "enclave_jobs.aggregate_round"
 END = "enclave_jobs.end_run"
+SERVE = "enclave_jobs.serve_run"
 
 
 def after_commit(task: str, identifier: str | int) -> None:

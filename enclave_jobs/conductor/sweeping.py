@@ -9,6 +9,7 @@ from __future__ import annotations
 from enclave_jobs import leases, uploads
 from enclave_jobs.conductor import contributions, dispatch
 from enclave_jobs.models import Enclave, EnclaveState
+from federation.serving import queries as serving
 from federation.studies.models import Run, RunState
 from federation.upkeep import forget_expired
 
@@ -20,6 +21,7 @@ def sweep() -> None:
     """1. Leases that have run out: their jobs wait again.
     2. Every run that can move is moved on; most of these steps find nothing to do.
     3. Runs that are over, with an enclave that lives: it is stopped.
+    4. Models that are served, and those that are not any more: their enclaves are looked after, or stopped.
     """
     for job in leases.expire_overdue():
         contributions.put_back(job)
@@ -28,8 +30,11 @@ def sweep() -> None:
     living = Enclave.objects.filter(
         state__in=(EnclaveState.STARTING, EnclaveState.READY), run__state__in=OVER
     )
-    for run_id in set(living.values_list("run_id", flat=True)):
+    for run_id in set(living.filter(serves=False).values_list("run_id", flat=True)):
         dispatch.send(dispatch.END, run_id)
+    unwanted = living.filter(serves=True).exclude(run__service__state__in=serving.ACTIVE)
+    for run_id in {*serving.to_look_after(), *unwanted.values_list("run_id", flat=True)}:
+        dispatch.send(dispatch.SERVE, run_id)
 
 
 def upkeep() -> None:

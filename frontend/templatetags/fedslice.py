@@ -15,7 +15,8 @@ from enclave.errors import explain
 register = template.Library()
 
 TONES = {
-    "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds"},
+    "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds",
+        "serving"},
     "busy": {
         "enrolled", "running", "starting", "joining", "finishing", "open", "collecting", "countersigning",
         "aggregating", "leased", "working", "submitted",

@@ -22,6 +22,7 @@ from frontend.measures import newest_measures
 from frontend.phases import phases
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
+from frontend.views.serving import serving_of
 
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 SHOWN_EVENTS = 40
@@ -63,6 +64,7 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     manifest = parse(run.manifest.encode())
     context = {
         **_live(run, manifest, person(request)),
+        **serving_of(run, person(request)),
         "runtime": manifest.runtime,
         "costs": _costs(manifest),
         "method": manifest.method,

@@ -95,6 +95,8 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "compare": ("GET", ALL),
     "compare-data": ("GET", ALL),
     "compare-csv": ("GET", ALL),
+    "run-serving": ("GET", STUDY),
+    "run-serving-switch": ("POST", LEAD_ACTS),
     "log": ("GET", {**ALL, "alice": 403, "carol": 403}),
     # The entry is an appraisal in Lena's study; its quote is the auditor's alone.
     "log-entry": ("GET", {**ALL, "ludo": 404, "alice": 403, "carol": 403}),

@@ -145,18 +145,21 @@ def test_a_decoder_streams_the_tokens_of_the_whole_model_fed_with_the_same_featu
     assert house.serving.meters()["sites"]["anna"]["tokens"] == len(text) + 5
 
 
-def test_replaying_all_features_at_once_in_a_new_session_goes_on_with_the_same_tokens() -> None:
+@pytest.mark.parametrize("drawing", [Drawing(), Drawing("2.5", "7")])
+def test_replaying_all_features_at_once_in_a_new_session_goes_on_with_the_same_tokens(
+    drawing: Drawing,
+) -> None:
     house = House("llama", CAUSAL)
     front, channel, fed, tokens = Session(house.front), house.enter(), [], []
     following = torch.tensor([[5, 6, 7]])
     for _ in range(6):
         fed.append(front.step(following)[0])
-        tokens.append(read_token(house.ask(channel, ask_for_next(fed[-1], Drawing())), small.VOCABULARY))
+        tokens.append(read_token(house.ask(channel, ask_for_next(fed[-1], drawing)), small.VOCABULARY))
         following = torch.tensor([[tokens[-1]]])
     for lost_after in range(1, 6):
         again = house.enter()
         features = torch.cat(fed[:lost_after])
-        token = read_token(house.ask(again, ask_for_next(features, Drawing())), small.VOCABULARY)
+        token = read_token(house.ask(again, ask_for_next(features, drawing)), small.VOCABULARY)
         assert token == tokens[lost_after - 1]
         house.serving.close(again.name)
 
@@ -250,11 +253,11 @@ def test_the_release_rule_nothing_serves_nobody() -> None:
 def test_a_revoked_site_loses_its_sessions_and_others_keep_theirs() -> None:
     house = House()
     anna, berta = house.enter("anna"), house.enter("berta")
-    house.serving.revoke("anna", True)
+    house.serving.revoke(["anna"])
     assert code_of(lambda: house.ask(anna, question(house))) == "serving.unknown_session"
     assert code_of(lambda: house.enter("anna")) == "serving.revoked"
     house.ask(berta, question(house))
-    house.serving.revoke("anna", False)
+    house.serving.revoke([])
     house.ask(house.enter("anna"), question(house))
 
 

@@ -1,0 +1,163 @@
+"""Agents' API: the relay between a site and the served model's enclave. It passes sealed bytes on, counts
+them, and can do nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from drf_spectacular.utils import extend_schema
+from msgspec import Meta, Struct
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.sealing.session import Base64, Opening
+from enclave_jobs.api_runs import EvidenceAnswer, NonceBody
+from enclave_jobs.conductor import attesting, serving
+from enclave_jobs.conductor.restarting import is_loss
+from enclave_jobs.members import manifest_of, run_of, site_of
+from enclave_jobs.models import Enclave
+from enclave_jobs.supervisor import client
+from federation.attestation import release
+from federation.serving import queries, services
+from federation.serving.models import Use
+from federation.wire import AgentView, document, read
+
+
+class ServedAnswer(Struct):
+    """A run whose model this site may ask; `state` is `starting` or `serving`."""
+
+    run: str
+    manifest_hash: str
+    study: str
+    state: str
+
+
+class OpenBody(Struct, forbid_unknown_fields=True):
+    """A session's opening: wrapped to the enclave, signed by the site."""
+
+    opening: Opening
+
+
+class OpenAnswer(Struct):
+    """The session's name, and the enclave's sealed proof (base64)."""
+
+    session: Hex32
+    proof: str
+
+
+class StepBody(Struct, forbid_unknown_fields=True):
+    """A sealed message of a session (base64); `more`: its question goes on in the next one."""
+
+    session: Hex32
+    number: Annotated[int, Meta(ge=0, lt=2**31)]
+    sealed: Base64
+    more: bool = False
+
+
+class StepAnswer(Struct):
+    """The sealed answer (base64), null where the question goes on; how much was asked, for the count."""
+
+    number: int
+    sealed: str | None
+    texts: int
+    tokens: int
+
+
+class CloseBody(Struct, forbid_unknown_fields=True):
+    """The session that is over."""
+
+    session: Hex32
+
+
+class Served(AgentView):
+    """The runs whose models this site may ask."""
+
+    @extend_schema(operation_id="served", **document(None, list[ServedAnswer]))
+    def get(self, request: Request) -> Response:
+        found = [
+            ServedAnswer(row.run_id, row.run.manifest_hash, row.run.study.name, row.state)
+            for row in queries.served_to(site_of(request))
+        ]
+        return Response(msgspec.to_builtins(found))
+
+
+class ServingEvidence(AgentView):
+    """Fresh evidence of the served model's enclave for the caller's nonce."""
+
+    @extend_schema(operation_id="serving_evidence", **document(NonceBody, EvidenceAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        asked, use = read(request, NonceBody), _use(request, run)
+        manifest = manifest_of(use.service.run)
+        release.require_in_force(manifest.policy)
+        evidence = _relay(
+            use, lambda: attesting.evidence_of(use.service.enclave, asked.nonce, manifest.runtime)
+        )
+        return Response(
+            {
+                "quote": base64.b64encode(evidence.quote).decode(),
+                "collateral": evidence.collateral,
+                "claims": msgspec.to_builtins(evidence.claims),
+                "enclave": use.service.enclave,
+                "epoch": Enclave.objects.get(pk=use.service.enclave).epoch,
+            }
+        )
+
+
+class ServingOpen(AgentView):
+    """Open a session."""
+
+    @extend_schema(operation_id="serving_open", **document(OpenBody, OpenAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        body, use = read(request, OpenBody), _use(request, run)
+        if body.opening.site != use.site_id:
+            raise Refusal("serving.bad_opening")
+        answer = _call(use, "open", msgspec.to_builtins(body))
+        services.count(use, sessions=1, bytes=len(request.body))
+        return Response(answer)
+
+
+class ServingStep(AgentView):
+    """Pass one sealed message on, and its sealed answer back."""
+
+    @extend_schema(operation_id="serving_step", **document(StepBody, StepAnswer))
+    def post(self, request: Request, run: str) -> Response:
+        body, use = read(request, StepBody), _use(request, run)
+        answer = _call(use, "step", msgspec.to_builtins(body))
+        sizes = len(request.body) + len(answer["sealed"] or "")
+        services.count(use, bytes=sizes, texts=answer["texts"], tokens=answer["tokens"])
+        return Response(answer)
+
+
+class ServingClose(AgentView):
+    """End a session."""
+
+    @extend_schema(operation_id="serving_close", **document(CloseBody, None))
+    def post(self, request: Request, run: str) -> Response:
+        body, use = read(request, CloseBody), _use(request, run)
+        return Response(_call(use, "close", msgspec.to_builtins(body)))
+
+
+def _use(request: Request, run_id: str) -> Use:
+    """That this site may ask this run's model now. Refuses with `run.unknown`, or as `require_use`."""
+    site = site_of(request)
+    return services.require_use(run_of(site, run_id, active=False), site)
+
+
+def _call(use: Use, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return _relay(use, lambda: client.call(use.service.enclave, op, arguments))
+
+
+def _relay(use: Use, ask: Callable[[], Any]) -> Any:
+    """Ask the enclave. One that has died is replaced, and the site told to wait (`serving.starting`)."""
+    try:
+        return ask()
+    except Refusal as refusal:
+        if not is_loss(refusal):
+            raise
+        serving.lost(use.service.run_id, refusal.code)
+        raise Refusal("serving.starting") from refusal

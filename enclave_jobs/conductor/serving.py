@@ -1,0 +1,136 @@
+"""Keep what a lead wants served served: start a split server from the run's last sealed state, attest it, put
+it into the log, and start another when it dies. Stop it when nobody wants it any more."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave_jobs.conductor import attesting, dispatch, starting
+from enclave_jobs.conductor.restarting import is_loss, is_passing
+from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.transitions import ENCLAVE
+from federation.serving import queries, services
+from federation.serving.models import Service, ServiceState
+from federation.transitions import move
+
+logger = logging.getLogger(__name__)
+
+MAX_LOSSES = 5
+LIVING = (EnclaveState.STARTING, EnclaveState.READY)
+
+
+def step(run_id: str) -> None:
+    """One step for a run's service, whatever it needs; it may run twice, and most find nothing to do."""
+    service = Service.objects.select_related("run__study").filter(run_id=run_id).first()
+    if service is None:
+        return
+    try:
+        match service.state:
+            case ServiceState.STARTING:
+                _start(service)
+            case ServiceState.SERVING:
+                _look_after(service)
+            case _:
+                _stop(service)
+    except Refusal as refusal:
+        _judge(service, refusal)
+
+
+def lost(run_id: str, code: str) -> None:
+    """Somebody met a served enclave that is gone: start another from the sealed state."""
+    service = Service.objects.select_related("run").filter(run_id=run_id).first()
+    if service is None or service.state != ServiceState.SERVING:
+        return
+    with transaction.atomic():
+        for enclave in _living(service):
+            move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+        services.lost(service, code)
+        dispatch.after_commit(dispatch.SERVE, run_id)
+
+
+def _start(service: Service) -> None:
+    """1. Name an enclave and have the supervisor start it.
+    2. Bind it, load the tail, restore the last published state.
+    3. Appraise its evidence; store the verdict and put it into the log; only then is it used.
+    """
+    if service.losses > MAX_LOSSES:
+        raise Refusal("run.enclave_unstable", times=service.losses)
+    manifest = manifest_of(service.run)
+    enclave = _enclave(service, manifest)
+    if enclave is None or not client.start(enclave.pk, program_of(manifest), manifest.runtime):
+        return
+    if not starting.prepare(service.run, enclave, manifest):
+        return
+    appraisal, claims = attesting.attest(service.run, enclave, manifest)
+    client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})
+    with transaction.atomic():
+        fields: dict[str, Any] = {
+            "signing_key": claims.signing_key,
+            "measurement": appraisal.measurement or "",
+            "development": appraisal.development,
+            "ready_at": timezone.now(),
+        }
+        if move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields):
+            services.ready(service, enclave.pk)
+
+
+def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
+    """The enclave that is being started; the same for everybody who asks."""
+    with transaction.atomic():
+        if Service.objects.select_for_update().get(pk=service.pk).state != ServiceState.STARTING:
+            return None
+        being_started = _living(service).filter(state=EnclaveState.STARTING).first()
+        if being_started is not None:
+            return being_started
+        run = service.run
+        last = Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0
+        return Enclave.objects.create(
+            id=f"{run.pk.lower()}-{last + 1}",
+            run=run,
+            epoch=last + 1,
+            program=program_of(manifest),
+            serves=True,
+        )
+
+
+def _look_after(service: Service) -> None:
+    """Whether the enclave lives, and keeps no session of a revoked site."""
+    if service.enclave not in client.alive():
+        raise Refusal("supervisor.no_enclave")
+    client.call(service.enclave, "revoke", {"sites": queries.revoked_sites(service)})
+
+
+def _stop(service: Service) -> None:
+    for enclave in _living(service):
+        client.stop(enclave.pk)
+        move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
+
+
+def _living(service: Service) -> Any:
+    return Enclave.objects.filter(run_id=service.run_id, serves=True, state__in=LIVING)
+
+
+def _judge(service: Service, refusal: Refusal) -> None:
+    """A dead enclave is replaced, a passing trouble is left to the sweep, anything else ends the service."""
+    run_id, state = service.run_id, service.state
+    if is_loss(refusal) and state == ServiceState.SERVING:
+        lost(run_id, refusal.code)
+    elif is_loss(refusal) and state == ServiceState.STARTING:
+        with transaction.atomic():
+            Service.objects.filter(pk=service.pk).update(losses=service.losses + 1)
+            for enclave in _living(service):
+                move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+    elif is_passing(refusal) or state not in (ServiceState.STARTING, ServiceState.SERVING):
+        logger.info("the service of run %s waits: %s", run_id, refusal.code)
+    else:
+        services.fail(service, refusal.code)
+        dispatch.send(dispatch.SERVE, run_id)

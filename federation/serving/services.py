@@ -1,0 +1,184 @@
+"""Serving's verbs: its lead's (start, stop, revoke, allow), the conductor's, and the relay's counting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from enclave.errors import Fact, Refusal
+from enclave.manifest import Manifest, parse
+from federation.audit.services import record
+from federation.people.models import User
+from federation.serving import signals
+from federation.serving.models import Service, ServiceState, Use
+from federation.sites.models import Site
+from federation.studies import permissions
+from federation.studies.models import Run, RunState
+from federation.studies.transitions import note
+from federation.transitions import Pairs, move
+
+log = logging.getLogger(__name__)
+
+RULES = ("serve-only", "sealed-to-sites", "export")
+SERVICE: Pairs = frozenset(
+    {
+        ("off", "starting"),
+        ("failed", "starting"),
+        ("starting", "serving"),
+        ("serving", "starting"),  # its enclave was lost
+        ("starting", "off"),
+        ("serving", "off"),
+        ("failed", "off"),
+        ("starting", "failed"),
+        ("serving", "failed"),
+    }
+)
+
+
+def require_servable(run: Run) -> Manifest:
+    """Whether this run's model may ever be served. Refuses with `serving.not_method_2`,
+    `serving.not_allowed` or `serving.unfinished`."""
+    manifest = parse(run.manifest.encode())
+    if manifest.method != "method-2":
+        raise Refusal("serving.not_method_2", method=manifest.method)
+    if manifest.release.rule not in RULES:
+        raise Refusal("serving.not_allowed", rule=manifest.release.rule)
+    if run.state != RunState.FINISHED:
+        raise Refusal("serving.unfinished", state=run.state)
+    return manifest
+
+
+def start(by: User, run: Run) -> Service:
+    """Serve the run's model. Refuses with `auth.forbidden`, `run.wrong_state`, or as `require_servable`."""
+    _require(permissions.can_edit(by, run.study))
+    manifest = require_servable(run)
+    with transaction.atomic():
+        service, _ = Service.objects.select_for_update().get_or_create(run=run)
+        if service.state in (ServiceState.STARTING, ServiceState.SERVING):
+            raise Refusal("run.wrong_state", state=service.state)
+        _move(service, service.state, ServiceState.STARTING, by, losses=0, error_code="", enclave="")
+        for site in manifest.sites:
+            Use.objects.get_or_create(service=service, site_id=site.id)
+    return service
+
+
+def stop(by: User, run: Run) -> None:
+    """Serve it no more: its enclave ends. Refuses with `auth.forbidden` or `serving.off`."""
+    _require(permissions.can_cancel(by, run.study))
+    with transaction.atomic():
+        service = _locked(run)
+        if service.state == ServiceState.OFF:
+            raise Refusal("serving.off")
+        _move(service, service.state, ServiceState.OFF, by, enclave="")
+
+
+def revoke(by: User, run: Run, site: Site, why: str = "") -> None:
+    """No more answers for this site; its sessions end. Refuses with `auth.forbidden` or `serving.off`."""
+    _set_revoked(by, run, site, why, revoked=True)
+
+
+def allow(by: User, run: Run, site: Site) -> None:
+    """Answer this site again. Refuses with `auth.forbidden` or `serving.off`."""
+    _set_revoked(by, run, site, "", revoked=False)
+
+
+def _set_revoked(by: User, run: Run, site: Site, why: str, *, revoked: bool) -> None:
+    _require(permissions.can_edit(by, run.study))
+    word = "revoked" if revoked else "allowed"
+    with transaction.atomic():
+        changes: dict[str, Any] = {"revoked_at": timezone.now() if revoked else None, "why": why[:500]}
+        if not Use.objects.filter(service__run=run, site=site).update(**changes):
+            raise Refusal("serving.off")
+        note(run, f"serving.{word}", site=site, why=why[:500])
+        record(by, f"serving.{word}", f"run:{run.pk}", site=site.pk, why=why[:500])
+        transaction.on_commit(partial(_announce, run.pk))
+
+
+def ready(service: Service, enclave: str) -> bool:
+    """The enclave holds the tail and was attested. False if serving was stopped meanwhile."""
+    facts: dict[str, Fact] = {"enclave": enclave}
+    return _step(service, ServiceState.STARTING, ServiceState.SERVING, facts, enclave=enclave)
+
+
+def lost(service: Service, code: str) -> bool:
+    """The enclave died: another is to be started. False if somebody was faster."""
+    changes = {"enclave": "", "losses": F("losses") + 1}
+    return _step(service, ServiceState.SERVING, ServiceState.STARTING, {"code": code}, **changes)
+
+
+def fail(service: Service, code: str) -> bool:
+    """It cannot be started; the code says why."""
+    return _step(service, service.state, ServiceState.FAILED, {"code": code}, error_code=code, enclave="")
+
+
+def require_use(run: Run, site: Site) -> Use:
+    """That this site may ask now, and its pace. Refuses with `serving.off`, `serving.starting`,
+    `serving.failed`, `serving.revoked` or `serving.too_fast`."""
+    use = Use.objects.filter(service__run=run, site=site).select_related("service").first()
+    if use is None or use.service.state == ServiceState.OFF:
+        raise Refusal("serving.off")
+    if use.revoked_at is not None:
+        raise Refusal("serving.revoked")
+    if use.service.state == ServiceState.FAILED:
+        raise Refusal("serving.failed", code=use.service.error_code)
+    if use.service.state == ServiceState.STARTING:
+        raise Refusal("serving.starting")
+    limit, minute = settings.SERVING_REQUESTS_A_MINUTE, int(time.time()) // 60
+    row = Use.objects.filter(pk=use.pk)
+    if row.exclude(minute=minute).update(minute=minute, in_minute=1):
+        return use
+    if not row.filter(in_minute__lt=limit).update(in_minute=F("in_minute") + 1):
+        raise Refusal("serving.too_fast", limit=limit)
+    return use
+
+
+def count(use: Use, *, sessions: int = 0, bytes: int = 0, texts: int = 0, tokens: int = 0) -> None:
+    """Add one request's counts to what the site has used."""
+    Use.objects.filter(pk=use.pk).update(
+        sessions=F("sessions") + sessions,
+        requests=F("requests") + 1,
+        bytes=F("bytes") + bytes,
+        texts=F("texts") + texts,
+        tokens=F("tokens") + tokens,
+        last_at=timezone.now(),
+    )
+
+
+def _move(service: Service, source: str, target: str, by: User, **changes: Any) -> None:
+    if not _step(service, source, target, {}, **changes):
+        raise Refusal("run.wrong_state", state=service.state)
+    record(by, f"serving.{target}", f"run:{service.run_id}")
+    transaction.on_commit(partial(_announce, service.run_id))
+
+
+def _step(service: Service, source: str, target: str, facts: dict[str, Fact], **changes: Any) -> bool:
+    with transaction.atomic():
+        if not move(service, SERVICE, source, target, **changes, changed_at=timezone.now()):
+            return False
+        note(service.run, f"serving.{target}", **facts)
+    return True
+
+
+def _locked(run: Run) -> Service:
+    service = Service.objects.select_for_update().filter(run=run).first()
+    if service is None:
+        raise Refusal("serving.off")
+    return service
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise Refusal("auth.forbidden")
+
+
+def _announce(run_id: str) -> None:
+    for receiver, answer in signals.serving_changed.send_robust(sender=Service, run_id=run_id):
+        if isinstance(answer, Exception):
+            log.error("run %s: %r did not take the change: %s", run_id, receiver, type(answer).__name__)

@@ -1,0 +1,80 @@
+"""A run's model in service: its lead switches it on and off, revokes a hospital, and sees what was used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from enclave.errors import Refusal
+from federation.people.models import Role, User
+from federation.serving import queries, services
+from federation.serving.models import Service
+from federation.sites.models import Site
+from federation.studies import permissions
+from federation.studies.models import Run
+from frontend.views.acting import act, person
+
+
+def serving_of(run: Run, user: User) -> dict[str, Any]:
+    """What the section shows. A site admin sees his own hospital's counts alone; `servable` is false where
+    this run's model is never served."""
+    try:
+        services.require_servable(run)
+    except Refusal:
+        return {"servable": False, "run": run}
+    service = Service.objects.filter(run=run).first()
+    uses = queries.uses_of(service) if service is not None else []
+    if user.role == Role.SITE_ADMIN:
+        uses = [use for use in uses if use.site_id == user.site_id]
+    return {
+        "servable": True,
+        "run": run,
+        "service": service,
+        "on": service is not None and service.state in queries.ACTIVE,
+        "uses": uses,
+        "may_switch": permissions.can_edit(user, run.study),
+    }
+
+
+@login_required
+def section(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The section alone, as it is now."""
+    user = person(request)
+    return render(request, "frontend/runs/serving.html", serving_of(_visible(user, run_id), user))
+
+
+@login_required
+@require_POST
+def switch(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
+    """`start`, `stop`, and with a `site` in the form `revoke` and `allow`."""
+    user = person(request)
+    run = _visible(user, run_id)
+
+    def site() -> Site:
+        return get_object_or_404(Site, pk=request.POST.get("site", ""))
+
+    deeds: dict[str, tuple[Any, str]] = {
+        "start": (lambda: services.start(user, run), _("The model's enclave is being started.")),
+        "stop": (lambda: services.stop(user, run), _("The model is no longer served.")),
+        "revoke": (
+            lambda: services.revoke(user, run, site(), request.POST.get("why", "")),
+            _("The hospital gets no more answers."),
+        ),
+        "allow": (lambda: services.allow(user, run, site()), _("The hospital may ask again.")),
+    }
+    deed, done = deeds.get(verb, (lambda: _refuse(), ""))
+    return act(request, deed, reverse("run", args=[run.pk]) + "#serving", done)
+
+
+def _refuse() -> None:
+    raise Refusal("request.not_found")
+
+
+def _visible(user: User, run_id: str) -> Run:
+    return get_object_or_404(permissions.runs_visible_to(user).select_related("study"), pk=run_id)

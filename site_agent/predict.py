@@ -1,0 +1,217 @@
+"""`predict`: run the public front here, ask the served tail under seal, and print or keep what it answers.
+
+A file's answers are JSON Lines in the order of its rows: {"row", "label", "probability", "probabilities"} of
+a classification, {"row", "text"} of a causal LM. Rows are named by their line; texts are not repeated. While
+a file is being answered, FILE.part holds what is there and FILE.part.json says whose answers they are, so
+that the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from site_agent.datasets.columns import TEXT_NAMES
+from site_agent.datasets.formats import detect
+from site_agent.datasets.readers import Fault, read
+from site_agent.files import write_private
+from site_agent.serving import ServedModel
+from site_agent.words import printable
+
+BATCH = 32
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is asked about; `row` is its line in the file."""
+
+    row: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class with its probability, and those of all classes in the manifest's order."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """The front of one run at this site, and its served tail. It brings torch: made only when needed."""
+
+    def __init__(self, manifest: Manifest, served: ServedModel) -> None:
+        from enclave.slicing.models import load, resolve
+        from enclave.slicing.split import Front
+
+        assert manifest.split is not None
+        model, self._tokenizer = load(resolve(manifest.model.source), manifest.model)
+        self._vocabulary: int = model.config.vocab_size
+        self._front = Front(model, manifest.split.cut)
+        self._spec, self._served = manifest.model, served
+        self.cut_short = 0
+
+    @property
+    def causal(self) -> bool:
+        """Whether it writes texts instead of naming classes."""
+        return self._spec.task == "causal-lm"
+
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+        """The classes of some texts, cut at the run's `max_tokens` as in training (`cut_short` counts)."""
+        from enclave.slicing.questions import ask_about, read_probabilities
+
+        limit = self._spec.max_tokens
+        whole = self._tokenizer(list(texts))["input_ids"]
+        self.cut_short += sum(len(tokens) > limit for tokens in whole)
+        tokens = self._tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+        padding = self._tokenizer.pad_token_id
+        question = ask_about(self._front, [ids or [padding] for ids in tokens], padding)
+        labels = self._spec.labels
+        rows = read_probabilities(self._served.ask(question), len(tokens), len(labels))
+        return [_prediction(labels, row) for row in rows]
+
+    def write(self, prompt: str, most: int, temperature: float, seed: int) -> Iterator[str]:
+        """The tokens after `prompt` as they come, as pieces of text; at most `most` tokens, or to the end."""
+        import torch
+
+        from enclave.slicing.questions import Drawing, ask_for_next, read_token
+        from enclave.slicing.split import Session
+
+        drawing = Drawing(f"{temperature:g}", str(seed))
+        session, fed = Session(self._front), []
+        tokens: list[int] = []
+        following = self._tokenizer(prompt)["input_ids"] or [self._tokenizer.pad_token_id]
+        shown = ""
+        for _ in range(most):
+            fed.append(session.step(torch.tensor([following]))[0])
+            answer = self._served.ask_on(
+                ask_for_next(fed[-1], drawing), lambda: ask_for_next(torch.cat(fed), drawing)
+            )
+            token = read_token(answer, self._vocabulary)
+            if token == self._tokenizer.eos_token_id:
+                break
+            tokens.append(token)
+            following = [token]
+            text = self._tokenizer.decode(tokens)
+            if not text.endswith("\ufffd"):  # half of a character: the rest comes with the next token
+                yield text[len(shown) :]
+                shown = text
+        self._served.close()
+
+
+def texts_of(file: Path, column: str | None) -> Iterator[Text]:
+    """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet. Refuses with
+    `predict.nothing` or a `dataset.` code."""
+    if file.suffix.lower() == ".txt":
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield Text(number, line.strip())
+        return
+    chosen = column
+    for record in read(file, detect(file)):
+        if isinstance(record, Fault):
+            raise Refusal("predict.nothing", fault=f"line {record.line} of {file.name}: {record.reason}")
+        names = {name.lower(): name for name in record.values}
+        if chosen is None:
+            chosen = next((names[name] for name in TEXT_NAMES if name in names), None)
+        value = record.values.get(chosen or "")
+        if chosen is None or not isinstance(value, str):
+            raise Refusal(
+                "predict.nothing", fault=f"line {record.line} of {file.name} has no text; try --column"
+            )
+        yield Text(record.line, value)
+
+
+def answer_file(
+    predictor: Predictor,
+    manifest: Manifest,
+    source: Path,
+    target: Path,
+    *,
+    column: str | None,
+    write: Callable[[str], dict[str, Any]],
+    tell: Tell,
+) -> int:
+    """Answer a file's texts into `target`; how many. `write` answers one prompt of a causal LM.
+
+    Refuses with `predict.nothing` and `predict.other_output`, or as asking does; what is answered is kept.
+    """
+    texts = list(texts_of(source, column))
+    if not texts:
+        raise Refusal("predict.nothing", fault=f"{source.name} holds no text")
+    part = target.with_name(target.name + ".part")
+    claim = {"manifest": manifest.hash, "input": _sha256(source), "column": column}
+    done = _resume(part, claim, source, target)
+    if done:
+        tell(f"{done:,} of {len(texts):,} are answered already; going on after them.")
+    step = 1 if predictor.causal else BATCH
+    with part.open("ab") as out:
+        for start in range(done, len(texts), step):
+            chunk = texts[start : start + step]
+            for line in _answers(predictor, chunk, write):
+                out.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            out.flush()
+            tell(f"{min(start + step, len(texts)):,} of {len(texts):,} answered.")
+        os.fsync(out.fileno())
+    part.replace(target)
+    _claim_file(part).unlink(missing_ok=True)
+    return len(texts)
+
+
+def _answers(
+    predictor: Predictor, chunk: Sequence[Text], write: Callable[[str], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    if predictor.causal:
+        return [{"row": item.row, **write(item.text)} for item in chunk]
+    found = predictor.classify([item.text for item in chunk])
+    return [{"row": item.row, **vars(prediction)} for item, prediction in zip(chunk, found, strict=True)]
+
+
+def _resume(part: Path, claim: dict[str, Any], source: Path, target: Path) -> int:
+    """How many answers of an earlier try are kept. A torn last line is taken back."""
+    if target.exists():
+        raise Refusal(
+            "predict.other_output", file=printable(target.name, 80), input=printable(source.name, 80)
+        )
+    try:
+        kept = json.loads(_claim_file(part).read_bytes())
+    except (FileNotFoundError, ValueError):
+        kept = None
+    if kept != claim:
+        if part.exists() and kept is not None:
+            file, other = printable(part.name, 80), printable(source.name, 80)
+            raise Refusal("predict.other_output", file=file, input=other)
+        part.unlink(missing_ok=True)
+        write_private(_claim_file(part), json.dumps(claim).encode())
+        part.touch(mode=0o600)
+        return 0
+    with part.open("r+b") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        file.seek(0)
+        return sum(1 for _ in file)
+
+
+def _claim_file(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _prediction(labels: Sequence[str], row: Sequence[float]) -> Prediction:
+    best = max(range(len(labels)), key=row.__getitem__)
+    chances = {label: round(chance, 6) for label, chance in zip(labels, row, strict=True)}
+    return Prediction(labels[best], round(row[best], 6), chances)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,208 @@
+"""A served model as this site uses it: verified here, asked under seal, asked again when its enclave dies.
+
+What leaves the site are features of the public front, sealed to the enclave whose evidence was judged here by
+the policy of the manifest that this site approved. The lengths of texts show in the sizes of messages.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from enclave.attest.appraisal import appraise, require
+from enclave.attest.evidence import Claims, Evidence, Expected
+from enclave.attest.floors import Floors
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.sealing.session import Channel, Knock, decode, encode
+from site_agent.approvals import approved_manifest
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+PROGRAM = "split_server"
+PART_BYTES = 512 << 10
+PATIENCE = 600.0
+"""Seconds that a question may wait for an enclave that is being started anew."""
+MAX_BREAKS = 5
+BROKEN = {
+    "serving.unknown_session",
+    "serving.out_of_order",
+    "serving.bad_message",
+    "serving.bad_opening",
+    "serving.too_many_sessions",
+}
+"""After these the enclave is verified again and another session opened."""
+
+T = TypeVar("T")
+
+
+class Offer(Struct, frozen=True):
+    """A run whose model the coordinator says this site may ask."""
+
+    run: str
+    manifest_hash: str
+    study: str
+    state: str
+
+
+class _Opened(Struct, frozen=True):
+    session: Hex32
+    proof: str
+
+
+class _Answered(Struct, frozen=True):
+    number: int
+    sealed: str | None
+
+
+def offers(coordinator: Coordinator) -> list[Offer]:
+    """What may be asked. Refuses with `agent.bad_answer`."""
+    return _read(coordinator.call("GET", "serving").body, list[Offer])
+
+
+def choose(state: State, coordinator: Coordinator, asked: str | None) -> tuple[Offer, Manifest]:
+    """The run that `asked` names by its id, the beginning of its fingerprint, or its study's name; without it
+    the only one there is. Refuses with `serving.not_here`, `run.not_approved_here`, or `run.wrong_manifest`
+    where the coordinator names another run for this manifest."""
+    wanted = (asked or "").lower()
+    found = [
+        offer
+        for offer in offers(coordinator)
+        if not wanted
+        or wanted in (offer.run.lower(), offer.study.lower())
+        or (len(wanted) >= 8 and offer.manifest_hash.startswith(wanted))
+    ]
+    if len(found) != 1:
+        raise Refusal("serving.not_here", asked=printable(asked or "any name", 80), found=len(found))
+    manifest = approved_manifest(state, found[0].manifest_hash)
+    if manifest.run != found[0].run or manifest.split is None:
+        raise Refusal("run.wrong_manifest", fingerprint=manifest.hash[:16])
+    return found[0], manifest
+
+
+class ServedModel:
+    """Sessions with one run's served model. Not for several threads."""
+
+    def __init__(
+        self, state: State, coordinator: Coordinator, manifest: Manifest, tell: Callable[[str], None]
+    ) -> None:
+        self._state, self._coordinator, self._manifest, self._tell = state, coordinator, manifest, tell
+        self._floors = Floors()
+        self._claims: Claims | None = None
+        self._channel: Channel | None = None
+        self._breaks = 0
+
+    def ask(self, question: bytes) -> bytes:
+        """The answer to a question that stands for itself; asked again as a whole if the session breaks."""
+        return self.persist(lambda: self._ask(question))
+
+    def ask_on(self, question: bytes, again: Callable[[], bytes]) -> bytes:
+        """The answer to a question that goes on with the session. If the session is gone, `again` gives the
+        question that says all of it at once."""
+        if self._channel is not None:
+            try:
+                return self._asked(question)
+            except Refusal as refusal:
+                self._broken(refusal)
+        return self.persist(lambda: self._ask(again()))
+
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """Try until an answer comes. Refuses with `serving.lost` after MAX_BREAKS breaks without one."""
+        while True:
+            try:
+                return attempt()
+            except Refusal as refusal:
+                self._broken(refusal)
+
+    def close(self) -> None:
+        """End the session at the enclave. It would end by itself."""
+        if self._channel is not None:
+            name, self._channel = self._channel.name, None
+            try:
+                self._post("close", {"session": name}, patience=0)
+            except Refusal:
+                return
+
+    def _broken(self, refusal: Refusal) -> None:
+        """Forget the session and the enclave if that is what the refusal means; else raise it."""
+        self._channel = None
+        if refusal.code not in BROKEN:
+            raise refusal
+        self._breaks += 1
+        if self._breaks > MAX_BREAKS:
+            raise Refusal("serving.lost", times=self._breaks) from refusal
+        self._claims = None
+        self._tell(f"{refusal} Verifying the enclave and asking again.")
+        self._coordinator.rest(0.2 * self._breaks)
+
+    def _ask(self, question: bytes) -> bytes:
+        if self._channel is None:
+            self._channel = self._open()
+        return self._asked(question)
+
+    def _asked(self, question: bytes) -> bytes:
+        """Send a question in parts, and open its answer."""
+        channel = self._channel
+        assert channel is not None
+        answered = None
+        for start in range(0, len(question), PART_BYTES):
+            more = start + PART_BYTES < len(question)
+            number = channel.sent
+            sealed = encode(channel.seal(question[start : start + PART_BYTES], more=more))
+            body = {"session": channel.name, "number": number, "sealed": sealed, "more": more}
+            answered = _read(self._post("step", body), _Answered)
+        if answered is None or answered.sealed is None:
+            raise Refusal("agent.bad_answer", fault="the served model's answer is missing")
+        answer = channel.open(decode(answered.sealed))
+        self._breaks = 0
+        return answer
+
+    def _open(self) -> Channel:
+        if self._claims is None:
+            self._tell("Verifying the served model's enclave.")
+            self._claims = self._verify()
+        knock = Knock(
+            self._manifest.hash,
+            self._state.config.site,
+            self._state.key,
+            hpke_key=self._claims.hpke_key,
+            signing_key=self._claims.signing_key,
+        )
+        told = _read(self._post("open", {"opening": msgspec.to_builtins(knock.opening)}), _Opened)
+        return knock.entered(told.session, decode(told.proof))
+
+    def _verify(self) -> Claims:
+        """The claims of the enclave, once its evidence for a nonce of ours was found good here. Refuses with
+        the code of the failed check."""
+        nonce = secrets.token_hex(32)
+        body = self._post("evidence", {"nonce": nonce})
+        parts = (
+            {name: body.get(name) for name in ("quote", "collateral", "claims")}
+            if isinstance(body, dict)
+            else {}
+        )
+        evidence = _read(parts, Evidence)
+        expected = Expected(nonce, self._manifest.hash, PROGRAM)
+        policy = self._manifest.policy
+        appraisal = appraise(evidence, policy, at=int(time.time()), expected=expected, floors=self._floors)
+        require(appraisal)
+        self._floors = self._floors.raised(appraisal)
+        return evidence.claims
+
+    def _post(self, verb: str, body: dict[str, Any], patience: float = PATIENCE) -> Any:
+        path = f"runs/{self._manifest.run}/serving/{verb}"
+        return self._coordinator.call("POST", path, body, patience=patience).body
+
+
+def _read(body: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
