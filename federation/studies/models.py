@@ -226,3 +226,37 @@ class Event(models.Model):
                 name="an_event_belongs_to_a_study_or_a_run",
             )
         ]
+
+
+class Sweep(models.Model):
+    """Studies that differ in their ratio, cut, selection or seed alone, cloned from one to be compared."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
+    name = models.CharField(max_length=200)
+    lead = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sweeps")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SweepPoint(models.Model):
+    """One study of a sweep. `ratio` is in percent, of heads and dense rows alike."""
+
+    sweep = models.ForeignKey(Sweep, on_delete=models.CASCADE, related_name="points")
+    study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="sweep_point")
+    ratio = models.FloatField()
+    cut = models.PositiveIntegerField()
+    select = models.CharField(max_length=16)
+    seed = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering: ClassVar = ["sweep_id", "cut", "select", "ratio", "seed"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["sweep", "ratio", "cut", "select", "seed"], name="one_study_per_point_of_a_sweep"
+            )
+        ]
