@@ -50,7 +50,8 @@ class Predictor:
     """The front of one run at this site, and its served tail. It brings torch: made only when needed."""
 
     def __init__(self, manifest: Manifest, served: ServedModel) -> None:
-        from enclave.slicing.models import load, resolve
+        from enclave.slicing.models import load
+        from enclave.slicing.sources import resolve
         from enclave.slicing.split import Front
 
         assert manifest.split is not None
@@ -101,7 +102,7 @@ class Predictor:
                 break
             tokens.append(token)
             following = [token]
-            text = self._tokenizer.decode(tokens)
+            text = str(self._tokenizer.decode(tokens))
             if not text.endswith("\ufffd"):  # half of a character: the rest comes with the next token
                 yield text[len(shown) :]
                 shown = text
@@ -195,11 +196,10 @@ def _resume(part: Path, claim: dict[str, Any], source: Path, target: Path) -> in
         write_private(_claim_file(part), json.dumps(claim).encode())
         part.touch(mode=0o600)
         return 0
-    with part.open("r+b") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        file.seek(0)
-        return sum(1 for _ in file)
+    content = part.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    os.truncate(part, len(whole))
+    return whole.count(b"\n")
 
 
 def _claim_file(part: Path) -> Path:

@@ -98,9 +98,11 @@ def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
     with transaction.atomic():
         sweep = Sweep.objects.create(name=(name.strip() or study.name)[:200], lead=by)
         for ratio, cut, select, seed in points:
-            cloned = _varied(plan, ratio, cut, select, seed)
+            varied = _varied(plan, ratio, cut, select, seed)
             title = f"{study.name[:150]} · {ratio:g} % · k {cut} · {select} · seed {seed}"
-            draft = services.create_study(by, name=title, purpose=study.purpose, plan=cloned, datasets=datasets)
+            draft = services.create_study(
+                by, name=title, purpose=study.purpose, plan=cloned, datasets=datasets
+            )
             SweepPoint.objects.create(
                 sweep=sweep, study=draft, ratio=ratio, cut=cut, select=select, seed=seed
             )
