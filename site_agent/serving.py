@@ -17,7 +17,7 @@ from msgspec import Struct
 from enclave.attest.appraisal import appraise, require
 from enclave.attest.evidence import Claims, Evidence, Expected
 from enclave.attest.floors import Floors
-from enclave.attest.policy import Hex32
+from enclave.attest.policy import Hex32, Program
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.session import Channel, Knock, decode, encode
@@ -26,7 +26,7 @@ from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import printable
 
-PROGRAM = "split_server"
+PROGRAM: Program = "split_server"
 PART_BYTES = 512 << 10
 PATIENCE = 600.0
 """Seconds that a question may wait for an enclave that is being started anew."""

@@ -31,7 +31,7 @@ define(
           "Its lead switches serving on, on the page of the run.", "lead"),
     Entry("serving.starting", "The served model's enclave is being started.",
           "The agent waits and asks again by itself.", "operator", retry=True),
-    Entry("serving.failed", "The served model's enclave could not be started: {code}.",
+    Entry("serving.failed", "The served model's enclave could not be started: {why}.",
           "The operator looks at the supervisor's log; the lead then switches serving on again.", "operator"),
     Entry("serving.revoked", "Serving was revoked for this site.",
           "Ask the study's lead; the reason stands on the page of the run.", "lead"),

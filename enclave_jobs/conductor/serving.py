@@ -68,7 +68,7 @@ def _start(service: Service) -> None:
     enclave = _enclave(service, manifest)
     if enclave is None or not client.start(enclave.pk, program_of(manifest), manifest.runtime):
         return
-    if not starting._prepare(service.run, enclave, manifest):
+    if not starting.prepare(service.run, enclave, manifest):
         return
     appraisal, claims = attesting.attest(service.run, enclave, manifest)
     client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})

@@ -41,7 +41,7 @@ def step(run: Run) -> None:
     enclave = _enclave(run, program)
     if enclave is None or not client.start(enclave.pk, program, manifest.runtime):
         return
-    if not _prepare(run, enclave, manifest):
+    if not prepare(run, enclave, manifest):
         return
     appraisal, claims = attesting.attest(run, enclave, manifest)
     with transaction.atomic():
@@ -80,7 +80,7 @@ def _enclave(run: Run, program: str) -> Enclave | None:
         return Enclave.objects.create(id=f"{run.pk.lower()}-{epoch}", run=run, epoch=epoch, program=program)
 
 
-def _prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
+def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     """Bind and restore; false while a tail is still being loaded. A killed worker may have done either
     before: the enclave says so, and its evidence will show whether it is bound to the right manifest."""
     approvals = {

@@ -127,7 +127,7 @@ def require_use(run: Run, site: Site) -> Use:
     if use.revoked_at is not None:
         raise Refusal("serving.revoked")
     if use.service.state == ServiceState.FAILED:
-        raise Refusal("serving.failed", code=use.service.error_code)
+        raise Refusal("serving.failed", why=use.service.error_code)
     if use.service.state == ServiceState.STARTING:
         raise Refusal("serving.starting")
     limit, minute = settings.SERVING_REQUESTS_A_MINUTE, int(time.time()) // 60

@@ -101,7 +101,7 @@ def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
             varied = _varied(plan, ratio, cut, select, seed)
             title = f"{study.name[:150]} · {ratio:g} % · k {cut} · {select} · seed {seed}"
             draft = services.create_study(
-                by, name=title, purpose=study.purpose, plan=cloned, datasets=datasets
+                by, name=title, purpose=study.purpose, plan=varied, datasets=datasets
             )
             SweepPoint.objects.create(
                 sweep=sweep, study=draft, ratio=ratio, cut=cut, select=select, seed=seed

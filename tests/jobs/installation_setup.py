@@ -49,6 +49,30 @@ def launch(keys: dict[str, str], plan: dict[str, Any]) -> str:
     return services.launch(lena, study).pk
 
 
+def serve(run: str) -> str:
+    """The lead switches serving on."""
+    from federation.people.models import User
+    from federation.serving.services import start
+    from federation.studies.models import Run
+
+    lena = User.objects.get(email="lena@university.example")
+    return start(lena, Run.objects.get(pk=run)).state
+
+
+def revoke(run: str, site: str, word: str) -> str:
+    """The lead revokes a hospital, or allows it again."""
+    from federation.people.models import User
+    from federation.serving import services as serving
+    from federation.studies.models import Run
+
+    lena = User.objects.get(email="lena@university.example")
+    {"revoke": serving.revoke, "allow": serving.allow}[word](
+        lena, Run.objects.get(pk=run), Site.objects.get(pk=site)
+    )
+    return word
+
+
 def main(asked: dict[str, Any]) -> None:
-    verb = {"hospitals": hospitals, "launch": launch}[asked.pop("verb")]
+    verbs = {"hospitals": hospitals, "launch": launch, "serve": serve, "revoke": revoke}
+    verb = verbs[asked.pop("verb")]
     sys.stdout.write("\n" + json.dumps(verb(**asked)) + "\n")
