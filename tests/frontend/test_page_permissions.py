@@ -149,7 +149,6 @@ def _address(name: str, world: dict[str, Any]) -> str:
         "move": "suspend",
         "token": "none",
         "word": "approve",
-        "verb": "start",
         "window_id": 1,
         "stage": "tuning",
         "verb": "pause",
