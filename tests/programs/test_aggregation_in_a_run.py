@@ -2,10 +2,12 @@
 
 import math
 
+import msgspec
 import pytest
 import torch
 
-from enclave.manifest import Aggregation, Masking, Privacy, Training
+from enclave.canonical import canonical
+from enclave.manifest import Aggregation, Masking, Privacy, Training, parse
 from enclave.programs.contributions import Enclosed
 from enclave.programs.template import with_start
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, verify_chain
@@ -63,6 +65,22 @@ def test_under_ffa_lora_a_is_neither_tuned_nor_sent(house, tmp_path, masking):
     assert not any("lora_A" in name for name in learner.initial)
     assert sum("lora_B" in name for name in learner.initial) == 4
     assert all(tensor.any() for name, tensor in named.items() if "lora_A" in name)
+
+
+def test_a_plaintext_baseline_trains_exactly_what_the_enclaves_train(house):
+    from enclave.programs.learner import load_learner
+
+    sites = tuple(
+        msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, public=True))
+        for site in house.manifest().sites
+    )
+    states = []
+    for placement in ("plaintext", "all_in_tee"):
+        manifest = parse(canonical(house.manifest(placement=placement, sites=sites, training=TRAINING)))
+        learner = load_learner(manifest, "anna", house.model, house.rows["anna"])
+        learner.start_from(None)
+        states.append(learner.train(1, lambda _progress: None)[1])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
 
 @pytest.mark.slow

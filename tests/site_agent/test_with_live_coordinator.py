@@ -100,6 +100,7 @@ def test_a_hospital_enrols_offers_a_dataset_and_approves(
     assert status == 0 and "Published as" in text and "hidden" in text
     stored = Dataset.objects.get(site__name="St. Anna")
     assert stored.card["labels"]["rare"] is None and stored.rows == 63
+    assert stored.card["public"] is False
     assert list(stored.card["labels"].values()).count(None) == 2
     assert CANARY not in json.dumps(stored.card)
     agents["St. Barbara"]("dataset", "add", str(tmp_path / "notes.jsonl"))
@@ -160,12 +161,13 @@ def test_a_dataset_is_withdrawn_and_its_rows_deleted(
     agent = Agent(tmp_path / "anna", capsys)
     agent("enrol", "--coordinator", coordinator, "--token", token)
     notes = write_notes(tmp_path / "notes.jsonl")
-    assert agent("dataset", "add", str(notes), "--no-publish", "--name", "late")[0] == 0
+    status, text = agent("dataset", "add", str(notes), "--no-publish", "--name", "late", "--public")
+    assert status == 0 and "PLAINTEXT baselines may train on it" in text
     assert Dataset.objects.count() == 0
     assert "not published" in agent("dataset", "list")[1]
     assert agent("dataset", "publish", "late")[0] == 0
     assert agent("dataset", "publish", "late")[0] == 0, "publishing twice is the same as once"
-    assert Dataset.objects.filter(withdrawn_at=None).count() == 1
+    assert Dataset.objects.get(withdrawn_at=None).card["public"] is True
     status, text = agent("dataset", "add", str(notes), "--name", "late")
     assert (status, "dataset.name_taken" in text) == (1, True)
     assert agent("dataset", "remove", "late")[0] == 0
