@@ -1,6 +1,6 @@
 """What masking costs: one training step of a transformer with LoRA, computed in six ways, interleaved.
 
-    python -m benchmarks.masking [--hidden 384 1024 …] [--quick] [--repeats N] [--threads N]
+    python -m benchmarks.masking [--hidden 384 1024 …] [--quick] [--repeats N] [--threads N] [--products]
 
 For each hidden size a random BERT encoder (MiniLM's shape at 384; as many layers as fit) takes 256 tokens
 through forward, backward and AdamW:
@@ -13,7 +13,8 @@ through forward, backward and AdamW:
 
 All are timed in turn within one loop, so a busy machine slows all of them; figures are medians. The peak
 memory of the enclave is that of a process of its own, which opens the model from its files and takes two
-steps.
+steps. `--products` instead prints what a layer's products alone cost in CPU time, which a busy machine
+changes little: it bounds what the steps can reach.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from enclave.manifest import Lora, ModelSpec
+from enclave.masking import integrity
 from enclave.masking.channel import Channel
 from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
+from enclave.masking.masks import Index, Masks
+from enclave.masking.ring import FLIP, LIMBS, Buffers, Limbs
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import Cut, cut
@@ -167,6 +172,56 @@ def _interleave(
     return times
 
 
+def products(hidden: int) -> dict[str, float]:
+    """CPU seconds of all frozen products of a layer, forward and backward, the best of several calls each;
+    and of what the enclave does for them."""
+    total: dict[str, float] = {}
+    shapes = ((3 * hidden, hidden), (hidden, hidden), (4 * hidden, hidden), (hidden, 4 * hidden))
+    rows, masks, limbs, buffers = ROWS * TOKENS, Masks(), Limbs(), Buffers()
+    for outputs, inputs in shapes:
+        for outer, inner in ((outputs, inputs), (inputs, outputs)):
+            features, weight = torch.randn(rows, inner), torch.randn(outer, inner)
+            half, weight_half = features.bfloat16(), weight.bfloat16()
+            values = torch.randint(-127, 128, (outer, inner), dtype=torch.int8)
+            fixed = torch.randint(-500, 500, (rows, inner), dtype=torch.int32)
+            exact = torch.empty(rows, outer, dtype=torch.int32)
+            words, secret = torch.empty_like(fixed), integrity.draw(values, 1)
+            planes = torch.randint(-128, 127, (LIMBS * rows, inner), dtype=torch.int8)
+            sums = torch.empty(LIMBS * rows, outer, dtype=torch.int32)
+            sealed = AESGCM(bytes(32)).encrypt(bytes(12), bytes(4 * rows * outer), None)
+            plain = bytearray(4 * rows * outer)
+
+            def mask(inner: int = inner, fixed: Tensor = fixed, words: Tensor = words) -> None:
+                masked = masks.words(Index(1, 1, 1), 0, rows, inner).add_(fixed)
+                torch.bitwise_xor(masked, FLIP, out=words)
+
+            calls: dict[str, Callable[[], object]] = {
+                "fp32": lambda a=features, b=weight: a @ b.t(),
+                "bf16": lambda a=half, b=weight_half: a @ b.t(),
+                "four_limbs": lambda w=words, v=values, e=exact: limbs.multiply(w, v, e),
+                "bare_int8_of_four": lambda p=planes, v=values, s=sums: torch._int_mm(p, v.t(), out=s),
+                "bare_int8_of_three": lambda p=planes, v=values, s=sums: torch._int_mm(
+                    p[: 3 * rows], v.t(), out=s[: 3 * rows]
+                ),
+                "mask": mask,
+                "unseal": lambda s=sealed, p=plain: AESGCM(bytes(32)).decrypt_into(bytes(12), s, None, p),
+                "unmask": lambda e=exact: torch.sub(e, e, out=e),
+                "integrity": lambda s=secret, f=fixed, e=exact: integrity.holds(s, f, e, buffers),
+            }
+            for name, call in calls.items():
+                total[name] = total.get(name, 0.0) + _cpu(call)
+    return total
+
+
+def _cpu(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(6):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return min(times[1:])
+
+
 def memory(hidden: int, layers: int, folder: Path) -> dict[str, float]:
     """Bytes: the checkpoint's size, and the peak of an enclave process before and after it opened the model,
     made the pads of a step and trained two."""
@@ -236,11 +291,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="384 and 1024, one layer each, few repeats")
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", type=int, default=1, help="for each process; they work in turn")
+    parser.add_argument("--products", action="store_true", help="CPU time of the products alone")
     parser.add_argument("--enclave", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.enclave:
         enclave(options.enclave)
+        return 0
+    if options.products:
+        for hidden in options.hidden:
+            config = {"hidden": hidden, "tokens": ROWS * TOKENS, "threads": options.threads, "layers": 1}
+            for name, value in products(hidden).items():
+                figure = {"figure": f"products_{name}", "value": round(value, 6), "unit": "s", "goal": None}
+                print(json.dumps({**figure, "better": "lower", "config": config}), flush=True)
         return 0
     sizes = [hidden for hidden in options.hidden if not options.quick or hidden <= 1024]
     done = []

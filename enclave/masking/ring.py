@@ -23,8 +23,9 @@ LIMBS = 4
 FLIP = 0x80808080 - (1 << 32)
 """0x80808080 as an int32: adding it and flipping its bits turns a residue into its word."""
 MAX_REFERENCE_NORM = 1 << 21
-CACHED_SUMS, MIN_COLUMNS = 1 << 18, 64
-"""Limb sums (1 MiB of int32) that are carried together while they are in the second-level cache."""
+CACHED_SUMS, MIN_COLUMNS = 1 << 20, 64
+"""Limb sums (4 MiB of int32) that are carried together while they are in a cache. Smaller pieces would fit a
+nearer one, but cost the matrix product more than they save."""
 GPU_SUMS = 1 << 26
 """On a GPU one large product is faster than many small ones; this bounds its memory (256 MiB)."""
 Method = Literal["limbs", "float64"]
