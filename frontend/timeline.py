@@ -42,6 +42,9 @@ SENTENCES = {
     "site.let_in": gettext_lazy("%(site)s joined late and is let into round %(round)s."),
     "round.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have handed in."),
     "run.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
+    "tail.prepared": gettext_lazy(
+        "The server enclave has loaded its part of the model: %(parameters)s parameters are tuned."
+    ),
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
     "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
@@ -65,6 +68,7 @@ def sentence(event: Event) -> str:
         "site": event.site or "",
         "found": event.facts.get("found", ""),
         "of": event.facts.get("of", ""),
+        "parameters": f"{event.facts.get('parameters', 0):,}",
         "why": explain(code, event.facts).message if code else _reason(event),
     }
 

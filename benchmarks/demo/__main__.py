@@ -1,4 +1,4 @@
-"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked]`: `make demo` calls this."""
+"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`; `make demo`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> int:
 
     # Ctrl-C and a polite kill both end the `with` blocks, which stop every process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    story = Story(state, options.data, options.placement)
+    story = Story(state, options.data, options.placement, options.method)
     try:
         with running() as stack:
             try:
@@ -64,6 +64,12 @@ def _options() -> argparse.Namespace:
         choices=("all_in_tee", "masked"),
         default="all_in_tee",
         help="masked: frozen layers on an accelerator (here the CPU), under one-time pads",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("method-1", "method-2"),
+        default="method-1",
+        help="method-2: hospitals send sealed features once, the server's enclave trains the tail",
     )
     parser.add_argument("--port", type=int, help="8000, or a free one when headless")
     options = parser.parse_args()

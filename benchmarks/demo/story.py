@@ -46,6 +46,7 @@ PLAN = Plan(
     deadline_seconds=900,
     vault_bytes=512 << 20,
 )
+METHOD_2: dict[str, Any] = {"method": "method-2", "cut": 3, "attention_ratio": 50.0, "dense_ratio": 50.0}
 ROWS, TEST_ROWS = 450, 200
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
@@ -53,11 +54,19 @@ JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
 
 class Story:
     """`state` is the demo's folder; `data` a folder with real data, or None for synthetic triage notes;
-    `placement` where the hospitals' frozen layers are multiplied."""
+    `placement` where the hospitals' frozen layers are multiplied; `method` which of the two."""
 
-    def __init__(self, state: Path, data: Path | None, placement: Literal["all_in_tee", "masked"]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        data: Path | None,
+        placement: Literal["all_in_tee", "masked"],
+        method: Literal["method-1", "method-2"] = "method-1",
+    ) -> None:
         self.state, self.data = state, data
         self.plan = msgspec.structs.replace(PLAN, placement=placement)
+        if method == "method-2":
+            self.plan = msgspec.structs.replace(self.plan, **METHOD_2)
         self.password = secrets.token_urlsafe(12)
         self.hospitals: list[Hospital] = []
         self.run: Run | None = None
@@ -204,6 +213,7 @@ class Story:
             "seconds_baselines": baselines["seconds"],
             "runtime": "development",
             "placement": self.plan.placement,
+            "method": self.plan.method,
             "receipts_verified": len(receipts),
             "run_manifest": run.manifest_hash,
             "data": self.data.name if self.data else "synthetic",
