@@ -1,4 +1,4 @@
-"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`; `make demo`."""
+"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`: the demo."""
 
 from __future__ import annotations
 

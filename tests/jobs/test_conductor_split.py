@@ -3,38 +3,113 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from enclave.sealing.receipts import parse_receipt, verify_chain
+from enclave.sealing.receipts import SignedReceipt, parse_receipt, verify_chain
+from site_agent.features import FeatureStore
 from tests.jobs.conftest import Consortium
 
 pytestmark = pytest.mark.slow
 
-METHOD_2 = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0}
+# Enough epochs that a round takes long enough to be killed in its middle.
+METHOD_2 = {
+    "method": "method-2",
+    "cut": 1,
+    "attention_ratio": 50.0,
+    "dense_ratio": 50.0,
+    "local_epochs": 60,
+    "learning_rate": 1e-3,
+}
 
 
-def receipts(consortium: Consortium, run: str) -> list:
+def receipts(consortium: Consortium, run: str) -> list[SignedReceipt]:
     rounds = consortium.rounds(run)
     return [parse_receipt(json.loads(row["receipt"])) for row in rounds if row["state"] == "published"]
 
 
-def test_three_hospitals_send_features_once_and_the_server_trains_the_tail(consortium: Consortium) -> None:
-    run = consortium.launch(**METHOD_2)
-    consortium.start()
-    ended = consortium.finished(run)
+def scores(consortium: Consortium, run: str) -> list[dict[str, Any]]:
+    return [signed.receipt.metrics["pooled"] for signed in receipts(consortium, run)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(coordinator: Consortium) -> Iterator[str]:
+    """A run that nobody disturbs."""
+    run = coordinator.launch(**METHOD_2)
+    coordinator.start()
+    ended = coordinator.finished(run)
+    done = {name: list(hospital.done) for name, hospital in coordinator.hospitals.items()}
+    coordinator.stop()
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    for lines in done.values():
+        assert [line.split()[0] for line in lines] == ["features", *["countersign"] * 3]
+    yield run
+
+
+def test_three_hospitals_send_features_once_and_the_server_trains_the_tail(
+    undisturbed: str, consortium: Consortium
+) -> None:
+    ended = consortium.run(undisturbed)
     summary = ended["summary"]
     assert (summary["sites"], summary["rounds"], summary["receipts_verified"]) == (3, 2, 3)
     assert summary["samples"] == 3 * (12 + 16 + 20)
     assert summary["parameters"] > 0 and summary["optimizer_bytes"] > 8 * summary["parameters"]
-    verify_chain(receipts(consortium, run), manifest=ended["manifest_hash"])
+    verify_chain(receipts(consortium, undisturbed), manifest=ended["manifest_hash"])
+    losses = [each["loss"] for each in scores(consortium, undisturbed)]
+    assert losses[-1] < losses[0]
+    assert all(hospital.slice is None for hospital in consortium.hospitals.values())
+
+
+def test_a_server_killed_in_mid_epoch_costs_time_and_nothing_is_uploaded_again(
+    undisturbed: str, consortium: Consortium
+) -> None:
+    run = consortium.launch(**METHOD_2)
+    consortium.start()
+    consortium.until(run, 2, "aggregating")
+    time.sleep(0.5)
+    assert len(consortium.kill("enclave.programs.split_server")) == 1
+    ended = consortium.finished(run)
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    summary = ended["summary"]
+    assert (summary["enclave_restarts"], summary["rounds_failed"]) == (1, 0)
+    assert scores(consortium, run) == scores(consortium, undisturbed)
     for hospital in consortium.hospitals.values():
-        assert hospital.slice is None
         kinds = [line.split()[0] for line in hospital.done]
-        assert kinds == ["features", "countersign", "countersign", "countersign"]
+        assert (kinds.count("features"), kinds.count("rewrap"), kinds.count("countersign")) == (1, 1, 3)
+    shards = consortium.rows("select sha256 from enclave_jobs_blob where kind = 'shard' and run_id = ?", run)
+    indexes = consortium.rows("select * from enclave_jobs_features where run_id = ?", run)
+    named = [shard["sha256"] for row in indexes for shard in json.loads(row["index"])["shards"]]
+    assert sorted(row["sha256"] for row in shards) == sorted(named)
+
+
+def test_a_site_whose_features_are_of_another_dataset_is_left_out_by_code(consortium: Consortium) -> None:
+    clara = consortium.hospitals["clara"]
+
+    def store(job: dict[str, Any]) -> FeatureStore:
+        manifest = clara.manifest(job)
+        other = tuple(
+            msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, digest="e" * 64))
+            for site in manifest.sites
+        )
+        return FeatureStore(clara.folder / "other", msgspec.structs.replace(manifest, sites=other), "clara")
+
+    clara.store = store  # type: ignore[method-assign]
+    try:
+        run = consortium.launch(**{**METHOD_2, "local_epochs": 1})
+        consortium.start()
+        ended = consortium.finished(run)
+    finally:
+        del clara.store
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    refused = consortium.contributions(run, 1)["clara"]
+    assert (refused["state"], refused["error_code"]) == ("refused", "features.stale")
+    assert "clara" not in consortium.contributions(run, 2)
+    for signed in receipts(consortium, run):
+        assert [item.site for item in signed.receipt.inputs] == ["anna", "berta"]
 
 
 @pytest.fixture
