@@ -98,7 +98,11 @@ class Split(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Training(Struct, forbid_unknown_fields=True, frozen=True):
-    """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout."""
+    """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout.
+
+    The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup` of
+    them. Method 2 ends early when the pooled evaluation loss has not fallen for `patience` rounds (0: never).
+    """
 
     rounds: Annotated[int, Meta(ge=1, le=1000)]
     local_epochs: Annotated[int, Meta(ge=1, le=100)]
@@ -106,6 +110,9 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     learning_rate: Annotated[float, Meta(gt=0, le=1)]
     seed: Annotated[int, Meta(ge=0, lt=2**53)]
     precision: Literal["fp32", "bf16"] = "fp32"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    patience: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
@@ -239,6 +246,7 @@ def _check(manifest: Manifest) -> None:
             == isinstance(manifest.adapter, Spf)
             == (manifest.split is not None)
         ),
+        "patience goes with method-2": manifest.training.patience > 0 and manifest.method != "method-2",
         "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
@@ -269,6 +277,8 @@ def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
         and (rules.clip is None or rules.rule == "stack-svd"),
         "noise per record goes with a gradient clip, and noise per site with none": noise is not None
         and (unit == "record") != (noise.gradient_clip is not None),
+        "noise per record goes with a constant learning rate": unit == "record"
+        and (manifest.training.schedule, manifest.training.warmup) != ("constant", 0.0),
         # It feeds rows one by one and draws them at random: no pad could be made for them beforehand.
         "noise per record does not go with the placement masked": unit == "record"
         and manifest.placement == "masked",

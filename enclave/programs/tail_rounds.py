@@ -6,6 +6,7 @@ countersign who trains in a round, as in Method 1: the roster names each site's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,9 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import Report
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.tail import TailLearner
+from enclave.programs.template import State
 from enclave.sealing.roster import Roster
-from enclave.training.metrics import Scores
+from enclave.training.metrics import Scores, pool
 
 
 class TailRounds(Ledger):
@@ -43,40 +45,28 @@ class TailRounds(Ledger):
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
         """Score the incoming parameters on all listed sites' evaluation features, and train one round on
-        their training features.
+        their training features. Once `training.patience` has run out, nothing is trained any more: the
+        round's scores are the closing ones, and its numbers say `stopped`.
 
         Refuses with `round.*`, `roster.*`, `features.not_loaded` or `training.diverged`; then nothing has
         changed.
         """
         listed = self._begin(round, "update", roster, countersignatures)
         scores = self._score(listed, report)
+        stopping = self._stopping(scores)
+        if stopping.get("stopped"):
+            return self._enter(round, roster, listed, scores, self.standing.state, stopping)
         shards = {site: features.of("training") for site, features in listed.items()}
         result, state = self.learner.train(round, shards, report)
-        return self.enter(
-            round,
-            roster,
-            [features.input for features in listed.values()],
-            scores,
-            state=state,
-            output=None,
-            more={"tail": self.size},
-            aside={"training": {"loss": result.loss, "seconds": result.seconds, "rows": result.samples}},
-        )
+        training = {"loss": result.loss, "seconds": result.seconds, "rows": result.samples}
+        return self._enter(round, roster, listed, scores, state, stopping, {"training": training})
 
     def evaluate(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
         """The closing evaluation; the parameters stay as they are. Refuses as `train` does."""
         listed = self._begin(round, "evaluation", roster, countersignatures)
-        return self.enter(
-            round,
-            roster,
-            [features.input for features in listed.values()],
-            self._score(listed, report),
-            state=self.standing.state,
-            output=None,
-            more={"tail": self.size},
-        )
+        return self._enter(round, roster, listed, self._score(listed, report), self.standing.state, {})
 
     def _begin(
         self, round: int, kind: str, roster: Roster, countersignatures: Mapping[str, str]
@@ -88,6 +78,43 @@ class TailRounds(Ledger):
         listed = {entry.site: self.shelf.held(entry.site, entry.sha256) for entry in roster.inputs}
         self.learner.start_from(self.standing.state)
         return listed
+
+    def _stopping(self, scores: Mapping[str, Scores]) -> dict[str, float | int]:
+        """The best pooled loss so far and how many rounds ago that was, for the receipt: what is decided from
+        it anybody can check, and it outlives the enclave with the receipt."""
+        patience = self.manifest.training.patience
+        if not patience:
+            return {}
+        receipt = self.standing.receipt
+        last = {} if receipt is None else receipt.metrics.get("stopping", {})
+        loss = pool(list(scores.values())).loss
+        if math.isfinite(loss) and ("best" not in last or loss < last["best"]):
+            return {"best": loss, "rounds_since": 0}
+        if "best" not in last:
+            return {}
+        since = last["rounds_since"] + 1
+        return {"best": last["best"], "rounds_since": since, "stopped": int(since >= patience)}
+
+    def _enter(
+        self,
+        round: int,
+        roster: Roster,
+        listed: Mapping[str, SiteFeatures],
+        scores: Mapping[str, Scores],
+        state: State | None,
+        stopping: Mapping[str, float | int],
+        aside: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return self.enter(
+            round,
+            roster,
+            [features.input for features in listed.values()],
+            scores,
+            state=state,
+            output=None,
+            more={"tail": self.size, **({"stopping": dict(stopping)} if stopping else {})},
+            aside=aside,
+        )
 
     def _score(self, listed: dict[str, SiteFeatures], report: Report) -> dict[str, Scores]:
         return {

@@ -9,6 +9,7 @@ from (seed, round, site) alone.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +96,9 @@ def train(
     model.train()
     with torch.random.fork_rng(devices=[]), disable_input_dtype_casting(model, training.precision == "bf16"):
         torch.manual_seed(derive_seed(training.seed, round, site))
-        for batch in round_batches(examples, training, round=round, site=site):
+        for step, batch in enumerate(round_batches(examples, training, round=round, site=site)):
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * share_of_rate(training, len(examples), round, step)
             with precision_of(training.precision, device):
                 loss = batch_loss(batch_logits(model, batch, device), batch)[0]
             value = loss.item()
@@ -138,6 +141,22 @@ def evaluate(
             done += batch.rows
             _tell(progress, "evaluating", done, len(examples), loss_sum / max(predictions, 1), started)
     return Scores(len(examples), predictions, correct, loss_sum, tuple(map(tuple, confusion.tolist())))
+
+
+def share_of_rate(training: Training, rows: int, round: int, step: int) -> float:
+    """Which share of the learning rate a step takes. `step` counts from 0 in its round; the schedule runs
+    over all rounds, so a round that is done again, or alone, takes the same shares."""
+    a_round = training.local_epochs * math.ceil(rows / training.batch_size)
+    total, now = a_round * training.rounds, a_round * (round - 1) + step
+    warm = training.warmup * total
+    if now < warm:
+        return min(1.0, (now + 1) / warm)
+    past = (now - warm) / max(1.0, total - warm)
+    if training.schedule == "linear":
+        return max(0.0, 1.0 - past)
+    if training.schedule == "cosine":
+        return (1.0 + math.cos(math.pi * min(1.0, past))) / 2
+    return 1.0
 
 
 def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[Batch]:

@@ -42,14 +42,15 @@ def summary(run: Run) -> dict[str, Any]:
     attested = set(Enclave.objects.filter(run=run).values_list("signing_key", flat=True)) - {""}
     verify_chain(receipts, manifest=run.manifest_hash, attested=attested)
     pooled = published[-1].metrics.get("pooled", {}) if published else {}
+    stopped = tails.stopped(run)
     blobs = Blob.objects.filter(run=run)
     up = blobs.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
     down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
     return {
         "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
-        "rounds": sum(round.kind == RoundKind.TRAIN for round in published),
+        "rounds": sum(round.kind == RoundKind.TRAIN for round in published) - stopped,
         "rounds_failed": Round.objects.filter(run=run, state=RoundState.FAILED).count(),
-        "evaluated": any(round.kind == RoundKind.EVALUATE for round in published),
+        "evaluated": stopped or any(round.kind == RoundKind.EVALUATE for round in published),
         "samples": sum(item.samples for signed in receipts for item in signed.receipt.inputs),
         "bytes_up": up,
         "bytes_down": down,

@@ -62,7 +62,7 @@ def step(run: Run) -> None:
 
 def _go_on(run: Run, number: int) -> None:
     manifest = manifest_of(run)
-    if number > manifest.training.rounds + 1:
+    if number > manifest.training.rounds + 1 or tails.stopped(run):
         with transaction.atomic():
             if apply(run, RunState.RUNNING, RunState.FINISHING):
                 dispatch.after_commit(dispatch.ADVANCE, run.pk)

@@ -115,6 +115,13 @@ def refused(run: Run, site: str, code: str) -> None:
     Features.objects.filter(run=run, site_id=site).update(error_code=code)
 
 
+def stopped(run: Run) -> bool:
+    """Whether the last published round has found that training no longer helps: its scores are the closing
+    ones."""
+    last = last_published(run)
+    return last is not None and bool(last.metrics.get("stopping", {}).get("stopped"))
+
+
 def remove_shards(run_id: str, live: tuple[str, ...]) -> list[str]:
     """The shards of a run that is over, but for those that another live run of the same site still needs."""
     over = {name for row in Features.objects.filter(run_id=run_id) for name in row.shards}

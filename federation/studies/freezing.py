@@ -67,6 +67,9 @@ def build_manifest(study: Study) -> Manifest:
             learning_rate=plan.learning_rate,
             seed=plan.seed,
             precision=plan.precision,
+            schedule=plan.schedule,
+            warmup=plan.warmup,
+            patience=plan.patience if plan.method == "method-2" else 0,
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(

@@ -49,6 +49,9 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
     seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     rule: Rule = "fedavg"
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None

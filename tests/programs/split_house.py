@@ -31,7 +31,7 @@ def split_manifest(house, **changes):
     )
     training = Training(rounds=2, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7)
     fields = {"method": "method-2", "adapter": SPF, "split": Split(1), "sites": sites, "policy": policy}
-    return msgspec.structs.replace(base, training=training, **{**fields, **changes})
+    return msgspec.structs.replace(base, **{"training": training, **fields, **changes})
 
 
 class SplitRun:

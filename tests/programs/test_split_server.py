@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from enclave.errors import Refusal
-from enclave.manifest import Split
+from enclave.manifest import Split, Training
 from enclave.programs.statekeys import label
 from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
 from tests.programs.split_house import SplitRun, split_manifest
@@ -185,6 +185,22 @@ def test_a_hostile_shard_is_refused_by_its_code_and_the_run_goes_on_without_it(a
     assert code_of(run.round, server, 1) == "features.not_loaded"
     result = run.round(server, 1, sites=("anna",))
     assert [item["site"] for item in result["receipt"]["receipt"]["inputs"]] == ["anna"]
+
+
+def test_training_ends_early_when_the_loss_has_stopped_falling(another):
+    """At a rate that moves no float32 parameter the second round's scores are those of the first."""
+    training = Training(
+        rounds=3, local_epochs=1, batch_size=4, learning_rate=1e-12, seed=7, patience=1, schedule="cosine"
+    )
+    run = another(training=training)
+    server = run.server()
+    for site in SITES:
+        run.join(server, site)
+    first = run.round(server, 1)
+    second = run.round(server, 2, receipt_hash(parse_receipt(first["receipt"]).receipt))
+    assert first["metrics"]["stopping"]["rounds_since"] == 0
+    assert second["metrics"]["stopping"] == {**first["metrics"]["stopping"], "rounds_since": 1, "stopped": 1}
+    assert "training" in first["metrics"] and "training" not in second["metrics"]
 
 
 def split_manifest_quorum():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from enclave.manifest import Training
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import EMBEDDED, load, pin, resolve
 from enclave.training.data import Examples, encode
-from enclave.training.loop import Progress, derive_seed, evaluate, train
+from enclave.training.loop import Progress, derive_seed, evaluate, share_of_rate, train
 from tests.training.tiny import (
     BERT_ADAPTER,
     LABELS,
@@ -172,3 +173,19 @@ def test_the_embedded_minilm_learns() -> None:
     train(model, examples, training, round=1, site="a")
     scores = evaluate(model, examples, labels=len(LABELS), precision="bf16")
     assert scores.accuracy == 1.0
+
+
+def test_the_learning_rate_rises_then_falls_over_all_rounds_and_a_round_alone_takes_its_own_share():
+    """8 rows in batches of 4, 5 rounds of 2 epochs: 20 steps, of which the first 4 rise."""
+    plain = Training(rounds=5, local_epochs=2, batch_size=4, learning_rate=1.0, seed=0)
+
+    def shares(**changes):
+        training = msgspec.structs.replace(plain, **changes)
+        return [share_of_rate(training, 8, round, step) for round in range(1, 6) for step in range(4)]
+
+    assert shares() == [1.0] * 20
+    linear = shares(schedule="linear", warmup=0.2)
+    assert linear[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert linear[4:] == pytest.approx([1 - step / 16 for step in range(16)])
+    cosine = shares(schedule="cosine")
+    assert cosine[0] == 1.0 and cosine[10] == pytest.approx(0.5) and cosine[-1] < 0.01
