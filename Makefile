@@ -8,6 +8,7 @@ BIN := .venv/bin
 HEADLESS ?=
 DATA ?=
 PLACEMENT ?=
+METHOD ?=
 
 .PHONY: help setup setup-dev demo stack test lint format bench screenshots clean
 
@@ -36,8 +37,8 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
 	@touch $@
 
-demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked
-	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT))
+demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
+	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
 
 stack: setup ## The coordinator alone, on this machine, in the foreground
 	@$(BIN)/python manage.py stack
