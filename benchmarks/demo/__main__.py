@@ -1,4 +1,4 @@
-"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`: the demo."""
+"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`."""
 
 from __future__ import annotations
 

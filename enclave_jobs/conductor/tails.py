@@ -13,6 +13,7 @@ from django.db import transaction
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.shards import ShardIndex, check_index
+from enclave_jobs.conductor.published import last_published
 from enclave_jobs.members import manifest_of, program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, Features, Job, JobKind, Wrapped
 from enclave_jobs.results import FeaturesResult
