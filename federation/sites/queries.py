@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from django.utils import timezone
@@ -26,3 +27,15 @@ def timeline(site: Site) -> list[SiteEvent]:
 def has_open_command(site: Site) -> bool:
     """Is an enrolment command out that still works?"""
     return site.enrolment_tokens.filter(used_at=None, expires__gt=timezone.now()).exists()
+
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def memory_of(site: Site) -> int | None:
+    """Bytes of memory of the agent's machine, as its connection check says; None where it does not."""
+    for check in site.checks:
+        found = re.match(r"([0-9.]+) ([KMGT]iB)", str(check.get("found", "")))
+        if check.get("name") == "memory" and found:
+            return round(float(found[1]) * _UNITS[found[2]])
+    return None

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 
 from enclave.errors import Refusal
 from federation.people.models import User
+from federation.sites.queries import memory_of
 from federation.studies import permissions, services
 from federation.studies.costs import advise_cut, costs_of, work_of_plan
 from federation.studies.freezing import build_manifest
@@ -143,7 +144,8 @@ def _shown(user: User, study: Study, here: wizard.Step, form: StepForm | None) -
         case "method":
             return {"methods": _methods(study)}
         case "tuning":
-            return {**_costs(study, form), "split": isinstance(form, SplitForm)}
+            split = isinstance(form, SplitForm)
+            return {**_costs(study, form), "split": split, "smallest": _smallest(study) if split else None}
         case "training":
             return _costs(study, form)
         case "review":
@@ -178,6 +180,13 @@ def _costs(study: Study, form: StepForm | None) -> dict[str, Any]:
         return {"costs": costs_of(draft.plan, draft.datasets), "draft": draft.plan}
     except Refusal as refusal:
         return {"costs": None, "costs_refused": refusal}
+
+
+def _smallest(study: Study) -> str | None:
+    """The least memory that an agent of the chosen hospitals reported, in GiB; None unless all did."""
+    found = [memory_of(dataset.site) for dataset in study.datasets.select_related("site")]
+    known = [memory for memory in found if memory is not None]
+    return f"{min(known) / GIB:.1f}" if known and len(known) == len(found) else None
 
 
 def _preview(study: Study) -> dict[str, Any]:

@@ -221,3 +221,19 @@ def test_the_review_says_what_leaves_a_hospital_by_method(
     lead.post(at(shaped, "method"), {"choice": "split"})
     page = text(lead.get(at(shaped, "review")))
     assert "features of its rows behind layer 1" in page and "one update of the adapters" not in page
+
+
+def test_the_advice_starts_from_the_memory_of_the_smallest_hospital(
+    lead: Client, shaped: Study, anna: Hospital, barbara: Hospital
+) -> None:
+    from site_agent.words import readable_bytes
+
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    for hospital, memory in ((anna, 64 << 30), (barbara, 15 << 30)):
+        found = f"{readable_bytes(memory)} in this machine"
+        hospital.site.checks = [{"name": "memory", "outcome": "pass", "found": found, "hint": ""}]
+        hospital.site.save()
+    assert lead.get(at(shaped, "tuning")).context["smallest"] == "15.0"
+    anna.site.checks = []
+    anna.site.save()
+    assert lead.get(at(shaped, "tuning")).context["smallest"] is None
