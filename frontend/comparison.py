@@ -183,7 +183,9 @@ def numeric(rows: Sequence[Compared]) -> list[str]:
 
 def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list[dict[str, Any]]:
     """Lines of mean against `axis`, one for each combination of the other settings that differ."""
-    others = [name for name in differing(rows) if name not in (axis, "seed")]
+    others = [
+        name for name in differing(rows) if name not in (axis, "seed") and not _goes_with(rows, name, axis)
+    ]
     lines: dict[str, list[Group]] = {}
     for group in groups(rows, metric):
         name = ", ".join(f"{other} {group.settings.get(other)}" for other in others) or _("mean")
@@ -199,6 +201,15 @@ def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list
         for name, members in lines.items()
         for points in [sorted(members, key=lambda group: group.settings[axis])]
     ]
+
+
+def _goes_with(rows: Sequence[Compared], name: str, axis: str) -> bool:
+    """Two ratios that are always moved together make one axis, not many lines."""
+    if not (name.endswith("ratio") and axis.endswith("ratio")):
+        return False
+    return len({(row.settings[axis], row.settings.get(name)) for row in rows}) == len(
+        {row.settings[axis] for row in rows}
+    )
 
 
 def curve(row: Compared, key: str) -> dict[str, list[Any]]:

@@ -28,6 +28,7 @@ from frontend.views import (
     sites,
     steering,
     studies,
+    sweeps,
     wizard,
 )
 
@@ -77,6 +78,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("studies/<str:study_id>/edit/<str:stage>/costs", wizard.costs, name="study-costs"),
     path("studies/<str:study_id>/labels", wizard.labels, name="study-labels"),
     path("studies/<str:study_id>/advice", wizard.advice, name="study-advice"),
+    path("studies/<str:study_id>/sweep", sweeps.new, name="sweep-new"),
+    path("sweeps", sweeps.sweep_list, name="sweeps"),
+    path("sweeps/<str:sweep_id>", sweeps.detail, name="sweep"),
+    path("sweeps/<str:sweep_id>/freeze", sweeps.freeze, name="sweep-freeze"),
+    path("sweeps/<str:sweep_id>/launch", sweeps.launch, name="sweep-launch"),
+    path("sweeps/<str:sweep_id>/csv", sweeps.as_csv, name="sweep-csv"),
     path("studies/<str:study_id>/clone", studies.clone, name="study-clone"),
     path("studies/<str:study_id>/freeze", studies.freeze, name="study-freeze"),
     path("studies/<str:study_id>/reopen", studies.reopen, name="study-reopen"),

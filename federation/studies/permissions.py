@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import QuerySet
 
 from federation.people.models import Role, User
-from federation.studies.models import Run, Study
+from federation.studies.models import Run, Study, Sweep
 
 
 def visible_to(user: User) -> QuerySet[Study]:
@@ -29,6 +29,13 @@ def runs_visible_to(user: User) -> QuerySet[Run]:
     if user.role == Role.SITE_ADMIN:
         return Run.objects.filter(study__in=Study.objects.filter(datasets__site=user.site))
     return Run.objects.filter(study__in=visible_to(user))
+
+
+def sweeps_visible_to(user: User) -> QuerySet[Sweep]:
+    """Operators and auditors see all sweeps, a lead his own; to a site admin each point is a study."""
+    if user.role in (Role.OPERATOR, Role.AUDITOR):
+        return Sweep.objects.all()
+    return Sweep.objects.filter(lead=user)
 
 
 def can_create(user: User) -> bool:

@@ -14,7 +14,7 @@ from federation.attestation.models import AppraisalRecord, Reference, Review
 from federation.people.models import Invitation, User
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import Contribution, Round, Study
+from federation.studies.models import Contribution, Round, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.federation.conftest import (  # noqa: F401  fixtures
@@ -80,8 +80,10 @@ def world(
         email="dora@hospital.example", role="lead", token_hash="0" * 64, expires=timezone.now()
     )
     dataset = ready.datasets.get(site=anna.site)
+    sweep = Sweep.objects.create(name="Ratios", lead=lena)
+    SweepPoint.objects.create(sweep=sweep, study=draft, ratio=25, cut=1, select="largest", seed=0)
     return {"site_id": anna.site.pk, "study_id": ready.pk, "draft_id": draft.pk, "run_id": run.pk,
             "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
             "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
-            "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
+            "sweep_id": sweep.pk, "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
             "host": host, "run": run}  # fmt: skip

@@ -23,6 +23,7 @@ LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, 
 # The wizard is the lead's; once its study is frozen it sends him back to the study's page.
 EDITS = {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}
 DRAFTS = {**EDITS, "lena": 200}
+SWEEPS = {"olga": 200, "lena": 200, "ludo": 404, "alice": 404, "carol": 404, "audrey": 200}
 
 TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "home": ("GET", ALL),
@@ -90,6 +91,13 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "run-history": ("GET", STUDY),
     "run-curves": ("GET", STUDY),
     "account-mails": ("POST", dict.fromkeys(ALL, 302)),
+    "sweeps": ("GET", ALL),
+    "sweep-new": ("GET", {**EDITS, "lena": 200}),
+    "sweep": ("GET", SWEEPS),
+    "sweep-csv": ("GET", SWEEPS),
+    # An operator gets a message that it is the lead's; nothing is done.
+    "sweep-freeze": ("POST", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
+    "sweep-launch": ("POST", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
     "run-steer": ("POST", LEAD_ACTS),
     "run-csv": ("GET", STUDY),
     "compare": ("GET", ALL),

@@ -1,0 +1,55 @@
+"""A lead sweeps Method 2's ratios from a study's page."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from federation.people.models import User
+from federation.studies.models import Study, StudyState, Sweep
+
+ASKED = {"name": "Kept", "ratios": ["25.0"], "selects": ["largest"]}
+
+
+@pytest.fixture
+def lead(lena: User) -> Client:
+    client = Client()
+    client.force_login(lena)
+    return client
+
+
+@pytest.fixture
+def split(draft: Study) -> Study:
+    Study.objects.filter(pk=draft.pk).update(settings={**draft.settings, "method": "method-2"})
+    return draft
+
+
+def test_a_sweep_is_made_from_a_study_and_lists_its_points(lead: Client, split: Study) -> None:
+    assert "Sweep its ratios" in lead.get(reverse("study", args=[split.pk])).content.decode()
+    asked = {"name": "Ratios", "ratios": ["12.5", "100.0"], "selects": ["largest"], "seeds": "0, 1"}
+    response = lead.post(reverse("sweep-new", args=[split.pk]), asked)
+    sweep = Sweep.objects.get()
+    assert response.headers["Location"] == reverse("sweep", args=[sweep.pk]) and sweep.points.count() == 4
+    page = lead.get(reverse("sweep", args=[sweep.pk]))
+    assert "0 of 4 points are finished" in page.content.decode() and len(page.context["rows"]) == 2
+    assert lead.get(reverse("sweep-csv", args=[sweep.pk])).content.decode().count("\n") == 3
+
+
+def test_what_is_wrong_with_a_sweep_is_said_and_what_was_typed_stays(lead: Client, split: Study) -> None:
+    address = reverse("sweep-new", args=[split.pk])
+    page = lead.post(address, {**ASKED, "seeds": "one"})
+    assert page.status_code == 422 and 'value="Kept"' in page.content.decode()
+    assert "Give whole numbers" in page.content.decode()
+    many = {**ASKED, "seeds": " ".join(map(str, range(99)))}
+    assert "sweep.too_large" in lead.post(address, many).content.decode()
+
+
+def test_points_that_cannot_be_frozen_are_named_by_their_reason(lead: Client, split: Study) -> None:
+    """No reference value of the split server is in force here."""
+    asked = {"name": "Ratios", "ratios": ["25.0"], "selects": ["largest"], "seeds": "0, 1"}
+    lead.post(reverse("sweep-new", args=[split.pk]), asked)
+    sweep = Sweep.objects.get()
+    page = lead.post(reverse("sweep-freeze", args=[sweep.pk]), follow=True).content.decode()
+    assert "2 × " in page and "study.no_reference" in page
+    assert {point.study.state for point in sweep.points.all()} == {StudyState.DRAFT}
