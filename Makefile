@@ -58,7 +58,11 @@ test: setup-dev lint ## Every test, the browser's too
 	@bash .ci/install-debian.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-BENCHMARKS := attest log log_pages sealing learning masking split split-learning masked-accuracy aggregation
+screenshots: setup-dev ## Every page, light and dark, wide and narrow, full and empty, into var/screenshots
+	@bash .ci/install-debian.sh
+	FEDSLICE_SCREENSHOTS=$(CURDIR)/var/screenshots $(BIN)/python -m pytest -q tests/frontend/test_every_page.py
+
+BENCHMARKS := attest log log_pages pages sealing learning masking split split-learning masked-accuracy aggregation
 
 bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
 

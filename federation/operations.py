@@ -153,7 +153,8 @@ def is_too_old(version: str) -> bool:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d{1,9}", version)[:4])
+    numbers = [int(number) for number in re.findall(r"\d{1,9}", version)[:3]]
+    return tuple(numbers + [0] * (3 - len(numbers)))
 
 
 def agents() -> list[dict[str, Any]]:

@@ -11,3 +11,4 @@ urlpatterns = [
 ]
 
 handler404 = "frontend.views.errors.not_found"
+handler500 = "frontend.views.errors.server_error"

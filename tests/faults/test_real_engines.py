@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,63 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import story
-from tests.support.installation import Installation, free_port, wait_for
+from tests.support.engines import binary, postgresql_server
+from tests.support.installation import Installation, free_port
 
 pytestmark = [pytest.mark.timeout(900)]
 LABELS = ("fracture", "fever", "rash")
 
 
-def _binary(name: str) -> str:
-    candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    found = shutil.which(name) or (str(candidates[0]) if candidates else None)
-    if found is None:
-        pytest.fail(f"{name} is missing: run .ci/install-debian.sh")
-    return found
-
-
-def _as_postgres() -> dict[str, object]:
-    """PostgreSQL refuses to run as root; Debian's package made a user for it."""
-    if os.getuid() != 0:
-        return {}
-    user = pwd.getpwnam("postgres")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of its own on a free port; yields the URL of an empty database."""
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/fedslice-pg-XXXXXX"], text=True).strip())
-    identity = _as_postgres()
-    if identity:
-        shutil.chown(folder, "postgres", "postgres")
-    port, data = free_port(), folder / "data"
-    (folder / "password").write_text("s3cret/with:signs")
-    common: dict[str, object] = {"cwd": "/tmp", "stdout": subprocess.DEVNULL, **identity}
-    subprocess.run(
-        [_binary("initdb"), "--pgdata", str(data), "--username", "fedslice", "--auth", "scram-sha-256",
-         "--pwfile", str(folder / "password"), "--no-sync"], check=True, **common,  # type: ignore[call-overload]
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [_binary("postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-c",
-         "listen_addresses=127.0.0.1"], stderr=subprocess.DEVNULL, **common,  # type: ignore[call-overload]
-    )  # fmt: skip
-    environment = {**os.environ, "PGPASSWORD": "s3cret/with:signs"}
-    psql = [_binary("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "fedslice", "-d", "postgres", "-c"]
-
-    def ready() -> bool:
-        done = subprocess.run([*psql, "SELECT 1"], env=environment, capture_output=True)
-        return done.returncode == 0
-
-    try:
-        wait_for(ready, 60, "PostgreSQL answers")
-        subprocess.run(
-            [*psql, "CREATE DATABASE coordinator"], env=environment, check=True, capture_output=True
-        )
-        yield f"postgresql://fedslice:s3cret%2Fwith%3Asigns@127.0.0.1:{port}/coordinator"
-    finally:
-        server.terminate()
-        server.wait(60)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres() -> Iterator[str]:
+    """The URL of an empty database in a cluster of its own."""
+    with postgresql_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +28,7 @@ def redis() -> Iterator[str]:
     """Debian's redis-server with a password, on a free port."""
     port = free_port()
     server = subprocess.Popen(
-        [_binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "sesame",
+        [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "sesame",
          "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:

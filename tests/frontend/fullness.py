@@ -56,7 +56,7 @@ def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
         measurement="1".rjust(64, "0"), ready_at=timezone.now(),
     )  # fmt: skip
     Event.objects.create(study=run.study, run=run, kind="run.joining")
-    Round.objects.filter(run=run, number=9).update(number=rounds + 1, state="collecting")
+    Round.objects.filter(run=run, number=0).update(number=rounds + 1, state="collecting")
     for number in range(1, rounds + 1):
         inputs = tuple(
             ReceiptInput(site.pk, secrets.token_hex(32), 1_310_720 + 4096 * number, 40) for site in sites

@@ -40,7 +40,15 @@ def test_a_broker_that_is_gone_is_said_and_is_no_error(operator: Client) -> None
 class TestAgents:
     @pytest.mark.parametrize(
         ("version", "old"),
-        [("0.0.9", True), ("0.1.0", False), ("0.1.0rc1", False), ("0.10", False), ("1", False), ("", False)],
+        [
+            ("0.0.9", True),
+            ("0.1.0", False),
+            ("0.1.0rc1", False),
+            ("0.1", False),
+            ("0.10", False),
+            ("1", False),
+            ("", False),
+        ],
     )
     def test_versions_are_compared_by_number(self, version: str, old: bool) -> None:
         assert operations.is_too_old(version) is old

@@ -147,7 +147,8 @@ def test_every_address_of_the_pages_has_a_row() -> None:
     assert {pattern.name for pattern in urlpatterns} == set(TABLE) | PUBLIC
 
 
-def _address(name: str, world: dict[str, Any]) -> str:
+def address_of(name: str, world: dict[str, Any]) -> str:
+    """The path of a page, about the things of `world`."""
     pattern = next(p for p in urlpatterns if p.name == name)
     wanted = pattern.pattern.converters  # type: ignore[union-attr]
     given = {
@@ -169,7 +170,7 @@ def test_pages_open_for_whom_they_are_meant(
     name: str, world: dict[str, Any], people: dict[str, User]
 ) -> None:
     method, expected = TABLE[name]
-    address = _address(name, world)
+    address = address_of(name, world)
     found = {}
     for who, person in people.items():
         client = Client(raise_request_exception=False)
@@ -186,7 +187,7 @@ def test_pages_open_for_whom_they_are_meant(
 @pytest.mark.parametrize("name", TABLE)
 def test_whoever_is_signed_out_is_sent_to_sign_in(name: str, world: dict[str, Any]) -> None:
     method, _ = TABLE[name]
-    response = getattr(Client(), method.lower())(_address(name, world))
+    response = getattr(Client(), method.lower())(address_of(name, world))
     assert response.status_code == 302
     assert response.headers["Location"].startswith(reverse("sign-in"))
 

@@ -163,3 +163,31 @@ def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spe
     for shown in ("stack-svd", "0.0123", "4.25", "per row, δ 1e-05", "no noise", "hidden"):
         assert shown in page
     assert "PLAINTEXT" not in page
+
+
+def test_a_page_that_breaks_gives_a_reference_that_stands_in_the_log(
+    lead: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a row with a secret")
+
+    monkeypatch.setattr("federation.sites.permissions.visible_to", broken)
+    lead.raise_request_exception = False
+    page = lead.get(reverse("sites"))
+    assert page.status_code == 500
+    text = page.content.decode()
+    reference = re.search(r"\b[0-9a-f]{12}\b", text)
+    assert reference is not None and "secret" not in text
+    assert any(reference.group(0) in record.getMessage() for record in caplog.records)
+
+
+def test_a_form_that_is_too_old_is_explained(lena: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(lena)
+    page = client.post(reverse("site-invite"), {"email": "new@hospital.example"})
+    assert page.status_code == 403 and "This form was too old" in page.content.decode()
+
+
+def test_a_page_that_is_not_yours_says_who_you_are_and_whom_to_ask(lead: Client, lena: User) -> None:
+    text = lead.get(reverse("people")).content.decode()
+    assert lena.email in text and "study lead" in text and reverse("people") in text

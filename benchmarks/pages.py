@@ -1,0 +1,289 @@
+"""How fast and how heavy every page is: `python -m benchmarks.pages [--engine sqlite|postgresql] [--small]`.
+
+Server time of whole pages (session, permission, queries, template) as Django's test client sees it, for the
+first person of the permission table who may open the page; and what a first visit loads, gzip aside, without
+the chart script. 50 sites, 200 studies, 10,000 rounds, 100,000 log entries. `--engine postgresql` starts
+Debian's server in a folder of its own; FEDSLICE_DATABASE names another. Default: both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks import log_pages
+
+GOAL_MS, GOAL_BYTES = 100.0, 300_000
+ASKED = 7
+RATHER = ("alice", "lena", "olga", "audrey")
+MEMBERS = 3
+# Pages whose time is somebody else's: they ask the workers, or hand out a file.
+NOT_MEASURED = {"operations-workers", "log-raw"}
+
+
+def fill(small: bool) -> dict[str, Any]:
+    """The database, and the ids that addresses need."""
+    from django.utils import timezone
+
+    from enclave.attest.policy import Policy, SgxReference
+    from enclave.canonical import canonical
+    from enclave.manifest import (
+        Aggregation,
+        DatasetRef,
+        Lora,
+        Manifest,
+        ModelSpec,
+        Release,
+        Training,
+    )
+    from enclave.manifest import Site as Member
+    from federation.attestation import references
+    from federation.attestation.models import AppraisalRecord, LogEntry, Reference, Review, Root
+    from federation.audit.models import AuditEntry
+    from federation.datasets.models import Dataset
+    from federation.people.models import Invitation, Role, User
+    from federation.sites.models import Site
+    from federation.studies.models import Approval, Contribution, Event, Round, Run, Study
+
+    log_pages.SITES, log_pages.STUDIES = (6, 10) if small else (50, 200)
+    entries, rounds = (2000, 10) if small else (100_000, 50)
+    log_pages.fill(entries)
+    random_ = random.Random(2)
+    now = timezone.now()
+    sites = list(Site.objects.order_by("pk"))
+    for number, site in enumerate(sites):
+        site.state, site.public_key, site.runtime = "active", f"{number + 1:064x}", "development"
+        site.agent_version, site.last_seen, site.checks_at = "0.1.0", now, now
+        site.checks = [
+            {"name": f"check {n}", "outcome": "pass", "found": "x" * 80, "hint": "", "letter": ""}
+            for n in range(14)
+        ]
+    fields = ["state", "public_key", "runtime", "agent_version", "last_seen", "checks_at", "checks"]
+    Site.objects.bulk_update(sites, fields)
+    User.objects.create_user("olga@coordinator.example", role=Role.OPERATOR)
+    for site in sites:
+        User.objects.create_user(f"admin@{site.pk}.example", role=Role.SITE_ADMIN, site=site)
+    invited = Invitation.objects.create(
+        email="dora@hospital.example", role="lead", token_hash="0" * 64, expires=now + timedelta(days=7)
+    )
+    card = {
+        "rows": 60, "labels": {"cause": 20, "symptom": 25, "treatment": 15},
+        "splits": {"train": 40, "validation": 10, "test": 10}, "text_length": {"p50": 80}, "threshold": 5,
+    }  # fmt: skip
+    datasets = Dataset.objects.bulk_create(
+        Dataset(site=site, name="notes", card=card, rows=60, digest=f"{number:064x}")
+        for number, site in enumerate(sites)
+    )
+    for number, program in enumerate(("aggregator", "client_slice")):
+        value = SgxReference(program=program, mrenclave=f"{number + 1:064x}")  # type: ignore[arg-type]
+        references.add(None, value, root=Root.DEVELOPMENT, reason="for this benchmark")
+    review = Review.objects.create(
+        root="development", program="client_slice", measurement="e" * 64,
+        values={"program": "client_slice", "mrenclave": "e" * 64}, reason="a new version",
+        opened_by="evidence",
+    )  # fmt: skip
+    review.sites.add(sites[0])
+    policy = Policy("development", "0" * 64, (SgxReference("aggregator", mrenclave="1" * 64),))
+    studies = list(Study.objects.order_by("pk"))
+    for number, study in enumerate(studies):
+        chosen = sorted({number % len(sites), *random_.sample(range(len(sites)), MEMBERS)})[:MEMBERS]
+        members = tuple(
+            Member(sites[n].pk, sites[n].name, sites[n].public_key, DatasetRef("notes", f"{n:064x}", 60))
+            for n in chosen
+        )
+        manifest = Manifest(
+            version=1, run=f"run{number:09d}", study=study.name, purpose="Which notes are urgent?",
+            method="method-1", placement="all_in_tee", runtime="development",
+            model=ModelSpec("embedded:x", "sequence-classification", {"x.json": "c" * 64}, ("a", "b"), 16),
+            adapter=Lora(4, 8, ("query",)),
+            training=Training(rounds=rounds, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7),
+            sites=members, aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60), policy=policy,
+            release=Release("nothing", 1), minimum_time=1_700_000_000,
+        )  # fmt: skip
+        text = canonical(manifest).decode()
+        study.manifest, study.manifest_hash, study.state = text, manifest.hash, "running"
+        study.datasets.set([datasets[n] for n in chosen])
+        run = Run.objects.create(
+            id=manifest.run, study=study, manifest=text, manifest_hash=manifest.hash, state="running"
+        )
+        Approval.objects.bulk_create(
+            Approval(
+                study=study, site_id=m.id, manifest_hash=manifest.hash, signature="0" * 128, signed_at=now
+            )
+            for m in members
+        )
+        _rounds(run, [m.id for m in members], rounds, now, Round, Contribution, Event)
+    Study.objects.bulk_update(studies, ["manifest", "manifest_hash", "state"], batch_size=100)
+    AuditEntry.objects.bulk_create(
+        (
+            AuditEntry(actor=f"admin@{random_.choice(sites).pk}.example", action="dataset.published",
+                       target=f"site:{random_.choice(sites).pk}", facts={"n": n})
+            for n in range(entries // 5)
+        ),
+        batch_size=5000,
+    )  # fmt: skip
+    keys = LogEntry.objects.filter(kind="appraisal").order_by("-index").values_list("index", flat=True)
+    AppraisalRecord.objects.bulk_create(
+        AppraisalRecord(
+            site=random_.choice(sites), run_id=f"run{n % len(studies):09d}", program="client_slice", at=now,
+            verdict="accepted", tee="sgx", status="UpToDate", measurement="1" * 64, development=True,
+            checks=[], claims={"signing_key": "0" * 64}, quote_sha256="0" * 64, collateral_sha256="0" * 64,
+            log_entry_id=index,
+        )
+        for n, index in enumerate(keys[: entries // 20])
+    )  # fmt: skip
+    first = studies[0]
+    lead = first.lead
+    draft = Study.objects.create(name="A draft", lead=lead, settings={"model": "embedded:x"})
+    return {
+        "site_id": first.datasets.order_by("site_id")[0].site_id, "study_id": first.pk, "draft_id": draft.pk,
+        "run_id": first.runs.get().pk, "dataset_id": datasets[0].pk, "index": entries // 2,
+        "sha256": "0" * 64, "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": review.pk,
+        "user_id": lead.pk, "invitation_id": invited.pk,
+    }  # fmt: skip
+
+
+def _rounds(run: Any, members: list[str], count: int, now: datetime, *models: Any) -> None:
+    round_, contribution, event = models
+    metrics = {"pooled": {"accuracy": 0.5, "macro_f1": 0.4, "loss": 1.0, "rows": 60}, "sites": {}}
+    receipt = {
+        "receipt": {
+            "inputs": [{"site": m, "sha256": "0" * 64, "bytes": 1 << 20, "samples": 40} for m in members],
+            "measurement": "1" * 64, "development": True, "metrics": metrics,
+        },
+        "signing_key": "0" * 64,
+    }  # fmt: skip
+    rows = round_.objects.bulk_create(
+        round_(run=run, number=n, state="published", metrics=metrics, receipt=receipt, closed_at=now)
+        for n in range(1, count + 1)
+    )
+    contribution.objects.bulk_create(
+        contribution(round=row, site_id=m, state="accepted", blob=f"{row.pk:064x}", bytes=1 << 20, samples=40)
+        for row in rows
+        for m in members
+    )
+    event.objects.bulk_create(
+        event(study=run.study, run=run, round=row, kind=kind)
+        for row in rows
+        for kind in ("round.open", "round.aggregating", "round.published")
+    )
+
+
+def visits(world: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, who, address) of every page and fragment that is fetched."""
+    from tests.frontend.test_page_permissions import TABLE, address_of
+
+    found = []
+    for name, (method, statuses) in TABLE.items():
+        who = [one for one in RATHER if statuses.get(one) in (200, 302)]
+        if method == "GET" and who and name not in NOT_MEASURED:
+            found.append((name, who[0], address_of(name, world)))
+    return found
+
+
+def measure(engine: str, small: bool) -> list[dict[str, Any]]:
+    from django.test import Client
+
+    from federation.people.models import User
+    from federation.sites.models import Site
+
+    world = fill(small)
+    admin = User.objects.get(site=Site.objects.get(pk=world["site_id"]))
+    people = {
+        "alice": admin, "lena": User.objects.get(email="lena@university.example"),
+        "olga": User.objects.get(email="olga@coordinator.example"),
+        "audrey": User.objects.get(email="audrey@authority.example"),
+    }  # fmt: skip
+    clients = {}
+    for who, person in people.items():
+        clients[who] = Client(headers={"host": "127.0.0.1"})
+        clients[who].force_login(person)
+    size = "small" if small else "50 sites, 200 studies, 10,000 rounds, 100,000 log entries"
+    figures = []
+    for name, who, address in visits(world):
+        client = clients[who]
+        answer = client.get(address)
+        if answer.status_code not in (200, 204, 302):
+            raise RuntimeError(f"{address} answered {answer.status_code}")
+        times, cpu = [], []
+        for _ in range(ASKED):
+            started, spent = time.perf_counter(), time.process_time()
+            client.get(address)
+            times.append(1000 * (time.perf_counter() - started))
+            cpu.append(1000 * (time.process_time() - spent))
+        config = {
+            "engine": engine,
+            "who": who,
+            "slowest": round(max(times), 1),
+            "cpu": round(statistics.median(cpu), 1),
+            "size": size,
+            "first_load": _first_load(client, answer),
+        }
+        figures.append({"figure": f"page {name}", "value": round(statistics.median(times), 1), "unit": "ms",
+                        "goal": GOAL_MS, "better": "lower", "config": config})  # fmt: skip
+    heaviest = max(figures, key=lambda figure: figure["config"]["first_load"])
+    figures.append({"figure": "heaviest first load", "value": heaviest["config"]["first_load"], "unit": "B",
+                    "goal": GOAL_BYTES, "better": "lower",
+                    "config": {"engine": engine, "page": heaviest["figure"], "size": size}})  # fmt: skip
+    return figures
+
+
+def _first_load(client: Any, answer: Any) -> int:
+    """Bytes of the page and of what it names, uncompressed, without the chart script."""
+    page = answer.content
+    named = re.findall(rb'(?:src|href)="(/static/[^"]+)"', page)
+    total = len(page)
+    for address in {name.decode() for name in named if b"plotly" not in name}:
+        got = client.get(address)
+        total += len(b"".join(got.streaming_content) if got.streaming else got.content)
+    return total
+
+
+def _postgresql(rest: list[str]) -> int:
+    """Run this script against Debian's PostgreSQL in a folder that goes afterwards."""
+    from tests.support.engines import postgresql_server
+
+    with postgresql_server() as url:
+        environment = {**os.environ, "FEDSLICE_DATABASE": url}
+        command = [sys.executable, "-m", "benchmarks.pages", "--engine", "postgresql", *rest]
+        return subprocess.run(command, env=environment).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--small", action="store_true", help="a fiftieth of it, to see that it runs")
+    chosen = parser.parse_args()
+    rest = ["--small"] if chosen.small else []
+    if chosen.engine == "both":
+        own = [sys.executable, "-m", "benchmarks.pages", "--engine"]
+        return max(subprocess.run([*own, engine, *rest]).returncode for engine in ("sqlite", "postgresql"))
+    if chosen.engine == "postgresql" and "FEDSLICE_DATABASE" not in os.environ:
+        return _postgresql(rest)
+    with tempfile.TemporaryDirectory() as folder:
+        log_pages.set_up(Path(folder))
+        figures = measure(chosen.engine, chosen.small)
+    for figure in figures:
+        print(json.dumps(figure))
+    print(f"\n{chosen.engine}, {datetime.now(UTC):%Y-%m-%d}")
+    print(f"{'page':<34}{'median ms':>10}{'of it CPU':>10}{'slowest':>10}{'first load kB':>15}")
+    for figure in figures[:-1]:
+        config, name = figure["config"], figure["figure"][5:]
+        kilobytes = config["first_load"] / 1000
+        print(f"{name:<34}{figure['value']:>10}{config['cpu']:>10}{config['slowest']:>10}{kilobytes:>15.0f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

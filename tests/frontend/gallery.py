@@ -1,0 +1,147 @@
+"""Every page in a real Chromium, without a server: the browser's requests are answered by Django itself.
+
+Which pages there are comes from the permission table, so a new page is in the gallery by itself.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.test import Client
+from playwright.sync_api import Browser, Page, Route
+
+from federation.people.models import User
+from tests.frontend.test_page_permissions import TABLE, address_of
+
+T = TypeVar("T")
+ORIGIN = "http://127.0.0.1:8000"
+FRAGMENTS = {"site-status", "site-checks", "study-approvals", "run-live", "run-history", "operations-workers"}
+"""Parts of a page that htmx fetches; they are seen in their page."""
+FILES = {"run-curves", "log-raw"}
+MORE = {
+    "sign-in": ("", "/sign-in"),
+    "invitation-gone": ("", "/invitations/none/"),
+    "not-found": ("olga", "/nothing-here"),
+    "forbidden": ("lena", "/people"),
+    "log-filtered-empty": ("audrey", "/log?code=none"),
+    "audit-filtered-empty": ("audrey", "/audit?actor=none"),
+    "reference-refused": ("olga", "/references/new"),
+}
+PREFERRED = ("alice", "lena", "olga", "audrey")
+"""Whose view of a page is looked at: the first who may open it, for pages of a hospital its own admin."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page, as one person sees it; `who` is empty for somebody who is not signed in."""
+
+    name: str
+    who: str
+    address: str
+
+
+def pages(world: dict[str, Any]) -> list[Shown]:
+    """Every page that can be opened, and those that nobody wants to see."""
+    found = [Shown(name, who, address) for name, (who, address) in MORE.items()]
+    for name, (method, statuses) in TABLE.items():
+        if method != "GET" or name in FRAGMENTS | FILES:
+            continue
+        first = [who for who in PREFERRED if statuses.get(who) == 200]
+        if first:
+            found.append(Shown(name, first[0], address_of(name, world)))
+    return found
+
+
+class Desk:
+    """Django stays in the test's thread, with the test's transaction; Playwright, whose loop Django would
+    take for an asynchronous caller, has a thread of its own and hands over what Django has to do."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue()
+
+    def do(self, work: Callable[[], T]) -> T:
+        """In Playwright's thread: have `work` done by the test's."""
+        answer: Future[T] = Future()
+        self._waiting.put((work, answer))
+        return answer.result(120)
+
+    def serve(self, job: Callable[[], T]) -> T:
+        """In the test's thread: run `job` in the other one, and work for it until it has ended."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(job())
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while not done.done():
+            try:
+                work, answer = self._waiting.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            try:
+                answer.set_result(work())
+            except Exception as error:
+                answer.set_exception(error)
+        return done.result()
+
+
+@contextmanager
+def opened(
+    browser: Browser, desk: Desk, people: dict[str, User], shown: Shown, **options: Any
+) -> Iterator[Page]:
+    """The page in a window of its own, its script run and its fragments fetched."""
+    client = Client(raise_request_exception=False)
+    if shown.who:
+        desk.do(lambda: client.force_login(people[shown.who]))
+    context = browser.new_context(**options)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(f"{shown.name}: {error}"))
+    page.on(
+        "console",
+        lambda message: (
+            faults.append(f"{shown.name}: {message.text}")
+            if message.type == "error" and "status of 4" not in message.text
+            else None
+        ),
+    )
+    page.route("**/*", lambda route: _answer(route, desk, client))
+    try:
+        page.goto(ORIGIN + shown.address, wait_until="load")
+        page.wait_for_timeout(150)  # scripts have run; what renews itself does so later
+        yield page
+    finally:
+        context.close()
+    assert not faults, faults
+
+
+def _answer(route: Route, desk: Desk, client: Client) -> None:
+    parts = urlsplit(route.request.url)
+    headers = {
+        name: value for name, value in route.request.headers.items() if name.startswith(("hx-", "accept"))
+    }
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+
+    def ask() -> tuple[int, dict[str, str], bytes]:
+        answer = client.get(path, headers={"host": parts.netloc, **headers})
+        body = b"".join(answer.streaming_content) if answer.streaming else answer.content
+        given = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
+        return answer.status_code, given, body
+
+    status, given, body = desk.do(ask)
+    route.fulfill(status=status, headers=given, body=body)
+
+
+def file_name(shown: Shown) -> str:
+    return re.sub(r"[^a-z0-9-]", "-", shown.name)

@@ -1,0 +1,90 @@
+"""Every page in Chromium: axe finds nothing serious in either theme, nothing is wider than a phone.
+
+`make screenshots` runs this with FEDSLICE_SCREENSHOTS set to a folder: then each page is also drawn, light
+and dark, wide and narrow, in a world that has lived and in an empty one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+
+from federation.people.models import User
+from federation.sites.models import Site
+from tests.federation.cast import Hospital
+from tests.frontend.fullness import live_on
+from tests.frontend.gallery import Desk, Shown, file_name, opened, pages
+from tests.journeys.conftest import CHROMIUM
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+
+THEMES = ("light", "dark")
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+DRAWN = os.environ.get("FEDSLICE_SCREENSHOTS")
+SERIOUS = ("serious", "critical")
+EMPTY = (
+    "home", "sites", "datasets", "studies", "runs", "log", "references", "collateral", "people", "audit",
+    "operations", "account",
+)  # fmt: skip
+
+
+def looked_at(page: Page, shown: Shown, folder: str) -> list[str]:
+    """What axe says of it in both themes, and whether it is too wide for a phone; draws it if asked."""
+    faults = []
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        # The second theme differs in its colours only.
+        options = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+        for violation in Axe().run(page, options=options).response["violations"]:
+            if violation["impact"] in SERIOUS:
+                where = [node["html"][:160] for node in violation["nodes"][:3]]
+                faults.append(f"{shown.name} ({shown.who}, {theme}): {violation['id']}: {where}")
+    for width, size in (("wide", WIDE), ("narrow", NARROW)):
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        inside = page.evaluate("document.documentElement.scrollWidth")
+        if inside > size["width"]:
+            faults.append(f"{shown.name} ({shown.who}): {inside} px wide in a window of {size['width']} px")
+        for theme in THEMES if DRAWN else ():
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            path = Path(str(DRAWN)) / folder / f"{file_name(shown)}-{width}-{theme}.png"
+            page.screenshot(path=path, full_page=True)
+    return faults
+
+
+def faults_of(people: dict[str, User], wanted: list[Shown], folder: str) -> list[str]:
+    """What is wrong with these pages, in a real Chromium."""
+    desk = Desk()
+
+    def look() -> list[str]:
+        faults: list[str] = []
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"]
+            )
+            for shown in wanted:
+                with opened(chromium, desk, people, shown, viewport=WIDE) as page:
+                    faults += looked_at(page, shown, folder)
+            chromium.close()
+        return faults
+
+    return desk.serve(look)
+
+
+def test_axe_finds_nothing_serious_on_any_page_of_a_full_installation(
+    world: dict[str, Any], people: dict[str, User], anna: Hospital
+) -> None:
+    live_on(world)
+    Site.objects.filter(pk=anna.site.pk).update(agent_version="0.0.9")
+    faults = faults_of(people, pages(world), "full")
+    assert not faults, "\n".join(faults)
+
+
+def test_axe_finds_nothing_serious_where_there_is_nothing_yet(olga: User) -> None:
+    wanted = [Shown(name, "olga", "/" if name == "home" else f"/{name}") for name in EMPTY]
+    faults = faults_of({"olga": olga}, wanted, "empty")
+    assert not faults, "\n".join(faults)
