@@ -7,6 +7,7 @@
   same matrices of the same tail. Beside it, without a goal, over LoRA on query and value alone.
 - `optimizer_bytes_over_full`: AdamW's state for the tuned rows over its state for full tuning of the same
   matrices, both measured on optimizers after a step. `taken` is the share that rounding to whole heads gave.
+- `serve_latency_over_local`: see `benchmarks.serving`; for one text, and for a batch at once.
 
 Random weights in the shape of a real model: what is measured does not depend on their values. All rivals run
 in turn in one process, so that a busy machine disturbs them alike; a figure is the median of the ratios of
@@ -36,6 +37,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from benchmarks import serving
 from enclave.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
 from enclave.slicing.layers import LAYERS, linears_of
@@ -272,6 +274,20 @@ def steps(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str,
         )  # fmt: skip
 
 
+def answers(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str, Any]]:
+    """Asking the served tail against asking the whole model at the same place."""
+    draw, k = random.Random(SEED), work.layers // 2
+    for texts in (1, work.batch):
+        tokens = [[draw.randrange(1000, 20000) for _ in range(work.tokens)] for _ in range(texts)]
+        served, local = serving.rivals(model, k, tokens)
+        times = measure({"served": served, "local": local}, work.rounds, device)
+        yield line(
+            "serve_latency_over_local", over(times["served"], times["local"]), "ratio of seconds", None,
+            texts=texts, tokens=work.tokens, k=0.5, seconds=statistics.median(times["served"]),
+            local_seconds=statistics.median(times["local"]),
+        )  # fmt: skip
+
+
 def rows_state(trainer: Trainer) -> int:
     """Bytes of optimizer state for tuned rows (without the head, which is tuned in full at any ratio)."""
     tuned = {id(parameter) for name, parameter in trainer.model.named_parameters() if name.endswith(".rows")}
@@ -313,7 +329,7 @@ def main() -> None:
         "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "rounds": work.rounds,
     }  # fmt: skip
     lines = []
-    for part in (epochs, steps):
+    for part in (epochs, steps, answers):
         for found in part(model, work, options.device):
             found["config"] |= shared
             print(json.dumps(found), flush=True)
@@ -322,6 +338,7 @@ def main() -> None:
     for found in lines:
         config = found["config"]
         of = f"k {config['k']}" if "ratio" not in config else f"{config['ratio']} %"
+        of += f", texts at once: {config['texts']}" if "texts" in config else ""
         of += f", LoRA on {config['lora']}" if found["figure"] == "spf_step_over_lora_step" else ""
         goal = "" if found["goal"] is None else f"{found['goal']:.3f}"
         print(f"{found['figure']:28}{of:34}{found['value']:8.3f}{goal:>8}")

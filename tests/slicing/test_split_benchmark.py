@@ -12,7 +12,11 @@ TINY = bench.Work(layers=4, batch=2, examples=4, tokens=8, rounds=1)
 @pytest.fixture(scope="module")
 def lines():
     model = bench.base_model("minilm", TINY, "cpu")
-    return [*bench.epochs(model, TINY, "cpu"), *bench.steps(model, TINY, "cpu")]
+    return [
+        *bench.epochs(model, TINY, "cpu"),
+        *bench.steps(model, TINY, "cpu"),
+        *bench.answers(model, TINY, "cpu"),
+    ]
 
 
 def test_figures_and_goals_are_those_that_were_set(lines):
@@ -37,3 +41,9 @@ def test_bytes_are_measured_and_agree_with_the_plan(lines):
             config = found["config"]
             assert found["value"] == pytest.approx(config["taken"], rel=1e-3)
             assert 0 < config["planned_bytes"] - config["bytes"] < 8 * (385 * 384 + 385 * 4) + 17
+
+
+def test_the_served_rival_answers_what_the_whole_model_does():
+    served, local = bench.serving.rivals(bench.base_model("minilm", TINY, "cpu"), 2, [[5, 6, 7], [8]])
+    for asked, own in zip(served(), local(), strict=True):
+        assert asked == pytest.approx(own, abs=0.02)  # features travel as bf16
