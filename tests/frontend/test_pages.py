@@ -123,7 +123,7 @@ def test_the_run_page_tells_what_a_round_costs_and_which_accelerator_was_wrong(
     from federation.studies.models import Contribution, Round
     from federation.studies.transitions import apply
 
-    row = Round.objects.create(run_id=world["run_id"], number=1, state="collecting")
+    row = Round.objects.create(run_id=world["run_id"], number=10, state="collecting")
     Contribution.objects.create(round=row, site=barbara.site, state="submitted", measures=MEASURES)
     wrong = Contribution.objects.create(round=row, site=anna.site, state="working")
     facts = {"accelerator": "H200 of cellar-3", "layer": "encoder.0.query", "direction": "backward"}
