@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from enclave.errors import Refusal
 from enclave.manifest import Manifest, Spf, Split
@@ -110,7 +112,16 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     tail = Tail(base, split.cut)
     tune(tail, adapter, manifest.training.seed)
     if split.checkpointing:
-        tail.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
     size = plan(config, adapter, split.cut, labels)
     return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size)
+
+
+def _compute_again(tail: Tail) -> None:
+    """Keep no activations inside the layers: the backward pass computes them again. The model's own switch
+    looks for its embeddings, which are not here; its layers know what to do without it."""
+    for _, layer in tail.layers():
+        known: Any = layer
+        known.gradient_checkpointing = True
+        known._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

@@ -292,3 +292,27 @@ def test_no_feature_label_or_parameter_lies_open_in_the_mailbox_or_the_log(run):
         content = file.read_bytes()
         found = [needle[:16] for needle in needles if needle in content and needle != b'"origin"']
         assert not found, (file, found)
+
+
+def test_activations_that_are_computed_again_give_the_same_tail(run):
+    """Gradient checkpointing saves memory and changes no bit."""
+    from enclave.programs.tail import load_tail
+    from enclave.training.features import from_bytes
+
+    def trained(checkpointing):
+        split = Split(1, checkpointing=checkpointing)
+        learner = load_tail(msgspec.structs.replace(run.manifest, split=split), run.consortium.house.model)
+        kept = run.features("anna")
+        shard = from_bytes(opened(run, "anna", kept, 0), learner.layout("anna"))
+        recomputed: list[int] = []
+        for _, layer in learner.tail.layers():
+            inner = next(module for module in layer.modules() if isinstance(module, torch.nn.Linear))
+            inner.register_forward_hook(lambda *_: recomputed.append(1))
+        learner.start_from(None)
+        result, state = learner.train(1, {"anna": [shard]}, lambda _news: None)
+        return len(recomputed), result.loss, state
+
+    (once, loss, state), (twice, loss_again, state_again) = trained(False), trained(True)
+    assert twice == 2 * once > 0
+    assert loss == loss_again
+    assert all(torch.equal(state[name], state_again[name]) for name in state)
