@@ -43,13 +43,23 @@ class Compared:
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
-    """The runs with what is compared, in the order given; a handful of queries, however many they are."""
+    """The runs with what is compared, in the order given; a handful of queries, however many they are. Runs
+    whose manifest this version cannot read are left out."""
     models = {(model.source, model.task): model for model in BaseModel.objects.all()}
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
     rounds: dict[str, list[Round]] = {}
     for row in published.prefetch_related("contributions"):
         rounds.setdefault(row.run_id, []).append(row)
-    return [_compared(run, parse(run.manifest.encode()), rounds.get(run.pk, []), models) for run in runs]
+    read = [(run, _manifest(run)) for run in runs]
+    return [_compared(run, found, rounds.get(run.pk, []), models) for run, found in read if found is not None]
+
+
+def _manifest(run: Run) -> Manifest | None:
+    """None for a run of an older FedSlice, whose manifest said less: it cannot be compared."""
+    try:
+        return parse(run.manifest.encode())
+    except Refusal:
+        return None
 
 
 def _compared(

@@ -16,7 +16,6 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from enclave.errors import CATALOGUE
-from enclave.manifest import parse
 from federation.audit.services import record
 from federation.notices.models import Handled, Muted, Notice
 from federation.notices.texts import text_of
@@ -74,7 +73,8 @@ def _whom(event: Event) -> list[User]:
                 late = event.round.contributions.filter(state__in=_PENDING)
                 sites = set(late.values_list("site_id", flat=True))
         case kind if kind in ENDS and event.run is not None:
-            sites = {site.id for site in parse(event.run.manifest.encode()).sites}
+            signed = study.approvals.filter(manifest_hash=event.run.manifest_hash)
+            sites = set(signed.values_list("site_id", flat=True))
     people = User.objects.filter(is_active=True, muted=None)
     admins = people.filter(role=Role.SITE_ADMIN, site_id__in=sites)
     return [*(people.filter(pk=study.lead_id) if lead else []), *admins]

@@ -223,3 +223,14 @@ def test_a_page_weighs_at_most_300_kb_without_the_chart_script(
     for file in files - {"plotly/plotly.min.js"}:
         weight += Path(str(finders.find(file))).stat().st_size
     assert weight <= 300_000, f"{name} weighs {weight}"
+
+
+@pytest.mark.parametrize("name", ["home", "runs", "compare"])
+def test_a_run_of_an_older_version_closes_no_list(name: str, run: Run, lena: User) -> None:
+    """Its manifest lacks what this version writes, so it is not canonical any more."""
+    import json
+
+    manifest = json.loads(run.manifest)
+    del manifest["aggregation"]["max_samples"]
+    Run.objects.filter(pk=run.pk).update(manifest=json.dumps(manifest))
+    assert client_of(lena).get(reverse(name), {"run": run.pk}).status_code == 200
