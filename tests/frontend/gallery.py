@@ -25,7 +25,7 @@ T = TypeVar("T")
 ORIGIN = "http://127.0.0.1:8000"
 FRAGMENTS = {"site-status", "site-checks", "study-approvals", "run-live", "run-history", "operations-workers"}
 """Parts of a page that htmx fetches; they are seen in their page."""
-FILES = {"run-curves", "log-raw"}
+FILES = ("-csv", "-data", "-curves", "-raw")
 MORE = {
     "sign-in": ("", "/sign-in"),
     "invitation-gone": ("", "/invitations/none/"),
@@ -52,7 +52,7 @@ def pages(world: dict[str, Any]) -> list[Shown]:
     """Every page that can be opened, and those that nobody wants to see."""
     found = [Shown(name, who, address) for name, (who, address) in MORE.items()]
     for name, (method, statuses) in TABLE.items():
-        if method != "GET" or name in FRAGMENTS | FILES:
+        if method != "GET" or name in FRAGMENTS or name.endswith(FILES):
             continue
         first = [who for who in PREFERRED if statuses.get(who) == 200]
         if first:

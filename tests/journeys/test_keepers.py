@@ -153,8 +153,8 @@ def test_the_admin_mends_it_asks_again_and_the_row_turns_green(
     agent.start()
     expect(admin.get_by_role("heading", name="All is ready")).to_be_visible(timeout=60_000)
     admin.get_by_role("button", name="Check again").click()
-    expect(admin.get_by_text("the agent is asked to look again")).to_be_visible()
-    expect(admin.get_by_text("the agent is asked to look again")).to_have_count(0, timeout=60_000)
+    expect(admin.get_by_text("the agent is asked to look again", exact=True)).to_be_visible()
+    expect(admin.get_by_text("the agent is asked to look again", exact=True)).to_have_count(0, timeout=60_000)
 
 
 def test_an_agent_whose_coordinator_is_out_of_reach_offers_the_letter_on_its_own_terminal(
