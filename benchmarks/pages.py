@@ -54,7 +54,16 @@ def fill(small: bool) -> dict[str, Any]:
     from federation.datasets.models import Dataset
     from federation.people.models import Invitation, Role, User
     from federation.sites.models import Site
-    from federation.studies.models import Approval, Contribution, Event, Round, Run, Study
+    from federation.studies.models import (
+        Approval,
+        Contribution,
+        Event,
+        Round,
+        Run,
+        Study,
+        Sweep,
+        SweepPoint,
+    )
 
     log_pages.SITES, log_pages.STUDIES = (6, 10) if small else (50, 200)
     entries, rounds = (2000, 10) if small else (100_000, 50)
@@ -146,7 +155,11 @@ def fill(small: bool) -> dict[str, Any]:
     first = studies[0]
     lead = first.lead
     draft = Study.objects.create(name="A draft", lead=lead, settings={"model": "embedded:x"})
+    sweep = Sweep.objects.create(name="Ratios", lead=lead)
+    for number, study in enumerate(Study.objects.filter(lead=lead).order_by("pk")[:10]):
+        SweepPoint.objects.create(sweep=sweep, study=study, ratio=number + 1, cut=1, select="largest", seed=0)
     return {
+        "sweep_id": sweep.pk,
         "site_id": first.datasets.order_by("site_id")[0].site_id, "study_id": first.pk, "draft_id": draft.pk,
         "run_id": first.runs.get().pk, "dataset_id": datasets[0].pk, "index": entries // 2,
         "sha256": "0" * 64, "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": review.pk,
