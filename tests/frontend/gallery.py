@@ -23,7 +23,18 @@ from tests.frontend.test_page_permissions import TABLE, address_of
 
 T = TypeVar("T")
 ORIGIN = "http://127.0.0.1:8000"
-FRAGMENTS = {"site-status", "site-checks", "study-approvals", "run-live", "run-history", "operations-workers"}
+FRAGMENTS = {
+    "site-status",
+    "site-checks",
+    "study-approvals",
+    "run-live",
+    "run-history",
+    "operations-workers",
+    "study-costs",
+    "study-labels",
+    "study-advice",
+    "run-serving",
+}
 """Parts of a page that htmx fetches; they are seen in their page."""
 FILES = ("-csv", "-data", "-curves", "-raw")
 MORE = {
