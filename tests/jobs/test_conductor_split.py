@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import msgspec
 import pytest
 
 from enclave.sealing.receipts import SignedReceipt, parse_receipt, verify_chain
-from site_agent.features import FeatureStore
+from enclave.sealing.shards import open_shard
+from site_agent.features import FeatureStore, Kept
 from tests.jobs.conftest import Consortium
 
 pytestmark = pytest.mark.slow
@@ -62,6 +64,32 @@ def test_three_hospitals_send_features_once_and_the_server_trains_the_tail(
     told = [json.loads(row["metrics"]) for row in consortium.rounds(undisturbed)]
     assert told[1]["training"]["loss"] < told[0]["training"]["loss"]
     assert all(hospital.slice is None for hospital in consortium.hospitals.values())
+
+
+def test_no_row_label_or_feature_is_found_in_anything_that_the_coordinator_keeps(
+    undisturbed: str, consortium: Consortium
+) -> None:
+    """Texts as they are, and windows of the open shards (features, and the lengths and labels at the end)."""
+    needles: list[bytes] = []
+    for hospital in consortium.hospitals.values():
+        lines = hospital.rows.read_text().splitlines()
+        needles += [json.loads(line)["text"].encode() for line in lines]
+        (origin,) = (hospital.folder / "features").iterdir()
+        kept = msgspec.json.decode((origin / "index.json").read_bytes(), type=Kept)
+        for place, key in enumerate(kept.keys):
+            about, plain = kept.index.about(place), BytesIO()
+            with (origin / f"{about.purpose}-{about.number:05d}.sealed").open("rb") as file:
+                open_shard(file, plain, key=bytes.fromhex(key), about=about, limit=1 << 30)
+            content = plain.getvalue()
+            middle = len(content) // 2 // 64 * 64
+            needles += [content[middle : middle + 48], content[-48:], bytes.fromhex(key), key.encode()]
+    kept_files = [file for file in consortium.installation.folder.rglob("*") if file.is_file()]
+    assert any("blobs" in file.parts for file in kept_files)
+    for file in kept_files:
+        found = [needle for needle in needles if needle in file.read_bytes()]
+        assert not found, (file, found)
+    opened = [line for line in needles if line in hospital.rows.read_bytes()]
+    assert opened  # the search does find what is there
 
 
 def test_a_server_killed_in_mid_epoch_costs_time_and_nothing_is_uploaded_again(
