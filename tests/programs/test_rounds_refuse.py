@@ -217,7 +217,9 @@ def test_a_client_slice_never_goes_back(done, train_code, code_of):
     assert train_code(round=1) == "round.out_of_order"
     again = done.clients["anna"].call("train", round=2, previous=done.previous)
     assert again["update"] != second["update"]
-    assert {**again, "update": None} == {**second, "update": None}
+    # What it took in time and memory is not the same twice.
+    differing = {"update": None, "measures": None}
+    assert again | differing == second | differing
 
 
 def test_training_in_the_closing_round_and_evaluating_before_it_are_refused(done, train_code, code_of):
