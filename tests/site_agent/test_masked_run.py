@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.support.installation import REPOSITORY, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HOSTILE = f"{sys.executable} {REPOSITORY / 'tests' / 'support' / 'hostile_accelerator.py'}"
+HOSTILE = shlex.join([sys.executable, str(REPOSITORY / "tests" / "support" / "hostile_accelerator.py")])
 
 
 @pytest.fixture
