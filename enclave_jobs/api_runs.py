@@ -16,10 +16,11 @@ from enclave.attest.evidence import Claims, Evidence
 from enclave.attest.policy import Hex32
 from enclave.errors import Refusal
 from enclave_jobs.conductor import attesting, dispatch
-from enclave_jobs.members import manifest_of, run_of, site_of
+from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Admission, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.attestation import release
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, Run
 from federation.wire import AgentView, document, read
 

@@ -6,10 +6,11 @@ from rest_framework.request import Request
 
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
-from enclave.manifest import Manifest, parse
+from enclave.manifest import Manifest
 from enclave_jobs.leases import LIVE_RUNS
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site
+from federation.studies.frozen import frozen
 from federation.studies.models import Run
 
 
@@ -21,17 +22,6 @@ def site_of(request: Request) -> Site:
     return principal.site
 
 
-def manifest_of(run: Run) -> Manifest:
-    """The run's frozen manifest. Refuses with `run.manifest_missing` where it is not what was launched."""
-    try:
-        manifest = parse(run.manifest.encode())
-    except Refusal as refusal:
-        raise Refusal("run.manifest_missing") from refusal
-    if manifest.hash != run.manifest_hash:
-        raise Refusal("run.manifest_missing")
-    return manifest
-
-
 def program_of(manifest: Manifest) -> Program:
     """Which server enclave a run of this manifest has."""
     return "split_server" if manifest.method == "method-2" else "aggregator"
@@ -41,7 +31,7 @@ def run_of(site: Site, run_id: str, *, active: bool) -> Run:
     """A run that this site is a member of. Refuses with `run.unknown`, also where the run is others'
     business; with `run.not_active` where it must still be going on."""
     run = Run.objects.filter(pk=run_id).select_related("study").first()
-    if run is None or site.pk not in {member.id for member in manifest_of(run).sites}:
+    if run is None or site.pk not in frozen(run).names:
         raise Refusal("run.unknown")
     if active and run.state not in LIVE_RUNS:
         raise Refusal("run.not_active", state=run.state)

@@ -49,6 +49,8 @@ define(
     Entry("people.account_exists", "There is an account with this address.", "Choose another.",
           "operator"),
     Entry("people.wrong_password", "This is not your present password.", "Type it again.", "site"),
+    Entry("people.too_many_tries", "There were too many wrong passwords for this address.",
+          "Wait {minutes} min, or ask for a new password by mail.", "site", retry=True),
     Entry("people.own_account", "Nobody changes the role of his own account, or closes it.",
           "Ask another operator.", "operator"),
     Entry("people.site_account", "The account belongs to a hospital; its role stays.",
@@ -102,6 +104,8 @@ define(
     Entry("study.wrong_state", "The study is {state}; this is not possible now.", _FETCH_AGAIN, "lead"),
     Entry("study.invalid_plan", "The study's settings are not valid: {fault}.", "Correct the settings.",
           "lead"),
+    Entry("study.older_plan", "This study's settings are an older version's, and cannot be read: {fault}.",
+          "Make a new study; cancel this one if it is a draft.", "lead"),
     Entry("study.no_datasets", "The study has no datasets.", "Choose one dataset of each site.", "lead"),
     Entry("study.two_datasets", "Site {site} gives two datasets.", "Choose one dataset of each site.",
           "lead"),
@@ -190,7 +194,7 @@ define(
 _FORBIDDEN = {"auth.site_suspended", "auth.site_revoked", "auth.forbidden"}
 _CONFLICT = {
     "site.wrong_state", "site.name_taken", "study.wrong_state", "run.wrong_state", "enrolment.key_taken",
-    "run.below_quorum",
+    "run.below_quorum", "manifest.older_format",
     "card.name_taken", "card.in_use", "card.withdrawn", "approval.stale_manifest",
     "study.stale_manifest", "study.not_approved", "reference.duplicate", "reference.suspended",
     "reference.needs_review", "reference.lapsed", "reference.under_review", "reference.rejected",

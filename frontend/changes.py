@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from enclave.manifest import Manifest, parse
 from federation.attestation.models import StoredEvidence
 from federation.sites.models import Site
+from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Approval, Study
-from frontend.manifests import plan_facts
+from frontend.manifests import manifest_facts
 
 ALWAYS_NEW = {"run"}
 
@@ -23,7 +21,7 @@ class Earlier:
     """What the hospital signed last, as it stands beside the log."""
 
     study: Study
-    text: str
+    frozen: Frozen
     signed_at: datetime | None
     same_study: bool
 
@@ -50,27 +48,30 @@ def earlier_approval(study: Study, site: Site) -> Earlier | None:
     kept = StoredEvidence.objects.filter(pk=row.manifest_hash).first() if row else None
     if row is None or kept is None:
         return None
-    return Earlier(row.study, bytes(kept.data).decode(), row.signed_at, row.study_id == study.pk)
+    return Earlier(
+        row.study,
+        Frozen(bytes(kept.data).decode(), row.manifest_hash),
+        row.signed_at,
+        row.study_id == study.pk,
+    )
 
 
 def fact_changes(before: Earlier, study: Study) -> list[Change]:
-    """Differences in the words of the page."""
-    old = _facts(Study(manifest=before.text, manifest_hash="-"))
-    new = _facts(study)
-    return _compare(old, new)
+    """Differences in the words of the page; none where one of the two is of an older format, which the page
+    has no words for."""
+    old, new = _facts(before.frozen), _facts(frozen(study))
+    return _compare(old, new) if old and new else []
 
 
-def field_changes(before: Earlier, manifest: Manifest) -> list[Change]:
+def field_changes(before: Earlier, study: Study) -> list[Change]:
     """Differences field by field, so that nothing can hide behind words; the run's id is always new."""
-    old = _flat(msgspec.to_builtins(parse(before.text.encode())))
-    new = _flat(msgspec.to_builtins(manifest))
+    old, new = _flat(before.frozen.said), _flat(frozen(study).said)
     return [change for change in _compare(old, new) if change.name not in ALWAYS_NEW]
 
 
-def _facts(study: Study) -> dict[str, str]:
-    return {
-        f"{part['title']}: {fact[0]}": str(fact[1]) for part in plan_facts(study) for fact in part["facts"]
-    }
+def _facts(found: Frozen) -> dict[str, str]:
+    parts = manifest_facts(found.manifest) if found.manifest is not None else []
+    return {f"{part['title']}: {fact[0]}": str(fact[1]) for part in parts for fact in part["facts"]}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:

@@ -9,10 +9,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
 
 from enclave.errors import Refusal
-from enclave.manifest import Lora, Manifest, Prefix, parse
 from federation.studies import costs
+from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond them the normal's.
@@ -25,9 +26,10 @@ T95 = (
 @dataclass(frozen=True)
 class Compared:
     """One run. `settings` are all that may differ between runs, by their names in the CSV; `scores` are the
-    last published ones; None where there is nothing to say."""
+    last published ones; None where there is nothing to say. `older`: its manifest is of an older format."""
 
     run: Run
+    older: bool
     settings: dict[str, Any]
     scores: dict[str, Any]
     trained: int | None
@@ -43,51 +45,42 @@ class Compared:
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
-    """The runs with what is compared, in the order given; a handful of queries, however many they are. Runs
-    whose manifest this version cannot read are left out."""
+    """The runs with what is compared, in the order given; a handful of queries, however many they are."""
     models = {(model.source, model.task): model for model in BaseModel.objects.all()}
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
     rounds: dict[str, list[Round]] = {}
     for row in published.prefetch_related("contributions"):
         rounds.setdefault(row.run_id, []).append(row)
-    read = [(run, _manifest(run)) for run in runs]
-    return [_compared(run, found, rounds.get(run.pk, []), models) for run, found in read if found is not None]
-
-
-def _manifest(run: Run) -> Manifest | None:
-    """None for a run of an older FedSlice, whose manifest said less: it cannot be compared."""
-    try:
-        return parse(run.manifest.encode())
-    except Refusal:
-        return None
+    return [_compared(run, frozen(run), rounds.get(run.pk, []), models) for run in runs]
 
 
 def _compared(
-    run: Run, manifest: Manifest, rounds: list[Round], models: dict[tuple[str, str], BaseModel]
+    run: Run, found: Frozen, rounds: list[Round], models: dict[tuple[str, str], BaseModel]
 ) -> Compared:
     counted = None
-    model = models.get((manifest.model.source, manifest.model.task))
-    if model is not None:
+    model = models.get((found.at("model", "source"), found.at("model", "task")))
+    if model is not None and found.manifest is not None:
         try:
-            counted = costs.counted(costs.work_of(manifest), model)
+            counted = costs.counted(costs.work_of(found.manifest), model)
         except Refusal:
             counted = None
     return Compared(
         run=run,
-        settings=settings_of(manifest),
+        older=found.fault is not None,
+        settings=settings_of(found),
         scores=rounds[-1].metrics.get("pooled", {}) if rounds else {},
         trained=counted.trained if counted else None,
         optimizer=counted.optimizer if counted else None,
-        bytes_up=sent(rounds, manifest),
+        bytes_up=sent(rounds, found),
         seconds=run.summary.get("seconds"),
         rounds=rounds,
     )
 
 
-def sent(rounds: Iterable[Round], manifest: Manifest) -> int:
+def sent(rounds: Iterable[Round], found: Frozen) -> int:
     """Sealed bytes from the hospitals. Method 2 names the same features in every round: they went up once."""
     made = [one for row in rounds for one in row.contributions.all()]
-    if manifest.split is None:
+    if found.at("split") is None:
         return sum(one.bytes or 0 for one in made)
     once: dict[str, int] = {}
     for one in made:
@@ -95,37 +88,52 @@ def sent(rounds: Iterable[Round], manifest: Manifest) -> int:
     return sum(once.values())
 
 
-def settings_of(manifest: Manifest) -> dict[str, Any]:
-    """All settings by which runs may differ, flat."""
-    adapter, training, rules = manifest.adapter, manifest.training, manifest.aggregation
-    found: dict[str, Any] = {
-        "model": manifest.model.source,
-        "method": manifest.method,
-        "placement": manifest.placement,
-        "runtime": manifest.runtime,
-        "hospitals": len(manifest.sites),
-        "tokens": manifest.model.max_tokens,
-        "rounds": training.rounds,
-        "epochs": training.local_epochs,
-        "batch": training.batch_size,
-        "learning_rate": training.learning_rate,
-        "precision": training.precision,
-        "rule": rules.rule,
-        "clip": rules.clip,
-        "noise": rules.privacy.noise if rules.privacy else None,
-        "privacy": rules.privacy.unit if rules.privacy else None,
-        "seed": training.seed,
-    }
-    if isinstance(adapter, Lora):
-        found |= {"adapter": "lora", "rank": adapter.rank, "alpha": adapter.alpha}
-    elif isinstance(adapter, Prefix):
-        found |= {"adapter": "prefix", "prefix_length": adapter.length}
-    else:
-        found |= {"adapter": "spf", "attention_ratio": adapter.attention, "dense_ratio": adapter.dense,
-                  "select": adapter.select, "rank": adapter.rank, "alpha": adapter.alpha}  # fmt: skip
-    if manifest.split is not None:
-        found |= {"cut": manifest.split.cut, "batches": manifest.split.batches}
-    return found
+SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "model": (("model", "source"), _l("Base model")),
+    "method": (("method",), _l("Method")),
+    "placement": (("placement",), _l("Placement")),
+    "runtime": (("runtime",), _l("Runtime")),
+    "hospitals": (("sites",), _l("Hospitals")),
+    "tokens": (("model", "max_tokens"), _l("Tokens")),
+    "rounds": (("training", "rounds"), _l("Rounds")),
+    "epochs": (("training", "local_epochs"), _l("Epochs")),
+    "batch": (("training", "batch_size"), _l("Batch")),
+    "learning_rate": (("training", "learning_rate"), _l("Learning rate")),
+    "schedule": (("training", "schedule"), _l("Schedule")),
+    "warmup": (("training", "warmup"), _l("Warm-up")),
+    "patience": (("training", "patience"), _l("Patience")),
+    "precision": (("training", "precision"), _l("Precision")),
+    "rule": (("aggregation", "rule"), _l("Averaging")),
+    "clip": (("aggregation", "clip"), _l("Clip")),
+    "noise": (("aggregation", "privacy", "noise"), _l("Noise")),
+    "privacy": (("aggregation", "privacy", "unit"), _l("Noise for")),
+    "seed": (("training", "seed"), _l("Seed")),
+    "adapter": (("adapter", "kind"), _l("Adapter")),
+    "rank": (("adapter", "rank"), _l("Rank")),
+    "alpha": (("adapter", "alpha"), _l("Alpha")),
+    "targets": (("adapter", "targets"), _l("Targets")),
+    "prefix_length": (("adapter", "length"), _l("Prefix length")),
+    "attention_ratio": (("adapter", "attention"), _l("Heads, %")),
+    "dense_ratio": (("adapter", "dense"), _l("Dense rows, %")),
+    "select": (("adapter", "select"), _l("Selection")),
+    "cut": (("split", "cut"), _l("Cut after layer")),
+    "batches": (("split", "batches"), _l("Batches")),
+}
+"""By its name in the CSV: where a setting stands in a manifest, and its name for people. All by which runs
+may differ; what a manifest does not say (another method's, or an older format's) is left out."""
+
+
+def settings_of(found: Frozen) -> dict[str, Any]:
+    """The settings that this manifest states, flat."""
+    stated = {name: found.at(*path) for name, (path, _label) in SETTINGS.items()}
+    stated["hospitals"] = len(found.names)
+    stated["targets"] = ", ".join(stated["targets"] or ()) or None
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def title_of(name: str) -> str:
+    """A setting's name for people."""
+    return str(SETTINGS[name][1])
 
 
 def score_of(scores: dict[str, Any], metric: str) -> float | None:
@@ -144,7 +152,7 @@ def label(row: Compared, rows: Sequence[Compared]) -> str:
     same = [other for other in rows if other.run.study.name == row.run.study.name]
     if len(same) == 1:
         return row.run.study.name
-    told = ", ".join(f"{name} {row.settings.get(name)}" for name in differing(same))
+    told = ", ".join(f"{title_of(name)} {row.settings.get(name)}" for name in differing(same))
     return f"{row.run.study.name} ({told or row.run.pk[:6]})"
 
 
@@ -198,7 +206,7 @@ def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list
     ]
     lines: dict[str, list[Group]] = {}
     for group in groups(rows, metric):
-        name = ", ".join(f"{other} {group.settings.get(other)}" for other in others) or _("mean")
+        name = ", ".join(f"{title_of(other)} {group.settings.get(other)}" for other in others) or _("mean")
         lines.setdefault(name, []).append(group)
     return [
         {

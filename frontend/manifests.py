@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
 from enclave.attest.policy import SgxReference
-from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf, parse
+from enclave.errors import Refusal
+from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf
+from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 
@@ -19,16 +22,52 @@ def placement_name(placement: str) -> str:
     return _("PLAINTEXT: baseline, nothing is protected") if placement == "plaintext" else placement
 
 
-def is_plaintext(manifest: Manifest) -> bool:
+def is_plaintext(found: Frozen) -> bool:
     """Whether this is a baseline that protects nothing, and has to be marked as one."""
-    return manifest.placement == "plaintext"
+    return found.at("placement") == "plaintext"
 
 
 def plan_facts(study: Study) -> list[dict[str, Any]]:
     """Cards for the study's page: the manifest's content if it is frozen, else the draft's."""
     if study.manifest:
-        return manifest_facts(parse(study.manifest.encode()))
-    return _of_plan(study, read(study.settings))
+        return frozen_facts(frozen(study))
+    try:
+        return _of_plan(study, read(study.settings))
+    except Refusal:  # an older version's; `frontend.older` says so
+        return [{"title": _("Settings"), "facts": [(k, _short(v), True) for k, v in study.settings.items()]}]
+
+
+def frozen_facts(found: Frozen) -> list[dict[str, Any]]:
+    """Cards for a frozen manifest; in the manifest's own words where its format is an older one."""
+    return manifest_facts(found.manifest) if found.manifest is not None else _as_said(found)
+
+
+def _as_said(found: Frozen) -> list[dict[str, Any]]:
+    sites: Facts = [
+        (str(site.get("name")), _("%(rows)s rows") % {"rows": (site.get("dataset") or {}).get("rows")}, False)
+        for site in found.all_at("sites")
+    ]
+    flat: Facts = [
+        (name, value, True)
+        for name, value in found.said.items()
+        if name != "purpose" and not isinstance(value, dict | list)
+    ]
+    parts = {name: value for name, value in found.said.items() if isinstance(value, dict)}
+    return [
+        {"title": _("Hospitals and datasets"), "facts": sites},
+        {"title": _("Manifest"), "facts": flat},
+        *(
+            {"title": name, "facts": [(key, _short(value), True) for key, value in part.items()]}
+            for name, part in parts.items()
+        ),
+    ]
+
+
+def _short(value: Any) -> Any:
+    """A value of an older manifest on one line: lists of words as words, other structures as JSON."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:

@@ -26,8 +26,6 @@ define(
           "Look at the sites that are missing, then start the run again.", "lead"),
     Entry("run.not_joined", "{found} sites joined; the manifest asks for {quorum}.",
           "Look at the sites that are missing, then start the run again.", "lead"),
-    Entry("run.manifest_missing", "The run has no frozen manifest, or it is not the one that was launched.",
-          "Freeze and approve the study again.", "lead"),
     Entry("run.wrong_id", "The manifest names run {found}, but this is run {expected}.",
           "Freeze and approve the study again.", "lead"),
     Entry("run.state_lost", "The sealed state of the last round is missing, so the enclave cannot go on.",

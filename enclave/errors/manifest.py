@@ -10,6 +10,10 @@ define(
     Entry("manifest.not_canonical", "The run manifest is not in canonical form, so its hash names nothing.",
           "Someone changed the manifest on its way. Fetch it again; if it stays so, tell the operator.",
           "operator", retry=True),
+    Entry("manifest.older_format",
+          "This was frozen in an older format of the run manifest: it can be read, but not launched.",
+          "To run it again, the lead clones the study, or takes it back to draft, and freezes it anew; the"
+          " hospitals then approve today's format.", "lead"),
     Entry("manifest.unknown_site", "Site {site} is not a member of this run.",
           "Check that the agent is enrolled as the site that was invited.", "site"),
     Entry("manifest.hash_mismatch", "The manifest's hash is {found}, but {expected} was approved.",

@@ -14,10 +14,10 @@ from enclave_jobs.conductor import (
     restoring,
     tails,
 )
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client
 from federation.attestation import release
+from federation.studies.frozen import manifest_of
 from federation.studies.models import (
     Contribution,
     ContributionState,

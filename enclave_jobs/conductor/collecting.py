@@ -14,7 +14,7 @@ from enclave.manifest import Manifest
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, countersigning, dispatch, inspecting, joining, tails
 from enclave_jobs.conductor.waiting import extended
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Admission, Blob, Job
 from enclave_jobs.results import (
     CountersignResult,
@@ -24,6 +24,7 @@ from enclave_jobs.results import (
     TrainResult,
 )
 from federation.audit.services import record
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState
 from federation.studies.transitions import apply, note
 

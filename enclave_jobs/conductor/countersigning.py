@@ -19,9 +19,9 @@ from enclave.sealing.signing import verify
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
 from enclave_jobs.conductor.published import last_published, previous_hash
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, Job, JobKind, JobState
 from federation.attestation import log
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
 from federation.studies.transitions import apply
 

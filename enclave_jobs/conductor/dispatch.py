@@ -11,8 +11,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from enclave.errors import Refusal
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.queues import ENCLAVE, TAIL
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from django.db import transaction
 from enclave.canonical import digest
 from enclave_jobs.conductor.joining import joined
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
 from enclave_jobs.supervisor import client
 from federation.attestation import release
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run
 
 PENDING: Final = "pending"

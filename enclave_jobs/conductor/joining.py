@@ -14,9 +14,10 @@ from enclave.manifest import Manifest
 from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, restoring, tails
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
 from federation.sites.models import Site, SiteState
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import apply, note
 

@@ -14,9 +14,10 @@ from enclave.sealing.receipts import Receipt, SignedReceipt, parse_receipt
 from enclave.sealing.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import previous_hash
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave
 from federation.attestation import log, release
+from federation.studies.frozen import manifest_of
 from federation.studies.models import ContributionState, Round, RoundState, Run
 from federation.studies.transitions import apply
 

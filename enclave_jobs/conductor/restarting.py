@@ -16,10 +16,10 @@ from django.utils import timezone
 from enclave.errors import CATALOGUE, Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import countersigning, dispatch, tails
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, RoundState, Run, RunState
 from federation.studies.transitions import apply
 from federation.transitions import move

@@ -25,9 +25,9 @@ from enclave_jobs.conductor import (
     restarting,
     tails,
 )
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Enclave, Job, JobKind
 from federation.sites.models import Site
+from federation.studies.frozen import manifest_of
 from federation.studies.models import (
     ContributionState,
     Round,

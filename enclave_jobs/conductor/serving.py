@@ -14,12 +14,13 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave_jobs.conductor import attesting, dispatch, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState
+from federation.studies.frozen import manifest_of
 from federation.transitions import move
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,11 @@ from django.utils import timezone
 from enclave.errors import Fact, Refusal
 from enclave.manifest import Manifest
 from enclave_jobs.conductor import attesting, dispatch, joining, restoring, tails
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, Run, RunState
 from federation.studies.transitions import apply
 from federation.transitions import move
@@ -31,7 +32,7 @@ def step(run: Run) -> None:
     3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
     4. Only when that has committed is the enclave `ready` and are the sites asked to join.
 
-    Refuses with `run.wrong_id`, `run.manifest_missing`, `run.enclave_unstable`, and what supervisor, enclave
+    Refuses with `run.wrong_id`, `manifest.older_format`, `run.enclave_unstable`, and what supervisor, enclave
     or verifier refuse with.
     """
     manifest = manifest_of(run)

@@ -14,11 +14,12 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.shards import ShardIndex, check_index
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.members import manifest_of, program_of
+from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, Features, Job, JobKind, Wrapped
 from enclave_jobs.results import FeaturesResult
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Event, Round, Run
 from federation.studies.transitions import apply, note
 

@@ -12,10 +12,10 @@ from enclave.attest.appraisal import Appraisal, appraise
 from enclave.attest.evidence import Evidence, Expected
 from enclave.attest.log.entry import APPRAISAL, AppraisalBody
 from enclave.canonical import canonical
-from enclave.manifest import parse
 from federation.attestation import floors, log, reviews
 from federation.attestation.models import AppraisalRecord
 from federation.sites.models import Site
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Run
 
 COORDINATOR = "coordinator"
@@ -34,7 +34,7 @@ def judge(
     """
     with transaction.atomic():
         log.take_turn()
-        policy = parse(run.manifest.encode()).policy
+        policy = manifest_of(run).policy
         appraisal = appraise(evidence, policy, at=at, expected=expected, floors=floors.load())
         store(evidence, appraisal, run=run, site=site)
         if appraisal.code == reviews.UNKNOWN:
@@ -58,7 +58,7 @@ def store(
     """
     quote = log.Attachment("quote", evidence.quote)
     collateral = log.Attachment("collateral", canonical(evidence.collateral))
-    judged_by = log.Attachment("policy", canonical(parse(run.manifest.encode()).policy))
+    judged_by = log.Attachment("policy", canonical(manifest_of(run).policy))
     body = AppraisalBody(
         relying_party=relying_party,
         subject=site.pk if site else evidence.claims.program,

@@ -21,13 +21,13 @@ from enclave.attest.policy import Reference as ReferenceValue
 from enclave.attest.quote import SgxReport
 from enclave.attest.quote import parse as parse_quote
 from enclave.errors import Refusal
-from enclave.manifest import parse as parse_manifest
 from federation.attestation import log
 from federation.attestation.models import Review, ReviewState, ReviewVote, Root
 from federation.attestation.references import enter, in_force, measurement_of, require_valid
 from federation.audit.services import actor_name, record
 from federation.people.models import Role, User
 from federation.sites.models import Site
+from federation.studies.frozen import frozen
 from federation.studies.models import Study, StudyState
 
 UNKNOWN = "attest.measurement"
@@ -154,8 +154,9 @@ def touched_studies(review: Review) -> list[Study]:
     when their lead freezes anew and the sites approve again."""
     found = []
     for study in Study.objects.filter(state__in=LIVE).exclude(manifest_hash="").order_by("name"):
-        policy = parse_manifest((study.manifest or "").encode()).policy
-        if policy.root == review.root and any(r.program == review.program for r in policy.references):
+        said = frozen(study)
+        programs = {reference.get("program") for reference in said.all_at("policy", "references")}
+        if said.at("policy", "root") == review.root and review.program in programs:
             found.append(study)
     return found
 

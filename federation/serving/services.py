@@ -13,13 +13,14 @@ from django.db.models import F
 from django.utils import timezone
 
 from enclave.errors import Fact, Refusal
-from enclave.manifest import Manifest, parse
+from enclave.manifest import Manifest
 from federation.audit.services import record
 from federation.people.models import User
 from federation.serving import signals
 from federation.serving.models import Service, ServiceState, Use
 from federation.sites.models import Site
 from federation.studies import permissions
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import note
 from federation.transitions import Pairs, move
@@ -45,7 +46,7 @@ SERVICE: Pairs = frozenset(
 def require_servable(run: Run) -> Manifest:
     """Whether this run's model may ever be served. Refuses with `serving.not_method_2`,
     `serving.not_allowed` or `serving.unfinished`."""
-    manifest = parse(run.manifest.encode())
+    manifest = manifest_of(run)
     if manifest.method != "method-2":
         raise Refusal("serving.not_method_2", method=manifest.method)
     if manifest.release.rule not in RULES:

@@ -13,13 +13,13 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from enclave.errors import Refusal
-from enclave.manifest import Adapter, Lora, Manifest, Prefix, parse
+from enclave.manifest import Adapter, Lora, Manifest, Prefix
 from enclave.slicing.layers import Linear, linears_of
 from enclave.slicing.plan import plan as count_spf
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
 from federation.studies.freezing import adapter_of, base_model_of
+from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Run, RunState
 from federation.studies.plan import Plan
 
@@ -243,9 +243,8 @@ def _expected(work: Work, operations: float) -> tuple[float | None, int]:
     finished = Run.objects.filter(state=RunState.FINISHED).order_by("-created_at")
     models = {(model.source, model.task): model for model in BaseModel.objects.all()}
     for run in finished[:50]:
-        try:
-            manifest = parse(run.manifest.encode())
-        except Refusal:
+        manifest = frozen(run).manifest
+        if manifest is None:
             continue  # of an older version of FedSlice
         if _kind(work_of(manifest)) != _kind(work):
             continue

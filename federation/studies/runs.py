@@ -12,10 +12,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from enclave.errors import Fact, Refusal
-from enclave.manifest import parse
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions, signals
+from federation.studies.frozen import frozen
 from federation.studies.models import ContributionState, RoundState, Run, RunState, StudyState
 from federation.studies.transitions import RUN, apply, note
 
@@ -99,11 +99,14 @@ class Here:
 
 def who_is_here(run: Run) -> Here | None:
     """Who has joined, or handed in, while others are waited for; None where nobody is."""
-    quorum = parse(run.manifest.encode()).aggregation.quorum
+    manifest = frozen(run).manifest
+    if manifest is None:
+        return None
+    quorum = manifest.aggregation.quorum
     if run.state == RunState.JOINING:
         since = run.events.filter(kind="run.joining").order_by("-pk").values_list("pk", flat=True).first()
         arrived = run.events.filter(kind="site.joined", pk__gt=since or 0).values("site").distinct().count()
-        return Here(arrived, len(parse(run.manifest.encode()).sites), quorum)
+        return Here(arrived, len(manifest.sites), quorum)
     round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
     if run.state != RunState.RUNNING or round is None:
         return None

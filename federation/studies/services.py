@@ -14,7 +14,7 @@ from enclave.attest.log.entry import APPROVAL, ApprovalBody
 from enclave.attest.policy import Hex32
 from enclave.canonical import canonical
 from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
 from enclave.sealing.signing import verify
 from federation.attestation.log import Attachment, append
 from federation.attestation.references import still_in_force
@@ -25,6 +25,7 @@ from federation.people.models import User
 from federation.sites.models import Site, SiteState
 from federation.studies import permissions, signals
 from federation.studies.freezing import build_manifest
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
 from federation.studies.plan import Plan, read, write
 from federation.studies.transitions import apply
@@ -165,13 +166,14 @@ def sign_approval(agent: Any, manifest_hash: str, signature: str) -> Approval:
     """Take the site's signature over the manifest's hash. With the last one the study is ready to launch.
 
     The signature is checked by the key that the manifest lists, and goes into the log. The same one again
-    changes nothing. Refuses with `approval.stale_manifest` or `sealing.bad_signature`.
+    changes nothing. Refuses with `approval.stale_manifest`, `manifest.older_format` or
+    `sealing.bad_signature`.
     """
     site: Site = agent.site
     with transaction.atomic():
         approval = _open_approval(manifest_hash, site)
         study = approval.study
-        manifest = _manifest(study)
+        manifest = manifest_of(study)
         key = manifest.site(site.pk).public_key
         verify(key, APPROVAL_DOMAIN, approval_payload(manifest_hash, site.pk), signature)
         if approval.signature is not None:
@@ -191,12 +193,13 @@ def launch(by: User, study: Study) -> Run:
     """Start the run that every site signed for. `signals.run_launched` follows after the commit.
 
     Everything that was approved is looked at again: signatures, sites, keys, datasets, reference values.
-    Refuses with `auth.forbidden`, `study.wrong_state`, `study.not_approved` or `study.stale_manifest`.
+    Refuses with `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved` or
+    `study.stale_manifest`.
     """
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
         _locked(study, StudyState.READY)
-        manifest = _manifest(study)
+        manifest = manifest_of(study)
         _check_approvals(study, manifest)
         _check_still_true(study, manifest)
         apply(study, StudyState.READY, StudyState.RUNNING)
@@ -214,13 +217,6 @@ def _announce(run_id: str) -> None:
         if isinstance(answer, Exception):
             # The run stays `starting`; the sweep finds it there and starts it.
             log.error("run %s: %r did not take the launch: %s", run_id, receiver, type(answer).__name__)
-
-
-def _manifest(study: Study) -> Manifest:
-    manifest = parse((study.manifest or "").encode())
-    if manifest.hash != study.manifest_hash:
-        raise Refusal("manifest.hash_mismatch", found=manifest.hash, expected=study.manifest_hash)
-    return manifest
 
 
 def _check_approvals(study: Study, manifest: Manifest) -> None:

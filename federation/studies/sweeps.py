@@ -23,6 +23,7 @@ from enclave.manifest import Select
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions, services
+from federation.studies.frozen import frozen
 from federation.studies.models import Round, RoundKind, RoundState, Run, Study, StudyState, Sweep, SweepPoint
 from federation.studies.plan import Plan, read
 
@@ -199,13 +200,16 @@ def _row(points: list[SweepPoint], runs: dict[str, Run]) -> Row:
 
 def _step_seconds(run: Run) -> float | None:
     """Seconds of a training step: of all rounds' training, by their number of batches."""
-    plan = read(run.study.settings)
+    said = frozen(run)
+    batch, epochs = said.at("training", "batch_size"), said.at("training", "local_epochs")
+    if not batch or not epochs:
+        return None
     seconds, steps = 0.0, 0
     for round in run.rounds.all():
         training = round.metrics.get("training")
         if round.state == RoundState.PUBLISHED and round.kind == RoundKind.TRAIN and training:
             seconds += training["seconds"]
-            steps += math.ceil(training["rows"] / plan.batch_size) * plan.local_epochs
+            steps += math.ceil(training["rows"] / batch) * epochs
     return seconds / steps if steps else None
 
 

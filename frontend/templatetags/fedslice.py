@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from enclave.errors import explain
+from frontend.comparison import title_of
 
 register = template.Library()
 
@@ -24,6 +25,12 @@ TONES = {
     "warn": {"warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
     "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},
 }  # fmt: skip
+
+
+@register.filter
+def setting(name: str) -> str:
+    """A setting's name in a manifest or a CSV -> its name for people."""
+    return title_of(name)
 
 
 @register.filter

@@ -8,12 +8,13 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from enclave.manifest import parse
 from federation.attestation.models import Reference
 from federation.people.models import Role
 from federation.studies import permissions, queries
+from federation.studies.frozen import Frozen, frozen
 from frontend.changes import earlier_approval, fact_changes, field_changes
-from frontend.manifests import plan_facts
+from frontend.manifests import frozen_facts
+from frontend.older import unrunnable
 from frontend.views.acting import person
 
 
@@ -24,32 +25,36 @@ def approval(request: HttpRequest, study_id: str) -> HttpResponse:
     study = get_object_or_404(permissions.visible_to(user).select_related("lead"), pk=study_id)
     if not study.manifest:
         raise Http404
-    manifest = parse(study.manifest.encode())
+    found = frozen(study)
     rows = list(queries.approvals_of(study))
     mine = next((row for row in rows if row.site_id == user.site_id), None)
     before = earlier_approval(study, mine.site) if mine else None
     context: dict[str, Any] = {
         "study": study,
-        "manifest": manifest,
         "approvals": rows,
         "mine": mine,
-        "waits": mine is not None and mine.signature is None and user.role == Role.SITE_ADMIN,
-        "plan": plan_facts(study),
-        "references": _references(manifest),
+        "waits": mine is not None
+        and mine.signature is None
+        and user.role == Role.SITE_ADMIN
+        and found.fault is None,
+        "plan": frozen_facts(found),
+        "references": _references(found),
         "before": before,
+        **unrunnable(found, study, user),
         "facts": fact_changes(before, study) if before else [],
-        "fields": field_changes(before, manifest) if before else [],
+        "fields": field_changes(before, study) if before else [],
     }
     return render(request, "frontend/studies/approval.html", context)
 
 
-def _references(manifest: Any) -> list[dict[str, Any]]:
+def _references(manifest: Frozen) -> list[dict[str, Any]]:
     """Each accepted measurement with what the installation's list says of it now."""
     found = []
-    for value in manifest.policy.references:
-        measurement = getattr(value, "mrtd", None) or value.mrenclave or value.mrsigner or ""
+    for value in manifest.all_at("policy", "references"):
+        measurement = value.get("mrtd") or value.get("mrenclave") or value.get("mrsigner") or ""
+        program = value.get("program")
         known = Reference.objects.filter(
-            root=manifest.policy.root, program=value.program, measurement=measurement
+            root=manifest.at("policy", "root") or "", program=program, measurement=measurement
         ).first()
-        found.append({"program": value.program, "measurement": measurement, "row": known})
+        found.append({"program": program, "measurement": measurement, "row": known})
     return found

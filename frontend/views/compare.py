@@ -64,7 +64,10 @@ def data(request: HttpRequest) -> JsonResponse:
         for metric in ("accuracy", "loss")
     }
     rounds = max((len(row.rounds) for row in rows), default=0)
-    sweep = {"axis": axis, "lines": comparison.sweep(rows, axis) if axis else []}
+    sweep = {
+        "axis": comparison.title_of(axis) if axis else "",
+        "lines": comparison.sweep(rows, axis) if axis else [],
+    }
     return JsonResponse({**lines, "sweep": sweep, "rounds": rounds, "live": False})
 
 
@@ -78,13 +81,14 @@ def as_csv(request: HttpRequest) -> HttpResponse:
     names = list(dict.fromkeys(name for row in rows for name in row.settings))
     response, writer = _csv("fedslice-runs.csv")
     writer.writerow(
-        ["run", "study", "state", "manifest", *names, "rounds_published", "trained_parameters",
-         "optimizer_bytes", "bytes_up", "seconds", *SCORES]
+        ["run", "study", "state", "manifest", "older_format", *names, "rounds_published",
+         "trained_parameters", "optimizer_bytes", "bytes_up", "seconds", *SCORES]
     )  # fmt: skip
     for row in rows:
         writer.writerow(
             [
                 row.run.pk, _safe(row.run.study.name), row.run.state, row.run.manifest_hash,
+                "yes" if row.older else "",
                 *(row.settings.get(name, "") for name in names),
                 comparison.trained_rounds(row), row.trained, row.optimizer, row.bytes_up, row.seconds,
                 *(comparison.score_of(row.scores, name) for name in SCORES),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -17,6 +16,7 @@ from federation.people.models import Role, User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import SiteState
 from federation.studies import permissions, queries
+from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
 from frontend.timeline import waits_for
 from frontend.views.acting import person
@@ -51,8 +51,7 @@ def _running(live: list[Run]) -> list[dict[str, Any]]:
     for run in with_figures(live):
         round = current.get(run.pk)
         contributions = list(round.contributions.all()) if round else []
-        # One number for a list: a run of an older FedSlice must not close this page.
-        total = json.loads(run.manifest)["training"]["rounds"]
+        total = frozen(run).at("training", "rounds")
         found.append({"run": run, "total": total, "waiting": waits_for(run, round, contributions)})
     return found
 

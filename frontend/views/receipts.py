@@ -10,11 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
-from enclave.manifest import parse
 from federation.people.models import User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site
 from federation.studies import permissions
+from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Contribution, Round, Run
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
@@ -42,7 +42,7 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
     user, site = person(request), visible_site(request, site_id)
     runs = permissions.runs_visible_to(user).select_related("study__lead")
     run = get_object_or_404(runs.filter(rounds__contributions__site=site).distinct(), pk=run_id)
-    manifest = parse(run.manifest.encode())
+    found = frozen(run)
     rows = list(
         _contributions(user, site).filter(round__run=run).select_related("round").order_by("round__number")
     )
@@ -55,8 +55,8 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
     context = {
         "site": site,
         "run": run,
-        "manifest": manifest,
-        "member": next((member for member in manifest.sites if member.id == site.pk), None),
+        "manifest": found.said,
+        "member": next((one for one in found.all_at("sites") if one.get("id") == site.pk), None),
         "approval": approval.first(),
         "enclaves": run.enclaves.order_by("epoch"),
         "lines": lines,
@@ -66,7 +66,7 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
             "rounds": sum(line["row"].state == "accepted" for line in lines),
         },
         "sealed": sealed,
-        "development": manifest.policy.root == "development",
+        "development": found.at("policy", "root") == "development",
     }
     return render(request, "frontend/sites/receipt_of_run.html", context)
 

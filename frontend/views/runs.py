@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -11,15 +10,17 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
 from enclave.errors import Refusal
-from enclave.manifest import Manifest, parse
+from enclave.manifest import Manifest
 from federation.people.models import Role, User
 from federation.studies import costs, permissions, queries, runs
+from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run, RunState
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
 from frontend.lanes import lanes
 from frontend.manifests import is_plaintext
 from frontend.measures import newest_measures
+from frontend.older import unrunnable
 from frontend.phases import phases
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
@@ -39,9 +40,8 @@ def with_figures(runs: list[Run]) -> list[Run]:
         by_run.setdefault(row.run_id, []).append(row)
     for run in runs:
         rounds = by_run.get(run.pk, [])
-        # One word for a list: a run of an older FedSlice, whose manifest said less, must not close the page.
-        placement = json.loads(run.manifest)["placement"]
-        run.plaintext = placement == "plaintext"  # type: ignore[attr-defined]
+        found = frozen(run)
+        run.plaintext = is_plaintext(found)  # type: ignore[attr-defined]
         run.published_rounds = sum(row.kind == RoundKind.TRAIN for row in rounds)  # type: ignore[attr-defined]
         run.latest_accuracy = accuracy_of(rounds[-1]) if rounds else None  # type: ignore[attr-defined]
     return runs
@@ -64,15 +64,16 @@ def run_list(request: HttpRequest) -> HttpResponse:
 def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     """The whole page; its first part renews itself by `live`."""
     run = _visible(request, run_id)
-    manifest = parse(run.manifest.encode())
+    found = frozen(run)
     context = {
-        **_live(run, manifest, person(request)),
+        **_live(run, found, person(request)),
         **serving_of(run, person(request)),
-        "runtime": manifest.runtime,
-        "costs": _costs(manifest),
-        "method": manifest.method,
+        "runtime": found.at("runtime"),
+        "costs": _costs(found.manifest) if found.manifest else None,
+        "method": found.at("method"),
         "cancels": permissions.can_cancel(person(request), run.study) and run.state not in ENDED,
-        "development": manifest.policy.root == "development",
+        "development": found.at("policy", "root") == "development",
+        **unrunnable(found, run.study, person(request)),
     }
     return render(request, "frontend/runs/detail.html", context)
 
@@ -93,7 +94,7 @@ def _renewed(request: HttpRequest, run_id: str, template: str) -> HttpResponse:
     run = _visible(request, run_id)
     # 286 tells htmx to stop asking once the run has ended.
     status = 286 if run.state in ENDED else 200
-    return render(request, template, _live(run, parse(run.manifest.encode()), person(request)), status=status)
+    return render(request, template, _live(run, frozen(run), person(request)), status=status)
 
 
 @login_required
@@ -101,7 +102,7 @@ def curves(request: HttpRequest, run_id: str) -> JsonResponse:
     """Accuracy and loss after each round: pooled, and of each hospital that this person may see."""
     run = _visible(request, run_id)
     rounds = [row for row in run.rounds.all() if row.state == RoundState.PUBLISHED]
-    names = _names(parse(run.manifest.encode()), person(request))
+    names = _names(frozen(run), person(request))
     keys = (
         ("token_accuracy", "loss")
         if any("token_accuracy" in _pooled(r) for r in rounds)
@@ -137,16 +138,18 @@ def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, lis
     }
 
 
-def _names(manifest: Manifest, user: User) -> dict[str, str]:
+def _names(found: Frozen, user: User) -> dict[str, str]:
     """Members whose own scores this person may see: a site admin sees his own, and the pooled ones."""
-    return {s.id: s.name for s in manifest.sites if user.role != Role.SITE_ADMIN or s.id == user.site_id}
+    if user.role != Role.SITE_ADMIN:
+        return found.names
+    return {site: name for site, name in found.names.items() if site == user.site_id}
 
 
 def _visible(request: HttpRequest, run_id: str) -> Run:
     return get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
 
 
-def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
+def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     rounds = list(run.rounds.prefetch_related("contributions__site"))
     for row in rounds:
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
@@ -163,11 +166,11 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
         "older_rounds": max(0, len(rounds) - SHOWN_ROUNDS),
         "current": current,
         "published": sum(row.kind == RoundKind.TRAIN for row in published),
-        "total_rounds": manifest.training.rounds,
+        "total_rounds": found.at("training", "rounds"),
         "receipts": sum(row.receipt is not None for row in rounds),
         "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
         "macro_f1": latest.get("macro_f1"),
-        "bytes_up": sent(rounds, manifest),
+        "bytes_up": sent(rounds, found),
         "waiting": waits_for(
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),
@@ -176,8 +179,8 @@ def _live(run: Run, manifest: Manifest, user: User) -> dict[str, Any]:
         "leads": permissions.can_edit(user, run.study),
         "phases": phases(run),
         "averaged": averaged_rounds(rounds),
-        "plaintext": is_plaintext(manifest),
-        "measures": newest_measures(rounds, _names(manifest, user)),
+        "plaintext": is_plaintext(found),
+        "measures": newest_measures(rounds, _names(found, user)),
         "events": [{"at": event.at, "text": sentence(event)} for event in events],
     }
 

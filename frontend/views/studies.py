@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -12,8 +14,10 @@ from django.views.decorators.http import require_POST
 from enclave.errors import Refusal
 from federation.people.models import User
 from federation.studies import permissions, queries, services
+from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
 from frontend.manifests import plan_facts
+from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
 
 
@@ -34,15 +38,23 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
         "frontend/studies/detail.html",
         {
             "study": study,
-            "can_clone": permissions.can_create(user),
             "is_lead": permissions.can_edit(user, study),
             "approvals": queries.approvals_of(study),
             "my_approval_pending": mine is not None and mine.signature is None,
             "my_browser_approval": mine is not None and mine.browser_at is not None,
             "runs": permissions.runs_visible_to(user).filter(study=study),
             "plan": plan_facts(study),
+            **_age(study, user),
         },
     )
+
+
+def _age(study: Study, user: User) -> dict[str, Any]:
+    """What `studies/older.html` says of a manifest, or of a draft, that this version cannot act by."""
+    if study.manifest:
+        return unrunnable(frozen(study), study, user)
+    unreadable = unreadable_plan(study)
+    return {"older": unreadable, "clonable": permissions.can_create(user) and unreadable is None}
 
 
 def _own_approval(user: User, study: Study) -> Approval | None:

@@ -21,6 +21,7 @@ from federation.studies.plan import read as read_plan
 from frontend import wizard
 from frontend.forms.wizard import GIB, METHODS, DataForm, SplitForm, StepForm
 from frontend.manifests import manifest_facts
+from frontend.older import unreadable_plan
 from frontend.overlap import overlap
 from frontend.views.acting import person
 
@@ -58,7 +59,7 @@ def _task(model: BaseModel) -> Any:
 def edit(request: HttpRequest, study_id: str) -> HttpResponse:
     """Where to change a draft: its first step."""
     study = _draft(request, study_id)
-    if study.state != StudyState.DRAFT:
+    if not _open(study):
         return redirect("study", study.pk)
     return redirect("study-step", study.pk, FIRST.name)
 
@@ -70,12 +71,17 @@ def step(request: HttpRequest, study_id: str, stage: str) -> HttpResponse:
     here = wizard.step_named(stage)
     if here is None:
         raise Http404
-    if study.state != StudyState.DRAFT:
+    if not _open(study):
         return redirect("study", study.pk)
     if request.method == "POST":
         return _save(request, study, here)
     typed = wizard.kept(request, study, here)
     return _page(request, study, here, wizard.make(here, person(request), study, typed), None)
+
+
+def _open(study: Study) -> bool:
+    """Whether there is a draft to change; one of an older version may say what plans no longer do."""
+    return study.state == StudyState.DRAFT and unreadable_plan(study) is None
 
 
 def _save(request: HttpRequest, study: Study, here: wizard.Step) -> HttpResponse:

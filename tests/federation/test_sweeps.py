@@ -97,10 +97,14 @@ def test_every_manifest_of_a_sweep_is_approved_by_every_site_before_it_runs(
     assert ratios == [Spf, 12.5]
 
 
+TRAINED = '{"training": {"batch_size": 4, "local_epochs": 1}}'
+"""As much of a manifest as a step's time needs."""
+
+
 def finish(study: Study, accuracy: float, seconds: float) -> None:
     summary = {"accuracy": accuracy, "macro_f1": accuracy / 2, "parameters": 1000, "optimizer_bytes": 8000}
     run = Run.objects.create(
-        study=study, manifest="{}", manifest_hash=study.pk.ljust(64, "0"), state=RunState.FINISHED,
+        study=study, manifest=TRAINED, manifest_hash=study.pk.ljust(64, "0"), state=RunState.FINISHED,
         summary=summary,
     )  # fmt: skip
     training = {"loss": 1.0, "seconds": seconds, "rows": 10}

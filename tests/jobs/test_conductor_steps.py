@@ -24,9 +24,9 @@ from enclave_jobs.conductor import (
     rounds,
     starting,
 )
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Admission, Blob, Enclave, EnclaveState, Issue, Job, JobKind, JobState
 from federation.attestation.models import LogEntry
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, Event, Round, RoundKind, Run
 from tests.jobs.cast import Scene, make_scene
 

@@ -19,9 +19,9 @@ from enclave.sealing.shares import Escrow, deposit, withdraw
 from enclave.sealing.state import StateBinding, seal_state
 from enclave_jobs import blobs
 from enclave_jobs.conductor import finishing, joining, restarting, tails
-from enclave_jobs.members import manifest_of
 from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped
 from federation.ids import new_id
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run, RunState
 from tests.federation.cast import API, Hospital
 from tests.jobs.cast import Scene, answer, make_scene

@@ -43,7 +43,7 @@
 
   function sweepLayout(title, axis, c) {
     const base = layout(title, c, true, 1);
-    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, title: { text: axis.replaceAll("_", " "), standoff: 8 }, rangemode: "normal" } };
+    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, title: { text: axis, standoff: 8 }, rangemode: "normal" } };
   }
 
   function layout(title, c, percent, rounds) {

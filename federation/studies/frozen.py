@@ -1,0 +1,87 @@
+"""A manifest as it was frozen, by this version of FedSlice or by an older one.
+
+What an older version froze lacks what manifests say today, or says what they no longer do. Its hash still
+names it, so it can be read and shown for ever; nothing may run by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest, parse
+from federation.studies.models import Run, Study
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The manifest of a study or run for whoever reads it. `fault` is None where this version can run it."""
+
+    text: str
+    hash: str
+
+    @cached_property
+    def said(self) -> dict[str, Any]:
+        """The manifest's JSON; {} where there is none that can be read."""
+        try:
+            said = json.loads(self.text)
+        except ValueError:
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def at(self, *path: str) -> Any:
+        """What it says at a path, e.g. `at("training", "rounds")`; None where it says nothing."""
+        value: Any = self.said
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    def all_at(self, *path: str) -> list[dict[str, Any]]:
+        """The objects of the list at a path; none where there is no list."""
+        value = self.at(*path)
+        return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Id of each member -> its name."""
+        return {str(site.get("id")): str(site.get("name")) for site in self.all_at("sites")}
+
+    @cached_property
+    def parsed(self) -> Manifest | Refusal:
+        """As this version reads it, or why it cannot."""
+        found = hashlib.sha256(self.text.encode()).hexdigest()
+        if found != self.hash:
+            return Refusal("manifest.hash_mismatch", found=found, expected=self.hash)
+        try:
+            return parse(self.text.encode())
+        except Refusal:
+            # It was checked when it was frozen, and its hash is the same: the format is another.
+            return Refusal("manifest.older_format")
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """As this version reads it."""
+        return self.parsed if isinstance(self.parsed, Manifest) else None
+
+    @property
+    def fault(self) -> Refusal | None:
+        """Why nothing can run by it: `manifest.older_format`, or `manifest.hash_mismatch` where it is not
+        what was frozen."""
+        return self.parsed if isinstance(self.parsed, Refusal) else None
+
+
+def frozen(row: Study | Run) -> Frozen:
+    """The manifest of this study or run, for reading."""
+    return Frozen(row.manifest or "", row.manifest_hash)
+
+
+def manifest_of(row: Study | Run) -> Manifest:
+    """The frozen manifest, to act by. Refuses as `Frozen.fault` says."""
+    parsed = frozen(row).parsed
+    if isinstance(parsed, Refusal):
+        raise parsed
+    return parsed
