@@ -8,6 +8,7 @@ from enclave_jobs.conductor import advancing, serving, sweeping
 from federation import operations
 from federation.attestation import pcs
 from federation.notices import services as notices
+from federation.people import resets
 
 
 @shared_task(name="enclave_jobs.start_run")
@@ -54,7 +55,8 @@ def refresh_collateral() -> None:
 
 @shared_task(name="enclave_jobs.notify")
 def notify() -> None:
-    """Mail to those whom new events concern."""
+    """Mail to those whom new events concern, and links for new passwords."""
+    resets.send_due()
     notices.send_due()
 
 

@@ -172,6 +172,7 @@ AUTH_PASSWORD_VALIDATORS = [
 SECOND_FACTOR_ROLES = [role for role in os.environ.get("FEDSLICE_SECOND_FACTOR", "").split(",") if role]
 SECOND_FACTOR_KEY = os.environ.get("FEDSLICE_SECOND_FACTOR_KEY") or _secret("second-factor-key")
 OTP_TOTP_ISSUER = "FedSlice"
+PASSWORD_RESET_TIMEOUT = 3600
 
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"

@@ -17,6 +17,8 @@ DEEDS = {
     "person.mails_off": _("switched mails off"),
     "person.role_changed": _("gave another role"),
     "person.password_changed": _("changed the password"),
+    "person.reset_mailed": _("mailed a link for a new password"),
+    "person.password_reset": _("chose a new password by mail"),
     "second_factor.on": _("turned the second factor on"),
     "second_factor.off": _("turned the second factor off"),
     "second_factor.reset": _("reset somebody's second factor"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
 from django.utils.translation import gettext_lazy as _
 
-from federation.people.models import Role
+from enclave.errors import explain
+from federation.people import pace, resets
+from federation.people.models import Attempt, Role
 
 
 class SignInForm(AuthenticationForm):
@@ -17,6 +20,39 @@ class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].widget.attrs["autocomplete"] = "username"
+
+    def clean(self) -> dict[str, Any]:
+        """Wrong passwords are counted for each address, and beyond a limit not even looked at."""
+        address = self.cleaned_data.get("username") or ""
+        seconds = pace.wait(Attempt.Kind.SIGN_IN, address)
+        if seconds:
+            words = explain("people.too_many_tries", {"minutes": ceil(seconds / 60)})
+            raise forms.ValidationError(f"{words.message} {words.hint}", code=words.code)
+        try:
+            cleaned = super().clean()
+        except forms.ValidationError:
+            if address:
+                pace.note(Attempt.Kind.SIGN_IN, address)
+            raise
+        pace.forgive(Attempt.Kind.SIGN_IN, address)
+        return cleaned
+
+
+class AskResetForm(PasswordResetForm):
+    """The address. Nothing is looked up here: `federation.people.resets` says why."""
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        resets.ask(self.cleaned_data["email"])
+
+
+class NewPasswordForm(SetPasswordForm):
+    """The new password, twice."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = _("At least 12 characters; a sentence is good.")
+        self.fields["new_password2"].help_text = ""
+        self.fields["new_password2"].label = _("New password, again")
 
 
 class AcceptForm(forms.Form):

@@ -39,6 +39,9 @@ FRAGMENTS = {
 FILES = ("-csv", "-data", "-curves", "-raw")
 MORE = {
     "sign-in": ("", "/sign-in"),
+    "password-reset": ("", "/password"),
+    "password-reset-sent": ("", "/password/sent"),
+    "password-reset-gone": ("", "/password/MQ/none/"),
     "invitation-gone": ("", "/invitations/none/"),
     "not-found": ("olga", "/nothing-here"),
     "forbidden": ("lena", "/people"),

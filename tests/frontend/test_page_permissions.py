@@ -140,7 +140,10 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     ),
 }
 # Anybody may open these: signing in and out, the health check, and a link that is itself the permission.
-PUBLIC = {"sign-in", "sign-in-code", "sign-out", "healthz", "invitation"}
+PUBLIC = {
+    "sign-in", "sign-in-code", "sign-out", "healthz", "invitation", "password-reset", "password-reset-sent",
+    "password-reset-choose",
+}  # fmt: skip
 
 
 def test_every_address_of_the_pages_has_a_row() -> None:

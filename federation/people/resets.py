@@ -1,0 +1,67 @@
+"""A new password by mail. The web process does the same for every address; whether there is an account, only
+the worker that mails finds out, so neither the answer nor its time tells."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from smtplib import SMTPException
+
+from django.conf import settings
+from django.contrib.auth.tokens import default_token_generator
+from django.core.mail import send_mail
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext as _
+
+from federation.audit.services import record
+from federation.people import pace
+from federation.people.models import Attempt, User
+
+log = logging.getLogger(__name__)
+
+FRESH = timedelta(minutes=30)
+"""A mail that could not be sent for so long is not sent any more."""
+
+
+def ask(address: str) -> None:
+    """Have a link mailed to this address, if it is an account's. Beyond the limit nothing happens."""
+    if not pace.wait(Attempt.Kind.RESET, address):
+        pace.note(Attempt.Kind.RESET, address)
+
+
+def send_due() -> int:
+    """Mail what was asked for; how many went out. May run anywhere, twice, and at once."""
+    since = timezone.now() - FRESH
+    due = Attempt.objects.filter(kind=Attempt.Kind.RESET, handled_at=None, at__gt=since)
+    return sum(_send(attempt) for attempt in due.order_by("pk"))
+
+
+def _send(attempt: Attempt) -> bool:
+    mine = Attempt.objects.filter(pk=attempt.pk, handled_at=None)
+    if not mine.update(handled_at=timezone.now()):
+        return False
+    user = User.objects.filter(email=attempt.address, is_active=True).first()
+    if user is None or not user.has_usable_password():
+        return False
+    name = urlsafe_base64_encode(force_bytes(user.pk))
+    link = f"{settings.PUBLIC_URL}/password/{name}/{default_token_generator.make_token(user)}/"
+    text = render_to_string("people/reset.txt", {"link": link})
+    try:
+        send_mail(_("A new password for FedSlice"), text, None, [user.email])
+    except (OSError, SMTPException) as error:
+        log.warning("a link for a new password could not be sent: %s", type(error).__name__)
+        Attempt.objects.filter(pk=attempt.pk).update(handled_at=None)
+        return False
+    record(None, "person.reset_mailed", f"user:{user.pk}")
+    return True
+
+
+def done(user: User) -> None:
+    """The link was used, and the new password is in force: wrong old ones no longer count."""
+    with transaction.atomic():
+        pace.forgive(Attempt.Kind.SIGN_IN, user.email)
+        record(user, "person.password_reset", f"user:{user.pk}")
