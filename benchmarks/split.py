@@ -8,6 +8,7 @@
 - `optimizer_bytes_over_full`: AdamW's state for the tuned rows over its state for full tuning of the same
   matrices, both measured on optimizers after a step. `taken` is the share that rounding to whole heads gave.
 - `serve_latency_over_local`: see `benchmarks.serving`; for one text, and for a batch at once.
+- `seal_over_raw_gcm`, `open_over_raw_gcm`: see `benchmarks.sealing`; of shards.
 
 Random weights in the shape of a real model: what is measured does not depend on their values. All rivals run
 in turn in one process, so that a busy machine disturbs them alike; a figure is the median of the ratios of
@@ -37,7 +38,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from benchmarks import serving
+from benchmarks import sealing, serving
 from enclave.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
 from enclave.slicing.layers import LAYERS, linears_of
@@ -288,6 +289,13 @@ def answers(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[st
         )  # fmt: skip
 
 
+def throughputs(_model: PreTrainedModel, work: Work, _device: str) -> Iterator[dict[str, Any]]:
+    """Sealing and opening shards against bare AES-256-GCM."""
+    mib = 2 * SHARD_BYTES >> 20
+    for found in sealing.measure(mib, None, ("shard",)):
+        yield found.line(mib)
+
+
 def rows_state(trainer: Trainer) -> int:
     """Bytes of optimizer state for tuned rows (without the head, which is tuned in full at any ratio)."""
     tuned = {id(parameter) for name, parameter in trainer.model.named_parameters() if name.endswith(".rows")}
@@ -329,7 +337,7 @@ def main() -> None:
         "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "rounds": work.rounds,
     }  # fmt: skip
     lines = []
-    for part in (epochs, steps, answers):
+    for part in (epochs, steps, answers, throughputs):
         for found in part(model, work, options.device):
             found["config"] |= shared
             print(json.dumps(found), flush=True)
@@ -337,7 +345,8 @@ def main() -> None:
     print(f"\n{'figure':28}{'of':34}{'value':>8}{'goal':>8}")
     for found in lines:
         config = found["config"]
-        of = f"k {config['k']}" if "ratio" not in config else f"{config['ratio']} %"
+        of = f"k {config['k']}" if "k" in config else f"{config['what']}s"
+        of = f"{config['ratio']} %" if "ratio" in config else of
         of += f", texts at once: {config['texts']}" if "texts" in config else ""
         of += f", LoRA on {config['lora']}" if found["figure"] == "spf_step_over_lora_step" else ""
         goal = "" if found["goal"] is None else f"{found['goal']:.3f}"

@@ -4,7 +4,7 @@ For every data set and seed, on the same rows, rounds and test rows of three hos
 
 - `federated`: plaintext federated LoRA on the whole model, which Method 2 has to reach;
 - `spf`: the tail after layer k over all hospitals' cached features in pooled batches, SPF at each ratio (of
-  heads and of dense rows alike) with LoRA on the attention output.
+  heads and of dense rows alike, or of each: `--ratios 25:50,50:25`) with LoRA on the attention output.
 
 Per data set and point: accuracy and macro-F1 on the pooled test rows (95 % confidence intervals over seeds,
 Student's t), the median seconds of a training step, trained parameters and AdamW's bytes. Features are
@@ -48,6 +48,23 @@ DATASETS = ("chemprot", "medquad-qtype", "msha-injury", "mts-dialog", "nhs-feedb
 RATIOS = "12.5,25,50,62.5,100"
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t for a two-sided 95 % interval, by the number of seeds."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Per cent of the heads and of the dense rows that are tuned."""
+
+    attention: float
+    dense: float
+
+    @classmethod
+    def read(cls, text: str) -> Ratio:
+        """`25` for both, `25:50` for heads and rows apart."""
+        attention, _, dense = text.partition(":")
+        return cls(float(attention), float(dense or attention))
+
+    def __str__(self) -> str:
+        return f"{self.attention:g}" + f":{self.dense:g}" * (self.dense != self.attention)
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,7 @@ def interval(values: Sequence[float]) -> float:
 
 def measure(options: argparse.Namespace, data: str) -> Iterator[dict[str, Any]]:
     """All points of one data set, all seeds; one dictionary a point."""
-    found: dict[tuple[float | None, int, str], list[Found]] = {}
+    found: dict[tuple[Ratio | None, int, str], list[Found]] = {}
     for seed in map(int, options.seeds.split(",")):
         shared = _study(options, data, seed)
         if options.federated:
@@ -184,8 +201,10 @@ def measure(options: argparse.Namespace, data: str) -> Iterator[dict[str, Any]]:
         for k in map(int, options.cuts.split(",")):
             features = cached(shared, k)
             for select in options.selects.split(","):
-                for ratio in map(float, options.ratios.split(",")):
-                    spf = Spf(ratio, ratio, select=select, rank=options.rank, alpha=options.alpha)
+                for ratio in map(Ratio.read, options.ratios.split(",")):
+                    spf = Spf(
+                        ratio.attention, ratio.dense, select=select, rank=options.rank, alpha=options.alpha
+                    )
                     point = split(shared, features, spf, training)
                     found.setdefault((ratio, k, select), []).append(point)
                     _say(data, seed, f"k {k} {select} {ratio} %", point)
@@ -208,7 +227,8 @@ def measure(options: argparse.Namespace, data: str) -> Iterator[dict[str, Any]]:
 def lines(point: dict[str, Any], shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A point as figures. The goal: Method 2 at some ratio reaches federated LoRA (a margin of 0)."""
     config = {key: point[key] for key in ("data", "k", "select", "seeds", "parameters", "optimizer")} | shared
-    config |= {"ratio": point["ratio"], "strategy": "federated" if point["ratio"] is None else "spf"}
+    share = point["ratio"]
+    config |= {"ratio": share and str(share), "strategy": "federated" if share is None else "spf"}
     config["each"] = [round(100 * value, 2) for value in point["each"]]
 
     def line(name: str, value: float, unit: str, better: str, ci: float | None = None) -> dict[str, Any]:
@@ -232,7 +252,7 @@ def best(points: Sequence[dict[str, Any]], shared: dict[str, Any]) -> dict[str, 
         "figure": "split_learning.best_margin", "value": round(100 * top["margin"], 2), "unit": "points",
         "goal": 0.0, "better": "higher",
         "config": {
-            "data": top["data"], "ratio": top["ratio"], "k": top["k"],
+            "data": top["data"], "ratio": str(top["ratio"]), "k": top["k"],
             "ci95": round(100 * top["margin_ci"], 2), **shared,
         },
     }  # fmt: skip
@@ -286,7 +306,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/datasets"), help="folder of data sets")
     parser.add_argument("--datasets", default=",".join(DATASETS))
     parser.add_argument("--model", default=models.EMBEDDED)
-    parser.add_argument("--ratios", default=RATIOS, help="percent, comma-separated")
+    parser.add_argument("--ratios", default=RATIOS, help="percent, comma-separated; 25:50 for heads:dense")
     parser.add_argument("--cuts", default="3", help="k, comma-separated")
     parser.add_argument("--selects", default="largest", help="of largest,smallest,random")
     parser.add_argument("--no-federated", dest="federated", action="store_false")
@@ -321,7 +341,7 @@ def _table(points: Sequence[dict[str, Any]]) -> None:
     for p in points:
         name = "federated LoRA"
         if p["ratio"] is not None:
-            name = f"SPF {p['ratio']:g} %, k {p['k']}" + f", {p['select']}" * (p["select"] != "largest")
+            name = f"SPF {p['ratio']} %, k {p['k']}" + f", {p['select']}" * (p["select"] != "largest")
         shown = p["ratio"] is not None and p["margin"] is not None
         margin = f"{100 * p['margin']:8.1f}  {100 * p['margin_ci']:4.1f}" if shown else " " * 14
         print(

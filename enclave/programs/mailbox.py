@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO, cast
 from msgspec import Struct
 
 from enclave.errors import Refusal
+from enclave.sealing.frames import HashBeside
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS, PADS = "out/accelerator", "out/pads"
@@ -39,14 +40,20 @@ class Filed(Struct, frozen=True):
 
 
 class HashedReader:
-    """A file that is hashed as it is read. `finish` reads what is left and compares."""
+    """A file that is hashed as it is read, in a second thread. `finish` reads what is left and compares."""
 
     def __init__(self, file: IO[bytes], expected: str, limit: int) -> None:
         self._file = file
         self._expected = expected
         self._limit = limit
-        self._hash = hashlib.sha256()
+        self._hash = HashBeside()
         self.bytes = 0
+
+    def __enter__(self) -> HashedReader:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._hash.__exit__(*failure)
 
     def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes (all that is left if negative). Refuses with `mailbox.too_large`."""
@@ -88,8 +95,7 @@ class Mailbox:
         """Inside the enclave: read `in/<sha256>`. What was read may be used only after the block has ended
         without a refusal: `mailbox.bad_name`, `mailbox.missing`, `mailbox.too_large`,
         `mailbox.hash_mismatch`."""
-        with self._open(self._in, sha256) as file:
-            reader = HashedReader(file, sha256, limit)
+        with self._open(self._in, sha256) as file, HashedReader(file, sha256, limit) as reader:
             yield cast(BinaryIO, reader)
             reader.finish()
 
@@ -115,8 +121,11 @@ class Mailbox:
         target = self._in / _name(sha256)
         temporary = self._in / f".{os.urandom(8).hex()}"
         try:
-            with file.open("rb") as source, temporary.open("xb") as copy:
-                reader = HashedReader(source, sha256, MAX_FILE_BYTES)
+            with (
+                file.open("rb") as source,
+                temporary.open("xb") as copy,
+                HashedReader(source, sha256, MAX_FILE_BYTES) as reader,
+            ):
                 shutil.copyfileobj(reader, copy, _CHUNK)
                 reader.finish()
             temporary.rename(target)

@@ -59,12 +59,19 @@ def encrypt_frames(source: BinaryIO, sink: Sink, *, key: bytes, context: bytes) 
 
 
 def decrypt_frames(
-    source: BinaryIO, target: BinaryIO, sink: Sink, *, key: bytes, context: bytes, limit: int
+    source: BinaryIO,
+    target: BinaryIO,
+    sink: Sink | None = None,
+    *,
+    key: bytes,
+    context: bytes,
+    limit: int,
 ) -> int:
     """Decrypt frames up to and with the last into `target`; returns the number of plaintext bytes.
 
-    Every byte that is read goes to `sink` too (for hashing). Only frames whose tag holds are written. Refuses
-    with `sealing.refused`, or `sealing.too_large` before the frame that would pass `limit` bytes is read.
+    Every byte that is read goes to `sink` too, where there is one (for hashing). Only frames whose tag holds
+    are written. Refuses with `sealing.refused`, or `sealing.too_large` before the frame that would pass
+    `limit` bytes is read.
     """
     cipher, index, total = AESGCM(key), 0, 0
     plain = memoryview(bytearray(FRAME_BYTES))
@@ -81,7 +88,8 @@ def decrypt_frames(
         frame, output = sealed[index % _BUFFERS][: length + TAG_BYTES], plain[:length]
         if fill(source, frame) < len(frame):
             raise Refusal("sealing.refused")
-        sink(head, frame)
+        if sink is not None:
+            sink(head, frame)
         try:
             cipher.decrypt_into(_nonce(index, last), frame, _associated(context, index), output)
         except (InvalidTag, ValueError) as error:
@@ -130,7 +138,7 @@ class HashBeside:
         self._thread.start()
 
     def update(self, *chunks: Chunk) -> None:
-        """Hash these soon, in order. They must not change before two more updates."""
+        """Hash these soon, in order. Those that can change must not before two more updates."""
         self._waiting.put(chunks)
 
     def hexdigest(self) -> str:

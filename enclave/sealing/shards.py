@@ -124,28 +124,22 @@ def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About) 
         return SealedFile(content.hexdigest(), written)
 
 
-def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, limit: int) -> SealedFile:
+def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, limit: int) -> None:
     """Decrypt `source` into `target` (seekable), inside the split server; it must be the shard that `about`
     says. Refuses with `sealing.refused`, `sealing.not_sealed`, or `sealing.too_large` beyond `limit` bytes;
     `target` is then cut back to where it was.
+
+    That it is the file which the index names, the caller finds out in the same reading (`Mailbox.incoming`):
+    hashing costs more than opening, so it is done once.
     """
-    read = 0
-    with taking_back(target), HashBeside() as content:
-
-        def take(*chunks: Chunk) -> None:
-            nonlocal read
-            content.update(*chunks)
-            read += sum(map(len, chunks))
-
+    with taking_back(target):
         prefix, raw = read_header(source, MAGIC, MAX_HEADER_BYTES)
-        take(prefix)
         if raw != canonical(about):
             raise Refusal("sealing.refused")
         context = hashlib.sha256(prefix).digest()
-        decrypt_frames(source, target, take, key=_derive(key, context), context=context, limit=limit)
+        decrypt_frames(source, target, key=_derive(key, context), context=context, limit=limit)
         if source.read(1):
             raise Refusal("sealing.refused")
-        return SealedFile(content.hexdigest(), read)
 
 
 def wrap_keys(

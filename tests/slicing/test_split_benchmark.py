@@ -47,3 +47,12 @@ def test_the_served_rival_answers_what_the_whole_model_does():
     served, local = bench.serving.rivals(bench.base_model("minilm", TINY, "cpu"), 2, [[5, 6, 7], [8]])
     for asked, own in zip(served(), local(), strict=True):
         assert asked == pytest.approx(own, abs=0.02)  # features travel as bf16
+
+
+def test_shards_are_sealed_and_opened_against_the_goal_that_was_set(tmp_path):
+    found = [one.line(1) for one in bench.sealing.measure(1, tmp_path, ("shard",))]
+    assert [(line["figure"], line["goal"], line["better"]) for line in found] == [
+        ("seal_over_raw_gcm", 0.6, "higher"),
+        ("open_over_raw_gcm", 0.6, "higher"),
+    ]
+    assert all(line["config"]["what"] == "shard" and line["value"] > 0 for line in found)
