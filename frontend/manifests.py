@@ -6,10 +6,11 @@ import json
 from typing import Any, Literal
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from enclave.attest.policy import SgxReference
 from enclave.errors import Refusal
-from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf
+from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf, Training
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
@@ -95,7 +96,8 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Rounds"), plan.rounds, False),
                 (_("Epochs in a round"), plan.local_epochs, False),
                 (_("Batch size"), plan.batch_size, False),
-                (_("Learning rate"), plan.learning_rate, False),
+                (_("Learning rate"), _rate(plan), False),
+                *_early_end(plan.patience if plan.method == "method-2" else 0),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),
@@ -103,6 +105,25 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
             ],
         },
     ]
+
+
+SCHEDULES = {
+    "constant": gettext_lazy("stays"),
+    "linear": gettext_lazy("falls in a line to 0"),
+    "cosine": gettext_lazy("falls in a cosine to 0"),
+}
+
+
+def _rate(setting: Training | Plan) -> str:
+    told = f"{setting.learning_rate:g}, {SCHEDULES[setting.schedule]}"
+    if not setting.warmup:
+        return told
+    return told + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * setting.warmup}
+
+
+def _early_end(patience: int) -> Facts:
+    after = _("%(n)d rounds without a lower loss on held-out rows") % {"n": patience}
+    return [(_("Ends early after"), after, False)] if patience else []
 
 
 def averaging_facts(rules: Aggregation) -> Facts:
@@ -213,7 +234,12 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
                 (_("Rounds"), training.rounds, False),
                 (_("Epochs in a round"), training.local_epochs, False),
                 (_("Batch size"), training.batch_size, False),
-                (_("Learning rate"), training.learning_rate, False),
+                (
+                    _("Learning rate"),
+                    _rate(training),
+                    False,
+                ),
+                *_early_end(training.patience),
                 (_("Precision"), training.precision, False),
                 (_("Seed"), training.seed, False),
                 *averaging_facts(rules),
@@ -236,6 +262,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
                 (_("Trust root"), policy.root, False),
                 *measurements,
                 (_("Accepted states of the platform"), ", ".join(policy.accepted_statuses), False),
+                (_("Accepted advisories"), ", ".join(policy.accepted_advisories) or _("none"), False),
             ],
         },
     ]

@@ -13,6 +13,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+from enclave.errors import Refusal
 from enclave.manifest import Adapter, Lora, Manifest, Prefix
 from enclave.slicing.layers import Linear, linears_of
 from enclave.slicing.plan import plan as count_spf
@@ -175,6 +176,20 @@ def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
 
 def _targeted(linear: Linear, targets: Sequence[str]) -> bool:
     return any(linear.path == target or linear.path.endswith(f".{target}") for target in targets)
+
+
+def tunable(model: BaseModel) -> dict[str, list[str]]:
+    """What LoRA can be put on in each layer of the model: a target -> the linears that it names, by suffix as
+    peft takes it. Empty where the model's shape is not known."""
+    if not model.config:
+        return {}
+    try:
+        paths = [linear.path for linear in linears_of(SimpleNamespace(**model.config))]
+    except Refusal:
+        return {}
+    return {
+        target: [path for path in paths if path == target or path.endswith(f".{target}")] for target in paths
+    }
 
 
 def _head(config: Any, labels: int) -> tuple[int, int]:

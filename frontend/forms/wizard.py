@@ -3,20 +3,24 @@ purpose and datasets; a new field of the plan is a new line here."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import re
+from typing import Any, ClassVar, get_args
 
 from django import forms
 from django.conf import settings
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from enclave.attest.policy import TcbStatus
 from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
 from federation.people.models import User
 from federation.sites.models import SiteState
+from federation.studies.costs import tunable
 from federation.studies.models import BaseModel, Study
 from federation.studies.plan import Plan
+from frontend.manifests import SCHEDULES
 
 RELEASES = (
     ("nothing", _("nothing: the result stays sealed")),
@@ -130,6 +134,8 @@ class ModelForm(StepForm):
     def changes(self) -> dict[str, Any]:
         changes = super().changes()
         changes["model"], changes["task"] = changes["model"].rsplit("|", 1)
+        if changes["model"] != self.plan.get("model"):
+            changes["targets"] = []  # they are the names of another model's layers
         return changes
 
     def clean(self) -> dict[str, Any]:
@@ -219,6 +225,10 @@ class AdapterForm(StepForm):
         widget=Slider(min=1, max=64, step=1),
     )  # fmt: skip
     alpha = _number(_("LoRA alpha"), 1, 1024, _("Usually twice the rank."))
+    targets = forms.MultipleChoiceField(
+        label=_("LoRA is put on, in every layer"), required=False, widget=forms.CheckboxSelectMultiple,
+        help_text=_("None ticked: those that are usual for this model."),
+    )  # fmt: skip
     prefix_length = _number(
         _("Prefix length"), 1, 1024, _("These positions are taken from the text's."),
         widget=Slider(min=1, max=128, step=1),
@@ -238,18 +248,41 @@ class AdapterForm(StepForm):
         if self.plan.get("placement") != "masked":
             for name in self.MASKED:
                 del self.fields[name]
+        self.model = _model_of(self.plan)
+        self.fields["targets"].choices = _targets(self.model, self.plan)  # type: ignore[attr-defined]
         _reach(self.fields["rank"], self.plan.get("rank"))
         _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
 
     def stored(self, study: Study | None) -> dict[str, Any]:
         stored = super().stored(study)
-        return {**stored, "vault_bytes": stored.get("vault_bytes", 0) / GIB}
+        usual = model.targets if (model := _model_of(stored)) else []
+        targets = stored.get("targets") or usual
+        return {**stored, "vault_bytes": stored.get("vault_bytes", 0) / GIB, "targets": targets}
 
     def changes(self) -> dict[str, Any]:
         changes = super().changes()
         if "vault_bytes" in changes:
             changes["vault_bytes"] = round(changes["vault_bytes"] * GIB)
+        if self.model is not None and set(changes["targets"]) == set(self.model.targets):
+            changes["targets"] = []  # the usual ones, also where they change
         return changes
+
+
+def _model_of(plan: dict[str, Any]) -> BaseModel | None:
+    return BaseModel.objects.filter(source=plan.get("model"), task=plan.get("task")).first()
+
+
+def _targets(model: BaseModel | None, plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names of linears to choose from; a name that is the end of another's takes in that one too."""
+    named = tunable(model) if model is not None else {}
+    usual = model.targets if model is not None else []
+    names = list(dict.fromkeys((*named, *usual, *(plan.get("targets") or ()))))
+    found = []
+    for name in names:
+        others = [path for path in named.get(name, ()) if path != name]
+        found.append((name, _("%(name)s (and %(others)s)") % {"name": name, "others": ", ".join(others)}
+                      if others else name))  # fmt: skip
+    return found
 
 
 def _reach(field: forms.Field, value: Any) -> None:
@@ -304,7 +337,7 @@ class SplitForm(StepForm):
 
     def prepare(self) -> None:
         plan = self.plan
-        model = BaseModel.objects.filter(Q(source=plan.get("model")) & Q(task=plan.get("task"))).first()
+        model = _model_of(plan)
         layers = (model.config if model else {}).get("num_hidden_layers", 2)
         self.deepest = max(1, layers - 1)
         self.fields["cut"].widget.attrs["max"] = self.deepest
@@ -323,6 +356,19 @@ class TrainingForm(StepForm):
     learning_rate = forms.FloatField(
         label=_("Learning rate"), min_value=1e-7, max_value=1, widget=forms.NumberInput({"step": "any"})
     )
+    schedule = forms.ChoiceField(
+        label=_("Learning rate over the run"),
+        choices=tuple(SCHEDULES.items()),
+    )
+    warmup = forms.FloatField(
+        label=_("Warm-up (% of all steps)"), min_value=0, max_value=100,
+        help_text=_("The learning rate rises from 0 over these steps. 5 to 10 % steadies large models."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    patience = _number(
+        _("End early after (rounds)"), 0, 1000,
+        _("So many rounds in which the loss on held-out rows has not fallen. 0: train all rounds."),
+    )  # fmt: skip
     seed = _number(_("Seed"), 0, 2**53 - 1, _("The same seed gives the same run."))
     rule = forms.ChoiceField(
         label=_("How updates are averaged"),
@@ -369,26 +415,66 @@ class TrainingForm(StepForm):
         _("After that it goes on with those who came, if they are a quorum."),
     )  # fmt: skip
     release = forms.ChoiceField(label=_("What may come out"), choices=RELEASES)
+    release_approvals = _number(
+        _("Hospitals that must sign a release"), 1, 1000, _("Empty: all of them."), required=False
+    )
     runtime = forms.ChoiceField(label=_("Runtime of the enclaves"))
+    accepted_statuses = forms.MultipleChoiceField(
+        label=_("Accepted states of a platform"), choices=[(s, s) for s in get_args(TcbStatus)],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("What Intel says of a platform's updates. Each more than UpToDate accepts known flaws."),
+    )  # fmt: skip
+    accepted_advisories = forms.CharField(
+        label=_("Accepted advisories"), required=False, max_length=4000,
+        help_text=_("Intel's numbers (INTEL-SA-00615), apart by spaces: those that a platform in another "
+                    "state may have open."),
+    )  # fmt: skip
 
-    TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "seed")
+    TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "schedule")
     AVERAGING: ClassVar = ("rule", "clip", "max_samples")
     PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip", "accountant")
-    RULES: ClassVar = ("quorum", "deadline_seconds", "release", "runtime")
+    RULES: ClassVar = ("quorum", "release", "runtime")
     PARTS: ClassVar = (
         (_("Training"), TRAINING),
         (_("Averaging"), AVERAGING),
         (_("Noise"), PRIVACY),
         (_("Rounds and release"), RULES),
     )
+    MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals")
+    PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
 
     @property
     def parts(self) -> list[dict[str, Any]]:
         """Cards of fields, for the template."""
-        there = [
-            (title, [self[name] for name in names if name in self.fields]) for title, names in self.PARTS
-        ]
+        there = [(title, self._there(names)) for title, names in self.PARTS]
         return [{"title": title, "fields": fields} for title, fields in there if fields]
+
+    @property
+    def more(self) -> list[forms.BoundField]:
+        """The fields of the disclosure that few need."""
+        return self._there(self.MORE)
+
+    @property
+    def more_open(self) -> bool:
+        """Whether something in the disclosure has to be mended: then it is open."""
+        return any(name in self.errors for name in (*self.MORE, *self.PLATFORM))
+
+    def _there(self, names: tuple[str, ...]) -> list[forms.BoundField]:
+        return [self[name] for name in names if name in self.fields]
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        stored = super().stored(study)
+        return {
+            **stored,
+            "warmup": f"{stored.get('warmup', 0) * 100:g}",
+            "accepted_advisories": " ".join(stored.get("accepted_advisories") or ()),
+        }
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        changes["warmup"] = changes["warmup"] / 100
+        changes["accepted_advisories"] = self.cleaned_data["accepted_advisories"]
+        return changes
 
     def prepare(self) -> None:
         self.fields["runtime"].choices = [  # type: ignore[attr-defined]
@@ -397,6 +483,30 @@ class TrainingForm(StepForm):
         if self.plan.get("method") == "method-2":
             for name in (*self.AVERAGING, *self.PRIVACY):
                 del self.fields[name]
+        else:
+            del self.fields["patience"]
+
+    def clean_quorum(self) -> int | None:
+        return self._at_most_all("quorum")
+
+    def clean_release_approvals(self) -> int | None:
+        return self._at_most_all("release_approvals")
+
+    def _at_most_all(self, name: str) -> int | None:
+        count: int | None = self.cleaned_data[name]
+        members = self.study.datasets.count() if self.study else 0
+        if count is not None and members and count > members:
+            raise forms.ValidationError(
+                ngettext("The study has %d hospital.", "The study has %d hospitals.", members) % members
+            )
+        return count
+
+    def clean_accepted_advisories(self) -> list[str]:
+        found = self.cleaned_data["accepted_advisories"].replace(",", " ").upper().split()
+        strange = [one for one in found if not re.fullmatch(r"[A-Z0-9-]{1,32}", one)]
+        if strange:
+            raise forms.ValidationError(_("This is not the number of an advisory: %s") % strange[0][:40])
+        return list(dict.fromkeys(found))
 
     def clean(self) -> dict[str, Any]:
         """What does not go together is said at the field that can mend it."""
@@ -408,6 +518,9 @@ class TrainingForm(StepForm):
             self.add_error("clip", _("Noise per hospital needs a bound on a hospital's change."))
         if privacy == "site" and rule == "stack-svd":
             self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
+        if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
+            field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
+            self.add_error(field, _("Noise per row goes with a learning rate that stays, without warm-up."))
         if privacy == "record" and self.plan.get("placement") == "masked":
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
         return cleaned

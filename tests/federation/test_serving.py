@@ -23,7 +23,11 @@ def finished(lena: User, ready: Study, rule: str = "serve-only", **changes: Any)
     run = studies.launch(lena, ready)
     split = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1), "release": Release(rule, 1)}  # type: ignore[arg-type]
     manifest = msgspec.structs.replace(parse(run.manifest.encode()), **{**split, **changes})
-    fields = {"manifest": canonical(manifest).decode(), "state": RunState.FINISHED}
+    fields = {
+        "manifest": canonical(manifest).decode(),
+        "manifest_hash": manifest.hash,
+        "state": RunState.FINISHED,
+    }
     Run.objects.filter(pk=run.pk).update(**fields)
     run.refresh_from_db()
     return run
@@ -55,7 +59,7 @@ def test_a_run_that_may_not_be_served_never_is(lena: User, ready: Study) -> None
     Run.objects.filter(pk=run.pk).update(state=RunState.RUNNING)
     manifest = parse(run.manifest.encode())
     served = msgspec.structs.replace(manifest, release=Release("export", 1))
-    Run.objects.filter(pk=run.pk).update(manifest=canonical(served).decode())
+    Run.objects.filter(pk=run.pk).update(manifest=canonical(served).decode(), manifest_hash=served.hash)
     run.refresh_from_db()
     assert code_of(lambda: services.start(lena, run)) == "serving.unfinished"
     assert not Service.objects.exists()

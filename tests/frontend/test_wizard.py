@@ -179,14 +179,89 @@ def test_the_chart_shows_skew_and_what_is_hidden(anna: Hospital, barbara: Hospit
     assert found["bars"][1]["hidden"] == 10
 
 
+TRAINING = {
+    "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
+    "schedule": "constant", "warmup": "0", "patience": 0, "rule": "fedavg", "noise": 1, "delta": "0.00001",
+    "gradient_clip": 1, "accountant": "rdp", "deadline_seconds": 60, "release": "nothing",
+    "runtime": "development", "privacy": "none", "accepted_statuses": ["UpToDate"],
+}  # fmt: skip
+
+
+def test_schedule_warm_up_and_what_a_platform_may_say_come_into_the_manifest(
+    lead: Client, shaped: Study
+) -> None:
+    asked = {
+        **TRAINING, "schedule": "cosine", "warmup": "7.5", "release_approvals": 1,
+        "accepted_statuses": ["UpToDate", "SWHardeningNeeded"],
+        "accepted_advisories": "intel-sa-00615, INTEL-SA-00657",
+    }  # fmt: skip
+    assert lead.post(at(shaped, "training"), asked).status_code == 302
+    manifest = lead.get(at(shaped, "review")).context["manifest"]
+    assert (manifest.training.schedule, manifest.training.warmup) == ("cosine", 0.075)
+    assert manifest.policy.accepted_statuses == ("UpToDate", "SWHardeningNeeded")
+    assert manifest.policy.accepted_advisories == ("INTEL-SA-00615", "INTEL-SA-00657")
+    assert manifest.release.approvals == 1
+    page = text(lead.get(at(shaped, "review")))
+    assert "falls in a cosine to 0, after a warm-up over 7.5 % of the steps" in page
+    form = text(lead.get(at(shaped, "training")))
+    assert 'value="7.5"' in form and "INTEL-SA-00615 INTEL-SA-00657" in form
+
+
+def test_patience_is_for_method_2(lead: Client, shaped: Study) -> None:
+    assert 'name="patience"' not in text(lead.get(at(shaped, "training")))
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    assert lead.post(at(shaped, "training"), {**TRAINING, "patience": 3}).status_code == 302
+    shaped.refresh_from_db()
+    assert shaped.settings["patience"] == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [("warmup", "101"), ("accepted_advisories", "SA 615; drop"), ("release_approvals", "3"), ("seed", "-1")],
+)
+def test_a_fault_among_the_rare_settings_opens_them_and_keeps_what_was_typed(
+    field: str, typed: str, lead: Client, shaped: Study
+) -> None:
+    assert "<details open>" not in text(lead.get(at(shaped, "training")))
+    page = lead.post(at(shaped, "training"), {**TRAINING, field: typed})
+    assert page.status_code == 422 and set(page.context["form"].errors) == {field}
+    assert "<details open>" in text(page) and f'value="{typed}"' in text(page)
+
+
+def test_noise_per_row_wants_a_learning_rate_that_stays(lead: Client, shaped: Study) -> None:
+    for change, field in (({"schedule": "linear"}, "schedule"), ({"warmup": "5"}, "warmup")):
+        page = lead.post(at(shaped, "training"), {**TRAINING, "privacy": "record", **change})
+        assert page.status_code == 422 and set(page.context["form"].errors) == {field}
+
+
+def test_what_lora_is_put_on_can_be_chosen_and_goes_with_the_model(lead: Client, shaped: Study) -> None:
+    BaseModel.objects.update(targets=["query", "value"])
+    page = lead.get(at(shaped, "tuning"))
+    boxes = dict(page.context["form"].fields["targets"].choices)
+    assert "attention.self.key" in boxes and boxes["output.dense"].endswith("(and attention.output.dense)")
+    asked = {"adapter": "lora", "rank": 4, "alpha": 8, "prefix_length": 4}
+    trained = []
+    for targets in (["attention.self.key"], ["attention.self.key", "intermediate.dense"]):
+        costs = lead.get(reverse("study-costs", args=[shaped.pk, "tuning"]), {**asked, "targets": targets})
+        trained.append(costs.context["costs"].trained)
+    assert trained[0] < trained[1]
+    lead.post(at(shaped, "tuning"), {**asked, "targets": ["attention.self.key"]})
+    assert lead.get(at(shaped, "review")).context["manifest"].adapter.targets == ("attention.self.key",)
+    lead.post(at(shaped, "tuning"), {**asked, "targets": ["value", "query"]})
+    shaped.refresh_from_db()
+    assert shaped.settings["targets"] == []  # the usual ones
+    lead.post(at(shaped, "tuning"), {**asked, "targets": ["attention.self.key"]})
+    BaseModel.objects.create(source="other", task="sequence-classification", files={}, targets=["q_proj"])
+    lead.post(at(shaped, "model"), {"model": "other|sequence-classification", "max_tokens": 48,
+                                    "precision": "fp32"})  # fmt: skip
+    shaped.refresh_from_db()
+    assert shaped.settings["targets"] == []
+
+
 def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(
     lead: Client, shaped: Study
 ) -> None:
-    kept = {
-        "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
-        "rule": "fedavg", "noise": 1, "delta": "0.00001", "gradient_clip": 1, "accountant": "rdp",
-        "deadline_seconds": 60, "release": "nothing", "runtime": "development", "privacy": "site",
-    }  # fmt: skip
+    kept = {**TRAINING, "privacy": "site"}
     page = lead.post(at(shaped, "training"), kept)
     assert page.status_code == 422 and set(page.context["form"].errors) == {"clip"}
     page = lead.post(at(shaped, "training"), {**kept, "clip": 1, "rule": "stack-svd"})
