@@ -24,6 +24,7 @@ from enclave.manifest import Manifest
 from enclave.programs.admission import endorse
 from enclave.programs.host import EnclaveProcess
 from enclave.programs.mailbox import WEIGHTS
+from enclave.slicing.sources import resolve
 from site_agent.accelerator import AcceleratorProcess
 from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue
@@ -212,9 +213,6 @@ class Membership:
         return answer.field("tdx" if self._state.config.runtime == "tdx" else "sgx", dict)
 
     def _load(self) -> None:
-        # It brings torch, which the agent's own process needs for nothing else.
-        from enclave.slicing.models import resolve
-
         own = self.manifest.site(self._state.config.site)
         catalogue = Catalogue(self._state)
         dataset = catalogue.path(catalogue.referred(own.dataset))

@@ -80,6 +80,8 @@ def test_two_agents_train_and_a_killed_one_comes_back(trial: Trial) -> None:
 
     anna = trial.agents["anna"]
     assert anna.daemon is not None
+    # Models are the enclave's matter: the agent brings no torch, which costs seconds and 300 MiB.
+    assert "libtorch" not in Path(f"/proc/{anna.daemon.pid}/maps").read_text()
     anna.daemon.terminate()
     assert anna.daemon.wait(30) == 0
     assert "has stopped" in trial.log("anna")
