@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.test import Client
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import ConsoleMessage, Error, Page, Route
 
 from federation.people.models import User
 from tests.frontend.test_page_permissions import TABLE, address_of
 
 T = TypeVar("T")
 ORIGIN = "http://127.0.0.1:8000"
+EMPTY = f"{ORIGIN}/an-empty-page"
 FRAGMENTS = {
     "site-status",
     "site-checks",
@@ -111,32 +112,39 @@ class Desk:
 
 
 @contextmanager
-def opened(
-    browser: Browser, desk: Desk, people: dict[str, User], shown: Shown, **options: Any
-) -> Iterator[Page]:
-    """The page in a window of its own, its script run and its fragments fetched."""
+def opened(page: Page, desk: Desk, people: dict[str, User], shown: Shown) -> Iterator[None]:
+    """The page in this window, its script run and its fragments fetched. One window serves for all pages: a
+    browser's process for each costs more than the page does."""
     client = Client(raise_request_exception=False)
     if shown.who:
         desk.do(lambda: client.force_login(people[shown.who]))
-    context = browser.new_context(**options)
-    page = context.new_page()
     faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(f"{shown.name}: {error}"))
-    page.on(
-        "console",
-        lambda message: (
+
+    def fault(error: Error) -> None:
+        faults.append(f"{shown.name}: {error}")
+
+    def console(message: ConsoleMessage) -> None:
+        if message.type == "error" and "status of 4" not in message.text:
             faults.append(f"{shown.name}: {message.text}")
-            if message.type == "error" and "status of 4" not in message.text
-            else None
-        ),
-    )
-    page.route("**/*", lambda route: _answer(route, desk, client))
+
+    def answer(route: Route) -> None:
+        _answer(route, desk, client)
+
+    page.context.clear_cookies()
+    page.on("pageerror", fault)
+    page.on("console", console)
+    page.route("**/*", answer)
     try:
         page.goto(ORIGIN + shown.address, wait_until="load")
         page.wait_for_timeout(150)  # scripts have run; what renews itself does so later
-        yield page
+        yield
     finally:
-        context.close()
+        page.remove_listener("pageerror", fault)
+        page.remove_listener("console", console)
+        # Of the same origin, so that the browser's process stays; nothing renews itself on it.
+        page.route(EMPTY, lambda route: route.fulfill(body=""))
+        page.goto(EMPTY)
+        page.unroute("**/*", answer)
     assert not faults, faults
 
 

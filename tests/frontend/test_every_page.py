@@ -27,6 +27,9 @@ THEMES = ("light", "dark")
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 DRAWN = os.environ.get("FEDSLICE_SCREENSHOTS")
 SERIOUS = ("serious", "critical")
+AXE = Axe().axe_script
+# What passed is not carried over.
+VIOLATIONS = "options => axe.run({resultTypes: ['violations'], ...options}).then(found => found.violations)"
 EMPTY = (
     "home", "sites", "datasets", "studies", "runs", "log", "references", "collateral", "people", "audit",
     "operations", "account",
@@ -36,11 +39,12 @@ EMPTY = (
 def looked_at(page: Page, shown: Shown, folder: str) -> list[str]:
     """What axe says of it in both themes, and whether it is too wide for a phone; draws it if asked."""
     faults = []
+    page.evaluate(AXE)
     for theme in THEMES:
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         # The second theme differs in its colours only.
         options = {} if theme == "light" else {"runOnly": ["color-contrast"]}
-        for violation in Axe().run(page, options=options).response["violations"]:
+        for violation in page.evaluate(VIOLATIONS, options):
             if violation["impact"] in SERIOUS:
                 where = [node["html"][:160] for node in violation["nodes"][:3]]
                 faults.append(f"{shown.name} ({shown.who}, {theme}): {violation['id']}: {where}")
@@ -66,8 +70,11 @@ def faults_of(people: dict[str, User], wanted: list[Shown], folder: str) -> list
             chromium = playwright.chromium.launch(
                 executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"]
             )
+            page = chromium.new_page(viewport=WIDE)  # type: ignore[arg-type]
             for shown in wanted:
-                with opened(chromium, desk, people, shown, viewport=WIDE) as page:
+                page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme="light")
+                with opened(page, desk, people, shown):
                     faults += looked_at(page, shown, folder)
             chromium.close()
         return faults
