@@ -67,6 +67,7 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         },
         "sealed": sealed,
         "development": found.at("policy", "root") == "development",
+        "plaintext": found.at("placement") == "plaintext",
     }
     return render(request, "frontend/sites/receipt_of_run.html", context)
 

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import Any
 
+from django.test import Client
+
 from federation.datasets.models import Dataset
 from federation.people.models import Role, User
 from federation.sites import services as site_services
@@ -39,6 +41,15 @@ def launch() -> str:
     return services.launch(lena, Study.objects.get()).pk
 
 
+def pages(paths: list[str]) -> list[str]:
+    """What the lead sees there."""
+    browser = Client(SERVER_NAME="localhost")
+    browser.force_login(User.objects.get(email="lena@university.example"))
+    found = [browser.get(path) for path in paths]
+    assert [response.status_code for response in found] == [200] * len(paths)
+    return [response.content.decode() for response in found]
+
+
 def main(asked: dict[str, Any]) -> None:
-    verb = {"hospital": hospital, "freeze": freeze, "launch": launch}[asked.pop("verb")]
+    verb = {"hospital": hospital, "freeze": freeze, "launch": launch, "pages": pages}[asked.pop("verb")]
     sys.stdout.write("\n" + json.dumps(verb(**asked)) + "\n")

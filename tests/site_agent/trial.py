@@ -46,13 +46,13 @@ class Trial:
             agent.stop()
         self.installation.stop()
 
-    def enrol(self, name: str, train: int, **environment: str) -> Agent:
+    def enrol(self, name: str, train: int, *, public: bool = False, **environment: str) -> Agent:
         agent = Agent(self.folder / name, {**self.installation.environment, **environment})
         self.agents[name] = agent
         token = self.ask(verb="hospital", name=name)
         agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
         make_rows(self.folder / f"{name}.jsonl", name, train=train)
-        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"))
+        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *(["--public"] if public else []))
         return agent
 
     def log(self, name: str) -> str:
