@@ -110,7 +110,9 @@ class ClientSlice(EnclaveProgram):
         report({"stage": "loading"})
         # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
         from enclave.programs.learner import load_learner
+        from enclave.slicing.memory import return_large_blocks
 
+        return_large_blocks()
         folder = self.mailbox.folder
         learner = load_learner(manifest, site, folder / arguments.model, folder / arguments.dataset, folder)
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)

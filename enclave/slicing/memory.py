@@ -10,6 +10,10 @@ import ctypes
 import resource
 from pathlib import Path
 
+LARGE = 1 << 20
+"""Bytes. Activations of a training step are larger, Python's objects smaller."""
+_M_MMAP_THRESHOLD = -3  # malloc.h
+
 
 def peak_memory() -> int:
     """The highest memory use of this process in bytes (getrusage would count its parent's, too)."""
@@ -25,3 +29,15 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def return_large_blocks() -> None:
+    """From now on a freed block of LARGE bytes goes back to the system at once.
+
+    glibc raises its own limit to 32 MiB as soon as such blocks are freed; activations then share the heap
+    with small objects, leave holes in it, and the process grows to a multiple of what it uses. A C library
+    without `mallopt` is left as it is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE)

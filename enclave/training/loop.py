@@ -28,7 +28,7 @@ from enclave.training.data import IGNORED
 from enclave.training.metrics import Scores
 
 MAX_GRADIENT_NORM = 1.0
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True)
