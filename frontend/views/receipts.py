@@ -16,6 +16,7 @@ from federation.sites.models import Site
 from federation.studies import permissions
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Contribution, Round, Run
+from frontend.manifests import is_plaintext
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
 from frontend.views.sites import visible_site
@@ -67,7 +68,7 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         },
         "sealed": sealed,
         "development": found.at("policy", "root") == "development",
-        "plaintext": found.at("placement") == "plaintext",
+        "plaintext": is_plaintext(found),
     }
     return render(request, "frontend/sites/receipt_of_run.html", context)
 

@@ -1,4 +1,4 @@
-"""The plaintext baseline as a whole run: real agents and enclaves, public data, and its mark on every page."""
+"""The plaintext baseline as a whole run: real agents and enclaves, public data, its mark on every page."""
 
 from __future__ import annotations
 
