@@ -7,7 +7,7 @@ optimizer, so a round that was cut off leaves nothing behind and can be done aga
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.plan import Plan, plan
 from enclave.slicing.spf import tune
-from enclave.slicing.split import Tail
+from enclave.slicing.split import Tail, reach_of
 from enclave.training.aggregate import fedavg
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
 from enclave.training.loop import TrainResult, evaluate, train
@@ -37,13 +37,15 @@ and one that does harms nobody."""
 
 @dataclass(frozen=True)
 class TailLearner:
-    """A tail with SPF for the life of a run. `config` is the whole base model's; `size` is what is tuned."""
+    """A tail with SPF for the life of a run. `config` is the whole base model's; `size` is what is tuned;
+    `reach` bounds the features that are taken."""
 
     manifest: Manifest
     tail: Tail
     initial: State
     config: Any
     size: Plan
+    reach: float
 
     @property
     def split(self) -> Split:
@@ -53,7 +55,8 @@ class TailLearner:
     def layout(self, site: str) -> Layout:
         """What a site's shards must look like."""
         digest = self.manifest.site(site).dataset.digest
-        return layout_of(self.manifest.model, self.config, self.split.cut, digest)
+        layout = layout_of(self.manifest.model, self.config, self.split.cut, digest)
+        return replace(layout, reach=self.reach)
 
     def feature_set(self, shards: list[Shard]) -> FeatureSet:
         """Shards of any sites, put together: their layouts differ in nothing but the origin."""
@@ -109,13 +112,14 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     base, _tokenizer = load(folder, manifest.model)
     config = base.config
     labels = 0 if manifest.model.task == "causal-lm" else len(manifest.model.labels)
+    reach = reach_of(base, split.cut)
     tail = Tail(base, split.cut)
     tune(tail, adapter, manifest.training.seed)
     if split.checkpointing:
         _compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
     size = plan(config, adapter, split.cut, labels)
-    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size)
+    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, reach)
 
 
 def _compute_again(tail: Tail) -> None:

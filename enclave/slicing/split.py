@@ -20,6 +20,26 @@ from enclave.errors import Refusal
 from enclave.slicing.architectures import architecture_of
 from enclave.slicing.layers import check_cut, row_of
 
+PROBE_TEXTS, PROBE_TOKENS, SLACK = 8, 32, 64.0
+
+
+@torch.no_grad()
+def reach_of(model: PreTrainedModel, k: int) -> float:
+    """The largest absolute value that features after layer `k` of a public model are believed to have: SLACK
+    times the largest in a few texts of random tokens. A feature of 10³⁰ is finite, and one site's would make
+    everybody's training diverge; what is within reach, the tail's own norms bring to scale. Call it before
+    the model is taken apart."""
+    config = model.config
+    longest = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS) - 2)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (PROBE_TEXTS, longest), generator=generator)
+    backbone = getattr(model, architecture_of(model).backbone)
+    training = backbone.training
+    states = backbone.eval()(input_ids=ids.to(model.device), output_hidden_states=True).hidden_states
+    backbone.train(training)
+    # Up to k: behind the last layer the model's own norm hides how large the residual stream is.
+    return SLACK * max(float(state.float().abs().max()) for state in states[: k + 1])
+
 
 class Front(nn.Module):
     """Embeddings and the first `k` layers, frozen. Holds nothing secret; its input is the site's own text."""

@@ -8,6 +8,7 @@ what came out of a sealed stream, from a site that may lie, and believes nothing
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,13 +43,15 @@ class _Header(msgspec.Struct):
 @dataclass(frozen=True)
 class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
-    `labels` the number of label ids, or of token ids for a causal LM (`per_token`)."""
+    `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `reach` the largest
+    absolute value that is believed to come from the front (`slicing.split.reach_of`)."""
 
     origin: str
     width: int
     tokens: int
     labels: int
     per_token: bool
+    reach: float = math.inf
 
     def bytes_of(self, length: int) -> int:
         """Payload of one example of `length` tokens."""
@@ -178,7 +181,7 @@ def from_bytes(data: bytes, layout: Layout) -> Shard:
     """Read a shard that must fit `layout` in everything.
 
     Refuses with `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
-    `labels` or `not_finite`.
+    `labels`, `not_finite` or `out_of_reach`.
     """
     if len(data) > layout.limit:
         raise Refusal("features.too_large", bytes=len(data), limit=layout.limit)
@@ -223,6 +226,8 @@ def _check_values(shard: Shard, layout: Layout) -> None:
         raise Refusal("features.labels")
     if not torch.isfinite(shard.features).all():
         raise Refusal("features.not_finite")
+    if float(shard.features.abs().max()) > layout.reach:
+        raise Refusal("features.out_of_reach", limit=round(layout.reach, 1))
 
 
 class FeatureSet:

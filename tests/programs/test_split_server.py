@@ -144,6 +144,11 @@ def nan(shard):
     return {**shard, "features": features}
 
 
+def huge(shard):
+    """Finite, and enough to make everybody's training diverge."""
+    return {**shard, "features": shard["features"] * 1e30}
+
+
 def wrong_label(shard):
     return {**shard, "labels": shard["labels"] + 2}
 
@@ -170,6 +175,7 @@ def test_a_hostile_shard_is_refused_by_its_code_and_the_run_goes_on_without_it(a
     for forge, code in (
         (wrong_width, "features.shape"),
         (nan, "features.not_finite"),
+        (huge, "features.out_of_reach"),
         (wrong_label, "features.labels"),
         (poisoned_lengths, "features.lengths"),
         (fewer_examples, "features.bad_index"),

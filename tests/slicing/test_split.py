@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from enclave.errors import Refusal
 from enclave.slicing.layers import LAYERS as TABLE
 from enclave.slicing.layers import linears_of
-from enclave.slicing.split import Front, Session, Tail
+from enclave.slicing.split import SLACK, Front, Session, Tail, reach_of
 from tests.slicing.small import DECODERS, LAYERS, MODELS, VOCABULARY, config, model, texts
 
 CUTS = range(LAYERS + 1)
@@ -37,6 +37,16 @@ def test_front_and_tail_are_the_whole_model_on_padded_batches(name, head, k):
     kept = mask.bool() if head == "lm" else ...
     close(found[kept], expected[kept])
     assert expected[kept].std() > 0.1
+
+
+@pytest.mark.parametrize("k", CUTS)
+@pytest.mark.parametrize(("name", "head"), MODELS)
+def test_the_fronts_own_features_are_far_within_reach_and_reach_is_no_large_number(name, head, k):
+    whole = model(name, head)
+    reach = reach_of(whole, k)
+    ids, mask = texts()
+    largest = float(Front(whole, k)(ids, mask).abs().max())
+    assert largest < reach / 8 < SLACK * 1000
 
 
 @pytest.mark.parametrize(("name", "head"), MODELS)
