@@ -48,6 +48,10 @@ SENTENCES = {
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
     "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
+    "serving.waits_for_shares": gettext_lazy(
+        "The model's enclave waits for the hospitals' shares of its key; their agents hand them back by "
+        "themselves."
+    ),
     "serving.serving": gettext_lazy("The model is served: its enclave is attested."),
     "serving.off": gettext_lazy("The model is no longer served."),
     "serving.failed": gettext_lazy("The model cannot be served: %(why)s"),
@@ -56,10 +60,20 @@ SENTENCES = {
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
 }
 
+SPLIT_SENTENCES = {
+    "site.joined": gettext_lazy("%(site)s joined: its features are here, and the enclave has their keys."),
+    "round.collecting": gettext_lazy("Round %(round)s takes the features of the hospitals that have joined."),
+    "round.aggregating": gettext_lazy("Round %(round)s: the server enclave works on the features."),
+    "contribution.submitted": gettext_lazy("%(site)s takes part with its features."),
+    "contribution.accepted": gettext_lazy("%(site)s is in the round's receipt."),
+}
+"""In Method 2 the hospitals bring features once, and the server enclave does the rounds."""
 
-def sentence(event: Event) -> str:
-    """One line of the timeline. A kind without a sentence of its own shows its name."""
-    template = SENTENCES.get(event.kind)
+
+def sentence(event: Event, *, split: bool = False) -> str:
+    """One line of the timeline; `split` for a run of Method 2. A kind without a sentence of its own shows its
+    name."""
+    template = (SPLIT_SENTENCES if split else {}).get(event.kind) or SENTENCES.get(event.kind)
     if template is None:
         return f"{event.site}: {event.kind}" if event.site else event.kind
     code = event.facts.get("code") or event.facts.get("error_code") or ""
@@ -94,7 +108,7 @@ def waits_for(run: Run, current: Round | None, contributions: list[Contribution]
     open_states = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
     late = [c for c in contributions if c.state in open_states]
     if current is None or not late:
-        return _("Waiting for the enclave to average.") if current is not None else ""
+        return _("Waiting for the server enclave to finish the round.") if current is not None else ""
     names = ", ".join(str(c.site) for c in late)
     text = _("Waiting for %(names)s, for %(time)s.") % {"names": names, "time": since(current.opened_at)}
     resting = open_windows([c.site_id for c in late])

@@ -161,13 +161,14 @@ class Story:
     def _watch(self, run: Run) -> None:
         """Say each line of the timeline as it comes, until the run ends."""
         seen, deadline = 0, time.monotonic() + RUN_SECONDS
+        split = self.plan.method == "method-2"
         while True:
             run.refresh_from_db()
             for event in queries.timeline(run, after=seen):
                 seen = event.pk
                 if not event.kind.startswith("contribution.") or event.kind.endswith(("dropped", "refused")):
                     published = event.kind == "round.published"
-                    say(f"  {sentence(event)}{_accuracy(event.round) if published else ''}")
+                    say(f"  {sentence(event, split=split)}{_accuracy(event.round) if published else ''}")
             if run.state in ENDED:
                 break
             if time.monotonic() > deadline:

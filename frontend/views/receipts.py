@@ -62,11 +62,13 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         "enclaves": run.enclaves.order_by("epoch"),
         "lines": lines,
         "total": {
-            "out": sum(line["row"].bytes or 0 for line in lines),
+            # What one file names in every round has left once.
+            "out": sum({line["row"].blob: line["row"].bytes or 0 for line in lines}.values()),
             "in": sum(line["bytes_in"] or 0 for line in lines),
             "rounds": sum(line["row"].state == "accepted" for line in lines),
         },
         "sealed": sealed,
+        "split": found.at("method") == "method-2",
         "development": found.at("policy", "root") == "development",
         "plaintext": is_plaintext(found),
     }
@@ -89,6 +91,7 @@ def _line(row: Contribution) -> dict[str, Any]:
         "measurement": receipt.get("measurement") or "",
         "signing_key": signed.get("signing_key", ""),
         "development": receipt.get("development"),
+        "once": receipt.get("program") == "split_server",
         "epsilon": privacy.get("epsilon"),
         "delta": privacy.get("delta"),
         "unit": _("one row") if privacy.get("unit") == "record" else _("one hospital"),

@@ -160,6 +160,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     contributions = list(current.contributions.all()) if current else []
     latest = _pooled(published[-1]) if published else {}
     events = list(queries.timeline(run).order_by("-pk")[:SHOWN_EVENTS])
+    split = found.at("method") == "method-2"
     return {
         "run": run,
         "rounds": rounds[: -SHOWN_ROUNDS - 1 : -1],
@@ -181,7 +182,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "averaged": averaged_rounds(rounds),
         "plaintext": is_plaintext(found),
         "measures": newest_measures(rounds, _names(found, user)),
-        "events": [{"at": event.at, "text": sentence(event)} for event in events],
+        "events": [{"at": event.at, "text": sentence(event, split=split)} for event in events],
     }
 
 

@@ -165,6 +165,16 @@ class TestReceipts:
         assert approval.signature is not None and approval.signature in text
         assert "DEVELOPMENT, not hardware" in text and "data-print" in text
 
+    def test_features_that_every_round_reads_have_left_once(
+        self, world: dict[str, Any], alice: User, anna: Hospital
+    ) -> None:
+        run = live_on(world, rounds=3)
+        Contribution.objects.filter(site=anna.site, round__run=run).exclude(blob="").update(
+            blob="f" * 64, bytes=1_000_000
+        )
+        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]))
+        assert page.context["total"]["out"] == 1_000_000
+
     def test_the_privacy_loss_is_the_receipts(
         self, world: dict[str, Any], alice: User, anna: Hospital
     ) -> None:
