@@ -136,10 +136,14 @@ class AggregatorAdmit(AgentView):
 
 
 def _enclave_of(request: Request, run_id: str) -> tuple[Run, Enclave]:
-    """The run, and its enclave as it is now. Refuses with `supervisor.no_enclave` while one is being
-    started."""
-    run = run_of(site_of(request), run_id, active=True)
-    enclave = Enclave.objects.filter(pk=run.enclave_id, state=EnclaveState.READY).first()
+    """The run, and its enclave as it is now: the one that serves its model where the run is over. Refuses
+    with `supervisor.no_enclave` while one is being started, or with `run.not_active`."""
+    run = run_of(site_of(request), run_id, active=False)
+    served = Enclave.objects.filter(run=run, serves=True, state=EnclaveState.READY)
+    enclave = served.order_by("-epoch").first()
+    if enclave is None:
+        run_of(site_of(request), run_id, active=True)
+        enclave = Enclave.objects.filter(pk=run.enclave_id, state=EnclaveState.READY).first()
     if enclave is None:
         raise Refusal("supervisor.no_enclave")
     return run, enclave

@@ -52,13 +52,14 @@ def lease(site: Site) -> Job | None:
     """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
 
     A run that is paused gives no new work, and a site in a maintenance window gets none; what was taken
-    before may still be handed in.
+    before may still be handed in. Shares are for models that are served when their run is over.
     """
     if open_until(site) is not None:
         return None
     now = timezone.now()
     waiting = (
-        Job.objects.filter(site=site, state=JobState.WAITING, run__state__in=LEASING_RUNS)
+        Job.objects.filter(site=site, state=JobState.WAITING)
+        .filter(Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
         .filter(Q(not_before__isnull=True) | Q(not_before__lte=now))
         .select_related("run", "round__run", "site")
     )
@@ -124,6 +125,11 @@ def give_up(job: Job, code: str, facts: dict[str, Fact], *, retry: bool) -> bool
         changes["not_before"] = timezone.now() + timedelta(seconds=RETRY_SECONDS)
     move(job, JOB, JobState.LEASED, JobState.WAITING if again else JobState.FAILED, **changes)
     return again
+
+
+def refuse(job: Job, code: str) -> bool:
+    """What a job brought is of no use."""
+    return move(job, JOB, JobState.DONE, JobState.FAILED, error_code=code)
 
 
 def expire_overdue() -> list[Job]:

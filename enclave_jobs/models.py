@@ -19,6 +19,7 @@ class JobKind(models.TextChoices):
     TRAIN = "train", _("train")
     EVALUATE = "evaluate", _("evaluate")
     COUNTERSIGN = "countersign", _("countersign")
+    SHARE = "share", _("hand back a share of the state's key")
 
 
 JOINS = (JobKind.JOIN, JobKind.FEATURES, JobKind.REWRAP)
@@ -93,7 +94,10 @@ class Enclave(models.Model):
     """A server enclave of a run. `epoch` counts the run's enclaves from 1: a restart means new keys. One that
     `serves` was started after the run's end, to answer its sites' questions.
 
-    `signing_key` (Ed25519, hex) is proven by the evidence that the coordinator itself appraised.
+    `supervisor` is the address (host:port) of the machine's supervisor that holds it; empty where there is
+    one supervisor, which tells its address itself. A run's enclaves stay on one machine: what they seal for
+    themselves opens there. `signing_key` (Ed25519, hex) is proven by the evidence that the coordinator
+    itself appraised.
     """
 
     id = models.CharField(primary_key=True, max_length=64)
@@ -101,6 +105,7 @@ class Enclave(models.Model):
     epoch = models.PositiveIntegerField()
     program = models.CharField(max_length=32)
     serves = models.BooleanField(default=False)
+    supervisor = models.CharField(max_length=255, blank=True)
     state = models.CharField(max_length=16, choices=EnclaveState, default=EnclaveState.STARTING)
     signing_key = models.CharField(max_length=64, blank=True)
     measurement = models.CharField(max_length=96, blank=True)

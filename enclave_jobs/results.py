@@ -75,9 +75,17 @@ class CountersignResult(Struct, forbid_unknown_fields=True):
     countersignature: Hex64
 
 
+class ShareResult(Struct, forbid_unknown_fields=True):
+    """The site's share of a served state's key, sealed to the enclave that the site has verified (base64)."""
+
+    lease: Lease
+    share: Annotated[str, Meta(max_length=16384)]
+
+
 class ResultBody(Struct, forbid_unknown_fields=True):
     """What OpenAPI says of a result: `update`, `samples`, `metrics`, `measures` for training and evaluation,
-    `index` and `keys` for features, `countersignature` for that, and nothing more for joining."""
+    `index` and `keys` for features, `countersignature` and `share` for those, and nothing more for
+    joining."""
 
     lease: Lease
     update: SealedFile | None = None
@@ -88,6 +96,7 @@ class ResultBody(Struct, forbid_unknown_fields=True):
     countersignature: Hex64 | None = None
     index: ShardIndex | None = None
     keys: SealedFile | None = None
+    share: str | None = None
 
 
 KINDS: dict[str, type[Struct]] = {
@@ -97,6 +106,7 @@ KINDS: dict[str, type[Struct]] = {
     JobKind.TRAIN: TrainResult,
     JobKind.EVALUATE: EvaluateResult,
     JobKind.COUNTERSIGN: CountersignResult,
+    JobKind.SHARE: ShareResult,
 }
 
 

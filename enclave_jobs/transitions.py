@@ -11,6 +11,7 @@ JOB: Pairs = frozenset(
         ("leased", "done"),
         ("leased", "waiting"),  # the lease ran out, or the agent asks for another try
         ("leased", "failed"),
+        ("done", "failed"),  # what it brought is of no use
         ("waiting", "withdrawn"),
         ("leased", "withdrawn"),
         ("waiting", "expired"),

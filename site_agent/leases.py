@@ -29,7 +29,7 @@ SLOW_SECONDS = 15.0
 SHOWN_SECONDS = 60.0
 """How often long work is shown to people."""
 
-Kind = Literal["join", "features", "rewrap", "train", "evaluate", "countersign"]
+Kind = Literal["join", "features", "rewrap", "train", "evaluate", "countersign", "share"]
 
 
 class Job(Struct, frozen=True):

@@ -35,6 +35,20 @@ class ReceiptBook:
         last = self.last()
         return NO_RECEIPT if last is None else receipt_hash(last.receipt)
 
+    def trust(self, signing_key: str) -> None:
+        """This site has verified an enclave of the run that signs with this key (hex)."""
+        create_private(self._folder / f"{signing_key}.signer", b"")
+
+    def note_closing(self, given: Any) -> SignedReceipt:
+        """As `note`, for the receipt that a served model stands on: no round follows that the site would
+        countersign, so its signer must be one that was verified here. Refuses also with
+        `receipt.not_ours`."""
+        signed = parse_receipt(given)
+        if not (self._folder / f"{signed.signing_key}.signer").exists():
+            fault = "its enclave was never verified here"
+            raise Refusal("receipt.not_ours", round=signed.receipt.round, fault=fault)
+        return self.note(given, before=signed.receipt.round + 1)
+
     def note(self, given: Any, *, before: int) -> SignedReceipt:
         """Check a receipt (decoded JSON) that a job of round `before` continues, and keep it.
 

@@ -22,7 +22,10 @@ from enclave.attest.floors import Floors
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
+from enclave.sealing.handback import HandedBack, hand_back
+from enclave.sealing.receipts import receipt_hash
 from enclave.sealing.roster import parse_roster
+from enclave.sealing.session import encode
 from enclave.sealing.shards import wrap_keys
 from enclave.sealing.shares import Escrow, withdraw
 from enclave.slicing.sources import resolve
@@ -51,6 +54,7 @@ class SplitMembership:
         self.folder = private_folder(state.runs / self.manifest.hash)
         self._coordinator = coordinator
         self._run = run
+        self._receipts = ReceiptBook(state.receipts, self.manifest)
         self._floors = Floors()
         self._verified: tuple[int, Claims] | None = None
 
@@ -100,6 +104,7 @@ class SplitMembership:
         )
         require(appraisal)
         self._floors = self._floors.raised(appraisal)
+        self._receipts.trust(evidence.claims.signing_key)
         return told.field("epoch", int), evidence.claims
 
     def _ask(self, nonce: str, **options: Any) -> Any:
@@ -108,7 +113,7 @@ class SplitMembership:
 
 
 class SplitWork:
-    """Does the jobs of one run of Method 2: features, rewrap, countersign."""
+    """Does the jobs of one run of Method 2: features, rewrap, countersign, share."""
 
     def __init__(self, state: State, coordinator: Coordinator, membership: SplitMembership) -> None:
         self._state = state
@@ -129,6 +134,8 @@ class SplitWork:
                 return self._bring(job, lease) if kept is None else self._wrap(job, lease, kept)
             case "countersign":
                 return self._countersign(job, lease)
+            case "share":
+                return self._hand_back(job, lease)
         raise Refusal("agent.unknown_job", kind=job.kind[:32])
 
     def prepare_next(self, _job: Job) -> None:
@@ -171,7 +178,7 @@ class SplitWork:
                 receiver=claims.hpke_key,
                 signer=self._state.key,
                 share_key=self._state.share_key.public,
-                share=self._share(job),
+                share=_share(self._state, self._member.manifest, job),
             )
             with replacing(file) as target:
                 target.write(sealed.getvalue())
@@ -179,17 +186,24 @@ class SplitWork:
         upload(self._coordinator, file, sha256, job.run)
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
 
-    def _share(self, job: Job) -> bytes | None:
-        """This site's share of the key of the server's last state, where the coordinator brings it: the new
-        enclave was verified above, and only that one can read what it is sealed into."""
-        told = job.inputs.get("escrow")
-        if told is None:
-            return None
-        try:
-            escrow = msgspec.convert(told, Escrow)
-        except msgspec.ValidationError as error:
-            raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
-        return withdraw(escrow, self._state.config.site, self._state.share_key, self._member.manifest.hash)
+    def _hand_back(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """A served model's enclave needs the sites' shares: verify it, and seal to it this site's share and
+        which receipt was last."""
+        claims = self._member.verified(epoch_of(job), lease.tell)
+        lease.tell("handing back the share of the model's key")
+        manifest = self._member.manifest
+        closing = self._receipts.note_closing(job.inputs.get("receipt"))
+        share = _share(self._state, manifest, job)
+        if share is None:
+            raise Refusal("agent.bad_inputs", fault="it brings no share of the state's key")
+        sealed = hand_back(
+            HandedBack(share, receipt_hash(closing.receipt)),
+            manifest=manifest.hash,
+            site=self._state.config.site,
+            receiver=claims.hpke_key,
+            signer=self._state.key,
+        )
+        return {"share": encode(sealed)}
 
     def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
         """Sign the round's roster, once, if it lists this site's shards and builds on the last receipt."""
@@ -208,6 +222,19 @@ class SplitWork:
             last_receipt=self._receipts.last_hash,
         )
         return {"countersignature": signature}
+
+
+def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
+    """This site's share of the key of the server's last state, where the coordinator brings it: the new
+    enclave was verified before, and only that one can read what it is sealed into."""
+    told = job.inputs.get("escrow")
+    if told is None:
+        return None
+    try:
+        escrow = msgspec.convert(told, Escrow)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
+    return withdraw(escrow, state.config.site, state.share_key, manifest.hash)
 
 
 def epoch_of(job: Job) -> int:

@@ -28,11 +28,13 @@ METADATA = "receipt"
 @dataclass(frozen=True)
 class Kept:
     """A receipt with its state: the sealed file (None where the TEE has no sealing key) and the
-    parameters."""
+    parameters. `shared` where it was opened by a key of which the sites hold shares: the host could have made
+    that key up, and the state with it."""
 
     receipt: Receipt
     state: State
     sealed: Filed | None
+    shared: bool = False
 
 
 def keep(identity: Identity, mailbox: Mailbox, keys: StateKeys, draft: Receipt, state: State) -> Kept:
@@ -59,7 +61,8 @@ def unkeep(
     latest is not known here.
     """
     with mailbox.incoming(sha256) as file:
-        key = keys.to_open(read_escrow(file))
+        escrow = read_escrow(file)
+    key = keys.to_open(escrow)
     plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
     with mailbox.incoming(sha256) as file:
         opened = unseal_state(file, plain, key=key, program=identity.program, manifest=identity.manifest_hash)
@@ -70,4 +73,4 @@ def unkeep(
     if (draft.manifest, draft.round, draft.previous) != named:
         raise Refusal("sealing.refused")
     receipt = msgspec.structs.replace(draft, state=sha256)
-    return Kept(receipt, state, Filed(sha256, opened.sealed.bytes))
+    return Kept(receipt, state, Filed(sha256, opened.sealed.bytes), shared=escrow is not None)

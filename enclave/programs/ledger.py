@@ -39,11 +39,13 @@ from enclave.training.metrics import Scores, pool
 @dataclass(frozen=True)
 class Standing:
     """Where the run stands: the last receipt and the global parameters after it. `restarts` counts the lives
-    of the enclave before this one."""
+    of the enclave before this one. `confirmed` is false where the host alone says that this is the run's
+    past: a state that was opened with the sites' shares, until they countersign what follows it."""
 
     receipt: Receipt | None = None
     state: State | None = None
     restarts: int = 0
+    confirmed: bool = True
 
     @property
     def round(self) -> int:
@@ -158,7 +160,7 @@ class Ledger:
         if self.standing.receipt is not None:
             raise Refusal("state.not_fresh")
         kept = unkeep(self._identity, self._mailbox, self.keys, sha256, self._template)
-        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1)
+        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1, not kept.shared)
         return {"round": self.standing.round, "receipt": self.standing.hash}
 
     def _draft(

@@ -20,7 +20,9 @@ from enclave.programs.serving import (
     Serving,
     StepArguments,
 )
+from enclave.sealing.handback import take_back
 from enclave.sealing.roster import Roster
+from enclave.sealing.session import Base64, decode
 
 if TYPE_CHECKING:
     from enclave.programs.tail_rounds import TailRounds
@@ -55,6 +57,13 @@ class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
     state: Hex32
 
 
+class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's share of the state's key, sealed to this enclave (`enclave.sealing.handback`)."""
+
+    site: str
+    sealed: Base64
+
+
 class SplitServer(EnclaveProgram):
     """Trains the tail of a model on features that the sites have sealed for it, and serves it to them."""
 
@@ -70,6 +79,7 @@ class SplitServer(EnclaveProgram):
             "features": Operation(FeaturesArguments, self._features),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
+            "share": Operation(ShareArguments, self._share),
             "restore": Operation(RestoreArguments, self._restore),
             "status": Operation(NoArguments, self._status),
             "open": Operation(OpenArguments, lambda told, _report: self.serving.open(told.opening)),
@@ -94,9 +104,14 @@ class SplitServer(EnclaveProgram):
         return self._serving
 
     def _served(self) -> Served:
-        """The tail with the parameters of the last round. Refuses with `serving.not_ready`."""
+        """The tail with the parameters of the last round. Refuses with `serving.not_ready`, or
+        `serving.another_past` where too few sites have named the receipt of a state that only their shares
+        could open."""
         if self._rounds is None or self._rounds.standing.state is None:
             raise Refusal("serving.not_ready")
+        standing = self._rounds.standing
+        if not standing.confirmed and not self._rounds.keys.is_named(standing.hash):
+            raise Refusal("serving.another_past")
         if self._answers is None:
             from enclave.slicing.questions import Answers
 
@@ -130,6 +145,19 @@ class SplitServer(EnclaveProgram):
     def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
         self._answers = None
         return self.rounds.evaluate(arguments.round, arguments.roster, arguments.countersignatures, report)
+
+    def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:
+        identity = self.identity
+        member = identity.manifest.site(arguments.site)
+        told = take_back(
+            decode(arguments.sealed),
+            manifest=identity.manifest_hash,
+            site=member.id,
+            site_key=member.public_key,
+            key=identity.hpke,
+        )
+        self.rounds.keys.hand_back(member.id, told)
+        return {}
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.restore(arguments.state)

@@ -12,6 +12,7 @@ import secrets
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.programs.identity import Identity
+from enclave.sealing.handback import HandedBack
 from enclave.sealing.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
 
 
@@ -29,6 +30,7 @@ class StateKeys:
         self._drawn: bytes | None = None
         self._receivers: dict[str, str] = {}
         self._returned: dict[str, bytes] = {}
+        self._named: dict[str, str] = {}
 
     @property
     def escrowed(self) -> bool:
@@ -42,17 +44,30 @@ class StateKeys:
         if share is not None:
             self._returned[site] = share
 
+    def hand_back(self, site: str, told: HandedBack) -> None:
+        """A share that came back for serving, with the receipt that its site has seen last."""
+        self._returned[site] = told.share
+        self._named[site] = told.receipt
+
+    def is_named(self, receipt: str) -> bool:
+        """Whether enough sites have named this receipt as the last: as many as make the key."""
+        return sum(named == receipt for named in self._named.values()) >= self._threshold
+
+    @property
+    def _threshold(self) -> int:
+        manifest = self._identity.manifest
+        return threshold_of(manifest.aggregation.quorum, len(manifest.sites))
+
     def to_seal(self) -> tuple[bytes, Escrow | None] | None:
         """The key, and its shares where it is a drawn one; None where too few sites can hold one."""
         if self._own is not None:
             return self._own, None
-        manifest = self._identity.manifest
-        threshold = threshold_of(manifest.aggregation.quorum, len(manifest.sites))
-        if len(self._receivers) < threshold:
+        if len(self._receivers) < self._threshold:
             return None
         if self._drawn is None:
             self._drawn = secrets.token_bytes(KEY_BYTES)
-        return self._drawn, deposit(self._drawn, self._receivers, threshold, self._identity.manifest_hash)
+        escrow = deposit(self._drawn, self._receivers, self._threshold, self._identity.manifest_hash)
+        return self._drawn, escrow
 
     def to_open(self, escrow: Escrow | None) -> bytes:
         """The key of a state with this escrow. Refuses with `state.unavailable` or `shares.*`."""

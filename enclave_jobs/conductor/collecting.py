@@ -12,15 +12,24 @@ from enclave.errors import CATALOGUE, Refusal
 from enclave.errors.catalogue import Fact
 from enclave.manifest import Manifest
 from enclave_jobs import leases
-from enclave_jobs.conductor import contributions, countersigning, dispatch, inspecting, joining, tails
+from enclave_jobs.conductor import (
+    contributions,
+    countersigning,
+    dispatch,
+    inspecting,
+    joining,
+    shares,
+    tails,
+)
 from enclave_jobs.conductor.waiting import extended
 from enclave_jobs.members import program_of
-from enclave_jobs.models import Admission, Blob, Job
+from enclave_jobs.models import Admission, Blob, Job, JobKind
 from enclave_jobs.results import (
     CountersignResult,
     EvaluateResult,
     FeaturesResult,
     JoinResult,
+    ShareResult,
     TrainResult,
 )
 from federation.audit.services import record
@@ -33,13 +42,14 @@ MENDED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}
 
 
 def require_current_enclave(job: Job) -> None:
-    """Refuses with `run.reattest` where the run has another enclave than the one that the job was made
-    for."""
-    if job.enclave != job.run.enclave_id:
+    """Refuses with `run.reattest` where the run, or its served model, has another enclave than the one that
+    the job was made for."""
+    current = shares.is_wanted(job) if job.kind == JobKind.SHARE else job.enclave == job.run.enclave_id
+    if not current:
         raise Refusal("run.reattest")
 
 
-Result = JoinResult | FeaturesResult | TrainResult | EvaluateResult | CountersignResult
+Result = JoinResult | FeaturesResult | TrainResult | EvaluateResult | CountersignResult | ShareResult
 
 
 def take_result(job: Job, result: Result) -> None:
@@ -59,6 +69,8 @@ def take_result(job: Job, result: Result) -> None:
             fields = {"sha256": result.update.sha256, "bytes": result.update.bytes, "samples": result.samples}
         case CountersignResult():
             fields = {"countersignature": result.countersignature}
+        case ShareResult():
+            fields = {"share": result.share}
     if job.state != "leased":
         if job.result != fields:
             raise Refusal("lease.late")
@@ -74,8 +86,10 @@ def take_result(job: Job, result: Result) -> None:
             _submit(job, result)
         case CountersignResult():
             countersigning.take(job, result.countersignature)
+        case ShareResult():
+            pass
     leases.complete(job, fields)
-    dispatch.after_commit(dispatch.ADVANCE, job.run_id)
+    dispatch.after_commit(_next(job), job.run_id)
 
 
 def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
@@ -92,7 +106,12 @@ def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
         contributions.refuse(contribution, code, facts)
         told = {**facts, "code": code, "site": job.site_id, "round": contribution.round.number}
         record(None, "contribution.refused", f"run:{job.run_id}", **told)
-    dispatch.after_commit(dispatch.ADVANCE, job.run_id)
+    dispatch.after_commit(_next(job), job.run_id)
+
+
+def _next(job: Job) -> str:
+    """The task that goes on after this job."""
+    return dispatch.SERVE if job.kind == JobKind.SHARE else dispatch.ADVANCE
 
 
 def _own_code(code: str, facts: dict[str, Fact]) -> str:

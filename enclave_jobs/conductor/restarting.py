@@ -42,7 +42,7 @@ def is_passing(refusal: Refusal) -> bool:
 
 def require_alive(run: Run) -> None:
     """Refuses with `supervisor.no_enclave` where the run's enclave does not live."""
-    if run.enclave_id not in client.alive():
+    if not client.lives(run.enclave_id):
         raise Refusal("supervisor.no_enclave")
 
 

@@ -36,7 +36,7 @@ def restore(run: Run, enclave: Enclave) -> Restored:
     except Refusal as refusal:
         if refusal.code == "state.not_fresh":
             return "before"
-        if refusal.code == "shares.too_few":
+        if refusal.code in ("shares.too_few", "shares.none_fit"):
             return "waits for shares"
         if refusal.code == "blob.unknown":
             raise Refusal("run.state_lost") from refusal

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
-from enclave_jobs.conductor import attesting, dispatch, starting
+from enclave_jobs import leases
+from enclave_jobs.conductor import attesting, dispatch, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
@@ -21,6 +22,7 @@ from enclave_jobs.transitions import ENCLAVE
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState
 from federation.studies.frozen import manifest_of
+from federation.studies.models import Run
 from federation.transitions import move
 
 logger = logging.getLogger(__name__)
@@ -52,16 +54,16 @@ def lost(run_id: str, code: str) -> None:
     if service is None or service.state != ServiceState.SERVING:
         return
     with transaction.atomic():
-        for enclave in _living(service):
-            move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+        _give_up(service)
         services.lost(service, code)
         dispatch.after_commit(dispatch.SERVE, run_id)
 
 
 def _start(service: Service) -> None:
     """1. Name an enclave and have the supervisor start it.
-    2. Bind it, load the tail, restore the last published state.
+    2. Bind it, load the tail, restore the last published state where the TEE has a key of its own for it.
     3. Appraise its evidence; store the verdict and put it into the log; only then is it used.
+    4. On a TEE without a sealing key, ask the sites for their shares; it serves once enough have come.
     """
     if service.losses > MAX_LOSSES:
         raise Refusal("run.enclave_unstable", times=service.losses)
@@ -69,19 +71,25 @@ def _start(service: Service) -> None:
     enclave = _enclave(service, manifest)
     if enclave is None or not client.start(enclave.pk, program_of(manifest), manifest.runtime):
         return
-    if not starting.prepare(service.run, enclave, manifest):
+    if enclave.state == EnclaveState.STARTING and not _attested(service.run, enclave, manifest):
         return
-    appraisal, claims = attesting.attest(service.run, enclave, manifest)
+    if not shares.restored(service.run, enclave, manifest):
+        return
     client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})
-    with transaction.atomic():
-        fields: dict[str, Any] = {
-            "signing_key": claims.signing_key,
-            "measurement": appraisal.measurement or "",
-            "development": appraisal.development,
-            "ready_at": timezone.now(),
-        }
-        if move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields):
-            services.ready(service, enclave.pk)
+    services.ready(service, enclave.pk)
+
+
+def _attested(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
+    if not starting.prepare(run, enclave, manifest):
+        return False
+    appraisal, claims = attesting.attest(run, enclave, manifest)
+    fields: dict[str, Any] = {
+        "signing_key": claims.signing_key,
+        "measurement": appraisal.measurement or "",
+        "development": appraisal.development,
+        "ready_at": timezone.now(),
+    }
+    return move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields)
 
 
 def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
@@ -89,7 +97,7 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
     with transaction.atomic():
         if Service.objects.select_for_update().get(pk=service.pk).state != ServiceState.STARTING:
             return None
-        being_started = _living(service).filter(state=EnclaveState.STARTING).first()
+        being_started = _living(service).first()
         if being_started is not None:
             return being_started
         run = service.run
@@ -100,12 +108,13 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
             epoch=last + 1,
             program=program_of(manifest),
             serves=True,
+            supervisor=client.home_of(run),
         )
 
 
 def _look_after(service: Service) -> None:
     """Whether the enclave lives, and keeps no session of a revoked site."""
-    if service.enclave not in client.alive():
+    if not client.lives(service.enclave):
         raise Refusal("supervisor.no_enclave")
     client.call(service.enclave, "revoke", {"sites": queries.revoked_sites(service)})
 
@@ -113,7 +122,14 @@ def _look_after(service: Service) -> None:
 def _stop(service: Service) -> None:
     for enclave in _living(service):
         client.stop(enclave.pk)
+        leases.withdraw(enclave=enclave.pk)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
+
+
+def _give_up(service: Service) -> None:
+    for enclave in _living(service):
+        move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+        leases.withdraw(enclave=enclave.pk)
 
 
 def _living(service: Service) -> Any:
@@ -128,8 +144,7 @@ def _judge(service: Service, refusal: Refusal) -> None:
     elif is_loss(refusal) and state == ServiceState.STARTING:
         with transaction.atomic():
             Service.objects.filter(pk=service.pk).update(losses=service.losses + 1)
-            for enclave in _living(service):
-                move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+            _give_up(service)
     elif is_passing(refusal) or state not in (ServiceState.STARTING, ServiceState.SERVING):
         logger.info("the service of run %s waits: %s", run_id, refusal.code)
     else:

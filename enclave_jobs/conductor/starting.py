@@ -78,7 +78,13 @@ def _enclave(run: Run, program: str) -> Enclave | None:
         epoch = last.epoch + 1 if last else 1
         if epoch > MAX_EPOCHS:
             raise Refusal("run.enclave_unstable", times=last.epoch if last else 0)
-        return Enclave.objects.create(id=f"{run.pk.lower()}-{epoch}", run=run, epoch=epoch, program=program)
+        return Enclave.objects.create(
+            id=f"{run.pk.lower()}-{epoch}",
+            run=run,
+            epoch=epoch,
+            program=program,
+            supervisor=client.home_of(run),
+        )
 
 
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:

@@ -1,4 +1,8 @@
-"""The callers' end of the supervisor: Celery tasks and the agents' API. One connection per call.
+"""The callers' end of the supervisors: Celery tasks and the agents' API. One connection per call.
+
+Each machine that holds server enclaves has a supervisor. A worker names its own by FEDSLICE_SUPERVISOR, and
+what it starts is entered with that address (`Enclave.supervisor`); whoever calls an enclave later, from
+whatever machine, finds it there.
 
 Every function refuses with `supervisor.unreachable` when nobody answers (the caller's step is then simply
 done again later), and with whatever the supervisor or the enclave refused with.
@@ -18,7 +22,9 @@ from msgspec import Struct
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.programs.wire import Channel, Reply, Request
+from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
+from federation.studies.models import Run
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
@@ -27,7 +33,7 @@ SHORT_SECONDS = 30.0
 def start(enclave: str, program: Program, runtime: str, *, patience: float = 2.0) -> bool:
     """Start an enclave, unless it was started before. Whether it is ready within `patience` seconds."""
     request = Start(enclave=enclave, program=program, runtime=runtime, patience=patience)
-    return bool(_ask("start", request, patience + SHORT_SECONDS)["ready"])
+    return bool(_ask("start", request, patience + SHORT_SECONDS, at=_holder(enclave))["ready"])
 
 
 def call(
@@ -41,7 +47,7 @@ def call(
     """Let the enclave do something short and wait for it. Refuses with `program.busy` where the enclave
     is at other work for longer than `patience` seconds."""
     request = Call(enclave=enclave, op=op, args=args, inputs=tuple(inputs), patience=patience)
-    return _ask("call", request, 2 * patience + CONNECT_SECONDS)["done"]
+    return _ask("call", request, 2 * patience + CONNECT_SECONDS, at=_holder(enclave))["done"]
 
 
 def once(
@@ -68,28 +74,43 @@ def once(
         patience=patience,
         model=model,
     )
-    return _ask("call", request, patience + SHORT_SECONDS).get("done")
+    return _ask("call", request, patience + SHORT_SECONDS, at=_holder(enclave)).get("done")
 
 
 def stop(enclave: str) -> None:
     """Stop an enclave; one that is gone is no error."""
-    _ask("stop", Stop(enclave), SHORT_SECONDS)
+    _ask("stop", Stop(enclave), SHORT_SECONDS, at=_holder(enclave))
 
 
 def forget(run: str) -> None:
-    """Drop the kept answers of a run that is over."""
-    _ask("forget", Forget(run), SHORT_SECONDS)
+    """Drop the kept answers of a run that is over, wherever its enclaves were."""
+    for holder in (
+        Enclave.objects.filter(run_id=run).order_by().values_list("supervisor", flat=True).distinct()
+    ):
+        _ask("forget", Forget(run), SHORT_SECONDS, at=holder)
 
 
-def alive() -> set[str]:
-    """The ids of the enclaves that live."""
-    listing = _ask("list", Listing(), SHORT_SECONDS)
-    return {enclave["enclave"] for enclave in listing["enclaves"] if enclave["alive"]}
+def lives(enclave: str) -> bool:
+    """Whether the enclave lives."""
+    listing = _ask("list", Listing(), SHORT_SECONDS, at=_holder(enclave))
+    return any(entry["enclave"] == enclave and entry["alive"] for entry in listing["enclaves"])
 
 
-def _address() -> tuple[str, int]:
-    if settings.SUPERVISOR_ADDRESS:
-        host, _, port = settings.SUPERVISOR_ADDRESS.rpartition(":")
+def home_of(run: Run) -> str:
+    """Where a run's next enclave belongs: with its others, whose state opens there; the first goes to the
+    caller's own machine."""
+    last = Enclave.objects.filter(run=run).order_by("-epoch").first()
+    return (settings.SUPERVISOR_ADDRESS or "") if last is None else last.supervisor
+
+
+def _holder(enclave: str) -> str:
+    return Enclave.objects.filter(pk=enclave).values_list("supervisor", flat=True).first() or ""
+
+
+def _address(at: str) -> tuple[str, int]:
+    at = at or settings.SUPERVISOR_ADDRESS or ""
+    if at:
+        host, _, port = at.rpartition(":")
         return host, int(port)
     try:
         told = json.loads(settings.SUPERVISOR_ADDRESS_FILE.read_bytes())
@@ -98,9 +119,9 @@ def _address() -> tuple[str, int]:
     return told["host"], int(told["port"])
 
 
-def _ask(op: str, arguments: Struct, timeout: float) -> dict[str, Any]:
+def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[str, Any]:
     try:
-        connection = socket.create_connection(_address(), timeout=CONNECT_SECONDS)
+        connection = socket.create_connection(_address(at), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise Refusal("supervisor.unreachable") from error
     channel = Channel(connection)

@@ -27,8 +27,11 @@ from enclave.attest.evidence import Claims
 from enclave.manifest import Manifest, parse
 from enclave.programs.admission import endorse
 from enclave.programs.host import EnclaveProcess
+from enclave.sealing.handback import HandedBack, hand_back
 from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.receipts import parse_receipt, receipt_hash
 from enclave.sealing.roster import countersign, parse_roster
+from enclave.sealing.session import encode
 from enclave.sealing.shards import wrap_keys
 from enclave.sealing.shares import Escrow, withdraw
 from enclave.sealing.signing import SigningKey
@@ -270,6 +273,22 @@ class Hospital:
         sha256 = self.api.upload(sealed.getvalue(), job["run"])
         size = len(sealed.getvalue())
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
+
+    def share(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Method 2: hand a share of the state's key back to the enclave that serves the model."""
+        manifest, told = self.manifest(job).hash, job["inputs"]
+        body = {"nonce": secrets.token_hex(32)}
+        shown = self.api.call("POST", f"runs/{job['run']}/aggregator/evidence", body)
+        share = withdraw(msgspec.convert(told["escrow"], Escrow), self.site, self.share_key, manifest)
+        receipt = receipt_hash(parse_receipt(told["receipt"]).receipt)
+        sealed = hand_back(
+            HandedBack(share, receipt),
+            manifest=manifest,
+            site=self.site,
+            receiver=shown["claims"]["hpke_key"],
+            signer=self.api.key,
+        )
+        return {"share": encode(sealed)}
 
     def manifest(self, job: dict[str, Any]) -> Manifest:
         return parse(self.api.call("GET", f"runs/{job['run']}/manifest")["manifest"].encode())

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
-import time
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from enclave.manifest import APPROVAL_DOMAIN, approval_payload
-from site_agent.approvals import Approved
-from site_agent.files import create_private, private_folder
-from site_agent.state import Config, State
+from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
 
@@ -25,44 +19,6 @@ pytestmark = pytest.mark.slow
 
 PLAN = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "rounds": 1}
 CANARY = "canary-7f3a chest pain bleeding"
-
-
-class Asker:
-    """St. Anna with the state folder that its agent would have, and the run whose model is served."""
-
-    def __init__(self, consortium: Consortium, run: str, folder: Path) -> None:
-        self.consortium, self.run, self.folder = consortium, run, private_folder(folder)
-        hospital = consortium.hospitals["anna"]
-        state = State(private_folder(folder / "state"))
-        create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
-        state.save(Config(consortium.installation.url, "anna", "St. Anna", insecure_http=True))
-        row = consortium.run(run)
-        signature = hospital.api.key.sign(APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna"))
-        approved = Approved(row["manifest"], row["manifest_hash"], signature, int(time.time()))
-        kept = private_folder(state.approved) / f"{row['manifest_hash']}.json"
-        create_private(kept, msgspec.json.encode(approved))
-        self.state = state
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "site_agent", "--state", str(self.state.folder), "predict"]
-        return subprocess.Popen(
-            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def predict(self, *arguments: str) -> tuple[int, str, str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=150)
-        return process.returncode, out, err
-
-    def service(self) -> dict[str, Any]:
-        return self.consortium.rows("select * from serving_service where run_id = ?", self.run)[0]
-
-    def use(self) -> dict[str, Any]:
-        return self.consortium.rows("select * from serving_use where site_id = 'anna'")[0]
-
-    def server(self) -> int:
-        (pid,) = self.consortium.pids("enclave.programs.split_server")
-        return pid
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +123,53 @@ def test_the_run_can_be_listed_and_a_wrong_name_or_a_missing_file_is_refused(ask
     status, _, err = asker.predict("--in", "/nowhere.txt", "--out", str(asker.folder / "x"))
     assert status == 1 and "predict.nothing" in err
     assert asker.predict("--in", "/nowhere.txt")[0] == 2
+
+
+@pytest.fixture
+def no_sealing_key(coordinator: Consortium) -> Iterator[None]:
+    """The server's platform is as a TDX machine is: no key outlives an enclave."""
+    file = coordinator.installation.folder / "supervisor" / "platform" / "sealing.secret"
+    secret = file.read_bytes()
+    file.write_bytes(b"")
+    yield
+    file.write_bytes(secret)
+
+
+@pytest.mark.usefixtures("no_sealing_key")
+def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in_mid_session(
+    coordinator: Consortium, tmp_path: Path
+) -> None:
+    run = coordinator.launch(**PLAN, release="serve-only")
+    coordinator.start()
+    ended = coordinator.finished(run)
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    coordinator.stop()
+    asker = Asker(coordinator, run, tmp_path / "anna")
+    ask(coordinator.installation, verb="serve", run=run)
+    wait_for(lambda: "serving.waits_for_shares" in coordinator.events(run), 60, "shares are asked for")
+    assert asker.service()["state"] == "starting"
+
+    coordinator.start()
+    source = tmp_path / "notes.txt"
+    source.write_text("".join(f"patient with pain number {n % 7}\n" for n in range(400)))
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    status, _, err = asker.predict("--run", run, "--in", str(source), "--out", str(whole))
+    assert status == 0, err
+
+    process = asker.start("--run", run, "--in", str(source), "--out", str(cut))
+    part = cut.with_name("cut.jsonl.part")
+    wait_for(lambda: part.exists() and part.stat().st_size > 0, 60, "the first answers")
+    for pid in coordinator.pids("enclave.programs.split_server"):
+        if f"mailbox {coordinator.installation.folder}/supervisor/enclaves/{run.lower()}" in command(pid):
+            os.kill(pid, signal.SIGKILL)
+    _out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert cut.read_bytes() == whole.read_bytes() and "asking again" in err
+    asked = coordinator.events(run).count("serving.waits_for_shares")
+    shares = coordinator.rows("select * from enclave_jobs_job where run_id = ? and kind = 'share'", run)
+    assert asked == 2 and sum(row["state"] == "done" for row in shares) >= 2 * asked
+    coordinator.stop()
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

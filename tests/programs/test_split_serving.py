@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+from io import BytesIO
+
 import msgspec
 import pytest
 
+from enclave.attest.sources import open_source
 from enclave.errors import Refusal
 from enclave.manifest import Release
 from enclave.programs.host import EnclaveProcess
+from enclave.programs.statekeys import label
+from enclave.sealing.handback import HandedBack, hand_back
+from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.receipts import parse_receipt, receipt_hash
 from enclave.sealing.session import Channel, Knock, decode, encode
+from enclave.sealing.shares import Escrow, deposit, withdraw
+from enclave.sealing.state import seal_state, unseal_state
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
@@ -29,6 +40,8 @@ def run(house, tmp_path_factory, consortium_class):
     for site in ("anna", "berta"):
         run.join(run.the_server, site)
     run.rounds(run.the_server)
+    state = run.results[-1]["state"]["sha256"]
+    run.sealed_state = shutil.copy(run.the_server.mailbox.collect(state), folder / "last-state")
     yield run
     consortium.close()
 
@@ -98,3 +111,58 @@ def test_no_answer_and_no_feature_is_on_the_hosts_side_of_the_server(run):
         if file.is_file():
             content = file.read_bytes()
             assert answer not in content and features not in content, file
+
+
+def made_up(run: SplitRun, shares: dict[str, HpkeKey]) -> tuple[str, Escrow]:
+    """The run's last state sealed anew, as a host could that makes up its key, with shares for the sites."""
+    source = open_source(
+        "development", platform=run.consortium.house.platforms["coordinator"], program="split_server"
+    )
+    plain = BytesIO()
+    with run.sealed_state.open("rb") as file:
+        told = unseal_state(
+            file,
+            plain,
+            key=source.sealing_key(label("split_server")),
+            program="split_server",
+            manifest=run.manifest.hash,
+        )
+    key = secrets.token_bytes(32)
+    receivers = {site: share.public for site, share in shares.items()}
+    escrow, sealed = deposit(key, receivers, 2, run.manifest.hash), BytesIO()
+    plain.seek(0)
+    name = seal_state(plain, sealed, key=key, binding=told.binding, escrow=escrow).sha256
+    (run.folder / name).write_bytes(sealed.getvalue())
+    return name, escrow
+
+
+def handed_back(run: SplitRun, server: EnclaveProcess, state: str, escrow: Escrow, **told) -> None:
+    """Both sites hand their shares back, naming the receipt `told`; the server restores `state`."""
+    server.mailbox.deliver(run.folder / state, state)
+    receiver = server.call("evidence", nonce="00" * 32)["claims"]["hpke_key"]
+    for site, key in run.consortium.house.site_keys.items():
+        share = withdraw(escrow, site, told["shares"][site], run.manifest.hash)
+        sealed = hand_back(
+            HandedBack(share, told["receipt"]),
+            manifest=run.manifest.hash,
+            site=site,
+            receiver=receiver,
+            signer=key,
+        )
+        server.call("share", site=site, sealed=encode(sealed))
+    server.call("restore", state=state)
+
+
+def test_a_state_that_only_shares_open_serves_when_the_sites_name_its_receipt_and_else_nobody(run):
+    shares = {site: HpkeKey.generate() for site in run.consortium.house.site_keys}
+    last = parse_receipt(run.results[-1]["receipt"]).receipt
+    state, escrow = made_up(run, shares)
+    server = run.server()
+    handed_back(run, server, state, escrow, shares=shares, receipt=receipt_hash(last))
+    assert refusal_code(lambda: enter(run, server)) == "serving.another_past"
+
+    its_own = receipt_hash(msgspec.structs.replace(last, state=state))
+    other = run.server()
+    handed_back(run, other, state, escrow, shares=shares, receipt=its_own)
+    asked, _ = question(run)
+    assert ask(other, enter(run, other), asked) == ask(run.the_server, enter(run, run.the_server), asked)

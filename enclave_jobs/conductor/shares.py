@@ -1,0 +1,72 @@
+"""A served model on a TEE without a sealing key: its sites hand back their shares of the state's key.
+
+Each site verifies the enclave itself, and seals to it its share and the hash of the last receipt that it has
+seen. The enclave serves once as many as make the key have done so (enclave/sealing/handback.py).
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave_jobs import leases
+from enclave_jobs.conductor import restoring
+from enclave_jobs.conductor.published import last_published
+from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind, JobState
+from enclave_jobs.supervisor import client
+from federation.sites.models import Site, SiteState
+from federation.studies.models import Run
+from federation.studies.transitions import note
+
+
+def restored(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
+    """Whether the enclave has the last published state; if not, the sites are asked for their shares.
+
+    Refuses as `restoring.restore` does.
+    """
+    for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
+        _bring(job)
+    if restoring.restore(run, enclave) != "waits for shares":
+        leases.withdraw(enclave=enclave.pk, kind=JobKind.SHARE)
+        return True
+    _ask(run, enclave, manifest)
+    return False
+
+
+def is_wanted(job: Job) -> bool:
+    """Whether the enclave that a share was asked for still lives."""
+    return Enclave.objects.filter(pk=job.enclave, state=EnclaveState.READY).exists()
+
+
+def _bring(job: Job) -> None:
+    """Pass a site's sealed share on. One that does not open is its site's fault: others' may do."""
+    try:
+        client.call(job.enclave, "share", {"site": job.site_id, "sealed": job.result["share"]})
+    except Refusal as refusal:
+        if not refusal.code.startswith(("sealing.", "serving.")):
+            raise
+        if leases.refuse(job, refusal.code):
+            note(job.run, "job.failed", site=job.site, job=job.kind, code=refusal.code, again=False)
+
+
+def _ask(run: Run, enclave: Enclave, manifest: Manifest) -> None:
+    """A job for every site that holds a share; a site that is away finds it when it comes back."""
+    members = [site.id for site in manifest.sites]
+    last = last_published(run)
+    with transaction.atomic():
+        Enclave.objects.select_for_update().get(pk=enclave.pk)
+        if Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE).exists():
+            return
+        for site in Site.objects.filter(pk__in=members, state=SiteState.ACTIVE).order_by("pk"):
+            escrow = restoring.escrow_for(run, site.pk)
+            if escrow is None or last is None:
+                continue
+            inputs = {
+                "enclave": enclave.pk,
+                "epoch": enclave.epoch,
+                "escrow": escrow,
+                "receipt": last.receipt,
+            }
+            leases.offer(run, site, JobKind.SHARE, enclave.pk, round=None, inputs=inputs)
+        note(run, "serving.waits_for_shares", enclave=enclave.pk)

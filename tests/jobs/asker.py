@@ -1,0 +1,55 @@
+"""A hospital that asks a served model with the product's own command, over a real coordinator."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from enclave.manifest import APPROVAL_DOMAIN, approval_payload
+from site_agent.approvals import Approved
+from site_agent.files import create_private, private_folder
+from site_agent.state import Config, State
+from tests.jobs.conftest import Consortium
+
+
+class Asker:
+    """St. Anna with the state folder that its agent would have, and the run whose model is served."""
+
+    def __init__(self, consortium: Consortium, run: str, folder: Path) -> None:
+        self.consortium, self.run, self.folder = consortium, run, private_folder(folder)
+        hospital = consortium.hospitals["anna"]
+        state = State(private_folder(folder / "state"))
+        create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
+        state.save(Config(consortium.installation.url, "anna", "St. Anna", insecure_http=True))
+        row = consortium.run(run)
+        signature = hospital.api.key.sign(APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna"))
+        approved = Approved(row["manifest"], row["manifest_hash"], signature, int(time.time()))
+        kept = private_folder(state.approved) / f"{row['manifest_hash']}.json"
+        create_private(kept, msgspec.json.encode(approved))
+        self.state = state
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "site_agent", "--state", str(self.state.folder), "predict"]
+        return subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def predict(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=150)
+        return process.returncode, out, err
+
+    def service(self) -> dict[str, Any]:
+        return self.consortium.rows("select * from serving_service where run_id = ?", self.run)[0]
+
+    def use(self) -> dict[str, Any]:
+        return self.consortium.rows("select * from serving_use where site_id = 'anna'")[0]
+
+    def server(self) -> int:
+        (pid,) = self.consortium.pids("enclave.programs.split_server")
+        return pid
