@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from enclave.errors import Refusal
 from federation.people.models import Role, User
 from federation.serving import queries, services
-from federation.serving.models import Service
+from federation.serving.models import Service, ServiceState
 from federation.sites.models import Site
 from federation.studies import permissions
 from federation.studies.models import Run
@@ -38,8 +38,18 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
         "service": service,
         "on": service is not None and service.state in queries.ACTIVE,
         "uses": uses,
+        "awaited": _awaited(run, service),
         "may_switch": permissions.can_edit(user, run.study),
     }
+
+
+def _awaited(run: Run, service: Service | None) -> str:
+    """The hospitals whose shares of the state's key the enclave may still get, by name; empty where it needs
+    none."""
+    if service is None or service.state != ServiceState.STARTING:
+        return ""
+    jobs = run.jobs.filter(kind="share", state__in=("waiting", "leased")).select_related("site")
+    return ", ".join(sorted(str(job.site) for job in jobs))
 
 
 @login_required

@@ -175,6 +175,29 @@ def test_another_past_is_refused(state: State, manifest: Manifest) -> None:
     assert book.last_hash == receipt_hash(second.receipt)
 
 
+def test_the_closing_receipt_counts_only_under_the_key_of_an_enclave_that_was_verified_here(
+    state: State, manifest: Manifest
+) -> None:
+    """A share of a served model's key goes back with the last receipt: nobody countersigns after it."""
+    book = ReceiptBook(state.receipts, manifest)
+    first = make_receipt(manifest, 1)
+    book.note(plain(first), before=2)
+    closing = make_receipt(manifest, 2, receipt_hash(first.receipt))
+    with pytest.raises(Refusal) as caught:
+        book.note_closing(plain(closing))
+    assert caught.value.code == "receipt.not_ours"
+    assert book.last_hash == receipt_hash(first.receipt)
+
+    ReceiptBook(state.receipts, manifest).trust(closing.signing_key)
+    book.note_closing(plain(closing))
+    assert book.last_hash == receipt_hash(closing.receipt)
+    forked = make_receipt(manifest, 2, "e" * 64)
+    book.trust(forked.signing_key)
+    with pytest.raises(Refusal) as caught:
+        book.note_closing(plain(forked))
+    assert caught.value.code == "receipt.fork"
+
+
 class Log:
     """A coordinator's log; `entries` may be changed as no honest one would."""
 
