@@ -1,0 +1,120 @@
+"""A share of a served model's key goes to the enclave that was verified, with the receipt seen last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enclave.attest.evidence import Claims
+from enclave.errors import Refusal
+from enclave.manifest import Manifest, Spf, Split
+from enclave.sealing.handback import HandedBack, take_back
+from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.receipts import receipt_hash
+from enclave.sealing.session import decode
+from enclave.sealing.shares import combine, deposit
+from enclave.sealing.signing import SigningKey
+from site_agent.leases import Job
+from site_agent.receipts import ReceiptBook
+from site_agent.split import SplitWork
+from site_agent.state import State
+from tests.site_agent.conftest import SITE
+from tests.site_agent.factories import OTHER, add_dataset, make_manifest, make_receipt
+
+KEY = bytes(range(32))
+
+
+@dataclass
+class Verified:
+    """A membership that has just found this enclave good; judging evidence has tests of its own."""
+
+    manifest: Manifest
+    claims: Claims
+    epochs: list[int]
+
+    def verified(self, epoch: int, _tell: Any) -> Claims:
+        self.epochs.append(epoch)
+        return self.claims
+
+
+class Quiet:
+    """A lease nobody watches."""
+
+    def tell(self, *_words: Any) -> None:
+        """Nothing."""
+
+
+class Scene:
+    """The site's work of a run, an enclave's keys, and a state key in shares for both sites."""
+
+    def __init__(self, state: State, folder: Path) -> None:
+        changes = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
+        self.state = state
+        self.manifest = make_manifest(state, add_dataset(state, folder), **changes)
+        self.enclave, self.other = HpkeKey.generate(), HpkeKey.generate()
+        claims = Claims(
+            "0" * 64, self.enclave.public, SigningKey.generate().public, self.manifest.hash, "split_server"
+        )
+        self.membership = Verified(self.manifest, claims, [])
+        receivers = {SITE: state.share_key.public, "site-2": self.other.public}
+        self.escrow = deposit(KEY, receivers, 2, self.manifest.hash)
+        self.receipt = make_receipt(self.manifest, 4)
+        self.book = ReceiptBook(state.receipts, self.manifest)
+
+    def work(self, **changes: Any) -> dict[str, Any]:
+        told = {
+            "epoch": 2,
+            "escrow": msgspec.to_builtins(self.escrow),
+            "receipt": msgspec.to_builtins(self.receipt),
+        }
+        job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, told | changes)
+        membership: Any = self.membership
+        coordinator: Any = None
+        lease: Any = Quiet()
+        return SplitWork(self.state, coordinator, membership).do(job, lease)
+
+    def opened(self, result: dict[str, Any], **changes: Any) -> HandedBack:
+        expected = {"site": SITE, "site_key": self.state.key.public, "key": self.enclave} | changes
+        return take_back(decode(result["share"]), manifest=self.manifest.hash, **expected)
+
+
+@pytest.fixture
+def scene(state: State, tmp_path: Path) -> Scene:
+    return Scene(state, tmp_path)
+
+
+def code_of(act: Any) -> str:
+    with pytest.raises(Refusal) as caught:
+        act()
+    return caught.value.code
+
+
+def test_the_share_goes_sealed_to_the_verified_enclave_and_makes_the_key_with_another(scene: Scene) -> None:
+    from enclave.sealing.shares import withdraw
+
+    scene.book.trust(scene.receipt.signing_key)
+    told = scene.opened(scene.work())
+    assert scene.membership.epochs == [2]
+    assert told.receipt == receipt_hash(scene.receipt.receipt)
+    others = withdraw(scene.escrow, "site-2", scene.other, scene.manifest.hash)
+    assert combine({SITE: told.share, "site-2": others}, 2, scene.escrow.commitment) == KEY
+
+
+def test_nobody_but_that_enclave_opens_it_and_nobody_but_that_site_has_sealed_it(scene: Scene) -> None:
+    scene.book.trust(scene.receipt.signing_key)
+    result = scene.work()
+    assert code_of(lambda: scene.opened(result, key=HpkeKey.generate())) == "sealing.refused"
+    assert code_of(lambda: scene.opened(result, site_key=OTHER.public)) == "sealing.refused"
+    assert code_of(lambda: scene.opened(result, site="site-2")) == "sealing.refused"
+
+
+def test_no_share_leaves_for_a_receipt_of_an_enclave_that_was_never_verified_here(scene: Scene) -> None:
+    assert code_of(scene.work) == "receipt.not_ours"
+    scene.book.trust(scene.receipt.signing_key)
+    assert code_of(lambda: scene.work(receipt=None)) == "receipt.invalid"
+    assert code_of(lambda: scene.work(escrow=None)) == "agent.bad_inputs"
+    assert code_of(lambda: scene.work(epoch="2")) == "agent.bad_inputs"
