@@ -92,7 +92,8 @@ def _open_again(round: Round, asked: Refusal) -> None:
         countersigning.give_up(round, "shares.too_few")
         return
     if asked.code == "round.wrong_receipt" and restored == "before":
-        raise asked
+        # Another worker may have restored it since it was asked: what it says now counts.
+        _ask(round)
     dispatch.after_commit(dispatch.AGGREGATE, round.pk)
 
 

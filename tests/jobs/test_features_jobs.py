@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from enclave.errors import Refusal
 from enclave.manifest import Spf, Split
 from enclave.sealing.hpke import HpkeKey
 from enclave.sealing.receipts import NO_RECEIPT
@@ -18,7 +19,7 @@ from enclave.sealing.shards import ShardIndex, ShardRef
 from enclave.sealing.shares import Escrow, deposit, withdraw
 from enclave.sealing.state import StateBinding, seal_state
 from enclave_jobs import blobs
-from enclave_jobs.conductor import finishing, joining, restarting, tails
+from enclave_jobs.conductor import aggregating, finishing, joining, restarting, tails
 from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped
 from federation.ids import new_id
 from federation.studies.frozen import manifest_of
@@ -198,3 +199,27 @@ def test_a_lost_split_server_keeps_the_round_whose_roster_was_signed(scene: Scen
         round.refresh_from_db()
         assert round.state == state
         round.delete()
+
+
+@pytest.mark.parametrize("says", ["the same", "it is at work"])
+def test_a_server_that_another_worker_restored_meanwhile_is_asked_again_before_the_run_is_given_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    round = Round.objects.create(run=scene.run, number=2, state="aggregating", roster={})
+    wrong = Refusal("round.wrong_receipt", round=2, fault="the sites have seen another one")
+    answers: list[Refusal | None] = [wrong, wrong if says == "the same" else None]
+
+    def once(*_about: Any, **_more: Any) -> None:
+        said = answers.pop(0)
+        if said is not None:
+            raise said
+
+    monkeypatch.setattr("enclave_jobs.supervisor.client.once", once)
+    monkeypatch.setattr("enclave_jobs.conductor.restoring.restore", lambda _run, _enclave: "before")
+    monkeypatch.setattr("federation.attestation.release.require_in_force", lambda _policy: None)
+    if says == "the same":
+        with pytest.raises(Refusal, match="wrong_receipt"):
+            aggregating.aggregate(round)
+    else:
+        aggregating.aggregate(round)
+    assert answers == []
