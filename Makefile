@@ -56,7 +56,7 @@ format: setup-dev ## Let ruff format the code
 
 test: setup-dev lint ## Every test, the browser's too
 	@bash .ci/install-debian.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 screenshots: setup-dev ## Every page, light and dark, wide and narrow, full and empty, into var/screenshots
 	@bash .ci/install-debian.sh

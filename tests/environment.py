@@ -9,6 +9,8 @@ from pathlib import Path
 _state = Path(tempfile.mkdtemp(prefix="fedslice-tests-"))
 atexit.register(shutil.rmtree, _state, ignore_errors=True)
 os.environ["FEDSLICE_STATE"] = str(_state)
+# What all workers of one run of the tests share lies with the first process; they inherit its environment.
+os.environ.setdefault("FEDSLICE_TESTS_SHARED", str(_state))
 # Tests decide these for themselves; a developer's shell must not.
 for _name in ("URL", "DATABASE", "REDIS", "BLOBS", "SUPERVISOR", "RUNTIMES", "MAIL", "STATIC"):
     os.environ.pop(f"FEDSLICE_{_name}", None)

@@ -15,7 +15,8 @@ import pytest
 
 from enclave.attest.development import create_platform, install_platform
 from enclave.sealing.signing import SigningKey
-from tests.jobs.driver import Api, Hospital, make_model, make_rows
+from tests.jobs.driver import Api, Hospital, make_rows
+from tests.support import beginnings
 from tests.support.installation import Installation, wait_for
 
 NAMES = ("anna", "berta", "clara")
@@ -137,14 +138,13 @@ def ask(installation: Installation, **asked: Any) -> Any:
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """A coordinator with three hospitals, once for a module."""
     folder = tmp_path_factory.mktemp("conductor")
-    installation = Installation(folder / "state")
+    model = beginnings.tiny_model()
+    installation = Installation(folder / "state", model=str(model))
     installation.folder.mkdir()
-    make_model(folder / "model")
     keys = {name: SigningKey.generate() for name in NAMES}
     requests = {name: create_platform(folder / name / "platform").decode() for name in NAMES}
     try:
         installation.start()
-        installation.manage("register_model", str(folder / "model"), "--name", "tiny")
         installation.manage("register_measurements")
         secrets = {name: key.to_bytes().hex() for name, key in keys.items()}
         chains = ask(installation, verb="hospitals", keys=secrets, requests=requests)
@@ -154,9 +154,9 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium
             make_rows(folder / name / "rows.jsonl", name, train=12 + 4 * number)
             api = Api(installation.url, name, keys[name])
             hospitals[name] = Hospital(
-                api, folder / name, folder / "model", folder / name / "rows.jsonl", folder / name / "platform"
+                api, folder / name, model, folder / name / "rows.jsonl", folder / name / "platform"
             )
-        consortium = Consortium(installation, hospitals, folder / "model")
+        consortium = Consortium(installation, hospitals, model)
         yield consortium
         consortium.stop()
     finally:

@@ -38,6 +38,7 @@ from enclave.sealing.signing import SigningKey
 from site_agent.features import FeatureStore, Kept
 
 FRAME = 1 << 20
+HEARTBEAT_SECONDS = 5.0
 logging.getLogger("httpx").setLevel(logging.WARNING)
 LABELS = ("routine", "urgent")
 WORDS = {
@@ -170,10 +171,14 @@ class Hospital:
             self.admitted_by = ""
 
     def _run(self) -> None:
+        told = float("-inf")
         try:
             while not self.stopping.is_set():
                 try:
-                    self.api.call("POST", "heartbeat", {"agent_version": "0.1", "runtime": "development"})
+                    if time.monotonic() - told > HEARTBEAT_SECONDS:
+                        body = {"agent_version": "0.1", "runtime": "development"}
+                        self.api.call("POST", "heartbeat", body)
+                        told = time.monotonic()
                     job = self.api.call("POST", "lease", {})
                 except httpx.TransportError:
                     job = None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.beginnings import EMBEDDED
 from tests.support.installation import PASSWORD, Installation
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -33,11 +34,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A coordinator with its first operator, one base model and the enclave programs' measurements."""
-    installation = Installation(tmp_path_factory.mktemp("coordinator"))
+    installation = Installation(tmp_path_factory.mktemp("coordinator"), model=EMBEDDED)
     try:
         installation.start()
         installation.manage("create_operator", "--email", OPERATOR, "--password-stdin", stdin=PASSWORD + "\n")
-        installation.manage("register_model", "embedded:all-MiniLM-L6-v2")
         installation.manage("register_measurements")
         yield installation
     finally:

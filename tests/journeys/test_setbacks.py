@@ -90,7 +90,7 @@ def test_a_run_goes_on_without_a_hospital_whose_enclave_is_not_the_approved_one(
     carl.start()
 
     cast.run = story.launched(
-        installation, list(cast.agents.values()), rounds=3, local_epochs=3, quorum=1, deadline_seconds=60
+        installation, list(cast.agents.values()), rounds=3, local_epochs=3, quorum=1, deadline_seconds=40
     )
     lead = page_of(browser, installation, LEAD)
     lead.goto(f"{installation.url}/runs/{cast.run}")

@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from tests.jobs.driver import make_model, make_rows
+from tests.jobs.driver import make_rows
+from tests.support import beginnings
 from tests.support.installation import Agent, Installation, wait_for
 
 
@@ -15,7 +16,8 @@ class Trial:
     """A coordinator and two hospitals' agents."""
 
     def __init__(self, folder: Path) -> None:
-        self.installation = Installation(folder / "state")
+        self.model = str(beginnings.tiny_model())
+        self.installation = Installation(folder / "state", model=self.model)
         self.installation.folder.mkdir()
         self.agents: dict[str, Agent] = {}
         self.folder = folder
@@ -35,10 +37,8 @@ class Trial:
             database.close()
 
     def start(self) -> None:
-        """The coordinator, with the model and the measurements of its programs."""
+        """The coordinator, with the measurements of its programs."""
         self.installation.start()
-        make_model(self.folder / "model")
-        self.installation.manage("register_model", str(self.folder / "model"), "--name", "tiny")
         self.installation.manage("register_measurements")
 
     def stop(self) -> None:
@@ -60,7 +60,7 @@ class Trial:
 
     def launched(self, **plan: Any) -> tuple[str, str]:
         """A study over all datasets, approved by all agents, which then start; manifest hash and run."""
-        plan = {"model": str(self.folder / "model"), "max_tokens": 16, "batch_size": 4, **plan}
+        plan = {"model": self.model, "max_tokens": 16, "batch_size": 4, **plan}
         approved = self.ask(verb="freeze", plan={"learning_rate": 0.01, "deadline_seconds": 120, **plan})
         for agent in self.agents.values():
             agent.run("approve", "--yes", "--hash", approved)

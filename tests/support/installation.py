@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,11 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import httpx
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support import beginnings
+from tests.support.beginnings import REPOSITORY as REPOSITORY
+from tests.support.console import Console
+
 PASSWORD = "correct horse battery staple"
 
 
@@ -39,10 +44,12 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str, *, ever
 
 @dataclass
 class Installation:
-    """`manage.py stack` in a process, and commands beside it with the same environment."""
+    """`manage.py stack` in a process, and commands beside it with the same environment. `model` is on offer
+    from the start; with None the database begins empty, as an operator finds it."""
 
     folder: Path
     repository: Path = REPOSITORY
+    model: str | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +67,14 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
         }
 
+    @cached_property
+    def console(self) -> Console:
+        return Console(self.repository, self.environment)
+
     def start(self) -> None:
+        database = self.folder / beginnings.DATABASE
+        if self.model is not None and not database.exists():
+            shutil.copy(beginnings.database(self.model), database)
         log = (self.folder / "stack.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "stack"],
@@ -84,6 +98,7 @@ class Installation:
             return False
 
     def stop(self) -> None:
+        self.console.close()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -94,21 +109,11 @@ class Installation:
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
         """Run a management command; its words on failure become the assertion's."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=self.repository,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self.console.ask(arguments=arguments, stdin=stdin)
 
     def shell(self, code: str) -> str:
         """Run a few lines with Django set up; what they print comes back."""
-        return self.manage("shell", "--no-imports", "--command", code).strip()
+        return self.console.ask(code=code).strip()
 
     def log(self, name: str) -> str:
         path = self.folder / "logs" / f"{name}.log"

@@ -7,9 +7,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from tests.support.beginnings import EMBEDDED as MODEL
 from tests.support.installation import PASSWORD, Agent, Installation, wait_for
 
-MODEL = "embedded:all-MiniLM-L6-v2"
 ENDED = ("finished", "failed", "cancelled")
 
 _PRELUDE = """
@@ -44,7 +44,8 @@ def found(installation: Installation, *, lead: str = "lena@study.example") -> No
     """The operator, a lead, the base model and the measurements."""
     ask(installation, "op = people.create_operator('olga@coordinator.example', PASSWORD)\n"
         "join(op, lead, 'lead')\nanswer = None", lead=lead)  # fmt: skip
-    installation.manage("register_model", MODEL)
+    if installation.model is None:
+        installation.manage("register_model", MODEL)
     installation.manage("register_measurements")
 
 
@@ -107,7 +108,6 @@ def ended(installation: Installation, run: str, seconds: float = 240) -> dict[st
         now = run_of(installation, run)
         return now if now["state"] in ENDED else None
 
-    # Each look starts an interpreter: often enough to be prompt, seldom enough to leave the cores to the run.
-    result = wait_for(look, seconds, f"run {run} ends", every=3)
+    result = wait_for(look, seconds, f"run {run} ends", every=0.5)
     assert isinstance(result, dict)
     return result
