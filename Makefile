@@ -9,6 +9,8 @@ HEADLESS ?=
 DATA ?=
 PLACEMENT ?=
 METHOD ?=
+# Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
+WORKERS ?= 3
 
 .PHONY: help setup setup-dev demo stack test lint format bench screenshots clean
 
@@ -56,7 +58,7 @@ format: setup-dev ## Let ruff format the code
 
 test: setup-dev lint ## Every test, the browser's too
 	@bash .ci/install-debian.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 screenshots: setup-dev ## Every page, light and dark, wide and narrow, full and empty, into var/screenshots
 	@bash .ci/install-debian.sh

@@ -29,9 +29,12 @@ class Consortium:
     installation: Installation
     hospitals: dict[str, Hospital]
     model: Path
+    members: tuple[str, ...] = NAMES
 
-    def launch(self, **plan: Any) -> str:
-        keys = {name: hospital.api.key.to_bytes().hex() for name, hospital in self.hospitals.items()}
+    def launch(self, members: tuple[str, ...] = NAMES, **plan: Any) -> str:
+        """A run of these hospitals; a client slice each costs seconds, so no more than a claim needs."""
+        self.members = members
+        keys = {name: self.hospitals[name].api.key.to_bytes().hex() for name in members}
         settings = {
             "model": str(self.model),
             "max_tokens": 16,
@@ -116,8 +119,8 @@ class Consortium:
         return killed
 
     def start(self) -> None:
-        for hospital in self.hospitals.values():
-            hospital.start()
+        for name in self.members:
+            self.hospitals[name].start()
 
     def stop(self) -> None:
         for hospital in self.hospitals.values():

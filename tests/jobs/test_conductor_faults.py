@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 WORKER = "celery --app federation worker"
 SUPERVISOR = "manage.py supervisor"
 AGGREGATOR = "enclave.programs.aggregator"
+TWO = ("anna", "berta")
 
 
 def once(action: Any) -> Any:
@@ -52,21 +53,21 @@ def finished(consortium: Consortium, run: str, seconds: float = 200) -> dict[str
 
 
 def test_a_worker_killed_during_collection_costs_time_not_the_run(consortium: Consortium) -> None:
-    run = consortium.launch(rounds=1)
+    run = consortium.launch(TWO, rounds=1)
     killed: list[int] = []
     consortium.hospitals["berta"].hooks["train"] = once(lambda job: killed.extend(consortium.kill(WORKER)))
     consortium.start()
     ended = finished(consortium, run)
     assert killed
     assert states(consortium, run) == [(1, "train", "published"), (2, "evaluate", "published")]
-    assert ended["summary"]["sites"] == 3 and ended["summary"]["enclave_restarts"] == 0
+    assert ended["summary"]["sites"] == 2 and ended["summary"]["enclave_restarts"] == 0
 
 
 def test_a_worker_killed_during_aggregation_loses_nothing_and_nothing_is_done_twice(
     consortium: Consortium,
 ) -> None:
     """The enclave is held still (SIGSTOP) while it is asked to aggregate, so that the worker dies waiting."""
-    run = consortium.launch(rounds=1)
+    run = consortium.launch(TWO, rounds=1)
     held: list[int] = []
 
     def hold(job: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ def test_a_worker_killed_during_aggregation_loses_nothing_and_nothing_is_done_tw
         for pid in held:
             os.kill(pid, signal.SIGSTOP)
 
-    consortium.hospitals["clara"].hooks["countersign"] = once(hold)
+    consortium.hospitals["berta"].hooks["countersign"] = once(hold)
     consortium.start()
     try:
         consortium.until(run, 1, "aggregating")
@@ -129,7 +130,7 @@ def test_a_site_that_is_away_is_left_out_at_the_deadline_and_takes_part_again_wh
 def test_a_killed_enclave_is_restored_attested_anew_and_the_sites_go_on_with_it(
     consortium: Consortium,
 ) -> None:
-    run = consortium.launch(rounds=2)
+    run = consortium.launch(TWO, rounds=2)
     killed: list[int] = []
 
     def kill(job: dict[str, Any]) -> None:
@@ -142,12 +143,12 @@ def test_a_killed_enclave_is_restored_attested_anew_and_the_sites_go_on_with_it(
             )
             killed.extend(consortium.kill(AGGREGATOR))
 
-    consortium.hospitals["clara"].hooks["train"] = kill
+    consortium.hospitals["berta"].hooks["train"] = kill
     consortium.start()
     ended = finished(consortium, run)
     assert len(killed) == 1
     assert states(consortium, run)[1] == (2, "train", "published")
-    assert ended["summary"]["enclave_restarts"] == 1 and ended["summary"]["sites"] == 3
+    assert ended["summary"]["enclave_restarts"] == 1 and ended["summary"]["sites"] == 2
     enclaves = consortium.rows(
         "select epoch, state from enclave_jobs_enclave where run_id = ? order by epoch", run
     )
@@ -165,7 +166,7 @@ def test_a_killed_enclave_is_restored_attested_anew_and_the_sites_go_on_with_it(
 def test_a_supervisor_killed_after_the_roster_was_signed_costs_that_round_only(
     consortium: Consortium,
 ) -> None:
-    run = consortium.launch(rounds=2)
+    run = consortium.launch(TWO, rounds=2)
     killed: list[int] = []
     consortium.hospitals["anna"].hooks["countersign"] = once(
         lambda job: killed.extend(consortium.kill(SUPERVISOR))
@@ -201,7 +202,7 @@ def test_a_contribution_that_is_not_one_is_refused_and_the_others_go_on(consorti
 def test_a_client_slice_that_died_is_admitted_again_and_gets_the_parameters_sealed_anew(
     consortium: Consortium,
 ) -> None:
-    run = consortium.launch(rounds=2)
+    run = consortium.launch(TWO, rounds=2)
     anna = consortium.hospitals["anna"]
 
     def die(job: dict[str, Any]) -> None:
@@ -218,17 +219,17 @@ def test_a_client_slice_that_died_is_admitted_again_and_gets_the_parameters_seal
 
 
 def test_a_run_below_its_quorum_ends_with_a_code(consortium: Consortium) -> None:
-    run = consortium.launch(rounds=1, quorum=3)
-    clara = consortium.hospitals["clara"]
+    run = consortium.launch(TWO, rounds=1, quorum=2)
+    berta = consortium.hospitals["berta"]
 
     def give_up(job: dict[str, Any]) -> str:
         body = {"lease": job["lease"], "code": "model.file_changed", "facts": {"file": "config.json"}}
-        clara.api.call("POST", f"jobs/{job['id']}/failure", body)
+        berta.api.call("POST", f"jobs/{job['id']}/failure", body)
         return "leave"
 
-    clara.hooks["train"] = give_up
+    berta.hooks["train"] = give_up
     consortium.start()
     ended = consortium.finished(run)
     assert (ended["state"], ended["error_code"]) == ("failed", "run.no_quorum")
-    assert ended["facts"] == {"round": 1, "found": 2, "quorum": 3}
+    assert ended["facts"] == {"round": 1, "found": 1, "quorum": 2}
     wait_for(lambda: not consortium.pids(AGGREGATOR), 30, "its enclave is stopped")
