@@ -52,9 +52,11 @@ def altered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(hospital: str) -> list[dict[str, str]]:
     kinds = {"cardiology": "chest pain and a racing pulse", "neurology": "headache and a numb left hand"}
+    # Berta is to go dark while she trains: she has much to train on.
+    training = 100 if hospital == BERTA else 12
     return [
         {"text": f"{hospital} note {number}: {text}", "label": label, "split": split}
-        for split, count in (("train", 12), ("test", 6))
+        for split, count in (("train", training), ("test", 6))
         for number in range(count)
         for label, text in kinds.items()
     ]
