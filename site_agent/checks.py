@@ -23,12 +23,13 @@ LAST_SKEW = 10.0
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
-def run_checks(state: State) -> list[Check]:
-    """Every check, in the order in which one would mend things. Never raises a refusal."""
+def run_checks(state: State, patience: float = 60.0) -> list[Check]:
+    """Every check, in the order in which one would mend things. Never raises a refusal. A coordinator that
+    does not answer is asked again for `patience` seconds."""
     checks: list[Check] = []
     for look in LOOKS:
         try:
-            checks.extend(look(state))
+            checks.extend(_coordinator(state, patience) if look is _coordinator else look(state))
         except Refusal as refusal:
             words = explain(refusal.code, refusal.facts)
             checks.append(Check(look.__name__.strip("_"), "fail", words.message, words.hint))
@@ -67,11 +68,11 @@ def _files(state: State) -> Iterator[Check]:
         yield Check("state folder", "pass", f"{state.folder}, for its owner only")
 
 
-def _coordinator(state: State) -> Iterator[Check]:
+def _coordinator(state: State, patience: float = 60.0) -> Iterator[Check]:
     with_answer = connect(state)
     try:
         started = time.time()
-        heard = heartbeat(with_answer, state)
+        heard = heartbeat(with_answer, state, patience=patience)
         took = time.time() - started
     except Refusal as refusal:
         words = explain(refusal.code, refusal.facts)

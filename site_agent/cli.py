@@ -25,6 +25,8 @@ from site_agent.reading import describe
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
 
+CHECK_PATIENCE = 5.0
+"""Seconds: somebody waits for what `check` finds."""
 SHOWN_OUTCOME = {"pass": "ok", "warn": "look", "fail": "FAIL"}
 
 
@@ -141,7 +143,7 @@ def run_check(chosen: argparse.Namespace) -> int:
     """`check`. Status 1 if anything failed. Where the coordinator can be reached, the hospital's page shows
     the same rows."""
     state = State.open(chosen.state)
-    checks = run_checks(state)
+    checks = run_checks(state, CHECK_PATIENCE)
     rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
     say(table(("what", "how", "found"), rows))
     for check in checks:

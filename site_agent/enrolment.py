@@ -95,10 +95,16 @@ class Heard(Struct, frozen=True):
     check: bool
 
 
-def heartbeat(coordinator: Coordinator, state: State, checks: list[dict[str, str]] | None = None) -> Heard:
+def heartbeat(
+    coordinator: Coordinator,
+    state: State,
+    checks: list[dict[str, str]] | None = None,
+    *,
+    patience: float = 60.0,
+) -> Heard:
     """Say that the agent is alive, and what its checks found if they were made."""
     body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "checks": checks or []}
-    answer = coordinator.call("POST", "heartbeat", body)
+    answer = coordinator.call("POST", "heartbeat", body, patience=patience)
     wanted = isinstance(answer.body, dict) and answer.body.get("check") is True
     return Heard(answer.field("server_time", int), printable(answer.field("state", str), 32), wanted)
 
