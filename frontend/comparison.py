@@ -43,6 +43,16 @@ class Compared:
         """The last pooled one."""
         return score_of(self.scores, "accuracy")
 
+    @property
+    def macro_f1(self) -> float | None:
+        """The last pooled one."""
+        return self.scores.get("macro_f1")
+
+    @property
+    def loss(self) -> float | None:
+        """The last pooled one."""
+        return self.scores.get("loss")
+
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
     """The runs with what is compared, in the order given; a handful of queries, however many they are."""
@@ -142,9 +152,14 @@ def score_of(scores: dict[str, Any], metric: str) -> float | None:
 
 
 def differing(rows: Sequence[Compared]) -> list[str]:
-    """The settings that are not the same in all of these runs."""
+    """The settings that are not the same in all of these runs. What an older format did not state yet is no
+    difference."""
     names = list(dict.fromkeys(name for row in rows for name in row.settings))
-    return [name for name in names if len({str(row.settings.get(name)) for row in rows}) > 1]
+
+    def stated(name: str) -> set[str]:
+        return {str(row.settings.get(name)) for row in rows if name in row.settings or not row.older}
+
+    return [name for name in names if len(stated(name)) > 1]
 
 
 def label(row: Compared, rows: Sequence[Compared]) -> str:

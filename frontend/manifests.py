@@ -6,21 +6,17 @@ import json
 from typing import Any, Literal
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from enclave.attest.policy import SgxReference
 from enclave.errors import Refusal
-from enclave.manifest import Aggregation, Lora, Manifest, Prefix, Spf, Training
+from enclave.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Spf, Training
+from federation.studies.freezing import adapter_of
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
+from frontend.words import word
 
 Facts = list[tuple[str, Any, bool]]
-
-
-def placement_name(placement: str) -> str:
-    """A placement as pages show it: what protects nothing says so."""
-    return _("PLAINTEXT: baseline, nothing is protected") if placement == "plaintext" else placement
 
 
 def is_plaintext(found: Frozen) -> bool:
@@ -82,12 +78,12 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
             "title": _("Model and method"),
             "facts": [
                 (_("Base model"), plan.model, True),
-                (_("Task"), plan.task, False),
-                (_("Method"), plan.method, False),
-                (_("Placement"), placement_name(plan.placement), True),
+                (_("Task"), word(plan.task), False),
+                (_("Method"), word(plan.method), False),
+                (_("Placement"), word(plan.placement), False),
                 (_("Runtime"), plan.runtime, True),
-                (_("LoRA rank and alpha"), f"{plan.rank}, {plan.alpha}", False),
                 (_("Tokens per text"), plan.max_tokens, False),
+                *_to_be_tuned(plan),
             ],
         },
         {
@@ -101,21 +97,14 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),
-                (_("What may come out"), plan.release, False),
+                (_("What may come out"), word(plan.release), False),
             ],
         },
     ]
 
 
-SCHEDULES = {
-    "constant": gettext_lazy("stays"),
-    "linear": gettext_lazy("falls in a line to 0"),
-    "cosine": gettext_lazy("falls in a cosine to 0"),
-}
-
-
 def _rate(setting: Training | Plan) -> str:
-    told = f"{setting.learning_rate:g}, {SCHEDULES[setting.schedule]}"
+    told = f"{setting.learning_rate:g}, {word(setting.schedule)}"
     if not setting.warmup:
         return told
     return told + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * setting.warmup}
@@ -128,7 +117,7 @@ def _early_end(patience: int) -> Facts:
 
 def averaging_facts(rules: Aggregation) -> Facts:
     """Rule, clip, cap and noise of an aggregation."""
-    facts: Facts = [(_("Aggregation"), rules.rule, False)]
+    facts: Facts = [(_("Averaging"), word(rules.rule), False)]
     if rules.clip is not None:
         facts.append((_("A hospital's change in a round is clipped to (L2 norm)"), f"{rules.clip:g}", False))
     if rules.max_samples is not None:
@@ -146,8 +135,14 @@ def averaging_facts(rules: Aggregation) -> Facts:
     return [*facts, (_("Noise"), noise, False), (_("What epsilon on the receipts is about"), unit, False)]
 
 
-def _tuned(manifest: Manifest) -> Facts:
-    adapter = manifest.adapter
+def _to_be_tuned(plan: Plan) -> Facts:
+    try:
+        return _tuned(adapter_of(plan), plan.cut)
+    except Refusal:  # no such model, or nothing to tune: freezing says so
+        return []
+
+
+def _tuned(adapter: Adapter, cut: int) -> Facts:
     if isinstance(adapter, Lora):
         return [
             (_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}", False),
@@ -156,7 +151,7 @@ def _tuned(manifest: Manifest) -> Facts:
     if isinstance(adapter, Prefix):
         return [(_("Prefix length (P-Tuning v2)"), adapter.length, False)]
     return [
-        (_("Layers that stay at the hospital"), manifest.split.cut if manifest.split else 0, False),
+        (_("Layers that stay at the hospital"), cut, False),
         (_("Tuned attention heads"), _("%(ratio)g %%, %(select)s") % _ratio(adapter, "attention"), False),
         (_("Tuned dense rows"), _("%(ratio)g %%, %(select)s") % _ratio(adapter, "dense"), False),
         (_("Dense rows of"), ", ".join(adapter.rows), True),
@@ -220,12 +215,12 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
             "title": _("What will run"),
             "facts": [
                 (_("Base model"), model.source, True),
-                (_("Task"), model.task, False),
+                (_("Task"), word(model.task), False),
                 (_("Labels"), ", ".join(model.labels), False),
                 (_("Tokens per text"), model.max_tokens, False),
-                (_("Method"), manifest.method, False),
-                (_("Placement"), placement_name(manifest.placement), True),
-                *_tuned(manifest),
+                (_("Method"), word(manifest.method), False),
+                (_("Placement"), word(manifest.placement), False),
+                *_tuned(manifest.adapter, manifest.split.cut if manifest.split else 0),
             ],
         },
         {
@@ -251,7 +246,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
             "title": _("What leaves a hospital"),
             "facts": [
                 *_leaving(manifest),
-                (_("Release"), manifest.release.rule, False),
+                (_("What may come out"), word(manifest.release.rule), False),
                 (_("Signatures for a release"), manifest.release.approvals, False),
             ],
         },

@@ -95,6 +95,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("studies/<str:study_id>/approval", approval.approval, name="study-approval"),
     path("studies/<str:study_id>/approvals", studies.approvals, name="study-approvals"),
     path("studies/<str:study_id>/launch", studies.launch, name="study-launch"),
+    path("studies/<str:study_id>/cancel", studies.cancel, name="study-cancel"),
     path("runs", runs.run_list, name="runs"),
     path("runs/<str:run_id>", runs.detail, name="run"),
     path("runs/<str:run_id>/live", runs.live, name="run-live"),

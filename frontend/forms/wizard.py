@@ -20,14 +20,9 @@ from federation.sites.models import SiteState
 from federation.studies.costs import tunable
 from federation.studies.models import BaseModel, Study
 from federation.studies.plan import Plan
-from frontend.manifests import SCHEDULES
+from frontend.words import WORDS
 
-RELEASES = (
-    ("nothing", _("nothing: the result stays sealed")),
-    ("serve-only", _("serve only: the enclave answers, the parameters stay inside")),
-    ("sealed-to-sites", _("sealed to the hospitals")),
-    ("export", _("export as a PEFT adapter")),
-)
+RELEASES = [(name, WORDS[name]) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
 METHODS = {
     "all_in_tee": ("method-1", "all_in_tee"),
     "masked": ("method-1", "masked"),
@@ -358,7 +353,7 @@ class TrainingForm(StepForm):
     )
     schedule = forms.ChoiceField(
         label=_("Learning rate over the run"),
-        choices=tuple(SCHEDULES.items()),
+        choices=[(name, WORDS[name]) for name in ("constant", "linear", "cosine")],
     )
     warmup = forms.FloatField(
         label=_("Warm-up (% of all steps)"), min_value=0, max_value=100,
@@ -520,7 +515,7 @@ class TrainingForm(StepForm):
             self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
         if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
             field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
-            self.add_error(field, _("Noise per row goes with a learning rate that stays, without warm-up."))
+            self.add_error(field, _("Noise per row goes with a constant learning rate, without warm-up."))
         if privacy == "record" and self.plan.get("placement") == "masked":
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
         return cleaned

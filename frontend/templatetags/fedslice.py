@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from enclave.errors import explain
 from frontend.comparison import title_of
+from frontend.words import word
 
 register = template.Library()
 
@@ -25,6 +26,9 @@ TONES = {
     "warn": {"warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
     "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},
 }  # fmt: skip
+
+
+register.filter("word", word)
 
 
 @register.filter

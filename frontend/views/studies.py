@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -19,6 +20,8 @@ from federation.studies.models import Approval, Study, StudyState
 from frontend.manifests import plan_facts
 from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
+
+NOT_RUNNING = (StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
 
 
 @login_required
@@ -39,6 +42,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
         {
             "study": study,
             "is_lead": permissions.can_edit(user, study),
+            "cancels": permissions.can_cancel(user, study) and study.state in NOT_RUNNING,
             "approvals": queries.approvals_of(study),
             "my_approval_pending": mine is not None and mine.signature is None,
             "my_browser_approval": mine is not None and mine.browser_at is not None,
@@ -87,6 +91,18 @@ def reopen(request: HttpRequest, study_id: str) -> HttpResponse:
     study = _visible(request, study_id)
     done = _("The study is a draft again; its approvals no longer count.")
     return act(request, lambda: services.reopen(person(request), study), _page(study), done)
+
+
+@login_required
+@require_POST
+def cancel(request: HttpRequest, study_id: str) -> HttpResponse:
+    """End a study that does not run; wants its name typed."""
+    study = _visible(request, study_id)
+    if request.POST.get("confirm") != study.name:
+        messages.error(request, _("Type the study's name to confirm; nothing was changed."))
+        return redirect(_page(study))
+    done = _("The study is cancelled. Its record stays.")
+    return act(request, lambda: services.cancel(person(request), study), _page(study), done)
 
 
 @login_required

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from datetime import timedelta
@@ -10,14 +11,23 @@ from typing import Any
 import msgspec
 from django.utils import timezone
 
+from enclave.attest.policy import SgxReference
+from enclave.canonical import canonical, digest
 from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
 from enclave.sealing.signing import SigningKey
+from enclave_jobs.base_models import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
+from federation.attestation import references
+from federation.attestation.models import Root
 from federation.audit.services import record
+from federation.ids import new_id
 from federation.people.models import Role, User
 from federation.sites import maintenance
 from federation.sites.models import Site
-from federation.studies.models import Contribution, Event, Round, Run
+from federation.studies import services
+from federation.studies.models import BaseModel, Contribution, Event, Round, Run, Study
+from federation.studies.plan import read, write
+from tests.slicing.small import config
 
 CHECKS: list[dict[str, str]] = [
     {"name": "enrolment", "outcome": "pass", "found": "site 0f3a, with https://coordinator.example"},
@@ -42,7 +52,12 @@ CHECKS: list[dict[str, str]] = [
 def scores(number: int, shift: float) -> dict[str, float]:
     """What a held-out evaluation says, a little better each round."""
     accuracy = 0.42 + shift + 0.44 * (1 - 0.6**number)
-    return {"accuracy": accuracy, "macro_f1": accuracy - 0.03, "loss": 1.3 * 0.75**number, "rows": 120}
+    return {
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 0.03,
+        "loss": 1.3 * 0.75**number - 0.6 * shift,
+        "rows": 120,
+    }
 
 
 def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
@@ -64,7 +79,7 @@ def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
         pooled = scores(number, 0.0)
         metrics = {
             "pooled": pooled,
-            "sites": {site.pk: scores(number, 0.02 * place - 0.01) for place, site in enumerate(sites)},
+            "sites": {site.pk: scores(number, 0.1 * place - 0.05) for place, site in enumerate(sites)},
         }
         receipt = Receipt(
             version=1, manifest=run.manifest_hash, run=run.pk, round=number, roster=secrets.token_hex(32),
@@ -100,7 +115,53 @@ def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
         study=run.study, run=run, round=current, site=first.site, kind="contribution.working"
     )
     _hospitals(sites)
+    _lead(world, run)
     return run
+
+
+def _lead(world: dict[str, Any], run: Run) -> None:
+    """A finished run with another rank, one that an older version ran, and drafts of both methods for a model
+    whose shape is on record."""
+    shape = {name: getattr(config("bert"), name, None) for name in SHAPE}
+    known = {name: value for name, value in shape.items() if value is not None}
+    BaseModel.objects.update(config=known, parameters=22_000_000)
+    # One that the wizard can freeze for Method 2.
+    value = SgxReference(program="split_server", mrenclave="3" * 64)
+    references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
+    draft, study = Study.objects.get(pk=world["draft_id"]), run.study
+    Study.objects.filter(pk=draft.pk).update(purpose="Does a higher rank sort triage notes better?")
+    draft.datasets.set(study.datasets.all())
+    split = services.clone_study(study.lead, study, "Triage, split after layer 1")
+    plan = msgspec.structs.replace(read(split.settings), method="method-2", cut=1)
+    Study.objects.filter(pk=split.pk).update(settings=write(plan))
+    world["split_id"] = split.pk
+    for key, rank, older in (("ended_id", 16, False), ("older_id", 4, True)):
+        world[key] = _ended(run, rank, older).pk
+
+
+def _ended(run: Run, rank: int, older: bool) -> Run:
+    manifest = json.loads(run.manifest)
+    manifest |= {"run": new_id(), "adapter": {**manifest["adapter"], "rank": rank}}
+    if older:
+        for name in ("schedule", "warmup", "patience"):
+            del manifest["training"][name]
+    text = canonical(manifest).decode()
+    study = services.clone_study(run.study.lead, run.study, f"Triage, rank {rank}")
+    Study.objects.filter(pk=study.pk).update(state="finished", manifest=text, manifest_hash=digest(manifest))
+    now = timezone.now()
+    ended = Run.objects.create(
+        id=manifest["run"], study=study, manifest=text, manifest_hash=digest(manifest), state="finished",
+        finished_at=now, summary={"seconds": 412.0, **scores(4, rank / 200)},
+    )  # fmt: skip
+    Event.objects.create(study=study, run=ended, kind="run.joining")
+    for number in range(1, 6):
+        kind = "evaluate" if number == 5 else "train"
+        metrics = {"pooled": scores(number, rank / 200)}
+        Round.objects.create(
+            run=ended, number=number, kind=kind, state="published", metrics=metrics, closed_at=now
+        )
+    Event.objects.create(study=study, run=ended, kind="run.finished")
+    return ended
 
 
 def _hospitals(sites: list[Site]) -> None:

@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.test import Client
+from django.urls import reverse
 from playwright.sync_api import ConsoleMessage, Error, Page, Route
 
 from federation.people.models import User
+from frontend.wizard import NAMES
 from tests.frontend.test_page_permissions import TABLE, address_of
 
 T = TypeVar("T")
@@ -72,7 +74,27 @@ def pages(world: dict[str, Any]) -> list[Shown]:
         first = [who for who in PREFERRED if statuses.get(who) == 200]
         if first:
             found.append(Shown(name, first[0], address_of(name, world)))
-    return found
+    return [*found, *_of_the_lead(world)]
+
+
+def _of_the_lead(world: dict[str, Any]) -> list[Shown]:
+    """What only a study's lead sees: his run with its buttons, the comparison of two, an older run, and every
+    step of the wizard, for both methods."""
+    runs = [("run-lead", world["run_id"]), ("run-ended", world["ended_id"]), ("run-older", world["older_id"])]
+    query = "&".join(f"run={run}" for _name, run in runs)
+    steps = [
+        *(("draft_id", stage) for stage in NAMES[1:]),
+        *(("split_id", stage) for stage in ("tuning", "training", "review")),
+    ]
+    return [
+        *(Shown(name, "lena", reverse("run", args=[run])) for name, run in runs),
+        Shown("compare-lead", "lena", f"{reverse('compare')}?{query}"),
+        Shown("study-draft", "lena", reverse("study", args=[world["draft_id"]])),
+        *(
+            Shown(f"wizard-{draft[:5]}-{stage}", "lena", reverse("study-step", args=[world[draft], stage]))
+            for draft, stage in steps
+        ),
+    ]
 
 
 class Desk:

@@ -85,6 +85,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-reopen": ("POST", LEAD_ACTS),
     "study-approve": ("POST", LEAD_ACTS),
     "study-launch": ("POST", LEAD_ACTS),
+    "study-cancel": ("POST", LEAD_ACTS),
     "runs": ("GET", ALL),
     "run": ("GET", STUDY),
     "run-live": ("GET", STUDY),

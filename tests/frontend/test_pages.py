@@ -76,6 +76,30 @@ def test_revoking_wants_the_name_typed(olga: User, anna: Hospital) -> None:
     assert anna.site.state == "revoked"
 
 
+def test_cancelling_a_study_wants_its_name_typed_and_leaves_it_to_be_cloned(
+    lead: Client, frozen: Study
+) -> None:
+    address = reverse("study-cancel", args=[frozen.pk])
+    lead.post(address, {"confirm": "Triag"})
+    frozen.refresh_from_db()
+    assert frozen.state == "approving"
+    lead.post(address, {"confirm": frozen.name})
+    frozen.refresh_from_db()
+    page = lead.get(reverse("study", args=[frozen.pk])).content.decode()
+    assert frozen.state == "cancelled" and address not in page and "Clone" in page
+
+
+def test_an_operator_may_cancel_a_study_and_a_hospital_may_not(
+    frozen: Study, olga: User, alice: User
+) -> None:
+    for who, state in ((alice, "approving"), (olga, "cancelled")):
+        client = Client()
+        client.force_login(who)
+        client.post(reverse("study-cancel", args=[frozen.pk]), {"confirm": frozen.name})
+        frozen.refresh_from_db()
+        assert frozen.state == state
+
+
 def test_the_fingerprint_on_the_page_is_the_manifests(lead: Client, frozen: Study) -> None:
     page = lead.get(reverse("study", args=[frozen.pk])).content.decode()
     shown = re.search(r'class="fingerprint"[^>]*>([0-9a-f ]+)<', page)

@@ -185,6 +185,13 @@ def test_the_run_page_asks_the_database_as_often_for_many_rounds_as_for_few(run:
     assert counts[0] == counts[1] <= 30
 
 
+def test_a_run_that_has_published_nothing_can_be_compared(run: Run, lena: User) -> None:
+    runs = [run.pk, another(lena, run, 0.7, rank=2).pk]
+    page = client_of(lena).get(reverse("compare"), {"run": runs})
+    assert page.status_code == 200 and page.context["differing"] == ["rank"]
+    assert client_of(lena).get(reverse("compare-csv"), {"run": runs}).status_code == 200
+
+
 def test_comparing_more_runs_asks_no_more_of_the_database(run: Run, lena: User) -> None:
     client, counts = client_of(lena), []
     made = [another(lena, run, 0.5, rank=rank) for rank in (2, 3, 4, 5)]

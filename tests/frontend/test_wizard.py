@@ -202,7 +202,7 @@ def test_schedule_warm_up_and_what_a_platform_may_say_come_into_the_manifest(
     assert manifest.policy.accepted_advisories == ("INTEL-SA-00615", "INTEL-SA-00657")
     assert manifest.release.approvals == 1
     page = text(lead.get(at(shaped, "review")))
-    assert "falls in a cosine to 0, after a warm-up over 7.5 % of the steps" in page
+    assert "falling in a cosine to 0, after a warm-up over 7.5 % of the steps" in page
     form = text(lead.get(at(shaped, "training")))
     assert 'value="7.5"' in form and "INTEL-SA-00615 INTEL-SA-00657" in form
 

@@ -5,6 +5,7 @@ The tests of this file are one story and run in order.
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,3 +173,58 @@ def test_the_record_of_the_run_stands_in_the_log(installation: Installation, sto
         return not installation.pids("enclave.programs.")
 
     wait_for(stopped, 60, "all enclaves of the finished run are gone")
+
+
+def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation, story: Story) -> None:
+    lead = story.lead
+    assert lead is not None
+    lead.get_by_role("link", name="Triage of notes").click()
+    lead.get_by_role("button", name="Clone").click()
+    lead.get_by_label("Name", exact=True).fill("Triage with a higher rank")
+    lead.get_by_role("button", name="Save and go on").click()
+    lead.get_by_role("button", name="Tuning").click()
+    lead.get_by_label("LoRA rank").press("ArrowRight")
+    lead.get_by_role("button", name="Training").click()
+    lead.get_by_label("Learning rate over the run").select_option("linear")
+    lead.get_by_text("More settings").click()
+    lead.get_by_label("Warm-up").fill("10")
+    lead.get_by_role("button", name="Save and go on").click()
+    expect(lead.get_by_role("main")).to_contain_text("falling in a line to 0, after a warm-up over 10 %")
+    lead.get_by_role("button", name="Freeze and ask the hospitals").click()
+    shown = lead.locator(".fingerprint").inner_text().replace(" ", "")
+    for agent in story.agents.values():
+        agent.run("approve", "--yes", "--hash", shown)
+    lead.get_by_role("button", name="Launch").click(timeout=30_000)
+
+    lead.get_by_role("button", name="Pause").click(timeout=60_000)
+    expect(lead.locator("#live .badge", has_text="paused").first).to_be_visible()
+    lead.get_by_role("button", name="Resume").click()
+    expect(lead.get_by_role("button", name="Pause")).to_be_visible()
+    cancel = lead.get_by_role("button", name="Cancel the run")
+    typed = lead.get_by_label("to confirm")
+    typed.fill("Triage")
+    expect(cancel).to_be_disabled()
+    typed.fill("Triage with a higher rank")
+    cancel.click()
+    expect(lead.locator("#live .badge", has_text="cancelled").first).to_be_visible()
+    expect(lead.locator("#history")).to_contain_text("paused")
+
+
+def test_the_lead_compares_both_runs_and_takes_the_figures_away(story: Story) -> None:
+    lead = story.lead
+    assert lead is not None
+    lead.get_by_role("link", name="Compare with other runs").click()
+    for box in lead.get_by_role("checkbox").all():
+        box.check()
+    lead.get_by_role("button", name="Compare", exact=True).click()
+    table = lead.get_by_role("table").first
+    for column in ("Rank", "Schedule", "Warm-up"):
+        expect(table.get_by_role("columnheader", name=column, exact=True)).to_be_visible()
+    expect(lead.locator("[data-metric=accuracy] .scatterlayer .trace").first).to_be_visible()
+    with lead.expect_download() as download:
+        lead.get_by_role("link", name="Save as CSV").click()
+    lines = list(csv.DictReader(download.value.path().open()))
+    assert [(line["state"], line["rank"], line["schedule"]) for line in lines] == [
+        ("finished", "12", "constant"), ("cancelled", "13", "linear"),
+    ]  # fmt: skip
+    assert float(lines[0]["accuracy"]) > 0 and lines[0]["rounds_published"] == "2"

@@ -42,11 +42,11 @@
   }
 
   function sweepLayout(title, axis, c) {
-    const base = layout(title, c, true, 1);
-    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, title: { text: axis, standoff: 8 }, rangemode: "normal" } };
+    const base = layout(title, c, true, 1, axis);
+    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, rangemode: "normal" } };
   }
 
-  function layout(title, c, percent, rounds) {
+  function layout(title, c, percent, rounds, across) {
     const axis = { gridcolor: c.line, zeroline: false, linecolor: c.line, tickcolor: c.line };
     return {
       title: { text: title, font: { size: 14, color: c.ink }, x: 0, xref: "paper" },
@@ -54,8 +54,11 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: c.ink, family: "system-ui, sans-serif", size: 12 },
       height: 340,
+      // Paper is narrower than most windows.
+      width: window.matchMedia("print").matches ? 640 : undefined,
+      autosize: true,
       margin: { l: 48, r: 12, t: 36, b: 40 },
-      xaxis: { ...axis, title: { text: "rounds of training", standoff: 8 }, dtick: Math.max(1, Math.ceil(rounds / 10)), rangemode: "tozero" },
+      xaxis: { ...axis, title: { text: across, standoff: 8 }, dtick: Math.max(1, Math.ceil(rounds / 10)), rangemode: "tozero" },
       yaxis: { ...axis, tickformat: percent ? ".0%" : ".2f", rangemode: percent ? "tozero" : "normal" },
       legend: { orientation: "h", y: -0.22, yanchor: "top" },
       hovermode: "x unified",
@@ -63,10 +66,18 @@
     };
   }
 
+  const fetched = new WeakMap();
+
   async function draw(box) {
     const response = await fetch(box.dataset.curves, { headers: { Accept: "application/json" } });
     if (!response.ok) return;
     const data = await response.json();
+    fetched.set(box, data);
+    await paint(box, data);
+    if (data.live) setTimeout(() => draw(box), 3000);
+  }
+
+  async function paint(box, data) {
     const c = colours();
     // Plotly measures its box, so the box must be shown before it draws.
     box.querySelector("[data-none]").hidden = data.rounds > 0;
@@ -74,20 +85,22 @@
     for (const chart of box.querySelectorAll("[data-metric]")) {
       const metric = chart.dataset.metric;
       const options = { displayModeBar: false, responsive: true };
-      await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds), options);
+      await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds, box.dataset.across), options);
     }
     for (const chart of box.querySelectorAll("[data-sweep]")) {
       chart.hidden = data.sweep.lines.length === 0;
       if (chart.hidden) continue;
       await Plotly.react(chart, sweepTraces(data.sweep.lines), sweepLayout(chart.dataset.title, data.sweep.axis, c), { displayModeBar: false, responsive: true });
     }
-    if (data.live) setTimeout(() => draw(box), 3000);
   }
 
   document.addEventListener("DOMContentLoaded", () => {
     for (const box of document.querySelectorAll("[data-curves]")) {
       draw(box);
-      window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(box));
+      // Another theme, or paper: the same figures in other colours.
+      for (const media of ["(prefers-color-scheme: dark)", "print"]) {
+        window.matchMedia(media).addEventListener("change", () => { if (fetched.has(box)) paint(box, fetched.get(box)); });
+      }
     }
   });
 })();

@@ -80,5 +80,12 @@ function dress(root) {
   showLocalTimes(root);
   showChosen(root);
 }
-document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); });
+// On a narrow screen the row of pages is pushed sideways: to where one is.
+function showPlace() {
+  for (const here of document.querySelectorAll(".nav [aria-current], .tabs [aria-current]")) {
+    const row = here.closest(".nav-box, .tabs");
+    row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
+  }
+}
+document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); showPlace(); });
 document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
