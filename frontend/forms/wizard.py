@@ -8,6 +8,7 @@ from typing import Any, ClassVar, get_args
 
 from django import forms
 from django.conf import settings
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -93,6 +94,11 @@ class StepForm(forms.Form):
     def plan(self) -> dict[str, Any]:
         """The draft's plan as it is stored."""
         return self.study.settings if self.study else {}
+
+    @cached_property
+    def base_model(self) -> BaseModel | None:
+        """The draft's base model, if it is registered."""
+        return BaseModel.objects.filter(source=self.plan.get("model"), task=self.plan.get("task")).first()
 
 
 class PurposeForm(StepForm):
@@ -243,14 +249,13 @@ class AdapterForm(StepForm):
         if self.plan.get("placement") != "masked":
             for name in self.MASKED:
                 del self.fields[name]
-        self.model = _model_of(self.plan)
-        self.fields["targets"].choices = _targets(self.model, self.plan)  # type: ignore[attr-defined]
+        self.fields["targets"].choices = _targets(self.base_model, self.plan)  # type: ignore[attr-defined]
         _reach(self.fields["rank"], self.plan.get("rank"))
         _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
 
     def stored(self, study: Study | None) -> dict[str, Any]:
         stored = super().stored(study)
-        usual = model.targets if (model := _model_of(stored)) else []
+        usual = self.base_model.targets if self.base_model is not None else []
         targets = stored.get("targets") or usual
         return {**stored, "vault_bytes": stored.get("vault_bytes", 0) / GIB, "targets": targets}
 
@@ -258,13 +263,9 @@ class AdapterForm(StepForm):
         changes = super().changes()
         if "vault_bytes" in changes:
             changes["vault_bytes"] = round(changes["vault_bytes"] * GIB)
-        if self.model is not None and set(changes["targets"]) == set(self.model.targets):
+        if self.base_model is not None and set(changes["targets"]) == set(self.base_model.targets):
             changes["targets"] = []  # the usual ones, also where they change
         return changes
-
-
-def _model_of(plan: dict[str, Any]) -> BaseModel | None:
-    return BaseModel.objects.filter(source=plan.get("model"), task=plan.get("task")).first()
 
 
 def _targets(model: BaseModel | None, plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -331,9 +332,7 @@ class SplitForm(StepForm):
     )  # fmt: skip
 
     def prepare(self) -> None:
-        plan = self.plan
-        model = _model_of(plan)
-        layers = (model.config if model else {}).get("num_hidden_layers", 2)
+        layers = (self.base_model.config if self.base_model else {}).get("num_hidden_layers", 2)
         self.deepest = max(1, layers - 1)
         self.fields["cut"].widget.attrs["max"] = self.deepest
 
@@ -430,10 +429,11 @@ class TrainingForm(StepForm):
     PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip", "accountant")
     RULES: ClassVar = ("quorum", "release", "runtime")
     PARTS: ClassVar = (
-        (_("Training"), TRAINING),
-        (_("Averaging"), AVERAGING),
-        (_("Noise"), PRIVACY),
-        (_("Rounds and release"), RULES),
+        (_("Training"), TRAINING, ()),
+        (_("Averaging"), AVERAGING, ()),
+        # What describes the noise is shown where there is some.
+        (_("Noise"), PRIVACY[:1], PRIVACY[1:]),
+        (_("Rounds and release"), RULES, ()),
     )
     MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals")
     PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
@@ -441,8 +441,8 @@ class TrainingForm(StepForm):
     @property
     def parts(self) -> list[dict[str, Any]]:
         """Cards of fields, for the template."""
-        there = [(title, self._there(names)) for title, names in self.PARTS]
-        return [{"title": title, "fields": fields} for title, fields in there if fields]
+        there = [(title, self._there(names), self._there(details)) for title, names, details in self.PARTS]
+        return [{"title": title, "fields": these, "details": more} for title, these, more in there if these]
 
     @property
     def more(self) -> list[forms.BoundField]:

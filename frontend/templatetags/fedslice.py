@@ -139,6 +139,12 @@ def score(value: float | None) -> str:
 
 
 @register.filter
+def share(value: float) -> str:
+    """A share that may be tiny, as per cent with two digits that say something."""
+    return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
+@register.filter
 def decimals(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 

@@ -22,7 +22,7 @@ PINS = {
     "second-factor": 6, "second-factor-codes": 2, "second-factor-off": 2, "sites": 3, "site-invite": 2,
     "site": 8, "site-status": 4, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
     "site-receipts-of-run": 10, "site-evidence": 6, "site-maintenance": 4, "datasets": 4, "dataset": 4,
-    "studies": 4, "study-new": 3, "study": 8, "study-costs": 6, "study-labels": 5, "study-advice": 3,
+    "studies": 4, "study-new": 3, "study": 8, "study-costs": 9, "study-labels": 5, "study-advice": 4,
     "study-approval": 9, "study-approvals": 5, "runs": 5, "run": 16, "run-live": 15, "run-history": 15,
     "run-curves": 5, "run-csv": 6, "compare": 6, "compare-data": 4, "compare-csv": 4, "log": 10,
     "log-entry": 16, "log-raw": 6, "references": 6, "reference-new": 2, "review": 9, "operations": 8,

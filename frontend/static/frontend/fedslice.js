@@ -66,12 +66,14 @@ document.addEventListener("input", (event) => {
   if (event.target.matches(".slider input")) showValue(event.target);
 });
 
-// <section data-when="adapter=lora">: shown while the choice of that name has that value.
+// <section data-when="adapter=lora|prefix">: shown while the choice of that name has one of these values, and
+// while something in it is wrong.
 function showChosen(root) {
   for (const part of root.querySelectorAll("[data-when]")) {
-    const [name, value] = part.dataset.when.split("=");
-    const chosen = document.querySelector(`input[name="${name}"]:checked`);
-    part.hidden = chosen !== null && chosen.value !== value;
+    const [name, values] = part.dataset.when.split("=");
+    const chosen = document.querySelector(`input[name="${name}"]:checked, select[name="${name}"]`);
+    const wrong = part.querySelector("[aria-invalid=true]") !== null;
+    part.hidden = chosen !== null && !wrong && !values.split("|").includes(chosen.value);
   }
 }
 document.addEventListener("change", () => showChosen(document));
