@@ -109,8 +109,7 @@ class SplitServer(EnclaveProgram):
         could open."""
         if self._rounds is None or self._rounds.standing.state is None:
             raise Refusal("serving.not_ready")
-        standing = self._rounds.standing
-        if not standing.confirmed and not self._rounds.keys.is_named(standing.hash):
+        if not self._rounds.is_named:
             raise Refusal("serving.another_past")
         if self._answers is None:
             from enclave.slicing.questions import Answers

@@ -37,9 +37,16 @@ class TailRounds(Ledger):
         size = self.learner.size
         return {"parameters": size.parameters, "optimizer_bytes": size.optimizer_bytes}
 
+    @property
+    def is_named(self) -> bool:
+        """Whether more than the host's word makes this the run's past: it was made or unsealed here, or
+        enough sites have named its last receipt."""
+        return self.standing.confirmed or self.keys.is_named(self.standing.hash)
+
     def status(self) -> dict[str, Any]:
-        """As the ledger's, with the sites whose features are here."""
-        return {**super().status(), "features": self.shelf.sites, "tail": self.size}
+        """As the ledger's, with the sites whose features are here; `named` as `is_named`."""
+        told = {"features": self.shelf.sites, "tail": self.size, "named": self.is_named}
+        return {**super().status(), **told}
 
     def train(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report

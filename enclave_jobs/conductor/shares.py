@@ -21,17 +21,24 @@ from federation.studies.transitions import note
 
 
 def restored(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
-    """Whether the enclave has the last published state; if not, the sites are asked for their shares.
+    """Whether the enclave has the last published state, and enough sites have named its receipt; if not, the
+    sites are asked for their shares. One that names another receipt delays the others no longer than theirs
+    take to come.
 
     Refuses as `restoring.restore` does.
     """
     for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
         _bring(job)
-    if restoring.restore(run, enclave) != "waits for shares":
+    if restoring.restore(run, enclave) != "waits for shares" and _is_named(enclave):
         leases.withdraw(enclave=enclave.pk, kind=JobKind.SHARE)
         return True
     _ask(run, enclave, manifest)
     return False
+
+
+def _is_named(enclave: Enclave) -> bool:
+    named: bool = client.call(enclave.pk, "status", {})["named"]
+    return named
 
 
 def is_wanted(job: Job) -> bool:

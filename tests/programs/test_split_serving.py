@@ -160,9 +160,11 @@ def test_a_state_that_only_shares_open_serves_when_the_sites_name_its_receipt_an
     server = run.server()
     handed_back(run, server, state, escrow, shares=shares, receipt=receipt_hash(last))
     assert refusal_code(lambda: enter(run, server)) == "serving.another_past"
+    assert server.call("status")["named"] is False
 
     its_own = receipt_hash(msgspec.structs.replace(last, state=state))
     other = run.server()
     handed_back(run, other, state, escrow, shares=shares, receipt=its_own)
+    assert other.call("status")["named"] is True
     asked, _ = question(run)
     assert ask(other, enter(run, other), asked) == ask(run.the_server, enter(run, run.the_server), asked)
