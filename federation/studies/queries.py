@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import F, QuerySet
 
 from federation.sites.models import Site
+from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Event, Run, Study, StudyState
 
 
@@ -27,11 +28,13 @@ def approval_signatures(run: Run) -> dict[str, str]:
 
 
 def approvals_for_agent(site: Site) -> list[Approval]:
-    """The manifests in force that ask this site for its approval, or have it, newest study first."""
+    """The manifests in force that ask this site for its approval, or have it, newest study first. One that
+    nothing can run by asks nobody: to an agent of today it would look altered."""
     states = (StudyState.APPROVING, StudyState.READY, StudyState.RUNNING)
     rows = Approval.objects.filter(site=site, study__state__in=states).select_related("study")
     in_force = rows.filter(manifest_hash=F("study__manifest_hash"))
-    return list(in_force.order_by("-study__created_at"))
+    newest = in_force.order_by("-study__created_at")
+    return [row for row in newest if row.signature is not None or frozen(row.study).fault is None]
 
 
 def timeline(run: Run, after: int = 0) -> QuerySet[Event]:

@@ -159,7 +159,9 @@ def test_a_sweep_with_an_older_point_has_its_figures(world: dict[str, Any], lena
 
 
 def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
+    assert len(anna.call("GET", "approvals").json()) == 1
     found = age(frozen, without_schedules)
+    assert anna.call("GET", "approvals").json() == []
     answer = anna.call("POST", "approvals", {"manifest_hash": found, "signature": anna.sign(found)})
     assert (answer.status_code, answer.json()["code"]) == (409, "manifest.older_format")
     Study.objects.filter(pk=frozen.pk).update(state="ready")
