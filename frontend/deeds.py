@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext_lazy as _
+
+from federation.audit.models import AuditEntry
 
 DEEDS = {
     "person.operator_created": _("made the first operator"),
@@ -97,6 +102,11 @@ _PAGES = {
     "log": "log-entry",
     "review": "review",
 }
+
+
+def described(rows: Iterable[AuditEntry]) -> list[dict[str, Any]]:
+    """The deeds with their words and the page of what each was done to."""
+    return [{"row": row, "words": in_words(row.action), "url": page_of(row.target)} for row in rows]
 
 
 def in_words(action: str) -> str:

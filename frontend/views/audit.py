@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from federation.audit import permissions, queries
-from frontend.deeds import in_words, page_of
+from frontend.deeds import described
 from frontend.forms.audit import AuditFilterForm
 from frontend.paging import keyset
 from frontend.views.acting import person
@@ -25,6 +25,5 @@ def audit(request: HttpRequest) -> HttpResponse:
     asked = {name: value for name, value in request.GET.items() if name in form.fields and value}
     rows = queries.narrowed(rows, form.wanted()) if form.is_valid() else rows.none()
     page = keyset(request, rows.order_by("-pk"), asked)
-    entries = [{"row": row, "words": in_words(row.action), "url": page_of(row.target)} for row in page.rows]
-    context = {"page": page, "entries": entries, "form": form, "filtered": bool(asked)}
+    context = {"page": page, "entries": described(page.rows), "form": form, "filtered": bool(asked)}
     return render(request, "frontend/audit/list.html", context)

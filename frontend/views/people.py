@@ -22,6 +22,7 @@ from federation.audit import permissions as audit_permissions
 from federation.audit import queries as audit
 from federation.people import permissions, second_factor, services
 from federation.people.models import Authenticator, Role, User
+from frontend.deeds import described
 from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
 from frontend.views.acting import act, form_page, person
 
@@ -85,6 +86,7 @@ def detail(request: HttpRequest, user_id: int) -> HttpResponse:
         _with_second_factor(permissions.visible_to(user)).select_related("site"), pk=user_id
     )
     own = shown.pk == user.pk
+    done = audit.page(audit_permissions.visible_to(user).filter(actor=shown.email), size=10)
     return render(
         request,
         "frontend/people/detail.html",
@@ -92,7 +94,7 @@ def detail(request: HttpRequest, user_id: int) -> HttpResponse:
             "shown": shown,
             "can_manage": permissions.can_manage(user) and not own,
             "form": RoleForm(initial={"role": shown.role}) if shown.site_id is None else None,
-            "deeds": audit.page(audit_permissions.visible_to(user).filter(actor=shown.email), size=10),
+            "deeds": described(done),
         },
     )
 
