@@ -270,6 +270,9 @@ def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
     return {
         f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
         and not isinstance(manifest.adapter, Lora),
+        # The aggregator has B alone, and no base model from which to draw A.
+        "under the rule ffa-lora no parameters are released": rules.rule == "ffa-lora"
+        and manifest.release.rule in ("sealed-to-sites", "export"),
         "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
         and (rules.clip, rules.max_samples, noise) != (None, None, None),
         # A bound on the change of the factors is none on what a decomposition makes of their product.

@@ -15,7 +15,9 @@ from enclave.programs.admission import Admission, require_endorsement
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
+from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.rounds import Rounds
+from enclave.programs.template import State
 from enclave.sealing.roster import Roster
 
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
@@ -73,6 +75,7 @@ class Aggregator(EnclaveProgram):
             "aggregate": Operation(AggregateArguments, self._aggregate),
             "reissue": Operation(NoArguments, lambda _arguments, _report: self.rounds.reissue()),
             "restore": Operation(RestoreArguments, self._restore),
+            "release": Operation(ReleaseArguments, self._release),
             "status": Operation(NoArguments, lambda _arguments, _report: self.rounds.status()),
         }
 
@@ -113,6 +116,17 @@ class Aggregator(EnclaveProgram):
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.restore(arguments.state)
+
+    def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
+        from enclave.slicing.released import adapter_files, pack, pinned_config
+
+        manifest, standing = self.identity.manifest, self.rounds.standing
+
+        def package(state: State) -> bytes:
+            config = pinned_config(self.mailbox.folder / arguments.model, manifest)
+            return pack(manifest, standing.hash, adapter_files(manifest, state, config))
+
+        return release(self.identity, self.mailbox, standing, arguments, package)
 
 
 if __name__ == "__main__":

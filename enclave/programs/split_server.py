@@ -12,6 +12,7 @@ from enclave.attest.sources import Source
 from enclave.errors import Refusal
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
+from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.serving import (
     CloseArguments,
     OpenArguments,
@@ -81,6 +82,7 @@ class SplitServer(EnclaveProgram):
             "evaluate": Operation(RoundArguments, self._evaluate),
             "share": Operation(ShareArguments, self._share),
             "restore": Operation(RestoreArguments, self._restore),
+            "release": Operation(ReleaseArguments, self._release),
             "status": Operation(NoArguments, self._status),
             "open": Operation(OpenArguments, lambda told, _report: self.serving.open(told.opening)),
             "step": Operation(StepArguments, lambda told, _report: self.serving.step(told)),
@@ -160,6 +162,16 @@ class SplitServer(EnclaveProgram):
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.restore(arguments.state)
+
+    def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
+        rounds = self.rounds
+        return release(
+            self.identity,
+            self.mailbox,
+            rounds.standing,
+            arguments,
+            lambda state: rounds.learner.packed(rounds.standing.hash, state),
+        )
 
     def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         bound = self._identity is not None

@@ -23,7 +23,8 @@ from enclave.programs.template import State
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.plan import Plan, plan
-from enclave.slicing.spf import tune
+from enclave.slicing.released import pack, row_files
+from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail, reach_of
 from enclave.training.aggregate import fedavg
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
@@ -95,6 +96,12 @@ class TailLearner:
         samples = sum(result.samples for result in results)
         loss = sum(result.loss * result.samples for result in results) / samples
         return TrainResult(loss, samples, sum(result.seconds for result in results)), fedavg(states)
+
+    def packed(self, receipt: str, state: State) -> bytes:
+        """The package that is released of these parameters (enclave/slicing/released.py)."""
+        rows, cut = selected_rows(self.tail), self.split.cut
+        place, _, _ = self.tail.layers()[0][0].rpartition(".")
+        return pack(self.manifest, receipt, row_files(state, self.initial, rows, cut, place))
 
     def _train(self, round: int, site: str, shards: list[Shard], report: Report) -> tuple[TrainResult, State]:
         material = self.feature_set(shards)

@@ -23,11 +23,13 @@ from enclave.canonical import canonical
 from enclave.errors import Refusal
 from enclave.manifest import Identifier
 from enclave.sealing.receipts import Hex64, SignedReceipt
+from enclave.sealing.releases import Consent, SignedRelease
 from enclave.sealing.roster import Roster
 
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
+RELEASE = "release"
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,19 +72,28 @@ class RosterBody(Struct, frozen=True, forbid_unknown_fields=True):
     countersignatures: dict[Identifier, Hex64]
 
 
-Body = AppraisalBody | ApprovalBody | RosterBody | SignedReceipt
+class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Tuned parameters have left an enclave: its statement, and the sites' orders that it counted. Logged
+    before anybody gets the file."""
+
+    release: SignedRelease
+    consents: dict[Identifier, Consent]
+
+
+Body = AppraisalBody | ApprovalBody | RosterBody | SignedReceipt | ReleaseBody
 _BODIES: Mapping[str, type] = {
     APPRAISAL: AppraisalBody,
     APPROVAL: ApprovalBody,
     ROSTER: RosterBody,
     RECEIPT: SignedReceipt,
+    RELEASE: ReleaseBody,
 }
 
 
 def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> Entry:
     """An entry of any kind from a Struct or a JSON value. Kinds that have a body type here must fit it.
 
-    For the four typed kinds the attachments follow from the body and are added by themselves. Refuses with
+    For the typed kinds the attachments follow from the body and are added by themselves. Refuses with
     `log.invalid_entry`.
     """
     entry = Entry(1, kind, at, msgspec.to_builtins(body), attachments)
@@ -119,7 +130,7 @@ def parse_entry(data: bytes) -> Entry:
 
 
 def typed_body(entry: Entry) -> Body | None:
-    """The body of an appraisal, approval, roster or receipt; None for other kinds. Refuses with
+    """The body of an appraisal, approval, roster, receipt or release; None for other kinds. Refuses with
     `log.invalid_entry` where it does not fit its kind."""
     body_type = _BODIES.get(entry.kind)
     if body_type is None:
@@ -141,3 +152,5 @@ def _attachments(body: Body) -> tuple[str, ...]:
             return (body.roster.manifest,)
         case SignedReceipt():
             return (body.receipt.manifest,)
+        case ReleaseBody():
+            return (body.release.released.manifest,)

@@ -4,6 +4,7 @@
 2. every receipt is signed by a key of accepted evidence for its manifest that stands *before* it in the log,
    has exactly the inputs of a countersigned roster logged before it, and continues the chain of its run
 3. every approval and countersignature is by the key that the manifest gives to the site
+4. parameters were released by the rule of the manifest, by an attested enclave, on the orders of enough sites
 
 What a bundle cannot show is said too: that a nonce was fresh is known only to the party that drew it.
 """
@@ -17,7 +18,14 @@ import msgspec
 from enclave.attest.appraisal import Appraisal, appraise
 from enclave.attest.evidence import Evidence, Expected
 from enclave.attest.log.archive import Archive
-from enclave.attest.log.entry import AppraisalBody, ApprovalBody, Entry, RosterBody, typed_body
+from enclave.attest.log.entry import (
+    AppraisalBody,
+    ApprovalBody,
+    Entry,
+    ReleaseBody,
+    RosterBody,
+    typed_body,
+)
 from enclave.attest.log.report import BundleReport
 from enclave.attest.policy import Policy
 from enclave.canonical import digest
@@ -25,7 +33,8 @@ from enclave.errors import Refusal
 from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
 from enclave.manifest import parse as parse_manifest
 from enclave.sealing import signing
-from enclave.sealing.receipts import NO_RECEIPT, SignedReceipt, verify_chain
+from enclave.sealing.receipts import NO_RECEIPT, SignedReceipt, receipt_hash, verify_chain
+from enclave.sealing.releases import check_release, parse_release
 from enclave.sealing.roster import roster_hash, verify_roster
 
 _SAME = ("tee", "status", "measurement", "development", "quote_sha256", "collateral_sha256", "root_sha256")
@@ -57,6 +66,8 @@ class Statements:
                     self._roster(body)
                 case SignedReceipt() as body:
                     self._receipt(index, body, from_start)
+                case ReleaseBody() as body:
+                    self._release(index, body, from_start)
                 case None:
                     self._open["Entries of kinds whose content is recorded and not re-checked: {n}."] += 1
         except Refusal as refusal:
@@ -174,6 +185,30 @@ class Statements:
             self._report.failed("It does not keep to its roster.", "receipt.chain_broken", index)
         else:
             self._done["Receipts with exactly the contributions that the sites had countersigned: {n}."] += 1
+
+    def _release(self, index: int, body: ReleaseBody, from_start: bool) -> None:
+        signed = parse_release(msgspec.to_builtins(body.release))
+        said = signed.released
+        self._report.development |= said.development
+        manifest = self._manifest(said.manifest)
+        if manifest is None:
+            self._open["Releases whose manifest is not in the bundle: {n}."] += 1
+            return
+        check_release(signed, manifest, said.receipt, body.consents)
+        receipts = {receipt_hash(one.receipt) for one in self._chains[said.manifest]}
+        attested = self._attested.get((said.manifest, said.program, signed.signing_key))
+        if from_start and (attested is None or said.receipt not in receipts):
+            self._report.failed(
+                "Neither evidence for the key that signed it nor its receipt stand before it.",
+                "release.mismatch",
+                index,
+            )
+        elif attested and said.receipt in receipts:
+            self._done[
+                "Releases of parameters that their sites have ordered, by attested enclaves: {n}."
+            ] += 1
+        else:
+            self._open["Releases whose evidence or receipt is not in the bundle: {n}."] += 1
 
     def _policy(self, sha256: str) -> Policy | None:
         if sha256 not in self._policies:

@@ -1,0 +1,119 @@
+"""Letting tuned parameters out of a server enclave: only after the run, only by the manifest's rule, and only
+when as many of its sites have signed for exactly these parameters as it demands.
+
+The host brings the signatures; its word counts for nothing. What leaves is named in a signed statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.manifest import Identifier, Manifest
+from enclave.programs.identity import Identity
+from enclave.programs.ledger import Standing
+from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.template import State
+from enclave.sealing.receipts import Receipt
+from enclave.sealing.releases import (
+    KIND,
+    SEALED,
+    Consent,
+    Released,
+    rule_of,
+    sign_release,
+    verify_consents,
+)
+from enclave.sealing.stream import Binding, seal
+
+
+class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The receipt whose parameters are to leave, the sites' orders, and the base model's folder (absolute or
+    inside the mailbox)."""
+
+    receipt: Hex32
+    consents: dict[Identifier, Consent]
+    model: Annotated[str, Meta(min_length=1, max_length=2048)]
+
+
+def release(
+    identity: Identity,
+    mailbox: Mailbox,
+    standing: Standing,
+    arguments: ReleaseArguments,
+    package: Callable[[State], bytes],
+) -> dict[str, Any]:
+    """Put the package out, sealed to the sites that have signed or in clear as the rule says; the file, and
+    the signed statement about it. It may be asked for again: the parameters and the orders are the same.
+
+    1. the manifest's rule lets parameters out
+    2. this enclave holds the run's parameters, and no round changes them any more
+    3. they are those after the receipt that the orders name
+    4. every order is signed by its site's key, and they are as many as the manifest demands
+
+    Refuses with `release.*`; then nothing has left.
+    """
+    manifest = identity.manifest
+    rule = rule_of(manifest)
+    receipt, state = standing.receipt, standing.state
+    if receipt is None or not state:
+        raise Refusal("release.no_state")
+    if not is_over(manifest, receipt):
+        raise Refusal("release.unfinished")
+    if arguments.receipt != standing.hash:
+        raise Refusal("release.wrong_receipt")
+    verify_consents(manifest, standing.hash, arguments.consents)
+    packed = package(state)
+    recipients = {
+        site: given.hpke_key
+        for site, given in sorted(arguments.consents.items())
+        if rule == SEALED and given.hpke_key is not None
+    }
+    filed = _put_out(identity, mailbox, receipt.round, packed, recipients)
+    statement = Released(
+        version=1,
+        manifest=identity.manifest_hash,
+        run=manifest.run,
+        receipt=standing.hash,
+        rule=rule,
+        output=filed.sha256,
+        bytes=filed.bytes,
+        package=hashlib.sha256(packed).hexdigest(),
+        consents=tuple(sorted(arguments.consents)),
+        recipients=tuple(recipients),
+        program="split_server" if identity.program == "split_server" else "aggregator",
+        measurement=identity.measurement,
+        development=manifest.policy.root == "development",
+        issued=identity.clock.now(),
+    )
+    signed = sign_release(statement, identity.signing)
+    return {"output": msgspec.to_builtins(filed), "release": msgspec.to_builtins(signed)}
+
+
+def is_over(manifest: Manifest, receipt: Receipt) -> bool:
+    """Whether no round after this receipt trains."""
+    stopped = bool(receipt.metrics.get("stopping", {}).get("stopped"))
+    return stopped or receipt.round >= manifest.training.rounds
+
+
+def _put_out(
+    identity: Identity, mailbox: Mailbox, round: int, packed: bytes, recipients: dict[str, str]
+) -> Filed:
+    if not recipients:
+        return mailbox.outgoing(lambda file: file.write(packed))
+    return mailbox.outgoing(
+        lambda file: seal(
+            BytesIO(packed),
+            file,
+            binding=Binding(identity.manifest_hash, round, KIND, identity.program),
+            recipients=recipients,
+            signer=identity.signing,
+        )
+    )

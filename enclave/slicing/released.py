@@ -1,0 +1,235 @@
+"""What a released adapter is: a package that plain peft and transformers load, without FedSlice.
+
+LoRA and prefixes become a PEFT adapter directory; SPF, for which PEFT has no format, the rows that were tuned
+as differences from the base model. Made inside the enclave; opened wherever it was released to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from enclave.errors import Refusal
+from enclave.manifest import Lora, Manifest, Prefix
+from enclave.sealing.package import ABOUT, ADAPTER, ADAPTER_CONFIG, HEAD, README, ROWS, Files, zipped
+
+MAX_CONFIG_BYTES = 1 << 20
+CONFIG = "config.json"
+
+State = dict[str, Tensor]
+_PROMPT = "prompt_encoder.embedding.weight"
+_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+
+
+def pinned_config(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """The base model's configuration as JSON, against its pin. Refuses with `release.missing_config`."""
+    try:
+        with (folder / CONFIG).open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES)
+        if hashlib.sha256(data).hexdigest() != manifest.model.files.get(CONFIG):
+            raise Refusal("release.missing_config")
+        config: dict[str, Any] = json.loads(data)
+    except (OSError, ValueError) as error:
+        raise Refusal("release.missing_config") from error
+    return config
+
+
+def adapter_files(manifest: Manifest, state: State, config: Mapping[str, Any]) -> Files:
+    """Method 1: the PEFT adapter directory of the tuned parameters. Refuses with `release.missing_config`
+    where the configuration does not fit them."""
+    adapter = manifest.adapter
+    if isinstance(adapter, Prefix):
+        settings, tensors, aside = _prefix(adapter, state, config)
+    elif isinstance(adapter, Lora):
+        settings, tensors, aside = _lora(adapter, state, config), state, {}
+    else:
+        raise Refusal("manifest.invalid", fault="an aggregator has no part in method-2")
+    settings |= {
+        "task_type": _task(manifest),
+        "base_model_name_or_path": manifest.model.source,
+        "inference_mode": True,
+    }
+    files = {ADAPTER_CONFIG: _json(settings), ADAPTER: _tensors(tensors)}
+    return files | ({HEAD: _tensors(aside)} if aside else {})
+
+
+def row_files(state: State, start: State, rows: State, cut: int, layers: str) -> Files:
+    """Method 2: tuned rows as differences from the base model's. `state` and `start` are the tail's tuned
+    parameters, after and before training; `rows` says which rows they are; `layers` is the place of the
+    layers in the tail, whose numbers begin at `cut` in the base model.
+
+    `rows/M` (tuned,) int64 and `delta/M` (tuned, inputs) are for the matrix (outputs, inputs) of the linear
+    M; `lora_A/M` (rank, inputs) and `lora_B/M` (outputs, rank) add alpha/rank · B·A to it; `value/P` replaces
+    the parameter P.
+    """
+    tensors: State = {}
+    for name, tensor in state.items():
+        whole = _in_whole_model(name, cut, layers)
+        pair = _LORA.fullmatch(whole)
+        if pair is not None:
+            tensors[f"lora_{pair['side']}/{pair['module']}"] = tensor
+        elif name in rows:
+            module = whole.removesuffix(".rows")
+            tensors[f"rows/{module}"] = rows[name].cpu()
+            tensors[f"delta/{module}"] = (tensor.double() - start[name].double()).float()
+        else:
+            tensors[f"value/{whole}"] = tensor
+    return {ROWS: _tensors(tensors)}
+
+
+def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
+    """The package: `files`, what they are, and how to load them. The same content gives the same bytes."""
+    adapter = manifest.adapter
+    about = {
+        "format": "fedslice-release/1",
+        "run": manifest.run,
+        "study": manifest.study,
+        "manifest": manifest.hash,
+        "receipt": receipt,
+        "rule": manifest.release.rule,
+        "model": {"source": manifest.model.source, "files": manifest.model.files},
+        "task": manifest.model.task,
+        "labels": manifest.model.labels,
+        "adapter": type(adapter).__name__.lower(),
+        "scale": 0.0 if isinstance(adapter, Prefix) else adapter.alpha / adapter.rank,
+        "placement": manifest.placement,
+        "development": manifest.policy.root == "development",
+    }
+    files = {**files, ABOUT: _json(about), README: readme(manifest, files).encode()}
+    return zipped(files)
+
+
+def readme(manifest: Manifest, files: Files) -> str:
+    """For whoever opens the package: what it is, and lines of Python that load it."""
+    kind = "causal-lm" if manifest.model.task == "causal-lm" else "sequence-classification"
+    auto = "AutoModelForCausalLM" if kind == "causal-lm" else "AutoModelForSequenceClassification"
+    named = "" if kind == "causal-lm" else f", num_labels={len(manifest.model.labels)}"
+    lines = [
+        f"# {manifest.study}",
+        "",
+        f"Tuned parameters of run {manifest.run}, released by the rule {manifest.release.rule}. They carry",
+        "information about the rows that they were trained on: keep them as you keep those.",
+        "`release.json` names manifest, receipt, base model (by the SHA-256 of its files) and labels.",
+        *(_DEVELOPMENT if manifest.policy.root == "development" else ()),
+        "",
+        "```python",
+        f"from transformers import {auto}",
+        "from safetensors.torch import load_file",
+        "",
+        f"model = {auto}.from_pretrained(base{named})  # base: the base model's folder",
+    ]
+    if HEAD in files:
+        lines.append(f'model.load_state_dict(load_file("{HEAD}"), strict=False)')
+    if ADAPTER in files:
+        lines += ["from peft import PeftModel", 'model = PeftModel.from_pretrained(model, ".").eval()']
+    else:
+        lines += _ROWS_RECIPE
+    lines += ["```", ""]
+    if manifest.masking is not None:
+        lines += [
+            "Tuned on int8 weights (placement masked): on the float model scores differ a little.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+_DEVELOPMENT = ("DEVELOPMENT ONLY: the enclaves were ordinary processes, nothing protected the training.",)
+_ROWS_RECIPE = [
+    "import json, torch",
+    "",
+    f'tensors, scale = load_file("{ROWS}"), json.load(open("{ABOUT}"))["scale"]',
+    "with torch.no_grad():",
+    "    for name, tensor in tensors.items():",
+    '        kind, _, place = name.partition("/")',
+    '        if kind == "value":',
+    "            model.get_parameter(place).copy_(tensor)",
+    '        elif kind in ("rows", "lora_A"):',
+    "            module = model.get_submodule(place)",
+    "            # GPT-2 keeps its matrices the other way round.",
+    '            weight = module.weight if hasattr(module, "out_features") else module.weight.t()',
+    '            if kind == "rows":',
+    '                weight[tensor] += tensors[f"delta/{place}"]',
+    "            else:",
+    '                weight += scale * tensors[f"lora_B/{place}"] @ tensor',
+    "model.eval()",
+]
+
+
+def _lora(adapter: Lora, state: State, config: Mapping[str, Any]) -> dict[str, Any]:
+    head = {
+        name.removeprefix("base_model.model.").rpartition(".")[0]
+        for name in state
+        if _LORA.fullmatch(name) is None
+    }
+    return {
+        "peft_type": "LORA",
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": config.get("model_type") == "gpt2",
+        "target_modules": list(adapter.targets),
+        "modules_to_save": sorted(head) or None,
+    }
+
+
+def _prefix(adapter: Prefix, state: State, config: Mapping[str, Any]) -> tuple[dict[str, Any], State, State]:
+    """PEFT's settings, its tensors, and those for which its format has no place: a tuned pooler."""
+    all_heads = _number(config, "num_attention_heads", "n_head")
+    layers = _number(config, "num_hidden_layers", "n_layer")
+    heads = _number(config, "num_key_value_heads") or all_heads
+    size = _number(config, "head_dim") or _number(config, "hidden_size", "n_embd") // max(all_heads, 1)
+    prompt = state[_PROMPT]
+    if prompt.shape[1] != 2 * layers * heads * size or not layers:
+        raise Refusal("release.missing_config")
+    settings = {
+        "peft_type": "PREFIX_TUNING",
+        "num_virtual_tokens": adapter.length,
+        "token_dim": heads * size,
+        "num_attention_heads": heads,
+        "num_layers": layers,
+        "num_transformer_submodules": 1,
+        "prefix_projection": False,
+    }
+    tensors, aside = {"prompt_embeddings": prompt}, {}
+    for name, tensor in state.items():
+        place = name.removeprefix("base_model.")
+        if place.startswith(("classifier.", "score.")):
+            tensors[name] = tensor
+        elif name != _PROMPT:
+            aside[place] = tensor
+    return settings, tensors, aside
+
+
+def _number(config: Mapping[str, Any], *names: str) -> int:
+    return next((config[name] for name in names if isinstance(config.get(name), int)), 0)
+
+
+def _task(manifest: Manifest) -> str:
+    return "CAUSAL_LM" if manifest.model.task == "causal-lm" else "SEQ_CLS"
+
+
+def _in_whole_model(name: str, cut: int, layers: str) -> str:
+    """A tuned parameter's name in the base model: a tail counts its layers from 0, and calls itself `model`;
+    a linear with LoRA stands one level deeper."""
+    if name.startswith(f"{layers}."):
+        number, _, rest = name.removeprefix(f"{layers}.").partition(".")
+        name = f"{layers}.{int(number) + cut}.{rest}"
+    return name.removeprefix("model.").replace(".base_layer.", ".")
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _tensors(tensors: State) -> bytes:
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data: bytes = safetensors.torch.save(kept, {"format": "pt"})
+    return data
