@@ -87,7 +87,8 @@ class UploadFrames(AgentView):
 
 
 class Download(AgentView):
-    """A sealed file of this site's runs: the next state, or what the site itself has uploaded."""
+    """A sealed file of this site's runs: the next state, released parameters, or what the site itself has
+    uploaded."""
 
     @extend_schema(
         operation_id="blob_read",
@@ -125,7 +126,7 @@ def _readable(site: Site, sha256: str) -> Blob:
     if blob is None or blob.run is None:
         raise Refusal("blob.unknown")
     run_of(site, blob.run.pk, active=False)
-    published = blob.kind == BlobKind.NEXT and blob.owner_site_id is None
+    published = blob.kind in (BlobKind.NEXT, BlobKind.RELEASE) and blob.owner_site_id is None
     if not published and blob.owner_site_id != site.pk:
         raise Refusal("blob.unknown")
     return blob

@@ -92,7 +92,8 @@ class EnclaveState(models.TextChoices):
 
 class Enclave(models.Model):
     """A server enclave of a run. `epoch` counts the run's enclaves from 1: a restart means new keys. One that
-    `serves` was started after the run's end, to answer its sites' questions.
+    `serves` was started after the run's end, to answer its sites' questions; one that `releases`, to let the
+    tuned parameters out.
 
     `supervisor` is the address (host:port) of the machine's supervisor that holds it; empty where there is
     one supervisor, which tells its address itself. A run's enclaves stay on one machine: what they seal for
@@ -106,6 +107,7 @@ class Enclave(models.Model):
     program = models.CharField(max_length=32)
     serves = models.BooleanField(default=False)
     supervisor = models.CharField(max_length=255, blank=True)
+    releases = models.BooleanField(default=False)
     state = models.CharField(max_length=16, choices=EnclaveState, default=EnclaveState.STARTING)
     signing_key = models.CharField(max_length=64, blank=True)
     measurement = models.CharField(max_length=96, blank=True)
@@ -204,6 +206,8 @@ class BlobKind(models.TextChoices):
     NEXT = "next", _("the next state, sealed to the client slices")
     STATE = "state", _("the enclave's own sealed state")
     SHARD = "shard", _("a shard of a site's features")
+    RELEASE = "release", _("released parameters, sealed to the sites")
+    EXPORT = "export", _("released parameters, in clear")
 
 
 class Blob(models.Model):

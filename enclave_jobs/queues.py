@@ -27,6 +27,7 @@ def configure(app: Celery) -> None:
             "enclave_jobs.aggregate_round": {"queue": ENCLAVE},
             "enclave_jobs.end_run": {"queue": ENCLAVE},
             "enclave_jobs.serve_run": {"queue": TAIL},
+            "enclave_jobs.release_run": {"queue": ENCLAVE},
         },
         beat_schedule={
             "sweep": {

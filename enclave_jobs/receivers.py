@@ -8,6 +8,7 @@ from typing import Any
 from django.dispatch import receiver
 
 from enclave_jobs.conductor import dispatch
+from federation.releases.signals import release_ordered
 from federation.serving.signals import serving_changed
 from federation.studies.signals import run_ended, run_launched
 
@@ -28,3 +29,9 @@ def stop(sender: Any, run_id: str, **_: Any) -> None:
 def serve(sender: Any, run_id: str, **_: Any) -> None:
     """Start, look after, or stop the enclave that serves the run's model."""
     dispatch.send(dispatch.SERVE, run_id)
+
+
+@receiver(release_ordered)
+def release(sender: Any, run_id: str, **_: Any) -> None:
+    """Have an enclave let the run's parameters out."""
+    dispatch.send(dispatch.RELEASE, run_id)

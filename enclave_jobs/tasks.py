@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enclave_jobs.conductor import advancing, serving, sweeping
+from enclave_jobs.conductor import advancing, releasing, serving, sweeping
 from federation import operations
 from federation.attestation import pcs
 from federation.notices import services as notices
@@ -39,6 +39,12 @@ def end_run(run_id: str) -> None:
 def serve_run(run_id: str) -> None:
     """Start, look after, or stop the enclave that serves a run's model."""
     serving.step(run_id)
+
+
+@shared_task(name="enclave_jobs.release_run")
+def release_run(run_id: str) -> None:
+    """Let a run's parameters out, or stop the enclave that did."""
+    releasing.step(run_id)
 
 
 @shared_task(name="enclave_jobs.upkeep")

@@ -4,6 +4,7 @@ from django.urls import path
 
 from federation.attestation import api as attestation
 from federation.datasets import api as datasets
+from federation.releases import api as releases
 from federation.sites import api as sites
 from federation.studies import api as studies
 
@@ -13,6 +14,7 @@ urlpatterns = [
     path("datasets", datasets.Datasets.as_view(), name="agent-datasets"),
     path("datasets/<str:dataset_id>", datasets.DatasetDetail.as_view(), name="agent-dataset"),
     path("approvals", studies.Approvals.as_view(), name="agent-approvals"),
+    path("releases", releases.Releases.as_view(), name="agent-releases"),
     path("collateral", attestation.Collateral.as_view(), name="agent-collateral"),
     path("log/checkpoint", attestation.LogCheckpoint.as_view(), name="agent-log-checkpoint"),
     path("log/consistency", attestation.LogConsistency.as_view(), name="agent-log-consistency"),

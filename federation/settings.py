@@ -10,6 +10,7 @@
 | FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
 | FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
 | FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
+| FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
 | FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
 | FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
 | FEDSLICE_SECOND_FACTOR | comma list of the roles that must sign in with a second factor | none |
@@ -121,6 +122,7 @@ INSTALLED_APPS = [
     "federation.datasets",
     "federation.studies",
     "federation.serving",
+    "federation.releases",
     "federation.attestation",
     "federation.audit",
     "federation.notices",
@@ -221,6 +223,7 @@ SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
 ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")
+RELEASE_DAYS = int(os.environ.get("FEDSLICE_RELEASE_DAYS", "30"))
 SERVING_REQUESTS_A_MINUTE = int(os.environ.get("FEDSLICE_SERVING_RATE", "3000"))
 # Where collateral for hardware comes from; there is deliberately no default.
 PCCS_URL = os.environ.get("FEDSLICE_PCCS", "")

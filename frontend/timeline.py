@@ -57,6 +57,10 @@ SENTENCES = {
     "serving.failed": gettext_lazy("The model cannot be served: %(why)s"),
     "serving.revoked": gettext_lazy("Serving is revoked for %(site)s. %(why)s"),
     "serving.allowed": gettext_lazy("%(site)s may ask the model again."),
+    "release.asked": gettext_lazy("The lead asks the hospitals to release the tuned parameters."),
+    "release.ordered": gettext_lazy("%(site)s has signed for the release."),
+    "release.released": gettext_lazy("The enclave has released the tuned parameters."),
+    "release.failed": gettext_lazy("The parameters could not be released: %(why)s"),
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
 }
 

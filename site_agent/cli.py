@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from enclave.errors import Refusal, explain
-from site_agent import AGENT_VERSION, approvals
+from site_agent import AGENT_VERSION, approvals, release_commands, releases
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
@@ -112,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_daemon)
 
     add_predict_command(commands, say)
+    release_commands.add_release_command(commands, say)
     return parser
 
 
@@ -161,25 +162,26 @@ def run_check(chosen: argparse.Namespace) -> int:
 
 
 def run_approve(chosen: argparse.Namespace) -> int:
-    """`approve`: show what waits, and sign what the person names by its fingerprint."""
+    """`approve`: show what waits, runs and releases, and sign what the person names by its fingerprint."""
     state = State.open(chosen.state)
+    if chosen.yes and not chosen.hash:
+        raise Refusal("approval.needs_terminal")
     with contextlib.closing(connect(state)) as coordinator:
         items = approvals.waiting(coordinator)
+        asked = release_commands.waiting(state, coordinator, chosen.hash)
         if chosen.hash:
             items = [item for item in items if item.hash.startswith(chosen.hash.lower())]
             if (
-                len(items) != 1
+                len(items) + len(asked) != 1
                 or len(chosen.hash) < approvals.TYPED
                 or (chosen.yes and len(chosen.hash) < 64)
             ):
                 raise Refusal("approval.unknown", fingerprint=printable(chosen.hash, 64))
-        elif chosen.yes:
-            raise Refusal("approval.needs_terminal")
         waiting = [item for item in items if not item.signed or chosen.hash]
         for item in items:
             if item.signed and not chosen.hash:
                 say(f'"{item.study}" is approved already ({printable(item.hash[:16])}…).')
-        if not waiting:
+        if not waiting and not asked:
             say("Nothing waits for this site's approval.")
         for item in waiting:
             manifest, dataset = approvals.judge(state, item)
@@ -190,6 +192,14 @@ def run_approve(chosen: argparse.Namespace) -> int:
             approved = approvals.approve(state, coordinator, item)
             say(f"Approved and signed with this site's key: {approved.hash}")
             say("`python -m site_agent run` takes part as soon as all sites have approved.")
+        for judged in asked:
+            say(releases.describe(judged))
+            say()
+            if not chosen.yes and not _typed(judged.fingerprint):
+                continue
+            releases.order(state, coordinator, judged)
+            say(f"Signed with this site's key: release of {judged.fingerprint}")
+            say(f"Then: python -m site_agent release --run {judged.manifest.run} --out FOLDER")
     return 0
 
 

@@ -33,7 +33,7 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
     )
 
 
-def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, Claims]:
+def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, Evidence]:
     """Appraise for a nonce of our own. The verdict, accepted or not, is stored and logged before it is used.
 
     Refuses with the code of the failed check, or with `reference.lapsed`.
@@ -46,7 +46,7 @@ def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, C
     expected = Expected(nonce, manifest.hash, program_of(manifest))
     appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()))
     require(appraisal)
-    return appraisal, evidence.claims
+    return appraisal, evidence
 
 
 def clear_client(run: Run, site: Site, enclave: Enclave, manifest: Manifest, evidence: Evidence) -> None:

@@ -23,6 +23,7 @@ ADVANCE = "enclave_jobs.advance_run"
 AGGREGATE = "enclave_jobs.aggregate_round"
 END = "enclave_jobs.end_run"
 SERVE = "enclave_jobs.serve_run"
+RELEASE = "enclave_jobs.release_run"
 
 
 def after_commit(task: str, identifier: str | int) -> None:

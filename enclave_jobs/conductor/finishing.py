@@ -70,7 +70,7 @@ def stop_enclaves(run_id: str) -> None:
     unless another run lives on them. Their rows stay, with hash and size."""
     leases.withdraw(run_id=run_id)
     for enclave in Enclave.objects.filter(
-        run_id=run_id, state__in=(EnclaveState.STARTING, EnclaveState.READY), serves=False
+        run_id=run_id, state__in=(EnclaveState.STARTING, EnclaveState.READY), serves=False, releases=False
     ):
         client.stop(enclave.pk)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)

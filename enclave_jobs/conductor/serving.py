@@ -82,9 +82,9 @@ def _start(service: Service) -> None:
 def _attested(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     if not starting.prepare(run, enclave, manifest):
         return False
-    appraisal, claims = attesting.attest(run, enclave, manifest)
+    appraisal, evidence = attesting.attest(run, enclave, manifest)
     fields: dict[str, Any] = {
-        "signing_key": claims.signing_key,
+        "signing_key": evidence.claims.signing_key,
         "measurement": appraisal.measurement or "",
         "development": appraisal.development,
         "ready_at": timezone.now(),

@@ -44,14 +44,14 @@ def step(run: Run) -> None:
         return
     if not prepare(run, enclave, manifest):
         return
-    appraisal, claims = attesting.attest(run, enclave, manifest)
+    appraisal, evidence = attesting.attest(run, enclave, manifest)
     with transaction.atomic():
         ready = move(
             enclave,
             ENCLAVE,
             EnclaveState.STARTING,
             EnclaveState.READY,
-            signing_key=claims.signing_key,
+            signing_key=evidence.claims.signing_key,
             measurement=appraisal.measurement or "",
             development=appraisal.development,
             ready_at=timezone.now(),

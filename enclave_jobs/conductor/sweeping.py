@@ -7,8 +7,9 @@ It makes the database the truth, and messages a hint.
 from __future__ import annotations
 
 from enclave_jobs import leases, uploads
-from enclave_jobs.conductor import contributions, dispatch
+from enclave_jobs.conductor import contributions, dispatch, releasing
 from enclave_jobs.models import Enclave, EnclaveState
+from federation.releases import queries as releases
 from federation.serving import queries as serving
 from federation.studies.models import Run, RunState
 from federation.upkeep import forget_expired
@@ -22,6 +23,7 @@ def sweep() -> None:
     2. Every run that can move is moved on; most of these steps find nothing to do.
     3. Runs that are over, with an enclave that lives: it is stopped.
     4. Models that are served, and those that are not any more: their enclaves are looked after, or stopped.
+    5. Releases that are ordered, and enclaves that have released: likewise.
     """
     for job in leases.expire_overdue():
         contributions.put_back(job)
@@ -30,14 +32,19 @@ def sweep() -> None:
     living = Enclave.objects.filter(
         state__in=(EnclaveState.STARTING, EnclaveState.READY), run__state__in=OVER
     )
-    for run_id in set(living.filter(serves=False).values_list("run_id", flat=True)):
+    for run_id in set(living.filter(serves=False, releases=False).values_list("run_id", flat=True)):
         dispatch.send(dispatch.END, run_id)
     unwanted = living.filter(serves=True).exclude(run__service__state__in=serving.ACTIVE)
     for run_id in {*serving.to_look_after(), *unwanted.values_list("run_id", flat=True)}:
         dispatch.send(dispatch.SERVE, run_id)
+    releasing_now = living.filter(releases=True).values_list("run_id", flat=True)
+    for run_id in {*releases.to_do(), *releasing_now}:
+        dispatch.send(dispatch.RELEASE, run_id)
 
 
 def upkeep() -> None:
-    """Uploads that nobody goes on with, and the control plane's expired nonces and token ids."""
+    """Uploads that nobody goes on with, released files that were kept long enough, and the control plane's
+    expired nonces and token ids."""
     uploads.remove_abandoned()
+    releasing.remove_outdated()
     forget_expired()

@@ -18,7 +18,9 @@ def search_columns(entry: Entry) -> dict[str, Any]:
     body = entry.body
     appraisal = _mapping(body.get("appraisal"))
     program = _mapping(body.get("claims")).get("program") or _mapping(body.get("values")).get("program")
+    told = _mapping(_mapping(body.get("release")).get("released"))
     program = program or _mapping(body.get("receipt")).get("program") or body.get("program")
+    program = program or told.get("program")
     return {
         "study_id": _study(entry),
         "program": _short(program, 32),
@@ -33,6 +35,7 @@ def sites_in(entry: Entry) -> list[str]:
     roster = _mapping(body.get("roster"))
     receipt = _mapping(body.get("receipt"))
     listed = [*_listed(roster.get("inputs")), *_listed(receipt.get("inputs")), *_listed(body.get("sites"))]
+    listed += list(_mapping(body.get("consents")))
     named = [item.get("site") if isinstance(item, dict) else item for item in listed]
     named += [body.get("site"), body.get("subject") if entry.kind == "appraisal" else None]
     wanted = {name for name in named if isinstance(name, str)}
@@ -43,7 +46,8 @@ def _study(entry: Entry) -> str | None:
     body = entry.body
     if isinstance(body.get("study"), str):
         return Study.objects.filter(pk=body["study"]).values_list("pk", flat=True).first()
-    places = (body, *(_mapping(body.get(name)) for name in ("claims", "roster", "receipt")))
+    released = _mapping(_mapping(body.get("release")).get("released"))
+    places = (body, *(_mapping(body.get(name)) for name in ("claims", "roster", "receipt")), released)
     manifest = next((place["manifest"] for place in places if isinstance(place.get("manifest"), str)), None)
     if manifest is None:
         return None

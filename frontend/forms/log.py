@@ -15,7 +15,7 @@ from federation.sites import permissions as sites
 from federation.studies import permissions as studies
 
 KINDS = (
-    "appraisal", "approval", "key-release", "roster.fixed", "roster", "receipt", "reference.added",
+    "appraisal", "approval", "key-release", "roster.fixed", "roster", "receipt", "release", "reference.added",
     "reference.suspended", "review.opened", "review.proposed", "review.approval", "review.rejection",
     "review.approved", "review.rejected",
 )  # fmt: skip

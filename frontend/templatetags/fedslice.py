@@ -18,10 +18,10 @@ register = template.Library()
 
 TONES = {
     "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds",
-        "serving"},
+        "serving", "released"},
     "busy": {
-        "enrolled", "running", "starting", "joining", "finishing", "open", "collecting", "countersigning",
-        "aggregating", "leased", "working", "submitted",
+        "enrolled", "releasing", "running", "starting", "joining", "finishing", "open", "collecting",
+        "countersigning", "aggregating", "leased", "working", "submitted",
     },
     "warn": {"warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
     "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},

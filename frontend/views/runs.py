@@ -24,6 +24,7 @@ from frontend.older import unrunnable
 from frontend.phases import phases
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
+from frontend.views.releases import release_of
 from frontend.views.serving import serving_of
 
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
@@ -68,6 +69,7 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     context = {
         **_live(run, found, person(request)),
         **serving_of(run, person(request)),
+        **release_of(run, person(request)),
         "runtime": found.at("runtime"),
         "costs": _costs(found.manifest) if found.manifest else None,
         "method": found.at("method"),

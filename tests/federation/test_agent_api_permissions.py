@@ -45,6 +45,12 @@ def signature(world: World) -> dict[str, str]:
     return {"manifest_hash": digest, "signature": world.anna.sign(digest)}
 
 
+def order(world: World) -> dict[str, Any]:
+    """An order where nothing was asked for."""
+    consent = {"hpke_key": None, "signature": "0" * 128}
+    return {"run": "none", "receipt": "0" * 64, "consent": consent}
+
+
 # name: (method, path, body, status for St. Anna's agent, status for St. Barbara's agent)
 TABLE: Rows = {
     "agent-heartbeat": ("post", "heartbeat", lambda world: BEAT, 200, 200),
@@ -55,6 +61,8 @@ TABLE: Rows = {
     "agent-dataset": ("delete", "datasets/{dataset}", lambda world: None, 204, 404),
     "agent-approvals": ("get", "approvals", lambda world: None, 200, 200),
     "agent-approvals:post": ("post", "approvals", signature, 200, 400),
+    "agent-releases": ("get", "releases", lambda world: None, 200, 200),
+    "agent-releases:post": ("post", "releases", order, 400, 400),
     "agent-collateral": ("get", "collateral", lambda world: None, 200, 200),
     "agent-log-checkpoint": ("get", "log/checkpoint", lambda world: None, 200, 200),
     "agent-log-consistency": ("get", "log/consistency?from=1&to=2", lambda world: None, 200, 200),
@@ -94,7 +102,7 @@ def test_another_site(world: World, barbara: Hospital, name: str) -> None:
     answer = ask(world, barbara, TABLE[name])
     assert answer.status_code == TABLE[name][4]
     if TABLE[name][4] >= 400:
-        assert answer.json()["code"] in ("request.not_found", "sealing.bad_signature")
+        assert answer.json()["code"] in ("request.not_found", "sealing.bad_signature", "release.not_asked")
         assert records() == before
 
 

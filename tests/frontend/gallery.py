@@ -37,6 +37,7 @@ FRAGMENTS = {
     "study-labels",
     "study-advice",
     "run-serving",
+    "run-release",
 }
 """Parts of a page that htmx fetches; they are seen in their page."""
 FILES = ("-csv", "-data", "-curves", "-raw")

@@ -72,7 +72,62 @@ def revoke(run: str, site: str, word: str) -> str:
     return word
 
 
+def release(run: str) -> str:
+    """The lead asks for the release."""
+    from federation.people.models import User
+    from federation.releases import services as releases
+    from federation.studies.models import Run
+
+    lena = User.objects.get(email="lena@university.example")
+    return releases.ask(lena, Run.objects.get(pk=run)).state
+
+
+def release_by_another(run: str) -> str:
+    """Another lead asks for it: the refusal's code."""
+    from enclave.errors import Refusal
+    from federation.releases import services as releases
+    from federation.studies.models import Run
+
+    try:
+        releases.ask(make_person("ludo@university.example", Role.LEAD), Run.objects.get(pk=run))
+    except Refusal as refusal:
+        return refusal.code
+    return ""
+
+
+def download(run: str) -> dict[str, str]:
+    """The lead fetches an export: its content in hex, or the refusal's code."""
+    from enclave.errors import Refusal
+    from federation.people.models import User
+    from federation.releases import services as releases
+    from federation.studies.models import Run
+
+    lena = User.objects.get(email="lena@university.example")
+    try:
+        _, file = releases.exported(lena, Run.objects.get(pk=run))
+    except Refusal as refusal:
+        return {"code": refusal.code}
+    return {"content": file.read_bytes().hex()}
+
+
+def outdate(run: str) -> str:
+    """Let the time pass for which a released file is kept."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from enclave_jobs.conductor import sweeping
+    from federation.releases.models import Release
+
+    long_ago = timezone.now() - timedelta(days=settings.RELEASE_DAYS + 1)
+    Release.objects.filter(run=run).update(released_at=long_ago)
+    sweeping.upkeep()
+    return run
+
+
 def main(asked: dict[str, Any]) -> None:
     verbs = {"hospitals": hospitals, "launch": launch, "serve": serve, "revoke": revoke}
+    verbs |= {"release": release, "release_by_another": release_by_another}
+    verbs |= {"download": download, "outdate": outdate}
     verb = verbs[asked.pop("verb")]
     sys.stdout.write("\n" + json.dumps(verb(**asked)) + "\n")

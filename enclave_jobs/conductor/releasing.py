@@ -1,0 +1,149 @@
+"""Let a run's parameters out once its sites have ordered it: start a server enclave from its sealed state,
+attest it, have it release, and put its statement into the log before anybody gets the file."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from enclave.canonical import digest
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.sealing.releases import EXPORT, check_release, parse_release
+from enclave_jobs.blobs import path_of
+from enclave_jobs.conductor import attesting, dispatch, starting
+from enclave_jobs.conductor.restarting import is_loss, is_passing
+from enclave_jobs.members import program_of
+from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.supervisor.protocol import Model
+from enclave_jobs.transitions import ENCLAVE
+from federation.releases import queries, services
+from federation.releases.models import Release, ReleaseState
+from federation.studies.frozen import manifest_of
+from federation.transitions import move
+
+logger = logging.getLogger(__name__)
+
+MAX_LOSSES = 3
+LIVING = (EnclaveState.STARTING, EnclaveState.READY)
+
+
+def step(run_id: str) -> None:
+    """One step for a run's release, whatever it needs; it may run twice, and most find nothing to do."""
+    release = Release.objects.select_related("run__study").filter(run_id=run_id).first()
+    if release is None:
+        return
+    try:
+        if release.state != ReleaseState.RELEASING or _release(release):
+            _stop(run_id)
+    except Refusal as refusal:
+        _judge(release, refusal)
+
+
+def remove_outdated() -> None:
+    """Released files are kept for a while only; what was released, when and to whom stays on record."""
+    for release in queries.outdated():
+        path_of(release.output).unlink(missing_ok=True)
+        Blob.objects.filter(pk=release.output).update(complete=False)
+        Release.objects.filter(pk=release.pk).update(removed_at=timezone.now())
+
+
+def _release(release: Release) -> bool:
+    """Whether it is done. Refuses with what supervisor, verifier or enclave refuse with."""
+    if release.losses > MAX_LOSSES:
+        raise Refusal("run.enclave_unstable", times=release.losses)
+    manifest = manifest_of(release.run)
+    enclave = _enclave(release, manifest)
+    if not client.start(enclave.pk, program_of(manifest), manifest.runtime):
+        return False
+    if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
+        return False
+    given = queries.consents(release)
+    answer = client.once(
+        enclave.pk,
+        "release",
+        {"receipt": release.receipt, "consents": msgspec.to_builtins(given), "model": "model"},
+        run=release.run_id,
+        key=f"{enclave.pk}/release/{digest(msgspec.to_builtins(given))[:32]}",
+        outputs=("output",),
+        model=Model(manifest.model.source, ("config.json",)) if enclave.program == "aggregator" else None,
+    )
+    if answer is None:
+        return False
+    signed = parse_release(answer["release"])
+    check_release(signed, manifest, release.receipt, given)
+    if signed.signing_key != enclave.signing_key or signed.released.output != answer["output"]["sha256"]:
+        raise Refusal("release.mismatch", field="signing key")
+    with transaction.atomic():
+        if services.released(release, signed, given):
+            kind = BlobKind.EXPORT if release.rule == EXPORT else BlobKind.RELEASE
+            fields = {"bytes": signed.released.bytes, "kind": kind, "run": release.run, "complete": True}
+            Blob.objects.update_or_create(sha256=signed.released.output, defaults=fields)
+            dispatch.after_commit(dispatch.RELEASE, release.run_id)
+    return True
+
+
+def _ready(release: Release, enclave: Enclave, manifest: Manifest) -> bool:
+    """Bind, restore the last published state, attest; the verdict is in the log before parameters leave."""
+    if not starting.prepare(release.run, enclave, manifest):
+        return False
+    appraisal, evidence = attesting.attest(release.run, enclave, manifest)
+    services.attested(release, msgspec.to_builtins(evidence))
+    fields: dict[str, Any] = {
+        "signing_key": evidence.claims.signing_key,
+        "measurement": appraisal.measurement or "",
+        "development": appraisal.development,
+        "ready_at": timezone.now(),
+    }
+    ready = move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields)
+    enclave.refresh_from_db()
+    return ready
+
+
+def _enclave(release: Release, manifest: Manifest) -> Enclave:
+    """The enclave that releases; the same for everybody who asks."""
+    with transaction.atomic():
+        Release.objects.select_for_update().get(pk=release.pk)
+        found = _living(release.run_id).first()
+        if found is not None:
+            return found
+        run = release.run
+        last = Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0
+        return Enclave.objects.create(
+            id=f"{run.pk.lower()}-{last + 1}",
+            run=run,
+            epoch=last + 1,
+            program=program_of(manifest),
+            releases=True,
+            supervisor=client.home_of(run),
+        )
+
+
+def _stop(run_id: str) -> None:
+    for enclave in _living(run_id):
+        client.stop(enclave.pk)
+        move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
+
+
+def _living(run_id: str) -> Any:
+    return Enclave.objects.filter(run_id=run_id, releases=True, state__in=LIVING)
+
+
+def _judge(release: Release, refusal: Refusal) -> None:
+    """A dead enclave is replaced, a passing trouble is left to the sweep, anything else ends the try."""
+    if is_loss(refusal):
+        with transaction.atomic():
+            Release.objects.filter(pk=release.pk).update(losses=release.losses + 1)
+            for enclave in _living(release.run_id):
+                move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+    elif is_passing(refusal):
+        logger.info("the release of run %s waits: %s", release.run_id, refusal.code)
+    else:
+        services.fail(release, refusal.code)
+        dispatch.send(dispatch.RELEASE, release.run_id)

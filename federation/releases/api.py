@@ -1,0 +1,88 @@
+"""Agents' API: releases that ask for this site's signature, or have it, and the signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from msgspec import Struct
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from enclave.attest.policy import Hex32
+from enclave.errors import Refusal
+from enclave.manifest import Identifier
+from enclave.sealing.releases import Consent
+from federation.releases import queries, services
+from federation.releases.models import Release
+from federation.studies.frozen import manifest_of
+from federation.wire import AgentView, agent, document, read
+
+
+class ReleaseItem(Struct):
+    """`receipt` is the signed receipt whose parameters are asked for; `statement` and `evidence` are there
+    once the enclave has released them. `found` of `needed` sites have signed; `signed` says whether this one
+    has."""
+
+    run: str
+    study: str
+    manifest_hash: str
+    rule: str
+    state: str
+    receipt: dict[str, Any]
+    found: int
+    needed: int
+    signed: bool
+    kept: bool
+    statement: dict[str, Any] | None
+    evidence: dict[str, Any] | None
+
+
+class OrderBody(Struct, forbid_unknown_fields=True):
+    """The site's order (enclave/sealing/releases.py) for the parameters after the receipt with this hash."""
+
+    run: Identifier
+    receipt: Hex32
+    consent: Consent
+
+
+class Releases(AgentView):
+    """Releases of runs that this site is a member of."""
+
+    max_body = 16 * 1024
+
+    @extend_schema(operation_id="releases", **document(None, list[ReleaseItem]))
+    def get(self, request: Request) -> Response:
+        """List them, newest first."""
+        site = agent(request).site
+        return Response([_item(release, site.pk) for release in queries.asked_of(site)])
+
+    @extend_schema(operation_id="release_order", **document(OrderBody, ReleaseItem))
+    def post(self, request: Request) -> Response:
+        """Order the release by the site's signature."""
+        body, principal = read(request, OrderBody), agent(request)
+        release = queries.asked_of(principal.site).filter(run_id=body.run).first()
+        if release is None:
+            raise Refusal("release.not_asked")
+        services.order(principal, release.run, body.receipt, body.consent)
+        release.refresh_from_db()
+        return Response(_item(release, principal.site.pk))
+
+
+def _item(release: Release, site: str) -> dict[str, object]:
+    last = queries.last_round(release.run)
+    signed = list(release.orders.values_list("site_id", flat=True))
+    return {
+        "run": release.run_id,
+        "study": release.run.study.name,
+        "manifest_hash": release.run.manifest_hash,
+        "rule": release.rule,
+        "state": release.state,
+        "receipt": (last.receipt if last is not None else None) or {},
+        "found": len(signed),
+        "needed": manifest_of(release.run).release.approvals,
+        "signed": site in signed,
+        "kept": release.removed_at is None,
+        "statement": release.statement,
+        "evidence": release.evidence,
+    }

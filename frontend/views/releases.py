@@ -1,0 +1,91 @@
+"""A run's release: its lead asks for it, sees whom it waits for, and fetches what was exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from enclave.errors import Refusal, explain
+from enclave.sealing.releases import EXPORT
+from federation.people.models import User
+from federation.releases import services
+from federation.releases.models import Release
+from federation.studies import permissions
+from federation.studies.frozen import frozen
+from federation.studies.models import Run
+from frontend.views.acting import act, person
+
+
+def release_of(run: Run, user: User) -> dict[str, Any]:
+    """What the section shows: why nothing is released, or how far it is, and who has signed."""
+    context: dict[str, Any] = {"run": run, "may_ask": permissions.can_edit(user, run.study)}
+    try:
+        manifest = services.require_releasable(run)
+    except Refusal as refusal:
+        rule = frozen(run).at("release", "rule")
+        # Where nothing may ever leave, or not yet, the page says so in a line.
+        return context | {"release_refused": explain(refusal.code, refusal.facts), "release_rule": rule}
+    release = Release.objects.filter(run=run).first()
+    signed = {row.site_id: row.at for row in release.orders.all()} if release is not None else {}
+    return context | {
+        "release": release,
+        "release_rule": manifest.release.rule,
+        "exports": manifest.release.rule == EXPORT,
+        "needed": manifest.release.approvals,
+        "found": len(signed),
+        "signers": [{"name": site.name, "at": signed.get(site.id)} for site in manifest.sites],
+        "again": release is not None and (release.state == "failed" or release.removed_at is not None),
+        "package": ((release.statement or {}).get("released") or {}).get("package") if release else None,
+    }
+
+
+@login_required
+def section(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The section alone, as it is now."""
+    user = person(request)
+    context = release_of(_visible(user, run_id), user)
+    # 286 tells htmx to stop asking where a form is shown: what is typed would be lost.
+    status = 200 if context.get("release") and not context["again"] else 286
+    return render(request, "frontend/runs/release.html", context, status=status)
+
+
+@login_required
+@require_POST
+def ask(request: HttpRequest, run_id: str) -> HttpResponse:
+    """Ask the hospitals for their signatures; wants the study's name typed."""
+    user = person(request)
+    run = _visible(user, run_id)
+    if request.POST.get("confirm") != run.study.name:
+        messages.error(request, _("Type the study's name to confirm; nothing was changed."))
+        return redirect("run", run.pk)
+    back = reverse("run", args=[run.pk]) + "#release"
+    return act(request, lambda: services.ask(user, run), back, _("The hospitals are asked to sign."))
+
+
+@login_required
+@require_POST
+def download(request: HttpRequest, run_id: str) -> HttpResponseBase:
+    """The exported package."""
+    user = person(request)
+    run = _visible(user, run_id)
+    found: list[Any] = []
+    answer = act(
+        request,
+        lambda: found.append(services.exported(user, run)),
+        reverse("run", args=[run.pk]) + "#release",
+    )
+    if not found:
+        return answer
+    _release, file = found[0]
+    return FileResponse(file.open("rb"), as_attachment=True, filename=f"{run.pk}-adapter.zip")
+
+
+def _visible(user: User, run_id: str) -> Run:
+    return get_object_or_404(permissions.runs_visible_to(user).select_related("study"), pk=run_id)

@@ -1,0 +1,52 @@
+"""The command `release`, and the part of `approve` that is about releases."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from enclave.errors import Refusal
+from site_agent import releases
+from site_agent.enrolment import connect
+from site_agent.releases import Judged
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+Say = Callable[[str], None]
+
+
+def add_release_command(commands: Any, say: Say) -> None:
+    """Add it to the agent's commands. `say` takes lines for people."""
+    command = commands.add_parser("release", help="open the released parameters of a run")
+    command.add_argument(
+        "--run", dest="asked", metavar="RUN", required=True, help="its id, as the run's page shows it"
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a new or empty folder")
+    command.set_defaults(run=lambda chosen: run_release(chosen, say))
+
+
+def run_release(chosen: argparse.Namespace, say: Say) -> int:
+    """`release`: needs this site's signature for it, and those of the others."""
+    state = State.open(chosen.state)
+    with contextlib.closing(connect(state)) as coordinator:
+        found = [item for item in releases.asked(coordinator) if item.run.lower() == chosen.asked.lower()]
+        if not found:
+            raise Refusal("release.not_asked")
+        judged = releases.judge(state, found[0])
+        said = releases.fetch(state, coordinator, judged, chosen.out)
+    say(f"Released by an enclave that was verified here, measurement {said.measurement[:16]}….")
+    say(f"The parameters are in {printable(chosen.out, 200)}; README.md there says how to load them.")
+    if said.development:
+        say("DEVELOPMENT ONLY: no hardware has protected anything in this run.")
+    return 0
+
+
+def waiting(state: State, coordinator: Coordinator, beginning: str | None) -> list[Judged]:
+    """The releases that this site has not signed, or the one whose fingerprint begins so."""
+    open_ones = [item for item in releases.asked(coordinator) if beginning or not item.signed]
+    judged = [releases.judge(state, item) for item in open_ones]
+    return [one for one in judged if beginning is None or one.fingerprint.startswith(beginning.lower())]

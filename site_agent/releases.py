@@ -1,0 +1,200 @@
+"""A release of tuned parameters at this site: read it, sign it here, and open what was sealed to this site.
+
+The coordinator says what is asked for; the manifest that was approved here says whether it may be, and the
+receipts that this site has seen say of which parameters. What comes is believed only from an enclave whose
+evidence is good by that manifest's policy. Opening needs neither torch nor the base model.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from enclave.attest.appraisal import appraise, require
+from enclave.attest.evidence import Evidence, Expected
+from enclave.errors import Refusal
+from enclave.manifest import Manifest
+from enclave.sealing.hpke import HpkeKey
+from enclave.sealing.package import MAX_PACKAGE_BYTES, unpack
+from enclave.sealing.receipts import SignedReceipt, receipt_hash
+from enclave.sealing.releases import (
+    EXPORT,
+    KIND,
+    SEALED,
+    Released,
+    SignedRelease,
+    consent,
+    parse_release,
+    rule_of,
+)
+from enclave.sealing.stream import Binding, unseal
+from site_agent.approvals import approved_manifest
+from site_agent.blobs import download
+from site_agent.files import create_private, private_folder, write_private
+from site_agent.receipts import ReceiptBook
+from site_agent.state import State
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+AFTER_ALL_ROUNDS = 2**31
+TO_WHOM = {
+    SEALED: "every hospital that signs, sealed to a key that is made at the hospital",
+    EXPORT: "the study's lead, in clear; the coordinator's operator can read them as well",
+}
+
+
+class Asked(Struct, frozen=True):
+    """A release as the coordinator tells of it, unchecked."""
+
+    run: str
+    study: str
+    manifest_hash: str
+    state: str
+    receipt: dict[str, Any]
+    found: int
+    needed: int
+    signed: bool
+    kept: bool
+    statement: dict[str, Any] | None
+    evidence: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A release that this site can sign: its own manifest, and the receipt that names the parameters."""
+
+    asked: Asked
+    manifest: Manifest
+    receipt: SignedReceipt
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the receipt: what a person compares and types."""
+        return receipt_hash(self.receipt.receipt)
+
+
+def asked(coordinator: Coordinator) -> list[Asked]:
+    """The releases of this site's runs. Refuses with `agent.bad_answer`."""
+    try:
+        return msgspec.convert(coordinator.call("GET", "releases").body, list[Asked])
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
+
+
+def judge(state: State, item: Asked) -> Judged:
+    """Check it against what this site knows for itself.
+
+    1. the run's manifest was approved here, and its rule lets parameters out
+    2. the receipt is of that run and not of another past than this site has seen; it is kept
+
+    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.not_allowed` or `receipt.*`.
+    """
+    manifest = approved_manifest(state, item.manifest_hash)
+    if manifest.run != item.run:
+        raise Refusal("run.wrong_manifest", fingerprint=manifest.hash[:16])
+    rule_of(manifest)
+    receipt = ReceiptBook(state.receipts, manifest).note(item.receipt, before=AFTER_ALL_ROUNDS)
+    return Judged(item, manifest, receipt)
+
+
+def order(state: State, coordinator: Coordinator, judged: Judged) -> None:
+    """Sign it with the site's key. Doing it again sends the same signature."""
+    manifest, site = judged.manifest, state.config.site
+    own = _key(state, manifest).public if manifest.release.rule == SEALED else None
+    given = consent(manifest, judged.fingerprint, site, state.key, own)
+    body = {"run": manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}
+    coordinator.call("POST", "releases", body)
+
+
+def describe(judged: Judged) -> str:
+    """What will be released, and to whom, for the person who signs."""
+    manifest, receipt = judged.manifest, judged.receipt.receipt
+    noise = manifest.aggregation.privacy
+    spent = receipt.privacy
+    if noise is None or spent is None:
+        told = "no noise was added: the parameters may remember single texts"
+    else:
+        told = f"epsilon {spent.epsilon:.3g} at delta {spent.delta:g} (per {spent.unit})"
+    lines = [
+        f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
+        f"  run          {manifest.run}, fingerprint {manifest.hash}",
+        f"  parameters   those after round {receipt.round}, receipt {judged.fingerprint}",
+        f"  to           {TO_WHOM[rule_of(manifest)]}",
+        f"  privacy      {told}",
+        f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
+        "  This cannot be taken back: who has the parameters, has them.",
+    ]
+    if manifest.policy.root == "development":
+        lines.append("  DEVELOPMENT ONLY: no hardware has protected anything in this run.")
+    return "\n".join(lines)
+
+
+def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) -> Released:
+    """Open what the enclave has sealed to this site, and write its files to `folder`.
+
+    The enclave's evidence is appraised here, by the policy of the manifest that was approved here; it must
+    attest the key that signed statement and stream. Refuses with `release.*`, `sealing.*`, or the code of a
+    failed check; then nothing was written.
+    """
+    item, manifest, site = judged.asked, judged.manifest, state.config.site
+    if manifest.release.rule != SEALED:
+        raise Refusal("release.not_allowed", rule=manifest.release.rule)
+    if item.statement is None:
+        raise Refusal("release.waiting", found=item.found, needed=item.needed)
+    signed = parse_release(item.statement)
+    said = signed.released
+    if (said.manifest, said.receipt, said.rule) != (manifest.hash, judged.fingerprint, SEALED):
+        raise Refusal("release.mismatch", field="receipt")
+    if site not in said.recipients:
+        raise Refusal("release.not_for_us")
+    _require_attested(manifest, signed, item.evidence)
+    if folder.exists() and any(folder.iterdir()):
+        raise Refusal("release.folder_in_use", folder=printable(folder, 200))
+    kept = private_folder(state.folder / "releases") / f"{said.output}.sealed"
+    try:
+        download(coordinator, said.output, kept)
+        package = BytesIO()
+        with kept.open("rb") as file:
+            unseal(
+                file,
+                package,
+                binding=Binding(manifest.hash, judged.receipt.receipt.round, KIND, said.program),
+                recipient=site,
+                key=_key(state, manifest),
+                sender_key=signed.signing_key,
+                sha256=said.output,
+                limit=MAX_PACKAGE_BYTES,
+            )
+    finally:
+        kept.unlink(missing_ok=True)
+    files = unpack(package.getvalue())
+    private_folder(folder)
+    for name, data in files.items():
+        write_private(folder / name, data)
+    return said
+
+
+def _require_attested(manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None) -> None:
+    """The key that signed is one of a measured enclave of this run. Its nonce was the coordinator's: keys die
+    with their enclave, so an old proof is as good as a fresh one."""
+    try:
+        evidence = msgspec.convert(shown, Evidence)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault="the evidence is not of the agreed form") from error
+    expected = Expected(evidence.claims.nonce, manifest.hash, signed.released.program)
+    require(appraise(evidence, manifest.policy, at=int(time.time()), expected=expected))
+    if evidence.claims.signing_key != signed.signing_key:
+        raise Refusal("release.mismatch", field="signing key")
+
+
+def _key(state: State, manifest: Manifest) -> HpkeKey:
+    """The key that this site's copy is sealed to: made here, kept here, one for each run."""
+    path = private_folder(state.folder / "releases") / f"{manifest.hash}.key"
+    create_private(path, HpkeKey.generate().to_bytes())
+    return HpkeKey.from_bytes(path.read_bytes())
