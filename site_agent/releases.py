@@ -7,7 +7,6 @@ evidence is good by that manifest's policy. Opening needs neither torch nor the 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from enclave.attest.appraisal import appraise, require
-from enclave.attest.evidence import Evidence, Expected
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.hpke import HpkeKey
@@ -36,6 +33,7 @@ from enclave.sealing.releases import (
 from enclave.sealing.stream import Binding, unseal
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
+from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
@@ -183,13 +181,9 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
 def _require_attested(manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None) -> None:
     """The key that signed is one of a measured enclave of this run. Its nonce was the coordinator's: keys die
     with their enclave, so an old proof is as good as a fresh one."""
-    try:
-        evidence = msgspec.convert(shown, Evidence)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault="the evidence is not of the agreed form") from error
-    expected = Expected(evidence.claims.nonce, manifest.hash, signed.released.program)
-    require(appraise(evidence, manifest.policy, at=int(time.time()), expected=expected))
-    if evidence.claims.signing_key != signed.signing_key:
+    nonce = read_evidence(shown).claims.nonce
+    claims = Judge(manifest, signed.released.program).claims(shown, nonce)
+    if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
 
 

@@ -7,21 +7,19 @@ the policy of the manifest that this site approved. The lengths of texts show in
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from enclave.attest.appraisal import appraise, require
-from enclave.attest.evidence import Claims, Evidence, Expected
-from enclave.attest.floors import Floors
+from enclave.attest.evidence import Claims
 from enclave.attest.policy import Hex32, Program
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.session import Channel, Knock, decode, encode
 from site_agent.approvals import approved_manifest
+from site_agent.evidence import Judge
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import printable
@@ -94,7 +92,7 @@ class ServedModel:
         self, state: State, coordinator: Coordinator, manifest: Manifest, tell: Callable[[str], None]
     ) -> None:
         self._state, self._coordinator, self._manifest, self._tell = state, coordinator, manifest, tell
-        self._floors = Floors()
+        self._judge = Judge(manifest, PROGRAM)
         self._claims: Claims | None = None
         self._channel: Channel | None = None
         self._breaks = 0
@@ -182,19 +180,7 @@ class ServedModel:
         """The claims of the enclave, once its evidence for a nonce of ours was found good here. Refuses with
         the code of the failed check."""
         nonce = secrets.token_hex(32)
-        body = self._post("evidence", {"nonce": nonce})
-        parts = (
-            {name: body.get(name) for name in ("quote", "collateral", "claims")}
-            if isinstance(body, dict)
-            else {}
-        )
-        evidence = _read(parts, Evidence)
-        expected = Expected(nonce, self._manifest.hash, PROGRAM)
-        policy = self._manifest.policy
-        appraisal = appraise(evidence, policy, at=int(time.time()), expected=expected, floors=self._floors)
-        require(appraisal)
-        self._floors = self._floors.raised(appraisal)
-        return evidence.claims
+        return self._judge.claims(self._post("evidence", {"nonce": nonce}), nonce)
 
     def _post(self, verb: str, body: dict[str, Any], patience: float = PATIENCE) -> Any:
         path = f"runs/{self._manifest.run}/serving/{verb}"

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import time
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import msgspec
 
-from enclave.attest.appraisal import appraise, require
-from enclave.attest.evidence import Claims, Evidence, Expected
-from enclave.attest.floors import Floors
+from enclave.attest.evidence import Claims
 from enclave.attest.policy import Program
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
@@ -32,6 +29,7 @@ from enclave.slicing.sources import resolve
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue
+from site_agent.evidence import Judge
 from site_agent.features import FeatureStore, Kept, prune
 from site_agent.files import private_folder, replacing
 from site_agent.leases import Job, Lease
@@ -55,7 +53,7 @@ class SplitMembership:
         self._coordinator = coordinator
         self._run = run
         self._receipts = ReceiptBook(state.receipts, self.manifest)
-        self._floors = Floors()
+        self._judge = Judge(self.manifest, SERVER)
         self._verified: tuple[int, Claims] | None = None
 
     def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:
@@ -92,20 +90,9 @@ class SplitMembership:
     def _verify(self) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
         told = self._ask(nonce)
-        try:
-            evidence = msgspec.convert(
-                {name: told.body[name] for name in ("quote", "collateral", "claims")}, Evidence
-            )
-        except (msgspec.ValidationError, KeyError, TypeError) as error:
-            raise Refusal("agent.bad_answer", fault="the evidence is not of the agreed form") from error
-        expected = Expected(nonce, self.manifest.hash, SERVER)
-        appraisal = appraise(
-            evidence, self.manifest.policy, at=int(time.time()), expected=expected, floors=self._floors
-        )
-        require(appraisal)
-        self._floors = self._floors.raised(appraisal)
-        self._receipts.trust(evidence.claims.signing_key)
-        return told.field("epoch", int), evidence.claims
+        claims = self._judge.claims(told.body, nonce)
+        self._receipts.trust(claims.signing_key)
+        return told.field("epoch", int), claims
 
     def _ask(self, nonce: str, **options: Any) -> Any:
         path = f"runs/{self._run}/aggregator/evidence"
