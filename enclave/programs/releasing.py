@@ -23,6 +23,7 @@ from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.template import State
 from enclave.sealing.receipts import Receipt
 from enclave.sealing.releases import (
+    EXPORT,
     KIND,
     SEALED,
     Consent,
@@ -76,7 +77,7 @@ def release(
         for site, given in sorted(arguments.consents.items())
         if rule == SEALED and given.hpke_key is not None
     }
-    filed = _put_out(identity, mailbox, receipt.round, packed, recipients)
+    filed = _put_out(identity, mailbox, receipt.round, packed, recipients, in_clear=rule == EXPORT)
     statement = Released(
         version=1,
         manifest=identity.manifest_hash,
@@ -104,9 +105,15 @@ def is_over(manifest: Manifest, receipt: Receipt) -> bool:
 
 
 def _put_out(
-    identity: Identity, mailbox: Mailbox, round: int, packed: bytes, recipients: dict[str, str]
+    identity: Identity,
+    mailbox: Mailbox,
+    round: int,
+    packed: bytes,
+    recipients: dict[str, str],
+    *,
+    in_clear: bool,
 ) -> Filed:
-    if not recipients:
+    if in_clear:
         return mailbox.outgoing(lambda file: file.write(packed))
     return mailbox.outgoing(
         lambda file: seal(

@@ -12,7 +12,7 @@ from enclave.attest.sources import Source
 from enclave.errors import Refusal
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.releasing import ReleaseArguments, release
+from enclave.programs.releasing import ReleaseArguments, is_over, release
 from enclave.programs.serving import (
     CloseArguments,
     OpenArguments,
@@ -106,10 +106,13 @@ class SplitServer(EnclaveProgram):
         return self._serving
 
     def _served(self) -> Served:
-        """The tail with the parameters of the last round. Refuses with `serving.not_ready`, or
-        `serving.another_past` where too few sites have named the receipt of a state that only their shares
-        could open."""
-        if self._rounds is None or self._rounds.standing.state is None:
+        """The tail with the parameters of the last round. Refuses with `serving.not_ready` while rounds still
+        train, or with `serving.another_past` where too few sites have named the receipt of a state that only
+        their shares could open."""
+        if self._rounds is None:
+            raise Refusal("serving.not_ready")
+        standing, manifest = self._rounds.standing, self.identity.manifest
+        if standing.receipt is None or standing.state is None or not is_over(manifest, standing.receipt):
             raise Refusal("serving.not_ready")
         if not self._rounds.is_named:
             raise Refusal("serving.another_past")
@@ -117,7 +120,7 @@ class SplitServer(EnclaveProgram):
             from enclave.slicing.questions import Answers
 
             learner = self._rounds.learner
-            learner.start_from(self._rounds.standing.state)
+            learner.start_from(standing.state)
             self._answers = Answers(learner.tail, learner.manifest.model)
         return self._answers
 

@@ -36,10 +36,12 @@ def run(house, tmp_path_factory, consortium_class):
     (folder / "sites").mkdir()
     run = SplitRun(consortium, folder / "sites")
     run.the_server = run.server()
-    run.early = refusal_code(lambda: enter(run, run.the_server))
+    run.early = [refusal_code(lambda: enter(run, run.the_server))]
     for site in ("anna", "berta"):
         run.join(run.the_server, site)
-    run.rounds(run.the_server)
+    run.results.append(run.round(run.the_server, 1))
+    run.early.append(refusal_code(lambda: enter(run, run.the_server)))
+    run.rounds(run.the_server, 2, receipt_hash(parse_receipt(run.results[0]["receipt"]).receipt))
     state = run.results[-1]["state"]["sha256"]
     run.sealed_state = shutil.copy(run.the_server.mailbox.collect(state), folder / "last-state")
     yield run
@@ -74,8 +76,8 @@ def ask(server: EnclaveProcess, channel: Channel, asked: bytes) -> bytes:
     return channel.open(decode(reply["sealed"]))
 
 
-def test_nothing_is_served_before_something_was_trained(run):
-    assert run.early == "serving.not_ready"
+def test_nothing_is_served_before_the_training_is_over(run):
+    assert run.early == ["serving.not_ready"] * 2
 
 
 def test_what_is_served_is_what_the_closing_evaluation_has_scored(run):
