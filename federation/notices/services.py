@@ -16,6 +16,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from enclave.errors import CATALOGUE
+from enclave.sealing.releases import SEALED
 from federation.audit.services import record
 from federation.notices.models import Handled, Muted, Notice
 from federation.notices.texts import text_of
@@ -25,7 +26,8 @@ from federation.studies.models import ContributionState, Event
 log = logging.getLogger(__name__)
 
 ENDS = ("run.finished", "run.failed", "run.cancelled")
-KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS)
+RELEASES = ("release.asked", "release.released", "release.failed")
+KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS, *RELEASES)
 FRESH = timedelta(days=1)
 """Older events are no news: an installation that mails for the first time does not tell its history."""
 _OVERLAP = 5000
@@ -72,12 +74,24 @@ def _whom(event: Event) -> list[User]:
             if event.round is not None:
                 late = event.round.contributions.filter(state__in=_PENDING)
                 sites = set(late.values_list("site_id", flat=True))
-        case kind if kind in ENDS and event.run is not None:
-            signed = study.approvals.filter(manifest_hash=event.run.manifest_hash)
-            sites = set(signed.values_list("site_id", flat=True))
+        case "release.asked":
+            lead, sites = False, _members(event)
+        case "release.released" if event.facts.get("rule") == SEALED:
+            sites = _members(event)
+        case kind if kind in ENDS:
+            sites = _members(event)
     people = User.objects.filter(is_active=True, muted=None)
     admins = people.filter(role=Role.SITE_ADMIN, site_id__in=sites)
     return [*(people.filter(pk=study.lead_id) if lead else []), *admins]
+
+
+def _members(event: Event) -> set[str]:
+    """The hospitals that have signed for the event's run."""
+    run = event.run
+    if run is None:
+        return set()
+    signed = run.study.approvals.filter(manifest_hash=run.manifest_hash)
+    return set(signed.values_list("site_id", flat=True))
 
 
 def _send(notice: Notice) -> bool:

@@ -67,6 +67,24 @@ def _words(event: Event, name: str) -> tuple[str, str, str]:
                 _("The run of “%(study)s” has passed a deadline without enough hospitals.") % told,
                 _("Look whether the agents of the hospitals that are missing run and reach the coordinator."),
             )
+        case "release.asked":
+            return (
+                _("“%(study)s” asks for the release of its parameters") % told,
+                _("The lead of “%(study)s” asks the hospitals to release the tuned parameters.") % told,
+                _("Read to whom they would go, and sign at the hospital: python -m site_agent approve"),
+            )
+        case "release.released":
+            return (
+                _("The parameters of “%(study)s” are released") % told,
+                _("The enclave has released the tuned parameters of “%(study)s”.") % told,
+                _("The run's page says how to get them."),
+            )
+        case "release.failed":
+            return (
+                _("The parameters of “%(study)s” could not be released") % told,
+                _("The enclave could not release the tuned parameters of “%(study)s”.") % told,
+                why,
+            )
         case _:
             return (
                 _("“%(study)s”: %(site)s could not do its work") % told,

@@ -75,6 +75,18 @@ def test_a_missed_deadline_is_told_to_the_lead_and_to_who_is_missing(
     assert set(told()) == {lena.email, bob.email}
 
 
+@pytest.mark.parametrize("rule", ["sealed-to-sites", "export"])
+def test_a_release_is_told_to_those_who_must_sign_and_to_those_who_get_something(
+    rule: str, run: Run, lena: User, alice: User, bob: User, carol: User
+) -> None:
+    note(run, "release.asked", rule=rule)
+    assert set(told()) == {alice.email, bob.email}
+    note(run, "release.released", rule=rule)
+    assert set(told()) == {lena.email, *([alice.email, bob.email] if rule == "sealed-to-sites" else [])}
+    note(run, "release.failed", code="run.state_lost")
+    assert set(told()) == {lena.email}
+
+
 @pytest.mark.parametrize(("code", "who"), [("model.file_changed", "site"), ("spf.nothing", "lead")])
 def test_a_job_that_failed_for_good_is_told_to_whose_turn_it_is(
     code: str, who: str, run: Run, lena: User, alice: User, anna: Hospital
