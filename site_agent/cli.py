@@ -168,7 +168,7 @@ def run_approve(chosen: argparse.Namespace) -> int:
         raise Refusal("approval.needs_terminal")
     with contextlib.closing(connect(state)) as coordinator:
         items = approvals.waiting(coordinator)
-        asked = release_commands.waiting(state, coordinator, chosen.hash)
+        asked = release_commands.waiting(state, coordinator, chosen.hash, say)
         if chosen.hash:
             items = [item for item in items if item.hash.startswith(chosen.hash.lower())]
             if (

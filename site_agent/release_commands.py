@@ -45,8 +45,18 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def waiting(state: State, coordinator: Coordinator, beginning: str | None) -> list[Judged]:
-    """The releases that this site has not signed, or the one whose fingerprint begins so."""
-    open_ones = [item for item in releases.asked(coordinator) if beginning or not item.signed]
-    judged = [releases.judge(state, item) for item in open_ones]
-    return [one for one in judged if beginning is None or one.fingerprint.startswith(beginning.lower())]
+def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: Say) -> list[Judged]:
+    """The releases that this site has not signed, or the one whose fingerprint begins so. One that cannot be
+    signed here is told of, and keeps nobody from approving what else waits."""
+    found = []
+    for item in releases.asked(coordinator):
+        if item.signed and beginning is None:
+            continue
+        try:
+            judged = releases.judge(state, item)
+        except Refusal as refusal:
+            say(f"The release of run {printable(item.run)} cannot be signed here. {refusal}")
+            continue
+        if beginning is None or judged.fingerprint.startswith(beginning.lower()):
+            found.append(judged)
+    return found

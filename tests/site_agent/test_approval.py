@@ -253,6 +253,8 @@ def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
     manifest = make_manifest(state, dataset)
 
     def answer(request: Request) -> Reply:
+        if request.path == "releases":
+            return Reply(body=[])
         item = {
             "study": "s1",
             "name": "Triage",
@@ -301,3 +303,23 @@ def test_a_script_names_the_whole_hash(
     assert approved_hashes(state) == []
     assert run(state, "--yes", "--hash", offered.hash) == 0
     assert approved_hashes(state) == [offered.hash]
+
+
+def test_a_release_that_cannot_be_signed_here_keeps_nobody_from_approving(
+    state: State,
+    offered: Manifest,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    approvals = server.answer
+    asked = {
+        "run": "run-9", "study": "Else", "manifest_hash": "e" * 64, "state": "waiting", "receipt": {},
+        "found": 0, "needed": 1, "signed": False, "kept": False, "statement": None, "evidence": None,
+    }  # fmt: skip
+    server.answer = lambda told: Reply(body=[asked]) if told.path == "releases" else approvals(told)
+    Terminal(monkeypatch, offered.hash[:8])
+    assert run(state) == 0
+    assert approved_hashes(state) == [offered.hash]
+    shown = capsys.readouterr().out
+    assert "release of run run-9 cannot be signed here" in shown and "run.not_approved_here" in shown
