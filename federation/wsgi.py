@@ -1,8 +1,14 @@
 """The coordinator as a WSGI application (gunicorn serves it)."""
 
 import os
+from importlib import import_module
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+
+from enclave.settling import settle_types
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "federation.settings")
 application = get_wsgi_application()
+import_module(settings.ROOT_URLCONF)  # with all views and the types that they read
+settle_types()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from enclave.errors import Refusal, explain
+from enclave.settling import settle_types
 from site_agent import AGENT_VERSION, approvals, release_commands, releases
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
+    settle_types()
     try:
         status: int = chosen.run(chosen)
     except Refusal as refusal:

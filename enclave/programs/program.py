@@ -29,6 +29,7 @@ from enclave.errors import Refusal
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import PROTOCOL, Channel, Hello, HostFile, Refused, Reply, Request
+from enclave.settling import settle_types
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
     sys.excepthook = lambda _kind, error, _trace: log_fault(error)
     threading.excepthook = lambda fault: _end(fault.exc_value)
     warnings.simplefilter("ignore")  # a library's warning may quote what it warns about
+    settle_types()
     host = _read_host_file(folder / "host.json")
     source = open_source(host.runtime, platform=Path(host.platform) if host.platform else None)
     running = program(source, Mailbox(folder))

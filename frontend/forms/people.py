@@ -41,6 +41,10 @@ class SignInForm(AuthenticationForm):
 class AskResetForm(PasswordResetForm):
     """The address. Nothing is looked up here: `federation.people.resets` says why."""
 
+    email = forms.EmailField(
+        label=_("E-mail address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
+    )
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         resets.ask(self.cleaned_data["email"])
 

@@ -51,7 +51,6 @@ MORE = {
     "forbidden": ("lena", "/people"),
     "log-filtered-empty": ("audrey", "/log?code=none"),
     "audit-filtered-empty": ("audrey", "/audit?actor=none"),
-    "reference-refused": ("olga", "/references/new"),
 }
 PREFERRED = ("alice", "lena", "olga", "audrey")
 """Whose view of a page is looked at: the first who may open it, for pages of a hospital its own admin."""

@@ -35,11 +35,13 @@ from enclave.sealing.session import encode
 from enclave.sealing.shards import wrap_keys
 from enclave.sealing.shares import Escrow, withdraw
 from enclave.sealing.signing import SigningKey
+from enclave.settling import settle_types
 from site_agent.features import FeatureStore, Kept
 
 FRAME = 1 << 20
 HEARTBEAT_SECONDS = 5.0
 logging.getLogger("httpx").setLevel(logging.WARNING)
+settle_types()  # the hospitals are threads of one process here
 LABELS = ("routine", "urgent")
 WORDS = {
     "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from enclave.errors import Refusal
+from enclave.settling import settle_types
 from enclave_jobs.supervisor import life
 
 
@@ -14,6 +15,7 @@ class Command(BaseCommand):
     help = "Own the server enclaves of this machine and serve the conductor, until SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        settle_types()
         try:
             life.run()
         except Refusal as refusal:

@@ -1,0 +1,46 @@
+"""Threads may decode any message type at once, as all types are resolved before there are threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.installation import REPOSITORY
+
+# Many threads decode many types for the first time, all at once; the interpreter switches as often as it can.
+CRASH = """
+import sys, threading
+{first}
+from enclave.manifest import Manifest
+from enclave.sealing import handback, receipts, releases, roster, session, shards, shares, state, stream
+import msgspec
+{settle}
+sys.setswitchinterval(1e-6)
+kinds, pending = [], [msgspec.Struct]
+while pending:
+    found = pending.pop().__subclasses__()
+    kinds += found
+    pending += found
+messages = {{kind: msgspec.json.encode(dict.fromkeys(kind.__struct_fields__)) for kind in kinds}}
+together = threading.Barrier(12)
+def decode():
+    together.wait()
+    for kind in kinds:
+        try:
+            msgspec.json.decode(messages[kind], type=kind)
+        except (msgspec.ValidationError, TypeError, NameError):
+            pass
+threads = [threading.Thread(target=decode) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+@pytest.mark.parametrize("again", range(6))
+def test_twelve_threads_may_decode_every_type_for_the_first_time_at_once(again: int) -> None:
+    first, settle = "from enclave.settling import settle_types", "settle_types()"
+    script = CRASH.format(first=first, settle=settle)
+    ended = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr[-2000:]
