@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from enclave.canonical import digest
@@ -16,7 +15,7 @@ from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.releases import EXPORT, check_release, parse_release
 from enclave_jobs.blobs import path_of
-from enclave_jobs.conductor import attesting, dispatch, starting
+from enclave_jobs.conductor import attesting, dispatch, enclaves, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
@@ -95,13 +94,7 @@ def _ready(release: Release, enclave: Enclave, manifest: Manifest) -> bool:
         return False
     appraisal, evidence = attesting.attest(release.run, enclave, manifest)
     services.attested(release, msgspec.to_builtins(evidence))
-    fields: dict[str, Any] = {
-        "signing_key": evidence.claims.signing_key,
-        "measurement": appraisal.measurement or "",
-        "development": appraisal.development,
-        "ready_at": timezone.now(),
-    }
-    ready = move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields)
+    ready = enclaves.make_ready(enclave, appraisal, evidence)
     enclave.refresh_from_db()
     return ready
 
@@ -113,16 +106,7 @@ def _enclave(release: Release, manifest: Manifest) -> Enclave:
         found = _living(release.run_id).first()
         if found is not None:
             return found
-        run = release.run
-        last = Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0
-        return Enclave.objects.create(
-            id=f"{run.pk.lower()}-{last + 1}",
-            run=run,
-            epoch=last + 1,
-            program=program_of(manifest),
-            releases=True,
-            supervisor=client.home_of(run),
-        )
+        return enclaves.name_next(release.run, program_of(manifest), releases=True)
 
 
 def _stop(run_id: str) -> None:

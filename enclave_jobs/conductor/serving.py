@@ -7,13 +7,11 @@ import logging
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
-from django.utils import timezone
 
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave_jobs import leases
-from enclave_jobs.conductor import attesting, dispatch, shares, starting
+from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
@@ -83,13 +81,7 @@ def _attested(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     if not starting.prepare(run, enclave, manifest):
         return False
     appraisal, evidence = attesting.attest(run, enclave, manifest)
-    fields: dict[str, Any] = {
-        "signing_key": evidence.claims.signing_key,
-        "measurement": appraisal.measurement or "",
-        "development": appraisal.development,
-        "ready_at": timezone.now(),
-    }
-    return move(enclave, ENCLAVE, EnclaveState.STARTING, EnclaveState.READY, **fields)
+    return enclaves.make_ready(enclave, appraisal, evidence)
 
 
 def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
@@ -100,16 +92,7 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
         being_started = _living(service).first()
         if being_started is not None:
             return being_started
-        run = service.run
-        last = Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0
-        return Enclave.objects.create(
-            id=f"{run.pk.lower()}-{last + 1}",
-            run=run,
-            epoch=last + 1,
-            program=program_of(manifest),
-            serves=True,
-            supervisor=client.home_of(run),
-        )
+        return enclaves.name_next(service.run, program_of(manifest), serves=True)
 
 
 def _look_after(service: Service) -> None:

@@ -6,19 +6,16 @@ from __future__ import annotations
 import logging
 
 from django.db import transaction
-from django.utils import timezone
 
 from enclave.errors import Fact, Refusal
 from enclave.manifest import Manifest
-from enclave_jobs.conductor import attesting, dispatch, joining, restoring, tails
+from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, restoring, tails
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
-from enclave_jobs.transitions import ENCLAVE
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, Run, RunState
 from federation.studies.transitions import apply
-from federation.transitions import move
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +43,7 @@ def step(run: Run) -> None:
         return
     appraisal, evidence = attesting.attest(run, enclave, manifest)
     with transaction.atomic():
-        ready = move(
-            enclave,
-            ENCLAVE,
-            EnclaveState.STARTING,
-            EnclaveState.READY,
-            signing_key=evidence.claims.signing_key,
-            measurement=appraisal.measurement or "",
-            development=appraisal.development,
-            ready_at=timezone.now(),
-        )
+        ready = enclaves.make_ready(enclave, appraisal, evidence)
         facts: dict[str, Fact] = {
             "enclave": enclave.pk,
             "epoch": enclave.epoch,
@@ -75,16 +63,9 @@ def _enclave(run: Run, program: str) -> Enclave | None:
         last = Enclave.objects.filter(run=run).order_by("-epoch").first()
         if last is not None and last.state == EnclaveState.STARTING:
             return last
-        epoch = last.epoch + 1 if last else 1
-        if epoch > MAX_EPOCHS:
-            raise Refusal("run.enclave_unstable", times=last.epoch if last else 0)
-        return Enclave.objects.create(
-            id=f"{run.pk.lower()}-{epoch}",
-            run=run,
-            epoch=epoch,
-            program=program,
-            supervisor=client.home_of(run),
-        )
+        if last is not None and last.epoch >= MAX_EPOCHS:
+            raise Refusal("run.enclave_unstable", times=last.epoch)
+        return enclaves.name_next(run, program)
 
 
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:

@@ -1,0 +1,42 @@
+"""The record of a run's server enclaves, whatever they are for: training, serving or a release."""
+
+from __future__ import annotations
+
+from django.db.models import Max
+from django.utils import timezone
+
+from enclave.attest.appraisal import Appraisal
+from enclave.attest.evidence import Evidence
+from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.supervisor import client
+from enclave_jobs.transitions import ENCLAVE
+from federation.studies.models import Run
+from federation.transitions import move
+
+
+def name_next(run: Run, program: str, **purpose: bool) -> Enclave:
+    """Enter the run's next enclave, on the machine that is its home. The caller holds a lock that keeps
+    others from doing the same."""
+    epoch = (Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0) + 1
+    return Enclave.objects.create(
+        id=f"{run.pk.lower()}-{epoch}",
+        run=run,
+        epoch=epoch,
+        program=program,
+        supervisor=client.home_of(run),
+        **purpose,
+    )
+
+
+def make_ready(enclave: Enclave, appraisal: Appraisal, evidence: Evidence) -> bool:
+    """Its evidence was accepted. False if another worker was faster."""
+    return move(
+        enclave,
+        ENCLAVE,
+        EnclaveState.STARTING,
+        EnclaveState.READY,
+        signing_key=evidence.claims.signing_key,
+        measurement=appraisal.measurement or "",
+        development=appraisal.development,
+        ready_at=timezone.now(),
+    )
