@@ -13,7 +13,10 @@ from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
-from frontend.forms import wizard as forms
+from frontend.forms.wizard.basics import DataForm, MethodForm, ModelForm, PurposeForm
+from frontend.forms.wizard.step import StepForm
+from frontend.forms.wizard.training import TrainingForm
+from frontend.forms.wizard.tuning import AdapterForm, SplitForm
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,16 @@ class Step:
     name: str
     title: str | Promise
     lead: str | Promise
-    form: type[forms.StepForm] | None
+    form: type[StepForm] | None
 
 
 STEPS = (
-    Step("purpose", _("Purpose"), _("What the study is for. Nothing runs yet."), forms.PurposeForm),
-    Step("model", _("Model"), _("What the hospitals fine-tune together."), forms.ModelForm),
-    Step("data", _("Data"), _("Whose data, and how alike they are."), forms.DataForm),
-    Step("method", _("Method"), _("Where the work runs, and who can see what."), forms.MethodForm),
+    Step("purpose", _("Purpose"), _("What the study is for. Nothing runs yet."), PurposeForm),
+    Step("model", _("Model"), _("What the hospitals fine-tune together."), ModelForm),
+    Step("data", _("Data"), _("Whose data, and how alike they are."), DataForm),
+    Step("method", _("Method"), _("Where the work runs, and who can see what."), MethodForm),
     Step("tuning", _("Tuning"), _("How much of the model is trained, and what that costs."), None),
-    Step(
-        "training", _("Training"), _("How long, by which rules, and what may come out."), forms.TrainingForm
-    ),
+    Step("training", _("Training"), _("How long, by which rules, and what may come out."), TrainingForm),
     Step("review", _("Review"), _("Exactly what the hospitals will be asked to approve."), None),
 )
 NAMES = [step.name for step in STEPS]
@@ -45,15 +46,15 @@ def step_named(name: str) -> Step | None:
     return next((step for step in STEPS if step.name == name), None)
 
 
-def form_class(step: Step, study: Study | None) -> type[forms.StepForm] | None:
+def form_class(step: Step, study: Study | None) -> type[StepForm] | None:
     """The step's form; what is tuned depends on the method."""
     if step.name == "tuning":
         method = study.settings.get("method") if study else None
-        return forms.SplitForm if method == "method-2" else forms.AdapterForm
+        return SplitForm if method == "method-2" else AdapterForm
     return step.form
 
 
-def make(step: Step, user: User, study: Study | None, data: QueryDict | None = None) -> forms.StepForm | None:
+def make(step: Step, user: User, study: Study | None, data: QueryDict | None = None) -> StepForm | None:
     """The step's form, bound to `data` where there is some."""
     kind = form_class(step, study)
     return kind(data, user=user, study=study) if kind else None
@@ -72,7 +73,7 @@ class Draft:
         return {"name": self.name, "purpose": self.purpose, "plan": self.plan, "datasets": self.datasets}
 
 
-def draft_with(study: Study, form: forms.StepForm | None) -> Draft:
+def draft_with(study: Study, form: StepForm | None) -> Draft:
     """The draft with the changes of a valid form. Refuses with `study.invalid_plan`."""
     cleaned = form.cleaned_data if form is not None else {}
     changes = form.changes() if form is not None else {}

@@ -19,7 +19,9 @@ from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
 from federation.studies.plan import read as read_plan
 from frontend import wizard
-from frontend.forms.wizard import GIB, METHODS, DataForm, SplitForm, StepForm
+from frontend.forms.wizard.basics import METHODS, DataForm
+from frontend.forms.wizard.step import StepForm
+from frontend.forms.wizard.tuning import GIB, SplitForm
 from frontend.manifests import manifest_facts
 from frontend.older import unreadable_plan
 from frontend.overlap import overlap

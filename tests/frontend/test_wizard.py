@@ -266,6 +266,8 @@ def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_th
     assert page.status_code == 422 and set(page.context["form"].errors) == {"clip"}
     page = lead.post(at(shaped, "training"), {**kept, "clip": 1, "rule": "stack-svd"})
     assert set(page.context["form"].errors) == {"rule"}
+    page = lead.post(at(shaped, "training"), {**TRAINING, "rule": "ffa-lora", "release": "export"})
+    assert set(page.context["form"].errors) == {"release"}
     assert lead.post(at(shaped, "training"), {**kept, "clip": 1}).status_code == 302
     # Method 2 averages no updates: choosing it takes noise and clip back, so that it can be frozen.
     lead.post(at(shaped, "method"), {"choice": "split"})

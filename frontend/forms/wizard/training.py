@@ -1,0 +1,198 @@
+"""How long, by which rules, and what may come out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, get_args
+
+from django import forms
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from enclave.attest.policy import TcbStatus
+from federation.studies.models import Study
+from frontend.forms.wizard.step import StepForm, number
+from frontend.words import WORDS
+
+RELEASES = [(name, WORDS[name]) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
+
+
+class TrainingForm(StepForm):
+    rounds = number(_("Rounds"), 1, 1000)
+    local_epochs = number(_("Epochs in a round"), 1, 100)
+    batch_size = number(_("Batch size"), 1, 1024)
+    learning_rate = forms.FloatField(
+        label=_("Learning rate"), min_value=1e-7, max_value=1, widget=forms.NumberInput({"step": "any"})
+    )
+    schedule = forms.ChoiceField(
+        label=_("Learning rate over the run"),
+        choices=[(name, WORDS[name]) for name in ("constant", "linear", "cosine")],
+    )
+    warmup = forms.FloatField(
+        label=_("Warm-up (% of all steps)"), min_value=0, max_value=100,
+        help_text=_("The learning rate rises from 0 over these steps. 5 to 10 % steadies large models."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    patience = number(
+        _("End early after (rounds)"), 0, 1000,
+        _("So many rounds in which the loss on held-out rows has not fallen. 0: train all rounds."),
+    )  # fmt: skip
+    seed = number(_("Seed"), 0, 2**53 - 1, _("The same seed gives the same run."))
+    rule = forms.ChoiceField(
+        label=_("How updates are averaged"),
+        choices=(
+            ("fedavg", _("FedAvg (the paper's): each factor by itself")),
+            ("ffa-lora", _("FFA-LoRA: one factor stays, so the mean is exact")),
+            ("stack-svd", _("stacking and SVD: the products' mean, cut to the rank")),
+        ),
+    )
+    clip = forms.FloatField(
+        label=_("Clip a hospital's change to (L2 norm)"), min_value=1e-6, max_value=1e6, required=False,
+        help_text=_("Empty: no bound. Noise per hospital needs one."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    max_samples = number(
+        _("A hospital counts for at most (rows)"), 1, 2**40 - 1, _("Empty: for all of its rows."),
+        required=False,
+    )  # fmt: skip
+    privacy = forms.ChoiceField(
+        label=_("Noise (differential privacy)"),
+        choices=(
+            ("none", _("none")),
+            ("site", _("per hospital: in the server enclave, on each mean")),
+            ("record", _("per row: in each hospital's enclave, on each step")),
+        ),
+    )
+    noise = forms.FloatField(
+        label=_("Noise, in sensitivities"), min_value=0.01, max_value=1000,
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    delta = forms.FloatField(
+        label=_("Delta"), min_value=1e-300, max_value=0.1, widget=forms.NumberInput({"step": "any"})
+    )
+    gradient_clip = forms.FloatField(
+        label=_("Clip a row's gradient to (L2 norm)"), min_value=1e-6, max_value=1e6,
+        help_text=_("For noise per row."), widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    accountant = forms.ChoiceField(label=_("Accountant"), choices=(("rdp", "RDP"), ("prv", "PRV")))
+    quorum = number(
+        _("Quorum"), 1, 1000, _("Fewest hospitals in a round. Empty: all of them."), required=False
+    )
+    deadline_seconds = number(
+        _("A round waits for (seconds)"), 10, 7 * 24 * 3600,
+        _("After that it goes on with those who came, if they are a quorum."),
+    )  # fmt: skip
+    release = forms.ChoiceField(label=_("What may come out"), choices=RELEASES)
+    release_approvals = number(
+        _("Hospitals that must sign a release"), 1, 1000, _("Empty: all of them."), required=False
+    )
+    runtime = forms.ChoiceField(label=_("Runtime of the enclaves"))
+    accepted_statuses = forms.MultipleChoiceField(
+        label=_("Accepted states of a platform"), choices=[(s, s) for s in get_args(TcbStatus)],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("What Intel says of a platform's updates. Each more than UpToDate accepts known flaws."),
+    )  # fmt: skip
+    accepted_advisories = forms.CharField(
+        label=_("Accepted advisories"), required=False, max_length=4000,
+        help_text=_("Intel's numbers (INTEL-SA-00615), apart by spaces: those that a platform in another "
+                    "state may have open."),
+    )  # fmt: skip
+
+    TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "schedule")
+    AVERAGING: ClassVar = ("rule", "clip", "max_samples")
+    PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip", "accountant")
+    RULES: ClassVar = ("quorum", "release", "runtime")
+    PARTS: ClassVar = (
+        (_("Training"), TRAINING, ()),
+        (_("Averaging"), AVERAGING, ()),
+        # What describes the noise is shown where there is some.
+        (_("Noise"), PRIVACY[:1], PRIVACY[1:]),
+        (_("Rounds and release"), RULES, ()),
+    )
+    MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals")
+    PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """Cards of fields, for the template."""
+        there = [(title, self._there(names), self._there(details)) for title, names, details in self.PARTS]
+        return [{"title": title, "fields": these, "details": more} for title, these, more in there if these]
+
+    @property
+    def more(self) -> list[forms.BoundField]:
+        """The fields of the disclosure that few need."""
+        return self._there(self.MORE)
+
+    @property
+    def more_open(self) -> bool:
+        """Whether something in the disclosure has to be mended: then it is open."""
+        return any(name in self.errors for name in (*self.MORE, *self.PLATFORM))
+
+    def _there(self, names: tuple[str, ...]) -> list[forms.BoundField]:
+        return [self[name] for name in names if name in self.fields]
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        stored = super().stored(study)
+        return {
+            **stored,
+            "warmup": f"{stored.get('warmup', 0) * 100:g}",
+            "accepted_advisories": " ".join(stored.get("accepted_advisories") or ()),
+        }
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        changes["warmup"] = changes["warmup"] / 100
+        changes["accepted_advisories"] = self.cleaned_data["accepted_advisories"]
+        return changes
+
+    def prepare(self) -> None:
+        self.fields["runtime"].choices = [  # type: ignore[attr-defined]
+            (name, name) for name in settings.ENCLAVE_RUNTIMES
+        ]
+        if self.plan.get("method") == "method-2":
+            for name in (*self.AVERAGING, *self.PRIVACY):
+                del self.fields[name]
+        else:
+            del self.fields["patience"]
+
+    def clean_quorum(self) -> int | None:
+        return self._at_most_all("quorum")
+
+    def clean_release_approvals(self) -> int | None:
+        return self._at_most_all("release_approvals")
+
+    def _at_most_all(self, name: str) -> int | None:
+        count: int | None = self.cleaned_data[name]
+        members = self.study.datasets.count() if self.study else 0
+        if count is not None and members and count > members:
+            raise forms.ValidationError(
+                ngettext("The study has %d hospital.", "The study has %d hospitals.", members) % members
+            )
+        return count
+
+    def clean_accepted_advisories(self) -> list[str]:
+        found = self.cleaned_data["accepted_advisories"].replace(",", " ").upper().split()
+        strange = [one for one in found if not re.fullmatch(r"[A-Z0-9-]{1,32}", one)]
+        if strange:
+            raise forms.ValidationError(_("This is not the number of an advisory: %s") % strange[0][:40])
+        return list(dict.fromkeys(found))
+
+    def clean(self) -> dict[str, Any]:
+        """What does not go together is said at the field that can mend it."""
+        cleaned = super().clean() or {}
+        rule, privacy = cleaned.get("rule"), cleaned.get("privacy")
+        if rule in ("ffa-lora", "stack-svd") and self.plan.get("adapter") == "prefix":
+            self.add_error("rule", _("This rule is for LoRA; a prefix is averaged by FedAvg."))
+        if privacy == "site" and cleaned.get("clip") is None and "clip" not in self.errors:
+            self.add_error("clip", _("Noise per hospital needs a bound on a hospital's change."))
+        if privacy == "site" and rule == "stack-svd":
+            self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
+        if rule == "ffa-lora" and cleaned.get("release") in ("sealed-to-sites", "export"):
+            self.add_error("release", _("With FFA-LoRA no parameters can come out; choose another mean."))
+        if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
+            field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
+            self.add_error(field, _("Noise per row goes with a constant learning rate, without warm-up."))
+        if privacy == "record" and self.plan.get("placement") == "masked":
+            self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
+        return cleaned

@@ -1,0 +1,145 @@
+"""What is tuned: the adapters of Method 1, the cut and the ratios of Method 2."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from federation.studies.costs import tunable
+from federation.studies.models import BaseModel, Study
+from frontend.forms.wizard.step import Slider, StepForm, number, ratio
+
+GIB = 1 << 30
+
+
+class AdapterForm(StepForm):
+    """Method 1: what is tuned, and, where masked, how the accelerator is checked."""
+
+    adapter = forms.ChoiceField(
+        label=_("What is tuned"),
+        widget=forms.RadioSelect,
+        choices=(
+            ("lora", _("LoRA: two thin matrices beside each chosen layer")),
+            ("prefix", _("P-Tuning v2: trained positions before each layer")),
+        ),
+    )
+    rank = number(
+        _("LoRA rank"), 1, 512, _("More can learn more, and costs more to send."),
+        widget=Slider(min=1, max=64, step=1),
+    )  # fmt: skip
+    alpha = number(_("LoRA alpha"), 1, 1024, _("Usually twice the rank."))
+    targets = forms.MultipleChoiceField(
+        label=_("LoRA is put on, in every layer"), required=False, widget=forms.CheckboxSelectMultiple,
+        help_text=_("None ticked: those that are usual for this model."),
+    )  # fmt: skip
+    prefix_length = number(
+        _("Prefix length"), 1, 1024, _("These positions are taken from the text's."),
+        widget=Slider(min=1, max=128, step=1),
+    )  # fmt: skip
+    repetitions = number(
+        _("Checks of each product"), 1, 8,
+        _("Secret vectors that test what the accelerator answers. One finds a fault all but once in 2⁶¹."),
+    )  # fmt: skip
+    vault_bytes = forms.FloatField(
+        label=_("Room for pads at a hospital (GiB)"), min_value=0, max_value=16384,
+        help_text=_("More room, more work done ahead of time."),
+    )  # fmt: skip
+
+    MASKED: ClassVar = ("repetitions", "vault_bytes")
+
+    def prepare(self) -> None:
+        if self.plan.get("placement") != "masked":
+            for name in self.MASKED:
+                del self.fields[name]
+        self.fields["targets"].choices = _targets(self.base_model, self.plan)  # type: ignore[attr-defined]
+        _reach(self.fields["rank"], self.plan.get("rank"))
+        _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
+
+    def stored(self, study: Study | None) -> dict[str, Any]:
+        stored = super().stored(study)
+        usual = self.base_model.targets if self.base_model is not None else []
+        targets = stored.get("targets") or usual
+        return {**stored, "vault_bytes": stored.get("vault_bytes", 0) / GIB, "targets": targets}
+
+    def changes(self) -> dict[str, Any]:
+        changes = super().changes()
+        if "vault_bytes" in changes:
+            changes["vault_bytes"] = round(changes["vault_bytes"] * GIB)
+        if self.base_model is not None and set(changes["targets"]) == set(self.base_model.targets):
+            changes["targets"] = []  # the usual ones, also where they change
+        return changes
+
+
+def _targets(model: BaseModel | None, plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names of linears to choose from; a name that is the end of another's takes in that one too."""
+    named = tunable(model) if model is not None else {}
+    usual = model.targets if model is not None else []
+    names = list(dict.fromkeys((*named, *usual, *(plan.get("targets") or ()))))
+    found = []
+    for name in names:
+        others = [path for path in named.get(name, ()) if path != name]
+        found.append((name, _("%(name)s (and %(others)s)") % {"name": name, "others": ", ".join(others)}
+                      if others else name))  # fmt: skip
+    return found
+
+
+def _reach(field: forms.Field, value: Any) -> None:
+    """A slider must reach what is stored, or it would silently show less."""
+    if isinstance(value, int) and value > int(field.widget.attrs["max"]):
+        field.widget.attrs["max"] = value
+
+
+class SplitForm(StepForm):
+    """Method 2: where the model is cut, and what is tuned behind the cut."""
+
+    cut = number(
+        _("Layers that stay at the hospitals"), 1, 1000,
+        _("The front is frozen and public. The layers after the cut train in the server's TEE."),
+        widget=Slider(min=1, max=1, step=1),
+    )  # fmt: skip
+    attention_ratio = ratio(
+        _("Attention heads that are tuned (Q, K, V)"), _("0 % leaves the attention as it is.")
+    )
+    dense_ratio = ratio(_("Rows of the dense layers that are tuned"), _("0 % leaves the dense layers alone."))
+    select = forms.ChoiceField(
+        label=_("Which heads and rows"),
+        choices=(
+            ("largest", _("those with the largest L1 norm (the paper's)")),
+            ("smallest", _("those with the smallest")),
+            ("random", _("drawn by the seed")),
+        ),
+    )
+    PLACES: ClassVar = (("dense", _("dense layers")), ("attention_output", _("attention output")))
+    tuned_rows = forms.MultipleChoiceField(
+        label=_("The ratio of rows is for"), choices=PLACES, required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    tuned_lora = forms.MultipleChoiceField(
+        label=_("LoRA as well on"), choices=PLACES, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    rank = number(_("LoRA rank"), 1, 512)
+    alpha = number(_("LoRA alpha"), 1, 1024)
+    batches = forms.ChoiceField(
+        label=_("Batches"),
+        choices=(
+            ("pooled", _("drawn from all hospitals")),
+            ("per-site", _("one tail a hospital, averaged each round")),
+        ),
+    )
+    checkpointing = forms.BooleanField(
+        label=_("Compute activations again instead of keeping them"), required=False,
+        help_text=_("Less memory in the TEE, more time."),
+    )  # fmt: skip
+
+    def prepare(self) -> None:
+        layers = (self.base_model.config if self.base_model else {}).get("num_hidden_layers", 2)
+        self.deepest = max(1, layers - 1)
+        self.fields["cut"].widget.attrs["max"] = self.deepest
+
+    def clean_cut(self) -> int:
+        cut: int = self.cleaned_data["cut"]
+        if cut > self.deepest:
+            raise forms.ValidationError(_("The model can be cut after layer %d at most.") % self.deepest)
+        return cut
