@@ -15,7 +15,7 @@ from enclave.manifest import Identifier
 from enclave.sealing.releases import Consent
 from federation.releases import queries, services
 from federation.releases.models import Release
-from federation.studies.frozen import manifest_of
+from federation.studies.frozen import frozen
 from federation.wire import AgentView, agent, document, read
 
 
@@ -80,7 +80,7 @@ def _item(release: Release, site: str) -> dict[str, object]:
         "state": release.state,
         "receipt": (last.receipt if last is not None else None) or {},
         "found": len(signed),
-        "needed": manifest_of(release.run).release.approvals,
+        "needed": frozen(release.run).at("release", "approvals") or 0,
         "signed": site in signed,
         "kept": release.removed_at is None,
         "statement": release.statement,

@@ -162,3 +162,13 @@ def test_a_release_that_failed_is_tried_again_with_the_orders_that_are_there(
     services.fail(Release.objects.get(), "release.no_state")
     services.ask(lena, run)
     assert Release.objects.get().state == "releasing"
+
+
+def test_a_run_of_an_older_format_does_not_hide_the_releases_of_the_others(
+    lena: User, ready: Study, anna: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    services.ask(lena, run)
+    Run.objects.filter(pk=run.pk).update(manifest='{"version": 0, "release": {"approvals": 2}}')
+    told = anna.call("GET", "releases")
+    assert told.status_code == 200 and told.json()[0]["needed"] == 2
