@@ -104,13 +104,14 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
     go_on.click()
     lead.get_by_label("Tokens per text").fill("64")
     go_on.click()
-    for box in lead.get_by_role("checkbox").all():
-        box.check()
+    for hospital in HOSPITALS.values():
+        lead.get_by_role("checkbox", name=re.compile(re.escape(hospital))).check()
     # The chart of labels follows the ticks, before anything is saved.
     expect(lead.locator("#overlap")).to_contain_text("Largest skew")
     go_on.click()
     lead.get_by_label("Method 1, all in the TEE").check()
     go_on.click()
+    expect(lead.get_by_label("LoRA rank")).to_be_visible()
     trained = lead.locator("#costs .figure").first.inner_text()
     for _press in range(4):
         lead.get_by_label("LoRA rank").press("ArrowRight")
@@ -153,9 +154,9 @@ def test_the_lead_watches_the_run_until_it_is_finished(installation: Installatio
     # Both hospitals see the run too, but not each other's own score.
     admin = story.admins["anna@st-anna.example"]
     admin.goto(lead.url)
-    admin.wait_for_selector("[data-metric=accuracy] .legendtext")
-    legend = admin.locator("[data-metric=accuracy] .legendtext").all_text_contents()
-    assert "St. Anna" in legend and "Bethany Clinic" not in legend
+    legend = admin.locator("[data-metric=accuracy] .legend")
+    expect(legend).to_contain_text("St. Anna")
+    expect(legend).not_to_contain_text("Bethany Clinic")
 
 
 def test_the_record_of_the_run_stands_in_the_log(installation: Installation, story: Story) -> None:
@@ -191,6 +192,7 @@ def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation
     lead.get_by_role("button", name="Save and go on").click()
     expect(lead.get_by_role("main")).to_contain_text("falling in a line to 0, after a warm-up over 10 %")
     lead.get_by_role("button", name="Freeze and ask the hospitals").click()
+    expect(lead.get_by_role("heading", name="Approvals")).to_be_visible()
     shown = lead.locator(".fingerprint").inner_text().replace(" ", "")
     for agent in story.agents.values():
         agent.run("approve", "--yes", "--hash", shown)
@@ -214,8 +216,8 @@ def test_the_lead_compares_both_runs_and_takes_the_figures_away(story: Story) ->
     lead = story.lead
     assert lead is not None
     lead.get_by_role("link", name="Compare with other runs").click()
-    for box in lead.get_by_role("checkbox").all():
-        box.check()
+    for study in ("Triage of notes", "Triage with a higher rank"):
+        lead.get_by_role("checkbox", name=study, exact=True).check()
     lead.get_by_role("button", name="Compare", exact=True).click()
     table = lead.get_by_role("table").first
     for column in ("Rank", "Schedule", "Warm-up"):

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.conftest import OPERATOR
 from tests.support import people
-from tests.support.installation import PASSWORD, Agent, Installation
+from tests.support.installation import PASSWORD, Agent, Installation, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -110,7 +110,7 @@ def test_an_expired_link_says_so_and_the_operator_sends_another(
     expect(row).to_contain_text("expired")
     row.get_by_role("button", name="Send again").click()
     expect(operator.get_by_text("A new link is on its way")).to_be_visible()
-    assert installation.invitation(ADMIN) != dead
+    wait_for(lambda: installation.invitation(ADMIN) != dead, 20, "a mail with another link")
     people.accept_invitation(admin, installation, ADMIN, "St. Anna")
     story.admin = admin
 

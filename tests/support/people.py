@@ -10,12 +10,16 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.installation import PASSWORD, Agent, Installation
 
+PATIENCE = 20_000
+"""Milliseconds a page may take before a journey fails: it shares two cores with the rest of the suite."""
+expect.set_options(timeout=PATIENCE)
+
 
 def new_page(browser: Browser, **options: object) -> Page:
     """A browser of its own for one person; an error on the page's console fails the journey."""
     context = browser.new_context(**options)  # type: ignore[arg-type]
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(f"script error: {error}")))
     return page
 
