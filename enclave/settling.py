@@ -2,7 +2,8 @@
 
 msgspec resolves a Struct's fields when it first decodes one. Two threads that do so at once for the same type
 crash the interpreter (seen with msgspec 0.22: a segmentation fault while both evaluated the annotations). So
-every process with threads settles its types first, at its start.
+every process with threads settles its types first, at its start. Modules that bring torch come later; they
+make their decoders as they are imported, which one thread does.
 """
 
 from __future__ import annotations

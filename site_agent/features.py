@@ -52,6 +52,9 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True):
     keys: Annotated[tuple[Hex32, ...], Meta(min_length=1)]
 
 
+_ENTRY, _KEPT = msgspec.json.Decoder(Entry), msgspec.json.Decoder(Kept)
+
+
 class FeatureStore:
     """The features of one site under one origin."""
 
@@ -70,7 +73,7 @@ class FeatureStore:
     def kept(self) -> Kept | None:
         """All shards, if all are done. Refuses with `agent.state_damaged`."""
         try:
-            kept = msgspec.json.decode((self.folder / "index.json").read_bytes(), type=Kept)
+            kept = _KEPT.decode((self.folder / "index.json").read_bytes())
             os.utime(self.folder / "index.json")
             return kept
         except FileNotFoundError:
@@ -154,7 +157,7 @@ class FeatureStore:
     def _entry(self, purpose: Purpose, number: int, examples: int) -> Entry | None:
         """A shard that was done before. One without its file, or of another size, is made again."""
         try:
-            entry = msgspec.json.decode(self._path(purpose, number, "json").read_bytes(), type=Entry)
+            entry = _ENTRY.decode(self._path(purpose, number, "json").read_bytes())
             size = self._path(purpose, number, "sealed").stat().st_size
         except (FileNotFoundError, msgspec.DecodeError):
             return None

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import torch
@@ -33,6 +33,9 @@ class _Line(Struct, frozen=True):
     dtype: str
     shape: tuple[Annotated[int, Meta(ge=0)], ...]
     data_offsets: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
+
+
+_HEADER, _LINE = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(_Line)
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,9 @@ def _survey(file: Path, pin: str) -> dict[str, Place]:
 def _lines(header: bytes, file: str) -> list[tuple[str, _Line]]:
     """The header's tensors in the order of their bytes, which may not overlap."""
     try:
-        raw = msgspec.json.decode(header, type=dict[str, Any])
+        raw = _HEADER.decode(header)
         raw.pop("__metadata__", None)
-        lines = [(name, msgspec.convert(line, _Line)) for name, line in raw.items()]
+        lines = [(name, _LINE.decode(line)) for name, line in raw.items()]
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise Refusal("model.unreadable", task="any", fault=f"the header of {file}") from error
     lines.sort(key=lambda pair: pair[1].data_offsets)

@@ -60,6 +60,9 @@ class _Header(Struct):
     metadata: Drawing = msgspec.field(name="__metadata__", default_factory=Drawing)
 
 
+_HEADER = msgspec.json.Decoder(_Header)
+
+
 @torch.no_grad()
 def ask_about(front: Front, tokens: Sequence[Sequence[int]], padding: int) -> bytes:
     """Run the front over whole texts (token ids) and pack the question. Runs at the site."""
@@ -96,7 +99,7 @@ def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> 
     try:
         tensors = safetensors.torch.load(data)
         header = int.from_bytes(data[:8], "little")
-        drawing = msgspec.json.decode(data[8 : 8 + header], type=_Header).metadata
+        drawing = _HEADER.decode(data[8 : 8 + header]).metadata
     except (safetensors.SafetensorError, msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise _bad("it is not safetensors of this form") from error
     names = {"features"} if per_token else {"features", "lengths"}

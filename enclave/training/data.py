@@ -88,6 +88,9 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     label: str = ""
 
 
+_LINE = msgspec.json.Decoder(_Line)
+
+
 def read_rows(file: Path, spec: ModelSpec) -> Rows:
     """Read a normalised file. The evaluation rows are the test rows, or without any the validation rows.
 
@@ -98,7 +101,6 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
         raise Refusal("rows.too_large", limit=MAX_FILE_BYTES, unit="bytes")
     known = set(spec.labels)
     splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-    decoder = msgspec.json.Decoder(_Line)
     with file.open("rb") as lines:
         number = 0
         while line := lines.readline(MAX_LINE_BYTES + 1):
@@ -108,7 +110,7 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
             if len(line) > MAX_LINE_BYTES:
                 raise Refusal("rows.invalid", line=number, fault="it is too long")
             try:
-                row = decoder.decode(line)
+                row = _LINE.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise Refusal("rows.invalid", line=number, fault="not {text, label, split}") from error
             if spec.task == "sequence-classification" and row.label not in known:

@@ -40,6 +40,9 @@ class _Header(msgspec.Struct):
     metadata: _Metadata = msgspec.field(name="__metadata__")
 
 
+_HEADER = msgspec.json.Decoder(_Header)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
@@ -188,7 +191,7 @@ def from_bytes(data: bytes, layout: Layout) -> Shard:
     try:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = msgspec.json.decode(data[8 : 8 + length], type=_Header).metadata
+        metadata = _HEADER.decode(data[8 : 8 + length]).metadata
     except (safetensors.SafetensorError, msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise Refusal("features.unreadable") from error
     if metadata.origin != layout.origin:
