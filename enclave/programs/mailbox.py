@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, cast
 from msgspec import Struct
 
 from enclave.errors import Refusal
-from enclave.sealing.frames import HashBeside
+from enclave.sealing.frames import Chunk, HashBeside
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS, PADS = "out/accelerator", "out/pads"
@@ -30,6 +30,7 @@ WEIGHTS, PADS = "out/accelerator", "out/pads"
 that the accelerator maps (int8), and sealed pads."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHUNK = 1 << 20
+_SHORT = 1 << 12
 
 
 class Filed(Struct, frozen=True):
@@ -40,13 +41,19 @@ class Filed(Struct, frozen=True):
 
 
 class HashedReader:
-    """A file that is hashed as it is read, in a second thread. `finish` reads what is left and compares."""
+    """A file that is hashed as it is read, in a second thread. `finish` reads what is left and compares.
+
+    A buffer that `readinto` has filled is hashed where it lies: it must not change before two more reads
+    have returned as much as a frame. Short reads wait for the next long one, as waking the other thread for
+    a frame's four bytes costs more than hashing them.
+    """
 
     def __init__(self, file: IO[bytes], expected: str, limit: int) -> None:
         self._file = file
         self._expected = expected
         self._limit = limit
         self._hash = HashBeside()
+        self._short: list[Chunk] = []
         self.bytes = 0
 
     def __enter__(self) -> HashedReader:
@@ -59,18 +66,33 @@ class HashedReader:
         """At most `size` bytes (all that is left if negative). Refuses with `mailbox.too_large`."""
         left = self._limit - self.bytes + 1
         data = self._file.read(left if size < 0 else min(size, left))
-        self._hash.update(data)
-        self.bytes += len(data)
-        if self.bytes > self._limit:
-            raise Refusal("mailbox.too_large", sha256=self._expected, limit=self._limit)
+        self._take(data)
         return data
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill `buffer` as far as the file goes; returns how far. Refuses with `mailbox.too_large`."""
+        left = self._limit - self.bytes + 1
+        count = int(self._file.readinto(buffer[:left]))  # type: ignore[attr-defined]
+        self._take(buffer[:count])
+        return count
 
     def finish(self) -> None:
         """Read to the end. Refuses with `mailbox.hash_mismatch` if the whole was not what its name says."""
         while self.read(_CHUNK):
             pass
+        self._hash.update(*self._short)
         if self._hash.hexdigest() != self._expected:
             raise Refusal("mailbox.hash_mismatch", sha256=self._expected)
+
+    def _take(self, data: Chunk) -> None:
+        self.bytes += len(data)
+        if self.bytes > self._limit:
+            raise Refusal("mailbox.too_large", sha256=self._expected, limit=self._limit)
+        if len(data) < _SHORT:
+            self._short.append(bytes(data))
+            return
+        self._hash.update(*self._short, data)
+        self._short = []
 
 
 class Mailbox:
