@@ -108,7 +108,8 @@ def _holder(enclave: str) -> str:
 
 
 def _address(at: str) -> tuple[str, int]:
-    at = at or settings.SUPERVISOR_ADDRESS or ""
+    # An enclave without an address is with the supervisor that tells its own here, also where this process
+    # starts its enclaves elsewhere: another machine does not have it, and must not replace it.
     if at:
         host, _, port = at.rpartition(":")
         return host, int(port)

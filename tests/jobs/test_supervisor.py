@@ -185,6 +185,19 @@ def test_without_a_supervisor_callers_are_told_so_and_nothing_waits(settings: An
     assert code_of(client.lives, "one") == "supervisor.unreachable"
 
 
+def test_an_enclave_entered_without_an_address_is_not_looked_for_on_a_machine_with_one(
+    settings: Any, tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    started("six")
+    here = json.loads(settings.SUPERVISOR_ADDRESS_FILE.read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings.SUPERVISOR_ADDRESS = f"127.0.0.1:{other.getsockname()[1]}"
+        assert client.lives("six")
+        settings.SUPERVISOR_ADDRESS_FILE = tmp_path / "nothing.json"
+        settings.SUPERVISOR_ADDRESS = f"{here['host']}:{here['port']}"
+        assert code_of(client.lives, "six") == "supervisor.unreachable"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_enclaves_end_with_their_supervisor_whatever_ends_it(
     settings: Any, tmp_path: Path, number: signal.Signals
