@@ -24,24 +24,29 @@ from frontend.views.acting import act, person
 
 
 def release_of(run: Run, user: User) -> dict[str, Any]:
-    """What the section shows: why nothing is released, or how far it is, and who has signed."""
+    """What the section shows: why nothing is released, or how far it is, and who has signed. It `changes`
+    by itself while the run still trains, and from the question to the release."""
     context: dict[str, Any] = {"run": run, "may_ask": permissions.can_edit(user, run.study)}
     try:
         manifest = services.require_releasable(run)
     except Refusal as refusal:
         rule = frozen(run).at("release", "rule")
         # Where nothing may ever leave, or not yet, the page says so in a line.
-        return context | {"release_refused": explain(refusal.code, refusal.facts), "release_rule": rule}
+        told = explain(refusal.code, refusal.facts)
+        changes = refusal.code == "release.unfinished" and run.finished_at is None
+        return context | {"release_refused": told, "release_rule": rule, "changes": changes}
     release = Release.objects.filter(run=run).first()
     signed = {row.site_id: row.at for row in release.orders.all()} if release is not None else {}
+    again = release is not None and (release.state == "failed" or release.removed_at is not None)
     return context | {
         "release": release,
+        "changes": release is not None and not again,
         "release_rule": manifest.release.rule,
         "exports": manifest.release.rule == EXPORT,
         "needed": manifest.release.approvals,
         "found": len(signed),
         "signers": [{"name": site.name, "at": signed.get(site.id)} for site in manifest.sites],
-        "again": release is not None and (release.state == "failed" or release.removed_at is not None),
+        "again": again,
         "package": ((release.statement or {}).get("released") or {}).get("package") if release else None,
     }
 
@@ -52,7 +57,7 @@ def section(request: HttpRequest, run_id: str) -> HttpResponse:
     user = person(request)
     context = release_of(_visible(user, run_id), user)
     # 286 tells htmx to stop asking where a form is shown: what is typed would be lost.
-    status = 200 if context.get("release") and not context["again"] else 286
+    status = 200 if context["changes"] else 286
     return render(request, "frontend/runs/release.html", context, status=status)
 
 

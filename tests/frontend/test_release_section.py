@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from enclave.canonical import canonical
 from enclave.errors import Refusal
@@ -99,6 +100,21 @@ def test_a_rule_that_lets_nothing_out_is_said_and_no_form_is_shown(
     assert code_of(lambda: services.ask(lena, run)) == "release.not_allowed"
     shown = page(lead, run)
     assert "its parameters leave no enclave" in shown and "confirm-release" not in shown
+
+
+def test_the_section_follows_the_run_by_itself_until_somebody_may_type_in_it(
+    lead: Client, lena: User, ready: Study, anna: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    fragment = reverse("run-release", args=[run.pk])
+    Run.objects.filter(pk=run.pk).update(state="running")
+    assert f'hx-get="{fragment}"' in page(lead, run)
+    assert lead.get(fragment).status_code == 200
+    Run.objects.filter(pk=run.pk).update(state="finished", finished_at=timezone.now())
+    answer = lead.get(fragment)
+    assert (answer.status_code, b"confirm-release" in answer.content) == (286, True)
+    lead.post(reverse("run-release-ask", args=[run.pk]), {"confirm": run.study.name})
+    assert lead.get(fragment).status_code == 200
 
 
 def test_a_release_goes_from_the_leads_question_over_signatures_to_every_hospital_that_signed(

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+import safetensors.torch
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from enclave.sealing.package import ADAPTER, ADAPTER_CONFIG, README
 from tests.journeys.conftest import OPERATOR
 from tests.support import people
 from tests.support.installation import Agent, Installation, wait_for
@@ -55,6 +58,13 @@ def test_a_lead_is_invited_and_invites_two_hospitals(
     people.accept_invitation(story.lead, installation, LEAD)
     for email in HOSPITALS:
         people.invite_hospital(story.lead, installation, email)
+
+
+def fingerprint_on(shown: Page | Locator) -> str:
+    """What a person would compare, without the spaces."""
+    text = shown.locator(".fingerprint").inner_text().replace(" ", "")
+    assert re.fullmatch("[0-9a-f]{64}", text)
+    return text
 
 
 def test_a_hospital_enrols_by_one_command_and_its_page_turns_green_by_itself(
@@ -123,17 +133,17 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
     lead.get_by_role("button", name="Training").click()
     expect(lead.get_by_label("Rounds", exact=True)).to_have_value("0")
     lead.get_by_label("Rounds", exact=True).fill("2")
+    lead.get_by_label("What may come out").select_option("export")
     go_on.click()
     expect(lead.get_by_role("heading", name="What happens next")).to_be_visible()
     lead.get_by_role("button", name="Freeze and ask the hospitals").click()
     expect(lead.get_by_role("heading", name="Approvals")).to_be_visible()
-    shown = lead.locator(".fingerprint").inner_text().replace(" ", "")
-    assert re.fullmatch("[0-9a-f]{64}", shown)
+    shown = fingerprint_on(lead)
 
     for email, admin in story.admins.items():
         admin.goto(f"{installation.url}/")
         admin.get_by_role("link", name=re.compile("Approve")).click()
-        assert admin.locator(".fingerprint").inner_text().replace(" ", "") == shown
+        assert fingerprint_on(admin) == shown
         admin.get_by_role("button", name="I have read it and approve").click()
         expect(admin.get_by_text("the signature is still missing")).to_be_visible()
         words = story.agents[email].run("approve", "--yes", "--hash", shown)
@@ -176,6 +186,24 @@ def test_the_record_of_the_run_stands_in_the_log(installation: Installation, sto
     wait_for(stopped, 60, "all enclaves of the finished run are gone")
 
 
+def test_the_lead_takes_the_adapter_away_once_both_hospitals_have_signed(story: Story) -> None:
+    lead = story.lead
+    assert lead is not None
+    release = lead.get_by_role("region", name="Release of the tuned parameters")
+    release.get_by_label("to confirm").fill("Triage of notes")
+    release.get_by_role("button", name="Ask the hospitals to release").click()
+    expect(release).to_contain_text("0 of 2 signatures are there")
+    shown = fingerprint_on(release)
+    for agent in story.agents.values():
+        assert shown in agent.run("approve", "--yes", "--hash", shown)
+    # The section notices the signatures, and then the enclave's answer, by itself.
+    with lead.expect_download(timeout=90_000) as download:
+        release.get_by_role("button", name="Download the adapter").click(timeout=90_000)
+    with zipfile.ZipFile(download.value.path()) as package:
+        assert {ADAPTER, ADAPTER_CONFIG, README} <= set(package.namelist())
+        assert "lora_A" in str(sorted(safetensors.torch.load(package.read(ADAPTER))))
+
+
 def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation, story: Story) -> None:
     lead = story.lead
     assert lead is not None
@@ -193,7 +221,7 @@ def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation
     expect(lead.get_by_role("main")).to_contain_text("falling in a line to 0, after a warm-up over 10 %")
     lead.get_by_role("button", name="Freeze and ask the hospitals").click()
     expect(lead.get_by_role("heading", name="Approvals")).to_be_visible()
-    shown = lead.locator(".fingerprint").inner_text().replace(" ", "")
+    shown = fingerprint_on(lead)
     for agent in story.agents.values():
         agent.run("approve", "--yes", "--hash", shown)
     lead.get_by_role("button", name="Launch").click(timeout=30_000)

@@ -19,7 +19,8 @@ from tests.support.installation import PASSWORD, Agent, Installation, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
-ADMIN, AUDITOR, LEAD = "anna@st-anna.example", "audrey@authority.example", "lena@study.example"
+ADMIN, AUDITOR = "anna@st-anna.example", "audrey@authority.example"
+ANOTHER = "a staple that no horse has held"
 
 
 @dataclass
@@ -41,10 +42,10 @@ def story() -> Story:
         story.agent.stop()
 
 
-def give_password(page: Page, installation: Installation, email: str) -> None:
+def give_password(page: Page, installation: Installation, email: str, password: str = PASSWORD) -> None:
     page.goto(f"{installation.url}/sign-in")
     page.get_by_label("E-mail address").fill(email)
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
 
 
@@ -199,3 +200,27 @@ def test_the_auditor_finds_who_did_it(installation: Installation, browser: Brows
     # What is the operator's is not the auditor's.
     auditor.goto(f"{installation.url}/operations")
     expect(auditor.get_by_role("heading", name="This is not yours to see")).to_be_visible()
+
+
+def test_who_forgot_the_password_gets_a_link_and_chooses_another(
+    installation: Installation, browser: Browser
+) -> None:
+    page = people.new_page(browser)
+    page.goto(f"{installation.url}/sign-in")
+    page.get_by_role("link", name="Password forgotten?").click()
+    page.get_by_label("E-mail address").fill(AUDITOR)
+    page.get_by_role("button", name="Send me a link").click()
+    expect(page.get_by_role("heading", name="Look into your mails")).to_be_visible()
+    link = installation.mailed(AUDITOR, "password", log="worker", seconds=60)
+    page.goto(link)
+    page.get_by_label("New password", exact=True).fill(ANOTHER)
+    page.get_by_label("New password, again").fill(ANOTHER)
+    page.get_by_role("button", name="Use this password").click()
+    expect(page.get_by_text("The new password is in force")).to_be_visible()
+    page.goto(link)
+    expect(page.get_by_role("heading", name="This link does not work any more")).to_be_visible()
+
+    give_password(page, installation, AUDITOR)
+    expect(page.get_by_role("alert")).to_be_visible()
+    give_password(page, installation, AUDITOR, ANOTHER)
+    expect(page.get_by_role("heading", name="What is going on")).to_be_visible()

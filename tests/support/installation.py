@@ -120,17 +120,22 @@ class Installation:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def invitation(self, email: str) -> str:
-        """The link in the last mail to this address; the default set-up prints mails to the web log."""
+        """The link in the last invitation of this address."""
+        return self.mailed(email, "invitations")
+
+    def mailed(self, email: str, page: str, log: str = "web", seconds: float = 20) -> str:
+        """The link to a page in the last mail to this address; the default set-up prints mails to the log
+        of the process that sends them."""
 
         def found() -> str | None:
-            mails = self.log("web").split("Content-Type: text/plain")
+            mails = self.log(log).split("Content-Type: text/plain")
             for mail in reversed(mails):
-                link = re.search(r"https?://\S+/invitations/\S+", mail)
+                link = re.search(rf"https?://\S+/{page}/\S+", mail)
                 if f"To: {email}" in mail and link:
                     return link.group(0)
             return None
 
-        return str(wait_for(found, 20, f"a mail to {email}"))
+        return str(wait_for(found, seconds, f"a mail to {email}"))
 
     def pids(self, pattern: str) -> list[int]:
         """Processes below the stack whose command line has `pattern`."""
