@@ -82,6 +82,7 @@ function dress(root) {
   showLocalTimes(root);
   showChosen(root);
 }
+
 // On a narrow screen the row of pages is pushed sideways: to where one is.
 function showPlace() {
   for (const here of document.querySelectorAll(".nav [aria-current], .tabs [aria-current]")) {
@@ -90,4 +91,5 @@ function showPlace() {
   }
 }
 document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); showPlace(); });
+window.addEventListener("resize", showPlace);
 document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
