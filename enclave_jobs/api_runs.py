@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 from django.db import transaction
+from django.db.models import Q
 from drf_spectacular.utils import extend_schema
 from msgspec import Meta, Struct
 from rest_framework.request import Request
@@ -33,9 +34,11 @@ class ManifestAnswer(Struct):
 
 
 class NonceBody(Struct, forbid_unknown_fields=True):
-    """The relying party's own fresh nonce (32 bytes in hex)."""
+    """The relying party's own fresh nonce (32 bytes in hex). `epoch` says which of the run's enclaves is
+    meant where several live: one may serve while another releases."""
 
     nonce: Hex32
+    epoch: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
 
 
 class EvidenceAnswer(Struct):
@@ -87,7 +90,7 @@ class AggregatorEvidence(AgentView):
     @extend_schema(operation_id="aggregator_evidence", **document(NonceBody, EvidenceAnswer))
     def post(self, request: Request, run: str) -> Response:
         asked = read(request, NonceBody)
-        found, enclave = _enclave_of(request, run)
+        found, enclave = _enclave_of(request, run, asked.epoch)
         release.require_in_force(manifest_of(found).policy)
         evidence = attesting.evidence_of(enclave.pk, asked.nonce, manifest_of(found).runtime)
         return Response(
@@ -135,12 +138,16 @@ class AggregatorAdmit(AgentView):
         return Response({"verdict": verdict["verdict"], "code": verdict["code"]})
 
 
-def _enclave_of(request: Request, run_id: str) -> tuple[Run, Enclave]:
-    """The run, and its enclave as it is now: the one that serves its model where the run is over. Refuses
-    with `supervisor.no_enclave` while one is being started, or with `run.not_active`."""
+def _enclave_of(request: Request, run_id: str, epoch: int | None = None) -> tuple[Run, Enclave]:
+    """The run, and its enclave as it is now: the one that serves its model where the run is over, or the one
+    of that `epoch` that serves it or releases its parameters. Refuses with `supervisor.no_enclave` while one
+    is being started, or with `run.not_active`."""
     run = run_of(site_of(request), run_id, active=False)
-    served = Enclave.objects.filter(run=run, serves=True, state=EnclaveState.READY)
-    enclave = served.order_by("-epoch").first()
+    ready = Enclave.objects.filter(run=run, state=EnclaveState.READY)
+    if epoch is None:
+        enclave = ready.filter(serves=True).order_by("-epoch").first()
+    else:
+        enclave = ready.filter(Q(serves=True) | Q(releases=True), epoch=epoch).first()
     if enclave is None:
         run_of(site_of(request), run_id, active=True)
         enclave = Enclave.objects.filter(pk=run.enclave_id, state=EnclaveState.READY).first()

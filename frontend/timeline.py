@@ -58,6 +58,10 @@ SENTENCES = {
     "serving.revoked": gettext_lazy("Serving is revoked for %(site)s. %(why)s"),
     "serving.allowed": gettext_lazy("%(site)s may ask the model again."),
     "release.asked": gettext_lazy("The lead asks the hospitals to release the tuned parameters."),
+    "release.waits_for_shares": gettext_lazy(
+        "The enclave that is to release waits for the hospitals' shares of its key; their agents hand them "
+        "back by themselves."
+    ),
     "release.ordered": gettext_lazy("%(site)s has signed for the release."),
     "release.released": gettext_lazy("The enclave has released the tuned parameters."),
     "release.failed": gettext_lazy("The parameters could not be released: %(why)s"),

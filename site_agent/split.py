@@ -63,7 +63,7 @@ class SplitMembership:
         """
         if self._verified is None or self._verified[0] != epoch:
             tell("verifying the server enclave")
-            self._verified = self._verify()
+            self._verified = self._verify(epoch)
             if self._verified[0] != epoch:
                 raise Refusal("run.reattest")
         return self._verified[1]
@@ -71,7 +71,7 @@ class SplitMembership:
     def is_active(self) -> bool:
         """Whether the coordinator still has something for this run; in doubt, yes."""
         try:
-            self._ask(secrets.token_hex(32), patience=0)
+            self._ask({"nonce": secrets.token_hex(32)}, patience=0)
         except Refusal as refusal:
             return refusal.code not in RUN_OVER
         return True
@@ -87,16 +87,16 @@ class SplitMembership:
         """The run is over."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _verify(self) -> tuple[int, Claims]:
+    def _verify(self, epoch: int) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
-        told = self._ask(nonce)
+        told = self._ask({"nonce": nonce, "epoch": epoch})
         claims = self._judge.claims(told.body, nonce)
         self._receipts.trust(claims.signing_key)
         return told.field("epoch", int), claims
 
-    def _ask(self, nonce: str, **options: Any) -> Any:
+    def _ask(self, body: dict[str, Any], **options: Any) -> Any:
         path = f"runs/{self._run}/aggregator/evidence"
-        return self._coordinator.call("POST", path, {"nonce": nonce}, **options)
+        return self._coordinator.call("POST", path, body, **options)
 
 
 class SplitWork:
@@ -174,8 +174,8 @@ class SplitWork:
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
 
     def _hand_back(self, job: Job, lease: Lease) -> dict[str, Any]:
-        """A served model's enclave needs the sites' shares: verify it, and seal to it this site's share and
-        which receipt was last."""
+        """The enclave that serves a finished run's model, or releases its parameters, needs the sites'
+        shares: verify it, and seal to it this site's share and which receipt was last."""
         claims = self._member.verified(epoch_of(job), lease.tell)
         lease.tell("handing back the share of the model's key")
         manifest = self._member.manifest

@@ -23,7 +23,7 @@ from enclave_jobs.conductor import (
 )
 from enclave_jobs.conductor.waiting import extended
 from enclave_jobs.members import program_of
-from enclave_jobs.models import Admission, Blob, Job, JobKind
+from enclave_jobs.models import Admission, Blob, Enclave, Job, JobKind
 from enclave_jobs.results import (
     CountersignResult,
     EvaluateResult,
@@ -111,7 +111,10 @@ def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
 
 def _next(job: Job) -> str:
     """The task that goes on after this job."""
-    return dispatch.SERVE if job.kind == JobKind.SHARE else dispatch.ADVANCE
+    if job.kind != JobKind.SHARE:
+        return dispatch.ADVANCE
+    serves = Enclave.objects.filter(pk=job.enclave, serves=True).exists()
+    return dispatch.SERVE if serves else dispatch.RELEASE
 
 
 def _own_code(code: str, facts: dict[str, Fact]) -> str:

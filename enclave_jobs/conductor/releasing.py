@@ -14,8 +14,9 @@ from enclave.canonical import digest
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.releases import EXPORT, check_release, parse_release
+from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
-from enclave_jobs.conductor import attesting, dispatch, enclaves, starting
+from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
@@ -62,6 +63,8 @@ def _release(release: Release) -> bool:
     if not client.start(enclave.pk, program_of(manifest), manifest.runtime):
         return False
     if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
+        return False
+    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest):
         return False
     given = queries.consents(release)
     answer = client.once(
@@ -112,6 +115,7 @@ def _enclave(release: Release, manifest: Manifest) -> Enclave:
 def _stop(run_id: str) -> None:
     for enclave in _living(run_id):
         client.stop(enclave.pk)
+        leases.withdraw(enclave=enclave.pk)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
 
 
@@ -126,6 +130,7 @@ def _judge(release: Release, refusal: Refusal) -> None:
             Release.objects.filter(pk=release.pk).update(losses=release.losses + 1)
             for enclave in _living(release.run_id):
                 move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
+                leases.withdraw(enclave=enclave.pk)
     elif is_passing(refusal):
         logger.info("the release of run %s waits: %s", release.run_id, refusal.code)
     else:

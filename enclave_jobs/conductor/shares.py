@@ -1,7 +1,8 @@
-"""A served model on a TEE without a sealing key: its sites hand back their shares of the state's key.
+"""A finished run on a TEE without a sealing key: for its enclave to serve the model, or to release the
+parameters, the sites hand back their shares of the state's key.
 
 Each site verifies the enclave itself, and seals to it its share and the hash of the last receipt that it has
-seen. The enclave serves once as many as make the key have done so (enclave/sealing/handback.py).
+seen. The enclave has the state once as many as make the key have done so (enclave/sealing/handback.py).
 """
 
 from __future__ import annotations
@@ -76,4 +77,5 @@ def _ask(run: Run, enclave: Enclave, manifest: Manifest) -> None:
                 "receipt": last.receipt,
             }
             leases.offer(run, site, JobKind.SHARE, enclave.pk, round=None, inputs=inputs)
-        note(run, "serving.waits_for_shares", enclave=enclave.pk)
+        what = "release" if enclave.releases else "serving"
+        note(run, f"{what}.waits_for_shares", enclave=enclave.pk)
