@@ -201,7 +201,7 @@ def run_approve(chosen: argparse.Namespace) -> int:
                 continue
             releases.order(state, coordinator, judged)
             say(f"Signed with this site's key: release of {judged.fingerprint}")
-            say(f"Then: python -m site_agent release --run {judged.manifest.run} --out FOLDER")
+            say(releases.what_next(judged))
     return 0
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from enclave.attest.policy import Reference, SgxReference
-from enclave.manifest import Lora, Manifest, Prefix, Privacy
+from enclave.manifest import Lora, Manifest, Prefix, Privacy, Training
 from site_agent.datasets.catalogue import Dataset
-from site_agent.words import printable, readable_seconds
+from site_agent.words import printable, readable_bytes, readable_seconds
 
 RELEASE = {
     "nothing": "nobody; they are destroyed with the enclaves",
     "serve-only": "nobody; an enclave answers questions with them",
-    "sealed-to-sites": "the sites' enclaves only, sealed",
-    "export": "anybody who gets the exported adapter",
+    "sealed-to-sites": "every site that signs for it, sealed to a key that is made there",
+    "export": "the study's lead, in clear; the coordinator's operator can read them as well",
 }
 
 
@@ -31,9 +31,9 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         f"  base model   {printable(model.source)}, task {model.task}, at most {model.max_tokens} tokens",
         f"  tuned        {_tuned(manifest)}",
         f"  rounds       {training.rounds}, each {training.local_epochs} epochs over your train rows",
-        f"  steps        batches of {training.batch_size}, learning rate {training.learning_rate:g}, "
+        f"  steps        batches of {training.batch_size}, {_learning_rate(training)}, "
         f"{training.precision}, seed {training.seed}",
-        f"  method       {manifest.method} ({manifest.placement}), runtime {manifest.runtime}",
+        f"  method       {_method(manifest)}; runtime {manifest.runtime}",
         "",
         "On which data",
         f'  your dataset "{dataset.name}" ({own.dataset.rows:,} rows, id {own.dataset.id}); '
@@ -48,9 +48,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         ),
         "",
         "What leaves the building",
-        "  sealed to an attested enclave: the tuned parameters after each round, counts of right answers",
-        "  readable by the coordinator: number of rows used, accuracy and loss of this site, sizes and times",
-        "  never: rows, labels of rows, texts; the tuned parameters in readable form",
+        *_leaving(manifest),
         "",
         "Who may open what is sealed",
         *_policy(manifest),
@@ -83,6 +81,62 @@ def _plaintext(manifest: Manifest) -> list[str]:
     ]
 
 
+def _learning_rate(training: Training) -> str:
+    told = f"learning rate {training.learning_rate:g}"
+    if training.schedule != "constant":
+        told += f" falling to 0 ({training.schedule})"
+    if training.warmup:
+        told += f" after a warm-up over {training.warmup:.0%} of the steps"
+    return told
+
+
+PLACEMENTS = {
+    "all_in_tee": "all of the model in this site's enclave",
+    "masked": "masked: an accelerator outside the enclave multiplies the frozen layers, under one-time pads",
+    "plaintext": "without enclaves",
+}
+BATCHES = {
+    "pooled": "each batch is drawn from the features of all sites",
+    "per-site": "one tail for each site, averaged after each round",
+}
+
+
+def _method(manifest: Manifest) -> str:
+    if manifest.masking is not None:
+        checks, pads = manifest.masking.repetitions, readable_bytes(manifest.masking.vault_bytes)
+        return f"Method 1, {PLACEMENTS['masked']} ({pads} at most; {checks} checks a product)"
+    if manifest.split is None:
+        return f"Method 1, {PLACEMENTS[manifest.placement]}"
+    cut, patience = manifest.split.cut, manifest.training.patience
+    early = f"; ends after {patience} rounds without a lower loss" if patience else ""
+    return f"Method 2: {cut} layers here, the others tuned in the server's enclave{early}"
+
+
+def _leaving(manifest: Manifest) -> list[str]:
+    """What crosses the site's border, by method."""
+    readable = "number of rows used, accuracy and loss of this site, sizes and times"
+    if manifest.placement == "plaintext":
+        return [
+            "  UNPROTECTED, for the coordinator and the other sites: the tuned parameters after each round",
+            f"  readable by the coordinator: {readable}",
+            "  never: rows, labels of rows, texts",
+        ]
+    if manifest.split is not None:
+        return [
+            "  once, sealed to an attested enclave: your rows' features (what the base model's first "
+            f"{manifest.split.cut} layers make of them)",
+            "  and labels; it keeps them for all rounds",
+            "  in a round: nothing of your rows",
+            f"  readable by the coordinator: {readable}",
+            "  never: texts; features, labels or tuned parameters that anyone outside that enclave can read",
+        ]
+    return [
+        "  sealed to an attested enclave: the tuned parameters after each round, counts of right answers",
+        f"  readable by the coordinator: {readable}",
+        "  never: rows, labels of rows, texts; the tuned parameters in readable form",
+    ]
+
+
 def _cap(manifest: Manifest) -> str:
     cap = manifest.aggregation.max_samples
     return "" if cap is None else f", but no site for more than {cap:,}"
@@ -98,6 +152,8 @@ RULE = {
 def _averaging(manifest: Manifest, dataset: Dataset) -> list[str]:
     rules = manifest.aggregation
     lines = [f"  averaging    {rules.rule}: {RULE[rules.rule]}"]
+    if manifest.split is not None:
+        lines = [f"  batches      {BATCHES[manifest.split.batches]}"]
     if rules.clip is not None:
         lines.append(
             f"  clipping     a site changes the parameters by no more than {rules.clip:g} (L2) in a round"

@@ -121,8 +121,8 @@ def describe(judged: Judged) -> str:
         told = f"epsilon {spent.epsilon:.3g} at delta {spent.delta:g} (per {spent.unit})"
     lines = [
         f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
-        f"  run          {manifest.run}, fingerprint {manifest.hash}",
-        f"  parameters   those after round {receipt.round}, receipt {judged.fingerprint}",
+        f"  run          {manifest.run}, manifest {manifest.hash}",
+        f"  parameters   those after round {receipt.round}",
         f"  to           {TO_WHOM[rule_of(manifest)]}",
         f"  privacy      {told}",
         f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
@@ -130,7 +130,15 @@ def describe(judged: Judged) -> str:
     ]
     if manifest.policy.root == "development":
         lines.append("  DEVELOPMENT ONLY: no hardware has protected anything in this run.")
+    lines += ["", "Fingerprint, of the last round's receipt", f"  {judged.fingerprint}"]
     return "\n".join(lines)
+
+
+def what_next(judged: Judged) -> str:
+    """What happens once it is signed, in a line."""
+    if rule_of(judged.manifest) == EXPORT:
+        return "Once enough sites have signed, the study's lead downloads the adapter."
+    return f"Then: python -m site_agent release --run {judged.manifest.run} --out FOLDER"
 
 
 def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) -> Released:

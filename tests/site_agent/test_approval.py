@@ -17,8 +17,11 @@ from enclave.manifest import (
     Aggregation,
     DatasetRef,
     Manifest,
+    Masking,
     Privacy,
     Site,
+    Spf,
+    Split,
     approval_payload,
 )
 from enclave.sealing.signing import SigningKey, verify
@@ -215,6 +218,35 @@ def test_who_approves_reads_how_updates_are_averaged_and_what_epsilon_means(
     assert "a patient with several rows is hidden less" in record
 
 
+def test_who_approves_a_split_run_reads_that_features_leave_and_what_the_server_tunes(
+    state: State, dataset: Dataset
+) -> None:
+    changes = {"method": "method-2", "adapter": Spf(25.0, 12.5), "split": Split(2)}
+    text = describe(make_manifest(state, dataset, **changes), dataset, SITE)
+    assert "your rows' features (what the base model's first 2 layers make of them)" in text
+    assert "in a round: nothing of your rows" in text and "the tuned parameters after each round" not in text
+    assert "25 % of the attention heads, 12.5 % of the rows" in text
+    assert "Method 2: 2 layers here, the others tuned in the server's enclave" in text
+    assert "each batch is drawn from the features of all sites" in text and "averaging" not in text
+
+
+def test_who_approves_reads_the_course_of_the_run_and_what_a_masked_one_keeps_on_the_disk(
+    state: State, dataset: Dataset
+) -> None:
+    plain = make_manifest(state, dataset)
+    training = msgspec.structs.replace(plain.training, schedule="cosine", warmup=0.1)
+    text = describe(msgspec.structs.replace(plain, training=training), dataset, SITE)
+    assert "learning rate 0.001 falling to 0 (cosine) after a warm-up over 10% of the steps" in text
+    assert "Method 1, all of the model in this site's enclave; runtime development" in text
+    masking = Masking(repetitions=3, vault_bytes=5 << 30)
+    masked = describe(make_manifest(state, dataset, placement="masked", masking=masking), dataset, SITE)
+    assert "under one-time pads (5.0 GiB at most; 3 checks a product)" in masked
+    split = msgspec.structs.replace(plain.training, patience=4)
+    changes = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1, "per-site")}
+    early = describe(make_manifest(state, dataset, training=split, **changes), dataset, SITE)
+    assert "ends after 4 rounds without a lower loss" in early and "one tail for each site" in early
+
+
 def test_plaintext_is_for_what_the_site_itself_has_declared_public(state: State, tmp_path: Path) -> None:
     def judged(public: bool, name: str) -> str:
         dataset = add_dataset(state, tmp_path, name, f"ds-{name}", public=public)
@@ -225,7 +257,9 @@ def test_plaintext_is_for_what_the_site_itself_has_declared_public(state: State,
         manifest = make_manifest(state, dataset, placement="plaintext", sites=sites)
         return describe(*judge(state, offer(manifest)), SITE)
 
-    assert judged(True, "open").startswith("PLAINTEXT: a baseline")
+    shown = judged(True, "open")
+    assert shown.startswith("PLAINTEXT: a baseline")
+    assert "UNPROTECTED, for the coordinator" in shown and "sealed to an attested enclave" not in shown
     with pytest.raises(Refusal) as caught:
         judged(False, "closed")
     assert caught.value.code == "approval.not_public"
