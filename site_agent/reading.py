@@ -10,9 +10,9 @@ from site_agent.datasets.catalogue import Dataset
 from site_agent.words import printable, readable_bytes, readable_seconds
 
 RELEASE = {
-    "nothing": "nobody; they are destroyed with the enclaves",
+    "nothing": "nobody; they stay sealed, and no enclave lets them out",
     "serve-only": "nobody; an enclave answers questions with them",
-    "sealed-to-sites": "every site that signs for it, sealed to a key that is made there",
+    "sealed-to-sites": "every hospital that signs for it, sealed to a key that is made there",
     "export": "the study's lead, in clear; the coordinator's operator can read them as well",
 }
 

@@ -35,16 +35,13 @@ from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
+from site_agent.reading import RELEASE
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import printable
 
 AFTER_ALL_ROUNDS = 2**31
-TO_WHOM = {
-    SEALED: "every hospital that signs, sealed to a key that is made at the hospital",
-    EXPORT: "the study's lead, in clear; the coordinator's operator can read them as well",
-}
 
 
 class Asked(Struct, frozen=True):
@@ -123,7 +120,7 @@ def describe(judged: Judged) -> str:
         f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
         f"  run          {manifest.run}, manifest {manifest.hash}",
         f"  parameters   those after round {receipt.round}",
-        f"  to           {TO_WHOM[rule_of(manifest)]}",
+        f"  to           {RELEASE[rule_of(manifest)]}",
         f"  privacy      {told}",
         f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
         "  This cannot be taken back: who has the parameters, has them.",
