@@ -84,12 +84,19 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("enrol", help="make this machine the hospital's agent")
-    command.add_argument("--coordinator", required=True, metavar="URL")
+    command.add_argument(
+        "--coordinator", required=True, metavar="URL", help="its address, as the page shows it"
+    )
     command.add_argument(
         "--token", required=True, help="the one-time token that the coordinator's page shows"
     )
     command.add_argument("--name", help="how this agent calls the site in its own messages")
-    command.add_argument("--runtime", choices=get_args(Runtime), default="development")
+    command.add_argument(
+        "--runtime",
+        choices=get_args(Runtime),
+        default="development",
+        help="what this machine's enclaves run on; development (the default) protects nothing",
+    )
     command.add_argument(
         "--ca-bundle", type=Path, metavar="FILE", help="certificates (PEM) of a proxy that opens TLS"
     )
@@ -101,7 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_dataset_commands(commands, say)
 
-    command = commands.add_parser("approve", help="read the runs that wait for this site, and sign")
+    command = commands.add_parser(
+        "approve", help="read the runs and releases that wait for this site, and sign"
+    )
     command.add_argument("--hash", metavar="FINGERPRINT", help="approve this one")
     command.add_argument("--yes", action="store_true", help="do not ask; needs --hash with all 64 characters")
     command.set_defaults(run=run_approve)
