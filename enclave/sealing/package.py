@@ -38,5 +38,5 @@ def unpack(data: bytes) -> Files:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise Refusal("release.bad_package", fault="its files are compressed")
             return {name: package.read(name) for name in names}
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError) as error:  # RuntimeError: enciphered
         raise Refusal("release.bad_package", fault="it is no zip file") from error
