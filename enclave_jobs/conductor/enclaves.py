@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from enclave.attest.appraisal import Appraisal
 from enclave.attest.evidence import Evidence
+from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
@@ -40,3 +41,27 @@ def make_ready(enclave: Enclave, appraisal: Appraisal, evidence: Evidence) -> bo
         development=appraisal.development,
         ready_at=timezone.now(),
     )
+
+
+def living(run_id: str, **purpose: bool) -> QuerySet[Enclave]:
+    """The run's enclaves for this purpose (`serves`, `releases`) that are starting or ready."""
+    alive = (EnclaveState.STARTING, EnclaveState.READY)
+    return Enclave.objects.filter(run_id=run_id, state__in=alive, **purpose)
+
+
+def stop(run_id: str, **purpose: bool) -> None:
+    """Stop those for this purpose: nobody needs them any more. Refuses as `client.stop`."""
+    for enclave in living(run_id, **purpose):
+        client.stop(enclave.pk)
+        _over(enclave, EnclaveState.STOPPED)
+
+
+def give_up(run_id: str, **purpose: bool) -> None:
+    """Enter as lost those for this purpose: another will take their place."""
+    for enclave in living(run_id, **purpose):
+        _over(enclave, EnclaveState.LOST)
+
+
+def _over(enclave: Enclave, state: EnclaveState) -> None:
+    leases.withdraw(enclave=enclave.pk)
+    move(enclave, ENCLAVE, enclave.state, state)

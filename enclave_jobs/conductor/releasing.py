@@ -4,7 +4,6 @@ attest it, have it release, and put its statement into the log before anybody ge
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import msgspec
 from django.db import transaction
@@ -14,7 +13,6 @@ from enclave.canonical import digest
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
 from enclave.sealing.releases import EXPORT, check_release, parse_release
-from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
@@ -22,16 +20,13 @@ from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
-from enclave_jobs.transitions import ENCLAVE
 from federation.releases import queries, services
 from federation.releases.models import Release, ReleaseState
 from federation.studies.frozen import manifest_of
-from federation.transitions import move
 
 logger = logging.getLogger(__name__)
 
 MAX_LOSSES = 3
-LIVING = (EnclaveState.STARTING, EnclaveState.READY)
 
 
 def step(run_id: str) -> None:
@@ -41,7 +36,7 @@ def step(run_id: str) -> None:
         return
     try:
         if release.state != ReleaseState.RELEASING or _release(release):
-            _stop(run_id)
+            enclaves.stop(run_id, releases=True)
     except Refusal as refusal:
         _judge(release, refusal)
 
@@ -106,21 +101,10 @@ def _enclave(release: Release, manifest: Manifest) -> Enclave:
     """The enclave that releases; the same for everybody who asks."""
     with transaction.atomic():
         Release.objects.select_for_update().get(pk=release.pk)
-        found = _living(release.run_id).first()
+        found = enclaves.living(release.run_id, releases=True).first()
         if found is not None:
             return found
         return enclaves.name_next(release.run, program_of(manifest), releases=True)
-
-
-def _stop(run_id: str) -> None:
-    for enclave in _living(run_id):
-        client.stop(enclave.pk)
-        leases.withdraw(enclave=enclave.pk)
-        move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
-
-
-def _living(run_id: str) -> Any:
-    return Enclave.objects.filter(run_id=run_id, releases=True, state__in=LIVING)
 
 
 def _judge(release: Release, refusal: Refusal) -> None:
@@ -128,9 +112,7 @@ def _judge(release: Release, refusal: Refusal) -> None:
     if is_loss(refusal):
         with transaction.atomic():
             Release.objects.filter(pk=release.pk).update(losses=release.losses + 1)
-            for enclave in _living(release.run_id):
-                move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
-                leases.withdraw(enclave=enclave.pk)
+            enclaves.give_up(release.run_id, releases=True)
     elif is_passing(refusal):
         logger.info("the release of run %s waits: %s", release.run_id, refusal.code)
     else:

@@ -4,29 +4,24 @@ it into the log, and start another when it dies. Stop it when nobody wants it an
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from django.db import transaction
 
 from enclave.errors import Refusal
 from enclave.manifest import Manifest
-from enclave_jobs import leases
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
-from enclave_jobs.transitions import ENCLAVE
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run
-from federation.transitions import move
 
 logger = logging.getLogger(__name__)
 
 MAX_LOSSES = 5
-LIVING = (EnclaveState.STARTING, EnclaveState.READY)
 
 
 def step(run_id: str) -> None:
@@ -41,7 +36,7 @@ def step(run_id: str) -> None:
             case ServiceState.SERVING:
                 _look_after(service)
             case _:
-                _stop(service)
+                enclaves.stop(run_id, serves=True)
     except Refusal as refusal:
         _judge(service, refusal)
 
@@ -52,7 +47,7 @@ def lost(run_id: str, code: str) -> None:
     if service is None or service.state != ServiceState.SERVING:
         return
     with transaction.atomic():
-        _give_up(service)
+        enclaves.give_up(service.run_id, serves=True)
         services.lost(service, code)
         dispatch.after_commit(dispatch.SERVE, run_id)
 
@@ -89,7 +84,7 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
     with transaction.atomic():
         if Service.objects.select_for_update().get(pk=service.pk).state != ServiceState.STARTING:
             return None
-        being_started = _living(service).first()
+        being_started = enclaves.living(service.run_id, serves=True).first()
         if being_started is not None:
             return being_started
         return enclaves.name_next(service.run, program_of(manifest), serves=True)
@@ -102,23 +97,6 @@ def _look_after(service: Service) -> None:
     client.call(service.enclave, "revoke", {"sites": queries.revoked_sites(service)})
 
 
-def _stop(service: Service) -> None:
-    for enclave in _living(service):
-        client.stop(enclave.pk)
-        leases.withdraw(enclave=enclave.pk)
-        move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
-
-
-def _give_up(service: Service) -> None:
-    for enclave in _living(service):
-        move(enclave, ENCLAVE, enclave.state, EnclaveState.LOST)
-        leases.withdraw(enclave=enclave.pk)
-
-
-def _living(service: Service) -> Any:
-    return Enclave.objects.filter(run_id=service.run_id, serves=True, state__in=LIVING)
-
-
 def _judge(service: Service, refusal: Refusal) -> None:
     """A dead enclave is replaced, a passing trouble is left to the sweep, anything else ends the service."""
     run_id, state = service.run_id, service.state
@@ -127,7 +105,7 @@ def _judge(service: Service, refusal: Refusal) -> None:
     elif is_loss(refusal) and state == ServiceState.STARTING:
         with transaction.atomic():
             Service.objects.filter(pk=service.pk).update(losses=service.losses + 1)
-            _give_up(service)
+            enclaves.give_up(service.run_id, serves=True)
     elif is_passing(refusal) or state not in (ServiceState.STARTING, ServiceState.SERVING):
         logger.info("the service of run %s waits: %s", run_id, refusal.code)
     else:
