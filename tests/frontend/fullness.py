@@ -14,6 +14,7 @@ from django.utils import timezone
 from enclave.attest.policy import SgxReference
 from enclave.canonical import canonical, digest
 from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from enclave.sealing.releases import EXPORT, SEALED
 from enclave.sealing.signing import SigningKey
 from enclave_jobs.base_models import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
@@ -22,6 +23,7 @@ from federation.attestation.models import Root
 from federation.audit.services import record
 from federation.ids import new_id
 from federation.people.models import Role, User
+from federation.releases.models import Order, Release, ReleaseState
 from federation.sites import maintenance
 from federation.sites.models import Site
 from federation.studies import services
@@ -139,9 +141,32 @@ def _lead(world: dict[str, Any], run: Run) -> None:
         world[key] = _ended(run, rank, older).pk
 
 
-def _ended(run: Run, rank: int, older: bool) -> Run:
+def releases_of(run: Run) -> dict[str, str]:
+    """Finished runs like this one by how far their releases are: nobody has asked, it waits for a signature,
+    it is out. One that failed is asked for again."""
+    found = {}
+    for number, state in enumerate(("open", *ReleaseState.values)):
+        rule = EXPORT if state in ("open", "failed") else SEALED
+        ended = _ended(run, 32 + number, rule=rule)
+        found[state] = ended.pk
+        if state == "open":
+            continue
+        release = Release.objects.create(
+            run=ended, rule=rule, receipt=secrets.token_hex(32), asked_by=run.study.lead, state=state,
+            released_at=timezone.now(), bytes=1_310_720, output=secrets.token_hex(32),
+            statement={"released": {"package": secrets.token_hex(32)}},
+            error_code="release.missing_config" if state == "failed" else "",
+        )  # fmt: skip
+        sites = list(Site.objects.filter(contributions__round__run=run).distinct().order_by("pk"))
+        for site in sites[: 1 if state == "waiting" else None]:
+            Order.objects.create(release=release, site=site, signature="0" * 128)
+    return found
+
+
+def _ended(run: Run, rank: int, older: bool = False, rule: str = "nothing") -> Run:
     manifest = json.loads(run.manifest)
     manifest |= {"run": new_id(), "adapter": {**manifest["adapter"], "rank": rank}}
+    manifest["release"] = {**manifest["release"], "rule": rule}
     if older:
         for name in ("schedule", "warmup", "patience"):
             del manifest["training"][name]

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
 from playwright.sync_api import Page, sync_playwright
 
 from federation.people.models import User
 from federation.sites.models import Site
 from tests.federation.cast import Hospital
-from tests.frontend.fullness import live_on
+from tests.frontend.fullness import live_on, releases_of
 from tests.frontend.gallery import Desk, Shown, file_name, opened, pages
 from tests.journeys.conftest import CHROMIUM
 
@@ -85,9 +86,13 @@ def faults_of(people: dict[str, User], wanted: list[Shown], folder: str) -> list
 def test_axe_finds_nothing_of_weight_on_any_page_of_a_full_installation(
     world: dict[str, Any], people: dict[str, User], anna: Hospital
 ) -> None:
-    live_on(world)
+    run = live_on(world)
+    released = [
+        Shown(f"run-release-{state}", "lena", reverse("run", args=[pk]))
+        for state, pk in releases_of(run).items()
+    ]
     Site.objects.filter(pk=anna.site.pk).update(agent_version="0.0.9")
-    faults = faults_of(people, pages(world), "full")
+    faults = faults_of(people, [*pages(world), *released], "full")
     assert not faults, "\n".join(faults)
 
 
