@@ -10,7 +10,12 @@ COPY manage.py ./
 COPY federation federation
 COPY enclave_jobs enclave_jobs
 COPY frontend frontend
+COPY contracts contracts
+COPY attestation attestation
+COPY transparency_log transparency_log
+COPY error_catalogue error_catalogue
 COPY enclave enclave
+COPY enclave_host enclave_host
 RUN mkdir -p /state /blobs && chown fedslice /state /blobs \
     && FEDSLICE_STATE=/tmp/build FEDSLICE_STATIC=/fedslice/static \
        python manage.py collectstatic --noinput --verbosity 0 && rm -rf /tmp/build

@@ -32,10 +32,10 @@ import torch
 
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import study
-from enclave.manifest import Lora, ModelSpec, Privacy, Training
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.signing import SigningKey
-from enclave.sealing.stream import Binding, seal, unseal
+from contracts.manifest import Lora, ModelSpec, Privacy, Training
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.stream import Binding, seal, unseal
+from contracts.signing import SigningKey
 from enclave.slicing import models
 from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
 from enclave.training.aggregate import State, Update, clip, fedavg
@@ -43,6 +43,7 @@ from enclave.training.loop import train
 from enclave.training.privacy import epsilon, gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd
 from enclave.training.tensors import to_bytes
+from enclave_host import base_models
 
 RULES = ("fedavg", "ffa-lora", "stack-svd", "dp-fedavg", "ckks")
 DEGREE, PRIMES, SCALE = 8192, [60, 40, 60], 2.0**40
@@ -86,9 +87,10 @@ class Result:
 
 def train_sites(options: argparse.Namespace, *, frozen_a: bool) -> Sites:
     """One epoch at each hospital from the same start."""
-    folder = models.resolve(models.EMBEDDED)
+    folder = base_models.resolve(base_models.EMBEDDED)
     rows = hospitals(options.data, rows=options.rows_per_site, test_rows=1)
-    spec = ModelSpec(models.EMBEDDED, "sequence-classification", models.pin(folder), label_names(rows), 64)
+    names = label_names(rows)
+    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(folder), names, 64)
     training = Training(1, 1, 16, 1e-3, seed=0)
     shared = study(rows, spec, Lora(options.rank, 16, ("query", "key", "value", "dense")), training, folder)
     model = shared.fresh()

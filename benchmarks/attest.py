@@ -18,11 +18,11 @@ from typing import Any
 
 import dcap_qvl
 
-from enclave.attest import development
-from enclave.attest.appraisal import appraise_offline, judge
-from enclave.attest.checks import CHECKS
-from enclave.attest.checks.examination import Examination
-from enclave.attest.policy import Policy, SgxReference
+from attestation import development
+from attestation.appraisal import appraise_offline, judge
+from attestation.checks import CHECKS
+from attestation.checks.examination import Examination
+from contracts.policy import Policy, SgxReference
 
 CORPUS = Path(__file__).parents[1] / ".." / "shared" / "attestation-corpus"
 GENUINE = ("sgx-v3-prod-cfg-swhardening", "tdx-v4-gcp-uptodate-then-outofdate", "tdx-v5-uptodate")

@@ -22,12 +22,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from attestation.appraisal import Appraisal, judge
+from attestation.checks import CHECKS
+from attestation.checks.examination import Examination
+from attestation.quote import parse
 from benchmarks.attest import CORPUS, Sample, genuine, made
-from enclave.attest.appraisal import Appraisal, judge
-from enclave.attest.checks import CHECKS
-from enclave.attest.checks.examination import Examination
-from enclave.attest.quote import parse
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 EXAMPLES = 200
 # Where versions, types and lengths stand in quotes v3, v4 and v5.

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.hospitals import hospitals, label_names, read_site
-from enclave.manifest import Lora, ModelSpec, Privacy, Training
+from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training.aggregate import clip, fedavg
@@ -40,6 +40,7 @@ from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool
 from enclave.training.privacy import epsilon, gaussian, site_deviation
 from enclave.training.private import train_privately
+from enclave_host import base_models
 
 Tell = Callable[[str, Progress], None]
 STRATEGIES = ("local", "federated", "centralised", "head")
@@ -302,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, measure every seed, print the lines and then the table."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    folder, results = models.resolve(options.model), []
+    folder, results = base_models.resolve(options.model), []
     adapter = Lora(options.rank, options.alpha, tuple(options.targets.split(",")))
     for seed in map(int, options.seeds.split(",")):
         sites = _sites(options, seed)
@@ -347,7 +348,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path("../shared/datasets/medquad-qtype"),
         help="folder with train.jsonl.gz and test.jsonl.gz, or with a normalised <site>.jsonl a site",
     )
-    parser.add_argument("--model", default=models.EMBEDDED)
+    parser.add_argument("--model", default=base_models.EMBEDDED)
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--rows-per-site", type=int, default=500)
     parser.add_argument("--test-rows-per-site", type=int, default=250)

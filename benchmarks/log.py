@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enclave.attest.log import merkle
-from enclave.attest.log.bundle import verify_bundle, write_bundle
-from enclave.attest.log.checkpoint import Checkpoint, sign_checkpoint
-from enclave.attest.log.entry import RECEIPT, encode_entry, make_entry
-from enclave.attest.log.note import NoteKey
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
-from enclave.sealing.signing import SigningKey
+from contracts.log import merkle
+from contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from contracts.log.note import NoteKey
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from contracts.signing import SigningKey
+from transparency_log.bundle import verify_bundle, write_bundle
+from transparency_log.entry import RECEIPT, encode_entry, make_entry
 
 ORIGIN = "fedslice.example/benchmark"
 SIGNER = SigningKey.generate()

@@ -41,7 +41,7 @@ def set_up(folder: Path) -> None:
 
 def appraisal_body(random_: random.Random, number: int, site: str) -> dict[str, Any]:
     """As large as a real one: every check with the values that it compared."""
-    from enclave.attest.checks import CHECKS
+    from attestation.checks import CHECKS
 
     refused = number % 20 == 0
     code = "attest.revoked" if number % RARE == 0 else "attest.measurement" if refused else None
@@ -63,12 +63,12 @@ def fill(entries: int) -> None:
     """Entries, tree and search columns, as `log.append` writes them."""
     from django.db import transaction
 
-    from enclave.attest.log import merkle
-    from enclave.attest.log.entry import Entry, encode_entry
+    from contracts.log import merkle
     from federation.attestation.models import LogEntry, LogHead, LogMention, LogNode
     from federation.people.models import Role, User
     from federation.sites.models import Site
     from federation.studies.models import Study
+    from transparency_log.entry import Entry, encode_entry
 
     random_ = random.Random(1)
     lead = User.objects.create_user("lena@university.example", role=Role.LEAD)

@@ -25,13 +25,14 @@ from torch import nn
 
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
-from enclave.manifest import Lora, ModelSpec, Training
+from contracts.manifest import Lora, ModelSpec, Training
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.skeleton import open_cut
 from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
+from enclave_host import base_models
 
 GOAL = 0.5
 """Points of accuracy that the mean over seeds may lie below plaintext."""
@@ -67,10 +68,10 @@ class Pair:
 def measure(data: Path, seed: int, options: argparse.Namespace) -> Pair:
     """Both runs of one seed."""
     started = time.monotonic()
-    folder = models.resolve(models.EMBEDDED)
+    folder = base_models.resolve(base_models.EMBEDDED)
     sites = hospitals(data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed)
     spec = ModelSpec(
-        source=models.EMBEDDED,
+        source=base_models.EMBEDDED,
         task="sequence-classification",
         files=models.pin(folder),
         labels=label_names(sites),

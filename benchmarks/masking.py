@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from enclave.manifest import Lora, ModelSpec
+from contracts.manifest import Lora, ModelSpec
 from enclave.masking import integrity
 from enclave.masking.channel import Channel
 from enclave.masking.engine import UnmaskedEngine
@@ -50,6 +50,7 @@ from enclave.slicing.cut import Cut, cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.skeleton import open_cut
+from enclave_host import base_models
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
 LAYERS = {384: 6, 1024: 4, 2048: 2, 4096: 1}
@@ -103,7 +104,7 @@ def stepper(model: nn.Module) -> Callable[[], None]:
 @contextmanager
 def accelerator(store: Path, channel: Path, threads: int) -> Iterator[Path]:
     """A real accelerator process on the CPU."""
-    command = [sys.executable, "-m", "enclave.masking.accelerator", "--device", "cpu", "--area", str(AREA)]
+    command = [sys.executable, "-m", "enclave_host.accelerator", "--device", "cpu", "--area", str(AREA)]
     process = subprocess.Popen(
         [*command, "--weights", str(store), "--channel", str(channel)],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
@@ -227,7 +228,7 @@ def memory(hidden: int, layers: int, folder: Path) -> dict[str, float]:
     made the pads of a step and trained two."""
     saved = folder / "saved"
     encoder(hidden, layers).save_pretrained(saved)
-    tokenizer = models.resolve(models.EMBEDDED)
+    tokenizer = base_models.resolve(base_models.EMBEDDED)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
         if (tokenizer / name).is_file():
             (saved / name).write_bytes((tokenizer / name).read_bytes())

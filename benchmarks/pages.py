@@ -36,9 +36,8 @@ def fill(small: bool) -> dict[str, Any]:
     """The database, and the ids that addresses need."""
     from django.utils import timezone
 
-    from enclave.attest.policy import Policy, SgxReference
-    from enclave.canonical import canonical
-    from enclave.manifest import (
+    from contracts.canonical import canonical
+    from contracts.manifest import (
         Aggregation,
         DatasetRef,
         Lora,
@@ -47,7 +46,8 @@ def fill(small: bool) -> dict[str, Any]:
         Release,
         Training,
     )
-    from enclave.manifest import Site as Member
+    from contracts.manifest import Site as Member
+    from contracts.policy import Policy, SgxReference
     from federation.attestation import references
     from federation.attestation.models import AppraisalRecord, LogEntry, Reference, Review, Root
     from federation.audit.models import AuditEntry

@@ -24,12 +24,12 @@ from typing import Any, BinaryIO
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from contracts.sealed.frames import FRAME_BYTES, TAG_BYTES
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.shards import About, draw_key, open_shard, seal_shard
+from contracts.sealed.stream import Binding, seal, unseal
+from contracts.signing import SigningKey
 from enclave.programs.mailbox import Mailbox
-from enclave.sealing.frames import FRAME_BYTES, TAG_BYTES
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.shards import About, draw_key, open_shard, seal_shard
-from enclave.sealing.signing import SigningKey
-from enclave.sealing.stream import Binding, seal, unseal
 
 BINDING = Binding("a" * 64, 1, "update", "site-a")
 KEY, SIGNER, CIPHER = HpkeKey.generate(), SigningKey.generate(), AESGCM(bytes(32))

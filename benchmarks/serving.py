@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from enclave.attest.policy import Policy, SgxReference
-from enclave.manifest import (
+from contracts.manifest import (
     Aggregation,
     DatasetRef,
     Manifest,
@@ -28,12 +27,13 @@ from enclave.manifest import (
     Split,
     Training,
 )
+from contracts.policy import Policy, SgxReference
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import Knock, decode, encode
+from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.serving import Serving, StepArguments
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.session import Knock, decode, encode
-from enclave.sealing.signing import SigningKey
 from enclave.slicing.questions import Answers, ask_about, read_probabilities
 from enclave.slicing.split import Front, Tail
 

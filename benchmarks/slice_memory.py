@@ -37,16 +37,17 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
 
     import torch
 
-    from enclave.manifest import Aggregation, Lora, Masking, ModelSpec, Training
+    from contracts.manifest import Aggregation, Lora, Masking, ModelSpec, Training
     from enclave.programs.learner import load_learner
     from enclave.slicing import models
     from enclave.slicing.memory import return_large_blocks
+    from enclave_host import base_models
 
     tell("imports")
     torch.set_num_threads(1)
     return_large_blocks()
-    source = models.resolve(models.EMBEDDED)
-    spec = ModelSpec(models.EMBEDDED, "sequence-classification", models.pin(source), ("a", "b"), tokens)
+    source = base_models.resolve(base_models.EMBEDDED)
+    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(source), ("a", "b"), tokens)
     # What a learner asks of a manifest; who takes part and what is released is nothing to it.
     manifest: Any = SimpleNamespace(
         model=spec,

@@ -39,10 +39,10 @@ from transformers import (
 )
 
 from benchmarks import sealing, serving
-from enclave.manifest import Lora, Spf
+from contracts.architecture.layers import LAYERS, linears_of
+from contracts.architecture.plan import plan
+from contracts.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
-from enclave.slicing.layers import LAYERS, linears_of
-from enclave.slicing.plan import plan
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.data import Examples, training_batches

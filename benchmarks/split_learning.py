@@ -32,10 +32,10 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
-from enclave.manifest import Lora, ModelSpec, Spf, Training
+from contracts.architecture.plan import plan
+from contracts.manifest import Lora, ModelSpec, Spf, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.plan import plan
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.aggregate import fedavg
@@ -43,6 +43,7 @@ from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, Layout, compute, layout_of
 from enclave.training.loop import MAX_GRADIENT_NORM, derive_seed, train
 from enclave.training.metrics import Scores
+from enclave_host import base_models
 
 DATASETS = ("chemprot", "medquad-qtype", "msha-injury", "mts-dialog", "nhs-feedback")
 RATIOS = "12.5,25,50,62.5,100"
@@ -284,7 +285,7 @@ def _study(options: argparse.Namespace, data: str, seed: int) -> Study:
     sites = hospitals(
         options.data / data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed
     )
-    folder = models.resolve(options.model)
+    folder = base_models.resolve(options.model)
     spec = ModelSpec(
         options.model, "sequence-classification", models.pin(folder), label_names(sites), options.max_tokens
     )
@@ -305,7 +306,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.split_learning", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/datasets"), help="folder of data sets")
     parser.add_argument("--datasets", default=",".join(DATASETS))
-    parser.add_argument("--model", default=models.EMBEDDED)
+    parser.add_argument("--model", default=base_models.EMBEDDED)
     parser.add_argument("--ratios", default=RATIOS, help="percent, comma-separated; 25:50 for heads:dense")
     parser.add_argument("--cuts", default="3", help="k, comma-separated")
     parser.add_argument("--selects", default="largest", help="of largest,smallest,random")

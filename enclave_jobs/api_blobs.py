@@ -13,9 +13,9 @@ from rest_framework.parsers import FileUploadParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.manifest import Identifier
+from contracts.manifest import Identifier
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
 from enclave_jobs import blobs, uploads
 from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Blob, BlobKind

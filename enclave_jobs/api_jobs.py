@@ -10,14 +10,14 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
-from enclave.errors import CATALOGUE
-from enclave.errors.catalogue import Fact
+from contracts.policy import Hex32
+from contracts.refusal import Fact
 from enclave_jobs import leases
 from enclave_jobs.conductor import collecting, contributions
 from enclave_jobs.members import site_of
 from enclave_jobs.models import Job
 from enclave_jobs.results import ResultBody, lease_of, read_result
+from error_catalogue import CATALOGUE
 from federation.wire import AgentView, document, read
 
 RETRY_AFTER_SECONDS = 2

@@ -13,9 +13,9 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.evidence import Claims, Evidence
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
+from contracts.evidence import Claims, Evidence
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch
 from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Admission, Enclave, EnclaveState

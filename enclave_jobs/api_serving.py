@@ -13,9 +13,9 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.sealing.session import Base64, Opening
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.sealed.session import Base64, Opening
 from enclave_jobs.api_runs import EvidenceAnswer, NonceBody
 from enclave_jobs.conductor import attesting, serving
 from enclave_jobs.conductor.restarting import is_loss

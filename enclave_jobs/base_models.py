@@ -12,7 +12,9 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from safetensors import safe_open
 from transformers import AutoConfig
 
-from enclave.slicing.models import CONFIG, pin, resolve
+from contracts.model_files import CONFIG
+from enclave.slicing.models import pin
+from enclave_host.base_models import resolve
 from federation.studies.models import BaseModel
 from federation.studies.services import register_base_model
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 MAX_BLOB_BYTES = 4 << 30
 FRAME_BYTES = 1 << 20

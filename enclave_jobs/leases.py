@@ -18,8 +18,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.errors.catalogue import Fact
+from contracts.refusal import Fact, Refusal
 from enclave_jobs.models import Job, JobKind, JobState
 from enclave_jobs.transitions import JOB
 from federation.sites.maintenance import open_until

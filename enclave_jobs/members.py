@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.policy import Program
+from contracts.refusal import Refusal
 from enclave_jobs.leases import LIVE_RUNS
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site

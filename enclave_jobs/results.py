@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.sealing.shards import ShardIndex
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.sealed.shards import ShardIndex
 from enclave_jobs.models import JobKind
 
 Lease = Annotated[int, Meta(ge=1)]

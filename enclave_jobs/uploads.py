@@ -13,7 +13,7 @@ from datetime import timedelta
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs import blobs
 from enclave_jobs.models import Blob, BlobKind, Upload
 from federation.sites.models import Site

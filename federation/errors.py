@@ -18,7 +18,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from enclave.errors import CATALOGUE, Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import CATALOGUE, explain
 from federation.refusals import status_of
 
 log = logging.getLogger(__name__)

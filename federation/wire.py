@@ -11,7 +11,7 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.sites.authentication import AgentPrincipal
 
 MAX_BODY = 1024 * 1024

@@ -6,7 +6,7 @@ from importlib import import_module
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
-from enclave.settling import settle_types
+from contracts.settling import settle_types
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "federation.settings")
 application = get_wsgi_application()

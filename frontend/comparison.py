@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _l
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.studies import costs
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from enclave.errors import explain
+from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.sites.models import Site
 from federation.studies.models import Contribution, ContributionState, Round, Run

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
-from enclave.attest.policy import SgxReference
-from enclave.errors import Refusal
-from enclave.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Spf, Training
+from contracts.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Spf, Training
+from contracts.policy import SgxReference
+from contracts.refusal import Refusal
 from federation.studies.freezing import adapter_of
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from enclave.errors import Explained, Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import Explained, explain
 from federation.people.models import User
 from federation.studies import permissions
 from federation.studies.frozen import Frozen

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import verify_checkpoint
-from enclave.attest.log.note import parse_vkey
-from enclave.errors import Refusal
+from contracts.log import merkle
+from contracts.log.checkpoint import verify_checkpoint
+from contracts.log.note import parse_vkey
+from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import Checkpoint, LogEntry
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from enclave.errors import explain
+from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.studies.models import Contribution, ContributionState, Event, Round, Run, RunState
 from frontend.templatetags.fedslice import since

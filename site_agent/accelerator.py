@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-import enclave
-from enclave.errors import Refusal
+from attestation.measurement import TREE
+from contracts.refusal import Refusal
 
 PROGRAM = "FEDSLICE_ACCELERATOR"
 SHARED = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
@@ -47,7 +47,7 @@ class AcceleratorProcess:
             try:
                 process = subprocess.Popen(  # noqa: S603 - ours or the site's own, without a shell
                     command,
-                    cwd=Path(enclave.__file__).parents[1],
+                    cwd=TREE,
                     env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -92,7 +92,7 @@ class AcceleratorProcess:
 
 
 def _own_program() -> list[str]:
-    return [sys.executable, "-m", "enclave.masking.accelerator"]
+    return [sys.executable, "-m", "enclave_host.accelerator"]
 
 
 def _place(runtime: str, weights: Path) -> Path:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.words import printable
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
-from enclave.sealing.signing import verify
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from contracts.refusal import Refusal
+from contracts.signing import verify
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.files import create_private
 from site_agent.state import State

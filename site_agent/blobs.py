@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.backoff import pause
 from site_agent.files import private_folder, sync_folder
 from site_agent.transport import Answer, Coordinator, asked_pause, is_passing

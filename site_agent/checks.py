@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
-from enclave.errors import Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import explain
 from site_agent import AGENT_VERSION
 from site_agent.check_rows import Check
 from site_agent.datasets.catalogue import Catalogue

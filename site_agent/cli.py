@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from enclave.errors import Refusal, explain
-from enclave.settling import settle_types
+from contracts.refusal import Refusal
+from contracts.settling import settle_types
+from error_catalogue import explain
 from site_agent import AGENT_VERSION, approvals, release_commands, releases
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from enclave.errors import CATALOGUE, Refusal, explain
-from enclave.programs.program import log_fault
+from contracts.faults import log_fault
+from contracts.refusal import Refusal
+from error_catalogue import CATALOGUE, explain
 from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.approvals import approved_hashes, approved_manifest
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Intake, Wishes

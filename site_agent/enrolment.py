@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from enclave.attest.development import create_platform, install_platform
-from enclave.errors import Refusal
+from attestation.development import create_platform, install_platform
+from contracts.refusal import Refusal
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
 from site_agent.state import Config, Runtime, State

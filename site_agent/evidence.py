@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from enclave.attest.appraisal import appraise, require
-from enclave.attest.evidence import Claims, Evidence, Expected
-from enclave.attest.floors import Floors
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from attestation.appraisal import appraise, require
+from attestation.floors import Floors
+from contracts.evidence import Claims, Evidence, Expected
+from contracts.manifest import Manifest
+from contracts.policy import Program
+from contracts.refusal import Refusal
 
 
 class Judge:

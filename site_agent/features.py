@@ -22,10 +22,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
+from contracts.manifest import Manifest
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.sealed.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
 from site_agent.files import private_folder, replacing, write_private
 from site_agent.words import readable_bytes
 

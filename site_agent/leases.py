@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.errors.catalogue import Fact
+from contracts.refusal import Fact, Refusal
 from site_agent.transport import Answer, Coordinator, is_passing
 
 log = logging.getLogger(__name__)

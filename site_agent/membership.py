@@ -16,15 +16,15 @@ from typing import Any
 
 import msgspec
 
-from enclave.attest.evidence import Claims
-from enclave.attest.platform_kind import platform_kind
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.programs.admission import endorse
-from enclave.programs.host import EnclaveProcess
+from attestation.platform_kind import platform_kind
+from contracts.canonical import canonical
+from contracts.endorsement import endorse
+from contracts.evidence import Claims
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from enclave.programs.mailbox import WEIGHTS
-from enclave.slicing.sources import resolve
+from enclave_host.base_models import resolve
+from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
 from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.membership import Membership
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from site_agent.datasets.columns import TEXT_NAMES
 from site_agent.datasets.formats import detect
 from site_agent.datasets.readers import Fault, read
@@ -51,8 +51,8 @@ class Predictor:
 
     def __init__(self, manifest: Manifest, served: ServedModel) -> None:
         from enclave.slicing.models import load
-        from enclave.slicing.sources import resolve
         from enclave.slicing.split import Front
+        from enclave_host.base_models import resolve
 
         assert manifest.split is not None
         model, self._tokenizer = load(resolve(manifest.model.source), manifest.model)

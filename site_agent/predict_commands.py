@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.predict import Predictor, answer_file
 from site_agent.serving import ServedModel, choose, offers

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from enclave.attest.policy import Reference, SgxReference
-from enclave.manifest import Lora, Manifest, Prefix, Privacy, Training
+from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
+from contracts.policy import Reference, SgxReference
 from site_agent.datasets.catalogue import Dataset
 from site_agent.words import printable, readable_bytes, readable_seconds
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.receipts import NO_RECEIPT, SignedReceipt, parse_receipt, receipt_hash
+from contracts.manifest import Manifest
+from contracts.receipts import NO_RECEIPT, SignedReceipt, parse_receipt, receipt_hash
+from contracts.refusal import Refusal
 from site_agent.files import create_private
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent import releases
 from site_agent.enrolment import connect
 from site_agent.releases import Judged

@@ -15,12 +15,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.package import MAX_PACKAGE_BYTES, unpack
-from enclave.sealing.receipts import SignedReceipt, receipt_hash
-from enclave.sealing.releases import (
+from contracts.manifest import Manifest
+from contracts.receipts import SignedReceipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.releases import (
     EXPORT,
     KIND,
     SEALED,
@@ -30,7 +28,9 @@ from enclave.sealing.releases import (
     parse_release,
     rule_of,
 )
-from enclave.sealing.stream import Binding, unseal
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
+from contracts.sealed.stream import Binding, unseal
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence

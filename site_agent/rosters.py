@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.roster import Roster, countersign, roster_hash
-from enclave.sealing.signing import SigningKey
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from contracts.roster import Roster, countersign, roster_hash
+from contracts.signing import SigningKey
 from site_agent.files import create_private
 
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from enclave.attest.evidence import Claims
-from enclave.attest.policy import Hex32, Program
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.session import Channel, Knock, decode, encode
+from contracts.evidence import Claims
+from contracts.manifest import Manifest
+from contracts.policy import Hex32, Program
+from contracts.refusal import Refusal
+from contracts.sealed.session import Channel, Knock, decode, encode
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Judge
 from site_agent.state import State

@@ -15,17 +15,17 @@ from typing import Any
 
 import msgspec
 
-from enclave.attest.evidence import Claims
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.handback import HandedBack, hand_back
-from enclave.sealing.receipts import receipt_hash
-from enclave.sealing.roster import parse_roster
-from enclave.sealing.session import encode
-from enclave.sealing.shards import wrap_keys
-from enclave.sealing.shares import Escrow, withdraw
-from enclave.slicing.sources import resolve
+from contracts.evidence import Claims
+from contracts.manifest import Manifest
+from contracts.policy import Program
+from contracts.receipts import receipt_hash
+from contracts.refusal import Refusal
+from contracts.roster import parse_roster
+from contracts.sealed.handback import HandedBack, hand_back
+from contracts.sealed.session import encode
+from contracts.sealed.shards import wrap_keys
+from contracts.sealed.shares import Escrow, withdraw
+from enclave_host.base_models import resolve
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue

@@ -30,9 +30,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.errors import Refusal
-from enclave.sealing.hpke import SECRET_BYTES, HpkeKey
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import SECRET_BYTES, HpkeKey
+from contracts.signing import SigningKey
 from site_agent.files import create_private, private_folder, write_private
 
 Runtime = Literal["development", "direct", "sgx", "tdx"]
@@ -104,7 +104,7 @@ class State:
 
     @cached_property
     def share_key(self) -> HpkeKey:
-        """What this site's shares of a server's state key are wrapped for (enclave/sealing/shares.py)."""
+        """What this site's shares of a server's state key are wrapped for (contracts/sealed/shares.py)."""
         return HpkeKey.from_bytes(self._secret("share.key", SECRET_BYTES))
 
     def _secret(self, name: str, size: int = 32) -> bytes:

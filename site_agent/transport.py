@@ -21,8 +21,9 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from enclave.errors import CATALOGUE, Fact, Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Fact, Refusal
+from contracts.signing import SigningKey
+from error_catalogue import CATALOGUE
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url, in_plain_words, tls_context
 from site_agent.backoff import pause, retry_after

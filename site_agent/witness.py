@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from enclave.attest.log.checkpoint import Checkpoint, follow, verify_checkpoint
-from enclave.attest.log.note import parse_vkey
-from enclave.errors import Refusal
+from contracts.log.checkpoint import Checkpoint, follow, verify_checkpoint
+from contracts.log.note import parse_vkey
+from contracts.refusal import Refusal
 from site_agent.files import create_private, write_private
 from site_agent.transport import Answer, Coordinator
 

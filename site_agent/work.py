@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
+from contracts.roster import parse_roster
 from enclave.programs.mailbox import Mailbox
-from enclave.sealing.roster import parse_roster
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.leases import Job, Lease

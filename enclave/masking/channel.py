@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.layers import Product
 
 MAGIC = int.from_bytes(b"fedslice")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 WEIGHT_LIMIT = 127
 MIN_BITS, MAX_BITS = 12, 16

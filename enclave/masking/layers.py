@@ -20,7 +20,7 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.fixed_point import Part, Weight, fix_weight, part
 
 WEIGHTS, INDEX = "weights.int8", "layers.json"

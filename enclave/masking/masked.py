@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking import integrity
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer, Product, Store, oriented

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 KEY_BYTES = 32
 BLOCK_WORDS = 4

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.masks import Index, number
 
 SUFFIX = ".pads"

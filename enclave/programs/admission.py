@@ -1,6 +1,6 @@
 """Admission: an enclave lets another one in only after it has judged its evidence itself.
 
-The relying enclave draws a nonce, the peer's host brings evidence that answers it, and `enclave.attest`
+The relying enclave draws a nonce, the peer's host brings evidence that answers it, and `attestation`
 appraises that against the policy of the manifest, which every site has signed. Neither host's word counts. A
 site's client slice must be vouched for by the site as well: any genuine client slice has the right
 measurement, and the site's signature over the claims says which one is its own.
@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from enclave.attest.appraisal import Appraisal, appraise, require
-from enclave.attest.evidence import Claims, Evidence, Expected
-from enclave.attest.floors import Floors
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
+from attestation.appraisal import Appraisal, appraise, require
+from attestation.floors import Floors
+from contracts.evidence import Evidence, Expected
+from contracts.policy import Program
+from contracts.refusal import Refusal
 from enclave.programs.identity import Identity
 from enclave.programs.nonces import Nonces
-from enclave.sealing.signing import SigningKey, verify
 
-ENDORSEMENT_DOMAIN = "fedslice/endorsement/v1"
 MAX_LIVES = 16  # a site's client slice may be started again; what its last lives have sealed stays readable
 
 
@@ -76,21 +74,3 @@ class Admission:
     def newest(self) -> dict[str, Peer]:
         """The newest life of each admitted peer."""
         return {name: lives[0] for name, lives in self._peers.items()}
-
-
-def endorsement_payload(claims: Claims) -> dict[str, Claims]:
-    """What a site's key signs under ENDORSEMENT_DOMAIN: these claims are those of my own client slice."""
-    return {"claims": claims}
-
-
-def endorse(claims: Claims, site_key: SigningKey) -> str:
-    """The site agent's endorsement (hex) of its client slice. Runs at the site's host."""
-    return site_key.sign(ENDORSEMENT_DOMAIN, endorsement_payload(claims))
-
-
-def require_endorsement(site: str, public_key: str, claims: Claims, endorsement: str) -> None:
-    """Refuses with `admission.bad_endorsement`."""
-    try:
-        verify(public_key, ENDORSEMENT_DOMAIN, endorsement_payload(claims), endorsement)
-    except Refusal as refusal:
-        raise Refusal("admission.bad_endorsement", site=site) from refusal

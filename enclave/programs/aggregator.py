@@ -7,18 +7,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.evidence import Evidence
-from enclave.attest.policy import Hex32
-from enclave.attest.sources import Source
-from enclave.errors import Refusal
-from enclave.programs.admission import Admission, require_endorsement
+from attestation.sources import Source
+from contracts.endorsement import require_endorsement
+from contracts.evidence import Evidence
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.roster import Roster
+from enclave.programs.admission import Admission
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.rounds import Rounds
 from enclave.programs.template import State
-from enclave.sealing.roster import Roster
 
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
 

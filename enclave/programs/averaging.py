@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.receipts import Averaging, Spent
+from contracts.refusal import Refusal
 from enclave.programs.contributions import Contribution
 from enclave.programs.template import State
-from enclave.sealing.receipts import Averaging, Spent
 from enclave.training.aggregate import Update, clip, fedavg
 from enclave.training.privacy import epsilon, gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.evidence import Evidence
-from enclave.attest.sources import Source
-from enclave.errors import Refusal
+from attestation.sources import Source
+from contracts.evidence import Evidence
+from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
 from enclave.programs.contributions import AGGREGATOR
 from enclave.programs.history import Previous

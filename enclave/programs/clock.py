@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 
 class Clock:

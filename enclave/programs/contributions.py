@@ -14,15 +14,15 @@ import msgspec
 import torch
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal, explain
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.policy import Hex32
+from contracts.receipts import NO_RECEIPT
+from contracts.refusal import Refusal
+from contracts.sealed.stream import Binding, seal, unseal
 from enclave.programs.admission import Peer
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
 from enclave.programs.template import START, State, learn, with_start
-from enclave.sealing.receipts import NO_RECEIPT
-from enclave.sealing.stream import Binding, seal, unseal
 from enclave.training.metrics import Scores, check
 from enclave.training.tensors import from_bytes, to_bytes
 
@@ -122,10 +122,8 @@ def open_contribution(
     except Refusal as refusal:
         if refusal.code.startswith("mailbox.") and refusal.code != "mailbox.plaintext_too_large":
             raise
-        reason = explain(refusal.code, refusal.facts).message
-        raise Refusal(
-            "round.bad_contribution", site=site, round=round, cause=refusal.code, reason=reason
-        ) from refusal
+        facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
+        raise Refusal("round.bad_contribution", **facts) from refusal
     return Contribution(site, Filed(sha256, size), enclosed, state, shown)
 
 

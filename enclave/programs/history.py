@@ -11,11 +11,11 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
+from contracts.policy import Hex32
+from contracts.receipts import NO_RECEIPT, Hex64, Receipt, SignedReceipt, receipt_hash, verify_receipt
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey, verify
 from enclave.programs.identity import Identity
-from enclave.sealing.receipts import NO_RECEIPT, Hex64, Receipt, SignedReceipt, receipt_hash, verify_receipt
-from enclave.sealing.signing import SigningKey, verify
 
 REISSUE_DOMAIN = "fedslice/reissue/v1"
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from enclave.attest.evidence import Claims, report_data
-from enclave.attest.policy import Program
-from enclave.attest.quote import SgxReport
-from enclave.attest.quote import parse as parse_quote
-from enclave.attest.sources import Source
-from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from attestation.quote import SgxReport
+from attestation.quote import parse as parse_quote
+from attestation.sources import Source
+from contracts.evidence import Claims, report_data
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from contracts.policy import Program
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import HpkeKey
+from contracts.signing import SigningKey, verify
 from enclave.programs.clock import Clock
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.signing import SigningKey, verify
 
 # A manifest's runtime -> the source of evidence that stands for it. Gramine without SGX proves no more than
 # an ordinary process does.

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Manifest, ModelSpec, Prefix, Spf
+from contracts.manifest import Lora, Manifest, ModelSpec, Prefix, Spf
+from contracts.refusal import Refusal
 from enclave.programs.contributions import Kind
 from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.placements import Inside, Outside, Placement

@@ -15,15 +15,8 @@ from typing import Any
 
 import msgspec
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.programs.contributions import last_round
-from enclave.programs.identity import Identity
-from enclave.programs.keeping import keep, unkeep
-from enclave.programs.mailbox import Filed, Mailbox
-from enclave.programs.statekeys import StateKeys
-from enclave.programs.template import State
-from enclave.sealing.receipts import (
+from contracts.manifest import Manifest
+from contracts.receipts import (
     NO_RECEIPT,
     Averaging,
     Receipt,
@@ -32,7 +25,14 @@ from enclave.sealing.receipts import (
     receipt_hash,
     sign_receipt,
 )
-from enclave.sealing.roster import Roster, roster_hash, verify_roster
+from contracts.refusal import Refusal
+from contracts.roster import Roster, roster_hash, verify_roster
+from enclave.programs.contributions import last_round
+from enclave.programs.identity import Identity
+from enclave.programs.keeping import keep, unkeep
+from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.statekeys import StateKeys
+from enclave.programs.template import State
 from enclave.training.metrics import Scores, pool
 
 

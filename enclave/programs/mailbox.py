@@ -21,8 +21,8 @@ from typing import IO, Any, BinaryIO, cast
 
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.sealing.frames import Chunk, HashBeside
+from contracts.refusal import Refusal
+from contracts.sealed.frames import Chunk, HashBeside
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS, PADS = "out/accelerator", "out/pads"

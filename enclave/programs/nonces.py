@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 LIFETIME_SECONDS = 600
 MAX_OUTSTANDING = 2048

@@ -13,8 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from enclave.errors import Refusal
-from enclave.manifest import Masking
+from contracts.manifest import Masking
+from contracts.refusal import Refusal
 from enclave.programs.program import Report
 from enclave.slicing.cut import Cut
 from enclave.slicing.memory import peak_memory

@@ -14,7 +14,6 @@ import queue
 import socket
 import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +22,14 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 from msgspec import Struct
 
-from enclave.attest.policy import Hex32, Program
-from enclave.attest.sources import Source, open_source
-from enclave.errors import Refusal
+from attestation.sources import Source, open_source
+from contracts.faults import log_fault
+from contracts.policy import Hex32, Program
+from contracts.refusal import Refusal
+from contracts.settling import settle_types
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import PROTOCOL, Channel, Hello, HostFile, Refused, Reply, Request
-from enclave.settling import settle_types
 
 log = logging.getLogger(__name__)
 
@@ -179,16 +179,6 @@ def _receive(channel: Channel, requests: queue.Queue[Request | Refusal]) -> None
             requests.put(refusal)
             if refusal.code != "wire.invalid":
                 return
-
-
-def log_fault(error: BaseException) -> None:
-    """Log where a fault happened, and its type or code. Its message stays inside: it may quote a row."""
-    places = " < ".join(
-        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
-        for frame in reversed(traceback.extract_tb(error.__traceback__))
-    )
-    kind = error.code if isinstance(error, Refusal) else type(error).__name__
-    log.error("internal fault %s at %s", kind, places)
 
 
 def _end(error: BaseException | None) -> NoReturn:

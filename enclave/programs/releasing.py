@@ -14,15 +14,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.manifest import Identifier, Manifest
-from enclave.programs.identity import Identity
-from enclave.programs.ledger import Standing
-from enclave.programs.mailbox import Filed, Mailbox
-from enclave.programs.template import State
-from enclave.sealing.receipts import Receipt
-from enclave.sealing.releases import (
+from contracts.manifest import Identifier, Manifest
+from contracts.policy import Hex32
+from contracts.receipts import Receipt
+from contracts.refusal import Refusal
+from contracts.releases import (
     EXPORT,
     KIND,
     SEALED,
@@ -32,7 +28,11 @@ from enclave.sealing.releases import (
     sign_release,
     verify_consents,
 )
-from enclave.sealing.stream import Binding, seal
+from contracts.sealed.stream import Binding, seal
+from enclave.programs.identity import Identity
+from enclave.programs.ledger import Standing
+from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.template import State
 
 
 class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):

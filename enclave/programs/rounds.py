@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 
-from enclave.errors import Refusal
+from contracts.receipts import ReceiptInput
+from contracts.refusal import Refusal
+from contracts.roster import Roster
+from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import average
 from enclave.programs.contributions import AGGREGATOR, Contribution, kind_of, open_contribution
@@ -21,9 +24,6 @@ from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.program import Report
 from enclave.programs.template import State
-from enclave.sealing.receipts import ReceiptInput
-from enclave.sealing.roster import Roster
-from enclave.sealing.stream import Binding, seal
 from enclave.training.tensors import to_bytes
 
 

@@ -1,6 +1,6 @@
 """Serving a trained tail: sessions of attested, metered and limited questions, answered inside the enclave.
 
-The host relays messages (`enclave.sealing.session`) that it cannot read, and is told counts only: sessions,
+The host relays messages (`contracts.sealed.session`) that it cannot read, and is told counts only: sessions,
 questions, texts, tokens and bytes, all of which it could count by the sizes of what it relays.
 """
 
@@ -14,10 +14,10 @@ from typing import Annotated, Any, Protocol
 
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.sealed.session import Base64, Channel, Opening, decode, encode, enter
 from enclave.programs.identity import Identity
-from enclave.sealing.session import Base64, Channel, Opening, decode, encode, enter
 
 MAX_QUESTION_BYTES = 64 << 20
 SERVING_RULES = ("serve-only", "sealed-to-sites", "export")

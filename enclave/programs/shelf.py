@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enclave.errors import Refusal, explain
+from contracts.receipts import ReceiptInput
+from contracts.refusal import Refusal
+from contracts.sealed.shards import Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Mailbox
 from enclave.programs.program import Report
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.tail import TailLearner
-from enclave.sealing.receipts import ReceiptInput
-from enclave.sealing.shards import Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
 from enclave.training.features import Shard, from_bytes
 
 
@@ -72,8 +72,8 @@ class Shelf:
         except Refusal as refusal:
             if not refusal.code.startswith("sealing."):
                 raise
-            reason = explain(refusal.code, refusal.facts).message
-            raise Refusal("features.sealed", site=site, cause=refusal.code, reason=reason) from refusal
+            facts = {**refusal.facts, "site": site, "cause": refusal.code}
+            raise Refusal("features.sealed", **facts) from refusal
         self._state_keys.meet(site, told.share_key, told.share)
         return held
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32
-from enclave.attest.sources import Source
-from enclave.errors import Refusal
+from attestation.sources import Source
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.roster import Roster
+from contracts.sealed.handback import take_back
+from contracts.sealed.session import Base64, decode
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 from enclave.programs.releasing import ReleaseArguments, is_over, release
@@ -21,9 +24,6 @@ from enclave.programs.serving import (
     Serving,
     StepArguments,
 )
-from enclave.sealing.handback import take_back
-from enclave.sealing.roster import Roster
-from enclave.sealing.session import Base64, decode
 
 if TYPE_CHECKING:
     from enclave.programs.tail_rounds import TailRounds
@@ -59,7 +59,7 @@ class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A site's share of the state's key, sealed to this enclave (`enclave.sealing.handback`)."""
+    """A site's share of the state's key, sealed to this enclave (`contracts.sealed.handback`)."""
 
     site: str
     sealed: Base64

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import secrets
 
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
+from contracts.policy import Program
+from contracts.refusal import Refusal
+from contracts.sealed.handback import HandedBack
+from contracts.sealed.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
 from enclave.programs.identity import Identity
-from enclave.sealing.handback import HandedBack
-from enclave.sealing.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
 
 
 class StateKeys:
@@ -21,7 +21,7 @@ class StateKeys:
     given the keys that their shares are wrapped for.
 
     A life that was restored draws a key of its own: the host could have made up the state that it brings, and
-    know its key. (Whether it did, the sites tell: see the guard in enclave/sealing/state.py.)
+    know its key. (Whether it did, the sites tell: see the guard in contracts/sealed/state.py.)
     """
 
     def __init__(self, identity: Identity) -> None:

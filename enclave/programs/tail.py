@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest, Spf, Split
+from contracts.architecture.plan import Plan, plan
+from contracts.manifest import Manifest, Spf, Split
+from contracts.refusal import Refusal
 from enclave.programs.learner import sparing
 from enclave.programs.program import Report
 from enclave.programs.template import State
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.models import load
-from enclave.slicing.plan import Plan, plan
 from enclave.slicing.released import pack, row_files
 from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail, reach_of

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
+from contracts.roster import Roster
 from enclave.programs.contributions import kind_of
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
@@ -19,7 +20,6 @@ from enclave.programs.program import Report
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.tail import TailLearner
 from enclave.programs.template import State
-from enclave.sealing.roster import Roster
 from enclave.training.metrics import Scores, pool
 
 

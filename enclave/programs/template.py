@@ -21,8 +21,8 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Manifest, Prefix
+from contracts.manifest import Lora, Manifest, Prefix
+from contracts.refusal import Refusal
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
+from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
 from enclave.programs.contributions import (
     AGGREGATOR,
@@ -27,7 +28,6 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
 from enclave.programs.program import Report
 from enclave.programs.template import State, with_start
-from enclave.sealing.stream import Binding, unseal
 from enclave.training.metrics import Scores
 from enclave.training.tensors import from_bytes
 

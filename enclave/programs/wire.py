@@ -17,9 +17,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32, Program
-from enclave.errors import Refusal
-from enclave.errors.catalogue import Fact
+from contracts.policy import Hex32, Program
+from contracts.refusal import Fact, Refusal
 
 PROTOCOL = 1
 MAX_FRAME_BYTES = 1 << 20

@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora
+from contracts.manifest import Lora
+from contracts.refusal import Refusal
 
 State = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 _ACTIVATIONS = ("GELUActivation", "NewGELUActivation", "FastGELUActivation", "SiLUActivation")
 INSIDE_ANYWHERE = frozenset(

@@ -20,7 +20,7 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 MAX_HEADER_BYTES = 64 << 20
 _BLOCK = 1 << 20

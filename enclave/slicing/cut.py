@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Prefix
+from contracts.manifest import Lora, Prefix
+from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules

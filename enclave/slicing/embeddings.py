@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 
 class Vectors(Protocol):

@@ -29,13 +29,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from enclave.errors import Refusal
-from enclave.manifest import ModelSpec
-from enclave.slicing.sources import AUXILIARY, CONFIG, INDEX
-from enclave.slicing.sources import EMBEDDED as EMBEDDED
-from enclave.slicing.sources import resolve as resolve
+from contracts.manifest import ModelSpec
+from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
+from contracts.refusal import Refusal
 
-WEIGHTS = "model.safetensors"
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 _BLOCK = 1 << 20

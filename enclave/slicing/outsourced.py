@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer
 

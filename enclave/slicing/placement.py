@@ -2,7 +2,7 @@
 pads.
 
     opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.skeleton
-    # … the host starts `python -m enclave.masking.accelerator` on store_folder …
+    # … the host starts `python -m enclave_host.accelerator` on store_folder …
     masked = put_out(opened.cut, channel_path, vault_folder, vault_bytes)
     masked.begin_round(3, shapes)          # the offline phase for the round's batches
     train(opened.cut.model, …)             # the loop knows nothing of all this

@@ -17,8 +17,8 @@ from peft.tuners.prefix_tuning import PrefixEncoder
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from enclave.errors import Refusal
-from enclave.manifest import Prefix
+from contracts.manifest import Prefix
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import _draw_output_layer, head_modules
 from enclave.slicing.architectures import architecture_of
 

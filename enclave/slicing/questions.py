@@ -21,8 +21,8 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import ModelSpec
+from contracts.manifest import ModelSpec
+from contracts.refusal import Refusal
 from enclave.slicing.split import Front, Session, Tail
 from enclave.training.loop import derive_seed
 

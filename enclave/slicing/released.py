@@ -16,9 +16,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Manifest, Prefix
-from enclave.sealing.package import ABOUT, ADAPTER, ADAPTER_CONFIG, HEAD, README, ROWS, Files, zipped
+from contracts.manifest import Lora, Manifest, Prefix
+from contracts.refusal import Refusal
+from contracts.sealed.package import ABOUT, ADAPTER, ADAPTER_CONFIG, HEAD, README, ROWS, Files, zipped
 
 MAX_CONFIG_BYTES = 1 << 20
 CONFIG = "config.json"

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import Select
-from enclave.slicing.layers import Linear, Part
-from enclave.slicing.plan import count
+from contracts.architecture.layers import Linear, Part
+from contracts.architecture.plan import count
+from contracts.manifest import Select
+from contracts.refusal import Refusal
 
 _BLOCK_ELEMENTS = 1 << 22
 _LOWEST = -149

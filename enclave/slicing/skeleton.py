@@ -27,8 +27,9 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, ModelSpec, Prefix
+from contracts.manifest import Lora, ModelSpec, Prefix
+from contracts.model_files import CONFIG
+from contracts.refusal import Refusal
 from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
@@ -110,8 +111,8 @@ def _copy_all_but_weights(folder: Path, copy: Path, spec: ModelSpec) -> list[str
             weights.append(name)
         elif models._copy(folder / name, copy / name) != pin:
             raise Refusal("model.file_changed", file=name)
-    if models.CONFIG not in spec.files:
-        raise Refusal("model.file_missing", file=models.CONFIG)
+    if CONFIG not in spec.files:
+        raise Refusal("model.file_missing", file=CONFIG)
     if not weights:
         raise Refusal("model.no_weights")
     models._refuse_remote_code(copy)

@@ -14,10 +14,10 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from enclave.errors import Refusal
-from enclave.manifest import Spf
+from contracts.architecture.layers import Linear, linears_of, row_of
+from contracts.manifest import Spf
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import State, _draw_output_layer, head_modules, tuned_parameters
-from enclave.slicing.layers import Linear, linears_of, row_of
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.selection import choose
 from enclave.slicing.split import Tail

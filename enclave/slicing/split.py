@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from enclave.errors import Refusal
+from contracts.architecture.layers import check_cut, row_of
+from contracts.refusal import Refusal
 from enclave.slicing.architectures import architecture_of
-from enclave.slicing.layers import check_cut, row_of
 
 PROBE_TEXTS, PROBE_TOKENS, SLACK = 8, 32, 64.0
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 MAX_SAMPLES = 1 << 40
 

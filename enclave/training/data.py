@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from enclave.errors import Refusal
-from enclave.manifest import ModelSpec
+from contracts.manifest import ModelSpec
+from contracts.refusal import Refusal
 
 MAX_FILE_BYTES = 2 << 30
 MAX_LINE_BYTES = 1 << 20

@@ -20,9 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from enclave.canonical import digest
-from enclave.errors import Refusal
-from enclave.manifest import ModelSpec
+from contracts.canonical import digest
+from contracts.manifest import ModelSpec
+from contracts.refusal import Refusal
 from enclave.slicing.split import Front
 from enclave.training.data import BUCKET, IGNORED, Examples, collate
 

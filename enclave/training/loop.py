@@ -22,8 +22,8 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from enclave.errors import Refusal
-from enclave.manifest import Training
+from contracts.manifest import Training
+from contracts.refusal import Refusal
 from enclave.training.data import IGNORED
 from enclave.training.metrics import Scores
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 

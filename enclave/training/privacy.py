@@ -22,8 +22,8 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import Privacy, Training
+from contracts.manifest import Privacy, Training
+from contracts.refusal import Refusal
 
 _DRAWS = 4
 """Draws a number is the sum of: the low bits of one draw alone can betray what it was added to (Mironov, CCS

@@ -15,8 +15,8 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from enclave.errors import Refusal
-from enclave.manifest import Privacy, Training
+from contracts.manifest import Privacy, Training
+from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
 from enclave.training.loop import Progress, Report, TrainResult, batch_logits, batch_loss, precision_of
 from enclave.training.privacy import gaussian, rate, secret_words, steps

@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
+from contracts.canonical import canonical
+from contracts.refusal import Refusal
 
 METADATA = "fedslice"
 MAX_METADATA_BYTES = 16 << 20

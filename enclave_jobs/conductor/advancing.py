@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.db import transaction
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import aggregating, dispatch, finishing, joining, restarting, rounds, starting
 from enclave_jobs.conductor.position import Position, position
 from federation.studies.models import Round, Run, RunState

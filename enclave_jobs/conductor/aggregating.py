@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import (
     contributions,
     countersigning,

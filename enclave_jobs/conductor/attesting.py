@@ -7,9 +7,9 @@ import time
 
 import msgspec
 
-from enclave.attest.appraisal import Appraisal, require
-from enclave.attest.evidence import Claims, Evidence, Expected
-from enclave.manifest import Manifest
+from attestation.appraisal import Appraisal, require
+from contracts.evidence import Claims, Evidence, Expected
+from contracts.manifest import Manifest
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client

@@ -8,9 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from enclave.errors import CATALOGUE, Refusal
-from enclave.errors.catalogue import Fact
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Fact, Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import (
     contributions,
@@ -32,6 +31,7 @@ from enclave_jobs.results import (
     ShareResult,
     TrainResult,
 )
+from error_catalogue import CATALOGUE
 from federation.audit.services import record
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db import transaction
 from django.db.models import Q
 
-from enclave.errors.catalogue import Fact
+from contracts.refusal import Fact
 from enclave_jobs.models import Job, JobKind
 from federation.sites.models import Site
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run

@@ -1,7 +1,7 @@
 """Fix who contributes to a round, and have each of them sign it once, before anything is aggregated.
 
 A site that is lost between its contribution and its signature costs the round, not the run: the next round
-opens without it (enclave/sealing/roster.py says why nothing less will do).
+opens without it (contracts/roster.py says why nothing less will do).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
-from enclave.sealing.signing import verify
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
+from contracts.signing import verify
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
 from enclave_jobs.conductor.published import last_published, previous_hash

@@ -10,7 +10,7 @@ from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs.members import program_of
 from enclave_jobs.queues import ENCLAVE, TAIL
 from federation.studies.frozen import manifest_of

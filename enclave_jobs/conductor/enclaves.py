@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from enclave.attest.appraisal import Appraisal
-from enclave.attest.evidence import Evidence
+from attestation.appraisal import Appraisal
+from contracts.evidence import Evidence
 from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client

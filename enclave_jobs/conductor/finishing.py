@@ -7,8 +7,8 @@ from typing import Any
 from django.db.models import Sum
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.sealing.receipts import parse_receipt, verify_chain
+from contracts.receipts import parse_receipt, verify_chain
+from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import tails

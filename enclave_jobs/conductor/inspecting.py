@@ -3,7 +3,7 @@ and nobody else."""
 
 from __future__ import annotations
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, dispatch, tails
 from enclave_jobs.supervisor import client
 from federation.studies.models import Contribution, ContributionState, Round

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from enclave.canonical import digest
+from contracts.canonical import digest
 from enclave_jobs.conductor.joining import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue

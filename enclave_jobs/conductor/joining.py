@@ -9,8 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, restoring, tails
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since

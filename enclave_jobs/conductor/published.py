@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from federation.studies.models import Round, RoundState, Run
 
 

@@ -9,9 +9,9 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.sealing.receipts import Receipt, SignedReceipt, parse_receipt
-from enclave.sealing.roster import parse_roster, roster_hash
+from contracts.receipts import Receipt, SignedReceipt, parse_receipt
+from contracts.refusal import Refusal
+from contracts.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import previous_hash
 from enclave_jobs.members import program_of

@@ -9,10 +9,10 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.canonical import digest
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.releases import EXPORT, check_release, parse_release
+from contracts.canonical import digest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from contracts.releases import EXPORT, check_release, parse_release
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing

@@ -13,12 +13,13 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import CATALOGUE, Refusal
+from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import countersigning, dispatch, tails
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
+from error_catalogue import CATALOGUE
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, RoundState, Run, RunState
 from federation.studies.transitions import apply

@@ -1,7 +1,7 @@
 """Give a new server enclave what its predecessor left: the last published state.
 
 A TEE with a sealing key opens it at once. On one without (TDX), the sites hold shares of the state's key
-(enclave/sealing/shares.py): each is told its own, hands it back within what it seals to the new enclave, and
+(contracts/sealed/shares.py): each is told its own, hands it back within what it seals to the new enclave, and
 the state is opened when enough have.
 """
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from enclave.errors import Refusal
-from enclave.sealing.shares import Escrow
-from enclave.sealing.state import read_escrow
+from contracts.refusal import Refusal
+from contracts.sealed.shares import Escrow
+from contracts.sealed.state import read_escrow
 from enclave_jobs import blobs
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Enclave

@@ -12,8 +12,8 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.errors import Fact, Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Fact, Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import (
     collecting,

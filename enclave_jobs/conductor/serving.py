@@ -7,8 +7,8 @@ import logging
 
 from django.db import transaction
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.members import program_of

@@ -2,15 +2,15 @@
 parameters, the sites hand back their shares of the state's key.
 
 Each site verifies the enclave itself, and seals to it its share and the hash of the last receipt that it has
-seen. The enclave has the state once as many as make the key have done so (enclave/sealing/handback.py).
+seen. The enclave has the state once as many as make the key have done so (contracts/sealed/handback.py).
 """
 
 from __future__ import annotations
 
 from django.db import transaction
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import restoring
 from enclave_jobs.conductor.published import last_published

@@ -7,8 +7,8 @@ import logging
 
 from django.db import transaction
 
-from enclave.errors import Fact, Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, restoring, tails
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState

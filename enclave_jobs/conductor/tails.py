@@ -10,9 +10,9 @@ from __future__ import annotations
 import msgspec
 from django.db import transaction
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.shards import ShardIndex, check_index
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from contracts.sealed.shards import ShardIndex, check_index
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, Features, Job, JobKind, Wrapped

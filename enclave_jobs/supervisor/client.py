@@ -19,8 +19,8 @@ import msgspec
 from django.conf import settings
 from msgspec import Struct
 
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
+from contracts.policy import Program
+from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Reply, Request
 from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enclave.attest.policy import Program
-from enclave.errors import Refusal
-from enclave.programs.host import EnclaveProcess
-from enclave.slicing.sources import resolve
+from contracts.policy import Program
+from contracts.refusal import Refusal
+from enclave_host.base_models import resolve
+from enclave_host.process import EnclaveProcess
 from enclave_jobs import blobs
 from enclave_jobs.supervisor.protocol import Call, Model
 from federation.sites.services import DEVELOPMENT_RUNTIMES

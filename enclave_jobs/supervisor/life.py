@@ -13,8 +13,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from enclave.attest.development import create_platform, create_root, install_platform, issue_platform
-from enclave.errors import Refusal
+from attestation.development import create_platform, create_root, install_platform, issue_platform
+from contracts.refusal import Refusal
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
 from enclave_jobs.supervisor.server import Server, publish_address

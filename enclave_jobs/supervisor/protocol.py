@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import Hex32, Program
+from contracts.policy import Hex32, Program
 
 PROTOCOL = 1
 EnclaveId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]

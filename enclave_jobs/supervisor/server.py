@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Refused, Reply, Request
 from enclave_jobs.supervisor.answers import Answer, Answers
 from enclave_jobs.supervisor.enclaves import Enclaves

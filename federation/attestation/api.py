@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation import collateral, log
 from federation.attestation.models import Root
 from federation.sites.services import DEVELOPMENT_RUNTIMES

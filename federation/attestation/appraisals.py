@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import msgspec
 from django.db import transaction
 
-from enclave.attest.appraisal import Appraisal, appraise
-from enclave.attest.evidence import Evidence, Expected
-from enclave.attest.log.entry import APPRAISAL, AppraisalBody
-from enclave.canonical import canonical
+from attestation.appraisal import Appraisal, appraise
+from contracts.canonical import canonical
+from contracts.evidence import Evidence, Expected
 from federation.attestation import floors, log, reviews
 from federation.attestation.models import AppraisalRecord
 from federation.sites.models import Site
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run
+from transparency_log.entry import APPRAISAL, AppraisalBody
 
 COORDINATOR = "coordinator"
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from enclave.attest.log.bundle import write_bundle
-from enclave.attest.log.note import parse_vkey
-from enclave.errors import Refusal
+from contracts.log.note import parse_vkey
+from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import Checkpoint, LogEntry, StoredEvidence
 from federation.audit.services import record
 from federation.people.models import Role, User
+from transparency_log.bundle import write_bundle
 
 EARLIER = 20
 

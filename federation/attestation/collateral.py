@@ -16,13 +16,13 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from enclave.attest.checks.examination import INTEL_ROOT_SHA256
-from enclave.attest.collateral import FIELDS, MAX_COLLATERAL_BYTES
-from enclave.attest.development import collateral as development_collateral
-from enclave.attest.development import create_root, root_sha256
-from enclave.attest.platform_kind import platform_kind
-from enclave.canonical import canonical, digest
-from enclave.errors import Refusal
+from attestation.checks.examination import INTEL_ROOT_SHA256
+from attestation.collateral import FIELDS, MAX_COLLATERAL_BYTES
+from attestation.development import collateral as development_collateral
+from attestation.development import create_root, root_sha256
+from attestation.platform_kind import platform_kind
+from contracts.canonical import canonical, digest
+from contracts.refusal import Refusal
 from federation.attestation.collateral_facts import CollateralFacts, examine
 from federation.attestation.models import CollateralSet, PlatformKind, Root
 from federation.audit.services import record

@@ -1,7 +1,7 @@
 """What a set of collateral is about, who signed it, and when each of its parts ends.
 
 The verifier judges collateral again with every quote; this is the look at the door of the cache, so that
-nothing stands in it that could never serve. Formats: enclave/attest/collateral.py.
+nothing stands in it that could never serve. Formats: attestation/collateral.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enclave.attest.certificates import (
+from attestation.certificates import (
     Certificate,
     check_authority,
     check_crl,
@@ -23,11 +23,11 @@ from enclave.attest.certificates import (
     p256_key,
     verify_raw,
 )
-from enclave.attest.checks.chain import PCK_CA_ROLE, ROOT_ROLE
-from enclave.attest.checks.signed_documents import TCB_SIGNING_ROLE
-from enclave.attest.collateral import Collateral, decode
-from enclave.attest.documents import QeIdentity, TcbInfo, read_signed, unix
-from enclave.errors import Refusal
+from attestation.checks.chain import PCK_CA_ROLE, ROOT_ROLE
+from attestation.checks.signed_documents import TCB_SIGNING_ROLE
+from attestation.collateral import Collateral, decode
+from attestation.documents import QeIdentity, TcbInfo, read_signed, unix
+from contracts.refusal import Refusal
 
 
 @dataclass(frozen=True)

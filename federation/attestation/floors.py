@@ -1,6 +1,6 @@
 """The coordinator's floors: the highest numbers of collateral that it has accepted. They only rise.
 
-The verifier compares, this keeps (enclave/attest/floors.py says why). Rising is one statement of the
+The verifier compares, this keeps (attestation/floors.py says why). Rising is one statement of the
 database, so that of two writers none takes back what the other has written.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from enclave.attest.floors import Floor, Floors, Numbers
+from attestation.floors import Floor, Floors, Numbers
 from federation.attestation.models import CollateralFloor
 
 NUMBERS = ("tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number")

@@ -1,6 +1,6 @@
 """The transparency log in the database: append before release, checkpoint, prove (RFC 6962, C2SP).
 
-Entry format, tree and checkpoint are enclave/attest/log's; this keeps the leaves, the hashes of complete
+Entry format, tree and checkpoint are transparency_log's; this keeps the leaves, the hashes of complete
 subtrees, the attachments, and the log's signing key.
 """
 
@@ -20,13 +20,12 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import transaction
 
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import Checkpoint as TreeHead
-from enclave.attest.log.checkpoint import sign_checkpoint
-from enclave.attest.log.entry import encode_entry, make_entry
-from enclave.attest.log.note import NoteKey
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.log import merkle
+from contracts.log.checkpoint import Checkpoint as TreeHead
+from contracts.log.checkpoint import sign_checkpoint
+from contracts.log.note import NoteKey
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.attestation.models import (
     Checkpoint,
     LogEntry,
@@ -36,6 +35,7 @@ from federation.attestation.models import (
     StoredEvidence,
 )
 from federation.attestation.subjects import search_columns, sites_in
+from transparency_log.entry import encode_entry, make_entry
 
 KEY_FILE = "log-key.json"
 _HEAD = 1
@@ -97,7 +97,7 @@ def _keep(attachment: Attachment) -> None:
 
 
 class DatabaseStore:
-    """The tree's hashes (enclave.attest.log.merkle.HashStore): level 0 is in the entries themselves."""
+    """The tree's hashes (contracts.log.merkle.HashStore): level 0 is in the entries themselves."""
 
     def get_hash(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree that was put."""

@@ -18,7 +18,7 @@ class Root(models.TextChoices):
 
 
 class Reference(models.Model):
-    """An accepted enclave identity, with its history. `values` has the fields of `enclave.attest.policy`'s
+    """An accepted enclave identity, with its history. `values` has the fields of `contracts.policy`'s
     SgxReference or TdxReference; `measurement` repeats MRENCLAVE, MRSIGNER or MRTD for searching.
 
     Rows are never changed but for the suspension, which stops the use at the next key release.
@@ -244,7 +244,7 @@ class PlatformKind(models.Model):
 
 
 class CollateralFloor(models.Model):
-    """The highest numbers that the coordinator has accepted (enclave.attest.floors.Floor). They only rise."""
+    """The highest numbers that the coordinator has accepted (attestation.floors.Floor). They only rise."""
 
     root_sha256 = models.CharField(max_length=64)
     fmspc = models.CharField(max_length=12)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation.models import Nonce
 
 LIFE = timedelta(minutes=5)

@@ -20,9 +20,9 @@ from cryptography import x509
 from django.conf import settings
 from django.utils import timezone
 
-from enclave.attest.certificates import fingerprint, load_chain
-from enclave.attest.checks.examination import INTEL_ROOT_SHA256
-from enclave.errors import Refusal
+from attestation.certificates import fingerprint, load_chain
+from attestation.checks.examination import INTEL_ROOT_SHA256
+from contracts.refusal import Refusal
 from federation.attestation import collateral
 from federation.attestation.models import CollateralSet, PlatformKind, Root
 

@@ -10,11 +10,11 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from enclave.attest.checks.examination import INTEL_ROOT_SHA256
-from enclave.attest.development import create_root, root_sha256
-from enclave.attest.policy import Policy, Program, SgxReference, TcbStatus, TdxReference
-from enclave.attest.policy import Reference as ReferenceValue
-from enclave.errors import Refusal
+from attestation.checks.examination import INTEL_ROOT_SHA256
+from attestation.development import create_root, root_sha256
+from contracts.policy import Policy, Program, SgxReference, TcbStatus, TdxReference
+from contracts.policy import Reference as ReferenceValue
+from contracts.refusal import Refusal
 from federation.attestation.log import append, take_turn
 from federation.attestation.models import Reference, Root
 from federation.audit.services import actor_name, record

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from enclave.attest.policy import Policy
-from enclave.errors import Refusal
+from contracts.policy import Policy
+from contracts.refusal import Refusal
 from federation.attestation import references
 from federation.attestation.log import append
 from federation.attestation.models import LogEntry

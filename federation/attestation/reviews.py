@@ -14,13 +14,13 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.attest.appraisal import Appraisal
-from enclave.attest.evidence import Evidence
-from enclave.attest.policy import Policy, SgxReference, TdxReference
-from enclave.attest.policy import Reference as ReferenceValue
-from enclave.attest.quote import SgxReport
-from enclave.attest.quote import parse as parse_quote
-from enclave.errors import Refusal
+from attestation.appraisal import Appraisal
+from attestation.quote import SgxReport
+from attestation.quote import parse as parse_quote
+from contracts.evidence import Evidence
+from contracts.policy import Policy, SgxReference, TdxReference
+from contracts.policy import Reference as ReferenceValue
+from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import Review, ReviewState, ReviewVote, Root
 from federation.attestation.references import enter, in_force, measurement_of, require_valid

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from enclave.attest.log.entry import Entry
 from federation.sites.models import Site
 from federation.studies.models import Approval, Run, Study
+from transparency_log.entry import Entry
 
 
 def search_columns(entry: Entry) -> dict[str, Any]:

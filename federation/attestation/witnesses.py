@@ -1,16 +1,16 @@
 """Witnesses: a second key that followed the log and cosigned one of its checkpoints (C2SP tlog-cosignature).
 
 A witness fetches checkpoint and consistency proof like an agent, cosigns on its own machine
-(`enclave.attest.log.checkpoint.cosign`), and sends the note back; here its line is added to ours.
+(`contracts.log.checkpoint.cosign`), and sends the note back; here its line is added to ours.
 """
 
 from __future__ import annotations
 
 from django.db import transaction
 
-from enclave.attest.log.checkpoint import verify_checkpoint, verify_cosignatures
-from enclave.attest.log.note import KeyType, Note, NoteKey, parse_note, parse_vkey
-from enclave.errors import Refusal
+from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
+from contracts.log.note import KeyType, Note, NoteKey, parse_note, parse_vkey
+from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import Checkpoint
 from federation.audit.services import record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from enclave.errors import Fact
+from contracts.refusal import Fact
 from federation.audit.models import AuditEntry
 
 SYSTEM = "system"

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
+from contracts.policy import Hex32
 from federation.datasets import services
 from federation.datasets.cards import Card
 from federation.wire import AgentView, agent, document, read

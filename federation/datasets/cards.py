@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 THRESHOLD = 5
 MAX_ROWS = 100_000_000

@@ -8,7 +8,7 @@ import msgspec
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.datasets.cards import Card, check, read
 from federation.datasets.models import Dataset

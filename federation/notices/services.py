@@ -15,8 +15,8 @@ from django.db.models import F, Max, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from enclave.errors import CATALOGUE
-from enclave.sealing.releases import SEALED
+from contracts.releases import SEALED
+from error_catalogue import CATALOGUE
 from federation.audit.services import record
 from federation.notices.models import Handled, Muted, Notice
 from federation.notices.texts import text_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from enclave.errors import explain
+from error_catalogue import explain
 from federation.studies.models import Event
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Q, QuerySet
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.models import Invitation, Role, User
 from federation.sites.models import Site
 

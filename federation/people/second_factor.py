@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.people.models import Authenticator, Role, User
 from federation.people.permissions import require

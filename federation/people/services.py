@@ -15,7 +15,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.people import permissions
 from federation.people.models import Invitation, Role, User

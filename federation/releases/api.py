@@ -9,10 +9,10 @@ from msgspec import Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
-from enclave.errors import Refusal
-from enclave.manifest import Identifier
-from enclave.sealing.releases import Consent
+from contracts.manifest import Identifier
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.releases import Consent
 from federation.releases import queries, services
 from federation.releases.models import Release
 from federation.studies.frozen import frozen
@@ -39,7 +39,7 @@ class ReleaseItem(Struct):
 
 
 class OrderBody(Struct, forbid_unknown_fields=True):
-    """The site's order (enclave/sealing/releases.py) for the parameters after the receipt with this hash."""
+    """The site's order (contracts/releases.py) for the parameters after the receipt with this hash."""
 
     run: Identifier
     receipt: Hex32

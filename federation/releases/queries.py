@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from enclave.sealing.releases import Consent
+from contracts.releases import Consent
 from federation.releases.models import Release, ReleaseState
 from federation.sites.models import Site
 from federation.studies.models import Round, RoundState, Run

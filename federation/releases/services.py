@@ -12,12 +12,11 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.attest.log.entry import RELEASE, ReleaseBody
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.receipts import parse_receipt, receipt_hash
-from enclave.sealing.releases import EXPORT, SEALED, Consent, SignedRelease, rule_of, verify_consent
+from contracts.canonical import canonical
+from contracts.manifest import Manifest
+from contracts.receipts import parse_receipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, rule_of, verify_consent
 from federation.attestation.log import Attachment, append
 from federation.audit.services import record
 from federation.people.models import User
@@ -29,6 +28,7 @@ from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import note
 from federation.transitions import Pairs, move
+from transparency_log.entry import RELEASE, ReleaseBody
 
 log = logging.getLogger(__name__)
 

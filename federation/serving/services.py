@@ -12,8 +12,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from enclave.errors import Fact, Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Fact, Refusal
 from federation.audit.services import record
 from federation.people.models import User
 from federation.serving import signals

@@ -17,7 +17,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.sites.models import Site, SiteState, UsedTokenId
 
 AUDIENCE = "fedslice-coordinator"

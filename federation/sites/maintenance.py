@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.sites import permissions
 from federation.sites.models import WEEK, MaintenanceWindow, Site, SiteState

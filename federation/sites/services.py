@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from enclave.attest.development import create_root, issue_platform, revoke_platform
-from enclave.errors import Refusal
+from attestation.development import create_root, issue_platform, revoke_platform
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.sites import permissions
 from federation.sites.models import EnrolmentToken, Site, SiteState, UsedTokenId

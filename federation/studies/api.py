@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from enclave.attest.policy import Hex32
+from contracts.policy import Hex32
 from federation.studies import queries, services
 from federation.studies.models import Approval
 from federation.wire import AgentView, agent, document, read

@@ -13,10 +13,10 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from enclave.errors import Refusal
-from enclave.manifest import Adapter, Lora, Manifest, Prefix
-from enclave.slicing.layers import Linear, linears_of
-from enclave.slicing.plan import plan as count_spf
+from contracts.architecture.layers import Linear, linears_of
+from contracts.architecture.plan import plan as count_spf
+from contracts.manifest import Adapter, Lora, Manifest, Prefix
+from contracts.refusal import Refusal
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
 from federation.studies.freezing import adapter_of, base_model_of

@@ -6,10 +6,8 @@ import time
 
 from django.conf import settings
 
-from enclave.attest.policy import Program
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import (
+from contracts.canonical import canonical
+from contracts.manifest import (
     Adapter,
     Aggregation,
     DatasetRef,
@@ -26,6 +24,8 @@ from enclave.manifest import (
     Training,
     parse,
 )
+from contracts.policy import Program
+from contracts.refusal import Refusal
 from federation.attestation.references import policy_for
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels, is_public

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest, parse
+from contracts.manifest import Manifest, parse
+from contracts.refusal import Refusal
 from federation.studies.models import Run, Study
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from enclave.attest.policy import TcbStatus
-from enclave.errors import Refusal
-from enclave.manifest import Name, Percent, Place, Placement, Rule, Select
+from contracts.manifest import Name, Percent, Place, Placement, Rule, Select
+from contracts.policy import TcbStatus
+from contracts.refusal import Refusal
 
 
 class Plan(Struct, forbid_unknown_fields=True, frozen=True):

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from enclave.errors import Fact, Refusal
+from contracts.refusal import Fact, Refusal
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions, signals

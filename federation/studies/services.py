@@ -10,12 +10,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from enclave.attest.log.entry import APPROVAL, ApprovalBody
-from enclave.attest.policy import Hex32
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
-from enclave.sealing.signing import verify
+from contracts.canonical import canonical
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.policy import Hex32
+from contracts.refusal import Refusal
+from contracts.signing import verify
 from federation.attestation.log import Attachment, append
 from federation.attestation.references import still_in_force
 from federation.audit.services import record
@@ -29,6 +28,7 @@ from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
 from federation.studies.plan import Plan, read, write
 from federation.studies.transitions import apply
+from transparency_log.entry import APPROVAL, ApprovalBody
 
 log = logging.getLogger(__name__)
 

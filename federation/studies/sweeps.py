@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 from django.db import transaction
 
-from enclave.errors import Refusal
-from enclave.manifest import Select
+from contracts.manifest import Select
+from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions, services

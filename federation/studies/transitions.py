@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
-from enclave.errors import Fact
+from contracts.refusal import Fact
 from federation.studies.models import Contribution, Event, Round, Run, Study
 from federation.transitions import Pairs, move
 

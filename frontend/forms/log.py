@@ -8,7 +8,7 @@ from typing import Any, get_args
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from enclave.attest.policy import Program
+from contracts.policy import Program
 from federation.attestation.queries import LogFilter
 from federation.people.models import User
 from federation.sites import permissions as sites

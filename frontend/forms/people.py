@@ -9,7 +9,7 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
 from django.utils.translation import gettext_lazy as _
 
-from enclave.errors import explain
+from error_catalogue import explain
 from federation.people import pace, resets
 from federation.people.models import Attempt, Role
 

@@ -8,8 +8,8 @@ import msgspec
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from enclave.attest.policy import Program, Reference
-from enclave.errors import Refusal
+from contracts.policy import Program, Reference
+from contracts.refusal import Refusal
 from federation.attestation.models import Root
 
 

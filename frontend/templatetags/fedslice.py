@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from enclave.errors import explain
+from error_catalogue import explain
 from frontend.comparison import title_of
 from frontend.words import word
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.notices import services as notices
 from federation.people import second_factor, services
 from frontend.forms.people import CodeForm, PasswordForm

@@ -10,7 +10,8 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from enclave.errors import Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import explain
 from federation.people.models import User
 
 

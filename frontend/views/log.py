@@ -14,8 +14,8 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
-from enclave.attest.log.entry import parse_entry
-from enclave.errors import Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import explain
 from federation.attestation import bundles, log, permissions, queries
 from federation.attestation.models import AppraisalRecord, Checkpoint, LogEntry, StoredEvidence
 from federation.audit.services import record
@@ -24,6 +24,7 @@ from frontend.evidence import compare
 from frontend.forms.log import LogFilterForm
 from frontend.proofs import prove
 from frontend.views.acting import person
+from transparency_log.entry import parse_entry
 
 IN_BROWSER = 20_000
 

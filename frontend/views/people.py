@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit import permissions as audit_permissions
 from federation.audit import queries as audit
 from federation.people import permissions, second_factor, services

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation import permissions, references, reviews
 from federation.attestation.models import Reference, Review, ReviewState, Root
 from federation.sites import permissions as site_permissions

@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal, explain
-from enclave.sealing.releases import EXPORT
+from contracts.refusal import Refusal
+from contracts.releases import EXPORT
+from error_catalogue import explain
 from federation.people.models import User
 from federation.releases import services
 from federation.releases.models import Release

@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
 from federation.people.models import Role, User
 from federation.studies import costs, permissions, queries, runs
 from federation.studies.frozen import Frozen, frozen

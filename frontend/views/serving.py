@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.models import Role, User
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.datasets import permissions as dataset_permissions
 from federation.people import permissions as people_permissions
 from federation.people import services as people_services

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.models import User
 from federation.studies import permissions, queries, services
 from federation.studies.frozen import frozen

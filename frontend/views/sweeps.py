@@ -14,7 +14,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from enclave.errors import Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import explain
 from federation.people.models import User
 from federation.studies import permissions, sweeps
 from federation.studies.models import Run, Sweep

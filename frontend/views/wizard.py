@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.models import User
 from federation.sites.queries import memory_of
 from federation.studies import permissions, services

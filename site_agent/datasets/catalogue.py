@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from enclave.errors import Refusal
-from enclave.manifest import DatasetRef
+from contracts.manifest import DatasetRef
+from contracts.refusal import Refusal
 from site_agent.datasets.card import Card, content_digest, make_card
 from site_agent.datasets.intake import Intake, Wishes, take_in
 from site_agent.files import write_private

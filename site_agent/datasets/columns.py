@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.datasets.readers import Record
 from site_agent.words import printable
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 
 MAX_FILE_BYTES = 4 << 30
 MAX_CONTENT_BYTES = 16 << 30

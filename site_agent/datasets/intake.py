@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.datasets import columns as column_names
 from site_agent.datasets.columns import MAX_LABELS, Columns, infer
 from site_agent.datasets.formats import Format, detect

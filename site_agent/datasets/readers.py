@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow
 import pyarrow.parquet
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.datasets.formats import MAX_FIELD, Format, open_text
 
 MAX_COLUMNS = 500

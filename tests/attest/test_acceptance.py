@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as with_fields
 
-from enclave import attest
-from enclave.attest import second_opinion
-from enclave.attest.appraisal import require
-from enclave.attest.checks import platform
-from enclave.attest.policy import SgxReference, TdxReference
-from enclave.errors import CATALOGUE, Refusal
+import attestation as attest
+from attestation import second_opinion
+from attestation.appraisal import require
+from attestation.checks import platform
+from contracts.policy import SgxReference, TdxReference
+from contracts.refusal import Refusal
+from error_catalogue import CATALOGUE
 from tests.attest.workshop import EXPECTED, MRENCLAVE, MRSIGNER, PRODUCT, SVN, TDX
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from enclave.attest.evidence import Claims, Evidence, report_data
+from contracts.evidence import Claims, Evidence, report_data
 from tests.attest.workshop import CLAIMS
 
 

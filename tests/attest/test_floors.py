@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from enclave.attest.floors import Floors
+from attestation.floors import Floors
 from tests.attest.workshop import AT
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from enclave.attest.appraisal import appraise_offline, judge, require
-from enclave.attest.checks import CHECKS
-from enclave.attest.checks.examination import Examination
-from enclave.errors import Refusal
+from attestation.appraisal import appraise_offline, judge, require
+from attestation.checks import CHECKS
+from attestation.checks.examination import Examination
+from contracts.refusal import Refusal
 from tests.attest.corpus import ABSENT, ACCEPTED, CASES, one
 
 pytestmark = pytest.mark.skipif(not CASES, reason=ABSENT)

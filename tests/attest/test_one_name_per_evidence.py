@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.attest.appraisal import appraise_offline, judge
-from enclave.attest.certificates import load_chain
-from enclave.attest.checks import CHECKS
-from enclave.attest.checks.examination import Examination
-from enclave.attest.quote import parse
+from attestation.appraisal import appraise_offline, judge
+from attestation.certificates import load_chain
+from attestation.checks import CHECKS
+from attestation.checks.examination import Examination
+from attestation.quote import parse
 from tests.attest.corpus import ABSENT, ACCEPTED, one
 
 pytestmark = pytest.mark.skipif(not ACCEPTED, reason=ABSENT)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave.attest.quote import MAX_QUOTE_BYTES, QE_REPORT_CERTIFICATION, TdReport, parse
-from enclave.errors import Refusal
+from attestation.quote import MAX_QUOTE_BYTES, QE_REPORT_CERTIFICATION, TdReport, parse
+from contracts.refusal import Refusal
 from tests.attest.corpus import ABSENT, CASES
 
 needs_corpus = pytest.mark.skipif(not CASES, reason=ABSENT)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from enclave.attest.development import certificates as pki
+from attestation.development import certificates as pki
 from tests.attest.workshop import AT
 
 

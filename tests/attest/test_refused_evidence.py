@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace as with_fields
 
-from enclave.attest.development import certificates as pki
+from attestation.development import certificates as pki
 from tests.attest.workshop import CLAIMS, EXPECTED
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from enclave.attest import second_opinion, tcb
-from enclave.attest.checks import CHECKS
-from enclave.attest.checks.examination import Examination
-from enclave.attest.development import constants as dev
-from enclave.errors import Refusal
+from attestation import second_opinion, tcb
+from attestation.checks import CHECKS
+from attestation.checks.examination import Examination
+from attestation.development import constants as dev
+from contracts.refusal import Refusal
 from tests.attest.workshop import AT
 
 STATUSES = [

@@ -1,6 +1,6 @@
 """A development installation whose every piece a test may change and sign again, as a forger with keys could.
 
-The pieces are real: `enclave.attest.development` makes them, and the verifier sees them as it sees Intel's.
+The pieces are real: `attestation.development` makes them, and the verifier sees them as it sees Intel's.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from enclave.attest import development
-from enclave.attest.appraisal import Appraisal, appraise
-from enclave.attest.development import certificates as pki
-from enclave.attest.development.root import open_root
-from enclave.attest.evidence import Claims, Evidence, Expected, report_data
-from enclave.attest.floors import Floors
-from enclave.attest.policy import Policy, Reference, SgxReference, TdxReference
-from enclave.attest.quote import Quote, parse
+from attestation import development
+from attestation.appraisal import Appraisal, appraise
+from attestation.development import certificates as pki
+from attestation.development.root import open_root
+from attestation.floors import Floors
+from attestation.quote import Quote, parse
+from contracts.evidence import Claims, Evidence, Expected, report_data
+from contracts.policy import Policy, Reference, SgxReference, TdxReference
 
 AT = 1_800_000_000
 MRENCLAVE, MRSIGNER = b"\xe1" * 32, b"\x51" * 32

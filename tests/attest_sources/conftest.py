@@ -8,8 +8,8 @@ from pathlib import Path
 import dcap_qvl
 import pytest
 
-from enclave.attest import development
-from enclave.attest.development import Platform
+from attestation import development
+from attestation.development import Platform
 
 AT = 1_800_000_000  # 2027-01-15; any time in the root's life will do
 

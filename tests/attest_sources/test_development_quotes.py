@@ -11,8 +11,8 @@ import pytest
 from asn1crypto import core
 from cryptography import x509
 
-from enclave.attest import development
-from enclave.attest.development import constants
+from attestation import development
+from attestation.development import constants
 from tests.attest_sources.conftest import AT
 
 CORPUS = Path(__file__).parents[2] / "../shared/attestation-corpus"
@@ -121,7 +121,7 @@ def test_collateral_asked_twice_within_an_hour_is_the_same_bytes(installation):
 
 
 def test_collateral_for_a_time_before_the_root_is_refused(installation):
-    from enclave.errors import Refusal
+    from contracts.refusal import Refusal
 
     for at in (0, 4_000_000_000):
         with pytest.raises(Refusal) as caught:

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from enclave.attest import development
-from enclave.attest.development.constants import MARK
-from enclave.errors import Refusal
+from attestation import development
+from attestation.development.constants import MARK
+from contracts.refusal import Refusal
 from tests.attest_sources.conftest import AT
 
 

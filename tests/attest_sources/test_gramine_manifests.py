@@ -8,10 +8,10 @@ import tomllib
 
 import pytest
 
-from enclave.attest.measurement import PRODUCT_IDS, PROGRAMS, SVN, TREE
-from enclave.errors import Refusal
-from enclave.gramine import render, schema
-from enclave.gramine.render import ENCLAVE_SIZES, values_for
+from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN, TREE
+from contracts.refusal import Refusal
+from enclave_host.gramine import render, schema
+from enclave_host.gramine.render import ENCLAVE_SIZES, values_for
 
 
 def _refused(code, function, *arguments, **named):
@@ -272,7 +272,7 @@ def test_the_command_writes_the_manifest_or_says_why_not(tmp_path, capsys):
 
 def test_the_templates_are_where_the_measurement_looks_for_them():
     assert {f"{p}.manifest.template" for p in PROGRAMS} == {
-        file.name for file in (TREE / "enclave" / "gramine").glob("*.template")
+        file.name for file in (TREE / "enclave" / "measured").glob("*.template")
     }
 
 
@@ -288,11 +288,11 @@ def test_interpreter_arguments_environment_and_packages_fit_together(manifest, p
     environment = {key: re.sub(r"(?<![^:])/", f"{tmp_path}/", value) for key, value in home.items()}
     interpreter = f"{tmp_path}{manifest['libos']['entrypoint']}"
     start = [interpreter, *manifest["loader"]["argv"][1:4], "-c"]
-    code = "import sys, enclave.attest.sources as s, dcap_qvl, numpy; print(s.__file__, *sys.path, sep='\\n')"
+    code = "import sys, attestation.sources as s, dcap_qvl, numpy; print(s.__file__, *sys.path, sep='\\n')"
     done = subprocess.run(
         [*start, code], env=environment, capture_output=True, text=True, cwd="/", check=False
     )
     assert done.returncode == 0, done.stderr
     file, *path = done.stdout.split()
-    assert file == f"{tmp_path}/fedslice/enclave/attest/sources.py"
+    assert file == f"{tmp_path}/fedslice/attestation/sources.py"
     assert all(entry.startswith(str(tmp_path)) for entry in path)

@@ -12,9 +12,9 @@ import tomllib
 
 import pytest
 
-from enclave.errors import Refusal
-from enclave.gramine import launch
-from enclave.gramine.launch import command
+from contracts.refusal import Refusal
+from enclave_host.gramine import launch
+from enclave_host.gramine.launch import command
 
 
 def _refused(code, function, *arguments):

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 import rfc8785
 
-from enclave.attest import measurement
-from enclave.attest.measurement import DOMAIN, PRODUCT_IDS, PROGRAMS, TREE, measure, measured_files
-from enclave.errors import Refusal
+from attestation import measurement
+from attestation.measurement import DOMAIN, PRODUCT_IDS, PROGRAMS, TREE, measure, measured_files
+from contracts.refusal import Refusal
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of what is measured. Other engineers edit the checkout; the copy stands still."""
     target = tmp_path_factory.mktemp("checkout") / "tree"
-    shutil.copytree(TREE / "enclave", target / "enclave", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in measurement.PACKAGES:
+        shutil.copytree(TREE / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(TREE / "requirements-site.txt", target)
     return target
 
@@ -37,7 +38,7 @@ def test_place_times_modes_and_caches_do_not_change_it(tree, copy):
     for file in copy.rglob("*.py"):
         os.utime(file, (1, 1))
         file.chmod(0o600)
-    cache = copy / "enclave" / "attest" / "__pycache__"
+    cache = copy / "attestation" / "__pycache__"
     cache.mkdir()
     (cache / "policy.cpython-311.pyc").write_bytes(b"cached")
     (copy / "enclave" / "notes.txt").write_text("not code")
@@ -47,11 +48,11 @@ def test_place_times_modes_and_caches_do_not_change_it(tree, copy):
 @pytest.mark.parametrize(
     "file",
     [
-        "enclave/attest/policy.py",
+        "contracts/policy.py",
         "enclave/programs/wire.py",
         "enclave/__init__.py",
         "requirements-site.txt",
-        "enclave/gramine/aggregator.manifest.template",
+        "enclave/measured/aggregator.manifest.template",
     ],
 )
 def test_one_changed_byte_changes_it(tree, copy, file):
@@ -62,27 +63,27 @@ def test_one_changed_byte_changes_it(tree, copy, file):
 
 def test_an_added_a_removed_and_a_renamed_file_change_it(tree, copy):
     seen = {measure("aggregator", tree)}
-    extra = copy / "enclave" / "attest" / "extra.py"
+    extra = copy / "attestation" / "extra.py"
     extra.write_text("")
     seen.add(measure("aggregator", copy))
-    extra.rename(copy / "enclave" / "attest" / "renamed.py")
+    extra.rename(copy / "attestation" / "renamed.py")
     seen.add(measure("aggregator", copy))
-    (copy / "enclave" / "attest" / "renamed.py").unlink()
+    (copy / "attestation" / "renamed.py").unlink()
     assert measure("aggregator", copy) in seen
-    (copy / "enclave" / "attest" / "policy.py").unlink()
+    (copy / "attestation" / "quote.py").unlink()
     seen.add(measure("aggregator", copy))
     assert len(seen) == 4
 
 
 def test_each_program_has_its_own(tree, copy):
     assert len({measure(program, tree) for program in PROGRAMS}) == 3
-    with (copy / "enclave/gramine/aggregator.manifest.template").open("ab") as target:
+    with (copy / "enclave/measured/aggregator.manifest.template").open("ab") as target:
         target.write(b"#")
     assert measure("client_slice", copy) == measure("client_slice", tree)
     assert len(set(PRODUCT_IDS.values())) == 3
 
 
-@pytest.mark.parametrize("file", ["requirements-site.txt", "enclave/gramine/aggregator.manifest.template"])
+@pytest.mark.parametrize("file", ["requirements-site.txt", "enclave/measured/aggregator.manifest.template"])
 def test_without_template_or_requirements_there_is_no_measurement(copy, file):
     (copy / file).unlink()
     with pytest.raises(Refusal) as caught:
@@ -93,7 +94,7 @@ def test_without_template_or_requirements_there_is_no_measurement(copy, file):
 
 def test_an_auditor_can_recompute_it_from_the_printed_files(tree):
     """By the recipe in the module's text, with sha256 and a JSON canonicaliser only."""
-    run = [sys.executable, "-m", "enclave.attest.measurement", "split_server", "--tree", str(tree)]
+    run = [sys.executable, "-m", "attestation.measurement", "split_server", "--tree", str(tree)]
     printed = subprocess.run([*run, "--files"], capture_output=True, text=True, check=True, cwd=TREE).stdout
     files = {}
     for line in printed.splitlines():
@@ -109,9 +110,7 @@ def test_an_auditor_can_recompute_it_from_the_printed_files(tree):
 
 def test_it_covers_the_code_that_measures(tree):
     files = measured_files("aggregator", tree)
-    assert {"enclave/attest/measurement.py", "enclave/attest/sources.py", "enclave/canonical.py"} <= set(
-        files
-    )
+    assert {"attestation/measurement.py", "attestation/sources.py", "contracts/canonical.py"} <= set(files)
     assert all(Path(name).suffix in (".py", ".txt", ".template") for name in files)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from enclave.attest import tsm
-from enclave.attest.sources import TdxSource
-from enclave.errors import Refusal
+from attestation import tsm
+from attestation.sources import TdxSource
+from contracts.refusal import Refusal
 
 REPORT_DATA = hashlib.sha512(b"claims").digest()
 

@@ -21,7 +21,7 @@ import torch
 from redis import Redis, ResponseError
 from transformers import PreTrainedTokenizerBase
 
-from enclave.manifest import Lora, Manifest, parse
+from contracts.manifest import Lora, Manifest, parse
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
@@ -29,6 +29,7 @@ from enclave.slicing.skeleton import open_cut
 from enclave.training.aggregate import fedavg
 from enclave.training.data import encode, read_rows
 from enclave.training.loop import train
+from enclave_host import base_models
 from tests.support import beginnings, story
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
 
@@ -93,7 +94,7 @@ def unsealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         "var", ".venv", ".git", "tests", "__pycache__", ".*_cache", ".hypothesis"
     )
     shutil.copytree(REPOSITORY, double, ignore=kept_out)
-    frames = double / "enclave" / "sealing" / "frames.py"
+    frames = double / "contracts" / "sealed" / "frames.py"
     source = frames.read_text()
     seal = "cipher.encrypt_into(_nonce(index, last), frame, _associated(context, index), output)"
     opening = "cipher.decrypt_into(_nonce(index, last), frame, _associated(context, index), output)"
@@ -125,7 +126,7 @@ def _dump_redis(installation: Installation) -> None:
 
 def _keep_rings(installation: Installation) -> None:
     """What the accelerators share with the enclaves lies in shared memory; a copy goes beside the logs."""
-    for number, pid in enumerate(installation.pids("enclave.masking.accelerator")):
+    for number, pid in enumerate(installation.pids("enclave_host.accelerator")):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
         shutil.copy(words[words.index("--channel") + 1], installation.folder / f"ring-{number}")
 
@@ -145,7 +146,7 @@ def _provoke_error_pages(installation: Installation) -> None:
 
 def _model(manifest: Manifest, folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model as the enclaves had it; a masked one multiplies the same integers here."""
-    source, seed = models.resolve(manifest.model.source), manifest.training.seed
+    source, seed = base_models.resolve(manifest.model.source), manifest.training.seed
     assert isinstance(manifest.adapter, Lora)
     if manifest.masking is None:
         base, tokenizer = models.load(source, manifest.model)
@@ -180,7 +181,7 @@ def parameters(aftermath: Aftermath, folder: Path) -> dict[str, dict[str, torch.
 def needles(aftermath: Aftermath, folder: Path) -> Needles:
     """A window out of every tensor that is not constant: as float32, as bfloat16, and both in base64. What
     tuning starts from unchanged (the pooler) stands in the public base model too and is no secret."""
-    public = (models.resolve(aftermath.manifest.model.source) / "model.safetensors").read_bytes()
+    public = (base_models.resolve(aftermath.manifest.model.source) / "model.safetensors").read_bytes()
     found: Needles = {}
     for when, state in parameters(aftermath, folder).items():
         for name, tensor in state.items():

@@ -12,8 +12,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
 
-from enclave.manifest import APPROVAL_DOMAIN, approval_payload
-from enclave.sealing.signing import SigningKey
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.signing import SigningKey
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.authentication import AgentPrincipal

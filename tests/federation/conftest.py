@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.policy import SgxReference
+from contracts.policy import SgxReference
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.people.models import Role, User

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enclave.attest.development import (
+from attestation.development import (
     collateral,
     create_platform,
     create_root,
@@ -16,7 +16,7 @@ from enclave.attest.development import (
     issue_platform,
     load_platform,
 )
-from enclave.attest.evidence import Claims, Evidence, Expected, report_data
+from contracts.evidence import Claims, Evidence, Expected, report_data
 from federation.studies.models import Run
 
 # The measurements of tests.federation.conftest's `reference_values`.

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.sites.authentication import LEEWAY, authenticate
 from federation.sites.models import Site, SiteState, UsedTokenId
 from federation.sites.services import forget_expired_token_ids

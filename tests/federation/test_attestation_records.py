@@ -12,21 +12,21 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from enclave.attest.appraisal import appraise
-from enclave.attest.development import collateral, create_platform, install_platform, issue_platform
-from enclave.attest.evidence import Claims, Evidence, Expected, report_data
-from enclave.attest.log.entry import parse_entry, typed_body
-from enclave.attest.measurement import measure
-from enclave.attest.policy import SgxReference, TdxReference
-from enclave.attest.sources import open_source
-from enclave.errors import Refusal
-from enclave.manifest import parse
+from attestation.appraisal import appraise
+from attestation.development import collateral, create_platform, install_platform, issue_platform
+from attestation.measurement import measure
+from attestation.sources import open_source
+from contracts.evidence import Claims, Evidence, Expected, report_data
+from contracts.manifest import parse
+from contracts.policy import SgxReference, TdxReference
+from contracts.refusal import Refusal
 from federation.attestation import appraisals, log, nonces, references
 from federation.attestation.models import AppraisalRecord, LogEntry, Nonce, Reference, Root, StoredEvidence
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import Run, Study
 from tests.federation.cast import Hospital
+from transparency_log.entry import parse_entry, typed_body
 
 VALUE = SgxReference(program="aggregator", mrenclave="a" * 64)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation import bundles, log
 from federation.attestation.models import LogEntry
 from federation.people.models import User

@@ -14,11 +14,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from enclave.attest.appraisal import appraise_offline
-from enclave.attest.development import collateral as made_by_root
-from enclave.attest.development import create_root, revoke_platform
-from enclave.canonical import digest
-from enclave.errors import Refusal
+from attestation.appraisal import appraise_offline
+from attestation.development import collateral as made_by_root
+from attestation.development import create_root, revoke_platform
+from contracts.canonical import digest
+from contracts.refusal import Refusal
 from federation.attestation import collateral, pcs
 from federation.attestation.models import CollateralSet, PlatformKind, Root
 from federation.upkeep import forget_expired

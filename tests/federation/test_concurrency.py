@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.utils import timezone
 
-from enclave.attest.development import create_platform
-from enclave.attest.log import merkle
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from attestation.development import create_platform
+from contracts.log import merkle
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.attestation import log, nonces
 from federation.attestation.models import LogEntry
 from federation.sites import services

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Prefix, Spf
+from contracts.manifest import Lora, Prefix, Spf
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.prefix import tune_prefix
 from enclave.slicing.spf import tune

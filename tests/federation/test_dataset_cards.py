@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.datasets.cards import Card, check
 from federation.datasets.models import Dataset
 from federation.studies.models import Study

@@ -11,9 +11,9 @@ from django.core import mail
 from django.core.management import call_command
 from django.utils import timezone
 
-from enclave.attest.development import create_platform
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from attestation.development import create_platform
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.audit.models import AuditEntry
 from federation.people import services as people
 from federation.people.models import Invitation, Role, User

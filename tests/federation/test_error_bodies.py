@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from enclave.errors import CATALOGUE, Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import CATALOGUE, explain
 from federation.errors import body_of
 from federation.refusals import STATUS, status_of
 from federation.sites import services

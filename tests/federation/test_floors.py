@@ -17,7 +17,7 @@ from django.db import connection, connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enclave.attest.development import collateral, revoke_platform
+from attestation.development import collateral, revoke_platform
 from federation.attestation import appraisals, floors
 from federation.attestation.models import AppraisalRecord, CollateralFloor
 from federation.people.models import User

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection
 
-from enclave.attest.policy import SgxReference
+from contracts.policy import SgxReference
 from federation.attestation import appraisals, log, references, release, reviews
 from federation.attestation.models import (
     AppraisalRecord,

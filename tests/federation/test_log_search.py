@@ -8,7 +8,7 @@ from typing import Any
 
 from django.apps import apps
 
-from enclave.sealing.receipts import ReceiptInput
+from contracts.receipts import ReceiptInput
 from federation.attestation import log, queries
 from federation.attestation.models import LogEntry, LogMention
 from federation.attestation.queries import LogFilter

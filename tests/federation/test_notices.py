@@ -91,7 +91,7 @@ def test_a_release_is_told_to_those_who_must_sign_and_to_those_who_get_something
 def test_a_job_that_failed_for_good_is_told_to_whose_turn_it_is(
     code: str, who: str, run: Run, lena: User, alice: User, anna: Hospital
 ) -> None:
-    from enclave.errors import CATALOGUE
+    from error_catalogue import CATALOGUE
 
     assert CATALOGUE[code].turn == who
     note(run, "job.failed", site=anna.site, job="train", code=code, again=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.policy import SgxReference
-from enclave.errors import Refusal
-from enclave.manifest import parse
+from contracts.manifest import parse
+from contracts.policy import SgxReference
+from contracts.refusal import Refusal
 from federation.attestation import appraisals, references, release, reviews
 from federation.attestation.models import LogEntry, Reference, Review, ReviewVote, Root
 from federation.people.models import Role, User

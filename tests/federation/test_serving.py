@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Release, Spf, Split, parse
+from contracts.canonical import canonical
+from contracts.manifest import Release, Spf, Split, parse
+from contracts.refusal import Refusal
 from federation.people.models import User
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState, Use

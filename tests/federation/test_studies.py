@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
-from enclave.attest.development import root_sha256
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Privacy, parse
-from enclave.sealing.signing import SigningKey
+from attestation.development import root_sha256
+from contracts.canonical import canonical
+from contracts.manifest import Privacy, parse
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.attestation import references
 from federation.attestation.models import LogEntry, Reference, StoredEvidence
 from federation.datasets.models import Dataset

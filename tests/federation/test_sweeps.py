@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.policy import SgxReference
-from enclave.errors import Refusal
-from enclave.manifest import Spf
+from contracts.manifest import Spf
+from contracts.policy import SgxReference
+from contracts.refusal import Refusal
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.people.models import User

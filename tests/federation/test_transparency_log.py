@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import follow, verify_checkpoint
-from enclave.attest.log.note import parse_vkey
-from enclave.errors import Refusal
+from contracts.log import merkle
+from contracts.log.checkpoint import follow, verify_checkpoint
+from contracts.log.note import parse_vkey
+from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import LogEntry, LogHead, StoredEvidence
 from tests.federation.cast import Hospital

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from enclave.attest.log.checkpoint import cosign, verify_cosignatures, witness_key
-from enclave.attest.log.note import NoteKey, parse_vkey
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.log.checkpoint import cosign, verify_cosignatures, witness_key
+from contracts.log.note import NoteKey, parse_vkey
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from federation.attestation import log, witnesses
 from federation.attestation.models import Checkpoint
 from tests.federation.cast import Hospital

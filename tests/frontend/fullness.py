@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from django.utils import timezone
 
-from enclave.attest.policy import SgxReference
-from enclave.canonical import canonical, digest
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
-from enclave.sealing.releases import EXPORT, SEALED
-from enclave.sealing.signing import SigningKey
+from contracts.canonical import canonical, digest
+from contracts.policy import SgxReference
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from contracts.releases import EXPORT, SEALED
+from contracts.signing import SigningKey
 from enclave_jobs.base_models import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
 from federation.attestation import references

@@ -20,10 +20,10 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from enclave.attest.certificates import load_chain
-from enclave.attest.log import merkle
-from enclave.attest.pck import SGX_EXTENSION
-from enclave.attest.quote import parse as parse_quote
+from attestation.certificates import load_chain
+from attestation.pck import SGX_EXTENSION
+from attestation.quote import parse as parse_quote
+from contracts.log import merkle
 from federation.attestation import appraisals, collateral, log, references, reviews
 from federation.attestation.models import (
     AppraisalRecord,

@@ -13,7 +13,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.frozen import manifest_of

@@ -11,14 +11,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Release as Rule
-from enclave.manifest import parse
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
-from enclave.sealing.releases import Released, consent, sign_release
-from enclave.sealing.signing import SigningKey
+from contracts.canonical import canonical
+from contracts.manifest import Release as Rule
+from contracts.manifest import parse
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
+from contracts.refusal import Refusal
+from contracts.releases import Released, consent, sign_release
+from contracts.sealed.hpke import HpkeKey
+from contracts.signing import SigningKey
 from federation.attestation.models import LogEntry
 from federation.audit.models import AuditEntry
 from federation.people.models import User

@@ -119,8 +119,8 @@ def another(lena: User, run: Run, accuracy: float, **changes: Any) -> Run:
     """A finished run of a study like this one, with other settings."""
     import msgspec
 
-    from enclave.canonical import canonical
-    from enclave.manifest import parse
+    from contracts.canonical import canonical
+    from contracts.manifest import parse
     from federation.ids import new_id
 
     manifest = parse(run.manifest.encode())

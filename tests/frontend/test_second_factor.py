@@ -14,7 +14,7 @@ from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.audit.models import AuditEntry
 from federation.people import second_factor, services
 from federation.people.models import Authenticator, Invitation, Role, User

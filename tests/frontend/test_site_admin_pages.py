@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation import references
 from federation.attestation.models import Reference
 from federation.audit.models import AuditEntry

@@ -163,7 +163,7 @@ def test_a_clone_is_a_draft_of_its_own_without_withdrawn_data(
 
 
 def test_nobody_clones_what_he_may_not_see(ludo: User, ready: Study) -> None:
-    from enclave.errors import Refusal
+    from contracts.refusal import Refusal
 
     with pytest.raises(Refusal, match=r"auth\.forbidden"):
         services.clone_study(ludo, ready, "mine")
@@ -288,7 +288,7 @@ def test_the_plaintext_baseline_is_for_public_datasets(lead: Client, shaped: Stu
 def test_the_review_says_what_leaves_a_hospital_by_method(
     lead: Client, shaped: Study, reference_values: None
 ) -> None:
-    from enclave.attest.policy import SgxReference
+    from contracts.policy import SgxReference
     from federation.attestation import references
     from federation.attestation.models import Root
 

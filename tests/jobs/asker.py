@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from enclave.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State

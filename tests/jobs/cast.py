@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from enclave.attest.policy import Policy, SgxReference
-from enclave.canonical import canonical
-from enclave.manifest import (
+from contracts.canonical import canonical
+from contracts.manifest import (
     Aggregation,
     DatasetRef,
     Lora,
@@ -21,7 +20,8 @@ from enclave.manifest import (
     Release,
     Training,
 )
-from enclave.manifest import Site as Member
+from contracts.manifest import Site as Member
+from contracts.policy import Policy, SgxReference
 from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind
 from federation.attestation import references

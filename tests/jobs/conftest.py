@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.development import create_platform, install_platform
-from enclave.sealing.signing import SigningKey
+from attestation.development import create_platform, install_platform
+from contracts.signing import SigningKey
 from tests.jobs.driver import Api, Hospital, make_rows
 from tests.support import beginnings
 from tests.support.installation import Installation, wait_for

@@ -23,19 +23,19 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from enclave.attest.evidence import Claims
-from enclave.manifest import Manifest, parse
-from enclave.programs.admission import endorse
-from enclave.programs.host import EnclaveProcess
-from enclave.sealing.handback import HandedBack, hand_back
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import parse_receipt, receipt_hash
-from enclave.sealing.roster import countersign, parse_roster
-from enclave.sealing.session import encode
-from enclave.sealing.shards import wrap_keys
-from enclave.sealing.shares import Escrow, withdraw
-from enclave.sealing.signing import SigningKey
-from enclave.settling import settle_types
+from contracts.endorsement import endorse
+from contracts.evidence import Claims
+from contracts.manifest import Manifest, parse
+from contracts.receipts import parse_receipt, receipt_hash
+from contracts.roster import countersign, parse_roster
+from contracts.sealed.handback import HandedBack, hand_back
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import encode
+from contracts.sealed.shards import wrap_keys
+from contracts.sealed.shares import Escrow, withdraw
+from contracts.settling import settle_types
+from contracts.signing import SigningKey
+from enclave_host.process import EnclaveProcess
 from site_agent.features import FeatureStore, Kept
 
 FRAME = 1 << 20

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
-from enclave.attest.development import create_root, issue_platform
-from enclave.sealing.signing import SigningKey
+from attestation.development import create_root, issue_platform
+from contracts.signing import SigningKey
 from federation.people.models import Role
 from federation.sites.models import Site
 from federation.studies import services
@@ -84,7 +84,7 @@ def release(run: str) -> str:
 
 def release_by_another(run: str) -> str:
     """Another lead asks for it: the refusal's code."""
-    from enclave.errors import Refusal
+    from contracts.refusal import Refusal
     from federation.releases import services as releases
     from federation.studies.models import Run
 
@@ -97,7 +97,7 @@ def release_by_another(run: str) -> str:
 
 def download(run: str) -> dict[str, str]:
     """The lead fetches an export: its content in hex, or the refusal's code."""
-    from enclave.errors import Refusal
+    from contracts.refusal import Refusal
     from federation.people.models import User
     from federation.releases import services as releases
     from federation.studies.models import Run

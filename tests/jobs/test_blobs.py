@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs import blobs, uploads
 from enclave_jobs.models import Blob, BlobKind, Upload
 from tests.federation.cast import API, Hospital
@@ -294,7 +294,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "federation.settings"
 os.environ["FEDSLICE_BLOBS"] = {str(tmp_path / "small")!r}
 import django
 django.setup()
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs import blobs
 frame = os.urandom(blobs.FRAME_BYTES)
 blobs.write_frame("first", 0, frame[:1000])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from enclave.sealing.receipts import parse_receipt, verify_chain
+from contracts.receipts import parse_receipt, verify_chain
 from tests.jobs.conftest import Consortium
 from tests.support.installation import wait_for
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.sealing.receipts import SignedReceipt, parse_receipt, verify_chain
-from enclave.sealing.shards import open_shard
+from contracts.receipts import SignedReceipt, parse_receipt, verify_chain
+from contracts.sealed.shards import open_shard
 from site_agent.features import FeatureStore, Kept
 from tests.jobs.conftest import Consortium
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
-from enclave.sealing.roster import countersign, parse_roster, roster_hash
-from enclave.sealing.signing import SigningKey
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
+from contracts.refusal import Refusal
+from contracts.roster import countersign, parse_roster, roster_hash
+from contracts.signing import SigningKey
 from enclave_jobs.conductor import (
     advancing,
     collecting,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from enclave.sealing.receipts import parse_receipt, verify_chain
+from contracts.receipts import parse_receipt, verify_chain
 from tests.jobs.conftest import Consortium
 
 pytestmark = pytest.mark.slow

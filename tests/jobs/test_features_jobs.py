@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.errors import Refusal
-from enclave.manifest import Spf, Split
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import NO_RECEIPT
-from enclave.sealing.shards import ShardIndex, ShardRef
-from enclave.sealing.shares import Escrow, deposit, withdraw
-from enclave.sealing.state import StateBinding, seal_state
+from contracts.manifest import Spf, Split
+from contracts.receipts import NO_RECEIPT
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.shards import ShardIndex, ShardRef
+from contracts.sealed.shares import Escrow, deposit, withdraw
+from contracts.sealed.state import StateBinding, seal_state
 from enclave_jobs import blobs
 from enclave_jobs.conductor import aggregating, finishing, joining, restarting, tails
 from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from django.db import DatabaseError
 
-from enclave.attest.development import create_root, root_sha256
-from enclave.attest.policy import Policy, SgxReference
-from enclave.errors import Refusal
+from attestation.development import create_root, root_sha256
+from contracts.policy import Policy, SgxReference
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import aggregating, issuing, publishing
 from enclave_jobs.models import Admission, Blob, Issue
 from enclave_jobs.supervisor import client

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from enclave.sealing.roster import Roster, RosterEntry, countersign
+from contracts.roster import Roster, RosterEntry, countersign
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, sweeping
 from enclave_jobs.models import Admission, Blob, Job, JobKind, JobState

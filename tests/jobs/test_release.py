@@ -16,14 +16,14 @@ import msgspec
 import pytest
 import safetensors.torch
 
-from enclave.attest.log.bundle import verify_bundle
-from enclave.manifest import APPROVAL_DOMAIN, approval_payload
-from enclave.sealing.package import ADAPTER, ADAPTER_CONFIG, README, unpack
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README, unpack
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
+from transparency_log.bundle import verify_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

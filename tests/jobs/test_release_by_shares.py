@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from enclave.sealing.package import ABOUT, README, ROWS
+from contracts.sealed.package import ABOUT, README, ROWS
 from tests.support import beginnings, story
 from tests.support.installation import Agent, Installation, wait_for
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from enclave.errors import Refusal
-from enclave.manifest import Aggregation
+from contracts.manifest import Aggregation
+from contracts.refusal import Refusal
 from enclave_jobs.conductor import collecting, countersigning, inspecting, joining
 from enclave_jobs.models import Job, JobKind, JobState
 from federation.audit.models import AuditEntry

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Reply, Request
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers

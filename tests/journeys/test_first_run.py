@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from enclave.sealing.package import ADAPTER, ADAPTER_CONFIG, README
+from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README
 from tests.journeys.conftest import OPERATOR
 from tests.support import people
 from tests.support.installation import Agent, Installation, wait_for

@@ -12,27 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enclave.attest import development
-from enclave.attest.appraisal import appraise
-from enclave.attest.evidence import Claims, Evidence, Expected, report_data
-from enclave.attest.log import merkle
-from enclave.attest.log.bundle import write_bundle
-from enclave.attest.log.checkpoint import Checkpoint, sign_checkpoint
-from enclave.attest.log.entry import (
-    APPRAISAL,
-    APPROVAL,
-    RECEIPT,
-    ROSTER,
-    AppraisalBody,
-    ApprovalBody,
-    RosterBody,
-    encode_entry,
-    make_entry,
-)
-from enclave.attest.log.note import NoteKey
-from enclave.attest.policy import Policy, SgxReference
-from enclave.canonical import canonical
-from enclave.manifest import (
+from attestation import development
+from attestation.appraisal import appraise
+from contracts.canonical import canonical
+from contracts.evidence import Claims, Evidence, Expected, report_data
+from contracts.log import merkle
+from contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from contracts.log.note import NoteKey
+from contracts.manifest import (
     APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
@@ -44,7 +31,8 @@ from enclave.manifest import (
     Training,
     approval_payload,
 )
-from enclave.sealing.receipts import (
+from contracts.policy import Policy, SgxReference
+from contracts.receipts import (
     NO_RECEIPT,
     Receipt,
     ReceiptInput,
@@ -52,8 +40,20 @@ from enclave.sealing.receipts import (
     receipt_hash,
     sign_receipt,
 )
-from enclave.sealing.roster import Roster, RosterEntry, countersign, roster_hash
-from enclave.sealing.signing import SigningKey
+from contracts.roster import Roster, RosterEntry, countersign, roster_hash
+from contracts.signing import SigningKey
+from transparency_log.bundle import write_bundle
+from transparency_log.entry import (
+    APPRAISAL,
+    APPROVAL,
+    RECEIPT,
+    ROSTER,
+    AppraisalBody,
+    ApprovalBody,
+    RosterBody,
+    encode_entry,
+    make_entry,
+)
 
 AT = 1_800_000_000
 ORIGIN = "fedslice.example/log"

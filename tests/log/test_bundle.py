@@ -10,17 +10,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enclave.attest.log import merkle
-from enclave.attest.log.bundle import verify_bundle
-from enclave.attest.log.checkpoint import cosign, sign_checkpoint, witness_key
-from enclave.attest.log.entry import APPRAISAL, APPROVAL, RECEIPT, ROSTER, encode_entry, parse_entry
-from enclave.attest.log.note import NoteKey
-from enclave.attest.log.report import BundleReport
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.sealing.receipts import ReceiptInput
-from enclave.sealing.signing import SigningKey
+from contracts.canonical import canonical
+from contracts.log import merkle
+from contracts.log.checkpoint import cosign, sign_checkpoint, witness_key
+from contracts.log.note import NoteKey
+from contracts.receipts import ReceiptInput
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from tests.log.conftest import AT, ORIGIN, History, make_receipt, make_roster, rewrite
+from transparency_log.bundle import verify_bundle
+from transparency_log.entry import APPRAISAL, APPROVAL, RECEIPT, ROSTER, encode_entry, parse_entry
+from transparency_log.report import BundleReport
 
 Tell = Callable[[], History]
 

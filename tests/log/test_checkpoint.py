@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import (
+from contracts.log import merkle
+from contracts.log.checkpoint import (
     Checkpoint,
     cosign,
     follow,
@@ -19,9 +19,9 @@ from enclave.attest.log.checkpoint import (
     verify_cosignatures,
     witness_key,
 )
-from enclave.attest.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey, sign_note
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey, sign_note
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 
 LOG, WITNESS = SigningKey.from_bytes(b"\1" * 32), SigningKey.from_bytes(b"\2" * 32)
 ORIGIN = "fedslice.example/log"

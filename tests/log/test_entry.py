@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.log.entry import (
+from contracts.refusal import Refusal
+from transparency_log.entry import (
     APPROVAL,
     MAX_ENTRY_BYTES,
     ApprovalBody,
@@ -17,7 +18,6 @@ from enclave.attest.log.entry import (
     parse_entry,
     typed_body,
 )
-from enclave.errors import Refusal
 
 BODY = ApprovalBody("a" * 64, "site-a", "b" * 128)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.attest.log import merkle
-from enclave.errors import Refusal
+from contracts.log import merkle
+from contracts.refusal import Refusal
 
 VECTORS = Path(__file__).parents[2] / "../shared/merkle-vectors"
 

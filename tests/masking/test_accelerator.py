@@ -9,14 +9,14 @@ import time
 import pytest
 import torch
 
-from enclave.errors import Refusal
-from enclave.masking.accelerator import Multiplier, Server
+from contracts.refusal import Refusal
 from enclave.masking.channel import Channel, SharedFile
 from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store, read_products
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
+from enclave_host.accelerator import Multiplier, Server
 from tests.masking.tiny import LocalAccelerator
 
 AREA = 1 << 14
@@ -72,7 +72,7 @@ def refusal(call, *arguments):
 
 def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(store, tmp_path):
     channel = tmp_path / "channel"
-    command = [sys.executable, "-m", "enclave.masking.accelerator", "--device", "cpu", "--area", str(AREA)]
+    command = [sys.executable, "-m", "enclave_host.accelerator", "--device", "cpu", "--area", str(AREA)]
     process = subprocess.Popen([*command, "--weights", str(store.folder), "--channel", str(channel)])
     try:
         deadline = time.monotonic() + 90

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, Prefix
+from contracts.manifest import Lora, Prefix
+from contracts.refusal import Refusal
 from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.architectures import architecture_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.masks import Index, Masks
 from enclave.masking.vault import Ledger, Vault
 

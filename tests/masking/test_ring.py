@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.masking.fixed_point import MAX_BITS, MAX_SUM, MIN_BITS, fix, fix_weight, limit, part
 from enclave.masking.ring import Buffers, Limbs, from_words, reference, to_words
 

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora, ModelSpec, Prefix, Training
+from contracts.manifest import Lora, ModelSpec, Prefix, Training
+from contracts.refusal import Refusal
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
@@ -17,6 +17,7 @@ from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.skeleton import open_cut
 from enclave.training.data import Row, encode, training_batches
 from enclave.training.loop import derive_seed, train
+from enclave_host import base_models
 from tests.masking.tiny import LocalAccelerator, model
 
 LABELS = ("no", "yes", "maybe")
@@ -25,9 +26,9 @@ LORA = Lora(4, 8, ("query", "value"))
 
 @pytest.fixture(scope="module")
 def minilm():
-    folder = models.resolve(models.EMBEDDED)
+    folder = base_models.resolve(base_models.EMBEDDED)
     return folder, ModelSpec(
-        models.EMBEDDED, "sequence-classification", models.pin(folder), LABELS, max_tokens=64
+        base_models.EMBEDDED, "sequence-classification", models.pin(folder), LABELS, max_tokens=64
     )
 
 
@@ -100,7 +101,7 @@ def test_decoders_open_from_their_files(name, tmp_path):
     whole = model(name)
     folder = tmp_path / "model"
     whole.save_pretrained(folder)
-    folder_of_words = models.resolve(models.EMBEDDED)
+    folder_of_words = base_models.resolve(base_models.EMBEDDED)
     for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
         if (folder_of_words / file).is_file():
             (folder / file).write_bytes((folder_of_words / file).read_bytes())

@@ -12,10 +12,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from enclave.manifest import Lora, Prefix
-from enclave.masking.accelerator import Multiplier
+from contracts.manifest import Lora, Prefix
 from enclave.masking.layers import Store, read_products
 from enclave.slicing.cut import cut
+from enclave_host.accelerator import Multiplier
 
 VOCABULARY = 61
 _COMMON = {

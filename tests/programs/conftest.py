@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enclave.attest.development import (
+from attestation.development import (
     collateral,
     create_platform,
     create_root,
@@ -25,13 +25,12 @@ from enclave.attest.development import (
     issue_platform,
     root_sha256,
 )
-from enclave.attest.evidence import Claims
-from enclave.attest.measurement import measure
-from enclave.attest.policy import Policy, SgxReference
-from enclave.attest.sources import open_source
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import (
+from attestation.measurement import measure
+from attestation.sources import open_source
+from contracts.canonical import canonical
+from contracts.endorsement import endorse
+from contracts.evidence import Claims
+from contracts.manifest import (
     APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
@@ -43,18 +42,20 @@ from enclave.manifest import (
     Training,
     approval_payload,
 )
-from enclave.programs.admission import Peer, endorse
+from contracts.policy import Policy, SgxReference
+from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.roster import Roster, RosterEntry, countersign
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.state import unseal_state
+from contracts.signing import SigningKey
+from enclave.programs.admission import Peer
 from enclave.programs.clock import Clock
 from enclave.programs.contributions import seal_contribution
-from enclave.programs.host import EnclaveProcess
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import WEIGHTS, Mailbox
 from enclave.programs.statekeys import label
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
-from enclave.sealing.roster import Roster, RosterEntry, countersign
-from enclave.sealing.signing import SigningKey
-from enclave.sealing.state import unseal_state
+from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
 
 SITES = ("anna", "berta")

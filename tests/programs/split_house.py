@@ -6,12 +6,12 @@ from io import BytesIO
 
 import msgspec
 
-from enclave.attest.measurement import measure
-from enclave.attest.policy import Policy, SgxReference
-from enclave.manifest import DatasetRef, Site, Spf, Split, Training
-from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash
-from enclave.sealing.roster import Roster, RosterEntry, countersign
-from enclave.sealing.shards import draw_key, open_shard, seal_shard, wrap_keys
+from attestation.measurement import measure
+from contracts.manifest import DatasetRef, Site, Spf, Split, Training
+from contracts.policy import Policy, SgxReference
+from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.roster import Roster, RosterEntry, countersign
+from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
 from site_agent.features import FeatureStore, Kept
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)

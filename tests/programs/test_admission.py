@@ -5,18 +5,18 @@ import base64
 import msgspec
 import pytest
 
-from enclave.attest.development import (
+from attestation.development import (
     collateral,
     create_platform,
     create_root,
     install_platform,
     issue_platform,
 )
-from enclave.attest.evidence import Claims, report_data
-from enclave.attest.policy import SgxReference
-from enclave.attest.sources import open_source
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.signing import SigningKey
+from attestation.sources import open_source
+from contracts.evidence import Claims, report_data
+from contracts.policy import SgxReference
+from contracts.sealed.hpke import HpkeKey
+from contracts.signing import SigningKey
 
 
 @pytest.fixture(scope="module")

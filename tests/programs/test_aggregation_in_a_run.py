@@ -6,11 +6,11 @@ import msgspec
 import pytest
 import torch
 
-from enclave.canonical import canonical
-from enclave.manifest import Aggregation, Masking, Privacy, Training, parse
+from contracts.canonical import canonical
+from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
+from contracts.receipts import NO_RECEIPT, parse_receipt, verify_chain
 from enclave.programs.contributions import Enclosed
 from enclave.programs.template import with_start
-from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, verify_chain
 from enclave.training.aggregate import clip
 from enclave.training.metrics import Scores
 from enclave.training.privacy import epsilon

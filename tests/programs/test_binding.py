@@ -6,11 +6,11 @@ import time
 import msgspec
 import pytest
 
-from enclave.attest.appraisal import appraise
-from enclave.attest.evidence import Claims, Evidence, Expected, report_data
-from enclave.attest.quote import parse as parse_quote
-from enclave.canonical import canonical
-from enclave.manifest import APPROVAL_DOMAIN, MAX_MANIFEST_BYTES, approval_payload
+from attestation.appraisal import appraise
+from attestation.quote import parse as parse_quote
+from contracts.canonical import canonical
+from contracts.evidence import Claims, Evidence, Expected, report_data
+from contracts.manifest import APPROVAL_DOMAIN, MAX_MANIFEST_BYTES, approval_payload
 
 
 @pytest.fixture(scope="module")

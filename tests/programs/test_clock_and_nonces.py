@@ -2,7 +2,7 @@
 
 import pytest
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.programs import nonces as nonces_module
 from enclave.programs.clock import Clock
 from enclave.programs.nonces import LIFETIME_SECONDS, MAX_OUTSTANDING, Nonces

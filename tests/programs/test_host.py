@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import enclave.programs.host as host_module
-from enclave.programs.host import EnclaveProcess
+import enclave_host.process as host_module
 from enclave.programs.wire import MAX_FRAME_BYTES, Reply
+from enclave_host.process import EnclaveProcess
 
 
 @pytest.fixture(scope="module")

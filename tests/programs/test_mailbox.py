@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.programs.mailbox import BoundedBuffer, Mailbox
 
 

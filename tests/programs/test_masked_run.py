@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from enclave.manifest import Lora, Masking, Prefix
+from contracts.manifest import Lora, Masking, Prefix
 from enclave.masking.engine import UnmaskedEngine
 from enclave.programs.learner import load_learner
 from enclave.programs.mailbox import PADS, WEIGHTS

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import torch
 
-from enclave.errors import Refusal
-from enclave.manifest import Aggregation, Lora, Prefix, Release, Training
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.package import ADAPTER, HEAD, README, ROWS, unpack
-from enclave.sealing.receipts import parse_receipt, receipt_hash
-from enclave.sealing.releases import KIND, check_release, consent, parse_release
-from enclave.sealing.stream import Binding, unseal
+from contracts.manifest import Aggregation, Lora, Prefix, Release, Training
+from contracts.receipts import parse_receipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.releases import KIND, check_release, consent, parse_release
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
+from contracts.sealed.stream import Binding, unseal
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
@@ -239,7 +239,7 @@ def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, 
 
 def served(run, server, house, inputs):
     """The split server's own answers to the same texts, through a session."""
-    from enclave.sealing.session import Knock, decode, encode
+    from contracts.sealed.session import Knock, decode, encode
     from enclave.slicing.models import load
     from enclave.slicing.questions import ask_about, read_probabilities
     from enclave.slicing.split import Front

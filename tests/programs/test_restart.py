@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from enclave.sealing.receipts import parse_receipt, verify_chain
+from contracts.receipts import parse_receipt, verify_chain
 
 pytestmark = pytest.mark.slow  # eight processes
 

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from enclave.manifest import Aggregation
+from contracts.manifest import Aggregation
+from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
-from enclave.sealing.receipts import NO_RECEIPT
 from enclave.training.metrics import Scores
 
 GOOD_SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))

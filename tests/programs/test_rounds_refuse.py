@@ -6,8 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
-from enclave.sealing.receipts import NO_RECEIPT
 from enclave.training.metrics import Scores
 
 SITES = ("anna", "berta")

@@ -10,15 +10,25 @@ import msgspec
 import pytest
 import torch
 
-from enclave.attest.policy import Policy, SgxReference
-from enclave.errors import Refusal
-from enclave.manifest import Aggregation, DatasetRef, Manifest, ModelSpec, Release, Site, Spf, Split, Training
+from contracts.manifest import (
+    Aggregation,
+    DatasetRef,
+    Manifest,
+    ModelSpec,
+    Release,
+    Site,
+    Spf,
+    Split,
+    Training,
+)
+from contracts.policy import Policy, SgxReference
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import Channel, Knock, decode, encode
+from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.serving import Limits, Serving, StepArguments
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.session import Channel, Knock, decode, encode
-from enclave.sealing.signing import SigningKey
 from enclave.slicing.questions import (
     MAX_TEXTS,
     Answers,

@@ -13,8 +13,9 @@ from tests.support.installation import REPOSITORY
 CRASH = """
 import sys, threading
 {first}
-from enclave.manifest import Manifest
-from enclave.sealing import handback, receipts, releases, roster, session, shards, shares, state, stream
+from contracts.manifest import Manifest
+from contracts import receipts, releases, roster
+from contracts.sealed import handback, session, shards, shares, state, stream
 import msgspec
 {settle}
 sys.setswitchinterval(1e-6)
@@ -40,7 +41,7 @@ threads = [threading.Thread(target=decode) for _ in range(12)]
 
 @pytest.mark.parametrize("again", range(6))
 def test_twelve_threads_may_decode_every_type_for_the_first_time_at_once(again: int) -> None:
-    first, settle = "from enclave.settling import settle_types", "settle_types()"
+    first, settle = "from contracts.settling import settle_types", "settle_types()"
     script = CRASH.format(first=first, settle=settle)
     ended = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, timeout=100)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -57,7 +58,7 @@ LATE = (
 UNRESOLVED = """
 import gc, msgspec
 from msgspec import Struct
-from enclave.settling import settle_types
+from contracts.settling import settle_types
 settle_types()
 import {late}
 def kinds(base):

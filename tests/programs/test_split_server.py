@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import torch
 
-from enclave.errors import Refusal
-from enclave.manifest import Split, Training
+from contracts.manifest import Split, Training
+from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
+from contracts.refusal import Refusal
 from enclave.programs.statekeys import label
-from enclave.sealing.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
@@ -56,8 +56,8 @@ def last_parameters(run, server, result) -> dict[str, torch.Tensor]:
 
     import safetensors.torch
 
-    from enclave.attest.sources import open_source
-    from enclave.sealing.state import unseal_state
+    from attestation.sources import open_source
+    from contracts.sealed.state import unseal_state
 
     platform = run.consortium.house.platforms["coordinator"]
     source = open_source("development", platform=platform, program="split_server")
@@ -210,7 +210,7 @@ def test_training_ends_early_when_the_loss_has_stopped_falling(another):
 
 
 def split_manifest_quorum():
-    from enclave.manifest import Aggregation
+    from contracts.manifest import Aggregation
 
     return Aggregation("fedavg", quorum=2, deadline_seconds=60)
 
@@ -271,7 +271,7 @@ def test_one_tail_a_site_is_averaged_exactly(another, run):
 def opened(run, site, kept, place) -> bytes:
     from io import BytesIO
 
-    from enclave.sealing.shards import open_shard
+    from contracts.sealed.shards import open_shard
 
     plain = BytesIO()
     with run.store(site).file(place, kept.index).open("rb") as file:

@@ -9,22 +9,22 @@ from io import BytesIO
 import msgspec
 import pytest
 
-from enclave.attest.sources import open_source
-from enclave.errors import Refusal
-from enclave.manifest import Release
-from enclave.programs.host import EnclaveProcess
+from attestation.sources import open_source
+from contracts.manifest import Release
+from contracts.receipts import parse_receipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.sealed.handback import HandedBack, hand_back
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import Channel, Knock, decode, encode
+from contracts.sealed.shares import Escrow, deposit, withdraw
+from contracts.sealed.state import seal_state, unseal_state
 from enclave.programs.statekeys import label
-from enclave.sealing.handback import HandedBack, hand_back
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import parse_receipt, receipt_hash
-from enclave.sealing.session import Channel, Knock, decode, encode
-from enclave.sealing.shares import Escrow, deposit, withdraw
-from enclave.sealing.state import seal_state, unseal_state
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
 from enclave.training.data import encode as tokenised
 from enclave.training.data import read_rows
+from enclave_host.process import EnclaveProcess
 from tests.programs.split_house import SplitRun, split_manifest
 
 

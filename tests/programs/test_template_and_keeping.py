@@ -7,17 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.receipts import NO_RECEIPT, Receipt
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.shares import withdraw
+from contracts.sealed.state import read_escrow
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import learn
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import NO_RECEIPT, Receipt
-from enclave.sealing.shares import withdraw
-from enclave.sealing.state import read_escrow
 from enclave.training.tensors import from_bytes, to_bytes
 
 LAYER = "base_model.model.bert.encoder.layer.0.attention.self.query"

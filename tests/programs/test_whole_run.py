@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from enclave.canonical import digest
-from enclave.sealing.receipts import parse_receipt, receipt_hash, verify_chain
+from contracts.canonical import digest
+from contracts.receipts import parse_receipt, receipt_hash, verify_chain
 
 SITES = ("anna", "berta")
 

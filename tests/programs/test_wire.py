@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.programs.wire import MAX_FRAME_BYTES, Channel, Reply, Request
 
 

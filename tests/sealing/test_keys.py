@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.sealing import hpke
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.signing import SigningKey, message, verify
+from contracts.refusal import Refusal
+from contracts.sealed import hpke
+from contracts.sealed.hpke import HpkeKey
+from contracts.signing import SigningKey, message, verify
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 HPKE = HpkeKey.generate()

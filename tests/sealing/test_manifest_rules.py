@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import Aggregation, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
+from contracts.canonical import canonical
+from contracts.manifest import Aggregation, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
+from contracts.refusal import Refusal
 
 MANIFEST = parse((Path(__file__).parent / "vectors" / "manifest.json").read_bytes())
 PLAIN = Aggregation("fedavg", 2, 600)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.sealing.package import ABOUT, HEAD, README, unpack, zipped
+from contracts.refusal import Refusal
+from contracts.sealed.package import ABOUT, HEAD, README, unpack, zipped
 
 FILES = {README: b"how to load it", ABOUT: b"{}", HEAD: bytes(200)}
 WHOLE = zipped(FILES)

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.errors import Refusal
-from enclave.sealing.receipts import (
+from contracts.receipts import (
     NO_RECEIPT,
     RECEIPT_DOMAIN,
     Receipt,
@@ -21,7 +20,8 @@ from enclave.sealing.receipts import (
     verify_chain,
     verify_receipt,
 )
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 
 KEY, NEXT_KEY = SigningKey.generate(), SigningKey.generate()
 

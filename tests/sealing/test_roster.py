@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.errors import Refusal
-from enclave.manifest import Manifest, parse
-from enclave.sealing.receipts import NO_RECEIPT
-from enclave.sealing.roster import Roster, RosterEntry, countersign, parse_roster, roster_hash, verify_roster
-from enclave.sealing.signing import SigningKey
+from contracts.manifest import Manifest, parse
+from contracts.receipts import NO_RECEIPT
+from contracts.refusal import Refusal
+from contracts.roster import Roster, RosterEntry, countersign, parse_roster, roster_hash, verify_roster
+from contracts.signing import SigningKey
 
 VECTORS = Path(__file__).parent / "vectors"
 KEYS = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}

@@ -8,10 +8,10 @@ import random
 import msgspec
 import pytest
 
-from enclave.errors import Refusal
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.session import Channel, Knock, Opening, encode, enter
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import Channel, Knock, Opening, encode, enter
+from contracts.signing import SigningKey
 
 MANIFEST = "a" * 64
 SITE_KEY, HPKE, ENCLAVE_KEY = SigningKey.generate(), HpkeKey.generate(), SigningKey.generate()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.sealing.shares import SHARE_BYTES, combine, commitment_of, split, threshold_of
+from contracts.refusal import Refusal
+from contracts.sealed.shares import SHARE_BYTES, combine, commitment_of, split, threshold_of
 
 
 def code_of(call, *arguments) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from enclave.errors import Refusal
-from enclave.sealing.frames import FRAME_BYTES
-from enclave.sealing.receipts import NO_RECEIPT
-from enclave.sealing.state import MAGIC, OpenedState, StateBinding, seal_state, unseal_state
+from contracts.receipts import NO_RECEIPT
+from contracts.refusal import Refusal
+from contracts.sealed.frames import FRAME_BYTES
+from contracts.sealed.state import MAGIC, OpenedState, StateBinding, seal_state, unseal_state
 
 KEY = bytes(range(32))
 BINDING = StateBinding("aggregator", "a" * 64, 4, "b" * 64)

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.sealing import stream
-from enclave.sealing.frames import FRAME_BYTES, TAG_BYTES, Sink, encrypt_frames
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.signing import SigningKey
-from enclave.sealing.stream import Binding, seal, unseal
+from contracts.canonical import canonical
+from contracts.refusal import Refusal
+from contracts.sealed import stream
+from contracts.sealed.frames import FRAME_BYTES, TAG_BYTES, Sink, encrypt_frames
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.stream import Binding, seal, unseal
+from contracts.signing import SigningKey
 
 SENDER, OTHER_SENDER = SigningKey.generate(), SigningKey.generate()
 KEY, OTHER_KEY = HpkeKey.generate(), HpkeKey.generate()

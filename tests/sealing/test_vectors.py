@@ -13,19 +13,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.attest.evidence import Claims, report_data
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import sign_checkpoint, verify_checkpoint
-from enclave.attest.log.note import parse_vkey
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, approval_payload, parse
-from enclave.sealing import signing
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import parse_receipt, receipt_hash, sign_receipt, verify_chain
-from enclave.sealing.roster import countersign, parse_roster, roster_hash, verify_roster
-from enclave.sealing.signing import SigningKey
-from enclave.sealing.stream import Binding, unseal
+from contracts import signing
+from contracts.canonical import canonical
+from contracts.evidence import Claims, report_data
+from contracts.log import merkle
+from contracts.log.checkpoint import sign_checkpoint, verify_checkpoint
+from contracts.log.note import parse_vkey
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
+from contracts.receipts import parse_receipt, receipt_hash, sign_receipt, verify_chain
+from contracts.refusal import Refusal
+from contracts.roster import countersign, parse_roster, roster_hash, verify_roster
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.stream import Binding, unseal
+from contracts.signing import SigningKey
 
 VECTORS = Path(__file__).parent / "vectors"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from enclave.sealing.signing import SigningKey
+from contracts.signing import SigningKey
 from site_agent import backoff
 from site_agent.state import Config, State
 from site_agent.transport import API, Coordinator

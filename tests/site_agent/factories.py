@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from enclave.attest.policy import Policy, SgxReference
-from enclave.canonical import canonical
-from enclave.manifest import (
+from contracts.canonical import canonical
+from contracts.manifest import (
     Aggregation,
     DatasetRef,
     Lora,
@@ -19,8 +18,9 @@ from enclave.manifest import (
     Training,
     parse,
 )
-from enclave.sealing.receipts import NO_RECEIPT, Receipt, ReceiptInput, SignedReceipt, sign_receipt
-from enclave.sealing.signing import SigningKey
+from contracts.policy import Policy, SgxReference
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, SignedReceipt, sign_receipt
+from contracts.signing import SigningKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes
 from site_agent.state import State

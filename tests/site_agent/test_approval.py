@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import (
+from contracts.canonical import canonical
+from contracts.manifest import (
     APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
@@ -24,7 +23,8 @@ from enclave.manifest import (
     Split,
     approval_payload,
 )
-from enclave.sealing.signing import SigningKey, verify
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey, verify
 from enclave.training.privacy import epsilon
 from site_agent import cli
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge

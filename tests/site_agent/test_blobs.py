@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent import blobs
 from site_agent.blobs import FRAME_BYTES, download, upload
 from tests.site_agent.conftest import DROP, Line, Reply, Request, Server

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from enclave.canonical import canonical
-from enclave.errors import Refusal
-from enclave.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
-from enclave.sealing.receipts import NO_RECEIPT, receipt_hash
+from contracts.canonical import canonical
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.receipts import NO_RECEIPT, receipt_hash
+from contracts.refusal import Refusal
 from site_agent import leases
 from site_agent.approvals import Approved
 from site_agent.daemon import Daemon

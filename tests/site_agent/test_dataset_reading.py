@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from site_agent.datasets import formats, intake
 from site_agent.datasets.intake import BadRows, Wishes, take_in
 from site_agent.datasets.rows import Row

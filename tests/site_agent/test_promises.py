@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enclave.attest.log import merkle
-from enclave.attest.log.checkpoint import Checkpoint, sign_checkpoint
-from enclave.attest.log.note import NoteKey
-from enclave.errors import Refusal
-from enclave.manifest import Manifest
-from enclave.sealing.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
-from enclave.sealing.roster import ROSTER_DOMAIN, Roster, RosterEntry
-from enclave.sealing.signing import SigningKey, verify
+from contracts.log import merkle
+from contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from contracts.log.note import NoteKey
+from contracts.manifest import Manifest
+from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
+from contracts.refusal import Refusal
+from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry
+from contracts.signing import SigningKey, verify
 from site_agent import rosters
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook

@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from enclave.attest.evidence import Claims
-from enclave.errors import Refusal
-from enclave.manifest import Manifest, Spf, Split
-from enclave.sealing.handback import HandedBack, take_back
-from enclave.sealing.hpke import HpkeKey
-from enclave.sealing.receipts import receipt_hash
-from enclave.sealing.session import decode
-from enclave.sealing.shares import combine, deposit
-from enclave.sealing.signing import SigningKey
+from contracts.evidence import Claims
+from contracts.manifest import Manifest, Spf, Split
+from contracts.receipts import receipt_hash
+from contracts.refusal import Refusal
+from contracts.sealed.handback import HandedBack, take_back
+from contracts.sealed.hpke import HpkeKey
+from contracts.sealed.session import decode
+from contracts.sealed.shares import combine, deposit
+from contracts.signing import SigningKey
 from site_agent.leases import Job
 from site_agent.receipts import ReceiptBook
 from site_agent.split import SplitWork
@@ -94,7 +94,7 @@ def code_of(act: Any) -> str:
 
 
 def test_the_share_goes_sealed_to_the_verified_enclave_and_makes_the_key_with_another(scene: Scene) -> None:
-    from enclave.sealing.shares import withdraw
+    from contracts.sealed.shares import withdraw
 
     scene.book.trust(scene.receipt.signing_key)
     told = scene.opened(scene.work())

@@ -10,8 +10,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from enclave.errors import Refusal
-from enclave.sealing.signing import SigningKey
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
 from site_agent import transport
 from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after

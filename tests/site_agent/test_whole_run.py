@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from enclave.sealing.receipts import parse_receipt, receipt_hash, verify_chain
-from enclave.sealing.roster import parse_roster
+from contracts.receipts import parse_receipt, receipt_hash, verify_chain
+from contracts.roster import parse_roster
 from site_agent.state import State
 from tests.site_agent.trial import Trial
 from tests.support.installation import wait_for

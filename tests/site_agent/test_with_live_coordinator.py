@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from enclave.attest.policy import SgxReference
+from contracts.policy import SgxReference
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.datasets.models import Dataset

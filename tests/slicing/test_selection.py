@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.slicing.layers import Linear, Part, linears_of
-from enclave.slicing.plan import count
+from contracts.architecture.layers import Linear, Part, linears_of
+from contracts.architecture.plan import count
+from contracts.refusal import Refusal
 from enclave.slicing.selection import choose, exact_norms
 from tests.slicing.small import config
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from enclave.errors import Refusal
-from enclave.manifest import Spf
+from contracts.architecture.layers import linears_of
+from contracts.architecture.plan import plan
+from contracts.manifest import Spf
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import load_tuned_state, tuned_parameters, tuned_state
-from enclave.slicing.layers import linears_of
-from enclave.slicing.plan import plan
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.spf import apply_deltas, deltas, optimizer_bytes, selected_rows, tune
 from enclave.slicing.split import Front, Tail
@@ -345,6 +345,7 @@ def test_a_conv1d_as_a_linear_answers_the_same():
 
 def test_a_plan_needs_no_torch():
     code = (
-        "import sys, enclave.slicing.plan; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "import sys, contracts.architecture.plan as _; "
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

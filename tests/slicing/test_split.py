@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from enclave.errors import Refusal
-from enclave.slicing.layers import LAYERS as TABLE
-from enclave.slicing.layers import linears_of
+from contracts.architecture.layers import LAYERS as TABLE
+from contracts.architecture.layers import linears_of
+from contracts.refusal import Refusal
 from enclave.slicing.split import SLACK, Front, Session, Tail, reach_of
 from tests.slicing.small import DECODERS, LAYERS, MODELS, VOCABULARY, config, model, texts
 

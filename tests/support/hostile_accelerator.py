@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from enclave.masking import accelerator
+from enclave_host import accelerator
 
 HONEST = 40
 """Products that it answers right."""

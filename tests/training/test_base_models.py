@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from enclave.errors import CATALOGUE, Refusal
+from contracts.refusal import Refusal
 from enclave.slicing import models
-from enclave.slicing.models import EMBEDDED, load, pin, resolve
+from enclave.slicing.models import load, pin
+from enclave_host.base_models import EMBEDDED, resolve
+from error_catalogue import CATALOGUE
 from tests.training.tiny import LABELS, causal_spec, classifier_spec
 
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import learning
 from benchmarks.hospitals import MEDQUAD, hospitals, label_names, read_site, write
-from enclave.manifest import Privacy
+from contracts.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training.aggregate import fedavg
 from enclave.training.data import Rows

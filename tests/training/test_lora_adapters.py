@@ -8,8 +8,8 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 
-from enclave.errors import Refusal
-from enclave.manifest import Lora
+from contracts.manifest import Lora
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, head_modules, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from tests.training.tiny import BERT_ADAPTER, LABELS, LLAMA_ADAPTER, causal_spec, classifier_spec

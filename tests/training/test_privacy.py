@@ -13,8 +13,8 @@ from opacus.accountants import RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
 from torch import nn
 
-from enclave.errors import Refusal
-from enclave.manifest import Privacy, Training
+from contracts.manifest import Privacy, Training
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.models import load
 from enclave.training.data import collate, encode

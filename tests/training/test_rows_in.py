@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
-from enclave.manifest import ModelSpec
+from contracts.manifest import ModelSpec
+from contracts.refusal import Refusal
 from enclave.slicing.models import load
 from enclave.training import data
 from enclave.training.data import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.training.metrics import Scores, check, pool
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")

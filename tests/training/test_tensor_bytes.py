@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave.training import tensors
 from enclave.training.tensors import from_bytes, to_bytes
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from enclave.errors import Refusal
-from enclave.manifest import Training
+from contracts.manifest import Training
+from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.slicing.models import EMBEDDED, load, pin, resolve
+from enclave.slicing.models import load, pin
 from enclave.training.data import Examples, encode
 from enclave.training.loop import Progress, derive_seed, evaluate, share_of_rate, train
+from enclave_host.base_models import EMBEDDED, resolve
 from tests.training.tiny import (
     BERT_ADAPTER,
     LABELS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enclave.manifest import Lora, ModelSpec, Training
+from contracts.manifest import Lora, ModelSpec, Training
 from enclave.slicing.models import pin
 from enclave.training.data import Row
 

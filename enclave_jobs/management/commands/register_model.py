@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from enclave_jobs.base_models import register
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from enclave.errors import Refusal
-from enclave.settling import settle_types
+from contracts.refusal import Refusal
+from contracts.settling import settle_types
 from enclave_jobs.supervisor import life
 
 

@@ -6,7 +6,7 @@ from django.db import migrations
 
 
 def fill(apps: Any, schema_editor: Any) -> None:
-    from enclave.attest.log.entry import parse_entry
+    from transparency_log.entry import parse_entry
     from federation.attestation.subjects import search_columns, sites_in
 
     entries = apps.get_model("attestation", "LogEntry")

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from enclave.attest.policy import TcbStatus
+from contracts.policy import TcbStatus
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.words import WORDS

@@ -19,13 +19,12 @@ import msgspec
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parents[2]))
 
-from enclave.attest.evidence import Claims, report_data  # noqa: E402
-from enclave.attest.log import merkle  # noqa: E402
-from enclave.attest.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
-from enclave.attest.log.note import NoteKey  # noqa: E402
-from enclave.attest.policy import Policy, SgxReference  # noqa: E402
-from enclave.canonical import canonical  # noqa: E402
-from enclave.manifest import (  # noqa: E402
+from contracts.canonical import canonical  # noqa: E402
+from contracts.evidence import Claims, report_data  # noqa: E402
+from contracts.log import merkle  # noqa: E402
+from contracts.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
+from contracts.log.note import NoteKey  # noqa: E402
+from contracts.manifest import (  # noqa: E402
     APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
@@ -38,8 +37,8 @@ from enclave.manifest import (  # noqa: E402
     Training,
     approval_payload,
 )
-from enclave.sealing.hpke import HpkeKey  # noqa: E402
-from enclave.sealing.receipts import (  # noqa: E402
+from contracts.policy import Policy, SgxReference  # noqa: E402
+from contracts.receipts import (  # noqa: E402
     NO_RECEIPT,
     Averaging,
     Receipt,
@@ -48,9 +47,10 @@ from enclave.sealing.receipts import (  # noqa: E402
     receipt_hash,
     sign_receipt,
 )
-from enclave.sealing.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
-from enclave.sealing.signing import SigningKey  # noqa: E402
-from enclave.sealing.stream import Binding, seal  # noqa: E402
+from contracts.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
+from contracts.sealed.hpke import HpkeKey  # noqa: E402
+from contracts.sealed.stream import Binding, seal  # noqa: E402
+from contracts.signing import SigningKey  # noqa: E402
 
 SITES = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
 ENCLAVE, RECEIVER = SigningKey.from_bytes(b"E" * 32), HpkeKey.from_bytes(bytes(range(96)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.attestation.bundles import export
 
 

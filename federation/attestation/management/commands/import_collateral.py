@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from enclave.errors import Refusal, explain
+from contracts.refusal import Refusal
+from error_catalogue import explain
 from federation.attestation.collateral import import_file
 
 

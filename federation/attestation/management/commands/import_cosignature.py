@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from enclave.attest.log.note import parse_vkey
-from enclave.errors import Refusal
+from contracts.log.note import parse_vkey
+from contracts.refusal import Refusal
 from federation.attestation import witnesses
 
 

@@ -8,9 +8,9 @@ from typing import Any, get_args
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from enclave.attest.measurement import measure
-from enclave.attest.policy import Program, SgxReference
-from enclave.errors import Refusal
+from attestation.measurement import measure
+from contracts.policy import Program, SgxReference
+from contracts.refusal import Refusal
 from federation.attestation.models import Root
 from federation.attestation.references import add, in_force, suspend
 

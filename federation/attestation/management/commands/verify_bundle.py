@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from django.core.management.base import BaseCommand, CommandParser
 
-from enclave.attest.log.bundle import verify_bundle
-from enclave.attest.log.checkpoint import verify_checkpoint
-from enclave.attest.log.note import KeyType, parse_vkey
-from enclave.attest.log.report import BundleReport
-from enclave.errors import Refusal, explain
+from contracts.log.checkpoint import verify_checkpoint
+from contracts.log.note import KeyType, parse_vkey
+from contracts.refusal import Refusal
+from error_catalogue import explain
+from transparency_log.bundle import verify_bundle
+from transparency_log.report import BundleReport
 
 VERIFIED, REFUSED, UNUSABLE = 0, 1, 2
 

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 import msgspec
 from django.core.management.base import BaseCommand, CommandParser
 
-from enclave.attest.appraisal import Appraisal, Check, appraise_offline
-from enclave.attest.certificates import iso
-from enclave.attest.policy import Policy
-from enclave.errors import explain
+from attestation.appraisal import Appraisal, Check, appraise_offline
+from attestation.certificates import iso
+from contracts.policy import Policy
+from error_catalogue import explain
 
 ACCEPTED, REFUSED, UNUSABLE = 0, 1, 2
 MAX_FILE_BYTES = 16 * 1024 * 1024

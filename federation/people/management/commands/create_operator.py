@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from enclave.errors import Refusal
+from contracts.refusal import Refusal
 from federation.people.services import create_operator
 
 

@@ -1,0 +1,22 @@
+"""Check group 1: the bytes are a quote and its collateral, in their only form."""
+
+from __future__ import annotations
+
+from attestation.certificates import load_chain
+from attestation.checks.examination import Examination, Outcome, Passed
+from attestation.collateral import decode
+from attestation.quote import MAX_QUOTE_BYTES, parse
+
+
+def quote_format(e: Examination) -> Outcome:
+    """Size, strict parse, canonical re-encoding; version, TEE, key type, vendor."""
+    e.quote = parse(e.quote_bytes)
+    e.pck_chain = load_chain(e.quote.pck_chain, "PCK certificate chain")
+    version = f"{e.quote.tee.upper()} quote v{e.quote.header.version}"
+    return Passed(f"a quote of at most {MAX_QUOTE_BYTES} bytes", f"{version}, {len(e.quote_bytes)} bytes")
+
+
+def collateral_format(e: Examination) -> Outcome:
+    """The nine fields and no other, each decodable."""
+    e.collateral = decode(e.collateral_fields)
+    return Passed("the fields of QuoteCollateralV3", "all of them")

@@ -1,0 +1,33 @@
+"""Development evidence: a root per installation that signs the same binary structures as Intel's.
+
+It proves nothing about hardware, and every name in it says so. What it is good for: that all code which
+makes, carries, appraises, logs and re-verifies evidence is the code that runs with hardware (DESIGN.md,
+decision 5).
+
+The coordinator plays Intel's provisioning service: `create_root`, `issue_platform`, `revoke_platform`,
+`collateral`. A host (supervisor or site) plays the processor: `create_platform`, `install_platform`,
+`load_platform`.
+"""
+
+from attestation.development.collateral import collateral
+from attestation.development.platform import Platform, create_platform, install_platform, load_platform
+from attestation.development.root import (
+    create_root,
+    issue_platform,
+    revoke_platform,
+    root_der,
+    root_sha256,
+)
+
+__all__ = [
+    "Platform",
+    "collateral",
+    "create_platform",
+    "create_root",
+    "install_platform",
+    "issue_platform",
+    "load_platform",
+    "revoke_platform",
+    "root_der",
+    "root_sha256",
+]

@@ -1,0 +1,256 @@
+"""The quote: a strict parser for SGX quote v3, TDX quote v4 and TDX quote v5.
+
+Layouts, all little-endian: Intel, "SGX ECDSA QuoteLibReference DCAP API", appendix A.4 (v3), and "TDX
+DCAP Quoting Library API", appendix A.3 (v4, v5). A quote is header ‖ body ‖ u32 length ‖ signature data.
+The parser runs on bytes that an adversary wrote: it knows one exception, `Refusal`, and accepts a quote
+only if encoding what it read gives the same bytes again.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from contracts.refusal import Refusal
+
+MAX_QUOTE_BYTES = 32 * 1024
+
+Tee = Literal["sgx", "tdx"]
+
+ECDSA_P256 = 2
+TEE_TYPES: dict[int, Tee] = {0x00: "sgx", 0x81: "tdx"}
+VERSIONS: dict[Tee, tuple[int, ...]] = {"sgx": (3,), "tdx": (4, 5)}
+INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+PCK_CHAIN_PEM = 5
+QE_REPORT_CERTIFICATION = 6
+BODY_TD_10 = 2
+BODY_TD_15 = 3
+
+_HEADER = struct.Struct("<HHI4s16s20s")
+_SGX = struct.Struct("<16sI12s16sQ8s32s32s32s32s64sHHH42s16s64s")
+_TD_10 = struct.Struct("<16s48s48s8sQ8s48s48s48s48s48s48s48s48s64s")
+_TD_15 = struct.Struct("<16s48s")
+
+
+class Header(NamedTuple):
+    """The first 48 bytes. `reserved` holds the SVNs of QE and PCE in v3 and zeros in v4 and v5."""
+
+    version: int
+    key_type: int
+    tee_type: int
+    reserved: bytes
+    qe_vendor: bytes
+    user_data: bytes
+
+
+class SgxReport(NamedTuple):
+    """REPORTBODY, 384 bytes (Intel SDM volume 3D, table 35-21): of the attested enclave, or of the QE."""
+
+    cpu_svn: bytes
+    misc_select: int
+    reserved1: bytes
+    isv_ext_product_id: bytes
+    flags: int
+    xfrm: bytes
+    mrenclave: bytes
+    reserved2: bytes
+    mrsigner: bytes
+    reserved3: bytes
+    config_id: bytes
+    product_id: int
+    svn: int
+    config_svn: int
+    reserved4: bytes
+    isv_family_id: bytes
+    report_data: bytes
+
+    def encode(self) -> bytes:
+        """The 384 bytes."""
+        return _SGX.pack(*self)
+
+    @property
+    def attributes(self) -> bytes:
+        """FLAGS ‖ XFRM, 16 bytes: what Intel's QE identity masks and compares."""
+        return self.flags.to_bytes(8, "little") + self.xfrm
+
+
+class TdReport(NamedTuple):
+    """TD quote body, 584 bytes (TDX 1.0); with the last two fields 648 (TDX 1.5), else they are None."""
+
+    tee_tcb_svn: bytes
+    mrseam: bytes
+    mrsigner_seam: bytes
+    seam_attributes: bytes
+    td_attributes: int
+    xfam: bytes
+    mrtd: bytes
+    mrconfigid: bytes
+    mrowner: bytes
+    mrownerconfig: bytes
+    rtmr0: bytes
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes
+    report_data: bytes
+    tee_tcb_svn2: bytes | None = None
+    mrservicetd: bytes | None = None
+
+    def encode(self) -> bytes:
+        """The 584 or 648 bytes."""
+        base = _TD_10.pack(*self[:15])
+        return base if self.tee_tcb_svn2 is None else base + _TD_15.pack(*self[15:])
+
+    @property
+    def rtmrs(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """The four run-time registers, 48 bytes each."""
+        return (self.rtmr0, self.rtmr1, self.rtmr2, self.rtmr3)
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A parsed quote. `signed` is what the attestation key signed; `pck_chain` is PEM as it came.
+
+    `attestation_key` is x ‖ y and each signature r ‖ s, 64 bytes big-endian, on P-256.
+    """
+
+    header: Header
+    tee: Tee
+    report: SgxReport | TdReport
+    signature: bytes
+    attestation_key: bytes
+    qe_report: SgxReport
+    qe_signature: bytes
+    qe_auth_data: bytes
+    pck_chain: bytes
+
+    @property
+    def signed(self) -> bytes:
+        """header ‖ body; v5 has the body's type and size between them."""
+        body = self.report.encode()
+        if self.header.version == 5:
+            kind = BODY_TD_10 if len(body) == _TD_10.size else BODY_TD_15
+            body = struct.pack("<HI", kind, len(body)) + body
+        return _HEADER.pack(*self.header) + body
+
+    def encode(self) -> bytes:
+        """The canonical bytes: the only ones that parse to this quote."""
+        qe = b"".join(
+            [
+                self.qe_report.encode(),
+                self.qe_signature,
+                struct.pack("<H", len(self.qe_auth_data)),
+                self.qe_auth_data,
+                struct.pack("<HI", PCK_CHAIN_PEM, len(self.pck_chain)),
+                self.pck_chain,
+            ]
+        )
+        if self.header.version >= 4:
+            qe = struct.pack("<HI", QE_REPORT_CERTIFICATION, len(qe)) + qe
+        data = self.signature + self.attestation_key + qe
+        return self.signed + struct.pack("<I", len(data)) + data
+
+
+def parse(data: bytes) -> Quote:
+    """Read one quote, strictly.
+
+    Refuses with `attest.quote_too_large`, `attest.quote_malformed` (lengths, or bytes that do not come back
+    when encoded) or `attest.quote_unsupported` (version, TEE, key type, vendor or certification data that
+    this verifier does not know).
+    """
+    if len(data) > MAX_QUOTE_BYTES:
+        raise Refusal(
+            "attest.quote_too_large", expected=f"at most {MAX_QUOTE_BYTES} bytes", found=f"{len(data)} bytes"
+        )
+    cursor = _Cursor(data)
+    header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
+    tee = _supported(header)
+    report = _body(cursor, header, tee)
+    signature_data = _Cursor(cursor.take(cursor.u32("length of signature data"), "signature data"))
+    cursor.end("quote")
+    signature = signature_data.take(64, "signature")
+    attestation_key = signature_data.take(64, "attestation key")
+    qe = signature_data
+    if header.version >= 4:
+        qe = _Cursor(_certification(signature_data, QE_REPORT_CERTIFICATION))
+        signature_data.end("signature data")
+    quote = Quote(
+        header=header,
+        tee=tee,
+        report=report,
+        signature=signature,
+        attestation_key=attestation_key,
+        qe_report=_sgx_report(qe, "QE report"),
+        qe_signature=qe.take(64, "QE signature"),
+        qe_auth_data=qe.take(qe.u16("length of QE authentication data"), "QE authentication data"),
+        pck_chain=_certification(qe, PCK_CHAIN_PEM),
+    )
+    qe.end("QE certification data")
+    if quote.encode() != data:
+        raise Refusal("attest.quote_malformed", found="its canonical encoding differs from it")
+    return quote
+
+
+def _supported(header: Header) -> Tee:
+    tee = TEE_TYPES.get(header.tee_type)
+    if tee is None:
+        raise Refusal("attest.quote_unsupported", found=f"TEE type {header.tee_type:#x}")
+    if header.version not in VERSIONS[tee]:
+        raise Refusal("attest.quote_unsupported", found=f"{tee.upper()} quote version {header.version}")
+    if header.key_type != ECDSA_P256:
+        raise Refusal("attest.quote_unsupported", found=f"attestation key type {header.key_type}")
+    if header.qe_vendor != INTEL_QE_VENDOR:
+        raise Refusal("attest.quote_unsupported", found=f"QE vendor {header.qe_vendor.hex()}")
+    return tee
+
+
+def _body(cursor: _Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
+    if tee == "sgx":
+        return _sgx_report(cursor, "enclave report")
+    kind, size = BODY_TD_10, _TD_10.size
+    if header.version == 5:
+        kind, size = cursor.u16("body type"), cursor.u32("body size")
+        if kind not in (BODY_TD_10, BODY_TD_15):
+            raise Refusal("attest.quote_unsupported", found=f"body type {kind}")
+        if size != _TD_10.size + (_TD_15.size if kind == BODY_TD_15 else 0):
+            raise Refusal("attest.quote_malformed", found=f"body type {kind} with {size} bytes")
+    body = cursor.take(size, "TD report")
+    more = _TD_15.unpack(body[_TD_10.size :]) if kind == BODY_TD_15 else ()
+    return TdReport(*_TD_10.unpack(body[: _TD_10.size]), *more)
+
+
+def _sgx_report(cursor: _Cursor, what: str) -> SgxReport:
+    return SgxReport(*_SGX.unpack(cursor.take(_SGX.size, what)))
+
+
+def _certification(cursor: _Cursor, kind: int) -> bytes:
+    found = cursor.u16("type of certification data")
+    if found != kind:
+        raise Refusal("attest.quote_unsupported", found=f"certification data type {found}")
+    return cursor.take(cursor.u32("length of certification data"), "certification data")
+
+
+class _Cursor:
+    """Reads forward and never past the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        if count > len(self._data) - self._at:
+            raise Refusal("attest.quote_malformed", found=f"it ends inside the {what}")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def u16(self, what: str) -> int:
+        return int.from_bytes(self.take(2, what), "little")
+
+    def u32(self, what: str) -> int:
+        return int.from_bytes(self.take(4, what), "little")
+
+    def end(self, what: str) -> None:
+        if self._at != len(self._data):
+            raise Refusal(
+                "attest.quote_malformed", found=f"{len(self._data) - self._at} bytes follow the {what}"
+            )

@@ -1,0 +1,299 @@
+"""The run manifest: all that decides a run, in one canonical JSON value whose SHA-256 is the run's identity.
+
+docs/protocol.md specifies it. The coordinator writes it, every site signs its hash (`approval_payload`), and
+every enclave of the run parses it strictly and is bound to it for life. Nothing that decides what happens to
+data, keys or parameters comes from anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from contracts.canonical import canonical, digest
+from contracts.policy import Hex32, Policy
+from contracts.refusal import Refusal
+
+MAX_MANIFEST_BYTES = 512 * 1024
+APPROVAL_DOMAIN = "fedslice/approval/v1"
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
+
+
+class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
+    """The public base model. `source` is `embedded:all-MiniLM-L6-v2`, a Hugging Face id, or a local name;
+    `files` pins every file that is read (path inside the model's folder -> SHA-256)."""
+
+    source: Name
+    task: Literal["sequence-classification", "causal-lm"]
+    files: Annotated[dict[Name, Hex32], Meta(min_length=1, max_length=200)]
+    labels: Annotated[tuple[Name, ...], Meta(max_length=1000)]
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)]
+
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Role = Literal["attention", "attention_output", "dense"]
+Place = Literal["attention_output", "dense"]
+Select = Literal["largest", "smallest", "random"]
+
+
+class Lora(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="lora"):
+    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head."""
+
+    rank: Annotated[int, Meta(ge=1, le=512)]
+    alpha: Annotated[int, Meta(ge=1, le=1024)]
+    targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+
+
+class Prefix(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="prefix"):
+    """What is tuned: keys and values of `length` positions before each layer (P-Tuning v2, arXiv 2110.07602),
+    and the classification head. The prefix takes positions: usable tokens = positions − length."""
+
+    length: Annotated[int, Meta(ge=1, le=1024)]
+
+
+class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="spf"):
+    """What is tuned in Method 2's tail. `attention` and `dense` are ratios in percent (0: leave them alone);
+    `rows` says which linears the dense ratio is for, `lora` which get LoRA of `rank` and `alpha` as well.
+    `seed` is for the selection `random` alone. The head is tuned too. Source: arXiv 2401.09796."""
+
+    attention: Percent
+    dense: Percent
+    select: Select = "largest"
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    rows: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("dense",)
+    lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
+    rank: Annotated[int, Meta(ge=1, le=512)] = 8
+    alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
+
+    def ratio(self, role: Role) -> float:
+        """The ratio for a linear of this role, in percent."""
+        if role == "attention":
+            return self.attention
+        return self.dense if role in self.rows else 0.0
+
+
+Adapter = Lora | Prefix | Spf
+
+
+class Masking(Struct, forbid_unknown_fields=True, frozen=True):
+    """Placement `masked`: how many secret vectors check each of the accelerator's products, and how many
+    bytes of pads a site may keep on its disk."""
+
+    repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
+    vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
+
+
+class Split(Struct, forbid_unknown_fields=True, frozen=True):
+    """Method 2: the front ends after layer `cut`. The tail trains on batches drawn from all sites' shards
+    (`pooled`), or one tail a site is trained and averaged each round (`per-site`). `checkpointing` computes
+    activations again in the backward pass instead of keeping them."""
+
+    cut: Annotated[int, Meta(ge=1, le=1000)]
+    batches: Literal["pooled", "per-site"] = "pooled"
+    checkpointing: bool = False
+
+
+class Training(Struct, forbid_unknown_fields=True, frozen=True):
+    """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout.
+
+    The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup` of
+    them. Method 2 ends early when the pooled evaluation loss has not fallen for `patience` rounds (0: never).
+    """
+
+    rounds: Annotated[int, Meta(ge=1, le=1000)]
+    local_epochs: Annotated[int, Meta(ge=1, le=100)]
+    batch_size: Annotated[int, Meta(ge=1, le=1024)]
+    learning_rate: Annotated[float, Meta(gt=0, le=1)]
+    seed: Annotated[int, Meta(ge=0, lt=2**53)]
+    precision: Literal["fp32", "bf16"] = "fp32"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    patience: Annotated[int, Meta(ge=0, le=1000)] = 0
+
+
+class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's dataset. `digest` is the site-keyed HMAC-SHA-256 of its content; it tells others nothing.
+    `public`: its site has said that anybody may read it."""
+
+    id: Identifier
+    digest: Hex32
+    rows: Annotated[int, Meta(ge=1)]
+    public: bool = False
+
+
+class Site(Struct, forbid_unknown_fields=True, frozen=True):
+    """A member of the run. `public_key` is its agent's Ed25519 key in hex."""
+
+    id: Identifier
+    name: Name
+    public_key: Hex32
+    dataset: DatasetRef
+
+
+class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
+    """Gaussian noise, drawn inside the enclaves from their own randomness and never from a manifest's seed.
+
+    `noise` is its standard deviation over the sensitivity. Unit `site`: on the mean of the clipped changes,
+    in the aggregator. Unit `record`: on every step's sum of the gradients of single records, each clipped to
+    the L2 norm `gradient_clip`, in the client slices (DP-SGD, arXiv 1607.00133). `accountant` is the one of
+    opacus that turns rounds into epsilon at `delta`."""
+
+    unit: Literal["site", "record"]
+    noise: Annotated[float, Meta(ge=0.01, le=1000)]
+    delta: Annotated[float, Meta(gt=0, le=0.1)]
+    gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    accountant: Literal["rdp", "prv"] = "rdp"
+
+
+Placement = Literal["all_in_tee", "masked", "plaintext"]
+Rule = Literal["fedavg", "ffa-lora", "stack-svd"]
+
+
+class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
+    """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
+    does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
+    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. Rules:
+    enclave/training/aggregate.py."""
+
+    rule: Rule
+    quorum: Annotated[int, Meta(ge=1, le=1000)]
+    deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)]
+    clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
+    privacy: Privacy | None = None
+
+
+class Release(Struct, forbid_unknown_fields=True, frozen=True):
+    """What may happen to the tuned parameters after the last round, and how many sites must sign for it."""
+
+    rule: Literal["nothing", "serve-only", "sealed-to-sites", "export"]
+    approvals: Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
+    """One run. Placement `plaintext` is a baseline that protects nothing: fp32 in ordinary processes, on
+    public data only. `minimum_time` (Unix seconds) is the floor for the clock that a host shows its
+    enclave."""
+
+    version: Literal[1]
+    run: Identifier
+    study: Name
+    purpose: Annotated[str, Meta(max_length=4000)]
+    method: Literal["method-1", "method-2"]
+    placement: Placement
+    runtime: Literal["development", "direct", "sgx", "tdx"]
+    model: ModelSpec
+    adapter: Adapter
+    training: Training
+    sites: Annotated[tuple[Site, ...], Meta(min_length=1, max_length=1000)]
+    aggregation: Aggregation
+    policy: Policy
+    release: Release
+    minimum_time: Annotated[int, Meta(ge=0)]
+    masking: Masking | None = None
+    split: Split | None = None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical form, in hex: the run's identity."""
+        return digest(self)
+
+    def site(self, site_id: str) -> Site:
+        """The member with this id. Refuses with `manifest.unknown_site`."""
+        for site in self.sites:
+            if site.id == site_id:
+                return site
+        raise Refusal("manifest.unknown_site", site=site_id[:64])
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest strictly: the bytes must be the canonical form of what they say.
+
+    Refuses with `manifest.too_large`, `manifest.invalid` (with the first fault) or `manifest.not_canonical`.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise Refusal("manifest.too_large", bytes=len(data), limit=MAX_MANIFEST_BYTES)
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("manifest.invalid", fault=str(error)[:300]) from error
+    if canonical(manifest) != data:
+        raise Refusal("manifest.not_canonical")
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    ids = [site.id for site in manifest.sites]
+    keys = [site.public_key for site in manifest.sites]
+    faults = {
+        "two sites share an id": len(set(ids)) < len(ids),
+        "two sites share a key": len(set(keys)) < len(keys),
+        "sites are not in the order of their ids": ids != sorted(ids),
+        "the quorum is larger than the number of sites": manifest.aggregation.quorum > len(ids),
+        "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
+        "a classification needs at least two labels": manifest.model.task == "sequence-classification"
+        and len(set(manifest.model.labels)) < 2,
+        "labels repeat": len(set(manifest.model.labels)) < len(manifest.model.labels),
+        "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
+        != (manifest.policy.root == "development"),
+        "method-2 goes with SPF and a split, method-1 with neither": not (
+            (manifest.method == "method-2")
+            == isinstance(manifest.adapter, Spf)
+            == (manifest.split is not None)
+        ),
+        "patience goes with method-2": manifest.training.patience > 0 and manifest.method != "method-2",
+        "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
+        != (manifest.masking is not None)
+        or (manifest.masking is not None and manifest.method != "method-1"),
+        "the placement plaintext is for method-1 in fp32, runtime development, public datasets": (
+            manifest.placement == "plaintext"
+            and not (
+                manifest.method == "method-1"
+                and manifest.training.precision == "fp32"
+                and manifest.runtime == "development"
+                and all(site.dataset.public for site in manifest.sites)
+            )
+        ),
+    }
+    _raise(faults | _aggregation_faults(manifest))
+
+
+def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
+    rules = manifest.aggregation
+    noise = rules.privacy
+    unit = None if noise is None else noise.unit
+    return {
+        f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
+        and not isinstance(manifest.adapter, Lora),
+        # The aggregator has B alone, and no base model from which to draw A.
+        "under the rule ffa-lora no parameters are released": rules.rule == "ffa-lora"
+        and manifest.release.rule in ("sealed-to-sites", "export"),
+        "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
+        and (rules.clip, rules.max_samples, noise) != (None, None, None),
+        # A bound on the change of the factors is none on what a decomposition makes of their product.
+        "noise per site goes with a clip, and with the rules fedavg or ffa-lora": unit == "site"
+        and (rules.clip is None or rules.rule == "stack-svd"),
+        "noise per record goes with a gradient clip, and noise per site with none": noise is not None
+        and (unit == "record") != (noise.gradient_clip is not None),
+        "noise per record goes with a constant learning rate": unit == "record"
+        and (manifest.training.schedule, manifest.training.warmup) != ("constant", 0.0),
+        # It feeds rows one by one and draws them at random: no pad could be made for them beforehand.
+        "noise per record does not go with the placement masked": unit == "record"
+        and manifest.placement == "masked",
+    }
+
+
+def _raise(faults: dict[str, bool]) -> None:
+    for fault, found in faults.items():
+        if found:
+            raise Refusal("manifest.invalid", fault=fault)
+
+
+def approval_payload(manifest_hash: str, site_id: str) -> dict[str, str]:
+    """What a site's key signs, under APPROVAL_DOMAIN, to approve a run."""
+    return {"decision": "approve", "manifest": manifest_hash, "site": site_id}

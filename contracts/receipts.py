@@ -1,0 +1,220 @@
+"""Receipts: what an aggregator says that it did in a round, signed by its attested key and chained to the
+last.
+
+docs/protocol.md specifies them. Agents keep the hash of the last receipt that they saw and name it in the
+next round's roster, so a server that was rolled back or forked is caught by the first site it meets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import rfc8785
+from msgspec import Meta, Struct
+
+from contracts import signing
+from contracts.canonical import canonical, digest
+from contracts.manifest import Identifier, Rule
+from contracts.policy import Hex32, Program
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
+
+RECEIPT_DOMAIN = "fedslice/receipt/v1"
+NO_RECEIPT = "0" * 64  # `previous` of a run's first receipt
+MAX_RECEIPT_BYTES = 1 << 20
+MAX_METRIC_DEPTH = 6
+
+Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
+
+
+class ReceiptInput(Struct, frozen=True, forbid_unknown_fields=True):
+    """One contribution: the sealed stream's SHA-256 and length in bytes, and the number of training
+    samples."""
+
+    site: Identifier
+    sha256: Hex32
+    bytes: Count
+    samples: Count
+
+
+class Averaging(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a round's parameters were made: of `cohort` contributions, `clipped` of them shortened to the L2
+    norm `clip` (null where there is no clip, or where noise per site hides how many), `capped` of them with
+    less weight than their rows. `noise` is the standard deviation of what was added to each parameter."""
+
+    rule: Rule
+    cohort: Annotated[int, Meta(ge=1, le=1000)]
+    clip: float | None
+    clipped: Count | None
+    capped: Count
+    noise: float | None
+
+
+class Spent(Struct, frozen=True, forbid_unknown_fields=True):
+    """Differential privacy of all parameters up to this round, per `unit`: `epsilon` at `delta` after
+    `rounds` rounds with noise of `noise` sensitivities. Unit `record`: of the site where it is worst."""
+
+    unit: Literal["site", "record"]
+    epsilon: float
+    delta: float
+    noise: float
+    rounds: Count
+
+
+class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
+    """One round. `roster` is the hash of the countersigned roster, `output` and `state` are the SHA-256 of
+    the sealed next parameters and of the sealed enclave state (null where a round made none), `previous` is
+    the hash of the receipt before it. `restarts` counts how often the enclave lost its keys in this run: the
+    signing key may change only where it grows. `metrics` holds numbers, nested by name.
+    `averaging` is null in the closing evaluation, `privacy` in a run without noise."""
+
+    version: Literal[1]
+    manifest: Hex32
+    run: Identifier
+    round: Annotated[int, Meta(ge=1, lt=2**31)]
+    roster: Hex32
+    inputs: Annotated[tuple[ReceiptInput, ...], Meta(max_length=1000)]
+    output: Hex32 | None
+    state: Hex32 | None
+    metrics: dict[str, Any]
+    previous: Hex32
+    program: Program
+    measurement: Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|[0-9a-f]{96})\Z")] | None
+    development: bool
+    issued: Count
+    restarts: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    averaging: Averaging | None = None
+    privacy: Spent | None = None
+
+
+class SignedReceipt(Struct, frozen=True, forbid_unknown_fields=True):
+    """A receipt with the attested Ed25519 key that signed it, and the signature, in hex."""
+
+    receipt: Receipt
+    signing_key: Hex32
+    signature: Hex64
+
+
+def receipt_hash(receipt: Receipt) -> str:
+    """SHA-256 of the canonical receipt, in hex: what the next one, rosters and agents name."""
+    return digest(receipt)
+
+
+def sign_receipt(receipt: Receipt, signer: SigningKey) -> SignedReceipt:
+    """Sign inside the enclave. Refuses with `receipt.invalid` where the receipt breaks its own rules."""
+    parsed, data = _checked(receipt)
+    return SignedReceipt(parsed, signer.public, signer.sign(RECEIPT_DOMAIN, data))
+
+
+def verify_receipt(signed: SignedReceipt) -> str:
+    """Check one receipt's form and signature, not whose key it is; returns its hash. Refuses with
+    `receipt.invalid` or `sealing.bad_signature`."""
+    _, data = _checked(signed.receipt)
+    signing.verify(signed.signing_key, RECEIPT_DOMAIN, data, signed.signature)
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_receipt(data: bytes | dict[str, Any]) -> SignedReceipt:
+    """Read a signed receipt (JSON bytes or decoded JSON) strictly, and verify its signature."""
+    try:
+        if isinstance(data, bytes):
+            if len(data) > MAX_RECEIPT_BYTES:
+                raise Refusal("receipt.invalid", fault=f"it has more than {MAX_RECEIPT_BYTES} bytes")
+            signed = msgspec.json.decode(data, type=SignedReceipt)
+        else:
+            signed = msgspec.convert(data, SignedReceipt)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("receipt.invalid", fault=str(error)[:200]) from error
+    verify_receipt(signed)
+    return signed
+
+
+def verify_chain(
+    receipts: Sequence[SignedReceipt],
+    *,
+    manifest: str | None = None,
+    attested: Collection[str] | None = None,
+    after: str = NO_RECEIPT,
+) -> str:
+    """Check a run's receipts in order, from the first on or from the one that follows the receipt with the
+    hash `after`; returns the hash of the last (`after` if there are none).
+
+    1. every signature holds, and its key is one of `attested` (keys of accepted evidence) where that is given
+    2. every receipt names the same manifest (`manifest` where given), run, program and development mark
+    3. each names the one before it, and rounds grow; a round that was abandoned may be missing
+    4. the signing key and measurement change exactly where `restarts` grows
+
+    Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
+    """
+    last: SignedReceipt | None = None
+    previous = after
+    for signed in receipts:
+        name, receipt = verify_receipt(signed), signed.receipt
+        for fault, found in _faults(signed, last, previous, manifest, attested).items():
+            if found:
+                raise Refusal("receipt.chain_broken", round=receipt.round, fault=fault)
+        last, previous = signed, name
+    return previous
+
+
+def _faults(
+    signed: SignedReceipt,
+    last: SignedReceipt | None,
+    previous: str,
+    manifest: str | None,
+    attested: Collection[str] | None,
+) -> dict[str, bool]:
+    receipt = signed.receipt
+    faults = {
+        "it names another previous receipt": receipt.previous != previous,
+        "it belongs to another manifest": manifest is not None and receipt.manifest != manifest,
+        "its signing key was never attested": attested is not None and signed.signing_key not in attested,
+    }
+    if last is not None:
+        before = last.receipt
+        restarted = receipt.restarts > before.restarts
+        faults |= {
+            "it belongs to another run": (receipt.manifest, receipt.run) != (before.manifest, before.run),
+            "it comes from another program": receipt.program != before.program,
+            "the development mark changed": receipt.development != before.development,
+            "its round is not later than the one before": receipt.round <= before.round,
+            "the number of restarts went back": receipt.restarts < before.restarts,
+            "the signing key changed without a restart": not restarted
+            and signed.signing_key != last.signing_key,
+            "a restart kept the signing key": restarted and signed.signing_key == last.signing_key,
+            "the measurement changed without a restart": not restarted
+            and receipt.measurement != before.measurement,
+        }
+    return faults
+
+
+def _checked(receipt: Receipt) -> tuple[Receipt, bytes]:
+    """The receipt after one trip through its canonical form (typed, finite, in order), and that form."""
+    try:
+        data = canonical(receipt)
+        parsed = msgspec.json.decode(data, type=Receipt)
+    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+        raise Refusal("receipt.invalid", fault=str(error)[:200]) from error
+    sites = [entry.site for entry in parsed.inputs]
+    if sites != sorted(set(sites)):
+        raise Refusal("receipt.invalid", fault="its inputs are not in the order of their site ids")
+    _check_numbers(parsed.metrics, MAX_METRIC_DEPTH)
+    return parsed, data
+
+
+def _check_numbers(value: Any, depth: int) -> None:
+    """Metrics are numbers, lists and named groups of them: a receipt is public and must not carry text."""
+    if depth == 0:
+        raise Refusal("receipt.invalid", fault="its metrics are nested too deeply")
+    if isinstance(value, dict):
+        for inner in value.values():
+            _check_numbers(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(inner, depth - 1)
+    elif isinstance(value, str):
+        raise Refusal("receipt.invalid", fault="its metrics hold text")

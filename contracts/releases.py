@@ -1,0 +1,159 @@
+"""A release of tuned parameters: what a site signs for it, and what the enclave says that it has let out.
+
+A site's key signs an *order*: these parameters (those after this receipt), by this rule, and, where they are
+sealed to sites, to this key of mine. The enclave counts the orders itself against the manifest. Its statement
+goes into the log beside them, so that an auditor counts them again. docs/protocol.md specifies both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+import rfc8785
+from msgspec import Meta, Struct
+
+from contracts.canonical import canonical
+from contracts.manifest import Identifier, Manifest
+from contracts.policy import Hex32
+from contracts.receipts import Hex64
+from contracts.refusal import Refusal
+from contracts.sealed.hpke import PUBLIC_BYTES
+from contracts.signing import SigningKey, verify
+
+ORDER_DOMAIN = "fedslice/release/v1"
+RELEASED_DOMAIN = "fedslice/released/v1"
+SEALED, EXPORT = "sealed-to-sites", "export"
+KIND = "release"
+"""The kind of a sealed stream that holds a released package."""
+
+ReleaseRule = Literal["sealed-to-sites", "export"]
+HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
+
+
+class Order(Struct, forbid_unknown_fields=True, frozen=True):
+    """What a site's key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt; `hpke_key`
+    is where the site wants its copy sealed to, null under `export`."""
+
+    manifest: Hex32
+    receipt: Hex32
+    rule: ReleaseRule
+    site: Identifier
+    hpke_key: HpkePublic | None
+
+
+class Consent(Struct, forbid_unknown_fields=True, frozen=True):
+    """A site's part of its order, and its signature (hex): all else is the same for all sites."""
+
+    hpke_key: HpkePublic | None
+    signature: Hex64
+
+
+class Released(Struct, forbid_unknown_fields=True, frozen=True):
+    """What an enclave has let out. `output` is the SHA-256 of the file that left it: a sealed stream, or, by
+    `export`, the package itself. `package` is that of the package in both cases. `consents` are the sites
+    whose orders it counted, `recipients` those that can open the stream."""
+
+    version: Literal[1]
+    manifest: Hex32
+    run: Identifier
+    receipt: Hex32
+    rule: ReleaseRule
+    output: Hex32
+    bytes: Annotated[int, Meta(ge=1)]
+    package: Hex32
+    consents: tuple[Identifier, ...]
+    recipients: tuple[Identifier, ...]
+    program: Literal["aggregator", "split_server"]
+    measurement: str
+    development: bool
+    issued: Annotated[int, Meta(ge=0)]
+
+
+class SignedRelease(Struct, forbid_unknown_fields=True, frozen=True):
+    """The statement with the attested Ed25519 key that signed it, and the signature, in hex."""
+
+    released: Released
+    signing_key: Hex32
+    signature: Hex64
+
+
+def consent(
+    manifest: Manifest, receipt: str, site: str, key: SigningKey, hpke_key: str | None = None
+) -> Consent:
+    """The site's order to release by the rule of its manifest. Runs at the site. Refuses with
+    `release.not_allowed`."""
+    rule = rule_of(manifest)
+    order = Order(manifest.hash, receipt, rule, site, hpke_key if rule == SEALED else None)
+    return Consent(order.hpke_key, key.sign(ORDER_DOMAIN, order))
+
+
+def rule_of(manifest: Manifest) -> ReleaseRule:
+    """By which rule parameters may leave the enclave. Refuses with `release.not_allowed`."""
+    rule = manifest.release.rule
+    if rule == "sealed-to-sites" or rule == "export":
+        return rule
+    raise Refusal("release.not_allowed", rule=rule)
+
+
+def verify_consent(manifest: Manifest, receipt: str, site: str, given: Consent) -> None:
+    """One site's order. Refuses with `release.not_allowed`, `manifest.unknown_site` or
+    `release.bad_order`."""
+    rule = rule_of(manifest)
+    member = manifest.site(site)
+    if (given.hpke_key is not None) != (rule == SEALED):
+        raise Refusal("release.bad_order", site=site)
+    try:
+        order = Order(manifest.hash, receipt, rule, site, given.hpke_key)
+        verify(member.public_key, ORDER_DOMAIN, order, given.signature)
+    except Refusal as refusal:
+        raise Refusal("release.bad_order", site=site) from refusal
+
+
+def verify_consents(manifest: Manifest, receipt: str, consents: Mapping[str, Consent]) -> None:
+    """All of them, and that they are enough. Refuses as `verify_consent`, or with `release.too_few`."""
+    for site, given in consents.items():
+        verify_consent(manifest, receipt, site, given)
+    needed = manifest.release.approvals
+    if len(consents) < needed:
+        raise Refusal("release.too_few", found=len(consents), needed=needed)
+
+
+def sign_release(released: Released, key: SigningKey) -> SignedRelease:
+    """Inside the enclave."""
+    return SignedRelease(released, key.public, key.sign(RELEASED_DOMAIN, released))
+
+
+def parse_release(data: Any) -> SignedRelease:
+    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is. Refuses with
+    `release.bad_statement` or `sealing.bad_signature`."""
+    try:
+        signed = msgspec.convert(data, SignedRelease)
+        canonical(signed)
+    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+        raise Refusal("release.bad_statement", fault=str(error)[:200]) from error
+    verify(signed.signing_key, RELEASED_DOMAIN, signed.released, signed.signature)
+    return signed
+
+
+def check_release(
+    signed: SignedRelease, manifest: Manifest, receipt: str, consents: Mapping[str, Consent]
+) -> None:
+    """Whether a statement says no other than what the manifest allows and the sites have ordered. Refuses
+    with `release.mismatch`, or as `verify_consents`."""
+    said = signed.released
+    verify_consents(manifest, receipt, consents)
+    sites = tuple(sorted(consents))
+    fits = {
+        "manifest": (said.manifest, said.run) == (manifest.hash, manifest.run),
+        "receipt": said.receipt == receipt,
+        "rule": said.rule == manifest.release.rule,
+        "consents": said.consents == sites,
+        "recipients": said.recipients == (sites if said.rule == SEALED else ()),
+        "program": said.program == ("split_server" if manifest.method == "method-2" else "aggregator"),
+        "development": said.development == (manifest.policy.root == "development"),
+    }
+    for field, right in fits.items():
+        if not right:
+            raise Refusal("release.mismatch", field=field)

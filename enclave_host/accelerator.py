@@ -1,0 +1,136 @@
+"""The accelerator: an untrusted process that multiplies words by public weights, and knows nothing else.
+
+`python -m enclave_host.accelerator --weights DIR --channel FILE [--device auto|cpu|cuda]`
+
+It maps the int8 weights that the client slice wrote out, makes the channel's file, and answers until it is
+stopped or its parent ends. It sees public weights and uniform words; whatever it answers is checked. Runs on
+the site's host, outside every trust boundary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
+from enclave.masking.layers import Product, read_products
+from enclave.masking.ring import Limbs
+
+logger = logging.getLogger(__name__)
+BEAT_SECONDS = 0.2
+
+
+class Multiplier:
+    """All products of a store, on one device."""
+
+    def __init__(self, products: Iterable[tuple[Product, Tensor]], device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._limbs = Limbs(device)
+        self._weights = {product.number: weight.to(device) for product, weight in products}
+
+    def multiply(self, number: int, words: Tensor, out: Tensor) -> None:
+        """(rows, inner) words × the product's weights -> (rows, outer) residues in `out`."""
+        weight = self._weights[number]
+        if self._device.type == "cpu":
+            self._limbs.multiply(words, weight, out)
+        else:
+            out.copy_(self._limbs.multiply(words.to(self._device), weight))
+
+    def shape(self, number: int) -> tuple[int, int]:
+        """(outer, inner) of a product. Raises KeyError for an unknown one."""
+        outer, inner = self._weights[number].shape
+        return outer, inner
+
+
+class Server:
+    """Answers a channel's requests in their order. Its methods are what a hostile accelerator changes."""
+
+    def __init__(self, file: SharedFile, multiplier: Multiplier) -> None:
+        self.file = file
+        self.multiplier = multiplier
+        self._request = 1
+
+    def run(self, running: Callable[[], bool]) -> None:
+        """Serve until `running` says no."""
+        threading.Thread(target=self._beat, args=(running,), daemon=True).start()
+        idle = 0
+        while running():
+            if self.step():
+                idle = 0
+            elif (idle := idle + 1) > SPINS:
+                time.sleep(min(1e-3, 1e-6 * (idle - SPINS)))
+
+    def step(self) -> bool:
+        """Answer the next request, if there is one."""
+        words, halves = self.file.line(self._request)
+        if self.file.words[words] != np.uint64(self._request):
+            return False
+        number, rows = (int(value) for value in self.file.halves[halves + 4 : halves + 6])
+        self.answer(number, rows)
+        self.publish(number, rows)
+        self._request += 1
+        return True
+
+    def answer(self, number: int, rows: int) -> None:
+        """Multiply, from the request's area into the answer's."""
+        outer, inner = self.multiplier.shape(number)
+        words = self.file.request_area(self._request, rows, inner)
+        self.multiplier.multiply(number, words, self.file.answer_area(self._request, rows, outer))
+
+    def publish(self, number: int, rows: int) -> None:
+        """Say that the answer is there; the number comes last."""
+        words, halves = self.file.line(self._request)
+        self.file.halves[halves + 6 : halves + 8] = number, rows
+        self.file.words[ANSWERED] = self._request
+        self.file.words[words + 1] = self._request
+
+    def _beat(self, running: Callable[[], bool]) -> None:
+        while running():
+            self.file.words[BEAT] += np.uint64(1)
+            time.sleep(BEAT_SECONDS)
+
+
+def choose(device: str) -> tuple[str, str]:
+    """`auto`, `cpu` or `cuda` -> the torch device, and a name for people."""
+    if device != "cpu" and torch.cuda.is_available():
+        return "cuda", f"{torch.cuda.get_device_name()} of {platform.node()}"
+    return "cpu", f"CPU of {platform.node()}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve one client slice."""
+    parser = argparse.ArgumentParser(prog="python -m enclave_host.accelerator", description=main.__doc__)
+    parser.add_argument("--weights", type=Path, required=True, help="the folder that the client slice wrote")
+    parser.add_argument("--channel", type=Path, required=True, help="the shared file to make")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--area", type=int, default=32 << 20, help="bytes of a slot's request or answer")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO)
+    device, name = choose(options.device)
+    multiplier = Multiplier(read_products(options.weights), device)
+    file = SharedFile.create(options.channel, name, slots=options.slots, area=options.area)
+    logger.info("accelerator on %s serves %s", name, options.channel)
+    parent = os.getppid()
+    try:
+        Server(file, multiplier).run(lambda: os.getppid() == parent)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        options.channel.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

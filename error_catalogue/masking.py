@@ -1,0 +1,54 @@
+"""Codes of masked products, pads and the accelerator (enclave/masking)."""
+
+from error_catalogue.catalogue import Entry, define
+
+define(
+    Entry("masking.bad_weight", "A frozen layer of the base model holds values that are not numbers.",
+          "Choose another base model; this one is damaged.", "lead"),
+    Entry("masking.too_wide", "A frozen layer with {inner} inputs cannot be multiplied without overflow.",
+          "Choose another base model.", "lead"),
+    Entry("masking.weights_changed", "The host's copy of the frozen layer {layer} is not the pinned one.",
+          "Something at the site changes the public weights. Load the model again; if it stays so, look "
+          "for who writes into the accelerator's folder.", "site"),
+    Entry("masking.out_of_indices", "The run has more of {what} than there are one-time masks for.",
+          "Start a new run: a new enclave draws a new key.", "us"),
+    Entry("masking.pad_reused", "A one-time mask of step {step} was asked for a second time.",
+          "The contribution was stopped before anything was sent. Start it again; if it stays so, tell us.",
+          "us"),
+    Entry("masking.pad_made_twice", "The pads of step {step} were made before.",
+          "The contribution was stopped. Start it again; if it stays so, tell us.", "us"),
+    Entry("masking.vault_full", "The vault of pads may hold {limit} bytes, and they are used up.",
+          "Give the site's vault more disk, or prepare fewer steps at a time.", "site"),
+    Entry("masking.no_disk", "The pads cannot be written to the site's disk ({fault}).",
+          "Free some disk at the site, or allow the study fewer bytes of pads.", "site", retry=True),
+    Entry("masking.vault_damaged", "The pads of step {step} that the host kept are not the ones made.",
+          "Someone or something changed the vault's files. Start the contribution again with a fresh "
+          "vault, and check the disk.", "site", retry=True),
+    Entry("masking.wrong_product", "The accelerator {accelerator} answered a wrong product (layer {layer}, "
+          "{direction}).",
+          "The contribution was stopped and nothing was sent. Do not use this accelerator again before its "
+          "memory and its owner were checked.", "site"),
+    Entry("masking.ended", "Masked computation was ended here by an earlier failure.",
+          "Start the client slice again; what failed stands before this in its log.", "site", retry=True),
+    Entry("masking.no_engine", "The cut model has no engine to multiply its frozen layers with.",
+          "This is a fault of the program. Tell us.", "us"),
+    Entry("accelerator.not_started", "The accelerator could not be started: {fault}.",
+          "Read accelerator.log in the run's folder at the site.", "site", retry=True),
+    Entry("accelerator.distrusted", "The accelerator {accelerator} answered a wrong product before "
+          "in this run.",
+          "Check its memory and who owns it, then start the site agent again to use it again.", "site"),
+    Entry("accelerator.bad_store", "The accelerator cannot use its folder of weights: {fault}.",
+          "Let the client slice load the model again; it writes the folder.", "site"),
+    Entry("accelerator.bad_channel", "The accelerator's channel cannot be used: {fault}.",
+          "Start the accelerator again; it makes the channel's file.", "site", retry=True),
+    Entry("accelerator.too_large", "A product of {bytes} bytes does not fit the accelerator's channel.",
+          "Give the channel larger slots.", "site"),
+    Entry("accelerator.wrong_answer", "The accelerator {accelerator} answered something else than was asked: "
+          "{fault}.",
+          "The contribution was stopped. Check that accelerator and client slice are of the same release.",
+          "site"),
+    Entry("accelerator.slow", "The accelerator {accelerator} did not answer within {seconds} seconds.",
+          "It is alive. Look what else runs on it, or allow it more time.", "site", retry=True),
+    Entry("accelerator.dead", "The accelerator {accelerator} shows no life any more.",
+          "Start it again, then the contribution.", "site", retry=True),
+)  # fmt: skip

@@ -1,0 +1,156 @@
+"""What stands in the log: one canonical JSON value an entry, whose bytes are the leaf.
+
+An entry is appended *before* what it tells of takes effect: if it cannot be written, nothing is released. Raw
+things (quotes, collateral, policies, manifests) are not in the entry; it names them by SHA-256 as
+`attachments`, and they are kept beside the log, so that any entry can be judged again years later at its own
+time.
+
+Entries are read by auditors and by sites: a body holds no row, label, tensor, secret or PPID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+import rfc8785
+from msgspec import Meta, Struct
+
+from contracts.canonical import canonical
+from contracts.evidence import Claims
+from contracts.manifest import Identifier
+from contracts.policy import Hex32
+from contracts.receipts import Hex64, SignedReceipt
+from contracts.refusal import Refusal
+from contracts.releases import Consent, SignedRelease
+from contracts.roster import Roster
+
+MAX_ENTRY_BYTES = 1 << 20
+
+APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
+RELEASE = "release"
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+    """`kind` is a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw things kept beside
+    it."""
+
+    version: Literal[1]
+    kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
+    at: Annotated[int, Meta(ge=0, lt=2**53)]
+    body: dict[str, Any]
+    attachments: Annotated[tuple[Hex32, ...], Meta(max_length=16)] = ()
+
+
+class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A verdict on evidence. `relying_party` asked for it, `subject` is who the evidence came from (a site's
+    id, or the program). `quote`, `collateral` and `policy` name attachments; the latter two are canonical
+    JSON. `appraisal` is the verifier's whole result (attestation/appraisal.py)."""
+
+    relying_party: Annotated[str, Meta(max_length=100)]
+    subject: Annotated[str, Meta(max_length=100)]
+    claims: Claims
+    quote: Hex32
+    collateral: Hex32
+    policy: Hex32
+    appraisal: dict[str, Any]
+
+
+class ApprovalBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A site's signature under the hash of a manifest (an attachment)."""
+
+    manifest: Hex32
+    site: Identifier
+    signature: Hex64
+
+
+class RosterBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A countersigned roster, logged before its round is aggregated."""
+
+    roster: Roster
+    countersignatures: dict[Identifier, Hex64]
+
+
+class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Tuned parameters have left an enclave: its statement, and the sites' orders that it counted. Logged
+    before anybody gets the file."""
+
+    release: SignedRelease
+    consents: dict[Identifier, Consent]
+
+
+Body = AppraisalBody | ApprovalBody | RosterBody | SignedReceipt | ReleaseBody
+_BODIES: Mapping[str, type] = {
+    APPRAISAL: AppraisalBody,
+    APPROVAL: ApprovalBody,
+    ROSTER: RosterBody,
+    RECEIPT: SignedReceipt,
+    RELEASE: ReleaseBody,
+}
+
+
+def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> Entry:
+    """An entry of any kind from a Struct or a JSON value. Kinds that have a body type here must fit it.
+
+    For the typed kinds the attachments follow from the body and are added by themselves. Refuses with
+    `log.invalid_entry`.
+    """
+    entry = Entry(1, kind, at, msgspec.to_builtins(body), attachments)
+    typed = typed_body(entry)
+    named = _attachments(typed) if typed is not None else ()
+    return parse_entry(
+        encode_entry(msgspec.structs.replace(entry, attachments=tuple(dict.fromkeys((*named, *attachments)))))
+    )
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The leaf: canonical JSON. Refuses with `log.invalid_entry`."""
+    try:
+        data = canonical(entry)
+    except (rfc8785.CanonicalizationError, msgspec.MsgspecError, RecursionError) as error:
+        raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
+    if len(data) > MAX_ENTRY_BYTES:
+        raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
+    return data
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Read a leaf strictly: it must be the canonical form of what it says. Refuses with
+    `log.invalid_entry`."""
+    if len(data) > MAX_ENTRY_BYTES:
+        raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
+    try:
+        entry = msgspec.json.decode(data, type=Entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
+    if encode_entry(entry) != data:
+        raise Refusal("log.invalid_entry", fault="it is not in canonical form")
+    return entry
+
+
+def typed_body(entry: Entry) -> Body | None:
+    """The body of an appraisal, approval, roster, receipt or release; None for other kinds. Refuses with
+    `log.invalid_entry` where it does not fit its kind."""
+    body_type = _BODIES.get(entry.kind)
+    if body_type is None:
+        return None
+    try:
+        body: Body = msgspec.convert(entry.body, body_type)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
+    return body
+
+
+def _attachments(body: Body) -> tuple[str, ...]:
+    match body:
+        case AppraisalBody():
+            return (body.quote, body.collateral, body.policy)
+        case ApprovalBody():
+            return (body.manifest,)
+        case RosterBody():
+            return (body.roster.manifest,)
+        case SignedReceipt():
+            return (body.receipt.manifest,)
+        case ReleaseBody():
+            return (body.release.released.manifest,)
