@@ -12,7 +12,7 @@ METHOD ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev demo stack test lint format bench screenshots clean
+.PHONY: help setup setup-dev demo stack test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,9 +56,13 @@ format: setup-dev ## Let ruff format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-test: setup-dev lint ## Every test, the browser's too
+test: setup-dev lint ## Every test but the long ones, the browser's too
 	@bash .ci/install-debian.sh
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+test-long: setup-dev ## The long tests: fuzzing, whole fault series; before an issue is closed
+	@bash .ci/install-debian.sh
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile --timeout 3600 $(PYTEST)
 
 screenshots: setup-dev ## Every page, light and dark, wide and narrow, full and empty, into var/screenshots
 	@bash .ci/install-debian.sh
