@@ -3,7 +3,7 @@ FROM python:3.11-slim-bookworm
 
 RUN useradd --system --create-home --uid 10001 fedslice
 WORKDIR /fedslice
-COPY requirements.txt requirements-site.txt ./
+COPY requirements.txt requirements-site.txt requirements-coordinator.txt ./
 COPY .ci/install-torch.sh .ci/install-torch.sh
 RUN bash .ci/install-torch.sh python && python -m pip install --no-cache-dir --requirement requirements.txt
 COPY manage.py ./

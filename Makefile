@@ -26,7 +26,7 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(PYTHON) -m venv .venv
 
 # torch first and alone: the CPU wheel, else any later requirement would bring gigabytes of CUDA.
-.venv/.installed: requirements.txt requirements-site.txt .ci/install-torch.sh | .venv/bin/python
+.venv/.installed: requirements.txt requirements-site.txt requirements-coordinator.txt .ci/install-torch.sh | .venv/bin/python
 	bash .ci/install-torch.sh $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
