@@ -21,6 +21,9 @@ define(
           "Choose a complete model of this architecture and task.", "lead"),
     Entry("slicing.tensor_changed", "The base model's tensor {name} is not the one that the sites approved.",
           "Fetch the model again at this site; something changes its files while they are read.", "site"),
+    Entry("slicing.embedding_changed",
+          "An embedding vector that the agent handed in is not the pinned model's.",
+          "Fetch the model again at this site; something changes its files while they are read.", "site"),
     Entry("slicing.no_embeddings", "The embedding vectors that the agent hands in cannot be read: {fault}.",
           "Let the agent fetch the model again; the vectors come from its files.", "site"),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 The manifest pins whole files by SHA-256, and the files lie with the host. One pass over each file checks its
 pin and on the way takes the SHA-256 of every tensor in it; from then on a tensor is copied in alone and must
-have that hash. So the enclave never holds more than one, and no host can swap one between the passes. Format:
+have that hash. So the enclave never holds more than one, and no host can swap one between the passes. Of a
+table that is read row by row (the token embeddings) the same pass takes a tag of every row. Format:
 safetensors (8-byte little-endian header length, JSON header, raw tensors). Runs inside the enclave.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from contracts.refusal import Refusal
 
 MAX_HEADER_BYTES = 64 << 20
 _BLOCK = 1 << 20
+TAG_BYTES = 16
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 """Checkpoints from TensorFlow days call the two parameters of a LayerNorm so."""
@@ -38,26 +41,55 @@ class _Line(Struct, frozen=True):
 _HEADER, _LINE = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(_Line)
 
 
+class RowTags:
+    """A tag of 16 bytes for each row of a table of `size` bytes a row: BLAKE2b (RFC 7693) under a key that
+    was drawn here and never leaves, so nobody outside can look for another row with the same tag."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._key = os.urandom(32)
+        self._tags = bytearray()
+        self._begun = bytearray()
+
+    def take(self, block: bytes) -> None:
+        """The next bytes of the table, in the pass that checks its file's pin."""
+        self._begun += block
+        whole = len(self._begun) // self._size * self._size
+        with memoryview(self._begun) as view:
+            for start in range(0, whole, self._size):
+                self._tags += self._tag(view[start : start + self._size])
+        del self._begun[:whole]
+
+    def holds(self, number: int, row: memoryview) -> bool:
+        """Whether this is row `number` as it was in that pass."""
+        return self._tag(row) == self._tags[number * TAG_BYTES : (number + 1) * TAG_BYTES]
+
+    def _tag(self, row: memoryview) -> bytes:
+        return hashlib.blake2b(row, digest_size=TAG_BYTES, key=self._key).digest()
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies, and its SHA-256. `offset` is into the file."""
+    """Where a tensor lies, and its SHA-256. `offset` is into the file. `rows` are the tags of its rows, for a
+    table that is read row by row."""
 
     file: Path
     offset: int
     shape: tuple[int, ...]
     dtype: torch.dtype
     sha256: str
+    rows: RowTags | None = None
 
 
 class Checkpoint:
     """The tensors of some safetensors files, by their names in the checkpoint."""
 
-    def __init__(self, files: dict[Path, str]) -> None:
-        """`files` maps each to its pinned SHA-256. Refuses with `model.file_missing`, `model.file_changed`
-        or `model.unreadable`."""
+    def __init__(self, files: dict[Path, str], table: str = "") -> None:
+        """`files` maps each to its pinned SHA-256; the rows of a matrix whose name ends in `table` get tags.
+        Refuses with `model.file_missing`, `model.file_changed` or `model.unreadable`."""
         self.places: dict[str, Place] = {}
         for file, pin in files.items():
-            self.places |= _survey(file, pin)
+            self.places |= _survey(file, pin, table)
 
     def read(self, name: str) -> Tensor:
         """Copy one tensor in, as float32. Refuses with `slicing.tensor_changed`."""
@@ -89,8 +121,8 @@ class Checkpoint:
         return found
 
 
-def _survey(file: Path, pin: str) -> dict[str, Place]:
-    """One pass: the hash of the file, and of each tensor's bytes."""
+def _survey(file: Path, pin: str, table: str) -> dict[str, Place]:
+    """One pass: the hash of the file, of each tensor's bytes, and of each row of the table."""
     whole = hashlib.sha256()
     try:
         with file.open("rb") as opened:
@@ -105,7 +137,7 @@ def _survey(file: Path, pin: str) -> dict[str, Place]:
             for name, line in lines:
                 start, stop = line.data_offsets
                 whole.update(opened.read(start - at))
-                hashed = hashlib.sha256()
+                hashed, rows = hashlib.sha256(), _row_tags(name, line, table)
                 left = stop - start
                 while left:
                     block = opened.read(min(left, _BLOCK))
@@ -113,11 +145,13 @@ def _survey(file: Path, pin: str) -> dict[str, Place]:
                         raise Refusal("model.file_changed", file=file.name)
                     whole.update(block)
                     hashed.update(block)
+                    if rows is not None:
+                        rows.take(block)
                     left -= len(block)
                 at = stop
                 if line.dtype in _TYPES:
-                    dtype = _TYPES[line.dtype]
-                    places[name] = Place(file, 8 + length + start, line.shape, dtype, hashed.hexdigest())
+                    dtype, offset = _TYPES[line.dtype], 8 + length + start
+                    places[name] = Place(file, offset, line.shape, dtype, hashed.hexdigest(), rows)
             while block := opened.read(_BLOCK):
                 whole.update(block)
     except OSError as error:
@@ -125,6 +159,15 @@ def _survey(file: Path, pin: str) -> dict[str, Place]:
     if whole.hexdigest() != pin:
         raise Refusal("model.file_changed", file=file.name)
     return places
+
+
+def _row_tags(name: str, line: _Line, table: str) -> RowTags | None:
+    """For a matrix with at least one column whose name ends in `table`."""
+    if not table or not f".{name}".endswith(f".{table}") or line.dtype not in _TYPES:
+        return None
+    if len(line.shape) != 2 or not line.shape[1]:
+        return None
+    return RowTags(line.shape[1] * _TYPES[line.dtype].itemsize)
 
 
 def _lines(header: bytes, file: str) -> list[tuple[str, _Line]]:

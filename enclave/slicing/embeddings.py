@@ -2,20 +2,21 @@
 
 The table of token embeddings is public and large, and the site's host owns the token ids anyway. So the
 enclave never holds the table: where it stood, `HandedIn` asks a source for the vectors of the batch's tokens.
-The host could hand in wrong vectors, which harms nobody's secrets: they are its own inputs, like its rows.
-Runs inside the enclave.
+The host may hand in no vector of its own choice: chosen inputs are questions to the tuned parameters, and
+enough answers give them away. So each vector is checked against the tag that its row got in the one pass that
+checked the pin of the file. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from contracts.refusal import Refusal
+from enclave.slicing.checkpoint import Place
 
 
 class Vectors(Protocol):
@@ -41,16 +42,21 @@ class TableVectors:
 
 
 class FileVectors:
-    """Vectors from rows of a file of the host: `count` rows of `size` numbers from `offset` on."""
+    """Vectors from a table in a pinned file of the host, row by row."""
 
-    def __init__(self, file: Path, offset: int, count: int, size: int, dtype: torch.dtype) -> None:
-        self._descriptor = os.open(file, os.O_RDONLY)
-        self._offset, self._count, self._dtype = offset, count, dtype
-        self._row = size * torch.empty((), dtype=dtype).element_size()
-        self.size = size
+    def __init__(self, place: Place) -> None:
+        """`place` is a matrix whose rows have tags."""
+        if place.rows is None:
+            raise Refusal("slicing.no_embeddings", fault="the rows of the table were not pinned")
+        self._tags = place.rows
+        self._descriptor = os.open(place.file, os.O_RDONLY)
+        self._offset, self._dtype = place.offset, place.dtype
+        self._count, self.size = place.shape
+        self._row = self.size * place.dtype.itemsize
 
     def gather(self, ids: Tensor) -> Tensor:
-        """See `Vectors.gather`. Refuses with `slicing.no_embeddings`."""
+        """See `Vectors.gather`. Refuses with `slicing.no_embeddings`, and with `slicing.embedding_changed` a
+        row that is not the pinned one."""
         rows = bytearray(len(ids) * self._row)
         for place, token in enumerate(ids.tolist()):
             if not 0 <= token < self._count:
@@ -58,6 +64,8 @@ class FileVectors:
             target = memoryview(rows)[place * self._row : (place + 1) * self._row]
             if os.preadv(self._descriptor, [target], self._offset + token * self._row) != self._row:
                 raise Refusal("slicing.no_embeddings", fault="the file is cut off")
+            if not self._tags.holds(token, target):
+                raise Refusal("slicing.embedding_changed")
         return torch.frombuffer(rows, dtype=self._dtype).view(len(ids), self.size).float()
 
     def __del__(self) -> None:

@@ -3,7 +3,7 @@
 Same pins, same configuration, same tokenizer and same classes as `slicing.models.load`, but parameters are
 made without storage, and only those that stay inside (norms, biases, small tables, a head) are filled, one by
 one, from the checkpoint. The frozen linears go from the checkpoint to the store one at a time, inside
-`slicing.cut`; the token embeddings stay in the host's file. Runs inside the enclave.
+`slicing.cut`; the token embeddings stay in the host's file, each row of them pinned. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, s
     if config.model_type not in ARCHITECTURES:
         supported = ", ".join(row.name for row in ARCHITECTURES.values())
         raise Refusal("slicing.unknown_architecture", found=str(config.model_type)[:80], supported=supported)
-    checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights})
+    table = f"{ARCHITECTURES[config.model_type].token_table}.weight"
+    checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights}, table)
     with parameters_without_storage(), no_init_weights():
         model: PreTrainedModel = kind(config)
     if isinstance(adapter, Prefix):
@@ -172,5 +173,4 @@ def _vectors(architecture: Architecture, checkpoint: Checkpoint, names: dict[str
     name = f"{architecture.backbone}.{architecture.token_table}.weight"
     if name not in names or len(checkpoint.places[names[name]].shape) != 2:
         raise Refusal("slicing.missing_tensor", name=name)
-    place = checkpoint.places[names[name]]
-    return FileVectors(place.file, place.offset, place.shape[0], place.shape[1], place.dtype)
+    return FileVectors(checkpoint.places[names[name]])

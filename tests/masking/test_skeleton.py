@@ -13,6 +13,7 @@ from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.skeleton import open_cut
 from enclave.training.data import Row, encode, training_batches
@@ -144,6 +145,9 @@ def test_files_that_changed_are_refused(minilm, tmp_path):
     data[place.offset] ^= 1  # after the survey: the host swaps a tensor between the passes
     weights.write_bytes(data)
     assert refused(checkpoint.read, name) == "slicing.tensor_changed"
+    with pytest.raises(Refusal) as caught:
+        FileVectors(place)
+    assert caught.value.facts["fault"] == "the rows of the table were not pinned"
     (tmp_path / "config.json").write_text("{}")
     assert refused(open_cut, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
 

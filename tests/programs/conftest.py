@@ -182,10 +182,14 @@ class Consortium:
         if aggregator is not None:
             self.introduce(aggregator, client, site)
         if load:
-            client.call("load", model=str(self.house.model), dataset=str(self.house.rows[site]), site=site)
+            client.call("load", model=str(self.house.model), **self.rows_of(site))
             if self.manifest.masking is not None:
                 self.accelerate(site, client)
         return client
+
+    def rows_of(self, site) -> dict:
+        """Arguments of `load` that say whose rows are loaded."""
+        return {"dataset": str(self.house.rows[site]), "site": site}
 
     def accelerate(self, site, client) -> dict:
         """Start the site's accelerator, as its agent does, in place of an earlier one."""

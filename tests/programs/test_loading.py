@@ -17,7 +17,7 @@ def world(house, tmp_path_factory, consortium_class):
 @pytest.fixture
 def load_code(world, house, code_of):
     def load_code(**changes):
-        arguments = {"model": str(house.model), "dataset": str(house.rows["anna"]), "site": "anna"} | changes
+        arguments = {"model": str(house.model)} | world.rows_of("anna") | changes
         return code_of(world.anna.call, "load", **arguments)
 
     return load_code
@@ -53,7 +53,7 @@ def test_bad_rows_are_refused_and_a_stranger_has_none(load_code, tmp_path):
 def test_an_internal_fault_tells_its_code_and_nothing_else(world, load_code, refusal_of, house):
     """A null byte in a path is a fault that nobody foresaw; the path stands for a row that an error
     quotes."""
-    arguments = {"model": str(house.model), "dataset": str(house.rows["anna"]), "site": "anna"}
+    arguments = {"model": str(house.model)} | world.rows_of("anna")
     secret = "Mrs Smith\0of Elm Street"
     refusal = refusal_of(world.anna.call, "load", **arguments | {"model": secret})
     assert (refusal.code, refusal.facts) == ("internal", {})
@@ -77,7 +77,7 @@ def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, l
     (world.anna.mailbox.folder / "data").mkdir()
     shutil.copy(house.rows["anna"], world.anna.mailbox.folder / "data" / "rows.jsonl")
     stages = []
-    arguments = {"model": "model", "dataset": "data/rows.jsonl", "site": "anna"}
+    arguments = {"model": "model"} | world.rows_of("anna") | {"dataset": "data/rows.jsonl"}
     loaded = world.anna.call("load", progress=stages.append, **arguments)
     assert loaded == {"site": "anna", "training_rows": 12, "evaluation_rows": 8}
     assert stages == [{"stage": "loading"}]

@@ -160,7 +160,7 @@ def anna(house, tmp_path_factory, consortium_class):
     made = consortium_class(house, tmp_path_factory.mktemp("anna") / "run", manifest)
     try:
         client = made.client("anna", made.aggregator(), load=False)
-        client.call("load", model=str(house.model), dataset=str(house.rows["anna"]), site="anna")
+        client.call("load", model=str(house.model), **made.rows_of("anna"))
         yield made, client
     finally:
         made.close()
