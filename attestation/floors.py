@@ -3,6 +3,9 @@
 Collateral stays valid for weeks. A host that keeps an old, still valid set could hide a new advisory or a
 revocation. So each relying party keeps the highest numbers that it accepted, per (FMSPC, CA), and the
 verifier refuses lower ones. The verifier stays pure: floors come in, the caller keeps what `raised` returns.
+
+Nobody begins with nothing: a run's policy carries the floors of the day on which it was frozen, and every
+appraisal by it starts there (`under`), an enclave's first one as well.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from __future__ import annotations
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
+
+from contracts.policy import Policy
+from contracts.refusal import Refusal
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -35,7 +41,11 @@ class Numbers(Protocol):
 
 
 class Floor(Struct, frozen=True, forbid_unknown_fields=True):
-    """The highest numbers seen for platforms `fmspc` (hex) under the PCK CA `ca` of one root."""
+    """The highest numbers seen for platforms `fmspc` (hex) under the PCK CA `ca` of one root.
+
+    The dates of issue (Unix seconds) come from policies alone and do not rise with what was seen: of two
+    sites' sets of one day, either may be shown first.
+    """
 
     root_sha256: str
     fmspc: str
@@ -44,6 +54,10 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     qe_evaluation: Count = 0
     root_ca_crl_number: Count = 0
     pck_crl_number: Count = 0
+    tcb_info_issued: Count = 0
+    qe_identity_issued: Count = 0
+    root_ca_crl_issued: Count = 0
+    pck_crl_issued: Count = 0
 
 
 class Floors(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +78,17 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
             qe_evaluation=max((floor.qe_evaluation for floor in own), default=0),
             root_ca_crl_number=max((floor.root_ca_crl_number for floor in under_root), default=0),
             pck_crl_number=max((floor.pck_crl_number for floor in under_ca), default=0),
+            tcb_info_issued=max((floor.tcb_info_issued for floor in own), default=0),
+            qe_identity_issued=max((floor.qe_identity_issued for floor in own), default=0),
+            root_ca_crl_issued=max((floor.root_ca_crl_issued for floor in under_root), default=0),
+            pck_crl_issued=max((floor.pck_crl_issued for floor in under_ca), default=0),
         )
+
+    def under(self, policy: Policy | None) -> Floors:
+        """These floors and the policy's: what evidence is judged by. A view; the policy's are not kept."""
+        if policy is None:
+            return self
+        return Floors((*self.seen, *(Floor(policy.root_sha256, **asdict(one)) for one in policy.floors)))
 
     def raised(self, accepted: Numbers) -> Floors:
         """These floors after an *accepted* appraisal."""
@@ -81,3 +105,27 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
         )
         others = [f for f in self.seen if (f.root_sha256, f.fmspc, f.ca) != (root, fmspc, ca)]
         return Floors((*others, new))
+
+
+def require_floors(policy: Policy, seen: Floors) -> None:
+    """A policy with lower floors than this relying party has itself seen would let older collateral count.
+
+    For whoever approves a manifest: an agent, by the floors that it keeps. Refuses with
+    `attest.policy_floor`.
+    """
+    for own in seen.seen:
+        if own.root_sha256 != policy.root_sha256:
+            continue
+        known = seen.of(own.root_sha256, own.fmspc, own.ca)
+        told = Floors().under(policy).of(own.root_sha256, own.fmspc, own.ca)
+        least = policy.minimum_tcb_evaluation
+        pairs = {
+            "TCB info": (known.tcb_evaluation, max(told.tcb_evaluation, least)),
+            "QE identity": (known.qe_evaluation, max(told.qe_evaluation, least)),
+            "root CA CRL": (known.root_ca_crl_number, told.root_ca_crl_number),
+            "PCK CRL": (known.pck_crl_number, told.pck_crl_number),
+        }
+        for name, (expected, found) in pairs.items():
+            if found < expected:
+                what = f"{name} of {own.fmspc} ({own.ca})"
+                raise Refusal("attest.policy_floor", what=what, expected=expected, found=found)

@@ -18,6 +18,7 @@ from contracts.refusal import Refusal
 
 MAX_MANIFEST_BYTES = 512 * 1024
 APPROVAL_DOMAIN = "fedslice/approval/v1"
+UNMEASURED = ("tdx",)  # runtimes in which nothing measures the program yet: `require_measured`
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
@@ -213,7 +214,8 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
 def parse(data: bytes) -> Manifest:
     """Read a manifest strictly: the bytes must be the canonical form of what they say.
 
-    Refuses with `manifest.too_large`, `manifest.invalid` (with the first fault) or `manifest.not_canonical`.
+    Refuses with `manifest.too_large`, `manifest.invalid` (with the first fault), `manifest.not_canonical` or
+    `runtime.unmeasured`.
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise Refusal("manifest.too_large", bytes=len(data), limit=MAX_MANIFEST_BYTES)
@@ -227,7 +229,15 @@ def parse(data: bytes) -> Manifest:
     return manifest
 
 
+def require_measured(runtime: str) -> None:
+    """Refuses with `runtime.unmeasured` the runtime `tdx`: an ordinary process beside others in the host's
+    trust domain proves no program. Development evidence of TDX's form stands in for it."""
+    if runtime in UNMEASURED:
+        raise Refusal("runtime.unmeasured", runtime=runtime)
+
+
 def _check(manifest: Manifest) -> None:
+    require_measured(manifest.runtime)
     ids = [site.id for site in manifest.sites]
     keys = [site.public_key for site in manifest.sites]
     faults = {
@@ -241,6 +251,9 @@ def _check(manifest: Manifest) -> None:
         "labels repeat": len(set(manifest.model.labels)) < len(manifest.model.labels),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
         != (manifest.policy.root == "development"),
+        # Else a host could show collateral of the day before a revocation.
+        "a policy for hardware names floors for its collateral": manifest.policy.root == "intel"
+        and (manifest.policy.minimum_tcb_evaluation == 0 or not manifest.policy.floors),
         "method-2 goes with SPF and a split, method-1 with neither": not (
             (manifest.method == "method-2")
             == isinstance(manifest.adapter, Spf)

@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Hex48 = Annotated[str, Meta(pattern=r"^[0-9a-f]{96}\Z")]
+Hex6 = Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Program = Literal["aggregator", "client_slice", "split_server"]
 TcbStatus = Literal[
     "UpToDate",
@@ -46,11 +48,29 @@ class TdxReference(Struct, tag="tdx", forbid_unknown_fields=True, frozen=True):
 Reference = SgxReference | TdxReference
 
 
+class CollateralFloor(Struct, forbid_unknown_fields=True, frozen=True):
+    """Older collateral counts no more for platforms `fmspc` (hex) under the PCK CA `ca`: what the coordinator
+    knew when the manifest was frozen. Intel's two tcbEvaluationDataNumber, both CRL numbers, and the Unix
+    second in which each of the four was issued."""
+
+    fmspc: Hex6
+    ca: Literal["processor", "platform"]
+    tcb_evaluation: Count
+    qe_evaluation: Count
+    root_ca_crl_number: Count
+    pck_crl_number: Count
+    tcb_info_issued: Count
+    qe_identity_issued: Count
+    root_ca_crl_issued: Count
+    pck_crl_issued: Count
+
+
 class Policy(Struct, forbid_unknown_fields=True, frozen=True):
     """`root_sha256` is the SHA-256 of the DER of the only accepted root certificate; `root` says whose it is.
 
     A TCB status is accepted if it is listed and each advisory with it is listed too (UpToDate needs
-    no advisory). `minimum_tcb_evaluation` is the floor for Intel's tcbEvaluationDataNumber.
+    no advisory). `minimum_tcb_evaluation` is the floor for Intel's tcbEvaluationDataNumber on every platform,
+    `floors` say more of the kinds of platforms that were known. Whoever judges by this policy starts there.
     """
 
     root: Literal["intel", "development"]
@@ -58,4 +78,5 @@ class Policy(Struct, forbid_unknown_fields=True, frozen=True):
     references: Annotated[tuple[Reference, ...], Meta(min_length=1, max_length=64)]
     accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)
     accepted_advisories: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
-    minimum_tcb_evaluation: Annotated[int, Meta(ge=0)] = 0
+    minimum_tcb_evaluation: Count = 0
+    floors: Annotated[tuple[CollateralFloor, ...], Meta(max_length=512)] = ()

@@ -112,6 +112,11 @@ define(
           "expected {expected}.", _COLLATERAL, "operator"),
     Entry("attest.crl_floor", "A revocation list is older than one seen before: {found}; expected "
           "{expected}.", _COLLATERAL, "operator"),
+    Entry("attest.issue_floor", "The collateral was issued before the manifest's floor: {found}; expected "
+          "{expected}.", _COLLATERAL, "operator"),
+    Entry("attest.policy_floor", "The manifest lets older collateral count than this site has seen: {what} "
+          "{found}; seen was {expected}.", "Do not approve it. Ask the lead to freeze the study again once "
+          "the coordinator has fetched the newest collateral.", "lead"),
     # 11 policy
     Entry("attest.status", "The platform's TCB status is {found}; accepted is {expected}.",
           "Update the platform, or ask the lead to accept this status in a new manifest.", "operator"),

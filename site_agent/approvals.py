@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from attestation.floors import require_floors
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
 from contracts.refusal import Refusal
 from contracts.signing import verify
 from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.evidence import FloorBook
 from site_agent.files import create_private
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -74,8 +76,9 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     2. this site is a member, under the key that was made here
     3. the dataset is this site's, unchanged
     4. the runtime is the one that this agent is set up for
+    5. its policy lets no older collateral count than this site has seen
 
-    Refuses with a `manifest.`, `approval.` or `dataset.` code.
+    Refuses with a `manifest.`, `approval.` or `dataset.` code, or `attest.policy_floor`.
     """
     data = item.text.encode()
     manifest = parse(data)
@@ -87,6 +90,7 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
         raise Refusal("approval.key_mismatch")
     if manifest.runtime != state.config.runtime:
         raise Refusal("approval.other_runtime", found=manifest.runtime, expected=state.config.runtime)
+    require_floors(manifest.policy, FloorBook(state.folder).load())
     return manifest, Catalogue(state).referred(own.dataset)
 
 

@@ -5,38 +5,66 @@ The coordinator brings the evidence and is not believed: what it sends is read s
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from attestation.appraisal import appraise, require
-from attestation.floors import Floors
+from attestation.floors import Floors, Numbers
 from contracts.evidence import Claims, Evidence, Expected
 from contracts.manifest import Manifest
 from contracts.policy import Program
 from contracts.refusal import Refusal
+from enclave.programs.clock import Clock
+from site_agent.files import write_private
+
+FLOORS = "floors.json"
+
+
+class FloorBook:
+    """The floors of this site, over all its runs: numbers of collateral that it accepted. They only rise."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FLOORS
+
+    def load(self) -> Floors:
+        """Refuses with `agent.state_damaged`: to begin anew would be to forget."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Floors)
+        except FileNotFoundError:
+            return Floors()
+        except (OSError, msgspec.DecodeError) as error:
+            raise Refusal("agent.state_damaged", file=FLOORS) from error
+
+    def rise(self, accepted: Numbers) -> None:
+        """Keep the numbers of an accepted appraisal where they are higher."""
+        before = self.load()
+        after = before.raised(accepted)
+        if after != before:
+            write_private(self._path, msgspec.json.encode(after))
 
 
 class Judge:
-    """Of the enclaves with one program in one run. The age of the collateral that was accepted is a floor for
-    what follows."""
+    """Of the enclaves with one program in one run. It begins with the manifest's floors and with those that
+    this site has seen in any run, kept in the state folder `folder`; what it accepts raises them."""
 
-    def __init__(self, manifest: Manifest, program: Program) -> None:
+    def __init__(self, manifest: Manifest, program: Program, folder: Path) -> None:
         self._manifest, self._program = manifest, program
-        self._floors = Floors()
+        self._floors, self._clock = FloorBook(folder), Clock(manifest.minimum_time)
 
     def claims(self, shown: Any, nonce: str) -> Claims:
         """The claims of evidence (decoded JSON) that answers `nonce`.
 
-        Refuses with `agent.bad_answer` or the code of the failed check.
+        Refuses with `agent.bad_answer`, `program.clock_below_floor` or the code of the failed check.
         """
         evidence = read_evidence(shown)
         expected = Expected(nonce, self._manifest.hash, self._program)
         policy = self._manifest.policy
-        appraisal = appraise(evidence, policy, at=int(time.time()), expected=expected, floors=self._floors)
+        at, floors = self._clock.now(), self._floors.load()
+        appraisal = appraise(evidence, policy, at=at, expected=expected, floors=floors)
         require(appraisal)
-        self._floors = self._floors.raised(appraisal)
+        self._floors.rise(appraisal)
         return evidence.claims
 
 

@@ -156,7 +156,7 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
         raise Refusal("release.mismatch", field="receipt")
     if site not in said.recipients:
         raise Refusal("release.not_for_us")
-    _require_attested(manifest, signed, item.evidence)
+    _require_attested(state, manifest, signed, item.evidence)
     if folder.exists() and any(folder.iterdir()):
         raise Refusal("release.folder_in_use", folder=printable(folder, 200))
     kept = private_folder(state.folder / "releases") / f"{said.output}.sealed"
@@ -183,11 +183,13 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
     return said
 
 
-def _require_attested(manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None) -> None:
+def _require_attested(
+    state: State, manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None
+) -> None:
     """The key that signed is one of a measured enclave of this run. Its nonce was the coordinator's: keys die
     with their enclave, so an old proof is as good as a fresh one."""
     nonce = read_evidence(shown).claims.nonce
-    claims = Judge(manifest, signed.released.program).claims(shown, nonce)
+    claims = Judge(manifest, signed.released.program, state.folder).claims(shown, nonce)
     if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
 

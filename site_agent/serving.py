@@ -92,7 +92,7 @@ class ServedModel:
         self, state: State, coordinator: Coordinator, manifest: Manifest, tell: Callable[[str], None]
     ) -> None:
         self._state, self._coordinator, self._manifest, self._tell = state, coordinator, manifest, tell
-        self._judge = Judge(manifest, PROGRAM)
+        self._judge = Judge(manifest, PROGRAM, state.folder)
         self._claims: Claims | None = None
         self._channel: Channel | None = None
         self._breaks = 0

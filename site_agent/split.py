@@ -53,7 +53,7 @@ class SplitMembership:
         self._coordinator = coordinator
         self._run = run
         self._receipts = ReceiptBook(state.receipts, self.manifest)
-        self._judge = Judge(self.manifest, SERVER)
+        self._judge = Judge(self.manifest, SERVER, state.folder)
         self._verified: tuple[int, Claims] | None = None
 
     def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:

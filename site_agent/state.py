@@ -9,6 +9,7 @@
 | datasets/ | catalogue.json, and each dataset normalised to one JSON object a line |
 | approved/ | the manifests that were approved here, with the signature that was given |
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
+| floors.json | the highest numbers of collateral that the agent has accepted, over all runs |
 | log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |
 | features/ | Method 2: sealed shards of features with their keys, by origin |
 | runs/ | mailboxes and sealed files of the runs in progress |

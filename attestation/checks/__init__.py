@@ -41,6 +41,7 @@ CHECKS: tuple[tuple[str, Callable[[Examination], Outcome]], ...] = (
     ("attributes.service_td", platform.service_td),
     ("floors.tcb_evaluation", acceptance.tcb_evaluation_floor),
     ("floors.crl", acceptance.crl_floor),
+    ("floors.issued", acceptance.issue_floor),
     ("policy.status", acceptance.status),
     ("policy.advisories", acceptance.advisories),
     ("policy.measurement", acceptance.measurement),

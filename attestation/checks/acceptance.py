@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from attestation.certificates import crl_number
+from attestation.certificates import crl_number, iso
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
+from attestation.documents import unix
 from attestation.quote import SgxReport, TdReport
 from contracts.policy import Reference, SgxReference
 from contracts.refusal import Refusal
@@ -13,7 +14,7 @@ NO_POLICY = NotApplicable("no policy was given: it is only asked whether the evi
 
 def tcb_evaluation_floor(e: Examination) -> Outcome:
     """Both evaluation numbers are at least what was seen and what the policy asks for."""
-    seen = e.floors.of(e.root_sha256, e.platform.fmspc.hex(), e.ca)
+    seen = e.floor
     policy = e.policy.minimum_tcb_evaluation if e.policy else 0
     found = (e.tcb_info.tcb_evaluation_data_number, e.qe_identity.tcb_evaluation_data_number)
     least = (max(seen.tcb_evaluation, policy), max(seen.qe_evaluation, policy))
@@ -21,11 +22,27 @@ def tcb_evaluation_floor(e: Examination) -> Outcome:
 
 
 def crl_floor(e: Examination) -> Outcome:
-    """Both CRL numbers are at least what was seen."""
-    seen = e.floors.of(e.root_sha256, e.platform.fmspc.hex(), e.ca)
+    """Both CRL numbers are at least what was seen and what the policy names."""
+    seen = e.floor
     found = (crl_number(e.collateral.root_ca_crl), crl_number(e.collateral.pck_crl))
     least = (seen.root_ca_crl_number, seen.pck_crl_number)
     return _at_least("attest.crl_floor", ("root CA CRL", "PCK CRL"), least, found)
+
+
+def issue_floor(e: Examination) -> Outcome:
+    """No part was issued before the policy's floor: a revocation made by then is in it."""
+    seen, c = e.floor, e.collateral
+    dates = {
+        "TCB info": (seen.tcb_info_issued, unix(e.tcb_info.issue_date)),
+        "QE identity": (seen.qe_identity_issued, unix(e.qe_identity.issue_date)),
+        "root CA CRL": (seen.root_ca_crl_issued, int(c.root_ca_crl.last_update_utc.timestamp())),
+        "PCK CRL": (seen.pck_crl_issued, int(c.pck_crl.last_update_utc.timestamp())),
+    }
+    expected = ", ".join(f"{name} from {iso(least)} on" for name, (least, _) in dates.items())
+    found = ", ".join(f"{name} of {iso(issued)}" for name, (_, issued) in dates.items())
+    if any(issued < least for least, issued in dates.values()):
+        raise Refusal("attest.issue_floor", expected=expected, found=found)
+    return Passed(expected, found)
 
 
 def status(e: Examination) -> Outcome:

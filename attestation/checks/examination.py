@@ -8,7 +8,7 @@ from typing import NamedTuple
 from attestation.certificates import Certificate, common_name
 from attestation.collateral import Collateral
 from attestation.documents import PartLevel, QeIdentity, TcbInfo
-from attestation.floors import Floors
+from attestation.floors import Floor, Floors
 from attestation.pck import Platform
 from attestation.quote import Quote
 from attestation.tcb import Evaluation
@@ -80,6 +80,11 @@ class Examination:
     def root(self) -> Certificate:
         """The root certificate that came with the quote; equal to the accepted one once `root` has passed."""
         return self.pck_chain[-1]
+
+    @property
+    def floor(self) -> Floor:
+        """What collateral for this platform must reach: what was seen, and what the policy names."""
+        return self.floors.under(self.policy).of(self.root_sha256, self.platform.fmspc.hex(), self.ca)
 
     @property
     def ca(self) -> str:

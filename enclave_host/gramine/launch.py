@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from attestation.measurement import PROGRAMS, TREE
-from attestation.tsm import REPORTS
+from contracts.manifest import require_measured
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.gramine.render import render, values_for
@@ -21,19 +21,18 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
     """The command that starts `program` with the host folder `mailbox` as its mailbox.
 
     - `development`: an ordinary process of this interpreter.
-    - `tdx`: the same, inside the trust domain in which this host runs.
+    - `tdx` is refused: an ordinary process in this host's trust domain would prove no program.
     - `direct`: `gramine-direct`, on a manifest rendered here for this mailbox (it is not measured).
     - `sgx`: `gramine-sgx`, on the manifest that the operator rendered and signed in FEDSLICE_GRAMINE
       (default `var/gramine`).
 
     Refuses with `gramine.unknown_program`, `gramine.not_installed`, `gramine.not_signed`, `gramine.bad_path`,
-    `source.unavailable` (tdx outside a trust domain), `source.unknown_runtime`.
+    `runtime.unmeasured`, `source.unknown_runtime`.
     """
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
-    if runtime == "tdx" and not REPORTS.is_dir():
-        raise Refusal("source.unavailable", path=str(REPORTS), fault="this is not a trust domain")
-    if runtime in ("development", "tdx"):
+    require_measured(runtime)
+    if runtime == "development":
         return [sys.executable, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
     if runtime == "direct":
         tool = _tool("gramine-direct")

@@ -10,7 +10,10 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 
 from attestation.floors import Floor, Floors, Numbers
-from federation.attestation.models import CollateralFloor
+from contracts import policy
+from contracts.refusal import Refusal
+from federation.attestation import collateral
+from federation.attestation.models import CollateralFloor, CollateralSet, Root
 
 NUMBERS = ("tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number")
 
@@ -19,6 +22,34 @@ def load() -> Floors:
     """All floors, for the verifier."""
     names = ("root_sha256", "fmspc", "ca", *NUMBERS)
     return Floors(tuple(Floor(**row) for row in CollateralFloor.objects.values(*names)))
+
+
+def at_freeze(root: Root, tee: str, at: int) -> tuple[policy.CollateralFloor, ...]:
+    """The floors for a manifest that is frozen at Unix time `at`: of each kind of platform, the set in use.
+
+    Refuses with `study.no_collateral` where none is known: nobody's evidence could be judged.
+    """
+    if root == Root.DEVELOPMENT:
+        collateral.development(tee, at)
+    found = [_policy_floor(row) for row in collateral.in_use() if (row.root, row.tee) == (root, tee)]
+    if not found:
+        raise Refusal("study.no_collateral", tee=tee)
+    return tuple(sorted(found, key=lambda one: (one.fmspc, one.ca)))
+
+
+def _policy_floor(row: CollateralSet) -> policy.CollateralFloor:
+    issued = {part["name"]: part["start"] for part in row.parts}
+    # A CRL's number may be longer than JSON's integers; a lower floor is still one.
+    numbers = {name: min(getattr(row, name), 2**53 - 1) for name in NUMBERS}
+    return policy.CollateralFloor(
+        fmspc=row.fmspc,
+        ca=row.ca,
+        tcb_info_issued=issued["TCB info"],
+        qe_identity_issued=issued["QE identity"],
+        root_ca_crl_issued=issued["root CA CRL"],
+        pck_crl_issued=issued["PCK CRL"],
+        **numbers,
+    )
 
 
 def rise(accepted: Numbers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from attestation.development import create_root, root_sha256
 from contracts.policy import Policy, Program, SgxReference, TcbStatus, TdxReference
 from contracts.policy import Reference as ReferenceValue
 from contracts.refusal import Refusal
+from federation.attestation import floors
 from federation.attestation.log import append, take_turn
 from federation.attestation.models import Reference, Root
 from federation.audit.services import actor_name, record
@@ -132,21 +134,26 @@ def policy_for(
     statuses: tuple[TcbStatus, ...] = ("UpToDate",),
     advisories: tuple[str, ...] = (),
 ) -> Policy:
-    """The appraisal policy for a new manifest: every reference value in force for these programs.
+    """The appraisal policy for a new manifest: every reference value in force for these programs, and as
+    floors the newest collateral that is known here.
 
-    Refuses with `study.no_reference` if a program has none.
+    Refuses with `study.no_reference` if a program has none, `study.no_collateral` where none is known.
     """
     root = root_for(runtime)
     rows = in_force(root, programs)
     for program in programs:
         if not any(row.program == program for row in rows):
             raise Refusal("study.no_reference", program=program, root=root.value)
+    known = floors.at_freeze(root, "tdx" if runtime == "tdx" else "sgx", int(time.time()))
     return Policy(
         root=root.value,  # type: ignore[arg-type]
         root_sha256=_root_sha256(root),
         references=tuple(value_of(row) for row in rows),
         accepted_statuses=statuses,
         accepted_advisories=advisories,
+        # One series of numbers for all platforms: the newest known is the floor for unknown ones too.
+        minimum_tcb_evaluation=max(min(one.tcb_evaluation, one.qe_evaluation) for one in known),
+        floors=known,
     )
 
 

@@ -23,6 +23,7 @@ from contracts.manifest import (
     Split,
     Training,
     parse,
+    require_measured,
 )
 from contracts.policy import Program
 from contracts.refusal import Refusal
@@ -43,9 +44,11 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
 def build_manifest(study: Study) -> Manifest:
     """The manifest of this study as it stands now, for a new run. Writes nothing.
 
-    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, or `manifest.invalid`.
+    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, `runtime.unmeasured` or
+    `manifest.invalid`.
     """
     plan = read(study.settings)
+    require_measured(plan.runtime)
     if plan.runtime not in settings.ENCLAVE_RUNTIMES:
         accepted = ", ".join(settings.ENCLAVE_RUNTIMES)
         raise Refusal("study.runtime", runtime=plan.runtime, accepted=accepted)

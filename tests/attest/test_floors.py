@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
-from attestation.floors import Floors
+from attestation.floors import Floors, require_floors
+from contracts.policy import CollateralFloor
+from contracts.refusal import Refusal
 from tests.attest.workshop import AT
 
 
@@ -73,3 +75,48 @@ def test_evidence_that_shows_no_numbers_raises_nothing(workshop):
 
 def test_floors_are_kept_as_json(seen):
     assert msgspec.json.decode(msgspec.json.encode(seen), type=Floors) == seen
+
+
+def named(seen, **changes):
+    """A policy's floor that says what was seen."""
+    floor = seen.seen[0]
+    numbers = {name: getattr(floor, name) for name in CollateralFloor.__struct_fields__}
+    return CollateralFloor(**(numbers | changes))
+
+
+@pytest.mark.parametrize("name", ["tcb_info", "qe_identity", "root_ca_crl", "pck_crl"])
+def test_no_part_may_be_older_than_the_policy_says_whatever_was_seen(workshop, seen, name):
+    field = f"{name}_issued"
+    for issued, code in ((AT - 7200, None), (AT, "attest.issue_floor")):
+        policy = workshop.policy(floors=(named(seen, **{field: issued}),))
+        assert workshop.code(collateral=collateral(workshop), policy=policy) == code
+
+
+def test_a_policys_numbers_are_where_whoever_judges_by_it_begins(workshop, seen):
+    for field, code in (
+        ("tcb_evaluation", "attest.tcb_evaluation_floor"),
+        ("qe_evaluation", "attest.tcb_evaluation_floor"),
+        ("root_ca_crl_number", "attest.crl_floor"),
+        ("pck_crl_number", "attest.crl_floor"),
+    ):
+        same, higher = named(seen), named(seen, **{field: getattr(seen.seen[0], field) + 1})
+        fields = collateral(workshop)
+        assert workshop.code(collateral=fields, policy=workshop.policy(floors=(same,))) is None
+        assert workshop.code(collateral=fields, policy=workshop.policy(floors=(higher,))) == code
+
+
+@pytest.mark.parametrize("name", ["tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number"])
+def test_who_has_seen_newer_collateral_does_not_approve_a_policy_with_lower_floors(workshop, seen, name):
+    require_floors(workshop.policy(floors=(named(seen),)), seen)
+    lower = named(seen, **{name: getattr(seen.seen[0], name) - 1})
+    with pytest.raises(Refusal) as refused:
+        require_floors(workshop.policy(floors=(lower,)), seen)
+    assert refused.value.code == "attest.policy_floor"
+
+
+def test_a_policy_without_floors_is_behind_whoever_has_seen_any(workshop, seen):
+    with pytest.raises(Refusal) as refused:
+        require_floors(workshop.policy(), seen)
+    assert refused.value.code == "attest.policy_floor"
+    require_floors(workshop.policy(root_sha256="0" * 64), seen)  # another root's numbers say nothing
+    require_floors(workshop.policy(), Floors())

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from django.core.management import call_command
 
+from contracts.policy import CollateralFloor
 from tests.attest.corpus import ABSENT, CASES, one
 from tests.attest.workshop import AT
 
@@ -37,7 +38,7 @@ def test_the_json_carries_the_verdict_and_every_check(case):
     assert (code, err) == (0 if case.accepted else 1, "")
     assert report["verdict"] == ("accepted" if case.accepted else "refused")
     outcomes = {check["name"]: check["outcome"] for check in report["checks"]}
-    assert len(outcomes) == 30
+    assert len(outcomes) == 31
     assert outcomes["claims.nonce"] == outcomes["report_data"] == "not applicable"
     assert report["quote_file_sha256"] == hashlib.sha256(case.quote).hexdigest()
     if case.accepted:
@@ -77,11 +78,17 @@ def test_development_evidence_needs_its_policy_and_is_marked(workshop, tmp_path)
     quote, collateral, policy = (tmp_path / name for name in ("quote", "collateral", "policy"))
     quote.write_bytes(workshop.quote().encode())
     collateral.write_text(json.dumps(workshop.collateral() | {"pck_certificate_chain": None}))
-    policy.write_bytes(msgspec.json.encode(workshop.policy()))
+    floor = CollateralFloor("fed511ce0000", "platform", 1, 1, 1, 1, AT - 9999, 2, 3, 4)
+    policy.write_bytes(msgspec.json.encode(workshop.policy(floors=(floor,), minimum_tcb_evaluation=1)))
     given = ["--quote", quote, "--collateral", collateral, "--at", AT]
     code, out, _ = run(*given, "--policy", policy)
     assert code == 0
     assert "DEVELOPMENT ONLY - NOT HARDWARE" in out
+    assert "collateral  for fed511ce0000 (platform): TCB evaluation 1" in out
+    assert (
+        "floor       for fed511ce0000 (platform): TCB evaluation 1" in out and "2027-01-15T05:13:21Z" in out
+    )
+    assert "floor       for every platform: TCB evaluation 1" in out
     code, out, _ = run(*given, "--json")
     assert (code, json.loads(out)["code"]) == (1, "attest.root_untrusted")
 

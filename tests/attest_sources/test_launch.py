@@ -51,13 +51,8 @@ def test_development_is_an_ordinary_process_of_this_interpreter(mailbox):
     ]  # fmt: skip
 
 
-def test_tdx_is_an_ordinary_process_inside_the_trust_domain_and_refused_outside(
-    mailbox, monkeypatch, tmp_path
-):
-    monkeypatch.setattr(launch, "REPORTS", tmp_path)
-    assert command("split_server", "tdx", mailbox) == command("split_server", "development", mailbox)
-    monkeypatch.setattr(launch, "REPORTS", tmp_path / "absent")
-    _refused("source.unavailable", command, "split_server", "tdx", mailbox)
+def test_tdx_is_refused_because_nothing_measures_the_program_there(mailbox):
+    _refused("runtime.unmeasured", command, "split_server", "tdx", mailbox)
 
 
 def test_an_unknown_runtime_or_program_is_refused(mailbox):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
+from attestation.development import constants as dev
 from attestation.development import root_sha256
 from contracts.canonical import canonical
 from contracts.manifest import Privacy, parse
@@ -84,6 +85,10 @@ class TestFreezing:
             "client_slice",
         ]
         assert abs(manifest.minimum_time - time.time()) < 10
+        assert manifest.policy.minimum_tcb_evaluation == dev.TCB_EVALUATION
+        (floor,) = manifest.policy.floors
+        assert (floor.fmspc, floor.ca, floor.pck_crl_number) == (dev.FMSPC.hex(), "platform", 1)
+        assert manifest.minimum_time - 2 * 3600 <= floor.pck_crl_issued <= manifest.minimum_time
         assert queries.waiting_for(draft) == sorted([anna.site, barbara.site], key=lambda site: site.pk)
 
     def test_rule_bounds_and_noise_go_into_the_manifest(self, draft: Study, lena: User) -> None:
@@ -160,6 +165,7 @@ class TestFreezing:
             (lambda study: settle(extra=1), "study.invalid_plan"),
             (lambda study: settle(quorum=3), "manifest.invalid"),
             (lambda study: settle(runtime="sgx"), "study.runtime"),
+            (lambda study: settle(runtime="tdx"), "runtime.unmeasured"),
         ],
     )  # fmt: skip
     def test_what_is_missing_is_said_by_its_code(

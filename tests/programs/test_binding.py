@@ -11,6 +11,7 @@ from attestation.quote import parse as parse_quote
 from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.manifest import APPROVAL_DOMAIN, MAX_MANIFEST_BYTES, approval_payload
+from contracts.policy import CollateralFloor
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,27 @@ def test_a_clock_below_the_approved_floor_is_refused(world, refused):
 
 
 def test_a_development_program_does_not_serve_a_hardware_run(world, refused):
-    policy = msgspec.structs.replace(world.manifest.policy, root="intel")
+    floor = CollateralFloor("00a067110000", "platform", 17, 17, 1, 1, 1, 1, 1, 1)
+    policy = msgspec.structs.replace(
+        world.manifest.policy, root="intel", minimum_tcb_evaluation=17, floors=(floor,)
+    )
     manifest = world.house.manifest(runtime="sgx", policy=policy)
     assert refused(canonical(manifest).decode(), approve(world, manifest)) == "program.wrong_runtime"
+
+
+def test_a_run_in_trust_domains_is_refused_because_nothing_measures_its_programs(world, refused):
+    manifest = world.house.manifest(runtime="tdx")
+    assert refused(canonical(manifest).decode(), approve(world, manifest)) == "runtime.unmeasured"
+
+
+@pytest.mark.parametrize("missing", [{"floors": ()}, {"minimum_tcb_evaluation": 0}])
+def test_a_hardware_run_without_floors_for_collateral_is_refused(world, refused, missing):
+    floor = CollateralFloor("00a067110000", "platform", 17, 17, 1, 1, 1, 1, 1, 1)
+    named = {"root": "intel", "minimum_tcb_evaluation": 17, "floors": (floor,)} | missing
+    manifest = world.house.manifest(
+        runtime="sgx", policy=msgspec.structs.replace(world.manifest.policy, **named)
+    )
+    assert refused(canonical(manifest).decode(), approve(world, manifest)) == "manifest.invalid"
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
@@ -148,7 +149,7 @@ class TrainingForm(StepForm):
 
     def prepare(self) -> None:
         self.fields["runtime"].choices = [  # type: ignore[attr-defined]
-            (name, name) for name in settings.ENCLAVE_RUNTIMES
+            (name, name) for name in settings.ENCLAVE_RUNTIMES if name not in UNMEASURED
         ]
         if self.plan.get("method") == "method-2":
             for name in (*self.AVERAGING, *self.PRIVACY):

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from attestation.appraisal import Appraisal, Check, appraise_offline
 from attestation.certificates import iso
-from contracts.policy import Policy
+from contracts.policy import CollateralFloor, Policy
 from error_catalogue import explain
 
 ACCEPTED, REFUSED, UNUSABLE = 0, 1, 2
@@ -121,6 +121,7 @@ def _page(appraisal: Appraisal, quote: bytes, collateral: bytes, policy: Policy 
     if appraisal.status:
         lines.append(f"  TCB status  {appraisal.status}: {MEANING[appraisal.status]}")
         lines.append(f"  advisories  {', '.join(appraisal.advisories) or 'none'}")
+    lines += _floors(appraisal, policy)
     lines += [
         f"  measured    {appraisal.measurement or 'not established'}",
         f"  log name    quote {appraisal.quote_sha256}",
@@ -133,6 +134,25 @@ def _page(appraisal: Appraisal, quote: bytes, collateral: bytes, policy: Policy 
     for check in appraisal.checks:
         lines += _check_lines(check)
     return lines
+
+
+def _floors(appraisal: Appraisal, policy: Policy | None) -> list[str]:
+    """The numbers that this collateral would raise floors to, and those that the policy begins with."""
+    if appraisal.fmspc is None:
+        return []
+    names = ("tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number")
+
+    def numbers(of: Appraisal | CollateralFloor) -> str:
+        told = tuple(getattr(of, name) for name in names)
+        return f"for {of.fmspc} ({of.ca}): TCB evaluation %s, QE %s, CRL numbers %s (root), %s (PCK)" % told
+
+    lines = [f"  collateral  {numbers(appraisal)}"]
+    if policy is None:
+        return lines
+    for floor in policy.floors:
+        dates = (getattr(floor, name) for name in floor.__struct_fields__ if name.endswith("_issued"))
+        lines.append(f"  floor       {numbers(floor)}, issued from {', '.join(map(iso, dates))} on")
+    return [*lines, f"  floor       for every platform: TCB evaluation {policy.minimum_tcb_evaluation}"]
 
 
 def _check_lines(check: Check) -> list[str]:
