@@ -43,7 +43,7 @@ def _policy_floor(row: CollateralSet) -> policy.CollateralFloor:
     numbers = {name: min(getattr(row, name), 2**53 - 1) for name in NUMBERS}
     return policy.CollateralFloor(
         fmspc=row.fmspc,
-        ca=row.ca,
+        ca=row.ca,  # type: ignore[arg-type]
         tcb_info_issued=issued["TCB info"],
         qe_identity_issued=issued["QE identity"],
         root_ca_crl_issued=issued["root CA CRL"],

@@ -207,6 +207,15 @@ def test_schedule_warm_up_and_what_a_platform_may_say_come_into_the_manifest(
     assert 'value="7.5"' in form and "INTEL-SA-00615 INTEL-SA-00657" in form
 
 
+def test_a_runtime_in_which_nothing_measures_the_program_is_not_offered(
+    lead: Client, shaped: Study, settings: Any
+) -> None:
+    settings.ENCLAVE_RUNTIMES = ["development", "sgx", "tdx"]
+    page = text(lead.get(at(shaped, "training")))
+    assert 'value="sgx"' in page and 'value="tdx"' not in page
+    assert lead.post(at(shaped, "training"), {**TRAINING, "runtime": "tdx"}).status_code == 422
+
+
 def test_patience_is_for_method_2(lead: Client, shaped: Study) -> None:
     assert 'name="patience"' not in text(lead.get(at(shaped, "training")))
     lead.post(at(shaped, "method"), {"choice": "split"})
