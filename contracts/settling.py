@@ -2,39 +2,23 @@
 
 msgspec resolves a Struct's fields when it first decodes one. Two threads that do so at once for the same type
 crash the interpreter (seen with msgspec 0.22: a segmentation fault while both evaluated the annotations). So
-every process with threads settles its types first, at its start. Modules that bring torch come later; they
-make their decoders as they are imported, which one thread does.
+every process with threads settles its types first, at its start. An enclave program settles what it has
+imported, and decodes everything later in one thread; a process outside, where any thread may decode anything,
+imports all messages beforehand (transparency_log/messages.py). Modules that bring torch come later; they make
+their decoders as they are imported, which one thread does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 
 import msgspec
 from msgspec import Struct
 
-MESSAGES = (
-    "contracts.manifest",
-    "contracts.evidence",
-    "transparency_log.bundle",
-    "transparency_log.statements",
-    "contracts.sealed.handback",
-    "contracts.releases",
-    "contracts.roster",
-    "contracts.sealed.session",
-    "contracts.sealed.shards",
-    "contracts.sealed.state",
-)
-"""Modules whose types may cross a boundary in any process; what they import comes with them. None brings
-torch."""
-
 
 def settle_types() -> None:
-    """Resolve the types of these modules and all others that are imported by now."""
-    for name in MESSAGES:
-        import_module(name)
+    """Resolve all message types that are imported by now."""
     for kind in _kinds(Struct):
         with suppress(TypeError, NameError):  # never decoded: it holds what no message can
             msgspec.json.Decoder(kind)

@@ -6,9 +6,9 @@ from importlib import import_module
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
-from contracts.settling import settle_types
+from transparency_log.messages import settle_messages
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "federation.settings")
 application = get_wsgi_application()
 import_module(settings.ROOT_URLCONF)  # with all views and the types that they read
-settle_types()
+settle_messages()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import get_args
 
 from contracts.refusal import Refusal
-from contracts.settling import settle_types
 from error_catalogue import explain
 from site_agent import AGENT_VERSION, approvals, release_commands, releases
 from site_agent.checks import as_told, run_checks
@@ -26,6 +25,7 @@ from site_agent.predict_commands import add_predict_command
 from site_agent.reading import describe
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
+from transparency_log.messages import settle_messages
 
 CHECK_PATIENCE = 5.0
 """Seconds: somebody waits for what `check` finds."""
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    settle_types()
+    settle_messages()
     try:
         status: int = chosen.run(chosen)
     except Refusal as refusal:

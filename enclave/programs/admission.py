@@ -8,8 +8,6 @@ measurement, and the site's signature over the claims says which one is its own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from attestation.appraisal import Appraisal, appraise, require
 from attestation.floors import Floors
 from contracts.evidence import Evidence, Expected
@@ -17,15 +15,9 @@ from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.identity import Identity
 from enclave.programs.nonces import Nonces
+from enclave.programs.peer import Peer
 
 MAX_LIVES = 16  # a site's client slice may be started again; what its last lives have sealed stays readable
-
-
-class Peer(NamedTuple):
-    """The attested keys of an admitted enclave (hex)."""
-
-    hpke_key: str
-    signing_key: str
 
 
 class Admission:

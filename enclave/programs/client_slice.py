@@ -12,10 +12,10 @@ from attestation.sources import Source
 from contracts.evidence import Evidence
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
-from enclave.programs.contributions import AGGREGATOR
 from enclave.programs.history import Previous
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
+from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 from enclave.programs.turns import Turns
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import torch
@@ -16,22 +16,18 @@ from msgspec import Meta, Struct
 
 from contracts.manifest import Manifest
 from contracts.policy import Hex32
-from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
 from contracts.sealed.stream import Binding, seal, unseal
-from enclave.programs.admission import Peer
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
+from enclave.programs.peer import AGGREGATOR, Peer
+from enclave.programs.schedule import kind_of, shows_start
 from enclave.programs.template import START, State, learn, with_start
 from enclave.training.metrics import Scores, check
 from enclave.training.tensors import from_bytes, to_bytes
 
-AGGREGATOR = "aggregator"
-MAX_PLAINTEXT_BYTES = 1 << 30
 START_TOLERANCE = 1e-5
 """Processors may differ in the last bits of the initial parameters that they draw from one seed."""
-
-Kind = Literal["update", "evaluation"]
 
 
 class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
@@ -53,22 +49,6 @@ class Contribution:
     enclosed: Enclosed
     state: State
     start: State | None = None
-
-
-def kind_of(manifest: Manifest, round: int) -> Kind:
-    """Rounds 1 to `training.rounds` train; the one after them is the closing evaluation."""
-    return "update" if round <= manifest.training.rounds else "evaluation"
-
-
-def shows_start(manifest: Manifest, previous: str) -> bool:
-    """Whether an update that continues this receipt carries what it began with: the aggregator clips changes,
-    and draws no initial parameters itself."""
-    return manifest.aggregation.clip is not None and previous == NO_RECEIPT
-
-
-def last_round(manifest: Manifest) -> int:
-    """The number of the closing evaluation."""
-    return manifest.training.rounds + 1
 
 
 def seal_contribution(

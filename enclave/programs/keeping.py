@@ -15,9 +15,8 @@ import msgspec
 from contracts.receipts import Receipt
 from contracts.refusal import Refusal
 from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal_state
-from enclave.programs.contributions import MAX_PLAINTEXT_BYTES
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import State, learn
 from enclave.training.tensors import from_bytes, to_bytes

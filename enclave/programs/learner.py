@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contracts.manifest import Lora, Manifest, ModelSpec, Prefix, Spf
+from contracts.manifest import Lora, Manifest, ModelSpec, Prefix
 from contracts.refusal import Refusal
-from enclave.programs.contributions import Kind
-from enclave.programs.mailbox import PADS, WEIGHTS
-from enclave.programs.placements import Inside, Outside, Placement
+from enclave.programs.placements import Inside, Placement
 from enclave.programs.program import Report
+from enclave.programs.schedule import Kind
 from enclave.programs.template import State
+from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
-from enclave.slicing.placement import Shape
-from enclave.slicing.prefix import tune_prefix, usable_tokens
-from enclave.slicing.skeleton import open_cut
+from enclave.slicing.shape import Shape
 from enclave.training.data import Examples, encode, read_rows
 from enclave.training.loop import (
     EVALUATION_BATCH,
     Batch,
-    Progress,
     TrainResult,
     evaluate,
     round_batches,
     train,
 )
 from enclave.training.metrics import Scores
-from enclave.training.private import train_privately
-
-REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,17 +63,19 @@ class Learner:
         labels = 0 if model.task == "causal-lm" else len(model.labels)
         precision = self.manifest.training.precision
         return evaluate(
-            self.model, self.evaluation, labels=labels, precision=precision, progress=sparing(report)
+            self.model, self.evaluation, labels=labels, precision=precision, progress=throttle(report)
         )
 
     def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
         """Train one round on the site's rows; returns the tuned parameters."""
         privacy, settings = self.manifest.aggregation.privacy, self.manifest.training
         if privacy is not None and privacy.unit == "record":
-            result = train_privately(self.model, self.training, settings, privacy, progress=sparing(report))
+            from enclave.training.private import train_privately
+
+            result = train_privately(self.model, self.training, settings, privacy, progress=throttle(report))
         else:
             result = train(
-                self.model, self.training, settings, round=round, site=self.site, progress=sparing(report)
+                self.model, self.training, settings, round=round, site=self.site, progress=throttle(report)
             )
         return result, tuned_state(self.model)
 
@@ -114,15 +109,15 @@ def _open(
     manifest: Manifest, folder: Path, outside: Path | None
 ) -> tuple[Any, PreTrainedTokenizerBase, Placement]:
     """The model with its adapter, the tokenizer, and where the frozen layers are multiplied."""
-    spec, adapter = manifest.model, manifest.adapter
+    spec = manifest.model
     if manifest.masking is None:
         base, tokenizer = load(folder, spec)
         return _tuned(base, manifest), tokenizer, Inside(_model_bytes(folder, spec))
-    if outside is None or isinstance(adapter, Spf):
+    if outside is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-    opened = open_cut(folder, spec, adapter, manifest.training.seed, outside / WEIGHTS)
-    placement = Outside(opened.cut, manifest.masking, outside / PADS, _model_bytes(folder, spec))
-    return opened.cut.model, opened.tokenizer, placement
+    from enclave.programs.outside import open_outside  # masking: loaded by no other placement
+
+    return open_outside(manifest, folder, outside, _model_bytes(folder, spec))
 
 
 def _shape(batch: Batch, *, backward: bool) -> Shape:
@@ -139,28 +134,8 @@ def _tuned(base: PreTrainedModel, manifest: Manifest) -> Any:
     if isinstance(adapter, Lora):
         return adapt(base, adapter, seed)
     if isinstance(adapter, Prefix):
+        from enclave.slicing.prefix import tune_prefix, usable_tokens
+
         usable_tokens(base, adapter, manifest.model.max_tokens)
         return tune_prefix(base, adapter, seed)
     raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-
-
-def sparing(report: Report) -> Any:
-    """Pass a step's progress on: its beginning, its end, and at most every REPORT_SECONDS between."""
-    last = 0.0
-
-    def tell(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if progress.rows < progress.total and now - last < REPORT_SECONDS:
-            return
-        last = now
-        report(
-            {
-                "stage": progress.stage,
-                "done": progress.rows,
-                "of": progress.total,
-                "rows_per_second": round(progress.rows_per_second, 2),
-            }
-        )
-
-    return tell

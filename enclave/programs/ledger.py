@@ -27,10 +27,10 @@ from contracts.receipts import (
 )
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
-from enclave.programs.contributions import last_round
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.schedule import last_round
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import State
 from enclave.training.metrics import Scores, pool

@@ -25,6 +25,8 @@ from contracts.refusal import Refusal
 from contracts.sealed.frames import Chunk, HashBeside
 
 MAX_FILE_BYTES = 4 << 30
+MAX_PLAINTEXT_BYTES = 1 << 30
+"""Of tuned parameters, as they are opened into the enclave's memory."""
 WEIGHTS, PADS = "out/accelerator", "out/pads"
 """Beside the sealed files of a client slice whose frozen layers are multiplied outside: the public weights
 that the accelerator maps (int8), and sealed pads."""

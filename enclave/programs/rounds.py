@@ -17,12 +17,14 @@ from contracts.roster import Roster
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import average
-from enclave.programs.contributions import AGGREGATOR, Contribution, kind_of, open_contribution
+from enclave.programs.contributions import Contribution, open_contribution
 from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
+from enclave.programs.schedule import kind_of
 from enclave.programs.template import State
 from enclave.training.tensors import to_bytes
 

@@ -18,9 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from contracts.architecture.plan import Plan, plan
 from contracts.manifest import Manifest, Spf, Split
 from contracts.refusal import Refusal
-from enclave.programs.learner import sparing
 from enclave.programs.program import Report
 from enclave.programs.template import State
+from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.released import pack, row_files
@@ -76,7 +76,7 @@ class TailLearner:
             self.feature_set(shards),
             labels=labels,
             precision=self.manifest.training.precision,
-            progress=sparing(report),
+            progress=throttle(report),
         )
 
     def train(
@@ -106,7 +106,7 @@ class TailLearner:
     def _train(self, round: int, site: str, shards: list[Shard], report: Report) -> tuple[TrainResult, State]:
         material = self.feature_set(shards)
         training = self.manifest.training
-        result = train(self.tail, material, training, round=round, site=site, progress=sparing(report))
+        result = train(self.tail, material, training, round=round, site=site, progress=throttle(report))
         return result, tuned_state(self.tail)
 
 

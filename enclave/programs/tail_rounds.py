@@ -12,11 +12,11 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from contracts.roster import Roster
-from enclave.programs.contributions import kind_of
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import Report
+from enclave.programs.schedule import kind_of
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.tail import TailLearner
 from enclave.programs.template import State

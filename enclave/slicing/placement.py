@@ -28,18 +28,10 @@ from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
 from enclave.slicing.cut import Cut
 from enclave.slicing.memory import peak_memory
+from enclave.slicing.shape import Shape
 
 PROBE_ROWS, PROBE_TOKENS = 2, 8
 VAULT_BYTES = 4 << 30
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A coming batch, as it will be fed: `rows` padded to `tokens`, and whether a backward pass follows."""
-
-    rows: int
-    tokens: int
-    backward: bool
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,15 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import encode
 from contracts.sealed.shards import wrap_keys
 from contracts.sealed.shares import Escrow, withdraw
-from contracts.settling import settle_types
 from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
 from site_agent.features import FeatureStore, Kept
+from transparency_log.messages import settle_messages
 
 FRAME = 1 << 20
 HEARTBEAT_SECONDS = 5.0
 logging.getLogger("httpx").setLevel(logging.WARNING)
-settle_types()  # the hospitals are threads of one process here
+settle_messages()  # the hospitals are threads of one process here
 LABELS = ("routine", "urgent")
 WORDS = {
     "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],

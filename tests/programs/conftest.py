@@ -49,11 +49,11 @@ from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.state import unseal_state
 from contracts.signing import SigningKey
-from enclave.programs.admission import Peer
 from enclave.programs.clock import Clock
 from enclave.programs.contributions import seal_contribution
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import WEIGHTS, Mailbox
+from enclave.programs.peer import Peer
 from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess

@@ -58,8 +58,8 @@ LATE = (
 UNRESOLVED = """
 import gc, msgspec
 from msgspec import Struct
-from contracts.settling import settle_types
-settle_types()
+from transparency_log.messages import settle_messages
+settle_messages()
 import {late}
 def kinds(base):
     return [kind for one in base.__subclasses__() for kind in (one, *kinds(one))]
@@ -71,6 +71,17 @@ print([k.__name__ for k in late if "StructInfo" not in [type(r).__name__ for r i
 
 def test_types_of_modules_that_come_later_are_resolved_as_they_are_imported() -> None:
     script = UNRESOLVED.format(late=", ".join(LATE))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
+    )
+    assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr[-2000:]
+
+
+def test_an_enclave_program_loads_no_message_of_the_log_to_settle_its_types() -> None:
+    script = (
+        "import sys; from enclave.programs import aggregator; from contracts.settling import settle_types\n"
+        "settle_types(); print([name for name in sys.modules if name.startswith('transparency_log')])"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
     )

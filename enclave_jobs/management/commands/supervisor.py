@@ -7,15 +7,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from contracts.refusal import Refusal
-from contracts.settling import settle_types
 from enclave_jobs.supervisor import life
+from transparency_log.messages import settle_messages
 
 
 class Command(BaseCommand):
     help = "Own the server enclaves of this machine and serve the conductor, until SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        settle_types()
+        settle_messages()
         try:
             life.run()
         except Refusal as refusal:

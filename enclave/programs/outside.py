@@ -1,0 +1,118 @@
+"""The placement `masked` of a client slice: before each round the pads of its batches are made (the offline
+phase), and the accelerator is one of the host's processes, which may be started again at any time.
+
+Runs inside the enclave; a client slice of another placement loads none of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from contracts.manifest import Manifest, Masking, Spf
+from contracts.refusal import Refusal
+from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.placements import Measures, Placement
+from enclave.programs.program import Report
+from enclave.programs.throttle import REPORT_SECONDS
+from enclave.slicing.cut import Cut
+from enclave.slicing.placement import Masked, Preparation, put_out
+from enclave.slicing.shape import Shape
+from enclave.slicing.skeleton import open_cut
+
+KEPT_FREE = 1 << 30
+"""Bytes of the host's disk that pads leave alone."""
+
+
+def open_outside(
+    manifest: Manifest, folder: Path, outside: Path, model_bytes: int
+) -> tuple[Any, PreTrainedTokenizerBase, Placement]:
+    """The cut model with its adapter, the tokenizer, and the placement. `outside` is the mailbox's folder, in
+    which the accelerator finds the public int8 weights. Refuses as `open_cut`."""
+    if isinstance(manifest.adapter, Spf) or manifest.masking is None:
+        raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
+    seed = manifest.training.seed
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, outside / WEIGHTS)
+    placement = Outside(opened.cut, manifest.masking, outside / PADS, model_bytes)
+    return opened.cut.model, opened.tokenizer, placement
+
+
+class Outside(Placement):
+    """A cut model, and the accelerator of the moment: none until `accelerate`."""
+
+    def __init__(self, cut: Cut, masking: Masking, pads: Path, model_bytes: int) -> None:
+        super().__init__(model_bytes)
+        self._cut, self._masking, self._pads = cut, masking, pads
+        self._masked: Masked | None = None
+        self._before: Measures = {}
+
+    def accelerate(self, channel: Path) -> str:
+        """Use the accelerator behind this channel from now on, with a fresh key and an empty vault: what it,
+        or the one before it, was sent and has answered is of no use any more. Returns how it calls itself.
+
+        Refuses with `accelerator.bad_channel` or `masking.weights_changed`.
+        """
+        self._masked, self._before = None, {}
+        self._masked = put_out(
+            self._cut,
+            channel,
+            self._pads,
+            vault_bytes=self._masking.vault_bytes,
+            repetitions=self._masking.repetitions,
+        )
+        return self._masked.accelerator
+
+    def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
+        """Make the pads of the round's first batches, as many as vault and disk can hold; say how many bytes
+        that will be before the first is made. Refuses with `slice.not_accelerated`."""
+        if self._masked is None:
+            raise Refusal("slice.not_accelerated")
+        self._masked.begin_round(round, shapes, _throttle(report), room=_room(self._pads))
+        self._began = time.perf_counter()
+
+    def measures(self) -> Measures:
+        """See `Placement.measures`. Beside the common ones: what `Masked.measures` counts, since the last
+        round was done; so what was prepared in idle time counts for the round that it is for."""
+        common = super().measures()
+        if self._masked is None:
+            return common
+        now = self._masked.measures()
+        before, self._before = self._before, now
+        spent = {name: round(now[name] - before.get(name, 0), 6) for name in now if name != "pads_left"}
+        return {**spent, "pads_left": now["pads_left"], **common, "offline_seconds": spent["offline_seconds"]}
+
+
+def _room(folder: Path) -> int:
+    """Bytes that the host's disk has for pads; it may lie, and would only hinder itself."""
+    try:
+        return max(shutil.disk_usage(folder).free - KEPT_FREE, 0)
+    except OSError:  # Gramine may not tell
+        return 1 << 62
+
+
+def _throttle(report: Report) -> Callable[[Preparation], None]:
+    """Pass on the beginning, the end, and at most one line every REPORT_SECONDS between."""
+    last = 0.0
+
+    def tell(now: Preparation) -> None:
+        nonlocal last
+        if now.layers not in (0, now.of_layers) and time.monotonic() - last < REPORT_SECONDS:
+            return
+        last = time.monotonic()
+        report(
+            {
+                "stage": "making pads",
+                "done": now.layers,
+                "of": now.of_layers,
+                "bytes": now.bytes,
+                "batches": now.batches,
+                "of_batches": now.of_batches,
+            }
+        )
+
+    return tell
