@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from attestation.development.constants import sentence_hash
+from attestation.development_quoting.constants import sentence_hash
 from contracts.canonical import digest
 from contracts.policy import Program
 from contracts.refusal import Refusal

@@ -1,4 +1,4 @@
-"""Codes of the sources of evidence (attestation/sources.py, development/, measurement.py) and of the
+"""Codes of the sources of evidence (attestation/sources/, development/, measurement.py) and of the
 Gramine manifests (enclave_host/gramine/)."""
 
 from error_catalogue.catalogue import Entry, define

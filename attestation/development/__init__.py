@@ -10,7 +10,7 @@ The coordinator plays Intel's provisioning service: `create_root`, `issue_platfo
 """
 
 from attestation.development.collateral import collateral
-from attestation.development.platform import Platform, create_platform, install_platform, load_platform
+from attestation.development.enrolment import create_platform, install_platform
 from attestation.development.root import (
     create_root,
     issue_platform,
@@ -18,6 +18,7 @@ from attestation.development.root import (
     root_der,
     root_sha256,
 )
+from attestation.development_quoting.platform import Platform, load_platform
 
 __all__ = [
     "Platform",

@@ -14,11 +14,10 @@ from asn1crypto import core
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from attestation.development import constants
+from attestation.development_quoting import constants
 
 SGX_EXTENSION = "1.2.840.113741.1.13.1"
 
@@ -92,18 +91,6 @@ def revocation_list(
         builder = builder.add_revoked_certificate(entry)
     signed = builder.sign(issuer_key, hashes.SHA256(), ecdsa_deterministic=True)
     return signed.public_bytes(Encoding.DER)
-
-
-def raw_signature(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """ECDSA P-256 with SHA-256 as r ‖ s, 64 bytes big-endian: the form in quotes and in PCS answers."""
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
-    return r.to_bytes(32) + s.to_bytes(32)
-
-
-def raw_public_key(key: ec.EllipticCurvePublicKey) -> bytes:
-    """The point as x ‖ y, 64 bytes big-endian, without the 0x04 prefix of SEC 1."""
-    numbers = key.public_numbers()
-    return numbers.x.to_bytes(32) + numbers.y.to_bytes(32)
 
 
 def sgx_extension(ppid: bytes, platform_instance: bytes) -> bytes:

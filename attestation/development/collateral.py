@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attestation.development import certificates as pki
-from attestation.development import constants as dev
 from attestation.development.root import Root, moment, open_root
+from attestation.development_quoting import constants as dev
+from attestation.development_quoting.keys import raw_signature
 
 Tee = Literal["sgx", "tdx"]
 LIFETIME = timedelta(days=30)
@@ -124,7 +125,7 @@ def _qe_identity(tee: Tee, dates: dict[str, str]) -> dict[str, Any]:
 
 def _signed(root: Root, value: dict[str, Any]) -> tuple[str, str]:
     text = json.dumps(value, separators=(",", ":"))
-    return text, pki.raw_signature(root.tcb_signing.key, text.encode()).hex()
+    return text, raw_signature(root.tcb_signing.key, text.encode()).hex()
 
 
 def _iso(when: Any) -> str:

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
 )
 
 
@@ -59,11 +58,3 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     """The key as unencrypted PKCS#8 PEM: what guards it is the file's mode."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read a key that `key_bytes` wrote. Raises OSError or ValueError."""
-    key = load_pem_private_key(path.read_bytes(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not a P-256 key")
-    return key

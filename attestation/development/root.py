@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.development import certificates as pki
-from attestation.development.constants import NOT_AFTER, NOT_BEFORE, sentence_hash
-from attestation.development.files import key_bytes, new_folder, new_key, read_key, write_private
+from attestation.development.files import key_bytes, new_folder, new_key, write_private
+from attestation.development_quoting.constants import NOT_AFTER, NOT_BEFORE, sentence_hash
+from attestation.development_quoting.keys import read_key
 from contracts.refusal import Refusal
 
 ROLES = ("root", "pck-ca", "tcb-signing")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.appraisal import appraise_offline
 from attestation.development import certificates as pki
-from attestation.development import constants as dev
+from attestation.development_quoting import constants as dev
 from tests.attest.corpus import ABSENT, ACCEPTED, one
 from tests.attest.workshop import AT, Workshop
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from attestation.development import certificates as pki
+from attestation.development_quoting.keys import raw_signature
 from tests.attest.workshop import AT
 
 
@@ -81,7 +82,7 @@ def test_a_document_of_another_form(workshop, name, change):
 def test_a_document_that_says_a_field_twice(workshop):
     fields = workshop.collateral()
     text = fields["tcb_info"].replace('"version":3', '"version":3,"version":3')
-    signature = pki.raw_signature(workshop.root.tcb_signing.key, text.encode()).hex()
+    signature = raw_signature(workshop.root.tcb_signing.key, text.encode()).hex()
     changed = fields | {"tcb_info": text, "tcb_info_signature": signature}
     assert workshop.code(collateral=changed) == "attest.tcb_info_malformed"
 

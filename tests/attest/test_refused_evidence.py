@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace as with_fields
 
-from attestation.development import certificates as pki
+from attestation.development_quoting.keys import raw_public_key, raw_signature
 from tests.attest.workshop import CLAIMS, EXPECTED
 
 
@@ -44,8 +44,8 @@ def test_a_qe_report_that_the_pck_did_not_sign(workshop):
 def test_an_attestation_key_that_the_qe_did_not_make(workshop):
     """The adversary signs a report of his own with his own key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    quote = replace(workshop.quote(), attestation_key=pki.raw_public_key(key.public_key()))
-    quote = replace(quote, signature=pki.raw_signature(key, quote.signed))
+    quote = replace(workshop.quote(), attestation_key=raw_public_key(key.public_key()))
+    quote = replace(quote, signature=raw_signature(key, quote.signed))
     assert workshop.code(quote) == "attest.qe_binding"
 
 

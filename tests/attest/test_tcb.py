@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from attestation import second_opinion, tcb
 from attestation.checks import CHECKS
 from attestation.checks.examination import Examination
-from attestation.development import constants as dev
+from attestation.development_quoting import constants as dev
 from contracts.refusal import Refusal
 from tests.attest.workshop import AT
 

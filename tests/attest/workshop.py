@@ -20,6 +20,7 @@ from attestation import development
 from attestation.appraisal import Appraisal, appraise
 from attestation.development import certificates as pki
 from attestation.development.root import open_root
+from attestation.development_quoting.keys import raw_signature
 from attestation.floors import Floors
 from attestation.quote import Quote, parse
 from contracts.evidence import Claims, Evidence, Expected, report_data
@@ -62,7 +63,7 @@ class Workshop:
     def resigned(self, quote: Quote, **report: Any) -> Quote:
         """The quote with fields of its report changed, signed by the attestation key."""
         changed = replace(quote, report=quote.report._replace(**report))
-        signature = pki.raw_signature(self.platform.signer.attestation_key, changed.signed)
+        signature = raw_signature(self.platform.signer.attestation_key, changed.signed)
         return replace(changed, signature=signature)
 
     def with_qe(self, quote: Quote, *, auth_data: bytes | None = None, **report: Any) -> Quote:
@@ -70,7 +71,7 @@ class Workshop:
         auth_data = quote.qe_auth_data if auth_data is None else auth_data
         digest = hashlib.sha256(quote.attestation_key + auth_data).digest() + bytes(32)
         qe = quote.qe_report._replace(**{"report_data": digest, **report})
-        signature = pki.raw_signature(self.platform.signer.pck_key, qe.encode())
+        signature = raw_signature(self.platform.signer.pck_key, qe.encode())
         return replace(quote, qe_report=qe, qe_signature=signature, qe_auth_data=auth_data)
 
     def collateral(self, tee: str = "sgx", at: int = AT) -> dict[str, str]:
@@ -90,7 +91,7 @@ class Workshop:
         value = json.loads(fields[name])
         change(value)
         text = json.dumps(value, separators=(",", ":"))
-        signature = pki.raw_signature(key or self.root.tcb_signing.key, text.encode())
+        signature = raw_signature(key or self.root.tcb_signing.key, text.encode())
         return fields | {name: text, f"{name}_signature": signature.hex()}
 
     def crl(

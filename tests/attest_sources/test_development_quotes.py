@@ -12,7 +12,7 @@ from asn1crypto import core
 from cryptography import x509
 
 from attestation import development
-from attestation.development import constants
+from attestation.development_quoting import constants
 from tests.attest_sources.conftest import AT
 
 CORPUS = Path(__file__).parents[2] / "../shared/attestation-corpus"

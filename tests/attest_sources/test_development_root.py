@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation import development
-from attestation.development.constants import MARK
+from attestation.development_quoting.constants import MARK
 from contracts.refusal import Refusal
 from tests.attest_sources.conftest import AT
 

@@ -294,5 +294,5 @@ def test_interpreter_arguments_environment_and_packages_fit_together(manifest, p
     )
     assert done.returncode == 0, done.stderr
     file, *path = done.stdout.split()
-    assert file == f"{tmp_path}/fedslice/attestation/sources.py"
+    assert file == f"{tmp_path}/fedslice/attestation/sources/__init__.py"
     assert all(entry.startswith(str(tmp_path)) for entry in path)

@@ -19,7 +19,9 @@ import pytest
 
 from attestation import development
 from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, TREE, measure
-from attestation.sources import DevelopmentSource, GramineSource, open_source
+from attestation.sources import open_source
+from attestation.sources.development import DevelopmentSource
+from attestation.sources.gramine import GramineSource
 from contracts.refusal import Refusal
 
 REPORT_DATA = hashlib.sha512(b"claims").digest()
@@ -75,7 +77,7 @@ def test_the_program_is_what_the_process_was_started_as(installation, tmp_path):
     (package / "split_server.py").write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import enclave; enclave.__path__ = [sys.argv[1] + '/enclave']\n"
-        "from attestation.sources import started_program\n"
+        "from attestation.sources.development import started_program\n"
         "print(started_program())\n"
     )
     command = [sys.executable, "-m", "enclave.programs.split_server", str(TREE)]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from attestation import tsm
-from attestation.sources import TdxSource
+from attestation.sources import tsm
+from attestation.sources.tdx import TdxSource
 from contracts.refusal import Refusal
 
 REPORT_DATA = hashlib.sha512(b"claims").digest()

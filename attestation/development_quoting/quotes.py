@@ -13,8 +13,8 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation.development import constants as dev
-from attestation.development.certificates import raw_public_key, raw_signature
+from attestation.development_quoting import constants as dev
+from attestation.development_quoting.keys import raw_public_key, raw_signature
 
 ECDSA_P256 = 2
 TEE_SGX = 0x00

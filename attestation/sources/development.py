@@ -1,0 +1,50 @@
+"""The development platform in this process: the source of evidence of the runtimes `development` and
+`direct`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from attestation.development_quoting.platform import load_platform
+from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, PROGRAMS, SVN, measure
+from attestation.sources.report_data import require_length
+from contracts.policy import Program
+from contracts.refusal import Refusal
+
+
+def started_program() -> Program:
+    """The enclave program that this process was started as (`python -m enclave.programs.X`): like a
+    processor, by what was loaded, not by what a caller says. Refuses with `source.program_unknown`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    for program in PROGRAMS:
+        if spec is not None and spec.name == f"enclave.programs.{program}":
+            return program
+    raise Refusal("source.program_unknown")
+
+
+class DevelopmentSource:
+    """SGX quotes v3 under a development root, in this process. The measurement is taken once, at the
+    start, as a processor does: later edits of the files change the next process, not this one."""
+
+    name = "development"
+
+    def __init__(self, platform: Path, program: Program) -> None:
+        self._platform = load_platform(platform)
+        self._mrenclave = bytes.fromhex(measure(program))
+        self._product_id = PRODUCT_IDS[program]
+
+    def quote(self, report_data: bytes) -> bytes:
+        """See `Source.quote`."""
+        require_length(report_data)
+        return self._platform.sgx_quote(
+            report_data,
+            mrenclave=self._mrenclave,
+            mrsigner=bytes.fromhex(DEVELOPMENT_MRSIGNER),
+            product_id=self._product_id,
+            svn=SVN,
+        )
+
+    def sealing_key(self, label: str) -> bytes | None:
+        """32 bytes from the platform's secret, the measurement and the label; None where it has no secret."""
+        return self._platform.sealing_key(self._mrenclave, label)

@@ -1,0 +1,28 @@
+"""TDX through the kernel: the source of evidence of the runtime `tdx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attestation.sources.report_data import require_bound, require_length
+from attestation.sources.tsm import REPORTS, quote_from_tsm
+
+
+class TdxSource:
+    """TDX through the kernel's configfs-tsm. A trust domain has no sealing key (DESIGN.md, decision 12)."""
+
+    name = "tdx"
+
+    def __init__(self, directory: Path = REPORTS) -> None:
+        self._directory = directory
+
+    def quote(self, report_data: bytes) -> bytes:
+        """See `Source.quote`."""
+        require_length(report_data)
+        quote = quote_from_tsm(self._directory, report_data)
+        require_bound(quote, report_data)
+        return quote
+
+    def sealing_key(self, label: str) -> None:
+        """None: TDX has no key that outlives the trust domain."""
+        return
