@@ -81,6 +81,12 @@ define(
     Entry("approval.other_runtime",
           "The manifest asks for the runtime {found}; this agent is set up for {expected}.",
           "Ask the lead for a run on {expected}, or enrol a machine that has {found}.", "lead"),
+    Entry("approval.weak",
+          "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
+          "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "
+          "hospital that accepts it all the same says so by name: --accept {accept}.", "lead"),
+    Entry("fingerprint.malformed", "\"{found}\" is not a fingerprint.",
+          "It has 24 letters and digits, in six groups of four, as in 0A1B-2C3D-….", "site"),
     Entry("approval.needs_terminal",
           "Approving asks a person to type the fingerprint, but there is no terminal.",
           "Run it in a terminal, or give --yes --hash FINGERPRINT in a script.", "site"),

@@ -16,6 +16,7 @@ urlpatterns = [
     path("approvals", studies.Approvals.as_view(), name="agent-approvals"),
     path("releases", releases.Releases.as_view(), name="agent-releases"),
     path("collateral", attestation.Collateral.as_view(), name="agent-collateral"),
+    path("release-statement", attestation.ReleaseStatementView.as_view(), name="agent-release-statement"),
     path("log/checkpoint", attestation.LogCheckpoint.as_view(), name="agent-log-checkpoint"),
     path("log/consistency", attestation.LogConsistency.as_view(), name="agent-log-consistency"),
     path("log/inclusion", attestation.LogInclusion.as_view(), name="agent-log-inclusion"),

@@ -1,13 +1,15 @@
 """Approval: the manifest is judged here, a person signs its hash here, and only what was signed here runs.
 
 The coordinator sends the manifest and says what its hash is. Neither is believed: the hash is computed from
-the canonical bytes, and the site's own key and dataset are looked for in them.
+the canonical bytes, the site's own key and dataset are looked for in them, and whose code it trusts is
+compared with what this site knows for itself. What is weak in it is accepted by name, or nothing is signed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +23,10 @@ from contracts.signing import verify
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import create_private
+from site_agent.knowledge import known_here
 from site_agent.state import State
 from site_agent.transport import Coordinator
+from site_agent.weaknesses import Known, Weakness, weaknesses
 from site_agent.words import printable
 
 TYPED = 8
@@ -32,13 +36,14 @@ TYPED = 8
 class Approved(Struct, frozen=True, forbid_unknown_fields=True):
     """What was approved here: the canonical manifest, its hash, and the signature that was given.
 
-    `at` is in Unix seconds.
+    `at` is in Unix seconds; `accepted` are the names of the weaknesses that were accepted.
     """
 
     manifest: str
     hash: str
     signature: str
     at: int
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,15 +99,30 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     return manifest, Catalogue(state).referred(own.dataset)
 
 
-def approve(state: State, coordinator: Coordinator, item: Waiting) -> Approved:
+def examine(state: State, coordinator: Coordinator, manifest: Manifest) -> tuple[Known, list[Weakness]]:
+    """What this site knows of the code that the manifest trusts, and what is weak in it. Refuses with a
+    `release_statement.` code."""
+    known = known_here(state, coordinator, manifest, _previous(state, manifest.hash))
+    return known, weaknesses(manifest, known)
+
+
+def approve(
+    state: State, coordinator: Coordinator, item: Waiting, accepted: Collection[str] = ()
+) -> Approved:
     """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
 
     The copy comes first: an approval that the coordinator has, this site remembers. Doing it again sends the
-    same signature (Ed25519 is deterministic).
+    same signature (Ed25519 is deterministic). `accepted` are the names of weaknesses that a person has
+    accepted; with any other one it refuses with `approval.weak`. Else as `judge` and `examine`.
     """
     manifest, _ = judge(state, item)
+    _, weak = examine(state, coordinator, manifest)
+    names = tuple(weakness.name for weakness in weak)
+    missing = [name for name in names if name not in accepted]
+    if missing:
+        raise Refusal("approval.weak", names=", ".join(missing), accept=" --accept ".join(missing))
     signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(item.hash, state.config.site))
-    approved = Approved(item.text, manifest.hash, signature, int(time.time()))
+    approved = Approved(item.text, manifest.hash, signature, int(time.time()), names)
     create_private(_path(state, approved.hash), msgspec.json.encode(approved))
     coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})
     return approved
@@ -128,6 +148,19 @@ def approved_manifest(state: State, manifest_hash: str) -> Manifest:
     if manifest.hash != manifest_hash:
         raise Refusal("agent.state_damaged", file=f"approved/{manifest_hash}.json")
     return manifest
+
+
+def _previous(state: State, manifest_hash: str) -> Manifest | None:
+    """What was approved here last, apart from the manifest with this hash. A damaged copy is refused."""
+    last: tuple[int, Manifest] | None = None
+    for other in approved_hashes(state):
+        if other == manifest_hash:
+            continue
+        manifest = approved_manifest(state, other)
+        at = msgspec.json.decode(_path(state, other).read_bytes(), type=Approved).at
+        if last is None or at > last[0]:
+            last = at, manifest
+    return None if last is None else last[1]
 
 
 def approved_hashes(state: State) -> list[str]:

@@ -15,14 +15,13 @@ from typing import get_args
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
-from site_agent import AGENT_VERSION, approvals, release_commands, releases
+from site_agent import AGENT_VERSION, approve_commands, release_commands
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
 from site_agent.predict_commands import add_predict_command
-from site_agent.reading import describe
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
 from transparency_log.messages import settle_messages
@@ -102,6 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--ca-bundle", type=Path, metavar="FILE", help="certificates (PEM) of a proxy that opens TLS"
     )
     command.add_argument("--insecure-http", action="store_true", help="allow plain HTTP; for a trial only")
+    command.add_argument(
+        "--release-key",
+        metavar="FINGERPRINT",
+        help="of the key by which FedSlice's makers sign releases; from them, never from the coordinator",
+    )
     command.set_defaults(run=run_enrol)
 
     command = commands.add_parser("check", help="look at all that can stand in the way")
@@ -109,12 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_dataset_commands(commands, say)
 
-    command = commands.add_parser(
-        "approve", help="read the runs and releases that wait for this site, and sign"
-    )
-    command.add_argument("--hash", metavar="FINGERPRINT", help="approve this one")
-    command.add_argument("--yes", action="store_true", help="do not ask; needs --hash with all 64 characters")
-    command.set_defaults(run=run_approve)
+    approve_commands.add_approve_command(commands, say)
 
     command = commands.add_parser("run", help="work for the approved runs, until stopped")
     command.add_argument("--once", action="store_true", help="end after one job")
@@ -139,6 +138,7 @@ def run_enrol(chosen: argparse.Namespace) -> int:
         runtime=chosen.runtime,
         ca_bundle=chosen.ca_bundle,
         insecure_http=chosen.insecure_http,
+        release_key=chosen.release_key,
     )
     if fresh:
         say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
@@ -148,6 +148,8 @@ def run_enrol(chosen: argparse.Namespace) -> int:
             f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
         )
     say(f"Public key   {state.key.public}")
+    nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"
+    say(f"Release key  {config.release_key or nobody}")
     say("Next: python -m site_agent check")
     return 0
 
@@ -171,64 +173,6 @@ def run_check(chosen: argparse.Namespace) -> int:
     failed = sum(check.outcome == "fail" for check in checks)
     say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
     return 1 if failed else 0
-
-
-def run_approve(chosen: argparse.Namespace) -> int:
-    """`approve`: show what waits, runs and releases, and sign what the person names by its fingerprint."""
-    state = State.open(chosen.state)
-    if chosen.yes and not chosen.hash:
-        raise Refusal("approval.needs_terminal")
-    with contextlib.closing(connect(state)) as coordinator:
-        items = approvals.waiting(coordinator)
-        asked = release_commands.waiting(state, coordinator, chosen.hash, say)
-        if chosen.hash:
-            items = [item for item in items if item.hash.startswith(chosen.hash.lower())]
-            if (
-                len(items) + len(asked) != 1
-                or len(chosen.hash) < approvals.TYPED
-                or (chosen.yes and len(chosen.hash) < 64)
-            ):
-                raise Refusal("approval.unknown", fingerprint=printable(chosen.hash, 64))
-        waiting = [item for item in items if not item.signed or chosen.hash]
-        for item in items:
-            if item.signed and not chosen.hash:
-                say(f'"{item.study}" is approved already ({printable(item.hash[:16])}…).')
-        if not waiting and not asked:
-            say("Nothing waits for this site's approval.")
-        for item in waiting:
-            manifest, dataset = approvals.judge(state, item)
-            say(describe(manifest, dataset, state.config.site))
-            say()
-            if not chosen.yes and not _typed(manifest.hash):
-                continue
-            approved = approvals.approve(state, coordinator, item)
-            say(f"Approved and signed with this site's key: {approved.hash}")
-            say("`python -m site_agent run` takes part as soon as all sites have approved.")
-        for judged in asked:
-            say(releases.describe(judged))
-            say()
-            if not chosen.yes and not _typed(judged.fingerprint):
-                continue
-            releases.order(state, coordinator, judged)
-            say(f"Signed with this site's key: release of {judged.fingerprint}")
-            say(releases.what_next(judged))
-    return 0
-
-
-def _typed(fingerprint: str) -> bool:
-    """Ask for the fingerprint's beginning. An empty line leaves this one out."""
-    if not sys.stdin.isatty():
-        raise Refusal("approval.needs_terminal")
-    count = approvals.TYPED
-    answer = input(
-        f"To approve, type the first {count} characters of the fingerprint (Enter: not now): "
-    ).strip()
-    if not answer:
-        say("Not approved.")
-        return False
-    if answer.lower() != fingerprint[:count]:
-        raise Refusal("approval.wrong_fingerprint")
-    return True
 
 
 def run_daemon(chosen: argparse.Namespace) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from attestation.development import create_platform, install_platform
+from contracts.fingerprint import typed_fingerprint
 from contracts.refusal import Refusal
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
@@ -37,22 +39,33 @@ def enrol(
     runtime: Runtime = "development",
     ca_bundle: Path | None = None,
     insecure_http: bool = False,
+    release_key: str | None = None,
 ) -> tuple[Config, bool]:
     """Enrol this state folder. Returns its configuration, and whether it was enrolled just now.
 
     1. Where it is enrolled with this coordinator already, nothing happens (the token stays unused).
     2. The keys are made before the token is used: whatever fails later, the same command can be given again.
-    3. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
+    3. `release_key` is the fingerprint of the project's release key, from outside the coordinator; hardware
+       runtimes need one. It can be given later, and is then pinned for good.
+    4. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
 
-    Refuses with `agent.enrolled_elsewhere`, an `enrolment.` code, or one of `Coordinator`.
+    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `release_statement.key_not_pinned`, an
+    `enrolment.` code, or one of `Coordinator`.
     """
+    pinned = None if release_key is None else typed_fingerprint(release_key)
     coordinator_address = base_url(address, insecure_http=insecure_http)
     if state.enrolled:
         config = state.config
         if config.coordinator != coordinator_address:
             raise Refusal("agent.enrolled_elsewhere", coordinator=config.coordinator, name=config.name)
+        if pinned is not None and pinned != config.release_key:
+            if config.release_key is not None:
+                raise Refusal("enrolment.key_pinned", pinned=config.release_key)
+            state.save(msgspec.structs.replace(config, release_key=pinned))
         _finish(state)
-        return config, False
+        return state.config, False
+    if pinned is None and not needs_platform(runtime):
+        raise Refusal("release_statement.key_not_pinned")
     bundle = str(ca_bundle.expanduser().resolve()) if ca_bundle else None
     coordinator = Coordinator(coordinator_address, ca_bundle=bundle, insecure_http=insecure_http)
     with contextlib.closing(coordinator):
@@ -74,6 +87,7 @@ def enrol(
         runtime=runtime,
         ca_bundle=bundle,
         insecure_http=insecure_http,
+        release_key=pinned,
     )
     state.save(config)
     _finish(state)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
 from contracts.policy import Reference, SgxReference
 from site_agent.datasets.catalogue import Dataset
+from site_agent.weaknesses import Known, Weakness
 from site_agent.words import printable, readable_bytes, readable_seconds
 
 RELEASE = {
@@ -68,6 +70,33 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         "Fingerprint",
         f"  {manifest.hash}",
     ]
+    return "\n".join(lines)
+
+
+def describe_code(manifest: Manifest, known: Known, weak: Sequence[Weakness]) -> str:
+    """Whose code the manifest trusts, as this site could check it, and what is weak in it."""
+    lines = ["Whose code it is"]
+    if known.own:
+        lines.append("  compared with what the packages installed on this machine measure")
+    if known.statement is not None:
+        until = datetime.fromtimestamp(known.statement.expires, UTC)
+        lines.append(
+            f"  compared with the release statement {known.statement.sequence}, signed by the project's "
+            f"release key (valid until {until:%Y-%m-%d})"
+        )
+    elif known.own:
+        lines += [
+            "  No release key was pinned at this site's enrolment (DEVELOPMENT ONLY): what is installed here",
+            "  decides alone, and nobody outside vouches for it.",
+        ]
+    programs = dict.fromkeys(reference.program for reference in manifest.policy.references)
+    for program in programs:
+        faults = [weakness.name for weakness in weak if weakness.name.endswith(f"-{program}")]
+        found = f"see {', '.join(faults)}" if faults else "it is the code that is known"
+        lines.append(f"  {program:<13}{found}")
+    if weak:
+        lines += ["", f"WEAK in this manifest ({len(weak)}); each needs a yes of its own"]
+        lines += [f"  {weakness.name}\n      {weakness.text}" for weakness in weak]
     return "\n".join(lines)
 
 

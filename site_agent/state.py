@@ -7,6 +7,7 @@
 | config.json | the coordinator's address and what the agent was told at enrolment |
 | platform/ | the development platform (quoting key, chain, sealing secret) |
 | datasets/ | catalogue.json, and each dataset normalised to one JSON object a line |
+| release-statement.json | the newest release statement that was accepted |
 | approved/ | the manifests that were approved here, with the signature that was given |
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
 | floors.json | the highest numbers of collateral that the agent has accepted, over all runs |
@@ -40,7 +41,8 @@ Runtime = Literal["development", "direct", "sgx", "tdx"]
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """What enrolment fixed. `coordinator` is a base URL without a slash at its end."""
+    """What enrolment fixed. `coordinator` is a base URL without a slash at its end. `release_key` is the
+    fingerprint of the project's release key, which a person typed; None on development runtimes alone."""
 
     coordinator: str
     site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
@@ -48,6 +50,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     runtime: Runtime = "development"
     ca_bundle: str | None = None
     insecure_http: bool = False
+    release_key: str | None = None
 
 
 class State:

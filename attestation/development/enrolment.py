@@ -67,3 +67,12 @@ def install_platform(directory: Path | str, pck_chain: bytes | str) -> None:
     if leaf.public_key() != own:
         raise Refusal("development.wrong_chain", fault="it certifies another host's key")
     write_private(directory / "pck-chain.pem", chain)
+
+
+def platform_root_sha256(directory: Path | str) -> str | None:
+    """SHA-256 of the root's DER in the chain that was installed here, in hex; None where there is none."""
+    try:
+        root = x509.load_pem_x509_certificates((Path(directory) / "pck-chain.pem").read_bytes())[-1]
+    except (OSError, ValueError):
+        return None
+    return root.fingerprint(hashes.SHA256()).hex()

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contracts.refusal import Refusal
-from federation.attestation import collateral, log
+from federation.attestation import collateral, log, statements
 from federation.attestation.models import Root
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 from federation.wire import AgentView, agent, document
@@ -50,6 +50,12 @@ class InclusionAnswer(Struct):
     size: int
     leaf_hash: str
     proof: Hashes
+
+
+class ReleaseStatementAnswer(Struct):
+    """A SignedReleaseStatement (contracts/release_statement.py), or null where none was published."""
+
+    statement: dict[str, Any] | None
 
 
 class Collateral(AgentView):
@@ -103,6 +109,15 @@ class LogConsistency(AgentView):
         first, second = _number(request, "from"), _number(request, "to")
         proof = log.consistency(first, second)
         return Response({"first": first, "second": second, "proof": [item.hex() for item in proof]})
+
+
+class ReleaseStatementView(AgentView):
+    """The newest release statement that the operator has published. The agent checks whose it is."""
+
+    @extend_schema(operation_id="release_statement", **document(None, ReleaseStatementAnswer))
+    def get(self, request: Request) -> Response:
+        found = statements.newest()
+        return Response({"statement": None if found is None else found.body})
 
 
 class LogInclusion(AgentView):

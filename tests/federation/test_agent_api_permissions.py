@@ -64,6 +64,7 @@ TABLE: Rows = {
     "agent-releases": ("get", "releases", lambda world: None, 200, 200),
     "agent-releases:post": ("post", "releases", order, 400, 400),
     "agent-collateral": ("get", "collateral", lambda world: None, 200, 200),
+    "agent-release-statement": ("get", "release-statement", lambda world: None, 200, 200),
     "agent-log-checkpoint": ("get", "log/checkpoint", lambda world: None, 200, 200),
     "agent-log-consistency": ("get", "log/consistency?from=1&to=2", lambda world: None, 200, 200),
     "agent-log-inclusion": ("get", "log/inclusion?entry=0", lambda world: None, 200, 200),

@@ -16,12 +16,14 @@ import pytest
 from contracts import signing
 from contracts.canonical import canonical
 from contracts.evidence import Claims, report_data
+from contracts.fingerprint import key_fingerprint, typed_fingerprint
 from contracts.log import merkle
 from contracts.log.checkpoint import sign_checkpoint, verify_checkpoint
 from contracts.log.note import parse_vkey
 from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
 from contracts.receipts import parse_receipt, receipt_hash, sign_receipt, verify_chain
 from contracts.refusal import Refusal
+from contracts.release_statement import parse_statement, sign_statement
 from contracts.roster import countersign, parse_roster, roster_hash, verify_roster
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.stream import Binding, unseal
@@ -51,6 +53,19 @@ def test_a_changed_letter_of_the_manifest_is_another_manifest_or_none() -> None:
     assert parse(MANIFEST.replace(b"vector", b"victor")).hash != parse(MANIFEST).hash
     with pytest.raises(Refusal):
         parse(MANIFEST.replace(b'"version":1', b'"version": 1'))
+
+
+def test_the_release_statement_is_reproduced_and_its_key_has_its_fingerprint() -> None:
+    case = vector("release_statement.json")
+    signed = parse_statement(case["signed"])
+    key = SigningKey.from_bytes(bytes.fromhex(case["secret"]))
+    assert sign_statement(signed.statement, key) == signed
+    assert key_fingerprint(signed.key) == case["fingerprint"]
+    assert (
+        typed_fingerprint(case["fingerprint"].lower().replace("-", " ").replace("0", "o"))
+        == case["fingerprint"]
+    )
+    assert case["fingerprint"] in PROTOCOL.read_text()
 
 
 def test_the_evidence_binding_is_reproduced() -> None:

@@ -16,6 +16,7 @@ from contracts.signing import SigningKey
 from site_agent import backoff
 from site_agent.state import Config, State
 from site_agent.transport import API, Coordinator
+from tests.site_agent.factories import certify
 
 SITE = "site-1"
 
@@ -157,4 +158,5 @@ def state(tmp_path: Path) -> State:
     """An enrolled state folder of a site whose coordinator is not reachable."""
     opened = State.open(tmp_path / "state")
     opened.save(Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna"))
+    certify(opened, tmp_path / "development-root")
     return opened

@@ -6,6 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from attestation.development import (
+    create_platform,
+    create_root,
+    install_platform,
+    issue_platform,
+    platform_root_sha256,
+)
+from attestation.measurement import measure
 from contracts.canonical import canonical
 from contracts.manifest import (
     Aggregation,
@@ -51,6 +59,12 @@ def add_dataset(
     return catalogue.publish(dataset, Publisher())  # type: ignore[arg-type]
 
 
+def certify(state: State, root: Path) -> None:
+    """Enrolment's part: the site's development platform, under the root in this folder."""
+    create_root(root)
+    install_platform(state.platform, issue_platform(root, create_platform(state.platform)))
+
+
 def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
     """A run of this site and one other, in which everything is as it should be, but for `changes`."""
     fields: dict[str, Any] = {
@@ -82,10 +96,10 @@ def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
         "aggregation": Aggregation("fedavg", 2, 600),
         "policy": Policy(
             "development",
-            "e" * 64,
+            platform_root_sha256(state.platform) or "e" * 64,
             (
-                SgxReference("aggregator", mrenclave="1" * 64),
-                SgxReference("client_slice", mrenclave="2" * 64),
+                SgxReference("aggregator", mrenclave=measure("aggregator")),
+                SgxReference("client_slice", mrenclave=measure("client_slice")),
             ),
         ),
         "release": Release("nothing", 2),

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from attestation.measurement import measure
 from contracts.canonical import canonical
 from contracts.manifest import (
     APPROVAL_DOMAIN,
@@ -177,9 +178,9 @@ def test_all_that_decides_is_shown(state: State, dataset: Dataset) -> None:
         "St. Barbara",
         "never: rows",
         "DEVELOPMENT ONLY",
-        "1" * 64,
-        "2" * 64,
-        "e" * 64,
+        measure("aggregator"),
+        measure("client_slice"),
+        manifest.policy.root_sha256,
         "needs 2 of 2",
         "10 min",
         "rule nothing",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attestation.measurement import measure
 from contracts.policy import SgxReference
 from federation.attestation import references
 from federation.attestation.models import Root
@@ -50,8 +51,8 @@ def coordinator(live_server: Any, settings: Any, tmp_path: Path) -> str:
     settings.DEVELOPMENT_ROOT_DIR = folder / "development-root"
     settings.PUBLIC_URL = live_server.url
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    for number, program in enumerate(("aggregator", "client_slice")):
-        value = SgxReference(program=program, mrenclave=f"{number + 1:064x}")  # type: ignore[arg-type]
+    for program in ("aggregator", "client_slice"):
+        value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
         references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
     services.register_base_model(
         MODEL, "sequence-classification", {"config.json": "c" * 64}, targets=["query", "value"]

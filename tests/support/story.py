@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from tests.site_agent.trial import accepted
 from tests.support.beginnings import EMBEDDED as MODEL
 from tests.support.installation import PASSWORD, Agent, Installation, wait_for
 
@@ -82,7 +83,7 @@ def launched(installation: Installation, agents: list[Agent], **plan: Any) -> st
         plan={"model": MODEL, "max_tokens": 32, "rounds": 2, "deadline_seconds": 300, **plan},
     )
     for agent in agents:
-        agent.run("approve", "--yes", "--hash", manifest)
+        agent.run("approve", "--yes", "--hash", manifest, *accepted(plan))
     return ask(
         installation,
         "study = Study.objects.get(manifest_hash=manifest)\nanswer = services.launch(study.lead, study).pk",

@@ -21,6 +21,7 @@ sys.path.insert(0, str(FOLDER.parents[2]))
 
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
+from contracts.fingerprint import key_fingerprint  # noqa: E402
 from contracts.log import merkle  # noqa: E402
 from contracts.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
 from contracts.log.note import NoteKey  # noqa: E402
@@ -47,6 +48,7 @@ from contracts.receipts import (  # noqa: E402
     receipt_hash,
     sign_receipt,
 )
+from contracts.release_statement import ReleasedProgram, ReleaseStatement, sign_statement  # noqa: E402
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
 from contracts.sealed.hpke import HpkeKey  # noqa: E402
 from contracts.sealed.stream import Binding, seal  # noqa: E402
@@ -55,6 +57,7 @@ from contracts.signing import SigningKey  # noqa: E402
 SITES = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
 ENCLAVE, RECEIVER = SigningKey.from_bytes(b"E" * 32), HpkeKey.from_bytes(bytes(range(96)))
 LOG = SigningKey.from_bytes(b"L" * 32)
+MAKERS = SigningKey.from_bytes(b"M" * 32)
 
 
 def sha(text: str) -> str:
@@ -104,6 +107,16 @@ def make() -> None:
             "site_secret": SITES["site-a"].to_bytes().hex(),
             "domain": APPROVAL_DOMAIN,
             "signature": approval,
+        },
+    )
+    released = ReleasedProgram("aggregator", 1, 2, sha("mrenclave"), mrsigner=sha("mrsigner"))
+    statement = sign_statement(ReleaseStatement(1, 7, 1_900_000_000, (released,)), MAKERS)
+    write(
+        "release_statement.json",
+        {
+            "secret": MAKERS.to_bytes().hex(),
+            "fingerprint": key_fingerprint(MAKERS.public),
+            "signed": msgspec.to_builtins(statement),
         },
     )
     claims = Claims(sha("nonce"), RECEIVER.public, ENCLAVE.public, MANIFEST.hash, "aggregator")

@@ -1,0 +1,78 @@
+"""A hospital whose coordinator is the attacker: it is enrolled, has a dataset, and types its commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.canonical import canonical
+from contracts.manifest import Manifest
+from site_agent import cli
+from site_agent.approvals import approved_hashes
+from site_agent.datasets.catalogue import Dataset
+from site_agent.state import Config, State
+from tests.site_agent.conftest import SITE, Reply, Request, Server
+from tests.site_agent.factories import add_dataset, certify, make_manifest
+
+
+@dataclass
+class Hospital:
+    """`server` is its coordinator, which says what the test lets it say."""
+
+    state: State
+    dataset: Dataset
+    server: Server
+
+    def manifest(self, **changes: Any) -> Manifest:
+        """A run of this hospital and another, sound but for `changes`."""
+        return make_manifest(self.state, self.dataset, **changes)
+
+    def offer(self, manifest: Manifest, statement: Any = None) -> None:
+        """Let the coordinator ask for the approval of this manifest."""
+        item = {"study": "s1", "name": "Triage", "manifest_hash": manifest.hash, "state": "waiting"}
+        answers = {
+            "approvals": [{**item, "manifest": canonical(manifest).decode()}],
+            "releases": [],
+            "release-statement": {"statement": statement},
+        }
+
+        def answer(request: Request) -> Reply:
+            return Reply(body=answers[request.path] if request.method == "GET" else {})
+
+        self.server.answer = answer
+
+    def types(self, *arguments: str) -> tuple[int, str]:
+        """A command of the site agent, without a terminal: status and all that it says."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            status = cli.main(["--state", str(self.state.folder), *arguments])
+        return status, said.getvalue()
+
+    def approves(self, manifest: Manifest, *options: str) -> tuple[int, str]:
+        """`approve` by a script that knows the whole hash."""
+        return self.types("approve", "--yes", "--hash", manifest.hash, *options)
+
+    @property
+    def approved(self) -> list[str]:
+        """What it has signed, and what the coordinator has got of it, is the same."""
+        posted = [request.json["manifest_hash"] for request in self.server.requests if request.body]
+        assert sorted(set(posted)) == approved_hashes(self.state)
+        return approved_hashes(self.state)
+
+
+@contextmanager
+def attacked_hospital(folder: Path, **pinned: Any) -> Iterator[Hospital]:
+    """`pinned` is what was typed at enrolment."""
+    server = Server()
+    state = State.open(folder / "state")
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", **pinned))
+    certify(state, folder / "root")
+    try:
+        yield Hospital(state, add_dataset(state, folder), server)
+    finally:
+        server.close()
