@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,16 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from contracts.refusal import Refusal
+from site_agent import dataset_report as report
 from site_agent.approvals import approved_hashes, approved_manifest
+from site_agent.dataset_questions import agreed, require_answers
 from site_agent.datasets.catalogue import Catalogue, Dataset
-from site_agent.datasets.intake import Intake, Wishes
+from site_agent.datasets.findings import QUESTIONS
+from site_agent.datasets.intake import Wishes
+from site_agent.datasets.spool import spooled
 from site_agent.enrolment import connect
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
 from site_agent.transport import is_passing
-from site_agent.words import counted, printable, table
+from site_agent.words import table
 
 Say = Callable[..., None]
+_DROPPED = {
+    "missing-labels": "rows whose label looks like no label (NA, null, -, …)",
+    "missing-texts": "rows whose text looks like no text",
+    "duplicates": "rows that stand there twice",
+    "leaks": "validation and test rows whose text is trained on",
+    "rare-labels": "rows of labels with few rows",
+}
 
 
 def add_dataset_commands(commands: Any, say: Say) -> None:
@@ -30,7 +42,11 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
 
     verb = verbs.add_parser("add", help="check a file, keep it, and publish its card (no rows)")
     verb.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="CSV, TSV, JSON lines, Parquet; gzip is fine"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="CSV, TSV, JSON lines, Parquet, XLSX; gzip is fine",
     )
     verb.add_argument("--name", help="the dataset's name (else the file's)")
     verb.add_argument("--text-column", metavar="NAME")
@@ -41,12 +57,26 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
         "--only-site", action="append", default=[], metavar="VALUE", help="keep these sites' rows only"
     )
     verb.add_argument("--encoding", help="say it if the file is not UTF-8 and the guess is wrong")
+    verb.add_argument("--skip-lines", type=int, default=0, metavar="N", help="lines above the column names")
     verb.add_argument("--skip-bad", action="store_true", help="leave unusable rows out (they are listed)")
+    for kind, what in _DROPPED.items():
+        verb.add_argument(f"--drop-{kind}", action="store_true", help=f"leave out {what}")
+    verb.add_argument(
+        "--rename-label", action="append", default=[], metavar="FROM=TO", help="for labels that look alike"
+    )
+    verb.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        choices=QUESTIONS,
+        help="this was seen, and is to stay as it is (and is published)",
+    )
     verb.add_argument(
         "--public", action="store_true", help="anybody may read these rows: plaintext baselines may use them"
     )
     verb.add_argument("--no-publish", action="store_true", help="keep it, publish later")
-    verb.add_argument("--yes", action="store_true", help="publish without asking")
+    verb.add_argument("--yes", action="store_true", help="publish the card without asking")
+    verb.add_argument("--json", action="store_true", help="say what was seen as JSON")
     verb.set_defaults(run=lambda chosen: _add(chosen, say))
 
     verb = verbs.add_parser("list", help="the datasets that lie here")
@@ -73,71 +103,58 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
     catalogue = Catalogue(state)
     name = chosen.name or chosen.files[0].name.split(".")[0]
-    wishes = Wishes(
+    with spooled(chosen.files, state.datasets) as files:
+        dataset, intake = catalogue.draft(files, name, _wishes(chosen), chosen.public, _progress)
+    with catalogue.drafted(dataset):
+        if not chosen.json:
+            report.show(dataset, intake, say)
+        require_answers(intake, chosen.keep)
+        publish = not chosen.no_publish and (chosen.yes or agreed())
+        catalogue.keep(dataset)
+    if publish:
+        dataset = _send_card(state, catalogue, dataset, _silent if chosen.json else say)
+    elif not chosen.json:
+        say(f"\nKept, not published. Later: python -m site_agent dataset publish {dataset.name!r}")
+    if chosen.json:
+        say(json.dumps(report.as_json(dataset, intake), ensure_ascii=False, indent=2))
+    return 0
+
+
+def _wishes(chosen: argparse.Namespace) -> Wishes:
+    dropped = ("drop_" + kind.replace("-", "_") for kind in _DROPPED)
+    return Wishes(
         text=chosen.text_column,
         label=chosen.label_column,
         split=chosen.split_column,
         site=chosen.site_column,
         only_sites=tuple(chosen.only_site),
         encoding=chosen.encoding,
+        skip_lines=max(chosen.skip_lines, 0),
         skip_bad=chosen.skip_bad,
+        label_map=_renamed(chosen.rename_label),
+        **{name: getattr(chosen, name) for name in dropped},
     )
-    dataset, intake = catalogue.add(chosen.files, name, wishes, chosen.public)
-    _show_intake(intake, say)
-    _show_card(dataset, say)
-    if chosen.no_publish or not (chosen.yes or _agreed()):
-        say(f"\nKept, not published. Later: python -m site_agent dataset publish {name!r}")
-        return 0
-    return _send_card(state, catalogue, dataset, say)
 
 
-def _agreed() -> bool:
-    """A script that gives no terminal has agreed by giving the command."""
-    if not sys.stdin.isatty():
-        return True
-    return input("\nPublish this card? [Y/n] ").strip().lower() in ("", "y", "yes")
+def _renamed(said: list[str]) -> dict[str, str]:
+    """`FROM=TO`, as often as it is said. Refuses with `dataset.bad_rename`."""
+    pairs = [tuple(part.strip() for part in pair.split("=", 1)) for pair in said]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise Refusal("dataset.bad_rename")
+    return {pair[0]: pair[1] for pair in pairs}
 
 
-def _show_intake(intake: Intake, say: Say) -> None:
-    """What was inferred, and what was left out."""
-    for name, found in intake.formats:
-        say(f"{printable(name, 80)}: {found}")
-    columns = intake.columns
-    if columns is not None:
-        say(f"text column {printable(columns.text, 64)!r}, label column {printable(columns.label, 64)!r}")
-        if columns.site:
-            say(f"site column {printable(columns.site, 64)!r}: {counted(len(intake.sites), 'site')} kept")
-    say(f"splits from {intake.splits_from}")
-    if intake.other_sites:
-        say(f"{counted(intake.other_sites, 'row')} of other sites left out, as asked")
-    if intake.fault_count:
-        say(f"{counted(intake.fault_count, 'unusable row')} left out, as asked:")
-        for fault in intake.faults:
-            say(f"  {printable(fault.file, 80)}, line {fault.line}: {fault.reason}")
-        if intake.fault_count > len(intake.faults):
-            say(f"  and {counted(intake.fault_count - len(intake.faults), 'row')} more")
+def _progress(rows: int) -> None:
+    """On the error stream, so that what is said there can be cut off from the answer."""
+    sys.stderr.write(f"\r{rows:,} rows read …" if sys.stderr.isatty() else f"{rows:,} rows read …\n")
+    sys.stderr.flush()
 
 
-def _show_card(dataset: Dataset, say: Say) -> None:
-    """The card as the coordinator and the other sites will see it."""
-    card = dataset.card
-    say(f'\nThe card of "{dataset.name}" (this is all that is published; no row leaves this machine):')
-    say(f"  rows         {card.rows:,}")
-    say("  splits       " + ", ".join(f"{name} {_count(count)}" for name, count in card.splits.items()))
-    say("  text length  " + ", ".join(f"{name} {value:,}" for name, value in card.text_length.items()))
-    say(f"  public       {'yes: PLAINTEXT baselines may train on it unprotected' if card.public else 'no'}")
-    say(f"  labels       {len(card.labels)}")
-    for label, count in card.labels.items():
-        say(f"    {_count(count):>9}  {printable(label, 100)}")
-    if None in [*card.labels.values(), *card.splits.values()]:
-        say(f"  hidden: counts below {card.threshold}, and others that would give them away")
+def _silent(*_lines: str) -> None:
+    """Says nothing, where the answer is JSON."""
 
 
-def _count(count: int | None) -> str:
-    return "hidden" if count is None else f"{count:,}"
-
-
-def _send_card(state: State, catalogue: Catalogue, dataset: Dataset, say: Say) -> int:
+def _send_card(state: State, catalogue: Catalogue, dataset: Dataset, say: Say) -> Dataset:
     try:
         with contextlib.closing(connect(state)) as coordinator:
             published = catalogue.publish(dataset, coordinator)
@@ -148,7 +165,7 @@ def _send_card(state: State, catalogue: Catalogue, dataset: Dataset, say: Say) -
             )
         raise
     say(f"\nPublished as {published.id}.")
-    return 0
+    return published
 
 
 def _list(chosen: argparse.Namespace, say: Say) -> int:
@@ -175,7 +192,8 @@ def _publish(chosen: argparse.Namespace, say: Say) -> int:
     catalogue = Catalogue(state)
     dataset = catalogue.named(chosen.name)
     catalogue.verify(dataset)
-    return _send_card(state, catalogue, dataset, say)
+    _send_card(state, catalogue, dataset, say)
+    return 0
 
 
 def _remove(chosen: argparse.Namespace, say: Say) -> int:

@@ -48,6 +48,8 @@ PLAN = Plan(
 )
 METHOD_2: dict[str, Any] = {"method": "method-2", "cut": 3, "attention_ratio": 50.0, "dense_ratio": 50.0}
 ROWS, TEST_ROWS = 450, 200
+# What a script says of a dataset that a person would be asked.
+NAMED = ("--text-column", "text", "--label-column", "label", "--keep", "rare-labels")
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
 
@@ -139,7 +141,7 @@ class Story:
         self.hospitals.append(hospital)
         command = sites.enrolment_command(admin, Site.objects.get(pk=admin.site_id))
         hospital.agent(*command.split()[3:])
-        hospital.agent("dataset", "add", str(data), "--name", "notes", "--yes")
+        hospital.agent("dataset", "add", str(data), "--name", "notes", *NAMED, "--yes")
         hospital.start(self.state / f"{slug}.log")
 
     def _approved_study(self, lead: User) -> Study:

@@ -7,6 +7,7 @@ import time
 from django.conf import settings
 
 from contracts.canonical import canonical
+from contracts.labels import look_alikes
 from contracts.manifest import (
     Adapter,
     Aggregation,
@@ -144,6 +145,7 @@ def base_model_of(plan: Plan) -> BaseModel:
 
 def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     labels = all_labels(datasets) if plan.task == "sequence-classification" else []
+    _refuse_look_alikes(labels, datasets)
     base = base_model_of(plan)
     if plan.max_tokens > base.max_tokens:
         fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
@@ -159,6 +161,20 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
         labels=tuple(labels),
         max_tokens=plan.max_tokens,
     )
+
+
+def _refuse_look_alikes(labels: list[str], datasets: list[Dataset]) -> None:
+    """Refuses with `study.look_alike_labels`. A hospital that has two of them in one dataset was asked when
+    it added that: they are different classes then."""
+    for group in look_alikes(labels):
+        if any(len(set(group) & set(dataset.card["labels"])) > 1 for dataset in datasets):
+            continue
+        sites = [f"{label!r} at {_sites_with(label, datasets)}" for label in group]
+        raise Refusal("study.look_alike_labels", labels="; ".join(sites)[:800])
+
+
+def _sites_with(label: str, datasets: list[Dataset]) -> str:
+    return ", ".join(dataset.site.name for dataset in datasets if label in dataset.card["labels"])
 
 
 def adapter_of(plan: Plan) -> Adapter:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -67,7 +68,22 @@ class Catalogue:
     def add(
         self, files: Sequence[Path], name: str, wishes: Wishes, public: bool = False
     ) -> tuple[Dataset, Intake]:
-        """Take files in under `name`, declared public or not.
+        """Take files in under `name` and keep them: `draft`, then `keep`."""
+        dataset, intake = self.draft(files, name, wishes, public)
+        with self.drafted(dataset):
+            self.keep(dataset)
+        return dataset, intake
+
+    def draft(
+        self,
+        files: Sequence[Path],
+        name: str,
+        wishes: Wishes,
+        public: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[Dataset, Intake]:
+        """Read files, declared public or not, to be kept under `name`: nobody knows the dataset before
+        `keep`.
 
         Refuses with a `dataset.` code; then nothing has changed.
         """
@@ -77,7 +93,7 @@ class Catalogue:
             raise Refusal("dataset.name_taken", name=name)
         target = self._state.datasets / f"{secrets.token_hex(8)}.jsonl"
         try:
-            intake = take_in(files, target, wishes)
+            intake = take_in(files, target, wishes, progress)
             dataset = Dataset(
                 name=name,
                 file=target.name,
@@ -86,11 +102,23 @@ class Catalogue:
                 card=make_card(intake.labels, intake.splits, intake.lengths, public),
                 added=int(time.time()),
             )
-            self._keep([*self.all(), dataset])
         except BaseException:
             target.unlink(missing_ok=True)
             raise
         return dataset, intake
+
+    @contextmanager
+    def drafted(self, dataset: Dataset) -> Iterator[None]:
+        """Deletes the draft's rows if it has not been kept at the end, however that comes."""
+        try:
+            yield
+        finally:
+            if all(other.file != dataset.file for other in self.all()):
+                self.path(dataset).unlink(missing_ok=True)
+
+    def keep(self, dataset: Dataset) -> None:
+        """Enter a draft."""
+        self._keep([*self.all(), dataset])
 
     def publish(self, dataset: Dataset, coordinator: Coordinator) -> Dataset:
         """Send the card (never a row). Publishing again gives the same dataset."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.refusal import Refusal
-from site_agent.datasets.readers import Record
+from site_agent.datasets.readers import Nested, Record
 from site_agent.words import printable
 
 # In the order of preference. German names stand beside English ones, as they do in hospitals' exports.
@@ -36,12 +36,23 @@ MAX_LABELS = 1000
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns in use; `split` and `site` are None where the file has none."""
+    """The columns in use; `split` and `site` are None where the file has none. `guessed` are the roles whose
+    column nobody has named."""
 
     text: str
     label: str
     split: str | None = None
     site: str | None = None
+    guessed: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The names of the columns that are read."""
+        return tuple(name for name in (self.text, self.label, self.split, self.site) if name is not None)
+
+    def of(self, role: str) -> str:
+        """The column of a role that is in use."""
+        return str(getattr(self, role))
 
 
 def infer(
@@ -54,10 +65,12 @@ def infer(
 ) -> Columns:
     """Choose the columns by what the user says, else by their names, else by what stands in the sample.
 
-    Refuses with `dataset.empty`, `dataset.no_column` or `dataset.which_column` (with the candidates' names).
+    Refuses with `dataset.no_rows`, `dataset.no_column`, `dataset.which_column` (with the candidates' names)
+    or `dataset.column_type`.
     """
     if not sample:
         raise Refusal("dataset.no_rows")
+    named = {"text": text, "label": label, "split": split, "site": site}
     names = list(sample[0].values)
     for said in (text, label, split, site):
         if said is not None and said not in names:
@@ -68,7 +81,18 @@ def infer(
     text = text or _longest(sample, _without(names, label, split, site))
     label = label or _by_name(LABEL_NAMES, _without(names, text, split, site))
     label = label or _few_values(sample, _without(names, text, split, site))
-    return Columns(text, label, split, site)
+    for name in (text, label):
+        _refuse_type(sample, name)
+    chosen = {"text": text, "label": label, "split": split, "site": site}
+    guessed = tuple(role for role, name in chosen.items() if name is not None and named[role] is None)
+    return Columns(text, label, split, site, guessed)
+
+
+def _refuse_type(sample: Sequence[Record], name: str) -> None:
+    """A column whose type is no text is named once, not by each of its rows."""
+    cell = sample[0].values.get(name)
+    if isinstance(cell, Nested) and cell.kind:
+        raise Refusal("dataset.column_type", column=printable(name, 64), type=cell.kind[:60])
 
 
 def _without(names: list[str], *taken: str | None) -> list[str]:

@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,16 @@ MAX_FIELD = 4 << 20
 SAMPLE_BYTES = 1 << 20
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
-FormatName = Literal["jsonl", "delimited", "parquet"]
+_EXCEL_SEPARATOR = re.compile(r"\ufeff?sep=([,;|\t])[ \t]*\r?\n", re.IGNORECASE)
+"""Excel's own first line, which names the delimiter."""
+
+FormatName = Literal["jsonl", "delimited", "parquet", "xlsx"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How to read a file. `encoding`, `delimiter` and `quotes` are empty or False where they mean nothing."""
+    """How to read a file. `encoding`, `delimiter` and `quotes` are empty or False where they mean nothing;
+    `skip` is the number of lines above a table's header."""
 
     name: FormatName
     compressed: bool = False
@@ -36,10 +41,13 @@ class Format:
     encoding_guessed: bool = False
     delimiter: str = ""
     quotes: bool = False
+    skip: int = 0
 
     def __str__(self) -> str:
         if self.name == "parquet":
             return "Parquet"
+        if self.name == "xlsx":
+            return "Excel workbook"
         kind = "JSON lines"
         if self.name == "delimited":
             kind = f"table with {DELIMITERS.get(self.delimiter, self.delimiter)}s between the columns"
@@ -47,7 +55,8 @@ class Format:
         guess = (
             " (inferred: it is not UTF-8; say --encoding if this is wrong)" if self.encoding_guessed else ""
         )
-        return f"{kind}, {self.encoding}{guess}" + (", gzip" if self.compressed else "")
+        above = f", {self.skip} line(s) above the header skipped" if self.skip else ""
+        return f"{kind}, {self.encoding}{guess}{above}" + (", gzip" if self.compressed else "")
 
 
 class _Bounded(io.RawIOBase):
@@ -96,11 +105,11 @@ def open_text(path: Path, found: Format, newline: str) -> io.TextIOWrapper:
     )
 
 
-def detect(path: Path, encoding: str | None = None) -> Format:
-    """Look at the beginning of the file. `encoding` is what the user says, if he says so.
+def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
+    """Look at the beginning of the file. `encoding` and `skip` (lines above the header) are what people say.
 
     Refuses with `dataset.unreadable`, `.too_large`, `.empty`, `.damaged`, `.unknown_format`,
-    `.unknown_encoding`.
+    `.unknown_encoding`, `.looks_utf16`.
     """
     try:
         size = path.stat().st_size
@@ -112,10 +121,14 @@ def detect(path: Path, encoding: str | None = None) -> Format:
         raise Refusal("dataset.too_large", limit=MAX_FILE_BYTES >> 30)
     if magic == b"PAR1":
         return Format("parquet")
+    if magic == b"PK\x03\x04":
+        return Format("xlsx", skip=skip)
     compressed = magic[:2] == b"\x1f\x8b"
     with open_content(path, compressed) as content:
         sample = content.read(SAMPLE_BYTES)
     name, guessed = _encoding(sample, encoding)
+    if encoding is None:
+        _refuse_unmarked_utf16(sample)
     text = _decoded_sample(sample, name)
     if not text.strip():
         raise Refusal("dataset.empty", file=path.name)
@@ -123,9 +136,23 @@ def detect(path: Path, encoding: str | None = None) -> Format:
         return Format("jsonl", compressed, name, guessed)
     if text.lstrip()[0] == "[" or "\x00" in text[:200]:
         raise Refusal("dataset.unknown_format", file=path.name)
-    delimiter = _delimiter(text, tabs_first=".tsv" in (suffix.lower() for suffix in path.suffixes))
+    said = _EXCEL_SEPARATOR.match(text)
+    skip += said is not None
+    text = "".join(text.splitlines(keepends=True)[skip:])
+    if not text.strip():
+        raise Refusal("dataset.empty", file=path.name)
+    tabs_first = ".tsv" in (suffix.lower() for suffix in path.suffixes)
+    delimiter = said[1] if said else _delimiter(text, tabs_first)
     quotes = delimiter != "\t" or _quotes_are_sound(text, delimiter)
-    return Format("delimited", compressed, name, guessed, delimiter, quotes)
+    return Format("delimited", compressed, name, guessed, delimiter, quotes, skip)
+
+
+def _refuse_unmarked_utf16(sample: bytes) -> None:
+    """UTF-16 without its mark is full of zero bytes, all in one half of each pair."""
+    head = sample[:2000]
+    for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if len(zeros) >= 8 and zeros.count(0) > 0.8 * len(zeros) and head.count(0) < len(head):
+            raise Refusal("dataset.looks_utf16", encoding=encoding)
 
 
 def _encoding(sample: bytes, said: str | None) -> tuple[str, bool]:

@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -19,17 +19,21 @@ import msgspec
 from contracts.refusal import Refusal
 from site_agent.datasets import columns as column_names
 from site_agent.datasets.columns import MAX_LABELS, Columns, infer
+from site_agent.datasets.findings import Findings, Rows, find, leaking, looks_missing, repeated
 from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.readers import MIXED, Fault, Record, read
 from site_agent.datasets.rows import Row, normalise
 from site_agent.datasets.splits import assign
+from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
+from site_agent.words import printable
 
 SAMPLE_ROWS = 1000
 MAX_ROWS = 2_000_000
 MAX_KEPT_BYTES = 2 << 30
 LEAST_ROWS = 10
 SHOWN_FAULTS = 50
+PROGRESS_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,14 @@ class Wishes:
     site: str | None = None
     only_sites: tuple[str, ...] = ()
     encoding: str | None = None
+    skip_lines: int = 0
     skip_bad: bool = False
+    drop_missing_labels: bool = False
+    drop_missing_texts: bool = False
+    drop_duplicates: bool = False
+    drop_leaks: bool = False
+    drop_rare_labels: bool = False
+    label_map: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,18 @@ class BadRows(Refusal):
 
 @dataclass
 class Intake:
-    """What was read, inferred, kept and left out. `faults` are the first of `fault_count` skipped rows."""
+    """What was read, inferred, kept and left out.
+
+    `faults` are the first of `fault_count` skipped rows. Nothing is read from the columns `unused`. `dropped`
+    counts the rows that were left out by wish, by kind; `mapped` are the labels that were renamed.
+    """
 
     formats: list[tuple[str, Format]] = field(default_factory=list)
     columns: Columns | None = None
+    unused: tuple[str, ...] = ()
+    findings: Findings | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    mapped: set[str] = field(default_factory=set)
     splits_from: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
@@ -85,36 +104,84 @@ class Intake:
         return len(self.lengths)
 
 
-def take_in(files: Sequence[Path], target: Path, wishes: Wishes) -> Intake:
-    """Read `files` into the normalised file `target`. Nothing is kept if anything is refused.
+def take_in(
+    files: Sequence[Path], target: Path, wishes: Wishes, progress: Callable[[int], None] | None = None
+) -> Intake:
+    """Read `files` into the normalised file `target`. Nothing is kept if anything is refused. `progress` is
+    told how many rows have been read, now and then.
 
     Refuses with `BadRows` (all rows were looked at) or with another `dataset.` code.
     """
     intake = Intake()
     draft = target.with_name(f".{target.name}.draft")
-    texts: list[bytes] = []
-    labels: list[str] = []
-    splits: list[str | None] = []
+    drafted = _Drafted()
     try:
         with replacing(draft) as file:
             for row in _rows(files, wishes, intake):
-                texts.append(hashlib.sha256(row.text.encode()).digest()[:16])
-                labels.append(row.label)
-                splits.append(row.split)
-                intake.labels[row.label] += 1
-                intake.lengths.append(len(row.text))
+                drafted.add(row)
                 file.write(_line(row))
-                if intake.rows > MAX_ROWS or len(intake.labels) > MAX_LABELS:
+                if progress is not None and len(drafted.labels) % PROGRESS_ROWS == 0:
+                    progress(len(drafted.labels))
+                if len(drafted.labels) > MAX_ROWS or len(drafted.counts) > MAX_LABELS:
                     break
                 if file.tell() > MAX_KEPT_BYTES:
                     raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
-        _check(intake, wishes, len(set(texts)))
-        chosen, intake.splits_from = _splits(splits, texts, labels, intake.columns)
-        intake.splits = Counter(chosen)
-        _write(draft, target, chosen)
+        _check_drafted(drafted, intake, wishes)
+        splits, intake.splits_from = _splits(drafted.splits, drafted.texts, drafted.labels, intake.columns)
+        everything = Rows(drafted.texts, drafted.labels, splits, drafted.lengths)
+        kept = _kept(everything, wishes, intake)
+        rows = everything.only(kept)
+        intake.labels, intake.splits, intake.lengths = (
+            Counter(rows.labels),
+            Counter(rows.splits),
+            rows.lengths,
+        )
+        intake.findings = find(rows, drafted.missing_texts)
+        _check(intake, len(set(rows.texts)))
+        _write(draft, target, splits, kept)
     finally:
         draft.unlink(missing_ok=True)
     return intake
+
+
+@dataclass
+class _Drafted:
+    """Of each drafted row: a hash of its text, its label, its split, and its length in characters."""
+
+    texts: list[bytes] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    missing_texts: int = 0
+
+    def add(self, row: Row) -> None:
+        self.texts.append(hashlib.sha256(row.text.encode()).digest()[:16])
+        self.labels.append(row.label)
+        self.splits.append(row.split)
+        self.lengths.append(len(row.text))
+        self.counts[row.label] += 1
+        self.missing_texts += looks_missing(row.text)
+
+
+def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
+    """Which rows are kept; the others are counted by why they are not."""
+    kept = [True] * len(rows.labels)
+
+    def drop(kind: str, places: Sequence[bool]) -> None:
+        for place, found in enumerate(places):
+            if found and kept[place]:
+                kept[place] = False
+                intake.dropped[kind] += 1
+
+    if wishes.drop_duplicates:
+        drop("duplicates", repeated(rows))
+    if wishes.drop_leaks:
+        drop("leaks", leaking(rows.texts, rows.splits))
+    if wishes.drop_rare_labels:
+        counts = Counter(rows.only(kept).labels)
+        drop("rare labels", [counts[label] < THRESHOLD for label in rows.labels])
+    return kept
 
 
 def _splits(
@@ -133,12 +200,13 @@ def _splits(
     return renamed, f"{source}; there are no test rows, so the validation rows are the test"
 
 
-def _write(draft: Path, target: Path, splits: list[str]) -> None:
-    """Copy the draft to its place, with each row's split."""
+def _write(draft: Path, target: Path, splits: list[str], kept: list[bool]) -> None:
+    """Copy the rows that are kept from the draft to their place, each with its split."""
     with draft.open("rb") as source, replacing(target) as file:
-        for line, split in zip(source, splits, strict=True):
-            row = msgspec.json.decode(line, type=Row)
-            file.write(_line(Row(row.text, row.label, split)))
+        for line, split, keep in zip(source, splits, kept, strict=True):
+            if keep:
+                row = msgspec.json.decode(line, type=Row)
+                file.write(_line(Row(row.text, row.label, split)))
 
 
 def _line(row: Row) -> bytes:
@@ -148,7 +216,7 @@ def _line(row: Row) -> bytes:
 def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row]:
     """Every usable row of every file; the others are counted in `intake`."""
     for path in files:
-        found = detect(path, wishes.encoding)
+        found = detect(path, wishes.encoding, wishes.skip_lines)
         intake.formats.append((path.name, found))
         records = read(path, found)
         head = list(itertools.islice(records, SAMPLE_ROWS))
@@ -160,6 +228,7 @@ def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row
             ]
             raise BadRows(faults[:SHOWN_FAULTS], len(faults) + sum(1 for _ in records))
         intake.columns = _columns(sample, wishes, intake.columns)
+        intake.unused = tuple(name for name in sample[0].values if name not in intake.columns.used)
         split = _split_of_name(path) if intake.columns.split is None and len(files) > 1 else None
         for record in itertools.chain(head, records):
             row = _row(record, intake, wishes, split)
@@ -175,7 +244,8 @@ def _columns(sample: list[Record], wishes: Wishes, before: Columns | None) -> Co
     """The first file decides; the others must have the same columns."""
     if before is None:
         return infer(sample, text=wishes.text, label=wishes.label, split=wishes.split, site=wishes.site)
-    return infer(sample, text=before.text, label=before.label, split=before.split, site=before.site)
+    again = infer(sample, text=before.text, label=before.label, split=before.split, site=before.site)
+    return replace(again, guessed=before.guessed)
 
 
 def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | None) -> Row | Fault | None:
@@ -190,7 +260,19 @@ def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | No
         intake.sites[site] += 1
     elif wishes.only_sites:
         raise Refusal("dataset.no_site_column")
-    return normalise(record, intake.columns, split)
+    row = normalise(record, intake.columns, split)
+    if isinstance(row, Fault):
+        return row
+    if wishes.drop_missing_labels and looks_missing(row.label):
+        intake.dropped["missing labels"] += 1
+        return None
+    if wishes.drop_missing_texts and looks_missing(row.text):
+        intake.dropped["missing texts"] += 1
+        return None
+    if row.label in wishes.label_map:
+        intake.mapped.add(row.label)
+        return Row(row.text, wishes.label_map[row.label], row.split)
+    return row
 
 
 def _split_of_name(path: Path) -> str | None:
@@ -198,14 +280,23 @@ def _split_of_name(path: Path) -> str | None:
     return next((column_names.SPLITS[word] for word in words if word in column_names.SPLITS), None)
 
 
-def _check(intake: Intake, wishes: Wishes, distinct: int) -> None:
+def _check_drafted(drafted: _Drafted, intake: Intake, wishes: Wishes) -> None:
     if intake.fault_count and not wishes.skip_bad:
         raise BadRows(intake.faults, intake.fault_count)
-    if intake.rows > MAX_ROWS:
+    if len(drafted.labels) > MAX_ROWS:
         raise Refusal("dataset.too_many_rows", limit=MAX_ROWS)
+    missed = sorted(set(wishes.label_map) - intake.mapped)
+    if missed:
+        raise Refusal("dataset.unknown_label", label=printable(missed[0], 100))
+    _refuse_too_many_labels(len(drafted.counts), len(drafted.labels))
+
+
+def _check(intake: Intake, distinct: int) -> None:
     if intake.rows < LEAST_ROWS or distinct < LEAST_ROWS // 2:
         raise Refusal("dataset.too_small", rows=intake.rows, least=LEAST_ROWS)
-    if len(intake.labels) > min(MAX_LABELS, intake.rows // 2):
-        raise Refusal(
-            "dataset.too_many_labels", labels=len(intake.labels), rows=intake.rows, limit=MAX_LABELS
-        )
+    _refuse_too_many_labels(len(intake.labels), intake.rows)
+
+
+def _refuse_too_many_labels(labels: int, rows: int) -> None:
+    if labels > min(MAX_LABELS, rows // 2):
+        raise Refusal("dataset.too_many_labels", labels=labels, rows=rows, limit=MAX_LABELS)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +20,19 @@ import pyarrow.parquet
 
 from contracts.refusal import Refusal
 from site_agent.datasets.formats import MAX_FIELD, Format, open_text
+from site_agent.datasets.headers import Nameless, column_names
+from site_agent.datasets.workbooks import header, sheet_rows
 
-MAX_COLUMNS = 500
 MIXED = "its columns are not those of the file's first row"
 Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
 class Nested:
-    """Stands for a list or an object: it may stand in a column that we do not use, and nowhere else."""
+    """Stands for a list, an object, or a type that is no text: it may stand in a column that we do not use,
+    and nowhere else. `kind` is the type's name where the file has one for the whole column."""
+
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Fault:
 
 def read(path: Path, found: Format) -> Iterator[Record | Fault]:
     """All rows of the file in order. Refuses with a `dataset.` code where the rest cannot be read at all."""
-    readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet}
+    readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet, "xlsx": _workbook}
     try:
         yield from readers[found.name](path, found)
     except UnicodeDecodeError as error:
@@ -66,10 +71,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise _DuplicateKey
     return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
 
 
 def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
@@ -95,7 +96,7 @@ def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
 
 def _json_row(raw: str, line: int) -> Record | Fault:
     try:
-        value = json.loads(raw, object_pairs_hook=_object, parse_constant=_no_constant)
+        value = json.loads(raw, object_pairs_hook=_object)
     except _DuplicateKey:
         return Fault(line, "a name stands twice in the object")
     except (ValueError, RecursionError):
@@ -113,11 +114,12 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
     csv.field_size_limit(MAX_FIELD)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if found.quotes else csv.QUOTE_NONE
     with open_text(path, found, newline="") as text:
+        for _ in range(found.skip):
+            text.readline(MAX_FIELD)
         reader = csv.reader(text, delimiter=found.delimiter, quoting=quoting, strict=True)
-        columns: list[str] | None = None
-        line = 1
+        columns: list[str | None] | None = None
         while True:
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + found.skip
             try:
                 cells = next(reader, None)
             except csv.Error as error:
@@ -128,28 +130,30 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
             if not cells:
                 continue
             if columns is None:
-                columns = _header(cells, path)
+                columns = column_names(cells, path.name)
+                nameless = Nameless(columns, path.name, line)
             elif len(cells) != len(columns):
                 yield Fault(line, MIXED)
             else:
-                yield Record(line, dict(zip(columns, cells, strict=True)))
+                nameless.check(cells)
+                yield Record(line, named(columns, cells))
 
 
-def _header(cells: list[str], path: Path) -> list[str]:
-    """The column names. A file without a header line would make a patient's note into a column name."""
-    names = [cell.strip() for cell in cells]
-    sound = all(name and len(name) <= 64 and not name.replace(".", "").isdigit() for name in names)
-    if not sound or len(set(names)) < len(names) or len(names) > MAX_COLUMNS:
-        raise Refusal("dataset.no_header", file=path.name)
-    return names
+def _workbook(path: Path, found: Format) -> Iterator[Record | Fault]:
+    columns: list[str | None] | None = None
+    for line, cells in sheet_rows(path, found.skip):
+        if columns is None:
+            columns, nameless = header(cells, path, line)
+        else:
+            nameless.check(["" if cell is None else str(cell) for cell in cells])
+            yield Record(line, named(columns, cells))
 
 
 def _parquet(path: Path, found: Format) -> Iterator[Record | Fault]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = file.schema_arrow.names
-        if len(set(names)) < len(names) or len(names) > MAX_COLUMNS:
-            raise Refusal("dataset.no_header", file=path.name)
+        column_names([name or " " for name in names], path.name)
         line = 0
         for batch in file.iter_batches(batch_size=1024):
             cells = [_column(column) for column in batch.columns]
@@ -164,7 +168,7 @@ def _column(column: pyarrow.Array) -> list[Value | Nested]:
     if isinstance(column, pyarrow.DictionaryArray):
         column = column.dictionary_decode()
     kind = column.type
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+    if _is_text(kind):
         # Parquet does not check its strings, so they are decoded here, one by one.
         return [
             None if cell is None else cell.decode("utf-8", "surrogateescape")
@@ -174,4 +178,29 @@ def _column(column: pyarrow.Array) -> list[Value | Nested]:
         return column.to_pylist()
     if pyarrow.types.is_floating(kind):
         return [None if cell is None or math.isnan(cell) else float(cell) for cell in column.to_pylist()]
-    return [Nested()] * len(column)
+    if pyarrow.types.is_decimal(kind):
+        return [None if cell is None else _whole(cell) for cell in column.to_pylist()]
+    return [Nested(str(kind))] * len(column)
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    """Strings of every layout, and bytes without a type: Hive and old Spark write texts so. What is not UTF-8
+    is named by its line."""
+    types = pyarrow.types
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+    )
+
+
+def _whole(number: Decimal) -> int | float:
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
+def named(columns: Sequence[str | None], cells: Sequence[Value | Nested]) -> dict[str, Value | Nested]:
+    """The cells of the columns that have a name."""
+    return {name: cell for name, cell in zip(columns, cells, strict=True) if name is not None}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
+
 import msgspec
 from msgspec import Struct
 
@@ -45,7 +48,7 @@ def normalise(record: Record, columns: Columns, split: str | None) -> Row | Faul
 
 
 def _text(value: Value | Nested) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         raise _Unusable("the text is missing")
     if not isinstance(value, str):
         raise _Unusable("the text is not text")
@@ -64,6 +67,8 @@ def _label(value: Value | Nested) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if math.isnan(value):
+            raise _Unusable("the label is missing")
         # A spreadsheet or Parquet file with a gap in it turns the code 3 into 3.0.
         if not value.is_integer() or abs(value) > 2**53:
             raise _Unusable("the label is a number with decimals")
@@ -86,6 +91,8 @@ def _sound(value: str, what: str) -> str:
         raise _Unusable(f"the {what} holds bytes that are not valid in the file's encoding") from None
     if "\x00" in value:
         raise _Unusable(f"the {what} holds a NUL character")
-    if what == "label" and not value.isprintable():
-        raise _Unusable("the label holds control characters")
+    hidden = next((character for character in value if not character.isprintable()), None)
+    if what == "label" and hidden is not None:
+        name = unicodedata.name(hidden, "a control character")
+        raise _Unusable(f"the label holds U+{ord(hidden):04X} ({name}), which cannot be seen")
     return value

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.dispatch import Signal
 
-from attestation.development import constants as dev
 from attestation.development import root_sha256
+from attestation.development_quoting import constants as dev
 from contracts.canonical import canonical
 from contracts.manifest import Privacy, parse
 from contracts.refusal import Refusal
@@ -137,6 +137,21 @@ class TestFreezing:
         )
         manifest = services.freeze(lena, draft)
         assert manifest.model.labels == ("alpha", "cause", "symptom", "treatment", "zeta")
+
+    def test_labels_of_two_hospitals_that_look_alike_are_named_before_anything_is_signed(
+        self, draft: Study, anna: Hospital, lena: User
+    ) -> None:
+        card = {"rows": 60, "splits": {"train": 60}, "text_length": {}}
+        Dataset.objects.filter(site=anna.site).update(card={**card, "labels": {"Cause": 30, "symptom": 30}})
+        with pytest.raises(Refusal) as caught:
+            services.freeze(lena, draft)
+        assert caught.value.code == "study.look_alike_labels"
+        assert "'Cause' at St. Anna" in str(caught.value.facts["labels"])
+        assert "'cause' at " in str(caught.value.facts["labels"])
+
+        # Who has both was asked at the hospital: they are different classes.
+        Dataset.objects.filter(site=anna.site).update(card={**card, "labels": {"Cause": 30, "cause": 30}})
+        assert {"Cause", "cause"} <= set(services.freeze(lena, draft).model.labels)
 
     def test_two_freezes_never_make_the_same_run(self, frozen: Study, lena: User) -> None:
         first = frozen.manifest_hash

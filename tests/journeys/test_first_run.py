@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README
 from tests.journeys.conftest import OPERATOR
 from tests.support import people
-from tests.support.installation import Agent, Installation, wait_for
+from tests.support.installation import NAMED, Agent, Installation, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -86,7 +86,7 @@ def test_a_hospital_enrols_by_one_command_and_its_page_turns_green_by_itself(
         agent.run(
             "dataset", "synthetic", "--hospital", str(number), "--rows", "120", "--seed", "7", str(rows)
         )
-        agent.run("dataset", "add", str(rows), "--name", "triage")
+        agent.run("dataset", "add", str(rows), "--name", "triage", *NAMED, "--yes")
         admin.reload()
         expect(admin.get_by_role("link", name="triage")).to_be_visible()
 

@@ -259,7 +259,7 @@ def test_an_open_quote_ends_the_reading_at_its_line_even_with_skip_bad(tmp_path:
         ("cut.jsonl.gz", gzip.compress(as_json_lines(GOOD * 50).encode())[:-20], "dataset.damaged"),
         ("cut.parquet", b"PAR1 and then nothing", "dataset.damaged"),
         ("nohead.csv", b"1,2\n3,4\n", "dataset.no_header"),
-        ("twice.csv", b"text,text\na,b\n", "dataset.no_header"),
+        ("twice.csv", b"text,text\na,b\n", "dataset.doubled_column"),
         ("onecol.csv", b"text\nsome words here\nmore words\n", "dataset.which_column"),
     ],
 )

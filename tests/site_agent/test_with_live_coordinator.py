@@ -24,6 +24,7 @@ from site_agent import cli
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.state import State
 from tests.federation.cast import MODEL, make_person
+from tests.support.installation import NAMED
 
 CANARY = "canary-patient-4711"
 
@@ -97,14 +98,14 @@ def test_a_hospital_enrols_offers_a_dataset_and_approves(
     assert status == 0, text
     assert re.search(r"coordinator +ok", text) and re.search(r"clock +ok", text)
 
-    status, text = agent("dataset", "add", str(write_notes(tmp_path / "notes.jsonl")))
+    status, text = agent("dataset", "add", str(write_notes(tmp_path / "notes.jsonl")), *NAMED, "--yes")
     assert status == 0 and "Published as" in text and "hidden" in text
     stored = Dataset.objects.get(site__name="St. Anna")
     assert stored.card["labels"]["rare"] is None and stored.rows == 63
     assert stored.card["public"] is False
     assert list(stored.card["labels"].values()).count(None) == 2
     assert CANARY not in json.dumps(stored.card)
-    agents["St. Barbara"]("dataset", "add", str(tmp_path / "notes.jsonl"))
+    agents["St. Barbara"]("dataset", "add", str(tmp_path / "notes.jsonl"), *NAMED, "--yes")
     digests = set(Dataset.objects.values_list("digest", flat=True))
     assert len(digests) == 2, "equal datasets of two sites must not be seen to be equal"
 
@@ -162,14 +163,14 @@ def test_a_dataset_is_withdrawn_and_its_rows_deleted(
     agent = Agent(tmp_path / "anna", capsys)
     agent("enrol", "--coordinator", coordinator, "--token", token)
     notes = write_notes(tmp_path / "notes.jsonl")
-    status, text = agent("dataset", "add", str(notes), "--no-publish", "--name", "late", "--public")
+    status, text = agent("dataset", "add", str(notes), "--no-publish", "--name", "late", "--public", *NAMED)
     assert status == 0 and "PLAINTEXT baselines may train on it" in text
     assert Dataset.objects.count() == 0
     assert "not published" in agent("dataset", "list")[1]
     assert agent("dataset", "publish", "late")[0] == 0
     assert agent("dataset", "publish", "late")[0] == 0, "publishing twice is the same as once"
     assert Dataset.objects.get(withdrawn_at=None).card["public"] is True
-    status, text = agent("dataset", "add", str(notes), "--name", "late")
+    status, text = agent("dataset", "add", str(notes), "--name", "late", *NAMED, "--yes")
     assert (status, "dataset.name_taken" in text) == (1, True)
     assert agent("dataset", "remove", "late")[0] == 0
     assert Dataset.objects.filter(withdrawn_at=None).count() == 0

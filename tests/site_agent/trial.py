@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.jobs.driver import make_rows
 from tests.support import beginnings
-from tests.support.installation import Agent, Installation, wait_for
+from tests.support.installation import NAMED, Agent, Installation, wait_for
 
 
 def accepted(plan: dict[str, Any]) -> list[str]:
@@ -57,7 +57,8 @@ class Trial:
         token = self.ask(verb="hospital", name=name)
         agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
         make_rows(self.folder / f"{name}.jsonl", name, train=train)
-        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *(["--public"] if public else []))
+        said = [*NAMED, "--yes", *(["--public"] if public else [])]
+        agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *said)
         return agent
 
     def log(self, name: str) -> str:

@@ -1,0 +1,70 @@
+"""What somebody has to say before a card is published: which columns, and what is to become of what stands
+out.
+
+A guess is shown and asked, and the answer is no unless a person says yes. Without a terminal nobody can be
+asked: then the refusal names the option that answers.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Collection
+
+from contracts.refusal import Refusal
+from site_agent.datasets.findings import Findings
+from site_agent.datasets.intake import Intake
+from site_agent.words import printable
+
+Ask = Callable[[str], str]
+_QUESTIONS = {
+    "missing-labels": "Some labels look like no label at all. Keep and publish them as classes?",
+    "look-alikes": "Some labels look alike. Keep them as different classes?",
+    "rare-labels": "The names of labels with few rows can point at a person. Publish these names?",
+}
+_OPTIONS = {
+    "missing-labels": "--drop-missing-labels or --keep missing-labels",
+    "look-alikes": "--rename-label FROM=TO or --keep look-alikes",
+    "rare-labels": "--drop-rare-labels or --keep rare-labels",
+}
+
+
+def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = None) -> None:
+    """Refuses with `dataset.unconfirmed_columns` or `dataset.unanswered` while something is undecided.
+
+    `kept` are the kinds of finding that somebody has said to keep. `ask` puts a question to a person; by
+    default the terminal does, where there is one.
+    """
+    if ask is None and sys.stdin.isatty():
+        ask = input
+    columns, findings = intake.columns, intake.findings
+    assert columns is not None and findings is not None
+    guessed = [role for role in ("text", "label") if role in columns.guessed]
+    if guessed and not _yes(ask, "Are these columns right?"):
+        raise Refusal(
+            "dataset.unconfirmed_columns",
+            guessed=", ".join(f"{role} {printable(columns.of(role), 64)!r}" for role in guessed),
+            options=" ".join(f"--{role}-column {shlex.quote(columns.of(role))}" for role in guessed),
+        )
+    _require_decisions(findings, kept, ask)
+
+
+def _require_decisions(findings: Findings, kept: Collection[str], ask: Ask | None) -> None:
+    left = [kind for kind in findings.questions() if kind not in kept and not _yes(ask, _QUESTIONS[kind])]
+    if left:
+        options = "; ".join(f"{kind}: {_OPTIONS[kind]}" for kind in left)
+        raise Refusal("dataset.unanswered", kinds=", ".join(left), options=options)
+
+
+def agreed(ask: Ask | None = None) -> bool:
+    """Whether a person at the terminal says that the card may be published; the default is no.
+
+    Refuses with `dataset.publish_unsaid` where nobody can be asked.
+    """
+    if ask is None and not sys.stdin.isatty():
+        raise Refusal("dataset.publish_unsaid")
+    return _yes(ask or input, "Publish this card?")
+
+
+def _yes(ask: Ask | None, question: str) -> bool:
+    return ask is not None and ask(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")

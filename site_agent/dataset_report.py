@@ -1,0 +1,134 @@
+"""What `dataset add` has seen, for a person or as JSON: columns, rows, what stands out, and the card.
+
+Texts are never shown. Labels are, here at the hospital; on the card only those that may be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from site_agent.datasets.catalogue import Dataset
+from site_agent.datasets.findings import LONG_TEXT, Findings
+from site_agent.datasets.intake import Intake
+from site_agent.words import counted, printable, table
+
+Say = Callable[..., None]
+SHOWN = 12
+
+
+def show(dataset: Dataset, intake: Intake, say: Say) -> None:
+    """Everything, before anything is asked."""
+    _show_files(intake, say)
+    _show_columns(intake, say)
+    _show_left_out(intake, say)
+    say("")
+    say("What we saw:")
+    say(table(("what", "how much", "what can be done"), _lines(intake)))
+    _show_card(dataset, say)
+
+
+def as_json(dataset: Dataset, intake: Intake) -> dict[str, Any]:
+    """The same as a JSON value."""
+    assert intake.findings is not None and intake.columns is not None
+    return {
+        "name": dataset.name,
+        "files": [{"file": name, "format": str(found)} for name, found in intake.formats],
+        "columns": msgspec.to_builtins(intake.columns),
+        "unused_columns": list(intake.unused),
+        "splits_from": intake.splits_from,
+        "dropped": dict(intake.dropped),
+        "unusable_rows": intake.fault_count,
+        "findings": msgspec.to_builtins(intake.findings),
+        "questions": list(intake.findings.questions()),
+        "card": msgspec.to_builtins(dataset.card),
+        "published_as": dataset.id or None,
+    }
+
+
+def _show_files(intake: Intake, say: Say) -> None:
+    for name, found in intake.formats:
+        say(f"{printable(name, 80)}: {found}")
+
+
+def _show_columns(intake: Intake, say: Say) -> None:
+    columns = intake.columns
+    assert columns is not None
+    for role in ("text", "label", "split", "site"):
+        if getattr(columns, role) is not None:
+            guessed = "  (guessed)" if role in columns.guessed else ""
+            say(f"  {role:<6} from column {printable(columns.of(role), 64)!r}{guessed}")
+    if columns.site:
+        say(f"         {counted(len(intake.sites), 'site')} kept")
+    if intake.unused:
+        names = ", ".join(printable(name, 64) for name in intake.unused[:SHOWN])
+        more = f" and {len(intake.unused) - SHOWN} more" if len(intake.unused) > SHOWN else ""
+        say(f"  not used, neither kept nor published: {names}{more}")
+    say(f"  splits from {intake.splits_from}")
+
+
+def _show_left_out(intake: Intake, say: Say) -> None:
+    if intake.other_sites:
+        say(f"{counted(intake.other_sites, 'row')} of other sites left out, as asked")
+    for kind, count in sorted(intake.dropped.items()):
+        say(f"{counted(count, 'row')} left out, as asked: {kind}")
+    if intake.fault_count:
+        say(f"{counted(intake.fault_count, 'unusable row')} left out, as asked:")
+        for fault in intake.faults:
+            say(f"  {printable(fault.file, 80)}, line {fault.line}: {fault.reason}")
+        if intake.fault_count > len(intake.faults):
+            say(f"  and {counted(intake.fault_count - len(intake.faults), 'row')} more")
+
+
+def _lines(intake: Intake) -> list[tuple[str, str, str]]:
+    """(what, how much, what can be done), also where there is nothing: so that it was looked for is seen."""
+    found = intake.findings
+    assert found is not None
+    lines = [
+        ("labels that look like no label", _labels(found.missing_labels), "--drop-missing-labels"),
+        ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
+        ("labels that look alike", _groups(found), "--rename-label FROM=TO"),
+        ("labels with few rows", _labels(found.rare_labels), "--drop-rare-labels"),
+        ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
+        ("texts with two different labels", str(found.contradictions or "none"), "look at the source"),
+        ("rows to judge by that are trained on", _rows(found.leaks), "--drop-leaks"),
+        (f"texts over {LONG_TEXT:,} characters", _rows(found.long_texts), "a model may read the start only"),
+    ]
+    return [(what, much, "" if much == "none" else option) for what, much, option in lines]
+
+
+def _rows(count: int) -> str:
+    return counted(count, "row") if count else "none"
+
+
+def _labels(counts: dict[str, int]) -> str:
+    if not counts:
+        return "none"
+    shown = [f"{printable(label, 40)} ({count:,})" for label, count in list(counts.items())[:SHOWN]]
+    return ", ".join(shown) + (" …" if len(counts) > SHOWN else "")
+
+
+def _groups(found: Findings) -> str:
+    shown = [" / ".join(repr(printable(label, 40)) for label in group) for group in found.look_alikes[:SHOWN]]
+    return "; ".join(shown) or "none"
+
+
+def _show_card(dataset: Dataset, say: Say) -> None:
+    """The card as the coordinator and the other sites will see it."""
+    card = dataset.card
+    say(f'\nThe card of "{dataset.name}" (this is all that is published; no row leaves this machine):')
+    say(f"  rows         {card.rows:,}")
+    say("  splits       " + ", ".join(f"{name} {_count(count)}" for name, count in card.splits.items()))
+    say("  text length  " + ", ".join(f"{name} {value:,}" for name, value in card.text_length.items()))
+    say(f"  public       {'yes: PLAINTEXT baselines may train on it unprotected' if card.public else 'no'}")
+    say(f"  labels       {len(card.labels)}")
+    for label, count in card.labels.items():
+        say(f"    {_count(count):>9}  {printable(label, 100)}")
+    if None in [*card.labels.values(), *card.splits.values()]:
+        say(f"  hidden: counts below {card.threshold}, and others that would give them away")
+
+
+def _count(count: int | None) -> str:
+    return "hidden" if count is None else f"{count:,}"
