@@ -2,6 +2,9 @@
 
 from error_catalogue.catalogue import Entry, define
 
+_DO_NOT_RELY = "Do not rely on this run. Show this report to the hospitals and to the operator."
+_EXPORT = "Have the whole log exported again on the coordinator: `python manage.py export_bundle FILE`."
+
 define(
     Entry("log.bad_range", "The log has {size} entries; {asked} lies outside.",
           "Ask for entries and sizes that the current checkpoint covers.", "operator"),
@@ -20,8 +23,55 @@ define(
           "Check the coordinator's address.", "operator"),
     Entry("log.invalid_entry", "The log entry is not valid: {fault}.",
           "Nothing was logged, so nothing was released. Tell the operator.", "us"),
+    Entry("log.foreign_policy", "The appraisal of run {run} is by another policy than its manifest names.",
+          "Nothing was logged, so nothing was released. Do not rely on this run; tell the operator.", "us"),
     Entry("bundle.unusable", "The file is not a usable audit bundle: {fault}.",
           "Export the bundle again.", "operator"),
     Entry("bundle.too_large", "The audit bundle unpacks to more than allowed: {what} may have {limit}.",
           "Export fewer entries at once, or raise the limit if you trust where it came from.", "operator"),
+    # What is missing in a bundle.
+    Entry("bundle.log_key_unknown", "It is not established whose log this is.",
+          "Take the log's key from somebody else than the coordinator, such as a hospital's agent, and give "
+          "it with --log-key.", "operator"),
+    Entry("bundle.part", "The bundle holds a part of the log.", _EXPORT, "operator"),
+    Entry("bundle.empty", "The bundle holds no entry.", _EXPORT, "operator"),
+    Entry("bundle.no_attachment", "What an entry names is not in the bundle.", _EXPORT, "operator"),
+    Entry("bundle.no_manifest", "A run's manifest is not in the bundle: nothing of the run can be checked.",
+          _EXPORT, "operator"),
+    Entry("bundle.no_evidence", "Evidence or collateral is not in the bundle, so whose key signed is open.",
+          _EXPORT, "operator"),
+    Entry("bundle.no_approval", "A hospital's approval is not in the bundle.",
+          _EXPORT + " If it is not there either, ask the hospital.", "operator"),
+    Entry("bundle.no_entry", "An entry that this one rests on is not in the bundle.", _EXPORT, "operator"),
+    Entry("bundle.no_cosignature", "A witness that you named has not cosigned the checkpoint.",
+          "Ask the witness; export again once its cosignature is imported.", "operator"),
+    Entry("bundle.no_proof", "There is no proof that the log grew from a checkpoint that you saw.", _EXPORT,
+          "operator"),
+    Entry("bundle.unknown_kind", "The log holds entries of a kind that this version cannot judge.",
+          "Check it with a newer version of FedSlice.", "operator"),
+    # What contradicts a run.
+    Entry("bundle.attachment_changed", "An attachment was changed.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.attachment_unnamed", "The bundle holds an attachment that no entry names.",
+          "Somebody added to the bundle. " + _EXPORT, "operator"),
+    Entry("bundle.attachment_unreadable", "An attachment is not what its entry says.", _DO_NOT_RELY,
+          "operator"),
+    Entry("bundle.verdict_differs", "Evidence judged again gives another verdict.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.unapproved", "A run began before every hospital approved it.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.not_attested", "A key was used that no evidence attests as this run's program.",
+          _DO_NOT_RELY, "operator"),
+    Entry("bundle.two_rosters", "A round has two lists of contributors.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.two_receipts", "A round has two receipts.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.not_last_receipt", "What was released are not the parameters after the last receipt.",
+          _DO_NOT_RELY, "operator"),
+    Entry("bundle.round_outside", "A round is beyond those of the manifest.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.too_many_rows", "A hospital counts with more rows than the manifest has.", _DO_NOT_RELY,
+          "operator"),
+    Entry("bundle.wrong_averaging", "A round was not averaged as the manifest says.", _DO_NOT_RELY,
+          "operator"),
+    Entry("bundle.wrong_mark", "A receipt's development mark is not its manifest's.", _DO_NOT_RELY,
+          "operator"),
+    Entry("bundle.wrong_program", "Evidence was accepted for a program that its subject has no part in.",
+          _DO_NOT_RELY, "operator"),
+    Entry("bundle.wrong_time", "Something was judged or signed at a time at which it cannot have been.",
+          _DO_NOT_RELY, "operator"),
 )  # fmt: skip

@@ -46,6 +46,7 @@ class Archive:
             ) from error
         try:
             self._members = self._checked(self._zip.infolist())
+            self._check_edges(path)
         except BaseException:
             self.close()
             raise
@@ -71,6 +72,10 @@ class Archive:
     def attachments(self) -> list[str]:
         """The names (SHA-256) of all attachments."""
         return [name.removeprefix(ATTACHMENTS) for name in self._members if name.startswith(ATTACHMENTS)]
+
+    def has_attachment(self, sha256: str) -> bool:
+        """Whether there is a member of this name, whatever it holds."""
+        return self.has(ATTACHMENTS + sha256)
 
     def attachment(self, sha256: str) -> bytes | None:
         """The attachment with this hash; None where the bundle has none or what it has was changed."""
@@ -102,6 +107,14 @@ class Archive:
         except _BROKEN as error:
             raise Refusal("bundle.unusable", fault=f"{name} cannot be unpacked") from error
 
+    def _check_edges(self, path: Path) -> None:
+        """Nothing stands before the first member or behind the last, and there is no comment."""
+        first = min((member.header_offset for member in self._zip.infolist()), default=0)
+        with path.open("rb") as file:
+            begins = file.read(4)
+        if self._zip.comment or first != 0 or (self._members and begins != b"PK\x03\x04"):
+            raise Refusal("bundle.unusable", fault="there is something beside the members")
+
     def _checked(self, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         if len(members) > MAX_MEMBERS:
             raise Refusal("bundle.too_large", what="the number of members", limit=MAX_MEMBERS)
@@ -115,6 +128,7 @@ class Archive:
                 "a member is encrypted": bool(member.flag_bits & 0x1),
                 "a member is compressed in an unusual way": member.compress_type
                 not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+                "a member has a comment": bool(member.comment),
                 "a member is not a plain file": member.is_dir()
                 or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)),
             }

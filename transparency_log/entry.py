@@ -29,7 +29,15 @@ from contracts.roster import Roster
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
-RELEASE = "release"
+ROSTER_FIXED, RELEASE, KEY_RELEASE = "roster.fixed", "release", "key-release"
+RECORDED = frozenset(
+    {
+        "reference.added", "reference.suspended", "review.opened", "review.proposed", "review.approval",
+        "review.rejection", "review.approved", "review.rejected",
+    }
+)  # fmt: skip
+"""Kinds that record what people decided at the coordinator. No run rests on them: its manifest names what it
+accepts."""
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,8 +53,9 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
 
 class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A verdict on evidence. `relying_party` asked for it, `subject` is who the evidence came from (a site's
-    id, or the program). `quote`, `collateral` and `policy` name attachments; the latter two are canonical
-    JSON. `appraisal` is the verifier's whole result (attestation/appraisal.py)."""
+    id, or the program). `manifest` is the run that it was judged for, whatever the claims say, and `policy`
+    that manifest's. `quote`, `collateral`, `policy` and `manifest` name attachments; the last three are
+    canonical JSON. `appraisal` is the verifier's whole result (attestation/appraisal.py)."""
 
     relying_party: Annotated[str, Meta(max_length=100)]
     subject: Annotated[str, Meta(max_length=100)]
@@ -54,6 +63,7 @@ class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
     quote: Hex32
     collateral: Hex32
     policy: Hex32
+    manifest: Hex32
     appraisal: dict[str, Any]
 
 
@@ -72,6 +82,37 @@ class RosterBody(Struct, frozen=True, forbid_unknown_fields=True):
     countersignatures: dict[Identifier, Hex64]
 
 
+class RosterFixedBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A roster as the sites are asked to countersign it."""
+
+    roster: Roster
+
+
+class AdmissionBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="what", tag="admission"):
+    """The server enclave is about to seal to the keys of a site's client slice."""
+
+    manifest: Hex32
+    run: Identifier
+    site: Identifier
+    enclave: Annotated[str, Meta(max_length=100)]
+    signing_key: Hex32
+    measurement: Annotated[str, Meta(pattern=r"^([0-9a-f]{64}|[0-9a-f]{96})\Z")] | None
+    program: Literal["client_slice"]
+
+
+class ParametersBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field="what", tag="parameters"):
+    """Sealed parameters are about to be published. `output` is the file's SHA-256, `recipients` the signing
+    keys of the client slices that can open it, `sites` whose they are."""
+
+    manifest: Hex32
+    run: Identifier
+    round: Annotated[int, Meta(ge=1, lt=2**31)]
+    output: Hex32
+    recipients: Annotated[tuple[Hex32, ...], Meta(max_length=1000)]
+    sites: Annotated[tuple[Identifier, ...], Meta(max_length=1000)]
+    program: Literal["aggregator"]
+
+
 class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Tuned parameters have left an enclave: its statement, and the sites' orders that it counted. Logged
     before anybody gets the file."""
@@ -80,10 +121,15 @@ class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
     consents: dict[Identifier, Consent]
 
 
-Body = AppraisalBody | ApprovalBody | RosterBody | SignedReceipt | ReleaseBody
-_BODIES: Mapping[str, type] = {
+KeyReleaseBody = AdmissionBody | ParametersBody
+Body = (
+    AppraisalBody | ApprovalBody | RosterFixedBody | RosterBody | SignedReceipt | KeyReleaseBody | ReleaseBody
+)
+_BODIES: Mapping[str, Any] = {
     APPRAISAL: AppraisalBody,
     APPROVAL: ApprovalBody,
+    ROSTER_FIXED: RosterFixedBody,
+    KEY_RELEASE: KeyReleaseBody,
     ROSTER: RosterBody,
     RECEIPT: SignedReceipt,
     RELEASE: ReleaseBody,
@@ -130,7 +176,7 @@ def parse_entry(data: bytes) -> Entry:
 
 
 def typed_body(entry: Entry) -> Body | None:
-    """The body of an appraisal, approval, roster, receipt or release; None for other kinds. Refuses with
+    """The body of a kind that says something of a run; None for other kinds. Refuses with
     `log.invalid_entry` where it does not fit its kind."""
     body_type = _BODIES.get(entry.kind)
     if body_type is None:
@@ -145,7 +191,7 @@ def typed_body(entry: Entry) -> Body | None:
 def _attachments(body: Body) -> tuple[str, ...]:
     match body:
         case AppraisalBody():
-            return (body.quote, body.collateral, body.policy)
+            return (body.quote, body.collateral, body.policy, body.manifest)
         case ApprovalBody():
             return (body.manifest,)
         case RosterBody():
@@ -154,3 +200,6 @@ def _attachments(body: Body) -> tuple[str, ...]:
             return (body.receipt.manifest,)
         case ReleaseBody():
             return (body.release.released.manifest,)
+        case RosterFixedBody() | AdmissionBody() | ParametersBody():
+            # The run's manifest came with the approvals, which stand before them.
+            return ()

@@ -1,27 +1,45 @@
-"""What checking a bundle showed, in words for an auditor."""
+"""What checking a bundle showed, in words for an auditor.
+
+Three verdicts. *failed*: something contradicts what a run promises. *incomplete*: nothing does, but
+something is not here without which it cannot be known; "no failure" is not "verified". *verified*: all that a
+bundle can show was shown.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct, field
 
-Outcome = Literal["established", "failed", "not established"]
+Claim = Literal[
+    "the log", "attachments", "evidence", "approvals", "contributors", "rounds", "keys", "releases"
+]
+"""What is claimed, in the order in which a report speaks of it."""
+CLAIMS: tuple[Claim, ...] = get_args(Claim)
+Outcome = Literal["established", "missing", "failed", "not established"]
+Verdict = Literal["verified", "incomplete", "failed"]
 MAX_FINDINGS = 1000
 
 
 class Finding(Struct, frozen=True):
-    """One statement. `entry` is the log index that it is about, `code` the catalogue's name of a failure."""
+    """One statement on a claim. `entry` is the log index that it is about; `code` is the catalogue's name of
+    what failed or is missing. "not established" is what no bundle can show."""
 
+    claim: Claim
     outcome: Outcome
     words: str
     entry: int | None = None
     code: str | None = None
 
+    @property
+    def sentence(self) -> str:
+        return self.words if self.entry is None else f"Entry {self.entry}: {self.words}"
+
 
 class BundleReport(Struct):
-    """The result: `verdict` is "verified" where nothing failed. `complete` says that the bundle holds every
-    entry of the log up to `size`; `development` that some of it rests on development evidence."""
+    """The result. `complete` says that the bundle holds every entry of the log up to `size`; `development`
+    that some of it rests on development evidence. Of failures, and of what is missing, the first MAX_FINDINGS
+    are kept and all are counted."""
 
     origin: str = ""
     size: int = 0
@@ -32,33 +50,61 @@ class BundleReport(Struct):
     development: bool = False
     findings: list[Finding] = field(default_factory=list)
     failures: int = 0
+    missing_count: int = 0
 
     @property
-    def verdict(self) -> Literal["verified", "refused"]:
-        return "refused" if self.failures else "verified"
+    def verdict(self) -> Verdict:
+        if self.failures:
+            return "failed"
+        # A bundle that holds not all of the log can hide what contradicts it.
+        return "incomplete" if self.missing_count or not self.complete else "verified"
 
     @property
     def code(self) -> str | None:
-        """The first failure's code."""
-        return next((finding.code for finding in self.findings if finding.outcome == "failed"), None)
+        """The first failure's code, else that of the first thing that is missing."""
+        outcome: Outcome = "failed" if self.failures else "missing"
+        return next((finding.code for finding in self.findings if finding.outcome == outcome), None)
 
-    def words(self, outcome: Outcome) -> list[str]:
-        """All statements of one outcome, as sentences."""
+    def of(self, outcome: Outcome, claim: Claim | None = None) -> list[Finding]:
+        """The statements of one outcome, on one claim or on all."""
         return [
-            finding.words if finding.entry is None else f"Entry {finding.entry}: {finding.words}"
+            finding
             for finding in self.findings
-            if finding.outcome == outcome
+            if finding.outcome == outcome and claim in (None, finding.claim)
         ]
 
-    def established(self, words: str) -> None:
-        self.findings.append(Finding("established", words))
+    def words(self, outcome: Outcome, claim: Claim | None = None) -> list[str]:
+        """The same as sentences."""
+        return [finding.sentence for finding in self.of(outcome, claim)]
 
-    def open(self, words: str) -> None:
-        """Something that this bundle cannot show."""
-        self.findings.append(Finding("not established", words))
+    def verdicts(self) -> dict[Claim, Verdict]:
+        """The verdict on every claim that the bundle says something of."""
+        told: dict[Claim, Verdict] = {}
+        for claim in CLAIMS:
+            outcomes = {finding.outcome for finding in self.findings if finding.claim == claim}
+            if "failed" in outcomes:
+                told[claim] = "failed"
+            elif "missing" in outcomes:
+                told[claim] = "incomplete"
+            elif "established" in outcomes:
+                told[claim] = "verified"
+        return told
 
-    def failed(self, words: str, code: str, entry: int | None = None) -> None:
-        """Count a failure; the first MAX_FINDINGS are kept."""
+    def established(self, claim: Claim, words: str) -> None:
+        self.findings.append(Finding(claim, "established", words))
+
+    def open(self, claim: Claim, words: str) -> None:
+        """Something that no bundle can show."""
+        self.findings.append(Finding(claim, "not established", words))
+
+    def missing(self, claim: Claim, words: str, code: str, entry: int | None = None) -> None:
+        """Something that is not here and has to be, for the claim to be checked."""
+        self.missing_count += 1
+        if self.missing_count <= MAX_FINDINGS:
+            self.findings.append(Finding(claim, "missing", words, entry, code))
+
+    def failed(self, claim: Claim, words: str, code: str, entry: int | None = None) -> None:
+        """Something that contradicts the claim."""
         self.failures += 1
         if self.failures <= MAX_FINDINGS:
-            self.findings.append(Finding("failed", words, entry, code))
+            self.findings.append(Finding(claim, "failed", words, entry, code))

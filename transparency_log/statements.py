@@ -1,227 +1,183 @@
-"""What the entries of a bundle say, judged again: verdicts on evidence, approvals, rosters, receipts.
+"""What the entries of a bundle say, judged again in the order of the log.
 
-1. every appraisal is done again over the raw quote and collateral, under its policy, at its time
-2. every receipt is signed by a key of accepted evidence for its manifest that stands *before* it in the log,
-   has exactly the inputs of a countersigned roster logged before it, and continues the chain of its run
-3. every approval and countersignature is by the key that the manifest gives to the site
-4. parameters were released by the rule of the manifest, by an attested enclave, on the orders of enough sites
+1. every appraisal: over the raw quote and collateral, at its time, under its manifest's policy (evidence.py)
+2. every run: approvals of all members before it begins, countersigned lists of contributors, receipts by
+   attested keys that chain and keep to the manifest (run_record.py, receipt_faults.py)
+3. keys and parameters go to attested enclaves only; a release is by the manifest's rule, on enough orders, of
+   the last receipt
 
 What a bundle cannot show is said too: that a nonce was fresh is known only to the party that drew it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 
 import msgspec
 
-from attestation.appraisal import Appraisal, appraise
-from contracts import signing
-from contracts.canonical import digest
-from contracts.evidence import Evidence, Expected
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
-from contracts.manifest import parse as parse_manifest
-from contracts.policy import Policy
-from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash, verify_chain
+from contracts.receipts import SignedReceipt
 from contracts.refusal import Refusal
 from contracts.releases import check_release, parse_release
-from contracts.roster import roster_hash, verify_roster
 from transparency_log.archive import Archive
+from transparency_log.attached import Attached
 from transparency_log.entry import (
+    RECORDED,
+    AdmissionBody,
     AppraisalBody,
     ApprovalBody,
+    Body,
     Entry,
+    ParametersBody,
     ReleaseBody,
     RosterBody,
+    RosterFixedBody,
     typed_body,
 )
-from transparency_log.report import BundleReport
-
-_SAME = ("tee", "status", "measurement", "development", "quote_sha256", "collateral_sha256", "root_sha256")
+from transparency_log.evidence import Appraisals, server_program
+from transparency_log.report import CLAIMS, BundleReport, Claim
+from transparency_log.run_record import RunRecord
 
 
 class Statements:
     """Takes entries in the order of the log, then finishes. Failures and results go into the report."""
 
     def __init__(self, archive: Archive, report: BundleReport) -> None:
-        self._archive, self._report = archive, report
-        self._policies: dict[str, Policy | None] = {}
-        self._manifests: dict[str, Manifest | None] = {}
-        # Keys of evidence that the log accepted, and whether judging it again accepted it too.
-        self._attested: dict[tuple[str, str, str], bool] = {}  # (manifest, program, signing key) -> again
-        self._rosters: dict[str, RosterBody] = {}
-        self._chains: dict[str, list[SignedReceipt]] = defaultdict(list)  # manifest -> receipts
-        self._done: dict[str, int] = defaultdict(int)  # words -> how many
-        self._open: dict[str, int] = defaultdict(int)
+        self._report, self._attached = report, Attached(archive, report)
+        self._done: dict[Claim, Counter[str]] = {claim: Counter() for claim in CLAIMS}
+        self._appraisals = Appraisals(self._attached, report, self._done["evidence"])
+        self._runs: dict[str, RunRecord] = {}
+        self._recorded = 0
 
     def take(self, index: int, entry: Entry, *, from_start: bool) -> None:
         """Judge one entry by those before it; `from_start` where these are all that the log had before."""
+        self._attached.name(entry.attachments, index)
         try:
-            match typed_body(entry):
-                case AppraisalBody() as body:
-                    self._appraisal(index, body)
-                case ApprovalBody() as body:
-                    self._approval(body)
-                case RosterBody() as body:
-                    self._roster(body)
-                case SignedReceipt() as body:
-                    self._receipt(index, body, from_start)
-                case ReleaseBody() as body:
-                    self._release(index, body, from_start)
-                case None:
-                    self._open["Entries of kinds whose content is recorded and not re-checked: {n}."] += 1
+            body = typed_body(entry)
         except Refusal as refusal:
-            self._report.failed(f"What it says was refused: {refusal}", refusal.code, index)
+            self._report.failed("the log", f"What it says was refused: {refusal}", refusal.code, index)
+            return
+        if isinstance(body, AppraisalBody):
+            self._appraisals.take(index, entry.at, body)
+        elif body is not None:
+            self._take(index, body, from_start)
+        elif entry.kind in RECORDED:
+            self._recorded += 1
+        else:
+            words = f"this verifier does not know entries of kind {entry.kind}."
+            self._report.missing("the log", words, "bundle.unknown_kind", index)
 
     def finish(self) -> None:
-        """Judge the chains, then say what was established and what was not."""
-        for manifest, receipts in self._chains.items():
-            first = receipts[0].receipt
-            try:
-                verify_chain(receipts, manifest=manifest, after=first.previous)
-            except Refusal as refusal:
-                self._report.failed(f"The receipts of run {first.run} do not chain: {refusal}", refusal.code)
-                continue
-            self._done["Runs whose receipts form an unbroken chain: {n}."] += 1
-            if first.previous != NO_RECEIPT:
-                self._open["Runs whose first receipts are not in this bundle: {n}."] += 1
-        for words, count in self._done.items():
-            self._report.established(words.format(n=count))
-        for words, count in self._open.items():
-            self._report.open(words.format(n=count))
+        """Judge what can be judged only at the end, then say what was established and what was not."""
+        for run in self._runs.values():
+            run.finish()
+        self._attached.check()
+        for claim, done in self._done.items():
+            for words, count in done.items():
+                self._report.established(claim, f"{words}: {count}.")
+        if self._recorded:
+            words = f"Decisions on reference values, recorded and not judged: {self._recorded}."
+            self._report.open("the log", words)
+        if self._appraisals.unknowable:
+            words = "Refusals by what only the relying party knew (its nonce, what it had seen)"
+            self._report.open("evidence", f"{words}: {self._appraisals.unknowable}.")
         if self._report.development:
-            self._report.open(
-                "DEVELOPMENT ONLY: some evidence is under a development root and shows no hardware."
-            )
-        if self._done or self._open:
-            self._report.open("That nonces were fresh and used once: only the party that drew one knows.")
+            words = "DEVELOPMENT ONLY: some evidence is under a development root and shows no hardware."
+            self._report.open("evidence", words)
+        if self._done["evidence"]:
+            words = "That nonces were fresh and used once: only the party that drew one knows."
+            self._report.open("evidence", words)
 
-    def _appraisal(self, index: int, body: AppraisalBody) -> None:
-        recorded = body.appraisal
-        self._report.development |= recorded.get("development") is True
-        accepted = recorded.get("verdict") == "accepted"
-        again = self._appraise(body)
-        claims = body.claims
-        if accepted:
-            key = (claims.manifest, claims.program, claims.signing_key)
-            self._attested[key] = self._attested.get(key, False) or again is not None
-        if again is None:
-            self._open[
-                "Verdicts that could not be reached again, as quote, collateral or policy is not here: {n}."
-            ] += 1
+    def _take(self, index: int, body: Body, from_start: bool) -> None:
+        claim, manifest = _about(body)
+        run = self._run(manifest, index, claim)
+        if run is None:
             return
-        if accepted:
-            same = ("accepted", *(recorded.get(name) for name in _SAME))
-            if (again.verdict, *(getattr(again, name) for name in _SAME)) != same:
-                self._report.failed(
-                    f"The log says accepted, but judging again gives {again.verdict} "
-                    f"({again.code or 'no code'}), measurement {again.measurement}.",
-                    again.code or "log.invalid_entry",
-                    index,
-                )
-                return
-            self._done["Acceptances reached again from the raw evidence, at their own time: {n}."] += 1
-        elif again.verdict == "refused" and again.code == recorded.get("code"):
-            self._done["Refusals reached again from the raw evidence, with the same code: {n}."] += 1
-        else:
-            # A refusal can rest on what only the relying party knows: the nonce it drew, the floors it keeps.
-            self._open[
-                "Refusals that rest on the relying party's own knowledge (nonce, binding, floors): {n}."
-            ] += 1
-
-    def _appraise(self, body: AppraisalBody) -> Appraisal | None:
-        quote, collateral = self._archive.attachment(body.quote), self._archive.attachment(body.collateral)
-        policy = self._policy(body.policy)
-        at = body.appraisal.get("at")
-        if quote is None or collateral is None or policy is None or not isinstance(at, int):
-            return None
         try:
-            fields = msgspec.json.decode(collateral, type=dict[str, str])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        claims = body.claims
-        expected = Expected(nonce=claims.nonce, manifest=claims.manifest, program=claims.program)
-        return appraise(Evidence(quote, fields, claims), policy, at=at, expected=expected)
+            match body:
+                case ApprovalBody():
+                    run.approve(index, body)
+                case RosterFixedBody():
+                    run.fix(index, body.roster, from_start)
+                case RosterBody():
+                    run.countersigned(index, body, from_start)
+                case SignedReceipt():
+                    self._report.development |= body.receipt.development
+                    signer = self._appraisals.signer(manifest, server_program(run.manifest), body.signing_key)
+                    run.receive(index, body, signer, from_start)
+                case AdmissionBody():
+                    self._admission(index, body, run, from_start)
+                case ParametersBody():
+                    self._parameters(index, body, run, from_start)
+                case ReleaseBody():
+                    self._release(index, body, run, from_start)
+        except Refusal as refusal:
+            self._report.failed(claim, f"what it says was refused: {refusal}", refusal.code, index)
 
-    def _approval(self, body: ApprovalBody) -> None:
-        manifest = self._manifest(body.manifest)
-        if manifest is None:
-            self._open["Approvals whose manifest is not in the bundle: {n}."] += 1
-            return
-        key = manifest.site(body.site).public_key
-        signing.verify(key, APPROVAL_DOMAIN, approval_payload(body.manifest, body.site), body.signature)
-        self._done["Approvals signed by the sites' keys in the manifest: {n}."] += 1
+    def _admission(self, index: int, body: AdmissionBody, run: RunRecord, from_start: bool) -> None:
+        run.use(index, from_start)
+        run.manifest.site(body.site)
+        run.admissions.add(body.signing_key)
+        signer = self._appraisals.signer(body.manifest, "client_slice", body.signing_key)
+        if signer is not None and signer.subject != body.site:
+            words = f"the key is {signer.subject}'s, not {body.site}'s."
+            self._report.failed("keys", words, "bundle.not_attested", index)
+        elif run.attested("keys", index, body.signing_key, body.measurement, signer, from_start):
+            run.admitted.add(body.signing_key)
 
-    def _roster(self, body: RosterBody) -> None:
-        self._rosters[roster_hash(body.roster)] = body
-        manifest = self._manifest(body.roster.manifest)
-        if manifest is None:
-            self._open["Rosters whose manifest is not in the bundle: {n}."] += 1
-            return
-        verify_roster(body.roster, body.countersignatures, manifest)
-        self._done["Rosters countersigned by every site that they list: {n}."] += 1
+    def _parameters(self, index: int, body: ParametersBody, run: RunRecord, from_start: bool) -> None:
+        run.use(index, from_start)
+        strangers = [key for key in body.recipients if key not in run.admitted]
+        for key in strangers:
+            words = f"the parameters are sealed to the key {key[:16]}…, of no client slice admitted before."
+            if from_start and key not in run.admissions:
+                self._report.failed("keys", words, "bundle.not_attested", index)
+            else:
+                self._report.missing("keys", words, "bundle.no_evidence", index)
+        if not strangers:
+            self._done["keys"]["Parameters sealed to admitted client slices only"] += 1
 
-    def _receipt(self, index: int, signed: SignedReceipt, from_start: bool) -> None:
-        receipt = signed.receipt
-        self._report.development |= receipt.development
-        self._chains[receipt.manifest].append(signed)
-        attested = self._attested.get((receipt.manifest, receipt.program, signed.signing_key))
-        if attested:
-            self._done["Receipts signed by keys of accepted evidence that stands before them: {n}."] += 1
-        elif attested is None and from_start:
-            self._report.failed(
-                "No accepted evidence before it attests the key that signed it.",
-                "receipt.chain_broken",
-                index,
-            )
-        else:
-            self._open["Receipts signed by keys whose evidence is not in the bundle: {n}."] += 1
-        body = self._rosters.get(receipt.roster)
-        if body is None:
-            self._open["Receipts whose roster is not in the bundle before them: {n}."] += 1
-        elif [(entry.site, entry.sha256) for entry in receipt.inputs] != [
-            (entry.site, entry.sha256) for entry in body.roster.inputs
-        ] or (receipt.round, receipt.previous) != (body.roster.round, body.roster.previous):
-            self._report.failed("It does not keep to its roster.", "receipt.chain_broken", index)
-        else:
-            self._done["Receipts with exactly the contributions that the sites had countersigned: {n}."] += 1
-
-    def _release(self, index: int, body: ReleaseBody, from_start: bool) -> None:
+    def _release(self, index: int, body: ReleaseBody, run: RunRecord, from_start: bool) -> None:
         signed = parse_release(msgspec.to_builtins(body.release))
         said = signed.released
         self._report.development |= said.development
-        manifest = self._manifest(said.manifest)
-        if manifest is None:
-            self._open["Releases whose manifest is not in the bundle: {n}."] += 1
+        run.use(index, from_start)
+        check_release(signed, run.manifest, said.receipt, body.consents)
+        signer = self._appraisals.signer(said.manifest, said.program, signed.signing_key)
+        good = run.attested("releases", index, signed.signing_key, said.measurement, signer, from_start)
+        if not run.hashes or said.receipt != run.hashes[-1]:
+            words = "its receipt is not the run's last."
+            if from_start or said.receipt in run.hashes:
+                self._report.failed("releases", words, "bundle.not_last_receipt", index)
+            else:
+                self._report.missing("releases", "its receipt is not here.", "bundle.no_entry", index)
             return
-        check_release(signed, manifest, said.receipt, body.consents)
-        receipts = {receipt_hash(one.receipt) for one in self._chains[said.manifest]}
-        attested = self._attested.get((said.manifest, said.program, signed.signing_key))
-        if from_start and (attested is None or said.receipt not in receipts):
-            self._report.failed(
-                "Neither evidence for the key that signed it nor its receipt stand before it.",
-                "release.mismatch",
-                index,
-            )
-        elif attested and said.receipt in receipts:
-            self._done[
-                "Releases of parameters that their sites have ordered, by attested enclaves: {n}."
+        run.released[said.output] = index
+        if good:
+            self._done["releases"][
+                "Releases of parameters that their sites have ordered, by attested enclaves"
             ] += 1
-        else:
-            self._open["Releases whose evidence or receipt is not in the bundle: {n}."] += 1
 
-    def _policy(self, sha256: str) -> Policy | None:
-        if sha256 not in self._policies:
-            data = self._archive.attachment(sha256)
-            try:
-                policy = None if data is None else msgspec.json.decode(data, type=Policy)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                policy = None
-            self._policies[sha256] = policy if policy is not None and digest(policy) == sha256 else None
-        return self._policies[sha256]
+    def _run(self, manifest: str, index: int, claim: Claim) -> RunRecord | None:
+        if manifest not in self._runs:
+            parsed = self._attached.manifest(manifest, index, claim)
+            if parsed is None:
+                return None
+            self._runs[manifest] = RunRecord(parsed, self._report, self._done)
+        return self._runs[manifest]
 
-    def _manifest(self, sha256: str) -> Manifest | None:
-        if sha256 not in self._manifests:
-            data = self._archive.attachment(sha256)
-            self._manifests[sha256] = None if data is None else parse_manifest(data)
-        return self._manifests[sha256]
+
+def _about(body: Body) -> tuple[Claim, str]:
+    """Which claim an entry bears on, and the manifest of its run."""
+    match body:
+        case AppraisalBody():
+            return "evidence", body.manifest
+        case ApprovalBody():
+            return "approvals", body.manifest
+        case RosterFixedBody() | RosterBody():
+            return "contributors", body.roster.manifest
+        case SignedReceipt():
+            return "rounds", body.receipt.manifest
+        case AdmissionBody() | ParametersBody():
+            return "keys", body.manifest
+        case ReleaseBody():
+            return "releases", body.release.released.manifest

@@ -24,6 +24,7 @@ from federation.attestation import log
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
 from federation.studies.transitions import apply
+from transparency_log.entry import ROSTER, ROSTER_FIXED
 
 
 def fix_roster(round: Round, manifest: Manifest) -> None:
@@ -49,7 +50,7 @@ def fix_roster(round: Round, manifest: Manifest) -> None:
         )
         if not fixed:
             return
-        log.append("roster.fixed", {"roster": msgspec.to_builtins(roster)})
+        log.append(ROSTER_FIXED, {"roster": msgspec.to_builtins(roster)})
         for row in round.contributions.filter(state__in=contributions.PENDING):
             contributions.drop(row, "contribution.late")
         leases.expire(round=round)
@@ -99,7 +100,7 @@ def _aggregate(round: Round, signatures: dict[str, str]) -> None:
         ):
             return
         manifest = log.Attachment("manifest", round.run.manifest.encode())
-        log.append("roster", {"roster": round.roster, "countersignatures": signatures}, [manifest])
+        log.append(ROSTER, {"roster": round.roster, "countersignatures": signatures}, [manifest])
         dispatch.after_commit(dispatch.AGGREGATE, round.pk)
 
 

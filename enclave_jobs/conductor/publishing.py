@@ -20,6 +20,7 @@ from federation.attestation import log, release
 from federation.studies.frozen import manifest_of
 from federation.studies.models import ContributionState, Round, RoundState, Run
 from federation.studies.transitions import apply
+from transparency_log.entry import RECEIPT
 
 
 def publish(round: Round, answer: dict[str, Any], recipients: list[str]) -> None:
@@ -48,7 +49,7 @@ def publish(round: Round, answer: dict[str, Any], recipients: list[str]) -> None
         )
         if not published:
             return
-        log.append("receipt", signed, [log.Attachment("manifest", round.run.manifest.encode())])
+        log.append(RECEIPT, signed, [log.Attachment("manifest", round.run.manifest.encode())])
         _accept(round, signed.receipt)
         if state:
             _enter(round, state, BlobKind.STATE)

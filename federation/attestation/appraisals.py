@@ -56,9 +56,11 @@ def store(
     `relying_party` judged. The caller releases keys or data only after the transaction around this has
     committed: what is not in the log does not happen. Refuses with `log.invalid_entry`.
     """
+    manifest = manifest_of(run)
     quote = log.Attachment("quote", evidence.quote)
     collateral = log.Attachment("collateral", canonical(evidence.collateral))
-    judged_by = log.Attachment("policy", canonical(manifest_of(run).policy))
+    judged_by = log.Attachment("policy", canonical(manifest.policy))
+    judged_for = log.Attachment("manifest", canonical(manifest))
     body = AppraisalBody(
         relying_party=relying_party,
         subject=site.pk if site else evidence.claims.program,
@@ -66,6 +68,7 @@ def store(
         quote=quote.sha256,
         collateral=collateral.sha256,
         policy=judged_by.sha256,
+        manifest=judged_for.sha256,
         appraisal=msgspec.to_builtins(appraisal),
     )
     with transaction.atomic():
@@ -87,5 +90,5 @@ def store(
             claims=msgspec.to_builtins(evidence.claims),
             quote_sha256=quote.sha256,
             collateral_sha256=collateral.sha256,
-            log_entry=log.append(APPRAISAL, body, [quote, collateral, judged_by]),
+            log_entry=log.append(APPRAISAL, body, [quote, collateral, judged_by, judged_for]),
         )

@@ -20,10 +20,12 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import transaction
 
+from contracts.canonical import digest
 from contracts.log import merkle
 from contracts.log.checkpoint import Checkpoint as TreeHead
 from contracts.log.checkpoint import sign_checkpoint
 from contracts.log.note import NoteKey
+from contracts.manifest import parse
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from federation.attestation.models import (
@@ -35,7 +37,7 @@ from federation.attestation.models import (
     StoredEvidence,
 )
 from federation.attestation.subjects import search_columns, sites_in
-from transparency_log.entry import encode_entry, make_entry
+from transparency_log.entry import AppraisalBody, Entry, encode_entry, make_entry, typed_body
 
 KEY_FILE = "log-key.json"
 _HEAD = 1
@@ -57,7 +59,8 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
     """Add an entry. What it tells of may take effect only after the transaction around this has committed.
 
     `body` is a Struct or a JSON value. Appends take their turn on the head's row, until the commit. Refuses
-    with `log.invalid_entry`, also if the entry names an attachment that is not kept.
+    with `log.invalid_entry`, also if the entry names an attachment that is not kept, and an appraisal by
+    another policy than its manifest's with `log.foreign_policy`.
     """
     with transaction.atomic():
         head, _ = LogHead.objects.select_for_update().get_or_create(pk=_HEAD)
@@ -68,6 +71,7 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
         if kept != len(set(entry.attachments)):
             raise Refusal("log.invalid_entry", fault="an attachment is missing")
+        _require_own_policy(entry)
         data = encode_entry(entry)
         leaf = merkle.leaf_hash(data)
         row = LogEntry.objects.create(
@@ -82,6 +86,17 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         head.size = merkle.append(DatabaseStore(), head.size, leaf)
         head.save(update_fields=["size"])
         return row
+
+
+def _require_own_policy(entry: Entry) -> None:
+    """An appraisal is by the policy of its run's manifest. Refuses with `log.foreign_policy`, and with
+    `manifest.*` where the manifest that it names is none."""
+    body = typed_body(entry)
+    if not isinstance(body, AppraisalBody):
+        return
+    manifest = parse(bytes(StoredEvidence.objects.get(pk=body.manifest).data))
+    if digest(manifest.policy) != body.policy:
+        raise Refusal("log.foreign_policy", run=manifest.run)
 
 
 def take_turn() -> None:
@@ -180,3 +195,12 @@ def verifier_key() -> str:
     """The log's public key as a C2SP vkey, for agents, witnesses and auditors."""
     origin, signer = log_key()
     return NoteKey(origin, signer.public).vkey
+
+
+def kept_verifier_key() -> str | None:
+    """The vkey of the log that this machine keeps, for commands that must not make one; None where it keeps
+    none, or where this process may not read it."""
+    try:
+        return verifier_key() if (settings.STATE_DIR / KEY_FILE).exists() else None
+    except OSError:
+        return None

@@ -14,8 +14,7 @@ from contracts.refusal import Refusal
 from federation.attestation import references
 from federation.attestation.log import append
 from federation.attestation.models import LogEntry
-
-KIND = "key-release"
+from transparency_log.entry import KEY_RELEASE
 
 
 def require_in_force(policy: Policy) -> None:
@@ -66,4 +65,4 @@ def log_parameters(
 
 
 def _append(what: str, **body: Any) -> LogEntry:
-    return append(KIND, {"what": what, **body})
+    return append(KEY_RELEASE, {"what": what, **body})

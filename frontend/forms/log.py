@@ -13,12 +13,18 @@ from federation.attestation.queries import LogFilter
 from federation.people.models import User
 from federation.sites import permissions as sites
 from federation.studies import permissions as studies
+from transparency_log.entry import (
+    APPRAISAL,
+    APPROVAL,
+    KEY_RELEASE,
+    RECEIPT,
+    RECORDED,
+    RELEASE,
+    ROSTER,
+    ROSTER_FIXED,
+)
 
-KINDS = (
-    "appraisal", "approval", "key-release", "roster.fixed", "roster", "receipt", "release", "reference.added",
-    "reference.suspended", "review.opened", "review.proposed", "review.approval", "review.rejection",
-    "review.approved", "review.rejected",
-)  # fmt: skip
+KINDS = (APPRAISAL, APPROVAL, KEY_RELEASE, ROSTER_FIXED, ROSTER, RECEIPT, RELEASE, *sorted(RECORDED))
 ANY = ("", _("any"))
 
 

@@ -27,7 +27,7 @@ def verify(capsys: Any, *arguments: Any) -> tuple[int, dict[str, Any]]:
 def bundle(ready: Study, tmp_path: Path) -> Path:
     """The log of a study that two hospitals approved."""
     log.checkpoint()
-    log.append("test.entry", {"after": "the first checkpoint"})
+    log.append("reference.suspended", {"after": "the first checkpoint"})
     path = tmp_path / "bundle.zip"
     call_command("export_bundle", str(path))
     return path
@@ -45,7 +45,8 @@ def test_a_part_is_verified_by_its_proofs(bundle: Path, audrey: User, tmp_path: 
     part = tmp_path / "part.zip"
     assert bundles.export(audrey, part, first=2, last=3) == 2
     code, report = verify(capsys, part)
-    assert (code, report["complete"], report["entries"]) == (0, False, 2)
+    assert (code, report["verdict"], report["complete"], report["entries"]) == (3, "incomplete", False, 2)
+    assert report["claims"]["the log"]["missing"] and "export_bundle" in report["next"][0]
     with pytest.raises(Refusal, match=r"log\.bad_range"):
         bundles.export(audrey, tmp_path / "none.zip", first=2, last=99)
 
@@ -67,7 +68,34 @@ def test_an_edited_entry_is_found(bundle: Path, tmp_path: Path, capsys: Any) -> 
                 data = data.replace(b"the first checkpoint", b"the last  checkpoint")
             new.writestr(name, data)
     code, report = verify(capsys, edited)
-    assert (code, report["verdict"]) == (1, "refused")
+    assert (code, report["verdict"]) == (1, "failed")
+
+
+def test_on_the_machine_that_keeps_the_log_its_own_key_is_taken_and_elsewhere_it_is_missing(
+    bundle: Path, settings: Any, tmp_path: Path, capsys: Any
+) -> None:
+    capsys.readouterr()
+    code, report = verify(capsys, bundle)
+    assert (code, report["verdict"]) == (0, "verified")
+    assert any("that this machine keeps" in words for words in report["claims"]["the log"]["established"])
+    settings.STATE_DIR = tmp_path / "elsewhere"
+    code, report = verify(capsys, bundle)
+    assert (code, report["code"]) == (3, "bundle.log_key_unknown")
+    assert not (tmp_path / "elsewhere").exists(), "checking a bundle makes no log"
+
+
+def test_the_page_says_verdict_what_is_missing_and_what_to_do(
+    bundle: Path, audrey: User, tmp_path: Path, capsys: Any
+) -> None:
+    part = tmp_path / "part.zip"
+    bundles.export(audrey, part, first=2, last=3)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("verify_bundle", str(part), "--log-key", log.verifier_key())
+    page = capsys.readouterr().out
+    assert stopped.value.code == 3
+    for words in ("Verdict: incomplete", "What is missing:", "3 of the log's 5 entries", "What to do:"):
+        assert words in page, page
 
 
 def test_another_logs_key_does_not_fit(bundle: Path, settings: Any, tmp_path: Path, capsys: Any) -> None:

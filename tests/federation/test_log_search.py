@@ -8,7 +8,8 @@ from typing import Any
 
 from django.apps import apps
 
-from contracts.receipts import ReceiptInput
+from contracts.receipts import NO_RECEIPT
+from contracts.roster import Roster, RosterEntry
 from federation.attestation import log, queries
 from federation.attestation.models import LogEntry, LogMention
 from federation.attestation.queries import LogFilter
@@ -16,6 +17,7 @@ from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
+from transparency_log.entry import RosterFixedBody
 
 COLUMNS = ("study_id", "program", "verdict", "code")
 
@@ -30,9 +32,9 @@ def test_an_entry_is_found_by_every_site_that_it_tells_of(
     ready: Study, lena: User, anna: Hospital, barbara: Hospital, clara: Hospital
 ) -> None:
     run = services.launch(lena, ready)
-    inputs = [ReceiptInput(hospital.site.pk, "a" * 64, 10, 5) for hospital in (anna, barbara)]
-    listed = [{"site": item.site, "sha256": item.sha256} for item in inputs]
-    row = log.append("roster.fixed", {"roster": {"manifest": run.manifest_hash, "inputs": listed}})
+    inputs = tuple(RosterEntry(hospital.site.pk, "a" * 64) for hospital in (anna, barbara))
+    roster = Roster(run.manifest_hash, 1, inputs, NO_RECEIPT)
+    row = log.append("roster.fixed", RosterFixedBody(roster))
     assert row.study_id == ready.pk
     for hospital in (anna, barbara):
         wanted = LogFilter(site=hospital.site.pk, kind="roster.fixed")

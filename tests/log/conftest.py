@@ -31,9 +31,10 @@ from contracts.manifest import (
     Training,
     approval_payload,
 )
-from contracts.policy import Policy, SgxReference
+from contracts.policy import Policy, Program, SgxReference
 from contracts.receipts import (
     NO_RECEIPT,
+    Averaging,
     Receipt,
     ReceiptInput,
     SignedReceipt,
@@ -149,6 +150,7 @@ def make_receipt(
         measurement=MRENCLAVE.hex(),
         development=True,
         issued=AT,
+        averaging=Averaging("fedavg", len(roster.inputs), None, None, 0, None),
     )
     return sign_receipt(msgspec.structs.replace(receipt, **changes), signer)
 
@@ -171,22 +173,33 @@ class Enclave:
         return Policy("development", development.root_sha256(self.root), (reference,))
 
     def appraised(
-        self, history: History, manifest: Manifest, signer: SigningKey, policy: Policy
+        self,
+        history: History,
+        manifest: Manifest,
+        signer: SigningKey,
+        *,
+        policy: Policy | None = None,
+        mrenclave: bytes = MRENCLAVE,
+        subject: str = "aggregator",
+        program: Program = "aggregator",
     ) -> AppraisalBody:
-        claims = Claims("9" * 64, "ab" * 1216, signer.public, manifest.hash, "aggregator")
+        """Judged under the manifest's policy, or under another as a coordinator might."""
+        policy = policy or manifest.policy
+        claims = Claims("9" * 64, "ab" * 1216, signer.public, manifest.hash, program)
         quote = self.platform.sgx_quote(
-            report_data(claims), mrenclave=MRENCLAVE, mrsigner=bytes(32), product_id=1, svn=1
+            report_data(claims), mrenclave=mrenclave, mrsigner=bytes(32), product_id=1, svn=1
         )
         collateral = development.collateral(self.root, AT)
         expected = Expected(claims.nonce, claims.manifest, claims.program)
         appraisal = appraise(Evidence(quote, collateral, claims), policy, at=AT, expected=expected)
         return AppraisalBody(
             relying_party="site-a",
-            subject="aggregator",
+            subject=subject,
             claims=claims,
             quote=history.keep(quote),
             collateral=history.keep(canonical(collateral)),
             policy=history.keep(canonical(policy)),
+            manifest=manifest.hash,
             appraisal=msgspec.to_builtins(appraisal),
         )
 
@@ -213,10 +226,8 @@ def tell(aggregator: Enclave) -> Callable[[], History]:
         for site, key in SITES.items():
             signature = key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
             history.append(APPROVAL, ApprovalBody(manifest.hash, site, signature))
-        history.append(APPRAISAL, aggregator.appraised(history, manifest, signer, policy))
-        history.append(
-            APPRAISAL, aggregator.appraised(history, manifest, signer, aggregator.policy(b"x" * 32))
-        )
+        history.append(APPRAISAL, aggregator.appraised(history, manifest, signer))
+        history.append(APPRAISAL, aggregator.appraised(history, manifest, signer, mrenclave=b"x" * 32))
         for number in (1, 2):
             body = make_roster(manifest, number, history.last)
             history.append(ROSTER, body)

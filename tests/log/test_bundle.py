@@ -30,7 +30,11 @@ def lines(data: bytes) -> list[bytes]:
 
 
 def codes(report: BundleReport) -> set[str | None]:
-    return {finding.code for finding in report.findings if finding.outcome == "failed"}
+    return {finding.code for finding in report.of("failed")}
+
+
+def missing(report: BundleReport) -> set[str | None]:
+    return {finding.code for finding in report.of("missing")}
 
 
 def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
@@ -49,41 +53,39 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
         "Acceptances reached again from the raw evidence, at their own time: 1.",
         "Refusals reached again from the raw evidence, with the same code: 1.",
         "Approvals signed by the sites' keys in the manifest: 3.",
-        "Rosters countersigned by every site that they list: 2.",
-        "Receipts signed by keys of accepted evidence that stands before them: 2.",
-        "Receipts with exactly the contributions that the sites had countersigned: 2.",
+        "Runs that every member had approved before they began: 1.",
+        "Lists of contributors countersigned by every site on them: 2.",
+        "Entries by or for keys of accepted evidence that stands before them: 2.",
+        "Receipts with exactly the contributions that the sites countersigned: 2.",
         "Runs whose receipts form an unbroken chain: 1.",
-        "All 5 attachments",
+        "Attachments that are what entries name by hash: 5.",
     ):
         assert words in told, words
     doubts = "\n".join(report.words("not established"))
-    assert "DEVELOPMENT ONLY" in doubts and "nonces were fresh" in doubts and "not re-checked: 1" in doubts
+    assert "DEVELOPMENT ONLY" in doubts and "nonces were fresh" in doubts and "not judged: 1" in doubts
+    assert set(report.verdicts().values()) == {"verified"} and report.missing_count == 0
 
 
-def test_a_part_of_the_log_is_verified_by_inclusion_proofs_and_says_that_it_is_a_part(
-    history: History, tmp_path: Path
-) -> None:
+def test_a_part_of_the_log_is_incomplete_and_says_what_is_not_here(history: History, tmp_path: Path) -> None:
     report = verify_bundle(history.write(tmp_path / "b.zip", indices=[3, 4, 8]), log_key=history.note_key)
-    assert report.verdict == "verified" and not report.complete
-    doubts = "\n".join(report.words("not established"))
-    assert (
-        "the bundle holds 3 of 10" in doubts
-        and "Runs whose first receipts are not in this bundle: 1." in doubts
-    )
-    assert "Receipts whose roster is not in the bundle before them: 1." in doubts
+    assert report.verdict == "incomplete" and not report.complete and report.words("failed") == []
+    assert missing(report) == {"bundle.part", "bundle.no_approval", "bundle.no_entry"}
+    told = "\n".join(report.words("missing"))
+    assert "7 of the log's 10 entries are not here" in told
+    assert "Entry 8: the approval of run-1 by site-b is not here." in told
+    assert "Entry 8: no countersigned list of contributors stands before it." in told
+    assert "the first receipts of run run-1 are not here." in told
 
 
-def test_without_a_key_from_elsewhere_the_report_does_not_claim_whose_log_it_is(
-    history: History, tmp_path: Path
-) -> None:
+def test_without_a_key_from_elsewhere_the_bundle_is_incomplete(history: History, tmp_path: Path) -> None:
+    """Anybody can sign a log of his own."""
     report = verify_bundle(history.write(tmp_path / "b.zip"))
-    assert report.verdict == "verified"
-    assert any(words.startswith("Whose key that is") for words in report.words("not established"))
+    assert report.verdict == "incomplete" and missing(report) == {"bundle.log_key_unknown"}
 
 
 def test_another_logs_bundle_is_refused(history: History, tell: Tell, tmp_path: Path) -> None:
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=tell().note_key)
-    assert report.verdict == "refused" and codes(report) == {"log.bad_checkpoint_signature"}
+    assert report.verdict == "failed" and codes(report) == {"log.bad_checkpoint_signature"}
 
 
 @pytest.mark.parametrize("indices", [None, [2, 3, 7, 8]], ids=["complete", "part"])
@@ -112,7 +114,7 @@ def test_entries_edited_removed_reordered_or_repeated_are_caught(
         members["entries.jsonl"] = b"".join(entries)
 
     report = verify_bundle(rewrite(path, change), log_key=history.note_key)
-    assert report.verdict == "refused" and not report.complete
+    assert report.verdict == "failed" and not report.complete
     assert codes(report) & {"log.not_included", "receipt.chain_broken"}
 
 
@@ -132,7 +134,7 @@ def test_a_silently_shortened_complete_bundle_is_caught(history: History, tmp_pa
             members[name] = b"".join(lines(members[name])[:-1])
 
     report = verify_bundle(rewrite(history.write(tmp_path / "b.zip"), change), log_key=history.note_key)
-    assert report.verdict == "refused" and codes(report) == {"log.not_included"}
+    assert report.verdict == "failed" and codes(report) == {"log.not_included"}
 
 
 def test_a_truncated_tree_with_a_fresh_signature_is_caught_by_who_saw_more(
@@ -144,7 +146,7 @@ def test_a_truncated_tree_with_a_fresh_signature_is_caught_by_who_saw_more(
         merkle.append(cut.store, len(cut.leaves), merkle.leaf_hash(leaf))
         cut.leaves.append(leaf)
     report = verify_bundle(cut.write(tmp_path / "b.zip"), log_key=history.note_key, seen=[seen])
-    assert report.verdict == "refused" and codes(report) == {"log.went_back"}
+    assert report.verdict == "failed" and codes(report) == {"log.went_back"}
 
 
 def test_a_fork_with_a_fresh_signature_is_caught_by_who_saw_the_other_side(
@@ -160,7 +162,7 @@ def test_a_fork_with_a_fresh_signature_is_caught_by_who_saw_the_other_side(
     path = forked.write(tmp_path / "b.zip")
     assert verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(9)]).verdict == "verified"
     report = verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint()])
-    assert report.verdict == "refused" and codes(report) == {"log.not_consistent"}
+    assert report.verdict == "failed" and codes(report) == {"log.not_consistent"}
 
     def include_the_other_side(members: dict[str, bytes]) -> None:
         note = sign_checkpoint(history.checkpoint(), history.key)
@@ -175,8 +177,7 @@ def test_a_part_cannot_show_growth_from_a_checkpoint_without_a_proof_and_says_so
 ) -> None:
     path = history.write(tmp_path / "b.zip", indices=[3])
     report = verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(5)])
-    assert report.verdict == "verified"
-    assert any("at 5 entries that you saw: no proof" in words for words in report.words("not established"))
+    assert report.verdict == "incomplete" and "bundle.no_proof" in missing(report)
     path = history.write(tmp_path / "b.zip", indices=[3], earlier=(5,))
     report = verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(5)])
     assert "The log grew from the checkpoint at 5 entries that you saw." in report.words("established")
@@ -191,14 +192,14 @@ def test_a_changed_attachment_is_caught_and_a_missing_one_is_said(history: Histo
         members[f"attachments/{quote}"] = bytes(data)
 
     path = history.write(tmp_path / "b.zip")
-    assert codes(verify_bundle(rewrite(path, change))) == {"bundle.unusable"}
+    assert codes(verify_bundle(rewrite(path, change))) == {"bundle.attachment_changed"}
     del history.things[quote]
-    report = verify_bundle(history.write(path))
-    assert report.verdict == "verified"
-    assert any("could not be reached again" in words for words in report.words("not established"))
-    assert any(
-        "keys whose evidence is not in the bundle: 2" in words for words in report.words("not established")
-    )
+    report = verify_bundle(history.write(path), log_key=history.note_key)
+    assert report.verdict == "incomplete"
+    assert missing(report) == {"bundle.no_attachment", "bundle.no_evidence"}
+    told = "\n".join(report.words("missing"))
+    assert f"Entry 3: the quote {quote} is not here." in told
+    assert "(entry 3) could not be judged again" in told
 
 
 def test_a_verdict_that_the_evidence_does_not_bear_out_is_caught(history: History, tmp_path: Path) -> None:
@@ -207,9 +208,9 @@ def test_a_verdict_that_the_evidence_does_not_bear_out_is_caught(history: Histor
     accepted = parse_entry(history.leaves[3]).body["appraisal"]
     history.append(APPRAISAL, refused | {"appraisal": accepted})
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
-    assert report.verdict == "refused"
+    assert report.verdict == "failed"
     assert [(finding.entry, finding.code) for finding in report.findings if finding.outcome == "failed"] == [
-        (10, refused["appraisal"]["code"])
+        (10, "attest.measurement")
     ]
 
 
@@ -221,7 +222,7 @@ def test_a_receipt_by_a_key_that_nobody_attested_is_caught(history: History, tmp
     history.append(RECEIPT, make_receipt(history.manifest, body.roster, history.last, stranger, restarts=1))
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
     assert [(finding.entry, finding.code) for finding in report.findings if finding.outcome == "failed"] == [
-        (11, "receipt.chain_broken")
+        (11, "bundle.not_attested")
     ]
 
 
@@ -240,7 +241,7 @@ def test_a_receipt_that_does_not_keep_to_its_roster_is_caught(
     signed = make_receipt(history.manifest, body.roster, history.last, history.enclave, **change)
     history.append(RECEIPT, signed)
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
-    assert report.words("failed") == ["Entry 11: It does not keep to its roster."]
+    assert "Entry 11: it does not keep to its roster." in report.words("failed")
 
 
 def test_a_server_that_was_rolled_back_and_aggregated_again_is_caught(
@@ -253,7 +254,7 @@ def test_a_server_that_was_rolled_back_and_aggregated_again_is_caught(
         make_receipt(history.manifest, again.roster, again.roster.previous, history.enclave, issued=AT + 9),
     )
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
-    assert codes(report) == {"receipt.chain_broken"}
+    assert codes(report) == {"receipt.chain_broken", "bundle.two_receipts"}
 
 
 def test_an_approval_that_the_site_did_not_sign_is_caught(history: History, tmp_path: Path) -> None:
@@ -289,12 +290,14 @@ def test_a_witness_that_cosigned_is_named_and_an_absent_one_too(history: History
         ).encode()
 
     keys = [witness_key("witness.example/w", witness.public), witness_key("witness.example/v", absent.public)]
-    report = verify_bundle(rewrite(history.write(tmp_path / "b.zip"), change), witnesses=keys)
-    assert report.verdict == "verified"
+    path = rewrite(history.write(tmp_path / "b.zip"), change)
+    assert verify_bundle(path, log_key=history.note_key, witnesses=keys[:1]).verdict == "verified"
+    report = verify_bundle(path, log_key=history.note_key, witnesses=keys)
+    assert report.verdict == "incomplete" and missing(report) == {"bundle.no_cosignature"}
     assert f"Witness witness.example/w cosigned the checkpoint at Unix time {AT}." in report.words(
         "established"
     )
-    assert "Witness witness.example/v has not cosigned this checkpoint." in report.words("not established")
+    assert "Witness witness.example/v has not cosigned this checkpoint." in report.words("missing")
 
 
 def unusable(path: Path, code: str = "bundle.unusable") -> None:
@@ -358,7 +361,7 @@ def test_a_bomb_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
 def test_a_bundle_with_a_part_missing_is_refused(history: History, tmp_path: Path, name: str) -> None:
     path = rewrite(history.write(tmp_path / "b.zip"), lambda members: members.pop(name) and None)
     if name == "checkpoint":
-        assert verify_bundle(path).verdict == "refused"
+        assert verify_bundle(path).verdict == "failed"
     else:
         unusable(path)
 

@@ -11,19 +11,33 @@ import msgspec
 from django.core.management.base import BaseCommand, CommandParser
 
 from contracts.log.checkpoint import verify_checkpoint
-from contracts.log.note import KeyType, parse_vkey
+from contracts.log.note import KeyType, NoteKey, parse_vkey
 from contracts.refusal import Refusal
 from error_catalogue import explain
-from transparency_log.bundle import verify_bundle
-from transparency_log.report import BundleReport
+from federation.attestation.log import kept_verifier_key
+from transparency_log.bundle import read_header, verify_bundle
+from transparency_log.report import BundleReport, Finding, Outcome
 
-VERIFIED, REFUSED, UNUSABLE = 0, 1, 2
+EXIT = {"verified": 0, "failed": 1, "incomplete": 3}
+UNUSABLE = 2
+MEANING = {
+    "verified": "all that a bundle can show was shown.",
+    "incomplete": "nothing contradicts it, but it cannot be verified with what is here.",
+    "failed": "something contradicts what the runs in it promise.",
+}
+TITLES: dict[Outcome, str] = {
+    "failed": "What failed",
+    "missing": "What is missing",
+    "established": "What this established",
+    "not established": "What no bundle can establish",
+}
 
 
 class Command(BaseCommand):
     help = (
-        "Verify an audit bundle. Exit 0: nothing failed; 1: something failed; 2: the input is unusable. "
-        "Give --log-key to establish whose log it is."
+        "Verify an audit bundle. Exit 0: verified; 3: incomplete, something that is needed is not here; "
+        "1: failed; 2: the input is unusable. Give --log-key, obtained elsewhere, to establish whose log it "
+        "is; on the machine that keeps the log its own key is taken."
     )
     requires_system_checks: list[str] = []
 
@@ -34,7 +48,7 @@ class Command(BaseCommand):
         parser.add_argument("--seen", type=Path, action="append", default=[], metavar="NOTE",
                             help="a checkpoint of this log that you kept; needs --log-key")  # fmt: skip
         parser.add_argument("--witness", action="append", default=[], metavar="VKEY",
-                            help="a witness whose cosignature you want to see")  # fmt: skip
+                            help="a witness that must have cosigned the checkpoint")  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -46,17 +60,17 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(_whole(report), indent=2))
         else:
             self.stdout.write("\n".join(_page(report)))
-        sys.exit(VERIFIED if report.verdict == "verified" else REFUSED)
+        sys.exit(EXIT[report.verdict])
 
     def _verify(self, options: dict[str, Any]) -> BundleReport:
-        key = parse_vkey(options["log_key"]) if options["log_key"] else None
+        key, whose = _log_key(options)
         if options["seen"] and key is None:
             raise Refusal("bundle.unusable", fault="--seen needs --log-key")
         witnesses = [parse_vkey(text) for text in options["witness"]]
         if any(witness.type != KeyType.COSIGNATURE for witness in witnesses):
             raise Refusal("log.invalid_note", fault="a witness's key is not a cosignature key")
         seen = [verify_checkpoint(path.read_bytes(), key) for path in options["seen"] if key is not None]
-        return verify_bundle(options["file"], log_key=key, seen=seen, witnesses=witnesses)
+        return verify_bundle(options["file"], log_key=key, seen=seen, witnesses=witnesses, whose=whose)
 
     def _fail(self, code: str, words: str, *, as_json: bool) -> None:
         if as_json:
@@ -65,23 +79,55 @@ class Command(BaseCommand):
         sys.exit(UNUSABLE)
 
 
+def _log_key(options: dict[str, Any]) -> tuple[NoteKey | None, str]:
+    """The key to check by and whose it is. The bundle's word counts only where this machine's own log has
+    that key."""
+    if options["log_key"]:
+        return parse_vkey(options["log_key"]), "that you gave"
+    own = kept_verifier_key()
+    if own is not None and read_header(options["file"]).log_key == own:
+        return parse_vkey(own), "that this machine keeps"
+    return None, ""
+
+
 def _whole(report: BundleReport) -> dict[str, Any]:
-    return {"verdict": report.verdict, "code": report.code, **msgspec.to_builtins(report)}
+    verdicts = report.verdicts()
+    claims = {
+        claim: {
+            "verdict": verdict,
+            "failed": report.words("failed", claim),
+            "missing": report.words("missing", claim),
+            "established": report.words("established", claim),
+        }
+        for claim, verdict in verdicts.items()
+    }
+    return {
+        "verdict": report.verdict,
+        "code": report.code,
+        "claims": claims,
+        **msgspec.to_builtins(report),
+        "next": _hints(report.of("failed") + report.of("missing")),
+    }
 
 
 def _page(report: BundleReport) -> list[str]:
-    lines = [f"Verdict: {report.verdict}" + (f" [{report.code}]" if report.code else "")]
+    lines = [f"Verdict: {report.verdict}: {MEANING[report.verdict]}"]
+    if report.code:
+        lines[0] += f" [{report.code}]"
     if report.development:
         lines.append("DEVELOPMENT ONLY: some of it rests on evidence that proves nothing about hardware.")
-    titles = {
-        "failed": "What failed:",
-        "established": "What this established:",
-        "not established": "What it could not establish:",
-    }
-    for outcome, title in titles.items():
-        words = report.words(outcome)  # type: ignore[arg-type]
-        if words:
-            lines += ["", title, *(f"  - {sentence}" for sentence in words)]
-    if report.failures > len(report.words("failed")):
-        lines.append(f"  … and {report.failures - len(report.words('failed'))} more failures")
-    return lines
+    lines += ["", *(f"  {claim:13} {verdict}" for claim, verdict in report.verdicts().items())]
+    for outcome, title in TITLES.items():
+        found = report.of(outcome)
+        if found:
+            lines += ["", f"{title}:", *(f"  - {finding.sentence}" for finding in found)]
+            total = {"failed": report.failures, "missing": report.missing_count}.get(outcome, 0)
+            if total > len(found):
+                lines.append(f"  … and {total - len(found)} more")
+    hints = _hints(report.of("failed") + report.of("missing"))
+    return lines + (["", "What to do:", *(f"  - {hint}" for hint in hints)] if hints else [])
+
+
+def _hints(findings: list[Finding]) -> list[str]:
+    """What to do about them, each once."""
+    return list(dict.fromkeys(explain(finding.code or "").hint for finding in findings))

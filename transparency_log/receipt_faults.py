@@ -1,0 +1,115 @@
+"""What a roster or a receipt says against the manifest of its run. Pure: facts in, faults out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from contracts.manifest import Manifest
+from contracts.receipts import Receipt
+from contracts.roster import Roster
+from transparency_log.evidence import server_program
+
+Fault = tuple[str, str]  # code, words
+
+
+def last_round(manifest: Manifest) -> int:
+    """The closing evaluation comes after the training rounds."""
+    return manifest.training.rounds + 1
+
+
+def roster_faults(roster: Roster, manifest: Manifest) -> list[Fault]:
+    """Who is listed, and for which round."""
+    members = {site.id for site in manifest.sites}
+    sites = [item.site for item in roster.inputs]
+    return _found(
+        {
+            ("bundle.round_outside", _outside(roster.round, manifest)): roster.round > last_round(manifest),
+            ("roster.invalid", "it lists a site that is no member."): not set(sites) <= members,
+            ("roster.below_quorum", f"it lists {len(sites)} sites, fewer than the quorum."): (
+                len(set(sites)) < manifest.aggregation.quorum
+            ),
+        }
+    )
+
+
+def receipt_faults(receipt: Receipt, roster: Roster | None, manifest: Manifest) -> list[Fault]:
+    """1. it is this run's, by this run's program, of a round that the manifest has, not before its time
+    2. it has exactly the inputs of its roster
+    3. no site has more rows than the manifest says
+    4. it was averaged, and noise was added, as the manifest says
+    """
+    return [
+        *_found(
+            {
+                ("receipt.chain_broken", "it is of another run."): receipt.run != manifest.run,
+                ("bundle.not_attested", f"it is a receipt of a {receipt.program}."): (
+                    receipt.program != server_program(manifest)
+                ),
+                ("bundle.wrong_mark", "its development mark is not the manifest's."): (
+                    receipt.development != (manifest.policy.root == "development")
+                ),
+                ("bundle.round_outside", _outside(receipt.round, manifest)): (
+                    receipt.round > last_round(manifest)
+                ),
+                ("bundle.wrong_time", "it is older than the manifest's minimum time."): (
+                    receipt.issued < manifest.minimum_time
+                ),
+                ("receipt.chain_broken", "it does not keep to its roster."): roster is not None
+                and not _keeps_to(receipt, roster),
+            }
+        ),
+        *_row_faults(receipt, manifest),
+        *_averaging_faults(receipt, manifest),
+    ]
+
+
+def _keeps_to(receipt: Receipt, roster: Roster) -> bool:
+    inputs = [(item.site, item.sha256) for item in receipt.inputs]
+    return (inputs, receipt.round, receipt.previous) == (
+        [(item.site, item.sha256) for item in roster.inputs],
+        roster.round,
+        roster.previous,
+    )
+
+
+def _row_faults(receipt: Receipt, manifest: Manifest) -> Iterator[Fault]:
+    rows = {site.id: site.dataset.rows for site in manifest.sites}
+    for item in receipt.inputs:
+        if item.site not in rows:
+            yield "roster.invalid", f"it counts {item.site[:64]}, which is no member."
+        elif item.samples > rows[item.site]:
+            yield (
+                "bundle.too_many_rows",
+                f"{item.site} counts with {item.samples} rows; the manifest has {rows[item.site]}.",
+            )
+
+
+def _averaging_faults(receipt: Receipt, manifest: Manifest) -> list[Fault]:
+    rules, averaging, spent = manifest.aggregation, receipt.averaging, receipt.privacy
+    trains = manifest.method == "method-1" and receipt.round <= manifest.training.rounds
+    faults = {
+        ("bundle.wrong_averaging", "it does not say how it was averaged."): trains and averaging is None,
+    }
+    if averaging is not None:
+        faults |= {
+            ("bundle.wrong_averaging", "it was not averaged as the manifest says."): (
+                (averaging.rule, averaging.clip) != (rules.rule, rules.clip)
+            ),
+            ("roster.below_quorum", f"it averages {averaging.cohort} contributions."): (
+                averaging.cohort < rules.quorum or averaging.cohort != len(receipt.inputs)
+            ),
+        }
+    if trains:
+        noise = rules.privacy
+        agreed = None if noise is None else (noise.unit, noise.delta, noise.noise)
+        said = None if spent is None else (spent.unit, spent.delta, spent.noise)
+        faults[("bundle.wrong_averaging", "its noise is not the manifest's.")] = agreed != said
+    return _found(faults)
+
+
+def _outside(round: int, manifest: Manifest) -> str:
+    return f"round {round} is beyond the manifest's last, {last_round(manifest)}."
+
+
+def _found(faults: dict[Fault, bool]) -> list[Fault]:
+    return [fault for fault, found in faults.items() if found]
