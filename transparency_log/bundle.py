@@ -19,7 +19,7 @@ from contracts.canonical import canonical
 from contracts.log import merkle
 from contracts.log.checkpoint import Checkpoint, verify_checkpoint
 from contracts.log.note import NoteKey, parse_vkey
-from transparency_log.archive import ATTACHMENTS, Archive
+from transparency_log.archive import ATTACHMENTS, MAX_UNPACKED_BYTES, Archive
 from transparency_log.entry import parse_entry
 from transparency_log.format import Earlier, Header, Place, decode
 from transparency_log.report import BundleReport
@@ -90,6 +90,7 @@ def verify_bundle(
     seen: Sequence[Checkpoint] = (),
     witnesses: Sequence[NoteKey] = (),
     whose: str = "that you gave",
+    unpacked: int = MAX_UNPACKED_BYTES,
 ) -> BundleReport:
     """Re-check everything in a bundle, offline: what holds, what contradicts it, and what is missing.
 
@@ -100,10 +101,10 @@ def verify_bundle(
     5. what the entries say: see transparency_log/statements.py
     6. attachments have their names' hashes, and an entry names each
 
-    Runs with the auditor, over files alone. Refuses with `bundle.unusable` or `bundle.too_large` where the
-    file cannot be read at all; everything else is in the report.
+    Runs with the auditor, over files alone; at most `unpacked` bytes come out of the file. Refuses with
+    `bundle.unusable` or `bundle.too_large` where it cannot be read at all; everything else is in the report.
     """
-    with Archive(Path(path)) as archive:
+    with Archive(Path(path), unpacked=unpacked) as archive:
         header = decode(archive.read("bundle.json"), Header)
         report = BundleReport(origin=header.origin, created=header.created, verifier=header.verifier)
         head = check_checkpoint(archive, header, report, log_key, witnesses, whose=whose)

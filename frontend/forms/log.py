@@ -26,6 +26,7 @@ from transparency_log.entry import (
 
 KINDS = (APPRAISAL, APPROVAL, KEY_RELEASE, ROSTER_FIXED, ROSTER, RECEIPT, RELEASE, *sorted(RECORDED))
 ANY = ("", _("any"))
+MAX_BUNDLE_BYTES = 64 << 20
 
 
 class LogFilterForm(forms.Form):
@@ -67,3 +68,28 @@ class LogFilterForm(forms.Form):
             since=datetime.combine(since, time(), UTC) if since else None,
             until=datetime.combine(until + timedelta(days=1), time(), UTC) if until else None,
         )
+
+
+class BundleForm(forms.Form):
+    """A bundle to check, and the key of the log that it should be of."""
+
+    bundle = forms.FileField(
+        label=_("Bundle"),
+        help_text=_("The .zip file that was exported."),
+        widget=forms.ClearableFileInput(attrs={"accept": ".zip,application/zip"}),
+    )
+    log_key = forms.CharField(
+        label=_("Log's key"),
+        required=False,
+        max_length=400,
+        help_text=_("From somebody else than this server. Left empty, this server's own log is meant."),
+    )
+
+    def clean_bundle(self) -> Any:
+        """Large ones are for the command line."""
+        given = self.cleaned_data["bundle"]
+        if given.size > MAX_BUNDLE_BYTES:
+            raise forms.ValidationError(
+                _("It has more than 64 MiB: check it with the command below."), code="bundle.too_large"
+            )
+        return given

@@ -18,12 +18,15 @@ register = template.Library()
 
 TONES = {
     "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds",
-        "serving", "released"},
+        "serving", "released", "verified"},
     "busy": {
         "enrolled", "releasing", "running", "starting", "joining", "finishing", "open", "collecting",
         "countersigning", "aggregating", "leased", "working", "submitted",
     },
-    "warn": {"warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon"},
+    "warn": {
+        "warn", "invited", "approving", "paused", "offered", "dropped", "suspended", "waiting", "soon",
+        "incomplete",
+    },
     "bad": {"revoked", "failed", "cancelled", "refused", "fail", "rejected", "ended"},
 }  # fmt: skip
 

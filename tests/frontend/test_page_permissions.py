@@ -120,6 +120,10 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 403, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
     ),
+    "log-check": (
+        "GET",
+        {"olga": 403, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
+    ),
     "references": ("GET", ALL),
     "reference-new": (
         "GET",

@@ -258,9 +258,9 @@ SIGNER = SigningKey.generate()
 def test_a_receipt_that_fits_is_logged_and_published_once(scene: Scene) -> None:
     answer = answer_for(scene, SIGNER)
     stale = Round.objects.select_related("run").get(pk=scene.round.pk)
-    publishing.publish(scene.round, answer, ["key"])
+    publishing.publish(scene.round, answer, ["c" * 64])
     # A second worker was handed the same answer, and comes later.
-    publishing.publish(stale, answer, ["key"])
+    publishing.publish(stale, answer, ["c" * 64])
     scene.round.refresh_from_db()
     assert (scene.round.state, scene.round.next_blob, scene.round.state_blob) == (
         "published",
@@ -269,7 +269,7 @@ def test_a_receipt_that_fits_is_logged_and_published_once(scene: Scene) -> None:
     )
     assert LogEntry.objects.filter(kind="receipt").count() == 1
     assert {blob.sha256: blob.kind for blob in Blob.objects.all()} == {"a" * 64: "next", "b" * 64: "state"}
-    assert Issue.objects.get().recipients == ["key"]
+    assert Issue.objects.get().recipients == ["c" * 64]
     row = contribution(scene, scene.anna)
     assert (row.state, row.samples) == ("accepted", 7)
 

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import safetensors.torch
 
+from contracts.log.note import parse_vkey
 from contracts.manifest import APPROVAL_DOMAIN, approval_payload
 from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README, unpack
 from site_agent.approvals import Approved
@@ -23,7 +24,7 @@ from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
-from transparency_log.bundle import verify_bundle
+from transparency_log.bundle import read_header, verify_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -190,8 +191,9 @@ def test_an_auditor_finds_every_release_again_with_nothing_but_the_bundle(
 ) -> None:
     bundle = tmp_path / "bundle.zip"
     world.consortium.installation.manage("export_bundle", str(bundle))
-    report = verify_bundle(bundle)
-    assert report.words("failed") == []
+    report = verify_bundle(bundle, log_key=parse_vkey(read_header(bundle).log_key))
+    assert report.words("failed") == [] and report.words("missing") == []
+    assert report.verdict == "verified" and set(report.verdicts().values()) == {"verified"}
     found = [line for line in report.words("established") if "Releases of parameters" in line]
     assert found and found[0].endswith(": 3."), report.words("established")
 

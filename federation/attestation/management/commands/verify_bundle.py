@@ -10,21 +10,13 @@ from typing import Any
 import msgspec
 from django.core.management.base import BaseCommand, CommandParser
 
-from contracts.log.checkpoint import verify_checkpoint
-from contracts.log.note import KeyType, NoteKey, parse_vkey
 from contracts.refusal import Refusal
 from error_catalogue import explain
-from federation.attestation.log import kept_verifier_key
-from transparency_log.bundle import read_header, verify_bundle
-from transparency_log.report import BundleReport, Finding, Outcome
+from federation.attestation.bundle_checks import MEANING, check, next_steps
+from transparency_log.report import BundleReport, Outcome
 
 EXIT = {"verified": 0, "failed": 1, "incomplete": 3}
 UNUSABLE = 2
-MEANING = {
-    "verified": "all that a bundle can show was shown.",
-    "incomplete": "nothing contradicts it, but it cannot be verified with what is here.",
-    "failed": "something contradicts what the runs in it promise.",
-}
 TITLES: dict[Outcome, str] = {
     "failed": "What failed",
     "missing": "What is missing",
@@ -63,31 +55,18 @@ class Command(BaseCommand):
         sys.exit(EXIT[report.verdict])
 
     def _verify(self, options: dict[str, Any]) -> BundleReport:
-        key, whose = _log_key(options)
-        if options["seen"] and key is None:
-            raise Refusal("bundle.unusable", fault="--seen needs --log-key")
-        witnesses = [parse_vkey(text) for text in options["witness"]]
-        if any(witness.type != KeyType.COSIGNATURE for witness in witnesses):
-            raise Refusal("log.invalid_note", fault="a witness's key is not a cosignature key")
-        seen = [verify_checkpoint(path.read_bytes(), key) for path in options["seen"] if key is not None]
-        return verify_bundle(options["file"], log_key=key, seen=seen, witnesses=witnesses, whose=whose)
+        return check(
+            options["file"],
+            log_key=options["log_key"],
+            seen=[path.read_bytes() for path in options["seen"]],
+            witnesses=options["witness"],
+        )
 
     def _fail(self, code: str, words: str, *, as_json: bool) -> None:
         if as_json:
             self.stdout.write(json.dumps({"verdict": "unusable", "code": code, "message": words}))
         self.stderr.write(f"{words}\n{explain(code).hint}")
         sys.exit(UNUSABLE)
-
-
-def _log_key(options: dict[str, Any]) -> tuple[NoteKey | None, str]:
-    """The key to check by and whose it is. The bundle's word counts only where this machine's own log has
-    that key."""
-    if options["log_key"]:
-        return parse_vkey(options["log_key"]), "that you gave"
-    own = kept_verifier_key()
-    if own is not None and read_header(options["file"]).log_key == own:
-        return parse_vkey(own), "that this machine keeps"
-    return None, ""
 
 
 def _whole(report: BundleReport) -> dict[str, Any]:
@@ -106,12 +85,12 @@ def _whole(report: BundleReport) -> dict[str, Any]:
         "code": report.code,
         "claims": claims,
         **msgspec.to_builtins(report),
-        "next": _hints(report.of("failed") + report.of("missing")),
+        "next": next_steps(report.of("failed") + report.of("missing")),
     }
 
 
 def _page(report: BundleReport) -> list[str]:
-    lines = [f"Verdict: {report.verdict}: {MEANING[report.verdict]}"]
+    lines = [f"Verdict: {report.verdict}. {MEANING[report.verdict]}"]
     if report.code:
         lines[0] += f" [{report.code}]"
     if report.development:
@@ -124,10 +103,5 @@ def _page(report: BundleReport) -> list[str]:
             total = {"failed": report.failures, "missing": report.missing_count}.get(outcome, 0)
             if total > len(found):
                 lines.append(f"  … and {total - len(found)} more")
-    hints = _hints(report.of("failed") + report.of("missing"))
+    hints = next_steps(report.of("failed") + report.of("missing"))
     return lines + (["", "What to do:", *(f"  - {hint}" for hint in hints)] if hints else [])
-
-
-def _hints(findings: list[Finding]) -> list[str]:
-    """What to do about them, each once."""
-    return list(dict.fromkeys(explain(finding.code or "").hint for finding in findings))
