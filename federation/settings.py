@@ -13,7 +13,8 @@
 | FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
 | FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
 | FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
-| FEDSLICE_SECOND_FACTOR | comma list of the roles that must sign in with a second factor | none |
+| FEDSLICE_PROXIES | comma list of our own proxies (addresses, networks): who may say X-Forwarded-For | none |
+| FEDSLICE_SECOND_FACTOR | comma list of roles that must have a second factor, or `none` | operator,auditor |
 | FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
 | FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
 | FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
@@ -27,6 +28,7 @@ import re
 import secrets
 import tempfile
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -90,6 +92,13 @@ def _database(url: str | None) -> dict[str, object]:
     }
 
 
+def _roles(text: str) -> list[str]:
+    roles = [] if text == "none" else text.split(",")
+    if unknown := set(roles) - {"operator", "auditor", "lead", "site_admin"}:
+        raise RuntimeError(f"FEDSLICE_SECOND_FACTOR: no role is called {', '.join(sorted(unknown)) or 'so'}")
+    return roles
+
+
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
@@ -104,6 +113,9 @@ _public = urlsplit(PUBLIC_URL)
 HTTPS = _public.scheme == "https"
 ALLOWED_HOSTS = [_public.hostname or "127.0.0.1", "127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+PROXIES = [
+    ip_network(one) for one in os.environ.get("FEDSLICE_PROXIES", "").replace(" ", "").split(",") if one
+]
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -134,12 +146,14 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "frontend.static_files.StaticFiles",
     "frontend.middleware.ContentSecurityPolicy",
+    "frontend.sessions.NotKept",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "frontend.sessions.SignedInTime",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "frontend.middleware.SecondFactorRequired",
@@ -171,7 +185,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-SECOND_FACTOR_ROLES = [role for role in os.environ.get("FEDSLICE_SECOND_FACTOR", "").split(",") if role]
+SECOND_FACTOR_ROLES = _roles(os.environ.get("FEDSLICE_SECOND_FACTOR", "operator,auditor"))
 SECOND_FACTOR_KEY = os.environ.get("FEDSLICE_SECOND_FACTOR_KEY") or _secret("second-factor-key")
 OTP_TOTP_ISSUER = "FedSlice"
 PASSWORD_RESET_TIMEOUT = 3600
@@ -180,6 +194,8 @@ LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
 
+# `federation.people.sessions` counts from signing in, and ends idle ones sooner.
+SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
@@ -187,6 +203,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31536000 if HTTPS else 0
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "frontend.sessions.csrf_failure"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

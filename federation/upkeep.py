@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from federation.attestation import collateral, nonces
-from federation.people import pace
+from federation.people import resets
 from federation.sites import maintenance
 from federation.sites import services as sites
 
@@ -15,5 +15,5 @@ def forget_expired() -> dict[str, int]:
         "maintenance": maintenance.forget_past(),
         "nonces": nonces.forget_expired(),
         "collateral": collateral.forget_superseded(),
-        "attempts": pace.forget_expired(),
+        "reset_wishes": resets.forget_expired(),
     }

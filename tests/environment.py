@@ -12,8 +12,10 @@ os.environ["FEDSLICE_STATE"] = str(_state)
 # What all workers of one run of the tests share lies with the first process; they inherit its environment.
 os.environ.setdefault("FEDSLICE_TESTS_SHARED", str(_state))
 # Tests decide these for themselves; a developer's shell must not.
-for _name in ("URL", "DATABASE", "REDIS", "BLOBS", "SUPERVISOR", "RUNTIMES", "MAIL", "STATIC"):
+for _name in ("URL", "DATABASE", "REDIS", "BLOBS", "SUPERVISOR", "RUNTIMES", "MAIL", "STATIC", "PROXIES"):
     os.environ.pop(f"FEDSLICE_{_name}", None)
+# Most tests are about something else than signing in; those about the second factor demand it themselves.
+os.environ["FEDSLICE_SECOND_FACTOR"] = "none"
 # Neither torch nor OpenBLAS may take both cores while browsers and workers wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -23,6 +23,7 @@ def main() -> int:
         DJANGO_SETTINGS_MODULE="federation.settings",
         FEDSLICE_STATE=str(state / "coordinator"),
         FEDSLICE_URL=f"http://127.0.0.1:{port}",
+        FEDSLICE_SECOND_FACTOR="none",  # its accounts are made up, and whoever looks round has no such app
         HF_HUB_OFFLINE="1",
     )
     shutil.rmtree(state, ignore_errors=True)

@@ -9,5 +9,7 @@ class PeopleConfig(AppConfig):
     name = "federation.people"
 
     def ready(self) -> None:
-        """Every process that runs Django can explain every code of the control plane."""
+        """Every process that runs Django can explain every code of the control plane, and every session's
+        clocks start when it does."""
         import_module("federation.refusals")
+        import_module("federation.people.sessions")

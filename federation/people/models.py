@@ -99,18 +99,9 @@ class Invitation(models.Model):
         return f"{self.role} {self.email}"
 
 
-class Attempt(models.Model):
-    """Something that is tried for an e-mail address and may be tried only so often: a wrong password, a
-    link for a new one. Rows live for an hour; the address may be nobody's."""
+class ResetWish(models.Model):
+    """Somebody asked for a new password for an address, which may be nobody's. Rows live for an hour."""
 
-    class Kind(models.TextChoices):
-        SIGN_IN = "sign-in", _("wrong password")
-        RESET = "reset", _("link for a new password")
-
-    kind = models.CharField(max_length=16, choices=Kind)
     address = models.CharField(max_length=254)
-    at = models.DateTimeField(auto_now_add=True)
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
     handled_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        indexes: ClassVar = [models.Index(fields=["kind", "address", "at"], name="attempts_by_address")]

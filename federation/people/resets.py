@@ -19,32 +19,41 @@ from django.utils.translation import gettext as _
 
 from federation.audit.services import record
 from federation.people import pace
-from federation.people.models import Attempt, User
+from federation.people.models import ResetWish, User
 
 log = logging.getLogger(__name__)
 
+KEPT = timedelta(hours=1)
 FRESH = timedelta(minutes=30)
 """A mail that could not be sent for so long is not sent any more."""
 
 
-def ask(address: str) -> None:
-    """Have a link mailed to this address, if it is an account's. Beyond the limit nothing happens."""
-    if not pace.wait(Attempt.Kind.RESET, address):
-        pace.note(Attempt.Kind.RESET, address)
+def ask(address: str, client: str) -> None:
+    """Have a link mailed to this address, if it is an account's. Beyond the limit of an address, or of the
+    client that asks, nothing happens. Refuses with `people.pace_unknown`."""
+    if pace.admit_reset(address, client):
+        ResetWish.objects.create(address=address.strip().lower()[:254])
 
 
 def send_due() -> int:
     """Mail what was asked for; how many went out. May run anywhere, twice, and at once."""
     since = timezone.now() - FRESH
-    due = Attempt.objects.filter(kind=Attempt.Kind.RESET, handled_at=None, at__gt=since)
-    return sum(_send(attempt) for attempt in due.order_by("pk"))
+    due = ResetWish.objects.filter(handled_at=None, at__gt=since)
+    return sum(_send(wish) for wish in due.order_by("pk"))
 
 
-def _send(attempt: Attempt) -> bool:
-    mine = Attempt.objects.filter(pk=attempt.pk, handled_at=None)
+def forget_expired() -> int:
+    """Drop the wishes that count no more; how many."""
+    with transaction.atomic():
+        gone, _ = ResetWish.objects.filter(at__lt=timezone.now() - KEPT).delete()
+    return gone
+
+
+def _send(wish: ResetWish) -> bool:
+    mine = ResetWish.objects.filter(pk=wish.pk, handled_at=None)
     if not mine.update(handled_at=timezone.now()):
         return False
-    user = User.objects.filter(email=attempt.address, is_active=True).first()
+    user = User.objects.filter(email=wish.address, is_active=True).first()
     if user is None or not user.has_usable_password():
         return False
     name = urlsafe_base64_encode(force_bytes(user.pk))
@@ -54,14 +63,14 @@ def _send(attempt: Attempt) -> bool:
         send_mail(_("A new password for FedSlice"), text, None, [user.email])
     except (OSError, SMTPException) as error:
         log.warning("a link for a new password could not be sent: %s", type(error).__name__)
-        Attempt.objects.filter(pk=attempt.pk).update(handled_at=None)
+        ResetWish.objects.filter(pk=wish.pk).update(handled_at=None)
         return False
     record(None, "person.reset_mailed", f"user:{user.pk}")
     return True
 
 
-def done(user: User) -> None:
-    """The link was used, and the new password is in force: wrong old ones no longer count."""
+def done(user: User, client: str) -> None:
+    """The link was used, and the new password is in force: wrong old ones from here no longer count."""
     with transaction.atomic():
-        pace.forgive(Attempt.Kind.SIGN_IN, user.email)
         record(user, "person.password_reset", f"user:{user.pk}")
+    pace.forgive(user.email, client)

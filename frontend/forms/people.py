@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
 from django.utils.translation import gettext_lazy as _
 
+from contracts.refusal import Refusal
 from error_catalogue import explain
 from federation.people import pace, resets
-from federation.people.models import Attempt, Role
+from federation.people.clients import client_of
+from federation.people.models import Role
+from frontend import known_browsers
+
+
+def _in_words(refusal: Refusal) -> forms.ValidationError:
+    words = explain(refusal.code, refusal.facts)
+    return forms.ValidationError(f"{words.message} {words.hint} [{words.code}]", code=words.code)
 
 
 class SignInForm(AuthenticationForm):
@@ -22,19 +29,16 @@ class SignInForm(AuthenticationForm):
         self.fields["username"].widget.attrs["autocomplete"] = "username"
 
     def clean(self) -> dict[str, Any]:
-        """Wrong passwords are counted for each address, and beyond a limit not even looked at."""
-        address = self.cleaned_data.get("username") or ""
-        seconds = pace.wait(Attempt.Kind.SIGN_IN, address)
-        if seconds:
-            words = explain("people.too_many_tries", {"minutes": ceil(seconds / 60)})
-            raise forms.ValidationError(f"{words.message} {words.hint}", code=words.code)
+        """Tries are counted by `federation.people.pace`; beyond a limit a password is not even looked at."""
+        assert self.request is not None
+        address, client = self.cleaned_data.get("username") or "", client_of(self.request)
+        browser = known_browsers.id_of(self.request, address)
         try:
-            cleaned = super().clean()
-        except forms.ValidationError:
-            if address:
-                pace.note(Attempt.Kind.SIGN_IN, address)
-            raise
-        pace.forgive(Attempt.Kind.SIGN_IN, address)
+            pace.admit_sign_in(address, client, browser)
+        except Refusal as refusal:
+            raise _in_words(refusal) from refusal
+        cleaned = super().clean()
+        pace.forgive(address, client, browser)
         return cleaned
 
 
@@ -46,7 +50,7 @@ class AskResetForm(PasswordResetForm):
     )
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        resets.ask(self.cleaned_data["email"])
+        resets.ask(self.cleaned_data["email"], client_of(kwargs["request"]))
 
 
 class NewPasswordForm(SetPasswordForm):

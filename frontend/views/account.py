@@ -12,7 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
@@ -62,7 +61,6 @@ def password(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@never_cache
 def setup(request: HttpRequest) -> HttpResponse:
     """Set up an authenticator app: its key as a picture and as text, and the first code. The answer to the
     right code shows the recovery codes, this once."""
@@ -80,7 +78,7 @@ def setup(request: HttpRequest) -> HttpResponse:
     device = second_factor.begin(user)
     secret = _secret_of(device.config_url)
     # Our own markup, without styles or scripts: only the address inside it is data, drawn as squares.
-    picture = segno.make(device.config_url, error="m").svg_inline(scale=5, border=3, light="#fff")
+    picture = segno.make(device.config_url, error="m").svg_inline(omitsize=True, border=3, light="#fff")
     context = {
         "form": form,
         "refused": refused,
@@ -93,7 +91,6 @@ def setup(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@never_cache
 def codes(request: HttpRequest) -> HttpResponse:
     """New recovery codes, for a right code."""
     user = person(request)

@@ -121,7 +121,6 @@ def rounds_csv(request: HttpRequest, run_id: str) -> HttpResponse:
 def _csv(name: str) -> tuple[HttpResponse, Any]:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
-    response["Cache-Control"] = "private, no-store"
     return response, csv.writer(response)
 
 

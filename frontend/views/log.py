@@ -116,7 +116,6 @@ def raw(request: HttpRequest, index: int, sha256: str) -> HttpResponse:
     suffix = "bin" if kept.kind == "quote" else "json"
     response = HttpResponse(bytes(kept.data), content_type="application/octet-stream")
     response["Content-Disposition"] = f'attachment; filename="{kept.kind}-{sha256[:16]}.{suffix}"'
-    response["Cache-Control"] = "private, no-store"
     return response
 
 
@@ -138,9 +137,7 @@ def export(request: HttpRequest) -> HttpResponse | FileResponse:
             return redirect("log")
         # The open file outlives its folder, and goes when it has been sent.
         file = path.open("rb")
-    response = FileResponse(file, as_attachment=True, filename=f"fedslice-log-{first}-{last}.zip")
-    response["Cache-Control"] = "private, no-store"
-    return response
+    return FileResponse(file, as_attachment=True, filename=f"fedslice-log-{first}-{last}.zip")
 
 
 def _range(request: HttpRequest) -> tuple[int, int]:

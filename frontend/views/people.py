@@ -22,6 +22,7 @@ from federation.audit import permissions as audit_permissions
 from federation.audit import queries as audit
 from federation.people import permissions, second_factor, services
 from federation.people.models import Authenticator, Role, User
+from frontend import known_browsers
 from frontend.deeds import described
 from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
 from frontend.views.acting import act, form_page, person
@@ -45,7 +46,8 @@ def accept(request: HttpRequest, token: str) -> HttpResponse:
         )
         login(request, user)
         messages.success(request, _("Welcome. Your account is ready."))
-        return lambda: redirect("site", user.site_id) if user.site_id else redirect("home")
+        home = redirect("site", user.site_id) if user.site_id else redirect("home")
+        return lambda: known_browsers.remember(home, request, user)
 
     return form_page(
         request,

@@ -13,7 +13,10 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from contracts.refusal import Refusal
 from federation.people import resets
+from federation.people.clients import client_of
+from frontend import known_browsers
 from frontend.forms.people import AskResetForm, NewPasswordForm
 
 
@@ -29,6 +32,12 @@ class Ask(PasswordResetView):
         "submit": gettext_lazy("Send me a link"),
         "back": reverse_lazy("sign-in"),
     }
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)
+        except Refusal as refusal:
+            return self.render_to_response(self.get_context_data(form=form, refused=refusal), status=503)
 
 
 class Sent(PasswordResetDoneView):
@@ -47,6 +56,7 @@ class Choose(PasswordResetConfirmView):
     def form_valid(self, form: Any) -> HttpResponse:
         with transaction.atomic():
             response = super().form_valid(form)
-            resets.done(form.user)
+            resets.done(form.user, client_of(self.request))
         messages.success(self.request, _("The new password is in force. Sign in with it."))
-        return response
+        # Who reads the account's mails is no stranger: this browser is not held up by strangers' tries.
+        return known_browsers.remember(response, self.request, form.user)

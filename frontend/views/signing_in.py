@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from federation.people import second_factor
 from federation.people.models import User
+from frontend import known_browsers
 from frontend.forms.people import CodeForm, SignInForm
 from frontend.views.acting import form_page
 
@@ -34,7 +35,7 @@ class SignIn(LoginView):
         user = form.get_user()
         assert isinstance(user, User)
         if not second_factor.is_on(user):
-            return super().form_valid(form)
+            return known_browsers.remember(super().form_valid(form), self.request, user)
         self.request.session.cycle_key()
         self.request.session[PENDING] = {
             "user": user.pk,
@@ -57,7 +58,7 @@ def code(request: HttpRequest) -> HttpResponse:
         second_factor.check(user, data["code"])
         del request.session[PENDING]
         login(request, user, backend=pending["backend"])
-        return lambda: redirect(pending["next"])
+        return lambda: known_browsers.remember(redirect(pending["next"]), request, user)
 
     return form_page(
         request,

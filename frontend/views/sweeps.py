@@ -98,7 +98,6 @@ def as_csv(request: HttpRequest, sweep_id: str) -> HttpResponse:
     sweep = _visible(request, sweep_id)
     response = HttpResponse(sweeps.as_csv(sweeps.compare(sweep)), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="fedslice-sweep-{sweep.pk}.csv"'
-    response["Cache-Control"] = "private, no-store"
     return response
 
 

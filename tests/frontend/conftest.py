@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils import timezone
+from redis import Redis
 
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
@@ -36,6 +38,22 @@ from tests.federation.conftest import (  # noqa: F401  fixtures
     state_folder,
 )
 from tests.federation.development import expected, make_platform
+from tests.support import redis_server as redis_server_module
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    with redis_server_module.running() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def counters(redis_server: Redis, settings: Any) -> Redis:
+    """What is counted of tries; every test begins with none."""
+    redis_server.flushall()
+    settings.REDIS_URL = redis_server_module.url_of(redis_server)
+    return redis_server
+
 
 EVERYBODY = ("olga", "lena", "ludo", "alice", "carol", "audrey")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import limits.storage.redis
 import pytest
 from django.core import mail
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from redis import Redis
 
-from federation.people import pace, resets, second_factor
-from federation.people.models import Attempt, User
+from federation.people import resets, second_factor
+from federation.people.models import ResetWish, User
 from federation.upkeep import forget_expired
 from tests.federation.cast import PASSWORD
 from tests.frontend.test_second_factor import code_of
@@ -112,11 +118,18 @@ def test_a_link_is_good_for_an_hour(lena: User, monkeypatch: pytest.MonkeyPatch)
     assert signs_in(lena, PASSWORD)
 
 
-def test_no_more_than_three_links_an_hour_go_to_an_address(lena: User) -> None:
+def later(seconds: float) -> Callable[[], float]:
+    real = time.time
+    return lambda: real() + seconds
+
+
+def test_no_more_than_three_links_an_hour_go_to_an_address(
+    lena: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages = {ask(lena.email) for _ in range(5)}
     resets.send_due()
     assert len(mail.outbox) == 3 and len(pages) == 1
-    Attempt.objects.update(at=timezone.now() - timedelta(minutes=61))
+    monkeypatch.setattr(limits.storage.redis.time, "time", later(3660))
     ask(lena.email)
     assert resets.send_due() == 1
 
@@ -132,29 +145,55 @@ def test_a_mail_server_that_fails_is_asked_again(lena: User, monkeypatch: pytest
     assert resets.send_due() == 1
 
 
-def test_ten_wrong_passwords_make_an_address_wait_with_or_without_an_account(lena: User) -> None:
+def test_ten_wrong_passwords_make_an_address_wait_here_with_or_without_an_account(
+    lena: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for address in (lena.email, "nobody@university.example"):
         pages = []
         for _ in range(11):
             given = {"username": address, "password": "wrong"}
             pages.append(Client().post(reverse("sign-in"), given).content.decode())
-        assert ["too many wrong passwords" in page for page in pages] == [False] * 10 + [True]
+        assert ["people.too_many_tries" in page for page in pages] == [False] * 10 + [True]
     assert not signs_in(lena, PASSWORD)
-    Attempt.objects.update(at=timezone.now() - timedelta(minutes=16))
-    assert signs_in(lena, PASSWORD) and not pace.wait(Attempt.Kind.SIGN_IN, lena.email)
+    monkeypatch.setattr(limits.storage.redis.time, "time", later(16 * 60))
+    assert signs_in(lena, PASSWORD)
+
+
+def test_a_right_password_clears_what_was_mistyped_before(lena: User) -> None:
+    for _ in range(3):
+        for _ in range(9):
+            assert not signs_in(lena, "wrong")
+        assert signs_in(lena, PASSWORD)
 
 
 def test_a_new_password_by_mail_ends_the_wait(lena: User) -> None:
     for _ in range(10):
-        pace.note(Attempt.Kind.SIGN_IN, lena.email)
+        assert not signs_in(lena, "wrong")
     ask(lena.email)
     resets.send_due()
     choose(link())
     assert signs_in(lena, NEW)
 
 
-def test_tries_are_forgotten_after_an_hour(db: None) -> None:
-    pace.note(Attempt.Kind.RESET, "a@b.example")
-    assert forget_expired()["attempts"] == 0
-    Attempt.objects.update(at=timezone.now() - timedelta(minutes=61))
-    assert forget_expired()["attempts"] == 1
+def test_without_its_counters_nobody_signs_in_and_the_page_says_so(
+    lena: User, settings: Any, tmp_path: Path
+) -> None:
+    settings.REDIS_URL = f"redis+socket://{tmp_path}/nobody"
+    given = {"username": lena.email, "password": PASSWORD}
+    assert "people.pace_unknown" in Client().post(reverse("sign-in"), given).content.decode()
+    answer = Client().post(reverse("password-reset"), {"email": lena.email})
+    assert answer.status_code == 503 and "people.pace_unknown" in answer.content.decode()
+
+
+def test_redis_is_told_no_address_of_a_person_or_a_machine(lena: User, counters: Redis) -> None:
+    signs_in(lena, "wrong")
+    ask(lena.email)
+    keys = b" ".join(counters.keys())
+    assert counters.dbsize() == 5 and b"@" not in keys and b"127.0.0.1" not in keys
+
+
+def test_wishes_are_forgotten_after_an_hour(lena: User) -> None:
+    ask(lena.email)
+    assert forget_expired()["reset_wishes"] == 0
+    ResetWish.objects.update(at=timezone.now() - timedelta(minutes=61))
+    assert forget_expired()["reset_wishes"] == 1

@@ -70,6 +70,7 @@
 
   async function draw(box) {
     const response = await fetch(box.dataset.curves, { headers: { Accept: "application/json" } });
+    if (response.redirected) return location.reload();  // signed out: the whole page goes to sign in
     if (!response.ok) return;
     const data = await response.json();
     fetched.set(box, data);

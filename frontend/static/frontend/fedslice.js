@@ -93,3 +93,6 @@ function showPlace() {
 document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); showPlace(); });
 window.addEventListener("resize", showPlace);
 document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
+
+// Back after signing out: a page that the browser still holds whole is asked for again, and the server says no.
+window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

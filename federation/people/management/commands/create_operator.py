@@ -6,9 +6,11 @@ import sys
 from getpass import getpass
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from contracts.refusal import Refusal
+from federation.people import second_factor
 from federation.people.services import create_operator
 
 
@@ -32,4 +34,11 @@ class Command(BaseCommand):
             user = create_operator(options["email"], password)
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
-        self.stdout.write(f"operator {user.email} made")
+        self.stdout.write(f"operator {user.email} made; sign in at {settings.PUBLIC_URL}")
+        if second_factor.is_required(user):
+            self.stdout.write(
+                "At the first sign-in an authenticator app (TOTP) has to be set up before anything else "
+                "opens, and recovery codes are shown once: have a phone and a place for them at hand. Make a "
+                "second operator soon, by invitation: only another operator can reset a lost second factor. "
+                "(FEDSLICE_SECOND_FACTOR=none switches this off, for demonstrations only.)"
+            )
