@@ -28,7 +28,7 @@ from contracts.refusal import Refusal
 
 logger = logging.getLogger(__name__)
 
-VERIFIER_VERSION = 1
+VERIFIER_VERSION = 2
 SECOND_OPINION = ("second_opinion", opinion.agrees)
 
 Step = tuple[str, Callable[[Examination], Outcome]]

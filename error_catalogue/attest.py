@@ -99,10 +99,14 @@ define(
           "Build and start it without debug mode.", "operator"),
     Entry("attest.not_initialised", "The enclave was not initialised when it was quoted.", _DO_NOT_TRUST,
           "operator"),
+    Entry("attest.not_64_bit", "The enclave runs in 32-bit mode, which nothing of ours was built for.",
+          _DO_NOT_TRUST, "operator"),
+    Entry("attest.reserved_bytes", "Reserved bytes are not zero: {found}.", _DO_NOT_TRUST, "operator"),
     Entry("attest.provisioning_key", "The enclave may use the platform's provisioning or launch key.",
           "Build it without that attribute.", "operator"),
-    Entry("attest.reserved_attributes", "The TD has reserved attributes set: {found}.",
-          "Start it without attributes that this verifier does not know, migration among them.", "operator"),
+    Entry("attest.reserved_attributes", "Reserved attributes are set: {found}.",
+          "Start it without attributes that this verifier does not know, migration of a TD among them.",
+          "operator"),
     Entry("attest.sept_ve_disable", "The TD runs without SEPT_VE_DISABLE, so its host can inject exceptions.",
           "Start the TD with SEPT_VE_DISABLE; some clouds cannot, and are not accepted.", "operator"),
     Entry("attest.service_td", "A service TD can act on this TD (MRSERVICETD is not zero).",
@@ -125,6 +129,9 @@ define(
     Entry("attest.measurement", "The enclave or TD is none that the policy lists.",
           "Compare the measurement with the reference values: other code runs, or the policy is older than "
           "the code.", "lead"),
+    Entry("attest.configuration", "The right code was started in another way than the policy says: {found}; "
+          "expected {expected}.", "Start it as the reference value says; or, if this way is right, propose a "
+          "reference value that names it, and freeze the study again.", "operator"),
     Entry("attest.svn_too_low", "The enclave's version is too old: {found}; expected {expected}.",
           "Update FedSlice on that host.", "operator"),
     # 12 binding

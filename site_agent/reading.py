@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec.structs import asdict, fields
+
 from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
 from contracts.policy import Reference, SgxReference
 from site_agent.datasets.catalogue import Dataset
@@ -17,6 +19,9 @@ RELEASE = {
     "sealed-to-sites": "every hospital that signs for it, sealed to a key that is made there",
     "export": "the study's lead, in clear; the coordinator's operator can read them as well",
 }
+
+
+IDENTITY = ("program", "mrenclave", "mrsigner", "product_id", "minimum_svn", "mrtd", "rtmrs")
 
 
 def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
@@ -256,9 +261,17 @@ def _reference(reference: Reference) -> str:
             measured += f", product {reference.product_id}"
         if reference.minimum_svn is not None:
             measured += f", SVN {reference.minimum_svn} up"
-        return f"{reference.program}: {measured}"
+        return f"{reference.program}: {measured}{_started(reference)}"
     registers = " ".join(f"RTMR{index} {value}" for index, value in enumerate(reference.rtmrs))
-    return f"{reference.program}: MRTD {reference.mrtd} {registers}"
+    return f"{reference.program}: MRTD {reference.mrtd} {registers}{_started(reference)}"
+
+
+def _started(reference: Reference) -> str:
+    """How it may be started, where that is more than the least."""
+    named = {name: value for name, value in asdict(reference).items() if name not in IDENTITY}
+    least = {field.name: field.default for field in fields(reference)}
+    more = [f"{name} {value}" for name, value in named.items() if value != least[name]]
+    return f", started with {', '.join(more)}" if more else ""
 
 
 def _tuned(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ from attestation.checks import (
     acceptance,
     chain,
     claims,
+    configuration,
     format,
     platform,
     quoting,
@@ -38,6 +39,7 @@ CHECKS: tuple[tuple[str, Callable[[Examination], Outcome]], ...] = (
     ("tcb.level", platform.tcb_level),
     ("attributes.debug", platform.debug),
     ("attributes.mode", platform.attributes),
+    ("attributes.reserved", platform.reserved),
     ("attributes.service_td", platform.service_td),
     ("floors.tcb_evaluation", acceptance.tcb_evaluation_floor),
     ("floors.crl", acceptance.crl_floor),
@@ -45,6 +47,7 @@ CHECKS: tuple[tuple[str, Callable[[Examination], Outcome]], ...] = (
     ("policy.status", acceptance.status),
     ("policy.advisories", acceptance.advisories),
     ("policy.measurement", acceptance.measurement),
+    ("policy.configuration", configuration.configuration),
     ("report_data", claims.binding),
 )
 

@@ -75,9 +75,9 @@ def measurement(e: Examination) -> Outcome:
     program = e.expected.program if e.expected else None
     references = [r for r in e.policy.references if program in (None, r.program)]
     report = e.quote.report
-    for reference in references:
-        if _is(report, reference):
-            return Passed(_words(reference), _found(report))
+    e.references = [reference for reference in references if _is(report, reference)]
+    if e.references:
+        return Passed(_words(e.references[0]), _found(report))
     older = [r for r in references if isinstance(r, SgxReference) and _is(report, r, any_svn=True)]
     if older:
         least = min(reference.minimum_svn or 0 for reference in older)

@@ -13,7 +13,7 @@ from attestation.pck import Platform
 from attestation.quote import Quote
 from attestation.tcb import Evaluation
 from contracts.evidence import Claims, Expected
-from contracts.policy import Policy
+from contracts.policy import Policy, Reference
 
 # SHA-256 of the DER of Intel's SGX root CA, as published at
 # https://certificates.trustedservices.intel.com/IntelSGXRootCA.der (valid 2018-05-21 to 2049-12-31).
@@ -60,6 +60,7 @@ class Examination:
     platform: Platform = field(init=False)
     qe_level: PartLevel = field(init=False)
     evaluation: Evaluation = field(init=False)
+    references: list[Reference] = field(init=False)
 
     @property
     def root_sha256(self) -> str:

@@ -7,11 +7,13 @@ from attestation.checks.examination import Examination, NotApplicable, Outcome, 
 from attestation.quote import SgxReport, TdReport
 from contracts.refusal import Refusal
 
-# SGX ATTRIBUTES.FLAGS (Intel SDM volume 3D, table 35-3).
+# SGX ATTRIBUTES.FLAGS (Intel SDM volume 3D, table 35-3). Bit 6 is CET, 7 KSS, 10 AEX-Notify.
 FLAG_INIT = 1 << 0
 FLAG_DEBUG = 1 << 1
+FLAG_MODE64 = 1 << 2
 FLAG_PROVISION_KEY = 1 << 4
 FLAG_EINITTOKEN_KEY = 1 << 5
+FLAGS_KNOWN = 0b100_1111_0111
 
 # TD ATTRIBUTES (Intel TDX module ABI specification, table "ATTRIBUTES definition"). Bit 29 is MIGRATABLE in
 # TDX 1.5: such a TD can leave its platform, which no check here could follow, so it counts as reserved.
@@ -71,25 +73,44 @@ def debug(e: Examination) -> Outcome:
 
 
 def attributes(e: Examination) -> Outcome:
-    """SGX: initialised, without provisioning or launch key. TDX: SEPT_VE_DISABLE, and no reserved bit."""
+    """SGX: initialised, 64 bit, without provisioning or launch key. TDX: SEPT_VE_DISABLE. No reserved bit."""
     report = e.quote.report
     if isinstance(report, SgxReport):
         if not report.flags & FLAG_INIT:
             raise Refusal("attest.not_initialised", expected="initialised", found=f"{report.flags:016x}")
+        if not report.flags & FLAG_MODE64:
+            raise Refusal("attest.not_64_bit", expected="64-bit mode", found=f"{report.flags:016x}")
         if report.flags & (FLAG_PROVISION_KEY | FLAG_EINITTOKEN_KEY):
             raise Refusal(
                 "attest.provisioning_key",
                 expected="no provisioning or launch key",
                 found=f"{report.flags:016x}",
             )
-        return Passed("initialised, no provisioning or launch key", f"{report.flags:016x}")
+        _no_reserved_bit(report.flags & ~FLAGS_KNOWN)
+        return Passed("initialised, 64 bit, no provisioning or launch key", f"{report.flags:016x}")
     bits = report.td_attributes
-    reserved = bits & ~(TD_ALLOWED | TD_DEBUG)
-    if reserved:
-        raise Refusal("attest.reserved_attributes", expected="no reserved bit", found=f"{reserved:016x}")
+    _no_reserved_bit(bits & ~(TD_ALLOWED | TD_DEBUG))
     if not bits & TD_SEPT_VE_DISABLE:
         raise Refusal("attest.sept_ve_disable", expected="SEPT_VE_DISABLE on", found=f"{bits:016x}")
     return Passed("SEPT_VE_DISABLE on, no reserved bit", f"{bits:016x}")
+
+
+def _no_reserved_bit(reserved: int) -> None:
+    if reserved:
+        raise Refusal("attest.reserved_attributes", expected="no reserved bit", found=f"{reserved:016x}")
+
+
+def reserved(e: Examination) -> Outcome:
+    """Reserved bytes are zero: what they will come to mean, this verifier cannot know."""
+    report, fields = e.quote.report, {"header": e.quote.header.reserved}
+    if isinstance(report, SgxReport):
+        # The header's bytes are SVNs of QE and PCE in a quote v3, which the QE's own report and the PCK tell.
+        parts = (report.reserved1, report.reserved2, report.reserved3, report.reserved4)
+        fields = {f"report, part {number}": part for number, part in enumerate(parts, start=1)}
+    for name, value in fields.items():
+        if any(value):
+            raise Refusal("attest.reserved_bytes", what=name, expected="zero", found=value.hex())
+    return Passed("zero", "zero")
 
 
 def service_td(e: Examination) -> Outcome:

@@ -178,8 +178,8 @@ def still_in_force(policy: Policy) -> bool:
 def lapsed(policy: Policy) -> list[ReferenceValue]:
     """The reference values of a policy that do not hold any more."""
     programs = tuple({reference.program for reference in policy.references})
-    held = {(row.program, measurement_of(value_of(row))) for row in in_force(Root(policy.root), programs)}
-    return [value for value in policy.references if (value.program, measurement_of(value)) not in held]
+    held = {value_of(row) for row in in_force(Root(policy.root), programs)}
+    return [value for value in policy.references if value not in held]
 
 
 def measurement_of(value: ReferenceValue) -> str:

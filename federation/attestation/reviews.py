@@ -162,11 +162,31 @@ def touched_studies(review: Review) -> list[Study]:
 
 
 def _shown(evidence: Evidence) -> ReferenceValue:
+    """What this evidence would need to be accepted, with all that its host chose: for two people to judge."""
     report = parse_quote(evidence.quote).report
     program = evidence.claims.program
     if isinstance(report, SgxReport):
-        return SgxReference(program=program, mrenclave=report.mrenclave.hex())
-    return TdxReference(program=program, mrtd=report.mrtd.hex(), rtmrs=tuple(r.hex() for r in report.rtmrs))
+        return SgxReference(
+            program=program,
+            mrenclave=report.mrenclave.hex(),
+            flags=f"{report.flags:016x}",
+            xfrm=report.xfrm[::-1].hex(),
+            misc_select=f"{report.misc_select:08x}",
+            config_id=report.config_id.hex(),
+            config_svn=report.config_svn,
+            ext_product_id=report.isv_ext_product_id.hex(),
+            family_id=report.isv_family_id.hex(),
+        )
+    return TdxReference(
+        program=program,
+        mrtd=report.mrtd.hex(),
+        rtmrs=tuple(register.hex() for register in report.rtmrs),
+        td_attributes=f"{report.td_attributes:016x}",
+        xfam=report.xfam[::-1].hex(),
+        mrconfigid=report.mrconfigid.hex(),
+        mrowner=report.mrowner.hex(),
+        mrownerconfig=report.mrownerconfig.hex(),
+    )
 
 
 def _open(root: Root, program: str, measurement: str) -> Review | None:

@@ -36,6 +36,15 @@ class ReferenceForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 4}),
         help_text=_("TDX: four lines of 96 hex digits."),
     )
+    started = forms.CharField(
+        label=_("Started with"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_(
+            "Only where it is started with more than the least: a line for each field, such as "
+            "“xfrm 00000000000000e7” or “xfrm_mask fffffffffffffd1b”."
+        ),
+    )
     source_commit = forms.CharField(
         label=_("Source commit"), max_length=64, help_text=_("What it was built from, for others to rebuild.")
     )
@@ -53,6 +62,8 @@ class ReferenceForm(forms.Form):
             numbers = ("product_id", "minimum_svn")
             fields |= {name: given[name] for name in numbers if given[name] is not None}
         try:
-            return msgspec.convert(fields, Reference)
-        except msgspec.ValidationError as error:
+            # Not strict: what is typed is text, and some fields are numbers. The fields above count.
+            started = dict(line.split() for line in given["started"].splitlines() if line.strip())
+            return msgspec.convert(started | fields, Reference, strict=False)
+        except ValueError as error:  # msgspec's, and of a line that is not a name and a value
             raise Refusal("reference.invalid", fault=str(error)[:200]) from error

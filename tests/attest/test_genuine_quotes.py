@@ -80,6 +80,7 @@ def test_offline_says_what_it_cannot_know():
         "policy.status",
         "policy.advisories",
         "policy.measurement",
+        "policy.configuration",
         "report_data",
     }
 

@@ -99,12 +99,6 @@ def test_a_td_with_a_reserved_attribute(workshop, bit):
     assert workshop.code(quote, tee="tdx") == "attest.reserved_attributes"
 
 
-@pytest.mark.parametrize("bit", [30, 31])
-def test_a_td_may_use_protection_keys_and_key_locker(workshop, bit):
-    quote = workshop.resigned(workshop.quote("tdx"), td_attributes=1 << 28 | 1 << bit)
-    assert workshop.code(quote, tee="tdx") is None
-
-
 def test_a_td_without_sept_ve_disable(workshop):
     quote = workshop.resigned(workshop.quote("tdx"), td_attributes=0)
     assert workshop.code(quote, tee="tdx") == "attest.sept_ve_disable"

@@ -360,6 +360,19 @@ class TestReviews:
         row = Reference.objects.get(program="split_server")
         assert (row.measurement, row.root, row.added_by) == ("a" * 96, "intel", olga.email)
 
+    @pytest.mark.parametrize("line", ["xfrm", "xfrm zz", "unknown 1", "config_svn x", "mrenclave 1 2"])
+    def test_how_it_may_be_started_is_part_of_an_identity_and_read_strictly(
+        self, world: dict[str, Any], olga: User, line: str
+    ) -> None:
+        form = {"program": "split_server", "root": "intel", "mrenclave": "a" * 64, "source_commit": "c",
+                "reason": "first"}  # fmt: skip
+        refused = signed_in(olga).post(reverse("reference-new"), {**form, "started": line})
+        assert refused.status_code == 422 and "reference.invalid" in refused.content.decode()
+        started = "xfrm 00000000000000e7\nconfig_svn 2"
+        assert signed_in(olga).post(reverse("reference-new"), {**form, "started": started}).status_code == 302
+        values = Reference.objects.get(program="split_server").values
+        assert (values["xfrm"], values["config_svn"], values["flags"]) == ("0" * 14 + "e7", 2, "0" * 15 + "5")
+
     def test_suspending_wants_a_reason_and_shows_it(self, world: dict[str, Any], olga: User) -> None:
         client, row = signed_in(olga), references.in_force("development", ("aggregator",))[0]  # type: ignore[arg-type]
         address = reverse("reference-suspend", args=[row.pk])
