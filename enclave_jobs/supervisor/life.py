@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 def run() -> None:
     """Serve until SIGTERM or SIGINT; the enclaves end with this process, whatever ends it.
 
-    Refuses with `supervisor.second` where one runs already for this state folder.
+    Refuses with `supervisor.second` where one runs already for this state folder, and with the codes of
+    `tls.for_supervisor`.
     """
     folder = settings.STATE_DIR / "supervisor"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,7 +39,8 @@ def run() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: closing.set())
         threading.Thread(target=server.serve, daemon=True).start()
-        publish_address(settings.SUPERVISOR_ADDRESS_FILE, server.address)
+        # By the name that the certificate proves, not by the number that it stands for.
+        publish_address(settings.SUPERVISOR_ADDRESS_FILE, (host, server.address[1]))
         logger.info("the supervisor listens on %s:%d", *server.address)
         try:
             closing.wait()

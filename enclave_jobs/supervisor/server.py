@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Refused, Reply, Request
+from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.answers import Answer, Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Start, Stop
@@ -30,10 +31,11 @@ Arguments = TypeVar("Arguments", bound=Struct)
 
 
 class Server:
-    """Serves until `close`. `address` is where it listens."""
+    """Serves until `close`. `address` is where it listens. Refuses with the codes of `tls.for_supervisor`."""
 
     def __init__(self, token: str, enclaves: Enclaves, answers: Answers, host: str, port: int) -> None:
         self._token = token.encode()
+        self._tls = tls.for_supervisor(host)
         self._enclaves = enclaves
         self._answers = answers
         self._callers = threading.BoundedSemaphore(MAX_CALLERS)
@@ -61,8 +63,10 @@ class Server:
         self._listener.close()
 
     def _attend(self, connection: socket.socket) -> None:
-        channel = Channel(connection)
+        channel = None
         try:
+            connection.settimeout(GREETING_SECONDS)
+            channel = Channel(connection) if self._tls is None else tls.greeted(self._tls, connection)
             self._greet(channel)
             while True:
                 self._answer(channel, channel.receive(Request))
@@ -70,9 +74,11 @@ class Server:
             if refusal.code != "wire.closed":
                 logger.warning("a caller was sent away: %s", refusal.code)
                 with contextlib.suppress(Refusal):
-                    channel.send(Reply(0, refused=Refused(refusal.code, refusal.facts)))
+                    if channel is not None:
+                        channel.send(Reply(0, refused=Refused(refusal.code, refusal.facts)))
         finally:
-            channel.close()
+            if channel is not None:
+                channel.close()
             self._callers.release()
 
     def _greet(self, channel: Channel) -> None:

@@ -1,0 +1,178 @@
+"""Attacks on the line between a supervisor and its callers on other machines, with real sockets: listening in
+plain, calling without a certificate or with a stranger's, and standing in between."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.refusal import Refusal
+from enclave.programs.wire import Channel, Reply, Request
+from enclave_jobs.supervisor import client, life, tls
+from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.authority import certify, create_authority
+from enclave_jobs.supervisor.enclaves import Enclaves
+from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting, Listing
+from enclave_jobs.supervisor.server import Server
+
+pytestmark = pytest.mark.django_db
+
+TOKEN = "a token for this test"
+NAME = "localhost"
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of two machines of ours, and of one by a stranger's authority with the right name."""
+    folder = tmp_path_factory.mktemp("machines")
+    for authority, name, out in (
+        ("ours", NAME, "supervisor"),
+        ("ours", "tail-2.internal", "tail-2"),
+        ("theirs", NAME, "stranger"),
+    ):
+        create_authority(folder / authority)
+        certify(folder / authority, name, folder / out)
+    return folder
+
+
+@pytest.fixture
+def supervisor(machines: Path, settings: Any, tmp_path: Path) -> Iterator[Server]:
+    """A real one, whose address is not trusted for being loopback."""
+    settings.SUPERVISOR_TOKEN, settings.SUPERVISOR_TLS = TOKEN, str(machines / "supervisor")
+    server = Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), NAME, 0)
+    threading.Thread(target=server.serve, daemon=True).start()
+    yield server
+    server.close()
+
+
+def listed(port: int) -> list[dict[str, Any]]:
+    return client._ask("list", Listing(), 10, at=f"{NAME}:{port}")["enclaves"]
+
+
+def code_of(call: Callable[[], object]) -> str:
+    with pytest.raises(Refusal) as caught:
+        call()
+    return caught.value.code
+
+
+@contextmanager
+def between(port: int, context: ssl.SSLContext | None) -> Iterator[tuple[int, list[bytes]]]:
+    """Somebody who answers in the supervisor's place, passes on what he hears, and keeps it."""
+    heard: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                heard.append(data)
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            target.close()
+
+    def serve() -> None:
+        try:
+            caller, _ = listener.accept()
+            if context is not None:
+                caller = context.wrap_socket(caller, server_side=True)
+            onward = socket.create_connection((NAME, port), timeout=10)
+        except OSError:
+            return
+        threading.Thread(target=pump, args=(onward, caller), daemon=True).start()
+        pump(caller, onward)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], heard
+    finally:
+        listener.close()
+
+
+def test_who_has_a_certificate_of_ours_is_served(supervisor: Server, machines: Path, settings: Any) -> None:
+    assert listed(supervisor.address[1]) == []
+    settings.SUPERVISOR_TLS = str(machines / "tail-2")
+    assert listed(supervisor.address[1]) == []
+
+
+def test_a_caller_in_plain_is_refused_before_it_is_heard(
+    supervisor: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        channel = Channel(socket.create_connection(supervisor.address, timeout=10))
+        with pytest.raises(Refusal, match=r"wire\.closed|wire\.frame_too_large|wire\.invalid"):
+            channel.send(Greeting(TOKEN, PROTOCOL))
+            channel.send(Request(1, "list", {}))
+            channel.receive(Reply, timeout=10)
+    assert "supervisor.not_proven" in caplog.text
+
+
+def test_a_caller_without_a_certificate_or_with_a_strangers_is_refused(
+    supervisor: Server, machines: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for certificate in (None, "stranger"):
+        context = ssl.create_default_context(cafile=str(machines / "supervisor" / tls.AUTHORITY))
+        if certificate is not None:
+            folder = machines / certificate
+            context.load_cert_chain(folder / tls.CERTIFICATE, folder / tls.KEY)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), pytest.raises(Refusal, match=r"wire\.closed"):
+            connection = socket.create_connection(supervisor.address, timeout=10)
+            # TLS 1.3 tells the caller only when it reads.
+            channel = tls.greeted(context, connection, calls=NAME)
+            channel.send(Greeting(TOKEN, PROTOCOL))
+            channel.send(Request(1, "list", {}))
+            channel.receive(Reply, timeout=10)
+        assert "supervisor.not_proven" in caplog.text
+
+
+@pytest.mark.parametrize("identity", ["stranger", "tail-2"])
+def test_somebody_in_between_hears_no_token_not_even_with_another_machines_certificate(
+    supervisor: Server, machines: Path, identity: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(machines / identity / tls.CERTIFICATE, machines / identity / tls.KEY)
+    with between(supervisor.address[1], context) as (port, heard):
+        assert code_of(lambda: listed(port)) == "supervisor.not_proven"
+    assert heard == []
+
+
+def test_who_only_passes_on_hears_no_token(supervisor: Server) -> None:
+    with between(supervisor.address[1], None) as (port, heard):
+        assert listed(port) == []
+    assert heard and TOKEN.encode() not in b"".join(heard)
+
+
+def test_a_supervisor_that_answers_in_plain_is_refused(settings: Any, machines: Path, tmp_path: Path) -> None:
+    settings.SUPERVISOR_TOKEN, settings.SUPERVISOR_TLS = TOKEN, None
+    plain = Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), NAME, 0)
+    threading.Thread(target=plain.serve, daemon=True).start()
+    settings.SUPERVISOR_TLS = str(machines / "supervisor")
+    assert code_of(lambda: listed(plain.address[1])) == "supervisor.not_proven"
+    plain.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "tail-2.internal", "192.0.2.1", "127.evil.example", "::"])
+def test_nothing_but_loopback_is_listened_on_or_called_in_plain(
+    settings: Any, tmp_path: Path, host: str
+) -> None:
+    settings.SUPERVISOR_TLS = None
+    listening = lambda: Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), host, 0)  # noqa: E731
+    assert code_of(listening) == "supervisor.tls_required"
+    assert code_of(lambda: client._ask("list", Listing(), 5, at=f"{host}:7700")) == "supervisor.tls_required"
+    settings.STATE_DIR, settings.SUPERVISOR_ADDRESS = tmp_path, f"{host}:7700"
+    settings.ENCLAVE_RUNTIMES = []
+    assert code_of(life.run) == "supervisor.tls_required"
+
+
+def test_a_folder_without_certificates_is_refused(settings: Any, tmp_path: Path) -> None:
+    settings.SUPERVISOR_TLS = str(tmp_path)
+    assert code_of(lambda: tls.for_supervisor("127.0.0.1")) == "supervisor.bad_certificate"
