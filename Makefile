@@ -12,7 +12,7 @@ METHOD ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev demo stack test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs closure lock demo stack test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,18 +39,30 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
 	@touch $@
 
-demo: setup ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
-	@$(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
+enclave-envs: setup ## An environment for each enclave program, from its lock; TORCH_INDEX=URL where pip does not find torch's CPU wheel
+	$(BIN)/python -m enclave_host.environments $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
+
+demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
+	@FEDSLICE_ENCLAVE_ENVS=$(CURDIR)/var/enclave-envs $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
 
 stack: setup ## The coordinator alone, on this machine, in the foreground
 	@$(BIN)/python manage.py stack
 
-lint: setup-dev ## ruff, mypy, import-linter, missing migrations
+lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves are measured by
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m enclave_host.closure
+	$(BIN)/python -m enclave_host.lock
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+closure: setup ## After a changed import in enclave code: write what each program can load
+	$(BIN)/python -m enclave_host.closure --write --count
+
+lock: setup-dev ## After a changed pin or package: resolve the enclaves' packages anew (asks the index)
+	$(BIN)/python -m enclave_host.lock --write
+	$(BIN)/python -m enclave_host.closure --write
 
 format: setup-dev ## Let ruff format the code
 	$(BIN)/ruff check --fix-only .

@@ -1,14 +1,17 @@
-"""The development MRENCLAVE: a reproducible hash of what a program is.
+"""The development MRENCLAVE: a reproducible hash of what a program is, and of nothing else.
 
-It covers every Python file of `contracts/`, `attestation/` and `enclave/`, the program's Gramine template and
-`requirements-site.txt`, by path and content. Times, caches, file modes and the folder of the checkout do not
-enter. An auditor recomputes it from a source tree with `python -m attestation.measurement PROGRAM`, or by
-hand:
+It covers the program's own closure: the modules of ours that it can import (listed in
+`enclave/measured/PROGRAM.modules`), that list, its Gramine template and its locked packages
+(`PROGRAM.packages`), by path and content. Times, caches, file modes, the folder of the checkout and every
+file that the program cannot load do not enter. An auditor recomputes it from a source tree with
+`python -m attestation.measurement PROGRAM`, or by hand:
 
     sha256( RFC 8785 JSON of {"domain": DOMAIN, "files": {path: sha256 of content}, "program": PROGRAM} )
 
-where paths are relative to the tree, with forward slashes (`--files` prints them as `sha256sum` would).
-On hardware the processor measures instead, and `gramine-sgx-sigstruct-view` shows what to expect.
+where paths are relative to the tree, with forward slashes (`--files` prints them as `sha256sum` would). That
+the list is complete is shown outside (`python -m enclave_host.closure`) and enforced inside
+(`attestation/guard.py`). On hardware the processor measures instead, and `gramine-sgx-sigstruct-view` shows
+what to expect.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from contracts.refusal import Refusal
 DOMAIN = "fedslice/measurement/v1"
 PROGRAMS: tuple[Program, ...] = get_args(Program)
 TREE = Path(__file__).resolve().parents[1]
-PACKAGES = ("contracts", "attestation", "enclave")
+MEASURED = "enclave/measured"
 
 # The same product ids and SVN stand in the Gramine templates; the SVN rises with each security fix.
 DEVELOPMENT_MRSIGNER = sentence_hash("signer of the enclave programs").hex()
@@ -40,19 +43,30 @@ def measure(program: Program, tree: Path = TREE) -> str:
     return digest({"domain": DOMAIN, "program": program, "files": measured_files(program, tree)})
 
 
+def list_of(program: Program) -> str:
+    """The path, relative to the tree, of the list of the program's modules: one path a line."""
+    return f"{MEASURED}/{program}.modules"
+
+
+def modules_of(program: Program, tree: Path = TREE) -> tuple[str, ...]:
+    """The paths, relative to `tree`, of all modules of ours that the program may load. Refuses with
+    `measurement.missing`."""
+    return tuple(_read(list_of(program), tree).decode().split())
+
+
 def measured_files(program: Program, tree: Path = TREE) -> dict[str, str]:
     """What `measure` covers: path relative to `tree` -> SHA-256 of the content. Refuses with
-    `measurement.missing` if the template or the requirements are not there."""
-    code = [file for package in PACKAGES for file in (tree / package).rglob("*.py")]
-    pinned = [tree / "enclave" / "measured" / f"{program}.manifest.template", tree / "requirements-site.txt"]
-    hashes = {}
-    for path in [*code, *pinned]:
-        name = path.relative_to(tree).as_posix()
-        try:
-            hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise Refusal("measurement.missing", file=name) from error
-    return dict(sorted(hashes.items()))
+    `measurement.missing` if one of the files is not there."""
+    beside = [f"{MEASURED}/{program}.{kind}" for kind in ("modules", "manifest.template", "packages")]
+    names = sorted({*modules_of(program, tree), *beside})
+    return {name: hashlib.sha256(_read(name, tree)).hexdigest() for name in names}
+
+
+def _read(name: str, tree: Path) -> bytes:
+    try:
+        return (tree / name).read_bytes()
+    except OSError as error:
+        raise Refusal("measurement.missing", file=name) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

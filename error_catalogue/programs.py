@@ -44,6 +44,13 @@ define(
           "operator", retry=True),
     Entry("program.start_failed", "The enclave program {program} could not be started: {fault}.",
           "Read the program's log in its mailbox folder.", "operator", retry=True),
+    Entry("program.not_measured", "The enclave program {program} was about to load {module}, which its "
+          "measurement does not cover.",
+          "Install FedSlice whole and unchanged. Whoever changes the code: `make closure`.", "us"),
+    Entry("program.no_environment", "The environment of the enclave program {program} in {folder} is "
+          "missing, or made from another lock.",
+          "Run `make enclave-envs`, or unset FEDSLICE_ENCLAVE_ENVS: enclaves then run in the host's own.",
+          "operator"),
     Entry("program.busy", "The enclave program {program} is busy with another request.",
           "Wait until that is done.", "operator", retry=True),
     Entry("program.timeout", "The enclave program {program} did not finish {op} within {seconds} seconds.",

@@ -35,7 +35,7 @@ define(
     Entry("source.contended", "Others kept using the report interface; {attempts} attempts were spoilt.",
           "Find out which process on this machine asks for quotes at the same time.", "operator", retry=True),
     Entry("measurement.missing", "The program cannot be measured: {file} is missing.",
-          "Install FedSlice whole: code, Gramine templates and requirements-site.txt.", "operator"),
+          "Install FedSlice whole: code, lists of modules, package locks and Gramine templates.", "operator"),
     Entry("gramine.unknown_key", "The Gramine manifest has the key {key}, which Gramine does not document.",
           "Correct the template, or the schema if Gramine has a new key.", "us"),
     Entry("gramine.wrong_type", "The Gramine manifest's key {key} must be {expected}.",

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 from msgspec import Struct
 
+from attestation import guard
 from attestation.sources import Source, open_source
 from contracts.faults import log_fault
 from contracts.policy import Hex32, Program
@@ -125,6 +126,7 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
     sys.excepthook = lambda _kind, error, _trace: log_fault(error)
     threading.excepthook = lambda fault: _end(fault.exc_value)
     warnings.simplefilter("ignore")  # a library's warning may quote what it warns about
+    guard.install(program.name)
     settle_types()
     host = _read_host_file(folder / "host.json")
     source = open_source(host.runtime, platform=Path(host.platform) if host.platform else None)

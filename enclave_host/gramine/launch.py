@@ -12,6 +12,7 @@ from attestation.measurement import PROGRAMS, TREE
 from contracts.manifest import require_measured
 from contracts.policy import Program
 from contracts.refusal import Refusal
+from enclave_host.environments import environment_of
 from enclave_host.gramine.render import render, values_for
 
 SIGNED_FOLDER = "FEDSLICE_GRAMINE"
@@ -20,20 +21,24 @@ SIGNED_FOLDER = "FEDSLICE_GRAMINE"
 def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
     """The command that starts `program` with the host folder `mailbox` as its mailbox.
 
-    - `development`: an ordinary process of this interpreter.
+    - `development`: an ordinary process, in the program's own environment (`enclave_host.environments`) where
+      FEDSLICE_ENCLAVE_ENVS names one, else in this interpreter's.
     - `tdx` is refused: an ordinary process in this host's trust domain would prove no program.
     - `direct`: `gramine-direct`, on a manifest rendered here for this mailbox (it is not measured).
     - `sgx`: `gramine-sgx`, on the manifest that the operator rendered and signed in FEDSLICE_GRAMINE
       (default `var/gramine`).
 
     Refuses with `gramine.unknown_program`, `gramine.not_installed`, `gramine.not_signed`, `gramine.bad_path`,
+    `program.no_environment`,
     `runtime.unmeasured`, `source.unknown_runtime`.
     """
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
     require_measured(runtime)
     if runtime == "development":
-        return [sys.executable, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
+        environment = environment_of(program)
+        python = str(environment / "bin" / "python") if environment else sys.executable
+        return [python, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
     if runtime == "direct":
         tool = _tool("gramine-direct")
         application = _rendered(program, mailbox)
@@ -60,7 +65,7 @@ def _rendered(program: Program, mailbox: Path) -> Path:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal("gramine.bad_path", what="mailbox", fault="its host.json is not readable") from error
     lib = Path(_tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
-    values = values_for(program, platform=platform, gramine_lib=str(lib))
+    values = values_for(program, venv=environment_of(program), platform=platform, gramine_lib=str(lib))
     (mailbox / f"{program}.manifest").write_text(render(program, values))
     return mailbox.resolve() / program
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from attestation.measurement import PROGRAMS, TREE
+from attestation.measurement import PROGRAMS, TREE, measured_files
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.gramine import schema
@@ -70,7 +70,8 @@ def values_for(
 
 
 def render(program: Program, values: Values) -> str:
-    """The checked manifest, as TOML text. Refuses with codes `gramine.*`."""
+    """The checked manifest, as TOML text: of our code it mounts and trusts what is measured, file by file.
+    Refuses with codes `gramine.*` or `measurement.missing`."""
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
     _check_paths(values)
@@ -80,7 +81,10 @@ def render(program: Program, values: Values) -> str:
     )
     prefix = "" if values.mailbox == "." else f"{values.mailbox.rstrip('/')}/"
     text = environment.from_string(template).render(
-        **asdict(values), stdlib_name=Path(values.stdlib).name, mailbox_prefix=prefix
+        **asdict(values),
+        measured=list(measured_files(program)),
+        stdlib_name=Path(values.stdlib).name,
+        mailbox_prefix=prefix,
     )
     try:
         manifest = tomllib.loads(text)

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN, TREE
+from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN, TREE, measured_files
 from contracts.refusal import Refusal
 from enclave_host.gramine import render, schema
 from enclave_host.gramine.render import ENCLAVE_SIZES, values_for
@@ -55,11 +55,24 @@ def test_nothing_of_the_environment_comes_from_the_host(manifest):
 def test_code_and_packages_are_protected_and_only_the_mailbox_is_not(manifest, program):
     trusted = manifest["sgx"]["trusted_files"]
     values = values_for(program)
-    for wanted in (f"{values.code}/enclave/", f"{values.packages}/", f"{values.stdlib}/", values.python):
+    for wanted in (f"{values.packages}/", f"{values.stdlib}/", values.python):
         assert f"file:{wanted}" in trusted
     mailbox = {"host.json", "in/", "out/", "model/"} | ({"data/"} if program == "client_slice" else set())
     shared = {render.ACCELERATOR} if program == "client_slice" else set()
     assert set(manifest["sgx"]["allowed_files"]) == {f"file:{name}" for name in mailbox} | shared
+
+
+def test_of_our_code_exactly_what_is_measured_is_mounted_and_protected(manifest, program):
+    code = values_for(program).code
+    expected = set(measured_files(program))
+    mounted = {
+        mount["path"].removeprefix("/fedslice/"): mount["uri"]
+        for mount in manifest["fs"]["mounts"]
+        if mount["path"].startswith("/fedslice")
+    }
+    assert mounted == {name: f"file:{code}/{name}" for name in expected}
+    trusted = {uri for uri in manifest["sgx"]["trusted_files"] if uri.startswith(f"file:{code}/")}
+    assert trusted - {f"file:{values_for(program).packages}/"} == set(mounted.values())
 
 
 def test_only_the_client_slice_shares_memory_with_the_accelerator(manifest, program):
@@ -77,7 +90,7 @@ def test_every_mounted_host_folder_is_either_protected_or_the_mailbox_or_shared(
 def test_the_interpreter_that_is_mounted_is_the_one_that_starts(manifest):
     mounts = {mount["path"]: mount.get("uri") for mount in manifest["fs"]["mounts"]}
     assert manifest["libos"]["entrypoint"] in mounts
-    assert {"/packages", "/mailbox", "/fedslice/enclave"} <= set(mounts)
+    assert {"/packages", "/mailbox", "/fedslice/enclave/programs/program.py"} <= set(mounts)
     assert manifest["loader"]["env"]["PYTHONPATH"] == "/fedslice:/packages"
 
 

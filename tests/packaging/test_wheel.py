@@ -34,7 +34,6 @@ def test_every_module_template_and_static_file_is_in_the_wheel(wheel):
         "error_catalogue",
         "federation",
         "frontend",
-        "outgoing",
         "site_agent",
     )
     wanted = {
