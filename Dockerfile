@@ -14,6 +14,7 @@ COPY contracts contracts
 COPY attestation attestation
 COPY transparency_log transparency_log
 COPY error_catalogue error_catalogue
+COPY outgoing outgoing
 COPY enclave enclave
 COPY enclave_host enclave_host
 RUN mkdir -p /state /blobs && chown fedslice /state /blobs \

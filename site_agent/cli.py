@@ -21,6 +21,7 @@ from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
+from site_agent.last_resort import kept_for_us, refusal_of
 from site_agent.predict_commands import add_predict_command
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
@@ -48,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3 if refusal.code == "log.fork" else 1
     except (KeyboardInterrupt, EOFError):
         say("\nStopped; nothing was changed.")
+        return 1
+    except OSError as error:
+        complain(refusal_of(error))
+        return 1
+    except Exception as error:
+        complain(kept_for_us(error, chosen.state))
         return 1
     return status
 

@@ -12,11 +12,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 
+from outgoing.proxies import Proxy, proxy_for
+from outgoing.tls import public_context, tls_context
 from site_agent.check_rows import Check, Outcome
 from site_agent.state import State
 from site_agent.words import printable
@@ -43,21 +44,19 @@ def network(state: State) -> Iterator[Check]:
     """Proxy, name and TLS, one after the other: the first red row is the one to mend."""
     parts = urlsplit(state.config.coordinator)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
-    if proxy:
-        way = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        told = f"{way.hostname}:{way.port or 80} ({parts.scheme.upper()}_PROXY)"
+    way = proxy_for(state.config.coordinator)
+    if way is not None:
+        told = f"{way.shown} ({way.variable})"
         try:
-            socket.create_connection((way.hostname or "", way.port or 80), timeout=SECONDS).close()
+            socket.create_connection((way.parts.hostname or "", way.port), timeout=SECONDS).close()
         except OSError as error:
-            wish = f"Please let this machine use the proxy {way.hostname}, port {way.port or 80}."
-            hint = "Correct HTTPS_PROXY, or ask your network team whether this machine may use the proxy."
+            wish = f"Please let this machine use the proxy {way.parts.hostname}, port {way.port}."
+            hint = f"Correct {way.variable}, or ask your network team whether this machine may use the proxy."
             yield Check("proxy", "fail", f"{told} does not answer: {_why(error)}", hint,
                         letter(host, port, wish))  # fmt: skip
             return
         yield Check("proxy", "pass", told)
     else:
-        way = None
         yield Check("proxy", "pass", "none; direct connection")
         try:
             addresses = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
@@ -75,9 +74,9 @@ def network(state: State) -> Iterator[Check]:
     yield Check("TLS", outcome, "none (plain HTTP)", hint)
 
 
-def _tls(way: SplitResult | None, host: str, port: int, ca_bundle: str | None) -> Iterator[Check]:
+def _tls(way: Proxy | None, host: str, port: int, ca_bundle: str | None) -> Iterator[Check]:
     try:
-        certificate, spoken = _shake_hands(ssl.create_default_context(cafile=ca_bundle), way, host, port)
+        certificate, spoken = _shake_hands(tls_context(ca_bundle), way, host, port)
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or "no handshake"
         signer = _signer_unverified(way, host, port)
@@ -108,7 +107,7 @@ def _tls(way: SplitResult | None, host: str, port: int, ca_bundle: str | None) -
         yield Check("TLS inspection", "pass", "none: an authority that everybody trusts signed")
         return
     with contextlib.suppress(OSError):
-        _shake_hands(ssl.create_default_context(), way, host, port)
+        _shake_hands(public_context(), way, host, port)
         yield Check("TLS inspection", "pass", "none: an authority that everybody trusts signed")
         return
     hint = (
@@ -121,7 +120,7 @@ def _tls(way: SplitResult | None, host: str, port: int, ca_bundle: str | None) -
 
 
 def _shake_hands(
-    context: ssl.SSLContext, way: SplitResult | None, host: str, port: int
+    context: ssl.SSLContext, way: Proxy | None, host: str, port: int
 ) -> tuple[x509.Certificate, str]:
     """The certificate that is shown for `host`, and the version of TLS. Raises OSError (or its SSLError)."""
     with _connect(way, host, port) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
@@ -131,14 +130,16 @@ def _shake_hands(
         return x509.load_der_x509_certificate(shown), secure.version() or "TLS"
 
 
-def _connect(way: SplitResult | None, host: str, port: int) -> socket.socket:
+def _connect(way: Proxy | None, host: str, port: int) -> socket.socket:
     """A TCP connection to the coordinator, by the proxy where there is one (CONNECT, RFC 9110, 9.3.6)."""
     if way is None:
         return socket.create_connection((host, port), timeout=SECONDS)
-    line = socket.create_connection((way.hostname or "", way.port or 80), timeout=SECONDS)
+    line = socket.create_connection((way.parts.hostname or "", way.port), timeout=SECONDS)
+    if way.parts.scheme == "https":
+        line = public_context().wrap_socket(line, server_hostname=way.parts.hostname)
     asked = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-    if way.username:
-        pair = f"{unquote(way.username)}:{unquote(way.password or '')}".encode()
+    if way.parts.username:
+        pair = f"{unquote(way.parts.username)}:{unquote(way.parts.password or '')}".encode()
         asked += f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
     line.sendall(f"{asked}\r\n".encode())
     answer = b""
@@ -154,7 +155,7 @@ def _connect(way: SplitResult | None, host: str, port: int) -> socket.socket:
     return line
 
 
-def _signer_unverified(way: SplitResult | None, host: str, port: int) -> str:
+def _signer_unverified(way: Proxy | None, host: str, port: int) -> str:
     """Who signed what is shown here; nothing is sent over this connection, and nothing believed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -24,8 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
+from outgoing.client import client_for, in_plain_words
+from outgoing.tls import tls_context
 from site_agent import AGENT_VERSION
-from site_agent.addresses import base_url, in_plain_words, tls_context
+from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
 from site_agent.words import printable, readable_seconds
 
@@ -79,11 +81,10 @@ class Coordinator:
         if identity is not None:
             self._site = identity[0]
             self._key = Ed25519PrivateKey.from_private_bytes(identity[1].to_bytes())
-        # Proxies come from the environment (HTTPS_PROXY, NO_PROXY), as everywhere. Redirects are not
-        # followed: a token for one host must not reach another.
-        self._client = httpx.Client(
+        self._client = client_for(
+            self.address,
+            tls_context(ca_bundle),
             timeout=TIMEOUT,
-            verify=tls_context(ca_bundle),
             headers={"User-Agent": f"fedslice-site-agent/{AGENT_VERSION}"},
         )
 

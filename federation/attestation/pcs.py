@@ -25,6 +25,8 @@ from attestation.checks.examination import INTEL_ROOT_SHA256
 from contracts.refusal import Refusal
 from federation.attestation import collateral
 from federation.attestation.models import CollateralSet, PlatformKind, Root
+from outgoing.client import client_for
+from outgoing.tls import tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def refresh(at: int | None = None) -> dict[str, int]:
     done = {"fetched": 0, "failed": 0}
     if not settings.PCCS_URL:
         return done
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client:
+    with client_for(settings.PCCS_URL, tls_context(), timeout=TIMEOUT) as client:
         for kind in PlatformKind.objects.all():
             if not _due(kind):
                 continue

@@ -34,6 +34,7 @@ def test_every_module_template_and_static_file_is_in_the_wheel(wheel):
         "error_catalogue",
         "federation",
         "frontend",
+        "outgoing",
         "site_agent",
     )
     wanted = {

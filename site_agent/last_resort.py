@@ -1,0 +1,57 @@
+"""What no command has foreseen: a full or read-only disk by a code of its own, anything else by a reference.
+
+A person never sees a traceback: it may quote a row, and it says nothing to her. It is kept in a private file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from contracts.refusal import Refusal
+
+LOG = "errors.log"
+MAX_LOG_BYTES = 1 << 20
+_CODES = {
+    errno.ENOSPC: "agent.no_space",
+    errno.EDQUOT: "agent.no_space",
+    errno.EROFS: "agent.read_only",
+    errno.EACCES: "agent.no_permission",
+    errno.EPERM: "agent.no_permission",
+}
+
+
+def refusal_of(error: OSError) -> Refusal:
+    """What the operating system refused, with the file where it names one."""
+    where = str(error.filename or "a file")[:300]
+    code = _CODES.get(error.errno or 0, "agent.file")
+    return Refusal(code, file=where, fault=error.strerror or type(error).__name__)
+
+
+def kept_for_us(error: Exception, folder: Path | None) -> Refusal:
+    """Keep the traceback under a reference; the refusal names both."""
+    reference = secrets.token_hex(4)
+    story = "".join(traceback.format_exception(error))
+    entry = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {reference}\n{story}\n"
+    for place in (folder or Path.home() / ".fedslice-site", Path(tempfile.gettempdir())):
+        try:
+            path = place / LOG
+            _append(path, entry)
+        except OSError:
+            continue
+        return Refusal("agent.internal", reference=reference, file=str(path))
+    return Refusal("agent.internal", reference=reference, file="nowhere: no folder could be written")
+
+
+def _append(path: Path, entry: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    with os.fdopen(descriptor, "a") as file:
+        if file.tell() > MAX_LOG_BYTES:
+            file.truncate(0)
+        file.write(entry)

@@ -1,0 +1,103 @@
+"""No traceback reaches a person: a broken environment has its code, what is unforeseen a reference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from error_catalogue import CATALOGUE
+from site_agent import cli
+from site_agent.last_resort import LOG
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def agent(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The agent as a process of its own, in an environment of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "site_agent", *words],
+        cwd=TREE, env=kept | environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"NO_PROXY": "fd00::/8", "HTTPS_PROXY": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"NO_PROXY": "[::1]", "HTTPS_PROXY": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, "The proxy in ALL_PROXY is of the kind socks"),
+        ({"HTTPS_PROXY": "socks5://127.0.0.1:9"}, "The proxy in HTTPS_PROXY is of the kind socks5"),
+        ({"HTTPS_PROXY": "http://proxy:port"}, "The proxy in HTTPS_PROXY is not an address"),
+        ({"SSL_CERT_FILE": "/nowhere.pem"}, "SSL_CERT_FILE names /nowhere.pem, which cannot be read"),
+        ({"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR names /nowhere, which cannot be read"),
+        (
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "ALL_PROXY": "socks://é"},
+            "ALL_PROXY",
+        ),
+    ],
+    ids=str,
+)
+def test_a_broken_environment_names_its_variable(
+    tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    enrol = [
+        "--state",
+        str(tmp_path / "state"),
+        "enrol",
+        "--coordinator",
+        "https://127.0.0.1:9",
+        "--token",
+        "x" * 43,
+    ]
+    done = agent(*enrol, *OUTSIDE, environment=environment)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and words in done.stderr, done.stderr
+
+
+OUTSIDE: list[str] = []
+"""What else `enrol` wants to be told."""
+
+
+def test_a_read_only_place_is_named(tmp_path: Path) -> None:
+    done = agent("--state", "/proc/fedslice", "dataset", "list", environment={})
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "/proc/fedslice" in done.stderr
+
+
+def test_what_nobody_foresaw_is_one_line_with_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fall_over(*_: object) -> None:
+        raise ZeroDivisionError("Mrs. Canary, born 1950")
+
+    monkeypatch.setattr(cli, "State", type("Broken", (), {"open": staticmethod(fall_over)}))
+    (tmp_path / "state").mkdir()
+    assert cli.main(["--state", str(tmp_path / "state"), "check"]) == 1
+    shown = capsys.readouterr().err
+    kept = tmp_path / "state" / LOG
+    assert "reference" in shown and str(kept) in shown and "Canary" not in shown and "Traceback" not in shown
+    assert "ZeroDivisionError" in kept.read_text() and kept.stat().st_mode & 0o077 == 0
+
+
+def test_an_agent_without_the_control_plane_can_explain_every_code() -> None:
+    """Codes of the coordinator reach agents: a clock that is off, a suspended site, a used token."""
+    script = (
+        "import sys\n"
+        "class Wall:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('federation', 'enclave_jobs', 'frontend', 'django'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Wall())\n"
+        "import site_agent.cli\n"
+        "from error_catalogue import CATALOGUE\n"
+        "print(*sorted(CATALOGUE), sep='\\n')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=TREE, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == set(CATALOGUE)
+    assert {"auth.clock", "auth.site_suspended", "enrolment.token_used"} <= set(CATALOGUE)
