@@ -75,13 +75,13 @@ class Appraisal(Struct, frozen=True):
 
 
 def appraise(
-    evidence: Evidence, policy: Policy, *, at: int, expected: Expected | None, floors: Floors | None = None
+    evidence: Evidence, policy: Policy, *, at: int, expected: Expected, floors: Floors | None = None
 ) -> Appraisal:
     """Judge evidence at Unix time `at`.
 
-    `expected` is what the relying party asked for; None only offline, where nonce and binding have no one to
-    answer to. Runs on the side of whoever is about to trust: no secret may be released to an enclave
-    whose appraisal is not `accepted` (`require`).
+    `expected` is what the relying party asked for; offline, where nonce and binding have no one to answer to,
+    it is `appraise_offline`. Runs on the side of whoever is about to trust: no secret may be released to an
+    enclave whose appraisal is not `accepted` (`require`).
     """
     return judge(
         Examination(

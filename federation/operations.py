@@ -172,7 +172,7 @@ def agents() -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class LogHealth:
     """The transparency log: how long, its newest entry, its newest checkpoint, and whether the leaves are
-    all there. `behind` counts entries that no checkpoint commits to yet."""
+    all there (an empty log says nothing). `behind` counts entries that no checkpoint commits to yet."""
 
     size: int
     last: datetime | None
@@ -187,8 +187,8 @@ def log_health() -> LogHealth:
     size = log.size()
     newest = LogEntry.objects.order_by("-index").only("index", "at").first()
     checkpoint = Checkpoint.objects.first()
-    # Indexes are the key, without gaps: the newest one tells whether all are there.
-    whole = (newest.index + 1 if newest else 0) == size
+    last = newest.index + 1 if newest else 0
+    whole = last == size == LogEntry.objects.count()
     return LogHealth(
         size,
         newest.at if newest else None,

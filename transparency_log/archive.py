@@ -8,6 +8,7 @@ members' headers promise are limited together, and no member gives more than it 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 import struct
@@ -24,6 +25,7 @@ MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 4 << 20  # of a member that is read whole
 MAX_LINE_BYTES = 2 << 20
 CHUNK_BYTES = 1 << 18
+END_BYTES = 22  # of the end record of a zip file without a comment
 
 ATTACHMENTS = "attachments/"
 _NAMES = re.compile(r"bundle\.json|checkpoint|(earlier|entries|proofs)\.jsonl|attachments/[0-9a-f]{64}")
@@ -112,7 +114,10 @@ class Archive:
         first = min((member.header_offset for member in self._zip.infolist()), default=0)
         with path.open("rb") as file:
             begins = file.read(4)
-        if self._zip.comment or first != 0 or (self._members and begins != b"PK\x03\x04"):
+            file.seek(-END_BYTES, os.SEEK_END)
+            ends = file.read(4)
+        fine = ends == b"PK\x05\x06" and begins == (b"PK\x03\x04" if self._members else ends)
+        if self._zip.comment or first != 0 or not fine:
             raise Refusal("bundle.unusable", fault="there is something beside the members")
 
     def _checked(self, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
-from contracts.evidence import report_data
+from contracts.evidence import Claims, report_data
 from contracts.refusal import Refusal
 
 OFFLINE = NotApplicable("no relying party asked: the evidence is looked at offline")
@@ -31,18 +31,25 @@ def program(e: Examination) -> Outcome:
 
 def binding(e: Examination) -> Outcome:
     """The quote's report data is the hash of the claims, keys included."""
-    if e.expected is None or e.claims is None:
+    if e.expected is None:
         return OFFLINE
-    expected, found = report_data(e.claims), e.quote.report.report_data
+    expected, found = report_data(_claims(e)), e.quote.report.report_data
     if not hmac.compare_digest(expected, found):
         raise Refusal("attest.report_data", expected=expected.hex(), found=found.hex())
     return Passed(expected.hex(), found.hex())
 
 
 def _claim(e: Examination, name: str) -> Outcome:
-    if e.expected is None or e.claims is None:
+    if e.expected is None:
         return OFFLINE
-    expected, found = getattr(e.expected, name), getattr(e.claims, name)
+    expected, found = getattr(e.expected, name), getattr(_claims(e), name)
     if expected != found:
         raise Refusal(f"attest.{name}", expected=expected, found=found)
     return Passed(expected, found)
+
+
+def _claims(e: Examination) -> Claims:
+    """A relying party that expects something is never content with evidence that claims nothing."""
+    if e.claims is None:
+        raise Refusal("attest.report_data", expected="claims", found="none")
+    return e.claims

@@ -85,9 +85,12 @@ def step(round: Round) -> None:
     jobs = Job.objects.filter(round=round, kind=JobKind.COUNTERSIGN)
     waited_for = jobs.filter(state__in=(JobState.WAITING, JobState.LEASED)).exists()
     refused = jobs.filter(state=JobState.FAILED).exists()
-    listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
-    signatures = {row.site_id: row.countersignature for row in listed}
-    if all(signatures.values()):
+    # The roster says whose signatures are needed: a contribution that was taken away since does not make them
+    # fewer.
+    listed = {entry.site for entry in parse_roster(round.roster or {}).inputs}
+    signed = round.contributions.filter(state=ContributionState.SUBMITTED).exclude(countersignature="")
+    signatures = dict(signed.order_by("site_id").values_list("site_id", "countersignature"))
+    if set(signatures) == listed:
         _aggregate(round, signatures)
     elif refused or not waited_for or timezone.now() >= (round.deadline or timezone.now()):
         give_up(round, "countersignature.missing")

@@ -176,7 +176,8 @@ def still_in_force(policy: Policy) -> bool:
 
 
 def lapsed(policy: Policy) -> list[ReferenceValue]:
-    """The reference values of a policy that do not hold any more."""
+    """The reference values of a policy that do not hold any more. All of a value counts: the same signer with
+    another product, or with a lower SVN than is in force now, is another value."""
     programs = tuple({reference.program for reference in policy.references})
     held = {value_of(row) for row in in_force(Root(policy.root), programs)}
     return [value for value in policy.references if value not in held]

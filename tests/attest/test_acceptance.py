@@ -8,12 +8,13 @@ from msgspec.structs import replace as with_fields
 
 import attestation as attest
 from attestation import second_opinion
-from attestation.appraisal import require
-from attestation.checks import platform
+from attestation.appraisal import judge, require
+from attestation.checks import CHECKS, platform
+from attestation.checks.examination import Examination
 from contracts.policy import SgxReference, TdxReference
 from contracts.refusal import Refusal
 from error_catalogue import CATALOGUE
-from tests.attest.workshop import EXPECTED, MRENCLAVE, MRSIGNER, PRODUCT, SVN, TDX
+from tests.attest.workshop import AT, CLAIMS, EXPECTED, MRENCLAVE, MRSIGNER, PRODUCT, SVN, TDX
 
 
 def _out_of_date(value):
@@ -33,6 +34,14 @@ def test_out_of_date_needs_allowance_of_status_and_of_each_advisory(workshop):
     assert code(**allowed) == "attest.advisory"
     assert code(**allowed, accepted_advisories=both[:1]) == "attest.advisory"
     assert code(**allowed, accepted_advisories=both) is None
+
+
+def test_evidence_without_claims_is_never_enough_for_who_expects_something(workshop):
+    """A check whose input is missing has failed; only an auditor, who expects nothing, passes it by."""
+    fields = (workshop.quote().encode(), workshop.collateral(), AT, workshop.policy())
+    assert judge(Examination(*fields, claims=CLAIMS, expected=EXPECTED), CHECKS).verdict == "accepted"
+    assert judge(Examination(*fields, claims=None, expected=EXPECTED), CHECKS).code == "attest.report_data"
+    assert judge(Examination(*fields), CHECKS).verdict == "accepted"
 
 
 def test_an_old_quoting_enclave_makes_the_platform_out_of_date(workshop):

@@ -196,7 +196,7 @@ class Workshop:
         policy: Policy | None = None,
         at: int = AT,
         claims: Claims = CLAIMS,
-        expected: Expected | None = EXPECTED,
+        expected: Expected = EXPECTED,
         floors: Floors | None = None,
     ) -> Appraisal:
         """The verdict; whatever is not given is as it should be."""

@@ -18,7 +18,7 @@ from attestation.measurement import measure
 from attestation.sources import open_source
 from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.manifest import parse
-from contracts.policy import SgxReference, TdxReference
+from contracts.policy import Policy, SgxReference, TdxReference
 from contracts.refusal import Refusal
 from federation.attestation import appraisals, log, nonces, references
 from federation.attestation.models import AppraisalRecord, LogEntry, Nonce, Reference, Root, StoredEvidence
@@ -88,6 +88,17 @@ class TestReferences:
             for program in ("aggregator", "client_slice", "split_server")  # type: ignore[arg-type]
         }
         assert "in force already" in capsys.readouterr().out
+
+
+def test_a_value_of_the_same_signer_in_force_does_not_stand_for_the_one_that_was_approved(olga: User) -> None:
+    approved = SgxReference(program="aggregator", mrsigner="5" * 64, product_id=2, minimum_svn=3)
+    row = references.add(None, approved, root=Root.DEVELOPMENT, reason="release 1")
+    policy = Policy("development", "0" * 64, (approved,))
+    assert references.still_in_force(policy)
+    references.suspend(olga, row, "a bug was found; SVN 4 has the fix")
+    fixed = SgxReference(program="aggregator", mrsigner="5" * 64, product_id=2, minimum_svn=4)
+    references.add(None, fixed, root=Root.DEVELOPMENT, reason="release 2")
+    assert references.lapsed(policy) == [approved]
 
 
 class TestNonces:

@@ -412,6 +412,9 @@ class TestCollateral:
         collateral.want("tdx", "90c06f000000", "platform")
         page = text(auditor, "/collateral")
         assert "Collateral is missing" in page and "90c06f000000" in page
+        collateral.development("sgx", int(time.time()))
+        page = text(auditor, "/collateral")
+        assert "all in date" not in page and "missing for 1 kind of platform" in page
 
 
 def test_all_pages_keep_to_the_policy_without_inline_script_or_style(

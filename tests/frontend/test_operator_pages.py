@@ -77,6 +77,17 @@ def test_a_log_that_lost_entries_raises_the_alarm(operator: Client, db: None) ->
     assert "entries are missing" in text(operator)
 
 
+def test_a_log_that_lost_an_entry_in_its_middle_raises_the_alarm_and_an_empty_one_is_not_called_whole(
+    operator: Client, db: None
+) -> None:
+    assert ">whole<" not in text(operator) and ">empty<" in text(operator)
+    for number in range(3):
+        log.append("test.entry", {"n": number})
+    assert ">whole<" in text(operator)
+    LogEntry.objects.filter(index=1).delete()
+    assert ">whole<" not in text(operator) and "entries are missing" in text(operator)
+
+
 def test_entries_that_no_checkpoint_covers_are_counted(db: None) -> None:
     log.append("test.entry", {})
     log.checkpoint()

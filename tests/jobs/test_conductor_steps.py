@@ -222,6 +222,22 @@ def test_a_site_that_will_not_sign_costs_the_round_not_the_run(scene: Scene) -> 
     assert scene.run.state == "running"
 
 
+@pytest.mark.parametrize("taken_away", [1, 2])
+def test_a_contribution_that_is_taken_away_does_not_make_the_signatures_enough(
+    scene: Scene, taken_away: int
+) -> None:
+    """The roster names both hospitals; of no contributions at all, all were once signed."""
+    signed_round(scene)
+    for hospital in (scene.berta, scene.anna)[:taken_away]:
+        Contribution.objects.filter(round=scene.round, site=hospital.site).update(
+            state="dropped", countersignature=""
+        )
+    countersigning.step(scene.round)
+    scene.round.refresh_from_db()
+    assert scene.round.state == "failed"
+    assert not LogEntry.objects.filter(kind="roster").exists()
+
+
 def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
     signed_round(scene)
     countersigning.step(scene.round)

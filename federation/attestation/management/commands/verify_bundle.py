@@ -21,7 +21,7 @@ TITLES: dict[Outcome, str] = {
     "failed": "What failed",
     "missing": "What is missing",
     "established": "What this established",
-    "not established": "What no bundle can establish",
+    "not established": "What this does not establish",
 }
 
 
