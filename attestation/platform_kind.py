@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from attestation.certificates import common_name, load_chain
 from attestation.pck import read_platform
-from attestation.quote import Tee, parse
+from attestation.quote import Tee, parse, unpadded
 from contracts.refusal import Refusal
 
 
@@ -23,7 +23,7 @@ class PlatformKind(NamedTuple):
 
 def platform_kind(quote: bytes) -> PlatformKind:
     """Read it from the quote's own PCK certificate. Refuses with the verifier's codes where it cannot."""
-    parsed = parse(quote)
+    parsed = parse(unpadded(quote))
     chain = load_chain(parsed.pck_chain, "PCK certificate chain")
     if len(chain) != 3:
         raise Refusal(

@@ -191,6 +191,24 @@ def parse(data: bytes) -> Quote:
     return quote
 
 
+def unpadded(data: bytes) -> bytes:
+    """The quote without zero bytes after its end: some quoting services hand out a buffer of fixed size.
+
+    Honest senders do this, so sources and the verifier take it away before `parse`, and both forms are one
+    quote under one name. What follows and is not zero stays, for `parse` to refuse.
+    """
+    if len(data) > MAX_QUOTE_BYTES:
+        return data
+    cursor = _Cursor(data)
+    try:
+        header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
+        _body(cursor, header, _supported(header))
+        cursor.take(cursor.u32("length of signature data"), "signature data")
+    except Refusal:
+        return data
+    return cursor.taken if not any(cursor.rest) else data
+
+
 def _supported(header: Header) -> Tee:
     tee = TEE_TYPES.get(header.tee_type)
     if tee is None:
@@ -248,6 +266,14 @@ class _Cursor:
 
     def u32(self, what: str) -> int:
         return int.from_bytes(self.take(4, what), "little")
+
+    @property
+    def taken(self) -> bytes:
+        return self._data[: self._at]
+
+    @property
+    def rest(self) -> bytes:
+        return self._data[self._at :]
 
     def end(self, what: str) -> None:
         if self._at != len(self._data):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from attestation.certificates import load_chain
 from attestation.checks.examination import Examination, Outcome, Passed
 from attestation.collateral import decode
-from attestation.quote import MAX_QUOTE_BYTES, parse
+from attestation.quote import MAX_QUOTE_BYTES, parse, unpadded
 
 
 def quote_format(e: Examination) -> Outcome:
-    """Size, strict parse, canonical re-encoding; version, TEE, key type, vendor."""
+    """Size, strict parse, canonical re-encoding; version, TEE, key type, vendor. Zeros may follow."""
+    e.quote_bytes = unpadded(e.quote_bytes)
     e.quote = parse(e.quote_bytes)
     e.pck_chain = load_chain(e.quote.pck_chain, "PCK certificate chain")
     version = f"{e.quote.tee.upper()} quote v{e.quote.header.version}"

@@ -9,6 +9,7 @@ import msgspec
 from django.db import transaction
 
 from attestation.appraisal import Appraisal, appraise
+from attestation.quote import unpadded
 from contracts.canonical import canonical
 from contracts.evidence import Evidence, Expected
 from federation.attestation import floors, log, reviews
@@ -57,7 +58,7 @@ def store(
     committed: what is not in the log does not happen. Refuses with `log.invalid_entry`.
     """
     manifest = manifest_of(run)
-    quote = log.Attachment("quote", evidence.quote)
+    quote = log.Attachment("quote", unpadded(evidence.quote))
     collateral = log.Attachment("collateral", canonical(evidence.collateral))
     judged_by = log.Attachment("policy", canonical(manifest.policy))
     judged_for = log.Attachment("manifest", canonical(manifest))

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from attestation.appraisal import Appraisal
-from attestation.quote import SgxReport
+from attestation.quote import SgxReport, unpadded
 from attestation.quote import parse as parse_quote
 from contracts.evidence import Evidence
 from contracts.policy import Policy, SgxReference, TdxReference
@@ -163,7 +163,7 @@ def touched_studies(review: Review) -> list[Study]:
 
 def _shown(evidence: Evidence) -> ReferenceValue:
     """What this evidence would need to be accepted, with all that its host chose: for two people to judge."""
-    report = parse_quote(evidence.quote).report
+    report = parse_quote(unpadded(evidence.quote)).report
     program = evidence.claims.program
     if isinstance(report, SgxReport):
         return SgxReference(

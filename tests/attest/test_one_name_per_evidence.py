@@ -16,7 +16,7 @@ from attestation.appraisal import appraise_offline, judge
 from attestation.certificates import load_chain
 from attestation.checks import CHECKS
 from attestation.checks.examination import Examination
-from attestation.quote import parse
+from attestation.quote import MAX_QUOTE_BYTES, parse, unpadded
 from tests.attest.corpus import ABSENT, ACCEPTED, one
 
 pytestmark = pytest.mark.skipif(not ACCEPTED, reason=ABSENT)
@@ -200,3 +200,22 @@ def test_a_copy_of_the_pck_chain_must_be_a_copy():
     foreign = parse(other.quote).pck_chain.rstrip(b"\0").decode()
     found = ours(case, collateral=case.collateral | {"pck_certificate_chain": foreign})
     assert found.code == "attest.chain_broken"
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
+def test_zeros_after_a_quote_change_neither_verdict_nor_name(case):
+    quote = unpadded(case.quote)
+    parse(quote)
+    for padding in (1, 16, MAX_QUOTE_BYTES - len(quote)):
+        padded = appraise_offline(quote + bytes(padding), case.collateral, case.at)
+        assert (padded.verdict, names(padded)) == ("accepted", names(ours(case)))
+        assert unpadded(quote + bytes(padding)) == quote
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
+def test_anything_else_after_a_quote_is_refused(case):
+    quote = unpadded(case.quote)
+    for tail in (b"\1", bytes(15) + b"\1", b"\1" + bytes(15), b"\n"):
+        assert ours(case, quote=quote + tail).code == "attest.quote_malformed"
+    assert ours(case, quote=quote + bytes(MAX_QUOTE_BYTES)).code == "attest.quote_too_large"
+    assert ours(case, quote=quote[:-1]).code == "attest.quote_malformed"

@@ -1,5 +1,6 @@
 """`python manage.py verify_evidence`: the exit code for scripts, the page for people, the JSON for tools."""
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -124,6 +125,24 @@ def test_unusable_input_is_told_apart_from_a_refusal(workshop, tmp_path, broken,
     assert (code, out) == (2, "")
     assert err.startswith("Unusable input: ")
     assert str(tmp_path / broken) in err
+
+
+@pytest.mark.parametrize(
+    ("words", "encode"),
+    [
+        ("hex", lambda quote: quote.hex().encode() + b"\n"),
+        ("hex", lambda quote: b"0x" + quote.hex().upper().encode()),
+        ("base64", base64.encodebytes),
+        ("base64", base64.urlsafe_b64encode),
+    ],
+)
+def test_a_quote_that_came_as_text_is_named_as_what_it_is(workshop, tmp_path, words, encode):
+    quote, collateral = tmp_path / "quote", tmp_path / "collateral"
+    quote.write_bytes(encode(workshop.quote().encode()))
+    collateral.write_text(json.dumps(workshop.collateral()))
+    code, out, err = run("--quote", quote, "--collateral", collateral, "--at", AT)
+    assert (code, out) == (2, "")
+    assert f"is {words}, not the raw quote. Decode it first" in err
 
 
 @pytest.mark.parametrize("at", ["-1", "0", str(2**70)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,9 @@ from contracts.policy import CollateralFloor, Policy
 from error_catalogue import explain
 
 ACCEPTED, REFUSED, UNUSABLE = 0, 1, 2
+# A raw quote is no text: its second byte is zero.
+HEX = re.compile(rb"(?:0x)?[0-9a-fA-F]+")
+BASE64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
 MEANING = {
@@ -49,7 +53,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        quote = self._read(options["quote"])
+        quote = self._quote(options["quote"])
         collateral = self._read(options["collateral"])
         policy = self._policy(options["policy"]) if options["policy"] else None
         fields = self._fields(collateral, options["collateral"])
@@ -68,6 +72,18 @@ class Command(BaseCommand):
             self._unusable(f"{path} cannot be read: {error.strerror}")
         if len(data) > MAX_FILE_BYTES:
             self._unusable(f"{path} has more than {MAX_FILE_BYTES} bytes")
+        return data
+
+    def _quote(self, path: Path) -> bytes:
+        """The raw quote. Text in its place is a common mistake, and is named as one."""
+        data = self._read(path)
+        text = b"".join(data.split())
+        if HEX.fullmatch(text):
+            self._unusable(f"{path} is hex, not the raw quote. Decode it first: xxd -r -p {path} quote.bin")
+        if BASE64.fullmatch(text):
+            self._unusable(
+                f"{path} is base64, not the raw quote. Decode it first: base64 -d {path} > quote.bin"
+            )
         return data
 
     def _fields(self, data: bytes, path: Path) -> dict[str, str]:
