@@ -162,17 +162,17 @@ def parse(data: bytes) -> Quote:
         raise Refusal(
             "attest.quote_too_large", expected=f"at most {MAX_QUOTE_BYTES} bytes", found=f"{len(data)} bytes"
         )
-    cursor = _Cursor(data)
+    cursor = Cursor(data)
     header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
     tee = _supported(header)
     report = _body(cursor, header, tee)
-    signature_data = _Cursor(cursor.take(cursor.u32("length of signature data"), "signature data"))
+    signature_data = Cursor(cursor.take(cursor.u32("length of signature data"), "signature data"))
     cursor.end("quote")
     signature = signature_data.take(64, "signature")
     attestation_key = signature_data.take(64, "attestation key")
     qe = signature_data
     if header.version >= 4:
-        qe = _Cursor(_certification(signature_data, QE_REPORT_CERTIFICATION))
+        qe = Cursor(_certification(signature_data, QE_REPORT_CERTIFICATION))
         signature_data.end("signature data")
     quote = Quote(
         header=header,
@@ -199,7 +199,7 @@ def unpadded(data: bytes) -> bytes:
     """
     if len(data) > MAX_QUOTE_BYTES:
         return data
-    cursor = _Cursor(data)
+    cursor = Cursor(data)
     try:
         header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
         _body(cursor, header, _supported(header))
@@ -222,7 +222,7 @@ def _supported(header: Header) -> Tee:
     return tee
 
 
-def _body(cursor: _Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
+def _body(cursor: Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
     if tee == "sgx":
         return _sgx_report(cursor, "enclave report")
     kind, size = BODY_TD_10, _TD_10.size
@@ -237,27 +237,27 @@ def _body(cursor: _Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
     return TdReport(*_TD_10.unpack(body[: _TD_10.size]), *more)
 
 
-def _sgx_report(cursor: _Cursor, what: str) -> SgxReport:
+def _sgx_report(cursor: Cursor, what: str) -> SgxReport:
     return SgxReport(*_SGX.unpack(cursor.take(_SGX.size, what)))
 
 
-def _certification(cursor: _Cursor, kind: int) -> bytes:
+def _certification(cursor: Cursor, kind: int) -> bytes:
     found = cursor.u16("type of certification data")
     if found != kind:
         raise Refusal("attest.quote_unsupported", found=f"certification data type {found}")
     return cursor.take(cursor.u32("length of certification data"), "certification data")
 
 
-class _Cursor:
-    """Reads forward and never past the end."""
+class Cursor:
+    """Reads forward and never past the end; what is too short is refused by `code`."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes, code: str = "attest.quote_malformed") -> None:
+        self._data, self._code = data, code
         self._at = 0
 
     def take(self, count: int, what: str) -> bytes:
         if count > len(self._data) - self._at:
-            raise Refusal("attest.quote_malformed", found=f"it ends inside the {what}")
+            raise Refusal(self._code, found=f"it ends inside the {what}")
         self._at += count
         return self._data[self._at - count : self._at]
 
@@ -277,6 +277,4 @@ class _Cursor:
 
     def end(self, what: str) -> None:
         if self._at != len(self._data):
-            raise Refusal(
-                "attest.quote_malformed", found=f"{len(self._data) - self._at} bytes follow the {what}"
-            )
+            raise Refusal(self._code, found=f"{len(self._data) - self._at} bytes follow the {what}")

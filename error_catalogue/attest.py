@@ -88,6 +88,11 @@ define(
           _DO_NOT_TRUST, "operator"),
     Entry("attest.quote_signature", "The quote is not signed by the attestation key in it.", _DO_NOT_TRUST,
           "operator"),
+    # the boot event log of a TD
+    Entry("attest.event_log_malformed", "The event log cannot be read: {found}.", _MENDED, "operator"),
+    Entry("attest.event_log", "The event log does not explain {what}: replayed it is {found}, the quote says "
+          "{expected}.", "Take log and quote from the same boot of the same trust domain. If they are, "
+          "do not believe the log.", "operator"),
     # 8 TCB, 9 attributes
     Entry("attest.tdx_module", "The TDX module is not one that the TCB info names: {found}; expected "
           "{expected}.", "Update the host's TDX module, and fetch the collateral again.", "operator"),

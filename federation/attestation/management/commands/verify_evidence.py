@@ -14,7 +14,10 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from attestation.appraisal import Appraisal, Check, appraise_offline
 from attestation.certificates import iso
+from attestation.event_log import read_events, require_replay
+from attestation.quote import TdReport, parse, unpadded
 from contracts.policy import CollateralFloor, Policy
+from contracts.refusal import Refusal
 from error_catalogue import explain
 
 ACCEPTED, REFUSED, UNUSABLE = 0, 1, 2
@@ -50,6 +53,7 @@ class Command(BaseCommand):
         parser.add_argument("--collateral", required=True, type=Path, help="QuoteCollateralV3 as JSON")
         parser.add_argument("--at", required=True, type=int, help="the time to judge at, in Unix seconds")
         parser.add_argument("--policy", type=Path, help="a policy as JSON, as it stands in a run manifest")
+        parser.add_argument("--event-log", type=Path, help="TDX: the boot event log (CCEL) to replay")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -58,6 +62,8 @@ class Command(BaseCommand):
         policy = self._policy(options["policy"]) if options["policy"] else None
         fields = self._fields(collateral, options["collateral"])
         appraisal = appraise_offline(quote, fields, options["at"], policy)
+        if options["event_log"]:
+            self._replay(options["event_log"], quote)
         if options["json"]:
             self.stdout.write(json.dumps(_report(appraisal, quote, collateral), indent=2))
         else:
@@ -85,6 +91,20 @@ class Command(BaseCommand):
                 f"{path} is base64, not the raw quote. Decode it first: base64 -d {path} > quote.bin"
             )
         return data
+
+    def _replay(self, path: Path, quote: bytes) -> None:
+        """A log that does not explain the quote's registers ends here: refused. One that does is told on
+        stderr, where it disturbs no JSON."""
+        try:
+            report = parse(unpadded(quote)).report
+            if not isinstance(report, TdReport):
+                self._unusable(f"{path} is given for an SGX quote, which has no event log")
+            events = read_events(self._read(path))
+            require_replay(events, report)
+        except Refusal as refusal:
+            self.stderr.write(f"REFUSED  {refusal}")
+            sys.exit(REFUSED)
+        self.stderr.write(f"Event log: {len(events)} events replay to RTMR0, RTMR1 and RTMR2 of the quote.")
 
     def _fields(self, data: bytes, path: Path) -> dict[str, str]:
         try:
