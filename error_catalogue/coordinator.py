@@ -8,6 +8,8 @@ _FETCH_AGAIN = "Look at the page again: somebody was faster, or the state has mo
 define(
     Entry("request.invalid", "The request is not understood: {fault}.",
           "If this agent is older than the coordinator, update it; else send this to the operator.", "site"),
+    Entry("request.cut_off", "Only {found} of {expected} bytes of the request have come.",
+          "The line broke off; the agent tries again by itself.", "site", retry=True),
     Entry("request.too_large", "The request is larger than the {limit} bytes that are read.",
           "Send less at once.", "site"),
     Entry("request.not_found", "There is nothing here by that name that you may see.",
@@ -27,6 +29,9 @@ define(
     Entry("auth.replayed", "This token was used before.",
           "Make a new token for every request. If the agent did not repeat itself, somebody is replaying its"
           " traffic: tell the operator.", "site"),
+    Entry("auth.another_request", "The token was made for another request than the one that carries it.",
+          "Something between the agent and the coordinator changes requests: tell the network team and the "
+          "operator.", "site"),
     Entry("auth.unknown_site", "No enrolled site has this id.", "Enrol this agent first.", "site"),
     Entry("auth.site_suspended", "This site is suspended.",
           "The operator suspended it; the reason stands on the site's page.", "operator"),

@@ -19,15 +19,19 @@ T = TypeVar("T")
 
 
 class AgentView(APIView):
-    """A view of the agents' API. `max_body` bounds what is read of a request, in bytes."""
+    """A view of the agents' API. `max_body` bounds what is read of a request, in bytes; `cut_off` is the code
+    of a body of which only a part has come."""
 
     max_body = MAX_BODY
+    cut_off = "request.cut_off"
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse a large body before anything else, so that nobody makes us read or verify it."""
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not length.isdecimal() or int(length) > self.max_body:
             raise Refusal("request.too_large", limit=self.max_body)
+        if len(request.body) != int(length):
+            raise Refusal(self.cut_off, found=len(request.body), expected=int(length))
         super().initial(request, *args, **kwargs)
 
 

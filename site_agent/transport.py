@@ -1,7 +1,8 @@
 """The line to the coordinator: HTTPS, outward only, every request with its own short-lived token.
 
-A token is a JWT signed by the site's key (RFC 7523 style, EdDSA by RFC 8037): 30 seconds, one use. A retry
-gets a fresh one. What comes back is bounded in size and never believed: the callers check it.
+A token is a JWT signed by the site's key (RFC 7523 style, EdDSA by RFC 8037): 30 seconds, one use, for this
+method, path and body alone (contracts/bound_request.py). A retry gets a fresh one. What comes back is bounded
+in size and never believed: the callers check it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from contracts.bound_request import AGENTS_API, BoundRequest, bind_request
 from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
@@ -33,7 +35,6 @@ from site_agent.words import printable, readable_seconds
 
 log = logging.getLogger(__name__)
 
-API = "/api/agent/v1/"
 AUDIENCE = "fedslice-coordinator"
 TOKEN_SECONDS = 30
 MAX_ANSWER_BYTES = 8 << 20
@@ -147,9 +148,9 @@ class Coordinator:
         error answers become refusals."""
         request = self._client.build_request(
             method,
-            self.address + API + path,
+            self.address + AGENTS_API + path,
             content=content,
-            headers=(headers or {}) | self._authorization(),
+            headers=(headers or {}) | self._authorization(bind_request(method, path, content)),
         )
         try:
             response = self._client.send(request, stream=True)
@@ -170,7 +171,7 @@ class Coordinator:
         with self.stream(method, path, content, headers) as response:
             return Answer(response.status_code, response.headers, _json(response))
 
-    def _authorization(self) -> dict[str, str]:
+    def _authorization(self, bound: BoundRequest) -> dict[str, str]:
         if self._key is None:
             return {}
         now = int(time.time())
@@ -181,6 +182,7 @@ class Coordinator:
             "iat": now,
             "exp": now + TOKEN_SECONDS,
             "jti": str(uuid.uuid4()),
+            **bound._asdict(),
         }
         return {"Authorization": f"Bearer {jwt.encode(claims, self._key, algorithm='EdDSA')}"}
 

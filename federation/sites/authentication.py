@@ -1,7 +1,9 @@
 """Agents prove who they are by a short-lived token, signed by the key that never leaves the site.
 
 The token is a JWT (RFC 7519, used in the way of RFC 7523) with alg EdDSA (RFC 8037): iss = sub = the site id,
-aud = AUDIENCE, exp − iat ≤ 60 s, and a jti that is good once. All times are the coordinator's.
+aud = AUDIENCE, exp − iat ≤ 60 s, and a jti that is good once; `htm`, `path` and `body` bind it to one request
+(contracts/bound_request.py), so that whoever ends TLS on the way can send no other with it. All times are the
+coordinator's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from contracts.bound_request import BoundRequest, bind_request
 from contracts.refusal import Refusal
 from federation.sites.models import Site, SiteState, UsedTokenId
 
@@ -24,7 +27,7 @@ AUDIENCE = "fedslice-coordinator"
 MAX_LIFETIME = 60
 LEEWAY = 10
 MAX_TOKEN = 2048
-REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti"]
+REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti", *BoundRequest._fields]
 MAX_JTI = 128
 
 
@@ -51,7 +54,8 @@ class AgentAuthentication(BaseAuthentication):
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise Refusal("auth.bad_token", fault="it is not a bearer token")
-        return AgentPrincipal(authenticate(token.strip())), None
+        bound = bind_request(request.method or "", request.get_full_path(), request.body)
+        return AgentPrincipal(authenticate(token.strip(), bound)), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -67,13 +71,14 @@ class AgentScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (EdDSA)"}
 
 
-def authenticate(token: str) -> Site:
-    """The site whose key signed this token, now, for the first time.
+def authenticate(token: str, bound: BoundRequest) -> Site:
+    """The site whose key signed this token, now, for the first time, for this request.
 
     1. Strict algorithm: EdDSA by the header and by the verifying key.
     2. The site that the token names must have a key; the signature and every claim are checked with it.
     3. Only then does the site's state speak, so that strangers learn nothing about it.
-    4. The id is spent last: a unique key in the database refuses the second use, also of two at once.
+    4. The token must be for the request that carries it.
+    5. The id is spent last: a unique key in the database refuses the second use, also of two at once.
 
     Refuses with an `auth.*` code.
     """
@@ -83,6 +88,8 @@ def authenticate(token: str) -> Site:
         raise Refusal("auth.site_suspended")
     if site.state == SiteState.REVOKED:
         raise Refusal("auth.site_revoked")
+    if any(claims[name] != value for name, value in bound._asdict().items()):
+        raise Refusal("auth.another_request")
     _spend(claims["jti"], claims["exp"])
     return site
 

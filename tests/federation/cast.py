@@ -12,6 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
 
+from contracts.bound_request import bind_request
 from contracts.manifest import APPROVAL_DOMAIN, approval_payload
 from contracts.signing import SigningKey
 from federation.datasets.models import Dataset
@@ -32,8 +33,10 @@ class Hospital:
     key: SigningKey
     client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
 
-    def token(self, **claims: Any) -> str:
-        """A JWT as the agent makes it; `claims` replaces some of it, None leaves one out."""
+    def token(
+        self, method: str = "POST", path: str = "heartbeat", body: bytes = b"", /, **claims: Any
+    ) -> str:
+        """A JWT as the agent makes it for this request; `claims` replaces some of it, None leaves one out."""
         now = int(time.time())
         whole = {
             "iss": self.site.pk,
@@ -42,6 +45,7 @@ class Hospital:
             "iat": now,
             "exp": now + 60,
             "jti": secrets.token_hex(16),
+            **bind_request(method, path, body)._asdict(),
         }
         kept = {name: value for name, value in {**whole, **claims}.items() if value is not None}
         key = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
@@ -49,9 +53,10 @@ class Hospital:
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
         """One request to the agents' API, with a fresh token unless one is given ("" for none at all)."""
-        token = self.token() if token is None else token
+        data = None if body is None else json.dumps(body)
+        token = self.token(method, path, (data or "").encode()) if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        content = {"data": json.dumps(body), "content_type": "application/json"} if body is not None else {}
+        content = {"data": data, "content_type": "application/json"} if data is not None else {}
         return getattr(self.client, method.lower())(API + path, headers=headers, **content)
 
     def sign(self, manifest_hash: str) -> str:

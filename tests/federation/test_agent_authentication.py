@@ -13,14 +13,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.bound_request import bind_request
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
-from federation.sites.authentication import LEEWAY, authenticate
+from federation.sites import authentication
+from federation.sites.authentication import LEEWAY
 from federation.sites.models import Site, SiteState, UsedTokenId
 from federation.sites.services import forget_expired_token_ids
-from tests.federation.cast import Hospital
+from tests.federation.cast import API, Hospital
 
 BEAT = {"agent_version": "0.1", "runtime": "development", "checks": []}
+
+
+def authenticate(token: str) -> Site:
+    """As a heartbeat without a body, which is what `Hospital.token` is for."""
+    return authentication.authenticate(token, bind_request("POST", f"{API}heartbeat", b""))
 
 
 def refused(token: str, code: str) -> None:
@@ -38,7 +45,7 @@ def test_a_fresh_token_is_accepted_and_a_replayed_one_refused(anna: Hospital) ->
 
 
 def test_a_replay_is_refused_through_http_and_changes_nothing(anna: Hospital) -> None:
-    token = anna.token()
+    token = anna.token("POST", "heartbeat", json.dumps(BEAT).encode())
     assert anna.call("post", "heartbeat", BEAT, token=token).status_code == 200
     seen = Site.objects.get(pk=anna.site.pk).last_seen
     answer = anna.call("post", "heartbeat", BEAT, token=token)
@@ -66,6 +73,13 @@ def test_the_same_id_by_another_site_is_refused_too(anna: Hospital, barbara: Hos
         ({"sub": None}, "auth.bad_token"),
         ({"iss": "nobody-knows"}, "auth.unknown_site"),
         ({"iss": None}, "auth.unknown_site"),
+        ({"htm": None}, "auth.bad_token"),
+        ({"path": None}, "auth.bad_token"),
+        ({"body": None}, "auth.bad_token"),
+        ({"htm": "GET"}, "auth.another_request"),
+        ({"path": "leases"}, "auth.another_request"),
+        ({"path": "heartbeat?more=1"}, "auth.another_request"),
+        ({"body": "0" * 64}, "auth.another_request"),
     ],
 )
 def test_a_wrong_claim_is_refused(anna: Hospital, claims: dict[str, Any], code: str) -> None:

@@ -63,7 +63,7 @@ def test_what_is_not_the_expected_json_is_refused(anna: Hospital, body: bytes) -
         "/api/agent/v1/heartbeat",
         data=body,
         content_type="application/json",
-        headers={"Authorization": f"Bearer {anna.token()}"},
+        headers={"Authorization": f"Bearer {anna.token('POST', 'heartbeat', body)}"},
     )
     assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid")
 

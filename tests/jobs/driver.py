@@ -23,6 +23,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from contracts.bound_request import bind_request
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
 from contracts.manifest import Manifest, parse
@@ -93,7 +94,7 @@ class Api:
     key: SigningKey
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
         now = int(time.time())
         claims = {
             "iss": self.site,
@@ -102,13 +103,16 @@ class Api:
             "iat": now,
             "exp": now + 60,
             "jti": secrets.token_hex(16),
+            **bind_request(method, path, body)._asdict(),
         }
         private = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
         return {"Authorization": "Bearer " + jwt.encode(claims, private, algorithm="EdDSA")}
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = self.headers() | options.pop("headers", {})
-        response = self.client.request(method, f"{self.url}/api/agent/v1/{path}", headers=headers, **options)
+        request = self.client.build_request(method, f"{self.url}/api/agent/v1/{path}", **options)
+        target = request.url.raw_path.decode()
+        request.headers.update(self.headers(method, target, request.read()))
+        response = self.client.send(request)
         if response.status_code >= 400:
             raise Refused(response.status_code, response.json())
         return response

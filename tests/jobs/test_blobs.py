@@ -48,11 +48,12 @@ def begin(scene: Scene, hospital: Hospital, sha256: str = NAME, size: int = len(
 
 def send(hospital: Hospital, upload: str, offset: int | None, frame: bytes, **headers: str) -> Any:
     extra = {} if offset is None else {"Upload-Offset": str(offset)}
+    token = hospital.token("PATCH", f"blobs/uploads/{upload}", frame)
     return hospital.client.patch(
         f"{API}blobs/uploads/{upload}",
         data=frame,
         content_type="application/octet-stream",
-        headers={"Authorization": f"Bearer {hospital.token()}", **extra, **headers},
+        headers={"Authorization": f"Bearer {token}", **extra, **headers},
     )
 
 
@@ -66,7 +67,8 @@ def send_all(hospital: Hospital, upload: str, data: bytes, start: int = 0) -> An
 
 
 def get(hospital: Hospital, sha256: str, wanted: str = "") -> Any:
-    headers = {"Authorization": f"Bearer {hospital.token()}", **({"Range": wanted} if wanted else {})}
+    token = hospital.token("GET", f"blobs/{sha256}")
+    headers = {"Authorization": f"Bearer {token}", **({"Range": wanted} if wanted else {})}
     return hospital.client.get(f"{API}blobs/{sha256}", headers=headers)
 
 

@@ -60,8 +60,9 @@ def begin(hospital: Hospital, run: str, data: bytes, kind: str) -> Any:
 def bring(hospital: Hospital, run: str, data: bytes, kind: str = "update") -> str:
     begun = answer(begin(hospital, run, data, kind))
     if begun["offset"] < len(data):
-        headers = {"Authorization": f"Bearer {hospital.token()}", "Upload-Offset": "0"}
         path = f"{API}blobs/uploads/{begun['upload']}"
+        token = hospital.token("PATCH", path, data)
+        headers = {"Authorization": f"Bearer {token}", "Upload-Offset": "0"}
         kinds = {"content_type": "application/octet-stream", "headers": headers}
         assert hospital.client.patch(path, data=data, **kinds).status_code == 200
     return hashlib.sha256(data).hexdigest()

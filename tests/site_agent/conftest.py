@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from contracts.bound_request import AGENTS_API as API
 from contracts.signing import SigningKey
 from site_agent import backoff
 from site_agent.state import Config, State
-from site_agent.transport import API, Coordinator
+from site_agent.transport import Coordinator
 from tests.site_agent.factories import certify
 
 SITE = "site-1"
