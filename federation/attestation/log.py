@@ -37,6 +37,7 @@ from federation.attestation.models import (
     StoredEvidence,
 )
 from federation.attestation.subjects import search_columns, sites_in
+from federation.people.models import User
 from transparency_log.entry import AppraisalBody, Entry, encode_entry, make_entry, typed_body
 
 KEY_FILE = "log-key.json"
@@ -53,6 +54,20 @@ class Attachment:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
+
+
+def person_id(actor: str) -> str:
+    """How the log names who acted: `user:<id>` for a person's e-mail address, any other name as it is. The
+    log can forget nothing, so nothing personal enters it; whose id it is stands in the database alone."""
+    if "@" not in actor:
+        return actor
+    known = User.objects.filter(email=actor).values_list("pk", flat=True).first()
+    return f"user:{known or 'gone'}"
+
+
+def text_hash(text: str) -> str:
+    """What the log holds of a text that somebody wrote freely: its SHA-256 in hex, over UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogEntry:

@@ -17,7 +17,7 @@ from contracts.policy import Policy, Program, SgxReference, TcbStatus, TdxRefere
 from contracts.policy import Reference as ReferenceValue
 from contracts.refusal import Refusal
 from federation.attestation import floors
-from federation.attestation.log import append, take_turn
+from federation.attestation.log import append, person_id, take_turn, text_hash
 from federation.attestation.models import Reference, Root
 from federation.audit.services import actor_name, record
 from federation.people.models import Role, User
@@ -211,8 +211,8 @@ def _log(row: Reference, change: str, reason: str, by: Any) -> None:
         "root": row.root,
         "values": row.values,
         "commit": row.source_commit,
-        "by": row.added_by if change == "added" else actor_name(by),
-        "reason": reason,
+        "by": person_id(row.added_by if change == "added" else actor_name(by)),
+        "reason_sha256": text_hash(reason),
     }
     append(f"reference.{change}", body)
     record(by, f"reference.{change}", f"reference:{row.pk}", measurement=row.measurement)

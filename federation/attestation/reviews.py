@@ -105,7 +105,7 @@ def vote(by: User, review: Review, *, approves: bool, note: str = "") -> Review:
         ReviewVote.objects.create(
             review=review, user=by, email=by.email, role=by.role, approves=approves, note=note[:500]
         )
-        _log(review, "approval" if approves else "rejection", by, note=note[:500])
+        _log(review, "approval" if approves else "rejection", by, note_sha256=log.text_hash(note[:500]))
         if not approves:
             _close(review, ReviewState.REJECTED, by)
         elif len(votes) + 1 >= VOTES:
@@ -233,8 +233,8 @@ def _log(review: Review, step: str, by: Any, **more: str) -> None:
         "root": review.root,
         "values": review.values,
         "replaced": review.replaced,
-        "reason": review.reason,
-        "by": who,
+        "reason_sha256": log.text_hash(review.reason),
+        "by": log.person_id(who),
         "sites": sorted(review.sites.values_list("pk", flat=True)),
         **more,
     }

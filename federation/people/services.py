@@ -169,6 +169,17 @@ def deactivate(by: User, user: User) -> None:
     _set(by, user, "person.deactivated", is_active=False)
 
 
+def close_at_console(email: str) -> User:
+    """`deactivate`, by whoever has the installation's command line. Refuses with `people.unknown`."""
+    user = User.objects.filter(email=email.strip().lower()).first()
+    if user is None:
+        raise Refusal("people.unknown")
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(is_active=False)
+        record(None, "person.deactivated", f"user:{user.pk}")
+    return user
+
+
 def reactivate(by: User, user: User) -> None:
     """Open a closed account again."""
     _set(by, user, "person.reactivated", is_active=True)

@@ -41,7 +41,7 @@ class TestReferences:
         kinds = list(LogEntry.objects.values_list("kind", flat=True))
         assert kinds == ["reference.added", "reference.suspended"]
         body = json.loads(LogEntry.objects.get(index=0).data)["body"]
-        assert (body["values"]["mrenclave"], body["by"]) == ("a" * 64, olga.email)
+        assert (body["values"]["mrenclave"], body["by"]) == ("a" * 64, f"user:{olga.pk}")
 
     @pytest.mark.parametrize("who", ["lena", "alice", "audrey"])
     def test_only_operators_decide_what_is_accepted(self, who: str, request: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -196,6 +197,15 @@ class TestPeople:
         operator.post(reverse("person-change", args=[lena.pk, "open"]))
         client.force_login(lena)
         assert is_in(client)
+
+    def test_an_account_is_closed_at_the_console_without_an_operator(self, olga: User) -> None:
+        client = Client()
+        client.force_login(olga)
+        call_command("close_account", "OLGA@coordinator.example")
+        assert not is_in(client)
+        assert AuditEntry.objects.get(action="person.deactivated").actor == "system"
+        with pytest.raises(CommandError, match=r"people\.unknown"):
+            call_command("close_account", "nobody@coordinator.example")
 
     def test_a_role_is_given_but_not_to_oneself_and_not_to_a_hospitals_admin(
         self, olga: User, ludo: User, alice: User
