@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contracts.canonical import canonical
+from contracts.canonical import canonical, digest
 from contracts.log import merkle
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, approval_payload
 from contracts.policy import SgxReference
 from contracts.receipts import receipt_hash
+from contracts.releases import Released, consent, sign_release
 from contracts.roster import countersign
 from contracts.signing import SigningKey
 from tests.log.conftest import (
@@ -39,11 +40,13 @@ from transparency_log.entry import (
     APPROVAL,
     KEY_RELEASE,
     RECEIPT,
+    RELEASE,
     ROSTER,
     ROSTER_FIXED,
     AdmissionBody,
     ApprovalBody,
     ParametersBody,
+    ReleaseBody,
     RosterBody,
     RosterFixedBody,
     parse_entry,
@@ -347,6 +350,57 @@ class TestRounds:
         told = retold(history, [0, 1, 2, 3])
         goes_on(told, told.enclave, averaging=None)
         assert failed(checked(told, tmp_path)) == {"bundle.wrong_averaging"}
+
+
+class TestReleases:
+    @pytest.fixture
+    def told(self, aggregator: Enclave) -> History:
+        """A run of two rounds whose parameters may be exported on two hospitals' orders."""
+        manifest = make_manifest(aggregator.policy())
+        told = begun(msgspec.structs.replace(manifest, release=Release("export", 2)))
+        assert told.manifest is not None
+        told.append(APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave))
+        for number in (1, 2):
+            goes_on(told, told.enclave, number)
+        return told
+
+    def release(
+        self, told: History, receipt: str, signer: SigningKey, sites: tuple[str, ...] = ("site-a", "site-b")
+    ) -> None:
+        manifest = told.manifest
+        assert manifest is not None
+        consents = {site: consent(manifest, receipt, site, SITES[site]) for site in sites}
+        released = Released(
+            version=1, manifest=manifest.hash, run=manifest.run, receipt=receipt, rule="export",
+            output="e" * 64, bytes=1, package="e" * 64, consents=tuple(sorted(consents)), recipients=(),
+            program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
+        )  # fmt: skip
+        told.append(RELEASE, ReleaseBody(sign_release(released, signer), consents))
+
+    def test_a_release_of_the_last_receipt_on_enough_orders_is_verified(
+        self, told: History, tmp_path: Path
+    ) -> None:
+        self.release(told, told.last, told.enclave)
+        report = checked(told, tmp_path)
+        assert (report.verdict, report.verdicts()["releases"]) == ("verified", "verified")
+
+    def test_a_release_of_an_earlier_state_fails(self, told: History, tmp_path: Path) -> None:
+        first = parse_entry(told.leaves[5]).body["receipt"]
+        self.release(told, digest(first), told.enclave)
+        assert failed(checked(told, tmp_path)) == {"bundle.not_last_receipt"}
+
+    def test_a_round_after_the_release_fails(self, told: History, tmp_path: Path) -> None:
+        self.release(told, told.last, told.enclave)
+        goes_on(told, told.enclave, 3)
+        assert failed(checked(told, tmp_path)) == {"bundle.not_last_receipt"}
+
+    def test_a_release_on_one_order_fails(self, told: History, tmp_path: Path) -> None:
+        self.release(told, told.last, told.enclave, sites=("site-a",))
+        assert failed(checked(told, tmp_path)) == {"release.too_few"}
+
+    def test_a_release_by_a_key_that_no_evidence_attests_fails(self, told: History, tmp_path: Path) -> None:
+        self.release(told, told.last, SigningKey.generate())
+        assert failed(checked(told, tmp_path)) == {"bundle.not_attested"}
 
 
 class TestKeys:

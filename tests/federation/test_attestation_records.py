@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
+from msgspec.structs import replace
 
 from attestation.appraisal import appraise
 from attestation.development import collateral, create_platform, install_platform, issue_platform
 from attestation.measurement import measure
 from attestation.sources import open_source
+from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.manifest import parse
 from contracts.policy import Policy, SgxReference, TdxReference
@@ -26,7 +28,7 @@ from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import Run, Study
 from tests.federation.cast import Hospital
-from transparency_log.entry import parse_entry, typed_body
+from transparency_log.entry import APPRAISAL, parse_entry, typed_body
 
 VALUE = SgxReference(program="aggregator", mrenclave="a" * 64)
 
@@ -186,6 +188,17 @@ class TestAppraisals:
         assert row.verdict == "refused" and row.code
         body: Any = typed_body(parse_entry(row.log_entry.data.encode()))
         assert (body.subject, body.appraisal["code"]) == (anna.site.pk, row.code)
+
+    def test_an_appraisal_by_another_policy_than_the_manifests_is_not_logged(
+        self, evidence: Evidence, run: Run
+    ) -> None:
+        row = appraisals.store(evidence, self.judge(evidence, run), run=run)
+        body: Any = typed_body(parse_entry(row.log_entry.data.encode()))
+        weaker = replace(parse(run.manifest.encode()).policy, accepted_statuses=("UpToDate", "OutOfDate"))
+        policy, before = log.Attachment("policy", canonical(weaker)), log.size()
+        with pytest.raises(Refusal, match=r"log\.foreign_policy"):
+            log.append(APPRAISAL, replace(body, policy=policy.sha256), [policy])
+        assert log.size() == before and not StoredEvidence.objects.filter(pk=policy.sha256).exists()
 
     def test_without_its_log_entry_there_is_no_record(
         self, evidence: Evidence, run: Run, monkeypatch: Any
