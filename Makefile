@@ -55,14 +55,16 @@ lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves 
 	$(BIN)/lint-imports
 	$(BIN)/python -m enclave_host.closure
 	$(BIN)/python -m enclave_host.lock
+	$(BIN)/python -m enclave_host.tcb_page
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 closure: setup ## After a changed import in enclave code: write what each program can load
 	$(BIN)/python -m enclave_host.closure --write --count
+	$(BIN)/python -m enclave_host.tcb_page --write
 
 lock: setup-dev ## After a changed pin or package: resolve the enclaves' packages anew (asks the index)
 	$(BIN)/python -m enclave_host.lock --write
-	$(BIN)/python -m enclave_host.closure --write
+	$(BIN)/python -m enclave_host.tcb_page --write
 
 format: setup-dev ## Let ruff format the code
 	$(BIN)/ruff check --fix-only .

@@ -5,8 +5,7 @@
 The lists stand in `enclave/measured/<program>.modules`, one path a line, so that a change of what an enclave
 can load shows in review. They are part of the program's measurement, they say what its Gramine manifest
 mounts, and inside an enclave nothing else of ours can be imported (`attestation/guard.py`). Without an option
-this checks the lists and fails on a stale one; `--write` writes them and the auditor's page, `--count` counts
-lines of code.
+this checks the lists and fails on a stale one; `--write` writes them, `--count` counts lines of code.
 
 Followed are all import statements, also those inside functions; left out is what stands under
 `if TYPE_CHECKING`, which never runs. Importing a module runs the `__init__` of its packages: they are listed.

@@ -1,9 +1,11 @@
 """The list of what a program can load: read from the imports, up to date, and complete."""
 
+import shutil
+
 import pytest
 
-from attestation.measurement import PROGRAMS, modules_of
-from enclave_host import closure
+from attestation.measurement import PROGRAMS, TREE, modules_of
+from enclave_host import closure, tcb_page
 from enclave_host.closure import lines_of_code, outside, reading_order
 
 STALE = "run `make closure` and review what changed"
@@ -105,3 +107,26 @@ def f(
 lines"""
 '''
     assert lines_of_code(text) == 6
+
+
+def test_the_auditors_page_names_every_file_and_package_as_they_are():
+    assert tcb_page.main([]) == 0, "run `make closure`"
+
+
+def test_the_auditors_page_is_stale_after_a_new_import_or_package(tmp_path, capsys):
+    for folder in ("contracts", "attestation", "enclave"):
+        shutil.copytree(TREE / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "docs").mkdir()
+    arguments = ["--tree", str(tmp_path)]
+    lock = tmp_path / "enclave" / "measured" / "aggregator.packages"
+    module = tmp_path / "enclave" / "programs" / "aggregator.py"
+    for file, more in (
+        (lock, f"more==1 --hash=sha256:{'0' * 64}\n"),
+        (module, "import enclave.programs.tail_rounds\n"),
+    ):
+        assert tcb_page.main([*arguments, "--write"]) == 0
+        assert tcb_page.main(arguments) == 0
+        with file.open("a") as target:
+            target.write(more)
+        assert tcb_page.main(arguments) == 1
+    assert "docs/trusted-computing-base.md" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""The auditor's page, docs/trusted-computing-base.md, written from the lists, the sources and the locks.
+
+    python -m enclave_host.tcb_page [--write]
+
+Without `--write` this fails if the page is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+
+from attestation.measurement import PRODUCT_IDS, PROGRAMS, TREE
+from contracts.policy import Program
+from enclave_host.closure import lines_of_code, reading_order
+from enclave_host.lock import lock_of, read_lock
+
+PAGE = "docs/trusted-computing-base.md"
+
+HEAD = """# The trusted computing base
+
+Written by `make closure` from the sources; do not edit. What a hospital trusts when it accepts a
+measurement of one of the enclave programs: the files below, the packages below, the Python interpreter
+and the C library, Gramine where it runs under Gramine, and the processor. Nothing else of this
+repository can be loaded by the program, and changes elsewhere do not move its measurement. Lines are
+counted without blanks, comments and docstrings; every module counts that a program *can* import, also
+those that only some runs load (`client_slice` loads `enclave/masking/` only for the placement `masked`).
+Files are in reading order: each after what it imports.
+
+## Recompute a measurement
+
+1. `python -m enclave_host.closure` reads the imports anew and fails if a list in `enclave/measured/` is
+   not complete. By hand: begin at `enclave/programs/PROGRAM.py`, follow every import of `contracts`,
+   `attestation` and `enclave`, also inside functions, except under `if TYPE_CHECKING`.
+2. `python -m attestation.measurement PROGRAM --files` prints every measured file with its SHA-256, as
+   `sha256sum` would: the listed modules, the list, the Gramine template and the package lock.
+3. The development measurement is the SHA-256 of the RFC 8785 JSON of `{"domain":
+   "fedslice/measurement/v1", "files": {path: sha256}, "program": PROGRAM}`; `python -m
+   attestation.measurement` prints it for all programs.
+4. For SGX: `make enclave-envs`, render (`python -m enclave_host.gramine.render PROGRAM --venv
+   var/enclave-envs/PROGRAM`) at the same paths as the host (one container image), sign, and compare
+   `gramine-sgx-sigstruct-view` with the reference value.
+
+The locks name wheels for CPython 3.11 on Linux x86-64; `python -m pip install --require-hashes -r
+enclave/measured/PROGRAM.packages` installs these bytes or nothing. Hashes are cut here and whole in the
+lock.
+"""
+
+
+def page(tree: Path = TREE) -> str:
+    """The page as it should be."""
+    return HEAD + "".join(_of(program, tree) for program in PROGRAMS)
+
+
+def _of(program: Program, tree: Path) -> str:
+    sources = {path: (tree / path).read_text() for path in reading_order(program, tree)}
+    lines = {path: lines_of_code(source) for path, source in sources.items()}
+    files = [f"| [{path}](../{path}) | {lines[path]} | {_title(sources[path])} |" for path in sources]
+    total = f"| together | {sum(lines.values())} | |"
+    packages = read_lock(program, tree)
+    locked = [f"| {name} | {version} | `{sha[:16]}…` |" for name, version, sha in packages]
+    parts = [
+        f"\n## {program}\n",
+        f"Product id {PRODUCT_IDS[program]}; {len(files)} files, {len(packages)} packages.\n",
+        "\n".join(["| file | lines | what it is |", "|---|---:|---|", *files, total]) + "\n",
+        f"Packages, from [{program}.packages](../{lock_of(program)}):\n",
+        "\n".join(["| package | version | SHA-256 of the wheel |", "|---|---|---|", *locked]) + "\n",
+    ]
+    return "\n".join(parts)
+
+
+def _title(source: str) -> str:
+    """The first sentence of a module's text."""
+    text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+    return " ".join(text.split()).partition(". ")[0].rstrip(".").replace("|", "\\|")
+
+
+def _without_counts(text: str) -> str:
+    """Counts may be of an earlier commit: a page that is stale after each edited line would teach nothing."""
+    return re.sub(r"\| \d+ \|", "| |", text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the auditor's page, or write it."""
+    parser = argparse.ArgumentParser(prog="python -m enclave_host.tcb_page", description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="write the page anew")
+    parser.add_argument("--tree", type=Path, default=TREE, help="source tree (default: this one)")
+    options = parser.parse_args(arguments)
+    text, file = page(options.tree), options.tree / PAGE
+    if options.write:
+        file.write_text(text)
+    elif not file.is_file() or _without_counts(file.read_text()) != _without_counts(text):
+        sys.stderr.write(f"stale: {PAGE}; run `make closure`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
