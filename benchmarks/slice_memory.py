@@ -37,11 +37,12 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
 
     import torch
 
-    from contracts.manifest import Aggregation, Lora, Masking, ModelSpec, Training
+    from contracts.manifest import Aggregation, DatasetRef, Lora, Masking, ModelSpec, Training
     from enclave.programs.learner import load_learner
     from enclave.slicing import models
     from enclave.slicing.memory import return_large_blocks
     from enclave_host import base_models
+    from site_agent.datasets.card import content_digest
 
     tell("imports")
     torch.set_num_threads(1)
@@ -49,7 +50,11 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
     source = base_models.resolve(base_models.EMBEDDED)
     spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(source), ("a", "b"), tokens)
     # What a learner asks of a manifest; who takes part and what is released is nothing to it.
+    rows, key = _rows(folder / "rows.jsonl", tokens), bytes(32)
+    number = len(rows.read_bytes().splitlines())
+    dataset = DatasetRef("notes", content_digest(rows, key), number)
     manifest: Any = SimpleNamespace(
+        site=lambda _site: SimpleNamespace(dataset=dataset),
         model=spec,
         adapter=Lora(8, 16, ("query", "value")),
         training=Training(rounds=1, local_epochs=1, batch_size=batch, learning_rate=1e-3, seed=1),
@@ -57,7 +62,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
         masking=Masking() if placement == "masked" else None,
     )
     (folder / "out").mkdir()
-    learner = load_learner(manifest, "site", source, _rows(folder / "rows.jsonl", tokens), folder)
+    learner = load_learner(manifest, "site", source, rows, key, folder)
     learner.start_from(None)
     tell("opened")
     if placement == "masked":

@@ -157,7 +157,8 @@ Rule = Literal["fedavg", "ffa-lora", "stack-svd"]
 class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
     does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
-    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. Rules:
+    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. `lives` is how
+    often a site's client slice may begin in a run: a restart is a new life, with new keys. Rules:
     enclave/training/aggregate.py."""
 
     rule: Rule
@@ -166,6 +167,15 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
     privacy: Privacy | None = None
+    lives: Annotated[int, Meta(ge=1, le=100)] = 4
+
+
+class Publication(Struct, forbid_unknown_fields=True, frozen=True):
+    """Over how many sites and evaluation rows scores are pooled at least before any leave a server enclave.
+    How they are rounded: enclave/programs/publication.py."""
+
+    sites: Annotated[int, Meta(ge=3, le=1000)] = 3
+    rows: Annotated[int, Meta(ge=10, lt=2**40)] = 20
 
 
 class Release(Struct, forbid_unknown_fields=True, frozen=True):
@@ -197,6 +207,7 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     minimum_time: Annotated[int, Meta(ge=0)]
     masking: Masking | None = None
     split: Split | None = None
+    publication: Publication = Publication()
 
     @property
     def hash(self) -> str:

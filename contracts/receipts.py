@@ -8,6 +8,7 @@ next round's roster, so a server that was rolled back or forked is caught by the
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
@@ -65,12 +66,30 @@ class Spent(Struct, frozen=True, forbid_unknown_fields=True):
     rounds: Count
 
 
+class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose rows this run's pooled scores are of: one set of `sites` for all rounds, fixed by the first pool
+    that was published and empty until then. `withheld` says why this round publishes none."""
+
+    sites: Annotated[tuple[Identifier, ...], Meta(max_length=1000)]
+    withheld: Literal["too_few_sites", "too_few_rows", "another_set"] | None
+
+
+class Lived(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a site's client slice has begun in this run, and the signing key of the life to which the
+    state after this round is sealed: null where none was there."""
+
+    site: Identifier
+    begun: Annotated[int, Meta(ge=1, lt=2**31)]
+    holder: Hex32 | None
+
+
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     """One round. `roster` is the hash of the countersigned roster, `output` and `state` are the SHA-256 of
     the sealed next parameters and of the sealed enclave state (null where a round made none), `previous` is
     the hash of the receipt before it. `restarts` counts how often the enclave lost its keys in this run: the
     signing key may change only where it grows. `metrics` holds numbers, nested by name.
-    `averaging` is null in the closing evaluation, `privacy` in a run without noise."""
+    `averaging` is null in the closing evaluation, `privacy` in a run without noise. `metrics.pooled` is there
+    only where `scoring` withholds nothing."""
 
     version: Literal[1]
     manifest: Hex32
@@ -89,6 +108,8 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     restarts: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     averaging: Averaging | None = None
     privacy: Spent | None = None
+    scoring: Scoring | None = None
+    lives: Annotated[tuple[Lived, ...], Meta(max_length=1000)] = ()
 
 
 class SignedReceipt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +168,8 @@ def verify_chain(
     2. every receipt names the same manifest (`manifest` where given), run, program and development mark
     3. each names the one before it, and rounds grow; a round that was abandoned may be missing
     4. the signing key and measurement change exactly where `restarts` grows
+    5. no site's count of lives falls
+    6. once scores were published, they stay those of one set of sites
 
     Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
     """
@@ -180,6 +203,8 @@ def _faults(
         faults |= {
             "it belongs to another run": (receipt.manifest, receipt.run) != (before.manifest, before.run),
             "it comes from another program": receipt.program != before.program,
+            "its pooled scores are of another set of sites": _scored(before) not in ((), _scored(receipt)),
+            "a site's client slice has begun less often than before": not _begun(before) <= _begun(receipt),
             "the development mark changed": receipt.development != before.development,
             "its round is not later than the one before": receipt.round <= before.round,
             "the number of restarts went back": receipt.restarts < before.restarts,
@@ -190,6 +215,14 @@ def _faults(
             and receipt.measurement != before.measurement,
         }
     return faults
+
+
+def _scored(receipt: Receipt) -> tuple[str, ...]:
+    return () if receipt.scoring is None else receipt.scoring.sites
+
+
+def _begun(receipt: Receipt) -> Counter[str]:
+    return Counter({lived.site: lived.begun for lived in receipt.lives})
 
 
 def _checked(receipt: Receipt) -> tuple[Receipt, bytes]:

@@ -45,14 +45,12 @@ class FeaturesResult(Struct, forbid_unknown_fields=True):
 
 
 class TrainResult(Struct, forbid_unknown_fields=True):
-    """The sealed update, uploaded before; the number of rows trained on; the incoming global model's scores
-    on the site's evaluation split; the hash of the receipt that it continues. The enclave has its own,
-    sealed."""
+    """The sealed update, uploaded before; the number of rows trained on; the hash of the receipt that it
+    continues. The scores are sealed within."""
 
     lease: Lease
     update: SealedFile
     samples: Annotated[int, Meta(ge=1, lt=2**53)]
-    metrics: dict[str, Any] = {}
     measures: Measures = {}
     previous: Hex32 | None = None
 
@@ -63,7 +61,6 @@ class EvaluateResult(Struct, forbid_unknown_fields=True):
     lease: Lease
     update: SealedFile
     samples: Annotated[int, Meta(ge=0, lt=2**53)] = 0
-    metrics: dict[str, Any] = {}
     measures: Measures = {}
     previous: Hex32 | None = None
 
@@ -83,14 +80,13 @@ class ShareResult(Struct, forbid_unknown_fields=True):
 
 
 class ResultBody(Struct, forbid_unknown_fields=True):
-    """What OpenAPI says of a result: `update`, `samples`, `metrics`, `measures` for training and evaluation,
+    """What OpenAPI says of a result: `update`, `samples`, `measures` for training and evaluation,
     `index` and `keys` for features, `countersignature` and `share` for those, and nothing more for
     joining."""
 
     lease: Lease
     update: SealedFile | None = None
     samples: int | None = None
-    metrics: dict[str, Any] = {}
     measures: Measures = {}
     previous: Hex32 | None = None
     countersignature: Hex64 | None = None

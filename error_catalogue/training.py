@@ -55,6 +55,10 @@ define(
           "Add the dataset again with `python -m site_agent dataset add`.", "site"),
     Entry("rows.unknown_label", "Line {line} of the dataset has a label that this study does not have.",
           "Compare the dataset's labels with the study's, and offer a dataset that fits.", "site"),
+    Entry("rows.wrong_count", "The dataset has {found} rows; the sites approved one of {rows}.",
+          "Use the dataset that was approved, as it was when it was added.", "site"),
+    Entry("rows.changed", "The rows are not those that the sites approved: their digest differs.",
+          "Use the dataset that was approved, as it was when it was added.", "site"),
     Entry("rows.none", "The dataset has no rows to {purpose} with.",
           "Offer a dataset with both training and evaluation rows.", "site"),
 )  # fmt: skip

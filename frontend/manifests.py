@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
-from contracts.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Spf, Training
+from contracts.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Publication, Spf, Training
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
 from federation.studies.freezing import adapter_of
@@ -164,6 +164,13 @@ def _ratio(spf: Spf, name: Literal["attention", "dense"]) -> dict[str, Any]:
     return {"ratio": getattr(spf, name), "select": spf.select}
 
 
+def _scores(rules: Publication) -> str:
+    return _("only pooled and rounded, over at least %(sites)d hospitals and %(rows)d rows") % {
+        "sites": rules.sites,
+        "rows": rules.rows,
+    }
+
+
 def _leaving(manifest: Manifest) -> Facts:
     """What crosses the hospital's border, by method."""
     if manifest.placement == "plaintext":
@@ -180,8 +187,8 @@ def _leaving(manifest: Manifest) -> Facts:
             (_("Never"), _("texts; or features and labels that anyone outside that enclave can read"), False),
         ]
     update = _(
-        "one update of the adapters, sealed to the attested aggregator; the number of training rows; scores "
-        "on held-out rows"
+        "one update of the adapters and the scores on held-out rows, sealed to the attested aggregator; the "
+        "number of training rows"
     )
     never = _("rows, labels, or parameters that anyone outside an enclave can read")
     return [(_("In every round"), update, False), (_("Never"), never, False)]
@@ -240,12 +247,14 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
                 *averaging_facts(rules),
                 (_("Quorum"), rules.quorum, False),
                 (_("A round waits for"), _("%(n)d s") % {"n": rules.deadline_seconds}, False),
+                (_("A hospital's enclave may begin"), _("%(n)d times") % {"n": rules.lives}, False),
             ],
         },
         {
             "title": _("What leaves a hospital"),
             "facts": [
                 *_leaving(manifest),
+                (_("Scores"), _scores(manifest.publication), False),
                 (_("What may come out"), word(manifest.release.rule), False),
                 (_("Signatures for a release"), manifest.release.approvals, False),
             ],

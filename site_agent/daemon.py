@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from contracts.faults import log_fault
 from contracts.refusal import Refusal
-from error_catalogue import CATALOGUE, explain
+from error_catalogue import explain
 from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks
@@ -141,11 +141,9 @@ class Daemon:
         if refusal.code in RUN_OVER:
             self._forget(job.manifest_hash)
         elif job.manifest_hash in self._memberships:
-            membership, work = self._memberships[job.manifest_hash]
+            membership, _ = self._memberships[job.manifest_hash]
             if refusal.code in FORGET or refusal.code.startswith("program."):
                 membership.attest_again()
-            if refusal.code.startswith("contribution.") and not CATALOGUE[refusal.code].retry:
-                work.drop_results(job.round)
         if refusal.code not in ("lease.late", "lease.foreign", "job.unknown"):
             lease.failed(refusal.code, refusal.facts)
         if refusal.code == "log.fork":

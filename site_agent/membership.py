@@ -220,7 +220,12 @@ class Membership:
         for name in self.manifest.model.files:
             self._put_in(folder / name, Path("model") / name)
         self._put_in(dataset, Path("data") / "rows.jsonl")
-        self._client().call("load", timeout=LOADING, model="model", dataset="data/rows.jsonl", site=own.id)
+        rows: dict[str, Any] = {
+            "dataset": "data/rows.jsonl",
+            "site": own.id,
+            "key": self._state.dataset_key.hex(),
+        }
+        self._client().call("load", timeout=LOADING, model="model", **rows)
         self._loaded = True
 
     def _put_in(self, file: Path, place: Path) -> None:

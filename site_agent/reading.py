@@ -64,6 +64,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         f"  a round needs {manifest.aggregation.quorum} of {len(manifest.sites)} sites and waits "
         f"{readable_seconds(manifest.aggregation.deadline_seconds)}; sites count by their number of rows"
         f"{_cap(manifest)}",
+        f"  a site's client slice may begin {manifest.aggregation.lives} times in the run",
         *_averaging(manifest, dataset),
         f"  in the end the tuned parameters go to: {RELEASE[manifest.release.rule]} "
         f"(rule {manifest.release.rule}; {manifest.release.approvals} sites must sign for it)",
@@ -148,7 +149,11 @@ def _method(manifest: Manifest) -> str:
 
 def _leaving(manifest: Manifest) -> list[str]:
     """What crosses the site's border, by method."""
-    readable = "number of rows used, accuracy and loss of this site, sizes and times"
+    pool = manifest.publication
+    readable = (
+        f"number of rows used, sizes and times; rounded scores of at least {pool.sites} sites and "
+        f"{pool.rows} rows together, of no single site"
+    )
     if manifest.placement == "plaintext":
         return [
             "  UNPROTECTED, for the coordinator and the other sites: the tuned parameters after each round",

@@ -34,7 +34,6 @@ class HandedIn(Struct, frozen=True):
     sha256: str
     bytes: int
     samples: int
-    metrics: dict[str, Any]
     measures: dict[str, float] = {}
 
 
@@ -71,8 +70,8 @@ class Work:
     def _contribute(self, job: Job, lease: Lease) -> dict[str, Any]:
         """Fetch what the round continues, work on it, and bring the sealed result up.
 
-        A result that was made before for this round and server enclave is brought up again instead of being
-        made again: the rows and seeds are the same, only the sealing would differ.
+        A result that was made before for this round and server enclave is brought up again: the client slice
+        answers a round once.
         """
         round, epoch = _round(job), _epoch(job)
         self._pads.wait(lambda news: _tell_progress(lease, news))
@@ -99,15 +98,13 @@ class Work:
                 update["sha256"],
                 update["bytes"],
                 result.get("samples", 0),
-                result.get("metrics", {}),
                 result.get("measures", {}),
             )
             self._remember(round, made)
         file = self._mailbox.collect(made.sha256)
         upload(self._coordinator, file, made.sha256, job.run, _transfer(lease, "sending the sealed result"))
         update = {"sha256": made.sha256, "bytes": made.bytes}
-        told = {"samples": made.samples, "metrics": made.metrics, "measures": made.measures}
-        return {"update": update, **told}
+        return {"update": update, "samples": made.samples, "measures": made.measures}
 
     def _previous(self, job: Job, round: int, lease: Lease) -> dict[str, Any] | None:
         given = job.inputs.get("previous")
@@ -146,11 +143,6 @@ class Work:
             last_receipt=self._receipts.last_hash,
         )
         return {"countersignature": signature}
-
-    def drop_results(self, round: int | None) -> None:
-        """Forget what was made for the round, so that it is made anew: the coordinator could not use it."""
-        for item in self._handed_in(round or 0):
-            self._mailbox.discard(item.sha256)
 
     def _has(self, item: HandedIn) -> bool:
         return (self._member.mailbox / "out" / item.sha256).is_file()

@@ -208,7 +208,7 @@ class Story:
             "accuracy_federated": summary["accuracy"],
             "accuracy_local_mean": baselines["accuracy_local_mean"],
             "accuracy_centralised": baselines["accuracy_centralised"],
-            "macro_f1_federated": summary["macro_f1"],
+            "macro_f1_federated": summary.get("macro_f1"),
             "bytes_up": summary["bytes_up"],
             "bytes_down": summary["bytes_down"],
             "seconds": round(seconds, 1),

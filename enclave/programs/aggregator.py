@@ -106,7 +106,7 @@ class Aggregator(EnclaveProgram):
     def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
         site = self.identity.manifest.site(arguments.site)
         require_endorsement(site.id, site.public_key, arguments.evidence.claims, arguments.endorsement)
-        appraisal = self.admission.admit(site.id, arguments.evidence)
+        appraisal = self.rounds.admit(site.id, arguments.evidence)
         return {"appraisal": msgspec.to_builtins(appraisal)}
 
     def _inspect(self, arguments: InspectArguments, _report: Report) -> dict[str, Any]:

@@ -74,11 +74,11 @@ def average(
 
 def _deviations(rule: str, updates: Sequence[Update], state: State) -> dict[str, float]:
     """How far the result is from the mean of what the sites' LoRA pairs do; for stack-svd also what averaging
-    the factors apart would have cost."""
+    the factors apart would have cost. Two digits: it is a number about parameters, told to everybody."""
     found = {"deviation": deviation(updates, state)}
     if rule == "stack-svd":
         found["deviation_of_factors"] = deviation(updates, fedavg(updates))
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: float(f"{value:.2g}") for name, value in found.items() if value is not None}
 
 
 def _spend(manifest: Manifest, samples: Sequence[int], before: Spent | None) -> Spent | None:

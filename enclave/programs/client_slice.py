@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from attestation.sources import Source
 from contracts.evidence import Evidence
+from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
 from enclave.programs.history import Previous
@@ -30,12 +31,13 @@ class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The base model's folder and the normalised rows, absolute or inside the mailbox, and whose rows they
-    are."""
+    """The base model's folder and the normalised rows, absolute or inside the mailbox, whose rows they are,
+    and the key of that site's dataset digests (hex)."""
 
     model: PathText
     dataset: PathText
     site: str
+    key: Hex32
 
 
 class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -114,7 +116,10 @@ class ClientSlice(EnclaveProgram):
 
         return_large_blocks()
         folder = self.mailbox.folder
-        learner = load_learner(manifest, site, folder / arguments.model, folder / arguments.dataset, folder)
+        key = bytes.fromhex(arguments.key)
+        learner = load_learner(
+            manifest, site, folder / arguments.model, folder / arguments.dataset, key, folder
+        )
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
         return {
             "site": site,

@@ -96,7 +96,8 @@ def open_contribution(
     """
     try:
         plain, size = _open(identity, mailbox, site, sha256, round, lives)
-        enclosed, state, shown = _read(plain, identity.manifest, round, previous, template)
+        rows = identity.manifest.site(site).dataset.rows
+        enclosed, state, shown = _read(plain, identity.manifest, rows, round, previous, template)
         if shown is not None and start is not None:
             _compare_starts(shown, start)
     except Refusal as refusal:
@@ -132,8 +133,9 @@ def _open(
 
 
 def _read(
-    plain: bytes, manifest: Manifest, round: int, previous: str, template: State | None
+    plain: bytes, manifest: Manifest, rows: int, round: int, previous: str, template: State | None
 ) -> tuple[Enclosed, State, State | None]:
+    """`rows` is how many the manifest gives the site, to train on and to evaluate on."""
     trains = kind_of(manifest, round) == "update"
     if not trains:
         template = {}
@@ -145,6 +147,8 @@ def _read(
     except msgspec.ValidationError as error:
         raise Refusal("round.not_a_contribution") from error
     check(enclosed.scores, len(manifest.model.labels) if manifest.model.task != "causal-lm" else 0)
+    if enclosed.samples + enclosed.scores.rows > rows:
+        raise Refusal("round.too_many_rows", claimed=enclosed.samples + enclosed.scores.rows, rows=rows)
     if trains != (enclosed.samples > 0):
         raise Refusal("round.not_a_contribution")
     if enclosed.previous != previous:

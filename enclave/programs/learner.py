@@ -18,7 +18,7 @@ from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.shape import Shape
-from enclave.training.data import Examples, encode, read_rows
+from enclave.training.data import Examples, Pin, encode, read_rows
 from enclave.training.loop import (
     EVALUATION_BATCH,
     Batch,
@@ -81,16 +81,22 @@ class Learner:
 
 
 def load_learner(
-    manifest: Manifest, site: str, model_folder: Path, dataset: Path, outside: Path | None = None
+    manifest: Manifest,
+    site: str,
+    model_folder: Path,
+    dataset: Path,
+    key: bytes,
+    outside: Path | None = None,
 ) -> Learner:
-    """Read the base model (every file against its pinned hash) and the rows. For the placement `masked`,
-    `outside` is the mailbox's folder, in which the accelerator finds the public int8 weights.
+    """Read the base model (every file against its pinned hash) and the rows (against the manifest's digest,
+    by the site's dataset `key`). For the placement `masked`, `outside` is the mailbox's folder, in which the
+    accelerator finds the public int8 weights.
 
     Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*` or `slice.no_file`.
     """
     if not dataset.is_file():
         raise Refusal("slice.no_file")
-    rows = read_rows(dataset, manifest.model)
+    rows = read_rows(dataset, manifest.model, Pin(manifest.site(site).dataset, key))
     model, tokenizer, placement = _open(manifest, model_folder, outside)
     if manifest.aggregation.rule == "ffa-lora":
         freeze_a(model)

@@ -8,7 +8,6 @@ becomes the enclave's own state in one assignment, after all its files are out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,10 @@ from contracts.manifest import Manifest
 from contracts.receipts import (
     NO_RECEIPT,
     Averaging,
+    Lived,
     Receipt,
     ReceiptInput,
+    Scoring,
     Spent,
     receipt_hash,
     sign_receipt,
@@ -30,10 +31,11 @@ from contracts.roster import Roster, roster_hash, verify_roster
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.publication import Published, publish
 from enclave.programs.schedule import last_round
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import State
-from enclave.training.metrics import Scores, pool
+from enclave.training.metrics import Scores
 
 
 @dataclass(frozen=True)
@@ -121,34 +123,36 @@ class Ledger:
         output: Filed | None,
         averaging: Averaging | None = None,
         privacy: Spent | None = None,
+        lives: tuple[Lived, ...] = (),
         more: Mapping[str, Any] | None = None,
         aside: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
-        `scores` are the sites' own; `more` holds further groups of numbers for receipt and page, `aside`
-        for the page alone.
+        `scores` are the sites' own, which nobody outside sees; `more` holds further groups of numbers for
+        receipt and page, `aside` for the page alone.
         """
-        pooled = _numbers(pool(list(scores.values())))
-        # Only pooled numbers go into the receipt: it goes to every site and to the log. The numbers of single
-        # sites are for the coordinator.
-        metrics = {"pooled": pooled, **(more or {})}
-        draft = self._draft(round, roster, inputs, output, metrics, averaging, privacy)
+        published = self.publish(scores)
+        metrics = {**({"pooled": published.numbers} if published.numbers else {}), **(more or {})}
+        draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
+        draft = msgspec.structs.replace(draft, lives=lives)
         kept = keep(self._identity, self._mailbox, self.keys, draft, state or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
             "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
-            "metrics": {
-                **metrics,
-                **(aside or {}),
-                "sites": {site: _numbers(score) for site, score in scores.items()},
-            },
+            "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
         self.standing = Standing(signed.receipt, state, self.standing.restarts)
         self._last = result
         return result
+
+    def publish(self, scores: Mapping[str, Scores]) -> Published:
+        """What of a round's scores may be told."""
+        receipt = self.standing.receipt
+        before = None if receipt is None else receipt.scoring
+        return publish(self.manifest.publication, scores, () if before is None else before.sites)
 
     def restore(self, sha256: str) -> dict[str, Any]:
         """Go on where an earlier life of this program stopped, from the state that it sealed.
@@ -170,6 +174,7 @@ class Ledger:
         inputs: Sequence[ReceiptInput],
         output: Filed | None,
         metrics: dict[str, Any],
+        scoring: Scoring,
         averaging: Averaging | None,
         privacy: Spent | None,
     ) -> Receipt:
@@ -192,9 +197,5 @@ class Ledger:
             restarts=self.standing.restarts,
             averaging=averaging,
             privacy=privacy,
+            scoring=scoring,
         )
-
-
-def _numbers(scores: Scores) -> dict[str, float | int]:
-    """The summary without what no JSON number can say (the perplexity of a model that has diverged)."""
-    return {name: value for name, value in scores.summary().items() if math.isfinite(value)}

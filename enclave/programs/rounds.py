@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from attestation.appraisal import Appraisal
+from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.roster import Roster
@@ -21,8 +23,9 @@ from enclave.programs.contributions import Contribution, open_contribution
 from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
+from enclave.programs.lives import Lives
 from enclave.programs.mailbox import Filed, Mailbox
-from enclave.programs.peer import AGGREGATOR
+from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
 from enclave.programs.schedule import kind_of
 from enclave.programs.template import State
@@ -35,10 +38,29 @@ class Rounds(Ledger):
     def __init__(self, identity: Identity, mailbox: Mailbox, admission: Admission) -> None:
         super().__init__(identity, mailbox)
         self._admission = admission
+        self._lives = Lives(identity.manifest.aggregation.lives)
+        self._confirmed = True
 
     def status(self) -> dict[str, Any]:
         """As the ledger's, with the sites whose client slices are admitted."""
         return {**super().status(), "admitted": sorted(self._admission.newest())}
+
+    def admit(self, site: str, evidence: Evidence) -> Appraisal:
+        """Let a site's client slice in, and count its life. Refuses with `admission.too_many_lives`, and with
+        what `Admission.admit` refuses with."""
+        key = evidence.claims.signing_key
+        self._lives.require(site, key)
+        appraisal = self._admission.admit(site, evidence)
+        self._lives.count(site, key)
+        return appraisal
+
+    def restore(self, sha256: str) -> dict[str, Any]:
+        """See `Ledger.restore`."""
+        told = super().restore(sha256)
+        assert self.standing.receipt is not None
+        self._lives.restore(self.standing.receipt)
+        self._confirmed = False
+        return told
 
     def inspect(self, round: int, site: str, sha256: str) -> dict[str, Any]:
         """Open and check one contribution before the roster is fixed, and forget it. Sites countersign once a
@@ -69,25 +91,41 @@ class Rounds(Ledger):
 
     def reissue(self) -> dict[str, Any]:
         """Seal the last global parameters again, for the client slices that are admitted now. A client slice
-        that was started again, or came late, goes on with this. Refuses with `round.nothing_yet`."""
+        that was started again, or came late, goes on with this; a second one of its site in the same round
+        does not. Refuses with `round.nothing_yet`, and with `round.not_confirmed` after a restore."""
         standing = self.standing
         if standing.receipt is None or standing.state is None:
             raise Refusal("round.nothing_yet")
-        sealed = self._seal_next(standing.round, standing.state)
+        if not self._confirmed:
+            raise Refusal("round.not_confirmed")
+        heirs = self._lives.heirs(self._admission.newest())
+        sealed = self._seal_next(standing.round, standing.state, heirs)
+        self._lives.hand_over(heirs)
         statement = Reissue(self._identity.manifest_hash, standing.hash, sealed.sha256)
         signed = sign_reissue(statement, self._identity.signing)
-        return {"next": msgspec.to_builtins(sealed), "reissue": msgspec.to_builtins(signed)}
+        return {
+            "next": msgspec.to_builtins(sealed),
+            "reissue": msgspec.to_builtins(signed),
+            "recipients": sorted(peer.signing_key for peer in heirs.values()),
+        }
 
     def _open(
         self, round: int, site: str, sha256: str, template: State | None, start: State | None
     ) -> Contribution:
+        try:
+            lives = self._lives.may_contribute(site, self._admission.lives(site))
+        except Refusal as refusal:
+            if refusal.code == "admission.not_admitted":
+                raise
+            facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
+            raise Refusal("round.bad_contribution", **facts) from refusal
         return open_contribution(
             self._identity,
             self._mailbox,
             site=self.manifest.site(site).id,
             sha256=sha256,
             round=round,
-            lives=self._admission.lives(site),
+            lives=lives,
             previous=self.standing.hash,
             template=template,
             start=start,
@@ -95,18 +133,20 @@ class Rounds(Ledger):
 
     def _conclude(self, round: int, roster: Roster, contributions: list[Contribution]) -> dict[str, Any]:
         state, output, averaged = self.standing.state, None, None
+        recipients = None
         spent = None if self.standing.receipt is None else self.standing.receipt.privacy
         if kind_of(self.manifest, round) == "update":
             start = contributions[0].start if state is None else state
             averaged = average(self.manifest, contributions, start, spent)
             state, spent = averaged.state, averaged.spent
-            output = self._seal_next(round, state)
+            recipients = self._lives.recipients(self._admission.newest())
+            output = self._seal_next(round, state, recipients)
         inputs = [
             ReceiptInput(item.site, item.sealed.sha256, item.sealed.bytes, item.enclosed.samples)
             for item in contributions
         ]
         scores = {item.site: item.enclosed.scores for item in contributions}
-        return self.enter(
+        result = self.enter(
             round,
             roster,
             inputs,
@@ -115,18 +155,24 @@ class Rounds(Ledger):
             output=output,
             averaging=None if averaged is None else averaged.averaging,
             privacy=spent,
+            lives=self._lives.told(recipients),
             more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
         )
 
-    def _seal_next(self, round: int, state: State) -> Filed:
-        """One stream for all admitted client slices."""
+        assert self.standing.receipt is not None
+        self._lives.entered(self.standing.receipt)
+        self._confirmed = True
+        return result
+
+    def _seal_next(self, round: int, state: State, recipients: Mapping[str, Peer]) -> Filed:
+        """One stream for one life of each site."""
         identity = self._identity
         return self._mailbox.outgoing(
             lambda file: seal(
                 BytesIO(to_bytes(state)),
                 file,
                 binding=Binding(identity.manifest_hash, round, "next", AGGREGATOR),
-                recipients={site: peer.hpke_key for site, peer in self._admission.newest().items()},
+                recipients={site: peer.hpke_key for site, peer in recipients.items()},
                 signer=identity.signing,
             )
         )

@@ -20,7 +20,7 @@ from enclave.programs.schedule import kind_of
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.tail import TailLearner
 from enclave.programs.template import State
-from enclave.training.metrics import Scores, pool
+from enclave.training.metrics import Scores
 
 
 class TailRounds(Ledger):
@@ -65,7 +65,8 @@ class TailRounds(Ledger):
             return self._enter(round, roster, listed, scores, self.standing.state, stopping)
         shards = {site: features.of("training") for site, features in listed.items()}
         result, state = self.learner.train(round, shards, report)
-        training = {"loss": result.loss, "seconds": result.seconds, "rows": result.samples}
+        # What the rows that were trained on cost is told of nobody: it is exact, and of this round's sites.
+        training = {"seconds": result.seconds, "rows": result.samples}
         return self._enter(round, roster, listed, scores, state, stopping, {"training": training})
 
     def evaluate(
@@ -87,18 +88,20 @@ class TailRounds(Ledger):
         return listed
 
     def _stopping(self, scores: Mapping[str, Scores]) -> dict[str, float | int]:
-        """The best pooled loss so far and how many rounds ago that was, for the receipt: what is decided from
-        it anybody can check, and it outlives the enclave with the receipt."""
+        """The best published loss so far and how many rounds ago that was, for the receipt: what is decided
+        from it anybody can check, and it outlives the enclave with the receipt. A round whose scores are
+        withheld decides nothing."""
         patience = self.manifest.training.patience
         if not patience:
             return {}
         receipt = self.standing.receipt
-        last = {} if receipt is None else receipt.metrics.get("stopping", {})
-        loss = pool(list(scores.values())).loss
-        if math.isfinite(loss) and ("best" not in last or loss < last["best"]):
+        last: dict[str, float | int] = {} if receipt is None else receipt.metrics.get("stopping", {})
+        published = self.publish(scores)
+        loss = published.numbers.get("loss", math.inf)
+        if loss < last.get("best", math.inf):
             return {"best": loss, "rounds_since": 0}
-        if "best" not in last:
-            return {}
+        if "best" not in last or published.scoring.withheld:
+            return last
         since = last["rounds_since"] + 1
         return {"best": last["best"], "rounds_since": since, "stopped": int(since >= patience)}
 

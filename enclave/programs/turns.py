@@ -1,15 +1,18 @@
 """A site's turns in the rounds: take the last round's sealed state, score it, train on it, seal the result.
 
-Everything here runs inside the client slice's enclave.
+A round is answered once. Its scores and parameters leave sealed to the aggregator, and nothing that was
+computed from parameters leaves otherwise. Everything here runs inside the client slice's enclave.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
@@ -21,11 +24,23 @@ from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind, kind_of, last_round, shows_start
 from enclave.programs.template import State, with_start
-from enclave.training.metrics import Scores
 from enclave.training.tensors import from_bytes
 
 if TYPE_CHECKING:
     from enclave.programs.learner import Learner
+
+
+@dataclass
+class Answer:
+    """What this life has answered to a round on a receipt, what that cost, and how it was sealed, by the
+    receiver's signing key. It stays in memory."""
+
+    round: int
+    previous: str
+    enclosed: Enclosed
+    state: State
+    measures: dict[str, int | float]
+    sealed: dict[str, Filed]
 
 
 class Turns:
@@ -40,6 +55,7 @@ class Turns:
         self._aggregators = aggregators
         self._learner = learner
         self._history = History(identity)
+        self._answer: Answer | None = None
         self.round = 0
 
     def accelerate(self, channel: Path) -> str:
@@ -60,26 +76,32 @@ class Turns:
     def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 
-        A round may be asked for again (its lease was lost): the same rows and seeds give the same update.
-        Refuses with `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` refuse with.
+        Asked again (its lease was lost), it gives the same file. Nothing is computed again: an aggregator
+        that was started anew gets the same answer, sealed to its own keys. Refuses with
+        `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` refuse with.
         """
-        self._begin(round, previous, "update")
-        self._learner.get_ready(round, "update", report)
-        scores = self._learner.evaluate(report)
-        result, state = self._learner.train(round, report)
-        if shows_start(self._identity.manifest, self._history.last_hash):
-            state = with_start(state, self._learner.initial)
-        update = self._seal(round, scores, result.samples, state)
-        return self._result(update, result.samples, scores)
+        self._require(round, "update")
+        if not self._is_answered(round, previous):
+            self._continue(round, previous)
+            self._learner.get_ready(round, "update", report)
+            scores = self._learner.evaluate(report)
+            result, state = self._learner.train(round, report)
+            if shows_start(self._identity.manifest, self._history.last_hash):
+                state = with_start(state, self._learner.initial)
+            self._remember(round, Enclosed(self._history.last_hash, result.samples, scores), state)
+        return self._result()
 
     def evaluate(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
-        """The closing evaluation: only the scores are sealed. Refuses as `train` does."""
-        self._begin(round, previous, "evaluation")
-        self._learner.get_ready(round, "evaluation", report)
-        scores = self._learner.evaluate(report)
-        return self._result(self._seal(round, scores, 0, {}), 0, scores)
+        """The closing evaluation: only the scores are sealed. Refuses, and answers again, as `train` does."""
+        self._require(round, "evaluation")
+        if not self._is_answered(round, previous):
+            self._continue(round, previous)
+            self._learner.get_ready(round, "evaluation", report)
+            scores = self._learner.evaluate(report)
+            self._remember(round, Enclosed(self._history.last_hash, 0, scores), {})
+        return self._result()
 
-    def _begin(self, round: int, previous: Previous | None, kind: Kind) -> None:
+    def _require(self, round: int, kind: Kind) -> None:
         manifest = self._identity.manifest
         self._identity.clock.now()
         self._aggregators.lives(AGGREGATOR)
@@ -87,6 +109,19 @@ class Turns:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round < self.round or kind_of(manifest, round) != kind:
             raise Refusal("round.out_of_order", asked=round, expected=max(self.round, 1))
+
+    def _is_answered(self, round: int, previous: Previous | None) -> bool:
+        """Whether this question was answered before. Refuses with `round.answered` where the round was, on
+        another receipt."""
+        answer = self._answer
+        if answer is None or answer.round != round:
+            return False
+        asked = NO_RECEIPT if previous is None else receipt_hash(previous.receipt.receipt)
+        if asked != answer.previous:
+            raise Refusal("round.answered", round=round)
+        return True
+
+    def _continue(self, round: int, previous: Previous | None) -> None:
         if previous is None:
             self._history.check_beginning(round)
             self._learner.start_from(None)
@@ -94,6 +129,10 @@ class Turns:
             self._learner.start_from(self._open(round, previous))
             self._history.remember(previous.receipt.receipt)
         self.round = round
+
+    def _remember(self, round: int, enclosed: Enclosed, state: State) -> None:
+        measures = self._learner.placement.measures()
+        self._answer = Answer(round, enclosed.previous, enclosed, state, measures, {})
 
     def _open(self, round: int, previous: Previous) -> State:
         attested = {life.signing_key for life in self._aggregators.lives(AGGREGATOR)}
@@ -111,22 +150,27 @@ class Turns:
             )
         return from_bytes(plain.getvalue(), self._learner.initial)[0]
 
-    def _seal(self, round: int, scores: Scores, samples: int, state: State) -> Filed:
-        return seal_contribution(
-            self._identity,
-            self._mailbox,
-            site=self._learner.site,
-            round=round,
-            receiver=self._aggregators.lives(AGGREGATOR)[0],
-            enclosed=Enclosed(self._history.last_hash, samples, scores),
-            state=state,
-        )
+    def _seal(self, answer: Answer) -> Filed:
+        receiver = self._aggregators.lives(AGGREGATOR)[0]
+        if receiver.signing_key not in answer.sealed:
+            answer.sealed[receiver.signing_key] = seal_contribution(
+                self._identity,
+                self._mailbox,
+                site=self._learner.site,
+                round=answer.round,
+                receiver=receiver,
+                enclosed=answer.enclosed,
+                state=answer.state,
+            )
+        return answer.sealed[receiver.signing_key]
 
-    def _result(self, update: Filed, samples: int, scores: Scores) -> dict[str, Any]:
+    def _result(self) -> dict[str, Any]:
+        """The sealed file, and what the site's host knows anyway. No score: the host would have an oracle."""
+        answer = self._answer
+        assert answer is not None
         return {
-            "update": msgspec.to_builtins(update),
-            "samples": samples,
-            "previous": self._history.last_hash,
-            "metrics": scores.summary(),
-            "measures": self._learner.placement.measures(),
+            "update": msgspec.to_builtins(self._seal(answer)),
+            "samples": answer.enclosed.samples,
+            "previous": answer.previous,
+            "measures": answer.measures,
         }

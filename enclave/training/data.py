@@ -2,11 +2,13 @@
 
 The rows come from the file that the site agent normalised: UTF-8 JSON Lines, each {"text", "label", "split"}.
 Runs inside the enclave at the site; the file comes from the site's host, so it is read strictly and within
-limits. A fault is told by its line number, never by its content.
+limits, once, and that very read is held against the digest and the number that the sites have signed. A fault
+is told by its line number, never by its content.
 """
 
 from __future__ import annotations
 
+import hmac
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from contracts.manifest import ModelSpec
+from contracts.dataset_digest import begin_digest
+from contracts.manifest import DatasetRef, ModelSpec
 from contracts.refusal import Refusal
 
 MAX_FILE_BYTES = 2 << 30
@@ -91,12 +94,22 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 _LINE = msgspec.json.Decoder(_Line)
 
 
-def read_rows(file: Path, spec: ModelSpec) -> Rows:
-    """Read a normalised file. The evaluation rows are the test rows, or without any the validation rows.
+@dataclass(frozen=True)
+class Pin:
+    """What the sites have signed about a site's rows, and the key of the digest, which is the site's."""
 
-    Refuses with `rows.too_large`, `rows.invalid` or `rows.unknown_label` (with the line's number), and
-    `rows.none`.
+    dataset: DatasetRef
+    key: bytes
+
+
+def read_rows(file: Path, spec: ModelSpec, pin: Pin | None = None) -> Rows:
+    """Read a normalised file. The evaluation rows are the test rows, or without any the validation rows.
+    Inside an enclave of a run the rows must be those of a `pin`.
+
+    Refuses with `rows.too_large`, `rows.invalid` or `rows.unknown_label` (with the line's number),
+    `rows.wrong_count`, `rows.changed` and `rows.none`.
     """
+    digest = begin_digest(b"" if pin is None else pin.key)
     if file.stat().st_size > MAX_FILE_BYTES:
         raise Refusal("rows.too_large", limit=MAX_FILE_BYTES, unit="bytes")
     known = set(spec.labels)
@@ -105,6 +118,7 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
         number = 0
         while line := lines.readline(MAX_LINE_BYTES + 1):
             number += 1
+            digest.update(line)
             if number > MAX_ROWS:
                 raise Refusal("rows.too_large", limit=MAX_ROWS, unit="rows")
             if len(line) > MAX_LINE_BYTES:
@@ -116,6 +130,10 @@ def read_rows(file: Path, spec: ModelSpec) -> Rows:
             if spec.task == "sequence-classification" and row.label not in known:
                 raise Refusal("rows.unknown_label", line=number)
             splits[row.split].append(Row(row.text, row.label))
+    if pin is not None and number != pin.dataset.rows:
+        raise Refusal("rows.wrong_count", found=number, rows=pin.dataset.rows)
+    if pin is not None and not hmac.compare_digest(digest.hexdigest(), pin.dataset.digest):
+        raise Refusal("rows.changed")
     rows = Rows(splits["train"], splits["test"] or splits["validation"])
     for purpose, found in (("train", rows.train), ("evaluate", rows.evaluation)):
         if not found:

@@ -9,7 +9,6 @@ from enclave_jobs.conductor import (
     contributions,
     countersigning,
     dispatch,
-    issuing,
     publishing,
     restoring,
     tails,
@@ -39,7 +38,6 @@ def aggregate(round: Round) -> None:
     if round.state != RoundState.AGGREGATING or round.run.state != RunState.RUNNING:
         return
     release.require_in_force(manifest_of(round.run).policy)
-    recipients = issuing.admitted(round.run)
     try:
         answer = _ask(round)
     except Refusal as refusal:
@@ -52,7 +50,7 @@ def aggregate(round: Round) -> None:
         countersigning.give_up(round, refusal.code)
         return
     if answer is not None:
-        publishing.publish(round, answer, recipients)
+        publishing.publish(round, answer)
 
 
 def _ask(round: Round) -> dict[str, Any] | None:

@@ -141,7 +141,6 @@ def _submit(job: Job, result: TrainResult | EvaluateResult) -> None:
         "blob": sha256,
         "bytes": blob.bytes,
         "samples": result.samples,
-        "metrics": result.metrics,
         "measures": result.measures,
     }
     if not apply(contribution, contribution.state, ContributionState.SUBMITTED, **changes):

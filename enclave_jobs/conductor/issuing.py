@@ -1,7 +1,8 @@
 """Which sealed file holds the global parameters for the client slices that are admitted now.
 
 The output of a round is sealed to the client slices of that moment. One that came later, or was started
-again, gets the same parameters in another file, which the aggregator seals and signs for (`reissue`).
+again, gets the same parameters in another file, which the aggregator seals and signs for (`reissue`): once a
+round for each site, and not after it was restored. Sites that go empty-handed wait for the next round.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from contracts.canonical import digest
+from contracts.refusal import Refusal
 from enclave_jobs.conductor.joining import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
@@ -30,7 +32,8 @@ def admitted(run: Run) -> list[str]:
 
 
 def current(run: Run) -> Issue | str | None:
-    """The issue that every joined site can open; None before the first round; PENDING while one is sealed."""
+    """The issue that as many joined sites as may can open; None before the first round; PENDING while one is
+    sealed."""
     last = last_published(run)
     if last is None or not last.next_blob:
         return None
@@ -58,11 +61,28 @@ def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
     """Have the parameters sealed again. The key names who needs them, so a repeated step gets the same
     file. Refuses with `reference.lapsed`."""
     release.require_in_force(manifest_of(run).policy)
+    before = Issue.objects.filter(round=last).select_related("round").order_by("-id").first()
     key = f"{run.enclave_id}/reissue/{last.number}/{digest(needed)[:16]}"
-    done = client.once(run.enclave_id, "reissue", {}, run=run.pk, key=key, outputs=("next",))
+    try:
+        done = client.once(run.enclave_id, "reissue", {}, run=run.pk, key=key, outputs=("next",))
+    except Refusal as refusal:
+        if refusal.code != "round.not_confirmed" or before is None:
+            raise
+        return before
     if done is None:
         return PENDING
-    return keep(run, last, done["next"], needed, done["reissue"])
+    return keep(run, last, done["next"], done["recipients"], done["reissue"])
+
+
+def able(run: Run, issue: Issue | str | None) -> set[str]:
+    """The joined sites whose client slices can open this issue; before the first round, all."""
+    here = set(joined(run))
+    if not isinstance(issue, Issue):
+        return here
+    rows = Admission.objects.filter(
+        enclave=run.enclave_id, site_id__in=here, signing_key__in=issue.recipients
+    )
+    return set(rows.values_list("site_id", flat=True))
 
 
 def keep(

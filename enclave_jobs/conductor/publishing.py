@@ -23,7 +23,7 @@ from federation.studies.transitions import apply
 from transparency_log.entry import RECEIPT
 
 
-def publish(round: Round, answer: dict[str, Any], recipients: list[str]) -> None:
+def publish(round: Round, answer: dict[str, Any]) -> None:
     """Verify the receipt, append it to the log, enter the sealed files, and close the round, all or nothing.
 
     Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.mismatch`: then nothing is published
@@ -54,6 +54,7 @@ def publish(round: Round, answer: dict[str, Any], recipients: list[str]) -> None
         if state:
             _enter(round, state, BlobKind.STATE)
         if following:
+            recipients = sorted(lived.holder for lived in signed.receipt.lives if lived.holder)
             issuing.keep(round.run, round, following, recipients, None)
         dispatch.after_commit(dispatch.ADVANCE, round.run_id)
 

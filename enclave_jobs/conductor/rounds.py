@@ -123,7 +123,7 @@ def offer_jobs(round: Round) -> None:
         "round": round.number,
         "previous": issuing.as_previous(issue),
     }
-    here = set(joining.joined(run))
+    here = issuing.able(run, issue)
     kind = JobKind.TRAIN if round.kind == RoundKind.TRAIN else JobKind.EVALUATE
     with transaction.atomic():
         contributions.take_back_lost(round, enclave.pk)

@@ -190,7 +190,6 @@ class Contribution(models.Model):
     bytes = models.PositiveBigIntegerField(null=True, blank=True)
     samples = models.PositiveIntegerField(null=True, blank=True)
     countersignature = models.CharField(max_length=128, blank=True)
-    metrics = models.JSONField(default=dict, blank=True)
     measures = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     facts = models.JSONField(default=dict, blank=True)

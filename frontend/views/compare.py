@@ -63,7 +63,7 @@ def data(request: HttpRequest) -> JsonResponse:
         ]
         for metric in ("accuracy", "loss")
     }
-    rounds = max((len(row.rounds) for row in rows), default=0)
+    rounds = max((sum(bool(one.metrics.get("pooled")) for one in row.rounds) for row in rows), default=0)
     sweep = {
         "axis": comparison.title_of(axis) if axis else "",
         "lines": comparison.sweep(rows, axis) if axis else [],

@@ -22,6 +22,7 @@ from frontend.manifests import is_plaintext
 from frontend.measures import newest_measures
 from frontend.older import unrunnable
 from frontend.phases import phases
+from frontend.scoring import withheld
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 from frontend.views.releases import release_of
@@ -101,34 +102,28 @@ def _renewed(request: HttpRequest, run_id: str, template: str) -> HttpResponse:
 
 @login_required
 def curves(request: HttpRequest, run_id: str) -> JsonResponse:
-    """Accuracy and loss after each round: pooled, and of each hospital that this person may see."""
+    """Accuracy and loss after each round, pooled: no enclave tells the scores of one hospital."""
     run = _visible(request, run_id)
     rounds = [row for row in run.rounds.all() if row.state == RoundState.PUBLISHED]
-    names = _names(frozen(run), person(request))
     keys = (
         ("token_accuracy", "loss")
         if any("token_accuracy" in _pooled(r) for r in rounds)
         else ("accuracy", "loss")
     )
-    series = {
-        metric: _series(rounds, key, names) for metric, key in zip(("accuracy", "loss"), keys, strict=True)
-    }
-    return JsonResponse({**series, "rounds": len(rounds), "live": run.state not in ENDED})
+    series = {metric: _series(rounds, key) for metric, key in zip(("accuracy", "loss"), keys, strict=True)}
+    scored = sum(bool(_pooled(row)) for row in rounds)
+    return JsonResponse({**series, "rounds": scored, "live": run.state not in ENDED})
 
 
 def _pooled(round: Round) -> dict[str, Any]:
     return round.metrics.get("pooled", {})
 
 
-def _series(rounds: list[Round], key: str, names: dict[str, str]) -> list[dict[str, Any]]:
+def _series(rounds: list[Round], key: str) -> list[dict[str, Any]]:
     # Round n measures the parameters that it starts from: those after n - 1 rounds of training.
-    lines = [
+    return [
         {"name": _("pooled"), "pooled": True, **_points([(r.number - 1, _pooled(r)) for r in rounds], key)}
     ]
-    for site, name in names.items():
-        scores = [(r.number - 1, r.metrics.get("sites", {}).get(site, {})) for r in rounds]
-        lines.append({"name": name, "pooled": False, **_points(scores, key)})
-    return lines
 
 
 def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, list[Any]]:
@@ -141,7 +136,7 @@ def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, lis
 
 
 def _names(found: Frozen, user: User) -> dict[str, str]:
-    """Members whose own scores this person may see: a site admin sees his own, and the pooled ones."""
+    """Members whose costs this person may see: a site admin sees his own."""
     if user.role != Role.SITE_ADMIN:
         return found.names
     return {site: name for site, name in found.names.items() if site == user.site_id}
@@ -157,6 +152,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
         row.accuracy = accuracy_of(row)  # type: ignore[attr-defined]
         row.loss = _pooled(row).get("loss")  # type: ignore[attr-defined]
+        row.withheld = withheld(row)  # type: ignore[attr-defined]
     published = [row for row in rounds if row.state == RoundState.PUBLISHED]
     current = rounds[-1] if rounds else None
     contributions = list(current.contributions.all()) if current else []
@@ -173,6 +169,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "receipts": sum(row.receipt is not None for row in rounds),
         "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
         "macro_f1": latest.get("macro_f1"),
+        "withheld": withheld(published[-1]) if published else "",
         "bytes_up": sent(rounds, found),
         "waiting": waits_for(
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from msgspec import Struct
 
+from contracts.dataset_digest import begin_digest
 from site_agent.datasets.suppression import THRESHOLD, suppress
 
 QUANTILES = (10, 25, 50, 75, 90)
-DIGEST_DOMAIN = b"fedslice/dataset-digest/v1\x00"
 
 
 class Card(Struct, frozen=True):
@@ -44,11 +42,8 @@ def make_card(
 
 
 def content_digest(file: Path, key: bytes) -> str:
-    """HMAC-SHA-256 of a normalised dataset under the site's dataset key, in hex.
-
-    Without the key nobody can try whether a row, or a public collection, is in the dataset.
-    """
-    digest = hmac.new(key, DIGEST_DOMAIN, sha256)
+    """The digest of a normalised dataset under the site's dataset key, in hex."""
+    digest = begin_digest(key)
     with file.open("rb") as content:
         while block := content.read(1 << 20):
             digest.update(block)

@@ -1,6 +1,7 @@
-"""A site's host turns what its client slice reads into questions about the tuned parameters.
+"""A site's host asks its client slice about the tuned parameters: by what the slice reads, by asking again,
+and by rows that nobody has approved.
 
-Each of these was answered before the slice checked what it reads against the manifest.
+Each of these was answered before the slice checked what it reads against the manifest, and answered once.
 """
 
 import shutil
@@ -57,3 +58,54 @@ def test_genuine_vectors_in_another_order_are_refused(masked, code_of):
     assert code_of(masked.anna.call, "train", round=1, previous=None) == "slicing.embedding_changed"
     undo()
     assert masked.anna.call("train", round=1, previous=None)["samples"] == 12
+
+
+def test_an_answer_holds_no_score(masked):
+    """An exact loss in clear, asked at will, is an oracle for the parameters."""
+    told = []
+    made = masked.anna.call("train", told.append, round=1, previous=None)
+    assert set(made) == {"update", "samples", "previous", "measures"}
+    assert not any("loss" in name or "accuracy" in name for name in made["measures"])
+    assert all(set(news) <= {"stage", "done", "of", "rows_per_second"} for news in told)
+
+
+def test_a_question_that_is_repeated_gets_the_same_answer_and_nothing_is_computed(masked, code_of):
+    told = []
+    first = masked.anna.call("train", round=1, previous=None)
+    files = sorted((masked.anna.mailbox.folder / "out").iterdir())
+    assert masked.anna.call("train", told.append, round=1, previous=None) == first
+    assert told == []
+    assert sorted((masked.anna.mailbox.folder / "out").iterdir()) == files
+    assert code_of(masked.anna.call, "evaluate", round=1, previous=None) == "round.out_of_order"
+
+
+@pytest.fixture(scope="module")
+def unloaded(house: House, tmp_path_factory):
+    made = Consortium(house, tmp_path_factory.mktemp("rows") / "run")
+    made.anna = made.client("anna", load=False)
+    yield made
+    made.close()
+
+
+def load_code(world, code_of, rows, **changes):
+    file = world.folder / "rows.jsonl"
+    file.write_bytes(b"".join(rows))
+    arguments = world.rows_of("anna") | {"dataset": str(file)} | changes
+    return code_of(world.anna.call, "load", model=str(world.house.model), **arguments)
+
+
+def test_rows_that_nobody_approved_are_refused_before_the_first_step(unloaded, code_of):
+    approved = unloaded.house.rows["anna"].read_bytes().splitlines(keepends=True)
+    labels = (b'"routine"', b'"urgent"') if b'"routine"' in approved[0] else (b'"urgent"', b'"routine"')
+    relabelled = [approved[0].replace(*labels), *approved[1:]]
+    others = [approved[0].replace(b'"text": "', b'"text": "someone '), *approved[1:]]
+    reordered = [approved[1], approved[0], *approved[2:]]
+    for rows in (relabelled, others, reordered, [*approved[1:], approved[-1]]):
+        assert load_code(unloaded, code_of, rows) == "rows.changed"
+    assert load_code(unloaded, code_of, approved, key="ff" * 32) == "rows.changed"
+    assert load_code(unloaded, code_of, approved[1:]) == "rows.wrong_count"
+
+
+def test_twenty_thousand_rows_in_place_of_the_approved_twenty_are_refused(unloaded, code_of):
+    approved = unloaded.house.rows["anna"].read_bytes().splitlines(keepends=True)
+    assert load_code(unloaded, code_of, approved * 1000) == "rows.wrong_count"

@@ -79,10 +79,7 @@ def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
             ReceiptInput(site.pk, secrets.token_hex(32), 1_310_720 + 4096 * number, 40) for site in sites
         )
         pooled = scores(number, 0.0)
-        metrics = {
-            "pooled": pooled,
-            "sites": {site.pk: scores(number, 0.1 * place - 0.05) for place, site in enumerate(sites)},
-        }
+        metrics = {"pooled": pooled}
         receipt = Receipt(
             version=1, manifest=run.manifest_hash, run=run.pk, round=number, roster=secrets.token_hex(32),
             inputs=inputs, output=secrets.token_hex(32), state=None, metrics={"pooled": pooled},

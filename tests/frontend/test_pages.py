@@ -107,18 +107,37 @@ def test_the_fingerprint_on_the_page_is_the_manifests(lead: Client, frozen: Stud
     assert shown.group(1).replace(" ", "") == frozen.manifest_hash
 
 
-def test_a_member_sees_the_pooled_curve_and_its_own_only(
-    world: dict[str, Any], alice: User, anna: Hospital, barbara: Hospital
+@pytest.mark.parametrize("who", ["alice", "lena"])
+def test_everybody_sees_the_pooled_curve_and_nobody_that_of_one_hospital(
+    world: dict[str, Any], who: str, request: pytest.FixtureRequest
 ) -> None:
     from federation.studies.models import Round
 
-    scores = {"accuracy": 0.5, "loss": 1.0, "rows": 10}
-    metrics = {"pooled": scores, "sites": {anna.site.pk: scores, barbara.site.pk: scores}}
+    metrics = {"pooled": {"accuracy": 0.5, "loss": 1.0, "rows": 30}}
     Round.objects.create(run_id=world["run_id"], number=1, state="published", metrics=metrics)
     client = Client()
-    client.force_login(alice)
+    client.force_login(request.getfixturevalue(who))
     data = client.get(reverse("run-curves", args=[world["run_id"]])).json()
-    assert [line["name"] for line in data["accuracy"]] == ["pooled", "St. Anna"]
+    assert [line["name"] for line in data["accuracy"]] == ["pooled"]
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("too_few_sites", "not published: too few hospitals were scored"),
+        ("too_few_rows", "not published: too few rows were scored"),
+        ("another_set", "not published: other hospitals than before were scored"),
+    ],
+)
+def test_the_run_page_says_why_scores_are_not_published(
+    world: dict[str, Any], lead: Client, why: str, said: str
+) -> None:
+    from federation.studies.models import Round
+
+    receipt = {"receipt": {"metrics": {}, "scoring": {"sites": [], "withheld": why}}}
+    Round.objects.create(run_id=world["run_id"], number=1, state="published", receipt=receipt)
+    for page in ("run", "run-live", "run-history"):
+        assert said in lead.get(reverse(page, args=[world["run_id"]])).content.decode()
 
 
 @pytest.mark.parametrize("path", ["/nothing-here", "/studies/unknown"])

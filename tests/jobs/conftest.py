@@ -47,7 +47,8 @@ class Consortium:
             "deadline_seconds": 60,
             **plan,
         }
-        return ask(self.installation, verb="launch", keys=keys, plan=settings)
+        rows = {name: self.hospitals[name].publish() for name in members}
+        return ask(self.installation, verb="launch", keys=keys, plan=settings, rows=rows)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         database = sqlite3.connect(f"file:{self.installation.folder}/coordinator.sqlite3?mode=ro", uri=True)

@@ -36,6 +36,7 @@ from contracts.sealed.shards import wrap_keys
 from contracts.sealed.shares import Escrow, withdraw
 from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
+from site_agent.datasets.card import content_digest
 from site_agent.features import FeatureStore, Kept
 from transparency_log.messages import settle_messages
 
@@ -158,6 +159,7 @@ class Hospital:
     error: BaseException | None = None
     share_key: HpkeKey = field(default_factory=HpkeKey.generate)
     last_receipt: str = ""
+    dataset_key: bytes = b""
 
     @property
     def site(self) -> str:
@@ -223,6 +225,12 @@ class Hospital:
         self.ensure_admitted(job)
         return {}
 
+    def publish(self) -> dict[str, Any]:
+        """What a dataset's card says of the rows, under a key that no earlier run knew."""
+        self.dataset_key = secrets.token_bytes(32)
+        rows = len(self.rows.read_bytes().splitlines())
+        return {"rows": rows, "digest": content_digest(self.rows, self.dataset_key)}
+
     def ensure_admitted(self, job: dict[str, Any]) -> None:
         run = job["run"]
         told = self.api.call("GET", f"runs/{run}/manifest")
@@ -231,7 +239,8 @@ class Hospital:
             folder = self.folder / f"slice-{self.lives}"
             self.slice = EnclaveProcess.start("client_slice", "development", folder, self.platform)
             self.slice.call("bind", manifest=told["manifest"], approvals=told["approvals"])
-            self.slice.call("load", model=str(self.model), dataset=str(self.rows), site=self.site)
+            rows = {"dataset": str(self.rows), "site": self.site, "key": self.dataset_key.hex()}
+            self.slice.call("load", model=str(self.model), **rows)
             self.admitted_by = ""
         if self.admitted_by == job["inputs"]["enclave"]:
             return
@@ -321,7 +330,7 @@ class Hospital:
         made = self.slice.call(op, round=job["round"], previous=previous)
         data = self.slice.mailbox.collect(made["update"]["sha256"]).read_bytes()
         self.api.upload(data, job["run"])
-        return {name: made[name] for name in ("update", "samples", "metrics")}
+        return {name: made[name] for name in ("update", "samples")}
 
     def evaluate(self, job: dict[str, Any]) -> dict[str, Any]:
         return self.train(job, "evaluate")

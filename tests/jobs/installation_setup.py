@@ -29,15 +29,18 @@ def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
     return chains
 
 
-def launch(keys: dict[str, str], plan: dict[str, Any]) -> str:
-    """A study over a dataset of each site, frozen, signed by all, launched; the run's id."""
+def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
+    """A study over a dataset of each site, frozen, signed by all, launched; the run's id. `rows` are each
+    site's number of rows and their digest."""
     from federation.people.models import User
 
     lena = User.objects.get(email="lena@university.example")
     sites = list(Site.objects.filter(pk__in=keys))
     datasets = [make_dataset(site, f"notes {site.datasets.count() + 1}") for site in sites]
     for dataset in datasets:
+        told = rows[dataset.site_id]
         dataset.card = {**dataset.card, "labels": {"routine": 30, "urgent": 30}}
+        dataset.rows, dataset.digest = told["rows"], told["digest"]
         dataset.save()
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
     services.freeze(lena, study)

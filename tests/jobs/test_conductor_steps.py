@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
+from contracts.receipts import NO_RECEIPT, Lived, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
 from contracts.signing import SigningKey
@@ -258,25 +258,27 @@ def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
         measurement="1" * 64,
         development=True,
         issued=1,
+        lives=(Lived(scene.anna.site.pk, 1, HOLDER),),
     )
     Enclave.objects.filter(pk=scene.enclave.pk).update(signing_key=SIGNER.public)
     return {
         "next": {"sha256": "a" * 64, "bytes": 3},
         "state": {"sha256": "b" * 64, "bytes": 4},
-        "metrics": {"pooled": {"accuracy": 0.5}, "sites": {}},
+        "metrics": {"pooled": {"accuracy": 0.5}},
         "receipt": msgspec.to_builtins(sign_receipt(msgspec.structs.replace(receipt, **changes), key)),
     }
 
 
 SIGNER = SigningKey.generate()
+HOLDER = "d" * 64
 
 
 def test_a_receipt_that_fits_is_logged_and_published_once(scene: Scene) -> None:
     answer = answer_for(scene, SIGNER)
     stale = Round.objects.select_related("run").get(pk=scene.round.pk)
-    publishing.publish(scene.round, answer, ["c" * 64])
+    publishing.publish(scene.round, answer)
     # A second worker was handed the same answer, and comes later.
-    publishing.publish(stale, answer, ["c" * 64])
+    publishing.publish(stale, answer)
     scene.round.refresh_from_db()
     assert (scene.round.state, scene.round.next_blob, scene.round.state_blob) == (
         "published",
@@ -285,7 +287,7 @@ def test_a_receipt_that_fits_is_logged_and_published_once(scene: Scene) -> None:
     )
     assert LogEntry.objects.filter(kind="receipt").count() == 1
     assert {blob.sha256: blob.kind for blob in Blob.objects.all()} == {"a" * 64: "next", "b" * 64: "state"}
-    assert Issue.objects.get().recipients == ["c" * 64]
+    assert Issue.objects.get().recipients == [HOLDER]
     row = contribution(scene, scene.anna)
     assert (row.state, row.samples) == ("accepted", 7)
 
@@ -310,7 +312,7 @@ def test_a_receipt_that_says_something_else_publishes_nothing(
 ) -> None:
     answer = answer_for(scene, SIGNER, **changes)
     with pytest.raises(Refusal) as caught:
-        publishing.publish(scene.round, answer, [])
+        publishing.publish(scene.round, answer)
     assert (caught.value.code, caught.value.facts) == ("receipt.mismatch", {"field": field})
     scene.round.refresh_from_db()
     assert scene.round.state == "aggregating" and not Blob.objects.exists()
@@ -320,7 +322,7 @@ def test_a_receipt_that_says_something_else_publishes_nothing(
 def test_a_receipt_by_a_key_that_was_never_attested_publishes_nothing(scene: Scene) -> None:
     answer = answer_for(scene, SigningKey.generate())
     with pytest.raises(Refusal) as caught:
-        publishing.publish(scene.round, answer, [])
+        publishing.publish(scene.round, answer)
     assert caught.value.facts == {"field": "signing key"}
 
 
@@ -328,7 +330,7 @@ def test_a_tampered_receipt_publishes_nothing(scene: Scene) -> None:
     answer = answer_for(scene, SIGNER)
     answer["receipt"]["receipt"]["inputs"][0]["samples"] = 10**6
     with pytest.raises(Refusal) as caught:
-        publishing.publish(scene.round, answer, [])
+        publishing.publish(scene.round, answer)
     assert caught.value.code == "sealing.bad_signature"
 
 

@@ -23,7 +23,7 @@ from federation.studies.models import Round
 from tests.federation.development import DevelopmentHost, make_platform
 from tests.federation.test_log_before_release import full_disk
 from tests.jobs.cast import REFERENCE, Scene, make_scene
-from tests.jobs.test_conductor_steps import SIGNER, answer_for
+from tests.jobs.test_conductor_steps import HOLDER, SIGNER, answer_for
 
 pytestmark = pytest.mark.django_db
 
@@ -139,17 +139,17 @@ class TestAdmission:
 class TestParameters:
     def test_what_is_published_is_logged_with_who_can_open_it(self, scene: Scene) -> None:
         answer = answer_for(scene, SIGNER)
-        Admission.objects.create(enclave=scene.enclave, site=scene.anna.site, signing_key="c" * 64)
-        publishing.publish(scene.round, answer, ["c" * 64])
+        Admission.objects.create(enclave=scene.enclave, site=scene.anna.site, signing_key=HOLDER)
+        publishing.publish(scene.round, answer)
         body = json.loads(LogEntry.objects.get(kind="key-release").data)["body"]
         assert (body["what"], body["output"], body["recipients"], body["sites"]) == (
-            "parameters", "a" * 64, ["c" * 64], [scene.anna.site.pk],
+            "parameters", "a" * 64, [HOLDER], [scene.anna.site.pk],
         )  # fmt: skip
 
     def test_with_a_full_disk_nothing_is_published(self, scene: Scene) -> None:
         answer = answer_for(scene, SIGNER)
         with full_disk(), pytest.raises(DatabaseError):
-            publishing.publish(scene.round, answer, ["c" * 64])
+            publishing.publish(scene.round, answer)
         scene.round.refresh_from_db()
         assert scene.round.state == "aggregating"
         assert not Blob.objects.exists() and not Issue.objects.exists()
@@ -162,7 +162,7 @@ class TestParameters:
         round = Round.objects.select_related("run__study").get(pk=scene.round.pk)
         for deed in (
             lambda: aggregating.aggregate(round),
-            lambda: publishing.publish(round, answer, ["c" * 64]),
+            lambda: publishing.publish(round, answer),
             lambda: issuing._again(scene.run, round, ["c" * 64]),
         ):
             with pytest.raises(Refusal, match=r"reference\.lapsed"):

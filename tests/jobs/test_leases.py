@@ -56,7 +56,7 @@ def result(hospital: Hospital, job: Job, lease: int, **fields: Any) -> Any:
 
 
 def train_result(hospital: Hospital, job: Job, lease: int, **changes: Any) -> Any:
-    return result(hospital, job, lease, **{"update": UPDATE, "samples": 5, "metrics": {}, **changes})
+    return result(hospital, job, lease, **{"update": UPDATE, "samples": 5, **changes})
 
 
 def uploaded(scene: Scene, hospital: Hospital, **changes: Any) -> Blob:
@@ -184,8 +184,8 @@ def test_an_update_of_an_earlier_round_is_refused_as_replayed(scene: Scene) -> N
     "body",
     [
         {},
-        {"update": UPDATE, "samples": 0, "metrics": {}},
-        {"update": {"sha256": "X" * 64, "bytes": 1}, "samples": 1, "metrics": {}},
+        {"update": UPDATE, "samples": 0},
+        {"update": {"sha256": "X" * 64, "bytes": 1}, "samples": 1},
         {"update": UPDATE, "samples": 1, "rows": ["a row"]},
         {"countersignature": "0" * 128},
     ],

@@ -57,8 +57,10 @@ from enclave.programs.peer import Peer
 from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
+from site_agent.datasets.card import content_digest
 
 SITES = ("anna", "berta")
+DATASET_KEY = bytes(range(32))
 LABELS = ("routine", "urgent")
 WORDS = {
     "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],
@@ -97,13 +99,13 @@ def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
 class House:
     """What does not change between runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sites=SITES) -> None:
         from enclave.slicing.models import pin
 
         self.root = folder / "root"
         create_root(self.root)
         self.platforms = {}
-        for host in ("coordinator", *SITES):
+        for host in ("coordinator", *sites):
             self.platforms[host] = folder / "platforms" / host
             request = create_platform(self.platforms[host])
             install_platform(self.platforms[host], issue_platform(self.root, request))
@@ -111,11 +113,11 @@ class House:
         make_model(self.model)
         self.files = pin(self.model)
         self.rows = {}
-        for number, site in enumerate(SITES):
+        for number, site in enumerate(sites):
             self.rows[site] = folder / f"{site}.jsonl"
             make_rows(self.rows[site], site, train=12 + 8 * number)
         self.site_keys = {
-            site: SigningKey.from_bytes(bytes([number] * 32)) for number, site in enumerate(SITES)
+            site: SigningKey.from_bytes(bytes([number] * 32)) for number, site in enumerate(sites)
         }
 
     def manifest(self, **changes) -> Manifest:
@@ -131,7 +133,7 @@ class House:
             adapter=Lora(4, 8, ("query", "value")),
             training=Training(rounds=3, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
             sites=tuple(
-                Site(site, site.title(), key.public, DatasetRef(f"{site}-notes", "0" * 64, 20))
+                Site(site, site.title(), key.public, self.reference(site))
                 for site, key in self.site_keys.items()
             ),
             aggregation=Aggregation("fedavg", quorum=2, deadline_seconds=60),
@@ -140,6 +142,11 @@ class House:
             minimum_time=int(time.time()) - 86400,
         )
         return msgspec.structs.replace(manifest, **changes)
+
+    def reference(self, site) -> DatasetRef:
+        """What a manifest says of a site's rows."""
+        rows = len(self.rows[site].read_text().splitlines())
+        return DatasetRef(f"{site}-notes", content_digest(self.rows[site], DATASET_KEY), rows)
 
     def policy(self) -> Policy:
         references = tuple(
@@ -189,7 +196,7 @@ class Consortium:
 
     def rows_of(self, site) -> dict:
         """Arguments of `load` that say whose rows are loaded."""
-        return {"dataset": str(self.house.rows[site]), "site": site}
+        return {"dataset": str(self.house.rows[site]), "site": site, "key": DATASET_KEY.hex()}
 
     def accelerate(self, site, client) -> dict:
         """Start the site's accelerator, as its agent does, in place of an earlier one."""

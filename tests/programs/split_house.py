@@ -18,7 +18,7 @@ SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
 
 
 def split_manifest(house, **changes):
-    """Two sites, two training rounds, cut after the first of two layers."""
+    """All sites of the house, two training rounds, cut after the first of two layers."""
     base = house.manifest()
     sites = tuple(
         Site(site.id, site.name, site.public_key, DatasetRef(site.dataset.id, f"{number}" * 64, 20))
@@ -105,11 +105,12 @@ class SplitRun:
             "countersignatures": {site: countersign(roster, keys[site]) for site in sites},
         }
 
-    def round(self, server, number, previous=NO_RECEIPT, sites=("anna", "berta"), progress=None) -> dict:
+    def round(self, server, number, previous=NO_RECEIPT, sites=(), progress=None) -> dict:
         op = "train" if number <= self.manifest.training.rounds else "evaluate"
-        return server.call(op, progress, **self.roster(number, previous, sites))
+        listed = sites or tuple(self.consortium.house.site_keys)
+        return server.call(op, progress, **self.roster(number, previous, listed))
 
-    def rounds(self, server, start=1, previous=NO_RECEIPT, sites=("anna", "berta")) -> list[dict]:
+    def rounds(self, server, start=1, previous=NO_RECEIPT, sites=()) -> list[dict]:
         """All rounds from `start` on, and the closing evaluation."""
         for number in range(start, self.manifest.training.rounds + 2):
             self.results.append(self.round(server, number, previous, sites))

@@ -18,6 +18,7 @@ from contracts.releases import KIND, check_release, consent, parse_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
 from contracts.sealed.stream import Binding, unseal
+from tests.programs.conftest import DATASET_KEY
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
@@ -105,7 +106,7 @@ def of_the_enclave(finished, inputs):
     from enclave.programs.learner import load_learner
 
     house = finished.world.house
-    learner = load_learner(finished.manifest, "anna", house.model, house.rows["anna"])
+    learner = load_learner(finished.manifest, "anna", house.model, house.rows["anna"], DATASET_KEY)
     learner.start_from(finished.state)
     return answers(learner.model, inputs)
 

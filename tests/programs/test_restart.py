@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from contracts.receipts import parse_receipt, verify_chain
+from tests.programs.conftest import DATASET_KEY
 
 pytestmark = pytest.mark.slow  # eight processes
 
@@ -95,7 +96,9 @@ def test_a_run_that_was_interrupted_computes_what_an_undisturbed_one_does(world,
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    learners = [load_learner(world.manifest, site, house.model, house.rows[site]) for site in SITES]
+    learners = [
+        load_learner(world.manifest, site, house.model, house.rows[site], DATASET_KEY) for site in SITES
+    ]
     state = None
     for number in (1, 2):
         updates = []
@@ -149,7 +152,7 @@ def test_a_receipt_of_an_aggregator_that_was_never_verified_is_refused(world, se
     """The new client slice has verified the second aggregator only."""
     world.move(world.results[0]["next"]["sha256"], world.first, world.clients["anna"])
     old = {"sha256": world.results[0]["next"]["sha256"], "receipt": world.results[0]["receipt"]}
-    refusal = refusal_of(world.clients["anna"].call, "train", round=3, previous=old)
+    refusal = refusal_of(world.clients["anna"].call, "evaluate", round=4, previous=old)
     assert refusal.facts["fault"] == "no admitted aggregator stands behind it"
 
 
@@ -173,5 +176,5 @@ def test_old_state_is_refused_by_what_the_sites_have_countersigned(world, second
 
 def test_a_client_slice_refuses_an_older_past(world, refusal_of):
     old = {"sha256": world.results[0]["next"]["sha256"], "receipt": world.results[0]["receipt"]}
-    refusal = refusal_of(world.clients["berta"].call, "train", round=3, previous=old)
+    refusal = refusal_of(world.clients["berta"].call, "evaluate", round=4, previous=old)
     assert refusal.facts["fault"] == "it is older than the last one used here"

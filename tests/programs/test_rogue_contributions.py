@@ -10,6 +10,7 @@ from contracts.manifest import Aggregation
 from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
 from enclave.training.metrics import Scores
+from tests.programs.conftest import DATASET_KEY
 
 GOOD_SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))
 GOOD = Enclosed(NO_RECEIPT, 20, GOOD_SCORES)
@@ -33,7 +34,9 @@ def world(house, tmp_path_factory, consortium_class):
 def honest_state(world):
     from enclave.programs.learner import load_learner
 
-    return load_learner(world.manifest, "berta", world.house.model, world.house.rows["berta"]).initial
+    return load_learner(
+        world.manifest, "berta", world.house.model, world.house.rows["berta"], DATASET_KEY
+    ).initial
 
 
 def contribute(world, state, enclosed=GOOD, round=1):
@@ -92,6 +95,7 @@ BAD_ENCLOSED = {
         "metrics.mismatch",
     ),
     "negative loss": (Enclosed(NO_RECEIPT, 20, Scores(8, 8, 4, -5.0, ((2, 2), (2, 2)))), "metrics.mismatch"),
+    "more rows than the sites approved": (Enclosed(NO_RECEIPT, 21, GOOD_SCORES), "round.too_many_rows"),
     "samples that break the average": (
         Enclosed(NO_RECEIPT, 1 << 50, GOOD_SCORES),
         "round.not_a_contribution",

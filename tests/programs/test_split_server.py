@@ -13,9 +13,16 @@ from contracts.manifest import Split, Training
 from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
 from contracts.refusal import Refusal
 from enclave.programs.statekeys import label
+from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
 
-SITES = ("anna", "berta")
+SITES = ("anna", "berta", "clara")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """Three sites: the scores of fewer are told to nobody."""
+    return House(tmp_path_factory.mktemp("house"), SITES)
 
 
 def begin(house, folder, consortium_class, **changes) -> SplitRun:
@@ -67,10 +74,10 @@ def last_parameters(run, server, result) -> dict[str, torch.Tensor]:
     return safetensors.torch.load(plain.getvalue())
 
 
-def test_the_tail_learns_on_features_that_both_sites_have_sealed(run):
+def test_the_tail_learns_on_features_that_all_sites_have_sealed(run):
     losses = [result["metrics"]["pooled"]["loss"] for result in run.results]
     assert losses[-1] < losses[0]
-    assert all(result["metrics"]["pooled"]["rows"] == 16 for result in run.results)
+    assert all(result["metrics"]["pooled"]["rows"] == 24 for result in run.results)
 
 
 def test_the_receipts_are_one_chain_and_name_the_sites_shards(run):

@@ -1,4 +1,4 @@
-"""Two sites, three rounds and the closing evaluation, in real processes, with real evidence."""
+"""Three sites, three rounds and the closing evaluation, in real processes, with real evidence."""
 
 import hashlib
 import json
@@ -6,9 +6,15 @@ import json
 import pytest
 
 from contracts.canonical import digest
-from contracts.receipts import parse_receipt, receipt_hash, verify_chain
+from contracts.receipts import Scoring, parse_receipt, receipt_hash, verify_chain
+from tests.programs.conftest import DATASET_KEY, Consortium, House
 
-SITES = ("anna", "berta")
+SITES = ("anna", "berta", "clara")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    return House(tmp_path_factory.mktemp("house"), SITES)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,11 @@ def test_a_receipt_names_the_sealed_files_and_the_countersigned_roster(run):
         for name in (receipt.output, receipt.state):
             file = run.the_aggregator.mailbox.collect(name)
             assert hashlib.sha256(file.read_bytes()).hexdigest() == name
-        assert [(entry.site, entry.samples) for entry in receipt.inputs] == [("anna", 12), ("berta", 20)]
+        assert [(entry.site, entry.samples) for entry in receipt.inputs] == [
+            ("anna", 12),
+            ("berta", 20),
+            ("clara", 28),
+        ]
         roster = {
             "manifest": run.manifest.hash,
             "round": receipt.round,
@@ -55,16 +65,17 @@ def test_the_closing_evaluation_makes_no_new_parameters(run):
     closing = run.results[3]
     assert closing["next"] is None
     assert closing["state"] is not None
-    assert [entry.samples for entry in receipts(run)[3].receipt.inputs] == [0, 0]
+    assert [entry.samples for entry in receipts(run)[3].receipt.inputs] == [0, 0, 0]
 
 
-def test_the_metrics_are_those_of_all_evaluation_rows_together(run):
-    for result in run.results:
-        pooled, sites = result["metrics"]["pooled"], result["metrics"]["sites"]
-        assert pooled["rows"] == sum(numbers["rows"] for numbers in sites.values()) == 16
-        right = sum(numbers["accuracy"] * numbers["rows"] for numbers in sites.values())
-        assert pooled["accuracy"] == pytest.approx(right / 16)
-        assert result["receipt"]["receipt"]["metrics"]["pooled"] == pooled
+def test_scores_are_those_of_all_evaluation_rows_together_and_of_no_single_site(run):
+    for result, signed in zip(run.results, receipts(run), strict=True):
+        pooled = result["metrics"]["pooled"]
+        assert pooled["rows"] == 24
+        assert pooled["accuracy"] in (0, 0.2, 0.4, 0.6, 0.8, 1)  # to what 24 rows support
+        assert result["metrics"] == signed.receipt.metrics
+        assert signed.receipt.scoring == Scoring(SITES, None)
+        assert not any(site in json.dumps(result["metrics"]) for site in SITES)
 
 
 def test_training_lowers_the_loss(run):
@@ -75,7 +86,7 @@ def test_training_lowers_the_loss(run):
 def test_after_the_last_round_nothing_more_is_done(run, code_of):
     status = run.the_aggregator.call("status")
     assert (status["round"], status["last"]) == (4, run.results[3])
-    roster = run.roster(5, {"anna": "0" * 64, "berta": "1" * 64}, status["receipt"])
+    roster = run.roster(5, dict.fromkeys(SITES, "0" * 64), status["receipt"])
     assert code_of(run.the_aggregator.call, "aggregate", round=5, **roster) == "round.finished"
     previous = {"sha256": run.results[2]["next"]["sha256"], "receipt": run.results[2]["receipt"]}
     assert code_of(run.clients["anna"].call, "train", round=4, previous=previous) == "round.out_of_order"
@@ -107,7 +118,9 @@ def test_the_enclaves_compute_exactly_what_plain_federated_averaging_does(run, h
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        learners = [load_learner(run.manifest, site, house.model, house.rows[site]) for site in SITES]
+        learners = [
+            load_learner(run.manifest, site, house.model, house.rows[site], DATASET_KEY) for site in SITES
+        ]
         state = None
         for number, result in enumerate(run.results[:3], start=1):
             updates = []
@@ -124,12 +137,12 @@ def test_the_enclaves_compute_exactly_what_plain_federated_averaging_does(run, h
 
 
 @pytest.mark.slow
-def test_the_same_rows_and_seeds_give_the_same_bits(run, consortium):
+def test_the_same_rows_and_seeds_give_the_same_bits(run, house, tmp_path, request):
     """Sealing is randomised, so every file differs; what they hold is equal to the last bit."""
     import torch
 
-    again = consortium()
-    again.manifest, again.text, again.approvals = run.manifest, run.text, run.approvals
+    again = Consortium(house, tmp_path / "again", run.manifest)
+    request.addfinalizer(again.close)
     aggregator = again.aggregator()
     clients = {site: again.client(site, aggregator) for site in SITES}
     results = again.whole_run(aggregator, clients)

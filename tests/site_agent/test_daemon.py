@@ -154,7 +154,7 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
     """What was handed in is on the disk, so a restarted agent signs too; a set-back server is caught."""
     first = make_receipt(approved, 1)
     write_private(state.receipts / approved.hash / "1.json", canonical(first))
-    handed = [{"epoch": 1, "sha256": "a" * 64, "bytes": 1, "samples": 1, "metrics": {}}]
+    handed = [{"epoch": 1, "sha256": "a" * 64, "bytes": 1, "samples": 1}]
     write_private(state.runs / approved.hash / "handed-in" / "2.json", canonical(handed))
     entries = [{"site": SITE, "sha256": "a" * 64}, {"site": "site-2", "sha256": "b" * 64}]
 

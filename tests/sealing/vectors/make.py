@@ -42,8 +42,10 @@ from contracts.policy import Policy, SgxReference  # noqa: E402
 from contracts.receipts import (  # noqa: E402
     NO_RECEIPT,
     Averaging,
+    Lived,
     Receipt,
     ReceiptInput,
+    Scoring,
     Spent,
     receipt_hash,
     sign_receipt,
@@ -170,7 +172,7 @@ def make() -> None:
         inputs=tuple(ReceiptInput(entry.site, entry.sha256, 123456, 560) for entry in inputs),
         output=sha("next"),
         state=sha("state"),
-        metrics={"pooled": {"accuracy": 0.625, "loss": 1.0, "n": 420}, "sites": {"site-a": {"loss": 1e-7}}},
+        metrics={"pooled": {"accuracy": 0.65, "loss": 1.0, "rows": 420}, "averaging": {"deviation": 1e-7}},
         previous=NO_RECEIPT,
         program="aggregator",
         measurement=sha("mrenclave"),
@@ -178,6 +180,8 @@ def make() -> None:
         issued=1_800_000_100,
         averaging=Averaging("ffa-lora", cohort=3, clip=1.5, clipped=None, capped=1, noise=0.5),
         privacy=Spent("site", epsilon=6.25, delta=1e-5, noise=1.0, rounds=1),
+        scoring=Scoring(tuple(SITES), None),
+        lives=tuple(Lived(site, 1, sha(f"key of {site}")) for site in SITES),
     )
     write(
         "receipt.json",

@@ -1,0 +1,103 @@
+"""How often each site's client slice has begun, and which lives may hold the state of the present round.
+
+A restart is a new life with new keys, which has answered nothing yet: a host that restarts at will asks as
+often as it likes. So the manifest says how many lives a site has, they are counted here, and the counts go
+into every receipt, hence into the sealed state and the sites' hands. A round's state is sealed to one life of
+each site. Where that one was lost, the same aggregator hands the state over to the newest life, once a round;
+one that was restored hands nothing over until a countersigned round has shown that its state is the run's
+present. Runs inside the aggregator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from contracts.receipts import Lived, Receipt
+from contracts.refusal import Refusal
+from enclave.programs.peer import Peer
+
+
+class Lives:
+    """The lives of all sites of a run, at most `limit` of each."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counted: dict[str, int] = {}
+        self._seen: dict[str, set[str]] = {}
+        self._holders: dict[str, tuple[str, ...]] | None = None
+
+    def require(self, site: str, key: str) -> None:
+        """Refuses with `admission.too_many_lives` where a client slice with this signing key is one too
+        many."""
+        if key not in self._seen.get(site, set()) and self._counted.get(site, 0) >= self._limit:
+            raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
+
+    def count(self, site: str, key: str) -> None:
+        """An admitted life; again changes nothing."""
+        if key not in self._seen.setdefault(site, set()):
+            self._seen[site].add(key)
+            self._counted[site] = self._counted.get(site, 0) + 1
+
+    def restore(self, receipt: Receipt) -> None:
+        """Go on from what an earlier life of the aggregator has counted. Who was admitted here before that
+        comes on top."""
+        holders: dict[str, tuple[str, ...]] = {}
+        for lived in receipt.lives:
+            known = self._seen.setdefault(lived.site, set())
+            again = lived.holder in known
+            self._counted[lived.site] = self._counted.get(lived.site, 0) + lived.begun - again
+            holders[lived.site] = () if lived.holder is None else (lived.holder,)
+            known.update(holders[lived.site])
+        self._holders = holders
+
+    def recipients(self, newest: Mapping[str, Peer]) -> dict[str, Peer]:
+        """To whom a new state is sealed: the newest life of each site that is within its limit."""
+        return {site: peer for site, peer in newest.items() if self._counted.get(site, 0) <= self._limit}
+
+    def heirs(self, newest: Mapping[str, Peer]) -> dict[str, Peer]:
+        """To whom the present state is sealed again: who holds it, or takes it over as the first of the
+        round."""
+        held = self._holders or {}
+        return {
+            site: peer
+            for site, peer in self.recipients(newest).items()
+            if peer.signing_key in held.get(site, ()) or len(held.get(site, ())) < 2
+        }
+
+    def hand_over(self, heirs: Mapping[str, Peer]) -> None:
+        """From now on these hold the present state as well."""
+        holders = dict(self._holders or {})
+        for site, peer in heirs.items():
+            before = holders.get(site, ())
+            holders[site] = before if peer.signing_key in before else (*before, peer.signing_key)
+        self._holders = holders
+
+    def entered(self, receipt: Receipt) -> None:
+        """A round's receipt was signed: its holders are those of the present state."""
+        if receipt.output is not None:
+            self._holders = {each.site: (each.holder,) for each in receipt.lives if each.holder is not None}
+
+    def told(self, recipients: Mapping[str, Peer] | None) -> tuple[Lived, ...]:
+        """For the receipt: all sites that have begun, and to which life the round's output is sealed. None:
+        the round makes no output, and the first holder of the present state stays."""
+        held = self._holders or {}
+        lived = []
+        for site, begun in sorted(self._counted.items()):
+            if recipients is None:
+                holder = next(iter(held.get(site, ())), None)
+            else:
+                holder = recipients[site].signing_key if site in recipients else None
+            lived.append(Lived(site, begun, holder))
+        return tuple(lived)
+
+    def may_contribute(self, site: str, admitted: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        """Of the site's admitted lives, those that the round's state was sealed to; all in the first round,
+        which begins with what the manifest's seed gives. Refuses with `round.other_life`."""
+        if self._counted.get(site, 0) > self._limit:
+            raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
+        if self._holders is None:
+            return admitted
+        found = tuple(peer for peer in admitted if peer.signing_key in self._holders.get(site, ()))
+        if not found:
+            raise Refusal("round.other_life", site=site)
+        return found

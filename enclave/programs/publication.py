@@ -1,0 +1,77 @@
+"""Which scores leave a server enclave: pooled ones of one fixed set of sites, as fine as their rows support.
+
+A score of few rows tells about single rows, two pools that differ by one site can be subtracted, and a score
+to many digits gives back the counts behind it. So a pool is published only over the manifest's minimum of
+sites and rows; the first pool that is fixes its set of sites for the run, and a round with another set
+publishes none; and every number is rounded to a step that is no smaller than the largest standard error of a
+share of so many rows, 1 / (2 √rows). Runs inside the enclave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.manifest import Publication
+from contracts.receipts import Scoring
+from enclave.training.metrics import Scores, pool
+
+LEAST_OF_A_LABEL = 10
+"""Rows that each label must have among those scored before macro-F1, which looks at labels alone, is told."""
+
+Numbers = dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The pooled numbers (none where they are withheld), and what the receipt says about them."""
+
+    numbers: Numbers
+    scoring: Scoring
+
+
+def publish(rules: Publication, scores: Mapping[str, Scores], fixed: tuple[str, ...]) -> Published:
+    """Pool a round's scores by site; `fixed` is the set of sites of the run's first published pool, empty
+    before it."""
+    scored = {site: score for site, score in scores.items() if score.rows}
+    sites = tuple(sorted(scored))
+    rows = sum(score.rows for score in scored.values())
+    if len(sites) < rules.sites:
+        return Published({}, Scoring(fixed, "too_few_sites"))
+    if rows < rules.rows:
+        return Published({}, Scoring(fixed, "too_few_rows"))
+    if fixed and sites != fixed:
+        return Published({}, Scoring(fixed, "another_set"))
+    return Published(rounded(pool(list(scored.values()))), Scoring(sites, None))
+
+
+def step(rows: int) -> float:
+    """The smallest of …, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1 that is no smaller than 1 / (2 √rows)."""
+    error = 1 / (2 * math.sqrt(max(rows, 1)))
+    power = 10.0 ** math.floor(math.log10(error))
+    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= error)
+
+
+def rounded(scores: Scores) -> Numbers:
+    """The summary of a pool to what its rows support. What no JSON number can say (the loss of a model that
+    has diverged) is left out. Perplexity is that of the rounded loss."""
+    numbers: Numbers = {"rows": scores.rows}
+    loss = _to_step(scores.loss, step(scores.rows)) if math.isfinite(scores.loss) else None
+    if loss is not None:
+        numbers["loss"] = loss
+    if not scores.confusion:
+        numbers["token_accuracy"] = _to_step(scores.accuracy, step(scores.rows))
+        if loss is not None and loss < 700:
+            numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
+        return numbers
+    numbers["accuracy"] = _to_step(scores.accuracy, step(scores.rows))
+    rarest = min(sum(row) for row in scores.confusion)
+    if rarest >= LEAST_OF_A_LABEL:
+        numbers["macro_f1"] = _to_step(scores.macro_f1, step(rarest))
+    return numbers
+
+
+def _to_step(value: float, size: float) -> float:
+    # To 12 digits, so that 3 · 0.1 is written 0.3.
+    return round(round(value / size) * size, 12)
