@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from attestation.development import collateral as made_by_root
 from attestation.development import create_root, revoke_platform
 from contracts.canonical import digest
 from contracts.refusal import Refusal
-from federation.attestation import collateral, pcs
+from federation.attestation import collateral, floors, pcs
 from federation.attestation.models import CollateralSet, PlatformKind, Root
 from federation.upkeep import forget_expired
 from tests.federation.cast import Hospital
@@ -156,6 +156,18 @@ class TestCache:
         assert refused(lambda: collateral.take(old.fields, source="file", at=old.at)) == "collateral.older"
         assert collateral.in_use() == [used]
         assert collateral.take(new.fields, source="again", at=new.at) == used
+
+    def test_freezing_for_hardware_takes_the_newest_known_set_as_floor_and_wants_one(self) -> None:
+        old, new = recorded(*SGX), recorded(*SGX_LATER)
+        assert refused(lambda: floors.at_freeze(Root.INTEL, "sgx", new.at)) == "study.no_collateral"
+        for known in (old, new):
+            collateral.take(known.fields, source="file", at=known.at)
+        (floor,) = floors.at_freeze(Root.INTEL, "sgx", new.at)
+        info = json.loads(new.fields["tcb_info"])
+        issued = datetime.fromisoformat(info["issueDate"]).timestamp()
+        assert (floor.fmspc, floor.ca, floor.tcb_info_issued) == (new.fmspc, new.ca, int(issued))
+        assert floor.tcb_evaluation == info["tcbEvaluationDataNumber"] == 17
+        assert refused(lambda: floors.at_freeze(Root.INTEL, "tdx", new.at)) == "study.no_collateral"
 
     def test_stale_collateral_is_neither_taken_nor_given_to_the_second(self) -> None:
         known = recorded(*SGX)
