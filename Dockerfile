@@ -3,9 +3,10 @@ FROM python:3.11-slim-bookworm
 
 RUN useradd --system --create-home --uid 10001 fedslice
 WORKDIR /fedslice
-COPY requirements.txt requirements-site.txt requirements-coordinator.txt ./
-COPY .ci/install-torch.sh .ci/install-torch.sh
-RUN bash .ci/install-torch.sh python && python -m pip install --no-cache-dir --requirement requirements.txt
+COPY requirements-coordinator.lock ./
+# These bytes or nothing; torch's CPU wheel is on PyTorch's own index.
+RUN python -m pip install --no-cache-dir --require-hashes --requirement requirements-coordinator.lock \
+    --extra-index-url https://download.pytorch.org/whl/cpu
 COPY manage.py ./
 COPY federation federation
 COPY enclave_jobs enclave_jobs

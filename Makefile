@@ -56,13 +56,15 @@ lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves 
 	$(BIN)/python -m enclave_host.closure
 	$(BIN)/python -m enclave_host.lock
 	$(BIN)/python -m enclave_host.tcb_page
+	$(BIN)/python .ci/lock.py
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 closure: setup ## After a changed import in enclave code: write what each program can load
 	$(BIN)/python -m enclave_host.closure --write --count
 	$(BIN)/python -m enclave_host.tcb_page --write
 
-lock: setup-dev ## After a changed pin or package: resolve the enclaves' packages anew (asks the index)
+lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site's and the coordinator's packages anew (asks the index)
+	$(BIN)/python .ci/lock.py --write
 	$(BIN)/python -m enclave_host.lock --write
 	$(BIN)/python -m enclave_host.tcb_page --write
 

@@ -1,0 +1,89 @@
+"""What the repository promises of what is installed, and that no secret stands in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support.installation import REPOSITORY
+
+SECRETS = {
+    "a private key": r"-----BEGIN (?:RSA |EC |OPENSSH |ENCRYPTED |DSA |PGP )?PRIVATE KEY",
+    "a key of Amazon": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a key of Google": r"\bAIza[0-9A-Za-z_-]{35}\b",
+    "a token of GitHub": r"\b(?:gh[pousr]_[0-9A-Za-z]{36}|github_pat_[0-9A-Za-z_]{82})\b",
+    "a token of GitLab": r"\bglpat-[0-9A-Za-z_-]{20}\b",
+    "a token of Slack": r"\bxox[abprs]-[0-9A-Za-z-]{10,}",
+    "a token of PyPI": r"\bpypi-AgEIcHlwaS5vcmc[0-9A-Za-z_-]{50,}",
+    "a token of Hugging Face": r"\bhf_[A-Za-z]{34}\b",
+    "a JSON web token": r"\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}",
+    "a password in an address": r"\b(?:postgres(?:ql)?|redis|smtp|https?)://[^\s:/@{}$\"'<]+:[^\s:/@{}$\"'<*]{6,}@(?!127\.|localhost|[\w.-]+\.(?:example|test)\b)",
+}
+"""Patterns of what these services hand out; a file that only speaks of them does not match."""
+SPOKEN_OF = {"postgresql://user:password@", "smtp://user:password@"}
+# An address on this machine or of nobody (RFC 2606) is a test's.
+
+
+def secrets_in(text: str) -> list[str]:
+    return [
+        what
+        for what, pattern in SECRETS.items()
+        for found in re.finditer(pattern, text)
+        if found.group() not in SPOKEN_OF
+    ]
+
+
+def test_no_file_of_the_repository_holds_a_secret() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, check=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    found = {}
+    for name in filter(None, listed):
+        path = REPOSITORY / name
+        if path.is_file() and (said := secrets_in(path.read_bytes().decode("latin-1"))):
+            found[name] = said
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a private key", "-----BEGIN " + "PRIVATE KEY-----"),
+        ("a key of Amazon", "AKIA" + "Q" * 16),
+        ("a token of GitHub", "ghp_" + "a1" * 18),
+        ("a password in an address", "redis://:".replace("//:", "//me:") + "hunter2222@cache"),
+    ],
+)
+def test_the_scan_finds_what_it_looks_for(what: str, text: str) -> None:
+    assert secrets_in(f"x = '{text}'") == [what]
+
+
+@pytest.fixture(scope="module")
+def lock() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lock", REPOSITORY / ".ci" / "lock.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_lock_holds_every_pin_by_version_and_hash(lock: ModuleType) -> None:
+    assert [fault for name in lock.LOCKS for fault in lock.stale(name)] == []
+
+
+def test_a_pin_without_a_lock_and_a_line_without_a_hash_are_faults(lock: ModuleType, tmp_path: Path) -> None:
+    for name, files in lock.LOCKS.items():
+        for file in (name, *files):
+            (tmp_path / file).write_text((REPOSITORY / file).read_text())
+    site = tmp_path / "requirements-site.txt"
+    site.write_text(site.read_text().replace("msgspec==", "msgspec==99."))
+    with (tmp_path / "requirements-site.lock").open("a") as file:
+        file.write("evil==1.0\n")
+    faults = lock.stale("requirements-site.lock", tmp_path)
+    assert len(faults) == 2 and "msgspec" in faults[0] and "evil==1.0" in faults[1]
