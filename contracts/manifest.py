@@ -185,6 +185,14 @@ class Release(Struct, forbid_unknown_fields=True, frozen=True):
     approvals: Annotated[int, Meta(ge=1, le=1000)]
 
 
+class TransparencyLog(Struct, forbid_unknown_fields=True, frozen=True):
+    """The log that records the run: its C2SP verifier key, and those of the witnesses, each of which must
+    have cosigned what a site relies on. A site approves no manifest without its own log."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=400)]
+    witnesses: Annotated[tuple[Annotated[str, Meta(max_length=400)], ...], Meta(max_length=16)] = ()
+
+
 class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     """One run. Placement `plaintext` is a baseline that protects nothing: fp32 in ordinary processes, on
     public data only. `minimum_time` (Unix seconds) is the floor for the clock that a host shows its
@@ -208,6 +216,7 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     masking: Masking | None = None
     split: Split | None = None
     publication: Publication = Publication()
+    log: TransparencyLog | None = None
 
     @property
     def hash(self) -> str:

@@ -89,6 +89,10 @@ define(
     Entry("approval.other_runtime",
           "The manifest asks for the runtime {found}; this agent is set up for {expected}.",
           "Ask the lead for a run on {expected}, or enrol a machine that has {found}.", "lead"),
+    Entry("approval.other_log",
+          "The manifest names another log than the one that this site follows, or none.",
+          "Do not approve. Tell the operator: a run that another log records could be hidden from everybody.",
+          "operator"),
     Entry("approval.weak",
           "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
           "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "

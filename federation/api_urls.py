@@ -19,5 +19,6 @@ urlpatterns = [
     path("release-statement", attestation.ReleaseStatementView.as_view(), name="agent-release-statement"),
     path("log/checkpoint", attestation.LogCheckpoint.as_view(), name="agent-log-checkpoint"),
     path("log/consistency", attestation.LogConsistency.as_view(), name="agent-log-consistency"),
+    path("log/proof", attestation.LogProof.as_view(), name="agent-log-proof"),
     path("log/inclusion", attestation.LogInclusion.as_view(), name="agent-log-inclusion"),
 ]

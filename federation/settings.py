@@ -241,6 +241,8 @@ SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
+# Keys (C2SP vkeys) of the log's witnesses: new manifests name them, and sites go by what they have cosigned.
+LOG_WITNESSES = os.environ.get("FEDSLICE_LOG_WITNESSES", "").split()
 ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")
 RELEASE_DAYS = int(os.environ.get("FEDSLICE_RELEASE_DAYS", "30"))
 SERVING_REQUESTS_A_MINUTE = int(os.environ.get("FEDSLICE_SERVING_RATE", "3000"))

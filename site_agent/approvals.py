@@ -24,6 +24,7 @@ from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import create_private
 from site_agent.knowledge import known_here
+from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import Known, Weakness, weaknesses
@@ -116,6 +117,7 @@ def approve(
     accepted; with any other one it refuses with `approval.weak`. Else as `judge` and `examine`.
     """
     manifest, _ = judge(state, item)
+    require_manifest(state, coordinator, manifest)
     _, weak = examine(state, coordinator, manifest)
     names = tuple(weakness.name for weakness in weak)
     missing = [name for name in names if name not in accepted]

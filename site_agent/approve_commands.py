@@ -12,6 +12,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent import approvals, release_commands, releases
 from site_agent.enrolment import connect
+from site_agent.proofs import require_manifest
 from site_agent.reading import describe, describe_code
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -76,6 +77,7 @@ def _approve(
     state: State, coordinator: Coordinator, item: approvals.Waiting, chosen: argparse.Namespace, say: Say
 ) -> None:
     manifest, dataset = approvals.judge(state, item)
+    require_manifest(state, coordinator, manifest)
     say(describe(manifest, dataset, state.config.site))
     accepted = _weaknesses(state, coordinator, manifest, chosen, say)
     if accepted is None:

@@ -109,6 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--insecure-http", action="store_true", help="allow plain HTTP; for a trial only")
     command.add_argument(
+        "--log-key", metavar="FINGERPRINT", help="of the coordinator's log, as the operator told it"
+    )
+    command.add_argument(
         "--release-key",
         metavar="FINGERPRINT",
         help="of the key by which FedSlice's makers sign releases; from them, never from the coordinator",
@@ -137,6 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run_enrol(chosen: argparse.Namespace) -> int:
     """`enrol`."""
     state = State.open(chosen.state)
+    if chosen.log_key is None and not state.enrolled and sys.stdin.isatty():
+        chosen.log_key = input("Fingerprint of the log's key, as the operator told it to you: ").strip()
     config, fresh = enrol(
         state,
         chosen.coordinator,
@@ -146,6 +151,7 @@ def run_enrol(chosen: argparse.Namespace) -> int:
         ca_bundle=chosen.ca_bundle,
         insecure_http=chosen.insecure_http,
         release_key=chosen.release_key,
+        log_key=chosen.log_key,
     )
     if fresh:
         say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
@@ -155,6 +161,8 @@ def run_enrol(chosen: argparse.Namespace) -> int:
             f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
         )
     say(f"Public key   {state.key.public}")
+    say(f"Log's key    {config.log_key}")
+    say("             Compare it with what the operator told you by letter or telephone, not on the page.")
     nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"
     say(f"Release key  {config.release_key or nobody}")
     say("Next: python -m site_agent check")

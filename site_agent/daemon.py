@@ -61,7 +61,7 @@ class Daemon:
         self._state = state
         self._tell = tell
         self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
-        self._witness = LogWitness(state.log)
+        self._witness = LogWitness.of(state)
         self._memberships: dict[str, tuple[Membership, Work] | tuple[SplitMembership, SplitWork]] = {}
         self._looked_at_log = float("-inf")
         self._looked_at_runs = time.monotonic()

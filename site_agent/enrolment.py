@@ -15,6 +15,7 @@ from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
 from site_agent.state import Config, Runtime, State
 from site_agent.transport import Coordinator
+from site_agent.witness import LogWitness
 from site_agent.words import printable
 
 
@@ -40,31 +41,39 @@ def enrol(
     ca_bundle: Path | None = None,
     insecure_http: bool = False,
     release_key: str | None = None,
+    log_key: str | None = None,
 ) -> tuple[Config, bool]:
     """Enrol this state folder. Returns its configuration, and whether it was enrolled just now.
 
     1. Where it is enrolled with this coordinator already, nothing happens (the token stays unused).
     2. The keys are made before the token is used: whatever fails later, the same command can be given again.
-    3. `release_key` is the fingerprint of the project's release key, from outside the coordinator; hardware
+    3. `log_key` is the fingerprint of the key of the coordinator's log, which must come with it.
+    4. `release_key` is the fingerprint of the project's release key, from outside the coordinator; hardware
        runtimes need one. It can be given later, and is then pinned for good.
-    4. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
+    5. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
 
-    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `release_statement.key_not_pinned`, an
-    `enrolment.` code, or one of `Coordinator`.
+    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `log.key_not_pinned`,
+    `log.other_key`, `release_statement.key_not_pinned`, an `enrolment.` code, or one of `Coordinator`.
     """
-    pinned = None if release_key is None else typed_fingerprint(release_key)
+    pinned = {
+        name: typed_fingerprint(typed)
+        for name, typed in (("release_key", release_key), ("log_key", log_key))
+        if typed is not None
+    }
     coordinator_address = base_url(address, insecure_http=insecure_http)
     if state.enrolled:
         config = state.config
         if config.coordinator != coordinator_address:
             raise Refusal("agent.enrolled_elsewhere", coordinator=config.coordinator, name=config.name)
-        if pinned is not None and pinned != config.release_key:
-            if config.release_key is not None:
-                raise Refusal("enrolment.key_pinned", pinned=config.release_key)
-            state.save(msgspec.structs.replace(config, release_key=pinned))
+        for name, value in pinned.items():
+            if getattr(config, name) not in (None, value):
+                raise Refusal("enrolment.key_pinned", pinned=getattr(config, name))
+        state.save(msgspec.structs.replace(config, **pinned))
         _finish(state)
         return state.config, False
-    if pinned is None and not needs_platform(runtime):
+    if "log_key" not in pinned:
+        raise Refusal("log.key_not_pinned")
+    if "release_key" not in pinned and not needs_platform(runtime):
         raise Refusal("release_statement.key_not_pinned")
     bundle = str(ca_bundle.expanduser().resolve()) if ca_bundle else None
     coordinator = Coordinator(coordinator_address, ca_bundle=bundle, insecure_http=insecure_http)
@@ -87,7 +96,7 @@ def enrol(
         runtime=runtime,
         ca_bundle=bundle,
         insecure_http=insecure_http,
-        release_key=pinned,
+        **pinned,
     )
     state.save(config)
     _finish(state)
@@ -95,9 +104,12 @@ def enrol(
 
 
 def _finish(state: State) -> None:
-    """The first heartbeat proves to the coordinator that we hold the key; it makes the site active."""
+    """The first heartbeat proves to the coordinator that we hold the key; it makes the site active. Its log
+    must be the one that was named."""
     with contextlib.closing(connect(state)) as coordinator:
         heartbeat(coordinator, state)
+        if state.config.log_key is not None:
+            LogWitness.of(state).look(coordinator)
 
 
 class Heard(Struct, frozen=True):

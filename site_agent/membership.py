@@ -30,6 +30,7 @@ from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.files import private_folder
+from site_agent.proofs import require_appraisal
 from site_agent.state import State
 from site_agent.transport import Coordinator
 
@@ -191,6 +192,8 @@ class Membership:
             "collateral": theirs.field("collateral", dict),
             "claims": theirs.field("claims", dict),
         }
+        shown = msgspec.convert(theirs.field("claims", dict), Claims)
+        require_appraisal(self._state, self._coordinator, self.manifest, shown)
         client.call("admit", timeout=SHORT, evidence=evidence)
 
         nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)

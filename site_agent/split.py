@@ -34,6 +34,7 @@ from site_agent.features import FeatureStore, Kept, prune
 from site_agent.files import private_folder, replacing
 from site_agent.leases import Job, Lease
 from site_agent.membership import RUN_OVER
+from site_agent.proofs import require_appraisal, require_roster
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
@@ -50,6 +51,7 @@ class SplitMembership:
         """Refuses with `run.not_approved_here`: nothing is asked or computed for such a manifest."""
         self.manifest: Manifest = approved_manifest(state, manifest_hash)
         self.folder = private_folder(state.runs / self.manifest.hash)
+        self._state = state
         self._coordinator = coordinator
         self._run = run
         self._receipts = ReceiptBook(state.receipts, self.manifest)
@@ -91,6 +93,7 @@ class SplitMembership:
         nonce = secrets.token_hex(32)
         told = self._ask({"nonce": nonce, "epoch": epoch})
         claims = self._judge.claims(told.body, nonce)
+        require_appraisal(self._state, self._coordinator, self.manifest, claims)
         self._receipts.trust(claims.signing_key)
         return told.field("epoch", int), claims
 
@@ -200,6 +203,7 @@ class SplitWork:
             raise Refusal("roster.wrong_run")
         if job.inputs.get("receipt") is not None:
             self._receipts.note(job.inputs["receipt"], before=job.round)
+        require_roster(self._state, self._coordinator, self._member.manifest, roster)
         kept = self._store.kept()
         signature = self._rosters.sign(
             roster,

@@ -42,7 +42,8 @@ Runtime = Literal["development", "direct", "sgx", "tdx"]
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """What enrolment fixed. `coordinator` is a base URL without a slash at its end. `release_key` is the
-    fingerprint of the project's release key, which a person typed; None on development runtimes alone."""
+    fingerprint of the project's release key, which a person typed; None on development runtimes alone.
+    `log_key` is the fingerprint of the key of the coordinator's transparency log."""
 
     coordinator: str
     site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
@@ -51,6 +52,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ca_bundle: str | None = None
     insecure_http: bool = False
     release_key: str | None = None
+    log_key: str | None = None
 
 
 class State:

@@ -1,6 +1,6 @@
-"""The site watches the coordinator's transparency log: it may only grow, and the site remembers how far.
+"""The site watches the coordinator's transparency log: it only grows, and what the site relies on is in it.
 
-The log's key is the first that the site has seen. A log that is cut, rewritten or shown anew is a fork;
+The fingerprint of the log's key was typed at enrolment. A log that is cut, rewritten or shown anew is a fork;
 the site keeps what it was shown as proof, and works no further until a person has looked at it.
 """
 
@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
+import msgspec
+
+from contracts.fingerprint import fingerprint
 from contracts.log.checkpoint import Checkpoint, follow, verify_checkpoint
-from contracts.log.note import parse_vkey
+from contracts.log.note import NoteKey, parse_vkey
+from contracts.log.proof import Logged, require_logged
+from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.files import create_private, write_private
+from site_agent.state import State
 from site_agent.transport import Answer, Coordinator
 
 FORKS = {
@@ -24,13 +32,25 @@ FORKS = {
 }
 
 
-class LogWitness:
-    """Follows one coordinator's log. `folder` keeps its key, the last checkpoint, and the proof of a fork."""
+def log_key_fingerprint(vkey: str) -> str:
+    """Of a log's verifier key, name and all: what is typed at enrolment."""
+    return fingerprint(vkey.strip().encode())
 
-    def __init__(self, folder: Path) -> None:
+
+class LogWitness:
+    """Follows one coordinator's log. `folder` keeps its key, the last checkpoint, and the proof of a fork;
+    `pinned` is the fingerprint of its key."""
+
+    def __init__(self, folder: Path, pinned: str | None) -> None:
         self._folder = folder
+        self._pinned = pinned
         self._key = folder / "key"
         self._checkpoint = folder / "checkpoint"
+
+    @classmethod
+    def of(cls, state: State) -> LogWitness:
+        """This site's."""
+        return cls(state.log, state.config.log_key)
 
     def require_no_fork(self) -> None:
         """Refuses with `log.fork` while the proof of one lies in the folder."""
@@ -46,27 +66,71 @@ class LogWitness:
     def look(self, coordinator: Coordinator, *, patience: float = 60.0) -> Checkpoint:
         """Fetch the present checkpoint, see that it grew from the last one, and keep it.
 
-        Refuses with `log.fork` (the proof is kept), or with an `agent.` code where the line is down.
+        Refuses with `log.fork` (the proof is kept), `log.key_not_pinned`, `log.other_key`, or with an
+        `agent.` code where the line is down.
         """
         self.require_no_fork()
         shown = coordinator.call("GET", "log/checkpoint", patience=patience)
         note, key = shown.field("checkpoint", str), shown.field("key", str)
+        return self._follow(coordinator, note, key, patience=patience)
+
+    def require(
+        self, coordinator: Coordinator, manifest: Manifest, kind: str, **about: str | int
+    ) -> dict[str, Any]:
+        """The body of the log's entry of this kind about the manifest's run: proven to be in the log that
+        this site follows, under a checkpoint that every witness of the manifest has cosigned.
+
+        A missing proof is a refusal. Refuses with `approval.other_log`, `log.not_included`,
+        `log.not_cosigned`, `log.wrong_entry`, what the coordinator refuses, or as `look`.
+        """
+        self.require_no_fork()
+        log = manifest.log
+        if log is None or self._pinned is None or log_key_fingerprint(log.key) != self._pinned:
+            raise Refusal("approval.other_log")
+        query = urlencode({"kind": kind, "manifest": manifest.hash, **about})
+        shown = coordinator.call("GET", f"log/proof?{query}")
+        try:
+            logged = msgspec.convert(shown.body, Logged)
+        except msgspec.ValidationError as error:
+            raise Refusal("agent.bad_answer", fault="the proof from the log is malformed") from error
+        self._follow(coordinator, logged.checkpoint, log.key, older=True)
+        witnesses = [parse_vkey(witness) for witness in log.witnesses]
+        return require_logged(logged, kind, self._parsed(log.key), witnesses)[0]
+
+    def _parsed(self, key: str) -> NoteKey:
+        """The log's key. Refuses with `log.key_not_pinned`, `log.new_key` or `log.other_key`."""
+        if self._pinned is None:
+            raise Refusal("log.key_not_pinned")
+        if self._key.exists() and self._key.read_text() != key:
+            raise Refusal("log.new_key")
+        if log_key_fingerprint(key) != self._pinned:
+            raise Refusal("log.other_key", found=log_key_fingerprint(key), expected=self._pinned)
+        create_private(self._key, key.encode())
+        return parse_vkey(key)
+
+    def _follow(
+        self, coordinator: Coordinator, note: str, key: str, *, older: bool = False, patience: float = 60.0
+    ) -> Checkpoint:
+        """Accept a checkpoint that grew from the last one; with `older` also one that the last one grew from
+        (what witnesses have cosigned lags behind)."""
         proof: list[str] = []
         try:
-            if not create_private(self._key, key.encode()) and self._key.read_text() != key:
-                raise Refusal("log.new_key")
-            new = verify_checkpoint(note, parse_vkey(key))
+            new = verify_checkpoint(note, self._parsed(key))
             seen = self.seen()
-            if seen is not None and 0 < seen.size < new.size:
-                path = f"log/consistency?from={seen.size}&to={new.size}"
+            before, after = seen, new
+            if older and seen is not None and new.size < seen.size:
+                before, after = new, seen
+            if before is not None and 0 < before.size < after.size:
+                path = f"log/consistency?from={before.size}&to={after.size}"
                 proof = _hashes(coordinator.call("GET", path, patience=patience))
-            follow(seen, new, [bytes.fromhex(value) for value in proof])
+            follow(before, after, [bytes.fromhex(value) for value in proof])
         except Refusal as refusal:
             if refusal.code in FORKS:
                 self._keep_proof(note, key, proof, refusal)
                 raise Refusal("log.fork", fault=str(refusal)) from refusal
             raise
-        write_private(self._checkpoint, note.encode())
+        if after is new:
+            write_private(self._checkpoint, note.encode())
         return new
 
     def _keep_proof(self, note: str, key: str, proof: list[str], refusal: Refusal) -> None:
@@ -74,7 +138,7 @@ class LogWitness:
         evidence = {
             "code": refusal.code,
             "seen": before,
-            "seen_key": self._key.read_text(),
+            "seen_key": self._key.read_text() if self._key.exists() else None,
             "shown": note,
             "shown_key": key,
             "proof": proof,

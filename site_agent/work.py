@@ -18,6 +18,7 @@ from site_agent.files import write_private
 from site_agent.leases import Job, Lease
 from site_agent.membership import Membership
 from site_agent.pads import PadMaker
+from site_agent.proofs import require_roster
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
@@ -135,6 +136,7 @@ class Work:
         roster = parse_roster(job.inputs.get("roster") or {})
         if roster.round != round:
             raise Refusal("roster.wrong_run")
+        require_roster(self._state, self._coordinator, self._member.manifest, roster)
         signature = self._rosters.sign(
             roster,
             self._member.manifest,

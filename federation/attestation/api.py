@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contracts.refusal import Refusal
-from federation.attestation import collateral, log, statements
+from federation.attestation import collateral, log, proofs, statements
 from federation.attestation.models import Root
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 from federation.wire import AgentView, agent, document
@@ -49,6 +49,15 @@ class InclusionAnswer(Struct):
     index: int
     size: int
     leaf_hash: str
+    proof: Hashes
+
+
+class ProofAnswer(Struct):
+    """A `Logged` (contracts/log/proof.py): the entry's text, and the proof that it is in the log."""
+
+    entry: str
+    index: int
+    checkpoint: str
     proof: Hashes
 
 
@@ -138,6 +147,27 @@ class LogInclusion(AgentView):
         row, within, proof = log.inclusion(entry, size)
         answer: dict[str, Any] = {"index": row.index, "size": within, "leaf_hash": row.leaf_hash}
         return Response({**answer, "proof": [item.hex() for item in proof]})
+
+
+class LogProof(AgentView):
+    """The newest entry of a kind about a run of the caller's, with its proof under a checkpoint that all
+    witnesses of the run's manifest have cosigned."""
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("kind", str, required=True, enum=list(proofs.KINDS)),
+            OpenApiParameter("manifest", str, required=True, description="its SHA-256"),
+            OpenApiParameter("key", str, description="of an appraisal: the signing key that it attests"),
+            OpenApiParameter("round", int, description="of a roster"),
+        ],
+        **document(None, ProofAnswer),
+    )
+    def get(self, request: Request) -> Response:
+        given = request.query_params
+        about: dict[str, Any] = {"key": given.get("key")}
+        about["round"] = _number(request, "round") if "round" in given else None
+        found = proofs.prove(agent(request).site, given.get("kind", ""), given.get("manifest", ""), **about)
+        return Response(to_builtins(found))
 
 
 def _number(request: Request, name: str) -> int:

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from contracts.canonical import digest
+from contracts.fingerprint import fingerprint
 from contracts.log import merkle
 from contracts.log.checkpoint import Checkpoint as TreeHead
 from contracts.log.checkpoint import sign_checkpoint
@@ -204,6 +205,11 @@ def log_key() -> tuple[str, SigningKey]:
             fresh.unlink()
     kept = json.loads(path.read_text())
     return kept["origin"], SigningKey.from_bytes(bytes.fromhex(kept["secret"]))
+
+
+def key_fingerprint() -> str:
+    """Of `verifier_key`, for people: hospitals type it when they enrol."""
+    return fingerprint(verifier_key().encode())
 
 
 def verifier_key() -> str:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 ENROLMENT_LIFE = timedelta(hours=24)
 DEVELOPMENT_RUNTIMES = ("development", "direct")
 HARDWARE_RUNTIMES = ("sgx", "tdx")
-COMMAND = "python -m site_agent enrol --coordinator {url} --token {token}"
+COMMAND = "python -m site_agent enrol --coordinator {url}{log_key} --token {token}"
 
 
 def invite_site(by: Any) -> Site:
@@ -68,7 +68,17 @@ def enrolment_command(by: Any, site: Site) -> str:
         site.enrolment_tokens.filter(used_at=None).delete()
         EnrolmentToken.objects.create(site=site, token_hash=hashed, expires=timezone.now() + ENROLMENT_LIFE)
         record(by, "site.enrolment_token_made", f"site:{site.pk}")
-    return COMMAND.format(url=settings.PUBLIC_URL, token=token)
+    return COMMAND.format(url=settings.PUBLIC_URL, log_key=_log_key(), token=token)
+
+
+def _log_key() -> str:
+    """Development installations carry the fingerprint of their log's key in the command. On hardware a
+    hospital gets it by another channel, and the agent asks for it."""
+    from federation.attestation.log import key_fingerprint  # it knows of sites
+
+    if set(settings.ENCLAVE_RUNTIMES) <= set(DEVELOPMENT_RUNTIMES):
+        return f" --log-key {key_fingerprint()}"
+    return ""
 
 
 @dataclass(frozen=True)

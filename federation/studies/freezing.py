@@ -23,11 +23,13 @@ from contracts.manifest import (
     Spf,
     Split,
     Training,
+    TransparencyLog,
     parse,
     require_measured,
 )
 from contracts.policy import Program
 from contracts.refusal import Refusal
+from federation.attestation.log import verifier_key
 from federation.attestation.references import policy_for
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels, is_public
@@ -94,6 +96,7 @@ def build_manifest(study: Study) -> Manifest:
         minimum_time=int(time.time()),
         masking=Masking(plan.repetitions, plan.vault_bytes) if plan.placement == "masked" else None,
         split=Split(plan.cut, plan.batches, plan.checkpointing) if plan.method == "method-2" else None,
+        log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
     )
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))

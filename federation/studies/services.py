@@ -123,6 +123,17 @@ def freeze(by: User, study: Study) -> Manifest:
         apply(study, StudyState.DRAFT, StudyState.APPROVING, facts={"manifest": manifest.hash}, **frozen)
         for site in manifest.sites:
             Approval.objects.create(study=study, site_id=site.id, manifest_hash=manifest.hash)
+        # Before anybody is asked: sites approve only what stands in the log.
+        append(
+            "manifest",
+            {
+                "manifest": manifest.hash,
+                "run": manifest.run,
+                "study": study.pk,
+                "witnesses": list(manifest.log.witnesses) if manifest.log else [],
+            },
+            [Attachment("manifest", canonical(manifest))],
+        )
         record(by, "study.frozen", f"study:{study.pk}", manifest=manifest.hash)
     return manifest
 

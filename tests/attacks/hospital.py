@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from site_agent.approvals import approved_hashes
 from site_agent.datasets.catalogue import Dataset
 from site_agent.state import Config, State
 from tests.site_agent.conftest import SITE, Reply, Request, Server
-from tests.site_agent.factories import add_dataset, certify, make_manifest
+from tests.site_agent.coordinator_log import Log
+from tests.site_agent.factories import PINNED, add_dataset, certify, make_manifest
 
 
 @dataclass
@@ -27,13 +28,16 @@ class Hospital:
     state: State
     dataset: Dataset
     server: Server
+    log: Log = field(default_factory=Log)
 
     def manifest(self, **changes: Any) -> Manifest:
         """A run of this hospital and another, sound but for `changes`."""
         return make_manifest(self.state, self.dataset, **changes)
 
-    def offer(self, manifest: Manifest, statement: Any = None) -> None:
-        """Let the coordinator ask for the approval of this manifest."""
+    def offer(self, manifest: Manifest, statement: Any = None, *, hidden: bool = False) -> None:
+        """Let the coordinator ask for the approval of this manifest, which its log holds unless `hidden`."""
+        if not hidden:
+            self.log.freeze(manifest)
         item = {"study": "s1", "name": "Triage", "manifest_hash": manifest.hash, "state": "waiting"}
         answers = {
             "approvals": [{**item, "manifest": canonical(manifest).decode()}],
@@ -42,6 +46,8 @@ class Hospital:
         }
 
         def answer(request: Request) -> Reply:
+            if request.path.startswith("log/"):
+                return self.log(request)
             return Reply(body=answers[request.path] if request.method == "GET" else {})
 
         self.server.answer = answer
@@ -70,7 +76,7 @@ def attacked_hospital(folder: Path, **pinned: Any) -> Iterator[Hospital]:
     """`pinned` is what was typed at enrolment."""
     server = Server()
     state = State.open(folder / "state")
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", **pinned))
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED, **pinned))
     certify(state, folder / "root")
     try:
         yield Hospital(state, add_dataset(state, folder), server)

@@ -67,6 +67,9 @@ TABLE: Rows = {
     "agent-release-statement": ("get", "release-statement", lambda world: None, 200, 200),
     "agent-log-checkpoint": ("get", "log/checkpoint", lambda world: None, 200, 200),
     "agent-log-consistency": ("get", "log/consistency?from=1&to=2", lambda world: None, 200, 200),
+    "agent-log-proof": (
+        "get", "log/proof?kind=appraisal&manifest=" + "0" * 64, lambda world: None, 404, 404
+    ),
     "agent-log-inclusion": ("get", "log/inclusion?entry=0", lambda world: None, 200, 200),
 }  # fmt: skip
 OPEN = {"agent-enrol"}

@@ -14,6 +14,7 @@ from django.utils import timezone
 from attestation.development import create_platform
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
+from federation.attestation import log
 from federation.audit.models import AuditEntry
 from federation.people import services as people
 from federation.people.models import Invitation, Role, User
@@ -54,7 +55,8 @@ def test_a_hospital_comes_by_invitation_and_turns_green(invited: User, tmp_path:
     site = invited.site
     assert site is not None and (site.name, site.state) == ("St. Dorothea", SiteState.INVITED)
     command = services.enrolment_command(invited, site)
-    assert command.startswith("python -m site_agent enrol --coordinator http://127.0.0.1:8000 --token ")
+    begins = "python -m site_agent enrol --coordinator http://127.0.0.1:8000 --log-key "
+    assert command.startswith(f"{begins}{log.key_fingerprint()} --token ")
     hospital = Hospital(site, SigningKey.generate())
     body = {"token": command_token(command), **request_of(hospital.key, tmp_path)}
     answer = hospital.call("post", "enrol", body, token="")

@@ -19,10 +19,10 @@ from tests.federation.cast import make_person
 
 
 def hospital(name: str) -> str:
-    """A named hospital; its one-time token."""
+    """A named hospital; its enrolment command."""
     site = Site.objects.create(name=name)
     admin = make_person(f"{name}@hospitals.example", Role.SITE_ADMIN, site)
-    return site_services.enrolment_command(admin, site).rsplit(" ", 1)[1]
+    return site_services.enrolment_command(admin, site)
 
 
 def freeze(plan: dict[str, Any]) -> str:

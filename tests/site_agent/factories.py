@@ -15,6 +15,7 @@ from attestation.development import (
 )
 from attestation.measurement import measure
 from contracts.canonical import canonical
+from contracts.log.note import NoteKey
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -24,6 +25,7 @@ from contracts.manifest import (
     Release,
     Site,
     Training,
+    TransparencyLog,
     parse,
 )
 from contracts.policy import Policy, SgxReference
@@ -32,9 +34,15 @@ from contracts.signing import SigningKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes
 from site_agent.state import State
+from site_agent.witness import log_key_fingerprint
 
 OTHER = SigningKey.generate()
 """The key of the other hospital, site-2."""
+LOG_KEY = SigningKey.from_bytes(b"L" * 32)
+ORIGIN = "coordinator.example/log"
+VKEY = NoteKey(ORIGIN, LOG_KEY.public).vkey
+PINNED = log_key_fingerprint(VKEY)
+"""What the operator has told the hospital by letter: the fingerprint of the key of his log."""
 
 
 def add_dataset(
@@ -104,6 +112,7 @@ def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
         ),
         "release": Release("nothing", 2),
         "minimum_time": 1_700_000_000,
+        "log": TransparencyLog(VKEY),
     }
     return parse(canonical(Manifest(**{**fields, **changes})))
 

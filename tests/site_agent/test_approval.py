@@ -33,7 +33,17 @@ from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.reading import describe
 from site_agent.state import Config, State
 from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
-from tests.site_agent.factories import add_dataset, make_manifest
+from tests.site_agent.coordinator_log import Log
+from tests.site_agent.factories import PINNED, add_dataset, make_manifest
+
+
+def logged(server: Server, manifest: Manifest) -> Log:
+    """A coordinator whose log holds the manifest."""
+    log = Log()
+    log.freeze(manifest)
+    rest = server.answer
+    server.answer = lambda asked: log(asked) if asked.path.startswith("log/") else rest(asked)
+    return log
 
 
 def offer(manifest: Manifest, **changes: Any) -> Waiting:
@@ -56,6 +66,7 @@ def test_a_sound_manifest_is_signed_kept_and_posted(
     state: State, dataset: Dataset, line: Line, server: Server
 ) -> None:
     manifest = make_manifest(state, dataset)
+    logged(server, manifest)
     approved = approve(state, line.coordinator, offer(manifest))
     posted = server.requests[-1]
     assert (posted.method, posted.path) == ("POST", "approvals")
@@ -132,16 +143,19 @@ def test_a_dataset_that_changed_on_the_disk_is_noticed(state: State, dataset: Da
 
 def test_another_runtime_than_the_agents_is_refused(state: State, dataset: Dataset) -> None:
     manifest = make_manifest(state, dataset)
-    state.save(Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", runtime="sgx"))
+    state.save(
+        Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", log_key=PINNED, runtime="sgx")
+    )
     with pytest.raises(Refusal) as caught:
         judge(state, offer(manifest))
     assert caught.value.code == "approval.other_runtime"
 
 
 def test_only_what_was_signed_here_counts_as_approved(
-    state: State, dataset: Dataset, line: Line, tmp_path: Path
+    state: State, dataset: Dataset, line: Line, server: Server, tmp_path: Path
 ) -> None:
     manifest = make_manifest(state, dataset)
+    logged(server, manifest)
     approve(state, line.coordinator, offer(manifest))
     stranger = State.open(tmp_path / "stranger")
     stranger.save(state.config)
@@ -284,7 +298,7 @@ class Terminal:
 @pytest.fixture
 def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
     """The command line's coordinator offers a sound manifest."""
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna"))
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED))
     manifest = make_manifest(state, dataset)
 
     def answer(request: Request) -> Reply:
@@ -300,6 +314,7 @@ def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
         return Reply(body=[{**item, "manifest": canonical(manifest).decode()}])
 
     server.answer = answer
+    logged(server, manifest)
     return manifest
 
 

@@ -21,8 +21,8 @@ from site_agent.files import write_private
 from site_agent.state import Config, State
 from site_agent.work import Work
 from tests.site_agent.conftest import SITE, Reply, Request, Server
-from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
-from tests.site_agent.test_promises import Log
+from tests.site_agent.coordinator_log import Log
+from tests.site_agent.factories import PINNED, add_dataset, make_manifest, make_receipt
 
 
 class Coordinator:
@@ -69,7 +69,7 @@ def job(manifest: Manifest, kind: str = "join", round: int | None = None, **chan
 
 @pytest.fixture
 def manifest(state: State, server: Server, quick: None, tmp_path: Path) -> Manifest:
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna"))
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED))
     return make_manifest(state, add_dataset(state, tmp_path))
 
 
@@ -143,6 +143,7 @@ def test_a_roster_without_a_contribution_of_ours_is_not_signed(
     entries = [{"site": SITE, "sha256": "a" * 64}, {"site": "site-2", "sha256": "b" * 64}]
     roster = {"manifest": approved.hash, "round": 1, "inputs": entries, "previous": NO_RECEIPT}
     coordinator = Coordinator(server, job(approved, "countersign", 1, inputs={"roster": roster}))
+    coordinator.log.add("roster.fixed", {"roster": roster})
     work(state)
     assert [failure["code"] for failure in coordinator.said("/failure")] == ["roster.own_input"]
     assert coordinator.said("/result") == []
@@ -166,6 +167,12 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
         job(approved, "countersign", 2, inputs=roster(NO_RECEIPT)),
         job(approved, "countersign", 2, inputs=roster(receipt_hash(first.receipt))),
     )
+
+    def log_what_is_leased(request: Request) -> None:
+        if request.path == "lease" and coordinator.jobs:
+            coordinator.log.add("roster.fixed", coordinator.jobs[0]["inputs"])
+
+    coordinator.other = log_what_is_leased
     work(state)
     assert [failure["code"] for failure in coordinator.said("/failure")] == ["roster.wrong_previous"]
     assert len(coordinator.said("/result")) == 1

@@ -12,9 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contracts.log import merkle
-from contracts.log.checkpoint import Checkpoint, sign_checkpoint
-from contracts.log.note import NoteKey
 from contracts.manifest import Manifest
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -25,8 +22,9 @@ from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.witness import LogWitness
-from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
-from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
+from tests.site_agent.conftest import SITE, Line, Reply, Server
+from tests.site_agent.coordinator_log import Log
+from tests.site_agent.factories import PINNED, add_dataset, make_manifest, make_receipt
 
 OWN, THEIRS = "a" * 64, "b" * 64
 
@@ -198,49 +196,20 @@ def test_the_closing_receipt_counts_only_under_the_key_of_an_enclave_that_was_ve
     assert caught.value.code == "receipt.fork"
 
 
-class Log:
-    """A coordinator's log; `entries` may be changed as no honest one would."""
-
-    def __init__(self, server: Server) -> None:
-        self.key = SigningKey.generate()
-        self.origin = "coordinator.example/log"
-        self.entries = [b"one", b"two", b"three"]
-        server.answer = self
-
-    @property
-    def store(self) -> merkle.MemoryStore:
-        store = merkle.MemoryStore()
-        for index, entry in enumerate(self.entries):
-            merkle.append(store, index, merkle.leaf_hash(entry))
-        return store
-
-    def __call__(self, request: Request) -> Reply:
-        size = len(self.entries)
-        if request.path == "log/checkpoint":
-            checkpoint = Checkpoint(self.origin, size, merkle.root(self.store, size))
-            note = sign_checkpoint(checkpoint, self.key)
-            return Reply(
-                body={"checkpoint": note, "key": NoteKey(self.origin, self.key.public).vkey, "size": size}
-            )
-        first = int(request.path.split("from=")[1].split("&")[0])
-        proof = merkle.consistency_proof(self.store, first, size)
-        return Reply(body={"first": first, "second": size, "proof": [value.hex() for value in proof]})
-
-
 def test_a_log_that_grows_is_followed(server: Server, line: Line, tmp_path: Path) -> None:
-    log, witness = Log(server), LogWitness(tmp_path / "log")
+    log, witness = Log(server), LogWitness(tmp_path / "log", PINNED)
     for _ in range(3):
         assert witness.look(line.coordinator).size == len(log.entries)
         log.entries += [b"more", b"and more"]
     assert witness.look(line.coordinator).size == 9
-    assert witness.seen() == LogWitness(tmp_path / "log").seen()
+    assert witness.seen() == LogWitness(tmp_path / "log", PINNED).seen()
 
 
 @pytest.mark.parametrize("change", ["rewritten", "cut", "same size", "new key", "new origin"])
 def test_a_fork_is_refused_for_good_and_its_proof_is_kept(
     server: Server, line: Line, tmp_path: Path, change: str
 ) -> None:
-    log, witness = Log(server), LogWitness(tmp_path / "log")
+    log, witness = Log(server), LogWitness(tmp_path / "log", PINNED)
     witness.look(line.coordinator)
     honest = list(log.entries)
     match change:
@@ -262,14 +231,14 @@ def test_a_fork_is_refused_for_good_and_its_proof_is_kept(
     log.entries = honest
     asked = len(server.requests)
     with pytest.raises(Refusal) as caught:
-        LogWitness(tmp_path / "log").look(line.coordinator)
+        LogWitness(tmp_path / "log", PINNED).look(line.coordinator)
     assert caught.value.code == "log.fork"
     assert len(server.requests) == asked
     assert witness.seen() is not None and witness.seen().size == 3  # type: ignore[union-attr]
 
 
 def test_a_line_that_is_down_is_no_fork(server: Server, line: Line, tmp_path: Path) -> None:
-    log, witness = Log(server), LogWitness(tmp_path / "log")
+    log, witness = Log(server), LogWitness(tmp_path / "log", PINNED)
     witness.look(line.coordinator)
     server.script(Reply(400, b"not ours"))
     with pytest.raises(Refusal) as caught:

@@ -11,7 +11,7 @@ import pytest
 
 from attestation.measurement import measure
 from contracts.policy import SgxReference
-from federation.attestation import references
+from federation.attestation import log, references
 from federation.attestation.models import Root
 from federation.datasets.models import Dataset
 from federation.people.models import Role, User
@@ -61,6 +61,11 @@ def coordinator(live_server: Any, settings: Any, tmp_path: Path) -> str:
     return live_server.url
 
 
+def enrolment(coordinator: str, token: str) -> tuple[str, ...]:
+    """The arguments of the enrolment command."""
+    return ("enrol", "--coordinator", coordinator, "--log-key", log.key_fingerprint(), "--token", token)
+
+
 def token_for(name: str) -> tuple[Site, str]:
     """A named hospital, and the token of its enrolment command."""
     site = Site.objects.create(name=name)
@@ -82,14 +87,14 @@ def test_a_hospital_enrols_offers_a_dataset_and_approves(
     for name in ("St. Anna", "St. Barbara"):
         site, token = token_for(name)
         agents[name] = agent = Agent(tmp_path / name, capsys)
-        status, text = agent("enrol", "--coordinator", coordinator, "--token", token)
+        status, text = agent(*enrolment(coordinator, token))
         assert status == 0 and f'Enrolled as "{name}"' in text
         site.refresh_from_db()
         key = State.open(agent.folder).key
         assert (site.state, site.public_key) == (SiteState.ACTIVE, key.public)
         assert (agent.folder / "platform" / "pck-chain.pem").exists()
 
-        status, text = agent("enrol", "--coordinator", coordinator, "--token", token)
+        status, text = agent(*enrolment(coordinator, token))
         assert status == 0 and "enrolled already" in text
         assert State.open(agent.folder).key.public == key.public
 
@@ -145,11 +150,11 @@ def test_a_wrong_or_used_token_enrols_nobody(
 ) -> None:
     site, token = token_for("St. Anna")
     stranger = Agent(tmp_path / "stranger", capsys)
-    status, text = stranger("enrol", "--coordinator", coordinator, "--token", "wrong")
+    status, text = stranger(*enrolment(coordinator, "wrong"))
     assert (status, "enrolment.unknown_token" in text) == (1, True)
     assert not State.open(stranger.folder).enrolled
-    assert Agent(tmp_path / "anna", capsys)("enrol", "--coordinator", coordinator, "--token", token)[0] == 0
-    status, text = stranger("enrol", "--coordinator", coordinator, "--token", token)
+    assert Agent(tmp_path / "anna", capsys)(*enrolment(coordinator, token))[0] == 0
+    status, text = stranger(*enrolment(coordinator, token))
     assert (status, "enrolment.token_used" in text) == (1, True)
     assert not State.open(stranger.folder).enrolled
     site.refresh_from_db()
@@ -161,7 +166,7 @@ def test_a_dataset_is_withdrawn_and_its_rows_deleted(
 ) -> None:
     _, token = token_for("St. Anna")
     agent = Agent(tmp_path / "anna", capsys)
-    agent("enrol", "--coordinator", coordinator, "--token", token)
+    agent(*enrolment(coordinator, token))
     notes = write_notes(tmp_path / "notes.jsonl")
     status, text = agent("dataset", "add", str(notes), "--no-publish", "--name", "late", "--public", *NAMED)
     assert status == 0 and "PLAINTEXT baselines may train on it" in text
@@ -182,7 +187,7 @@ def test_a_suspended_site_reads_why(
 ) -> None:
     site, token = token_for("St. Anna")
     agent = Agent(tmp_path / "anna", capsys)
-    agent("enrol", "--coordinator", coordinator, "--token", token)
+    agent(*enrolment(coordinator, token))
     Site.objects.filter(pk=site.pk).update(state=SiteState.SUSPENDED)
     status, text = agent("check")
     assert status == 1 and re.search(r"coordinator +FAIL", text)

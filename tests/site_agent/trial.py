@@ -54,8 +54,7 @@ class Trial:
     def enrol(self, name: str, train: int, *, public: bool = False, **environment: str) -> Agent:
         agent = Agent(self.folder / name, {**self.installation.environment, **environment})
         self.agents[name] = agent
-        token = self.ask(verb="hospital", name=name)
-        agent.run("enrol", "--coordinator", self.installation.url, "--token", token)
+        agent.run(*self.ask(verb="hospital", name=name).split()[3:])
         make_rows(self.folder / f"{name}.jsonl", name, train=train)
         said = [*NAMED, "--yes", *(["--public"] if public else [])]
         agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *said)

@@ -1,0 +1,131 @@
+"""A coordinator that hides what it does: things that are in no log, a log for each hospital, no witness.
+
+Before, agents only followed the log, under the first key that they were shown: they signed what stood in it
+nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from contracts.evidence import Claims
+from contracts.log.note import NoteKey
+from contracts.manifest import TransparencyLog
+from contracts.receipts import NO_RECEIPT
+from contracts.refusal import Refusal
+from contracts.roster import Roster, RosterEntry
+from contracts.signing import SigningKey
+from site_agent.enrolment import connect
+from site_agent.proofs import require_appraisal, require_roster
+from tests.attacks.hospital import Hospital, attacked_hospital
+from tests.site_agent.coordinator_log import WITNESS_KEY
+from tests.site_agent.factories import ORIGIN, VKEY
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    with attacked_hospital(tmp_path) as made:
+        yield made
+
+
+def test_a_manifest_that_stands_in_no_log_is_not_signed(hospital: Hospital) -> None:
+    manifest = hospital.manifest()
+    hospital.offer(manifest, hidden=True)
+    status, said = hospital.approves(manifest)
+    assert (status, "[log.not_logged]" in said) == (1, True), said
+    hospital.log.freeze(hospital.manifest(run="run-9"))
+    status, said = hospital.approves(manifest)
+    assert (status, "[log.wrong_entry]" in said) == (1, True), said
+    assert hospital.approved == []
+
+
+def test_a_proof_for_another_tree_is_no_proof(hospital: Hospital) -> None:
+    manifest = hospital.manifest()
+    hospital.offer(manifest)
+    shown = hospital.log.prove("manifest")
+    shown["entry"] = shown["entry"].replace("run-1", "run-2")
+    hospital.log.prove = lambda kind: shown  # type: ignore[method-assign]
+    status, said = hospital.approves(manifest)
+    assert (status, "[log.not_included]" in said) == (1, True), said
+    assert hospital.approved == []
+
+
+def test_a_log_that_is_shown_to_this_hospital_alone_is_a_fork(hospital: Hospital) -> None:
+    first = hospital.manifest()
+    hospital.offer(first)
+    assert hospital.approves(first)[0] == 0
+    hospital.log.entries = [b"one", b"two", b"other", b"four", b"five"]
+    second = hospital.manifest(run="run-2")
+    hospital.offer(second)
+    status, said = hospital.approves(second)
+    assert (status, "[log.fork]" in said) == (3, True), said
+    assert hospital.approved == [first.hash]
+    assert (hospital.state.log / "fork-1.json").exists(), "the proof is kept"
+
+
+def test_another_log_than_the_one_the_operator_told_of_is_refused(hospital: Hospital) -> None:
+    other = SigningKey.generate()
+    hospital.log.key = other
+    for log in (None, TransparencyLog(NoteKey(ORIGIN, other.public).vkey)):
+        manifest = hospital.manifest(log=log)
+        hospital.offer(manifest)
+        status, said = hospital.approves(manifest)
+        assert (status, "[approval.other_log]" in said) == (1, True), said
+    manifest = hospital.manifest()
+    hospital.offer(manifest)
+    status, said = hospital.approves(manifest)
+    assert (status, "[log.fork]" in said) == (3, True), said
+    assert hospital.approved == []
+
+
+def test_a_witness_that_the_manifest_names_must_have_cosigned(hospital: Hospital) -> None:
+    manifest = hospital.manifest(log=TransparencyLog(VKEY, (WITNESS_KEY.vkey,)))
+    hospital.offer(manifest)
+    status, said = hospital.approves(manifest)
+    assert (status, "[log.not_cosigned]" in said) == (1, True), said
+    hospital.log.cosigned = True
+    assert hospital.approves(manifest)[0] == 0
+
+
+def test_nothing_is_sealed_to_an_enclave_whose_appraisal_was_hidden(hospital: Hospital) -> None:
+    manifest = hospital.manifest()
+    hospital.offer(manifest)
+    claims = Claims("1" * 64, "ab" * 8, "2" * 64, manifest.hash, "split_server")
+    coordinator = connect(hospital.state)
+
+    def refused() -> str:
+        with pytest.raises(Refusal) as caught:
+            require_appraisal(hospital.state, coordinator, manifest, claims)
+        return caught.value.code
+
+    assert refused() == "log.not_logged"
+    told = msgspec.to_builtins(claims)
+    for wrong in ({"claims": {**told, "hpke_key": "cd" * 8}, "appraisal": {"verdict": "accepted"}},
+                  {"claims": told, "appraisal": {"verdict": "refused"}}):  # fmt: skip
+        hospital.log.add("appraisal", wrong)
+        assert refused() == "log.wrong_entry"
+    hospital.log.add("appraisal", {"claims": told, "appraisal": {"verdict": "accepted"}})
+    require_appraisal(hospital.state, coordinator, manifest, claims)
+    coordinator.close()
+
+
+def test_a_roster_that_only_this_hospital_is_shown_is_not_countersigned(hospital: Hospital) -> None:
+    manifest = hospital.manifest()
+    hospital.offer(manifest)
+    inputs = (RosterEntry("site-1", "a" * 64), RosterEntry("site-2", "b" * 64))
+    roster = Roster(manifest.hash, 1, inputs, NO_RECEIPT)
+    shown_to_others = msgspec.structs.replace(roster, inputs=(inputs[0], RosterEntry("site-2", "c" * 64)))
+    coordinator = connect(hospital.state)
+    for logged, code in ((None, "log.not_logged"), (shown_to_others, "log.wrong_entry")):
+        if logged is not None:
+            hospital.log.add("roster.fixed", {"roster": msgspec.to_builtins(logged)})
+        with pytest.raises(Refusal) as caught:
+            require_roster(hospital.state, coordinator, manifest, roster)
+        assert caught.value.code == code
+    hospital.log.add("roster.fixed", {"roster": msgspec.to_builtins(roster)})
+    require_roster(hospital.state, coordinator, manifest, roster)
+    coordinator.close()
