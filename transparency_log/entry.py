@@ -33,11 +33,11 @@ ROSTER_FIXED, RELEASE, KEY_RELEASE = "roster.fixed", "release", "key-release"
 RECORDED = frozenset(
     {
         "reference.added", "reference.suspended", "review.opened", "review.proposed", "review.approval",
-        "review.rejection", "review.approved", "review.rejected",
+        "review.rejection", "review.approved", "review.rejected", "manifest", "release-statement",
     }
 )  # fmt: skip
-"""Kinds that record what people decided at the coordinator. No run rests on them: its manifest names what it
-accepts."""
+"""Kinds that record what people decided at the coordinator, or what it showed to sites. No run rests on them:
+its manifest names what it accepts, and each approval carries the manifest."""
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,7 +37,7 @@ def test_the_whole_log_is_verified_with_the_logs_key(bundle: Path, capsys: Any) 
     capsys.readouterr()
     code, report = verify(capsys, bundle, "--log-key", log.verifier_key())
     assert (code, report["verdict"], report["complete"]) == (0, "verified", True)
-    assert report["entries"] == LogEntry.objects.count() == 5
+    assert report["entries"] == LogEntry.objects.count() == 6
 
 
 def test_a_part_is_verified_by_its_proofs(bundle: Path, audrey: User, tmp_path: Path, capsys: Any) -> None:
@@ -94,7 +94,7 @@ def test_the_page_says_verdict_what_is_missing_and_what_to_do(
         call_command("verify_bundle", str(part), "--log-key", log.verifier_key())
     page = capsys.readouterr().out
     assert stopped.value.code == 3
-    for words in ("Verdict: incomplete", "What is missing:", "3 of the log's 5 entries", "What to do:"):
+    for words in ("Verdict: incomplete", "What is missing:", "4 of the log's 6 entries", "What to do:"):
         assert words in page, page
 
 

@@ -119,7 +119,8 @@ def test_attestation_records(world: dict[str, Any], who: str, request: Any) -> N
     assert ids(attestation.appraisals_visible_to(person)) == expected
     whole = who in ("olga", "audrey")
     seen = attestation.log_visible_to(person)
-    approvals = {"lena": 2, "alice": 1, "bob": 1}.get(who, 0)  # of Lena's study; members see their own
+    # Of Lena's study, and its manifest; members see their own approvals.
+    approvals = {"lena": 3, "alice": 1, "bob": 1}.get(who, 0)
     assert seen.count() == (LogEntry.objects.count() if whole else len(expected) + approvals)
     raw = attestation.can_read_evidence(person, world["slices"]["St. Anna"])
     assert raw == (who in ("audrey", "alice"))
