@@ -93,6 +93,13 @@ define(
           "The manifest names another log than the one that this site follows, or none.",
           "Do not approve. Tell the operator: a run that another log records could be hidden from everybody.",
           "operator"),
+    Entry("members.too_few",
+          "{found} hospitals count, this one and those whose keys were confirmed here; {needed} are needed.",
+          "Compare the fingerprints that `python -m site_agent approve` shows with the letter or call by "
+          "which each hospital told you its own, and say yes there (in a script: --confirm-members). "
+          "Nothing was signed: the coordinator could have made up the others.", "site"),
+    Entry("members.unknown", "No hospital was confirmed here under the fingerprint {fingerprint}.",
+          "`python -m site_agent members` lists those that were.", "site"),
     Entry("approval.weak",
           "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
           "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "

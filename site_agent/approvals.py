@@ -24,6 +24,7 @@ from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import create_private
 from site_agent.knowledge import known_here
+from site_agent.members import require_approvable
 from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -114,10 +115,12 @@ def approve(
 
     The copy comes first: an approval that the coordinator has, this site remembers. Doing it again sends the
     same signature (Ed25519 is deterministic). `accepted` are the names of weaknesses that a person has
-    accepted; with any other one it refuses with `approval.weak`. Else as `judge` and `examine`.
+    accepted; with any other one it refuses with `approval.weak`. Where too few members
+    are confirmed it refuses with `members.too_few`. Else as `judge`, `require_manifest` and `examine`.
     """
     manifest, _ = judge(state, item)
     require_manifest(state, coordinator, manifest)
+    require_approvable(state, manifest)
     _, weak = examine(state, coordinator, manifest)
     names = tuple(weakness.name for weakness in weak)
     missing = [name for name in names if name not in accepted]

@@ -12,6 +12,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent import approvals, release_commands, releases
 from site_agent.enrolment import connect
+from site_agent.members import confirm, describe_members, unconfirmed
 from site_agent.proofs import require_manifest
 from site_agent.reading import describe, describe_code
 from site_agent.state import State
@@ -34,6 +35,11 @@ def add_approve_command(commands: Any, say: Say) -> None:
         default=[],
         metavar="WEAKNESS",
         help="accept this weakness of the manifest, by the name that `approve` shows; can be repeated",
+    )
+    command.add_argument(
+        "--confirm-members",
+        action="store_true",
+        help="the fingerprints of the members' keys were compared with what came by another channel",
     )
     command.set_defaults(run=lambda chosen: run_approve(chosen, say))
 
@@ -79,6 +85,7 @@ def _approve(
     manifest, dataset = approvals.judge(state, item)
     require_manifest(state, coordinator, manifest)
     say(describe(manifest, dataset, state.config.site))
+    _members(state, manifest, chosen, say)
     accepted = _weaknesses(state, coordinator, manifest, chosen, say)
     if accepted is None:
         return
@@ -87,6 +94,21 @@ def _approve(
     approved = approvals.approve(state, coordinator, item, accepted)
     say(f"Approved and signed with this site's key: {approved.hash}")
     say("`python -m site_agent run` takes part as soon as all sites have approved.")
+
+
+def _members(state: State, manifest: Manifest, chosen: argparse.Namespace, say: Say) -> None:
+    """Show whose keys the manifest names; who is new is confirmed by an option or one typed yes."""
+    say("")
+    say(describe_members(state, manifest))
+    strangers = unconfirmed(state, manifest)
+    if not strangers:
+        return
+    if chosen.confirm_members or (
+        not chosen.yes
+        and _says_yes("Have you compared the fingerprints that are not confirmed with such a letter or call?")
+    ):
+        confirm(state, strangers)
+        say(f"Confirmed: {', '.join(printable(member.name, 60) for member in strangers)}.")
 
 
 def _weaknesses(

@@ -15,7 +15,7 @@ from typing import get_args
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
-from site_agent import AGENT_VERSION, approve_commands, release_commands
+from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
@@ -124,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_commands(commands, say)
 
     approve_commands.add_approve_command(commands, say)
+    member_commands.add_members_command(commands, say)
 
     command = commands.add_parser("run", help="work for the approved runs, until stopped")
     command.add_argument("--once", action="store_true", help="end after one job")
@@ -160,7 +161,7 @@ def run_enrol(chosen: argparse.Namespace) -> int:
         say(
             f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
         )
-    say(f"Public key   {state.key.public}")
+    say(f"Public key   {member_commands.own(state)} (its fingerprint: tell it to the other hospitals)")
     say(f"Log's key    {config.log_key}")
     say("             Compare it with what the operator told you by letter or telephone, not on the page.")
     nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"

@@ -35,6 +35,7 @@ from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
+from site_agent.members import require_enough_for_release
 from site_agent.reading import RELEASE
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
@@ -101,6 +102,7 @@ def judge(state: State, item: Asked) -> Judged:
 def order(state: State, coordinator: Coordinator, judged: Judged) -> None:
     """Sign it with the site's key. Doing it again sends the same signature."""
     manifest, site = judged.manifest, state.config.site
+    require_enough_for_release(state, manifest)
     own = _key(state, manifest).public if manifest.release.rule == SEALED else None
     given = consent(manifest, judged.fingerprint, site, state.key, own)
     body = {"run": manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}

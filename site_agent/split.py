@@ -33,6 +33,7 @@ from site_agent.evidence import Judge
 from site_agent.features import FeatureStore, Kept, prune
 from site_agent.files import private_folder, replacing
 from site_agent.leases import Job, Lease
+from site_agent.members import require_enough
 from site_agent.membership import RUN_OVER
 from site_agent.proofs import require_appraisal, require_roster
 from site_agent.receipts import ReceiptBook
@@ -203,6 +204,7 @@ class SplitWork:
             raise Refusal("roster.wrong_run")
         if job.inputs.get("receipt") is not None:
             self._receipts.note(job.inputs["receipt"], before=job.round)
+        require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
         require_roster(self._state, self._coordinator, self._member.manifest, roster)
         kept = self._store.kept()
         signature = self._rosters.sign(

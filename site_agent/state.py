@@ -8,6 +8,7 @@
 | platform/ | the development platform (quoting key, chain, sealing secret) |
 | datasets/ | catalogue.json, and each dataset normalised to one JSON object a line |
 | release-statement.json | the newest release statement that was accepted |
+| members.json | the hospitals whose keys were compared with a letter or call |
 | approved/ | the manifests that were approved here, with the signature that was given |
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
 | floors.json | the highest numbers of collateral that the agent has accepted, over all runs |

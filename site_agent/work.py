@@ -16,6 +16,7 @@ from enclave.programs.mailbox import Mailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.leases import Job, Lease
+from site_agent.members import require_enough
 from site_agent.membership import Membership
 from site_agent.pads import PadMaker
 from site_agent.proofs import require_roster
@@ -136,6 +137,7 @@ class Work:
         roster = parse_roster(job.inputs.get("roster") or {})
         if roster.round != round:
             raise Refusal("roster.wrong_run")
+        require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
         require_roster(self._state, self._coordinator, self._member.manifest, roster)
         signature = self._rosters.sign(
             roster,

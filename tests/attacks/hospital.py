@@ -59,9 +59,10 @@ class Hospital:
             status = cli.main(["--state", str(self.state.folder), *arguments])
         return status, said.getvalue()
 
-    def approves(self, manifest: Manifest, *options: str) -> tuple[int, str]:
-        """`approve` by a script that knows the whole hash."""
-        return self.types("approve", "--yes", "--hash", manifest.hash, *options)
+    def approves(self, manifest: Manifest, *options: str, strangers: bool = False) -> tuple[int, str]:
+        """`approve` by a script that knows the whole hash, and the members unless they are `strangers`."""
+        known = () if strangers else ("--confirm-members",)
+        return self.types("approve", "--yes", "--hash", manifest.hash, *known, *options)
 
     @property
     def approved(self) -> list[str]:

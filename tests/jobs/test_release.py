@@ -17,10 +17,11 @@ import pytest
 import safetensors.torch
 
 from contracts.log.note import parse_vkey
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
 from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README, unpack
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
+from site_agent.members import confirm
 from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
@@ -41,6 +42,7 @@ class Terminal:
     def has_approved(self, run: dict[str, Any]) -> None:
         digest = run["manifest_hash"]
         signature = self.key.sign(APPROVAL_DOMAIN, approval_payload(digest, self.site))
+        confirm(self.state, parse(run["manifest"].encode()).sites)
         approved = Approved(run["manifest"], digest, signature, int(time.time()))
         create_private(private_folder(self.state.approved) / f"{digest}.json", msgspec.json.encode(approved))
 

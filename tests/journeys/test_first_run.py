@@ -26,6 +26,9 @@ HOSPITALS = {"anna@st-anna.example": "St. Anna", "bert@bethany.example": "Bethan
 LEAD = "lena@study.example"
 
 
+YES = ("--confirm-members", "--accept", "export")
+
+
 @dataclass
 class Story:
     """What one test hands to the next."""
@@ -146,9 +149,9 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
         assert fingerprint_on(admin) == shown
         admin.get_by_role("button", name="I have read it and approve").click()
         expect(admin.get_by_text("the signature is still missing")).to_be_visible()
-        refused = story.agents[email].run("approve", "--yes", "--hash", shown, expect=1)
+        refused = story.agents[email].run("approve", "--yes", "--hash", shown, YES[0], expect=1)
         assert "[approval.weak]" in refused and "export" in refused
-        words = story.agents[email].run("approve", "--yes", "--hash", shown, "--accept", "export")
+        words = story.agents[email].run("approve", "--yes", "--hash", shown, *YES)
         assert shown[:8] in words.replace(" ", "")
 
     # The lead's page notices by itself that both have signed.
@@ -225,7 +228,7 @@ def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation
     expect(lead.get_by_role("heading", name="Approvals")).to_be_visible()
     shown = fingerprint_on(lead)
     for agent in story.agents.values():
-        agent.run("approve", "--yes", "--hash", shown, "--accept", "export")
+        agent.run("approve", "--yes", "--hash", shown, *YES)
     lead.get_by_role("button", name="Launch").click(timeout=30_000)
 
     lead.get_by_role("button", name="Pause").click(timeout=60_000)

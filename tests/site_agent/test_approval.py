@@ -30,6 +30,7 @@ from enclave.training.privacy import epsilon
 from site_agent import cli
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.members import confirm
 from site_agent.reading import describe
 from site_agent.state import Config, State
 from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
@@ -37,8 +38,9 @@ from tests.site_agent.coordinator_log import Log
 from tests.site_agent.factories import PINNED, add_dataset, make_manifest
 
 
-def logged(server: Server, manifest: Manifest) -> Log:
-    """A coordinator whose log holds the manifest."""
+def logged(state: State, server: Server, manifest: Manifest) -> Log:
+    """A coordinator whose log holds the manifest; its members are confirmed here."""
+    confirm(state, manifest.sites)
     log = Log()
     log.freeze(manifest)
     rest = server.answer
@@ -66,7 +68,7 @@ def test_a_sound_manifest_is_signed_kept_and_posted(
     state: State, dataset: Dataset, line: Line, server: Server
 ) -> None:
     manifest = make_manifest(state, dataset)
-    logged(server, manifest)
+    logged(state, server, manifest)
     approved = approve(state, line.coordinator, offer(manifest))
     posted = server.requests[-1]
     assert (posted.method, posted.path) == ("POST", "approvals")
@@ -155,7 +157,7 @@ def test_only_what_was_signed_here_counts_as_approved(
     state: State, dataset: Dataset, line: Line, server: Server, tmp_path: Path
 ) -> None:
     manifest = make_manifest(state, dataset)
-    logged(server, manifest)
+    logged(state, server, manifest)
     approve(state, line.coordinator, offer(manifest))
     stranger = State.open(tmp_path / "stranger")
     stranger.save(state.config)
@@ -314,7 +316,7 @@ def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
         return Reply(body=[{**item, "manifest": canonical(manifest).decode()}])
 
     server.answer = answer
-    logged(server, manifest)
+    logged(state, server, manifest)
     return manifest
 
 

@@ -18,6 +18,7 @@ from site_agent import leases
 from site_agent.approvals import Approved
 from site_agent.daemon import Daemon
 from site_agent.files import write_private
+from site_agent.members import confirm
 from site_agent.state import Config, State
 from site_agent.work import Work
 from tests.site_agent.conftest import SITE, Reply, Request, Server
@@ -76,6 +77,7 @@ def manifest(state: State, server: Server, quick: None, tmp_path: Path) -> Manif
 @pytest.fixture
 def approved(state: State, manifest: Manifest) -> Manifest:
     signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE))
+    confirm(state, manifest.sites)
     page = Approved(canonical(manifest).decode(), manifest.hash, signature, 1)
     write_private(state.approved / f"{manifest.hash}.json", canonical(page))
     return manifest

@@ -13,8 +13,9 @@ from tests.support.installation import NAMED, Agent, Installation, wait_for
 
 
 def accepted(plan: dict[str, Any]) -> list[str]:
-    """The options by which a script says yes to what is weak in a plan on purpose."""
-    return ["--accept", "quorum-below-two"] if plan.get("quorum") == 1 else []
+    """The options by which a script says yes to the members, and to what is weak in a plan on purpose."""
+    weak = ["--accept", "quorum-below-two"] if plan.get("quorum") == 1 else []
+    return ["--confirm-members", *weak]
 
 
 class Trial:

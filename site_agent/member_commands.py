@@ -1,0 +1,45 @@
+"""The command `members`: which hospitals this one knows to be real."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from contracts.fingerprint import key_fingerprint, typed_fingerprint
+from site_agent.members import forget, known_members
+from site_agent.state import State
+from site_agent.words import table
+
+Say = Callable[[str], None]
+
+
+def add_members_command(commands: Any, say: Say) -> None:
+    """Add it to the agent's commands. `say` takes lines for people."""
+    command = commands.add_parser(
+        "members", help="the hospitals whose keys were confirmed here (`approve` confirms them)"
+    )
+    command.add_argument("--forget", metavar="FINGERPRINT", help="this one counts no more")
+    command.set_defaults(run=lambda chosen: run_members(chosen, say))
+
+
+def run_members(chosen: argparse.Namespace, say: Say) -> int:
+    """`members`."""
+    state = State.open(chosen.state)
+    say(f"This site's own key, to be told to other hospitals by letter or telephone: {own(state)}")
+    if chosen.forget:
+        member = forget(state, typed_fingerprint(chosen.forget))
+        say(f"{member.name} counts no more, until it is confirmed again.")
+    rows = [
+        (key_fingerprint(key), member.name, time.strftime("%Y-%m-%d", time.gmtime(member.at)))
+        for key, member in sorted(known_members(state).items(), key=lambda item: item[1].name)
+    ]
+    nobody = "No hospital was confirmed here yet."
+    say(table(("fingerprint", "hospital", "confirmed"), rows) if rows else nobody)
+    return 0
+
+
+def own(state: State) -> str:
+    """The fingerprint of this site's key."""
+    return key_fingerprint(state.key.public)

@@ -1,0 +1,118 @@
+"""Which hospitals this one knows to be real: whose key somebody here has compared by another channel.
+
+The coordinator invites the members of a run, so it could make them up and hold their keys. A key that came
+here by letter or telephone cannot be its invention. Who was confirmed stays so, by key, until it is
+forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from contracts.fingerprint import key_fingerprint
+from contracts.manifest import Manifest
+from contracts.manifest import Site as Member
+from contracts.refusal import Refusal
+from contracts.releases import EXPORT, SEALED
+from site_agent.files import write_private
+from site_agent.state import State
+from site_agent.words import printable
+
+FILE = "members.json"
+
+
+class Confirmed(Struct, frozen=True, forbid_unknown_fields=True):
+    """A hospital as it was called when its key was confirmed; `at` in Unix seconds."""
+
+    name: str
+    at: int
+
+
+def known_members(state: State) -> dict[str, Confirmed]:
+    """Public key (hex) -> who was confirmed under it."""
+    try:
+        return msgspec.json.decode((state.folder / FILE).read_bytes(), type=dict[str, Confirmed])
+    except FileNotFoundError:
+        return {}
+    except msgspec.DecodeError as error:
+        raise Refusal("agent.state_damaged", file=FILE) from error
+
+
+def confirm(state: State, members: Iterable[Member]) -> None:
+    """Somebody here has compared the fingerprints of these members with what came by another channel."""
+    book = known_members(state)
+    for member in members:
+        book.setdefault(member.public_key, Confirmed(printable(member.name, 200), int(time.time())))
+    write_private(state.folder / FILE, msgspec.json.encode(book))
+
+
+def forget(state: State, fingerprint: str) -> Confirmed:
+    """The member whose key has this fingerprint counts no more. Refuses with `members.unknown`."""
+    book = known_members(state)
+    for key, member in book.items():
+        if key_fingerprint(key) == fingerprint:
+            del book[key]
+            write_private(state.folder / FILE, msgspec.json.encode(book))
+            return member
+    raise Refusal("members.unknown", fingerprint=fingerprint)
+
+
+def confirmed_sites(state: State, manifest: Manifest) -> set[str]:
+    """The ids of the manifest's members that count here: this site, and those whose key was confirmed."""
+    book = known_members(state)
+    return {
+        site.id for site in manifest.sites if site.public_key in book or site.public_key == state.key.public
+    }
+
+
+def unconfirmed(state: State, manifest: Manifest) -> list[Member]:
+    """The members that the coordinator could have made up, for all that is known here."""
+    counted = confirmed_sites(state, manifest)
+    return [site for site in manifest.sites if site.id not in counted]
+
+
+def require_enough(state: State, manifest: Manifest, listed: Iterable[str] | None = None) -> None:
+    """A round's quorum is met by confirmed members, of all or of those `listed` on a roster. Refuses with
+    `members.too_few`."""
+    counted = confirmed_sites(state, manifest)
+    found = len(counted if listed is None else counted.intersection(listed))
+    if found < manifest.aggregation.quorum:
+        raise Refusal("members.too_few", found=found, needed=manifest.aggregation.quorum)
+
+
+def require_approvable(state: State, manifest: Manifest) -> None:
+    """Before the manifest is approved: confirmed members make the quorum; where parameters may be let out,
+    every member is confirmed, as the enclave counts the signatures of all of them. Refuses with
+    `members.too_few`."""
+    require_enough(state, manifest)
+    found = len(confirmed_sites(state, manifest))
+    if manifest.release.rule in (SEALED, EXPORT) and found < len(manifest.sites):
+        raise Refusal("members.too_few", found=found, needed=len(manifest.sites))
+
+
+def require_enough_for_release(state: State, manifest: Manifest) -> None:
+    """Before this site signs for a release: confirmed members could give all signatures that it needs.
+    Refuses with `members.too_few`."""
+    found = len(confirmed_sites(state, manifest))
+    if found < manifest.release.approvals:
+        raise Refusal("members.too_few", found=found, needed=manifest.release.approvals)
+
+
+def describe_members(state: State, manifest: Manifest) -> str:
+    """Every member with its key's fingerprint, and whether it is known to be real."""
+    counted = confirmed_sites(state, manifest)
+    lines = ["Whose keys these are"]
+    for site in manifest.sites:
+        own = site.public_key == state.key.public
+        mark = "this site" if own else "confirmed" if site.id in counted else "NOT CONFIRMED"
+        lines.append(f"  {key_fingerprint(site.public_key)}  {printable(site.name, 60)}  ({mark})")
+    if len(counted) < len(manifest.sites):
+        lines += [
+            "  The coordinator could have made up a hospital that is not confirmed. Compare its fingerprint",
+            "  with the letter or call by which that hospital told you its own, not with a page.",
+        ]
+    return "\n".join(lines)
