@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.hospitals import hospitals, label_names
@@ -40,7 +41,8 @@ from enclave.slicing import models
 from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
 from enclave.training.aggregate import State, Update, clip, fedavg
 from enclave.training.loop import train
-from enclave.training.privacy import epsilon, gaussian, site_deviation
+from enclave.training.noise import gaussian
+from enclave.training.privacy import epsilon, site_deviation
 from enclave.training.products import deviation, stack_svd
 from enclave.training.tensors import to_bytes
 from enclave_host import base_models
@@ -122,7 +124,9 @@ def dp_fedavg(sites: Sites, clock: Clock, options: argparse.Namespace) -> Result
     def rule(updates: list[Update]) -> State:
         clipped = [(samples, clip(state, sites.start, bound)[0]) for samples, state in updates]
         mean = fedavg(clipped)
-        return {name: (tensor + gaussian(tensor.shape, noise)).float() for name, tensor in mean.items()}
+        return {
+            name: (tensor + gaussian(tensor.shape, noise)).astype(np.float32) for name, tensor in mean.items()
+        }
 
     result = in_enclave(sites, clock, rule)
     privacy = Privacy("site", options.noise, 1e-5)
@@ -141,8 +145,14 @@ def ckks(sites: Sites, clock: Clock) -> Result:
     total, slots, sent = sum(samples for samples, _ in sites.updates), DEGREE // 2, []
     for number, (samples, state) in enumerate(sites.updates):
         started = time.perf_counter()
-        flat = torch.cat([tensor.double().flatten() for tensor in state.values()]) * (samples / total)
-        sent.append([tenseal.ckks_vector(context, part.tolist()).serialize() for part in flat.split(slots)])
+        flat = np.concatenate([tensor.flatten() for tensor in state.values()]).astype(np.float64)
+        flat *= samples / total
+        sent.append(
+            [
+                tenseal.ckks_vector(context, part.tolist()).serialize()
+                for part in np.split(flat, range(slots, len(flat), slots))
+            ]
+        )
         if number == 0:
             encrypting = time.perf_counter() - started
     with clock.time("aggregation"):
@@ -155,9 +165,9 @@ def ckks(sites: Sites, clock: Clock) -> Result:
     key = context.secret_key()
     numbers = [n for part in answer for n in tenseal.ckks_vector_from(context, part).decrypt(key)]
     clock.seconds.setdefault("site", []).append(encrypting + time.perf_counter() - started)
-    flat, state = torch.tensor(numbers, dtype=torch.float64), {}
+    flat, state = np.array(numbers), {}
     for name, tensor in sites.start.items():
-        state[name], flat = flat[: tensor.numel()].view(tensor.shape), flat[tensor.numel() :]
+        state[name], flat = flat[: tensor.size].reshape(tensor.shape), flat[tensor.size :]
     more = {"ciphertexts": len(sent[0]), "degree": DEGREE, "primes": PRIMES}
     return Result(state, _mean(sites.updates), sum(map(len, sent[0])), more)
 
@@ -220,11 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _mean(updates: Sequence[Update]) -> State:
-    return fedavg([(samples, {n: t.double() for n, t in state.items()}) for samples, state in updates])
+    return fedavg(
+        [(samples, {n: t.astype(np.float64) for n, t in state.items()}) for samples, state in updates]
+    )
 
 
 def _length(state: State, start: State) -> float:
-    return math.sqrt(math.fsum(float((state[n].double() - start[n].double()).square().sum()) for n in start))
+    return math.sqrt(math.fsum(float(np.square(state[n].astype(np.float64) - start[n]).sum()) for n in start))
 
 
 def _through_seal(plain: bytes) -> int:

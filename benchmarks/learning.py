@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +39,8 @@ from enclave.training.aggregate import clip, fedavg
 from enclave.training.data import Examples, Rows, encode, read_rows
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool
-from enclave.training.privacy import epsilon, gaussian, site_deviation
+from enclave.training.noise import gaussian
+from enclave.training.privacy import epsilon, site_deviation
 from enclave.training.private import train_privately
 from enclave_host import base_models
 
@@ -173,7 +175,7 @@ def noisy(study: Study, unit: Literal["site", "record"]) -> tuple[list[Scores], 
         if unit == "site":
             deviation = site_deviation(study.noise, study.clip, [samples for samples, _ in updates])
             mean = {name: tensor + gaussian(tensor.shape, deviation) for name, tensor in mean.items()}
-        state = {name: tensor.float() for name, tensor in mean.items()}
+        state = {name: tensor.astype(np.float32) for name, tensor in mean.items()}
         load_tuned_state(model, state)
         curve.append(study.scores(model))
     worst = max(epsilon(privacy, training, training.rounds, len(rows)) for rows in study.sites.values())

@@ -19,7 +19,7 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.rounds import Rounds
-from enclave.programs.template import State
+from enclave.training.tensors import State
 
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
 

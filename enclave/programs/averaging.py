@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from contracts.manifest import Manifest
 from contracts.receipts import Averaging, Spent
 from contracts.refusal import Refusal
-from enclave.programs.contributions import Contribution
-from enclave.programs.template import State
+from enclave.programs.opening import Contribution
 from enclave.training.aggregate import Update, clip, fedavg
-from enclave.training.privacy import epsilon, gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd
+from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,15 @@ def average(
     state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
     metrics, noise = _deviations(rules.rule, updates, state), None
     if rules.privacy is not None and rules.privacy.unit == "site":
+        from enclave.training.noise import gaussian
+        from enclave.training.privacy import site_deviation
+
         assert rules.clip is not None
         noise = site_deviation(rules.privacy.noise, rules.clip, weights)
         state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
         cut, metrics = None, {}
     return Averaged(
-        {name: tensor.float() for name, tensor in state.items()},
+        {name: tensor.astype(np.float32) for name, tensor in state.items()},
         Averaging(
             rule=rules.rule,
             cohort=len(contributions),
@@ -86,6 +90,8 @@ def _spend(manifest: Manifest, samples: Sequence[int], before: Spent | None) -> 
     privacy = manifest.aggregation.privacy
     if privacy is None:
         return None
+    from enclave.training.privacy import epsilon
+
     rounds = 1 if before is None else before.rounds + 1
     rows = [1] if privacy.unit == "site" else sorted(set(samples))
     now = max(epsilon(privacy, manifest.training, rounds, count) for count in rows)

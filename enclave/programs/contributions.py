@@ -1,4 +1,4 @@
-"""Contributions: what a client slice seals for the aggregator, and how the aggregator opens and checks it.
+"""Contributions: what a client slice seals for the aggregator, which opens and checks it in opening.py.
 
 The plaintext is safetensors: the tuned state (empty in the closing evaluation), and `Enclosed` as the
 metadata beside it. It exists only in the memory of the two enclaves.
@@ -6,28 +6,23 @@ metadata beside it. It exists only in the memory of the two enclaves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Annotated
 
 import msgspec
-import torch
 from msgspec import Meta, Struct
 
-from contracts.manifest import Manifest
 from contracts.policy import Hex32
-from contracts.refusal import Refusal
-from contracts.sealed.stream import Binding, seal, unseal
+from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
-from enclave.programs.schedule import kind_of, shows_start
-from enclave.programs.template import START, State, learn, with_start
-from enclave.training.metrics import Scores, check
-from enclave.training.tensors import from_bytes, to_bytes
+from enclave.programs.schedule import kind_of
+from enclave.training.metrics import Scores
+from enclave.training.tensors import State, to_bytes
 
-START_TOLERANCE = 1e-5
-"""Processors may differ in the last bits of the initial parameters that they draw from one seed."""
+START = "start/"
+"""Before the name of a tensor: not what a site tuned, but what it began with."""
 
 
 class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
@@ -39,16 +34,10 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
     scores: Scores
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """An opened and checked contribution of one site; `start` is what it says that it began with, where it
-    has to."""
-
-    site: str
-    sealed: Filed
-    enclosed: Enclosed
-    state: State
-    start: State | None = None
+def with_start(state: State, start: State) -> State:
+    """Both in one, as a site sends them where a clip needs to know from where its change is counted, and the
+    aggregator has no parameters yet."""
+    return state | {START + name: tensor for name, tensor in start.items()}
 
 
 def seal_contribution(
@@ -73,95 +62,3 @@ def seal_contribution(
             signer=identity.signing,
         )
     )
-
-
-def open_contribution(
-    identity: Identity,
-    mailbox: Mailbox,
-    *,
-    site: str,
-    sha256: str,
-    round: int,
-    lives: tuple[Peer, ...],
-    previous: str,
-    template: State | None,
-    start: State | None,
-) -> Contribution:
-    """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
-
-    `lives` are the site's admitted client slices, one of which must have sealed it; `previous` is the hash of
-    the receipt that it must continue; `template` has the tensors that it must hold, and `start` is what the
-    round begins with: None if nobody has shown them yet. Refuses with `mailbox.*` (the host's fault) or
-    `round.bad_contribution`, whose facts name the site and, as `cause`, the code of what is wrong.
-    """
-    try:
-        plain, size = _open(identity, mailbox, site, sha256, round, lives)
-        rows = identity.manifest.site(site).dataset.rows
-        enclosed, state, shown = _read(plain, identity.manifest, rows, round, previous, template)
-        if shown is not None and start is not None:
-            _compare_starts(shown, start)
-    except Refusal as refusal:
-        if refusal.code.startswith("mailbox.") and refusal.code != "mailbox.plaintext_too_large":
-            raise
-        facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
-        raise Refusal("round.bad_contribution", **facts) from refusal
-    return Contribution(site, Filed(sha256, size), enclosed, state, shown)
-
-
-def _open(
-    identity: Identity, mailbox: Mailbox, site: str, sha256: str, round: int, lives: tuple[Peer, ...]
-) -> tuple[bytes, int]:
-    binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
-    for life in lives:
-        plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
-        with mailbox.incoming(sha256) as file:
-            try:
-                opened = unseal(
-                    file,
-                    plain,
-                    binding=binding,
-                    recipient=AGGREGATOR,
-                    key=identity.hpke,
-                    sender_key=life.signing_key,
-                )
-            except Refusal as refusal:
-                if refusal.code == "sealing.refused" and life is not lives[-1]:
-                    continue
-                raise
-        return plain.getvalue(), opened.bytes
-    raise Refusal("admission.not_admitted", peer=site)
-
-
-def _read(
-    plain: bytes, manifest: Manifest, rows: int, round: int, previous: str, template: State | None
-) -> tuple[Enclosed, State, State | None]:
-    """`rows` is how many the manifest gives the site, to train on and to evaluate on."""
-    trains = kind_of(manifest, round) == "update"
-    if not trains:
-        template = {}
-    template = learn(plain, manifest) if template is None else template
-    shows = trains and shows_start(manifest, previous)
-    state, metadata = from_bytes(plain, with_start(template, template) if shows else template)
-    try:
-        enclosed = msgspec.convert(metadata, Enclosed)
-    except msgspec.ValidationError as error:
-        raise Refusal("round.not_a_contribution") from error
-    check(enclosed.scores, len(manifest.model.labels) if manifest.model.task != "causal-lm" else 0)
-    if enclosed.samples + enclosed.scores.rows > rows:
-        raise Refusal("round.too_many_rows", claimed=enclosed.samples + enclosed.scores.rows, rows=rows)
-    if trains != (enclosed.samples > 0):
-        raise Refusal("round.not_a_contribution")
-    if enclosed.previous != previous:
-        raise Refusal("round.continues_another", round=round)
-    if not shows:
-        return enclosed, state, None
-    return (
-        enclosed,
-        {name: state[name] for name in template},
-        {name: state[START + name] for name in template},
-    )
-
-
-def _compare_starts(shown: State, start: State) -> None:
-    if any(not torch.allclose(shown[name], start[name], rtol=0, atol=START_TOLERANCE) for name in start):
-        raise Refusal("round.another_start")

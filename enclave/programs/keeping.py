@@ -18,8 +18,8 @@ from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
 from enclave.programs.statekeys import StateKeys
-from enclave.programs.template import State, learn
-from enclave.training.tensors import from_bytes, to_bytes
+from enclave.programs.template import learn
+from enclave.training.tensors import State, from_bytes, to_bytes
 
 METADATA = "receipt"
 

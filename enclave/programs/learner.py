@@ -13,7 +13,6 @@ from contracts.refusal import Refusal
 from enclave.programs.placements import Inside, Placement
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind
-from enclave.programs.template import State
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
@@ -28,6 +27,7 @@ from enclave.training.loop import (
     train,
 )
 from enclave.training.metrics import Scores
+from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)

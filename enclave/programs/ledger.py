@@ -34,8 +34,8 @@ from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.publication import Published, publish
 from enclave.programs.schedule import last_round
 from enclave.programs.statekeys import StateKeys
-from enclave.programs.template import State
 from enclave.training.metrics import Scores
+from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Standing
 from enclave.programs.mailbox import Filed, Mailbox
-from enclave.programs.template import State
+from enclave.training.tensors import State
 
 
 class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):

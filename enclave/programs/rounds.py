@@ -19,17 +19,16 @@ from contracts.roster import Roster
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import average
-from enclave.programs.contributions import Contribution, open_contribution
 from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.lives import Lives
 from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
 from enclave.programs.schedule import kind_of
-from enclave.programs.template import State
-from enclave.training.tensors import to_bytes
+from enclave.training.tensors import State, to_bytes
 
 
 class Rounds(Ledger):

@@ -8,12 +8,15 @@ a restart the share that it held. Everything here runs inside the enclave.
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from contracts.sealed.handback import HandedBack
 from contracts.sealed.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
 from enclave.programs.identity import Identity
+
+if TYPE_CHECKING:  # only a server that serves takes shares back
+    from contracts.sealed.handback import HandedBack
 
 
 class StateKeys:

@@ -19,17 +19,16 @@ from contracts.architecture.plan import Plan, plan
 from contracts.manifest import Manifest, Spf, Split
 from contracts.refusal import Refusal
 from enclave.programs.program import Report
-from enclave.programs.template import State
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.models import load
-from enclave.slicing.released import pack, row_files
 from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail, reach_of
 from enclave.training.aggregate import fedavg
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
 from enclave.training.loop import TrainResult, evaluate, train
 from enclave.training.metrics import Scores
+from enclave.training.tensors import State
 
 POOLED = "pooled"
 """In place of a site's id where batches of all sites are mixed; no site id has such a seed by chance alone,
@@ -99,7 +98,10 @@ class TailLearner:
 
     def packed(self, receipt: str, state: State) -> bytes:
         """The package that is released of these parameters (enclave/slicing/released.py)."""
-        rows, cut = selected_rows(self.tail), self.split.cut
+        from enclave.slicing.released import pack, row_files
+
+        rows = {name: chosen.cpu().numpy() for name, chosen in selected_rows(self.tail).items()}
+        cut = self.split.cut
         place, _, _ = self.tail.layers()[0][0].rpartition(".")
         return pack(self.manifest, receipt, row_files(state, self.initial, rows, cut, place))
 

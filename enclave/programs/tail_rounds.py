@@ -19,8 +19,8 @@ from enclave.programs.program import Report
 from enclave.programs.schedule import kind_of
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.tail import TailLearner
-from enclave.programs.template import State
 from enclave.training.metrics import Scores
+from enclave.training.tensors import State
 
 
 class TailRounds(Ledger):

@@ -17,21 +17,19 @@ import re
 from typing import Annotated
 
 import msgspec
-import torch
+import numpy as np
 from msgspec import Meta, Struct
-from torch import Tensor
 
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
+from enclave.programs.contributions import START
+from enclave.training.tensors import State
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
-START = "start/"
-"""Before the name of a tensor: not what a site tuned, but what it began with."""
 _PREFIX = "prompt_encoder.embedding.weight"
 _LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
-State = dict[str, Tensor]
 Size = Annotated[int, Meta(ge=1, le=1 << 31)]
 
 
@@ -43,21 +41,15 @@ class _Line(Struct, forbid_unknown_fields=True, frozen=True):
     data_offsets: tuple[int, int]
 
 
-def with_start(state: State, start: State) -> State:
-    """Both in one, as a site sends them where a clip needs to know from where its change is counted, and the
-    aggregator has no parameters yet."""
-    return state | {START + name: tensor for name, tensor in start.items()}
-
-
 def learn(data: bytes, manifest: Manifest) -> State:
-    """The template that a safetensors file of tuned parameters describes, as tensors without storage.
+    """The template that a safetensors file of tuned parameters describes, as arrays without storage.
 
     Only the header is read. Names after START are left out: they have to mirror the others. Refuses with
     `tensors.unreadable`, `tensors.dtype`, `tensors.names` or `tensors.shape` what is no state of this
     manifest's adapter.
     """
     template = {
-        name: torch.empty(line.shape, device="meta")
+        name: np.broadcast_to(np.float32(0), line.shape)
         for name, line in _header(data).items()
         if not name.startswith(START)
     }
@@ -83,7 +75,7 @@ def _check_lora(template: State, adapter: Lora, task: str, expected: set[str]) -
         layer, side = match["layer"], match["side"]
         if not any(layer == target or layer.endswith(f".{target}") for target in adapter.targets):
             raise Refusal("tensors.names")
-        if tensor.dim() != 2 or tensor.shape[0 if side == "A" else 1] != adapter.rank:
+        if tensor.ndim != 2 or tensor.shape[0 if side == "A" else 1] != adapter.rank:
             raise Refusal("tensors.shape", name=name)
         pairs.setdefault(layer, set()).add(side)
     if not pairs or any(sides != expected for sides in pairs.values()):
@@ -94,7 +86,7 @@ def _check_prefix(template: State, adapter: Prefix, task: str) -> None:
     """One matrix of `length` rows, and the head of a classification."""
     if _PREFIX not in template or (len(template) > 1 and task != "sequence-classification"):
         raise Refusal("tensors.names")
-    if template[_PREFIX].dim() != 2 or template[_PREFIX].shape[0] != adapter.length:
+    if template[_PREFIX].ndim != 2 or template[_PREFIX].shape[0] != adapter.length:
         raise Refusal("tensors.shape", name=_PREFIX)
 
 

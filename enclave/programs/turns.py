@@ -16,15 +16,14 @@ from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
-from enclave.programs.contributions import Enclosed, seal_contribution
+from enclave.programs.contributions import Enclosed, seal_contribution, with_start
 from enclave.programs.history import History, Previous
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind, kind_of, last_round, shows_start
-from enclave.programs.template import State, with_start
-from enclave.training.tensors import from_bytes
+from enclave.training.tensors import State, from_bytes
 
 if TYPE_CHECKING:
     from enclave.programs.learner import Learner

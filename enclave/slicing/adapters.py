@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from contracts.manifest import Lora
 from contracts.refusal import Refusal
-
-State = dict[str, Tensor]
+from enclave.training.tensors import State
 
 
 def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PeftModel:
@@ -76,8 +75,10 @@ def tuned_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def tuned_state(model: nn.Module) -> State:
-    """A copy of all trainable parameters, float32 on the CPU, shapes as in the model."""
-    return {name: parameter.detach().cpu().clone() for name, parameter in tuned_parameters(model).items()}
+    """A copy of all trainable parameters, float32 arrays, shapes as in the model."""
+    return {
+        name: parameter.detach().cpu().numpy().copy() for name, parameter in tuned_parameters(model).items()
+    }
 
 
 def load_tuned_state(model: nn.Module, state: State) -> None:
@@ -93,7 +94,7 @@ def load_tuned_state(model: nn.Module, state: State) -> None:
             raise Refusal("tensors.shape", name=name)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(state[name])
+            parameter.copy_(torch.tensor(state[name]))
 
 
 def _matches(model: nn.Module, target: str, head: tuple[str, ...]) -> bool:

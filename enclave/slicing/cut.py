@@ -25,7 +25,6 @@ from enclave.slicing.architectures import Architecture, architecture_of
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
 from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
-from enclave.slicing.prefix import tune_prefix
 
 Read = Callable[[str], Tensor]
 """A parameter's name in the model -> its float values: one tensor at a time."""
@@ -75,6 +74,8 @@ def cut(
     _place_table(model, architecture, HandedIn(vectors))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
+        from enclave.slicing.prefix import tune_prefix
+
         tuned: nn.Module = tune_prefix(model, adapter, seed)
     else:
         tuned = adapt(model, adapter, seed)

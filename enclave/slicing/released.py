@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
@@ -23,7 +24,7 @@ from contracts.sealed.package import ABOUT, ADAPTER, ADAPTER_CONFIG, HEAD, READM
 MAX_CONFIG_BYTES = 1 << 20
 CONFIG = "config.json"
 
-State = dict[str, Tensor]
+State = dict[str, NDArray[Any]]
 _PROMPT = "prompt_encoder.embedding.weight"
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -77,8 +78,8 @@ def row_files(state: State, start: State, rows: State, cut: int, layers: str) ->
             tensors[f"lora_{pair['side']}/{pair['module']}"] = tensor
         elif name in rows:
             module = whole.removesuffix(".rows")
-            tensors[f"rows/{module}"] = rows[name].cpu()
-            tensors[f"delta/{module}"] = (tensor.double() - start[name].double()).float()
+            tensors[f"rows/{module}"] = rows[name]
+            tensors[f"delta/{module}"] = (tensor.astype(np.float64) - start[name]).astype(np.float32)
         else:
             tensors[f"value/{whole}"] = tensor
     return {ROWS: _tensors(tensors)}
@@ -230,6 +231,6 @@ def _json(value: Any) -> bytes:
 
 
 def _tensors(tensors: State) -> bytes:
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data: bytes = safetensors.torch.save(kept, {"format": "pt"})
+    dense = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}  # memory as it looks
+    data: bytes = safetensors.numpy.save(dense, {"format": "pt"})
     return data

@@ -37,7 +37,6 @@ from enclave.slicing.architectures import ARCHITECTURES, Architecture, architect
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.cut import Cut, cut
 from enclave.slicing.embeddings import FileVectors
-from enclave.slicing.prefix import usable_tokens
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,8 @@ def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, s
     with parameters_without_storage(), no_init_weights():
         model: PreTrainedModel = kind(config)
     if isinstance(adapter, Prefix):
+        from enclave.slicing.prefix import usable_tokens
+
         usable_tokens(model, adapter, spec.max_tokens)
     architecture = architecture_of(model)
     names = checkpoint.match(_names(model), architecture.backbone)

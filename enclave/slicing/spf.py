@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from contracts.architecture.layers import Linear, linears_of, row_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
-from enclave.slicing.adapters import State, _draw_output_layer, head_modules, tuned_parameters
+from enclave.slicing.adapters import _draw_output_layer, head_modules, tuned_parameters
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.selection import choose
 from enclave.slicing.split import Tail
@@ -71,18 +71,6 @@ def selected_rows(tail: Tail) -> dict[str, Tensor]:
     }
 
 
-def deltas(state: State, start: State) -> State:
-    """How far each tuned tensor has moved from `start` (float64, so that nothing is rounded away)."""
-    _same_names(state, start)
-    return {name: tensor.double() - start[name].double() for name, tensor in state.items()}
-
-
-def apply_deltas(start: State, moved: State) -> State:
-    """`start` moved by deltas, float32: the inverse of `deltas`."""
-    _same_names(start, moved)
-    return {name: (tensor.double() + moved[name]).float() for name, tensor in start.items()}
-
-
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the state that an optimizer holds now."""
     return sum(
@@ -111,11 +99,3 @@ def _put_lora(tail: nn.Module, places: list[str], spf: Spf) -> None:
         target_modules="|".join(re.escape(place) for place in places),
     )
     inject_adapter_in_model(settings, tail)
-
-
-def _same_names(one: State, other: State) -> None:
-    if one.keys() != other.keys():
-        raise Refusal("tensors.names")
-    for name, tensor in one.items():
-        if tensor.shape != other[name].shape:
-            raise Refusal("tensors.shape", name=name)

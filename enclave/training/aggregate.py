@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from contracts.refusal import Refusal
 
 MAX_SAMPLES = 1 << 40
 
-State = dict[str, Tensor]
+State = dict[str, NDArray[Any]]
+"""Tuned parameters; float64 where more precision than theirs is under way."""
 Update = tuple[int, State]
 """A site's weight (its training rows, or fewer where weights are capped), and its tuned parameters."""
 
@@ -45,22 +47,22 @@ def fedavg(updates: Sequence[Update]) -> State:
     total = sum(samples for samples, _ in updates)
     mean: State = {}
     for name, tensor in template.items():
-        accumulated = torch.zeros(tensor.shape, dtype=torch.float64)
+        accumulated = np.zeros(tensor.shape, np.float64)
         for samples, state in updates:
-            accumulated += state[name].double() * samples
-        mean[name] = (accumulated / total).to(tensor.dtype)
+            accumulated += state[name].astype(np.float64) * samples
+        mean[name] = (accumulated / total).astype(tensor.dtype)
     return mean
 
 
-def clip(state: State, start: Mapping[str, Tensor], bound: float) -> tuple[State, bool]:
+def clip(state: State, start: Mapping[str, NDArray[Any]], bound: float) -> tuple[State, bool]:
     """Bound the L2 norm of the change from `start` to `state`, over all tensors together.
 
     Returns the state in float64, shortened towards `start` where the change was longer than `bound`, and
     whether it was (McMahan et al., arXiv 1710.06963). A change within the bound keeps its exact values.
     """
-    changes = {name: tensor.double() - start[name].double() for name, tensor in state.items()}
-    norm = math.sqrt(math.fsum(float(change.square().sum()) for change in changes.values()))
+    changes = {name: tensor.astype(np.float64) - start[name] for name, tensor in state.items()}
+    norm = math.sqrt(math.fsum(float(np.square(change).sum()) for change in changes.values()))
     if norm <= bound:
-        return {name: tensor.double() for name, tensor in state.items()}, False
+        return {name: tensor.astype(np.float64) for name, tensor in state.items()}, False
     scale = bound / norm
-    return {name: start[name].double() + change * scale for name, change in changes.items()}, True
+    return {name: start[name] + change * scale for name, change in changes.items()}, True

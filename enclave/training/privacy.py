@@ -1,4 +1,4 @@
-"""Differential privacy: noise from the enclave's own randomness, and what it is worth.
+"""Differential privacy: how much noise, and what it is worth (the noise itself: noise.py).
 
 Epsilon says how far anyone who sees all tuned parameters of a run (after every round) can tell two runs
 apart: at most by the factor exp(epsilon), but for a chance delta. Which two runs is the *unit*.
@@ -14,38 +14,10 @@ Scores on held-out rows are not covered by it. The accountants are opacus'.
 from __future__ import annotations
 
 import math
-import secrets
 import warnings
-from collections.abc import Callable
-
-import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from torch import Tensor
 
 from contracts.manifest import Privacy, Training
 from contracts.refusal import Refusal
-
-_DRAWS = 4
-"""Draws a number is the sum of: the low bits of one draw alone can betray what it was added to (Mironov, CCS
-2012; Holohan and Braghin, arXiv 2107.10138; opacus' secure mode does the same)."""
-
-Words = Callable[[int], Tensor]
-
-
-def secret_words(count: int) -> Tensor:
-    """(count,) int64 uniform words: AES-256-CTR under a key drawn for this call from the system's
-    randomness (the processor's, in an enclave)."""
-    cipher = Cipher(algorithms.AES(secrets.token_bytes(32)), modes.CTR(bytes(16)))
-    return torch.frombuffer(bytearray(cipher.encryptor().update(bytes(8 * count))), dtype=torch.int64)
-
-
-def gaussian(shape: tuple[int, ...] | torch.Size, deviation: float, words: Words = secret_words) -> Tensor:
-    """Float64 normal noise with mean 0 and this standard deviation."""
-    total = torch.zeros(math.prod(shape), dtype=torch.float64)
-    for _ in range(_DRAWS):
-        middle = ((words(len(total)) & ((1 << 52) - 1)).double() + 0.5) / (1 << 52)  # inside (0, 1)
-        total += torch.special.ndtri(middle)
-    return (total * (deviation / math.sqrt(_DRAWS))).view(shape)
 
 
 def site_deviation(noise: float, clip: float, weights: list[int]) -> float:

@@ -19,7 +19,8 @@ from contracts.manifest import Privacy, Training
 from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
 from enclave.training.loop import Progress, Report, TrainResult, batch_logits, batch_loss, precision_of
-from enclave.training.privacy import gaussian, rate, secret_words, steps
+from enclave.training.noise import gaussian, secret_words
+from enclave.training.privacy import rate, steps
 
 
 def train_privately(
@@ -48,7 +49,7 @@ def train_privately(
             batch = draw(rows, drawn)
             sums, loss = clipped_sum(model, parameters, examples, batch, clip, training.precision)
             for parameter, total in zip(parameters, sums, strict=True):
-                noise = gaussian(total.shape, privacy.noise * clip)
+                noise = torch.from_numpy(gaussian(tuple(total.shape), privacy.noise * clip))
                 parameter.grad = ((total + noise) / expected).to(parameter.dtype)
             optimizer.step()
             optimizer.zero_grad()
@@ -67,7 +68,7 @@ def draw(rows: int, probability: float) -> list[int]:
     if probability >= 1.0:
         return list(range(rows))
     chosen = (secret_words(rows) & ((1 << 53) - 1)) < math.ceil(probability * (1 << 53))
-    return [int(index) for index in chosen.nonzero().flatten()]
+    return [int(index) for index in chosen.nonzero()[0]]
 
 
 def clipped_sum(

@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from enclave.training.aggregate import State, Update, fedavg
 
+Matrix = NDArray[np.float64]
 A, B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -24,15 +25,15 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 class Product:
     """`left` (outputs, k) times `right` (k, inputs), float64; never multiplied out."""
 
-    left: Tensor
-    right: Tensor
+    left: Matrix
+    right: Matrix
 
     def __sub__(self, other: Product) -> Product:
-        return Product(torch.cat((self.left, -other.left), 1), torch.cat((self.right, other.right)))
+        return Product(np.hstack((self.left, -other.left)), np.vstack((self.right, other.right)))
 
     def square(self) -> float:
         """The squared Frobenius norm."""
-        return float(self._cores()[1].square().sum())
+        return float(np.square(self._cores()[1]).sum())
 
     def best(self, rank: int) -> Product:
         """The nearest product of this rank in the Frobenius norm (Eckart and Young, 1936).
@@ -42,20 +43,20 @@ class Product:
         such that its largest entry in `right` is positive.
         """
         (outer, inner), core = self._cores()
-        u, s, v = torch.linalg.svd(core, full_matrices=False)
+        u, s, v = np.linalg.svd(core, full_matrices=False)
         rank_found = min(rank, len(s))
         left = outer @ (u[:, :rank_found] * s[:rank_found])
         right = v[:rank_found] @ inner.T
-        sign = right.gather(1, right.abs().argmax(1, keepdim=True)).sign()
+        sign = np.sign(np.take_along_axis(right, np.abs(right).argmax(1, keepdims=True), 1))
         missing = rank - rank_found  # a layer narrower than the rank
         return Product(
-            torch.nn.functional.pad(left * sign.T, (0, missing)),
-            torch.nn.functional.pad(right * sign, (0, 0, 0, missing)),
+            np.pad(left * sign.T, ((0, 0), (0, missing))),
+            np.pad(right * sign, ((0, missing), (0, 0))),
         )
 
-    def _cores(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        outer, above = torch.linalg.qr(self.left)
-        inner, beside = torch.linalg.qr(self.right.T)
+    def _cores(self) -> tuple[tuple[Matrix, Matrix], Matrix]:
+        outer, above = np.linalg.qr(self.left)
+        inner, beside = np.linalg.qr(self.right.T)
         return (outer, inner), above @ beside.T
 
 
@@ -64,7 +65,7 @@ def pairs(state: State) -> Iterator[tuple[str, Product]]:
     for name in state:
         layer = name.removesuffix(A)
         if layer != name and layer + B in state:
-            yield layer, Product(state[layer + B].double(), state[name].double())
+            yield layer, Product(state[layer + B].astype(np.float64), state[name].astype(np.float64))
 
 
 def mean_products(updates: Sequence[Update]) -> dict[str, Product]:
@@ -73,8 +74,8 @@ def mean_products(updates: Sequence[Update]) -> dict[str, Product]:
     each = [(samples / total, dict(pairs(state))) for samples, state in updates]
     return {
         layer: Product(
-            torch.cat([share * products[layer].left for share, products in each], 1),
-            torch.cat([products[layer].right for _, products in each]),
+            np.hstack([share * products[layer].left for share, products in each]),
+            np.vstack([products[layer].right for _, products in each]),
         )
         for layer in each[0][1]
     }
@@ -89,7 +90,7 @@ def stack_svd(updates: Sequence[Update]) -> State:
     for layer, product in mean_products(updates).items():
         rank, kind = len(mean[layer + A]), mean[layer + A].dtype
         best = product.best(rank)
-        mean[layer + A], mean[layer + B] = best.right.to(kind), best.left.to(kind)
+        mean[layer + A], mean[layer + B] = best.right.astype(kind), best.left.astype(kind)
     return mean
 
 

@@ -26,7 +26,7 @@ from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.skeleton import open_cut
-from enclave.training.aggregate import fedavg
+from enclave.training.aggregate import State, fedavg
 from enclave.training.data import encode, read_rows
 from enclave.training.loop import train
 from enclave_host import base_models
@@ -156,7 +156,7 @@ def _model(manifest: Manifest, folder: Path) -> tuple[Any, PreTrainedTokenizerBa
     return opened.cut.model, opened.tokenizer
 
 
-def parameters(aftermath: Aftermath, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+def parameters(aftermath: Aftermath, folder: Path) -> dict[str, State]:
     """The initial and the final tuned state, computed anew from rows and manifest as the enclaves did it."""
     torch.set_num_threads(1)
     manifest = aftermath.manifest
@@ -185,9 +185,9 @@ def needles(aftermath: Aftermath, folder: Path) -> Needles:
     found: Needles = {}
     for when, state in parameters(aftermath, folder).items():
         for name, tensor in state.items():
-            if tensor.numel() < 64 or float(tensor.std()) == 0.0:
+            if tensor.size < 64 or float(tensor.std()) == 0.0:
                 continue
-            values = tensor.flatten()
+            values = torch.from_numpy(tensor).flatten()
             start = (values.numel() // 2) // 16 * 16
             forms = {
                 "float32": values[start : start + WINDOW // 4].numpy().tobytes(),

@@ -4,6 +4,7 @@ memory."""
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,7 +53,7 @@ def test_the_cut_minilm_is_the_loaded_one_but_for_int8_weights(minilm, opened):
     base, tokenizer = models.load(*minilm)
     whole = adapt(base, LORA, 5)
     start, other = tuned_state(whole), tuned_state(opened.cut.model)
-    assert start.keys() == other.keys() and all(torch.equal(start[key], other[key]) for key in start)
+    assert start.keys() == other.keys() and all(np.array_equal(start[key], other[key]) for key in start)
     assert tokenizer("a fever")["input_ids"] == opened.tokenizer("a fever")["input_ids"]
     opened.cut.attach(UnmaskedEngine(opened.cut.store))
     batch = tokenizer(["a fever in the left knee", "nothing"], return_tensors="pt", padding=True)
@@ -91,7 +92,7 @@ def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, mini
         result = train(opened.cut.model, examples, training, round=1, site="anna")
         results.append((result.loss, tuned_state(opened.cut.model)))
     assert results[0][0] == results[1][0]
-    assert all(torch.equal(results[0][1][key], results[1][1][key]) for key in initial)
+    assert all(np.array_equal(results[0][1][key], results[1][1][key]) for key in initial)
     measures = placed.measures()
     assert measures["pads_inline"] == 0 and measures["pads_left"] == 0 and measures["checks"] > 200
 

@@ -3,14 +3,14 @@
 import math
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 from contracts.canonical import canonical
 from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
 from contracts.receipts import NO_RECEIPT, parse_receipt, verify_chain
-from enclave.programs.contributions import Enclosed
-from enclave.programs.template import with_start
+from enclave.programs.contributions import Enclosed, with_start
 from enclave.training.aggregate import clip
 from enclave.training.metrics import Scores
 from enclave.training.privacy import epsilon
@@ -44,7 +44,7 @@ def whole_run(world):
 
 
 def distance(left, right):
-    return math.sqrt(sum(float((left[n].double() - right[n].double()).square().sum()) for n in right))
+    return math.sqrt(sum(float(np.square(left[n].astype(np.float64) - right[n]).sum()) for n in right))
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_a_plaintext_baseline_trains_exactly_what_the_enclaves_train(house):
         learner = load_learner(manifest, "anna", house.model, house.rows["anna"], DATASET_KEY)
         learner.start_from(None)
         states.append(learner.train(1, lambda _progress: None)[1])
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[1])
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_noisy_run_of_ffa_lora_clips_adds_noise_and_says_so_on_its_receipts(co
         _, state = learner.train(1, lambda _progress: None)
         updates.append((min(len(learner.training), 15), clip(state, learner.initial, 0.25)[0]))
     expected = {n: (updates[0][1][n] * 12 + updates[1][1][n] * 15) / 27 for n in first}
-    numbers = sum(tensor.numel() for tensor in first.values())
+    numbers = sum(tensor.size for tensor in first.values())
     spread = distance(first, expected) / math.sqrt(numbers)
     assert spread == pytest.approx(receipts[0].averaging.noise, rel=0.1)
 
@@ -128,9 +128,9 @@ def test_a_run_of_stack_svd_with_a_clip_is_what_the_rule_says_bit_for_bit(consor
             state, was = clip(state, learner.initial if start is None else start, 0.5)
             updates.append((outcome.samples, state))
             cut += was
-        start = {name: tensor.float() for name, tensor in stack_svd(updates).items()}
+        start = {name: tensor.astype(np.float32) for name, tensor in stack_svd(updates).items()}
         sealed = world.parameters(aggregator, result["state"]["sha256"])
-        assert all(torch.equal(start[name], sealed[name]) for name in start.keys() | sealed.keys())
+        assert all(np.array_equal(start[name], sealed[name]) for name in start.keys() | sealed.keys())
         assert receipt.averaging.clipped == cut
         found = receipt.metrics["averaging"]
         assert 0 <= found["deviation"] <= found["deviation_of_factors"]
@@ -185,7 +185,7 @@ def test_a_rogue_that_does_not_say_where_it_began_is_refused(world, refusal_of):
 
 def test_a_rogue_that_claims_another_beginning_is_refused(world, refusal_of):
     initial = world.learner.initial
-    moved = {name: tensor + 0.01 for name, tensor in initial.items()}
+    moved = {name: tensor + np.float32(0.01) for name, tensor in initial.items()}
     blobs = {"anna": world.blob, "berta": contribute(world, with_start(initial, moved))}
     refusal = refusal_of(world.agg.call, "aggregate", round=1, **world.roster(1, blobs))
     assert (refusal.facts["site"], refusal.facts["cause"]) == ("berta", "round.another_start")
@@ -193,7 +193,7 @@ def test_a_rogue_that_claims_another_beginning_is_refused(world, refusal_of):
 
 def test_a_rogue_moves_the_mean_by_no_more_than_its_clip_however_large_its_update(world):
     initial = world.learner.initial
-    huge = {name: tensor + 1e6 for name, tensor in initial.items()}
+    huge = {name: tensor + np.float32(1e6) for name, tensor in initial.items()}
     blobs = {"anna": world.blob, "berta": contribute(world, with_start(huge, initial))}
     result = world.agg.call("aggregate", round=1, **world.roster(1, blobs))
     state = world.parameters(world.agg, result["state"]["sha256"])

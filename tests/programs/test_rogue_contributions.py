@@ -3,8 +3,8 @@ seals is well sealed and badly filled; the aggregator names the site, and the ro
 
 import json
 
+import numpy as np
 import pytest
-import torch
 
 from contracts.manifest import Aggregation
 from contracts.receipts import NO_RECEIPT
@@ -51,7 +51,7 @@ def changed(state, **changes):
 BAD_STATES = {
     "no tensors": (lambda state: {}, "tensors.names"),
     "a tensor too many": (
-        lambda state: state | {"base_model.more.lora_C.weight": torch.zeros(2)},
+        lambda state: state | {"base_model.more.lora_C.weight": np.zeros(2, np.float32)},
         "tensors.names",
     ),
     "only half of the pairs": (
@@ -62,11 +62,17 @@ BAD_STATES = {
         lambda state: {name.replace("query", "key"): t for name, t in state.items()},
         "tensors.names",
     ),
-    "another rank": (lambda state: changed(state, a=lambda t: torch.zeros(5, t.shape[1])), "tensors.shape"),
-    "another width": (lambda state: changed(state, a=lambda t: torch.zeros(4, 7)), "tensors.shape"),
-    "another type": (lambda state: changed(state, a=lambda t: t.double()), "tensors.dtype"),
-    "not a number": (lambda state: changed(state, a=lambda t: t * float("nan")), "tensors.not_finite"),
-    "infinite": (lambda state: changed(state, a=lambda t: t + float("inf")), "tensors.not_finite"),
+    "another rank": (
+        lambda state: changed(state, a=lambda t: np.zeros((5, t.shape[1]), np.float32)),
+        "tensors.shape",
+    ),
+    "another width": (
+        lambda state: changed(state, a=lambda t: np.zeros((4, 7), np.float32)),
+        "tensors.shape",
+    ),
+    "another type": (lambda state: changed(state, a=lambda t: t.astype(np.float64)), "tensors.dtype"),
+    "not a number": (lambda state: changed(state, a=lambda t: t * np.float32("nan")), "tensors.not_finite"),
+    "infinite": (lambda state: changed(state, a=lambda t: t + np.float32("inf")), "tensors.not_finite"),
 }
 
 

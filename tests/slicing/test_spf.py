@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from contracts.manifest import Spf
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import load_tuned_state, tuned_parameters, tuned_state
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
-from enclave.slicing.spf import apply_deltas, deltas, optimizer_bytes, selected_rows, tune
+from enclave.slicing.spf import optimizer_bytes, selected_rows, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.aggregate import fedavg
 from tests.slicing.small import LABELS, LAYERS, MODELS, config, model, texts
@@ -265,8 +266,8 @@ def test_initial_values_depend_on_the_seed_alone():
     torch.manual_seed(12)
     two = tuned_state(tuned_tail("gpt2", spf(lora=BOTH)))
     other = tuned_state(tuned_tail("gpt2", spf(lora=BOTH), seed=4))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert {name for name in one if not torch.equal(one[name], other[name])} == {
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert {name for name in one if not np.array_equal(one[name], other[name])} == {
         name for name in one if "lora_A" in name or "score" in name
     }
 
@@ -292,38 +293,6 @@ def test_averaged_rows_are_the_rows_of_the_average_matrix():
         matrices = [tail.get_submodule(place).weight.double() for tail in tails]
         exact = sum(n * m for n, m in zip(weights, matrices, strict=True)) / 8
         assert torch.equal(module.weight, exact.float())
-
-
-def test_deltas_of_an_average_are_the_average_of_deltas():
-    start = tuned_state(tuned_tail("llama", spf()))
-    tails = [tuned_tail("llama", spf()) for _ in range(2)]
-    for number, tail in enumerate(tails):
-        steps(tail, features("llama"), 1 + 2 * number)
-    states = [tuned_state(tail) for tail in tails]
-    moved = fedavg([(n, deltas(state, start)) for n, state in zip((3, 1), states, strict=True)])
-    mean = fedavg(list(zip((3, 1), states, strict=True)))
-    back = apply_deltas(start, moved)
-    assert all(torch.equal(back[name], mean[name]) for name in mean)
-    assert any(tensor.abs().max() > 0 for tensor in moved.values())
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.tuples(*[st.floats(-1e3, 1e3, width=32).filter(lambda v: v == 0 or abs(v) > 1e-4)] * 2), min_size=1
-    )
-)
-def test_deltas_go_back_and_forth_without_loss(pairs):
-    one, two = (torch.tensor(values, dtype=torch.float32) for values in zip(*pairs, strict=True))
-    assert torch.equal(apply_deltas({"x": one}, deltas({"x": two}, {"x": one}))["x"], two)
-
-
-def test_deltas_of_other_tensors_are_refused():
-    for other, code in (({"y": torch.ones(2)}, "tensors.names"), ({"x": torch.ones(3)}, "tensors.shape")):
-        for act in (deltas, apply_deltas):
-            with pytest.raises(Refusal) as refused:
-                act({"x": torch.ones(2)}, other)
-            assert refused.value.code == code
 
 
 @pytest.mark.parametrize(("changes", "k"), (({"attention": 0, "dense": 0, "lora": ()}, 1), ({}, LAYERS)))

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ def trained(
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
+    return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -81,7 +82,7 @@ def test_training_touches_the_tuned_parameters_alone(bert: tuple) -> None:
     before = tuned_state(bert[0])
     trained(bert, before)
     assert all(torch.equal(frozen[n], p) for n, p in bert[0].named_parameters() if n in frozen)
-    assert not any(torch.equal(before[n], t) for n, t in tuned_state(bert[0]).items() if "lora_B" in n)
+    assert not any(np.array_equal(before[n], t) for n, t in tuned_state(bert[0]).items() if "lora_B" in n)
 
 
 def test_it_learns_to_classify(bert: tuple) -> None:
@@ -121,7 +122,7 @@ def test_progress_is_told_to_the_end_and_never_backwards(bert: tuple) -> None:
 
 def test_a_loss_that_is_not_a_number_stops_training_with_a_code(bert: tuple) -> None:
     state = tuned_state(bert[0])
-    state["base_model.model.classifier.weight"].fill_(math.inf)
+    state["base_model.model.classifier.weight"].fill(math.inf)
     with pytest.raises(Refusal) as caught:
         trained(bert, state)
     assert caught.value.code == "training.diverged"
