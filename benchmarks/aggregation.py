@@ -190,7 +190,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 name: str(value) if isinstance(value, Path) else value
                 for name, value in vars(options).items()
             },
-            "numbers": sum(tensor.numel() for tensor in sites.start.values()),
+            "numbers": sum(tensor.size for tensor in sites.start.values()),
             **result.more,
         }
         change = _length(result.exact, sites.start)

@@ -96,7 +96,7 @@ def federated(shared: Study) -> Found:
         state = fedavg(updates)
     load_tuned_state(model, state)
     seconds = time.monotonic() - started
-    trained = sum(tensor.numel() for tensor in state.values())
+    trained = sum(tensor.size for tensor in state.values())
     return _found(shared.scores(model), seconds, steps, trained, 8 * trained + 4 * len(state))
 
 
