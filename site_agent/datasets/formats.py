@@ -127,7 +127,7 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     with open_content(path, compressed) as content:
         sample = content.read(SAMPLE_BYTES)
     name, guessed = _encoding(sample, encoding)
-    if encoding is None:
+    if encoding is None and name != "utf-16":
         _refuse_unmarked_utf16(sample)
     text = _decoded_sample(sample, name)
     if not text.strip():

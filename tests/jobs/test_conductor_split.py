@@ -63,7 +63,7 @@ def test_three_hospitals_send_features_once_and_the_server_trains_the_tail(
     assert summary["samples"] == 3 * (12 + 16 + 20)
     assert summary["parameters"] > 0 and summary["optimizer_bytes"] > 8 * summary["parameters"]
     verify_chain(receipts(consortium, undisturbed), manifest=ended["manifest_hash"])
-    # That the tail has moved. Whether one learns is tested on rows that can be learnt from; these are too few.
+    # The tail has moved. Whether one learns is tested on rows that can be learnt from; these are too few.
     pooled = scores(consortium, undisturbed)
     assert pooled[-1]["loss"] != pooled[0]["loss"]
     assert all(hospital.slice is None for hospital in consortium.hospitals.values())

@@ -206,8 +206,8 @@ def test_utf16_is_read_by_its_mark(tmp_path: Path, encoding: str) -> None:
     if encoding == "utf-16":
         _, rows = take(tmp_path, data)
         assert rows[0].text == "größer"
-    else:  # without a mark it is not guessed
-        assert refused(tmp_path, data).code == "dataset.unknown_format"
+    else:  # without a mark it is named, not guessed
+        assert refused(tmp_path, data).code == "dataset.looks_utf16"
 
 
 def test_a_nul_character_is_a_bad_row(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_manifest_that_goes_back_behind_what_this_site_has_seen_is_not_approve
         return Waiting("Triage", manifest.hash, canonical(manifest).decode(), False)
 
     judge(state, offered())  # nothing was seen yet
-    FloorBook(state.folder).rise(SEEN)
+    FloorBook(state.folder).rise(msgspec.structs.replace(SEEN, root_sha256=policy.root_sha256))
     judge(state, offered(floor))
     for behind in ((), (older,)):
         with pytest.raises(Refusal) as refused:
