@@ -88,14 +88,23 @@ class Masking(Struct, forbid_unknown_fields=True, frozen=True):
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
 
 
+class KeyShares(Struct, forbid_unknown_fields=True, frozen=True):
+    """Where the server's TEE has no sealing key, each site holds a share of the key of its state; any
+    `threshold` of them make it again (contracts/sealed/shares.py)."""
+
+    threshold: Annotated[int, Meta(ge=1, le=1000)]
+
+
 class Split(Struct, forbid_unknown_fields=True, frozen=True):
     """Method 2: the front ends after layer `cut`. The tail trains on batches drawn from all sites' shards
     (`pooled`), or one tail a site is trained and averaged each round (`per-site`). `checkpointing` computes
-    activations again in the backward pass instead of keeping them."""
+    activations again in the backward pass instead of keeping them. `shares` is for a server without a sealing
+    key; without it such a server keeps no state, and one with a sealing key takes none in shares."""
 
     cut: Annotated[int, Meta(ge=1, le=1000)]
     batches: Literal["pooled", "per-site"] = "pooled"
     checkpointing: bool = False
+    shares: KeyShares | None = None
 
 
 class Training(Struct, forbid_unknown_fields=True, frozen=True):
@@ -214,6 +223,15 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         """SHA-256 of the canonical form, in hex: the run's identity."""
         return digest(self)
 
+    @property
+    def naming_sites(self) -> int:
+        """How many sites must have named a receipt as the run's last before a split server uses the state
+        that it stands for: as many as a quorum, or as make the state's key where those are more, but never
+        one site alone among several."""
+        shares = None if self.split is None else self.split.shares
+        least = max(2, self.aggregation.quorum, 0 if shares is None else shares.threshold)
+        return min(len(self.sites), least)
+
     def site(self, site_id: str) -> Site:
         """The member with this id. Refuses with `manifest.unknown_site`."""
         for site in self.sites:
@@ -284,7 +302,18 @@ def _check(manifest: Manifest) -> None:
             )
         ),
     }
-    _raise(faults | _aggregation_faults(manifest))
+    _raise(faults | _split_faults(manifest) | _aggregation_faults(manifest))
+
+
+def _split_faults(manifest: Manifest) -> dict[str, bool]:
+    shares, sites = None if manifest.split is None else manifest.split.shares, len(manifest.sites)
+    return {
+        # The development runtime stands in for both kinds of TEE.
+        "shares of the server's key are for TEEs without a sealing key": shares is not None
+        and manifest.runtime not in ("tdx", "development"),
+        "one site alone would make the server's key, or all of them would not": shares is not None
+        and not min(2, sites) <= shares.threshold <= sites,
+    }
 
 
 def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:

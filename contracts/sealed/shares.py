@@ -21,7 +21,7 @@ from Crypto.Protocol.SecretSharing import Shamir
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical
-from contracts.manifest import Identifier
+from contracts.manifest import Identifier, Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import WRAP_OVERHEAD, HpkeKey, wrap
@@ -40,8 +40,8 @@ WrappedShare = Annotated[
 
 
 class Escrow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A state key for whoever brings `threshold` of the shares: each is wrapped for its site. Tells a host
-    nothing of the key."""
+    """A state key for whoever brings enough of the shares: each is wrapped for its site. Tells a host nothing
+    of the key. `threshold` is what the file says: whoever reads it compares it with the manifest."""
 
     threshold: Annotated[int, Meta(ge=1, le=MAX_SHARES)]
     commitment: Hex32
@@ -57,9 +57,25 @@ class Shared:
     commitment: str
 
 
-def threshold_of(quorum: int, sites: int) -> int:
-    """How many shares make the key: as many as make a quorum, but never one site alone among several."""
-    return min(sites, max(2, quorum))
+def threshold_in(manifest: Manifest) -> int:
+    """How many shares make the key of this run's state. Refuses with `state.no_shares` where the manifest
+    lets nobody hold any."""
+    if manifest.split is None or manifest.split.shares is None:
+        raise Refusal("state.no_shares")
+    return manifest.split.shares.threshold
+
+
+def require_of(escrow: Escrow, manifest: Manifest, holders: int) -> None:
+    """That an escrow is as the manifest says: its threshold, held by members alone, at least `holders` of
+    them. Refuses with `state.no_shares` or `shares.other_escrow`."""
+    members = {site.id for site in manifest.sites}
+    fits = {
+        "threshold": escrow.threshold == threshold_in(manifest),
+        "holders": members.issuperset(escrow.shares) and len(escrow.shares) >= holders,
+    }
+    for field, right in fits.items():
+        if not right:
+            raise Refusal("shares.other_escrow", field=field)
 
 
 def commitment_of(key: bytes) -> str:
@@ -128,7 +144,8 @@ def deposit(key: bytes, receivers: Mapping[str, str], threshold: int, manifest: 
 
 
 def withdraw(escrow: Escrow, site: str, key: HpkeKey, manifest: str) -> bytes:
-    """At the site: its own share. Whoever calls this has verified the enclave that the share goes to.
+    """At the site: its own share. Whoever calls this has verified the enclave that the share goes to, and
+    that the escrow is the manifest's (`require_of`).
 
     Refuses with `shares.not_ours` or `sealing.refused`.
     """

@@ -11,17 +11,17 @@ import secrets
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from contracts.sealed.handback import HandedBack
-from contracts.sealed.shares import KEY_BYTES, Escrow, combine, deposit, threshold_of
+from contracts.sealed.shares import KEY_BYTES, Escrow, combine, deposit, require_of, threshold_in
 from enclave.programs.identity import Identity
 
 
 class StateKeys:
-    """One life's keys. Without a sealing key, state is kept from the round on in which enough sites have
-    given the keys that their shares are wrapped for.
+    """One life's keys. Where the manifest has the sites hold shares, state is kept from the round on in which
+    enough sites have given the keys that their shares are wrapped for; shares exist only where there is no
+    sealing key, and a TEE that has one takes none.
 
     A life that was restored draws a key of its own: the host could have made up the state that it brings, and
-    know its key. (Whether it did, the sites tell: see the guard in contracts/sealed/state.py.)
+    know its key. Whether it did, the sites tell (enclave/programs/naming.py).
     """
 
     def __init__(self, identity: Identity) -> None:
@@ -30,52 +30,49 @@ class StateKeys:
         self._drawn: bytes | None = None
         self._receivers: dict[str, str] = {}
         self._returned: dict[str, bytes] = {}
-        self._named: dict[str, str] = {}
-
-    @property
-    def escrowed(self) -> bool:
-        """Whether the sites' shares are needed, for this TEE has no sealing key."""
-        return self._own is None
 
     def meet(self, site: str, receiver: str | None, share: bytes | None) -> None:
-        """What a site has sealed to this enclave: where its shares go, and the share that it hands back."""
+        """What a site has sealed to this enclave: where its shares go, and the share that it hands back.
+        Refuses with `state.no_shares`."""
+        if receiver is None and share is None:
+            return
+        self._threshold()
         if receiver is not None:
             self._receivers[site] = receiver
         if share is not None:
             self._returned[site] = share
 
-    def hand_back(self, site: str, told: HandedBack) -> None:
-        """A share that came back for serving, with the receipt that its site has seen last."""
-        self._returned[site] = told.share
-        self._named[site] = told.receipt
-
-    def is_named(self, receipt: str) -> bool:
-        """Whether enough sites have named this receipt as the last: as many as make the key."""
-        return sum(named == receipt for named in self._named.values()) >= self._threshold
-
-    @property
-    def _threshold(self) -> int:
-        manifest = self._identity.manifest
-        return threshold_of(manifest.aggregation.quorum, len(manifest.sites))
-
     def to_seal(self) -> tuple[bytes, Escrow | None] | None:
-        """The key, and its shares where it is a drawn one; None where too few sites can hold one."""
+        """The key, and its shares where it is a drawn one; None where there is none to seal under: too few
+        sites can hold a share, or the manifest lets nobody."""
+        manifest = self._identity.manifest
         if self._own is not None:
             return self._own, None
-        if len(self._receivers) < self._threshold:
+        if manifest.split is None or manifest.split.shares is None:
+            return None
+        threshold = self._threshold()
+        if len(self._receivers) < threshold:
             return None
         if self._drawn is None:
             self._drawn = secrets.token_bytes(KEY_BYTES)
-        escrow = deposit(self._drawn, self._receivers, self._threshold, self._identity.manifest_hash)
-        return self._drawn, escrow
+        return self._drawn, deposit(self._drawn, self._receivers, threshold, self._identity.manifest_hash)
 
     def to_open(self, escrow: Escrow | None) -> bytes:
-        """The key of a state with this escrow. Refuses with `state.unavailable` or `shares.*`."""
+        """The key of a state with this escrow, which must be as the manifest says: what the host brings
+        decides nothing. Refuses with `state.unavailable`, `state.no_shares` or `shares.*`."""
         if escrow is not None:
-            return combine(self._returned, escrow.threshold, escrow.commitment)
+            threshold = self._threshold()
+            require_of(escrow, self._identity.manifest, threshold)
+            return combine(self._returned, threshold, escrow.commitment)
         if self._own is None:
             raise Refusal("state.unavailable")
         return self._own
+
+    def _threshold(self) -> int:
+        """Refuses with `state.no_shares` where there is a sealing key, or the manifest has no shares."""
+        if self._own is not None:
+            raise Refusal("state.no_shares")
+        return threshold_in(self._identity.manifest)
 
 
 def label(program: Program) -> str:

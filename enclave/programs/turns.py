@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from contracts.course import last_round
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.stream import Binding, unseal
@@ -22,7 +23,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
-from enclave.programs.schedule import Kind, kind_of, last_round, shows_start
+from enclave.programs.schedule import Kind, kind_of, shows_start
 from enclave.programs.template import State, with_start
 from enclave.training.tensors import from_bytes
 
