@@ -86,7 +86,9 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     assert directions == {"forward", "backward"}
 
 
-@pytest.mark.slow
+# On a processor without VNNI each takes minutes.
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_masked_training_is_unmasked_training_at_hidden_size_2048(kind, tmp_path):
     """Split inner dimensions, batches that go out in halves, pads that were made before and inline."""
