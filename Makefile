@@ -12,7 +12,7 @@ METHOD ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs closure lock demo stack test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs closure lock demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -75,6 +75,9 @@ format: setup-dev ## Let ruff format the code
 test: setup-dev lint ## Every test but the long ones, the browser's too
 	@bash .ci/install-debian.sh
 	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+check: setup-dev lint ## Lint, types, and tests that start no browser, server or enclave
+	$(BIN)/python -m pytest -q -m "not long and not slow and not browser" -n 2 tests/outgoing tests/sealing tests/packaging tests/supply_chain
 
 test-long: setup-dev ## The long tests: fuzzing, whole fault series; before an issue is closed
 	@bash .ci/install-debian.sh
