@@ -1,5 +1,7 @@
 # One image for every process of the coordinator; docker-compose.yml says which command each one runs.
-FROM python:3.11-slim-bookworm
+# From images.env, with its digest: docker build --build-arg IMAGE_PYTHON=…
+ARG IMAGE_PYTHON
+FROM ${IMAGE_PYTHON}
 
 RUN useradd --system --create-home --uid 10001 fedslice
 WORKDIR /fedslice

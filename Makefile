@@ -12,7 +12,7 @@ METHOD ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs closure lock demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs closure lock image-lock audit demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,12 @@ lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site
 	$(BIN)/python .ci/lock.py --write
 	$(BIN)/python -m enclave_host.lock --write
 	$(BIN)/python -m enclave_host.tcb_page --write
+
+image-lock: setup ## Write each container image's digest into images.env (asks the registries)
+	$(BIN)/python -m enclave_host.images --write
+
+audit: setup-dev ## Look for known weaknesses of every locked package (asks PyPI's advisory service)
+	$(BIN)/python .ci/audit.py
 
 format: setup-dev ## Let ruff format the code
 	$(BIN)/ruff check --fix-only .

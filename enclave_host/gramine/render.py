@@ -3,8 +3,9 @@
     python -m enclave_host.gramine.render client_slice --python PYTHON --venv DIR --out DIR
 
 The templates use Jinja, as Gramine's own `gramine-manifest` does. Rendered manifests for SGX must be the same
-bytes on every host that shall have the same MRENCLAVE: same paths (one container image), same options,
-and the mailbox as ".", the folder in which the host starts Gramine.
+bytes on every host that shall have the same MRENCLAVE: same paths (one container image, by its digest), same
+options, and the mailbox as ".", the folder in which the host starts Gramine. While images.env is unlocked a
+manifest is rendered only for `gramine-direct` (`--platform`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from attestation.measurement import PROGRAMS, TREE, measured_files
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.gramine import schema
+from enclave_host.images import require_locked
+from error_catalogue import explain
 
 TEMPLATES = TREE / "enclave" / "measured"
 SYSTEM_LIB = "/lib/x86_64-linux-gnu"
@@ -180,9 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options["enclave_size"] is None:
         del options["enclave_size"]
     try:
+        if not options["platform"]:
+            require_locked()
         text = render(program, values_for(program, options.pop("python"), options.pop("venv"), **options))
     except Refusal as refusal:
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{refusal} {explain(refusal.code, refusal.facts).hint}\n")
         return 1
     if out is None:
         sys.stdout.write(text)

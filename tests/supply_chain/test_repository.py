@@ -64,13 +64,17 @@ def test_the_scan_finds_what_it_looks_for(what: str, text: str) -> None:
     assert secrets_in(f"x = '{text}'") == [what]
 
 
-@pytest.fixture(scope="module")
-def lock() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lock", REPOSITORY / ".ci" / "lock.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / ".ci" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def lock() -> ModuleType:
+    return script("lock")
 
 
 def test_each_lock_holds_every_pin_by_version_and_hash(lock: ModuleType) -> None:
@@ -87,3 +91,22 @@ def test_a_pin_without_a_lock_and_a_line_without_a_hash_are_faults(lock: ModuleT
         file.write("evil==1.0\n")
     faults = lock.stale("requirements-site.lock", tmp_path)
     assert len(faults) == 2 and "msgspec" in faults[0] and "evil==1.0" in faults[1]
+
+
+def test_the_audit_asks_about_every_locked_package_and_takes_no_silence_for_a_pass(lock: ModuleType) -> None:
+    audit = script("audit")
+    asked = audit.pinned().splitlines()
+    for name in lock.LOCKS:
+        for package, version, _sha in lock.LOCKED.findall((REPOSITORY / name).read_text()):
+            assert f"{package}=={version.partition('+')[0]}" in asked
+    assert any(line.startswith("opacus==") for line in asked), "an enclave's packages are asked about, too"
+    found = {"id": "PYSEC-2026-1", "fix_versions": ["1.1"], "aliases": [], "description": ""}
+    report = [
+        {"name": "fine", "version": "1.0", "vulns": []},
+        {"name": "weak", "version": "1.0", "vulns": [found]},
+        {"name": "unknown", "skip_reason": "Dependency not found on PyPI"},
+    ]
+    assert audit.verdict({"dependencies": report}) == [
+        "weak 1.0: PYSEC-2026-1; mended in 1.1",
+        "unknown: not checked: Dependency not found on PyPI",
+    ]
