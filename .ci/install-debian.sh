@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
-# What the tests use of Debian: Chromium for the journeys, PostgreSQL and Redis for the real-engines test.
+# What the tests use of Debian: Chromium for the journeys, PostgreSQL and Redis for the real-engines test, nginx and
+# Caddy for the proxies' examples.
 set -euo pipefail
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
+command -v nginx >/dev/null || missing+=(nginx-light)
+command -v caddy >/dev/null || missing+=(caddy)
 command -v redis-server >/dev/null || missing+=(redis-server)
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql)
 [ "${#missing[@]}" = 0 ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   # Packages must not start servers of their own.
   export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # Another apt (a machine's own updates at boot) may hold the lock: wait for it. Its lists' lock knows no time-out.
+  for try in $(seq 60); do
+    apt-get update -qq && break
+    [ "$try" -lt 60 ] || exit 1
+    echo "apt-get update failed (another apt may run): again in 5 s" >&2
+    sleep 5
+  done
+  apt-get install -o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 else
   echo "The tests need Debian's ${missing[*]}: apt-get install ${missing[*]}" >&2
   exit 1

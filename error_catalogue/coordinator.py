@@ -17,6 +17,16 @@ define(
     Entry("request.method", "This address does not answer {method}.",
           "Update the agent; if it is up to date, send this text to the operator.", "site"),
     Entry("request.busy", "The coordinator is busy.", "Try again in a moment.", "us", retry=True),
+    # Proxies that end TLS
+    Entry("proxy.not_named", "This request came from {peer}, which is not a known proxy of this "
+          "installation.", "If you run this installation and that is its proxy, add the address to "
+          "FEDSLICE_PROXIES and restart. Nothing else should be able to reach this port.", "operator"),
+    Entry("proxy.no_scheme", "The proxy at {peer} does not say whether the browser came by https.",
+          "If you run this installation, let the proxy set X-Forwarded-Proto: docs/operations.md has "
+          "complete examples for nginx and Caddy.", "operator"),
+    Entry("proxy.other_host", "The proxy asks for the host {host}, but this installation is {url}.",
+          "If you run this installation, let the proxy pass on the browser's Host header, and set "
+          "FEDSLICE_URL to the address that people type.", "operator"),
     # The agent's proof of who it is
     Entry("auth.missing", "The request carries no token.", "Enrol this agent first.", "site"),
     Entry("auth.bad_token", "The agent's token is not valid: {fault}.",

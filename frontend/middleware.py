@@ -47,7 +47,7 @@ class ContentSecurityPolicy:
 class SecondFactorRequired:
     """Who must have a second factor and has none sets it up before anything else opens."""
 
-    OPEN = frozenset({"second-factor", "sign-out", "healthz"})
+    OPEN = frozenset({"second-factor", "sign-out"})
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
@@ -79,8 +80,11 @@ def typed(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The form is of another session: signed in again since, in another tab."""
-    return render(request, "403_csrf.html", {"typed": typed(request)}, status=403)
+    """The form is of another session: signed in again since, in another tab. Or the browser stands at another
+    address than FEDSLICE_URL, as behind a proxy that is not set up whole."""
+    there = request.headers.get("Origin") if reason.startswith("Origin checking failed") else None
+    context = {"typed": typed(request), "there": there, "known": settings.PUBLIC_URL}
+    return render(request, "403_csrf.html", context, status=403)
 
 
 def _is_secret(name: str) -> bool:

@@ -15,7 +15,6 @@ from frontend.views import (
     connection,
     datasets,
     evidence,
-    health,
     home,
     log,
     maintenance,
@@ -37,7 +36,6 @@ from frontend.views import (
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
-    path("healthz", health.healthz, name="healthz"),
     path("sign-in", signing_in.SignIn.as_view(), name="sign-in"),
     path("sign-in/code", signing_in.code, name="sign-in-code"),
     path("password", resetting.Ask.as_view(), name="password-reset"),

@@ -17,7 +17,7 @@ def client_of(request: HttpRequest) -> str:
     FEDSLICE_PROXIES; the connection's own where that is no such proxy. IPv6 as its /64."""
     here = request.META.get("REMOTE_ADDR") or ""
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while _is_proxy(here) and hops:
+    while is_proxy(here) and hops:
         said = hops.pop().strip()
         if _parsed(said) is None:
             break
@@ -36,6 +36,7 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_proxy(text: str) -> bool:
+def is_proxy(text: str) -> bool:
+    """Whether FEDSLICE_PROXIES names this address."""
     address = _parsed(text)
     return address is not None and any(address in network for network in settings.PROXIES)

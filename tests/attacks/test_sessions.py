@@ -110,7 +110,7 @@ def test_a_form_that_comes_too_late_is_shown_and_not_lost(people: dict[str, User
     assert "nora@hospital.example" not in foreign.content.decode()
 
 
-OPEN = {"sign-in", "sign-in-code", "sign-out", "healthz", "invitation", "password-reset",
+OPEN = {"sign-in", "sign-in-code", "sign-out", "invitation", "password-reset",
         "password-reset-sent", "password-reset-choose", "second-factor"}  # fmt: skip
 
 

@@ -147,9 +147,9 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
     ),
 }
-# Anybody may open these: signing in and out, the health check, and a link that is itself the permission.
+# Anybody may open these: signing in and out, and a link that is itself the permission.
 PUBLIC = {
-    "sign-in", "sign-in-code", "sign-out", "healthz", "invitation", "password-reset", "password-reset-sent",
+    "sign-in", "sign-in-code", "sign-out", "invitation", "password-reset", "password-reset-sent",
     "password-reset-choose",
 }  # fmt: skip
 

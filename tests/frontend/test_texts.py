@@ -63,10 +63,20 @@ def test_every_text_is_marked() -> None:
 
 
 MARKS = {"_", "_l", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
-MACHINES = {"Lax", "Response", "Accept", "Location", "Referer", "not established", "the log"}
-"""Names of headers, of a type, and keys of a bundle's report."""
-CODE = re.compile(r"^(<|python |internal error )")
-"""What is said to machines: markup, commands, the operator's log."""
+MACHINES = {
+    "Lax",
+    "Response",
+    "Accept",
+    "Location",
+    "Referer",
+    "Origin",
+    "Origin checking failed",
+    "not established",
+    "the log",
+}
+"""Names of headers, of a type, Django's reason, and keys of a bundle's report."""
+CODE = re.compile(r"^(<|python )")
+"""What is said to machines: markup, commands."""
 WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z]|^[A-Z][a-z]+$")
 """Two words, or one that starts with a capital: a label, a title, a column's name."""
 
@@ -79,6 +89,8 @@ def unmarked_in_code(source: str) -> list[str]:
             passed.add(id(node.value))  # a docstring
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MARKS:
             passed |= {id(inner) for inner in ast.walk(node)}
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
+            passed |= {id(inner) for inner in node.args}  # the operator's log
     return [
         node.value
         for node in ast.walk(tree)
