@@ -41,11 +41,11 @@ from enclave.slicing import models
 from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
 from enclave.training.aggregate import State, Update, clip, fedavg
 from enclave.training.loop import train
-from enclave.training.noise import gaussian
-from enclave.training.privacy import epsilon, site_deviation
+from enclave.training.noise import gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd
 from enclave.training.tensors import to_bytes
 from enclave_host import base_models
+from privacy_accounting.epsilon import epsilon, planned
 
 RULES = ("fedavg", "ffa-lora", "stack-svd", "dp-fedavg", "ckks")
 DEGREE, PRIMES, SCALE = 8192, [60, 40, 60], 2.0**40
@@ -130,7 +130,7 @@ def dp_fedavg(sites: Sites, clock: Clock, options: argparse.Namespace) -> Result
 
     result = in_enclave(sites, clock, rule)
     privacy = Privacy("site", options.noise, 1e-5)
-    spent = epsilon(privacy, Training(5, 1, 16, 1e-3, 0), 5, 1)
+    spent = epsilon(planned(privacy, Training(5, 1, 16, 1e-3, 0), 1), privacy.delta)
     more = {"clip": round(bound, 4), "noise_per_number": noise, "epsilon_after_5_rounds": round(spent, 2)}
     return Result(result.state, result.exact, result.bytes, more)
 

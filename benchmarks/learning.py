@@ -39,10 +39,10 @@ from enclave.training.aggregate import clip, fedavg
 from enclave.training.data import Examples, Rows, encode, read_rows
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool
-from enclave.training.noise import gaussian
-from enclave.training.privacy import epsilon, site_deviation
+from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
 from enclave_host import base_models
+from privacy_accounting.epsilon import epsilon, planned
 
 Tell = Callable[[str, Progress], None]
 STRATEGIES = ("local", "federated", "centralised", "head")
@@ -178,7 +178,9 @@ def noisy(study: Study, unit: Literal["site", "record"]) -> tuple[list[Scores], 
         state = {name: tensor.astype(np.float32) for name, tensor in mean.items()}
         load_tuned_state(model, state)
         curve.append(study.scores(model))
-    worst = max(epsilon(privacy, training, training.rounds, len(rows)) for rows in study.sites.values())
+    worst = max(
+        epsilon(planned(privacy, training, len(rows)), privacy.delta) for rows in study.sites.values()
+    )
     return curve, worst
 
 

@@ -140,14 +140,13 @@ class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
 
     `noise` is its standard deviation over the sensitivity. Unit `site`: on the mean of the clipped changes,
     in the aggregator. Unit `record`: on every step's sum of the gradients of single records, each clipped to
-    the L2 norm `gradient_clip`, in the client slices (DP-SGD, arXiv 1607.00133). `accountant` is the one of
-    opacus that turns rounds into epsilon at `delta`."""
+    the L2 norm `gradient_clip`, in the client slices (DP-SGD, arXiv 1607.00133). Epsilon at `delta` is
+    computed from this by `privacy_accounting`."""
 
     unit: Literal["site", "record"]
     noise: Annotated[float, Meta(ge=0.01, le=1000)]
     delta: Annotated[float, Meta(gt=0, le=0.1)]
     gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    accountant: Literal["rdp", "prv"] = "rdp"
 
 
 Placement = Literal["all_in_tee", "masked", "plaintext"]

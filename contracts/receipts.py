@@ -55,15 +55,26 @@ class Averaging(Struct, frozen=True, forbid_unknown_fields=True):
     noise: float | None
 
 
+class NoisySteps(Struct, frozen=True, forbid_unknown_fields=True):
+    """So many noisy `steps` had a site's part up to this round, each drawing with probability `rate`. A site
+    has one entry for each rate, in practice one."""
+
+    site: Identifier
+    rate: Annotated[float, Meta(gt=0, le=1)]
+    steps: Annotated[int, Meta(ge=1, lt=2**53)]
+
+
 class Spent(Struct, frozen=True, forbid_unknown_fields=True):
-    """Differential privacy of all parameters up to this round, per `unit`: `epsilon` at `delta` after
-    `rounds` rounds with noise of `noise` sensitivities. Unit `record`: of the site where it is worst."""
+    """The noise in all parameters up to this round, per `unit`: `noise` is the noise multiplier (standard
+    deviation over sensitivity), `sites` has the steps of everyone who was in one of the `rounds`. Epsilon at
+    `delta` is computed from this, outside (contracts/privacy.py)."""
 
     unit: Literal["site", "record"]
-    epsilon: float
-    delta: float
+    mechanism: Literal["gaussian", "poisson-sampled-gaussian"]
     noise: float
+    delta: float
     rounds: Count
+    sites: Annotated[tuple[NoisySteps, ...], Meta(max_length=2000)]
 
 
 class Scoring(Struct, frozen=True, forbid_unknown_fields=True):

@@ -83,6 +83,8 @@ define(
           "operator"),
     Entry("bundle.wrong_averaging", "A round was not averaged as the manifest says.", _DO_NOT_RELY,
           "operator"),
+    Entry("bundle.wrong_noise", "A receipt does not state the noise that its run had.", _DO_NOT_RELY,
+          "operator"),
     Entry("bundle.wrong_mark", "A receipt's development mark is not its manifest's.", _DO_NOT_RELY,
           "operator"),
     Entry("bundle.wrong_program", "Evidence was accepted for a program that its subject has no part in.",

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
+from contracts.receipts import Spent
+from contracts.refusal import Refusal
 from federation.studies.models import Round
+from privacy_accounting.epsilon import epsilon, spent_by, spent_so_far
 
 
 def averaged_rounds(rounds: Iterable[Round]) -> list[dict[str, Any]]:
@@ -19,8 +24,25 @@ def averaged_rounds(rounds: Iterable[Round]) -> list[dict[str, Any]]:
                 {
                     "round": row.number,
                     "averaging": receipt["averaging"],
-                    "privacy": receipt.get("privacy"),
+                    "privacy": worth(receipt.get("privacy")),
                     "deviation": told.get("deviation"),
                 }
             )
     return lines
+
+
+def worth(stated: Any, site: str | None = None) -> dict[str, Any] | None:
+    """A receipt's privacy parameters (decoded JSON) with the epsilon that they come to: of one hospital, or
+    of the one where it is worst. Epsilon is None where the accountant cannot tell, or the receipt is of an
+    older version."""
+    if not stated:
+        return None
+    try:
+        spent = msgspec.convert(stated, Spent)
+        if site is None:
+            found: float | None = spent_so_far(spent)
+        else:
+            found = epsilon(spent_by(spent, site), spent.delta)
+    except (msgspec.ValidationError, Refusal):
+        found = None
+    return {**stated, "epsilon": found}

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
-from contracts.manifest import Adapter, Aggregation, Lora, Manifest, Prefix, Publication, Spf, Training
+from contracts.manifest import Adapter, Lora, Manifest, Prefix, Publication, Spf, Training
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
 from federation.studies.freezing import adapter_of
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
+from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
 from frontend.words import word
 
@@ -115,8 +116,9 @@ def _early_end(patience: int) -> Facts:
     return [(_("Ends early after"), after, False)] if patience else []
 
 
-def averaging_facts(rules: Aggregation) -> Facts:
-    """Rule, clip, cap and noise of an aggregation."""
+def averaging_facts(manifest: Manifest) -> Facts:
+    """Rule, clip, cap and noise of the manifest's aggregation."""
+    rules = manifest.aggregation
     facts: Facts = [(_("Averaging"), word(rules.rule), False)]
     if rules.clip is not None:
         facts.append((_("A hospital's change in a round is clipped to (L2 norm)"), f"{rules.clip:g}", False))
@@ -132,7 +134,20 @@ def averaging_facts(rules: Aggregation) -> Facts:
     else:
         noise = _("%(noise)g sensitivities on each step; single gradients clipped to %(clip)g") % told
         unit = _("per row, at delta %(delta)g: whether any one row was used") % told
-    return [*facts, (_("Noise"), noise, False), (_("What epsilon on the receipts is about"), unit, False)]
+    try:
+        planned = planned_epsilon(manifest)
+    except Refusal as refusal:
+        worth = str(refusal)
+    else:
+        worth = (
+            f"{planned:.3g}" if planned is not None else _("not known: a hospital hides its number of rows")
+        )
+    return [
+        *facts,
+        (_("Noise"), noise, False),
+        (_("What epsilon is about"), unit, False),
+        (_("Epsilon after the last round, of the worst hospital"), worth, False),
+    ]
 
 
 def _to_be_tuned(plan: Plan) -> Facts:
@@ -244,7 +259,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
                 *_early_end(training.patience),
                 (_("Precision"), training.precision, False),
                 (_("Seed"), training.seed, False),
-                *averaging_facts(rules),
+                *averaging_facts(manifest),
                 (_("Quorum"), rules.quorum, False),
                 (_("A round waits for"), _("%(n)d s") % {"n": rules.deadline_seconds}, False),
                 (_("A hospital's enclave may begin"), _("%(n)d times") % {"n": rules.lives}, False),

@@ -9,6 +9,7 @@ from msgspec.structs import asdict, fields
 
 from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
 from contracts.policy import Reference, SgxReference
+from privacy_accounting.epsilon import epsilon, planned
 from site_agent.datasets.catalogue import Dataset
 from site_agent.weaknesses import Known, Weakness
 from site_agent.words import printable, readable_bytes, readable_seconds
@@ -206,15 +207,13 @@ def _averaging(manifest: Manifest, dataset: Dataset) -> list[str]:
 
 def _noise(privacy: Privacy, manifest: Manifest, dataset: Dataset) -> list[str]:
     """What epsilon means here, and how large it becomes by the last round."""
-    from enclave.training.privacy import epsilon  # imports torch; few runs have noise
-
     training = manifest.training
     if privacy.unit == "site":
         lines = [
             f"  noise        {privacy.noise:g} sensitivities on each mean, drawn in the aggregator's enclave",
             "               hides whether any one site's changes are in it, not single rows of large sites",
         ]
-        worst: float | None = epsilon(privacy, training, training.rounds, 1)
+        rows: int | None = 1
     else:
         rows = dataset.card.splits.get("train")
         lines = [
@@ -222,7 +221,7 @@ def _noise(privacy: Privacy, manifest: Manifest, dataset: Dataset) -> list[str]:
             f"a row's gradient is clipped to {privacy.gradient_clip:g}",
             "               hides whether any one row was used; a patient with several rows is hidden less",
         ]
-        worst = epsilon(privacy, training, training.rounds, rows) if rows else None
+    worst = epsilon(planned(privacy, training, rows), privacy.delta) if rows else None
     told = "not known here: your number of train rows is hidden" if worst is None else f"{worst:.3g} at most"
     return [
         *lines,

@@ -31,6 +31,7 @@ from contracts.releases import (
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal
+from privacy_accounting.epsilon import spent_so_far
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
@@ -117,7 +118,7 @@ def describe(judged: Judged) -> str:
     if noise is None or spent is None:
         told = "no noise was added: the parameters may remember single texts"
     else:
-        told = f"epsilon {spent.epsilon:.3g} at delta {spent.delta:g} (per {spent.unit})"
+        told = f"epsilon {spent_so_far(spent):.3g} at delta {spent.delta:g} (per {spent.unit})"
     lines = [
         f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
         f"  run          {manifest.run}, manifest {manifest.hash}",

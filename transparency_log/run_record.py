@@ -17,6 +17,7 @@ from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from transparency_log.entry import ApprovalBody, RosterBody
 from transparency_log.evidence import Signer
+from transparency_log.noise_record import NoiseRecord
 from transparency_log.receipt_faults import receipt_faults, roster_faults
 from transparency_log.report import BundleReport, Claim
 
@@ -39,6 +40,7 @@ class RunRecord(Struct):
     released: dict[str, int] = field(default_factory=dict)
     admissions: set[str] = field(default_factory=set)
     admitted: set[str] = field(default_factory=set)
+    noise: NoiseRecord | None = None
 
     def approve(self, index: int, body: ApprovalBody) -> None:
         """A member's approval. Refuses with `manifest.unknown_site` or `sealing.bad_signature`."""
@@ -101,7 +103,8 @@ class RunRecord(Struct):
         if roster is None:
             words = "no countersigned list of contributors stands before it."
             self._absent("rounds", index, words, from_start)
-        faults = receipt_faults(receipt, roster, self.manifest)
+        self.noise = self.noise or NoiseRecord(self.manifest)
+        faults = [*receipt_faults(receipt, roster, self.manifest), *self.noise.take(receipt)]
         for code, fault in faults:
             self._fail("rounds", index, fault, code)
         if roster is not None and not faults:
@@ -155,6 +158,8 @@ class RunRecord(Struct):
             self.report.failed("rounds", words, refusal.code)
             return
         self.done["rounds"]["Runs whose receipts form an unbroken chain"] += 1
+        if self.noise is not None and (worth := self.noise.told()):
+            self.done["rounds"][worth] += 1
 
     def _absent(self, claim: Claim, index: int | None, words: str, from_start: bool) -> None:
         if from_start:

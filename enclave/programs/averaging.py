@@ -22,7 +22,7 @@ from enclave.training.tensors import State
 
 @dataclass(frozen=True)
 class Averaged:
-    """The next global parameters (float32), how they were made, what privacy the run has spent so far, and
+    """The next global parameters (float32), how they were made, what noise the run has had so far, and
     metrics for the receipt."""
 
     state: State
@@ -54,8 +54,7 @@ def average(
     state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
     metrics, noise = _deviations(rules.rule, updates, state), None
     if rules.privacy is not None and rules.privacy.unit == "site":
-        from enclave.training.noise import gaussian
-        from enclave.training.privacy import site_deviation
+        from enclave.training.noise import gaussian, site_deviation
 
         assert rules.clip is not None
         noise = site_deviation(rules.privacy.noise, rules.clip, weights)
@@ -71,7 +70,7 @@ def average(
             capped=sum(weight < count for weight, count in zip(weights, samples, strict=True)),
             noise=noise,
         ),
-        _spend(manifest, samples, before),
+        _spend(manifest, contributions, before),
         metrics,
     )
 
@@ -85,20 +84,9 @@ def _deviations(rule: str, updates: Sequence[Update], state: State) -> dict[str,
     return {name: float(f"{value:.2g}") for name, value in found.items() if value is not None}
 
 
-def _spend(manifest: Manifest, samples: Sequence[int], before: Spent | None) -> Spent | None:
-    """Unit `record`: the worst site's, as if it had been in all rounds so far."""
-    privacy = manifest.aggregation.privacy
-    if privacy is None:
+def _spend(manifest: Manifest, contributions: Sequence[Contribution], before: Spent | None) -> Spent | None:
+    if manifest.aggregation.privacy is None:
         return None
-    from enclave.training.privacy import epsilon
+    from contracts.privacy import spend
 
-    rounds = 1 if before is None else before.rounds + 1
-    rows = [1] if privacy.unit == "site" else sorted(set(samples))
-    now = max(epsilon(privacy, manifest.training, rounds, count) for count in rows)
-    return Spent(
-        unit=privacy.unit,
-        epsilon=now if before is None else max(now, before.epsilon),
-        delta=privacy.delta,
-        noise=privacy.noise,
-        rounds=rounds,
-    )
+    return spend(manifest, {item.site: item.enclosed.samples for item in contributions}, before)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 _DRAWS = 4
 """Draws a number is the sum of: the low bits of one draw alone can betray what it was added to (Mironov, CCS
-2012; Holohan and Braghin, arXiv 2107.10138; opacus' secure mode does the same)."""
+2012; Holohan and Braghin, arXiv 2107.10138)."""
 _BLOCK = 1 << 13
 """Numbers at a time: they stay in the processor's cache, and little memory is taken."""
 
@@ -40,6 +40,12 @@ def gaussian(shape: tuple[int, ...], deviation: float, words: Words = secret_wor
             block = drawn[start : start + _BLOCK] & ((1 << 52) - 1)
             total[start : start + _BLOCK] += normal_quantile((block + 0.5) / (1 << 52))  # inside (0, 1)
     return (total * (deviation / math.sqrt(_DRAWS))).reshape(shape)
+
+
+def site_deviation(noise: float, clip: float, weights: list[int]) -> float:
+    """Standard deviation of the noise on each number of the mean, for the unit `site`: the sensitivity of the
+    mean is clip · largest weight / sum of weights."""
+    return noise * clip * max(weights) / sum(weights)
 
 
 def normal_quantile(p: Floats) -> Floats:

@@ -16,11 +16,11 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from contracts.manifest import Privacy, Training
+from contracts.privacy import rate, steps
 from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
 from enclave.training.loop import Progress, Report, TrainResult, batch_logits, batch_loss, precision_of
 from enclave.training.noise import gaussian, secret_words
-from enclave.training.privacy import rate, steps
 
 
 def train_privately(

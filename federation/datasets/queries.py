@@ -24,3 +24,9 @@ def all_labels(datasets: Iterable[Dataset]) -> list[str]:
 def is_public(dataset: Dataset) -> bool:
     """Whether its site has declared that anybody may read it."""
     return read(dataset.card).public
+
+
+def training_rows(ids: Iterable[str]) -> list[int | None]:
+    """How many rows of each of these datasets are trained on; None where its card hides it."""
+    cards = [read(dataset.card) for dataset in Dataset.objects.filter(pk__in=list(ids))]
+    return [card.splits.get("train") for card in cards]

@@ -36,6 +36,7 @@ from federation.datasets.queries import all_labels, is_public
 from federation.ids import new_id
 from federation.sites.models import SiteState
 from federation.studies.models import BaseModel, Study
+from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
 
 PROGRAMS: dict[str, tuple[Program, ...]] = {
@@ -47,8 +48,8 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
 def build_manifest(study: Study) -> Manifest:
     """The manifest of this study as it stands now, for a new run. Writes nothing.
 
-    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, `runtime.unmeasured` or
-    `manifest.invalid`.
+    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, `runtime.unmeasured`,
+    `privacy.no_account` or `manifest.invalid`.
     """
     plan = read(study.settings)
     require_measured(plan.runtime)
@@ -98,6 +99,7 @@ def build_manifest(study: Study) -> Manifest:
         split=Split(plan.cut, plan.batches, plan.checkpointing) if plan.method == "method-2" else None,
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
     )
+    planned_epsilon(manifest)
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
 
@@ -106,7 +108,7 @@ def _privacy(plan: Plan) -> Privacy | None:
     if plan.privacy == "none":
         return None
     clip = plan.gradient_clip if plan.privacy == "record" else None
-    return Privacy(plan.privacy, plan.noise, plan.delta, clip, plan.accountant)
+    return Privacy(plan.privacy, plan.noise, plan.delta, clip)
 
 
 def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:

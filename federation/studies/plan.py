@@ -18,7 +18,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     `model` is the source of a registered base model. Method 1 reads `adapter`, `prefix_length` and, if
     masked, `repetitions` and `vault_bytes`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets` means
     the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the noise
-    that `noise`, `delta`, `accountant` and, for records, `gradient_clip` describe. `quorum` and
+    that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and
     `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
     """
 
@@ -59,7 +59,6 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     noise: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
     delta: Annotated[float, Meta(gt=0, le=0.1)] = 1e-5
     gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
-    accountant: Literal["rdp", "prv"] = "rdp"
     quorum: Annotated[int, Meta(ge=1, le=1000)] | None = None
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)] = 3600
     release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"

@@ -16,6 +16,7 @@ from federation.sites.models import Site
 from federation.studies import permissions
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Contribution, Round, Run
+from frontend.averaging import worth
 from frontend.manifests import is_plaintext
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
@@ -83,7 +84,7 @@ def _line(row: Contribution) -> dict[str, Any]:
     """A contribution with what its round's receipt says."""
     signed = row.round.receipt or {}
     receipt = signed.get("receipt", {})
-    privacy = receipt.get("privacy") or {}
+    privacy = worth(receipt.get("privacy"), row.site_id) or {}
     mine = next((one for one in receipt.get("inputs", []) if one.get("site") == row.site_id), None)
     return {
         "row": row,

@@ -14,12 +14,13 @@ import pytest
 
 from contracts.canonical import canonical, digest
 from contracts.log import merkle
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, Privacy, Release, approval_payload
 from contracts.policy import SgxReference
-from contracts.receipts import receipt_hash
+from contracts.receipts import Averaging, NoisySteps, Spent, receipt_hash
 from contracts.releases import Released, consent, sign_release
 from contracts.roster import countersign
 from contracts.signing import SigningKey
+from privacy_accounting.epsilon import Gaussian, epsilon
 from tests.log.conftest import (
     AT,
     MRENCLAVE,
@@ -350,6 +351,67 @@ class TestRounds:
         told = retold(history, [0, 1, 2, 3])
         goes_on(told, told.enclave, averaging=None)
         assert failed(checked(told, tmp_path)) == {"bundle.wrong_averaging"}
+
+
+class TestNoise:
+    """An aggregator's receipts state less noise than was spent, or more was promised than was added."""
+
+    PRIVACY = Privacy("site", 1.0, 1e-5)
+
+    @pytest.fixture
+    def told(self, aggregator: Enclave) -> History:
+        manifest = make_manifest(aggregator.policy())
+        rules = msgspec.structs.replace(manifest.aggregation, clip=1.0, privacy=self.PRIVACY)
+        told = begun(msgspec.structs.replace(manifest, aggregation=rules))
+        assert told.manifest is not None
+        told.append(APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave))
+        return told
+
+    def noisy(self, told: History, number: int, spent: Spent | None) -> None:
+        averaging = Averaging("fedavg", len(SITES), 1.0, None, 0, 0.3)
+        goes_on(told, told.enclave, number, averaging=averaging, privacy=spent)
+
+    def honest(self, rounds: int, noise: float = 1.0) -> Spent:
+        steps = tuple(NoisySteps(site, 1.0, rounds) for site in sorted(SITES))
+        return Spent("site", "gaussian", noise, 1e-5, rounds, steps)
+
+    def test_honest_receipts_are_verified_with_the_epsilon_that_they_come_to(
+        self, told: History, tmp_path: Path
+    ) -> None:
+        for number in (1, 2):
+            self.noisy(told, number, self.honest(number))
+        goes_on(told, told.enclave, 3, averaging=None, privacy=self.honest(2))
+        report = checked(told, tmp_path)
+        assert (report.words("failed"), report.verdict) == ([], "verified")
+        worth = epsilon([Gaussian(1.0, 1.0, 2)], 1e-5)
+        words = f"Epsilon {worth:.4g} at delta 1e-05 per hospital after 2 rounds"
+        assert any(line.startswith(words) for line in report.words("established", "rounds"))
+
+    @pytest.mark.parametrize("case", ["fewer steps", "other noise", "a site left out", "none"])
+    def test_receipts_that_state_less_than_was_spent_fail(
+        self, told: History, tmp_path: Path, case: str
+    ) -> None:
+        self.noisy(told, 1, self.honest(1))
+        honest = self.honest(2)
+        self.noisy(
+            told,
+            2,
+            {
+                "fewer steps": self.honest(1),
+                "other noise": self.honest(2, noise=4.0),
+                "a site left out": msgspec.structs.replace(honest, sites=honest.sites[:2]),
+                "none": None,
+            }[case],
+        )
+        report = checked(told, tmp_path)
+        assert failed(report) == {"bundle.wrong_noise"}
+        worth = epsilon([Gaussian(1.0, 1.0, 2)], 1e-5)
+        assert f"make it of epsilon {worth:.4g} at delta 1e-05 per site" in report.words("failed")[0]
+
+    def test_noise_that_no_manifest_promised_fails(self, history: History, tmp_path: Path) -> None:
+        told = retold(history, [0, 1, 2, 3])
+        goes_on(told, told.enclave, privacy=self.honest(1))
+        assert failed(checked(told, tmp_path)) == {"bundle.wrong_noise"}
 
 
 class TestReleases:

@@ -22,8 +22,11 @@ from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.models import Site, SiteState
 from federation.studies import queries, runs, services, signals
+from federation.studies.freezing import build_manifest
 from federation.studies.models import Approval, BaseModel, Event, Run, RunState, Study, StudyState
+from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
+from privacy_accounting.epsilon import epsilon, planned
 from tests.federation.cast import MODEL, Hospital, make_dataset
 
 
@@ -99,6 +102,22 @@ class TestFreezing:
         rules = parse((draft.manifest or "").encode()).aggregation
         assert (rules.rule, rules.clip, rules.max_samples) == ("ffa-lora", 0.5, 40)
         assert rules.privacy == Privacy("site", 1.5, 1e-6)
+
+    def test_epsilon_of_a_frozen_study_is_that_of_its_worst_hospital(
+        self, draft: Study, lena: User, anna: Hospital
+    ) -> None:
+        settle(privacy="record", noise=1.0, delta=1e-5, batch_size=8)
+        for dataset in draft.datasets.all():
+            rows = 20 if dataset.site_id == anna.site.pk else 40
+            card = {**dataset.card, "splits": {"train": rows, "test": 60 - rows}}
+            Dataset.objects.filter(pk=dataset.pk).update(card=card)
+        draft.refresh_from_db()
+        manifest = build_manifest(draft)
+        privacy, training = manifest.aggregation.privacy, manifest.training
+        assert planned_epsilon(manifest) == epsilon(planned(privacy, training, 20), 1e-5)
+        hidden = {**draft.datasets.get(site=anna.site).card, "splits": {"train": None, "test": None}}
+        Dataset.objects.filter(site=anna.site).update(card=hidden)
+        assert planned_epsilon(manifest) is None
 
     @pytest.mark.parametrize(
         "choices",

@@ -189,7 +189,11 @@ def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spe
     from federation.studies.models import Round
 
     averaging = {"rule": "stack-svd", "cohort": 2, "clip": 0.5, "clipped": 1, "capped": 0, "noise": None}
-    privacy = {"unit": "record", "epsilon": 4.25, "delta": 1e-5, "noise": 1.0, "rounds": 1}
+    steps = {"site": "anna", "rate": 0.1, "steps": 100}
+    privacy = {
+        "unit": "record", "mechanism": "poisson-sampled-gaussian", "noise": 1.0, "delta": 1e-5, "rounds": 1,
+        "sites": [steps, {**steps, "site": "berta", "steps": 10}],
+    }  # fmt: skip
     told = {"pooled": {}, "averaging": {"deviation": 0.01234}}
     Round.objects.filter(run_id=world["run_id"]).delete()
     for number, receipt in enumerate(
@@ -203,7 +207,7 @@ def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spe
             run_id=world["run_id"], number=number, state="published", receipt={"receipt": receipt}
         )
     page = lead.get(reverse("run", args=[world["run_id"]])).content.decode()
-    for shown in ("stack-svd", "0.0123", "4.25", "per row, δ 1e-05", "no noise", "hidden"):
+    for shown in ("stack-svd", "0.0123", "7.90", "per row, δ 1e-05", "no noise", "hidden"):
         assert shown in page
     assert "PLAINTEXT" not in page
 

@@ -175,16 +175,21 @@ class TestReceipts:
         page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]))
         assert page.context["total"]["out"] == 1_000_000
 
-    def test_the_privacy_loss_is_the_receipts(
+    def test_the_privacy_loss_is_the_hospitals_own_and_made_of_what_the_receipt_states(
         self, world: dict[str, Any], alice: User, anna: Hospital
     ) -> None:
         run = live_on(world, rounds=1)
         row = run.rounds.get(number=1)
-        spent = {"unit": "record", "epsilon": 1.375, "delta": 1e-05, "noise": 1.1, "rounds": 1}
+        steps = [
+            {"site": anna.site.pk, "rate": 1.0, "steps": 1},
+            {"site": "another", "rate": 1.0, "steps": 40},
+        ]
+        spent = {"unit": "record", "mechanism": "poisson-sampled-gaussian", "noise": 2.0, "delta": 1e-05}
+        spent |= {"rounds": 1, "sites": steps}
         row.receipt["receipt"]["privacy"] = spent
         row.save()
         text = signed_in(alice).get(reverse("site-receipts", args=[anna.site.pk])).content.decode()
-        assert "1.375" in text
+        assert "2.166" in text
 
     def test_another_hospitals_bytes_are_not_on_the_page(
         self, world: dict[str, Any], alice: User, anna: Hospital, barbara: Hospital

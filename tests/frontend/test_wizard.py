@@ -182,7 +182,7 @@ def test_the_chart_shows_skew_and_what_is_hidden(anna: Hospital, barbara: Hospit
 TRAINING = {
     "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
     "schedule": "constant", "warmup": "0", "patience": 0, "rule": "fedavg", "noise": 1, "delta": "0.00001",
-    "gradient_clip": 1, "accountant": "rdp", "deadline_seconds": 60, "release": "nothing",
+    "gradient_clip": 1, "deadline_seconds": 60, "release": "nothing",
     "runtime": "development", "privacy": "none", "accepted_statuses": ["UpToDate"],
 }  # fmt: skip
 

@@ -9,11 +9,10 @@ import torch
 
 from contracts.canonical import canonical
 from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
-from contracts.receipts import NO_RECEIPT, parse_receipt, verify_chain
+from contracts.receipts import NO_RECEIPT, NoisySteps, Spent, parse_receipt, verify_chain
 from enclave.programs.contributions import Enclosed, with_start
 from enclave.training.aggregate import clip
 from enclave.training.metrics import Scores
-from enclave.training.privacy import epsilon
 from enclave.training.products import stack_svd
 from tests.programs.conftest import DATASET_KEY
 
@@ -96,8 +95,8 @@ def test_a_noisy_run_of_ffa_lora_clips_adds_noise_and_says_so_on_its_receipts(co
         assert (averaging.rule, averaging.cohort, averaging.clip) == ("ffa-lora", 2, 0.25)
         assert (averaging.capped, averaging.clipped) == (1, None)  # berta's 20 rows count as 15
         assert averaging.noise == pytest.approx(0.5 * 0.25 * 15 / (12 + 15))
-        assert (receipt.privacy.unit, receipt.privacy.rounds) == ("site", round)
-        assert receipt.privacy.epsilon == pytest.approx(epsilon(privacy, TRAINING, round, 1))
+        steps = tuple(NoisySteps(site, 1.0, round) for site in SITES)
+        assert receipt.privacy == Spent("site", "gaussian", 0.5, 1e-5, round, steps)
         assert receipt.metrics == {}
     assert receipts[2].averaging is None
     assert receipts[2].privacy == receipts[1].privacy
@@ -146,8 +145,13 @@ def test_noise_per_record_comes_from_the_client_slices_and_is_accounted_for(cons
     clients = {site: world.client(site, aggregator) for site in SITES}
     result = world.round(1, aggregator, clients)
     receipt = parse_receipt(result["receipt"]).receipt
-    worst = max(epsilon(privacy, TRAINING, 1, rows) for rows in (12, 20))
-    assert receipt.privacy.epsilon == pytest.approx(worst)
+    taken = tuple(
+        NoisySteps(
+            site, TRAINING.batch_size / rows, TRAINING.local_epochs * math.ceil(rows / TRAINING.batch_size)
+        )
+        for site, rows in zip(SITES, (12, 20), strict=True)
+    )
+    assert receipt.privacy == Spent("record", "poisson-sampled-gaussian", 1.0, 1e-3, 1, taken)
     assert (receipt.averaging.noise, receipt.averaging.clipped) == (None, None)
     assert receipt.metrics["averaging"]["deviation"] > 0
     crew = learners(world)

@@ -26,7 +26,7 @@ from contracts.manifest import (
 )
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify
-from enclave.training.privacy import epsilon
+from privacy_accounting.epsilon import epsilon, planned
 from site_agent import cli
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
@@ -225,11 +225,10 @@ def test_who_approves_reads_how_updates_are_averaged_and_what_epsilon_means(
     assert "no site for more than 500" in bounded
     site = text(clip=1.5, privacy=Privacy("site", 2.0, 1e-5))
     training = make_manifest(state, dataset).training
-    spent = epsilon(Privacy("site", 2.0, 1e-5), training, 3, 1)
+    spent = epsilon(planned(Privacy("site", 2.0, 1e-5), training, 1), 1e-5)
     assert f"epsilon      {spent:.3g} at most, at delta 1e-05, after 3 rounds (per site)" in site
     record = text(privacy=Privacy("record", 2.0, 1e-5, gradient_clip=0.7))
-    rows = 30
-    spent = epsilon(Privacy("record", 2.0, 1e-5, 0.7), training, 3, rows)
+    spent = epsilon(planned(Privacy("record", 2.0, 1e-5, 0.7), training, 30), 1e-5)
     assert f"{spent:.3g} at most" in record
     assert "clipped to 0.7" in record
     assert "a patient with several rows is hidden less" in record

@@ -18,7 +18,7 @@ from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training.aggregate import fedavg
 from enclave.training.data import Rows
 from enclave.training.loop import train
-from enclave.training.privacy import epsilon
+from privacy_accounting.epsilon import epsilon, planned
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 
 MEDQUAD_FOLDER = Path(__file__).parents[2] / "../shared/datasets/medquad-qtype"
@@ -114,14 +114,14 @@ def test_noise_per_site_is_federated_training_with_what_the_manifest_adds(study:
     quiet, _ = learning.noisy(dataclasses.replace(study, noise=1e-14, clip=1e9), "site")
     assert quiet[-1].loss == pytest.approx(federated, abs=1e-3)
     loud, spent = learning.noisy(dataclasses.replace(study, noise=1.0, clip=0.5), "site")
-    assert spent == epsilon(Privacy("site", 1.0, 1e-5), study.training, 2, 1)
+    assert spent == epsilon(planned(Privacy("site", 1.0, 1e-5), study.training, 1), 1e-5)
     assert loud[-1].loss != pytest.approx(federated, abs=1e-3)
 
 
 def test_noise_per_record_trains_each_site_privately(study: learning.Study) -> None:
     curve, spent = learning.noisy(study, "record")
     worst = max(
-        epsilon(Privacy("record", 1.0, 1e-5, 1.0), study.training, 2, len(rows))
+        epsilon(planned(Privacy("record", 1.0, 1e-5, 1.0), study.training, len(rows)), 1e-5)
         for rows in study.sites.values()
     )
     assert spent == worst

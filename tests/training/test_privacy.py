@@ -1,34 +1,25 @@
-"""Noise has the deviation that is claimed, epsilon is opacus', and DP-SGD clips single records exactly."""
+"""Noise has the deviation that is claimed, and DP-SGD draws and clips single records exactly."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from itertools import pairwise
 from statistics import NormalDist
 
-import msgspec
 import numpy as np
 import pytest
 import torch
-from opacus import GradSampleModule
-from opacus.accountants import RDPAccountant
-from opacus.accountants.utils import get_noise_multiplier
-from torch import nn
 
 from contracts.manifest import Privacy, Training
-from contracts.refusal import Refusal
+from contracts.privacy import rate
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.models import load
 from enclave.training.data import collate, encode
 from enclave.training.loop import batch_logits, batch_loss
-from enclave.training.noise import Words, gaussian, normal_quantile, secret_words
-from enclave.training.privacy import epsilon, rate, site_deviation, steps
+from enclave.training.noise import Words, gaussian, normal_quantile, secret_words, site_deviation
 from enclave.training.private import clipped_sum, draw, train_privately
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec
 
 TRAINING = Training(rounds=3, local_epochs=2, batch_size=8, learning_rate=0.01, seed=1)
-SITE = Privacy("site", noise=1.1, delta=1e-5)
 RECORD = Privacy("record", noise=0.9, delta=1e-5, gradient_clip=0.5)
 
 
@@ -99,52 +90,6 @@ def test_the_noise_on_a_mean_covers_the_largest_weight() -> None:
     assert site_deviation(1.0, 1.0, [7]) == 1.0
 
 
-@pytest.mark.parametrize("rounds", [1, 5, 40])
-def test_epsilon_per_site_is_that_of_opacus_for_one_full_step_a_round(rounds: int) -> None:
-    theirs = RDPAccountant()
-    for _ in range(rounds):
-        theirs.step(noise_multiplier=1.1, sample_rate=1.0)
-    assert epsilon(SITE, TRAINING, rounds, rows=1) == pytest.approx(theirs.get_epsilon(delta=1e-5))
-
-
-@pytest.mark.parametrize("rows", [40, 500])
-def test_epsilon_per_record_is_that_of_opacus_for_all_noisy_steps(rows: int) -> None:
-    theirs = RDPAccountant()
-    for _ in range(3 * steps(rows, TRAINING)):
-        theirs.step(noise_multiplier=0.9, sample_rate=8 / rows)
-    assert epsilon(RECORD, TRAINING, 3, rows) == pytest.approx(theirs.get_epsilon(delta=1e-5))
-
-
-def test_opacus_own_search_for_noise_comes_back_to_the_epsilon() -> None:
-    noise = get_noise_multiplier(
-        target_epsilon=3.0, target_delta=1e-5, sample_rate=8 / 500, steps=3 * steps(500, TRAINING),
-        accountant="rdp",
-    )  # fmt: skip
-    found = epsilon(msgspec.structs.replace(RECORD, noise=noise), TRAINING, 3, 500)
-    assert found == pytest.approx(3.0, abs=0.05)
-
-
-def test_the_prv_accountant_is_the_tighter_one() -> None:
-    tight = msgspec.structs.replace(RECORD, accountant="prv")
-    assert 0 < epsilon(tight, TRAINING, 3, 500) < epsilon(RECORD, TRAINING, 3, 500)
-
-
-def test_epsilon_grows_with_rounds_and_falls_with_noise() -> None:
-    growing = [epsilon(SITE, TRAINING, rounds, 1) for rounds in (1, 2, 4, 8)]
-    assert all(left < right for left, right in pairwise(growing))
-    assert epsilon(msgspec.structs.replace(SITE, noise=4.0), TRAINING, 8, 1) < growing[-1]
-
-
-def test_an_accountant_that_fails_is_a_refusal(monkeypatch) -> None:
-    def fail(self, delta):
-        raise ValueError("the domain is too small")
-
-    monkeypatch.setattr(RDPAccountant, "get_epsilon", fail)
-    with pytest.raises(Refusal) as caught:
-        epsilon(SITE, TRAINING, 1, 1)
-    assert caught.value.code == "privacy.no_account"
-
-
 @pytest.mark.parametrize(("rows", "expected"), [(4, 1.0), (8, 1.0), (80, 0.1)])
 def test_a_step_draws_batch_size_rows_on_average(rows: int, expected: float) -> None:
     assert rate(rows, TRAINING) == expected
@@ -174,47 +119,28 @@ def tuned_bert(bert_folder):
     return model, encode(ROWS, tokenizer, spec)
 
 
-class Classifier(nn.Module):
-    """What opacus' hooks see of a model: called with one tensor."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids, mask):
-        return self.model(input_ids=ids, attention_mask=mask).logits
-
-
 @pytest.mark.parametrize("bound", [1e-3, 0.3, 1e6])
-def test_the_sum_of_clipped_gradients_is_that_of_opacus_per_sample_gradients(tuned_bert, bound) -> None:
+def test_the_sum_of_clipped_gradients_is_that_of_torch_for_single_rows(tuned_bert, bound) -> None:
     model, examples = tuned_bert
-    named = tuned_parameters(model)
-    parameters, indices = list(named.values()), [0, 2, 3, 5, 7]
+    parameters, indices = list(tuned_parameters(model).values()), [0, 2, 3, 5, 7]
     ours, loss = clipped_sum(model, parameters, examples, indices, bound)
 
-    model.train()  # opacus' hooks sleep otherwise; there is no dropout
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        hooked = GradSampleModule(Classifier(model), loss_reduction="sum", strict=False)
-        theirs = None
-        for index in indices:  # one by one as well, so that no padding differs
-            batch = collate(examples, [index])
-            nn.functional.cross_entropy(
-                hooked(batch.input_ids, batch.attention_mask), batch.targets, reduction="sum"
-            ).backward()
-            single = [parameter.grad_sample[0].double() for parameter in parameters]
-            norm = torch.cat([gradient.flatten() for gradient in single]).norm()
-            part = [gradient * min(1.0, bound / float(norm)) for gradient in single]
-            theirs = part if theirs is None else [a + b for a, b in zip(theirs, part, strict=True)]
-            hooked.zero_grad()
-    hooked.to_standard_module()
+    here, expected = torch.device("cpu"), 0.0
+    theirs = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for index in indices:
+        model.zero_grad()
+        batch = collate(examples, [index])
+        single = batch_loss(batch_logits(model, batch, here), batch)[0]
+        single.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, bound)
+        for total, parameter in zip(theirs, parameters, strict=True):
+            total += parameter.grad
+        expected += single.item()
+    model.zero_grad()
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-7)
     norm = torch.cat([total.flatten() for total in ours]).norm()
     assert float(norm) <= len(indices) * bound
-    here, expected = torch.device("cpu"), 0.0
-    for batch in (collate(examples, [index]) for index in indices):
-        expected += batch_loss(batch_logits(model, batch, here), batch)[0].item()
     assert loss == pytest.approx(expected, rel=1e-5)
 
 

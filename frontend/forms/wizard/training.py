@@ -76,7 +76,6 @@ class TrainingForm(StepForm):
         label=_("Clip a row's gradient to (L2 norm)"), min_value=1e-6, max_value=1e6,
         help_text=_("For noise per row."), widget=forms.NumberInput({"step": "any"}),
     )  # fmt: skip
-    accountant = forms.ChoiceField(label=_("Accountant"), choices=(("rdp", "RDP"), ("prv", "PRV")))
     quorum = number(
         _("Quorum"), 1, 1000, _("Fewest hospitals in a round. Empty: all of them."), required=False
     )
@@ -102,7 +101,7 @@ class TrainingForm(StepForm):
 
     TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "schedule")
     AVERAGING: ClassVar = ("rule", "clip", "max_samples")
-    PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip", "accountant")
+    PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip")
     RULES: ClassVar = ("quorum", "release", "runtime")
     PARTS: ClassVar = (
         (_("Training"), TRAINING, ()),

@@ -43,6 +43,7 @@ from contracts.receipts import (  # noqa: E402
     NO_RECEIPT,
     Averaging,
     Lived,
+    NoisySteps,
     Receipt,
     ReceiptInput,
     Scoring,
@@ -179,7 +180,14 @@ def make() -> None:
         development=True,
         issued=1_800_000_100,
         averaging=Averaging("ffa-lora", cohort=3, clip=1.5, clipped=None, capped=1, noise=0.5),
-        privacy=Spent("site", epsilon=6.25, delta=1e-5, noise=1.0, rounds=1),
+        privacy=Spent(
+            "site",
+            "gaussian",
+            noise=1.0,
+            delta=1e-5,
+            rounds=1,
+            sites=tuple(NoisySteps(site, 1.0, 1) for site in SITES),
+        ),
         scoring=Scoring(tuple(SITES), None),
         lives=tuple(Lived(site, 1, sha(f"key of {site}")) for site in SITES),
     )
