@@ -9,10 +9,12 @@ HEADLESS ?=
 DATA ?=
 PLACEMENT ?=
 METHOD ?=
+SECONDS ?=
+TARGET ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs closure lock image-lock audit demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs closure lock image-lock audit fuzz demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +72,9 @@ lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site
 
 image-lock: setup ## Write each container image's digest into images.env (asks the registries)
 	$(BIN)/python -m enclave_host.images --write
+
+fuzz: setup-dev ## Fuzz every parser of foreign bytes, guided by coverage: SECONDS=600 each, TARGET=part of a name
+	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(TARGET),--target "$(TARGET)")
 
 audit: setup-dev ## Look for known weaknesses of every locked package (asks PyPI's advisory service)
 	$(BIN)/python .ci/audit.py

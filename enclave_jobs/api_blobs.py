@@ -20,7 +20,7 @@ from enclave_jobs import blobs, uploads
 from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Blob, BlobKind
 from federation.sites.models import Site
-from federation.wire import AgentView, document, read
+from federation.wire import ERRORS, AgentView, document, read
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 _OFFSET = re.compile(r"\d{1,15}")
@@ -94,7 +94,11 @@ class Download(AgentView):
     @extend_schema(
         operation_id="blob_read",
         parameters=[OpenApiParameter("Range", str, OpenApiParameter.HEADER)],
-        responses={(200, "application/octet-stream"): bytes, (206, "application/octet-stream"): bytes},
+        responses={
+            (200, "application/octet-stream"): bytes,
+            (206, "application/octet-stream"): bytes,
+            **ERRORS,
+        },
     )
     def get(self, request: Request, sha256: str) -> HttpResponse | StreamingHttpResponse:
         blob = _readable(site_of(request), sha256)
@@ -128,6 +132,8 @@ def _readable(site: Site, sha256: str) -> Blob:
     published = blob.kind in (BlobKind.NEXT, BlobKind.RELEASE) and blob.owner_site_id is None
     if not published and blob.owner_site_id != site.pk:
         raise Refusal("blob.unknown")
+    if not blobs.path_of(sha256).is_file():  # before an answer begins that could not be finished
+        raise Refusal("blob.lost")
     return blob
 
 

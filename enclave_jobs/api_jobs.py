@@ -72,9 +72,9 @@ class Taken(Struct):
 
 
 class Leases(AgentView):
-    """Ask for work."""
+    """Ask for work; 204 where there is none."""
 
-    @extend_schema(operation_id="job_lease", **document(Nothing, LeasedJob))
+    @extend_schema(operation_id="job_lease", **document(Nothing, LeasedJob, or_nothing=True))
     def post(self, request: Request) -> Response:
         read(request, Nothing)
         with transaction.atomic():

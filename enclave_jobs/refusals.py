@@ -12,7 +12,7 @@ _CONFLICT = (
 )  # fmt: skip
 _UNAVAILABLE = (
     "supervisor.unreachable", "supervisor.no_enclave", "program.busy", "program.timeout", "program.died",
-    "serving.starting", "serving.not_ready",
+    "serving.starting", "serving.not_ready", "blob.lost",
 )  # fmt: skip
 
 

@@ -48,6 +48,9 @@ define(
           "Stop here. Show the receipt and the log to the auditor.", "operator"),
     # Blobs
     Entry("blob.unknown", "There is no such blob for this site.", "Ask for the job's inputs again.", "site"),
+    Entry("blob.lost", "The coordinator no longer has the bytes of this blob.",
+          "The operator restores the blob folder from the backup; this agent asks again.", "operator",
+          retry=True),
     Entry("blob.foreign", "This blob belongs to another site or another run.",
           "Upload only what this site's enclave sealed for this run.", "site"),
     Entry("blob.invalid", "The blob's description is not valid: {fault}.",

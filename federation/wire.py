@@ -15,6 +15,7 @@ from contracts.refusal import Refusal
 from federation.sites.authentication import AgentPrincipal
 
 MAX_BODY = 1024 * 1024
+_EXCLUSIVE = {"maximum": "exclusiveMaximum", "minimum": "exclusiveMinimum"}
 T = TypeVar("T")
 
 
@@ -33,6 +34,9 @@ class AgentView(APIView):
         if len(request.body) != int(length):
             raise Refusal(self.cut_off, found=len(request.body), expected=int(length))
         super().initial(request, *args, **kwargs)
+        # PostgreSQL stores no NUL, and UTF-8 has no half of a character pair: nothing of ours is called so.
+        if not all(name.isprintable() for name in (*kwargs.values(), *request.query_params.values())):
+            raise Refusal("request.not_found")
 
 
 def agent(request: Request) -> AgentPrincipal:
@@ -44,6 +48,10 @@ def agent(request: Request) -> AgentPrincipal:
 
 def read(request: Request, kind: type[T]) -> T:
     """The request's JSON body as `kind`. Refuses with `request.invalid` and the first fault."""
+    if rb"\u0000" in request.body:
+        raise Refusal(
+            "request.invalid", fault="a text holds the character NUL, which PostgreSQL cannot store"
+        )
     try:
         return msgspec.json.decode(request.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -65,6 +73,11 @@ def schema(kind: Any) -> dict[str, Any]:
         if isinstance(node.get("pattern"), str):
             # Python's \Z is ECMAScript's $: the end of the text, and no line feed before it.
             node = {**node, "pattern": node["pattern"].replace(r"\Z", "$")}
+        for bound in ("maximum", "minimum"):
+            if (
+                open_end := _EXCLUSIVE[bound]
+            ) in node:  # a number since JSON Schema 2019, a flag in OpenAPI 3.0
+                node = {**node, bound: node[open_end], open_end: True}
         node = {key: rewrite(value) for key, value in node.items() if key != "propertyNames"}
         choices = [choice for choice in node.get("anyOf", []) if choice != {"type": "null"}]
         if len(choices) < len(node.get("anyOf", [])):
@@ -86,9 +99,16 @@ class ErrorBody(msgspec.Struct):
     reference: str
 
 
-def document(body: Any | None, answer: Any | None, status: int = 200) -> dict[str, Any]:
-    """Arguments for drf-spectacular's `extend_schema`: request body, answer, and the one error shape."""
-    answers: dict[Any, Any] = {status: schema(answer) if answer is not None else None}
-    answers["4XX"] = schema(ErrorBody)
+ERRORS: dict[Any, Any] = {"4XX": schema(ErrorBody), "5XX": schema(ErrorBody)}
+
+
+def document(
+    body: Any | None, answer: Any | None, status: int = 200, *, or_nothing: bool = False
+) -> dict[str, Any]:
+    """Arguments for drf-spectacular's `extend_schema`: request, answer (`or_nothing`: or 204), and the one
+    error shape."""
+    answers: dict[Any, Any] = {status: schema(answer) if answer is not None else None, **ERRORS}
+    if or_nothing:
+        answers[204] = None
     request = {"application/json": schema(body)} if body is not None else None
     return {"request": request, "responses": answers}

@@ -46,7 +46,7 @@ def require_logged(
     merkle.verify_inclusion(logged.index, checkpoint.size, leaf, path, checkpoint.root)
     try:
         entry = msgspec.json.decode(logged.entry, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refusal("log.wrong_entry", kind=kind) from error
     body = entry.get("body")
     if entry.get("kind") != kind or not isinstance(body, dict):

@@ -176,7 +176,7 @@ def _lines(header: bytes, file: str) -> list[tuple[str, _Line]]:
         raw = _HEADER.decode(header)
         raw.pop("__metadata__", None)
         lines = [(name, _LINE.decode(line)) for name, line in raw.items()]
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("model.unreadable", task="any", fault=f"the header of {file}") from error
     lines.sort(key=lambda pair: pair[1].data_offsets)
     at = 0

@@ -50,8 +50,8 @@ def from_bytes(data: bytes, template: State) -> tuple[State, dict[str, Any]]:
     try:
         lines = dict(safetensors.deserialize(data))
         metadata = _metadata(data)
-    except (safetensors.SafetensorError, msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
-        raise Refusal("tensors.unreadable") from error
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Refusal("tensors.unreadable") from error  # msgspec.DecodeError is a ValueError
     if lines.keys() != template.keys():
         raise Refusal("tensors.names")
     state = {name: _read(name, lines[name], expected) for name, expected in template.items()}

@@ -68,6 +68,16 @@ def test_what_is_not_the_expected_json_is_refused(anna: Hospital, body: bytes) -
     assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid")
 
 
+def test_what_no_database_stores_is_refused_before_one_is_asked(anna: Hospital) -> None:
+    """PostgreSQL knows no NUL in a text, and answers with an error that nobody foresaw."""
+    answer = anna.call("delete", "datasets/a%00b")
+    assert (answer.status_code, answer.json()["code"]) == (404, "request.not_found")
+    answer = anna.call("get", "log/proof?kind=manifest&manifest=a%00b")
+    assert (answer.status_code, answer.json()["code"]) == (404, "request.not_found")
+    answer = anna.call("post", "heartbeat", {**BEAT, "agent_version": "0\0"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid")
+
+
 def test_a_large_body_is_refused_before_anybody_is_asked_who_he_is(anna: Hospital) -> None:
     answer = anna.client.post("/api/agent/v1/enrol", data=b"x" * 20_000, content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (413, "request.too_large")

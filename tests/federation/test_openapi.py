@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 
-from federation import api_urls
+from federation import api_urls, wire
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,12 @@ def test_every_endpoint_says_what_it_takes_gives_and_refuses(schema: dict[str, A
 def test_the_form_of_keys_is_described(schema: dict[str, Any]) -> None:
     body = schema["paths"]["/enrol"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["public_key"]["pattern"] == "^[0-9a-f]{64}$"
+
+
+def test_open_ends_are_flags_as_openapi_3_0_has_them() -> None:
+    class Number(msgspec.Struct):
+        value: Annotated[int, msgspec.Meta(ge=0, lt=10)]
+
+    assert wire.schema(Number)["properties"]["value"] == {
+        "type": "integer", "minimum": 0, "maximum": 10, "exclusiveMaximum": True,
+    }  # fmt: skip

@@ -1,0 +1,59 @@
+"""What fuzzing has found: each of these inputs ended in a traceback before."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import safetensors.numpy
+
+from contracts.log import merkle
+from contracts.log.checkpoint import Checkpoint as Head
+from contracts.log.checkpoint import sign_checkpoint
+from contracts.log.note import NoteKey
+from contracts.log.proof import Logged, require_logged
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
+from enclave.slicing.checkpoint import Checkpoint
+from enclave.training.tensors import METADATA, from_bytes
+from site_agent.transport import _json
+from tests.fuzz.of_files import TEMPLATE
+
+DEEP = '{"a":' * 20_000
+
+
+def refused(code: str) -> pytest.RaisesExc[Refusal]:
+    return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
+
+
+def test_a_models_header_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    header = b'{"a\xe9":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    data = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with refused("model.unreadable"):
+        Checkpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
+
+
+def test_parameters_with_metadata_nested_without_end_are_refused() -> None:
+    with refused("tensors.unreadable"):
+        from_bytes(safetensors.numpy.save(TEMPLATE, {METADATA: DEEP}), TEMPLATE)
+
+
+def test_a_log_entry_nested_without_end_is_refused_though_it_is_in_the_log() -> None:
+    key, store = SigningKey.generate(), merkle.MemoryStore()
+    merkle.append(store, 0, merkle.leaf_hash(DEEP.encode()))
+    head = Head("log.example", 1, merkle.root(store, 1))
+    with refused("log.wrong_entry"):
+        shown = Logged(DEEP, 0, sign_checkpoint(head, key), ())
+        require_logged(shown, "manifest", NoteKey("log.example", key.public), [])
+
+
+@pytest.mark.parametrize("body", [b'{"key":"\\ud800"}', b'{"a":NaN}', DEEP.encode()])
+def test_an_answer_with_half_a_character_or_no_number_is_no_json(body: bytes) -> None:
+    """json.loads lets these through; the first thing that wrote them down ended the agent's command."""
+    with refused("agent.bad_answer"):
+        _json(httpx.Response(200, stream=httpx.ByteStream(body)))
+    assert _json(httpx.Response(200, stream=httpx.ByteStream(msgspec.json.encode({"a": 1})))) == {"a": 1}
