@@ -73,12 +73,22 @@ def fill(small: bool) -> dict[str, Any]:
     sites = list(Site.objects.order_by("pk"))
     for number, site in enumerate(sites):
         site.state, site.public_key, site.runtime = "active", f"{number + 1:064x}", "development"
+        site.approval_key = f"{number + 1:063x}a"
         site.agent_version, site.last_seen, site.checks_at = "0.1.0", now, now
         site.checks = [
             {"name": f"check {n}", "outcome": "pass", "found": "x" * 80, "hint": "", "letter": ""}
             for n in range(14)
         ]
-    fields = ["state", "public_key", "runtime", "agent_version", "last_seen", "checks_at", "checks"]
+    fields = [
+        "state",
+        "public_key",
+        "approval_key",
+        "runtime",
+        "agent_version",
+        "last_seen",
+        "checks_at",
+        "checks",
+    ]
     Site.objects.bulk_update(sites, fields)
     User.objects.create_user("olga@coordinator.example", role=Role.OPERATOR)
     for site in sites:
@@ -108,7 +118,13 @@ def fill(small: bool) -> dict[str, Any]:
     for number, study in enumerate(studies):
         chosen = sorted({number % len(sites), *random_.sample(range(len(sites)), MEMBERS)})[:MEMBERS]
         members = tuple(
-            Member(sites[n].pk, sites[n].name, sites[n].public_key, DatasetRef("notes", f"{n:064x}", 60))
+            Member(
+                sites[n].pk,
+                sites[n].name,
+                sites[n].public_key,
+                sites[n].approval_key,
+                DatasetRef("notes", f"{n:064x}", 60),
+            )
             for n in chosen
         )
         manifest = Manifest(

@@ -96,7 +96,7 @@ def _manifest(key: SigningKey, k: int, labels: int, tokens: int) -> Manifest:
         model=ModelSpec("random", "sequence-classification", {"config.json": "0" * 64}, names, tokens),
         adapter=Spf(25.0, 25.0),
         training=Training(rounds=1, local_epochs=1, batch_size=1, learning_rate=1e-3, seed=0),
-        sites=(Site("anna", "Anna", key.public, DatasetRef("notes", "0" * 64, 1)),),
+        sites=(Site("anna", "Anna", key.public, "a" * 64, DatasetRef("notes", "0" * 64, 1)),),
         aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60),
         policy=Policy("development", "0" * 64, (SgxReference("split_server", mrenclave="0" * 64),)),
         release=Release("serve-only", 1),

@@ -2,6 +2,8 @@
 
     Crockford base32( first 15 bytes of SHA-256( "fedslice/fingerprint/v1" ‖ 0x00 ‖ key ) ), in groups of four
 
+Of a site the key is its agent's, followed by its approval key: 64 bytes.
+
 Six groups are 120 bits: who wants another key under the same fingerprint has to make 2^120 of them. The
 alphabet is Crockford's, without I, L, O and U; who types one of the first three means 1, 1 or 0.
 """
@@ -31,6 +33,12 @@ def fingerprint(key: bytes) -> str:
 def key_fingerprint(public: str) -> str:
     """Of an Ed25519 public key in hex."""
     return fingerprint(bytes.fromhex(public))
+
+
+def site_fingerprint(public_key: str, approval_key: str) -> str:
+    """Of a site: of its agent's key and its approval key (hex), the one after the other. Who compares it has
+    compared both, and another of either is another site."""
+    return fingerprint(bytes.fromhex(public_key) + bytes.fromhex(approval_key))
 
 
 def typed_fingerprint(text: str) -> str:

@@ -7,7 +7,8 @@ data, keys or parameters comes from anywhere else.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +16,7 @@ from msgspec import Meta, Struct
 from contracts.canonical import canonical, digest
 from contracts.policy import Hex32, Policy
 from contracts.refusal import Refusal
+from contracts.signing import verify
 
 MAX_MANIFEST_BYTES = 512 * 1024
 APPROVAL_DOMAIN = "fedslice/approval/v1"
@@ -127,12 +129,26 @@ class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Site(Struct, forbid_unknown_fields=True, frozen=True):
-    """A member of the run. `public_key` is its agent's Ed25519 key in hex."""
+    """A member of the run, with its two Ed25519 keys in hex. `public_key` is its agent's: rosters,
+    endorsements, contributions. `approval_key` needs a person: the manifest's approval and orders of release,
+    nothing else. `development_key` says that no passphrase protects that one."""
 
     id: Identifier
     name: Name
     public_key: Hex32
+    approval_key: Hex32
     dataset: DatasetRef
+    development_key: bool = False
+
+    def verify_decision(self, domain: str, payload: Any, signature: str, code: str) -> None:
+        """Check a person's signature by the approval key. Refuses with `approval.online_key` what its agent
+        has signed (a copy of it decides nothing), and with `code` whatever else is wrong."""
+        with suppress(Refusal):
+            return verify(self.approval_key, domain, payload, signature)
+        with suppress(Refusal):
+            verify(self.public_key, domain, payload, signature)
+            code = "approval.online_key"
+        raise Refusal(code, site=self.id)
 
 
 class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
@@ -258,10 +274,12 @@ def require_measured(runtime: str) -> None:
 def _check(manifest: Manifest) -> None:
     require_measured(manifest.runtime)
     ids = [site.id for site in manifest.sites]
-    keys = [site.public_key for site in manifest.sites]
+    keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
     faults = {
         "two sites share an id": len(set(ids)) < len(ids),
-        "two sites share a key": len(set(keys)) < len(keys),
+        "a key stands twice": len(set(keys)) < len(keys),
+        "approval keys for development go with that trust root": manifest.policy.root == "intel"
+        and any(site.development_key for site in manifest.sites),
         "sites are not in the order of their ids": ids != sorted(ids),
         "the quorum is larger than the number of sites": manifest.aggregation.quorum > len(ids),
         "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
@@ -327,5 +345,5 @@ def _raise(faults: dict[str, bool]) -> None:
 
 
 def approval_payload(manifest_hash: str, site_id: str) -> dict[str, str]:
-    """What a site's key signs, under APPROVAL_DOMAIN, to approve a run."""
+    """What a site's approval key signs, under APPROVAL_DOMAIN, to approve a run."""
     return {"decision": "approve", "manifest": manifest_hash, "site": site_id}

@@ -1,8 +1,8 @@
 """A release of tuned parameters: what a site signs for it, and what the enclave says that it has let out.
 
-A site's key signs an *order*: these parameters (those after this receipt), by this rule, and, where they are
-sealed to sites, to this key of mine. The enclave counts the orders itself against the manifest. Its statement
-goes into the log beside them, so that an auditor counts them again. docs/protocol.md specifies both.
+A site's approval key signs an *order*: these parameters (those after this receipt), by this rule, and, where
+they are sealed to sites, to this key of mine. The enclave counts the orders itself against the manifest. Its
+statement goes into the log beside them, so that an auditor counts them again. docs/protocol.md has both.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
 
 
 class Order(Struct, forbid_unknown_fields=True, frozen=True):
-    """What a site's key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt; `hpke_key`
-    is where the site wants its copy sealed to, null under `export`."""
+    """What a site's approval key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt;
+    `hpke_key` is where the site wants its copy sealed to, null under `export`."""
 
     manifest: Hex32
     receipt: Hex32
@@ -82,8 +82,8 @@ class SignedRelease(Struct, forbid_unknown_fields=True, frozen=True):
 def consent(
     manifest: Manifest, receipt: str, site: str, key: SigningKey, hpke_key: str | None = None
 ) -> Consent:
-    """The site's order to release by the rule of its manifest. Runs at the site. Refuses with
-    `release.not_allowed`."""
+    """The site's order to release by the rule of its manifest, by its approval key. Runs at the site. Refuses
+    with `release.not_allowed`."""
     rule = rule_of(manifest)
     order = Order(manifest.hash, receipt, rule, site, hpke_key if rule == SEALED else None)
     return Consent(order.hpke_key, key.sign(ORDER_DOMAIN, order))
@@ -98,17 +98,14 @@ def rule_of(manifest: Manifest) -> ReleaseRule:
 
 
 def verify_consent(manifest: Manifest, receipt: str, site: str, given: Consent) -> None:
-    """One site's order. Refuses with `release.not_allowed`, `manifest.unknown_site` or
+    """One site's order. Refuses with `release.not_allowed`, `manifest.unknown_site`, `approval.online_key` or
     `release.bad_order`."""
     rule = rule_of(manifest)
     member = manifest.site(site)
     if (given.hpke_key is not None) != (rule == SEALED):
         raise Refusal("release.bad_order", site=site)
-    try:
-        order = Order(manifest.hash, receipt, rule, site, given.hpke_key)
-        verify(member.public_key, ORDER_DOMAIN, order, given.signature)
-    except Refusal as refusal:
-        raise Refusal("release.bad_order", site=site) from refusal
+    order = Order(manifest.hash, receipt, rule, site, given.hpke_key)
+    member.verify_decision(ORDER_DOMAIN, order, given.signature, "release.bad_order")
 
 
 def verify_consents(manifest: Manifest, receipt: str, consents: Mapping[str, Consent]) -> None:

@@ -10,6 +10,7 @@ from federation.studies import api as studies
 
 urlpatterns = [
     path("enrol", sites.Enrol.as_view(), name="agent-enrol"),
+    path("approval-key", sites.ApprovalKey.as_view(), name="agent-approval-key"),
     path("heartbeat", sites.Heartbeat.as_view(), name="agent-heartbeat"),
     path("datasets", datasets.Datasets.as_view(), name="agent-datasets"),
     path("datasets/<str:dataset_id>", datasets.DatasetDetail.as_view(), name="agent-dataset"),

@@ -33,6 +33,8 @@ DEEDS = {
     "site.named": _("named the hospital"),
     "site.enrolment_token_made": _("made an enrolment command"),
     "site.enrolled": _("enrolled the agent"),
+    "site.key_token_made": _("made a command for another approval key"),
+    "site.approval_key_replaced": _("replaced the approval key"),
     "site.active": _("connected the agent"),
     "site.suspended": _("suspended the hospital"),
     "site.revoked": _("revoked the hospital for good"),

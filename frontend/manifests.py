@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
+from contracts.fingerprint import site_fingerprint
 from contracts.manifest import Adapter, Lora, Manifest, Prefix, Publication, Spf, Training
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
@@ -214,7 +215,11 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
     sites: Facts = [
         (
             site.name,
-            _("%(rows)d rows, key %(key)s…") % {"rows": site.dataset.rows, "key": site.public_key[:16]},
+            _("%(rows)d rows, fingerprint %(keys)s")
+            % {
+                "rows": site.dataset.rows,
+                "keys": site_fingerprint(site.public_key, site.approval_key),
+            },
             False,
         )
         for site in manifest.sites

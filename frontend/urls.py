@@ -59,6 +59,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("sites/<str:site_id>", sites.detail, name="site"),
     path("sites/<str:site_id>/status", sites.status, name="site-status"),
     path("sites/<str:site_id>/enrolment", sites.enrolment, name="site-enrolment"),
+    path("sites/<str:site_id>/approval-key", sites.approval_key, name="site-approval-key"),
     path("sites/<str:site_id>/connection", connection.connection, name="site-connection"),
     path("sites/<str:site_id>/connection/rows", connection.rows, name="site-checks"),
     path("sites/<str:site_id>/connection/check", connection.check, name="site-check"),

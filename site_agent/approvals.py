@@ -19,7 +19,7 @@ from msgspec import Struct
 from attestation.floors import require_floors
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
 from contracts.refusal import Refusal
-from contracts.signing import verify
+from site_agent.approval_key import ApprovalKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import create_private
@@ -80,7 +80,7 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     """Check a manifest against what this site knows for itself; its hash is then `item.hash` beyond doubt.
 
     1. the bytes are a canonical manifest, and their SHA-256 is the hash that the coordinator names
-    2. this site is a member, under the key that was made here
+    2. this site is a member, under both of its keys
     3. the dataset is this site's, unchanged
     4. the runtime is the one that this agent is set up for
     5. its policy lets no older collateral count than this site has seen
@@ -93,7 +93,7 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     if found != item.hash:
         raise Refusal("approval.altered", expected=printable(item.hash, 64), found=found)
     own = manifest.site(state.config.site)
-    if own.public_key != state.key.public:
+    if (own.public_key, own.approval_key) != (state.key.public, state.config.approval_key):
         raise Refusal("approval.key_mismatch")
     if manifest.runtime != state.config.runtime:
         raise Refusal("approval.other_runtime", found=manifest.runtime, expected=state.config.runtime)
@@ -109,14 +109,15 @@ def examine(state: State, coordinator: Coordinator, manifest: Manifest) -> tuple
 
 
 def approve(
-    state: State, coordinator: Coordinator, item: Waiting, accepted: Collection[str] = ()
+    state: State, coordinator: Coordinator, item: Waiting, key: ApprovalKey, accepted: Collection[str] = ()
 ) -> Approved:
     """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
 
     The copy comes first: an approval that the coordinator has, this site remembers. Doing it again sends the
     same signature (Ed25519 is deterministic). `accepted` are the names of weaknesses that a person has
     accepted; with any other one it refuses with `approval.weak`. Where too few members
-    are confirmed it refuses with `members.too_few`. Else as `judge`, `require_manifest` and `examine`.
+    are confirmed it refuses with `members.too_few`. Else as `judge`, `require_manifest`, `examine` and
+    `ApprovalKey.of`.
     """
     manifest, _ = judge(state, item)
     require_manifest(state, coordinator, manifest)
@@ -126,7 +127,8 @@ def approve(
     missing = [name for name in names if name not in accepted]
     if missing:
         raise Refusal("approval.weak", names=", ".join(missing), accept=" --accept ".join(missing))
-    signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(item.hash, state.config.site))
+    site = state.config.site
+    signature = key.of(manifest, site).sign(APPROVAL_DOMAIN, approval_payload(item.hash, site))
     approved = Approved(item.text, manifest.hash, signature, int(time.time()), names)
     create_private(_path(state, approved.hash), msgspec.json.encode(approved))
     coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})
@@ -144,8 +146,11 @@ def approved_manifest(state: State, manifest_hash: str) -> Manifest:
     try:
         approved = msgspec.json.decode(_path(state, manifest_hash).read_bytes(), type=Approved)
         manifest = parse(approved.manifest.encode())
-        payload = approval_payload(manifest_hash, state.config.site)
-        verify(state.key.public, APPROVAL_DOMAIN, payload, approved.signature)
+        member = manifest.site(state.config.site)
+        if member.approval_key not in (state.config.approval_key, *state.config.former_keys):
+            raise Refusal("approval.key_mismatch")
+        payload = approval_payload(manifest_hash, member.id)
+        member.verify_decision(APPROVAL_DOMAIN, payload, approved.signature, "sealing.bad_signature")
     except FileNotFoundError as error:
         raise Refusal("run.not_approved_here", fingerprint=fingerprint) from error
     except (msgspec.DecodeError, Refusal) as error:

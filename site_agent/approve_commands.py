@@ -11,6 +11,8 @@ from typing import Any
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent import approvals, release_commands, releases
+from site_agent.approval_key import ApprovalKey
+from site_agent.approval_key_commands import add_key_options, key_of
 from site_agent.enrolment import connect
 from site_agent.members import confirm, describe_members, unconfirmed
 from site_agent.proofs import require_manifest
@@ -41,6 +43,7 @@ def add_approve_command(commands: Any, say: Say) -> None:
         action="store_true",
         help="the fingerprints of the members' keys were compared with what came by another channel",
     )
+    add_key_options(command)
     command.set_defaults(run=lambda chosen: run_approve(chosen, say))
 
 
@@ -49,6 +52,7 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
     if chosen.yes and not chosen.hash:
         raise Refusal("approval.needs_terminal")
+    key = key_of(state, chosen)
     with contextlib.closing(connect(state)) as coordinator:
         items = approvals.waiting(coordinator)
         asked = release_commands.waiting(state, coordinator, chosen.hash, say)
@@ -67,20 +71,25 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
         if not waiting and not asked:
             say("Nothing waits for this site's approval.")
         for item in waiting:
-            _approve(state, coordinator, item, chosen, say)
+            _approve(state, coordinator, item, key, chosen, say)
         for judged in asked:
             say(releases.describe(judged))
             say("")
             if not chosen.yes and not _typed(judged.fingerprint, say):
                 continue
-            releases.order(state, coordinator, judged)
-            say(f"Signed with this site's key: release of {judged.fingerprint}")
+            releases.order(state, coordinator, judged, key)
+            say(f"Signed with this site's approval key: release of {judged.fingerprint}")
             say(releases.what_next(judged))
     return 0
 
 
 def _approve(
-    state: State, coordinator: Coordinator, item: approvals.Waiting, chosen: argparse.Namespace, say: Say
+    state: State,
+    coordinator: Coordinator,
+    item: approvals.Waiting,
+    key: ApprovalKey,
+    chosen: argparse.Namespace,
+    say: Say,
 ) -> None:
     manifest, dataset = approvals.judge(state, item)
     require_manifest(state, coordinator, manifest)
@@ -91,8 +100,8 @@ def _approve(
         return
     if not chosen.yes and not _typed(manifest.hash, say):
         return
-    approved = approvals.approve(state, coordinator, item, accepted)
-    say(f"Approved and signed with this site's key: {approved.hash}")
+    approved = approvals.approve(state, coordinator, item, key, accepted)
+    say(f"Approved and signed with this site's approval key: {approved.hash}")
     say("`python -m site_agent run` takes part as soon as all sites have approved.")
 
 

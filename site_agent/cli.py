@@ -16,6 +16,13 @@ from typing import get_args
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands
+from site_agent.approval_key_commands import (
+    DEVELOPMENT,
+    add_approval_key_commands,
+    add_key_options,
+    is_open,
+    make_key,
+)
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
@@ -116,6 +123,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FINGERPRINT",
         help="of the key by which FedSlice's makers sign releases; from them, never from the coordinator",
     )
+    add_key_options(command)
+    command.add_argument(
+        "--development-approval-key",
+        action="store_true",
+        help="an approval key without a passphrase, for demonstrations; no other runtime takes it",
+    )
     command.set_defaults(run=run_enrol)
 
     command = commands.add_parser("check", help="look at all that can stand in the way")
@@ -125,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     approve_commands.add_approve_command(commands, say)
     member_commands.add_members_command(commands, say)
+    add_approval_key_commands(commands, say)
 
     command = commands.add_parser("run", help="work for the approved runs, until stopped")
     command.add_argument("--once", action="store_true", help="end after one job")
@@ -143,10 +157,14 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     state = State.open(chosen.state)
     if chosen.log_key is None and not state.enrolled and sys.stdin.isatty():
         chosen.log_key = input("Fingerprint of the log's key, as the operator told it to you: ").strip()
+    approval_file = chosen.approval_key or state.approval_file
+    if not state.enrolled and not approval_file.exists():
+        make_key(approval_file, chosen, say)
     config, fresh = enrol(
         state,
         chosen.coordinator,
         chosen.token,
+        approval_file=approval_file,
         name=chosen.name,
         runtime=chosen.runtime,
         ca_bundle=chosen.ca_bundle,
@@ -156,12 +174,13 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     )
     if fresh:
         say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
-        say(f"The site's key was made here and stays in {state.folder}. Back this folder up.")
+        say(f"The agent's key was made here and stays in {state.folder}. Back this folder up.")
+        say(f"Approval key {printable(state.approval_file, 200)}{DEVELOPMENT if is_open(state) else ''}")
     else:
         say(
             f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
         )
-    say(f"Public key   {member_commands.own(state)} (its fingerprint: tell it to the other hospitals)")
+    say(f"Fingerprint  {member_commands.own(state)} (of both keys: tell it to the other hospitals)")
     say(f"Log's key    {config.log_key}")
     say("             Compare it with what the operator told you by letter or telephone, not on the page.")
     nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"

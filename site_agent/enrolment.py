@@ -1,4 +1,4 @@
-"""Enrolment: the site makes its key, uses the one-time token, and keeps what it is told. Safe to repeat."""
+"""Enrolment: the site makes its keys, uses the one-time token, and keeps what it is told. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contracts.fingerprint import typed_fingerprint
 from contracts.refusal import Refusal
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
+from site_agent.approval_key import Development, read_key_file
 from site_agent.state import Config, Runtime, State
 from site_agent.transport import Coordinator
 from site_agent.witness import LogWitness
@@ -36,6 +37,7 @@ def enrol(
     address: str,
     token: str,
     *,
+    approval_file: Path | None = None,
     name: str | None = None,
     runtime: Runtime = "development",
     ca_bundle: Path | None = None,
@@ -46,14 +48,16 @@ def enrol(
     """Enrol this state folder. Returns its configuration, and whether it was enrolled just now.
 
     1. Where it is enrolled with this coordinator already, nothing happens (the token stays unused).
-    2. The keys are made before the token is used: whatever fails later, the same command can be given again.
+    2. The agent's key is made before the token is used: whatever fails later, the same command can be given
+       again. The approval key, or its public half, is in `approval_file` already (else in the state folder).
     3. `log_key` is the fingerprint of the key of the coordinator's log, which must come with it.
     4. `release_key` is the fingerprint of the project's release key, from outside the coordinator; hardware
        runtimes need one. It can be given later, and is then pinned for good.
     5. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
 
-    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `log.key_not_pinned`,
-    `log.other_key`, `release_statement.key_not_pinned`, an `enrolment.` code, or one of `Coordinator`.
+    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `log.key_not_pinned`, `log.other_key`,
+    `release_statement.key_not_pinned`, `approval_key.development`, an `enrolment.` code, or as
+    `read_key_file` or `Coordinator`.
     """
     pinned = {
         name: typed_fingerprint(typed)
@@ -75,12 +79,19 @@ def enrol(
         raise Refusal("log.key_not_pinned")
     if "release_key" not in pinned and not needs_platform(runtime):
         raise Refusal("release_statement.key_not_pinned")
+    approval_file = approval_file or state.approval_file
+    held = read_key_file(approval_file)
+    development_key = isinstance(held, Development)
+    if development_key and not needs_platform(runtime):
+        raise Refusal("approval_key.development", runtime=runtime)
     bundle = str(ca_bundle.expanduser().resolve()) if ca_bundle else None
     coordinator = Coordinator(coordinator_address, ca_bundle=bundle, insecure_http=insecure_http)
     with contextlib.closing(coordinator):
         body = {
             "token": token,
             "public_key": state.key.public,
+            "approval_key": held.public,
+            "development_key": development_key,
             "agent_version": AGENT_VERSION,
             "runtime": runtime,
             "platform_key_pem": create_platform(state.platform).decode() if needs_platform(runtime) else None,
@@ -93,10 +104,13 @@ def enrol(
         coordinator=coordinator_address,
         site=answer.field("site", str),
         name=printable(name or given or answer.body["site"], 200),
+        approval_key=held.public,
+        approval_file=None if approval_file == state.approval_file else str(approval_file.resolve()),
         runtime=runtime,
         ca_bundle=bundle,
         insecure_http=insecure_http,
-        **pinned,
+        release_key=pinned.get("release_key"),
+        log_key=pinned["log_key"],
     )
     state.save(config)
     _finish(state)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from contracts.fingerprint import key_fingerprint, typed_fingerprint
+from contracts.fingerprint import site_fingerprint, typed_fingerprint
 from site_agent.members import forget, known_members
 from site_agent.state import State
 from site_agent.words import table
@@ -27,13 +27,13 @@ def add_members_command(commands: Any, say: Say) -> None:
 def run_members(chosen: argparse.Namespace, say: Say) -> int:
     """`members`."""
     state = State.open(chosen.state)
-    say(f"This site's own key, to be told to other hospitals by letter or telephone: {own(state)}")
+    say(f"This site's own fingerprint, to be told to other hospitals by letter or telephone: {own(state)}")
     if chosen.forget:
         member = forget(state, typed_fingerprint(chosen.forget))
         say(f"{member.name} counts no more, until it is confirmed again.")
     rows = [
-        (key_fingerprint(key), member.name, time.strftime("%Y-%m-%d", time.gmtime(member.at)))
-        for key, member in sorted(known_members(state).items(), key=lambda item: item[1].name)
+        (fingerprint, member.name, time.strftime("%Y-%m-%d", time.gmtime(member.at)))
+        for fingerprint, member in sorted(known_members(state).items(), key=lambda item: item[1].name)
     ]
     nobody = "No hospital was confirmed here yet."
     say(table(("fingerprint", "hospital", "confirmed"), rows) if rows else nobody)
@@ -41,5 +41,5 @@ def run_members(chosen: argparse.Namespace, say: Say) -> int:
 
 
 def own(state: State) -> str:
-    """The fingerprint of this site's key."""
-    return key_fingerprint(state.key.public)
+    """The fingerprint of this site's keys."""
+    return site_fingerprint(state.key.public, state.config.approval_key)

@@ -1,8 +1,8 @@
-"""Which hospitals this one knows to be real: whose key somebody here has compared by another channel.
+"""Which hospitals this one knows to be real: whose keys somebody here has compared by another channel.
 
-The coordinator invites the members of a run, so it could make them up and hold their keys. A key that came
-here by letter or telephone cannot be its invention. Who was confirmed stays so, by key, until it is
-forgotten.
+The coordinator invites the members of a run, so it could make them up and hold their keys. Keys whose
+fingerprint came here by letter or telephone cannot be its invention. Who was confirmed stays so until he is
+forgotten; a hospital with another agent's or approval key is another one, and is confirmed anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from contracts.fingerprint import key_fingerprint
+from contracts.fingerprint import site_fingerprint
 from contracts.manifest import Manifest
 from contracts.manifest import Site as Member
 from contracts.refusal import Refusal
@@ -32,8 +32,13 @@ class Confirmed(Struct, frozen=True, forbid_unknown_fields=True):
     at: int
 
 
+def fingerprint_of(member: Member) -> str:
+    """Of its agent's key and its approval key together: what hospitals tell each other."""
+    return site_fingerprint(member.public_key, member.approval_key)
+
+
 def known_members(state: State) -> dict[str, Confirmed]:
-    """Public key (hex) -> who was confirmed under it."""
+    """Fingerprint of both keys -> who was confirmed under it."""
     try:
         return msgspec.json.decode((state.folder / FILE).read_bytes(), type=dict[str, Confirmed])
     except FileNotFoundError:
@@ -46,27 +51,24 @@ def confirm(state: State, members: Iterable[Member]) -> None:
     """Somebody here has compared the fingerprints of these members with what came by another channel."""
     book = known_members(state)
     for member in members:
-        book.setdefault(member.public_key, Confirmed(printable(member.name, 200), int(time.time())))
+        book.setdefault(fingerprint_of(member), Confirmed(printable(member.name, 200), int(time.time())))
     write_private(state.folder / FILE, msgspec.json.encode(book))
 
 
 def forget(state: State, fingerprint: str) -> Confirmed:
-    """The member whose key has this fingerprint counts no more. Refuses with `members.unknown`."""
+    """The member whose keys have this fingerprint counts no more. Refuses with `members.unknown`."""
     book = known_members(state)
-    for key, member in book.items():
-        if key_fingerprint(key) == fingerprint:
-            del book[key]
-            write_private(state.folder / FILE, msgspec.json.encode(book))
-            return member
-    raise Refusal("members.unknown", fingerprint=fingerprint)
+    member = book.pop(fingerprint, None)
+    if member is None:
+        raise Refusal("members.unknown", fingerprint=fingerprint)
+    write_private(state.folder / FILE, msgspec.json.encode(book))
+    return member
 
 
 def confirmed_sites(state: State, manifest: Manifest) -> set[str]:
-    """The ids of the manifest's members that count here: this site, and those whose key was confirmed."""
-    book = known_members(state)
-    return {
-        site.id for site in manifest.sites if site.public_key in book or site.public_key == state.key.public
-    }
+    """The ids of the manifest's members that count here: this site, and those whose keys were confirmed."""
+    book, own = known_members(state), state.config.site
+    return {site.id for site in manifest.sites if site.id == own or fingerprint_of(site) in book}
 
 
 def unconfirmed(state: State, manifest: Manifest) -> list[Member]:
@@ -103,13 +105,13 @@ def require_enough_for_release(state: State, manifest: Manifest) -> None:
 
 
 def describe_members(state: State, manifest: Manifest) -> str:
-    """Every member with its key's fingerprint, and whether it is known to be real."""
+    """Every member with the fingerprint of its keys, and whether it is known to be real."""
     counted = confirmed_sites(state, manifest)
     lines = ["Whose keys these are"]
     for site in manifest.sites:
-        own = site.public_key == state.key.public
+        own = site.id == state.config.site
         mark = "this site" if own else "confirmed" if site.id in counted else "NOT CONFIRMED"
-        lines.append(f"  {key_fingerprint(site.public_key)}  {printable(site.name, 60)}  ({mark})")
+        lines.append(f"  {fingerprint_of(site)}  {printable(site.name, 60)}  ({mark})")
     if len(counted) < len(manifest.sites):
         lines += [
             "  The coordinator could have made up a hospital that is not confirmed. Compare its fingerprint",

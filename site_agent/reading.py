@@ -51,7 +51,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         f"With whom ({len(manifest.sites)} sites)",
         *(
             f"  {site.id}  {printable(site.name, 60)}{' (this site)' if site.id == site_id else ''}, "
-            f"{site.dataset.rows:,} rows, key {site.public_key[:16]}…"
+            f"{site.dataset.rows:,} rows{', approval key for DEVELOPMENT' if site.development_key else ''}"
             for site in manifest.sites
         ),
         "",

@@ -32,6 +32,7 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal
 from privacy_accounting.epsilon import spent_so_far
+from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
@@ -100,12 +101,13 @@ def judge(state: State, item: Asked) -> Judged:
     return Judged(item, manifest, receipt)
 
 
-def order(state: State, coordinator: Coordinator, judged: Judged) -> None:
-    """Sign it with the site's key. Doing it again sends the same signature."""
+def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
+    """Sign it with the site's approval key. Doing it again sends the same signature. Refuses as
+    `require_enough_for_release` and `ApprovalKey.of`."""
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
     own = _key(state, manifest).public if manifest.release.rule == SEALED else None
-    given = consent(manifest, judged.fingerprint, site, state.key, own)
+    given = consent(manifest, judged.fingerprint, site, key.of(manifest, site), own)
     body = {"run": manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}
     coordinator.call("POST", "releases", body)
 

@@ -2,7 +2,8 @@
 
 | path | what |
 |---|---|
-| site.key, dataset.key | the site's Ed25519 key and the key of its dataset digests; made here, never sent |
+| site.key, dataset.key | the agent's Ed25519 key and the key of its dataset digests; made here, never sent |
+| approval.key | the approval key, sealed by a passphrase; a hospital may keep it elsewhere |
 | share.key | the HPKE key for the site's shares of a server enclave's state key; made here, never sent |
 | config.json | the coordinator's address and what the agent was told at enrolment |
 | platform/ | the development platform (quoting key, chain, sealing secret) |
@@ -17,7 +18,8 @@
 | runs/ | mailboxes and sealed files of the runs in progress |
 
 All of it is readable by its owner only. A copy of this folder is a second agent with the same key: restore it
-from a backup only when the first one is gone, or the roster book can no longer keep its promise.
+from a backup only when the first one is gone, or the roster book can no longer keep its promise. It approves
+nothing: that takes the approval key's passphrase.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import SECRET_BYTES, HpkeKey
 from contracts.signing import SigningKey
@@ -44,16 +47,21 @@ Runtime = Literal["development", "direct", "sgx", "tdx"]
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """What enrolment fixed. `coordinator` is a base URL without a slash at its end. `release_key` is the
     fingerprint of the project's release key, which a person typed; None on development runtimes alone.
-    `log_key` is the fingerprint of the key of the coordinator's transparency log."""
+    `log_key` is the fingerprint of the key of the coordinator's transparency log. `approval_key` is the
+    public half (hex) of the key that approves for this site, `former_keys` those that did before, for the
+    runs that were approved with them; `approval_file` is where it lies, if not in the state folder."""
 
     coordinator: str
     site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
     name: str
+    approval_key: Hex32
     runtime: Runtime = "development"
     ca_bundle: str | None = None
     insecure_http: bool = False
     release_key: str | None = None
     log_key: str | None = None
+    approval_file: str | None = None
+    former_keys: tuple[Hex32, ...] = ()
 
 
 class State:
@@ -80,6 +88,12 @@ class State:
             raise Refusal("agent.state_unusable", folder=str(chosen), fault=error.strerror) from error
 
     @property
+    def approval_file(self) -> Path:
+        """Where the approval key lies, by what was said at the enrolment."""
+        elsewhere = self.config.approval_file if self.enrolled else None
+        return Path(elsewhere) if elsewhere else self.folder / "approval.key"
+
+    @property
     def enrolled(self) -> bool:
         return (self.folder / "config.json").exists()
 
@@ -101,7 +115,7 @@ class State:
 
     @cached_property
     def key(self) -> SigningKey:
-        """The site's key. It is made when it is first asked for, and never leaves this folder."""
+        """The agent's key. It is made when it is first asked for, and never leaves this folder."""
         return SigningKey.from_bytes(self._secret("site.key"))
 
     @cached_property

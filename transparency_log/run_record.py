@@ -10,7 +10,6 @@ from collections import Counter
 
 from msgspec import Struct, field
 
-from contracts import signing
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash, verify_chain
 from contracts.refusal import Refusal
@@ -43,15 +42,16 @@ class RunRecord(Struct):
     noise: NoiseRecord | None = None
 
     def approve(self, index: int, body: ApprovalBody) -> None:
-        """A member's approval. Refuses with `manifest.unknown_site` or `sealing.bad_signature`."""
-        key = self.manifest.site(body.site).public_key
-        signing.verify(key, APPROVAL_DOMAIN, approval_payload(body.manifest, body.site), body.signature)
+        """A member's approval. Refuses with `manifest.unknown_site`, or as `Site.verify_decision`."""
+        member = self.manifest.site(body.site)
+        payload = approval_payload(body.manifest, body.site)
+        member.verify_decision(APPROVAL_DOMAIN, payload, body.signature, "sealing.bad_signature")
         if body.site in self.unapproved:
             self.unapproved.discard(body.site)
             words = f"{body.site} approved after the run had begun, at entry {self.first_use}."
             self._fail("approvals", index, words, "bundle.unapproved")
         self.approvals.setdefault(body.site, index)
-        self.done["approvals"]["Approvals signed by the sites' keys in the manifest"] += 1
+        self.done["approvals"]["Approvals signed by the sites' approval keys in the manifest"] += 1
 
     def use(self, index: int, from_start: bool) -> None:
         """An entry acts by the manifest: before the first that does, every member has approved."""

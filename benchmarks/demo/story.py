@@ -140,7 +140,7 @@ class Story:
         hospital = Hospital(name, admin.email, self.state / slug, data)
         self.hospitals.append(hospital)
         command = sites.enrolment_command(admin, Site.objects.get(pk=admin.site_id))
-        hospital.agent(*command.split()[3:])
+        hospital.agent(*command.split()[3:], "--development-approval-key")
         hospital.agent("dataset", "add", str(data), "--name", "notes", *NAMED, "--yes")
         hospital.start(self.state / f"{slug}.log")
 

@@ -16,7 +16,7 @@ from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, pars
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
-from contracts.signing import SigningKey, verify
+from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 
 # A manifest's runtime -> the source of evidence that stands for it. Gramine without SGX proves no more than
@@ -79,13 +79,10 @@ def own_measurement(source: Source) -> str:
 
 
 def require_approvals(manifest: Manifest, approvals: dict[str, str]) -> None:
-    """Refuses with `manifest.not_approved` unless each site's key has signed this manifest's hash, and with
-    `manifest.unknown_site` an approval by somebody else."""
+    """Refuses with `manifest.not_approved` unless each site's approval key has signed this manifest's hash,
+    with `approval.online_key` where its agent's has, with `manifest.unknown_site` anybody else's approval."""
     for site_id in approvals:
         manifest.site(site_id)
     for site in manifest.sites:
-        try:
-            payload = approval_payload(manifest.hash, site.id)
-            verify(site.public_key, APPROVAL_DOMAIN, payload, approvals.get(site.id, ""))
-        except Refusal as refusal:
-            raise Refusal("manifest.not_approved", site=site.id) from refusal
+        payload, signature = approval_payload(manifest.hash, site.id), approvals.get(site.id, "")
+        site.verify_decision(APPROVAL_DOMAIN, payload, signature, "manifest.not_approved")

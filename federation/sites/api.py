@@ -19,13 +19,30 @@ Short = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class EnrolBody(Struct, forbid_unknown_fields=True):
-    """`public_key` is the agent's Ed25519 key in hex; `platform_key_pem` the platform's PKCS#10 request."""
+    """`public_key` is the agent's Ed25519 key in hex, `approval_key` the one that needs a person unless it is
+    a `development_key`; `platform_key_pem` the platform's PKCS#10 request."""
 
     token: Annotated[str, Meta(min_length=1, max_length=200)]
     public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    approval_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     agent_version: Short
     runtime: Short
+    development_key: bool = False
     platform_key_pem: Annotated[str, Meta(max_length=8192)] | None = None
+
+
+class ReplaceBody(Struct, forbid_unknown_fields=True):
+    """`approval_key` is the new Ed25519 key in hex."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=200)]
+    approval_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    development_key: bool = False
+
+
+class ReplaceAnswer(Struct):
+    """The site's approval key now."""
+
+    approval_key: str
 
 
 class EnrolAnswer(Struct):
@@ -78,6 +95,8 @@ class Enrol(AgentView):
         enrolled = services.enrol(
             body.token,
             public_key=body.public_key,
+            approval_key=body.approval_key,
+            development_key=body.development_key,
             agent_version=body.agent_version,
             runtime=body.runtime,
             platform_key_pem=body.platform_key_pem,
@@ -89,6 +108,23 @@ class Enrol(AgentView):
             "pck_chain": enrolled.pck_chain,
         }
         return Response(answer)
+
+
+class ApprovalKey(AgentView):
+    """Give the site another approval key, by a one-time token that its admin got in the browser."""
+
+    max_body = 16 * 1024
+
+    @extend_schema(**document(ReplaceBody, ReplaceAnswer))
+    def post(self, request: Request) -> Response:
+        body = read(request, ReplaceBody)
+        site = services.replace_approval_key(
+            agent(request),
+            body.token,
+            approval_key=body.approval_key,
+            development_key=body.development_key,
+        )
+        return Response({"approval_key": site.approval_key})
 
 
 class Heartbeat(AgentView):

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from contracts.fingerprint import site_fingerprint
 from federation.ids import new_id
 
 WEEK = timedelta(days=7)
@@ -23,7 +24,8 @@ class SiteState(models.TextChoices):
 
 
 class Site(models.Model):
-    """A hospital. `public_key` is its agent's Ed25519 key in hex; the private half never leaves the site.
+    """A hospital. `public_key` is its agent's Ed25519 key in hex, `approval_key` the one with which a person
+    there approves (`development_key`: no passphrase protects it); the private halves never leave the site.
 
     The name is empty until its admin gives it. `checks` is the agent's last list of connection checks, made
     at `checks_at`; `check_wanted` asks the agent for new ones. `pck_chain` is the certificate chain that our
@@ -34,6 +36,8 @@ class Site(models.Model):
     name = models.CharField(max_length=200, blank=True)
     state = models.CharField(max_length=16, choices=SiteState, default=SiteState.INVITED)
     public_key = models.CharField(max_length=64, blank=True)
+    approval_key = models.CharField(max_length=64, blank=True)
+    development_key = models.BooleanField(default=False)
     agent_version = models.CharField(max_length=64, blank=True)
     runtime = models.CharField(max_length=32, blank=True)
     last_seen = models.DateTimeField(null=True, blank=True)
@@ -50,10 +54,20 @@ class Site(models.Model):
             models.UniqueConstraint(
                 fields=["public_key"], condition=~models.Q(public_key=""), name="one_site_per_key"
             ),
+            models.UniqueConstraint(
+                fields=["approval_key"],
+                condition=~models.Q(approval_key=""),
+                name="one_site_per_approval_key",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name or f"unnamed site {self.id}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both keys: what hospitals tell each other by letter or telephone. Empty before the enrolment."""
+        return site_fingerprint(self.public_key, self.approval_key) if self.public_key else ""
 
 
 class EnrolmentToken(models.Model):

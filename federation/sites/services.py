@@ -26,6 +26,7 @@ ENROLMENT_LIFE = timedelta(hours=24)
 DEVELOPMENT_RUNTIMES = ("development", "direct")
 HARDWARE_RUNTIMES = ("sgx", "tdx")
 COMMAND = "python -m site_agent enrol --coordinator {url}{log_key} --token {token}"
+REPLACE = "python -m site_agent approval-key replace --token {token}"
 
 
 def invite_site(by: Any) -> Site:
@@ -58,17 +59,28 @@ def enrolment_command(by: Any, site: Site) -> str:
 
     Possible until the agent was first heard of. Refuses with `auth.forbidden` or `site.wrong_state`.
     """
+    token = _one_time_token(by, site, SiteState.INVITED, "site.enrolment_token_made")
+    return COMMAND.format(url=settings.PUBLIC_URL, log_key=_log_key(), token=token)
+
+
+def replacement_command(by: Any, site: Site) -> str:
+    """A fresh one-time command that gives an active site another approval key: the agent alone cannot, so
+    who steals it cannot either. Refuses with `auth.forbidden` or `site.wrong_state`."""
+    return REPLACE.format(token=_one_time_token(by, site, SiteState.ACTIVE, "site.key_token_made"))
+
+
+def _one_time_token(by: Any, site: Site, needed: SiteState, deed: str) -> str:
     if not permissions.can_enrol(by, site):
         raise Refusal("auth.forbidden")
     token, hashed = new_token()
     with transaction.atomic():
         state = Site.objects.select_for_update().get(pk=site.pk).state
-        if state != SiteState.INVITED:
+        if state != needed:
             raise Refusal("site.wrong_state", state=state)
         site.enrolment_tokens.filter(used_at=None).delete()
         EnrolmentToken.objects.create(site=site, token_hash=hashed, expires=timezone.now() + ENROLMENT_LIFE)
-        record(by, "site.enrolment_token_made", f"site:{site.pk}")
-    return COMMAND.format(url=settings.PUBLIC_URL, log_key=_log_key(), token=token)
+        record(by, deed, f"site:{site.pk}")
+    return token
 
 
 def _log_key() -> str:
@@ -95,9 +107,16 @@ def accepted_runtimes() -> list[str]:
 
 
 def enrol(
-    token: str, *, public_key: str, agent_version: str, runtime: str, platform_key_pem: str | None = None
+    token: str,
+    *,
+    public_key: str,
+    approval_key: str,
+    agent_version: str,
+    runtime: str,
+    development_key: bool = False,
+    platform_key_pem: str | None = None,
 ) -> Enrolled:
-    """Register the agent's public key for the site of this token, and use the token up.
+    """Register the public keys of agent and person for the site of this token, and use the token up.
 
     The agent proves that it holds the private key by its first heartbeat, which makes the site active. Until
     then the same agent may ask again, in case our answer was lost on its way.
@@ -109,25 +128,25 @@ def enrol(
         raise Refusal("enrolment.runtime", runtime=runtime[:32], accepted=", ".join(accepted_runtimes()))
     if runtime in DEVELOPMENT_RUNTIMES and not platform_key_pem:
         raise Refusal("enrolment.platform_key", runtime=runtime)
-    _check_key(public_key)
+    _check_keys(public_key, approval_key)
+    _check_mark(runtime, development_key)
     hashed = token_hash(token[:MAX_TOKEN])
     row = EnrolmentToken.objects.select_related("site").filter(token_hash=hashed).first()
     if row is None:
         raise Refusal("enrolment.unknown_token")
-    if row.used_at and (row.site.state, row.site.public_key) == (SiteState.ENROLLED, public_key):
+    same = (row.site.public_key, row.site.approval_key) == (public_key, approval_key)
+    if row.used_at and row.site.state == SiteState.ENROLLED and same:
         return Enrolled(row.site, row.site.pck_chain or None)
     pck_chain = None
     with transaction.atomic():
-        now = timezone.now()
-        # One conditional update decides between two agents that hold the same command.
-        if not EnrolmentToken.objects.filter(pk=row.pk, used_at=None, expires__gt=now).update(used_at=now):
-            used = EnrolmentToken.objects.filter(pk=row.pk, used_at__isnull=False).exists()
-            raise Refusal("enrolment.token_used" if used else "enrolment.token_expired")
+        _use_up(row)
         if runtime in DEVELOPMENT_RUNTIMES and platform_key_pem:
             create_root(settings.DEVELOPMENT_ROOT_DIR)
             pck_chain = issue_platform(settings.DEVELOPMENT_ROOT_DIR, platform_key_pem).decode()
         changes: dict[str, Any] = {
             "public_key": public_key,
+            "approval_key": approval_key,
+            "development_key": development_key,
             "agent_version": agent_version[:64],
             "runtime": runtime,
             "pck_chain": pck_chain or "",
@@ -140,17 +159,64 @@ def enrol(
             raise Refusal("enrolment.key_taken") from error
         if not moved:
             raise Refusal("site.wrong_state", state=Site.objects.get(pk=site.pk).state)
-        record(None, "site.enrolled", f"site:{site.pk}", public_key=public_key, runtime=runtime)
+        facts = {"public_key": public_key, "approval_key": approval_key, "runtime": runtime}
+        record(None, "site.enrolled", f"site:{site.pk}", development_key=development_key, **facts)
     return Enrolled(site, pck_chain)
 
 
-def _check_key(public_key: str) -> None:
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
-    except ValueError as error:
-        raise Refusal("enrolment.bad_key") from error
-    if public_key != public_key.lower():
+def replace_approval_key(agent: Any, token: str, *, approval_key: str, development_key: bool = False) -> Site:
+    """Another approval key for an active site, whose admin asked for `replacement_command`.
+
+    Whoever confirmed the site confirms it anew, as its fingerprint is another one; manifests that wait for
+    approval are stale, and runs keep the key that they were frozen with. The same request again changes
+    nothing. Refuses with an `enrolment.*` code, `approval_key.development` or `site.wrong_state`.
+    """
+    site = Site.objects.get(pk=agent.site.pk)
+    _check_keys(site.public_key, approval_key)
+    _check_mark(site.runtime, development_key)
+    row = site.enrolment_tokens.filter(token_hash=token_hash(token[:MAX_TOKEN])).first()
+    if row is None:
+        raise Refusal("enrolment.unknown_token")
+    if row.used_at and site.approval_key == approval_key:
+        return site
+    with transaction.atomic():
+        _use_up(row)
+        changes: dict[str, Any] = {"approval_key": approval_key, "development_key": development_key}
+        try:
+            with transaction.atomic():
+                done = Site.objects.filter(pk=site.pk, state=SiteState.ACTIVE).update(**changes)
+        except IntegrityError as error:
+            raise Refusal("enrolment.key_taken") from error
+        if not done:
+            raise Refusal("site.wrong_state", state=site.state)
+        record(agent, "site.approval_key_replaced", f"site:{site.pk}", former=site.approval_key, **changes)
+    site.refresh_from_db()
+    return site
+
+
+def _use_up(row: EnrolmentToken) -> None:
+    """One conditional update decides between two agents that hold the same command."""
+    now = timezone.now()
+    if not EnrolmentToken.objects.filter(pk=row.pk, used_at=None, expires__gt=now).update(used_at=now):
+        used = EnrolmentToken.objects.filter(pk=row.pk, used_at__isnull=False).exists()
+        raise Refusal("enrolment.token_used" if used else "enrolment.token_expired")
+
+
+def _check_keys(*keys: str) -> None:
+    """They are usable, in their one spelling, and no key is for both purposes."""
+    for key in keys:
+        try:
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+        except ValueError as error:
+            raise Refusal("enrolment.bad_key") from error
+    if any(key != key.lower() for key in keys) or len(set(keys)) < len(keys):
         raise Refusal("enrolment.bad_key")
+
+
+def _check_mark(runtime: str, development_key: bool) -> None:
+    """A key that no passphrase protects is for runtimes that protect nothing either."""
+    if development_key and runtime not in DEVELOPMENT_RUNTIMES:
+        raise Refusal("approval_key.development", runtime=runtime)
 
 
 def heartbeat(agent: Any, *, agent_version: str, checks: list[dict[str, Any]]) -> Site:

@@ -28,7 +28,7 @@ class ApprovalItem(Struct):
 
 
 class SignatureBody(Struct, forbid_unknown_fields=True):
-    """The Ed25519 signature (hex) by the site's key over `approval_payload` under APPROVAL_DOMAIN."""
+    """The Ed25519 signature (hex) by the site's approval key over `approval_payload`."""
 
     manifest_hash: Hex32
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]

@@ -134,6 +134,8 @@ def _site(dataset: Dataset) -> Site:
         id=dataset.site.pk,
         name=dataset.site.name,
         public_key=dataset.site.public_key,
+        approval_key=dataset.site.approval_key,
+        development_key=dataset.site.development_key,
         dataset=DatasetRef(
             id=dataset.pk, digest=dataset.digest, rows=dataset.rows, public=is_public(dataset)
         ),

@@ -14,7 +14,6 @@ from contracts.canonical import canonical
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.signing import verify
 from federation.attestation.log import Attachment, append
 from federation.attestation.references import still_in_force
 from federation.audit.services import record
@@ -176,17 +175,17 @@ def approve_in_browser(by: User, study: Study, manifest_hash: str) -> Approval:
 def sign_approval(agent: Any, manifest_hash: str, signature: str) -> Approval:
     """Take the site's signature over the manifest's hash. With the last one the study is ready to launch.
 
-    The signature is checked by the key that the manifest lists, and goes into the log. The same one again
-    changes nothing. Refuses with `approval.stale_manifest`, `manifest.older_format` or
-    `sealing.bad_signature`.
+    The signature is checked by the approval key that the manifest lists, and goes into the log. The same one
+    again changes nothing. Refuses with `approval.stale_manifest`, `manifest.older_format`,
+    `approval.online_key` or `sealing.bad_signature`.
     """
     site: Site = agent.site
     with transaction.atomic():
         approval = _open_approval(manifest_hash, site)
         study = approval.study
         manifest = manifest_of(study)
-        key = manifest.site(site.pk).public_key
-        verify(key, APPROVAL_DOMAIN, approval_payload(manifest_hash, site.pk), signature)
+        payload = approval_payload(manifest_hash, site.pk)
+        manifest.site(site.pk).verify_decision(APPROVAL_DOMAIN, payload, signature, "sealing.bad_signature")
         if approval.signature is not None:
             return approval
         approval.signature, approval.signed_at = signature, timezone.now()
@@ -236,15 +235,18 @@ def _check_approvals(study: Study, manifest: Manifest) -> None:
         signature = signatures.get(site.id)
         if signature is None:
             raise Refusal("study.not_approved", site=site.name)
-        verify(site.public_key, APPROVAL_DOMAIN, approval_payload(manifest.hash, site.id), signature)
+        site.verify_decision(
+            APPROVAL_DOMAIN, approval_payload(manifest.hash, site.id), signature, "sealing.bad_signature"
+        )
 
 
 def _check_still_true(study: Study, manifest: Manifest) -> None:
     rows = {row.pk: row for row in Site.objects.filter(pk__in=[site.id for site in manifest.sites])}
     for site in manifest.sites:
         row = rows.get(site.id)
-        if row is None or row.state != SiteState.ACTIVE or row.public_key != site.public_key:
-            raise Refusal("study.stale_manifest", fault=f"site {site.name} is not active with the same key")
+        keys = site.public_key, site.approval_key
+        if row is None or row.state != SiteState.ACTIVE or (row.public_key, row.approval_key) != keys:
+            raise Refusal("study.stale_manifest", fault=f"site {site.name} is not active with the same keys")
     if study.datasets.filter(withdrawn_at__isnull=False).exists():
         raise Refusal("study.stale_manifest", fault="a dataset was withdrawn")
     if not still_in_force(manifest.policy):

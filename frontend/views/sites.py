@@ -97,6 +97,18 @@ def enrolment(request: HttpRequest, site_id: str) -> HttpResponse:
 
 @login_required
 @require_POST
+def approval_key(request: HttpRequest, site_id: str) -> HttpResponse:
+    """The command by which the hospital gives itself another approval key, shown as `enrolment` does."""
+    site = visible_site(request, site_id)
+    try:
+        command = services.replacement_command(person(request), site)
+    except Refusal as refusal:
+        return _page(request, site, refused=refusal, status=409)
+    return _page(request, site, replacement=command)
+
+
+@login_required
+@require_POST
 def transition(request: HttpRequest, site_id: str, move: str) -> HttpResponse:
     """Suspend, resume or revoke; revoking wants the hospital's name typed."""
     site = visible_site(request, site_id)
@@ -122,6 +134,7 @@ def _page(
     request: HttpRequest,
     site: Site,
     command: str = "",
+    replacement: str = "",
     refused: Refusal | None = None,
     status: int = 200,
 ) -> HttpResponse:
@@ -132,8 +145,10 @@ def _page(
         {
             **_standing(user, site),
             "command": command,
+            "replacement": replacement,
             "refused": refused,
             "can_enrol": site.state == SiteState.INVITED and permissions.can_enrol(user, site),
+            "can_replace": site.state == SiteState.ACTIVE and permissions.can_enrol(user, site),
             "datasets": dataset_permissions.visible_to(user).filter(site=site).select_related("site"),
             "events": queries.timeline(site),
             "actions": _actions(user, site),

@@ -19,6 +19,7 @@ from site_agent.state import Config, State
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
 from tests.site_agent.factories import PINNED, add_dataset, certify, make_manifest
+from tests.support.keys import keep_approval_key
 
 
 @dataclass
@@ -77,7 +78,10 @@ def attacked_hospital(folder: Path, **pinned: Any) -> Iterator[Hospital]:
     """`pinned` is what was typed at enrolment."""
     server = Server()
     state = State.open(folder / "state")
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED, **pinned))
+    own = keep_approval_key(state.folder, state.key)
+    state.save(
+        Config(coordinator=server.url, site=SITE, name="St. Anna", approval_key=own, log_key=PINNED, **pinned)
+    )
     certify(state, folder / "root")
     try:
         yield Hospital(state, add_dataset(state, folder), server)

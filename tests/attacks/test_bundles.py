@@ -35,6 +35,7 @@ from tests.log.conftest import (
     rewrite,
     tell,
 )
+from tests.support.keys import approval_key
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import (
     APPRAISAL,
@@ -83,7 +84,7 @@ def begun(manifest: Manifest) -> History:
     new = History(manifest=manifest)
     new.keep(canonical(manifest))
     for site, key in SITES.items():
-        signature = key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
+        signature = approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
         new.append(APPROVAL, ApprovalBody(manifest.hash, site, signature))
     return new
 
@@ -431,7 +432,7 @@ class TestReleases:
     ) -> None:
         manifest = told.manifest
         assert manifest is not None
-        consents = {site: consent(manifest, receipt, site, SITES[site]) for site in sites}
+        consents = {site: consent(manifest, receipt, site, approval_key(SITES[site])) for site in sites}
         released = Released(
             version=1, manifest=manifest.hash, run=manifest.run, receipt=receipt, rule="export",
             output="e" * 64, bytes=1, package="e" * 64, consents=tuple(sorted(consents)), recipients=(),

@@ -12,11 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contracts.fingerprint import key_fingerprint
 from contracts.manifest import DatasetRef, Manifest, Release, Site
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
-from site_agent.members import confirm, confirmed_sites, require_enough, require_enough_for_release
+from site_agent.members import (
+    confirm,
+    confirmed_sites,
+    fingerprint_of,
+    require_enough,
+    require_enough_for_release,
+)
 from tests.attacks.hospital import Hospital, attacked_hospital
 
 
@@ -26,12 +31,15 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
         yield made
 
 
+def two_keys() -> tuple[str, str]:
+    return SigningKey.generate().public, SigningKey.generate().public
+
+
 def crowd(hospital: Hospital) -> Manifest:
     """This hospital, a real other one, and two that are made up; quorum two, three signatures."""
     real = hospital.manifest().sites
     made_up = tuple(
-        Site(f"site-{n}", f"Hospital {n}", SigningKey.generate().public, DatasetRef(f"ds-{n}", "d" * 64, 9))
-        for n in (3, 4)
+        Site(f"site-{n}", f"Hospital {n}", *two_keys(), DatasetRef(f"ds-{n}", "d" * 64, 9)) for n in (3, 4)
     )
     return hospital.manifest(sites=(*real, *made_up), release=Release("sealed-to-sites", 3))
 
@@ -42,7 +50,7 @@ def test_a_quorum_of_hospitals_that_nobody_here_knows_is_not_approved(hospital: 
     status, said = hospital.approves(manifest, strangers=True)
     assert (status, "[members.too_few]" in said) == (1, True), said
     assert said.count("(NOT CONFIRMED)") == 3 and "(this site)" in said
-    assert all(key_fingerprint(site.public_key) in said for site in manifest.sites)
+    assert all(fingerprint_of(site) in said for site in manifest.sites)
     assert hospital.approved == []
 
 
@@ -74,13 +82,13 @@ def test_who_is_confirmed_stays_so_by_key_and_can_be_forgotten(hospital: Hospita
     hospital.offer(again)
     status, said = hospital.approves(again, strangers=True)
     assert (status, "(NOT CONFIRMED)" in said) == (0, False), said
-    other = msgspec.structs.replace(first.sites[1], public_key=SigningKey.generate().public)
-    swapped = hospital.manifest(run="run-3", sites=(first.sites[0], other))
-    hospital.offer(swapped)
-    assert "[members.too_few]" in hospital.approves(swapped, strangers=True)[1], (
-        "another key, another hospital"
-    )
-    fingerprint = key_fingerprint(first.sites[1].public_key)
+    for key in ("public_key", "approval_key"):
+        other = msgspec.structs.replace(first.sites[1], **{key: SigningKey.generate().public})
+        swapped = hospital.manifest(run="run-3", sites=(first.sites[0], other))
+        hospital.offer(swapped)
+        words = hospital.approves(swapped, strangers=True)[1]
+        assert "[members.too_few]" in words, f"another {key}, another hospital"
+    fingerprint = fingerprint_of(first.sites[1])
     assert fingerprint in hospital.types("members")[1]
     assert "counts no more" in hospital.types("members", "--forget", fingerprint.lower())[1]
     last = hospital.manifest(run="run-4")

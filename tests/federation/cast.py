@@ -19,6 +19,7 @@ from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site, SiteState
+from tests.support.keys import approval_key
 
 API = "/api/agent/v1/"
 MODEL = "embedded:test-model"
@@ -60,7 +61,7 @@ class Hospital:
         return getattr(self.client, method.lower())(API + path, headers=headers, **content)
 
     def sign(self, manifest_hash: str) -> str:
-        return self.key.sign(APPROVAL_DOMAIN, approval_payload(manifest_hash, self.site.pk))
+        return approval_key(self.key).sign(APPROVAL_DOMAIN, approval_payload(manifest_hash, self.site.pk))
 
     def as_agent(self) -> AgentPrincipal:
         """The principal that services get."""
@@ -70,7 +71,13 @@ class Hospital:
 def make_hospital(name: str, state: str = SiteState.ACTIVE, **fields: Any) -> Hospital:
     key = SigningKey.generate()
     site = Site.objects.create(
-        name=name, state=state, public_key=key.public, runtime="development", agent_version="0.1", **fields
+        name=name,
+        state=state,
+        public_key=key.public,
+        approval_key=approval_key(key).public,
+        runtime="development",
+        agent_version="0.1",
+        **fields,
     )
     return Hospital(site, key)
 

@@ -63,6 +63,9 @@ TABLE: Rows = {
     "agent-approvals:post": ("post", "approvals", signature, 200, 400),
     "agent-releases": ("get", "releases", lambda world: None, 200, 200),
     "agent-releases:post": ("post", "releases", order, 400, 400),
+    "agent-approval-key": (
+        "post", "approval-key", lambda world: {"token": "x", "approval_key": "5" * 64}, 400, 400
+    ),
     "agent-collateral": ("get", "collateral", lambda world: None, 200, 200),
     "agent-release-statement": ("get", "release-statement", lambda world: None, 200, 200),
     "agent-log-checkpoint": ("get", "log/checkpoint", lambda world: None, 200, 200),
@@ -106,7 +109,12 @@ def test_another_site(world: World, barbara: Hospital, name: str) -> None:
     answer = ask(world, barbara, TABLE[name])
     assert answer.status_code == TABLE[name][4]
     if TABLE[name][4] >= 400:
-        assert answer.json()["code"] in ("request.not_found", "sealing.bad_signature", "release.not_asked")
+        assert answer.json()["code"] in (
+            "request.not_found",
+            "sealing.bad_signature",
+            "release.not_asked",
+            "enrolment.unknown_token",
+        )
         assert records() == before
 
 

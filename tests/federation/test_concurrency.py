@@ -88,6 +88,7 @@ def test_one_enrolment_token_enrols_one_of_many(tmp_path: Any) -> None:
         services.enrol(
             token,
             public_key=keys[number],
+            approval_key=SigningKey.generate().public,
             agent_version="0.1",
             runtime="development",
             platform_key_pem=platform,

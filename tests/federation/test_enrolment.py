@@ -21,6 +21,7 @@ from federation.people.models import Invitation, Role, User
 from federation.sites import services
 from federation.sites.models import EnrolmentToken, Site, SiteState
 from tests.federation.cast import PASSWORD, Hospital, make_hospital
+from tests.support.keys import approval_key
 
 
 def link_token(message: Any) -> str:
@@ -43,6 +44,7 @@ def invited(lena: User) -> User:
 def request_of(key: SigningKey, tmp_path: Any, **changes: Any) -> dict[str, Any]:
     request = {
         "public_key": key.public,
+        "approval_key": approval_key(key).public,
         "agent_version": "0.1",
         "runtime": "development",
         "platform_key_pem": create_platform(tmp_path / key.public[:8]).decode(),
@@ -65,7 +67,11 @@ def test_a_hospital_comes_by_invitation_and_turns_green(invited: User, tmp_path:
     assert (told["site"], told["name"]) == (site.pk, "St. Dorothea")
     assert told["pck_chain"].count("BEGIN CERTIFICATE") == 3
     site.refresh_from_db()
-    assert (site.state, site.public_key) == (SiteState.ENROLLED, hospital.key.public)
+    assert (site.state, site.public_key, site.approval_key) == (
+        SiteState.ENROLLED,
+        hospital.key.public,
+        approval_key(hospital.key).public,
+    )
     beat = {"agent_version": "0.2", "runtime": "development", "checks": [{"name": "DNS", "outcome": "pass"}]}
     answer = hospital.call("post", "heartbeat", beat)
     assert answer.json()["state"] == "active"
@@ -195,7 +201,11 @@ class TestEnrolmentToken:
     def test_it_survives_a_refused_request(self, token: str, tmp_path: Any, anna: Hospital) -> None:
         good = request_of(SigningKey.generate(), tmp_path)
         self.refused(token, "enrolment.bad_key", {**good, "public_key": "zz" * 32})
+        self.refused(token, "enrolment.bad_key", {**good, "approval_key": good["public_key"]})
         self.refused(token, "enrolment.key_taken", {**good, "public_key": anna.key.public})
+        self.refused(token, "enrolment.key_taken", {**good, "approval_key": approval_key(anna.key).public})
+        hardware = {"runtime": "sgx", "platform_key_pem": None, "development_key": True}
+        self.refused(token, "approval_key.development", {**good, **hardware})
         self.refused(token, "enrolment.runtime", {**good, "runtime": "abacus"})
         self.refused(token, "enrolment.platform_key", {**good, "platform_key_pem": None})
         self.refused(token, "development.bad_request", {**good, "platform_key_pem": "nonsense"})

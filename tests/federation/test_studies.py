@@ -75,6 +75,7 @@ class TestFreezing:
         assert draft.manifest_hash == hashlib.sha256(text).hexdigest() == manifest.hash
         assert [site.id for site in manifest.sites] == sorted([anna.site.pk, barbara.site.pk])
         assert manifest.site(anna.site.pk).public_key == anna.key.public
+        assert manifest.site(anna.site.pk).approval_key == anna.site.approval_key
         dataset = draft.datasets.get(site=anna.site)
         ref = manifest.site(anna.site.pk).dataset
         assert (ref.id, ref.digest, ref.rows) == (dataset.pk, dataset.digest, 60)
@@ -326,6 +327,9 @@ class TestLaunch:
             lambda study: Site.objects.filter(name="St. Anna").update(state=SiteState.SUSPENDED),
             lambda study: Site.objects.filter(name="St. Anna").update(
                 public_key=SigningKey.generate().public
+            ),
+            lambda study: Site.objects.filter(name="St. Anna").update(
+                approval_key=SigningKey.generate().public
             ),
             lambda study: Dataset.objects.update(withdrawn_at="2026-01-01T00:00Z"),
         ],

@@ -27,6 +27,7 @@ from federation.releases.models import Release
 from federation.studies import services as studies
 from federation.studies.models import Round, Run, Study
 from tests.federation.cast import Hospital
+from tests.support.keys import approval_key
 
 
 def finished(lena: User, ready: Study, rule: str, anna: Hospital, approvals: int = 2) -> Run:
@@ -53,7 +54,7 @@ def order(run: Run, hospital: Hospital, signer: Hospital | None = None, receipt:
     """The hospital's order, signed by itself or by another."""
     manifest = parse(run.manifest.encode())
     receipt = receipt or Release.objects.get(run=run).receipt
-    key = (signer or hospital).key
+    key = approval_key((signer or hospital).key)
     own = HpkeKey.generate().public
     return services.order(
         hospital.as_agent(), run, receipt, consent(manifest, receipt, hospital.site.pk, key, own)

@@ -15,6 +15,7 @@ from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium
+from tests.support.keys import approval_key
 
 
 class Asker:
@@ -25,9 +26,12 @@ class Asker:
         hospital = consortium.hospitals["anna"]
         state = State(private_folder(folder / "state"))
         create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
-        state.save(Config(consortium.installation.url, "anna", "St. Anna", insecure_http=True))
+        own = approval_key(hospital.api.key).public
+        state.save(Config(consortium.installation.url, "anna", "St. Anna", own, insecure_http=True))
         row = consortium.run(run)
-        signature = hospital.api.key.sign(APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna"))
+        signature = approval_key(hospital.api.key).sign(
+            APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna")
+        )
         approved = Approved(row["manifest"], row["manifest_hash"], signature, int(time.time()))
         kept = private_folder(state.approved) / f"{row['manifest_hash']}.json"
         create_private(kept, msgspec.json.encode(approved))

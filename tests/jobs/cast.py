@@ -30,6 +30,7 @@ from federation.ids import new_id
 from federation.people.models import Role
 from federation.studies.models import Contribution, Round, Run, Study
 from tests.federation.cast import Hospital, make_hospital, make_person
+from tests.support.keys import approval_key
 
 REFERENCE = SgxReference("aggregator", mrenclave="1" * 64)
 UPDATE = {"sha256": "0" * 64, "bytes": 10}
@@ -41,7 +42,13 @@ def answer(response: Any) -> Any:
 
 def manifest_of(run: str, hospitals: list[Hospital], **changes: Any) -> Manifest:
     members = tuple(
-        Member(hospital.site.pk, hospital.site.name, hospital.key.public, DatasetRef("notes", "0" * 64, 60))
+        Member(
+            hospital.site.pk,
+            hospital.site.name,
+            hospital.key.public,
+            approval_key(hospital.key).public,
+            DatasetRef("notes", "0" * 64, 60),
+        )
         for hospital in sorted(hospitals, key=lambda hospital: hospital.site.pk)
     )
     manifest = Manifest(

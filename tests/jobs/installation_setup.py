@@ -15,6 +15,7 @@ from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.plan import Plan
 from tests.federation.cast import Hospital, make_dataset, make_person
+from tests.support.keys import approval_key
 
 
 def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
@@ -23,7 +24,8 @@ def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
     chains = {}
     for name, secret in keys.items():
         key = SigningKey.from_bytes(bytes.fromhex(secret))
-        Site.objects.create(id=name, name=name, state="active", public_key=key.public, runtime="development")
+        keys = {"public_key": key.public, "approval_key": approval_key(key).public, "development_key": True}
+        Site.objects.create(id=name, name=name, state="active", runtime="development", **keys)
         chains[name] = issue_platform(settings.DEVELOPMENT_ROOT_DIR, requests[name]).decode()
     make_person("lena@university.example", Role.LEAD)
     return chains

@@ -25,6 +25,7 @@ from site_agent.members import confirm
 from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
+from tests.support.keys import approval_key, keep_approval_key
 from transparency_log.bundle import read_header, verify_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,11 +38,12 @@ class Terminal:
         self.site, self.key = site, consortium.hospitals[site].api.key
         self.state = State(private_folder(folder))
         create_private(self.state.folder / "site.key", self.key.to_bytes().hex().encode())
-        self.state.save(Config(consortium.installation.url, site, site.title(), insecure_http=True))
+        own = keep_approval_key(self.state.folder, self.key)
+        self.state.save(Config(consortium.installation.url, site, site.title(), own, insecure_http=True))
 
     def has_approved(self, run: dict[str, Any]) -> None:
         digest = run["manifest_hash"]
-        signature = self.key.sign(APPROVAL_DOMAIN, approval_payload(digest, self.site))
+        signature = approval_key(self.key).sign(APPROVAL_DOMAIN, approval_payload(digest, self.site))
         confirm(self.state, parse(run["manifest"].encode()).sites)
         approved = Approved(run["manifest"], digest, signature, int(time.time()))
         create_private(private_folder(self.state.approved) / f"{digest}.json", msgspec.json.encode(approved))

@@ -43,6 +43,7 @@ from contracts.receipts import (
 )
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash
 from contracts.signing import SigningKey
+from tests.support.keys import approval_key
 from transparency_log.bundle import write_bundle
 from transparency_log.entry import (
     APPRAISAL,
@@ -122,7 +123,7 @@ def make_manifest(policy: Policy) -> Manifest:
         adapter=Lora(8, 16, ("query",)),
         training=Training(2, 1, 8, 0.001, 7),
         sites=tuple(
-            Site(name, name.title(), key.public, DatasetRef("d-1", "1" * 64, 100))
+            Site(name, name.title(), key.public, approval_key(key).public, DatasetRef("d-1", "1" * 64, 100))
             for name, key in SITES.items()
         ),
         aggregation=Aggregation("fedavg", 2, 60),
@@ -224,7 +225,7 @@ def tell(aggregator: Enclave) -> Callable[[], History]:
         history.manifest = manifest
         history.keep(canonical(manifest))
         for site, key in SITES.items():
-            signature = key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
+            signature = approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
             history.append(APPROVAL, ApprovalBody(manifest.hash, site, signature))
         history.append(APPRAISAL, aggregator.appraised(history, manifest, signer))
         history.append(APPRAISAL, aggregator.appraised(history, manifest, signer, mrenclave=b"x" * 32))

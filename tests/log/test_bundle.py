@@ -52,7 +52,7 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
         "grew from the checkpoint at 6 entries that you saw",
         "Acceptances reached again from the raw evidence, at their own time: 1.",
         "Refusals reached again from the raw evidence, with the same code: 1.",
-        "Approvals signed by the sites' keys in the manifest: 3.",
+        "Approvals signed by the sites' approval keys in the manifest: 3.",
         "Runs that every member had approved before they began: 1.",
         "Lists of contributors countersigned by every site on them: 2.",
         "Entries by or for keys of accepted evidence that stands before them: 2.",

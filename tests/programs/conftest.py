@@ -58,6 +58,7 @@ from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
 from site_agent.datasets.card import content_digest
+from tests.support.keys import approval_key
 
 SITES = ("anna", "berta")
 DATASET_KEY = bytes(range(32))
@@ -133,7 +134,7 @@ class House:
             adapter=Lora(4, 8, ("query", "value")),
             training=Training(rounds=3, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
             sites=tuple(
-                Site(site, site.title(), key.public, self.reference(site))
+                Site(site, site.title(), key.public, approval_key(key).public, self.reference(site))
                 for site, key in self.site_keys.items()
             ),
             aggregation=Aggregation("fedavg", quorum=2, deadline_seconds=60),
@@ -166,7 +167,7 @@ class Consortium:
         self.accelerators: dict[str, AcceleratorProcess] = {}
         self.text = canonical(self.manifest).decode()
         self.approvals = {
-            site: key.sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
+            site: approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
             for site, key in house.site_keys.items()
         }
 

@@ -7,7 +7,7 @@ from io import BytesIO
 import msgspec
 
 from attestation.measurement import measure
-from contracts.manifest import DatasetRef, Site, Spf, Split, Training
+from contracts.manifest import DatasetRef, Spf, Split, Training
 from contracts.policy import Policy, SgxReference
 from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from contracts.roster import Roster, RosterEntry, countersign
@@ -21,7 +21,7 @@ def split_manifest(house, **changes):
     """All sites of the house, two training rounds, cut after the first of two layers."""
     base = house.manifest()
     sites = tuple(
-        Site(site.id, site.name, site.public_key, DatasetRef(site.dataset.id, f"{number}" * 64, 20))
+        msgspec.structs.replace(site, dataset=DatasetRef(site.dataset.id, f"{number}" * 64, 20))
         for number, site in enumerate(base.sites)
     )
     policy = Policy(

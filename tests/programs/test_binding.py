@@ -12,6 +12,7 @@ from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.manifest import APPROVAL_DOMAIN, MAX_MANIFEST_BYTES, approval_payload
 from contracts.policy import CollateralFloor
+from tests.support.keys import approval_key
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,8 @@ def refused(world, code_of):
 def approve(world, manifest, **keys):
     keys = world.house.site_keys | keys
     return {
-        site: key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site)) for site, key in keys.items()
+        site: approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
+        for site, key in keys.items()
     }
 
 

@@ -40,6 +40,7 @@ from enclave.slicing.questions import (
 )
 from enclave.slicing.split import Front, Session, Tail
 from tests.slicing import small
+from tests.support.keys import approval_key
 
 KEYS = {"anna": SigningKey.from_bytes(b"\1" * 32), "berta": SigningKey.from_bytes(b"\2" * 32)}
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [6, 6]]
@@ -58,7 +59,7 @@ def manifest(**changes: Any) -> Manifest:
         adapter=Spf(25.0, 25.0),
         training=Training(rounds=1, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7),
         sites=tuple(
-            Site(name, name.title(), key.public, DatasetRef("notes", "0" * 64, 20))
+            Site(name, name.title(), key.public, approval_key(key).public, DatasetRef("notes", "0" * 64, 20))
             for name, key in KEYS.items()
         ),
         aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60),

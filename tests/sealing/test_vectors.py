@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from contracts import signing
 from contracts.canonical import canonical
 from contracts.evidence import Claims, report_data
-from contracts.fingerprint import key_fingerprint, typed_fingerprint
+from contracts.fingerprint import key_fingerprint, site_fingerprint, typed_fingerprint
 from contracts.log import merkle
 from contracts.log.checkpoint import sign_checkpoint, verify_checkpoint
 from contracts.log.note import parse_vkey
@@ -42,11 +41,12 @@ def test_the_manifest_has_its_hash_and_its_approval_is_reproduced() -> None:
     manifest, approval = parse(MANIFEST), vector("approval.json")
     assert manifest.hash == hashlib.sha256(MANIFEST).hexdigest() == approval["manifest_hash"]
     payload = approval_payload(manifest.hash, approval["site"])
-    key = SigningKey.from_bytes(bytes.fromhex(approval["site_secret"]))
+    key = SigningKey.from_bytes(bytes.fromhex(approval["secret"]))
     assert key.sign(approval["domain"], payload) == approval["signature"]
-    signing.verify(
-        manifest.site(approval["site"]).public_key, APPROVAL_DOMAIN, payload, approval["signature"]
-    )
+    member = manifest.site(approval["site"])
+    member.verify_decision(APPROVAL_DOMAIN, payload, approval["signature"], "sealing.bad_signature")
+    assert site_fingerprint(member.public_key, member.approval_key) == approval["fingerprint"]
+    assert approval["fingerprint"] in PROTOCOL.read_text()
 
 
 def test_a_changed_letter_of_the_manifest_is_another_manifest_or_none() -> None:

@@ -18,6 +18,7 @@ from site_agent import backoff
 from site_agent.state import Config, State
 from site_agent.transport import Coordinator
 from tests.site_agent.factories import PINNED, certify
+from tests.support.keys import keep_approval_key
 
 SITE = "site-1"
 
@@ -158,6 +159,9 @@ def line(server: Server, quick: None) -> Iterator[Line]:
 def state(tmp_path: Path) -> State:
     """An enrolled state folder of a site whose coordinator is not reachable."""
     opened = State.open(tmp_path / "state")
-    opened.save(Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", log_key=PINNED))
+    own = keep_approval_key(opened.folder, opened.key)
+    opened.save(
+        Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", approval_key=own, log_key=PINNED)
+    )
     certify(opened, tmp_path / "development-root")
     return opened

@@ -35,6 +35,7 @@ from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes
 from site_agent.state import State
 from site_agent.witness import log_key_fingerprint
+from tests.support.keys import approval_key
 
 OTHER = SigningKey.generate()
 """The key of the other hospital, site-2."""
@@ -97,9 +98,16 @@ def make_manifest(state: State, dataset: Dataset, **changes: Any) -> Manifest:
                 "site-1",
                 "St. Anna",
                 state.key.public,
+                state.config.approval_key,
                 DatasetRef(dataset.id, dataset.digest, dataset.card.rows),
             ),
-            Site("site-2", "St. Barbara", OTHER.public, DatasetRef("ds-2", "d" * 64, 50)),
+            Site(
+                "site-2",
+                "St. Barbara",
+                OTHER.public,
+                approval_key(OTHER).public,
+                DatasetRef("ds-2", "d" * 64, 50),
+            ),
         ),
         "aggregation": Aggregation("fedavg", 2, 600),
         "policy": Policy(

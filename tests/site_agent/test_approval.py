@@ -28,14 +28,15 @@ from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify
 from privacy_accounting.epsilon import epsilon, planned
 from site_agent import cli
+from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.members import confirm
 from site_agent.reading import describe
-from site_agent.state import Config, State
+from site_agent.state import State
 from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
-from tests.site_agent.factories import PINNED, add_dataset, make_manifest
+from tests.site_agent.factories import add_dataset, make_manifest
 
 
 def logged(state: State, server: Server, manifest: Manifest) -> Log:
@@ -46,6 +47,10 @@ def logged(state: State, server: Server, manifest: Manifest) -> Log:
     rest = server.answer
     server.answer = lambda asked: log(asked) if asked.path.startswith("log/") else rest(asked)
     return log
+
+
+def key_of(state: State) -> ApprovalKey:
+    return ApprovalKey(state.approval_file)
 
 
 def offer(manifest: Manifest, **changes: Any) -> Waiting:
@@ -60,7 +65,13 @@ def dataset(state: State, tmp_path: Path) -> Dataset:
 
 def own_site(state: State, dataset: Dataset, /, **changes: Any) -> Site:
     ref = DatasetRef(dataset.id, dataset.digest, dataset.card.rows)
-    fields = {"id": SITE, "name": "St. Anna", "public_key": state.key.public, "dataset": ref}
+    fields: dict[str, Any] = {
+        "id": SITE,
+        "name": "St. Anna",
+        "public_key": state.key.public,
+        "approval_key": state.config.approval_key,
+        "dataset": ref,
+    }
     return Site(**{**fields, **changes})
 
 
@@ -69,11 +80,13 @@ def test_a_sound_manifest_is_signed_kept_and_posted(
 ) -> None:
     manifest = make_manifest(state, dataset)
     logged(state, server, manifest)
-    approved = approve(state, line.coordinator, offer(manifest))
+    approved = approve(state, line.coordinator, offer(manifest), key_of(state))
     posted = server.requests[-1]
     assert (posted.method, posted.path) == ("POST", "approvals")
     assert posted.json == {"manifest_hash": manifest.hash, "signature": approved.signature}
-    verify(state.key.public, APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE), approved.signature)
+    verify(
+        state.config.approval_key, APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE), approved.signature
+    )
     assert approved_manifest(state, manifest.hash) == manifest
     assert approved_hashes(state) == [manifest.hash]
 
@@ -97,7 +110,7 @@ def test_an_altered_manifest_is_refused(state: State, dataset: Dataset, line: Li
     manifest = make_manifest(state, dataset)
     for text, code in altered(manifest).items():
         with pytest.raises(Refusal) as caught:
-            approve(state, line.coordinator, offer(manifest, text=text))
+            approve(state, line.coordinator, offer(manifest, text=text), key_of(state))
         assert caught.value.code == code
     assert server.requests == []
     assert approved_hashes(state) == []
@@ -112,6 +125,7 @@ def test_what_is_not_this_sites_is_refused(state: State, dataset: Dataset) -> No
     cases: dict[str, dict[str, Any]] = {
         "manifest.unknown_site": {"sites": (other,), "aggregation": None, "release": None},
         "approval.key_mismatch": {"sites": (own_site(state, dataset, public_key=stranger), other)},
+        "approval.key_mismatch ": {"sites": (own_site(state, dataset, approval_key=stranger), other)},
         "approval.no_dataset": {"sites": (own_site(state, dataset, dataset=elsewhere), other)},
         "approval.dataset_mismatch": {"sites": (own_site(state, dataset, dataset=forged), other)},
     }
@@ -124,7 +138,7 @@ def test_what_is_not_this_sites_is_refused(state: State, dataset: Dataset) -> No
         changes = {name: one[name] if value is None else value for name, value in changes.items()}
         with pytest.raises(Refusal) as caught:
             judge(state, offer(make_manifest(state, dataset, **changes)))
-        assert caught.value.code == code
+        assert caught.value.code == code.strip()
     with pytest.raises(Refusal) as caught:
         judge(
             state,
@@ -145,9 +159,7 @@ def test_a_dataset_that_changed_on_the_disk_is_noticed(state: State, dataset: Da
 
 def test_another_runtime_than_the_agents_is_refused(state: State, dataset: Dataset) -> None:
     manifest = make_manifest(state, dataset)
-    state.save(
-        Config(coordinator="http://127.0.0.1:9", site=SITE, name="St. Anna", log_key=PINNED, runtime="sgx")
-    )
+    state.save(msgspec.structs.replace(state.config, runtime="sgx"))
     with pytest.raises(Refusal) as caught:
         judge(state, offer(manifest))
     assert caught.value.code == "approval.other_runtime"
@@ -158,9 +170,9 @@ def test_only_what_was_signed_here_counts_as_approved(
 ) -> None:
     manifest = make_manifest(state, dataset)
     logged(state, server, manifest)
-    approve(state, line.coordinator, offer(manifest))
+    approve(state, line.coordinator, offer(manifest), key_of(state))
     stranger = State.open(tmp_path / "stranger")
-    stranger.save(state.config)
+    stranger.save(msgspec.structs.replace(state.config, approval_key=SigningKey.generate().public))
     copy = stranger.approved / f"{manifest.hash}.json"
     copy.parent.mkdir(parents=True)
     copy.write_bytes((state.approved / f"{manifest.hash}.json").read_bytes())
@@ -299,7 +311,7 @@ class Terminal:
 @pytest.fixture
 def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
     """The command line's coordinator offers a sound manifest."""
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED))
+    state.save(msgspec.structs.replace(state.config, coordinator=server.url))
     manifest = make_manifest(state, dataset)
 
     def answer(request: Request) -> Reply:

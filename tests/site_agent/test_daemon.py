@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from contracts.canonical import canonical
@@ -19,11 +20,12 @@ from site_agent.approvals import Approved
 from site_agent.daemon import Daemon
 from site_agent.files import write_private
 from site_agent.members import confirm
-from site_agent.state import Config, State
+from site_agent.state import State
 from site_agent.work import Work
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
-from tests.site_agent.factories import PINNED, add_dataset, make_manifest, make_receipt
+from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
+from tests.support.keys import approval_key
 
 
 class Coordinator:
@@ -70,13 +72,13 @@ def job(manifest: Manifest, kind: str = "join", round: int | None = None, **chan
 
 @pytest.fixture
 def manifest(state: State, server: Server, quick: None, tmp_path: Path) -> Manifest:
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", log_key=PINNED))
+    state.save(msgspec.structs.replace(state.config, coordinator=server.url))
     return make_manifest(state, add_dataset(state, tmp_path))
 
 
 @pytest.fixture
 def approved(state: State, manifest: Manifest) -> Manifest:
-    signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE))
+    signature = approval_key(state.key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE))
     confirm(state, manifest.sites)
     page = Approved(canonical(manifest).decode(), manifest.hash, signature, 1)
     write_private(state.approved / f"{manifest.hash}.json", canonical(page))

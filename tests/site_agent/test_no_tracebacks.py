@@ -59,7 +59,7 @@ def test_a_broken_environment_names_its_variable(
     assert "Traceback" not in done.stderr and words in done.stderr, done.stderr
 
 
-OUTSIDE = ["--log-key", "7Q2M-90KD-7Q2M-90KD-7Q2M-90KD"]
+OUTSIDE = ["--log-key", "7Q2M-90KD-7Q2M-90KD-7Q2M-90KD", "--development-approval-key"]
 """What else `enrol` wants to be told."""
 
 

@@ -24,7 +24,7 @@ from site_agent import cli
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.state import State
 from tests.federation.cast import MODEL, make_person
-from tests.support.installation import NAMED
+from tests.support.installation import DEVELOPMENT, NAMED
 
 CANARY = "canary-patient-4711"
 
@@ -63,7 +63,16 @@ def coordinator(live_server: Any, settings: Any, tmp_path: Path) -> str:
 
 def enrolment(coordinator: str, token: str) -> tuple[str, ...]:
     """The arguments of the enrolment command."""
-    return ("enrol", "--coordinator", coordinator, "--log-key", log.key_fingerprint(), "--token", token)
+    return (
+        "enrol",
+        "--coordinator",
+        coordinator,
+        "--log-key",
+        log.key_fingerprint(),
+        "--token",
+        token,
+        DEVELOPMENT,
+    )
 
 
 def token_for(name: str) -> tuple[Site, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.jobs.driver import make_rows
 from tests.support import beginnings
-from tests.support.installation import NAMED, Agent, Installation, wait_for
+from tests.support.installation import DEVELOPMENT, NAMED, Agent, Installation, wait_for
 
 
 def accepted(plan: dict[str, Any]) -> list[str]:
@@ -55,7 +55,7 @@ class Trial:
     def enrol(self, name: str, train: int, *, public: bool = False, **environment: str) -> Agent:
         agent = Agent(self.folder / name, {**self.installation.environment, **environment})
         self.agents[name] = agent
-        agent.run(*self.ask(verb="hospital", name=name).split()[3:])
+        agent.run(*self.ask(verb="hospital", name=name).split()[3:], DEVELOPMENT)
         make_rows(self.folder / f"{name}.jsonl", name, train=train)
         said = [*NAMED, "--yes", *(["--public"] if public else [])]
         agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *said)

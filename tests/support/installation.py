@@ -22,6 +22,8 @@ from tests.support.beginnings import REPOSITORY as REPOSITORY
 from tests.support.console import Console
 
 PASSWORD = "correct horse battery staple"
+DEVELOPMENT = "--development-approval-key"
+"""Nobody types a passphrase at these hospitals."""
 NAMED = ("--text-column", "text", "--label-column", "label", "--keep", "rare-labels")
 """What a script says of a dataset that a person would be asked."""
 

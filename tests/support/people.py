@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.installation import PASSWORD, Agent, Installation
+from tests.support.installation import DEVELOPMENT, PASSWORD, Agent, Installation
 
 PATIENCE = 20_000
 """Milliseconds a page may take before a journey fails: it shares two cores with the rest of the suite."""
@@ -48,7 +48,7 @@ def enrolment_command(page: Page) -> list[str]:
     command = page.locator("#enrol-command").inner_text()
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "site_agent"], command
-    return words[3:]
+    return [*words[3:], DEVELOPMENT]
 
 
 def invite_hospital(page: Page, installation: Installation, email: str) -> None:

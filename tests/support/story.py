@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.site_agent.trial import accepted
 from tests.support.beginnings import EMBEDDED as MODEL
-from tests.support.installation import NAMED, PASSWORD, Agent, Installation, wait_for
+from tests.support.installation import DEVELOPMENT, NAMED, PASSWORD, Agent, Installation, wait_for
 
 ENDED = ("finished", "failed", "cancelled")
 
@@ -64,7 +64,7 @@ def hospital(installation: Installation, folder: Path, name: str, rows: list[dic
     agent = Agent(
         folder / "state", {**installation.environment, "HF_HUB_OFFLINE": "1"}, installation.repository
     )
-    agent.run(*command.split()[3:])
+    agent.run(*command.split()[3:], DEVELOPMENT)
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     agent.run("dataset", "add", str(file), "--name", "notes", *NAMED, "--yes")

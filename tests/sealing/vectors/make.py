@@ -21,7 +21,7 @@ sys.path.insert(0, str(FOLDER.parents[2]))
 
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
-from contracts.fingerprint import key_fingerprint  # noqa: E402
+from contracts.fingerprint import key_fingerprint, site_fingerprint  # noqa: E402
 from contracts.log import merkle  # noqa: E402
 from contracts.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
 from contracts.log.note import NoteKey  # noqa: E402
@@ -58,6 +58,7 @@ from contracts.sealed.stream import Binding, seal  # noqa: E402
 from contracts.signing import SigningKey  # noqa: E402
 
 SITES = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
+APPROVERS = {f"site-{name}": SigningKey.from_bytes(name.upper().encode() * 32) for name in "abc"}
 ENCLAVE, RECEIVER = SigningKey.from_bytes(b"E" * 32), HpkeKey.from_bytes(bytes(range(96)))
 LOG = SigningKey.from_bytes(b"L" * 32)
 MAKERS = SigningKey.from_bytes(b"M" * 32)
@@ -85,7 +86,13 @@ MANIFEST = Manifest(
     adapter=Lora(8, 16, ("query", "value")),
     training=Training(3, 1, 16, 0.0002, 20),
     sites=tuple(
-        Site(site, f"Hospital {site[-1].upper()}", key.public, DatasetRef(f"d-{site[-1]}", sha(site), 700))
+        Site(
+            site,
+            f"Hospital {site[-1].upper()}",
+            key.public,
+            APPROVERS[site].public,
+            DatasetRef(f"d-{site[-1]}", sha(site), 700),
+        )
         for site, key in SITES.items()
     ),
     aggregation=Aggregation("ffa-lora", 2, 600, 1.5, 500, Privacy("site", 1.0, 1e-5)),
@@ -101,13 +108,14 @@ def write(name: str, value: dict[str, Any]) -> None:
 
 def make() -> None:
     (FOLDER / "manifest.json").write_bytes(canonical(MANIFEST))
-    approval = SITES["site-a"].sign(APPROVAL_DOMAIN, approval_payload(MANIFEST.hash, "site-a"))
+    approval = APPROVERS["site-a"].sign(APPROVAL_DOMAIN, approval_payload(MANIFEST.hash, "site-a"))
     write(
         "approval.json",
         {
             "manifest_hash": MANIFEST.hash,
             "site": "site-a",
-            "site_secret": SITES["site-a"].to_bytes().hex(),
+            "secret": APPROVERS["site-a"].to_bytes().hex(),
+            "fingerprint": site_fingerprint(SITES["site-a"].public, APPROVERS["site-a"].public),
             "domain": APPROVAL_DOMAIN,
             "signature": approval,
         },

@@ -1,0 +1,79 @@
+"""Codes of the approval key: the one with which a person approves manifests and orders releases."""
+
+from error_catalogue.catalogue import Entry, define
+
+_FILE = "Name the file with --approval-key FILE; `enrol` or `approval-key create` made it."
+
+define(
+    Entry(
+        "approval.online_key",
+        "The signature for the site {site} is by its agent's key; only its approval key decides.",
+        "Sign with `python -m site_agent approve` at the hospital. If nobody there tried to, somebody has a "
+        "copy of the agent: tell the operator to suspend the site.",
+        "site",
+    ),
+    Entry("approval_key.missing", "There is no approval key in {file}.", _FILE, "site"),
+    Entry(
+        "approval_key.damaged",
+        "{file} is not a file of an approval key, or is damaged.",
+        "Name another one with --approval-key FILE, or restore it from its copy. Where there is none: "
+        "`python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_key.exists",
+        "{file} exists already; nothing was changed.",
+        "Choose another name: a key is never overwritten.",
+        "site",
+    ),
+    Entry(
+        "approval_key.public_only",
+        "{file} holds the public half of the approval key, which cannot sign.",
+        "Name the file with the sealed key: --approval-key FILE.",
+        "site",
+    ),
+    Entry(
+        "approval_key.other",
+        "The key in {file} is not the one that the manifest names for this site.",
+        _FILE + " A run keeps the key that it was frozen with.",
+        "site",
+    ),
+    Entry(
+        "approval_key.wrong_passphrase",
+        "The passphrase does not open {file}.",
+        "Try again. If it is lost: `python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_key.short_passphrase",
+        "The passphrase has {found} characters; {least} are the least.",
+        "Six random words are easy to remember and hard to guess.",
+        "site",
+    ),
+    Entry(
+        "approval_key.passphrases_differ",
+        "The two passphrases are not the same.",
+        "Nothing was changed. Run it again.",
+        "site",
+    ),
+    Entry(
+        "approval_key.needs_passphrase",
+        "The approval key needs a passphrase, but there is no terminal.",
+        "Run it in a terminal, or give --passphrase-file FILE (/dev/fd/3 for a descriptor that is handed "
+        "down). A development installation may enrol with --development-approval-key.",
+        "site",
+    ),
+    Entry(
+        "approval_key.exposed",
+        "Others than its owner can read {file}.",
+        "Make it private first: chmod 600.",
+        "site",
+    ),
+    Entry(
+        "approval_key.development",
+        "An approval key without a passphrase is for development; the runtime is {runtime}.",
+        "Make one with a passphrase: `python -m site_agent approval-key create`, or enrol without "
+        "--development-approval-key.",
+        "site",
+    ),
+)

@@ -1,0 +1,59 @@
+"""Passphrases: asked at a terminal, or read from a file or an inherited descriptor (`/dev/fd/3`).
+
+Never from an argument or a variable of the environment: every process of the machine could read it there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import stat
+import sys
+import unicodedata
+from pathlib import Path
+
+from contracts.refusal import Refusal
+
+LEAST = 12
+"""Characters."""
+MAX_BYTES = 1024
+
+
+def ask_passphrase(key: Path, file: Path | None = None, *, word: str = "Passphrase") -> str:
+    """The passphrase of the approval key in the file `key`, from `file` or else a person.
+
+    Refuses with `approval_key.needs_passphrase`, or `approval_key.exposed` a file that others can read.
+    """
+    if file is not None:
+        return _from(file)
+    if not sys.stdin.isatty():
+        raise Refusal("approval_key.needs_passphrase")
+    return _normal(getpass.getpass(f"{word} of the approval key {key}: "))
+
+
+def new_passphrase(key: Path, file: Path | None = None) -> str:
+    """A passphrase for a key that is being made: a person types it twice.
+
+    Refuses as `ask_passphrase`, with `approval_key.short_passphrase` or `approval_key.passphrases_differ`.
+    """
+    chosen = ask_passphrase(key, file, word="New passphrase")
+    if len(chosen) < LEAST:
+        raise Refusal("approval_key.short_passphrase", found=len(chosen), least=LEAST)
+    if file is None and ask_passphrase(key, word="Again, the new passphrase") != chosen:
+        raise Refusal("approval_key.passphrases_differ")
+    return chosen
+
+
+def _from(file: Path) -> str:
+    """Its first line. A pipe has no other readers; a file may."""
+    with file.open("rb") as opened:
+        mode = file.stat().st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            raise Refusal("approval_key.exposed", file=str(file))
+        data = opened.read(MAX_BYTES)
+    lines = data.decode(errors="replace").splitlines()
+    return _normal(lines[0] if lines else "")
+
+
+def _normal(text: str) -> str:
+    """One spelling of each letter (NFKC), whatever keyboard typed it."""
+    return unicodedata.normalize("NFKC", text)
