@@ -20,7 +20,7 @@ from attestation.checks import CHECKS, SIGNED, opinion
 from attestation.checks.examination import INTEL_ROOT_SHA256, Examination, NotApplicable, Outcome
 from attestation.floors import Floors
 from attestation.identity import collateral_identity, quote_identity
-from attestation.quote import Quote, SgxReport, Tee
+from attestation.quote import Quote, Tee
 from attestation.tcb import Evaluation
 from contracts.evidence import Evidence, Expected
 from contracts.policy import Policy
@@ -49,7 +49,7 @@ class Appraisal(Struct, frozen=True):
 
     `quote_sha256` and `collateral_sha256` name the evidence in the log: once its signatures hold they are
     over exactly what the signatures cover (`identity.py`), before that over the bytes as they came. They are
-    no hashes of files. `measurement` is MRENCLAVE or MRTD in hex. From `root_sha256` on: what
+    no hashes of files. `measurement` is that of the report (`quote.py`) in hex. From `root_sha256` on: what
     `Floors.raised` needs. What the evidence did not get far enough to show is None.
     """
 
@@ -92,20 +92,26 @@ def appraise(
             claims=evidence.claims,
             expected=expected,
             floors=floors or Floors(),
+            event_log=evidence.event_log,
         ),
         [*CHECKS, SECOND_OPINION],
     )
 
 
 def appraise_offline(
-    quote: bytes, collateral: dict[str, str], at: int, policy: Policy | None = None
+    quote: bytes,
+    collateral: dict[str, str],
+    at: int,
+    policy: Policy | None = None,
+    event_log: str | None = None,
 ) -> Appraisal:
     """Judge a quote that nobody asked for, as an auditor does, at Unix time `at`.
 
     Without a policy the question is only: is it genuine evidence of a TEE that is not in debug mode, under
     Intel's root? The TCB status is then reported and not judged, unless it is Revoked.
     """
-    return judge(Examination(quote, collateral, at, policy), [*CHECKS, SECOND_OPINION])
+    examination = Examination(quote, collateral, at, policy, event_log=event_log)
+    return judge(examination, [*CHECKS, SECOND_OPINION])
 
 
 def require(appraisal: Appraisal) -> None:
@@ -163,7 +169,7 @@ def _appraisal(e: Examination, checks: list[Check], code: str | None) -> Apprais
         tee=quote.tee if quote else None,
         status=evaluation.status if evaluation else None,
         advisories=evaluation.advisories if evaluation else (),
-        measurement=_measurement(quote) if quote else None,
+        measurement=quote.report.measurement if quote else None,
         development=e.root_sha256 != INTEL_ROOT_SHA256,
         quote_sha256=quote_identity(e.quote, e.pck_chain) if signed else _sha256(e.quote_bytes),
         collateral_sha256=collateral_identity(e.collateral) if signed else _sha256(_raw(e.collateral_fields)),
@@ -176,11 +182,6 @@ def _appraisal(e: Examination, checks: list[Check], code: str | None) -> Apprais
         root_ca_crl_number=crl_number(e.collateral.root_ca_crl) if signed else None,
         pck_crl_number=crl_number(e.collateral.pck_crl) if signed else None,
     )
-
-
-def _measurement(quote: Quote) -> str:
-    report = quote.report
-    return (report.mrenclave if isinstance(report, SgxReport) else report.mrtd).hex()
 
 
 def _raw(fields: dict[str, str]) -> bytes:

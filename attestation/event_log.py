@@ -9,10 +9,10 @@ bytes that a host wrote: it is bounded and knows one exception, `Refusal`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from attestation.quote import Cursor, TdReport
+from contracts.launch import extended
 from contracts.refusal import Refusal
 
 MAX_LOG_BYTES = 1 << 20
@@ -60,13 +60,8 @@ def replay(events: tuple[Event, ...]) -> tuple[bytes, bytes, bytes, bytes]:
     return registers[0], registers[1], registers[2], registers[3]
 
 
-def extended(register: bytes, digest: bytes) -> bytes:
-    """A register after one more digest (Intel, "TDX Module ABI Specification", TDG.MR.RTMR.EXTEND)."""
-    return hashlib.sha384(register + digest).digest()
-
-
 def require_replay(events: tuple[Event, ...], report: TdReport) -> None:
-    """The log explains RTMR0 to RTMR2 of this report. RTMR3 is extended later, by the system.
+    """The log explains RTMR0 to RTMR2 of this report. RTMR3 the launcher extends (contracts/launch.py).
 
     Refuses with `attest.event_log`.
     """

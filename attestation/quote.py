@@ -8,6 +8,7 @@ only if encoding what it read gives the same bytes again.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -70,6 +71,11 @@ class SgxReport(NamedTuple):
         return _SGX.pack(*self)
 
     @property
+    def measurement(self) -> str:
+        """MRENCLAVE in hex."""
+        return self.mrenclave.hex()
+
+    @property
     def attributes(self) -> bytes:
         """FLAGS ‖ XFRM, 16 bytes: what Intel's QE identity masks and compares."""
         return self.flags.to_bytes(8, "little") + self.xfrm
@@ -102,9 +108,19 @@ class TdReport(NamedTuple):
         return base if self.tee_tcb_svn2 is None else base + _TD_15.pack(*self[15:])
 
     @property
+    def measurement(self) -> str:
+        """All that was measured, in hex: SHA-384(MRTD ‖ RTMR0 ‖ … ‖ RTMR3). MRTD alone is the firmware."""
+        return hashlib.sha384(b"".join((self.mrtd, *self.rtmrs))).hexdigest()
+
+    @property
     def rtmrs(self) -> tuple[bytes, bytes, bytes, bytes]:
         """The four run-time registers, 48 bytes each."""
         return (self.rtmr0, self.rtmr1, self.rtmr2, self.rtmr3)
+
+    @property
+    def tee_tcb_svns(self) -> tuple[bytes, ...]:
+        """At the launch and, since TDX 1.5, now."""
+        return tuple(svn for svn in (self.tee_tcb_svn, self.tee_tcb_svn2) if svn is not None)
 
 
 @dataclass(frozen=True)

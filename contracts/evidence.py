@@ -17,6 +17,9 @@ from contracts.policy import Hex32, Program
 
 REPORT_DOMAIN = b"fedslice/report-data/v1"
 
+MAX_EVENT_LOG = 8192
+
+EventLog = Annotated[str, Meta(max_length=MAX_EVENT_LOG)]
 HpkeKeyHex = Annotated[str, Meta(pattern=r"^([0-9a-f]{2})+\Z", max_length=8192)]
 
 
@@ -33,12 +36,14 @@ class Claims(Struct, frozen=True, forbid_unknown_fields=True):
 class Evidence(Struct, frozen=True, forbid_unknown_fields=True):
     """Quote, the collateral to judge it by, and the claims it binds. In JSON the quote is base64.
 
-    `collateral` has the fields of Intel's QuoteCollateralV3 (see `attestation/collateral.py`).
+    `collateral` has the fields of Intel's QuoteCollateralV3 (see `attestation/collateral.py`). `event_log`
+    says what was started in a trust domain (contracts/launch.py).
     """
 
     quote: bytes
     collateral: dict[str, str]
     claims: Claims
+    event_log: EventLog | None = None
 
 
 class Expected(Struct, frozen=True, forbid_unknown_fields=True):

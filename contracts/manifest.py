@@ -20,7 +20,7 @@ from contracts.signing import verify
 
 MAX_MANIFEST_BYTES = 512 * 1024
 APPROVAL_DOMAIN = "fedslice/approval/v1"
-UNMEASURED = ("tdx",)  # runtimes in which nothing measures the program yet: `require_measured`
+UNMEASURED = ("tdx",)  # runtimes that no manifest may name yet: `require_measured`
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
@@ -265,8 +265,9 @@ def parse(data: bytes) -> Manifest:
 
 
 def require_measured(runtime: str) -> None:
-    """Refuses with `runtime.unmeasured` the runtime `tdx`: an ordinary process beside others in the host's
-    trust domain proves no program. Development evidence of TDX's form stands in for it."""
+    """Refuses with `runtime.unmeasured` the runtime `tdx`: the image whose launcher measures the program
+    (docs/threat-model.md says what it lacks) is not believed before it has run on hardware, and an ordinary
+    process in the host's own trust domain proves no program. Development evidence of TDX's form stands in."""
     if runtime in UNMEASURED:
         raise Refusal("runtime.unmeasured", runtime=runtime)
 

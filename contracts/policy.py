@@ -6,6 +6,7 @@ no check reads anything from the environment, and the trust root is named here, 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -60,7 +61,8 @@ class SgxReference(Struct, tag="sgx", forbid_unknown_fields=True, frozen=True):
 
 
 class TdxReference(Struct, tag="tdx", forbid_unknown_fields=True, frozen=True):
-    """An accepted trust domain: its build-time measurement and its four run-time registers.
+    """An accepted trust domain: its build-time measurement and its four run-time registers. RTMR3 names the
+    program, for the measured image's launcher extends it by nothing else (contracts/launch.py).
 
     The rest is what its host chose: TDATTRIBUTES and XFAM (64-bit numbers, under their masks), and the three
     fields that the host may fill as it likes and no register covers. What a reference does not name is the
@@ -80,6 +82,11 @@ class TdxReference(Struct, tag="tdx", forbid_unknown_fields=True, frozen=True):
     mrowner: Hex48 = "0" * 96
     mrownerconfig: Hex48 = "0" * 96
     mrseams: Annotated[tuple[Hex48, ...], Meta(max_length=64)] = ()
+
+    @property
+    def measurement(self) -> str:
+        """The name of all five together, in hex: SHA-384(MRTD ‖ RTMR0 ‖ … ‖ RTMR3)."""
+        return hashlib.sha384(bytes.fromhex("".join((self.mrtd, *self.rtmrs)))).hexdigest()
 
 
 Reference = SgxReference | TdxReference

@@ -20,6 +20,14 @@ from enclave_host.lock import lock_of, read_lock
 
 PAGE = "docs/trusted-computing-base.md"
 
+LAUNCHER = "enclave/launcher.py"
+IN_A_TRUST_DOMAIN = """## In a trust domain
+
+Under TDX the image is trusted too: firmware, kernel, Python and the file that measures the program before it
+runs. It imports nothing of ours and nothing but the standard library. `python -m attestation.trust_domain
+PROGRAM` prints the RTMR3 that it leads to; `--event` prints what it measures.
+"""
+
 HEAD = """# The trusted computing base
 
 Written by `make closure` from the sources; do not edit. What a hospital trusts when it accepts a
@@ -52,7 +60,13 @@ lock.
 
 def page(tree: Path = TREE) -> str:
     """The page as it should be."""
-    return HEAD + "".join(_of(program, tree) for program in PROGRAMS)
+    return HEAD + _launcher(tree) + "".join(_of(program, tree) for program in PROGRAMS)
+
+
+def _launcher(tree: Path) -> str:
+    source = (tree / LAUNCHER).read_text()
+    row = f"| [{LAUNCHER}](../{LAUNCHER}) | {lines_of_code(source)} | {_title(source)} |"
+    return f"\n{IN_A_TRUST_DOMAIN}\n| file | lines | what it is |\n|---|---:|---|\n{row}\n"
 
 
 def _of(program: Program, tree: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated
 
 import msgspec
@@ -13,7 +12,7 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contracts.evidence import Claims, Evidence
+from contracts.evidence import Claims, EventLog, Evidence
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch
@@ -47,6 +46,7 @@ class EvidenceAnswer(Struct):
     quote: str
     collateral: dict[str, str]
     claims: Claims
+    event_log: EventLog | None
     enclave: str
     epoch: int
 
@@ -95,9 +95,7 @@ class AggregatorEvidence(AgentView):
         evidence = attesting.evidence_of(enclave.pk, asked.nonce, manifest_of(found).runtime)
         return Response(
             {
-                "quote": base64.b64encode(evidence.quote).decode(),
-                "collateral": evidence.collateral,
-                "claims": msgspec.to_builtins(evidence.claims),
+                **msgspec.to_builtins(evidence),
                 "enclave": enclave.pk,
                 "epoch": enclave.epoch,
             }

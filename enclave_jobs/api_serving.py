@@ -3,7 +3,6 @@ them, and can do nothing else."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -100,9 +99,7 @@ class ServingEvidence(AgentView):
         )
         return Response(
             {
-                "quote": base64.b64encode(evidence.quote).decode(),
-                "collateral": evidence.collateral,
-                "claims": msgspec.to_builtins(evidence.claims),
+                **msgspec.to_builtins(evidence),
                 "enclave": use.service.enclave,
                 "epoch": Enclave.objects.get(pk=use.service.enclave).epoch,
             }

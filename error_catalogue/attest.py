@@ -93,6 +93,17 @@ define(
     Entry("attest.event_log", "The event log does not explain {what}: replayed it is {found}, the quote says "
           "{expected}.", "Take log and quote from the same boot of the same trust domain. If they are, "
           "do not believe the log.", "operator"),
+    # what was started in a TD
+    Entry("attest.launches_missing", "The evidence of a trust domain does not say what was started in it.",
+          "Start the program by the launcher of the measured image (enclave/launcher.py): what an ordinary "
+          "process asks a quote for proves no program.", "operator"),
+    Entry("attest.launches_malformed", "The launcher's event log cannot be read: {found}; expected "
+          "{expected}.", _MENDED, "operator"),
+    Entry("attest.launches", "More was started in the trust domain than one program: {found}.",
+          "Start a fresh trust domain for each program; a second one beside it could read its memory.",
+          "operator"),
+    Entry("attest.launched_program", "The trust domain was started for the program {found}; its keys claim "
+          "to be the {expected}.", _DO_NOT_TRUST, "operator"),
     # 8 TCB, 9 attributes
     Entry("attest.tdx_module", "The TDX module is not one that the TCB info names: {found}; expected "
           "{expected}.", "Update the host's TDX module, and fetch the collateral again.", "operator"),

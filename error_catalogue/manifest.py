@@ -7,8 +7,8 @@ define(
           "Ask the lead to make the study smaller.", "lead"),
     Entry("manifest.invalid", "The run manifest is not valid: {fault}.",
           "Ask the lead to correct the study and to freeze it again.", "lead"),
-    Entry("runtime.unmeasured", "Nothing measures the program that runs in a {runtime} trust domain yet, so "
-          "its evidence would prove nothing about it.",
+    Entry("runtime.unmeasured", "The image that measures the program in a {runtime} trust domain was not "
+          "booted on hardware yet, so nothing of it is started or believed.",
           "Use the runtime sgx for hardware; development evidence stands in for trust domains.", "operator"),
     Entry("manifest.not_canonical", "The run manifest is not in canonical form, so its hash names nothing.",
           "Someone changed the manifest on its way. Fetch it again; if it stays so, tell the operator.",

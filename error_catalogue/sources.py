@@ -36,6 +36,12 @@ define(
           "Find out which process on this machine asks for quotes at the same time.", "operator", retry=True),
     Entry("measurement.missing", "The program cannot be measured: {file} is missing.",
           "Install FedSlice whole: code, lists of modules, package locks and Gramine templates.", "operator"),
+    Entry("image.environment", "The environment {folder} does not hold exactly the locked packages of "
+          "{program}: {found}.", "Make it anew: `make enclave-envs`.", "operator"),
+    Entry("image.way_in", "The image would hold {file}, by which somebody could run something else in it.",
+          "Take a base that holds Python and its libraries alone.", "operator"),
+    Entry("image.tool_missing", "The tool {tool} is not installed, or answers in an unknown way.",
+          "Install Debian's erofs-utils and cryptsetup-bin.", "operator"),
     Entry("gramine.unknown_key", "The Gramine manifest has the key {key}, which Gramine does not document.",
           "Correct the template, or the schema if Gramine has a new key.", "us"),
     Entry("gramine.wrong_type", "The Gramine manifest's key {key} must be {expected}.",

@@ -12,6 +12,7 @@
 | FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
 | FEDSLICE_SUPERVISOR_TLS | folder of this machine's certificate; needed beyond loopback | none |
 | FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
+| FEDSLICE_DEVELOPMENT_TEE | whose evidence a new development platform of the server makes: sgx or tdx | sgx |
 | FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
 | FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
 | FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
@@ -241,6 +242,9 @@ BLOB_DIR = Path(os.environ.get("FEDSLICE_BLOBS", STATE_DIR / "blobs"))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
 DEVELOPMENT_ROOT_DIR = STATE_DIR / "development-root"
+DEVELOPMENT_TEE = os.environ.get("FEDSLICE_DEVELOPMENT_TEE", "sgx")
+if DEVELOPMENT_TEE not in ("sgx", "tdx"):
+    raise RuntimeError("FEDSLICE_DEVELOPMENT_TEE is sgx or tdx")
 SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"

@@ -231,7 +231,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
             reference.program,
             (reference.mrenclave or reference.mrsigner or "")
             if isinstance(reference, SgxReference)
-            else reference.mrtd,
+            else reference.measurement,
             True,
         )
         for reference in policy.references

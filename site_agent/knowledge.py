@@ -10,6 +10,7 @@ import time
 
 from attestation.development import platform_root_sha256
 from attestation.measurement import measure
+from attestation.trust_domain import development_reference
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
 from contracts.policy import Policy
@@ -42,6 +43,7 @@ def known_here(
     return Known(
         root_sha256=platform_root_sha256(state.platform) if development else None,
         own={program: measure(program) for program in sorted(programs)} if development else {},
+        trust_domains={program: development_reference(program) for program in sorted(programs)},
         statement=release_statement(state, coordinator),
         previous=policy,
     )

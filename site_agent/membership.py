@@ -29,6 +29,7 @@ from site_agent.accelerator import AcceleratorProcess
 from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
+from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
 from site_agent.proofs import require_appraisal
 from site_agent.state import State
@@ -187,14 +188,9 @@ class Membership:
         path = f"runs/{self._run}/aggregator"
         nonce = client.call("challenge", timeout=SHORT)["nonce"]
         theirs = self._coordinator.call("POST", f"{path}/evidence", {"nonce": nonce})
-        evidence = {
-            "quote": theirs.field("quote", str),
-            "collateral": theirs.field("collateral", dict),
-            "claims": theirs.field("claims", dict),
-        }
-        shown = msgspec.convert(theirs.field("claims", dict), Claims)
-        require_appraisal(self._state, self._coordinator, self.manifest, shown)
-        client.call("admit", timeout=SHORT, evidence=evidence)
+        evidence = read_evidence(theirs.body)
+        require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
+        client.call("admit", timeout=SHORT, evidence=msgspec.to_builtins(evidence))
 
         nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
         ours = client.call("evidence", timeout=SHORT, nonce=nonce)

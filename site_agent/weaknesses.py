@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from attestation.checks.examination import INTEL_ROOT_SHA256
 from contracts.manifest import Manifest
-from contracts.policy import Policy, Program, Reference, SgxReference
-from contracts.release_statement import ReleaseStatement
+from contracts.policy import Policy, Program, Reference, SgxReference, TdxReference
+from contracts.release_statement import ReleasedProgram, ReleaseStatement
 
 SOUND_STATUSES = {"UpToDate", "SWHardeningNeeded"}
 LEAST = 2
@@ -32,11 +32,13 @@ class Weakness:
 @dataclass(frozen=True)
 class Known:
     """What this site knows for itself. `own` is what the installed packages measure, on development runtimes
-    alone; `statement` is the release's, None where no release key was pinned; `root_sha256` is the only trust
+    alone; `trust_domains` is each program in a development trust domain, whose RTMR3 is the same on hardware;
+    `statement` is the release's, None where no release key was pinned; `root_sha256` is the only trust
     root that this site's runtime has; `previous` is the policy that was approved here last."""
 
     root_sha256: str | None
     own: dict[Program, str]
+    trust_domains: dict[Program, TdxReference]
     statement: ReleaseStatement | None
     previous: Policy | None
 
@@ -104,13 +106,26 @@ def _is_known_code(reference: Reference, known: Known) -> bool:
     """By all that this site can compare it with, and by one at least."""
     released = known.statement.of(reference.program) if known.statement else None
     if not isinstance(reference, SgxReference):
-        tdx = released.tdx if released else None
-        return tdx is not None and (tdx.mrtd, tdx.rtmrs) == (reference.mrtd, reference.rtmrs)
+        return _is_known_domain(reference, released, known)
     if not known.own:
         return released is not None and released.mrenclave == reference.mrenclave
     if known.statement is not None and (released is None or released.development != reference.mrenclave):
         return False
     return known.own.get(reference.program) == reference.mrenclave
+
+
+def _is_known_domain(reference: TdxReference, released: ReleasedProgram | None, known: Known) -> bool:
+    """RTMR3 is that of the packages installed here, also for hardware; the image is the release's."""
+    own = known.trust_domains.get(reference.program)
+    if own is None or own.rtmrs[3] != reference.rtmrs[3]:
+        return False
+    if not known.own:
+        tdx = released.tdx if released else None
+        return tdx is not None and (tdx.mrtd, tdx.rtmrs) == (reference.mrtd, reference.rtmrs)
+    measured = known.own.get(reference.program)
+    if known.statement is not None and (released is None or released.development != measured):
+        return False
+    return own.measurement == reference.measurement
 
 
 def _who_knows(known: Known) -> str:

@@ -18,7 +18,7 @@ import rfc8785
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical
-from contracts.evidence import Claims
+from contracts.evidence import Claims, EventLog
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.receipts import Hex64, SignedReceipt
@@ -65,6 +65,7 @@ class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
     policy: Hex32
     manifest: Hex32
     appraisal: dict[str, Any]
+    event_log: EventLog | None = None
 
 
 class ApprovalBody(Struct, frozen=True, forbid_unknown_fields=True):

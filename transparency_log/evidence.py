@@ -111,7 +111,7 @@ class Appraisals:
             return None
         claims = body.claims
         return appraise(
-            Evidence(quote, fields, claims),
+            Evidence(quote, fields, claims, body.event_log),
             manifest.policy,
             at=at,
             expected=Expected(nonce=claims.nonce, manifest=body.manifest, program=claims.program),

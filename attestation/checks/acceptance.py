@@ -89,11 +89,7 @@ def measurement(e: Examination) -> Outcome:
 def _is(report: SgxReport | TdReport, reference: Reference, *, any_svn: bool = False) -> bool:
     if isinstance(reference, SgxReference):
         return isinstance(report, SgxReport) and _is_enclave(report, reference, any_svn)
-    return (
-        isinstance(report, TdReport)
-        and report.mrtd.hex() == reference.mrtd
-        and tuple(register.hex() for register in report.rtmrs) == reference.rtmrs
-    )
+    return isinstance(report, TdReport) and report.measurement == reference.measurement
 
 
 def _is_enclave(report: SgxReport, reference: SgxReference, any_svn: bool) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
 from attestation.quote import SgxReport, TdReport
-from contracts.policy import Reference, SgxReference
+from contracts.policy import Reference, SgxReference, TdxReference
 from contracts.refusal import Refusal
 
 Field = tuple[str, str, str]  # name, expected, found; under the reference's mask where it has one
@@ -34,26 +34,20 @@ def configuration(e: Examination) -> Outcome:
 
 def _fields(report: SgxReport | TdReport, reference: Reference) -> Iterator[Field]:
     if isinstance(report, SgxReport) and isinstance(reference, SgxReference):
-        yield _masked("FLAGS", reference.flags, report.flags, reference.flags_mask)
-        yield _masked("XFRM", reference.xfrm, int.from_bytes(report.xfrm, "little"), reference.xfrm_mask)
+        yield masked("FLAGS", reference.flags, report.flags, reference.flags_mask)
+        yield masked("XFRM", reference.xfrm, int.from_bytes(report.xfrm, "little"), reference.xfrm_mask)
         yield "MISCSELECT", reference.misc_select, f"{report.misc_select:08x}"
         yield "CONFIGID", reference.config_id, report.config_id.hex()
         yield "CONFIGSVN", str(reference.config_svn), str(report.config_svn)
         yield "ISVEXTPRODID", reference.ext_product_id, report.isv_ext_product_id.hex()
         yield "ISVFAMILYID", reference.family_id, report.isv_family_id.hex()
-    elif isinstance(report, TdReport) and not isinstance(reference, SgxReference):
-        mask = reference.td_attributes_mask
-        yield _masked("TDATTRIBUTES", reference.td_attributes, report.td_attributes, mask)
-        yield _masked("XFAM", reference.xfam, int.from_bytes(report.xfam, "little"), reference.xfam_mask)
-        yield "MRCONFIGID", reference.mrconfigid, report.mrconfigid.hex()
-        yield "MROWNER", reference.mrowner, report.mrowner.hex()
-        yield "MROWNERCONFIG", reference.mrownerconfig, report.mrownerconfig.hex()
-        mrseam = report.mrseam.hex()
-        known = not reference.mrseams or mrseam in reference.mrseams
-        yield "MRSEAM", mrseam if known else " or ".join(reference.mrseams), mrseam
+    elif isinstance(report, TdReport) and isinstance(reference, TdxReference):
+        from attestation.checks.trust_domain import fields
+
+        yield from fields(report, reference)
 
 
-def _masked(name: str, expected: str, found: int, mask: str) -> Field:
+def masked(name: str, expected: str, found: int, mask: str) -> Field:
     bits = int(mask, 16)
     return name, f"{int(expected, 16) & bits:016x}", f"{found & bits:016x}"
 

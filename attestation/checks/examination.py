@@ -51,6 +51,7 @@ class Examination:
     claims: Claims | None = None
     expected: Expected | None = None
     floors: Floors = field(default_factory=Floors)
+    event_log: str | None = None
 
     quote: Quote = field(init=False)
     collateral: Collateral = field(init=False)

@@ -10,7 +10,7 @@ The coordinator plays Intel's provisioning service: `create_root`, `issue_platfo
 """
 
 from attestation.development.collateral import collateral
-from attestation.development.enrolment import create_platform, install_platform, platform_root_sha256
+from attestation.development.enrolment import create_platform, install_platform, platform_root_sha256, tee_of
 from attestation.development.root import (
     create_root,
     issue_platform,
@@ -32,4 +32,5 @@ __all__ = [
     "revoke_platform",
     "root_der",
     "root_sha256",
+    "tee_of",
 ]

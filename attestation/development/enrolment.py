@@ -1,8 +1,8 @@
 """A host's development platform, made and enrolled: what a processor's manufacturer does.
 
-Folder (0700, files 0600): `pck.key`, `attestation.key`, `sealing.secret` (emptied by hand: a platform without
-sealing keys, as TDX is), and `pck-chain.pem` once the coordinator has certified the PCK key. The keys are
-made here and never leave; the coordinator sees a request only.
+Folder (0700, files 0600): `pck.key`, `attestation.key`, `tee` (whose evidence it makes: sgx or tdx),
+`sealing.secret` (empty: a platform without sealing keys, as TDX is), and `pck-chain.pem` once the coordinator
+has certified the PCK key. The keys are made here and never leave; the coordinator sees a request only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.development import certificates as pki
 from attestation.development.files import key_bytes, new_folder, new_key, write_private
 from attestation.development_quoting.keys import read_key
+from attestation.quote import Tee
 from contracts.refusal import Refusal
 
 MAX_CHAIN_BYTES = 32 * 1024
 
 
-def create_platform(directory: Path | str) -> bytes:
+def create_platform(directory: Path | str, tee: Tee = "sgx") -> bytes:
     """Make the host's keys in `directory`, unless they are there. Returns the certification request in PEM.
 
     The request is PKCS#10 (RFC 2986): the PCK public key, signed by its private key. It goes to the
@@ -35,7 +36,8 @@ def create_platform(directory: Path | str) -> bytes:
         with new_folder(directory) as building:
             write_private(building / "pck.key", key_bytes(new_key()))
             write_private(building / "attestation.key", key_bytes(new_key()))
-            write_private(building / "sealing.secret", secrets.token_bytes(32))
+            write_private(building / "sealing.secret", secrets.token_bytes(32) if tee == "sgx" else b"")
+            write_private(building / "tee", tee.encode())
     try:
         key = read_key(directory / "pck.key")
     except (OSError, ValueError) as error:
@@ -67,6 +69,14 @@ def install_platform(directory: Path | str, pck_chain: bytes | str) -> None:
     if leaf.public_key() != own:
         raise Refusal("development.wrong_chain", fault="it certifies another host's key")
     write_private(directory / "pck-chain.pem", chain)
+
+
+def tee_of(directory: Path | str) -> str:
+    """Whose evidence the platform makes, sgx or tdx; empty where there is none (the program will say so)."""
+    try:
+        return (Path(directory) / "tee").read_text()
+    except OSError:
+        return ""
 
 
 def platform_root_sha256(directory: Path | str) -> str | None:

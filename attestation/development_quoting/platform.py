@@ -20,11 +20,12 @@ SEALING_DOMAIN = b"fedslice/development-sealing/v1"
 
 @dataclass(frozen=True, repr=False)
 class Platform:
-    """A certified development platform, opened. Never printed: it holds private keys. An empty sealing secret
-    makes it a platform without sealing keys, as TDX is."""
+    """A certified development platform, opened. Never printed: it holds private keys. `tee` says whose
+    evidence it makes. An empty sealing secret makes it a platform without sealing keys, as TDX is."""
 
     signer: quotes.Signer
     sealing_secret: bytes
+    tee: str
 
     def sgx_quote(
         self, report_data: bytes, *, mrenclave: bytes, mrsigner: bytes, product_id: int, svn: int
@@ -40,11 +41,11 @@ class Platform:
         """A TDX quote v4 over 64 bytes of report data, for the given measurements (48 bytes each)."""
         return quotes.tdx_quote(self.signer, report_data, mrtd=mrtd, rtmrs=rtmrs)
 
-    def sealing_key(self, mrenclave: bytes, label: str) -> bytes | None:
+    def sealing_key(self, measurement: bytes, label: str) -> bytes | None:
         """32 bytes that depend on platform, measurement and label: SGX's key policy MRENCLAVE."""
         if not self.sealing_secret:
             return None
-        info = SEALING_DOMAIN + b"\x00" + mrenclave + label.encode()
+        info = SEALING_DOMAIN + b"\x00" + measurement + label.encode()
         return HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self.sealing_secret)
 
 
@@ -58,6 +59,7 @@ def load_platform(directory: Path | str) -> Platform:
             (directory / "pck-chain.pem").read_bytes(),
         )
         secret = (directory / "sealing.secret").read_bytes()
+        tee = (directory / "tee").read_text()
     except FileNotFoundError as error:
         fault = f"{Path(error.filename).name} is missing"
         raise Refusal("development.no_platform", directory=str(directory), fault=fault) from error
@@ -65,4 +67,6 @@ def load_platform(directory: Path | str) -> Platform:
         raise Refusal("development.no_platform", directory=str(directory), fault="unreadable") from error
     if len(secret) not in (0, 32):
         raise Refusal("development.no_platform", directory=str(directory), fault="sealing.secret is damaged")
-    return Platform(signer, secret)
+    if tee not in ("sgx", "tdx"):
+        raise Refusal("development.no_platform", directory=str(directory), fault="tee is damaged")
+    return Platform(signer, secret, tee)

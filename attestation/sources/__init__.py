@@ -23,15 +23,25 @@ class Source(Protocol):
     def quote(self, report_data: bytes) -> bytes:
         """A quote over exactly 64 bytes. Refuses with codes `source.*`."""
 
+    def event_log(self) -> str | None:
+        """What was started in a trust domain (contracts/launch.py); None where the quote says that itself."""
+
     def sealing_key(self, label: str) -> bytes | None:
         """32 bytes that only this program on this machine gets again; None where the TEE has no such key."""
 
 
-def open_source(runtime: str, *, platform: Path | None = None, program: Program | None = None) -> Source:
+def open_source(
+    runtime: str,
+    *,
+    platform: Path | None = None,
+    program: Program | None = None,
+    mailbox: Path = Path(),
+) -> Source:
     """The source for a runtime: `sgx` (Gramine), `tdx` (configfs-tsm), `development`, `direct`.
 
     `platform` is the folder of the development platform (development and direct only). `program` is what the
-    development measurement is of; by default the program that this process was started as.
+    development measurement is of; by default the program that this process was started as. Where the platform
+    plays TDX, its trust domain lies in `mailbox`.
     Refuses with codes `source.*`, `development.*`, `measurement.missing`.
     """
     if runtime == "sgx":
@@ -43,9 +53,16 @@ def open_source(runtime: str, *, platform: Path | None = None, program: Program 
 
         return TdxSource()
     if runtime in ("development", "direct"):
-        from attestation.sources.development import DevelopmentSource, started_program
+        from attestation.development_quoting.platform import load_platform
 
         if platform is None:
             raise Refusal("source.no_platform_given")
-        return DevelopmentSource(Path(platform), program or started_program())
+        opened = load_platform(platform)
+        if opened.tee == "tdx":
+            from attestation.sources.trust_domain import DevelopmentTrustDomain
+
+            return DevelopmentTrustDomain(opened, mailbox)
+        from attestation.sources.development import DevelopmentSource, started_program
+
+        return DevelopmentSource(opened, program or started_program())
     raise Refusal("source.unknown_runtime", runtime=runtime[:40])

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from attestation.development_quoting.platform import load_platform
+from attestation.development_quoting.platform import Platform
 from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, PROGRAMS, SVN, measure
 from attestation.sources.report_data import require_length
 from contracts.policy import Program
@@ -29,8 +28,8 @@ class DevelopmentSource:
 
     name = "development"
 
-    def __init__(self, platform: Path, program: Program) -> None:
-        self._platform = load_platform(platform)
+    def __init__(self, platform: Platform, program: Program) -> None:
+        self._platform = platform
         self._mrenclave = bytes.fromhex(measure(program))
         self._product_id = PRODUCT_IDS[program]
 
@@ -44,6 +43,10 @@ class DevelopmentSource:
             product_id=self._product_id,
             svn=SVN,
         )
+
+    def event_log(self) -> None:
+        """None: MRENCLAVE says what was loaded."""
+        return
 
     def sealing_key(self, label: str) -> bytes | None:
         """32 bytes from the platform's secret, the measurement and the label; None where it has no secret."""

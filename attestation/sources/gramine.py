@@ -41,6 +41,10 @@ class GramineSource:
         require_bound(quote, report_data)
         return quote
 
+    def event_log(self) -> None:
+        """None: MRENCLAVE says what was loaded."""
+        return
+
     def sealing_key(self, label: str) -> bytes:
         """32 bytes derived (HKDF-SHA256) from the 16-byte SGX sealing key with policy MRENCLAVE."""
         secret = self._read("keys/_sgx_mrenclave")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from attestation.quote import SgxReport
 from attestation.quote import parse as parse_quote
 from attestation.sources import Source
 from contracts.evidence import Claims, report_data
@@ -42,10 +41,10 @@ class Identity:
         return Claims(nonce, self.hpke.public, self.signing.public, self.manifest_hash, self.program)
 
     def evidence(self, nonce: str) -> dict[str, object]:
-        """`{quote (base64), claims}`. Its host adds the collateral, which needs no protection."""
+        """`{quote (base64), claims, event_log}`. Its host adds the collateral, which needs no protection."""
         claims = self.claims(nonce)
-        quote = self.source.quote(report_data(claims))
-        return {"quote": base64.b64encode(quote).decode(), "claims": msgspec.to_builtins(claims)}
+        quote = base64.b64encode(self.source.quote(report_data(claims))).decode()
+        return {"quote": quote, "claims": msgspec.to_builtins(claims), "event_log": self.source.event_log()}
 
 
 def bind(program: Program, source: Source, manifest_text: str, approvals: dict[str, str]) -> Identity:
@@ -73,9 +72,8 @@ def bind(program: Program, source: Source, manifest_text: str, approvals: dict[s
 
 
 def own_measurement(source: Source) -> str:
-    """What a quote by this TEE says that this program is: MRENCLAVE or MRTD in hex."""
-    report = parse_quote(source.quote(secrets.token_bytes(64))).report
-    return (report.mrenclave if isinstance(report, SgxReport) else report.mrtd).hex()
+    """What a quote by this TEE says that this program is, in hex (`attestation.quote`)."""
+    return parse_quote(source.quote(secrets.token_bytes(64))).report.measurement
 
 
 def require_approvals(manifest: Manifest, approvals: dict[str, str]) -> None:

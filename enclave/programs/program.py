@@ -129,7 +129,8 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
     guard.install(program.name)
     settle_types()
     host = _read_host_file(folder / "host.json")
-    source = open_source(host.runtime, platform=Path(host.platform) if host.platform else None)
+    platform = Path(host.platform) if host.platform else None
+    source = open_source(host.runtime, platform=platform, mailbox=folder)
     running = program(source, Mailbox(folder))
     channel = Channel(socket.create_connection(("127.0.0.1", host.port), timeout=30))
     channel.send(Hello(host.token, program.name, PROTOCOL))

@@ -8,12 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
+from attestation.development import tee_of
 from attestation.measurement import PROGRAMS, TREE
 from contracts.manifest import require_measured
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.environments import environment_of
 from enclave_host.gramine.render import render, values_for
+from enclave_host.tdx.development import boot, launch
 
 SIGNED_FOLDER = "FEDSLICE_GRAMINE"
 
@@ -22,8 +24,10 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
     """The command that starts `program` with the host folder `mailbox` as its mailbox.
 
     - `development`: an ordinary process, in the program's own environment (`enclave_host.environments`) where
-      FEDSLICE_ENCLAVE_ENVS names one, else in this interpreter's.
-    - `tdx` is refused: an ordinary process in this host's trust domain would prove no program.
+      FEDSLICE_ENCLAVE_ENVS names one, else in this interpreter's. Where the platform plays TDX, it gets a
+      trust domain of its own and is started by the launcher, which measures it.
+    - `tdx` is refused: nothing here starts a trust domain of the measured image (enclave_host/tdx) yet, and
+      an ordinary process in this host's own would prove no program.
     - `direct`: `gramine-direct`, on a manifest rendered here for this mailbox (it is not measured).
     - `sgx`: `gramine-sgx`, on the manifest that the operator rendered and signed in FEDSLICE_GRAMINE
       (default `var/gramine`).
@@ -38,6 +42,9 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
     if runtime == "development":
         environment = environment_of(program)
         python = str(environment / "bin" / "python") if environment else sys.executable
+        if tee_of(_platform(mailbox)) == "tdx":
+            boot(mailbox)
+            return launch(program, python, mailbox)
         return [python, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
     if runtime == "direct":
         tool = _tool("gramine-direct")
@@ -58,12 +65,17 @@ def _tool(name: str) -> str:
     return found
 
 
-def _rendered(program: Program, mailbox: Path) -> Path:
-    """`gramine-direct` reads NAME.manifest; `host.json` says where the development platform is."""
+def _platform(mailbox: Path) -> str:
+    """`host.json` says where the development platform is."""
     try:
-        platform = json.loads((mailbox / "host.json").read_bytes())["platform"] or ""
+        return json.loads((mailbox / "host.json").read_bytes())["platform"] or ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal("gramine.bad_path", what="mailbox", fault="its host.json is not readable") from error
+
+
+def _rendered(program: Program, mailbox: Path) -> Path:
+    """`gramine-direct` reads NAME.manifest."""
+    platform = _platform(mailbox)
     lib = Path(_tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
     values = values_for(program, venv=environment_of(program), platform=platform, gramine_lib=str(lib))
     (mailbox / f"{program}.manifest").write_text(render(program, values))

@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from attestation.appraisal import Appraisal, require
-from contracts.evidence import Claims, Evidence, Expected
+from contracts.evidence import Claims, EventLog, Evidence, Expected
 from contracts.manifest import Manifest
 from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave
@@ -30,6 +30,7 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
         quote=quote,
         collateral=collateral.for_quote(quote, root_for(runtime), int(time.time())),
         claims=msgspec.convert(told["claims"], Claims),
+        event_log=msgspec.convert(told["event_log"], EventLog | None),
     )
 
 

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from django.conf import settings
 
 from attestation.development import create_platform, create_root, install_platform, issue_platform
+from attestation.quote import Tee
 from contracts.refusal import Refusal
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
@@ -57,7 +59,7 @@ def development_platform(folder: Path) -> Path | None:
         return None
     platform = folder / "platform"
     create_root(settings.DEVELOPMENT_ROOT_DIR)
-    request = create_platform(platform)
+    request = create_platform(platform, cast(Tee, settings.DEVELOPMENT_TEE))
     if not (platform / "pck-chain.pem").exists():
         install_platform(platform, issue_platform(settings.DEVELOPMENT_ROOT_DIR, request))
     return platform

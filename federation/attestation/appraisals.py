@@ -66,6 +66,7 @@ def store(
         relying_party=relying_party,
         subject=site.pk if site else evidence.claims.program,
         claims=evidence.claims,
+        event_log=evidence.event_log,
         quote=quote.sha256,
         collateral=collateral.sha256,
         policy=judged_by.sha256,

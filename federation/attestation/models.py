@@ -19,7 +19,7 @@ class Root(models.TextChoices):
 
 class Reference(models.Model):
     """An accepted enclave identity, with its history. `values` has the fields of `contracts.policy`'s
-    SgxReference or TdxReference; `measurement` repeats MRENCLAVE, MRSIGNER or MRTD for searching.
+    SgxReference or TdxReference; `measurement` repeats MRENCLAVE, MRSIGNER or a trust domain's for searching.
 
     Rows are never changed but for the suspension, which stops the use at the next key release.
     """

@@ -184,10 +184,12 @@ def lapsed(policy: Policy) -> list[ReferenceValue]:
 
 
 def measurement_of(value: ReferenceValue) -> str:
-    """MRENCLAVE, MRSIGNER or MRTD. Refuses with `reference.invalid`."""
+    """MRENCLAVE, MRSIGNER or a trust domain's. Refuses with `reference.invalid`."""
     match value:
-        case SgxReference(mrenclave=str(measurement)) | TdxReference(mrtd=measurement):
+        case SgxReference(mrenclave=str(measurement)):
             return measurement
+        case TdxReference():
+            return value.measurement
         case SgxReference(mrsigner=str(signer), product_id=int(), minimum_svn=int()):
             return signer
     fault = "it names neither MRENCLAVE nor MRSIGNER with product id and SVN"

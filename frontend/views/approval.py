@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
+from contracts.policy import Reference as ReferenceValue
+from contracts.refusal import Refusal
 from federation.attestation.models import Reference
+from federation.attestation.references import measurement_of
 from federation.people.models import Role
 from federation.studies import permissions, queries
 from federation.studies.frozen import Frozen, frozen
@@ -47,11 +52,18 @@ def approval(request: HttpRequest, study_id: str) -> HttpResponse:
     return render(request, "frontend/studies/approval.html", context)
 
 
+def _measurement(value: dict[str, Any]) -> str:
+    """By what name the installation's list knows a reference value; of an older version's, what it says."""
+    with suppress(msgspec.ValidationError, Refusal):
+        return measurement_of(msgspec.convert(value, ReferenceValue))
+    return str(value.get("mrtd") or value.get("mrenclave") or value.get("mrsigner") or "")
+
+
 def _references(manifest: Frozen) -> list[dict[str, Any]]:
     """Each accepted measurement with what the installation's list says of it now."""
     found = []
     for value in manifest.all_at("policy", "references"):
-        measurement = value.get("mrtd") or value.get("mrenclave") or value.get("mrsigner") or ""
+        measurement = _measurement(value)
         program = value.get("program")
         known = Reference.objects.filter(
             root=manifest.at("policy", "root") or "", program=program, measurement=measurement

@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from attestation.appraisal import appraise_offline
-from attestation.checks.examination import INTEL_ROOT_SHA256
+from attestation.appraisal import judge
+from attestation.checks import CHECKS
+from attestation.checks.examination import INTEL_ROOT_SHA256, Examination
 from attestation.quote import parse
 from contracts.policy import Policy, SgxReference, TdxReference
 from tests.attest.corpus import ABSENT, ACCEPTED, one
@@ -100,7 +101,9 @@ def genuine(case, **named):
         reference = TdxReference("aggregator", mrtd=report.mrtd.hex(), rtmrs=rtmrs, **named)
     status, advisories = case.expected["status"], tuple(case.expected["advisory_ids"])
     policy = Policy("intel", INTEL_ROOT_SHA256, (reference,), (status,), advisories)
-    found = appraise_offline(case.quote, case.collateral, case.at, policy)
+    # Those who recorded them started their trust domains in ways of their own.
+    checks = [check for check in CHECKS if check[0] != "policy.launch"]
+    found = judge(Examination(case.quote, case.collateral, case.at, policy), checks)
     failed = [check for check in found.checks if check.outcome == "fail"]
     return (found.code, failed[0].found.split(":")[0]) if failed else None
 

@@ -15,7 +15,7 @@ from attestation.event_log import MAX_EVENTS, MAX_LOG_BYTES, extended, read_even
 from attestation.quote import Quote
 from contracts.policy import TdxReference
 from contracts.refusal import Refusal
-from tests.attest.workshop import AT
+from tests.attest.workshop import AT, EVENT_LOG
 
 ALGORITHMS = {0x000B: 32, 0x000C: 48}
 
@@ -94,7 +94,7 @@ def test_whatever_a_host_writes_is_read_or_refused(noise, at):
 
 def booted(workshop) -> Quote:
     rtmr0, rtmr1, rtmr2, _ = replay(read_events(LOG))
-    return workshop.resigned(workshop.quote("tdx"), rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2, rtmr3=b"\3" * 48)
+    return workshop.resigned(workshop.quote("tdx"), rtmr0=rtmr0, rtmr1=rtmr1, rtmr2=rtmr2)
 
 
 def test_another_log_than_the_quotes_is_refused(workshop):
@@ -115,6 +115,7 @@ def test_verify_evidence_replays_a_log_beside_the_quote(workshop, tmp_path):
         "quote": quote.encode(),
         "collateral": json.dumps(workshop.collateral("tdx")).encode(),
         "policy": msgspec.json.encode(policy),
+        "launches": EVENT_LOG.encode(),
     }
     arguments = ["--at", str(AT)]
     for name, content in files.items():

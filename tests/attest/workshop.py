@@ -23,14 +23,18 @@ from attestation.development.root import open_root
 from attestation.development_quoting.keys import raw_signature
 from attestation.floors import Floors
 from attestation.quote import Quote, parse
+from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
+from contracts.launch import launch, rtmr3_after
 from contracts.policy import Policy, Reference, SgxReference, TdxReference
 
 AT = 1_800_000_000
 MRENCLAVE, MRSIGNER = b"\xe1" * 32, b"\x51" * 32
 PRODUCT, SVN = 7, 3
 MRTD = b"\x7d" * 48
-RTMRS = tuple(bytes([n]) * 48 for n in range(4))
+LAUNCH = launch("aggregator", "1e" * 32, "2f" * 32)
+EVENT_LOG = canonical(LAUNCH).decode() + "\n"
+RTMRS = (*(bytes([n]) * 48 for n in range(3)), rtmr3_after(LAUNCH.digest))
 
 CLAIMS = Claims(
     nonce="11" * 32, hpke_key="22" * 1216, signing_key="33" * 32, manifest="44" * 32, program="aggregator"
@@ -198,13 +202,18 @@ class Workshop:
         claims: Claims = CLAIMS,
         expected: Expected = EXPECTED,
         floors: Floors | None = None,
+        event_log: str | None = EVENT_LOG,
     ) -> Appraisal:
         """The verdict; whatever is not given is as it should be."""
         quote = self.quote(tee) if quote is None else quote
         raw = quote.encode() if isinstance(quote, Quote) else quote
         fields = self.collateral(tee) if collateral is None else collateral
         return appraise(
-            Evidence(raw, fields, claims), policy or self.policy(), at=at, expected=expected, floors=floors
+            Evidence(raw, fields, claims, event_log),
+            policy or self.policy(),
+            at=at,
+            expected=expected,
+            floors=floors,
         )
 
     def code(self, *args: Any, **options: Any) -> str | None:

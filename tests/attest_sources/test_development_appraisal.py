@@ -6,8 +6,11 @@ import pytest
 
 from attestation import development
 from attestation.appraisal import appraise
+from attestation.development_quoting.trust_domain import MRTD
 from attestation.measurement import TREE, measure
 from attestation.sources import open_source
+from attestation.trust_domain import development_reference, launch_of
+from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.policy import Policy, SgxReference, TdxReference
 from tests.attest_sources.conftest import AT
@@ -34,14 +37,14 @@ def mrenclave(quote):
 def verdict(installation, quote, mrenclave):
     """Appraises the quote; what is not given is as it should be."""
 
-    def judge(*, quote=quote, tee="sgx", root=None, reference=None, collateral_at=AT, at=AT):
+    def judge(*, quote=quote, tee="sgx", root=None, reference=None, collateral_at=AT, at=AT, event_log=None):
         policy = Policy(
             "development",
             development.root_sha256(root or installation.root),
             (reference or SgxReference("aggregator", mrenclave=mrenclave),),
         )
         collateral = development.collateral(installation.root, collateral_at, tee)
-        return appraise(Evidence(quote, collateral, CLAIMS), policy, at=at, expected=EXPECTED)
+        return appraise(Evidence(quote, collateral, CLAIMS, event_log), policy, at=at, expected=EXPECTED)
 
     return judge
 
@@ -54,13 +57,15 @@ def test_it_is_accepted_and_marked_for_ever(verdict, mrenclave):
 
 
 def test_a_tdx_quote_is_accepted_against_its_measurements(verdict, installation):
+    right = development_reference("aggregator")
     quote = installation.platform.tdx_quote(
-        report_data(CLAIMS), mrtd=b"\x0a" * 48, rtmrs=tuple(bytes([i]) * 48 for i in range(4))
+        report_data(CLAIMS), mrtd=MRTD, rtmrs=tuple(bytes.fromhex(value) for value in right.rtmrs)
     )
-    right = TdxReference("aggregator", mrtd="0a" * 48, rtmrs=tuple(f"{i:02x}" * 48 for i in range(4)))
+    log = canonical(launch_of("aggregator")).decode() + "\n"
     wrong = TdxReference("aggregator", mrtd="0b" * 48, rtmrs=right.rtmrs)
-    assert verdict(quote=quote, tee="tdx", reference=right).verdict == "accepted"
-    assert verdict(quote=quote, tee="tdx", reference=wrong).verdict == "refused"
+    accepted = verdict(quote=quote, tee="tdx", reference=right, event_log=log)
+    assert (accepted.verdict, accepted.measurement) == ("accepted", right.measurement)
+    assert verdict(quote=quote, tee="tdx", reference=wrong, event_log=log).code == "attest.measurement"
 
 
 def test_a_changed_line_of_enclave_code_is_refused(verdict, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from attestation.trust_domain import development_reference
 from contracts.receipts import SignedReceipt, parse_receipt, verify_chain
 from contracts.sealed.shards import open_shard
 from site_agent.features import FeatureStore, Kept
@@ -148,16 +149,23 @@ def test_a_site_whose_features_are_of_another_dataset_is_left_out_by_code(consor
 
 
 @pytest.fixture
-def no_sealing_key(consortium: Consortium) -> Iterator[None]:
-    """The server's platform is as a TDX machine is: no key outlives an enclave."""
-    file = consortium.installation.folder / "supervisor" / "platform" / "sealing.secret"
-    secret = file.read_bytes()
-    file.write_bytes(b"")
+def trust_domains(consortium: Consortium) -> Iterator[None]:
+    """The server's platform is as a TDX machine is: no key outlives an enclave, and the launcher measures."""
+    platform = consortium.installation.folder / "supervisor" / "platform"
+    secret = (platform / "sealing.secret").read_bytes()
+    consortium.installation.shell(
+        "from attestation.trust_domain import development_reference\n"
+        "from federation.attestation.references import add\n"
+        "add(None, development_reference('split_server'), root='development', reason='trust domains')"
+    )
+    (platform / "sealing.secret").write_bytes(b"")
+    (platform / "tee").write_text("tdx")
     yield
-    file.write_bytes(secret)
+    (platform / "sealing.secret").write_bytes(secret)
+    (platform / "tee").write_text("sgx")
 
 
-@pytest.mark.usefixtures("no_sealing_key")
+@pytest.mark.usefixtures("trust_domains")
 def test_a_killed_server_without_a_sealing_key_goes_on_from_its_state_with_the_sites_shares(
     consortium: Consortium,
 ) -> None:
@@ -177,3 +185,9 @@ def test_a_killed_server_without_a_sealing_key_goes_on_from_its_state_with_the_s
     verify_chain(receipts(consortium, run), manifest=ended["manifest_hash"])
     shares = consortium.rows("select inputs from enclave_jobs_job where run_id = ? and kind = 'rewrap'", run)
     assert len(shares) == 3 and all("escrow" in json.loads(row["inputs"]) for row in shares)
+    judged = consortium.rows("select * from attestation_appraisalrecord where run_id = ?", run)
+    reference = development_reference("split_server").measurement
+    assert {(row["tee"], row["verdict"], row["measurement"]) for row in judged} == {
+        ("tdx", "accepted", reference)
+    }
+    assert {receipt.measurement for receipt in published} == {reference}

@@ -49,11 +49,13 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str, *, ever
 @dataclass
 class Installation:
     """`manage.py stack` in a process, and commands beside it with the same environment. `model` is on offer
-    from the start; with None the database begins empty, as an operator finds it."""
+    from the start; with None the database begins empty, as an operator finds it. `tee` is whose evidence the
+    server's development platform makes."""
 
     folder: Path
     repository: Path = REPOSITORY
     model: str | None = None
+    tee: str = "sgx"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +69,7 @@ class Installation:
             **os.environ,
             "FEDSLICE_STATE": str(self.folder),
             "FEDSLICE_URL": self.url,
+            "FEDSLICE_DEVELOPMENT_TEE": self.tee,
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
         }

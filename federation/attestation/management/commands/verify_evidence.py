@@ -54,6 +54,7 @@ class Command(BaseCommand):
         parser.add_argument("--at", required=True, type=int, help="the time to judge at, in Unix seconds")
         parser.add_argument("--policy", type=Path, help="a policy as JSON, as it stands in a run manifest")
         parser.add_argument("--event-log", type=Path, help="TDX: the boot event log (CCEL) to replay")
+        parser.add_argument("--launches", type=Path, help="TDX: the launcher's event log")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,7 +62,8 @@ class Command(BaseCommand):
         collateral = self._read(options["collateral"])
         policy = self._policy(options["policy"]) if options["policy"] else None
         fields = self._fields(collateral, options["collateral"])
-        appraisal = appraise_offline(quote, fields, options["at"], policy)
+        launches = self._read(options["launches"]).decode("ascii", "replace") if options["launches"] else None
+        appraisal = appraise_offline(quote, fields, options["at"], policy, launches)
         if options["event_log"]:
             self._replay(options["event_log"], quote)
         if options["json"]:
