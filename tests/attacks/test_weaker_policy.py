@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from attestation.release_statement import make_statement
+from attestation.trust_domain import development_reference
 from contracts.fingerprint import key_fingerprint
 from contracts.manifest import Manifest, Release
 from contracts.policy import SgxReference
@@ -60,6 +61,26 @@ def test_a_weak_manifest_is_signed_by_nobody_who_does_not_name_its_weakness(hosp
         status, said = hospital.approves(manifest)
         assert (status, "[approval.weak]" in said, name in said) == (1, True, True), said
         assert hospital.approved == []
+
+
+def test_a_trust_domain_counts_as_known_by_all_that_the_packages_installed_here_measure(
+    hospital: Hospital,
+) -> None:
+    """RTMR3 of another program or command line, another image, another firmware: each is unknown code."""
+    known, client = development_reference("aggregator"), hospital.manifest().policy.references[1]
+    others = [msgspec.structs.replace(known, mrtd="1" * 96)]
+    for number in range(4):
+        rtmrs = tuple("1" * 96 if at == number else value for at, value in enumerate(known.rtmrs))
+        others.append(msgspec.structs.replace(known, rtmrs=rtmrs))
+    for other in others:
+        manifest = with_policy(hospital.manifest(), references=(other, client))
+        hospital.offer(manifest)
+        status, said = hospital.approves(manifest)
+        assert (status, "unknown-code-aggregator" in said) == (1, True), said
+    manifest = with_policy(hospital.manifest(), references=(known, client))
+    hospital.offer(manifest)
+    assert hospital.approves(manifest)[0] == 0
+    assert hospital.approved == [manifest.hash]
 
 
 def test_to_name_one_weakness_accepts_no_other(hospital: Hospital) -> None:
