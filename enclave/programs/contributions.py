@@ -7,11 +7,13 @@ metadata beside it. It exists only in the memory of the two enclaves.
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import chain
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from contracts.canonical import canonical
 from contracts.policy import Hex32
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
@@ -21,6 +23,9 @@ from enclave.programs.schedule import kind_of
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 
+NUMBER_BYTES = 24
+"""No number of RFC 8785 has more digits and signs, as in -1.2345678901234567e-308."""
+MAX_PADDING = 1 << 24
 START = "start/"
 """Before the name of a tensor: not what a site tuned, but what it began with."""
 
@@ -32,6 +37,15 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
     previous: Hex32
     samples: Annotated[int, Meta(ge=0, lt=2**40)]
     scores: Scores
+    padding: Annotated[str, Meta(max_length=MAX_PADDING)] = ""
+
+    def padded(self) -> Enclosed:
+        """With as much padding as its numbers lack digits: the size of a sealed file is seen by every host on
+        its way, and shall not tell how long a loss or a count is."""
+        scores = self.scores
+        counts = (scores.rows, scores.predictions, scores.correct, *chain.from_iterable(scores.confusion))
+        lacking = sum(NUMBER_BYTES - len(canonical(number)) for number in (scores.loss_sum, *counts))
+        return structs.replace(self, padding=" " * lacking)
 
 
 def with_start(state: State, start: State) -> State:
@@ -52,7 +66,7 @@ def seal_contribution(
 ) -> Filed:
     """Inside the client slice: seal for the aggregator and put the file out."""
     binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
-    plain = BytesIO(to_bytes(state, msgspec.to_builtins(enclosed)))
+    plain = BytesIO(to_bytes(state, msgspec.to_builtins(enclosed.padded())))
     return mailbox.outgoing(
         lambda file: seal(
             plain,

@@ -25,7 +25,7 @@ from tests.fuzz.targets import load
 from tests.fuzz.trial import Fault, attempt
 
 HOME = Path(__file__).parents[2] / "var" / "fuzz"
-OURS = ["contracts", "attestation", "enclave", "site_agent", "federation", "enclave_jobs", "transparency_log"]
+OURS = ["contracts", "attestation", "enclave", "site_agent", "transparency_log"]
 
 
 def names() -> list[str]:
