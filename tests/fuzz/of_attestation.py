@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation import certificates, collateral, documents, event_log, pck, quote
 from attestation.appraisal import appraise
 from contracts.evidence import Evidence
+from contracts.launch import read_launches, rtmr3_after
 from federation.attestation.collateral import read_file
 from site_agent.evidence import read_evidence
 from site_agent.transport import _json
 from tests.attest.test_event_log import LOG
-from tests.attest.workshop import AT, CLAIMS, EXPECTED, SGX, Workshop
+from tests.attest.workshop import AT, CLAIMS, EVENT_LOG, EXPECTED, SGX, Workshop
 from tests.fuzz.targets import target
 
 
@@ -107,6 +108,11 @@ def _collateral(data: bytes) -> object:
 @target("event log", lambda: [LOG, LOG + b"\xff" * 64])
 def _events(data: bytes) -> object:
     return event_log.replay(event_log.read_events(data))
+
+
+@target("launcher's event log", lambda: [EVENT_LOG.encode(), EVENT_LOG.encode() * 3])
+def _launches(data: bytes) -> object:
+    return rtmr3_after(*(launch.digest for launch in read_launches(data.decode("ascii", "replace"))))
 
 
 @target("evidence", lambda: [json.dumps(shown()).encode()])
