@@ -54,9 +54,10 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     source: Any = None  # gives evidence, and nobody asks for it here
     own = HpkeKey.generate(), SigningKey.generate()
     identity = Identity("split_server", source, manifest, manifest.hash, Clock(0), *own, "0" * 64)
-    answers = Answers(tail, manifest.model)
+    answers = Answers(tail, manifest.model, "0" * 64)
     serving = Serving(identity, lambda: answers)
-    knock = Knock(manifest.hash, "anna", key, hpke_key=own[0].public, signing_key=own[1].public)
+    keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
+    knock = Knock(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
     told = serving.open(knock.opening)
     channel = knock.entered(told["session"], decode(told["proof"]))
 

@@ -90,14 +90,23 @@ class Masking(Struct, forbid_unknown_fields=True, frozen=True):
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
 
 
+class KeyShares(Struct, forbid_unknown_fields=True, frozen=True):
+    """Where the server's TEE has no sealing key, each site holds a share of the key of its state; any
+    `threshold` of them make it again (contracts/sealed/shares.py)."""
+
+    threshold: Annotated[int, Meta(ge=1, le=1000)]
+
+
 class Split(Struct, forbid_unknown_fields=True, frozen=True):
     """Method 2: the front ends after layer `cut`. The tail trains on batches drawn from all sites' shards
     (`pooled`), or one tail a site is trained and averaged each round (`per-site`). `checkpointing` computes
-    activations again in the backward pass instead of keeping them."""
+    activations again in the backward pass instead of keeping them. `shares` is for a server without a sealing
+    key; without it such a server keeps no state, and one with a sealing key takes none in shares."""
 
     cut: Annotated[int, Meta(ge=1, le=1000)]
     batches: Literal["pooled", "per-site"] = "pooled"
     checkpointing: bool = False
+    shares: KeyShares | None = None
 
 
 class Training(Struct, forbid_unknown_fields=True, frozen=True):
@@ -238,6 +247,11 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         """SHA-256 of the canonical form, in hex: the run's identity."""
         return digest(self)
 
+    @property
+    def last_round(self) -> int:
+        """The closing evaluation: the round after the last that trains."""
+        return self.training.rounds + 1
+
     def site(self, site_id: str) -> Site:
         """The member with this id. Refuses with `manifest.unknown_site`."""
         for site in self.sites:
@@ -276,6 +290,7 @@ def _check(manifest: Manifest) -> None:
     require_measured(manifest.runtime)
     ids = [site.id for site in manifest.sites]
     keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
+    shares = None if manifest.split is None else manifest.split.shares
     faults = {
         "two sites share an id": len(set(ids)) < len(ids),
         "a key stands twice": len(set(keys)) < len(keys),
@@ -310,6 +325,11 @@ def _check(manifest: Manifest) -> None:
                 and all(site.dataset.public for site in manifest.sites)
             )
         ),
+        # The development runtime stands in for both kinds of TEE.
+        "shares of the server's key are for TEEs without a sealing key": shares is not None
+        and manifest.runtime not in ("tdx", "development"),
+        "one site alone would make the server's key, or all of them would not": shares is not None
+        and not min(2, len(manifest.sites)) <= shares.threshold <= len(manifest.sites),
     }
     _raise(faults | _aggregation_faults(manifest))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 
-from contracts.manifest import Manifest
-from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_jobs.leases import LIVE_RUNS
 from federation.sites.authentication import AgentPrincipal
@@ -20,11 +18,6 @@ def site_of(request: Request) -> Site:
     if not isinstance(principal, AgentPrincipal):
         raise Refusal("auth.missing")
     return principal.site
-
-
-def program_of(manifest: Manifest) -> Program:
-    """Which server enclave a run of this manifest has."""
-    return "split_server" if manifest.method == "method-2" else "aggregator"
 
 
 def run_of(site: Site, run_id: str, *, active: bool) -> Run:

@@ -19,7 +19,7 @@ class JobKind(models.TextChoices):
     TRAIN = "train", _("train")
     EVALUATE = "evaluate", _("evaluate")
     COUNTERSIGN = "countersign", _("countersign")
-    SHARE = "share", _("hand back a share of the state's key")
+    SHARE = "share", _("name the last receipt")
 
 
 JOINS = (JobKind.JOIN, JobKind.FEATURES, JobKind.REWRAP)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from enclave_jobs import api_blobs, api_jobs, api_runs, api_serving
+from enclave_jobs import api_blobs, api_jobs, api_receipts, api_runs, api_serving
 
 urlpatterns = [
     path("lease", api_jobs.Leases.as_view(), name="agent-lease"),
@@ -10,6 +10,8 @@ urlpatterns = [
     path("jobs/<str:job>/result", api_jobs.JobResult.as_view(), name="agent-job-result"),
     path("jobs/<str:job>/failure", api_jobs.JobFailure.as_view(), name="agent-job-failure"),
     path("runs/<str:run>/manifest", api_runs.RunManifest.as_view(), name="agent-run-manifest"),
+    path("runs/<str:run>/receipts", api_receipts.Receipts.as_view(), name="agent-receipts"),
+    path("runs/<str:run>/signers/<str:key>", api_receipts.Signer.as_view(), name="agent-signer"),
     path(
         "runs/<str:run>/aggregator/evidence",
         api_runs.AggregatorEvidence.as_view(),

@@ -46,6 +46,8 @@ define(
           "Nothing is lost: the site takes part in the next round.", "site", retry=True),
     Entry("receipt.mismatch", "The enclave's receipt does not say what it was asked to do: {field}.",
           "Stop here. Show the receipt and the log to the auditor.", "operator"),
+    Entry("receipt.no_signer", "No enclave of this run has shown evidence for that key.",
+          "A receipt under such a key counts nowhere. Show it to the auditor.", "operator"),
     # Blobs
     Entry("blob.unknown", "There is no such blob for this site.", "Ask for the job's inputs again.", "site"),
     Entry("blob.lost", "The coordinator no longer has the bytes of this blob.",

@@ -99,7 +99,17 @@ define(
           "operator"),
     Entry("state.unavailable", "This TEE has no sealing key, so the enclave's state cannot be kept or "
           "restored.",
-          "On TDX a lost server enclave ends the run; start the run again.", "operator"),
+          "Method 2's manifest can let the sites hold its key in shares; else a lost server enclave ends the "
+          "run, and it is started again.", "operator"),
+    Entry("state.no_shares", "In this run no site holds a share of the state's key: the manifest says so, or "
+          "the TEE has a sealing key of its own.",
+          "Somebody brought a state or a share that no enclave of this run has made. Tell the operator and "
+          "the auditor.", "operator"),
+    Entry("state.not_named", "{found} of the {needed} sites that are needed have named the receipt that this "
+          "enclave's state stands for as the run's last.",
+          "The sites' agents do so by themselves when they are back. If it stays so, an old or a made-up "
+          "state was brought: bring back the one that belongs to the run's last receipt.", "site",
+          retry=True),
     Entry("state.not_fresh", "The enclave has state of its own already; nothing can be restored into it.",
           "Restore into a newly started and bound enclave.", "us"),
     Entry("slice.not_loaded", "The client slice has no model and no data yet.",

@@ -19,6 +19,9 @@ define(
           "Admit at least one client slice, and not more sites than the limit.", "lead"),
     Entry("shares.bad_threshold", "A state key cannot be shared among {sites} sites with a threshold of "
           "{threshold}.", "This is a fault of the program; tell us.", "us"),
+    Entry("shares.other_escrow", "The shares of the state's key are not as the manifest says: {field}.",
+          "Nothing was opened and no share was handed back. Somebody has made this state up: tell the "
+          "operator and the auditor.", "operator"),
     Entry("shares.not_ours", "The sealed state holds no share of its key for this site.",
           "The site joined after that state was sealed; other sites hand their shares back.", "operator"),
     Entry("shares.too_few", "The state key needs shares of {threshold} sites; {held} have come back.",

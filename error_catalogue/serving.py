@@ -8,7 +8,7 @@ define(
           "lead"),
     Entry("serving.not_ready", "The run has no trained model to serve yet.",
           "Wait for the end of its training.", "lead", retry=True),
-    Entry("serving.another_past", "The restored state is not the one that the sites' last receipt names.",
+    Entry("serving.another_past", "The served model is not the one that the site's last receipt names.",
           "An old or made-up state was brought to the enclave. Bring the blobs back that belong to the run's "
           "last receipt, and switch serving on again.", "operator"),
     Entry("serving.bad_opening", "The opening of a session is not one that this enclave can accept.",

@@ -130,6 +130,9 @@ define(
           "Two histories of one run exist. The agent stops here. Show both to the auditor.", "operator"),
     Entry("receipt.not_ours", "The receipt of round {round} is not fit to be believed: {fault}.",
           "The agent stops here. Show the receipt to the auditor.", "operator"),
+    Entry("receipt.unattested", "The key {key}… that signed the receipt is not one of an enclave of this run "
+          "that this site could verify: {reason}.",
+          "The agent does not count the receipt. Show it and the log to the auditor.", "operator"),
     Entry("log.fork", "The coordinator's log is not a continuation of the one that this site saw: {fault}.",
           "The agent stops here. Keep the log folder of the agent's state, and tell the auditor.",
           "operator"),

@@ -31,6 +31,11 @@ define(
           "Compute the features again with this version of the agent.", "site"),
     Entry("features.unreadable", "A shard of features cannot be read as safetensors.",
           "The shard is damaged or forged. Compute and upload it again.", "site"),
+    Entry("features.too_many", "Site {site} brings features of {found} rows, and {rows} were approved.",
+          "Let the site's agent compute the features anew from the dataset that the manifest names.", "site"),
+    Entry("features.replaced", "Site {site} brings other features than it has trained with before.",
+          "One run trains on one set of features. The site's dataset, model files or machine have changed: "
+          "bring back what was there, or leave the site out.", "site"),
     Entry("features.stale", "A shard of features was made for another model, cut, tokenizer or dataset.",
           "Compute the features again: something that decides them has changed.", "site"),
     Entry("features.names", "A shard of features does not hold features, lengths and labels alone.",

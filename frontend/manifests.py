@@ -200,6 +200,11 @@ def _leaving(manifest: Manifest) -> Facts:
         return [
             (_("Once"), features % {"cut": manifest.split.cut}, False),
             (_("In every round"), _("nothing of its rows"), False),
+            (
+                _("Not proven"),
+                _("that a hospital's features are of the rows that it lists; no TEE sees rows"),
+                False,
+            ),
             (_("Never"), _("texts; or features and labels that anyone outside that enclave can read"), False),
         ]
     update = _(

@@ -48,9 +48,9 @@ SENTENCES = {
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
     "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
-    "serving.waits_for_shares": gettext_lazy(
-        "The model's enclave waits for the hospitals' shares of its key; their agents hand them back by "
-        "themselves."
+    "serving.waits_for_sites": gettext_lazy(
+        "The model's enclave waits until enough hospitals have named the run's last receipt; their agents do "
+        "so by themselves."
     ),
     "serving.serving": gettext_lazy("The model is served: its enclave is attested."),
     "serving.off": gettext_lazy("The model is no longer served."),
@@ -58,9 +58,9 @@ SENTENCES = {
     "serving.revoked": gettext_lazy("Serving is revoked for %(site)s. %(why)s"),
     "serving.allowed": gettext_lazy("%(site)s may ask the model again."),
     "release.asked": gettext_lazy("The lead asks the hospitals to release the tuned parameters."),
-    "release.waits_for_shares": gettext_lazy(
-        "The enclave that is to release waits for the hospitals' shares of its key; their agents hand them "
-        "back by themselves."
+    "release.waits_for_sites": gettext_lazy(
+        "The enclave that is to release waits until enough hospitals have named the run's last receipt; "
+        "their agents do so by themselves."
     ),
     "release.ordered": gettext_lazy("%(site)s has signed for the release."),
     "release.released": gettext_lazy("The enclave has released the tuned parameters."),

@@ -12,7 +12,7 @@ import msgspec
 
 from attestation.appraisal import appraise, require
 from attestation.floors import Floors, Numbers
-from contracts.evidence import Claims, Evidence, Expected
+from contracts.evidence import Evidence, Expected
 from contracts.manifest import Manifest
 from contracts.policy import Program
 from contracts.refusal import Refusal
@@ -53,8 +53,8 @@ class Judge:
         self._manifest, self._program = manifest, program
         self._floors, self._clock = FloorBook(folder), Clock(manifest.minimum_time)
 
-    def claims(self, shown: Any, nonce: str) -> Claims:
-        """The claims of evidence (decoded JSON) that answers `nonce`.
+    def evidence(self, shown: Any, nonce: str) -> Evidence:
+        """Evidence (decoded JSON) that answers `nonce`, found good; its claims say whose keys they are.
 
         Refuses with `agent.bad_answer`, `program.clock_below_floor` or the code of the failed check.
         """
@@ -65,7 +65,7 @@ class Judge:
         appraisal = appraise(evidence, policy, at=at, expected=expected, floors=floors)
         require(appraisal)
         self._floors.rise(appraisal)
-        return evidence.claims
+        return evidence
 
 
 def read_evidence(shown: Any) -> Evidence:

@@ -167,6 +167,8 @@ def _leaving(manifest: Manifest) -> list[str]:
             f"{manifest.split.cut} layers make of them)",
             "  and labels; it keeps them for all rounds",
             "  in a round: nothing of your rows",
+            "  not proven: that another site's features are of the rows that it lists; they are no more than "
+            "its rows, and stay the same",
             f"  readable by the coordinator: {readable}",
             "  never: texts; features, labels or tuned parameters that anyone outside that enclave can read",
         ]

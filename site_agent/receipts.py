@@ -1,83 +1,121 @@
-"""The receipts that this site has seen: the last one decides what may come next, also after a restart.
+"""The receipts of a run as this site knows them: one unbroken chain, each signed by an enclave that this site
+has attested itself. The last one decides what may come next, also after a restart of the agent.
 
-Inside its enclave the client slice checks who signed a receipt. Here, outside, the site keeps every receipt
-that reached it, and refuses to go on when the coordinator shows another past than before.
+The coordinator brings receipts and is not believed. What it can do is to keep the newest ones back.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from contracts.course import may_follow, server_of
+from contracts.evidence import Evidence
 from contracts.manifest import Manifest
-from contracts.receipts import NO_RECEIPT, SignedReceipt, parse_receipt, receipt_hash
+from contracts.receipts import NO_RECEIPT, SignedReceipt, parse_receipt, receipt_hash, verify_chain
 from contracts.refusal import Refusal
 from site_agent.files import create_private
+from site_agent.signers import Signers
+from site_agent.state import State
+from site_agent.transport import Coordinator
 
 
 class ReceiptBook:
     """The receipts of one run, a file for each round."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self._folder = folder / manifest.hash
+    def __init__(self, state: State, manifest: Manifest, coordinator: Coordinator) -> None:
+        self._folder = state.receipts / manifest.hash
         self._manifest = manifest
+        self._coordinator = coordinator
+        self._signers = Signers(state, manifest)
 
-    def last(self) -> SignedReceipt | None:
-        """The receipt of the latest round that was seen, or None."""
-        rounds = sorted(int(path.stem) for path in self._folder.glob("*.json"))
-        return self._read(rounds[-1]) if rounds else None
+    def attested(self, evidence: Evidence) -> None:
+        """This site has found evidence of an enclave of this run good: what its key signs counts."""
+        self._signers.enter(evidence)
 
-    @property
-    def last_hash(self) -> str:
+    def last(self, *, before: int | None = None) -> SignedReceipt | None:
+        """The latest receipt here, or the latest of a round before `before`. Refuses with
+        `agent.state_damaged`."""
+        known = [number for number in self._rounds() if before is None or number < before]
+        return self._read(max(known)) if known else None
+
+    def last_hash(self, *, before: int | None = None) -> str:
         """Its hash; NO_RECEIPT before the first."""
-        last = self.last()
+        last = self.last(before=before)
         return NO_RECEIPT if last is None else receipt_hash(last.receipt)
 
-    def trust(self, signing_key: str) -> None:
-        """This site has verified an enclave of the run that signs with this key (hex)."""
-        create_private(self._folder / f"{signing_key}.signer", b"")
+    def catch_up(self) -> str:
+        """Fetch what was published since, and enter it; the hash of the last receipt then.
 
-    def note_closing(self, given: Any) -> SignedReceipt:
-        """As `note`, for the receipt that a served model stands on: no round follows that the site would
-        countersign, so its signer must be one that was verified here. Refuses also with
-        `receipt.not_ours`."""
-        signed = parse_receipt(given)
-        if not (self._folder / f"{signed.signing_key}.signer").exists():
-            fault = "its enclave was never verified here"
-            raise Refusal("receipt.not_ours", round=signed.receipt.round, fault=fault)
-        return self.note(given, before=signed.receipt.round + 1)
-
-    def note(self, given: Any, *, before: int) -> SignedReceipt:
-        """Check a receipt (decoded JSON) that a job of round `before` continues, and keep it.
-
-        Its signature holds, it is of this run and of an earlier round, it is the one that was seen for its
-        round if one was, it is not older than the last, and where it follows the last directly it names it.
-        Refuses with `receipt.not_ours`, `receipt.fork`, `receipt.invalid` or `sealing.bad_signature`.
+        Each receipt continues the chain, is of a round that the manifest has, and is signed by an attested
+        enclave of this run's server program. Refuses with `receipt.*`, `sealing.bad_signature`, or an
+        `agent.` code where the line is down.
         """
+        self._require_no_fork()
+        while True:
+            last = self.last()
+            after = 0 if last is None else last.receipt.round
+            path = f"runs/{self._manifest.run}/receipts?after={after}"
+            given = self._coordinator.call("GET", path).field("receipts", list)
+            for item in given:
+                self._enter(item)
+            if not given:
+                return self.last_hash()
+
+    def require_latest(self, given: Any, *, before: int | None = None) -> SignedReceipt:
+        """That this receipt (decoded JSON) is the last one (of the rounds before `before`), after catching
+        up. Refuses as `catch_up`, or with `receipt.not_ours`."""
+        self.catch_up()
         signed = parse_receipt(given)
-        receipt = signed.receipt
-        last = self.last()
+        self._require_same_past(signed)
+        if receipt_hash(signed.receipt) != self.last_hash(before=before):
+            raise _not_ours(signed, "it is not the last one of the run")
+        return signed
+
+    def _enter(self, given: Any) -> None:
+        signed, last = parse_receipt(given), self.last()
+        receipt, manifest = signed.receipt, self._manifest
+        self._require_same_past(signed)
         faults = {
-            "it belongs to another run": (receipt.manifest, receipt.run)
-            != (self._manifest.hash, self._manifest.run),
-            "it is not of an earlier round": receipt.round >= before,
-            "it is older than the last one seen": last is not None and receipt.round < last.receipt.round,
+            "it comes from another program": receipt.program != server_of(manifest),
+            "its development mark is wrong": receipt.development != (manifest.policy.root == "development"),
+            "the run has no such round": receipt.round > manifest.last_round
+            or (last is not None and not may_follow(manifest, last.receipt, receipt.round)),
+            "it does not follow the last one seen": receipt.previous != self.last_hash(),
         }
         for fault, found in faults.items():
             if found:
-                raise Refusal("receipt.not_ours", round=receipt.round, fault=fault)
-        if last is not None:
-            known, offered = receipt_hash(last.receipt), receipt_hash(receipt)
-            same_round = receipt.round == last.receipt.round and offered != known
-            next_round = receipt.round == last.receipt.round + 1 and receipt.previous != known
-            if same_round or next_round:
+                raise _not_ours(signed, fault)
+        verify_chain(
+            [signed] if last is None else [last, signed],
+            after=NO_RECEIPT if last is None else last.receipt.previous,
+        )
+        create_private(self._folder / f"{receipt.round}.json", msgspec.json.encode(signed))
+
+    def _require_same_past(self, signed: SignedReceipt) -> None:
+        """It is this run's, by an attested enclave, and no other was seen for its round or after the receipt
+        that it follows: else the server has two histories, and this is the proof."""
+        receipt, manifest = signed.receipt, self._manifest
+        if (receipt.manifest, receipt.run) != (manifest.hash, manifest.run):
+            raise _not_ours(signed, "it belongs to another run")
+        self._signers.require(signed.signing_key, self._coordinator)
+        for round in self._rounds():
+            known = self._read(round)
+            same_place = round == receipt.round or known.receipt.previous == receipt.previous
+            if same_place and receipt_hash(known.receipt) != receipt_hash(receipt):
+                proof = msgspec.json.encode({"known": known, "shown": signed})
+                create_private(self._folder / f"fork-{receipt_hash(receipt)[:16]}.json", proof)
                 raise Refusal("receipt.fork", round=receipt.round)
-        path = self._folder / f"{receipt.round}.json"
-        if not create_private(path, msgspec.json.encode(signed)) and self._read(receipt.round) != signed:
-            raise Refusal("receipt.fork", round=receipt.round)
-        return signed
+
+    def _rounds(self) -> list[int]:
+        return [int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdigit()]
+
+    def _require_no_fork(self) -> None:
+        """Nothing more is done for this run before people have looked at it."""
+        for proof in sorted(self._folder.glob("fork-*.json")):
+            shown = msgspec.json.decode(proof.read_bytes())["shown"]
+            raise Refusal("receipt.fork", round=shown["receipt"]["round"])
 
     def _read(self, round: int) -> SignedReceipt:
         path = self._folder / f"{round}.json"
@@ -85,3 +123,7 @@ class ReceiptBook:
             return parse_receipt(path.read_bytes())
         except Refusal as error:
             raise Refusal("agent.state_damaged", file=f"receipts/{path.parent.name}/{path.name}") from error
+
+
+def _not_ours(signed: SignedReceipt, fault: str) -> Refusal:
+    return Refusal("receipt.not_ours", round=signed.receipt.round, fault=fault)

@@ -36,7 +36,7 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
         found = [item for item in releases.asked(coordinator) if item.run.lower() == chosen.asked.lower()]
         if not found:
             raise Refusal("release.not_asked")
-        judged = releases.judge(state, found[0])
+        judged = releases.judge(state, coordinator, found[0])
         said = releases.fetch(state, coordinator, judged, chosen.out)
     say(f"Released by an enclave that was verified here, measurement {said.measurement[:16]}….")
     say(f"The parameters are in {printable(chosen.out, 200)}; README.md there says how to load them.")
@@ -53,7 +53,7 @@ def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: 
         if item.signed and beginning is None:
             continue
         try:
-            judged = releases.judge(state, item)
+            judged = releases.judge(state, coordinator, item)
         except Refusal as refusal:
             say(f"The release of run {printable(item.run)} cannot be signed here. {refusal}")
             continue

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from contracts.course import is_over, server_of
 from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -43,8 +44,6 @@ from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import printable
-
-AFTER_ALL_ROUNDS = 2**31
 
 
 class Asked(Struct, frozen=True):
@@ -85,19 +84,23 @@ def asked(coordinator: Coordinator) -> list[Asked]:
         raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
 
 
-def judge(state: State, item: Asked) -> Judged:
+def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
     """Check it against what this site knows for itself.
 
     1. the run's manifest was approved here, and its rule lets parameters out
-    2. the receipt is of that run and not of another past than this site has seen; it is kept
+    2. the receipt is the last one of the run, at the end of a chain that enclaves have signed which this site
+       has attested; no round trains after it
 
-    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.not_allowed` or `receipt.*`.
+    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.not_allowed`, `release.unfinished` or
+    `receipt.*`.
     """
     manifest = approved_manifest(state, item.manifest_hash)
     if manifest.run != item.run:
         raise Refusal("run.wrong_manifest", fingerprint=manifest.hash[:16])
     rule_of(manifest)
-    receipt = ReceiptBook(state.receipts, manifest).note(item.receipt, before=AFTER_ALL_ROUNDS)
+    receipt = ReceiptBook(state, manifest, coordinator).require_latest(item.receipt)
+    if not is_over(manifest, receipt.receipt):
+        raise Refusal("release.unfinished")
     return Judged(item, manifest, receipt)
 
 
@@ -194,7 +197,7 @@ def _require_attested(
     """The key that signed is one of a measured enclave of this run. Its nonce was the coordinator's: keys die
     with their enclave, so an old proof is as good as a fresh one."""
     nonce = read_evidence(shown).claims.nonce
-    claims = Judge(manifest, signed.released.program, state.folder).claims(shown, nonce)
+    claims = Judge(manifest, server_of(manifest), state.folder).evidence(shown, nonce).claims
     if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
 

@@ -20,6 +20,7 @@ from contracts.refusal import Refusal
 from contracts.sealed.session import Channel, Knock, decode, encode
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Judge
+from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import printable
@@ -93,6 +94,7 @@ class ServedModel:
     ) -> None:
         self._state, self._coordinator, self._manifest, self._tell = state, coordinator, manifest, tell
         self._judge = Judge(manifest, PROGRAM, state.folder)
+        self._receipts = ReceiptBook(state, manifest, coordinator)
         self._claims: Claims | None = None
         self._channel: Channel | None = None
         self._breaks = 0
@@ -172,6 +174,7 @@ class ServedModel:
             self._state.key,
             hpke_key=self._claims.hpke_key,
             signing_key=self._claims.signing_key,
+            receipt=self._receipts.catch_up(),
         )
         told = _read(self._post("open", {"opening": msgspec.to_builtins(knock.opening)}), _Opened)
         return knock.entered(told.session, decode(told.proof))
@@ -180,7 +183,7 @@ class ServedModel:
         """The claims of the enclave, once its evidence for a nonce of ours was found good here. Refuses with
         the code of the failed check."""
         nonce = secrets.token_hex(32)
-        return self._judge.claims(self._post("evidence", {"nonce": nonce}), nonce)
+        return self._judge.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
 
     def _post(self, verb: str, body: dict[str, Any], patience: float = PATIENCE) -> Any:
         path = f"runs/{self._manifest.run}/serving/{verb}"

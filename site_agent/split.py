@@ -18,13 +18,13 @@ import msgspec
 from contracts.evidence import Claims
 from contracts.manifest import Manifest
 from contracts.policy import Program
-from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster
+from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import wrap_keys
-from contracts.sealed.shares import Escrow, withdraw
+from contracts.sealed.shares import require_of, withdraw
 from enclave_host.base_models import resolve
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import file_sha256, upload
@@ -55,7 +55,7 @@ class SplitMembership:
         self._state = state
         self._coordinator = coordinator
         self._run = run
-        self._receipts = ReceiptBook(state.receipts, self.manifest)
+        self.receipts = ReceiptBook(state, self.manifest, coordinator)
         self._judge = Judge(self.manifest, SERVER, state.folder)
         self._verified: tuple[int, Claims] | None = None
 
@@ -93,10 +93,10 @@ class SplitMembership:
     def _verify(self, epoch: int) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
         told = self._ask({"nonce": nonce, "epoch": epoch})
-        claims = self._judge.claims(told.body, nonce)
-        require_appraisal(self._state, self._coordinator, self.manifest, claims)
-        self._receipts.trust(claims.signing_key)
-        return told.field("epoch", int), claims
+        evidence = self._judge.evidence(told.body, nonce)
+        require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
+        self.receipts.attested(evidence)
+        return told.field("epoch", int), evidence.claims
 
     def _ask(self, body: dict[str, Any], **options: Any) -> Any:
         path = f"runs/{self._run}/aggregator/evidence"
@@ -111,7 +111,7 @@ class SplitWork:
         self._coordinator = coordinator
         self._member = membership
         self._store = FeatureStore(state.features, membership.manifest, state.config.site)
-        self._receipts = ReceiptBook(state.receipts, membership.manifest)
+        self._receipts = membership.receipts
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> dict[str, Any]:
@@ -155,9 +155,13 @@ class SplitWork:
         return self._wrap(job, lease, kept)
 
     def _wrap(self, job: Job, lease: Lease, kept: Kept) -> dict[str, Any]:
-        """Seal the keys to the server enclave that was verified here. Nothing else is sent."""
+        """Seal the keys to the server enclave that was verified here, and with them which receipt was last.
+        Nothing else is sent."""
         claims = self._member.verified(epoch_of(job), lease.tell)
         lease.tell("wrapping the keys of the features")
+        manifest = self._member.manifest
+        shares = manifest.split is not None and manifest.split.shares is not None
+        receipt = self._receipts.catch_up()
         file = self._member.folder / f"keys-{claims.signing_key[:16]}.sealed"
         if not file.exists():
             sealed = BytesIO()
@@ -165,11 +169,12 @@ class SplitWork:
                 kept.index,
                 [bytes.fromhex(key) for key in kept.keys],
                 sealed,
-                manifest=self._member.manifest.hash,
+                manifest=manifest.hash,
                 receiver=claims.hpke_key,
                 signer=self._state.key,
-                share_key=self._state.share_key.public,
-                share=_share(self._state, self._member.manifest, job),
+                receipt=receipt,
+                share_key=self._state.share_key.public if shares else None,
+                share=_share(self._state, manifest, job),
             )
             with replacing(file) as target:
                 target.write(sealed.getvalue())
@@ -178,17 +183,13 @@ class SplitWork:
         return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
 
     def _hand_back(self, job: Job, lease: Lease) -> dict[str, Any]:
-        """The enclave that serves a finished run's model, or releases its parameters, needs the sites'
-        shares: verify it, and seal to it this site's share and which receipt was last."""
+        """The enclave that serves a finished run's model, or releases its parameters, needs the sites' word:
+        verify it, and seal to it which receipt was last, with this site's share of the state's key."""
         claims = self._member.verified(epoch_of(job), lease.tell)
-        lease.tell("handing back the share of the model's key")
+        lease.tell("naming the run's last receipt")
         manifest = self._member.manifest
-        closing = self._receipts.note_closing(job.inputs.get("receipt"))
-        share = _share(self._state, manifest, job)
-        if share is None:
-            raise Refusal("agent.bad_inputs", fault="it brings no share of the state's key")
         sealed = hand_back(
-            HandedBack(share, receipt_hash(closing.receipt)),
+            HandedBack(self._receipts.catch_up(), _share(self._state, manifest, job)),
             manifest=manifest.hash,
             site=self._state.config.site,
             receiver=claims.hpke_key,
@@ -202,8 +203,7 @@ class SplitWork:
         roster = parse_roster(job.inputs.get("roster") or {})
         if job.round is None or roster.round != job.round:
             raise Refusal("roster.wrong_run")
-        if job.inputs.get("receipt") is not None:
-            self._receipts.note(job.inputs["receipt"], before=job.round)
+        self._receipts.catch_up()
         require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
         require_roster(self._state, self._coordinator, self._member.manifest, roster)
         kept = self._store.kept()
@@ -212,14 +212,15 @@ class SplitWork:
             self._member.manifest,
             site=self._state.config.site,
             own_inputs=set() if kept is None else {kept.index.hash},
-            last_receipt=self._receipts.last_hash,
+            last_receipt=self._receipts.last_hash(before=job.round),
         )
         return {"countersignature": signature}
 
 
 def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
     """This site's share of the key of the server's last state, where the coordinator brings it: the new
-    enclave was verified before, and only that one can read what it is sealed into."""
+    enclave was verified before, and only that one can read what it is sealed into. Refuses with
+    `agent.bad_inputs`, or with `state.no_shares` or `shares.*` where it is not as the manifest says."""
     told = job.inputs.get("escrow")
     if told is None:
         return None
@@ -227,6 +228,7 @@ def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
         escrow = msgspec.convert(told, Escrow)
     except msgspec.ValidationError as error:
         raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
+    require_of(escrow, manifest, holders=1)
     return withdraw(escrow, state.config.site, state.share_key, manifest.hash)
 
 

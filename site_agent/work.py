@@ -48,7 +48,7 @@ class Work:
         self._member = membership
         self._mailbox = Mailbox(membership.mailbox)
         self._pads = PadMaker(membership)
-        self._receipts = ReceiptBook(state.receipts, membership.manifest)
+        self._receipts = ReceiptBook(state, membership.manifest, coordinator)
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> dict[str, Any]:
@@ -111,13 +111,14 @@ class Work:
     def _previous(self, job: Job, round: int, lease: Lease) -> dict[str, Any] | None:
         given = job.inputs.get("previous")
         if given is None:
-            if self._receipts.last() is not None:
+            self._receipts.catch_up()
+            if self._receipts.last(before=round) is not None:
                 fault = "the job continues nothing, but this site has seen a receipt of the run"
                 raise Refusal("receipt.not_ours", round=round, fault=fault)
             return None
         if not isinstance(given, dict) or not _SHA256.fullmatch(str(given.get("sha256"))):
             raise Refusal("agent.bad_inputs", fault="previous names no file")
-        self._receipts.note(given.get("receipt"), before=round)
+        self._receipts.require_latest(given.get("receipt"), before=round)
         sha256 = given["sha256"]
         folder = self._member.folder / "incoming"
         for old in folder.glob("*"):
@@ -144,7 +145,7 @@ class Work:
             self._member.manifest,
             site=self._state.config.site,
             own_inputs={item.sha256 for item in self._handed_in(round)},
-            last_receipt=self._receipts.last_hash,
+            last_receipt=self._receipts.last_hash(before=round),
         )
         return {"countersignature": signature}
 

@@ -12,18 +12,13 @@ from transparency_log.evidence import server_program
 Fault = tuple[str, str]  # code, words
 
 
-def last_round(manifest: Manifest) -> int:
-    """The closing evaluation comes after the training rounds."""
-    return manifest.training.rounds + 1
-
-
 def roster_faults(roster: Roster, manifest: Manifest) -> list[Fault]:
     """Who is listed, and for which round."""
     members = {site.id for site in manifest.sites}
     sites = [item.site for item in roster.inputs]
     return _found(
         {
-            ("bundle.round_outside", _outside(roster.round, manifest)): roster.round > last_round(manifest),
+            ("bundle.round_outside", _outside(roster.round, manifest)): roster.round > manifest.last_round,
             ("roster.invalid", "it lists a site that is no member."): not set(sites) <= members,
             ("roster.below_quorum", f"it lists {len(sites)} sites, fewer than the quorum."): (
                 len(set(sites)) < manifest.aggregation.quorum
@@ -49,7 +44,7 @@ def receipt_faults(receipt: Receipt, roster: Roster | None, manifest: Manifest) 
                     receipt.development != (manifest.policy.root == "development")
                 ),
                 ("bundle.round_outside", _outside(receipt.round, manifest)): (
-                    receipt.round > last_round(manifest)
+                    receipt.round > manifest.last_round
                 ),
                 ("bundle.wrong_time", "it is older than the manifest's minimum time."): (
                     receipt.issued < manifest.minimum_time
@@ -103,7 +98,7 @@ def _averaging_faults(receipt: Receipt, manifest: Manifest) -> list[Fault]:
 
 
 def _outside(round: int, manifest: Manifest) -> str:
-    return f"round {round} is beyond the manifest's last, {last_round(manifest)}."
+    return f"round {round} is beyond the manifest's last, {manifest.last_round}."
 
 
 def _found(faults: dict[Fault, bool]) -> list[Fault]:

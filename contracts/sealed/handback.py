@@ -1,9 +1,9 @@
-"""A site's share of a state key on its way back to a server enclave that serves a trained model.
+"""What a site tells a server enclave that serves a trained model or releases its parameters.
 
-In training, shares travel with the keys of features, and the next roster, which sites countersign, says which
-receipt was last. A served model has no next roster. So a site seals its share together with the hash of the
-last receipt that it has seen, and the enclave serves only a state that enough of them name: a host that makes
-up a state under a key of its own, with shares for the sites, gets no further.
+A restored state may be an old one, or, under a key in shares, one that the host has made up. So each site
+names the last receipt of the run that it has seen, sealed to the enclave that it has verified, together with
+its share of the state's key where there is one. The enclave does nothing with a state whose receipt too few
+sites have named. In training the same travels with the keys of features (contracts/sealed/shards.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from msgspec import Meta, Struct
 from contracts.canonical import canonical
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
+from contracts.sealed.escrow import SHARE_BYTES
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shards import SERVER
-from contracts.sealed.shares import SHARE_BYTES
 from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
 
@@ -28,14 +28,15 @@ MAX_HANDED_BYTES = 4096
 
 
 class HandedBack(Struct, frozen=True, forbid_unknown_fields=True):
-    """A share of the state's key, and the hash of the last receipt that its site has seen."""
+    """The hash of the last receipt that the site has seen (NO_RECEIPT before the first), and its share of the
+    state's key where the sites hold shares."""
 
-    share: Annotated[bytes, Meta(min_length=SHARE_BYTES, max_length=SHARE_BYTES)]
     receipt: Hex32
+    share: Annotated[bytes, Meta(min_length=SHARE_BYTES, max_length=SHARE_BYTES)] | None = None
 
 
 def hand_back(told: HandedBack, *, manifest: str, site: str, receiver: str, signer: SigningKey) -> bytes:
-    """At the site: seal a share to a split server (`receiver`, its HPKE key in hex) that the site has
+    """At the site: seal it to a split server (`receiver`, its HPKE key in hex) that the site has
     verified itself, for the run with this manifest hash."""
     sealed = BytesIO()
     seal(

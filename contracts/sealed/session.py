@@ -45,12 +45,13 @@ Base64 = Annotated[str, Meta(max_length=1 << 20)]
 
 
 class Opening(Struct, frozen=True, forbid_unknown_fields=True):
-    """What opens a session: the secret, wrapped to the enclave whose signing key is `enclave`, and the site
-    key's signature over all of it."""
+    """What opens a session: the secret, wrapped to the enclave whose signing key is `enclave`, the run's
+    last receipt as the site knows it (its hash), and the site key's signature over all of it."""
 
     manifest: Hex32
     site: Identifier
     enclave: Hex32
+    receipt: Hex32
     wrapped: Base64
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
@@ -105,12 +106,15 @@ class Channel:
 class Knock:
     """The site's end before the enclave has answered: `opening` goes out, `entered` takes the answer."""
 
-    def __init__(self, manifest: str, site: str, key: SigningKey, *, hpke_key: str, signing_key: str) -> None:
-        """`hpke_key` and `signing_key` are the enclave's, from evidence that this site has verified."""
+    def __init__(
+        self, manifest: str, site: str, key: SigningKey, *, hpke_key: str, signing_key: str, receipt: str
+    ) -> None:
+        """`hpke_key` and `signing_key` are the enclave's, from evidence that this site has verified;
+        `receipt` is the hash of the last receipt that it has seen."""
         self._secret, self._manifest = secrets.token_bytes(SECRET_BYTES), manifest
         wrapped = wrap(hpke_key, self._secret, _info(manifest, site, signing_key))
-        signature = key.sign(OPENING_DOMAIN, _signed(manifest, site, signing_key, wrapped))
-        self.opening = Opening(manifest, site, signing_key, encode(wrapped), signature)
+        signature = key.sign(OPENING_DOMAIN, _signed(manifest, site, signing_key, receipt, wrapped))
+        self.opening = Opening(manifest, site, signing_key, receipt, encode(wrapped), signature)
 
     def entered(self, name: str, proof: bytes) -> Channel:
         """The session, once its enclave has proven itself. Refuses with `serving.bad_message`."""
@@ -133,7 +137,7 @@ def enter(
         verify(
             public_key,
             OPENING_DOMAIN,
-            _signed(manifest, opening.site, signing_key, wrapped),
+            _signed(manifest, opening.site, signing_key, opening.receipt, wrapped),
             opening.signature,
         )
         if (opening.manifest, opening.enclave) != (manifest, signing_key):
@@ -177,10 +181,11 @@ def _info(manifest: str, site: str, signing_key: str) -> bytes:
     return canonical({"domain": OPENING_DOMAIN, "manifest": manifest, "site": site, "enclave": signing_key})
 
 
-def _signed(manifest: str, site: str, signing_key: str, wrapped: bytes) -> dict[str, str]:
+def _signed(manifest: str, site: str, signing_key: str, receipt: str, wrapped: bytes) -> dict[str, str]:
     return {
         "manifest": manifest,
         "site": site,
         "enclave": signing_key,
+        "receipt": receipt,
         "wrapped": hashlib.sha256(wrapped).hexdigest(),
     }

@@ -25,9 +25,9 @@ from contracts.canonical import canonical, digest
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
+from contracts.sealed.escrow import SHARE_BYTES
 from contracts.sealed.frames import Chunk, HashBeside, decrypt_frames, encrypt_frames
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.shares import SHARE_BYTES
 from contracts.sealed.stream import Binding, SealedFile, read_header, seal, taking_back, unseal
 from contracts.signing import SigningKey
 
@@ -89,12 +89,14 @@ class ShardIndex(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SiteKeys(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a site seals to a split server: its index and the shards' keys in the same order; the HPKE key
-    (hex) for its shares of the server's state key, and the share that it hands back after a restart
-    (contracts/sealed/shares.py)."""
+    """What a site seals to a split server: its index and the shards' keys in the same order; the hash of the
+    last receipt that it has seen (NO_RECEIPT before the first). Where the server's TEE has no sealing key:
+    the HPKE key (hex) for its shares of the server's state key, and the share that it hands back after a
+    restart (contracts/sealed/shares.py)."""
 
     index: ShardIndex
     keys: tuple[Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)], ...]
+    receipt: Hex32
     share_key: Annotated[str, Meta(max_length=4096)] | None = None
     share: Annotated[bytes, Meta(max_length=SHARE_BYTES)] | None = None
 
@@ -150,12 +152,13 @@ def wrap_keys(
     manifest: str,
     receiver: str,
     signer: SigningKey,
+    receipt: str,
     share_key: str | None = None,
     share: bytes | None = None,
 ) -> SealedFile:
     """At the site: seal index and keys to a split server (`receiver`, its HPKE key in hex) that the site has
-    verified itself, for the run with this manifest hash."""
-    plain = BytesIO(canonical(SiteKeys(index, tuple(keys), share_key, share)))
+    verified itself, for the run with this manifest hash, whose last receipt here has the hash `receipt`."""
+    plain = BytesIO(canonical(SiteKeys(index, tuple(keys), receipt, share_key, share)))
     binding = Binding(manifest, 0, KEYS_KIND, index.site)
     return seal(plain, target, binding=binding, recipients={SERVER: receiver}, signer=signer)
 

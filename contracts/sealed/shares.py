@@ -1,4 +1,4 @@
-"""Threshold shares of a state key, for a TEE without a sealing key (TDX): DESIGN.md, decision 12.
+"""Threshold shares of a state key, for a TEE without a sealing key (TDX): docs/decisions/0012.
 
 The enclave draws the key that its state is sealed under and gives each site one share of it (Shamir, 1979, in
 GF(2^128), by pycryptodome; the two halves of the key are shared apart). Any `threshold` shares make the key
@@ -15,37 +15,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
-from typing import Annotated
 
 from Crypto.Protocol.SecretSharing import Shamir
-from msgspec import Meta, Struct
 
 from contracts.canonical import canonical
-from contracts.manifest import Identifier
-from contracts.policy import Hex32
+from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from contracts.sealed.hpke import WRAP_OVERHEAD, HpkeKey, wrap
+from contracts.sealed.escrow import KEY_BYTES, MAX_SHARES, SHARE_BYTES, Escrow
+from contracts.sealed.hpke import HpkeKey, wrap
 
-KEY_BYTES = 32
-SHARE_BYTES = 2 + KEY_BYTES
-MAX_SHARES = 1000
 MAX_TRIES = 2000
 SHARE_DOMAIN = b"fedslice/state-share/v1"
 COMMITMENT_DOMAIN = b"fedslice/state-key/v1\0"
-
-
-WrappedShare = Annotated[
-    bytes, Meta(min_length=SHARE_BYTES + WRAP_OVERHEAD, max_length=SHARE_BYTES + WRAP_OVERHEAD)
-]
-
-
-class Escrow(Struct, frozen=True, forbid_unknown_fields=True):
-    """A state key for whoever brings `threshold` of the shares: each is wrapped for its site. Tells a host
-    nothing of the key."""
-
-    threshold: Annotated[int, Meta(ge=1, le=MAX_SHARES)]
-    commitment: Hex32
-    shares: Annotated[dict[Identifier, WrappedShare], Meta(min_length=1, max_length=MAX_SHARES)]
 
 
 @dataclass(frozen=True)
@@ -57,9 +38,25 @@ class Shared:
     commitment: str
 
 
-def threshold_of(quorum: int, sites: int) -> int:
-    """How many shares make the key: as many as make a quorum, but never one site alone among several."""
-    return min(sites, max(2, quorum))
+def threshold_in(manifest: Manifest) -> int:
+    """How many shares make the key of this run's state. Refuses with `state.no_shares` where the manifest
+    lets nobody hold any."""
+    if manifest.split is None or manifest.split.shares is None:
+        raise Refusal("state.no_shares")
+    return manifest.split.shares.threshold
+
+
+def require_of(escrow: Escrow, manifest: Manifest, holders: int) -> None:
+    """That an escrow is as the manifest says: its threshold, held by members alone, at least `holders` of
+    them. Refuses with `state.no_shares` or `shares.other_escrow`."""
+    members = {site.id for site in manifest.sites}
+    fits = {
+        "threshold": escrow.threshold == threshold_in(manifest),
+        "holders": members.issuperset(escrow.shares) and len(escrow.shares) >= holders,
+    }
+    for field, right in fits.items():
+        if not right:
+            raise Refusal("shares.other_escrow", field=field)
 
 
 def commitment_of(key: bytes) -> str:
@@ -128,7 +125,8 @@ def deposit(key: bytes, receivers: Mapping[str, str], threshold: int, manifest: 
 
 
 def withdraw(escrow: Escrow, site: str, key: HpkeKey, manifest: str) -> bytes:
-    """At the site: its own share. Whoever calls this has verified the enclave that the share goes to.
+    """At the site: its own share. Whoever calls this has verified the enclave that the share goes to, and
+    that the escrow is the manifest's (`require_of`).
 
     Refuses with `shares.not_ours` or `sealing.refused`.
     """

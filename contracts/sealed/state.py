@@ -29,8 +29,8 @@ from msgspec import Meta, Struct
 from contracts.canonical import canonical
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
+from contracts.sealed.escrow import Escrow
 from contracts.sealed.frames import MAX_PLAINTEXT_BYTES, Chunk, HashBeside, decrypt_frames, encrypt_frames
-from contracts.sealed.shares import Escrow
 from contracts.sealed.stream import SealedFile, read_header, taking_back
 
 MAGIC = b"fedslice-state/1\n"

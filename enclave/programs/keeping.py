@@ -7,11 +7,15 @@ of the file that it opened and has the receipt again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import msgspec
+from msgspec import Struct
 
+from contracts.manifest import Identifier
+from contracts.policy import Hex32
 from contracts.receipts import Receipt
 from contracts.refusal import Refusal
 from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal_state
@@ -21,31 +25,40 @@ from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import learn
 from enclave.training.tensors import State, from_bytes, to_bytes
 
-METADATA = "receipt"
+Pins = Mapping[str, str]
+"""Site id -> hash of the features that it has first trained with; empty in Method 1."""
+
+
+class _Beside(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is sealed with the parameters: the draft of the receipt, and the pins."""
+
+    receipt: Receipt
+    pins: dict[Identifier, Hex32]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A receipt with its state: the sealed file (None where the TEE has no sealing key) and the
-    parameters. `shared` where it was opened by a key of which the sites hold shares: the host could have made
-    that key up, and the state with it."""
+    """A receipt with its state: the sealed file (None where there is no key to seal it under) and the
+    parameters; `pins` are the hashes of the sites' features that were used so far."""
 
     receipt: Receipt
     state: State
     sealed: Filed | None
-    shared: bool = False
+    pins: Pins = field(default_factory=dict)
 
 
-def keep(identity: Identity, mailbox: Mailbox, keys: StateKeys, draft: Receipt, state: State) -> Kept:
+def keep(
+    identity: Identity, mailbox: Mailbox, keys: StateKeys, draft: Receipt, state: State, pins: Pins
+) -> Kept:
     """Seal the state of this round and complete its receipt. Without a key for it nothing is kept."""
     found = keys.to_seal()
     if found is None:
-        return Kept(draft, state, None)
+        return Kept(draft, state, None, pins)
     key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
-    plain = BytesIO(to_bytes(state, {METADATA: msgspec.to_builtins(draft)}))
+    plain = BytesIO(to_bytes(state, msgspec.to_builtins(_Beside(draft, dict(pins)))))
     sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
-    return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed)
+    return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, pins)
 
 
 def unkeep(
@@ -67,9 +80,13 @@ def unkeep(
         opened = unseal_state(file, plain, key=key, program=identity.program, manifest=identity.manifest_hash)
     content = plain.getvalue()
     state, metadata = from_bytes(content, learn(content, identity.manifest) if template is None else template)
-    draft = msgspec.convert(metadata[METADATA], Receipt)
+    try:
+        beside = msgspec.convert(metadata, _Beside)
+    except msgspec.ValidationError as error:
+        raise Refusal("sealing.refused") from error
+    draft = beside.receipt
     named = (opened.binding.manifest, opened.binding.round, opened.binding.receipt)
     if (draft.manifest, draft.round, draft.previous) != named:
         raise Refusal("sealing.refused")
     receipt = msgspec.structs.replace(draft, state=sha256)
-    return Kept(receipt, state, Filed(sha256, opened.sealed.bytes), shared=escrow is not None)
+    return Kept(receipt, state, Filed(sha256, opened.sealed.bytes), beside.pins)

@@ -9,11 +9,12 @@ becomes the enclave's own state in one assignment, after all its files are out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from contracts.course import has_stopped
 from contracts.manifest import Manifest
 from contracts.receipts import (
     NO_RECEIPT,
@@ -29,10 +30,9 @@ from contracts.receipts import (
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from enclave.programs.identity import Identity
-from enclave.programs.keeping import keep, unkeep
+from enclave.programs.keeping import Pins, keep, unkeep
 from enclave.programs.mailbox import Filed, Mailbox
 from enclave.programs.publication import Published, publish
-from enclave.programs.schedule import last_round
 from enclave.programs.statekeys import StateKeys
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State
@@ -41,13 +41,14 @@ from enclave.training.tensors import State
 @dataclass(frozen=True)
 class Standing:
     """Where the run stands: the last receipt and the global parameters after it. `restarts` counts the lives
-    of the enclave before this one. `confirmed` is false where the host alone says that this is the run's
-    past: a state that was opened with the sites' shares, until they countersign what follows it."""
+    of the enclave before this one; `own` says that this life itself has made the receipt. `pins` are the
+    hashes of the sites' features that were used so far (Method 2)."""
 
     receipt: Receipt | None = None
     state: State | None = None
     restarts: int = 0
-    confirmed: bool = True
+    own: bool = False
+    pins: Pins = field(default_factory=dict)
 
     @property
     def round(self) -> int:
@@ -89,14 +90,15 @@ class Ledger:
         """Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished` or
         `round.nothing_yet`."""
         reached = self.standing.round
-        if reached == last_round(self.manifest):
+        receipt = self.standing.receipt
+        if reached == self.manifest.last_round or (receipt is not None and has_stopped(receipt)):
             raise Refusal("round.finished", rounds=self.manifest.training.rounds)
         if round == reached:
             raise Refusal("round.already_aggregated", round=round)
         # A round may be given up (a contributor was lost before it had countersigned), but never done again.
-        if not reached < round <= last_round(self.manifest):
+        if not reached < round <= self.manifest.last_round:
             raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
-        if round == last_round(self.manifest) and self.standing.state is None:
+        if round == self.manifest.last_round and self.standing.state is None:
             raise Refusal("round.nothing_yet")
 
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
@@ -126,6 +128,7 @@ class Ledger:
         lives: tuple[Lived, ...] = (),
         more: Mapping[str, Any] | None = None,
         aside: Mapping[str, Any] | None = None,
+        pins: Pins | None = None,
     ) -> dict[str, Any]:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
@@ -136,7 +139,7 @@ class Ledger:
         metrics = {**({"pooled": published.numbers} if published.numbers else {}), **(more or {})}
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
         draft = msgspec.structs.replace(draft, lives=lives)
-        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {})
+        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {}, pins or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
@@ -144,7 +147,7 @@ class Ledger:
             "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
-        self.standing = Standing(signed.receipt, state, self.standing.restarts)
+        self.standing = Standing(signed.receipt, state, self.standing.restarts, own=True, pins=kept.pins)
         self._last = result
         return result
 
@@ -164,7 +167,7 @@ class Ledger:
         if self.standing.receipt is not None:
             raise Refusal("state.not_fresh")
         kept = unkeep(self._identity, self._mailbox, self.keys, sha256, self._template)
-        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1, not kept.shared)
+        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1, pins=kept.pins)
         return {"round": self.standing.round, "receipt": self.standing.hash}
 
     def _draft(

@@ -7,16 +7,16 @@ The host brings the signatures; its word counts for nothing. What leaves is name
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.manifest import Identifier, Manifest
+from contracts.course import is_over
+from contracts.manifest import Identifier
 from contracts.policy import Hex32
-from contracts.receipts import Receipt
 from contracts.refusal import Refusal
 from contracts.releases import (
     EXPORT,
@@ -50,6 +50,8 @@ def release(
     standing: Standing,
     arguments: ReleaseArguments,
     package: Callable[[State], bytes],
+    *,
+    require_named: Callable[[Iterable[str]], None],
 ) -> dict[str, Any]:
     """Put the package out, sealed to the sites that have signed or in clear as the rule says; the file, and
     the signed statement about it. It may be asked for again: the parameters and the orders are the same.
@@ -58,8 +60,9 @@ def release(
     2. this enclave holds the run's parameters, and no round changes them any more
     3. they are those after the receipt that the orders name
     4. every order is signed by its site's key, and they are as many as the manifest demands
+    5. enough sites name that receipt as the run's last: an order does (`require_named` takes who has signed)
 
-    Refuses with `release.*`; then nothing has left.
+    Refuses with `release.*` or `state.not_named`; then nothing has left.
     """
     manifest = identity.manifest
     rule = rule_of(manifest)
@@ -71,6 +74,7 @@ def release(
     if arguments.receipt != standing.hash:
         raise Refusal("release.wrong_receipt")
     verify_consents(manifest, standing.hash, arguments.consents)
+    require_named(arguments.consents)
     packed = package(state)
     recipients = {
         site: given.hpke_key
@@ -96,12 +100,6 @@ def release(
     )
     signed = sign_release(statement, identity.signing)
     return {"output": msgspec.to_builtins(filed), "release": msgspec.to_builtins(signed)}
-
-
-def is_over(manifest: Manifest, receipt: Receipt) -> bool:
-    """Whether no round after this receipt trains."""
-    stopped = bool(receipt.metrics.get("stopping", {}).get("stopped"))
-    return stopped or receipt.round >= manifest.training.rounds
 
 
 def _put_out(

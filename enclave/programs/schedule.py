@@ -15,11 +15,6 @@ def kind_of(manifest: Manifest, round: int) -> Kind:
     return "update" if round <= manifest.training.rounds else "evaluation"
 
 
-def last_round(manifest: Manifest) -> int:
-    """The number of the closing evaluation."""
-    return manifest.training.rounds + 1
-
-
 def shows_start(manifest: Manifest, previous: str) -> bool:
     """Whether an update that continues this receipt carries what it began with: the aggregator clips changes,
     and draws no initial parameters itself."""

@@ -53,6 +53,8 @@ class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
 class Served(Protocol):
     """The model behind the sessions: `slicing.questions.Answers`."""
 
+    receipt: str
+
     def text(self) -> Any:
         """What a new session remembers of its text."""
 
@@ -113,8 +115,9 @@ class Serving:
     def open(self, opening: Opening) -> dict[str, Any]:
         """Open a session for a site of the manifest.
 
-        Refuses with `serving.not_allowed`, `serving.not_ready`, `manifest.unknown_site`, `serving.revoked`,
-        `serving.bad_opening` or `serving.too_many_sessions`.
+        Refuses with `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `manifest.unknown_site`,
+        `serving.revoked`, `serving.bad_opening`, `serving.another_past` where the site knows another last
+        receipt of the run, or `serving.too_many_sessions`.
         """
         identity = self._identity
         rule = identity.manifest.release.rule
@@ -131,6 +134,8 @@ class Serving:
             hpke=identity.hpke,
             signing_key=identity.signing.public,
         )
+        if opening.receipt != served.receipt:
+            raise Refusal("serving.another_past")
         self._expire()
         if sum(session.site == site.id for session in self._sessions.values()) >= self._limits.sessions:
             raise Refusal("serving.too_many_sessions", limit=self._limits.sessions)

@@ -6,6 +6,8 @@ before any of it is kept, and the other sites' features stay as they are.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from contracts.receipts import ReceiptInput
@@ -14,17 +16,18 @@ from contracts.sealed.shards import Purpose, ShardIndex, SiteKeys, open_shard, u
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Mailbox
 from enclave.programs.program import Report
-from enclave.programs.statekeys import StateKeys
 from enclave.programs.tail import TailLearner
 from enclave.training.features import Shard, from_bytes
 
 
 @dataclass(frozen=True)
 class SiteFeatures:
-    """What one site trains and evaluates with."""
+    """What one site trains and evaluates with; `content` is the SHA-256 of all shards in the clear. A site
+    that has lost its shards makes them again: sealed anew, they have another index, and the same content."""
 
     index: ShardIndex
     shards: tuple[Shard, ...]
+    content: str
 
     def of(self, purpose: Purpose) -> list[Shard]:
         """Its shards for a purpose."""
@@ -42,19 +45,25 @@ class Shelf:
     """All sites' features of one run, the last accepted of each."""
 
     def __init__(
-        self, identity: Identity, mailbox: Mailbox, learner: TailLearner, state_keys: StateKeys
+        self,
+        identity: Identity,
+        mailbox: Mailbox,
+        learner: TailLearner,
+        heard: Callable[[str, SiteKeys], None],
     ) -> None:
+        """`heard` takes what else a site has told with its keys."""
         self._identity = identity
-        self._state_keys = state_keys
+        self._heard = heard
         self._mailbox = mailbox
         self._learner = learner
         self._held: dict[str, SiteFeatures] = {}
 
-    def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
-        """Open the sealed keys at `in/<keys>` and all shards of the index beside them.
+    def take(self, site: str, keys: str, pinned: str | None, report: Report) -> SiteFeatures:
+        """Open the sealed keys at `in/<keys>` and all shards of the index beside them. `pinned` is the
+        content that the site's features had when they were first used.
 
         What is held already is not opened again. Refuses with `mailbox.*` (the host's fault), or by what is
-        wrong with the site's: `features.*`.
+        wrong with the site's: `features.*`, or `state.no_shares`.
         """
         member = self._identity.manifest.site(site)
         try:
@@ -66,15 +75,15 @@ class Shelf:
                     site_key=member.public_key,
                     key=self._identity.hpke,
                 )
+            self._heard(site, told)
             held = self._held.get(site)
             if held is None or held.index != told.index:
-                held = self._held[site] = SiteFeatures(told.index, self._open(told, report))
+                held = self._held[site] = self._open(told, member.dataset.rows, pinned, report)
         except Refusal as refusal:
             if not refusal.code.startswith("sealing."):
                 raise
             facts = {**refusal.facts, "site": site, "cause": refusal.code}
             raise Refusal("features.sealed", **facts) from refusal
-        self._state_keys.meet(site, told.share_key, told.share)
         return held
 
     def held(self, site: str, sha256: str) -> SiteFeatures:
@@ -89,20 +98,28 @@ class Shelf:
         """Whose features are here: site id -> hash of the index."""
         return {site: held.index.hash for site, held in sorted(self._held.items())}
 
-    def _open(self, told: SiteKeys, report: Report) -> tuple[Shard, ...]:
+    def _open(self, told: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
         index, keys = told.index, told.keys
+        count = index.examples("training") + index.examples("evaluation")
+        if count > rows:  # fewer are right where there are validation rows: those bring no features
+            raise Refusal("features.too_many", site=index.site, found=count, rows=rows)
         layout = self._learner.layout(index.site)
         if index.origin != layout.origin:
             raise Refusal("features.stale")
-        opened = []
+        opened, content = [], hashlib.sha256()
         for place, (reference, key) in enumerate(zip(index.shards, keys, strict=True)):
             report({"stage": "opening", "done": place, "of": len(keys)})
             plain = BoundedBuffer(layout.limit)
             with self._mailbox.incoming(reference.sha256) as file:
                 open_shard(file, plain, key=key, about=index.about(place), limit=layout.limit)
-            shard = from_bytes(plain.getvalue(), layout)
+            data = plain.getvalue()
+            content.update(len(data).to_bytes(8, "big"))
+            content.update(data)
+            shard = from_bytes(data, layout)
             if len(shard) != reference.examples:
                 fault = "a shard has another number of examples"
                 raise Refusal("features.bad_index", site=index.site, fault=fault)
             opened.append(shard)
-        return tuple(opened)
+        if pinned is not None and content.hexdigest() != pinned:
+            raise Refusal("features.replaced", site=index.site)
+        return SiteFeatures(index, tuple(opened), content.hexdigest())

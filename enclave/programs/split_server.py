@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from attestation.sources import Source
+from contracts.course import is_over
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.roster import Roster
@@ -15,7 +16,7 @@ from contracts.sealed.handback import take_back
 from contracts.sealed.session import Base64, decode
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.releasing import ReleaseArguments, is_over, release
+from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.serving import (
     CloseArguments,
     OpenArguments,
@@ -59,7 +60,8 @@ class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A site's share of the state's key, sealed to this enclave (`contracts.sealed.handback`)."""
+    """The last receipt that a site has seen, and its share of the state's key if it holds one, sealed to this
+    enclave (`contracts.sealed.handback`)."""
 
     site: str
     sealed: Base64
@@ -107,21 +109,19 @@ class SplitServer(EnclaveProgram):
 
     def _served(self) -> Served:
         """The tail with the parameters of the last round. Refuses with `serving.not_ready` while rounds still
-        train, or with `serving.another_past` where too few sites have named the receipt of a state that only
-        their shares could open."""
+        train, or with `state.not_named`."""
         if self._rounds is None:
             raise Refusal("serving.not_ready")
         standing, manifest = self._rounds.standing, self.identity.manifest
         if standing.receipt is None or standing.state is None or not is_over(manifest, standing.receipt):
             raise Refusal("serving.not_ready")
-        if not self._rounds.is_named:
-            raise Refusal("serving.another_past")
+        self._rounds.require_named()
         if self._answers is None:
             from enclave.slicing.questions import Answers
 
             learner = self._rounds.learner
             learner.start_from(standing.state)
-            self._answers = Answers(learner.tail, learner.manifest.model)
+            self._answers = Answers(learner.tail, learner.manifest.model, self._rounds.standing.hash)
         return self._answers
 
     def _revoke(self, arguments: RevokeArguments, _report: Report) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class SplitServer(EnclaveProgram):
         return self._rounds.size
 
     def _features(self, arguments: FeaturesArguments, report: Report) -> dict[str, Any]:
-        held = self.rounds.shelf.take(arguments.site, arguments.keys, report)
+        held = self.rounds.take(arguments.site, arguments.keys, report)
         return msgspec.to_builtins(held.input)
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class SplitServer(EnclaveProgram):
             site_key=member.public_key,
             key=identity.hpke,
         )
-        self.rounds.keys.hand_back(member.id, told)
+        self.rounds.hand_back(member.id, told)
         return {}
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
@@ -174,6 +174,7 @@ class SplitServer(EnclaveProgram):
             rounds.standing,
             arguments,
             lambda state: rounds.learner.packed(rounds.standing.hash, state),
+            require_named=rounds.require_named,
         )
 
     def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:

@@ -7,17 +7,22 @@ countersign who trains in a round, as in Method 1: the roster names each site's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from contracts.course import naming_sites
 from contracts.refusal import Refusal
 from contracts.roster import Roster
+from contracts.sealed.handback import HandedBack
+from contracts.sealed.shards import SiteKeys
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Mailbox
+from enclave.programs.naming import Naming
 from enclave.programs.program import Report
 from enclave.programs.schedule import kind_of
 from enclave.programs.shelf import Shelf, SiteFeatures
+from enclave.programs.statekeys import StateKeys
 from enclave.programs.tail import TailLearner
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State
@@ -28,8 +33,10 @@ class TailRounds(Ledger):
 
     def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:
         super().__init__(identity, mailbox, learner.initial)
+        self.keys = _keys(identity, self.keys)
         self.learner = learner
-        self.shelf = Shelf(identity, mailbox, learner, self.keys)
+        self.naming = Naming(identity.manifest)
+        self.shelf = Shelf(identity, mailbox, learner, self._heard)
 
     @property
     def size(self) -> dict[str, int]:
@@ -37,16 +44,26 @@ class TailRounds(Ledger):
         size = self.learner.size
         return {"parameters": size.parameters, "optimizer_bytes": size.optimizer_bytes}
 
-    @property
-    def is_named(self) -> bool:
-        """Whether more than the host's word makes this the run's past: it was made or unsealed here, or
-        enough sites have named its last receipt."""
-        return self.standing.confirmed or self.keys.is_named(self.standing.hash)
+    def require_named(self, also: Iterable[str] = ()) -> None:
+        """That more than the host's word makes this the run's past: this life has made it, or enough sites
+        have named its last receipt, be it the initial parameters' that have none. `also` are sites that
+        have signed for this receipt otherwise. Refuses with `state.not_named`."""
+        if not self.standing.own:
+            self.naming.require(self.standing.hash, also)
 
     def status(self) -> dict[str, Any]:
-        """As the ledger's, with the sites whose features are here; `named` as `is_named`."""
-        told = {"features": self.shelf.sites, "tail": self.size, "named": self.is_named}
-        return {**super().status(), **told}
+        """As the ledger's, with the sites whose features are here; `named` as `require_named`."""
+        named = self.standing.own or self.naming.found(self.standing.hash) >= naming_sites(self.manifest)
+        return {**super().status(), "features": self.shelf.sites, "tail": self.size, "named": named}
+
+    def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
+        """Open a site's features; what is used once can be replaced by nothing. Refuses as `Shelf.take`."""
+        return self.shelf.take(site, keys, self.standing.pins.get(site), report)
+
+    def hand_back(self, site: str, told: HandedBack) -> None:
+        """What a site tells a life that serves or releases. Refuses with `state.no_shares`."""
+        self.keys.meet(site, None, told.share)
+        self.naming.tell(site, told.receipt)
 
     def train(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
@@ -55,8 +72,8 @@ class TailRounds(Ledger):
         their training features. Once `training.patience` has run out, nothing is trained any more: the
         round's scores are the closing ones, and its numbers say `stopped`.
 
-        Refuses with `round.*`, `roster.*`, `features.not_loaded` or `training.diverged`; then nothing has
-        changed.
+        Refuses with `round.*`, `roster.*`, `state.not_named`, `features.not_loaded`, `features.replaced` or
+        `training.diverged`; then nothing has changed.
         """
         listed = self._begin(round, "update", roster, countersignatures)
         scores = self._score(listed, report)
@@ -83,9 +100,21 @@ class TailRounds(Ledger):
         if kind_of(self.manifest, round) != kind:
             raise Refusal("round.out_of_order", asked=round, expected=self.standing.round + 1)
         self.require_roster(round, roster, countersignatures)
-        listed = {entry.site: self.shelf.held(entry.site, entry.sha256) for entry in roster.inputs}
+        listed = {entry.site: self._used(entry.site, entry.sha256) for entry in roster.inputs}
+        self.require_named()
         self.learner.start_from(self.standing.state)
         return listed
+
+    def _used(self, site: str, sha256: str) -> SiteFeatures:
+        """The features of a roster's entry, which are those that the site has always trained with."""
+        held = self.shelf.held(site, sha256)
+        if self.standing.pins.get(site, held.content) != held.content:
+            raise Refusal("features.replaced", site=site)
+        return held
+
+    def _heard(self, site: str, told: SiteKeys) -> None:
+        self.keys.meet(site, told.share_key, told.share)
+        self.naming.tell(site, told.receipt)
 
     def _stopping(self, scores: Mapping[str, Scores]) -> dict[str, float | int]:
         """The best published loss so far and how many rounds ago that was, for the receipt: what is decided
@@ -124,6 +153,7 @@ class TailRounds(Ledger):
             output=None,
             more={"tail": self.size, **({"stopping": dict(stopping)} if stopping else {})},
             aside=aside,
+            pins={**self.standing.pins, **{site: features.content for site, features in listed.items()}},
         )
 
     def _score(self, listed: dict[str, SiteFeatures], report: Report) -> dict[str, Scores]:
@@ -131,3 +161,13 @@ class TailRounds(Ledger):
             site: self.learner.evaluate(features.of("evaluation"), report)
             for site, features in listed.items()
         }
+
+
+def _keys(identity: Identity, keys: StateKeys) -> StateKeys:
+    """Shares exist only where there is no sealing key, and the manifest has the sites hold them."""
+    split = identity.manifest.split
+    if keys.own is not None or split is None or split.shares is None:
+        return keys
+    from enclave.programs.sharedkeys import SharedKeys
+
+    return SharedKeys(identity)

@@ -22,7 +22,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
-from enclave.programs.schedule import Kind, kind_of, last_round, shows_start
+from enclave.programs.schedule import Kind, kind_of, shows_start
 from enclave.training.tensors import State, from_bytes
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Turns:
         """In idle time: make the pads of a coming round, which then begins at once. Refuses with
         `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
         manifest = self._identity.manifest
-        if round > last_round(manifest):
+        if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round < self.round:
             raise Refusal("round.out_of_order", asked=round, expected=self.round)
@@ -104,7 +104,7 @@ class Turns:
         manifest = self._identity.manifest
         self._identity.clock.now()
         self._aggregators.lives(AGGREGATOR)
-        if round > last_round(manifest):
+        if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round < self.round or kind_of(manifest, round) != kind:
             raise Refusal("round.out_of_order", asked=round, expected=max(self.round, 1))

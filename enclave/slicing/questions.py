@@ -191,10 +191,11 @@ class Text:
 
 
 class Answers:
-    """A trained tail that answers questions: what `programs.serving` serves."""
+    """A trained tail that answers questions: what `programs.serving` serves. `receipt` is the hash of the
+    receipt whose parameters it has."""
 
-    def __init__(self, tail: Tail, spec: ModelSpec) -> None:
-        self._tail, self._spec = tail.eval(), spec
+    def __init__(self, tail: Tail, spec: ModelSpec, receipt: str) -> None:
+        self._tail, self._spec, self.receipt = tail.eval(), spec, receipt
 
     def text(self) -> Text | None:
         """What a session remembers: the text of a causal LM."""

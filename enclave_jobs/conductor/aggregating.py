@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from contracts.refusal import Refusal
@@ -9,6 +10,7 @@ from enclave_jobs.conductor import (
     contributions,
     countersigning,
     dispatch,
+    joining,
     publishing,
     restoring,
     tails,
@@ -23,6 +25,7 @@ from federation.studies.models import (
     Round,
     RoundKind,
     RoundState,
+    Run,
     RunState,
 )
 
@@ -43,6 +46,9 @@ def aggregate(round: Round) -> None:
     except Refusal as refusal:
         if refusal.code in ("features.not_loaded", "round.wrong_receipt") and tails.is_split(round.run):
             _open_again(round, refusal)
+            return
+        if refusal.code == "state.not_named":
+            _hear_all(round.run)
             return
         if refusal.code != "round.bad_contribution":
             raise
@@ -93,6 +99,14 @@ def _open_again(round: Round, asked: Refusal) -> None:
         # Another worker may have restored it since it was asked: what it says now counts.
         _ask(round)
     dispatch.after_commit(dispatch.AGGREGATE, round.pk)
+
+
+def _hear_all(run: Run) -> None:
+    """Sites name the last receipt with the keys of their features: those that are not in the round have told
+    the present enclave nothing yet. The sweep asks it again."""
+    for site in joining.joined(run):
+        with suppress(Refusal):
+            tails.opened(run, site)
 
 
 def _blame(round: Round, refusal: Refusal) -> None:

@@ -8,14 +8,17 @@ import time
 import msgspec
 
 from attestation.appraisal import Appraisal, require
+from contracts.course import server_of
 from contracts.evidence import Claims, EventLog, Evidence, Expected
 from contracts.manifest import Manifest
-from enclave_jobs.members import program_of
+from contracts.refusal import Refusal
 from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client
 from federation.attestation import appraisals, collateral, nonces, release, reviews
+from federation.attestation.models import AppraisalRecord, StoredEvidence
 from federation.attestation.references import root_for
 from federation.sites.models import Site
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Run
 
 
@@ -34,6 +37,21 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
     )
 
 
+def kept_evidence(run: Run, signing_key: str) -> Evidence:
+    """What a server enclave of the run, which may be gone, has shown us and we have accepted, with the
+    collateral of now. Refuses with `receipt.no_signer`, `collateral.none` or `collateral.stale`."""
+    records = AppraisalRecord.objects.filter(run=run, site=None, verdict="accepted")
+    for record in records.order_by("-pk"):
+        if record.claims["signing_key"] == signing_key:
+            quote = bytes(StoredEvidence.objects.get(pk=record.quote_sha256).data)
+            root = root_for(manifest_of(run).runtime)
+            told = collateral.for_quote(quote, root, int(time.time()))
+            logged = msgspec.json.decode(record.log_entry.data)["body"].get("event_log")
+            event_log = msgspec.convert(logged, EventLog | None)
+            return Evidence(quote, told, msgspec.convert(record.claims, Claims), event_log)
+    raise Refusal("receipt.no_signer")
+
+
 def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, Evidence]:
     """Appraise for a nonce of our own. The verdict, accepted or not, is stored and logged before it is used.
 
@@ -44,7 +62,7 @@ def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, E
     nonce = nonces.issue(purpose)
     evidence = evidence_of(enclave.pk, nonce, manifest.runtime)
     nonces.consume(nonce, purpose)
-    expected = Expected(nonce, manifest.hash, program_of(manifest))
+    expected = Expected(nonce, manifest.hash, server_of(manifest))
     appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()))
     require(appraisal)
     return appraisal, evidence

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs import leases
@@ -21,7 +22,6 @@ from enclave_jobs.conductor import (
     tails,
 )
 from enclave_jobs.conductor.waiting import extended
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Admission, Blob, Enclave, Job, JobKind
 from enclave_jobs.results import (
     CountersignResult,
@@ -175,4 +175,4 @@ def step(round: Round) -> None:
 
 def enrol_for(manifest: Manifest) -> Callable[[Round, str], None]:
     """How a site gets its place in a round."""
-    return tails.enrol if program_of(manifest) == "split_server" else contributions.enrol
+    return tails.enrol if server_of(manifest) == "split_server" else contributions.enrol

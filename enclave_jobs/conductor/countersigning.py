@@ -18,7 +18,7 @@ from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, r
 from contracts.signing import verify
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
-from enclave_jobs.conductor.published import last_published, previous_hash
+from enclave_jobs.conductor.published import previous_hash
 from enclave_jobs.models import Enclave, Job, JobKind, JobState
 from federation.attestation import log
 from federation.studies.frozen import manifest_of
@@ -62,10 +62,6 @@ def ask(round: Round) -> None:
     asking again changes nothing."""
     enclave = Enclave.objects.get(pk=round.run.enclave_id)
     inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": round.roster}
-    last = last_published(round.run, before=round.number)
-    if enclave.program == "split_server" and last is not None:
-        # In Method 1 the receipt comes to the site with the parameters that it stands for.
-        inputs["receipt"] = last.receipt
     for row in round.contributions.filter(state=ContributionState.SUBMITTED, countersignature=""):
         leases.offer(round.run, row.site_id, JobKind.COUNTERSIGN, enclave.pk, round=round, inputs=inputs)
 

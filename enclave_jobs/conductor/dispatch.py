@@ -10,8 +10,8 @@ from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from contracts.course import server_of
 from contracts.refusal import Refusal
-from enclave_jobs.members import program_of
 from enclave_jobs.queues import ENCLAVE, TAIL
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run
@@ -51,6 +51,6 @@ def _queue_of_run(run_id: str) -> str:
     """What a run's manifest says about it never changes."""
     run = Run.objects.filter(pk=run_id).first()
     try:
-        return TAIL if run is not None and program_of(manifest_of(run)) == "split_server" else ENCLAVE
+        return TAIL if run is not None and server_of(manifest_of(run)) == "split_server" else ENCLAVE
     except Refusal:
         return ENCLAVE

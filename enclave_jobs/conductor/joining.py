@@ -9,12 +9,12 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.course import naming_sites, server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, restoring, tails
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since
-from enclave_jobs.members import program_of
 from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
 from federation.sites.models import Site, SiteState
 from federation.studies.frozen import manifest_of
@@ -29,7 +29,7 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
             "pk", flat=True
         )
     )
-    split = program_of(manifest) == "split_server"
+    split = server_of(manifest) == "split_server"
     for site in manifest.sites:
         if site.id not in active or (split and _asked(run, site.id, enclave)):
             continue
@@ -78,6 +78,8 @@ def step(run: Run) -> None:
     ).exists()
     here = joined(run)
     quorum = manifest.aggregation.quorum
+    if server_of(manifest) == "split_server":
+        quorum = max(quorum, naming_sites(manifest))  # fewer could not name what the enclave goes on from
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
     began = joining_since(run, enclave.ready_at or enclave.started_at)
     deadline = began + wait

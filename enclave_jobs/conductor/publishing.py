@@ -9,12 +9,12 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.course import server_of
 from contracts.receipts import Receipt, SignedReceipt, parse_receipt
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import previous_hash
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave
 from federation.attestation import log, release
 from federation.studies.frozen import manifest_of
@@ -76,7 +76,7 @@ def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
         "output": receipt.output == (following["sha256"] if following else None),
         "state": receipt.state == (state["sha256"] if state else None),
         "previous": receipt.previous == previous_hash(round),
-        "program": receipt.program == program_of(manifest_of(round.run)),
+        "program": receipt.program == server_of(manifest_of(round.run)),
         "signing key": signed.signing_key in attested - {""},
     }
     for field, fits in said.items():

@@ -10,13 +10,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from contracts.canonical import digest
+from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.releases import EXPORT, check_release, parse_release
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
@@ -55,13 +55,13 @@ def _release(release: Release) -> bool:
         raise Refusal("run.enclave_unstable", times=release.losses)
     manifest = manifest_of(release.run)
     enclave = _enclave(release, manifest)
-    if not client.start(enclave.pk, program_of(manifest), manifest.runtime):
+    if not client.start(enclave.pk, server_of(manifest), manifest.runtime):
         return False
     if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
         return False
-    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest):
-        return False
     given = queries.consents(release)
+    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest, len(given)):
+        return False
     answer = client.once(
         enclave.pk,
         "release",
@@ -104,7 +104,7 @@ def _enclave(release: Release, manifest: Manifest) -> Enclave:
         found = enclaves.living(release.run_id, releases=True).first()
         if found is not None:
             return found
-        return enclaves.name_next(release.run, program_of(manifest), releases=True)
+        return enclaves.name_next(release.run, server_of(manifest), releases=True)
 
 
 def _judge(release: Release, refusal: Refusal) -> None:

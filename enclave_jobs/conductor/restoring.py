@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from contracts.refusal import Refusal
-from contracts.sealed.shares import Escrow
+from contracts.sealed.escrow import Escrow
 from contracts.sealed.state import read_escrow
 from enclave_jobs import blobs
 from enclave_jobs.conductor.published import last_published

@@ -7,11 +7,11 @@ import logging
 
 from django.db import transaction
 
+from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.serving import queries, services
@@ -56,13 +56,14 @@ def _start(service: Service) -> None:
     """1. Name an enclave and have the supervisor start it.
     2. Bind it, load the tail, restore the last published state where the TEE has a key of its own for it.
     3. Appraise its evidence; store the verdict and put it into the log; only then is it used.
-    4. On a TEE without a sealing key, ask the sites for their shares; it serves once enough have come.
+    4. Ask the sites for their word on which receipt was last, and for their shares where they hold some; it
+       serves once enough have come.
     """
     if service.losses > MAX_LOSSES:
         raise Refusal("run.enclave_unstable", times=service.losses)
     manifest = manifest_of(service.run)
     enclave = _enclave(service, manifest)
-    if enclave is None or not client.start(enclave.pk, program_of(manifest), manifest.runtime):
+    if enclave is None or not client.start(enclave.pk, server_of(manifest), manifest.runtime):
         return
     if enclave.state == EnclaveState.STARTING and not _attested(service.run, enclave, manifest):
         return
@@ -87,7 +88,7 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
         being_started = enclaves.living(service.run_id, serves=True).first()
         if being_started is not None:
             return being_started
-        return enclaves.name_next(service.run, program_of(manifest), serves=True)
+        return enclaves.name_next(service.run, server_of(manifest), serves=True)
 
 
 def _look_after(service: Service) -> None:

@@ -1,19 +1,21 @@
-"""A finished run on a TEE without a sealing key: for its enclave to serve the model, or to release the
-parameters, the sites hand back their shares of the state's key.
+"""A finished run of Method 2: before its enclave serves the model or releases the parameters, the sites name
+the run's last receipt to it, and hand back their shares of the state's key where they hold some.
 
-Each site verifies the enclave itself, and seals to it its share and the hash of the last receipt that it has
-seen. The enclave has the state once as many as make the key have done so (contracts/sealed/handback.py).
+Each site verifies the enclave itself, and seals its word to it (contracts/sealed/handback.py). The enclave
+uses the restored state once enough have named its receipt.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 
+from contracts.course import naming_sites
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import restoring
-from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind, JobState
 from enclave_jobs.supervisor import client
 from federation.sites.models import Site, SiteState
@@ -21,16 +23,17 @@ from federation.studies.models import Run
 from federation.studies.transitions import note
 
 
-def restored(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
+def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: int = 0) -> bool:
     """Whether the enclave has the last published state, and enough sites have named its receipt; if not, the
-    sites are asked for their shares. One that names another receipt delays the others no longer than theirs
-    take to come.
+    sites are asked. One that names another receipt delays the others no longer than theirs take to come.
+    So many `orders` for a release name it as well.
 
     Refuses as `restoring.restore` does.
     """
     for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
         _bring(job)
-    if restoring.restore(run, enclave) != "waits for shares" and _is_named(enclave):
+    here = restoring.restore(run, enclave) != "waits for shares"
+    if here and (orders >= naming_sites(manifest) or _is_named(enclave)):
         leases.withdraw(enclave=enclave.pk, kind=JobKind.SHARE)
         return True
     _ask(run, enclave, manifest)
@@ -52,30 +55,24 @@ def _bring(job: Job) -> None:
     try:
         client.call(job.enclave, "share", {"site": job.site_id, "sealed": job.result["share"]})
     except Refusal as refusal:
-        if not refusal.code.startswith(("sealing.", "serving.")):
+        if not refusal.code.startswith(("sealing.", "serving.", "state.no_shares")):
             raise
         if leases.refuse(job, refusal.code):
             note(job.run, "job.failed", site=job.site, job=job.kind, code=refusal.code, again=False)
 
 
 def _ask(run: Run, enclave: Enclave, manifest: Manifest) -> None:
-    """A job for every site that holds a share; a site that is away finds it when it comes back."""
+    """A job for every site; one that is away finds it when it comes back."""
     members = [site.id for site in manifest.sites]
-    last = last_published(run)
     with transaction.atomic():
         Enclave.objects.select_for_update().get(pk=enclave.pk)
         if Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE).exists():
             return
         for site in Site.objects.filter(pk__in=members, state=SiteState.ACTIVE).order_by("pk"):
+            inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
             escrow = restoring.escrow_for(run, site.pk)
-            if escrow is None or last is None:
-                continue
-            inputs = {
-                "enclave": enclave.pk,
-                "epoch": enclave.epoch,
-                "escrow": escrow,
-                "receipt": last.receipt,
-            }
+            if escrow is not None:
+                inputs["escrow"] = escrow
             leases.offer(run, site, JobKind.SHARE, enclave.pk, round=None, inputs=inputs)
         what = "release" if enclave.releases else "serving"
-        note(run, f"{what}.waits_for_shares", enclave=enclave.pk)
+        note(run, f"{what}.waits_for_sites", enclave=enclave.pk)

@@ -7,10 +7,10 @@ import logging
 
 from django.db import transaction
 
+from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, restoring, tails
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.studies.frozen import manifest_of
@@ -35,7 +35,7 @@ def step(run: Run) -> None:
     manifest = manifest_of(run)
     if manifest.run != run.pk:
         raise Refusal("run.wrong_id", found=manifest.run, expected=run.pk)
-    program = program_of(manifest)
+    program = server_of(manifest)
     enclave = _enclave(run, program)
     if enclave is None or not client.start(enclave.pk, program, manifest.runtime):
         return

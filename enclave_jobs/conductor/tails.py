@@ -10,11 +10,11 @@ from __future__ import annotations
 import msgspec
 from django.db import transaction
 
+from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.members import program_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, Features, Job, JobKind, Wrapped
 from enclave_jobs.results import FeaturesResult
 from enclave_jobs.supervisor import client
@@ -26,7 +26,7 @@ from federation.studies.transitions import apply, note
 
 def is_split(run: Run) -> bool:
     """Whether this is a run of Method 2."""
-    return program_of(manifest_of(run)) == "split_server"
+    return server_of(manifest_of(run)) == "split_server"
 
 
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:

@@ -12,6 +12,7 @@ from contracts.manifest import (
     Adapter,
     Aggregation,
     DatasetRef,
+    KeyShares,
     Lora,
     Manifest,
     Masking,
@@ -96,12 +97,20 @@ def build_manifest(study: Study) -> Manifest:
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
         masking=Masking(plan.repetitions, plan.vault_bytes) if plan.placement == "masked" else None,
-        split=Split(plan.cut, plan.batches, plan.checkpointing) if plan.method == "method-2" else None,
+        split=_split(plan, len(datasets)) if plan.method == "method-2" else None,
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
     )
     planned_epsilon(manifest)
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
+
+
+def _split(plan: Plan, sites: int) -> Split:
+    threshold = plan.key_shares
+    if threshold is None and plan.runtime == "tdx":
+        threshold = min(sites, max(2, plan.quorum or sites))  # as many as a quorum, never one site alone
+    shares = None if threshold is None else KeyShares(threshold)
+    return Split(plan.cut, plan.batches, plan.checkpointing, shares)
 
 
 def _privacy(plan: Plan) -> Privacy | None:

@@ -20,6 +20,8 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the noise
     that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and
     `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
+    `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
+    None means a quorum of them on TDX, and elsewhere a sealing key.
     """
 
     model: Name
@@ -38,6 +40,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     cut: Annotated[int, Meta(ge=1, le=1000)] = 1
     batches: Literal["pooled", "per-site"] = "pooled"
     checkpointing: bool = False
+    key_shares: Annotated[int, Meta(ge=1, le=1000)] | None = None
     attention_ratio: Percent = 25.0
     dense_ratio: Percent = 25.0
     select: Select = "largest"

@@ -44,8 +44,8 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
 
 
 def _awaited(run: Run, service: Service | None) -> str:
-    """The hospitals whose shares of the state's key the enclave may still get, by name; empty where it needs
-    none."""
+    """The hospitals that have not named the run's last receipt to the enclave yet, by name; empty where it
+    needs none."""
     if service is None or service.state != ServiceState.STARTING:
         return ""
     jobs = run.jobs.filter(kind="share", state__in=("waiting", "leased")).select_related("site")

@@ -169,7 +169,7 @@ def trust_domains(consortium: Consortium) -> Iterator[None]:
 def test_a_killed_server_without_a_sealing_key_goes_on_from_its_state_with_the_sites_shares(
     consortium: Consortium,
 ) -> None:
-    run = consortium.launch(**METHOD_2)
+    run = consortium.launch(**METHOD_2, key_shares=2)
     killed: list[int] = []
 
     def kill(job: dict[str, Any]) -> None:

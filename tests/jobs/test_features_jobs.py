@@ -14,9 +14,10 @@ import pytest
 from contracts.manifest import Spf, Split
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
+from contracts.sealed.escrow import Escrow
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shards import ShardIndex, ShardRef
-from contracts.sealed.shares import Escrow, deposit, withdraw
+from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from enclave_jobs import blobs
 from enclave_jobs.conductor import aggregating, finishing, joining, restarting, tails

@@ -63,6 +63,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
             rows = [{"text": f"case {n}: a {LABELS[n % 3]}", "label": LABELS[n % 3]} for n in range(36)]
             agents.append(story.hospital(installation, folder / f"site{number}", f"Hospital {number}", rows))
         plan = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "rounds": 1}
+        plan["key_shares"] = 2
         run = story.launched(installation, agents, **plan, model=model, release="sealed-to-sites")
         result = story.ended(installation, run)
         assert result["state"] == "finished", result
@@ -85,7 +86,7 @@ def test_the_model_is_served_and_its_parameters_are_released_at_once(cast: Cast,
     )
     for agent in cast.agents:
         agent.run("approve", "--yes", "--hash", fingerprint)
-    wait_for(lambda: cast.times("release.waits_for_shares"), 120, "the shares are asked for")
+    wait_for(lambda: cast.times("release.waits_for_sites"), 120, "the shares are asked for")
     assert "release.waiting" in anna.run(
         "release", "--run", cast.run, "--out", str(tmp_path / "early"), expect=1
     )

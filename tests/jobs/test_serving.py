@@ -27,11 +27,11 @@ def asker(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> 
     coordinator.start()
     ended = coordinator.finished(run)
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-    coordinator.stop()
     asker = Asker(coordinator, run, tmp_path_factory.mktemp("anna"))
     assert asker.predict("--text", "chest pain")[0] == 1  # before the lead has switched it on
     ask(coordinator.installation, verb="serve", run=run)
-    yield asker
+    yield asker  # the hospitals' agents stay: a new enclave asks them which receipt was last
+    coordinator.stop()
 
 
 def test_one_text_gets_a_label_and_probabilities_while_the_server_is_still_starting(asker: Asker) -> None:
@@ -139,14 +139,14 @@ def no_sealing_key(coordinator: Consortium) -> Iterator[None]:
 def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in_mid_session(
     coordinator: Consortium, tmp_path: Path
 ) -> None:
-    run = coordinator.launch(**PLAN, release="serve-only")
+    run = coordinator.launch(**PLAN, release="serve-only", key_shares=2)
     coordinator.start()
     ended = coordinator.finished(run)
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
     coordinator.stop()
     asker = Asker(coordinator, run, tmp_path / "anna")
     ask(coordinator.installation, verb="serve", run=run)
-    wait_for(lambda: "serving.waits_for_shares" in coordinator.events(run), 60, "shares are asked for")
+    wait_for(lambda: "serving.waits_for_sites" in coordinator.events(run), 60, "shares are asked for")
     assert asker.service()["state"] == "starting"
 
     # Berta names a receipt of her own, first of all: the shares of the others bring the model back.
@@ -172,7 +172,7 @@ def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in
     _out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert cut.read_bytes() == whole.read_bytes() and "asking again" in err
-    asked = coordinator.events(run).count("serving.waits_for_shares")
+    asked = coordinator.events(run).count("serving.waits_for_sites")
     shares = coordinator.rows("select * from enclave_jobs_job where run_id = ? and kind = 'share'", run)
     assert asked == 2 and sum(row["state"] == "done" for row in shares) >= 2 * asked
     coordinator.stop()

@@ -11,6 +11,8 @@ from contracts.manifest import DatasetRef, Spf, Split, Training
 from contracts.policy import Policy, SgxReference
 from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
 from contracts.roster import Roster, RosterEntry, countersign
+from contracts.sealed.handback import HandedBack, hand_back
+from contracts.sealed.session import encode
 from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
 from site_agent.features import FeatureStore, Kept
 
@@ -21,7 +23,7 @@ def split_manifest(house, **changes):
     """All sites of the house, two training rounds, cut after the first of two layers."""
     base = house.manifest()
     sites = tuple(
-        msgspec.structs.replace(site, dataset=DatasetRef(site.dataset.id, f"{number}" * 64, 20))
+        msgspec.structs.replace(site, dataset=DatasetRef(site.dataset.id, f"{number}" * 64, 20 + 8 * number))
         for number, site in enumerate(base.sites)
     )
     policy = Policy(
@@ -54,6 +56,26 @@ class SplitRun:
         store, house = self.store(site), self.consortium.house
         return store.kept() or store.make(house.model, house.rows[site], lambda *_news: None)
 
+    @property
+    def last(self) -> str:
+        """Hash of the last receipt that the sites have seen."""
+        return (
+            receipt_hash(parse_receipt(self.results[-1]["receipt"]).receipt) if self.results else NO_RECEIPT
+        )
+
+    def name(self, server, sites=("anna", "berta"), receipt=None) -> None:
+        """These sites tell the server which receipt was last, as their agents do before it serves."""
+        claims = server.call("evidence", nonce="00" * 32)["claims"]
+        for site in sites:
+            sealed = hand_back(
+                HandedBack(receipt or self.last),
+                manifest=self.manifest.hash,
+                site=site,
+                receiver=claims["hpke_key"],
+                signer=self.consortium.house.site_keys[site],
+            )
+            server.call("share", site=site, sealed=encode(sealed))
+
     def wrap(self, server, site, kept, *, signer=None, skip=0) -> str:
         """Seal the keys to this server; they and the shards (but the first `skip`) go into its mailbox."""
         claims = server.call("evidence", nonce="00" * 32)["claims"]
@@ -61,7 +83,13 @@ class SplitRun:
         keys = [bytes.fromhex(key) for key in kept.keys]
         signer = signer or self.consortium.house.site_keys[site]
         name = wrap_keys(
-            kept.index, keys, sealed, manifest=self.manifest.hash, receiver=claims["hpke_key"], signer=signer
+            kept.index,
+            keys,
+            sealed,
+            manifest=self.manifest.hash,
+            receiver=claims["hpke_key"],
+            signer=signer,
+            receipt=self.last,
         ).sha256
         (self.folder / name).write_bytes(sealed.getvalue())
         server.mailbox.deliver(self.folder / name, name)

@@ -251,7 +251,7 @@ def served(run, server, house, inputs):
     from enclave.slicing.split import Front
 
     claims = server.call("evidence", nonce="0" * 64)["claims"]
-    keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"]}
+    keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     knock = Knock(run.manifest.hash, "anna", house.site_keys["anna"], **keys)
     told = server.call("open", opening=msgspec.to_builtins(knock.opening))
     channel = knock.entered(told["session"], decode(told["proof"]))

@@ -43,6 +43,7 @@ from tests.slicing import small
 from tests.support.keys import approval_key
 
 KEYS = {"anna": SigningKey.from_bytes(b"\1" * 32), "berta": SigningKey.from_bytes(b"\2" * 32)}
+RECEIPT = "7" * 64
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [6, 6]]
 
 
@@ -92,12 +93,12 @@ class House:
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        answers = Answers(self.tail, self.told.model)
+        answers = Answers(self.tail, self.told.model, RECEIPT)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
 
-    def knock(self, site: str = "anna", key: SigningKey | None = None) -> Knock:
+    def knock(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> Knock:
         keys = {"hpke_key": self.identity.hpke.public, "signing_key": self.identity.signing.public}
-        return Knock(self.told.hash, site, key or KEYS[site], **keys)
+        return Knock(self.told.hash, site, key or KEYS[site], **keys, receipt=receipt)
 
     def enter(self, site: str = "anna") -> Channel:
         asked = self.knock(site)

@@ -112,6 +112,7 @@ def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded
         again.join(server, site)
     first = again.round(server, 1)
     previous = receipt_hash(parse_receipt(first["receipt"]).receipt)
+    again.results = [first]  # what the sites name with their keys from now on
 
     def kill_in_the_middle(news):
         if news.get("stage") == "training" and news["done"] < news["of"]:
@@ -129,7 +130,6 @@ def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded
     for site in SITES:
         again.join(successor, site)
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.sealed")} == before
-    again.results = [first]
     again.rounds(successor, 2, previous)
     for ours, theirs in zip(again.results, run.results, strict=True):
         assert ours["metrics"]["pooled"] == theirs["metrics"]["pooled"]

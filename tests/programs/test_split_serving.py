@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-from io import BytesIO
 
 import msgspec
 import pytest
 
-from attestation.sources import open_source
 from contracts.manifest import Release
 from contracts.receipts import parse_receipt, receipt_hash
 from contracts.refusal import Refusal
-from contracts.sealed.handback import HandedBack, hand_back
-from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import Channel, Knock, decode, encode
-from contracts.sealed.shares import Escrow, deposit, withdraw
-from contracts.sealed.state import seal_state, unseal_state
 from enclave.programs.publication import step
-from enclave.programs.statekeys import label
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
@@ -66,7 +58,7 @@ def refusal_code(act) -> str:
 
 def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> Channel:
     claims = server.call("evidence", nonce="00" * 32)["claims"]
-    keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"]}
+    keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     knock = Knock(run.manifest.hash, site, run.consortium.house.site_keys[site], **keys)
     told = server.call("open", opening=msgspec.to_builtins(knock.opening))
     return knock.entered(told["session"], decode(told["proof"]))
@@ -115,6 +107,7 @@ def test_after_kill_minus_nine_a_restored_server_gives_the_same_answers_to_repla
     successor.mailbox.deliver(sealed, state)
     run.the_server.kill()
     successor.call("restore", state=state)
+    run.name(successor)
     assert refusal_code(lambda: ask(successor, channel, asked)) == "serving.unknown_session"
     assert ask(successor, enter(run, successor), asked) == before
     run.the_server = successor
@@ -130,58 +123,26 @@ def test_no_answer_and_no_feature_is_on_the_hosts_side_of_the_server(run):
             assert answer not in content and features not in content, file
 
 
-def made_up(run: SplitRun, shares: dict[str, HpkeKey]) -> tuple[str, Escrow]:
-    """The run's last state sealed anew, as a host could that makes up its key, with shares for the sites."""
-    source = open_source(
-        "development", platform=run.consortium.house.platforms["coordinator"], program="split_server"
-    )
-    plain = BytesIO()
-    with run.sealed_state.open("rb") as file:
-        told = unseal_state(
-            file,
-            plain,
-            key=source.sealing_key(label("split_server")),
-            program="split_server",
-            manifest=run.manifest.hash,
-        )
-    key = secrets.token_bytes(32)
-    receivers = {site: share.public for site, share in shares.items()}
-    escrow, sealed = deposit(key, receivers, 2, run.manifest.hash), BytesIO()
-    plain.seek(0)
-    name = seal_state(plain, sealed, key=key, binding=told.binding, escrow=escrow).sha256
-    (run.folder / name).write_bytes(sealed.getvalue())
-    return name, escrow
-
-
-def handed_back(run: SplitRun, server: EnclaveProcess, state: str, escrow: Escrow, **told) -> None:
-    """Both sites hand their shares back, naming the receipt `told`; the server restores `state`."""
-    server.mailbox.deliver(run.folder / state, state)
-    receiver = server.call("evidence", nonce="00" * 32)["claims"]["hpke_key"]
-    for site, key in run.consortium.house.site_keys.items():
-        share = withdraw(escrow, site, told["shares"][site], run.manifest.hash)
-        sealed = hand_back(
-            HandedBack(share, told["receipt"]),
-            manifest=run.manifest.hash,
-            site=site,
-            receiver=receiver,
-            signer=key,
-        )
-        server.call("share", site=site, sealed=encode(sealed))
-    server.call("restore", state=state)
-
-
-def test_a_state_that_only_shares_open_serves_when_the_sites_name_its_receipt_and_else_nobody(run):
-    shares = {site: HpkeKey.generate() for site in run.consortium.house.site_keys}
-    last = parse_receipt(run.results[-1]["receipt"]).receipt
-    state, escrow = made_up(run, shares)
+def test_a_restored_state_serves_when_enough_sites_have_named_its_receipt_and_else_nobody(run):
+    state = run.results[-1]["state"]["sha256"]
     server = run.server()
-    handed_back(run, server, state, escrow, shares=shares, receipt=receipt_hash(last))
-    assert refusal_code(lambda: enter(run, server)) == "serving.another_past"
+    server.mailbox.deliver(run.sealed_state, state)
+    server.call("restore", state=state)
+    assert refusal_code(lambda: enter(run, server)) == "state.not_named"
+    run.name(server, ("anna",))
+    run.name(server, ("berta",), receipt="e" * 64)
+    assert refusal_code(lambda: enter(run, server)) == "state.not_named"
     assert server.call("status")["named"] is False
-
-    its_own = receipt_hash(msgspec.structs.replace(last, state=state))
-    other = run.server()
-    handed_back(run, other, state, escrow, shares=shares, receipt=its_own)
-    assert other.call("status")["named"] is True
+    run.name(server, ("berta",))
+    assert server.call("status")["named"] is True
     asked, _ = question(run)
-    assert ask(other, enter(run, other), asked) == ask(run.the_server, enter(run, run.the_server), asked)
+    assert ask(server, enter(run, server), asked) == ask(run.the_server, enter(run, run.the_server), asked)
+
+
+def test_a_site_that_knows_another_last_receipt_is_not_served(run):
+    kept = run.results
+    run.results = kept[:-1]
+    try:
+        assert refusal_code(lambda: enter(run, run.the_server)) == "serving.another_past"
+    finally:
+        run.results = kept

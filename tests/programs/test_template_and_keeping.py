@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.manifest import KeyShares, Split
 from contracts.receipts import NO_RECEIPT, Receipt
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
@@ -16,9 +17,10 @@ from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
 from enclave.programs.mailbox import Mailbox
-from enclave.programs.statekeys import StateKeys
+from enclave.programs.sharedkeys import SharedKeys
 from enclave.programs.template import learn
 from enclave.training.tensors import from_bytes, to_bytes
+from tests.programs.split_house import split_manifest
 
 LAYER = "base_model.model.bert.encoder.layer.0.attention.self.query"
 STATE = {
@@ -72,6 +74,12 @@ def test_no_bytes_raise_anything_but_a_refusal(manifest, data):
             learn(content, manifest)
 
 
+@pytest.fixture(scope="module")
+def in_shares(house):
+    """A run of Method 2 in which two sites together make the key of the server's state."""
+    return split_manifest(house, split=Split(1, shares=KeyShares(2)))
+
+
 class NoSealingKey:
     """A TEE without a sealing key, as TDX is."""
 
@@ -81,46 +89,47 @@ class NoSealingKey:
         return None
 
 
-ROUND_ONE = (1, "0" * 64, (), None, None, {}, NO_RECEIPT, "aggregator", None, False, 1)
+PINS = {"anna": "a" * 64}
+ROUND_ONE = (1, "0" * 64, (), None, None, {}, NO_RECEIPT, "split_server", None, False, 1)
 
 
 @pytest.fixture
-def life(manifest):
+def life(in_shares):
     """A new life of an enclave in a TEE without a sealing key, with what it holds of its state keys."""
 
-    def start() -> tuple[Identity, StateKeys]:
+    def start() -> tuple[Identity, SharedKeys]:
         identity = Identity(
-            "aggregator", NoSealingKey(), manifest, manifest.hash, Clock(0), None, None, "0" * 96
+            "split_server", NoSealingKey(), in_shares, in_shares.hash, Clock(0), None, None, "0" * 96
         )
-        return identity, StateKeys(identity)
+        return identity, SharedKeys(identity)
 
     return start
 
 
 @pytest.fixture
-def draft(manifest) -> Receipt:
-    return Receipt(1, manifest.hash, "run-1", *ROUND_ONE)
+def draft(in_shares) -> Receipt:
+    return Receipt(1, in_shares.hash, "run-1", *ROUND_ONE)
 
 
 def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_shares(
     life, draft, tmp_path, code_of
 ):
     (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
-    kept = keep(identity, box, keys, draft, STATE)
+    kept = keep(identity, box, keys, draft, STATE, PINS)
     assert (kept.receipt, kept.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
-    assert keep(identity, box, keys, draft, STATE).sealed is None, "no site alone holds the key"
+    assert keep(identity, box, keys, draft, STATE, PINS).sealed is None, "no site alone holds the key"
     assert list((box.folder / "out").iterdir()) == []
 
 
 def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
-    life, draft, tmp_path, code_of, manifest
+    life, draft, tmp_path, code_of, in_shares
 ):
     (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
-    sites = {site.id: HpkeKey.generate() for site in manifest.sites}
+    sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = keep(identity, box, keys, draft, STATE).sealed
+    sealed = keep(identity, box, keys, draft, STATE, PINS).sealed
     assert sealed is not None
     box.deliver(box.folder / "out" / sealed.sha256, sealed.sha256)
     with (box.folder / "out" / sealed.sha256).open("rb") as file:
@@ -130,23 +139,23 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     (identity, keys) = life()
     assert code_of(unkeep, identity, box, keys, sealed.sha256, STATE) == "shares.too_few"
     for site in list(sites)[: escrow.threshold]:
-        keys.meet(site, sites[site].public, withdraw(escrow, site, sites[site], manifest.hash))
+        keys.meet(site, sites[site].public, withdraw(escrow, site, sites[site], in_shares.hash))
     opened = unkeep(identity, box, keys, sealed.sha256, STATE)
-    assert opened.receipt.state == sealed.sha256
+    assert (opened.receipt.state, opened.pins) == (sealed.sha256, PINS)
     assert all(np.array_equal(opened.state[name], STATE[name]) for name in STATE)
     # The next state has another key: whoever had the old shares together knows nothing of it.
-    again = keep(identity, box, keys, draft, STATE).sealed
+    again = keep(identity, box, keys, draft, STATE, PINS).sealed
     with (box.folder / "out" / again.sha256).open("rb") as file:
         assert read_escrow(file).commitment != escrow.commitment
 
 
-def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of, manifest):
+def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of, in_shares):
     (_, keys) = life()
-    sites = {site.id: HpkeKey.generate() for site in manifest.sites}
+    sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
     _, escrow = keys.to_seal()
     first, second, *_ = sites
-    assert code_of(withdraw, escrow, first, sites[second], manifest.hash) == "sealing.refused"
+    assert code_of(withdraw, escrow, first, sites[second], in_shares.hash) == "sealing.refused"
     assert code_of(withdraw, escrow, first, sites[first], "0" * 64) == "sealing.refused"
-    assert code_of(withdraw, escrow, "stranger", sites[first], manifest.hash) == "shares.not_ours"
+    assert code_of(withdraw, escrow, "stranger", sites[first], in_shares.hash) == "shares.not_ours"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
-from contracts.manifest import Aggregation, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
+from contracts.manifest import Aggregation, KeyShares, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
 from contracts.refusal import Refusal
 
 MANIFEST = parse((Path(__file__).parent / "vectors" / "manifest.json").read_bytes())
@@ -28,6 +28,10 @@ def rules(**more: Any) -> dict[str, Aggregation]:
     return {"aggregation": msgspec.structs.replace(PLAIN, **more)}
 
 
+def shares(threshold: int) -> dict[str, Any]:
+    return {**SPLIT, "split": Split(1, shares=KeyShares(threshold))}
+
+
 def public(manifest: Manifest) -> Manifest:
     sites = tuple(
         msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, public=True))
@@ -42,9 +46,13 @@ KEPT = {
     "noise per site under masks": changed(**MASKED, **rules(clip=1.0, privacy=SITE)),
     "noise per record of stacked factors": changed(**rules(rule="stack-svd", privacy=RECORD)),
     "method 2 without bounds": changed(**SPLIT, **rules()),
+    "a server's key in shares": changed(**shares(2), **rules()),
     "a plaintext baseline over public data": public(changed(placement="plaintext")),
 }
 BROKEN = {
+    "a server's key that one site makes": changed(**shares(1), **rules()),
+    "a server's key that all sites together do not make": changed(**shares(4), **rules()),
+    "shares where the TEE has a sealing key": changed(**shares(2), **rules(), runtime="direct"),
     "the factors of a prefix": changed(adapter=Prefix(4), **rules(rule="stack-svd")),
     "noise per site without a clip": changed(**rules(privacy=SITE)),
     "noise per site behind a decomposition": changed(**rules(rule="stack-svd", clip=1.0, privacy=SITE)),

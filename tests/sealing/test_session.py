@@ -18,7 +18,7 @@ SITE_KEY, HPKE, ENCLAVE_KEY = SigningKey.generate(), HpkeKey.generate(), Signing
 
 
 def knock(manifest: str = MANIFEST, site: str = "anna", key: SigningKey = SITE_KEY) -> Knock:
-    return Knock(manifest, site, key, hpke_key=HPKE.public, signing_key=ENCLAVE_KEY.public)
+    return Knock(manifest, site, key, hpke_key=HPKE.public, signing_key=ENCLAVE_KEY.public, receipt="7" * 64)
 
 
 def admitted(opening: Opening) -> tuple[Channel, bytes]:

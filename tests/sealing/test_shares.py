@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
-from contracts.sealed.shares import SHARE_BYTES, combine, commitment_of, split, threshold_of
+from contracts.sealed.escrow import SHARE_BYTES
+from contracts.sealed.shares import combine, commitment_of, split
 
 
 def code_of(call, *arguments) -> str:
@@ -71,10 +72,6 @@ def test_a_key_is_shared_only_as_it_should_be() -> None:
     assert code_of(split, b"short", ["a"], 1) == "sealing.bad_key"
     for sites, threshold in ((["a", "b"], 3), (["a"], 0), (["a", "a"], 2), ([], 1)):
         assert code_of(split, bytes(32), sites, threshold) == "shares.bad_threshold"
-
-
-def test_no_site_alone_among_several_can_open_the_state() -> None:
-    assert [threshold_of(1, 3), threshold_of(2, 3), threshold_of(3, 3), threshold_of(1, 1)] == [2, 2, 3, 1]
 
 
 def test_two_keys_have_two_commitments() -> None:

@@ -9,22 +9,20 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from contracts.manifest import Manifest
-from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
+from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
 from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry
 from contracts.signing import SigningKey, verify
 from site_agent import rosters
-from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.witness import LogWitness
 from tests.site_agent.conftest import SITE, Line, Reply, Server
 from tests.site_agent.coordinator_log import Log
-from tests.site_agent.factories import PINNED, add_dataset, make_manifest, make_receipt
+from tests.site_agent.factories import PINNED, add_dataset, make_manifest
 
 OWN, THEIRS = "a" * 64, "b" * 64
 
@@ -133,67 +131,6 @@ def test_unfit_rosters_are_not_signed(book: RosterBook, state: State, manifest: 
             sign(book, unfit, manifest)
         assert caught.value.code == code
     assert not state.rosters.exists(), "a refused roster was entered in the book"
-
-
-def plain(signed: SignedReceipt) -> object:
-    return msgspec.to_builtins(signed)
-
-
-def test_receipts_are_kept_and_the_last_one_decides(state: State, manifest: Manifest) -> None:
-    book = ReceiptBook(state.receipts, manifest)
-    assert book.last_hash == NO_RECEIPT
-    first = make_receipt(manifest, 1)
-    book.note(plain(first), before=2)
-    book.note(plain(first), before=2)
-    second = make_receipt(manifest, 2, receipt_hash(first.receipt))
-    book.note(plain(second), before=3)
-    assert ReceiptBook(state.receipts, manifest).last_hash == receipt_hash(second.receipt)
-
-
-def test_another_past_is_refused(state: State, manifest: Manifest) -> None:
-    book = ReceiptBook(state.receipts, manifest)
-    first = make_receipt(manifest, 1)
-    second = make_receipt(manifest, 2, receipt_hash(first.receipt))
-    book.note(plain(first), before=2)
-    book.note(plain(second), before=3)
-    stranger = make_manifest(state, add_dataset(state, state.folder, "other", "ds-3"), run="run-2")
-    cases = [
-        ("receipt.not_ours", plain(first), 4),
-        ("receipt.fork", plain(make_receipt(manifest, 2, "e" * 64)), 4),
-        ("receipt.fork", plain(make_receipt(manifest, 3, "e" * 64)), 4),
-        ("receipt.not_ours", plain(make_receipt(manifest, 3, receipt_hash(second.receipt))), 3),
-        ("receipt.not_ours", plain(make_receipt(stranger, 3, receipt_hash(second.receipt))), 4),
-        ("sealing.bad_signature", {**plain(second), "signature": "0" * 128}, 4),  # type: ignore[dict-item]
-        ("receipt.invalid", {"receipt": None}, 4),
-    ]
-    for code, given, before in cases:
-        with pytest.raises(Refusal) as caught:
-            book.note(given, before=before)
-        assert caught.value.code == code
-    assert book.last_hash == receipt_hash(second.receipt)
-
-
-def test_the_closing_receipt_counts_only_under_the_key_of_an_enclave_that_was_verified_here(
-    state: State, manifest: Manifest
-) -> None:
-    """A share of a served model's key goes back with the last receipt: nobody countersigns after it."""
-    book = ReceiptBook(state.receipts, manifest)
-    first = make_receipt(manifest, 1)
-    book.note(plain(first), before=2)
-    closing = make_receipt(manifest, 2, receipt_hash(first.receipt))
-    with pytest.raises(Refusal) as caught:
-        book.note_closing(plain(closing))
-    assert caught.value.code == "receipt.not_ours"
-    assert book.last_hash == receipt_hash(first.receipt)
-
-    ReceiptBook(state.receipts, manifest).trust(closing.signing_key)
-    book.note_closing(plain(closing))
-    assert book.last_hash == receipt_hash(closing.receipt)
-    forked = make_receipt(manifest, 2, "e" * 64)
-    book.trust(forked.signing_key)
-    with pytest.raises(Refusal) as caught:
-        book.note_closing(plain(forked))
-    assert caught.value.code == "receipt.fork"
 
 
 def test_a_log_that_grows_is_followed(server: Server, line: Line, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from contracts.evidence import Claims
-from contracts.manifest import Manifest, Spf, Split
+from contracts.manifest import KeyShares, Manifest, Spf, Split
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.handback import HandedBack, take_back
@@ -22,7 +22,8 @@ from site_agent.leases import Job
 from site_agent.receipts import ReceiptBook
 from site_agent.split import SplitWork
 from site_agent.state import State
-from tests.site_agent.conftest import SITE
+from tests.site_agent.archive import Archive, Platform
+from tests.site_agent.conftest import SITE, Line, Server
 from tests.site_agent.factories import OTHER, add_dataset, make_manifest, make_receipt
 
 KEY = bytes(range(32))
@@ -34,6 +35,7 @@ class Verified:
 
     manifest: Manifest
     claims: Claims
+    receipts: ReceiptBook
     epochs: list[int]
 
     def verified(self, epoch: int, _tell: Any) -> Claims:
@@ -51,26 +53,28 @@ class Quiet:
 class Scene:
     """The site's work of a run, an enclave's keys, and a state key in shares for both sites."""
 
-    def __init__(self, state: State, folder: Path) -> None:
-        changes = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
+    def __init__(self, state: State, line: Line, server: Server, folder: Path) -> None:
+        platform = Platform(folder / "platform")
+        changes = {
+            "method": "method-2",
+            "adapter": Spf(25.0, 25.0),
+            "split": Split(1, shares=KeyShares(2)),
+            "policy": platform.policy,
+        }
         self.state = state
         self.manifest = make_manifest(state, add_dataset(state, folder), **changes)
-        self.enclave, self.other = HpkeKey.generate(), HpkeKey.generate()
-        claims = Claims(
-            "0" * 64, self.enclave.public, SigningKey.generate().public, self.manifest.hash, "split_server"
-        )
-        self.membership = Verified(self.manifest, claims, [])
+        self.enclave, self.other, signs = HpkeKey.generate(), HpkeKey.generate(), SigningKey.generate()
+        claims = Claims("0" * 64, self.enclave.public, signs.public, self.manifest.hash, "split_server")
+        book = ReceiptBook(state, self.manifest, line.coordinator)
+        self.membership = Verified(self.manifest, claims, book, [])
         receivers = {SITE: state.share_key.public, "site-2": self.other.public}
         self.escrow = deposit(KEY, receivers, 2, self.manifest.hash)
-        self.receipt = make_receipt(self.manifest, 4)
-        self.book = ReceiptBook(state.receipts, self.manifest)
+        self.receipt = make_receipt(self.manifest, 3, signer=signs, program="split_server")
+        self.archive = Archive(server, self.receipt)
+        self.archive.signers[signs.public] = platform.evidence(self.manifest, "split_server", signs)
 
     def work(self, **changes: Any) -> dict[str, Any]:
-        told = {
-            "epoch": 2,
-            "escrow": msgspec.to_builtins(self.escrow),
-            "receipt": msgspec.to_builtins(self.receipt),
-        }
+        told = {"epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
         job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, told | changes)
         membership: Any = self.membership
         coordinator: Any = None
@@ -83,8 +87,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(state: State, tmp_path: Path) -> Scene:
-    return Scene(state, tmp_path)
+def scene(state: State, line: Line, server: Server, tmp_path: Path) -> Scene:
+    return Scene(state, line, server, tmp_path)
 
 
 def code_of(act: Any) -> str:
@@ -96,25 +100,39 @@ def code_of(act: Any) -> str:
 def test_the_share_goes_sealed_to_the_verified_enclave_and_makes_the_key_with_another(scene: Scene) -> None:
     from contracts.sealed.shares import withdraw
 
-    scene.book.trust(scene.receipt.signing_key)
     told = scene.opened(scene.work())
     assert scene.membership.epochs == [2]
     assert told.receipt == receipt_hash(scene.receipt.receipt)
     others = withdraw(scene.escrow, "site-2", scene.other, scene.manifest.hash)
+    assert told.share is not None
     assert combine({SITE: told.share, "site-2": others}, 2, scene.escrow.commitment) == KEY
 
 
 def test_nobody_but_that_enclave_opens_it_and_nobody_but_that_site_has_sealed_it(scene: Scene) -> None:
-    scene.book.trust(scene.receipt.signing_key)
     result = scene.work()
     assert code_of(lambda: scene.opened(result, key=HpkeKey.generate())) == "sealing.refused"
     assert code_of(lambda: scene.opened(result, site_key=OTHER.public)) == "sealing.refused"
     assert code_of(lambda: scene.opened(result, site="site-2")) == "sealing.refused"
 
 
-def test_no_share_leaves_for_a_receipt_of_an_enclave_that_was_never_verified_here(scene: Scene) -> None:
-    assert code_of(scene.work) == "receipt.not_ours"
-    scene.book.trust(scene.receipt.signing_key)
-    assert code_of(lambda: scene.work(receipt=None)) == "receipt.invalid"
-    assert code_of(lambda: scene.work(escrow=None)) == "agent.bad_inputs"
+def test_no_share_leaves_while_a_receipt_of_an_enclave_that_was_never_verified_here_is_shown(
+    scene: Scene,
+) -> None:
+    scene.archive.signers.clear()
+    assert code_of(scene.work) == "receipt.unattested"
+
+
+def test_a_share_of_another_escrow_than_the_manifests_stays_at_the_site(scene: Scene) -> None:
+    alone = deposit(KEY, {SITE: scene.state.share_key.public}, 1, scene.manifest.hash)
+    assert code_of(lambda: scene.work(escrow=msgspec.to_builtins(alone))) == "shares.other_escrow"
+    stranger = deposit(
+        KEY, {"site-9": scene.other.public, "site-2": scene.other.public}, 2, scene.manifest.hash
+    )
+    assert code_of(lambda: scene.work(escrow=msgspec.to_builtins(stranger))) == "shares.other_escrow"
+    assert code_of(lambda: scene.work(escrow="x")) == "agent.bad_inputs"
     assert code_of(lambda: scene.work(epoch="2")) == "agent.bad_inputs"
+
+
+def test_where_no_site_holds_a_share_the_last_receipt_is_named_alone(scene: Scene) -> None:
+    told = scene.opened(scene.work(escrow=None))
+    assert (told.share, told.receipt) == (None, receipt_hash(scene.receipt.receipt))
