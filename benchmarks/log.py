@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contracts.log import merkle
-from contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import Checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
 from contracts.signing import SigningKey
@@ -94,21 +95,21 @@ def measure(size: int, entries: list[bytes], folder: Path) -> dict[str, float]:
     leaves += [merkle.leaf_hash(b"%d" % number) for number in range(len(leaves), size)]
     chosen = [random.Random(size).randrange(size) for _ in range(ASKED)]
     figures: dict[str, float] = {}
-    stores: dict[str, merkle.HashStore] = {
-        "memory": merkle.MemoryStore(),
+    stores: dict[str, growth.HashStore] = {
+        "memory": growth.MemoryStore(),
         "sqlite": SqliteStore(folder / f"{size}.db"),
     }
     for name, store in stores.items():
-        figures[f"append_{name}"] = each(size, lambda n, s=store: merkle.append(s, n, leaves[n]))
+        figures[f"append_{name}"] = each(size, lambda n, s=store: growth.append(s, n, leaves[n]))
         figures[f"inclusion_{name}"] = each(
-            ASKED, lambda n, s=store: merkle.inclusion_proof(s, chosen[n], size)
+            ASKED, lambda n, s=store: growth.inclusion_proof(s, chosen[n], size)
         )
         figures[f"consistency_{name}"] = each(
-            ASKED, lambda n, s=store: merkle.consistency_proof(s, chosen[n] + 1, size)
+            ASKED, lambda n, s=store: growth.consistency_proof(s, chosen[n] + 1, size)
         )
     store = stores["memory"]
-    head = merkle.root(store, size)
-    proofs = [merkle.inclusion_proof(store, index, size) for index in chosen]
+    head = growth.root(store, size)
+    proofs = [growth.inclusion_proof(store, index, size) for index in chosen]
     figures["inclusion_verify"] = each(
         ASKED, lambda n: merkle.verify_inclusion(chosen[n], size, leaves[chosen[n]], proofs[n], head)
     )
@@ -116,10 +117,10 @@ def measure(size: int, entries: list[bytes], folder: Path) -> dict[str, float]:
     return figures
 
 
-def bundle(path: Path, store: merkle.HashStore, size: int, entries: list[bytes]) -> float:
+def bundle(path: Path, store: growth.HashStore, size: int, entries: list[bytes]) -> float:
     """Microseconds of CPU an entry to verify a bundle of the first entries of a log of `size`."""
     key = NoteKey(ORIGIN, SIGNER.public)
-    head = Checkpoint(ORIGIN, size, merkle.root(store, size))
+    head = Checkpoint(ORIGIN, size, growth.root(store, size))
     write_bundle(
         path,
         checkpoint=sign_checkpoint(head, SIGNER),
@@ -146,9 +147,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             table[size] = measure(size, entries, Path(folder))
-        whole = merkle.MemoryStore()
+        whole = growth.MemoryStore()
         for number, entry in enumerate(entries):
-            merkle.append(whole, number, merkle.leaf_hash(entry))
+            growth.append(whole, number, merkle.leaf_hash(entry))
         complete = bundle(Path(folder) / "all.zip", whole, BUNDLED, entries)
     rows = [(size, name, value) for size, figures in table.items() for name, value in figures.items()]
     for size, name, value in [*rows, (BUNDLED, "bundle_verify_complete", complete)]:

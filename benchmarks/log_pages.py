@@ -63,7 +63,7 @@ def fill(entries: int) -> None:
     """Entries, tree and search columns, as `log.append` writes them."""
     from django.db import transaction
 
-    from contracts.log import merkle
+    from contracts.log import growth, merkle
     from federation.attestation.models import LogEntry, LogHead, LogMention, LogNode
     from federation.people.models import Role, User
     from federation.sites.models import Site
@@ -76,7 +76,7 @@ def fill(entries: int) -> None:
     sites = [Site.objects.create(id=f"{n:012x}", name=f"Hospital {n}") for n in range(SITES)]
     studies = [Study.objects.create(name=f"Study {n}", lead=lead) for n in range(STUDIES)]
     kinds = ("appraisal", "key-release", "roster", "receipt")
-    store, size = merkle.MemoryStore(), 0
+    store, size = growth.MemoryStore(), 0
     for first in range(0, entries, 5000):
         rows, mentions = [], []
         for number in range(first, min(first + 5000, entries)):
@@ -87,7 +87,7 @@ def fill(entries: int) -> None:
                 body = appraisal_body(random_, number // 4, site.pk)
             data = encode_entry(Entry(1, kind, at, body))
             leaf = merkle.leaf_hash(data)
-            size = merkle.append(store, size, leaf)
+            size = growth.append(store, size, leaf)
             judged = body.get("appraisal", {})
             rows.append(
                 LogEntry(

@@ -27,6 +27,8 @@ define(
     Entry("log.wrong_entry", "What was proven to be in the log is not what was asked for ({kind}).",
           "Do not go on. Tell the operator and the auditor: the coordinator shows other things than it logs.",
           "operator"),
+    Entry("log.none_named", "The manifest names no log, so nothing can be shown to stand in public.",
+          "Freeze the study again: a manifest of today names the coordinator's log.", "operator"),
     Entry("log.not_logged", "The log holds no entry of the kind {kind} about this.",
           "Nothing goes on without it. Tell the operator: what is not in the log must not take effect.",
           "operator"),

@@ -31,7 +31,7 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
-from site_agent.proofs import require_appraisal
+from site_agent.proofs import require_appraisal, require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
 
@@ -189,8 +189,14 @@ class Membership:
         nonce = client.call("challenge", timeout=SHORT)["nonce"]
         theirs = self._coordinator.call("POST", f"{path}/evidence", {"nonce": nonce})
         evidence = read_evidence(theirs.body)
-        require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
-        client.call("admit", timeout=SHORT, evidence=msgspec.to_builtins(evidence))
+        about = self._state, self._coordinator, self.manifest
+        # The client slice believes no host: it wants to see for itself what this agent has seen.
+        logged = {
+            "manifest": require_manifest(*about),
+            "appraisal": require_appraisal(*about, evidence.claims),
+        }
+        told = {"evidence": evidence, "logged": logged}
+        client.call("admit", timeout=SHORT, **msgspec.to_builtins(told))
 
         nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
         ours = client.call("evidence", timeout=SHORT, nonce=nonce)

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from contracts.fingerprint import fingerprint
-from contracts.log.checkpoint import Checkpoint, follow, verify_checkpoint
+from contracts.log.checkpoint import Checkpoint, verify_checkpoint
+from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_vkey
 from contracts.log.proof import Logged, require_logged
 from contracts.manifest import Manifest
@@ -76,9 +77,9 @@ class LogWitness:
 
     def require(
         self, coordinator: Coordinator, manifest: Manifest, kind: str, **about: str | int
-    ) -> dict[str, Any]:
-        """The body of the log's entry of this kind about the manifest's run: proven to be in the log that
-        this site follows, under a checkpoint that every witness of the manifest has cosigned.
+    ) -> tuple[dict[str, Any], Logged]:
+        """The body of the log's entry of this kind about the manifest's run, and its proof: it is in the log
+        that this site follows, under a checkpoint that every witness of the manifest has cosigned.
 
         A missing proof is a refusal. Refuses with `approval.other_log`, `log.not_included`,
         `log.not_cosigned`, `log.wrong_entry`, what the coordinator refuses, or as `look`.
@@ -95,7 +96,7 @@ class LogWitness:
             raise Refusal("agent.bad_answer", fault="the proof from the log is malformed") from error
         self._follow(coordinator, logged.checkpoint, log.key, older=True)
         witnesses = [parse_vkey(witness) for witness in log.witnesses]
-        return require_logged(logged, kind, self._parsed(log.key), witnesses)[0]
+        return require_logged(logged, kind, self._parsed(log.key), witnesses)[0], logged
 
     def _parsed(self, key: str) -> NoteKey:
         """The log's key. Refuses with `log.key_not_pinned`, `log.new_key` or `log.other_key`."""

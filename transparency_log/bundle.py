@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from contracts.canonical import canonical
-from contracts.log import merkle
+from contracts.log import growth
 from contracts.log.checkpoint import Checkpoint, verify_checkpoint
 from contracts.log.note import NoteKey, parse_vkey
 from transparency_log.archive import ATTACHMENTS, MAX_UNPACKED_BYTES, Archive
@@ -38,7 +38,7 @@ def write_bundle(
     *,
     checkpoint: str,
     log_key: NoteKey,
-    store: merkle.HashStore,
+    store: growth.HashStore,
     entries: Iterable[tuple[int, bytes]],
     attachment: Callable[[str], bytes | None],
     created: int,
@@ -65,12 +65,12 @@ def write_bundle(
         whole = places == list(range(head.size))
         with bundle.open(_member("proofs.jsonl"), "w") as lines:
             for index in places:
-                proof = None if whole else merkle.inclusion_proof(store, index, head.size)
+                proof = None if whole else growth.inclusion_proof(store, index, head.size)
                 lines.write(canonical(Place(index, None if proof is None else tuple(proof))) + b"\n")
         with bundle.open(_member("earlier.jsonl"), "w") as lines:
             for note in earlier:
                 first = verify_checkpoint(note, log_key).size
-                grew = merkle.consistency_proof(store, first, head.size) if first else []
+                grew = growth.consistency_proof(store, first, head.size) if first else []
                 lines.write(canonical(Earlier(note, tuple(grew))) + b"\n")
         for sha256 in named:
             if (thing := attachment(sha256)) is not None:

@@ -6,14 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from contracts.log import merkle
-from contracts.log.checkpoint import (
-    Checkpoint,
-    follow,
-    read_checkpoint,
-    verify_checkpoint,
-    verify_cosignatures,
-)
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_cosignatures
+from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_note, parse_vkey
 from contracts.refusal import Refusal
 from transparency_log.archive import Archive
@@ -65,9 +60,9 @@ def check_checkpoint(
 
 def check_entries(
     archive: Archive, report: BundleReport, head: Checkpoint, statements: Statements
-) -> merkle.MemoryStore | None:
+) -> growth.MemoryStore | None:
     """Returns the whole tree where the bundle holds it and it has the checkpoint's head."""
-    tree, last, unproven, broken = merkle.MemoryStore(), -1, 0, False
+    tree, last, unproven, broken = growth.MemoryStore(), -1, 0, False
     for data, place in _paired(archive):
         index, report.entries = place.index, report.entries + 1
         if index <= last:
@@ -77,7 +72,7 @@ def check_entries(
         leaf = merkle.leaf_hash(data)
         from_start = index == report.entries - 1 and not broken
         if from_start:
-            merkle.append(tree, index, leaf)
+            growth.append(tree, index, leaf)
         entry: Entry | None = None
         try:
             if place.proof is None:
@@ -91,7 +86,7 @@ def check_entries(
         if entry is not None:
             statements.take(index, entry, from_start=from_start)
     whole = report.entries == head.size == last + 1 and not broken
-    if (whole or unproven) and not (whole and merkle.root(tree, head.size) == head.root):
+    if (whole or unproven) and not (whole and growth.root(tree, head.size) == head.root):
         report.failed(
             LOG,
             f"The entries here do not make the log that the checkpoint signs: it has {head.size} entries, "
@@ -103,8 +98,8 @@ def check_entries(
 
 
 def _say_what_is_here(
-    report: BundleReport, head: Checkpoint, tree: merkle.MemoryStore, whole: bool, broken: bool
-) -> merkle.MemoryStore | None:
+    report: BundleReport, head: Checkpoint, tree: growth.MemoryStore, whole: bool, broken: bool
+) -> growth.MemoryStore | None:
     if report.entries == 0:
         report.missing(LOG, "It holds no entry, so nothing was checked.", "bundle.empty")
     elif not broken:
@@ -125,7 +120,7 @@ def check_growth(
     archive: Archive,
     report: BundleReport,
     head: Checkpoint,
-    tree: merkle.MemoryStore | None,
+    tree: growth.MemoryStore | None,
     log_key: NoteKey,
     seen: Sequence[Checkpoint],
 ) -> None:
@@ -146,7 +141,7 @@ def check_growth(
     for old in seen:
         proof: Sequence[bytes] | None = proofs.get((old.size, old.root))
         if proof is None and 0 < old.size <= head.size and tree is not None:
-            proof = merkle.consistency_proof(tree, old.size, head.size)
+            proof = growth.consistency_proof(tree, old.size, head.size)
         if proof is None and 0 < old.size < head.size:
             words = f"No proof that the log grew from the checkpoint at {old.size} entries that you saw."
             report.missing(LOG, words, "bundle.no_proof")

@@ -15,6 +15,7 @@ from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
 from enclave.programs.history import Previous
 from enclave.programs.identity import Identity
+from enclave.programs.in_public import InLog, require_in_log
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
@@ -25,9 +26,10 @@ PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The aggregator's evidence."""
+    """The aggregator's evidence, and the proofs that it and the manifest stand in the log."""
 
     evidence: Evidence
+    logged: InLog
 
 
 class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -101,7 +103,9 @@ class ClientSlice(EnclaveProgram):
         return {"nonce": self.aggregators.challenge(AGGREGATOR)}
 
     def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
-        appraisal = self.aggregators.admit(AGGREGATOR, arguments.evidence)
+        aggregators, evidence = self.aggregators, arguments.evidence
+        require_in_log(self.identity.manifest, evidence.claims, arguments.logged)
+        appraisal = aggregators.admit(AGGREGATOR, evidence)
         return {"appraisal": msgspec.to_builtins(appraisal)}
 
     def _load(self, arguments: LoadArguments, report: Report) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from django.db import transaction
 
 from contracts.canonical import digest
 from contracts.fingerprint import fingerprint
-from contracts.log import merkle
+from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint as TreeHead
-from contracts.log.checkpoint import sign_checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.manifest import parse
 from contracts.refusal import Refusal
@@ -99,7 +99,7 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
             **search_columns(entry),
         )
         LogMention.objects.bulk_create(LogMention(entry=row, site_id=site) for site in sites_in(entry))
-        head.size = merkle.append(DatabaseStore(), head.size, leaf)
+        head.size = growth.append(DatabaseStore(), head.size, leaf)
         head.save(update_fields=["size"])
         return row
 
@@ -128,7 +128,7 @@ def _keep(attachment: Attachment) -> None:
 
 
 class DatabaseStore:
-    """The tree's hashes (contracts.log.merkle.HashStore): level 0 is in the entries themselves."""
+    """The tree's hashes (contracts.log.growth.HashStore): level 0 is in the entries themselves."""
 
     def get_hash(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree that was put."""
@@ -155,7 +155,7 @@ def checkpoint() -> Checkpoint:
         if latest is not None:
             return latest
         origin, signer = log_key()
-        root = merkle.root(DatabaseStore(), head.size)
+        root = growth.root(DatabaseStore(), head.size)
         note = sign_checkpoint(TreeHead(origin, head.size, root), signer)
         return Checkpoint.objects.create(size=head.size, root=root.hex(), note=note)
 
@@ -173,7 +173,7 @@ def inclusion(entry: str, at_size: int | None = None) -> tuple[LogEntry, int, li
     row = LogEntry.objects.filter(**place).first()
     if row is None:
         raise Refusal("request.not_found")
-    return row, within, merkle.inclusion_proof(DatabaseStore(), row.index, within)
+    return row, within, growth.inclusion_proof(DatabaseStore(), row.index, within)
 
 
 def consistency(first: int, second: int) -> list[bytes]:
@@ -181,7 +181,7 @@ def consistency(first: int, second: int) -> list[bytes]:
     whole = size()
     if second > whole:
         raise Refusal("log.bad_range", size=whole, asked=second)
-    return merkle.consistency_proof(DatabaseStore(), first, second)
+    return growth.consistency_proof(DatabaseStore(), first, second)
 
 
 def log_key() -> tuple[str, SigningKey]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.log import merkle
+from contracts.log import growth
 from contracts.log.checkpoint import verify_cosignatures
 from contracts.log.note import NoteKey, parse_vkey
 from contracts.log.proof import Logged
@@ -39,7 +39,7 @@ def prove(
     if row is None:
         raise Refusal("log.not_logged", kind=kind)
     head = _checkpoint(row.index, _witnesses(approval.study_id, manifest_hash))
-    proof = merkle.inclusion_proof(log.DatabaseStore(), row.index, head.size)
+    proof = growth.inclusion_proof(log.DatabaseStore(), row.index, head.size)
     return Logged(row.data, row.index, head.note, tuple(value.hex() for value in proof))
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical, digest
-from contracts.log import merkle
+from contracts.log import growth, merkle
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, Privacy, Release, approval_payload
 from contracts.policy import SgxReference
 from contracts.receipts import Averaging, NoisySteps, Spent, receipt_hash
@@ -74,7 +74,7 @@ def retold(old: History, order: list[int]) -> History:
     """The same log with only these entries, in this order, signed anew by its own key."""
     new = History(key=old.key, things=dict(old.things), enclave=old.enclave, manifest=old.manifest)
     for number, index in enumerate(order):
-        merkle.append(new.store, number, merkle.leaf_hash(old.leaves[index]))
+        growth.append(new.store, number, merkle.leaf_hash(old.leaves[index]))
         new.leaves.append(old.leaves[index])
     return new
 

@@ -22,8 +22,7 @@ from contracts.signing import SigningKey
 from site_agent.enrolment import connect
 from site_agent.proofs import require_appraisal, require_roster
 from tests.attacks.hospital import Hospital, attacked_hospital
-from tests.site_agent.coordinator_log import WITNESS_KEY
-from tests.site_agent.factories import ORIGIN, VKEY
+from tests.support.made_log import ORIGIN, VKEY, WITNESS_KEY
 
 
 @pytest.fixture

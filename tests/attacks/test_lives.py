@@ -43,7 +43,7 @@ def test_the_receipt_counts_each_sites_lives_and_names_the_one_that_holds_the_st
 def test_a_second_instance_opens_nothing_that_was_sealed_to_the_first(world, code_of):
     """Admitted by nobody who would seal to it, it has the first one's files and its site's rows."""
     twin = world.client("anna")
-    twin.call("admit", evidence=world.evidence(world.first, twin.call("challenge")["nonce"]))
+    world.admit(twin, world.evidence(world.first, twin.call("challenge")["nonce"]))
     sealed = world.clients["anna"].mailbox.folder / "in" / world.previous["sha256"]
     twin.mailbox.deliver(sealed, sealed.name)
     assert code_of(twin.call, "train", round=2, previous=world.previous) == "sealing.refused"

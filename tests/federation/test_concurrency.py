@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from attestation.development import create_platform
 from contracts.bound_request import bind_request
-from contracts.log import merkle
+from contracts.log import growth, merkle
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from federation.attestation import log, nonces
@@ -106,8 +106,8 @@ def test_concurrent_appends_make_one_gapless_tree() -> None:
     )
     rows = list(LogEntry.objects.order_by("index"))
     assert [row.index for row in rows] == list(range(RACERS * 5))
-    memory = merkle.MemoryStore()
+    memory = growth.MemoryStore()
     size = 0
     for row in rows:
-        size = merkle.append(memory, size, merkle.leaf_hash(row.data.encode()))
-    assert log.checkpoint().root == merkle.root(memory, size).hex()
+        size = growth.append(memory, size, merkle.leaf_hash(row.data.encode()))
+    assert log.checkpoint().root == growth.root(memory, size).hex()

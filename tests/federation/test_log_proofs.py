@@ -9,7 +9,7 @@ import pytest
 
 from contracts.canonical import canonical
 from contracts.evidence import Claims
-from contracts.log.checkpoint import cosign, witness_key
+from contracts.log.following import cosign, witness_key
 from contracts.log.note import parse_note, parse_vkey
 from contracts.log.proof import Logged, require_logged
 from contracts.receipts import NO_RECEIPT

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from contracts.log import merkle
-from contracts.log.checkpoint import follow, verify_checkpoint
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import verify_checkpoint
+from contracts.log.following import follow
 from contracts.log.note import parse_vkey
 from contracts.refusal import Refusal
 from federation.attestation import log
@@ -50,19 +51,19 @@ def test_a_changed_or_removed_entry_does_not_pass_as_the_same_log() -> None:
     LogEntry.objects.filter(index=7).update(leaf_hash="0" * 64)
     log.append("test.entry", {"n": 8})
     with pytest.raises(Refusal, match=r"log\.not_consistent"):
-        merkle.verify_consistency(
+        growth.verify_consistency(
             8,
             9,
             bytes.fromhex(before.root),
-            merkle.root(_rebuilt(), 9),
+            growth.root(_rebuilt(), 9),
             log.consistency(8, 9),
         )
 
 
-def _rebuilt() -> merkle.MemoryStore:
-    store, size = merkle.MemoryStore(), 0
+def _rebuilt() -> growth.MemoryStore:
+    store, size = growth.MemoryStore(), 0
     for leaf in LogEntry.objects.order_by("index").values_list("leaf_hash", flat=True):
-        size = merkle.append(store, size, bytes.fromhex(leaf))
+        size = growth.append(store, size, bytes.fromhex(leaf))
     return store
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from contracts.log.checkpoint import cosign, verify_cosignatures, witness_key
+from contracts.log.checkpoint import verify_cosignatures
+from contracts.log.following import cosign, witness_key
 from contracts.log.note import NoteKey, parse_vkey
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey

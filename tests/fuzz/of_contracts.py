@@ -233,17 +233,17 @@ def _entry(data: bytes) -> object:
 
 
 def logged() -> list[bytes]:
-    from contracts.log import merkle
+    from contracts.log import growth
     from tests.fuzz.of_programs import history
 
     told = history()
-    proof = [one.hex() for one in merkle.inclusion_proof(told.store, 0, len(told.leaves))]
+    proof = [one.hex() for one in growth.inclusion_proof(told.store, 0, len(told.leaves))]
     note = merkle_note(told)
     return dumped({"entry": told.leaves[0].decode(), "index": 0, "checkpoint": note, "proof": proof})
 
 
 def merkle_note(told: Any) -> str:
-    from contracts.log.checkpoint import sign_checkpoint
+    from contracts.log.following import sign_checkpoint
 
     return str(sign_checkpoint(told.checkpoint(), told.key))
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import safetensors.numpy
 
-from contracts.log import merkle
+from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint as Head
-from contracts.log.checkpoint import sign_checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.log.proof import Logged, require_logged
 from contracts.refusal import Refusal
@@ -43,9 +43,9 @@ def test_parameters_with_metadata_nested_without_end_are_refused() -> None:
 
 
 def test_a_log_entry_nested_without_end_is_refused_though_it_is_in_the_log() -> None:
-    key, store = SigningKey.generate(), merkle.MemoryStore()
-    merkle.append(store, 0, merkle.leaf_hash(DEEP.encode()))
-    head = Head("log.example", 1, merkle.root(store, 1))
+    key, store = SigningKey.generate(), growth.MemoryStore()
+    growth.append(store, 0, merkle.leaf_hash(DEEP.encode()))
+    head = Head("log.example", 1, growth.root(store, 1))
     with refused("log.wrong_entry"):
         shown = Logged(DEEP, 0, sign_checkpoint(head, key), ())
         require_logged(shown, "manifest", NoteKey("log.example", key.public), [])

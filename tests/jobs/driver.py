@@ -248,7 +248,12 @@ class Hospital:
         nonce = self.slice.call("challenge")["nonce"]
         shown = self.api.call("POST", f"runs/{run}/aggregator/evidence", {"nonce": nonce})
         evidence = {name: shown[name] for name in ("quote", "collateral", "claims")}
-        self.slice.call("admit", evidence=evidence)
+        about = f"manifest={parse(told['manifest'].encode()).hash}"
+        asked = {"manifest": "", "appraisal": f"&key={evidence['claims']['signing_key']}"}
+        logged = {
+            kind: self.api.call("GET", f"log/proof?kind={kind}&{about}{key}") for kind, key in asked.items()
+        }
+        self.slice.call("admit", evidence=evidence, logged=logged)
         nonce = self.api.call("POST", f"runs/{run}/aggregator/challenge", {})["nonce"]
         own = self.slice.call("evidence", nonce=nonce)
         claims = msgspec.convert(own["claims"], Claims)

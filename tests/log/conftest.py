@@ -16,8 +16,9 @@ from attestation import development
 from attestation.appraisal import appraise
 from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
-from contracts.log import merkle
-from contracts.log.checkpoint import Checkpoint, sign_checkpoint
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import Checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.manifest import (
     APPROVAL_DOMAIN,
@@ -68,7 +69,7 @@ class History:
     """A log in memory, with its key and everything that its entries name."""
 
     key: SigningKey = field(default_factory=SigningKey.generate)
-    store: merkle.MemoryStore = field(default_factory=merkle.MemoryStore)
+    store: growth.MemoryStore = field(default_factory=growth.MemoryStore)
     leaves: list[bytes] = field(default_factory=list)
     things: dict[str, bytes] = field(default_factory=dict)
     enclave: SigningKey = field(default_factory=SigningKey.generate)
@@ -86,12 +87,12 @@ class History:
 
     def append(self, kind: str, body: object) -> None:
         leaf = encode_entry(make_entry(kind, AT, body))
-        merkle.append(self.store, len(self.leaves), merkle.leaf_hash(leaf))
+        growth.append(self.store, len(self.leaves), merkle.leaf_hash(leaf))
         self.leaves.append(leaf)
 
     def checkpoint(self, size: int | None = None) -> Checkpoint:
         size = len(self.leaves) if size is None else size
-        return Checkpoint(ORIGIN, size, merkle.root(self.store, size))
+        return Checkpoint(ORIGIN, size, growth.root(self.store, size))
 
     def write(self, path: Path, *, indices: list[int] | None = None, earlier: tuple[int, ...] = ()) -> Path:
         chosen = range(len(self.leaves)) if indices is None else indices

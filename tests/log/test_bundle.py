@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
-from contracts.log import merkle
-from contracts.log.checkpoint import cosign, sign_checkpoint, witness_key
+from contracts.log import growth, merkle
+from contracts.log.following import cosign, sign_checkpoint, witness_key
 from contracts.log.note import NoteKey
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
@@ -143,7 +143,7 @@ def test_a_truncated_tree_with_a_fresh_signature_is_caught_by_who_saw_more(
     seen = history.checkpoint()
     cut = History(key=history.key, things=history.things)
     for leaf in history.leaves[:-2]:
-        merkle.append(cut.store, len(cut.leaves), merkle.leaf_hash(leaf))
+        growth.append(cut.store, len(cut.leaves), merkle.leaf_hash(leaf))
         cut.leaves.append(leaf)
     report = verify_bundle(cut.write(tmp_path / "b.zip"), log_key=history.note_key, seen=[seen])
     assert report.verdict == "failed" and codes(report) == {"log.went_back"}
@@ -157,7 +157,7 @@ def test_a_fork_with_a_fresh_signature_is_caught_by_who_saw_the_other_side(
         if index == 9:
             entry = parse_entry(leaf)
             leaf = encode_entry(msgspec.structs.replace(entry, body={"measurement": "nothing happened"}))
-        merkle.append(forked.store, index, merkle.leaf_hash(leaf))
+        growth.append(forked.store, index, merkle.leaf_hash(leaf))
         forked.leaves.append(leaf)
     path = forked.write(tmp_path / "b.zip")
     assert verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(9)]).verdict == "verified"

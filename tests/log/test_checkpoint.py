@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.log import merkle
-from contracts.log.checkpoint import (
-    Checkpoint,
-    cosign,
-    follow,
-    read_checkpoint,
-    sign_checkpoint,
-    verify_checkpoint,
-    verify_cosignatures,
-    witness_key,
-)
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_cosignatures
+from contracts.log.following import cosign, follow, sign_checkpoint, witness_key
 from contracts.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey, sign_note
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
@@ -28,10 +20,10 @@ ORIGIN = "fedslice.example/log"
 KEY, WITNESS_KEY = NoteKey(ORIGIN, LOG.public), witness_key("witness.example/w1", WITNESS.public)
 
 
-def tree(size: int) -> merkle.MemoryStore:
-    store = merkle.MemoryStore()
+def tree(size: int) -> growth.MemoryStore:
+    store = growth.MemoryStore()
     for index in range(size):
-        merkle.append(store, index, merkle.leaf_hash(b"%d" % index))
+        growth.append(store, index, merkle.leaf_hash(b"%d" % index))
     return store
 
 
@@ -39,7 +31,7 @@ STORE = tree(20)
 
 
 def head(size: int) -> Checkpoint:
-    return Checkpoint(ORIGIN, size, merkle.root(STORE, size))
+    return Checkpoint(ORIGIN, size, growth.root(STORE, size))
 
 
 def refused(code: str, act: object, *arguments: object, **named: object) -> None:
@@ -86,7 +78,7 @@ def test_a_checkpoint_opens_for_the_logs_key_only() -> None:
 
 def test_a_checkpoint_of_another_origin_under_the_same_key_is_refused() -> None:
     """The key's holder signs a note for another log; the signature is good, the log is the wrong one."""
-    text = Checkpoint("other.example/log", 7, merkle.root(STORE, 7)).text
+    text = Checkpoint("other.example/log", 7, growth.root(STORE, 7)).text
     refused("log.wrong_origin", verify_checkpoint, sign_note(text, ORIGIN, LOG), KEY)
 
 
@@ -115,8 +107,8 @@ def test_lines_of_unknown_keys_are_ignored_even_under_a_known_name() -> None:
     assert verify_checkpoint(note + stranger * 15, KEY) == head(7)
 
 
-GOOD = sign_checkpoint(Checkpoint(ORIGIN, 7, merkle.root(STORE, 7)), LOG)
-ROOT = base64.b64encode(merkle.root(STORE, 7)).decode()
+GOOD = sign_checkpoint(Checkpoint(ORIGIN, 7, growth.root(STORE, 7)), LOG)
+ROOT = base64.b64encode(growth.root(STORE, 7)).decode()
 SIGNATURE = GOOD.split("\n\n")[1]
 
 
@@ -176,7 +168,7 @@ def test_what_is_no_checkpoint_is_refused_though_well_signed(body: str) -> None:
 
 
 def test_extension_lines_are_kept() -> None:
-    checkpoint = Checkpoint(ORIGIN, 7, merkle.root(STORE, 7), ("one", "two"))
+    checkpoint = Checkpoint(ORIGIN, 7, growth.root(STORE, 7), ("one", "two"))
     assert verify_checkpoint(sign_checkpoint(checkpoint, LOG), KEY) == checkpoint
 
 
@@ -197,7 +189,7 @@ def test_a_vkey_round_trips_for_both_types() -> None:
 
 def test_a_witness_cosigns_what_grows_and_its_time_is_signed() -> None:
     grown = sign_checkpoint(head(15), LOG)
-    proof = merkle.consistency_proof(STORE, 7, 15)
+    proof = growth.consistency_proof(STORE, 7, 15)
     note = cosign(
         grown, log=KEY, seen=head(7), proof=proof, name=WITNESS_KEY.name, signer=WITNESS, at=1_800_000_000
     )
@@ -211,10 +203,10 @@ def test_a_witness_cosigns_what_grows_and_its_time_is_signed() -> None:
 
 
 def test_a_witness_does_not_cosign_a_fork_a_rollback_or_another_log() -> None:
-    fork = merkle.MemoryStore()
+    fork = growth.MemoryStore()
     for index in range(15):
-        merkle.append(fork, index, merkle.leaf_hash(b"forked %d" % index))
-    forked = Checkpoint(ORIGIN, 15, merkle.root(fork, 15))
+        growth.append(fork, index, merkle.leaf_hash(b"forked %d" % index))
+    forked = Checkpoint(ORIGIN, 15, growth.root(fork, 15))
     for new, code in ((forked, "log.not_consistent"), (head(5), "log.went_back")):
         refused(
             code,
@@ -222,18 +214,18 @@ def test_a_witness_does_not_cosign_a_fork_a_rollback_or_another_log() -> None:
             sign_checkpoint(new, LOG),
             log=KEY,
             seen=head(7),
-            proof=merkle.consistency_proof(STORE, 7, 15),
+            proof=growth.consistency_proof(STORE, 7, 15),
             name=WITNESS_KEY.name,
             signer=WITNESS,
             at=1,
         )
-    refused("log.wrong_origin", follow, head(7), Checkpoint("other", 9, merkle.root(STORE, 9)), [])
+    refused("log.wrong_origin", follow, head(7), Checkpoint("other", 9, growth.root(STORE, 9)), [])
 
 
 def test_an_agent_follows_growth_and_refuses_a_fork_of_the_same_size() -> None:
     assert follow(None, head(7), []) == head(7)
     assert follow(head(0), head(7), []) == head(7)
     assert follow(head(7), head(7), []) == head(7)
-    assert follow(head(7), head(20), merkle.consistency_proof(STORE, 7, 20)) == head(20)
+    assert follow(head(7), head(20), growth.consistency_proof(STORE, 7, 20)) == head(20)
     refused("log.not_consistent", follow, head(7), Checkpoint(ORIGIN, 7, b"\0" * 32), [])
     refused("log.not_consistent", follow, head(7), head(20), [])

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.log.checkpoint import read_checkpoint, sign_checkpoint, verify_checkpoint
+from contracts.log.checkpoint import read_checkpoint, verify_checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import parse_note, parse_vkey
 from contracts.refusal import Refusal
 from error_catalogue import CATALOGUE

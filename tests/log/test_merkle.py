@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.log import merkle
+from contracts.log import growth, merkle
 from contracts.refusal import Refusal
 
 VECTORS = Path(__file__).parents[2] / "../shared/merkle-vectors"
@@ -36,10 +36,10 @@ def naive_root(leaves: list[bytes]) -> bytes:
     return merkle.node_hash(naive_root(leaves[:k]), naive_root(leaves[k:]))
 
 
-def tree(size: int) -> tuple[merkle.MemoryStore, list[bytes]]:
-    store, leaves = merkle.MemoryStore(), [merkle.leaf_hash(b"%d" % index) for index in range(size)]
+def tree(size: int) -> tuple[growth.MemoryStore, list[bytes]]:
+    store, leaves = growth.MemoryStore(), [merkle.leaf_hash(b"%d" % index) for index in range(size)]
     for index, leaf in enumerate(leaves):
-        merkle.append(store, index, leaf)
+        growth.append(store, index, leaf)
     return store, leaves
 
 
@@ -72,7 +72,7 @@ def test_every_public_consistency_vector_is_judged_as_it_should_be() -> None:
         case = json.loads(path.read_text())
         proof = [decode(item) for item in case["proof"] or []]
         try:
-            merkle.verify_consistency(
+            growth.verify_consistency(
                 case["size1"], case["size2"], decode(case["root1"]), decode(case["root2"]), proof
             )
             refused = False
@@ -87,23 +87,23 @@ def test_every_public_consistency_vector_is_judged_as_it_should_be() -> None:
 def test_roots_are_those_of_the_definition_at_every_size() -> None:
     store, leaves = tree(70)
     for size in range(71):
-        assert merkle.root(store, size) == naive_root(leaves[:size])
+        assert growth.root(store, size) == naive_root(leaves[:size])
 
 
 def test_every_proof_of_every_tree_up_to_40_leaves_holds_and_fits_nothing_else() -> None:
     store, leaves = tree(40)
     for size in range(1, 41):
-        head = merkle.root(store, size)
+        head = growth.root(store, size)
         for index in range(size):
-            proof = merkle.inclusion_proof(store, index, size)
+            proof = growth.inclusion_proof(store, index, size)
             merkle.verify_inclusion(index, size, leaves[index], proof, head)
             for other in range(size):
                 if other != index:
                     with pytest.raises(Refusal):
                         merkle.verify_inclusion(other, size, leaves[index], proof, head)
         for first in range(1, size + 1):
-            merkle.verify_consistency(
-                first, size, merkle.root(store, first), head, merkle.consistency_proof(store, first, size)
+            growth.verify_consistency(
+                first, size, growth.root(store, first), head, growth.consistency_proof(store, first, size)
             )
 
 
@@ -112,11 +112,11 @@ def test_every_proof_of_every_tree_up_to_40_leaves_holds_and_fits_nothing_else()
 def test_a_changed_leaf_or_proof_is_refused(size: int, data: st.DataObject) -> None:
     store, leaves = tree(size)
     index = data.draw(st.integers(0, size - 1))
-    proof = merkle.inclusion_proof(store, index, size)
+    proof = growth.inclusion_proof(store, index, size)
     place, bit = data.draw(st.integers(0, len(proof) - 1)), data.draw(st.integers(0, 255))
     changed = bytearray(proof[place])
     changed[bit // 8] ^= 1 << bit % 8
-    head = merkle.root(store, size)
+    head = growth.root(store, size)
     for leaf, path in [
         (merkle.leaf_hash(b"other"), proof),
         (leaves[index], [*proof[:place], bytes(changed), *proof[place + 1 :]]),
@@ -133,18 +133,18 @@ def test_a_changed_leaf_or_proof_is_refused(size: int, data: st.DataObject) -> N
 def test_a_log_that_changed_an_old_leaf_cannot_prove_consistency(size: int, data: st.DataObject) -> None:
     store, leaves = tree(size)
     first = data.draw(st.integers(1, size))
-    seen = merkle.root(store, first)
-    forged, changed = merkle.MemoryStore(), data.draw(st.integers(0, first - 1))
+    seen = growth.root(store, first)
+    forged, changed = growth.MemoryStore(), data.draw(st.integers(0, first - 1))
     for index, leaf in enumerate(leaves):
-        merkle.append(forged, index, merkle.leaf_hash(b"forged") if index == changed else leaf)
+        growth.append(forged, index, merkle.leaf_hash(b"forged") if index == changed else leaf)
     with pytest.raises(Refusal) as refused:
-        merkle.verify_consistency(
-            first, size, seen, merkle.root(forged, size), merkle.consistency_proof(forged, first, size)
+        growth.verify_consistency(
+            first, size, seen, growth.root(forged, size), growth.consistency_proof(forged, first, size)
         )
     assert refused.value.code == "log.not_consistent"
 
 
-class CountingStore(merkle.MemoryStore):
+class CountingStore(growth.MemoryStore):
     reads = writes = 0
 
     def get_hash(self, level: int, index: int) -> bytes:
@@ -160,12 +160,12 @@ def test_appends_and_proofs_touch_few_hashes() -> None:
     store, size, worst = CountingStore(), 20_000, 0
     for index in range(size):
         before = store.reads + store.writes
-        merkle.append(store, index, b"\0" * 32)
+        growth.append(store, index, b"\0" * 32)
         worst = max(worst, store.reads + store.writes - before)
     assert worst <= 2 * 15 + 1
     for ask in (
-        lambda: merkle.inclusion_proof(store, 12_345, size),
-        lambda: merkle.consistency_proof(store, 777, size),
+        lambda: growth.inclusion_proof(store, 12_345, size),
+        lambda: growth.consistency_proof(store, 777, size),
     ):
         store.reads = 0
         ask()
@@ -176,5 +176,5 @@ def test_appends_and_proofs_touch_few_hashes() -> None:
 def test_consistency_from_nothing_or_backwards_is_refused(first: int, second: int) -> None:
     store, _ = tree(6)
     with pytest.raises(Refusal) as refused:
-        merkle.consistency_proof(store, first, second)
+        growth.consistency_proof(store, first, second)
     assert refused.value.code == "log.bad_range"

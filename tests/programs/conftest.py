@@ -40,6 +40,7 @@ from contracts.manifest import (
     Release,
     Site,
     Training,
+    TransparencyLog,
     approval_payload,
 )
 from contracts.policy import Policy, SgxReference
@@ -59,6 +60,7 @@ from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
 from site_agent.datasets.card import content_digest
 from tests.support.keys import approval_key
+from tests.support.made_log import VKEY, MadeLog
 
 SITES = ("anna", "berta")
 DATASET_KEY = bytes(range(32))
@@ -141,6 +143,7 @@ class House:
             policy=self.policy(),
             release=Release("nothing", 2),
             minimum_time=int(time.time()) - 86400,
+            log=TransparencyLog(VKEY),
         )
         return msgspec.structs.replace(manifest, **changes)
 
@@ -165,6 +168,8 @@ class Consortium:
         self.manifest = manifest or house.manifest()
         self.processes: list[EnclaveProcess] = []
         self.accelerators: dict[str, AcceleratorProcess] = {}
+        self.log = MadeLog()
+        self.log.freeze(self.manifest)
         self.text = canonical(self.manifest).decode()
         self.approvals = {
             site: approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
@@ -210,9 +215,18 @@ class Consortium:
 
     def introduce(self, aggregator, client, site) -> None:
         """Admission both ways, as supervisor and site agent do it."""
-        client.call("admit", evidence=self.evidence(aggregator, client.call("challenge")["nonce"]))
+        self.admit(client, self.evidence(aggregator, client.call("challenge")["nonce"]))
         evidence = self.evidence(client, aggregator.call("challenge", site=site)["nonce"])
         aggregator.call("admit", site=site, evidence=evidence, endorsement=self.endorsement(site, evidence))
+
+    def admit(self, client, evidence) -> dict:
+        """Show a client slice an aggregator's evidence, and that all is in the log."""
+        return client.call("admit", evidence=evidence, logged=self.logged(evidence))
+
+    def logged(self, evidence) -> dict:
+        """Log the acceptance of an enclave, as the coordinator does; what a client slice demands."""
+        self.log.add("appraisal", {"claims": evidence["claims"], "appraisal": {"verdict": "accepted"}})
+        return {kind: self.log.prove(kind) for kind in ("manifest", "appraisal")}
 
     def evidence(self, process, nonce) -> dict:
         return process.call("evidence", nonce=nonce) | {"collateral": self.collateral()}

@@ -49,20 +49,20 @@ def test_a_replayed_nonce_is_refused(world, code_of):
     world.agg.call("admit", **arguments)
     assert code_of(world.agg.call, "admit", **arguments) == "program.nonce_unknown"
     evidence = world.evidence(world.agg, world.anna.call("challenge")["nonce"])
-    world.anna.call("admit", evidence=evidence)
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "program.nonce_unknown"
+    world.admit(world.anna, evidence)
+    assert code_of(world.admit, world.anna, evidence) == "program.nonce_unknown"
 
 
 def test_a_nonce_that_the_host_invents_is_refused(world, code_of):
     evidence = world.evidence(world.agg, "ab" * 32)
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "program.nonce_unknown"
+    assert code_of(world.admit, world.anna, evidence) == "program.nonce_unknown"
 
 
 def test_a_swapped_nonce_is_refused(world, code_of):
     """Old evidence under a fresh nonce: the quote does not bind it."""
     evidence = world.evidence(world.agg, "ab" * 32)
     evidence["claims"]["nonce"] = world.anna.call("challenge")["nonce"]
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.report_data"
+    assert code_of(world.admit, world.anna, evidence) == "attest.report_data"
 
 
 @pytest.mark.parametrize("key", ["hpke_key", "signing_key"])
@@ -70,21 +70,21 @@ def test_swapped_keys_are_refused(world, code_of, key):
     evidence = world.evidence(world.agg, world.anna.call("challenge")["nonce"])
     swapped = HpkeKey.generate().public if key == "hpke_key" else SigningKey.generate().public
     evidence["claims"][key] = swapped
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.report_data"
+    assert code_of(world.admit, world.anna, evidence) == "attest.report_data"
 
 
 def test_evidence_of_another_program_is_refused(world, code_of):
     evidence = world.evidence(world.anna, world.anna.call("challenge")["nonce"])
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.program"
+    assert code_of(world.admit, world.anna, evidence) == "attest.program"
     evidence["claims"]["nonce"] = world.anna.call("challenge")["nonce"]
     evidence["claims"]["program"] = "aggregator"  # the measurement tells
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.measurement"
+    assert code_of(world.admit, world.anna, evidence) == "attest.measurement"
 
 
 def test_a_genuine_enclave_of_another_run_is_refused(world, code_of, consortium):
     other = consortium(run="run-2")
     evidence = other.evidence(other.aggregator(), world.anna.call("challenge")["nonce"])
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.manifest"
+    assert code_of(world.admit, world.anna, evidence) == "attest.manifest"
 
 
 def test_evidence_under_another_root_is_refused(world, code_of, tmp_path):
@@ -94,13 +94,13 @@ def test_evidence_under_another_root_is_refused(world, code_of, tmp_path):
     foreign = collateral(tmp_path / "root", world.manifest.minimum_time + 86400)
     nonce = world.anna.call("challenge")["nonce"]
     evidence = forged(world, tmp_path / "platform", "aggregator", nonce, foreign)
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.root_untrusted"
+    assert code_of(world.admit, world.anna, evidence) == "attest.root_untrusted"
 
 
 def test_expired_collateral_is_refused(world, code_of):
     old = collateral(world.house.root, world.manifest.minimum_time - 60 * 86400)
     evidence = world.evidence(world.agg, world.anna.call("challenge")["nonce"]) | {"collateral": old}
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "attest.crl_expired"
+    assert code_of(world.admit, world.anna, evidence) == "attest.crl_expired"
 
 
 def test_a_program_that_the_sites_did_not_approve_is_refused(world, house, code_of, consortium):
@@ -109,7 +109,7 @@ def test_a_program_that_the_sites_did_not_approve_is_refused(world, house, code_
     other = consortium(policy=msgspec.structs.replace(house.policy(), references=references))
     client = other.client("anna", load=False)
     evidence = other.evidence(other.aggregator(), client.call("challenge")["nonce"])
-    assert code_of(client.call, "admit", evidence=evidence) == "attest.measurement"
+    assert code_of(other.admit, client, evidence) == "attest.measurement"
 
 
 def test_damaged_evidence_is_refused(world, code_of):
@@ -117,9 +117,9 @@ def test_damaged_evidence_is_refused(world, code_of):
     quote = bytearray(base64.b64decode(evidence["quote"]))
     quote[500] ^= 1
     evidence["quote"] = base64.b64encode(bytes(quote)).decode()
-    assert code_of(world.anna.call, "admit", evidence=evidence).startswith("attest.")
+    assert code_of(world.admit, world.anna, evidence).startswith("attest.")
     del evidence["collateral"]
-    assert code_of(world.anna.call, "admit", evidence=evidence) == "program.bad_arguments"
+    assert code_of(world.admit, world.anna, evidence) == "program.bad_arguments"
 
 
 def test_a_client_slice_that_its_site_does_not_endorse_is_refused(world, code_of):

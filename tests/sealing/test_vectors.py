@@ -16,8 +16,9 @@ import pytest
 from contracts.canonical import canonical
 from contracts.evidence import Claims, report_data
 from contracts.fingerprint import key_fingerprint, site_fingerprint, typed_fingerprint
-from contracts.log import merkle
-from contracts.log.checkpoint import sign_checkpoint, verify_checkpoint
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import verify_checkpoint
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import parse_vkey
 from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
 from contracts.receipts import parse_receipt, receipt_hash, sign_receipt, verify_chain
@@ -116,17 +117,17 @@ def test_the_receipt_its_hash_and_its_signature_are_reproduced() -> None:
 
 def test_the_checkpoint_and_its_proofs_are_reproduced() -> None:
     case = vector("checkpoint.json")
-    store = merkle.MemoryStore()
+    store = growth.MemoryStore()
     hashes = [merkle.leaf_hash(leaf.encode()) for leaf in case["leaves"]]
     for index, leaf in enumerate(hashes):
-        merkle.append(store, index, leaf)
+        growth.append(store, index, leaf)
     head = verify_checkpoint(case["note"], parse_vkey(case["vkey"]))
-    assert head.root == merkle.root(store, 3)
+    assert head.root == growth.root(store, 3)
     assert sign_checkpoint(head, SigningKey.from_bytes(bytes.fromhex(case["log_secret"]))) == case["note"]
     inclusion = [bytes.fromhex(node) for node in case["inclusion_of_leaf_1"]]
     merkle.verify_inclusion(1, 3, hashes[1], inclusion, head.root)
     consistency = [bytes.fromhex(node) for node in case["consistency_2_to_3"]]
-    merkle.verify_consistency(2, 3, merkle.root(store, 2), head.root, consistency)
+    growth.verify_consistency(2, 3, growth.root(store, 2), head.root, consistency)
 
 
 def test_the_protocol_quotes_the_vectors_as_they_are() -> None:

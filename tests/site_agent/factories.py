@@ -15,7 +15,6 @@ from attestation.development import (
 )
 from attestation.measurement import measure
 from contracts.canonical import canonical
-from contracts.log.note import NoteKey
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -36,12 +35,10 @@ from site_agent.datasets.intake import Wishes
 from site_agent.state import State
 from site_agent.witness import log_key_fingerprint
 from tests.support.keys import approval_key
+from tests.support.made_log import VKEY
 
 OTHER = SigningKey.generate()
 """The key of the other hospital, site-2."""
-LOG_KEY = SigningKey.from_bytes(b"L" * 32)
-ORIGIN = "coordinator.example/log"
-VKEY = NoteKey(ORIGIN, LOG_KEY.public).vkey
 PINNED = log_key_fingerprint(VKEY)
 """What the operator has told the hospital by letter: the fingerprint of the key of his log."""
 

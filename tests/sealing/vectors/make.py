@@ -22,8 +22,9 @@ sys.path.insert(0, str(FOLDER.parents[2]))
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
 from contracts.fingerprint import key_fingerprint, site_fingerprint  # noqa: E402
-from contracts.log import merkle  # noqa: E402
-from contracts.log.checkpoint import Checkpoint, sign_checkpoint  # noqa: E402
+from contracts.log import growth, merkle  # noqa: E402
+from contracts.log.checkpoint import Checkpoint  # noqa: E402
+from contracts.log.following import sign_checkpoint  # noqa: E402
 from contracts.log.note import NoteKey  # noqa: E402
 from contracts.manifest import (  # noqa: E402
     APPROVAL_DOMAIN,
@@ -208,11 +209,11 @@ def make() -> None:
             "enclave_secret": ENCLAVE.to_bytes().hex(),
         },
     )
-    store = merkle.MemoryStore()
+    store = growth.MemoryStore()
     leaves = [canonical(roster), canonical(receipt), b"{}"]
     for index, leaf in enumerate(leaves):
-        merkle.append(store, index, merkle.leaf_hash(leaf))
-    head = Checkpoint("fedslice.example/log", 3, merkle.root(store, 3))
+        growth.append(store, index, merkle.leaf_hash(leaf))
+    head = Checkpoint("fedslice.example/log", 3, growth.root(store, 3))
     write(
         "checkpoint.json",
         {
@@ -220,8 +221,8 @@ def make() -> None:
             "log_secret": LOG.to_bytes().hex(),
             "vkey": NoteKey(head.origin, LOG.public).vkey,
             "note": sign_checkpoint(head, LOG),
-            "inclusion_of_leaf_1": [node.hex() for node in merkle.inclusion_proof(store, 1, 3)],
-            "consistency_2_to_3": [node.hex() for node in merkle.consistency_proof(store, 2, 3)],
+            "inclusion_of_leaf_1": [node.hex() for node in growth.inclusion_proof(store, 1, 3)],
+            "consistency_2_to_3": [node.hex() for node in growth.consistency_proof(store, 2, 3)],
         },
     )
 

@@ -1,0 +1,58 @@
+"""The acts on checkpoints: the log signs one, an agent follows what grows from the last that it saw, and a
+witness does the same and then cosigns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contracts.log import growth
+from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint
+from contracts.log.note import KeyType, NoteKey, cosign_note, parse_note, sign_note
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: SigningKey) -> str:
+    """The signed note, by the log's key. The caller never signs two that do not grow from one another."""
+    return sign_note(parse_text(checkpoint.text).text, checkpoint.origin, signer)
+
+
+def follow(seen: Checkpoint | None, new: Checkpoint, proof: Sequence[bytes]) -> Checkpoint:
+    """The rule of agents and witnesses: a log may only grow. Returns what to keep as seen.
+
+    `proof` is the consistency proof from `seen` to `new` (empty where nothing was seen, where nothing was in
+    the log, or where both are equal). Refuses with `log.wrong_origin`, `log.went_back` or
+    `log.not_consistent` (a fork).
+    """
+    if seen is None:
+        return new
+    if new.origin != seen.origin:
+        raise Refusal("log.wrong_origin", found=new.origin[:100], expected=seen.origin[:100])
+    if new.size < seen.size:
+        raise Refusal("log.went_back", found=new.size, seen=seen.size)
+    if seen.size > 0:
+        growth.verify_consistency(seen.size, new.size, seen.root, new.root, proof)
+    return new
+
+
+def cosign(
+    data: bytes | str,
+    *,
+    log: NoteKey,
+    seen: Checkpoint | None,
+    proof: Sequence[bytes],
+    name: str,
+    signer: SigningKey,
+    at: int,
+) -> str:
+    """A witness's whole act: verify the log's signature, follow it from what was seen, add a cosignature.
+
+    The caller then keeps the new checkpoint as seen. Refuses as `verify_checkpoint` and `follow` do.
+    """
+    follow(seen, verify_checkpoint(data, log), proof)
+    return cosign_note(parse_note(data), name, signer, at)
+
+
+def witness_key(name: str, public: str) -> NoteKey:
+    """The key by which a witness's cosignatures are checked."""
+    return NoteKey(name, public, KeyType.COSIGNATURE)

@@ -1,0 +1,68 @@
+"""A log as a coordinator keeps it: a real tree, real checkpoints, and entries that a test may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from contracts.canonical import canonical
+from contracts.log import growth, merkle
+from contracts.log.checkpoint import Checkpoint
+from contracts.log.following import cosign, sign_checkpoint, witness_key
+from contracts.log.note import NoteKey
+from contracts.manifest import Manifest
+from contracts.signing import SigningKey
+
+LOG_KEY = SigningKey.from_bytes(b"L" * 32)
+ORIGIN = "coordinator.example/log"
+VKEY = NoteKey(ORIGIN, LOG_KEY.public).vkey
+WITNESS = SigningKey.from_bytes(b"W" * 32)
+WITNESS_KEY = witness_key("witness.example/w1", WITNESS.public)
+
+
+class MadeLog:
+    """`entries` may be changed as no honest log's would. `cosigned` says whether the witness signs."""
+
+    def __init__(self) -> None:
+        self.key = LOG_KEY
+        self.origin = ORIGIN
+        self.entries = [b"one", b"two", b"three"]
+        self.cosigned = False
+
+    @property
+    def store(self) -> growth.MemoryStore:
+        store = growth.MemoryStore()
+        for index, entry in enumerate(self.entries):
+            growth.append(store, index, merkle.leaf_hash(entry))
+        return store
+
+    @property
+    def note(self) -> str:
+        size = len(self.entries)
+        note = sign_checkpoint(Checkpoint(self.origin, size, growth.root(self.store, size)), self.key)
+        if not self.cosigned:
+            return note
+        log = NoteKey(self.origin, self.key.public)
+        return cosign(note, log=log, seen=None, proof=(), name=WITNESS_KEY.name, signer=WITNESS, at=1)
+
+    def add(self, kind: str, body: dict[str, Any]) -> None:
+        """An entry, as the coordinator appends it."""
+        entry = {"version": 1, "kind": kind, "at": 1, "body": msgspec.to_builtins(body), "attachments": []}
+        self.entries.append(canonical(entry))
+
+    def freeze(self, manifest: Manifest) -> None:
+        """What is logged before a site is asked for its approval."""
+        self.add("manifest", {"manifest": manifest.hash, "run": manifest.run, "study": "s1"})
+
+    def prove(self, kind: str) -> dict[str, Any]:
+        """The newest entry of a kind, with its proof."""
+        named = f'"kind":"{kind}"'.encode()
+        index = max(number for number, entry in enumerate(self.entries) if named in entry)
+        proof = growth.inclusion_proof(self.store, index, len(self.entries))
+        return {
+            "entry": self.entries[index].decode(),
+            "index": index,
+            "checkpoint": self.note,
+            "proof": [value.hex() for value in proof],
+        }
