@@ -24,6 +24,7 @@ from attestation.certificates import load_chain
 from attestation.pck import SGX_EXTENSION
 from attestation.quote import parse as parse_quote
 from contracts.log import merkle
+from contracts.policy import TdxReference
 from federation.attestation import appraisals, collateral, log, references, reviews
 from federation.attestation.models import (
     AppraisalRecord,
@@ -358,7 +359,8 @@ class TestReviews:
                 "rtmrs": "\n".join(["b" * 96] * 4), "source_commit": "c", "reason": "first"}  # fmt: skip
         assert signed_in(olga).post(reverse("reference-new"), form).status_code == 302
         row = Reference.objects.get(program="split_server")
-        assert (row.measurement, row.root, row.added_by) == ("a" * 96, "intel", olga.email)
+        named = TdxReference("split_server", mrtd="a" * 96, rtmrs=("b" * 96,) * 4).measurement
+        assert (row.measurement, row.root, row.added_by) == (named, "intel", olga.email)
 
     @pytest.mark.parametrize("line", ["xfrm", "xfrm zz", "unknown 1", "config_svn x", "mrenclave 1 2"])
     def test_how_it_may_be_started_is_part_of_an_identity_and_read_strictly(
