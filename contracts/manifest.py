@@ -270,9 +270,10 @@ def parse(data: bytes) -> Manifest:
         raise Refusal("manifest.too_large", bytes=len(data), limit=MAX_MANIFEST_BYTES)
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = canonical(manifest)  # RFC 8785 has no form for an integer beyond 2⁵³
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Refusal("manifest.invalid", fault=str(error)[:300]) from error
-    if canonical(manifest) != data:
+    if text != data:
         raise Refusal("manifest.not_canonical")
     _check(manifest)
     return manifest

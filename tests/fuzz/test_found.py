@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import httpx
@@ -15,11 +16,13 @@ from contracts.log.checkpoint import Checkpoint as Head
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.log.proof import Logged, require_logged
+from contracts.manifest import parse
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.training.tensors import METADATA, from_bytes
 from site_agent.transport import _json
+from tests.fuzz.of_contracts import VECTORS
 from tests.fuzz.of_files import TEMPLATE
 
 DEEP = '{"a":' * 20_000
@@ -27,6 +30,13 @@ DEEP = '{"a":' * 20_000
 
 def refused(code: str) -> pytest.RaisesExc[Refusal]:
     return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
+
+
+def test_a_manifest_with_a_number_that_has_no_canonical_form_is_refused() -> None:
+    data = (VECTORS / "manifest.json").read_bytes().strip()
+    assert b'"minimum_time":' in data
+    with refused("manifest.invalid"):
+        parse(re.sub(rb'"minimum_time":[0-9]+', b'"minimum_time":9007199254740992', data))
 
 
 def test_a_models_header_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
