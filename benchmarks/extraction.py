@@ -223,7 +223,7 @@ class Guesser:
         exact = losses(truth).detach()
         guess = self.start.clone().requires_grad_()
         fit = torch.optim.LBFGS(
-            [guess], max_iter=600, history_size=60, line_search_fn="strong_wolfe", tolerance_change=0
+            [guess], max_iter=160, history_size=60, line_search_fn="strong_wolfe", tolerance_change=0
         )
 
         def miss() -> torch.Tensor:
