@@ -104,6 +104,24 @@ define(
           "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
           "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "
           "hospital that accepts it all the same says so by name: --accept {accept}.", "lead"),
+    Entry("ledger.missing",
+          "The ledger of what this site's datasets have told is gone, though runs were approved.",
+          "Restore ledger.json of the state folder from a backup; else `python -m site_agent budget rebuild` "
+          "counts the approved runs again. Nothing was signed.", "site"),
+    Entry("ledger.damaged", "The ledger of what this site's datasets have told cannot be believed: {fault}.",
+          "Restore ledger.json of the state folder from a backup; else `python -m site_agent budget rebuild` "
+          "counts the approved runs again. Find out who changed it.", "site"),
+    Entry("ledger.over_budget",
+          "\"{name}\" would tell more than its budget: {level} {after} with this run ({before} before it), "
+          "of {limit}. Nothing was signed.",
+          "Ask the lead for more noise or fewer rounds, or offer other people's rows. A hospital that wants "
+          "to tell more raises it: `python -m site_agent budget set`.", "site"),
+    Entry("ledger.same_rows", "These very rows were added before, as \"{name}\".",
+          "Leave --new-lineage out: the same rows are the same people.", "site"),
+    Entry("ledger.no_reason", "A new lineage needs a reason of at least {least} characters; it is kept.",
+          "Say why these are other people: --new-lineage \"REASON\".", "site"),
+    Entry("ledger.no_lineage", "No dataset called \"{name}\" was ever added here.",
+          "`python -m site_agent budget` lists those that were.", "site"),
     Entry("fingerprint.malformed", "\"{found}\" is not a fingerprint.",
           "It has 24 letters and digits, in six groups of four, as in 0A1B-2C3D-….", "site"),
     Entry("approval.needs_terminal",

@@ -24,6 +24,8 @@ from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import create_private
 from site_agent.knowledge import known_here
+from site_agent.ledger.accounting import Outlook, outlook, require_budget, used_by
+from site_agent.ledger.book import Used, changing, read_book
 from site_agent.members import require_approvable
 from site_agent.proofs import require_manifest
 from site_agent.state import State
@@ -101,11 +103,18 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     return manifest, Catalogue(state).referred(own.dataset)
 
 
-def examine(state: State, coordinator: Coordinator, manifest: Manifest) -> tuple[Known, list[Weakness]]:
-    """What this site knows of the code that the manifest trusts, and what is weak in it. Refuses with a
-    `release_statement.` code."""
+def examine(
+    state: State, coordinator: Coordinator, manifest: Manifest, dataset: Dataset
+) -> tuple[Known, Outlook, list[Weakness]]:
+    """What this site knows of the code that the manifest trusts, what its dataset has told and would tell,
+    and what is weak in both. Refuses with a `release_statement.` or `ledger.` code."""
     known = known_here(state, coordinator, manifest, _previous(state, manifest.hash))
-    return known, weaknesses(manifest, known)
+    found = outlook(read_book(state), _run(state, manifest, dataset))
+    return known, found, [*weaknesses(manifest, known), *found.weak]
+
+
+def _run(state: State, manifest: Manifest, dataset: Dataset) -> Used:
+    return used_by(manifest, state.config.site, Catalogue(state).training_rows(dataset))
 
 
 def approve(
@@ -113,22 +122,29 @@ def approve(
 ) -> Approved:
     """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
 
-    The copy comes first: an approval that the coordinator has, this site remembers. Doing it again sends the
-    same signature (Ed25519 is deterministic). `accepted` are the names of weaknesses that a person has
-    accepted; with any other one it refuses with `approval.weak`. Where too few members
-    are confirmed it refuses with `members.too_few`. Else as `judge`, `require_manifest`, `examine` and
+    Ledger and copy come first: an approval that the coordinator has, this site remembers and counts. Doing it
+    again sends the same signature (Ed25519 is deterministic) and counts once. `accepted` are the names of
+    weaknesses that a person has accepted; with any other one it refuses with `approval.weak`. Where too few
+    members are confirmed it refuses with `members.too_few`, beyond the hospital's budget with
+    `ledger.over_budget`. Else as `judge`, `require_manifest`, `examine` and
     `ApprovalKey.of`.
     """
-    manifest, _ = judge(state, item)
+    manifest, dataset = judge(state, item)
     require_manifest(state, coordinator, manifest)
     require_approvable(state, manifest)
-    _, weak = examine(state, coordinator, manifest)
+    _, found, weak = examine(state, coordinator, manifest, dataset)
     names = tuple(weakness.name for weakness in weak)
     missing = [name for name in names if name not in accepted]
     if missing:
         raise Refusal("approval.weak", names=", ".join(missing), accept=" --accept ".join(missing))
+    require_budget(found)
     site = state.config.site
     signature = key.of(manifest, site).sign(APPROVAL_DOMAIN, approval_payload(item.hash, site))
+    with changing(state) as book:
+        run = _run(state, manifest, dataset)
+        require_budget(outlook(book, run))
+        if all(used.manifest != run.manifest for used in book.used):
+            book.used.append(run)
     approved = Approved(item.text, manifest.hash, signature, int(time.time()), names)
     create_private(_path(state, approved.hash), msgspec.json.encode(approved))
     coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})

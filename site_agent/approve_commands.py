@@ -13,7 +13,9 @@ from contracts.refusal import Refusal
 from site_agent import approvals, release_commands, releases
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import add_key_options, key_of
+from site_agent.datasets.catalogue import Dataset
 from site_agent.enrolment import connect
+from site_agent.ledger.wording import describe_outlook
 from site_agent.members import confirm, describe_members, unconfirmed
 from site_agent.proofs import require_manifest
 from site_agent.reading import describe, describe_code
@@ -95,7 +97,7 @@ def _approve(
     require_manifest(state, coordinator, manifest)
     say(describe(manifest, dataset, state.config.site))
     _members(state, manifest, chosen, say)
-    accepted = _weaknesses(state, coordinator, manifest, chosen, say)
+    accepted = _weaknesses(state, coordinator, manifest, dataset, chosen, say)
     if accepted is None:
         return
     if not chosen.yes and not _typed(manifest.hash, say):
@@ -121,10 +123,17 @@ def _members(state: State, manifest: Manifest, chosen: argparse.Namespace, say: 
 
 
 def _weaknesses(
-    state: State, coordinator: Coordinator, manifest: Manifest, chosen: argparse.Namespace, say: Say
+    state: State,
+    coordinator: Coordinator,
+    manifest: Manifest,
+    dataset: Dataset,
+    chosen: argparse.Namespace,
+    say: Say,
 ) -> set[str] | None:
     """The names that were accepted, by option or by a typed yes each; None where a person said no."""
-    known, weak = approvals.examine(state, coordinator, manifest)
+    known, found, weak = approvals.examine(state, coordinator, manifest, dataset)
+    say("")
+    say(describe_outlook(found))
     say("")
     say(describe_code(manifest, known, weak))
     say("")

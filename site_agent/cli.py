@@ -23,6 +23,7 @@ from site_agent.approval_key_commands import (
     is_open,
     make_key,
 )
+from site_agent.budget_commands import add_budget_command
 from site_agent.checks import as_told, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
@@ -135,6 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_check)
 
     add_dataset_commands(commands, say)
+    add_budget_command(commands, say)
 
     approve_commands.add_approve_command(commands, say)
     member_commands.add_members_command(commands, say)

@@ -74,6 +74,11 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
     verb.add_argument(
         "--public", action="store_true", help="anybody may read these rows: plaintext baselines may use them"
     )
+    verb.add_argument(
+        "--new-lineage",
+        metavar="REASON",
+        help="these are other people than in the dataset that it seems to continue; the reason is kept",
+    )
     verb.add_argument("--no-publish", action="store_true", help="keep it, publish later")
     verb.add_argument("--yes", action="store_true", help="publish the card without asking")
     verb.add_argument("--json", action="store_true", help="say what was seen as JSON")
@@ -108,15 +113,18 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
     with catalogue.drafted(dataset):
         if not chosen.json:
             report.show(dataset, intake, say)
+        kin = catalogue.relatives(dataset, chosen.files)
+        if not chosen.json:
+            report.show_relatives(kin, chosen.new_lineage, say)
         require_answers(intake, chosen.keep)
         publish = not chosen.no_publish and (chosen.yes or agreed())
-        catalogue.keep(dataset)
+        catalogue.keep(dataset, chosen.files, chosen.new_lineage)
     if publish:
         dataset = _send_card(state, catalogue, dataset, _silent if chosen.json else say)
     elif not chosen.json:
         say(f"\nKept, not published. Later: python -m site_agent dataset publish {dataset.name!r}")
     if chosen.json:
-        say(json.dumps(report.as_json(dataset, intake), ensure_ascii=False, indent=2))
+        say(json.dumps(report.as_json(dataset, intake, kin), ensure_ascii=False, indent=2))
     return 0
 
 

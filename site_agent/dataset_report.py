@@ -5,7 +5,7 @@ Texts are never shown. Labels are, here at the hospital; on the card only those 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
 from site_agent.datasets.intake import Intake
+from site_agent.ledger.lineage import Relative
 from site_agent.words import counted, printable, table
 
 Say = Callable[..., None]
@@ -30,7 +31,16 @@ def show(dataset: Dataset, intake: Intake, say: Say) -> None:
     _show_card(dataset, say)
 
 
-def as_json(dataset: Dataset, intake: Intake) -> dict[str, Any]:
+def show_relatives(kin: Sequence[Relative], new: str | None, say: Say) -> None:
+    """Which datasets of before it continues: what was spent on them counts for it, too."""
+    for one in kin:
+        say(f'It continues "{printable(one.rows.name, 100)}": {one.because}.')
+    if kin and new is None:
+        say("What that has told over all runs counts for this one, too: python -m site_agent budget")
+        say('If these are other people, stop here and add it with --new-lineage "REASON".')
+
+
+def as_json(dataset: Dataset, intake: Intake, kin: Sequence[Relative]) -> dict[str, Any]:
     """The same as a JSON value."""
     assert intake.findings is not None and intake.columns is not None
     return {
@@ -44,6 +54,7 @@ def as_json(dataset: Dataset, intake: Intake) -> dict[str, Any]:
         "findings": msgspec.to_builtins(intake.findings),
         "questions": list(intake.findings.questions()),
         "card": msgspec.to_builtins(dataset.card),
+        "continues": [{"name": one.rows.name, "because": one.because} for one in kin],
         "published_as": dataset.id or None,
     }
 

@@ -11,6 +11,7 @@
 | release-statement.json | the newest release statement that was accepted |
 | members.json | the hospitals whose keys were compared with a letter or call |
 | approved/ | the manifests that were approved here, with the signature that was given |
+| ledger.json | what each dataset has told over all runs, and its budget (site_agent/ledger/) |
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
 | floors.json | the highest numbers of collateral that the agent has accepted, over all runs |
 | log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |

@@ -14,6 +14,7 @@ from federation.people.models import User
 from federation.sites.queries import memory_of
 from federation.studies import permissions, services
 from federation.studies.costs import advise_cut, costs_of, work_of_plan
+from federation.studies.differences import differences
 from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
@@ -157,7 +158,7 @@ def _shown(user: User, study: Study, here: wizard.Step, form: StepForm | None) -
         case "training":
             return _costs(study, form)
         case "review":
-            return {**_costs(study, None), **_preview(study)}
+            return {**_costs(study, None), **_preview(user, study)}
     return {}
 
 
@@ -197,12 +198,13 @@ def _smallest(study: Study) -> str | None:
     return f"{min(known) / GIB:.1f}" if known and len(known) == len(found) else None
 
 
-def _preview(study: Study) -> dict[str, Any]:
+def _preview(user: User, study: Study) -> dict[str, Any]:
     try:
         manifest = build_manifest(study)
     except Refusal as refusal:
         return {"preview_refused": refusal}
-    return {"preview": manifest_facts(manifest), "manifest": manifest}
+    found = differences(user, manifest)
+    return {"preview": manifest_facts(manifest), "manifest": manifest, "differences": found}
 
 
 @login_required

@@ -16,6 +16,8 @@ from contracts.refusal import Refusal
 from site_agent.datasets.card import Card, content_digest, make_card
 from site_agent.datasets.intake import Intake, Wishes, take_in
 from site_agent.files import write_private
+from site_agent.ledger.book import changing, read_book
+from site_agent.ledger.lineage import Relative, enter, hashes_of, relatives, tags_of
 from site_agent.state import State
 from site_agent.transport import Coordinator
 
@@ -36,6 +38,10 @@ class Dataset(Struct, frozen=True, forbid_unknown_fields=True):
     card: Card
     added: int
     id: str = ""
+
+
+class _Split(Struct):
+    split: str
 
 
 class Catalogue:
@@ -71,7 +77,7 @@ class Catalogue:
         """Take files in under `name` and keep them: `draft`, then `keep`."""
         dataset, intake = self.draft(files, name, wishes, public)
         with self.drafted(dataset):
-            self.keep(dataset)
+            self.keep(dataset, files)
         return dataset, intake
 
     def draft(
@@ -116,9 +122,25 @@ class Catalogue:
             if all(other.file != dataset.file for other in self.all()):
                 self.path(dataset).unlink(missing_ok=True)
 
-    def keep(self, dataset: Dataset) -> None:
-        """Enter a draft."""
+    def relatives(self, dataset: Dataset, files: Sequence[Path]) -> list[Relative]:
+        """The datasets of before that a draft from these files continues."""
+        key = self._state.dataset_key
+        hashes, tags = hashes_of(self.path(dataset), key), tags_of(dataset.name, files, key)
+        return relatives(read_book(self._state), dataset.digest, hashes, tags)
+
+    def keep(self, dataset: Dataset, files: Sequence[Path] = (), new: str | None = None) -> None:
+        """Enter a draft from these files, in the ledger first: as a relative of what it continues, or with
+        the reason `new` as a lineage of its own. Refuses with a `ledger.` code."""
+        key = self._state.dataset_key
+        hashes, tags = hashes_of(self.path(dataset), key), tags_of(dataset.name, files, key)
+        with changing(self._state) as book:
+            enter(book, dataset.digest, dataset.name, hashes, tags, new)
         self._keep([*self.all(), dataset])
+
+    def training_rows(self, dataset: Dataset) -> int:
+        """How many of its rows are trained on; counted in its file, as the card may hide the number."""
+        with self.path(dataset).open("rb") as lines:
+            return sum(msgspec.json.decode(line, type=_Split).split == "train" for line in lines)
 
     def publish(self, dataset: Dataset, coordinator: Coordinator) -> Dataset:
         """Send the card (never a row). Publishing again gives the same dataset."""

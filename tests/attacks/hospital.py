@@ -60,9 +60,13 @@ class Hospital:
             status = cli.main(["--state", str(self.state.folder), *arguments])
         return status, said.getvalue()
 
-    def approves(self, manifest: Manifest, *options: str, strangers: bool = False) -> tuple[int, str]:
-        """`approve` by a script that knows the whole hash, and the members unless they are `strangers`."""
+    def approves(
+        self, manifest: Manifest, *options: str, strangers: bool = False, unbounded: bool = True
+    ) -> tuple[int, str]:
+        """`approve` by a script that knows the whole hash, and the members unless they are `strangers`. It
+        accepts a run without noise if it is to (`unbounded`)."""
         known = () if strangers else ("--confirm-members",)
+        known = (*known, "--accept", "unbounded") if unbounded else known
         return self.types("approve", "--yes", "--hash", manifest.hash, *known, *options)
 
     @property

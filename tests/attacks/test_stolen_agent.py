@@ -173,7 +173,7 @@ def finished(theft: Theft) -> Run:
 def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
     theft: Theft, tmp_path: Path
 ) -> None:
-    approve = ("approve", "--yes", "--hash", theft.hash, "--confirm-members")
+    approve = ("approve", "--yes", "--hash", theft.hash, "--confirm-members", "--accept", "unbounded")
     guess = private(tmp_path / "guess", "password1234\n")
     create_sealed(tmp_path / "own.key", PASSPHRASE)
     own = ("--approval-key", str(tmp_path / "own.key"), "--passphrase-file", str(theft.passphrase))

@@ -16,7 +16,7 @@ import pytest
 from attestation.release_statement import make_statement
 from attestation.trust_domain import development_reference
 from contracts.fingerprint import key_fingerprint
-from contracts.manifest import Manifest, Release
+from contracts.manifest import Aggregation, Manifest, Privacy, Release
 from contracts.policy import SgxReference
 from contracts.release_statement import SignedReleaseStatement, sign_statement
 from contracts.signing import SigningKey
@@ -97,9 +97,10 @@ def test_to_name_one_weakness_accepts_no_other(hospital: Hospital) -> None:
 
 
 def test_a_sound_manifest_needs_nothing_but_its_fingerprint(hospital: Hospital) -> None:
-    manifest = hospital.manifest()
+    privacy = Privacy("site", 2.0, 1e-5)
+    manifest = hospital.manifest(aggregation=Aggregation("fedavg", 2, 600, 1.0, privacy=privacy))
     hospital.offer(manifest)
-    status, said = hospital.approves(manifest)
+    status, said = hospital.approves(manifest, unbounded=False)
     assert (status, "WEAK" in said) == (0, False), said
     assert "nobody outside vouches for it" in said, "without a release key that is said"
 

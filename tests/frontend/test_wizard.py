@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from contracts.canonical import canonical
 from enclave_jobs.base_models import SHAPE
 from federation.people.models import User
 from federation.studies import services
-from federation.studies.models import BaseModel, Study, StudyState
+from federation.studies.freezing import build_manifest
+from federation.studies.models import BaseModel, Run, Study, StudyState
 from federation.studies.plan import Plan
 from frontend.overlap import overlap
 from frontend.wizard import NAMES
@@ -205,6 +208,22 @@ def test_schedule_warm_up_and_what_a_platform_may_say_come_into_the_manifest(
     assert "falling in a cosine to 0, after a warm-up over 7.5 % of the steps" in page
     form = text(lead.get(at(shaped, "training")))
     assert 'value="7.5"' in form and "INTEL-SA-00615 INTEL-SA-00657" in form
+
+
+def test_before_freezing_the_lead_reads_which_results_could_be_subtracted(
+    lead: Client, shaped: Study, anna: Hospital, barbara: Hospital
+) -> None:
+    both = build_manifest(shaped)
+    rules = msgspec.structs.replace(both.aggregation, quorum=1)
+    release = msgspec.structs.replace(both.release, approvals=1)
+    alone = [site for site in both.sites if site.id == anna.site.pk]
+    earlier = msgspec.structs.replace(both, sites=tuple(alone), aggregation=rules, release=release, run="r-0")
+    assert "Results could be subtracted" not in text(lead.get(at(shaped, "review")))
+    said = canonical(earlier).decode()
+    Run.objects.create(pk="r-0", study=shaped, manifest=said, manifest_hash=earlier.hash)
+    page = text(lead.get(at(shaped, "review")))
+    assert "Results could be subtracted" in page
+    assert f"{shaped.name}</a>: {barbara.site.name}" in page
 
 
 def test_a_runtime_in_which_nothing_measures_the_program_is_not_offered(

@@ -26,7 +26,7 @@ HOSPITALS = {"anna@st-anna.example": "St. Anna", "bert@bethany.example": "Bethan
 LEAD = "lena@study.example"
 
 
-YES = ("--confirm-members", "--accept", "export")
+YES = ("--confirm-members", "--accept", "export", "--accept", "unbounded")
 
 
 @dataclass

@@ -80,7 +80,7 @@ def test_a_sound_manifest_is_signed_kept_and_posted(
 ) -> None:
     manifest = make_manifest(state, dataset)
     logged(state, server, manifest)
-    approved = approve(state, line.coordinator, offer(manifest), key_of(state))
+    approved = approve(state, line.coordinator, offer(manifest), key_of(state), ["unbounded"])
     posted = server.requests[-1]
     assert (posted.method, posted.path) == ("POST", "approvals")
     assert posted.json == {"manifest_hash": manifest.hash, "signature": approved.signature}
@@ -170,7 +170,7 @@ def test_only_what_was_signed_here_counts_as_approved(
 ) -> None:
     manifest = make_manifest(state, dataset)
     logged(state, server, manifest)
-    approve(state, line.coordinator, offer(manifest), key_of(state))
+    approve(state, line.coordinator, offer(manifest), key_of(state), ["unbounded"])
     stranger = State.open(tmp_path / "stranger")
     stranger.save(msgspec.structs.replace(state.config, approval_key=SigningKey.generate().public))
     copy = stranger.approved / f"{manifest.hash}.json"
@@ -332,7 +332,24 @@ def offered(state: State, dataset: Dataset, server: Server) -> Manifest:
 
 
 def run(state: State, *arguments: str) -> int:
-    return cli.main(["--state", str(state.folder), "approve", *arguments])
+    """`approve`, with a yes to the run's having no noise."""
+    return cli.main(["--state", str(state.folder), "approve", "--accept", "unbounded", *arguments])
+
+
+@pytest.mark.parametrize(("answer", "signed"), [("yes", True), ("y", False), ("", False)])
+def test_a_run_without_noise_is_signed_after_a_typed_yes_to_that(
+    state: State, offered: Manifest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    answer: str, signed: bool,
+) -> None:  # fmt: skip
+    Terminal(monkeypatch, None)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    lines = iter([answer, offered.hash[:8]])
+    monkeypatch.setattr(builtins, "input", lambda prompt="": next(lines))
+    assert cli.main(["--state", str(state.folder), "approve"]) == 0
+    shown = capsys.readouterr().out
+    assert 'What "notes" has told, by 0 runs approved here before' in shown
+    assert "unbounded    0 runs without noise → 1 with this one" in shown
+    assert (approved_hashes(state) == [offered.hash]) is signed
 
 
 @pytest.mark.parametrize(

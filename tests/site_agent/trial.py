@@ -14,8 +14,14 @@ from tests.support.installation import DEVELOPMENT, NAMED, Agent, Installation, 
 
 def accepted(plan: dict[str, Any]) -> list[str]:
     """The options by which a script says yes to the members, and to what is weak in a plan on purpose."""
-    weak = ["--accept", "quorum-below-two"] if plan.get("quorum") == 1 else []
-    return ["--confirm-members", *weak]
+    weak = {
+        "quorum-below-two": plan.get("quorum") == 1,
+        "unbounded": plan.get("privacy", "none") == "none",
+    }
+    return [
+        "--confirm-members",
+        *(part for name, is_so in weak.items() if is_so for part in ("--accept", name)),
+    ]
 
 
 class Trial:
