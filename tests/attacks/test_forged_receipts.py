@@ -25,6 +25,7 @@ from site_agent.state import State
 from tests.site_agent.archive import Archive, Platform, approved, plain
 from tests.site_agent.conftest import SITE, Line, Server, line, quick, server, state  # noqa: F401
 from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
+from tests.support.keys import approval_key
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ class Scene:
         self.archive = Archive(server)
         self.enclave = SigningKey.generate()
         self.show(self.enclave)
-        signature = state.key.sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, SITE))
+        payload = approval_payload(self.manifest.hash, SITE)
+        signature = approval_key(state.key).sign(APPROVAL_DOMAIN, payload)
         kept = Approved(canonical(self.manifest).decode(), self.manifest.hash, signature, 0)
         create_private(state.approved / f"{self.manifest.hash}.json", msgspec.json.encode(kept))
 
