@@ -229,6 +229,42 @@ class TestEnrolmentToken:
             services.enrolment_command(alice, alice.site)  # type: ignore[arg-type]
 
 
+class TestAnotherApprovalKey:
+    """Its passphrase was lost: the agent alone cannot set another one."""
+
+    def test_the_sites_admin_lets_its_agent_replace_it_once(self, alice: User, anna: Hospital) -> None:
+        assert alice.site is not None
+        before = Site.objects.get(pk=anna.site.pk)
+        token = command_token(services.replacement_command(alice, alice.site))
+        new, later = SigningKey.generate().public, SigningKey.generate().public
+        for _ in range(2):  # the answer may have been lost
+            answer = anna.call("post", "approval-key", {"token": token, "approval_key": new})
+            assert answer.json() == {"approval_key": new}, answer.content
+        answer = anna.call("post", "approval-key", {"token": token, "approval_key": later})
+        assert answer.json()["code"] == "enrolment.token_used"
+        site = Site.objects.get(pk=anna.site.pk)
+        assert (site.public_key, site.approval_key) == (before.public_key, new)
+        assert site.fingerprint != before.fingerprint, "the others confirm it anew"
+
+    def test_no_other_key_passes_for_one(self, alice: User, anna: Hospital, barbara: Hospital) -> None:
+        assert alice.site is not None
+        token = command_token(services.replacement_command(alice, alice.site))
+        for hospital, key, code in (
+            (anna, anna.key.public, "enrolment.bad_key"),
+            (anna, approval_key(barbara.key).public, "enrolment.key_taken"),
+            (barbara, SigningKey.generate().public, "enrolment.unknown_token"),
+        ):
+            answer = hospital.call("post", "approval-key", {"token": token, "approval_key": key})
+            assert answer.json()["code"] == code
+
+    def test_only_the_hospitals_own_admin_gets_the_command(
+        self, olga: User, lena: User, anna: Hospital
+    ) -> None:
+        for stranger in (olga, lena):
+            with pytest.raises(Refusal, match=r"auth\.forbidden"):
+                services.replacement_command(stranger, anna.site)
+
+
 class TestGoverning:
     def test_a_site_is_suspended_taken_back_and_revoked(self, olga: User, anna: Hospital) -> None:
         services.suspend(olga, anna.site, "key under suspicion")

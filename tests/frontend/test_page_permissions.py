@@ -64,6 +64,10 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 409, "lena": 409, "ludo": 409, "alice": 409, "carol": 404, "audrey": 409},
     ),
+    "site-approval-key": (
+        "POST",
+        {"olga": 409, "lena": 409, "ludo": 409, "alice": 200, "carol": 404, "audrey": 409},
+    ),
     "site-transition": (
         "POST",
         {"olga": 302, "lena": 302, "ludo": 302, "alice": 302, "carol": 404, "audrey": 302},

@@ -64,6 +64,16 @@ def test_an_enrolment_command_is_shown_once(alice: User, anna: Hospital) -> None
     assert "--token" not in client.get(reverse("site", args=[anna.site.pk])).content.decode()
 
 
+def test_a_command_for_another_approval_key_is_shown_once(alice: User, anna: Hospital) -> None:
+    client = Client()
+    client.force_login(alice)
+    before = client.get(reverse("site", args=[anna.site.pk])).content.decode()
+    assert anna.site.fingerprint in before and "--token" not in before
+    page = client.post(reverse("site-approval-key", args=[anna.site.pk])).content.decode()
+    assert "approval-key replace --token" in page
+    assert "--token" not in client.get(reverse("site", args=[anna.site.pk])).content.decode()
+
+
 def test_revoking_wants_the_name_typed(olga: User, anna: Hospital) -> None:
     client = Client()
     client.force_login(olga)
