@@ -153,7 +153,7 @@ def targets_of(tail: Tail, suffixes: tuple[str, ...] | None = None) -> tuple[str
 
 
 def with_lora(tail: Tail, targets: tuple[str, ...]) -> Tail:
-    tail.model = adapt(tail.model, Lora(RANK, ALPHA, targets), SEED).base_model.model
+    tail.model = adapt(tail.model, Lora(RANK, ALPHA, targets), SEED)
     return tail
 
 

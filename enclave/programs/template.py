@@ -27,7 +27,7 @@ from enclave.training.tensors import State
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
-_PREFIX = "prompt_encoder.embedding.weight"
+_PREFIX = "prompt_embeddings"
 _LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
 Size = Annotated[int, Meta(ge=1, le=1 << 31)]

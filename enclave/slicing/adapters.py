@@ -8,37 +8,42 @@ arXiv 2106.09685.
 from __future__ import annotations
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from contracts.manifest import Lora
 from contracts.refusal import Refusal
+from enclave.slicing.lora import LINEARS, put_lora
 from enclave.training.tensors import State
 
+PEFT_PLACE = "base_model.model."
+"""Where the PEFT adapter format sees a whole model stand."""
 
-def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PeftModel:
-    """Freeze `model` and put trainable LoRA pairs and, for a classification, a trainable head on it.
+
+def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PreTrainedModel:
+    """Freeze `model` and put trainable LoRA pairs on it, in place; let the head of a classification train.
 
     The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are zero.
     Refuses with `adapter.unknown_target` when a target names no linear layer of the model.
     """
     head = head_modules(model)
+    linears = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, LINEARS) and not name.startswith(head)
+    ]
     for target in adapter.targets:
-        if not _matches(model, target, head):
+        if not any(_ends_in(name, target) for name in linears):
             raise Refusal("adapter.unknown_target", target=target)
-    settings = LoraConfig(
-        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=0.0,
-        target_modules=list(adapter.targets),
-        modules_to_save=list(head) or None,
-    )
+    model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _draw_output_layer(model, head[-1:])
-        return get_peft_model(model, settings)
+        places = [name for name in linears if any(_ends_in(name, target) for target in adapter.targets)]
+        put_lora(model, places, adapter.rank, adapter.alpha)
+    for name in head:
+        model.get_submodule(name).requires_grad_(True)
+    return model
 
 
 def freeze_a(model: nn.Module) -> None:
@@ -67,10 +72,9 @@ def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
 
 def tuned_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable parameters by their names in the PEFT adapter format, in the model's own order."""
+    place = PEFT_PLACE if isinstance(model, PreTrainedModel) else ""
     return {
-        name.replace(".modules_to_save.default", "").replace(".default", ""): parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        place + name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
 
 
@@ -97,15 +101,8 @@ def load_tuned_state(model: nn.Module, state: State) -> None:
             parameter.copy_(torch.tensor(state[name]))
 
 
-def _matches(model: nn.Module, target: str, head: tuple[str, ...]) -> bool:
-    return any(
-        (name == target or name.endswith(f".{target}"))
-        and not name.startswith(head)
-        and getattr(module, "weight", None) is not None
-        and module.weight.dim() == 2
-        and not isinstance(module, nn.Embedding)
-        for name, module in model.named_modules()
-    )
+def _ends_in(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
 
 
 def _draw_output_layer(model: PreTrainedModel, head: tuple[str, ...]) -> None:

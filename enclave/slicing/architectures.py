@@ -18,21 +18,15 @@ from contracts.refusal import Refusal
 _ACTIVATIONS = ("GELUActivation", "NewGELUActivation", "FastGELUActivation", "SiLUActivation")
 INSIDE_ANYWHERE = frozenset(
     {f"torch.nn.modules.{name}" for name in (
-        "container.ModuleList", "container.ModuleDict", "container.ParameterDict", "dropout.Dropout",
-        "linear.Identity", "normalization.LayerNorm", "activation.GELU", "activation.SiLU", "activation.Tanh",
-        "activation.ReLU",
+        "container.ModuleList", "dropout.Dropout", "normalization.LayerNorm", "activation.GELU",
+        "activation.SiLU", "activation.Tanh", "activation.ReLU",
     )}
     | {f"transformers.activations.{name}" for name in _ACTIVATIONS}
     | {
         "enclave.slicing.outsourced.OutsourcedLinear",
         "enclave.slicing.embeddings.HandedIn",
+        "enclave.slicing.lora.LoraLinear",
         "enclave.slicing.prefix.PrefixTuned",
-        "peft.peft_model.PeftModelForSequenceClassification",
-        "peft.peft_model.PeftModelForCausalLM",
-        "peft.tuners.lora.model.LoraModel",
-        "peft.tuners.lora.layer.Linear",
-        "peft.tuners.prefix_tuning.model.PrefixEncoder",
-        "peft.utils.other.ModulesToSaveWrapper",
     }
 )  # fmt: skip
 

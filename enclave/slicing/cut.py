@@ -96,8 +96,8 @@ def inspect_cut(model: nn.Module, architecture: Architecture) -> None:
             if parameter.is_meta or id(parameter) in outside:
                 raise Refusal("slicing.trained_outside", name=name)
         elif id(parameter) not in outside:
-            path = name.split(".")
-            small = parameter.dim() < 2 or path[-2] in architecture.tables or "original_module" in path
+            table = name.rpartition(".")[0].rpartition(".")[2]
+            small = parameter.dim() < 2 or table in architecture.tables
             if parameter.is_meta or not small:
                 raise Refusal("slicing.frozen_inside", name=name)
 

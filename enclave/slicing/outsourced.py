@@ -1,7 +1,7 @@
 """Outsourced linears: frozen linear layers whose product, forward and backward, an engine computes.
 
 `OutsourcedLinear` stands where a frozen `nn.Linear` or `Conv1D` stood and is used like it, by the model and
-by peft. It holds no weights. Layers with the same input (q/k/v, gate/up) share a `Trip`: the first of them
+by LoRA. It holds no weights. Layers with the same input (q/k/v, gate/up) share a `Trip`: the first of them
 sends the input out, the others find their share of the answer. Bias, adapters and all else stay inside. Runs
 inside the enclave.
 """

@@ -1,20 +1,19 @@
 """P-Tuning v2: trained keys and values in front of every attention layer, nothing else of the layers touched.
 
-Liu et al., P-Tuning v2, arXiv 2110.07602; the parameters are peft's `PrefixEncoder` without projection, so
-that they are released as a PEFT adapter. peft's own forward pass reaches decoders only through models that
-name a cache, and pools encoders in its own way; here a fresh cache is put before the backbone of any
-architecture at each forward pass, so a head of any kind works unchanged. The prefix takes positions: what is
-usable for text is positions − prefix. Runs inside the enclave.
+Liu et al., P-Tuning v2, arXiv 2110.07602; the parameters are those of peft's prefix without projection, drawn
+as peft draws them, so that they are released as a PEFT adapter. peft's own forward pass reaches decoders only
+through models that name a cache, and pools encoders in its own way; here a fresh cache is put before the
+backbone of any architecture at each forward pass, so a head of any kind works unchanged. The prefix takes
+positions: what is usable for text is positions − prefix. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from peft import PrefixTuningConfig, TaskType
-from peft.tuners.prefix_tuning import PrefixEncoder
-from torch import Tensor, nn
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from contracts.manifest import Prefix
@@ -26,14 +25,15 @@ from enclave.slicing.architectures import architecture_of
 class PrefixTuned(nn.Module):
     """A model with a trainable prefix; called like the model itself."""
 
-    def __init__(self, base: PreTrainedModel, settings: PrefixTuningConfig) -> None:
+    def __init__(self, base: PreTrainedModel, length: int) -> None:
+        """`prompt_embeddings` (length, 2 · layers · heads · head size), standard normal, layer by layer."""
         super().__init__()
+        config = base.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.base_model = base
-        self.prompt_encoder = PrefixEncoder(settings)
-        layers, heads = settings.num_layers, settings.num_attention_heads
-        assert layers is not None and heads is not None
-        self._length = int(settings.num_virtual_tokens)
-        self._shape = (2 * layers, heads)
+        self._length, self._shape = length, (2 * config.num_hidden_layers, heads, size)
+        self.prompt_embeddings = nn.Parameter(torch.empty(length, math.prod(self._shape)).normal_())
         backbone = getattr(base, architecture_of(base).backbone)
         backbone.register_forward_pre_hook(self._put_before, with_kwargs=True)
 
@@ -48,9 +48,7 @@ class PrefixTuned(nn.Module):
 
     def cache(self, batch: int) -> DynamicCache:
         """A fresh cache with the prefix: per layer keys and values (batch, heads, length, head size)."""
-        parts, heads = self._shape
-        prefix: Tensor = self.prompt_encoder(torch.arange(self._length))
-        prefix = prefix.view(1, self._length, parts, heads, -1).expand(batch, -1, -1, -1, -1)
+        prefix = self.prompt_embeddings.view(1, self._length, *self._shape).expand(batch, -1, -1, -1, -1)
         layers = prefix.permute(2, 0, 3, 1, 4).split(2)
         return DynamicCache([(keys_values[0], keys_values[1]) for keys_values in layers])
 
@@ -68,24 +66,12 @@ class PrefixTuned(nn.Module):
 
 def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTuned:
     """Freeze `model`, put a trainable prefix before it, and let its head train. `seed` alone decides."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    config, head = model.config, head_modules(model)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    settings = PrefixTuningConfig(
-        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
-        num_virtual_tokens=prefix.length,
-        token_dim=heads * size,
-        num_attention_heads=heads,
-        num_layers=config.num_hidden_layers,
-        num_transformer_submodules=1,
-        prefix_projection=False,
-    )
+    model.requires_grad_(False)
+    head = head_modules(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _draw_output_layer(model, head[-1:])
-        tuned = PrefixTuned(model, settings)
+        tuned = PrefixTuned(model, prefix.length)
     for name in head:
         model.get_submodule(name).requires_grad_(True)
     return tuned

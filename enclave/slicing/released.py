@@ -25,7 +25,7 @@ MAX_CONFIG_BYTES = 1 << 20
 CONFIG = "config.json"
 
 State = dict[str, NDArray[Any]]
-_PROMPT = "prompt_encoder.embedding.weight"
+_PROMPT = "prompt_embeddings"
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
@@ -199,7 +199,7 @@ def _prefix(adapter: Prefix, state: State, config: Mapping[str, Any]) -> tuple[d
         "num_transformer_submodules": 1,
         "prefix_projection": False,
     }
-    tensors, aside = {"prompt_embeddings": prompt}, {}
+    tensors, aside = {_PROMPT: prompt}, {}
     for name, tensor in state.items():
         place = name.removeprefix("base_model.")
         if place.startswith(("classifier.", "score.")):

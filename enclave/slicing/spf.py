@@ -7,17 +7,16 @@ the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE. S
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.architecture.layers import Linear, linears_of, row_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import _draw_output_layer, head_modules, tuned_parameters
+from enclave.slicing.lora import put_lora
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.selection import choose
 from enclave.slicing.split import Tail
@@ -52,8 +51,7 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _draw_output_layer(tail.model, head[-1:])
-        if lora:
-            _put_lora(tail, lora, spf)
+        put_lora(tail, lora, spf.rank, spf.alpha)
     for module in tail.modules():
         if isinstance(module, RowTunedLinear):
             module.rows.requires_grad_(True)
@@ -89,13 +87,3 @@ def _linears(tail: Tail) -> Iterator[tuple[str, str, Linear]]:
         for linear in table:
             name = f"{row_of(tail.config).layers}.{tail.k + number}.{linear.path}"
             yield f"{place}.{linear.path}", name, linear
-
-
-def _put_lora(tail: nn.Module, places: list[str], spf: Spf) -> None:
-    settings = LoraConfig(
-        r=spf.rank,
-        lora_alpha=spf.alpha,
-        lora_dropout=0.0,
-        target_modules="|".join(re.escape(place) for place in places),
-    )
-    inject_adapter_in_model(settings, tail)

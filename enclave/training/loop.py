@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -94,7 +93,7 @@ def train(
     device = parameters[0].device
     total, done, loss_sum, started = len(examples) * training.local_epochs, 0, 0.0, time.monotonic()
     model.train()
-    with torch.random.fork_rng(devices=[]), disable_input_dtype_casting(model, training.precision == "bf16"):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, round, site))
         for step, batch in enumerate(round_batches(examples, training, round=round, site=site)):
             for group in optimizer.param_groups:
@@ -127,7 +126,7 @@ def evaluate(
     predictions, correct, loss_sum, done, started = 0, 0, 0.0, 0, time.monotonic()
     device = next(model.parameters()).device
     model.eval()
-    with torch.inference_mode(), disable_input_dtype_casting(model, precision == "bf16"):
+    with torch.inference_mode():
         for batch in examples.evaluation_batches(EVALUATION_BATCH):
             with precision_of(precision, device):
                 logits = batch_logits(model, batch, device)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from contracts.manifest import Privacy, Training
@@ -44,21 +43,20 @@ def train_privately(
     expected = drawn * rows
     seen, loss_sum, started = 0, 0.0, time.monotonic()
     model.train()
-    with disable_input_dtype_casting(model, training.precision == "bf16"):
-        for step in range(1, wanted + 1):
-            batch = draw(rows, drawn)
-            sums, loss = clipped_sum(model, parameters, examples, batch, clip, training.precision)
-            for parameter, total in zip(parameters, sums, strict=True):
-                noise = torch.from_numpy(gaussian(tuple(total.shape), privacy.noise * clip))
-                parameter.grad = ((total + noise) / expected).to(parameter.dtype)
-            optimizer.step()
-            optimizer.zero_grad()
-            seen, loss_sum = seen + len(batch), loss_sum + loss
-            if progress is not None:
-                done = rows * training.local_epochs * step // wanted
-                speed = seen / max(time.monotonic() - started, 1e-9)
-                mean = loss_sum / max(seen, 1)
-                progress(Progress("training", done, rows * training.local_epochs, mean, speed))
+    for step in range(1, wanted + 1):
+        batch = draw(rows, drawn)
+        sums, loss = clipped_sum(model, parameters, examples, batch, clip, training.precision)
+        for parameter, total in zip(parameters, sums, strict=True):
+            noise = torch.from_numpy(gaussian(tuple(total.shape), privacy.noise * clip))
+            parameter.grad = ((total + noise) / expected).to(parameter.dtype)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen, loss_sum = seen + len(batch), loss_sum + loss
+        if progress is not None:
+            done = rows * training.local_epochs * step // wanted
+            speed = seen / max(time.monotonic() - started, 1e-9)
+            mean = loss_sum / max(seen, 1)
+            progress(Progress("training", done, rows * training.local_epochs, mean, speed))
     model.eval()
     return TrainResult(loss_sum / max(seen, 1), rows, time.monotonic() - started)
 

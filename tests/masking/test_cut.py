@@ -37,7 +37,7 @@ def test_no_frozen_matrix_stays_inside(name, kind, tmp_path):
     outside = (cut.store.folder / "weights.int8").stat().st_size
     linears = [module for module in cut.model.modules() if isinstance(module, OutsourcedLinear)]
     assert outside == sum(linear.weight.numel() for linear in linears) > whole / 2
-    assert stored < whole / 4  # small tables, and the head's frozen original
+    assert stored < whole / 4  # small tables
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path):
@@ -69,17 +69,17 @@ def test_a_module_that_nobody_listed_is_refused_wherever_it_sits(name, tmp_path)
 
 def test_what_is_put_in_after_the_cut_is_found_by_inspection(tmp_path):
     done = cut_model("llama", "lora", tmp_path)
-    architecture = architecture_of(done.model.get_base_model())
+    architecture = architecture_of(done.model)
     inspect_cut(done.model, architecture)
-    done.model.get_base_model().model.layers[0].mlp.down_proj = nn.Linear(40, 24).requires_grad_(False)
+    done.model.model.layers[0].mlp.down_proj = nn.Linear(40, 24).requires_grad_(False)
     assert refused(inspect_cut, done.model, architecture).code == "slicing.frozen_inside"
-    done.model.get_base_model().model.layers[0].mlp.down_proj = Spy(40, 24)
+    done.model.model.layers[0].mlp.down_proj = Spy(40, 24)
     assert refused(inspect_cut, done.model, architecture).code == "slicing.unlisted_module"
 
 
 def test_a_tuned_tensor_outside_is_refused(tmp_path):
     done = cut_model("gpt2", "lora", tmp_path)
-    architecture = architecture_of(done.model.get_base_model())
+    architecture = architecture_of(done.model)
     next(m for m in done.model.modules() if isinstance(m, OutsourcedLinear)).weight.requires_grad_(True)
     assert refused(inspect_cut, done.model, architecture).code == "slicing.trained_outside"
 

@@ -59,9 +59,7 @@ def test_the_cut_minilm_is_the_loaded_one_but_for_int8_weights(minilm, opened):
     batch = tokenizer(["a fever in the left knee", "nothing"], return_tensors="pt", padding=True)
     feed = {key: batch[key] for key in ("input_ids", "attention_mask")}
     with torch.no_grad():
-        hidden = [
-            tuned.get_base_model().bert(**feed).last_hidden_state for tuned in (whole, opened.cut.model)
-        ]
+        hidden = [tuned.bert(**feed).last_hidden_state for tuned in (whole, opened.cut.model)]
     similar = torch.nn.functional.cosine_similarity(*[h[feed["attention_mask"].bool()] for h in hidden])
     assert similar.min() > 0.995
 
@@ -112,7 +110,7 @@ def test_decoders_open_from_their_files(name, tmp_path):
     done.attach(UnmaskedEngine(done.store))
     ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        done.model.prompt_encoder.embedding.weight.zero_()
+        done.model.prompt_embeddings.zero_()
         got = done.model.base_model.get_submodule(done.model.base_model.base_model_prefix)
         got._forward_pre_hooks.clear()  # without the prefix the two must agree
         got._forward_pre_hooks_with_kwargs.clear()

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import get_peft_model_state_dict
 
 from contracts.manifest import Lora
 from contracts.refusal import Refusal
@@ -43,7 +42,6 @@ def test_seeding_leaves_the_callers_random_numbers_alone(bert_folder: Path) -> N
 def test_the_tuned_state_is_lora_pooler_and_head_under_peft_names(bert_folder: Path) -> None:
     model = adapted_bert(bert_folder)
     state = tuned_state(model)
-    assert state.keys() == get_peft_model_state_dict(model, save_embedding_layers=False).keys()  # type: ignore[arg-type]
     assert state["base_model.model.classifier.weight"].shape == (len(LABELS), 16)
     assert "base_model.model.bert.pooler.dense.weight" in state
     # query, value and three "dense" in each of two layers, A and B; no LoRA inside the head
