@@ -47,8 +47,8 @@ enclave-envs: setup ## An environment for each enclave program, from its lock; T
 demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
 	@FEDSLICE_ENCLAVE_ENVS=$(CURDIR)/var/enclave-envs $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
 
-stack: setup ## The coordinator alone, on this machine, in the foreground
-	@$(BIN)/python manage.py stack
+stack: setup enclave-envs ## The coordinator alone, on this machine, in the foreground
+	@FEDSLICE_ENCLAVE_ENVS=$(CURDIR)/var/enclave-envs $(BIN)/python manage.py stack
 
 lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves are measured by
 	$(BIN)/ruff check .

@@ -8,19 +8,16 @@ statement goes into the log beside them, so that an auditor counts them again. d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
-import rfc8785
 from msgspec import Meta, Struct
 
-from contracts.canonical import canonical
 from contracts.manifest import Identifier, Manifest
 from contracts.policy import Hex32
 from contracts.receipts import Hex64
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import PUBLIC_BYTES
-from contracts.signing import SigningKey, verify
+from contracts.signing import SigningKey
 
 ORDER_DOMAIN = "fedslice/release/v1"
 RELEASED_DOMAIN = "fedslice/released/v1"
@@ -120,37 +117,3 @@ def verify_consents(manifest: Manifest, receipt: str, consents: Mapping[str, Con
 def sign_release(released: Released, key: SigningKey) -> SignedRelease:
     """Inside the enclave."""
     return SignedRelease(released, key.public, key.sign(RELEASED_DOMAIN, released))
-
-
-def parse_release(data: Any) -> SignedRelease:
-    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is. Refuses with
-    `release.bad_statement` or `sealing.bad_signature`."""
-    try:
-        signed = msgspec.convert(data, SignedRelease)
-        canonical(signed)
-    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
-        raise Refusal("release.bad_statement", fault=str(error)[:200]) from error
-    verify(signed.signing_key, RELEASED_DOMAIN, signed.released, signed.signature)
-    return signed
-
-
-def check_release(
-    signed: SignedRelease, manifest: Manifest, receipt: str, consents: Mapping[str, Consent]
-) -> None:
-    """Whether a statement says no other than what the manifest allows and the sites have ordered. Refuses
-    with `release.mismatch`, or as `verify_consents`."""
-    said = signed.released
-    verify_consents(manifest, receipt, consents)
-    sites = tuple(sorted(consents))
-    fits = {
-        "manifest": (said.manifest, said.run) == (manifest.hash, manifest.run),
-        "receipt": said.receipt == receipt,
-        "rule": said.rule == manifest.release.rule,
-        "consents": said.consents == sites,
-        "recipients": said.recipients == (sites if said.rule == SEALED else ()),
-        "program": said.program == ("split_server" if manifest.method == "method-2" else "aggregator"),
-        "development": said.development == (manifest.policy.root == "development"),
-    }
-    for field, right in fits.items():
-        if not right:
-            raise Refusal("release.mismatch", field=field)

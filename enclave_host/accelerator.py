@@ -16,15 +16,17 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.refusal import Refusal
 from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
-from enclave.masking.layers import Product, read_products
+from enclave.masking.layers import INDEX, WEIGHTS, Index, Product, oriented, size
 from enclave.masking.ring import Limbs
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,20 @@ def choose(device: str) -> tuple[str, str]:
     if device != "cpu" and torch.cuda.is_available():
         return "cuda", f"{torch.cuda.get_device_name()} of {platform.node()}"
     return "cpu", f"CPU of {platform.node()}"
+
+
+def read_products(folder: Path) -> Iterator[tuple[Product, Tensor]]:
+    """Every product with its (outer, inner) int8 weights. Refuses with `accelerator.bad_store`."""
+    try:
+        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
+        flat = np.memmap(folder / WEIGHTS, dtype=np.int8, mode="r")
+        entries = {entry.name: entry for entry in index.layers}
+        for product in index.products:
+            entry = entries[product.layer]
+            values = flat[entry.offset : entry.offset + size(entry)].reshape(entry.outputs, entry.inputs)
+            yield product, oriented(torch.from_numpy(values.copy()), product)
+    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+        raise Refusal("accelerator.bad_store", fault=type(error).__name__) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

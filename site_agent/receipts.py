@@ -13,7 +13,8 @@ import msgspec
 from contracts.course import may_follow, server_of
 from contracts.evidence import Evidence
 from contracts.manifest import Manifest
-from contracts.receipts import NO_RECEIPT, SignedReceipt, parse_receipt, receipt_hash, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from site_agent.files import create_private
 from site_agent.signers import Signers

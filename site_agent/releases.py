@@ -19,16 +19,8 @@ from contracts.course import is_over, server_of
 from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
-from contracts.releases import (
-    EXPORT,
-    KIND,
-    SEALED,
-    Released,
-    SignedRelease,
-    consent,
-    parse_release,
-    rule_of,
-)
+from contracts.release_check import parse_release
+from contracts.releases import EXPORT, KIND, SEALED, Released, SignedRelease, consent, rule_of
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal

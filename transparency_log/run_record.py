@@ -11,7 +11,8 @@ from collections import Counter
 from msgspec import Struct, field
 
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
-from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash, verify_chain
+from contracts.receipt_chain import verify_chain
+from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from transparency_log.entry import ApprovalBody, RosterBody

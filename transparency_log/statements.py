@@ -17,7 +17,7 @@ import msgspec
 
 from contracts.receipts import SignedReceipt
 from contracts.refusal import Refusal
-from contracts.releases import check_release, parse_release
+from contracts.release_check import check_release, parse_release
 from transparency_log.archive import Archive
 from transparency_log.attached import Attached
 from transparency_log.entry import (

@@ -21,7 +21,7 @@ from django.core import mail
 from django.core.management import call_command
 
 from benchmarks.demo.hospital import REPOSITORY, Hospital
-from contracts.receipts import parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
 from federation.people import services as people
 from federation.people.models import User
 from federation.sites import services as sites

@@ -9,13 +9,12 @@ time, hashes what it copied, uses it and drops it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 import torch
 from msgspec import Meta, Struct
 from torch import Tensor
@@ -103,7 +102,7 @@ class Store:
         """
         fixed = fix_weight(weight)
         data = fixed.values.numpy().tobytes()
-        offset = self._entries[-1].offset + _size(self._entries[-1]) if self._entries else 0
+        offset = self._entries[-1].offset + size(self._entries[-1]) if self._entries else 0
         with (self.folder / WEIGHTS).open("ab") as file:
             file.write(data)
         outputs, inputs = fixed.values.shape
@@ -119,7 +118,7 @@ class Store:
     def read(self, layer: FrozenLayer) -> Tensor:
         """Copy one layer's int8 weights in. Refuses with `masking.weights_changed`."""
         entry = self._entries[layer.index]
-        data = bytearray(_size(entry))
+        data = bytearray(size(entry))
         with (self.folder / WEIGHTS).open("rb") as file:
             file.seek(entry.offset)
             read = file.readinto(data)
@@ -146,20 +145,6 @@ class Store:
         return products
 
 
-def read_products(folder: Path) -> Iterator[tuple[Product, Tensor]]:
-    """Accelerator side: every product with its (outer, inner) int8 weights. Refuses with
-    `accelerator.bad_store`."""
-    try:
-        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
-        flat = np.memmap(folder / WEIGHTS, dtype=np.int8, mode="r")
-        entries = {entry.name: entry for entry in index.layers}
-        for product in index.products:
-            entry = entries[product.layer]
-            values = flat[entry.offset : entry.offset + _size(entry)].reshape(entry.outputs, entry.inputs)
-            yield product, oriented(torch.from_numpy(values.copy()), product)
-    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
-        raise Refusal("accelerator.bad_store", fault=type(error).__name__) from error
-
-
-def _size(entry: Entry) -> int:
+def size(entry: Entry) -> int:
+    """Bytes of a layer's int8 weights."""
     return entry.outputs * entry.inputs

@@ -115,6 +115,9 @@ class ClientSlice(EnclaveProgram):
         site = manifest.site(arguments.site).id
         report({"stage": "loading"})
         # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
+        from enclave.slicing.eager import run_eagerly
+
+        run_eagerly()
         from enclave.programs.learner import load_learner
         from enclave.slicing.memory import return_large_blocks
 

@@ -131,6 +131,9 @@ class SplitServer(EnclaveProgram):
         if self._rounds is None:
             report({"stage": "loading"})
             # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
+            from enclave.slicing.eager import run_eagerly
+
+            run_eagerly()
             from enclave.programs.tail import load_tail
             from enclave.programs.tail_rounds import TailRounds
 

@@ -98,7 +98,8 @@ class TailLearner:
 
     def packed(self, receipt: str, state: State) -> bytes:
         """The package that is released of these parameters (enclave/slicing/released.py)."""
-        from enclave.slicing.released import pack, row_files
+        from enclave.slicing.released import pack
+        from enclave.slicing.released_rows import row_files
 
         rows = {name: chosen.cpu().numpy() for name, chosen in selected_rows(self.tail).items()}
         cut = self.split.cut

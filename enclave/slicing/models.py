@@ -14,6 +14,8 @@ import hashlib
 import json
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,6 +34,7 @@ from transformers.utils import logging as transformers_logging
 from contracts.manifest import ModelSpec
 from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
 from contracts.refusal import Refusal
+from enclave.slicing.eager import built_in_memory
 
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
@@ -74,44 +77,57 @@ def load(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedToke
             if name not in spec.files:
                 raise Refusal("model.file_missing", file=name)
         _refuse_remote_code(copy)
-        try:
+        with refusing_what_transformers_cannot_read(copy, spec):
             return _build(copy, spec)
-        except Refusal:
-            raise
-        except Exception as error:  # transformers has no common exception for a model that it cannot read
-            fault = f"{type(error).__name__}: {error}".split("\n")[0][:200].replace(private, "")
-            raise Refusal("model.unreadable", task=spec.task, fault=fault) from error
 
 
-def _build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    closed: dict[str, Any] = {"local_files_only": True}
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **closed)
+@contextmanager
+def refusing_what_transformers_cannot_read(private: Path, spec: ModelSpec) -> Iterator[None]:
+    """Within, whatever is raised but a refusal becomes `model.unreadable`, without the name of the private
+    folder: transformers has no common exception for a model that it cannot read."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}".split("\n")[0][:200].replace(str(private), "")
+        raise Refusal("model.unreadable", task=spec.task, fault=fault) from error
+
+
+def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrainedTokenizerBase, Any]:
+    """Configuration, tokenizer and the automatic class of a model for the task. Refuses with
+    `model.too_many_tokens`."""
+    closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(folder, **closed)
     limit = getattr(config, "max_position_embeddings", None)
     if limit and spec.max_tokens > limit:
         raise Refusal("model.too_many_tokens", tokens=spec.max_tokens, limit=limit)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **closed)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **closed)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
     _switch_dropout_off(config)
     if spec.task == "causal-lm":
-        architecture: Any = AutoModelForCausalLM
         config.use_cache = False
-    else:
-        architecture = AutoModelForSequenceClassification
-        config.id2label = dict(enumerate(spec.labels))
-        config.label2id = {label: index for index, label in enumerate(spec.labels)}
-        config.problem_type = "single_label_classification"
-    with torch.random.fork_rng(devices=[]):
+        return config, tokenizer, AutoModelForCausalLM
+    config.id2label = dict(enumerate(spec.labels))
+    config.label2id = {label: index for index, label in enumerate(spec.labels)}
+    config.problem_type = "single_label_classification"
+    return config, tokenizer, AutoModelForSequenceClassification
+
+
+def _build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    config, tokenizer, automatic = configure(folder, spec)
+    with torch.random.fork_rng(devices=[]), built_in_memory():
         torch.manual_seed(0)
-        model = architecture.from_pretrained(
+        model = automatic.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
             attn_implementation="eager",
             use_safetensors=True,
             ignore_mismatched_sizes=spec.task == "sequence-classification",
-            **closed,
+            local_files_only=True,
         )
     return model.eval(), tokenizer
 

@@ -26,7 +26,7 @@ CONFIG = "config.json"
 
 State = dict[str, NDArray[Any]]
 _PROMPT = "prompt_embeddings"
-_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+LORA_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
 def pinned_config(folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -57,32 +57,8 @@ def adapter_files(manifest: Manifest, state: State, config: Mapping[str, Any]) -
         "base_model_name_or_path": manifest.model.source,
         "inference_mode": True,
     }
-    files = {ADAPTER_CONFIG: _json(settings), ADAPTER: _tensors(tensors)}
-    return files | ({HEAD: _tensors(aside)} if aside else {})
-
-
-def row_files(state: State, start: State, rows: State, cut: int, layers: str) -> Files:
-    """Method 2: tuned rows as differences from the base model's. `state` and `start` are the tail's tuned
-    parameters, after and before training; `rows` says which rows they are; `layers` is the place of the
-    layers in the tail, whose numbers begin at `cut` in the base model.
-
-    `rows/M` (tuned,) int64 and `delta/M` (tuned, inputs) are for the matrix (outputs, inputs) of the linear
-    M; `lora_A/M` (rank, inputs) and `lora_B/M` (outputs, rank) add alpha/rank · B·A to it; `value/P` replaces
-    the parameter P.
-    """
-    tensors: State = {}
-    for name, tensor in state.items():
-        whole = _in_whole_model(name, cut, layers)
-        pair = _LORA.fullmatch(whole)
-        if pair is not None:
-            tensors[f"lora_{pair['side']}/{pair['module']}"] = tensor
-        elif name in rows:
-            module = whole.removesuffix(".rows")
-            tensors[f"rows/{module}"] = rows[name]
-            tensors[f"delta/{module}"] = (tensor.astype(np.float64) - start[name]).astype(np.float32)
-        else:
-            tensors[f"value/{whole}"] = tensor
-    return {ROWS: _tensors(tensors)}
+    files = {ADAPTER_CONFIG: _json(settings), ADAPTER: tensor_bytes(tensors)}
+    return files | ({HEAD: tensor_bytes(aside)} if aside else {})
 
 
 def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
@@ -167,7 +143,7 @@ def _lora(adapter: Lora, state: State, config: Mapping[str, Any]) -> dict[str, A
     head = {
         name.removeprefix("base_model.model.").rpartition(".")[0]
         for name in state
-        if _LORA.fullmatch(name) is None
+        if LORA_PAIR.fullmatch(name) is None
     }
     return {
         "peft_type": "LORA",
@@ -217,20 +193,11 @@ def _task(manifest: Manifest) -> str:
     return "CAUSAL_LM" if manifest.model.task == "causal-lm" else "SEQ_CLS"
 
 
-def _in_whole_model(name: str, cut: int, layers: str) -> str:
-    """A tuned parameter's name in the base model: a tail counts its layers from 0, and calls itself `model`;
-    a linear with LoRA stands one level deeper."""
-    if name.startswith(f"{layers}."):
-        number, _, rest = name.removeprefix(f"{layers}.").partition(".")
-        name = f"{layers}.{int(number) + cut}.{rest}"
-    return name.removeprefix("model.").replace(".base_layer.", ".")
-
-
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _tensors(tensors: State) -> bytes:
+def tensor_bytes(tensors: State) -> bytes:
     dense = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}  # memory as it looks
     data: bytes = safetensors.numpy.save(dense, {"format": "pt"})
     return data

@@ -17,14 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from contracts.manifest import Lora, ModelSpec, Prefix
@@ -55,13 +48,11 @@ def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, s
     with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
         copy = Path(private)
         weights = _copy_all_but_weights(folder, copy, spec)
-        try:
-            config, tokenizer, kind = _configure(copy, spec)
-        except Refusal:
-            raise
-        except Exception as error:  # as in slicing.models: transformers has no common exception
-            fault = f"{type(error).__name__}: {error}".split("\n")[0][:200].replace(private, "")
-            raise Refusal("model.unreadable", task=spec.task, fault=fault) from error
+        with models.refusing_what_transformers_cannot_read(copy, spec):
+            config, tokenizer, automatic = models.configure(copy, spec)
+            kind: Any = automatic._model_mapping[type(config)]
+            config.dtype = torch.float32
+            config._attn_implementation = "eager"
     if config.model_type not in ARCHITECTURES:
         supported = ", ".join(row.name for row in ARCHITECTURES.values())
         raise Refusal("slicing.unknown_architecture", found=str(config.model_type)[:80], supported=supported)
@@ -119,29 +110,6 @@ def _copy_all_but_weights(folder: Path, copy: Path, spec: ModelSpec) -> list[str
         raise Refusal("model.no_weights")
     models._refuse_remote_code(copy)
     return weights
-
-
-def _configure(copy: Path, spec: ModelSpec) -> tuple[Any, PreTrainedTokenizerBase, Any]:
-    """Configuration, tokenizer and class, as `slicing.models` chooses them."""
-    closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(copy, **closed)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit and spec.max_tokens > limit:
-        raise Refusal("model.too_many_tokens", tokens=spec.max_tokens, limit=limit)
-    tokenizer = AutoTokenizer.from_pretrained(copy, **closed)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    config.pad_token_id = tokenizer.pad_token_id
-    config.dtype = torch.float32
-    config._attn_implementation = "eager"
-    models._switch_dropout_off(config)
-    if spec.task == "causal-lm":
-        config.use_cache = False
-        return config, tokenizer, AutoModelForCausalLM._model_mapping[type(config)]
-    config.id2label = dict(enumerate(spec.labels))
-    config.label2id = {label: index for index, label in enumerate(spec.labels)}
-    config.problem_type = "single_label_classification"
-    return config, tokenizer, AutoModelForSequenceClassification._model_mapping[type(config)]
 
 
 def _names(model: nn.Module) -> list[str]:

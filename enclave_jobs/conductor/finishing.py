@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Sum
 from django.utils import timezone
 
-from contracts.receipts import parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.blobs import path_of

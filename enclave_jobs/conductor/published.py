@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from federation.studies.models import Round, RoundState, Run
 
 

@@ -10,7 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from contracts.course import server_of
-from contracts.receipts import Receipt, SignedReceipt, parse_receipt
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import Receipt, SignedReceipt
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing

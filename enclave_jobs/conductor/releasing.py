@@ -13,7 +13,8 @@ from contracts.canonical import digest
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from contracts.releases import EXPORT, check_release, parse_release
+from contracts.release_check import check_release, parse_release
+from contracts.releases import EXPORT
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
-from contracts.receipts import parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, rule_of, verify_consent
 from federation.attestation.log import Attachment, append

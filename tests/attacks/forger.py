@@ -11,7 +11,8 @@ from io import BytesIO
 
 import msgspec
 
-from contracts.receipts import Receipt, parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import Receipt, receipt_hash
 from contracts.releases import consent
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from contracts.manifest import Aggregation, Masking, Release, Training
-from contracts.receipts import parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from contracts.releases import consent
 from contracts.sealed.hpke import HpkeKey
 from enclave.programs.contributions import Enclosed

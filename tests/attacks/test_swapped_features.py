@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from contracts.receipts import parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")

@@ -16,12 +16,13 @@ import xlsxwriter
 
 from contracts.manifest import DatasetRef, ModelSpec
 from enclave.masking.channel import PAGE, SharedFile
-from enclave.masking.layers import INDEX, Store, read_products
+from enclave.masking.layers import INDEX, Store
 from enclave.programs.template import learn
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
 from enclave.training import data as training_data
 from enclave.training import features, tensors
+from enclave_host.accelerator import read_products
 from site_agent.datasets.card import content_digest
 from site_agent.datasets.intake import Wishes, take_in
 from tests.fuzz.of_contracts import the_manifest

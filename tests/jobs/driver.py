@@ -27,7 +27,8 @@ from contracts.bound_request import bind_request
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
 from contracts.manifest import Manifest, parse
-from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.roster import countersign, parse_roster
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from contracts.receipts import parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
 from tests.jobs.conftest import Consortium
 from tests.support.installation import wait_for
 

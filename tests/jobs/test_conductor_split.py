@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from attestation.trust_domain import development_reference
-from contracts.receipts import SignedReceipt, parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import SignedReceipt
 from contracts.sealed.shards import open_shard
 from site_agent.features import FeatureStore, Kept
 from tests.jobs.conftest import Consortium

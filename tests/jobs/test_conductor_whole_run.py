@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contracts.receipts import parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
 from tests.jobs.conftest import Consortium
 
 pytestmark = pytest.mark.slow

@@ -12,11 +12,11 @@ import torch
 from contracts.refusal import Refusal
 from enclave.masking.channel import Channel, SharedFile
 from enclave.masking.engine import UnmaskedEngine
-from enclave.masking.layers import Store, read_products
+from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
-from enclave_host.accelerator import Multiplier, Server
+from enclave_host.accelerator import Multiplier, Server, read_products
 from tests.masking.tiny import LocalAccelerator
 
 AREA = 1 << 14

@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from contracts.manifest import Lora, Prefix
-from enclave.masking.layers import Store, read_products
+from enclave.masking.layers import Store
 from enclave.slicing.cut import cut
-from enclave_host.accelerator import Multiplier
+from enclave_host.accelerator import Multiplier, read_products
 
 VOCABULARY = 61
 _COMMON = {

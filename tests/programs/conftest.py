@@ -44,7 +44,8 @@ from contracts.manifest import (
     approval_payload,
 )
 from contracts.policy import Policy, SgxReference
-from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.hpke import HpkeKey

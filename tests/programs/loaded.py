@@ -17,7 +17,7 @@ really_exit = os._exit
 
 def end(status: int) -> None:
     files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file_of(module))}
-    names = sorted({module.partition(".")[0] for module in sys.modules})
+    names = sorted({name.partition(".")[0] for name, module in sys.modules.items() if module is not None})
     ours = sorted(str(file.relative_to(TREE)) for file in files if _is_ours(file))
     (mailbox / "loaded.json").write_text(json.dumps({"ours": ours, "names": names, "status": status}))
     really_exit(status)

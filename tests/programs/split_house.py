@@ -9,7 +9,8 @@ import msgspec
 from attestation.measurement import measure
 from contracts.manifest import DatasetRef, Spf, Split, Training
 from contracts.policy import Policy, SgxReference
-from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode

@@ -9,7 +9,8 @@ import torch
 
 from contracts.canonical import canonical
 from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
-from contracts.receipts import NO_RECEIPT, NoisySteps, Spent, parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import NO_RECEIPT, NoisySteps, Spent
 from enclave.programs.contributions import Enclosed, with_start
 from enclave.training.aggregate import clip
 from enclave.training.metrics import Scores

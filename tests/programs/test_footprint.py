@@ -23,3 +23,8 @@ def test_an_aggregator_is_ready_in_80_mib_and_has_no_torch(consortium):
     aggregator = consortium().aggregator()
     assert resident(aggregator) <= 80 * MIB
     assert not any(name.startswith("libtorch") for name in libraries(aggregator))
+
+
+def test_a_client_slice_is_ready_in_300_mib(consortium):
+    run = consortium()
+    assert resident(run.client("anna", run.aggregator())) <= 300 * MIB

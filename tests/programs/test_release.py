@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from contracts.manifest import Aggregation, Lora, Prefix, Release, Training
-from contracts.receipts import parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
-from contracts.releases import KIND, check_release, consent, parse_release
+from contracts.release_check import check_release, parse_release
+from contracts.releases import KIND, consent
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
 from contracts.sealed.stream import Binding, unseal

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from contracts.receipts import parse_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
 from tests.programs.conftest import DATASET_KEY
 
 pytestmark = pytest.mark.slow  # eight processes

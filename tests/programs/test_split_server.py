@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from contracts.manifest import Split, Training
-from contracts.receipts import NO_RECEIPT, parse_receipt, receipt_hash, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from enclave.programs.statekeys import label
 from tests.programs.conftest import House

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from contracts.manifest import Release
-from contracts.receipts import parse_receipt, receipt_hash
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.session import Channel, Knock, decode, encode
 from enclave.programs.publication import step

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from contracts.canonical import digest
-from contracts.receipts import Scoring, parse_receipt, receipt_hash, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import Scoring, receipt_hash
 from tests.programs.conftest import DATASET_KEY, Consortium, House
 
 SITES = ("anna", "berta", "clara")

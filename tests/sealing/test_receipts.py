@@ -8,16 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import (
     NO_RECEIPT,
     RECEIPT_DOMAIN,
     Receipt,
     ReceiptInput,
     SignedReceipt,
-    parse_receipt,
     receipt_hash,
     sign_receipt,
-    verify_chain,
     verify_receipt,
 )
 from contracts.refusal import Refusal

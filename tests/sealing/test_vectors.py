@@ -21,7 +21,8 @@ from contracts.log.checkpoint import verify_checkpoint
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import parse_vkey
 from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
-from contracts.receipts import parse_receipt, receipt_hash, sign_receipt, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import receipt_hash, sign_receipt
 from contracts.refusal import Refusal
 from contracts.release_statement import parse_statement, sign_statement
 from contracts.roster import countersign, parse_roster, roster_hash, verify_roster

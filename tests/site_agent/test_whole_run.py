@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.receipts import Scoring, parse_receipt, receipt_hash, verify_chain
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import Scoring, receipt_hash
 from contracts.roster import parse_roster
 from site_agent.state import State
 from tests.site_agent.trial import Trial

@@ -1,0 +1,49 @@
+"""An enclave's statement of a release, as it is read and held against the manifest outside of enclaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import rfc8785
+
+from contracts.canonical import canonical
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from contracts.releases import RELEASED_DOMAIN, SEALED, Consent, SignedRelease, verify_consents
+from contracts.signing import verify
+
+
+def parse_release(data: Any) -> SignedRelease:
+    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is. Refuses with
+    `release.bad_statement` or `sealing.bad_signature`."""
+    try:
+        signed = msgspec.convert(data, SignedRelease)
+        canonical(signed)
+    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+        raise Refusal("release.bad_statement", fault=str(error)[:200]) from error
+    verify(signed.signing_key, RELEASED_DOMAIN, signed.released, signed.signature)
+    return signed
+
+
+def check_release(
+    signed: SignedRelease, manifest: Manifest, receipt: str, consents: Mapping[str, Consent]
+) -> None:
+    """Whether a statement says no other than what the manifest allows and the sites have ordered. Refuses
+    with `release.mismatch`, or as `verify_consents`."""
+    said = signed.released
+    verify_consents(manifest, receipt, consents)
+    sites = tuple(sorted(consents))
+    fits = {
+        "manifest": (said.manifest, said.run) == (manifest.hash, manifest.run),
+        "receipt": said.receipt == receipt,
+        "rule": said.rule == manifest.release.rule,
+        "consents": said.consents == sites,
+        "recipients": said.recipients == (sites if said.rule == SEALED else ()),
+        "program": said.program == ("split_server" if manifest.method == "method-2" else "aggregator"),
+        "development": said.development == (manifest.policy.root == "development"),
+    }
+    for field, right in fits.items():
+        if not right:
+            raise Refusal("release.mismatch", field=field)
