@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 _MARKS = ("allow_in_graph", "assume_constant_result", "disable", "graph_break", "mark_static_address")
-_NOT_LOCKED = ("accelerate", "peft", "scipy", "sklearn")
 
 
 def run_eagerly() -> None:
@@ -30,7 +29,7 @@ def run_eagerly() -> None:
     # transformers imports this context by name, and enters it only for masks of attention that we do not use.
     _module("torch._dynamo._trace_wrapped_higher_order_op", TransformGetItemToIndex=None)
     torch.distributed.is_available = lambda: False
-    for name in _NOT_LOCKED:
+    for name in ("accelerate", "peft", "scipy", "sklearn"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
@@ -38,9 +37,8 @@ def run_eagerly() -> None:
 def built_in_memory() -> Iterator[None]:
     """Within, transformers builds a model in memory, and draws no values that a checkpoint gives anyway. It
     would take the meta device, some of whose kernels are written in Python and load sympy."""
-    from transformers import PreTrainedModel
     from transformers.initialization import no_init_weights, no_tie_weights
-    from transformers.modeling_utils import local_torch_dtype
+    from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
 
     original = PreTrainedModel.get_init_context
 
@@ -61,6 +59,5 @@ def _mark(function: Any = None, *_: Any, **__: Any) -> Any:
 
 def _module(name: str, **content: Any) -> ModuleType:
     module = sys.modules[name] = ModuleType(name)
-    module.__path__ = []
-    vars(module).update(content)
+    vars(module).update(content, __path__=[])
     return module
