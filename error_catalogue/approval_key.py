@@ -29,7 +29,8 @@ define(
     Entry(
         "approval_key.public_only",
         "{file} holds the public half of the approval key, which cannot sign.",
-        "Name the file with the sealed key: --approval-key FILE.",
+        "Name the file with the sealed key (--approval-key FILE), or sign on the machine that has it: "
+        "approve --export, --sign, --import.",
         "site",
     ),
     Entry(
@@ -74,6 +75,32 @@ define(
         "An approval key without a passphrase is for development; the runtime is {runtime}.",
         "Make one with a passphrase: `python -m site_agent approval-key create`, or enrol without "
         "--development-approval-key.",
+        "site",
+    ),
+)
+define(
+    Entry(
+        "signing_request.which",
+        "{found} manifests and releases wait for this site; a file holds one.",
+        "Name it by its fingerprint: approve --export FILE --hash FINGERPRINT.",
+        "site",
+    ),
+    Entry(
+        "signing_request.malformed",
+        "{file} is no file of `approve --export` or `--sign`: {fault}.",
+        "Write it anew on the machine that made it.",
+        "site",
+    ),
+    Entry(
+        "signing_request.altered",
+        "{file} is not what this site's agent wrote: it was changed on its way, or belongs to another site.",
+        "Sign nothing. Export it again, and find out who had the file.",
+        "site",
+    ),
+    Entry(
+        "signing_request.other_site",
+        "The file is of the site {site}; this state folder belongs to another one.",
+        "Give each site that signs here a folder of its own: --state FOLDER.",
         "site",
     ),
 )

@@ -103,7 +103,8 @@ define(
     Entry("approval.weak",
           "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
           "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "
-          "hospital that accepts it all the same says so by name: --accept {accept}.", "lead"),
+          "hospital that accepts it all the same says so by name: --accept {accept}. What was signed on "
+          "another machine (--import) is exported again, and accepted there.", "lead"),
     Entry("ledger.missing",
           "The ledger of what this site's datasets have told is gone, though runs were approved.",
           "Restore ledger.json of the state folder from a backup; else `python -m site_agent budget rebuild` "

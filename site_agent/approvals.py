@@ -108,7 +108,9 @@ def examine(
 ) -> tuple[Known, Outlook, list[Weakness]]:
     """What this site knows of the code that the manifest trusts, what its dataset has told and would tell,
     and what is weak in both. Refuses with a `release_statement.` or `ledger.` code."""
-    known = known_here(state, coordinator, manifest, _previous(state, manifest.hash))
+    last = last_approved(state, manifest.hash)
+    previous = None if last is None else parse(last.manifest.encode())
+    known = known_here(state, coordinator, manifest, previous)
     found = outlook(read_book(state), _run(state, manifest, dataset))
     return known, found, [*weaknesses(manifest, known), *found.weak]
 
@@ -129,23 +131,61 @@ def approve(
     `ledger.over_budget`. Else as `judge`, `require_manifest`, `examine` and
     `ApprovalKey.of`.
     """
-    manifest, dataset = judge(state, item)
-    require_manifest(state, coordinator, manifest)
-    require_approvable(state, manifest)
-    _, found, weak = examine(state, coordinator, manifest, dataset)
+    judged = _approvable(state, coordinator, item, accepted)
+    site = state.config.site
+    signature = key.of(judged.manifest, site).sign(APPROVAL_DOMAIN, approval_payload(item.hash, site))
+    return _keep(state, coordinator, item, judged, signature)
+
+
+def take(
+    state: State, coordinator: Coordinator, item: Waiting, signature: str, accepted: Collection[str]
+) -> Approved:
+    """As `approve`, with a signature that was made on another machine. Refuses also with
+    `approval.online_key` or `sealing.bad_signature`."""
+    judged = _approvable(state, coordinator, item, accepted)
+    member = judged.manifest.site(state.config.site)
+    payload = approval_payload(item.hash, member.id)
+    member.verify_decision(APPROVAL_DOMAIN, payload, signature, "sealing.bad_signature")
+    return _keep(state, coordinator, item, judged, signature)
+
+
+def require_accepted(weak: Collection[Weakness], accepted: Collection[str]) -> tuple[str, ...]:
+    """The names of the weaknesses, all of which a person has accepted. Refuses with `approval.weak`."""
     names = tuple(weakness.name for weakness in weak)
     missing = [name for name in names if name not in accepted]
     if missing:
         raise Refusal("approval.weak", names=", ".join(missing), accept=" --accept ".join(missing))
+    return names
+
+
+@dataclass(frozen=True)
+class _Judged:
+    manifest: Manifest
+    dataset: Dataset
+    accepted: tuple[str, ...]
+
+
+def _approvable(state: State, coordinator: Coordinator, item: Waiting, accepted: Collection[str]) -> _Judged:
+    manifest, dataset = judge(state, item)
+    require_manifest(state, coordinator, manifest)
+    require_approvable(state, manifest)
+    _, found, weak = examine(state, coordinator, manifest, dataset)
+    names = require_accepted(weak, accepted)
     require_budget(found)
-    site = state.config.site
-    signature = key.of(manifest, site).sign(APPROVAL_DOMAIN, approval_payload(item.hash, site))
+    return _Judged(manifest, dataset, names)
+
+
+def _keep(state: State, coordinator: Coordinator, item: Waiting, judged: _Judged, signature: str) -> Approved:
+    """Count the run, keep the copy, post the signature. What another approval has told since `_approvable`
+    is judged under the ledger's lock."""
+    run = _run(state, judged.manifest, judged.dataset)
     with changing(state) as book:
-        run = _run(state, manifest, dataset)
-        require_budget(outlook(book, run))
+        found = outlook(book, run)
+        require_accepted(found.weak, judged.accepted)
+        require_budget(found)
         if all(used.manifest != run.manifest for used in book.used):
             book.used.append(run)
-    approved = Approved(item.text, manifest.hash, signature, int(time.time()), names)
+    approved = Approved(item.text, item.hash, signature, int(time.time()), judged.accepted)
     create_private(_path(state, approved.hash), msgspec.json.encode(approved))
     coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})
     return approved
@@ -176,17 +216,16 @@ def approved_manifest(state: State, manifest_hash: str) -> Manifest:
     return manifest
 
 
-def _previous(state: State, manifest_hash: str) -> Manifest | None:
+def last_approved(state: State, manifest_hash: str) -> Approved | None:
     """What was approved here last, apart from the manifest with this hash. A damaged copy is refused."""
-    last: tuple[int, Manifest] | None = None
-    for other in approved_hashes(state):
-        if other == manifest_hash:
-            continue
-        manifest = approved_manifest(state, other)
-        at = msgspec.json.decode(_path(state, other).read_bytes(), type=Approved).at
-        if last is None or at > last[0]:
-            last = at, manifest
-    return None if last is None else last[1]
+    others = [approved_copy(state, other) for other in approved_hashes(state) if other != manifest_hash]
+    return max(others, key=lambda approved: approved.at, default=None)
+
+
+def approved_copy(state: State, manifest_hash: str) -> Approved:
+    """The copy that was kept of an approval. Refuses as `approved_manifest`."""
+    approved_manifest(state, manifest_hash)
+    return msgspec.json.decode(_path(state, manifest_hash).read_bytes(), type=Approved)
 
 
 def approved_hashes(state: State) -> list[str]:

@@ -61,7 +61,7 @@ def release_statement(state: State, coordinator: Coordinator) -> ReleaseStatemen
         if needs_platform(state.config.runtime):
             return None
         raise Refusal("release_statement.key_not_pinned")
-    newest = _kept(state)
+    newest = kept_statement(state)
     answer = coordinator.call("GET", "release-statement").field("statement", object)
     if answer is None and newest is None:
         raise Refusal("release_statement.missing")
@@ -72,7 +72,8 @@ def release_statement(state: State, coordinator: Coordinator) -> ReleaseStatemen
     return said
 
 
-def _kept(state: State) -> SignedReleaseStatement | None:
+def kept_statement(state: State) -> SignedReleaseStatement | None:
+    """The newest one that was accepted here."""
     try:
         return parse_statement((state.folder / STATEMENT).read_bytes())
     except FileNotFoundError:

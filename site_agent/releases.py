@@ -20,7 +20,7 @@ from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.release_check import parse_release
-from contracts.releases import EXPORT, KIND, SEALED, Released, SignedRelease, consent, rule_of
+from contracts.releases import EXPORT, KIND, SEALED, Consent, Released, SignedRelease, consent, rule_of
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal
@@ -101,9 +101,18 @@ def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalK
     `require_enough_for_release` and `ApprovalKey.of`."""
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
-    own = _key(state, manifest).public if manifest.release.rule == SEALED else None
-    given = consent(manifest, judged.fingerprint, site, key.of(manifest, site), own)
-    body = {"run": manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}
+    own = own_key(state, manifest)
+    send(coordinator, judged, consent(manifest, judged.fingerprint, site, key.of(manifest, site), own))
+
+
+def own_key(state: State, manifest: Manifest) -> str | None:
+    """Where this site wants its copy sealed to; None where nothing is sealed to sites."""
+    return _key(state, manifest).public if manifest.release.rule == SEALED else None
+
+
+def send(coordinator: Coordinator, judged: Judged, given: Consent) -> None:
+    """Give the coordinator this site's order."""
+    body = {"run": judged.manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}
     coordinator.call("POST", "releases", body)
 
 

@@ -112,6 +112,10 @@ class State:
     def save(self, config: Config) -> None:
         """Keep `config`; the site is enrolled from now on."""
         write_private(self.folder / "config.json", msgspec.json.format(msgspec.json.encode(config)))
+        self.assume(config)
+
+    def assume(self, config: Config) -> None:
+        """Act as the site of `config` for this command; nothing is enrolled by that."""
         self.__dict__["config"] = config
 
     @cached_property

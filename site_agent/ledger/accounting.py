@@ -24,7 +24,7 @@ from site_agent.words import printable
 UNBOUNDED, SUBTRACTS = "unbounded", "differs-by-one-hospital"
 
 
-class Told(Struct, frozen=True):
+class Told(Struct, frozen=True, forbid_unknown_fields=True):
     """What some runs of a lineage tell together: epsilon per level at the budget's delta, and how many had no
     noise."""
 
@@ -62,7 +62,7 @@ def told_by(runs: Sequence[Used], delta: float) -> Told:
     return Told(found["site"], found["record"], sum(one.unit == "none" for one in runs), len(runs))
 
 
-class Outlook(Struct, frozen=True):
+class Outlook(Struct, frozen=True, forbid_unknown_fields=True):
     """A lineage's account before and with a run that is not counted yet."""
 
     names: list[str]

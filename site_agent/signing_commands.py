@@ -1,0 +1,206 @@
+"""`approve --export`, `--sign`, `--import`: the approval key stays on another machine than the agent's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+
+from contracts.canonical import canonical
+from contracts.fingerprint import typed_fingerprint
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.refusal import Refusal
+from contracts.releases import consent, verify_consent
+from site_agent import approvals, release_commands, releases
+from site_agent.approval_key import ApprovalKey
+from site_agent.approval_key_commands import key_of
+from site_agent.approve_questions import ask_members, ask_weaknesses, typed
+from site_agent.datasets.catalogue import Catalogue
+from site_agent.enrolment import connect
+from site_agent.files import write_private
+from site_agent.knowledge import kept_statement
+from site_agent.ledger.accounting import require_budget
+from site_agent.ledger.wording import describe_outlook
+from site_agent.members import describe_members, require_approvable, require_enough_for_release
+from site_agent.proofs import require_manifest
+from site_agent.reading import describe, describe_code
+from site_agent.signing_requests import (
+    ACCEPTED,
+    Asked,
+    Release,
+    Signed,
+    accepted_payload,
+    export,
+    known_at_desk,
+    outlook_at_desk,
+    read_request,
+    read_signed,
+)
+from site_agent.state import Config, State
+from site_agent.transport import Coordinator
+from site_agent.weaknesses import weaknesses
+from site_agent.words import printable
+
+Say = Callable[[str], None]
+
+
+def run_export(state: State, chosen: argparse.Namespace, say: Say) -> int:
+    """`approve --export`: one manifest or release that waits, all that its summary needs, in a file."""
+    beginning = (chosen.hash or "").lower()
+    with contextlib.closing(connect(state)) as coordinator:
+        items = [item for item in approvals.waiting(coordinator) if not item.signed]
+        items = [item for item in items if item.hash.startswith(beginning)]
+        asked = release_commands.waiting(state, coordinator, chosen.hash, say)
+        if len(items) + len(asked) != 1:
+            raise Refusal("signing_request.which", found=len(items) + len(asked))
+        out = _of_manifest(state, coordinator, items[0], say) if items else _of_release(state, asked[0], say)
+    export(state, out, chosen.export)
+    say("")
+    say(f"Written to {printable(chosen.export, 200)}. On the machine that has the approval key:")
+    say(f"  python -m site_agent approve --sign {printable(chosen.export.name, 200)} --approval-key FILE")
+    return 0
+
+
+def run_sign(chosen: argparse.Namespace, say: Say) -> int:
+    """`approve --sign`: no network, no enrolment; the state folder only keeps who was confirmed here."""
+    state = State.open(chosen.state)
+    if chosen.approval_key is None and not state.enrolled:
+        raise Refusal("approval_key.missing", file=str(state.approval_file))
+    key = key_of(state, chosen)
+    asked, manifest = read_request(chosen.sign, key.file)
+    if not state.enrolled:
+        member = manifest.site(asked.site)
+        state.assume(Config("", asked.site, member.name, member.approval_key))
+    if state.config.site != asked.site:
+        raise Refusal("signing_request.other_site", site=asked.site)
+    if chosen.hash and chosen.hash.lower() != _fingerprint(asked, manifest):
+        raise Refusal("approval.unknown", fingerprint=printable(chosen.hash, 64))
+    sign = _sign_manifest if asked.release is None else _sign_release
+    signed = sign(state, asked, manifest, key, chosen, say)
+    if signed is None:
+        return 0
+    file = chosen.sign.with_name(f"{chosen.sign.name}.signed")
+    write_private(file, msgspec.json.encode(signed))
+    say(f"Signed with this site's approval key: {printable(file, 200)}. On the agent's machine:")
+    say(f"  python -m site_agent approve --import {printable(file.name, 200)}")
+    return 0
+
+
+def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
+    """`approve --import`: judged here once more, then kept and sent."""
+    signed = read_signed(chosen.signed)
+    with contextlib.closing(connect(state)) as coordinator:
+        if signed.approval is not None:
+            found = [item for item in approvals.waiting(coordinator) if item.hash == signed.manifest]
+            if not found:
+                raise Refusal("approval.unknown", fingerprint=signed.manifest)
+            manifest, _ = approvals.judge(state, found[0])
+            own_site = manifest.site(state.config.site)
+            said = accepted_payload(manifest.hash, own_site.id, signed.accepted)
+            own_site.verify_decision(ACCEPTED, said, signed.acceptance or "", "sealing.bad_signature")
+            ask_members(state, manifest, chosen, say)
+            approvals.take(state, coordinator, found[0], signed.approval, signed.accepted)
+            say(f"Approved with the signature that was made elsewhere: {signed.manifest}")
+            return 0
+        for judged in release_commands.waiting(state, coordinator, signed.receipt or "-", say):
+            if judged.manifest.hash == signed.manifest and signed.order is not None:
+                require_enough_for_release(state, judged.manifest)
+                own = releases.own_key(state, judged.manifest)
+                if signed.order.hpke_key != own:
+                    raise Refusal("release.bad_order", site=state.config.site)
+                verify_consent(judged.manifest, judged.fingerprint, state.config.site, signed.order)
+                releases.send(coordinator, judged, signed.order)
+                say(f"Ordered with the signature that was made elsewhere: release of {judged.fingerprint}")
+                say(releases.what_next(judged))
+                return 0
+    raise Refusal("approval.unknown", fingerprint=signed.manifest)
+
+
+def _of_manifest(state: State, coordinator: Coordinator, item: approvals.Waiting, say: Say) -> Asked:
+    manifest, dataset = approvals.judge(state, item)
+    require_manifest(state, coordinator, manifest)
+    known, found, weak = approvals.examine(state, coordinator, manifest, dataset)
+    say(describe(manifest, dataset, state.config.site))
+    say("")
+    say(describe_members(state, manifest))
+    say("")
+    say(describe_outlook(found))
+    say("")
+    say(describe_code(manifest, known, weak))
+    require_budget(found)
+    last = approvals.last_approved(state, manifest.hash)
+    if last is not None and not _by_present_key(state, last.hash):
+        last = None
+    root, statement = known.root_sha256, kept_statement(state)
+    return Asked(1, state.config.site, item.text, dataset, root, statement, last, found)
+
+
+def _of_release(state: State, judged: releases.Judged, say: Say) -> Asked:
+    say(releases.describe(judged))
+    manifest, item = judged.manifest, judged.asked
+    dataset = Catalogue(state).referred(manifest.site(state.config.site).dataset)
+    asked = Release(judged.receipt, releases.own_key(state, manifest), item.found, item.needed)
+    last = approvals.approved_copy(state, manifest.hash)
+    return Asked(1, state.config.site, canonical(manifest).decode(), dataset, None, None, last, None, asked)
+
+
+def _by_present_key(state: State, manifest_hash: str) -> bool:
+    manifest = approvals.approved_manifest(state, manifest_hash)
+    return manifest.site(state.config.site).approval_key == state.config.approval_key
+
+
+def _sign_manifest(
+    state: State, asked: Asked, manifest: Manifest, key: ApprovalKey, chosen: argparse.Namespace, say: Say
+) -> Signed | None:
+    release_key = None if chosen.release_key is None else typed_fingerprint(chosen.release_key)
+    known = known_at_desk(asked, manifest, release_key)
+    found = outlook_at_desk(asked)
+    weak = [*weaknesses(manifest, known), *found.weak]
+    say(describe(manifest, asked.dataset, asked.site))
+    ask_members(state, manifest, chosen, say)
+    accepted = ask_weaknesses(manifest, known, found, weak, chosen, say)
+    if accepted is None or (not chosen.yes and not typed(manifest.hash, say)):
+        return None
+    require_approvable(state, manifest)
+    names = approvals.require_accepted(weak, accepted)
+    require_budget(found)
+    payload = approval_payload(manifest.hash, asked.site)
+    own = key.of(manifest, asked.site)
+    acceptance = own.sign(ACCEPTED, accepted_payload(manifest.hash, asked.site, names))
+    signature = own.sign(APPROVAL_DOMAIN, payload)
+    return Signed(1, manifest.hash, approval=signature, accepted=names, acceptance=acceptance)
+
+
+def _sign_release(
+    state: State, asked: Asked, manifest: Manifest, key: ApprovalKey, chosen: argparse.Namespace, say: Say
+) -> Signed | None:
+    judged = _judged(asked, manifest)
+    assert asked.release is not None
+    say(releases.describe(judged))
+    ask_members(state, manifest, chosen, say)
+    say("")
+    if not chosen.yes and not typed(judged.fingerprint, say):
+        return None
+    require_enough_for_release(state, manifest)
+    own = key.of(manifest, asked.site)
+    order = consent(manifest, judged.fingerprint, asked.site, own, asked.release.hpke_key)
+    return Signed(1, manifest.hash, receipt=judged.fingerprint, order=order)
+
+
+def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:
+    release = asked.release
+    assert release is not None
+    receipt = release.receipt
+    if (receipt.receipt.manifest, receipt.receipt.run) != (manifest.hash, manifest.run):
+        raise Refusal("release.wrong_receipt")
+    told = releases.Asked(
+        manifest.run, manifest.study, manifest.hash, "waiting", {}, release.found, release.needed,
+        False, False, None, None,
+    )  # fmt: skip
+    return releases.Judged(told, manifest, receipt)
+
+
+def _fingerprint(asked: Asked, manifest: Manifest) -> str:
+    return manifest.hash if asked.release is None else _judged(asked, manifest).fingerprint
