@@ -118,7 +118,7 @@ def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrain
 
 def _build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config, tokenizer, automatic = configure(folder, spec)
-    with torch.random.fork_rng(devices=[]), built_in_memory():
+    with built_in_memory(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = automatic.from_pretrained(
             folder,
