@@ -11,6 +11,7 @@ from attestation import second_opinion
 from attestation.appraisal import judge, require
 from attestation.checks import CHECKS, platform
 from attestation.checks.examination import Examination
+from contracts import launch
 from contracts.policy import SgxReference, TdxReference
 from contracts.refusal import Refusal
 from error_catalogue import CATALOGUE
@@ -147,6 +148,7 @@ def test_a_fault_in_a_check_refuses(workshop, monkeypatch):
 def test_every_code_has_words_for_people():
     """Codes stand in the source as literals, or with a name put in."""
     source = "".join(path.read_text() for path in Path(attest.__file__).parent.rglob("*.py"))
+    source += Path(launch.__file__).read_text()
     codes = set(re.findall(r'"(attest\.[a-z_0-9]+)"', source))
     for code in re.findall(r'f"(attest\.{code}[a-z_]*)"', source):
         codes |= {code.replace("{code}", name) for name in ("tcb_info", "qe_identity")}

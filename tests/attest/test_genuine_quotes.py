@@ -81,6 +81,7 @@ def test_offline_says_what_it_cannot_know():
         "policy.advisories",
         "policy.measurement",
         "policy.configuration",
+        "policy.launch",
         "report_data",
     }
 

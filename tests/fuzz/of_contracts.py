@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from contracts import manifest, receipts, release_statement, releases, roster
+from contracts import manifest, receipt_chain, receipts, release_check, release_statement, roster
 from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
 from contracts.log.note import parse_vkey
 from contracts.log.proof import Logged, require_logged
@@ -60,7 +60,7 @@ def _manifest(data: bytes) -> object:
 
 @target("receipt", lambda: dumped(vector("receipt")["signed"]))
 def _receipt(data: bytes) -> object:
-    return receipts.receipt_hash(receipts.parse_receipt(data).receipt)
+    return receipts.receipt_hash(receipt_chain.parse_receipt(data).receipt)
 
 
 @target("roster", lambda: dumped(vector("roster")["roster"]))
@@ -188,7 +188,7 @@ def site_keys() -> list[bytes]:
     refs = tuple(
         shards.ShardRef(purpose, str(n) * 64, 9, 9) for n, purpose in enumerate(("training", "evaluation"))
     )
-    return [shards.canonical(shards.SiteKeys(shards.ShardIndex("site-a", HASH, refs), (KEY, KEY)))]
+    return [shards.canonical(shards.SiteKeys(shards.ShardIndex("site-a", HASH, refs), (KEY, KEY), HASH))]
 
 
 @target("shard keys", site_keys)
@@ -311,7 +311,9 @@ def _member(data: bytes) -> object:
 def openings() -> list[bytes]:
     import msgspec
 
-    knock = session.Knock(HASH, "site-a", SITE, hpke_key=RECEIVER.public, signing_key=ENCLAVE.public)
+    knock = session.Knock(
+        HASH, "site-a", SITE, hpke_key=RECEIVER.public, signing_key=ENCLAVE.public, receipt=HASH
+    )
     return [msgspec.json.encode(knock.opening)]
 
 
@@ -338,7 +340,7 @@ def _message(data: bytes) -> object:
 
 
 def handed_back() -> list[bytes]:
-    told = HandedBack(bytes(shares.SHARE_BYTES), HASH)
+    told = HandedBack(HASH, bytes(shares.SHARE_BYTES))
     receiver = RECEIVER.public
     return [handback.hand_back(told, manifest=HASH, site="site-a", receiver=receiver, signer=SITE)]
 
@@ -350,4 +352,4 @@ def _handed_back(data: bytes) -> object:
 
 @target("release", releases_made)
 def _release(data: bytes) -> object:
-    return releases.parse_release(decoded(data))
+    return release_check.parse_release(decoded(data))

@@ -194,7 +194,8 @@ def _answered(data: bytes) -> object:
 
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "enrol": ("federation.sites.api", "EnrolBody", {
-        "token": "t", "public_key": "0" * 64, "agent_version": "0.1", "runtime": "development",
+        "token": "t", "public_key": "0" * 64, "approval_key": "0" * 64,
+        "agent_version": "0.1", "runtime": "development",
     }),
     "heartbeat": ("federation.sites.api", "HeartbeatBody", {
         "agent_version": "0.1", "runtime": "development", "checks": [{"name": "clock", "outcome": "pass"}],

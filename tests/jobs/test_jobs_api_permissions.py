@@ -77,6 +77,8 @@ TABLE: dict[str, Row] = {
         "lease.foreign",
     ),
     "agent-run-manifest": ("get", "runs/{run}/manifest", lambda held: None, MEMBERS, "run.unknown"),
+    "agent-receipts": ("get", "runs/{run}/receipts", lambda held: None, MEMBERS, "run.unknown"),
+    "agent-signer": ("get", f"runs/{{run}}/signers/{FRESH}", lambda held: None, MEMBERS, "run.unknown"),
     "agent-aggregator-evidence": (
         "post", "runs/{run}/aggregator/evidence", lambda held: {"nonce": "0" * 64}, MEMBERS, "run.unknown",
     ),
