@@ -21,6 +21,7 @@ from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House, code_of, house, refusal_of
+from tests.support.keys import approval_key
 
 __all__ = ["code_of", "house", "refusal_of"]
 
@@ -119,7 +120,7 @@ class Finished:
         return receipt_hash(parse_receipt(self.results[place]["receipt"]).receipt)
 
     def orders(self, receipt: str) -> dict:
-        keys = self.world.house.site_keys
+        keys = {site: approval_key(key) for site, key in self.world.house.site_keys.items()}
         made = {
             site: consent(self.world.manifest, receipt, site, keys[site], self.keys[site].public)
             for site in SITES

@@ -59,7 +59,7 @@ class Domain:
         shown = self.process.call("evidence", nonce=nonce)
         shown |= {"collateral": collateral(self.run.house.root, int(time.time()), "tdx")} | changes
         try:
-            Judge(self.run.manifest, PROGRAM, self.folder).claims(shown, nonce)
+            Judge(self.run.manifest, PROGRAM, self.folder).evidence(shown, nonce)
         except Refusal as refusal:
             return refusal.code
         return None

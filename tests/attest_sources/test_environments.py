@@ -56,7 +56,9 @@ def test_a_new_import_or_another_pin_makes_the_lock_stale(tmp_path, capsys):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    """Of the environments, and a mailbox whose host names no platform."""
     monkeypatch.setenv(environments.SETTING, str(tmp_path))
+    (tmp_path / "host.json").write_text('{"platform": null}')
     return tmp_path
 
 
