@@ -21,6 +21,7 @@ from contracts.sealed.session import Knock, decode, encode
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from tests.programs.split_house import SplitRun
+from tests.support.keys import approval_key
 
 HONEST, ACCOMPLICE = "anna", "berta"
 
@@ -93,7 +94,8 @@ class Forger:
     def release(self, server, receipt: str, sites=(ACCOMPLICE,)) -> dict:
         """Orders of `sites` for the parameters after a receipt."""
         house, manifest = self.run.consortium.house, self.run.manifest
-        orders = {site: consent(manifest, receipt, site, house.site_keys[site]) for site in sites}
+        keys = {site: approval_key(house.site_keys[site]) for site in sites}
+        orders = {site: consent(manifest, receipt, site, key) for site, key in keys.items()}
         given = msgspec.to_builtins(orders)
         return server.call("release", receipt=receipt, consents=given, model=str(house.model))
 
