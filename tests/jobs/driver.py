@@ -168,6 +168,9 @@ class Hospital:
         return self.api.site
 
     def start(self) -> None:
+        """Start the agent, unless it runs: two of one site would take each other's jobs."""
+        if self.thread is not None and self.thread.is_alive() and not self.stopping.is_set():
+            return
         self.stopping.clear()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()

@@ -64,11 +64,11 @@ def asker(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> 
     coordinator.start()
     ended = coordinator.finished(run)
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-    coordinator.stop()
     ask(coordinator.installation, verb="serve", run=run)
     asker = Asker(coordinator, run, folder / "anna")
     asker.model = model
-    yield asker
+    yield asker  # the hospitals' agents stay: a new enclave asks them which receipt was last
+    coordinator.stop()
 
 
 def written(asker: Asker, *more: str) -> str:
