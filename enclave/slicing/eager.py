@@ -47,7 +47,7 @@ def built_in_memory() -> Iterator[None]:
         return [local_torch_dtype(dtype, cls.__name__), no_tie_weights(), no_init_weights()]
 
     with _building:
-        original = PreTrainedModel.get_init_context
+        original = vars(PreTrainedModel)["get_init_context"]
         PreTrainedModel.get_init_context = classmethod(contexts)  # type: ignore[method-assign, assignment]
         try:
             yield
