@@ -45,10 +45,10 @@ enclave-envs: setup ## An environment for each enclave program, from its lock; T
 	$(BIN)/python -m enclave_host.environments $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
 
 demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
-	@FEDSLICE_ENCLAVE_ENVS=$(CURDIR)/var/enclave-envs $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
+	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
 
 stack: setup enclave-envs ## The coordinator alone, on this machine, in the foreground
-	@FEDSLICE_ENCLAVE_ENVS=$(CURDIR)/var/enclave-envs $(BIN)/python manage.py stack
+	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python manage.py stack
 
 lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves are measured by
 	$(BIN)/ruff check .
