@@ -13,7 +13,6 @@ from attestation.measurement import measure
 from attestation.trust_domain import development_reference
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
-from contracts.policy import Policy
 from contracts.refusal import Refusal
 from contracts.release_statement import (
     ReleaseStatement,
@@ -33,19 +32,18 @@ STATEMENT = "release-statement.json"
 def known_here(
     state: State, coordinator: Coordinator, manifest: Manifest, previous: Manifest | None
 ) -> Known:
-    """What the manifest's policy is to be compared with. `previous` was approved here last.
+    """What the manifest is to be compared with. `previous` was approved here last.
 
     Refuses with a `release_statement.` code where a release key was pinned and its statement cannot be had.
     """
     programs = {reference.program for reference in manifest.policy.references}
     development = needs_platform(state.config.runtime)
-    policy: Policy | None = None if previous is None else previous.policy
     return Known(
         root_sha256=platform_root_sha256(state.platform) if development else None,
         own={program: measure(program) for program in sorted(programs)} if development else {},
         trust_domains={program: development_reference(program) for program in sorted(programs)},
         statement=release_statement(state, coordinator),
-        previous=policy,
+        previous=previous,
     )
 
 

@@ -255,6 +255,17 @@ def _policy(manifest: Manifest) -> list[str]:
     )
     if policy.accepted_advisories:
         lines.append(f"  in spite of  {printable(', '.join(policy.accepted_advisories))}")
+    shares = None if manifest.split is None else manifest.split.shares
+    if shares is not None:
+        lines.append(
+            f"  the state between rounds lies under a key in shares: the hosts of {shares.threshold} sites "
+            "can open it together with the coordinator"
+        )
+    witnesses = () if manifest.log is None else manifest.log.witnesses
+    names = ", ".join(printable(key.partition("+")[0], 100) for key in witnesses)
+    lines.append(
+        f"  witnesses    {names or 'none: two hospitals that never compare notes can be shown two logs'}"
+    )
     return lines
 
 

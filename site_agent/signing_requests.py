@@ -143,7 +143,7 @@ def known_at_desk(asked: Asked, manifest: Manifest, release_key: str | None) -> 
         if asked.statement is None:
             raise Refusal("release_statement.missing")
         statement = judge_statement(asked.statement, key=release_key, now=int(time.time()), newest=None)
-    previous = None if asked.last is None else parse(asked.last.manifest.encode()).policy
+    previous = None if asked.last is None else parse(asked.last.manifest.encode())
     return Known(
         root_sha256=asked.root_sha256 if development else None,
         own={program: measure(program) for program in programs} if development else {},

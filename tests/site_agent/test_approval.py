@@ -216,6 +216,7 @@ def test_all_that_decides_is_shown(state: State, dataset: Dataset) -> None:
         "UpToDate",
         "c" * 64,
         "2023-11-14 22:13 UTC",
+        "witnesses    none",
     ]
     assert [piece for piece in wanted if piece not in text] == []
 

@@ -1,0 +1,173 @@
+"""Where a manifest is weaker than the one that was approved here last, whatever study that was for.
+
+A coordinator that lowers its demands a little from run to run would never fall below a fixed floor. What grew
+with the number of hospitals counts as lower only where it is not all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import asdict
+
+from attestation.floors import Floor, Floors
+from contracts.manifest import Aggregation, Manifest, Privacy
+from contracts.policy import Policy, Program, SgxReference, TdxReference
+from contracts.releases import EXPORT, SEALED
+from site_agent.weaknesses.kinds import Weakness
+
+PACKAGED = (SEALED, EXPORT)
+RELEASES = ("nothing", "serve-only", *PACKAGED)
+MONTH = 30 * 24 * 3600
+"""How long a set of collateral is in date, in seconds: no clock needs to be that late."""
+
+
+def since(manifest: Manifest, previous: Manifest | None) -> Iterator[Weakness]:
+    """Each demand that `previous` made, and this manifest makes no more."""
+    if previous is None:
+        return
+    if previous.policy.root == manifest.policy.root:
+        yield from _of_policy(manifest.policy, previous.policy)
+        yield from _of_collateral(manifest.policy, previous.policy)
+    yield from _of_clock_and_witnesses(manifest, previous)
+    yield from _of_parties(manifest, previous)
+    yield from _of_averaging(manifest.aggregation, previous.aggregation)
+    yield from _of_method(manifest, previous)
+
+
+def _of_policy(policy: Policy, previous: Policy) -> Iterator[Weakness]:
+    if previous.root_sha256 != policy.root_sha256:
+        yield Weakness("changed-root", "Its trust root is another one than in what was approved here last.")
+    more = set(policy.accepted_statuses) - set(previous.accepted_statuses)
+    if more:
+        yield Weakness("more-statuses", f"More TCB statuses than before: {', '.join(sorted(more))}.")
+    advisories = set(policy.accepted_advisories) - set(previous.accepted_advisories)
+    if advisories:
+        told = ", ".join(sorted(advisories)[:8])
+        yield Weakness("more-advisories", f"Security advisories are accepted that were not before: {told}.")
+    for reference in policy.references:
+        program = reference.program
+        if isinstance(reference, TdxReference):
+            known = _modules(previous, program)
+            if known and (not reference.mrseams or set(reference.mrseams) - known):
+                yield Weakness(
+                    f"more-modules-{program}",
+                    f"The {program} may run under TDX modules that were not accepted before.",
+                )
+            continue
+        least = _least_svn(previous, program)
+        if reference.mrenclave is None and least is not None and (reference.minimum_svn or 0) < least:
+            yield Weakness(
+                f"lower-svn-{program}",
+                f"An older security version of the {program} is accepted than before "
+                f"({reference.minimum_svn or 0}, not {least}).",
+            )
+
+
+def _modules(policy: Policy, program: Program) -> set[str]:
+    """The TDX modules that a policy names for a program; none where it takes any of Intel's."""
+    named = [
+        one.mrseams for one in policy.references if isinstance(one, TdxReference) and one.program == program
+    ]
+    return {mrseam for mrseams in named for mrseam in mrseams} if all(named) else set()
+
+
+def _least_svn(policy: Policy, program: Program) -> int | None:
+    """The least security version that a policy accepts by a signer; None where it accepts none so."""
+    accepted = [
+        reference.minimum_svn or 0
+        for reference in policy.references
+        if isinstance(reference, SgxReference)
+        and reference.program == program
+        and reference.mrenclave is None
+    ]
+    return min(accepted, default=None)
+
+
+def _of_collateral(policy: Policy, previous: Policy) -> Iterator[Weakness]:
+    """The general floor, and those of single kinds of platforms: a floor that is left out is one of zero."""
+    least = (policy.minimum_tcb_evaluation, previous.minimum_tcb_evaluation)
+    lower = [f"from number {least[0]}, before from {least[1]}"] if least[0] < least[1] else []
+    now = Floors().under(policy)
+    for floor in previous.floors:
+        told = asdict(now.of(policy.root_sha256, floor.fmspc, floor.ca))
+        before = asdict(Floor(policy.root_sha256, **asdict(floor)))
+        names = [name for name, value in before.items() if isinstance(value, int) and told[name] < value]
+        if names:
+            lower.append(f"platforms {floor.fmspc} ({floor.ca}): {', '.join(names)}")
+    if lower:
+        yield Weakness("older-collateral", f"Older statements of Intel's are accepted: {'; '.join(lower)}.")
+
+
+def _of_clock_and_witnesses(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
+    if manifest.minimum_time < previous.minimum_time - MONTH:
+        yield Weakness("older-clock", "Its enclaves take an earlier time for the present than before.")
+    before, now = (() if one.log is None else one.log.witnesses for one in (previous, manifest))
+    if set(before) - set(now):
+        yield Weakness(
+            "fewer-witnesses",
+            "A witness is missing that watched the log before: without it, hospitals can be shown two logs.",
+        )
+
+
+def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
+    """How many hospitals must agree, and what may leave."""
+    sites = len(manifest.sites)
+    quorum, least = manifest.aggregation.quorum, previous.aggregation.quorum
+    if quorum < min(least, sites):
+        yield Weakness("lower-quorum", f"A round needs {quorum} hospitals; before, it needed {least}.")
+    rules = manifest.release.rule, previous.release.rule
+    if rules[0] != EXPORT and RELEASES.index(rules[0]) > RELEASES.index(rules[1]):
+        yield Weakness("wider-release", f"More may leave than before: {rules[0]}, not {rules[1]}.")
+    if rules[0] in PACKAGED and manifest.release.approvals < min(previous.release.approvals, sites):
+        yield Weakness(
+            "fewer-release-approvals",
+            f"{manifest.release.approvals} hospitals release the parameters; before, "
+            f"{previous.release.approvals} had to sign.",
+        )
+    pools = manifest.publication, previous.publication
+    if pools[0].sites < min(pools[1].sites, sites) or pools[0].rows < pools[1].rows:
+        yield Weakness(
+            "smaller-pool",
+            f"Scores are published of {pools[0].sites} sites and {pools[0].rows} rows together; before, of "
+            f"{pools[1].sites} and {pools[1].rows}.",
+        )
+
+
+def _of_averaging(rules: Aggregation, previous: Aggregation) -> Iterator[Weakness]:
+    if rules.lives > previous.lives:
+        yield Weakness("more-lives", f"A client slice may begin {rules.lives} times, not {previous.lives}.")
+    if _is_looser(rules.clip, previous.clip):
+        yield Weakness("looser-clip", "One hospital may change the parameters more in a round than before.")
+    if _is_looser(rules.max_samples, previous.max_samples):
+        yield Weakness("larger-weight", "One hospital may count for more rows in the mean than before.")
+    if rules.privacy and previous.privacy and _is_weaker(rules.privacy, previous.privacy):
+        yield Weakness(
+            "less-noise", "Its noise hides less than before: a unit, a noise or a delta is weaker."
+        )
+
+
+def _is_looser(bound: float | None, previous: float | None) -> bool:
+    return previous is not None and (bound is None or bound > previous)
+
+
+def _is_weaker(privacy: Privacy, previous: Privacy) -> bool:
+    """What hides a hospital hides its rows, and not the other way round. What no noise means, the ledger
+    asks (`unbounded`), and with how much epsilon all runs come."""
+    if privacy.unit != previous.unit:
+        return privacy.unit == "record"
+    return privacy.noise < previous.noise or privacy.delta > previous.delta
+
+
+def _of_method(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
+    masking = manifest.masking, previous.masking
+    if masking[0] and masking[1] and masking[0].repetitions < masking[1].repetitions:
+        yield Weakness("fewer-checks", "Fewer secret vectors check an accelerator's answers than before.")
+    shares, before = (None if one.split is None else one.split.shares for one in (manifest, previous))
+    sites = len(manifest.sites)
+    if shares and previous.split and (before is None or shares.threshold < min(before.threshold, sites)):
+        yield Weakness(
+            "fewer-shares",
+            f"The hosts of {shares.threshold} hospitals can open the server's state together with the "
+            "coordinator; before, it took more, or the state lay under a key of the server's TEE.",
+        )
