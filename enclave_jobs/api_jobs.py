@@ -18,14 +18,10 @@ from enclave_jobs.members import site_of
 from enclave_jobs.models import Job
 from enclave_jobs.results import ResultBody, lease_of, read_result
 from error_catalogue import CATALOGUE
-from federation.wire import AgentView, document, read
+from federation.wire import AgentView, Nothing, document, read
 
 RETRY_AFTER_SECONDS = 2
 Number = Annotated[int, Meta(ge=1)]
-
-
-class Nothing(Struct, forbid_unknown_fields=True):
-    """An empty object."""
 
 
 class LeasedJob(Struct):

@@ -47,6 +47,20 @@ define(
           "The operator suspended it; the reason stands on the site's page.", "operator"),
     Entry("auth.site_revoked", "This site is revoked for good.",
           "To take part again, the hospital is invited anew.", "operator"),
+    # One key is one process
+    Entry("instance.elsewhere",
+          "This site's agent is on the machine {machine} since {since}; this is another machine, or a copy "
+          "of its state folder.",
+          "Stop this one: two agents with one key break each other's promises. To move the site here, stop "
+          "the agent there, copy its state folder here once more, and run `python -m site_agent move`.",
+          "site"),
+    Entry("instance.moved", "This site was moved from here to the machine {machine}, at {since}.",
+          "Delete this copy of the state folder. To move back, stop the agent there, copy its state folder "
+          "here, and run `python -m site_agent move`.", "site"),
+    Entry("instance.alive",
+          "The agent on the machine {machine} was heard of {seconds} s ago: it may be at work.",
+          "Stop it there, wait a minute, and try again. An agent whose machine was restarted goes on by "
+          "itself.", "site"),
     Entry("auth.forbidden", "Your role does not allow this.", "Ask somebody with the right role.",
           "operator"),
     # People

@@ -18,6 +18,8 @@ define(
           "Give another folder with --state for another enrolment. Nothing was changed.", "site"),
     Entry("agent.running", "Another `site_agent run` uses {folder}.",
           "Stop it first, or give another folder with --state.", "site"),
+    Entry("move.needs_terminal", "Nobody is here to say yes to the move.",
+          "Run `python -m site_agent move` at a terminal, or say --yes. Nothing was changed.", "site"),
     # The line to the coordinator
     Entry("agent.bad_address", "{address} is not the address of a coordinator.",
           "Give it as https://host or https://host:port, as the enrolment page shows it.", "site"),

@@ -12,6 +12,7 @@ urlpatterns = [
     path("enrol", sites.Enrol.as_view(), name="agent-enrol"),
     path("approval-key", sites.ApprovalKey.as_view(), name="agent-approval-key"),
     path("heartbeat", sites.Heartbeat.as_view(), name="agent-heartbeat"),
+    path("machine", sites.Machine.as_view(), name="agent-machine"),
     path("datasets", datasets.Datasets.as_view(), name="agent-datasets"),
     path("datasets/<str:dataset_id>", datasets.DatasetDetail.as_view(), name="agent-dataset"),
     path("approvals", studies.Approvals.as_view(), name="agent-approvals"),

@@ -7,6 +7,7 @@ _CONFLICT = {
     "card.name_taken", "card.in_use", "card.withdrawn", "approval.stale_manifest",
     "study.stale_manifest", "study.not_approved", "reference.duplicate", "reference.suspended",
     "reference.needs_review", "reference.lapsed", "reference.under_review", "reference.rejected",
+    "instance.alive", "instance.elsewhere", "instance.moved",
     "review.open", "review.closed", "review.voted", "review.needs_auditor", "collateral.older",
 }  # fmt: skip
 STATUS = {

@@ -12,6 +12,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from contracts.refusal import Refusal
+from federation.people.clients import client_of
+from federation.sites import instances
 from federation.sites.authentication import AgentPrincipal
 
 MAX_BODY = 1024 * 1024
@@ -21,10 +23,12 @@ T = TypeVar("T")
 
 class AgentView(APIView):
     """A view of the agents' API. `max_body` bounds what is read of a request, in bytes; `cut_off` is the code
-    of a body of which only a part has come."""
+    of a body of which only a part has come. Only a view `for_any_machine` answers a second machine that has
+    the site's key."""
 
     max_body = MAX_BODY
     cut_off = "request.cut_off"
+    for_any_machine = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse a large body before anything else, so that nobody makes us read or verify it."""
@@ -34,9 +38,15 @@ class AgentView(APIView):
         if len(request.body) != int(length):
             raise Refusal(self.cut_off, found=len(request.body), expected=int(length))
         super().initial(request, *args, **kwargs)
+        if isinstance(request.user, AgentPrincipal) and not self.for_any_machine:
+            instances.require(request.user, client_of(request))
         # PostgreSQL stores no NUL, and UTF-8 has no half of a character pair: nothing of ours is called so.
         if not all(name.isprintable() for name in (*kwargs.values(), *request.query_params.values())):
             raise Refusal("request.not_found")
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """An empty object."""
 
 
 def agent(request: Request) -> AgentPrincipal:
@@ -78,7 +88,13 @@ def schema(kind: Any) -> dict[str, Any]:
                 open_end := _EXCLUSIVE[bound]
             ) in node:  # a number since JSON Schema 2019, a flag in OpenAPI 3.0
                 node = {**node, bound: node[open_end], open_end: True}
-        node = {key: rewrite(value) for key, value in node.items() if key != "propertyNames"}
+        # OpenAPI 3.0 knows no propertyNames, and no empty list of what is required.
+        kept = {
+            key: value
+            for key, value in node.items()
+            if key != "propertyNames" and (key, value) != ("required", [])
+        }
+        node = {key: rewrite(value) for key, value in kept.items()}
         choices = [choice for choice in node.get("anyOf", []) if choice != {"type": "null"}]
         if len(choices) < len(node.get("anyOf", [])):
             node = {**node, "nullable": True, "anyOf": choices}

@@ -30,6 +30,7 @@ from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
 from site_agent.last_resort import kept_for_us, refusal_of
+from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, table
@@ -149,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_daemon)
 
+    add_move_command(commands, say)
     add_predict_command(commands, say)
     release_commands.add_release_command(commands, say)
     return parser

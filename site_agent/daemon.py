@@ -17,7 +17,7 @@ from error_catalogue import explain
 from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks
-from site_agent.enrolment import connect, heartbeat
+from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.leases import Job, Lease, ask, in_words
 from site_agent.membership import RUN_OVER, Membership
 from site_agent.split import SplitMembership, SplitWork
@@ -88,6 +88,8 @@ class Daemon:
                 thread.join(timeout=5)
             for membership, _ in self._memberships.values():
                 membership.close()
+            with contextlib.suppress(Refusal):
+                say_goodbye(self._coordinator, self._state)
             self._coordinator.close()
             self._tell("The site agent has stopped.")
 

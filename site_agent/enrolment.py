@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 from attestation.development import create_platform, install_platform
 from contracts.fingerprint import typed_fingerprint
+from contracts.instance import instance_of
 from contracts.refusal import Refusal
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
@@ -25,7 +27,7 @@ def connect(state: State, **options: object) -> Coordinator:
     config = state.config
     return Coordinator(
         config.coordinator,
-        (config.site, state.key),
+        (config.site, state.key, instance_of(state.folder, socket.gethostname())),
         ca_bundle=config.ca_bundle,
         insecure_http=config.insecure_http,
         **options,  # type: ignore[arg-type]
@@ -147,6 +149,12 @@ def heartbeat(
     answer = coordinator.call("POST", "heartbeat", body, patience=patience)
     wanted = isinstance(answer.body, dict) and answer.body.get("check") is True
     return Heard(answer.field("server_time", int), printable(answer.field("state", str), 32), wanted)
+
+
+def say_goodbye(coordinator: Coordinator, state: State) -> None:
+    """Say, in one try, that the agent ends: a move to another machine need not wait then."""
+    body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "leaving": True}
+    coordinator.last_words("heartbeat", body)
 
 
 def needs_platform(runtime: str) -> bool:

@@ -18,9 +18,10 @@
 | features/ | Method 2: sealed shards of features with their keys, by origin |
 | runs/ | mailboxes and sealed files of the runs in progress |
 
-All of it is readable by its owner only. A copy of this folder is a second agent with the same key: restore it
-from a backup only when the first one is gone, or the roster book can no longer keep its promise. It approves
-nothing: that takes the approval key's passphrase.
+All of it is readable by its owner only. A copy of this folder is a second agent with the same key, and with
+two the roster book can no longer keep its promise: the coordinator refuses every machine but one
+(contracts/instance.py), until `move` names another. A copy approves nothing: that takes the approval key's
+passphrase.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contracts.bound_request import AGENTS_API, BoundRequest, bind_request
+from contracts.instance import Instance
 from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
@@ -61,14 +62,14 @@ class Answer:
 class Coordinator:
     """The coordinator as the agent sees it. Any thread may use it.
 
-    `identity` is (site id, site key); without it only `enrol` makes sense. `stop` ends every wait. `tell`
-    gets a plain sentence when a request has to wait, and when it goes on.
+    `identity` is (site id, site key, where this runs); without it only `enrol` makes sense. `stop` ends every
+    wait. `tell` gets a plain sentence when a request has to wait, and when it goes on.
     """
 
     def __init__(
         self,
         address: str,
-        identity: tuple[str, SigningKey] | None = None,
+        identity: tuple[str, SigningKey, Instance] | None = None,
         *,
         ca_bundle: str | None = None,
         insecure_http: bool = False,
@@ -83,6 +84,7 @@ class Coordinator:
         if identity is not None:
             self._site = identity[0]
             self._key = Ed25519PrivateKey.from_private_bytes(identity[1].to_bytes())
+            self._instance = identity[2]
         self._client = client_for(
             self.address,
             tls_context(ca_bundle),
@@ -184,6 +186,7 @@ class Coordinator:
             "exp": now + TOKEN_SECONDS,
             "jti": str(uuid.uuid4()),
             **bound._asdict(),
+            **self._instance._asdict(),
         }
         return {"Authorization": f"Bearer {jwt.encode(claims, self._key, algorithm='EdDSA')}"}
 

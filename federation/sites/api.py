@@ -12,8 +12,11 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from federation.sites import services
-from federation.wire import AgentView, agent, document, read
+from federation.people.clients import client_of
+from federation.sites import instances, services
+from federation.sites.authentication import AgentPrincipal
+from federation.sites.models import AgentInstance
+from federation.wire import AgentView, Nothing, agent, document, read
 
 Short = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -66,11 +69,13 @@ class CheckResult(Struct, forbid_unknown_fields=True):
 
 
 class HeartbeatBody(Struct, forbid_unknown_fields=True):
-    """An empty list of checks says that none were made since the last heartbeat."""
+    """An empty list of checks says that none were made since the last heartbeat. `leaving` says that the
+    agent ends."""
 
     agent_version: Short
     runtime: Short
     checks: Annotated[list[CheckResult], Meta(max_length=64)] = []
+    leaving: bool = False
 
 
 class HeartbeatAnswer(Struct):
@@ -80,6 +85,18 @@ class HeartbeatAnswer(Struct):
     server_time: int
     state: str
     check: bool = False
+
+
+class MachineAnswer(Struct):
+    """Which machine is the site's: its name and address, since when, and when it was last heard of (Unix
+    seconds; null after it has ended in order). `here` says that it is the one that asks. All is null before
+    any was heard of."""
+
+    here: bool
+    machine: str | None
+    address: str | None
+    since: int | None
+    heard: int | None
 
 
 class Enrol(AgentView):
@@ -135,9 +152,37 @@ class Heartbeat(AgentView):
         body = read(request, HeartbeatBody)
         checks = [to_builtins(check) for check in body.checks]
         site = services.heartbeat(agent(request), agent_version=body.agent_version, checks=checks)
+        if body.leaving:
+            instances.leaves(agent(request))
         answer = {
             "server_time": int(timezone.now().timestamp()),
             "state": site.state,
             "check": site.check_wanted,
         }
         return Response(answer)
+
+
+class Machine(AgentView):
+    """Which machine is the site's, for whoever has the site's key; and the move to the one that asks."""
+
+    for_any_machine = True
+
+    @extend_schema(operation_id="machine", **document(None, MachineAnswer))
+    def get(self, request: Request) -> Response:
+        held = AgentInstance.objects.filter(site=agent(request).site).first()
+        return Response(_machine(held, agent(request)))
+
+    @extend_schema(operation_id="machine_move", **document(Nothing, MachineAnswer))
+    def post(self, request: Request) -> Response:
+        read(request, Nothing)
+        return Response(_machine(instances.move(agent(request), client_of(request)), agent(request)))
+
+
+def _machine(held: AgentInstance | None, asks: AgentPrincipal) -> dict[str, Any]:
+    return {
+        "here": held is not None and held.place == asks.instance.place,
+        "machine": held and held.machine,
+        "address": held and held.address,
+        "since": held and int(held.since.timestamp()),
+        "heard": held and held.heard_at and int(held.heard_at.timestamp()),
+    }

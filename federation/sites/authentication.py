@@ -2,7 +2,8 @@
 
 The token is a JWT (RFC 7519, used in the way of RFC 7523) with alg EdDSA (RFC 8037): iss = sub = the site id,
 aud = AUDIENCE, exp − iat ≤ 60 s, and a jti that is good once; `htm`, `path` and `body` bind it to one request
-(contracts/bound_request.py), so that whoever ends TLS on the way can send no other with it. All times are the
+(contracts/bound_request.py), so that whoever ends TLS on the way can send no other with it. `place`, `boot`
+and `machine` say where the agent runs (contracts/instance.py); instances.py judges them. All times are the
 coordinator's.
 """
 
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -20,6 +22,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from contracts.bound_request import BoundRequest, bind_request
+from contracts.instance import Instance, read_instance
 from contracts.refusal import Refusal
 from federation.sites.models import Site, SiteState, UsedTokenId
 
@@ -27,18 +30,18 @@ AUDIENCE = "fedslice-coordinator"
 MAX_LIFETIME = 60
 LEEWAY = 10
 MAX_TOKEN = 2048
-REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti", *BoundRequest._fields]
+REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti", *BoundRequest._fields, *Instance._fields]
 MAX_JTI = 128
 
 
 class AgentPrincipal:
-    """A site's agent, as `request.user` of the agents' API."""
+    """A site's agent, as `request.user` of the agents' API, and where it says that it runs."""
 
     is_authenticated = True
     is_anonymous = False
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, instance: Instance) -> None:
+        self.site, self.instance = site, instance
 
     def __str__(self) -> str:
         return f"site:{self.site.pk}"
@@ -55,7 +58,7 @@ class AgentAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise Refusal("auth.bad_token", fault="it is not a bearer token")
         bound = bind_request(request.method or "", request.get_full_path(), request.body)
-        return AgentPrincipal(authenticate(token.strip(), bound)), None
+        return authenticate(token.strip(), bound), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -71,8 +74,8 @@ class AgentScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (EdDSA)"}
 
 
-def authenticate(token: str, bound: BoundRequest) -> Site:
-    """The site whose key signed this token, now, for the first time, for this request.
+def authenticate(token: str, bound: BoundRequest) -> AgentPrincipal:
+    """The agent of the site whose key signed this token, now, for the first time, for this request.
 
     1. Strict algorithm: EdDSA by the header and by the verifying key.
     2. The site that the token names must have a key; the signature and every claim are checked with it.
@@ -83,7 +86,7 @@ def authenticate(token: str, bound: BoundRequest) -> Site:
     Refuses with an `auth.*` code.
     """
     site = _claimed_site(token)
-    claims = _verified(token, site)
+    claims, instance = _verified(token, site)
     if site.state == SiteState.SUSPENDED:
         raise Refusal("auth.site_suspended")
     if site.state == SiteState.REVOKED:
@@ -91,7 +94,7 @@ def authenticate(token: str, bound: BoundRequest) -> Site:
     if any(claims[name] != value for name, value in bound._asdict().items()):
         raise Refusal("auth.another_request")
     _spend(claims["jti"], claims["exp"])
-    return site
+    return AgentPrincipal(site, instance)
 
 
 def _claimed_site(token: str) -> Site:
@@ -110,7 +113,7 @@ def _claimed_site(token: str) -> Site:
     return site
 
 
-def _verified(token: str, site: Site) -> dict[str, Any]:
+def _verified(token: str, site: Site) -> tuple[dict[str, Any], Instance]:
     now = int(timezone.now().timestamp())
     try:
         claims = jwt.decode(
@@ -134,7 +137,10 @@ def _verified(token: str, site: Site) -> dict[str, Any]:
     jti = claims["jti"]
     if not isinstance(jti, str) or not jti.isprintable() or not 16 <= len(jti) <= MAX_JTI:
         raise Refusal("auth.bad_token", fault=f"its jti is not text of 16 to {MAX_JTI} characters")
-    return claims
+    try:
+        return claims, read_instance(claims)
+    except msgspec.ValidationError as error:
+        raise Refusal("auth.bad_token", fault="it does not say where the agent runs") from error
 
 
 def _spend(jti: str, expires: int) -> None:

@@ -70,6 +70,27 @@ class Site(models.Model):
         return site_fingerprint(self.public_key, self.approval_key) if self.public_key else ""
 
 
+class AgentInstance(models.Model):
+    """Where a site's agent runs (`place`, `boot`: contracts/instance.py); other machines with its key are
+    refused. `heard_at` is None once the agent has said that it ends. `former_place` is where it was moved
+    from. `other_*` is the last machine that was refused, `other_tries` how often."""
+
+    site = models.OneToOneField(Site, primary_key=True, on_delete=models.CASCADE, related_name="instance")
+    place = models.CharField(max_length=32)
+    boot = models.CharField(max_length=32)
+    machine = models.CharField(max_length=64)
+    address = models.CharField(max_length=64)
+    since = models.DateTimeField()
+    heard_at = models.DateTimeField(null=True, blank=True)
+    former_place = models.CharField(max_length=32, blank=True)
+    other_place = models.CharField(max_length=32, blank=True)
+    other_boot = models.CharField(max_length=32, blank=True)
+    other_machine = models.CharField(max_length=64, blank=True)
+    other_address = models.CharField(max_length=64, blank=True)
+    other_at = models.DateTimeField(null=True, blank=True)
+    other_tries = models.PositiveIntegerField(default=0)
+
+
 class EnrolmentToken(models.Model):
     """The one-time secret in the enrolment command. Only its SHA-256 is kept."""
 

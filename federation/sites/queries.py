@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from federation.sites.models import Site, SiteEvent, SiteState
+from federation.sites.models import AgentInstance, Site, SiteEvent, SiteState
 
 QUIET_AFTER = timedelta(minutes=2)
+WARNED_FOR = timedelta(days=7)
 
 
 def is_reachable(site: Site) -> bool:
@@ -17,6 +18,18 @@ def is_reachable(site: Site) -> bool:
     if site.state != SiteState.ACTIVE or site.last_seen is None:
         return False
     return timezone.now() - site.last_seen < QUIET_AFTER
+
+
+def instance_of(site: Site) -> AgentInstance | None:
+    """Where the site's agent runs; None before it was heard of."""
+    return AgentInstance.objects.filter(site=site).first()
+
+
+def has_second_machine(instance: AgentInstance | None) -> bool:
+    """Was another machine with the site's key refused in the last week?"""
+    if instance is None or instance.other_at is None:
+        return False
+    return timezone.now() - instance.other_at < WARNED_FOR
 
 
 def timeline(site: Site) -> list[SiteEvent]:

@@ -158,8 +158,11 @@ def _page(
 
 
 def _standing(user: User, site: Site) -> dict[str, Any]:
+    instance = queries.instance_of(site)
     return {
         "site": site,
+        "instance": instance,
+        "second_machine": queries.has_second_machine(instance),
         "failing": sum(check.get("outcome") == "fail" for check in site.checks),
         "can_see_checks": permissions.can_see_checks(user, site),
         "resting_until": maintenance.open_until(site),

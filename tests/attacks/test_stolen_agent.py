@@ -40,14 +40,22 @@ from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.models import Approval, Round, Run, Study
 from federation.studies.plan import Plan
-from site_agent import cli
+from site_agent import cli, enrolment
 from site_agent.approval_key import ApprovalKey, create_sealed
 from site_agent.enrolment import connect
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from tests.federation.cast import MODEL, make_person
 from tests.support.installation import DEVELOPMENT, NAMED
+from tests.support.instances import HERE
 
+LIAR = """
+import sys
+from site_agent import cli, enrolment
+from tests.support.instances import HERE
+enrolment.instance_of = lambda *_: HERE
+sys.exit(cli.main(sys.argv[1:]))
+"""
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -65,7 +73,7 @@ class Terminal:
 
     def elsewhere(self, *arguments: str) -> tuple[int, str]:
         """The same as a process of its own."""
-        command = [sys.executable, "-m", "site_agent", "--state", str(self.folder), *arguments]
+        command = [sys.executable, "-c", LIAR, "--state", str(self.folder), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout + done.stderr
@@ -108,7 +116,9 @@ def private(file: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def theft(live_server: Any, settings: Any, tmp_path: Path) -> Theft:
+def theft(live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Theft:
+    # The thief says that he is on the hospital's machine: nothing proves the contrary.
+    monkeypatch.setattr(enrolment, "instance_of", lambda *_: HERE)
     settings.STATE_DIR = tmp_path / "coordinator"
     settings.STATE_DIR.mkdir()
     settings.DEVELOPMENT_ROOT_DIR = settings.STATE_DIR / "development-root"
@@ -219,7 +229,7 @@ def test_neither_key_is_good_for_what_the_other_one_is_for(theft: Theft) -> None
 
     state = State.open(theft.anna.folder)
     key = ApprovalKey(state.approval_file, theft.passphrase).of(theft.manifest, state.config.site)
-    line = Coordinator(state.config.coordinator, (state.config.site, key))
+    line = Coordinator(state.config.coordinator, (state.config.site, key, HERE))
     with pytest.raises(Refusal) as caught:
         line.call("GET", "approvals")
     line.close()

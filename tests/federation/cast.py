@@ -19,6 +19,7 @@ from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site, SiteState
+from tests.support.instances import HERE
 from tests.support.keys import approval_key
 
 API = "/api/agent/v1/"
@@ -47,6 +48,7 @@ class Hospital:
             "exp": now + 60,
             "jti": secrets.token_hex(16),
             **bind_request(method, path, body)._asdict(),
+            **HERE._asdict(),
         }
         kept = {name: value for name, value in {**whole, **claims}.items() if value is not None}
         key = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
@@ -65,7 +67,7 @@ class Hospital:
 
     def as_agent(self) -> AgentPrincipal:
         """The principal that services get."""
-        return AgentPrincipal(Site.objects.get(pk=self.site.pk))
+        return AgentPrincipal(Site.objects.get(pk=self.site.pk), HERE)
 
 
 def make_hospital(name: str, state: str = SiteState.ACTIVE, **fields: Any) -> Hospital:

@@ -54,6 +54,7 @@ def order(world: World) -> dict[str, Any]:
 # name: (method, path, body, status for St. Anna's agent, status for St. Barbara's agent)
 TABLE: Rows = {
     "agent-heartbeat": ("post", "heartbeat", lambda world: BEAT, 200, 200),
+    "agent-machine": ("get", "machine", lambda world: None, 200, 200),
     "agent-datasets": (
         "post", "datasets",
         lambda world: {"name": "new", "digest": secrets.token_hex(32), "card": CARD}, 200, 200,
@@ -88,9 +89,10 @@ def test_the_table_has_every_endpoint() -> None:
 
 def records() -> list[Any]:
     """All that an agent's request could have changed."""
-    tables = (Dataset, Approval, LogEntry, AuditEntry)
+    deeds = AuditEntry.objects.exclude(action="site.machine")  # the first request binds the site's machine
+    tables = (Dataset.objects, Approval.objects, LogEntry.objects, deeds)
     sites = list(Site.objects.values("pk", "state", "last_seen", "agent_version"))
-    return [*(list(table.objects.values()) for table in tables), sites]
+    return [*(list(table.values()) for table in tables), sites]
 
 
 def ask(world: World, hospital: Hospital, row: Any, **options: Any) -> Any:

@@ -25,7 +25,7 @@ from tests.federation.cast import API, Hospital
 BEAT = {"agent_version": "0.1", "runtime": "development", "checks": []}
 
 
-def authenticate(token: str) -> Site:
+def authenticate(token: str) -> authentication.AgentPrincipal:
     """As a heartbeat without a body, which is what `Hospital.token` is for."""
     return authentication.authenticate(token, bind_request("POST", f"{API}heartbeat", b""))
 
@@ -40,7 +40,7 @@ def refused(token: str, code: str) -> None:
 
 def test_a_fresh_token_is_accepted_and_a_replayed_one_refused(anna: Hospital) -> None:
     token = anna.token()
-    assert authenticate(token) == anna.site
+    assert authenticate(token).site == anna.site
     refused(token, "auth.replayed")
 
 
@@ -67,6 +67,9 @@ def test_the_same_id_by_another_site_is_refused_too(anna: Hospital, barbara: Hos
         ({"exp": None}, "auth.bad_token"),
         ({"iat": None}, "auth.bad_token"),
         ({"jti": None}, "auth.bad_token"),
+        ({"place": None}, "auth.bad_token"),
+        ({"boot": "other"}, "auth.bad_token"),
+        ({"machine": "\x1b[2J"}, "auth.bad_token"),
         ({"jti": "short"}, "auth.bad_token"),
         ({"jti": "x" * 200}, "auth.bad_token"),
         ({"jti": "\ud800" * 20}, "auth.bad_token"),

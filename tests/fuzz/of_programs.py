@@ -22,6 +22,7 @@ from enclave_jobs.results import lease_of, read_result
 from site_agent.transport import _json
 from tests.fuzz.targets import target
 from tests.log.conftest import Enclave, History, tell
+from tests.support.instances import HERE
 
 
 @cache
@@ -154,6 +155,7 @@ def tokens() -> list[bytes]:
     claims = {
         "iss": site.pk, "sub": site.pk, "aud": "fedslice-coordinator", "iat": int(time.time()),
         "exp": int(time.time()) + 60, "jti": "0" * 32, **bind_request("POST", "heartbeat", b"")._asdict(),
+        **HERE._asdict(),
     }  # fmt: skip
     token = jwt.encode(claims, key, algorithm="EdDSA")
     return [token.encode(), b" ".join([json.dumps(claims).encode()])]

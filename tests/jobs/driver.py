@@ -40,6 +40,7 @@ from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.features import FeatureStore, Kept
+from tests.support.instances import HERE
 from transparency_log.messages import settle_messages
 
 FRAME = 1 << 20
@@ -107,6 +108,7 @@ class Api:
             "exp": now + 60,
             "jti": secrets.token_hex(16),
             **bind_request(method, path, body)._asdict(),
+            **HERE._asdict(),
         }
         private = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
         return {"Authorization": "Bearer " + jwt.encode(claims, private, algorithm="EdDSA")}

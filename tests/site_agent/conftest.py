@@ -18,6 +18,7 @@ from site_agent import backoff
 from site_agent.state import Config, State
 from site_agent.transport import Coordinator
 from tests.site_agent.factories import PINNED, certify
+from tests.support.instances import HERE
 from tests.support.keys import keep_approval_key
 
 SITE = "site-1"
@@ -150,7 +151,7 @@ class Line:
 def line(server: Server, quick: None) -> Iterator[Line]:
     key = SigningKey.generate()
     said: list[str] = []
-    coordinator = Coordinator(server.url, (SITE, key), tell=said.append)
+    coordinator = Coordinator(server.url, (SITE, key, HERE), tell=said.append)
     yield Line(coordinator, key, said)
     coordinator.close()
 

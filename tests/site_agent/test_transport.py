@@ -17,6 +17,7 @@ from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
 from site_agent.transport import Coordinator
 from tests.site_agent.conftest import DROP, SITE, Line, Reply, Request, Server
+from tests.support.instances import HERE
 
 
 def test_every_request_carries_its_own_short_token(server: Server, line: Line) -> None:
@@ -126,7 +127,9 @@ def test_an_endless_answer_is_not_read_to_its_end(
 
 def test_stopping_ends_a_wait_at_once(server: Server) -> None:
     stop = threading.Event()
-    coordinator = Coordinator(server.url, (SITE, SigningKey.generate()), stop=stop, tell=lambda text: None)
+    coordinator = Coordinator(
+        server.url, (SITE, SigningKey.generate(), HERE), stop=stop, tell=lambda text: None
+    )
     server.script(Reply(503, b"", {"Retry-After": "300"}))
     threading.Timer(0.3, stop.set).start()
     started = time.monotonic()
