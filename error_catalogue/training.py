@@ -7,9 +7,11 @@ define(
           "Give a folder, a Hugging Face id that this machine can fetch, or embedded:all-MiniLM-L6-v2.",
           "lead"),
     Entry("model.no_weights", "The base model has no safetensors weights.",
-          "Choose a model that is published with a model.safetensors file, or convert it first.", "lead"),
+          "Choose a model that is published with a model.safetensors file, or convert it first: "
+          "python manage.py convert_checkpoint SOURCE NEW_FOLDER", "operator"),
     Entry("model.pickle_weights", "The base model's weights are pickled ({file}); such files are never read.",
-          "Choose a model that is published as safetensors, or convert it first.", "lead"),
+          "Convert it first (python manage.py convert_checkpoint SOURCE NEW_FOLDER), or choose a model that "
+          "is published as safetensors.", "operator"),
     Entry("model.remote_code", "The base model asks to run code of its own ({file}); that is never done.",
           "Choose an architecture that transformers itself contains.", "lead"),
     Entry("model.unsafe_name", "The manifest names a model file that cannot be one.",

@@ -28,6 +28,7 @@ from contracts.manifest import (
     parse,
     require_measured,
 )
+from contracts.model_proof import way_of
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
@@ -163,6 +164,7 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     labels = all_labels(datasets) if plan.task == "sequence-classification" else []
     _refuse_look_alikes(labels, datasets)
     base = base_model_of(plan)
+    _require_proven(plan, base)
     if plan.max_tokens > base.max_tokens:
         fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
         raise Refusal("study.invalid_plan", fault=fault)
@@ -177,6 +179,13 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
         labels=tuple(labels),
         max_tokens=plan.max_tokens,
     )
+
+
+def _require_proven(plan: Plan, base: BaseModel) -> None:
+    """Refuses with `study.unproven` a way to tune the model in which it was not seen to be tuned."""
+    verdict = base.verdict(way_of(plan.method, plan.placement, plan.adapter))
+    if not verdict.proven:
+        raise Refusal("study.unproven", **{**verdict.facts, "model": base.name, "cause": verdict.code})
 
 
 def _refuse_look_alikes(labels: list[str], datasets: list[Dataset]) -> None:

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from contracts.model_proof import Verdict, Way, read_proof
+from contracts.refusal import Refusal
 from federation.datasets.models import Dataset
 from federation.ids import new_id
 from federation.sites.models import Site
@@ -61,8 +63,9 @@ class BaseModel(models.Model):
     """A public base model that studies may name, pinned by the hash of every file that is read.
 
     `files` maps a path inside the model's folder to its SHA-256. `targets` are the usual LoRA targets of its
-    architecture; `config` has the numbers of its configuration from which costs are counted (empty: unknown).
-    It is registered by a job that may load models; the control plane never does.
+    architecture; `config` has the numbers of its configuration from which costs are counted. All of it is
+    from `proof`, a `contracts.model_proof.Proof`: what was seen when the model was loaded once, in a child of
+    the job that registered it. The control plane loads no model.
     """
 
     source = models.CharField(max_length=200)
@@ -73,6 +76,7 @@ class BaseModel(models.Model):
     max_tokens = models.PositiveIntegerField(default=512)
     targets = models.JSONField(default=list, blank=True)
     config = models.JSONField(default=dict, blank=True)
+    proof = models.JSONField(default=dict, blank=True)
     registered_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -83,6 +87,14 @@ class BaseModel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def verdict(self, way: Way) -> Verdict:
+        """Whether the model was seen to be tuned in this way; one without a proof was not."""
+        try:
+            proof = read_proof(self.proof)
+        except Refusal as refusal:
+            return Verdict(refusal.code, refusal.facts)
+        return proof.verdict(way) if proof.files == self.files else Verdict("model.no_proof")
 
 
 class Study(models.Model):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
 
 from contracts.canonical import canonical
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
-from contracts.policy import Hex32
+from contracts.model_proof import Proof
 from contracts.refusal import Refusal
 from federation.attestation.log import Attachment, append
 from federation.attestation.references import still_in_force
@@ -32,34 +33,24 @@ from transparency_log.entry import APPROVAL, ApprovalBody
 log = logging.getLogger(__name__)
 
 
-def register_base_model(
-    source: str,
-    task: str,
-    files: dict[str, Hex32],
-    *,
-    name: str = "",
-    parameters: int | None = None,
-    max_tokens: int = 512,
-    targets: Sequence[str] = (),
-    config: dict[str, Any] | None = None,
-) -> BaseModel:
-    """Offer a base model to studies, pinned by its files' hashes. Registering again replaces the pins for
-    studies that are not frozen yet; frozen manifests keep theirs. Without `config` (the shape that
-    `studies.costs` reads) no costs can be shown."""
+def register_base_model(source: str, proof: Proof, name: str = "") -> BaseModel:
+    """Offer a base model to studies, pinned by the hashes of the files that were proven. Registering again
+    replaces pins and proof for studies that are not frozen yet; frozen manifests keep theirs."""
     with transaction.atomic():
         model, _ = BaseModel.objects.update_or_create(
             source=source,
-            task=task,
+            task=proof.task,
             defaults={
-                "files": files,
+                "files": proof.files,
                 "name": name or source,
-                "parameters": parameters,
-                "max_tokens": max_tokens,
-                "targets": list(targets),
-                "config": config or {},
+                "parameters": proof.parameters,
+                "max_tokens": proof.positions,
+                "targets": list(proof.targets),
+                "config": proof.shape,
+                "proof": msgspec.to_builtins(proof),
             },
         )
-        record(None, "model.registered", f"model:{model.pk}", source=source, task=task)
+        record(None, "model.registered", f"model:{model.pk}", source=source, task=proof.task)
     return model
 
 

@@ -20,7 +20,7 @@ from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
 from federation.studies.plan import read as read_plan
 from frontend import wizard
-from frontend.forms.wizard.basics import METHODS, DataForm
+from frontend.forms.wizard.basics import METHODS, DataForm, tried
 from frontend.forms.wizard.step import StepForm
 from frontend.forms.wizard.tuning import GIB, SplitForm
 from frontend.manifests import manifest_facts
@@ -171,8 +171,14 @@ def _chosen_overlap(form: StepForm | None) -> dict[str, Any]:
 def _methods(study: Study) -> list[dict[str, Any]]:
     """The costs of each method with this draft's model, data and other settings."""
     datasets = list(study.datasets.all())
+    model = BaseModel.objects.filter(source=study.settings["model"], task=study.settings["task"]).first()
     found: list[dict[str, Any]] = []
     for name, (method, placement) in METHODS.items():
+        verdicts = tried(model, name)
+        if not any(verdict.proven for verdict in verdicts.values()):
+            verdict = next(iter(verdicts.values()))
+            found.append({"name": name, "refused": Refusal(verdict.code, **verdict.facts), "unproven": True})
+            continue
         plan = read_plan({**study.settings, "method": method, "placement": placement})
         try:
             found.append({"name": name, "costs": costs_of(plan, datasets)})

@@ -48,6 +48,7 @@ from site_agent.transport import Coordinator
 from tests.federation.cast import MODEL, make_person
 from tests.support.installation import DEVELOPMENT, NAMED
 from tests.support.instances import HERE
+from tests.support.proofs import made_proof
 
 LIAR = """
 import sys
@@ -127,9 +128,7 @@ def theft(live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.M
     for program in ("aggregator", "client_slice"):
         value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
         references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
-    services.register_base_model(
-        MODEL, "sequence-classification", {"config.json": "c" * 64}, targets=["query", "value"]
-    )
+    services.register_base_model(MODEL, made_proof())
     passphrase = private(tmp_path / "passphrase", f"{PASSPHRASE}\n")
     rows = [{"text": f"note {n}", "label": "red" if n % 2 else "green"} for n in range(60)]
     notes = tmp_path / "notes.jsonl"

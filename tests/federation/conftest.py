@@ -19,6 +19,7 @@ from federation.studies import services
 from federation.studies.models import Study
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, Hospital, make_dataset, make_hospital, make_person
+from tests.support.proofs import made_proof
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +92,7 @@ def reference_values(db: None) -> None:
 
 @pytest.fixture
 def base_model(db: None) -> None:
-    services.register_base_model(
-        MODEL, "sequence-classification", {"config.json": "c" * 64}, targets=["query", "value"]
-    )
+    services.register_base_model(MODEL, made_proof())
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.prefix import tune_prefix
 from enclave.slicing.spf import tune
 from enclave.slicing.split import Tail
-from enclave_jobs.base_models import SHAPE, register
+from enclave_host.proving.registration import SHAPE
+from enclave_jobs.base_models import register
 from federation.people.models import User
 from federation.studies.costs import Work, advise_cut, estimate, trained_parameters
 from federation.studies.models import BaseModel, Run, RunState, Study

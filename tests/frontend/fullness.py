@@ -16,7 +16,7 @@ from contracts.policy import SgxReference
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
 from contracts.releases import EXPORT, SEALED
 from contracts.signing import SigningKey
-from enclave_jobs.base_models import SHAPE
+from enclave_host.proving.registration import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
 from federation.attestation import references
 from federation.attestation.models import Root

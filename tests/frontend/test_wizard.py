@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.canonical import canonical
-from enclave_jobs.base_models import SHAPE
+from enclave_host.proving.registration import SHAPE
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.freezing import build_manifest
@@ -20,6 +20,7 @@ from frontend.overlap import overlap
 from frontend.wizard import NAMES
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.slicing.small import config
+from tests.support.proofs import made_proof
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ def test_what_lora_is_put_on_can_be_chosen_and_goes_with_the_model(lead: Client,
     shaped.refresh_from_db()
     assert shaped.settings["targets"] == []  # the usual ones
     lead.post(at(shaped, "tuning"), {**asked, "targets": ["attention.self.key"]})
-    BaseModel.objects.create(source="other", task="sequence-classification", files={}, targets=["q_proj"])
+    services.register_base_model("other", made_proof(targets=("q_proj",)))
     lead.post(at(shaped, "model"), {"model": "other|sequence-classification", "max_tokens": 48,
                                     "precision": "fp32"})  # fmt: skip
     shaped.refresh_from_db()

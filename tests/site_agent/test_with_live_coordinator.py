@@ -25,6 +25,7 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.state import State
 from tests.federation.cast import MODEL, make_person
 from tests.support.installation import DEVELOPMENT, NAMED
+from tests.support.proofs import made_proof
 
 CANARY = "canary-patient-4711"
 
@@ -55,9 +56,7 @@ def coordinator(live_server: Any, settings: Any, tmp_path: Path) -> str:
     for program in ("aggregator", "client_slice"):
         value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
         references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
-    services.register_base_model(
-        MODEL, "sequence-classification", {"config.json": "c" * 64}, targets=["query", "value"]
-    )
+    services.register_base_model(MODEL, made_proof())
     return live_server.url
 
 

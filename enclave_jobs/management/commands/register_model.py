@@ -1,4 +1,4 @@
-"""`python manage.py register_model SOURCE`: offer a base model to studies, pinned by its files' hashes."""
+"""`python manage.py register_model SOURCE`: load a base model once, and offer it to studies if it works."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from contracts.model_proof import WAYS
 from contracts.refusal import Refusal
 from enclave_jobs.base_models import register
+from error_catalogue import explain
 
 
 class Command(BaseCommand):
-    help = "Pin a base model's files and offer it to studies."
+    help = "Load a base model once in a bounded process, pin its files, and offer it to studies."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", help="embedded:all-MiniLM-L6-v2, a local folder, or a Hugging Face id")
@@ -21,15 +23,35 @@ class Command(BaseCommand):
             default="sequence-classification",
         )
         parser.add_argument("--name", default="", help="how studies show it")
-        parser.add_argument("--targets", nargs="*", help="modules to adapt; peft's for the architecture")
+        parser.add_argument("--targets", nargs="*", default=(), help="modules to adapt instead of the usual")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._said = ""
         try:
             model = register(
-                options["source"], options["task"], name=options["name"], targets=options["targets"]
+                options["source"],
+                options["task"],
+                name=options["name"],
+                targets=tuple(options["targets"]),
+                tell=self._tell,
             )
         except Refusal as refusal:
-            raise CommandError(str(refusal)) from refusal
+            words = explain(refusal.code, refusal.facts)
+            raise CommandError(f"{words.message} {words.hint} [{words.code}]") from refusal
         self.stdout.write(
-            f"{model.name} for {model.task}: {len(model.files)} files, {model.parameters} weights"
+            f"{model.name} for {model.task}: {len(model.files)} files, {model.parameters} weights, "
+            f"reads {model.max_tokens} tokens"
         )
+        for way in WAYS:
+            verdict = model.verdict(way)
+            why = "" if verdict.proven else f": {explain(verdict.code, verdict.facts).message}"
+            self.stdout.write(f"  {way:<18} {'proven' if verdict.proven else 'not offered'}{why}")
+
+    def _tell(self, progress: dict[str, Any]) -> None:
+        """A line for each stage and each tenth of it."""
+        of = progress.get("of", 0)
+        share = f" {10 * progress['done'] // of * 10} %" if of else ""
+        line = f"{progress['stage']} {progress.get('way', '')}{share}".strip()
+        if line != self._said:
+            self._said = line
+            self.stderr.write(f"  … {line}")

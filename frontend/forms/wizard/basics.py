@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from contracts.model_proof import Verdict, way_of
+from error_catalogue import explain
 from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
@@ -21,6 +23,20 @@ METHODS = {
     "plaintext": ("method-1", "plaintext"),
 }
 """What the chooser offers -> the plan's method and placement."""
+ADAPTERS = ("lora", "prefix")
+
+
+def tried(model: BaseModel | None, choice: str) -> dict[str, Verdict]:
+    """What was seen of the model in the ways of a choice: by adapter, of which Method 2 has one."""
+    method, placement = METHODS[choice]
+    adapters = ADAPTERS if method == "method-1" else ("spf",)
+    unknown = Verdict("study.no_model")
+    return {a: model.verdict(way_of(method, placement, a)) if model else unknown for a in adapters}
+
+
+def offered(model: BaseModel | None, choice: str) -> list[str]:
+    """The adapters with which the model was seen to be tuned in the ways of a choice."""
+    return [adapter for adapter, verdict in tried(model, choice).items() if verdict.proven]
 
 
 class PurposeForm(StepForm):
@@ -46,7 +62,9 @@ class ModelForm(StepForm):
     )
 
     def prepare(self) -> None:
-        self.models = list(BaseModel.objects.all())
+        registered = list(BaseModel.objects.all())
+        self.models = [model for model in registered if any(offered(model, choice) for choice in METHODS)]
+        self.unproven = [model for model in registered if model not in self.models]
         choices = [(f"{model.source}|{model.task}", model.name) for model in self.models]
         self.fields["model"].choices = choices  # type: ignore[attr-defined]
 
@@ -123,10 +141,19 @@ class MethodForm(StepForm):
         if method == "method-2":
             # One tail sees all features: there are no updates to average, to clip or to hide in noise.
             changes |= {"rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}
+        elif self.plan.get("adapter", "lora") not in (there := offered(self.base_model, self._chosen)):
+            changes["adapter"] = there[0]
         return changes
+
+    @property
+    def _chosen(self) -> str:
+        return str(self.cleaned_data["choice"])
 
     def clean_choice(self) -> str:
         choice: str = self.cleaned_data["choice"]
+        if not offered(self.base_model, choice):
+            verdict = next(iter(tried(self.base_model, choice).values()))
+            raise forms.ValidationError(explain(verdict.code, verdict.facts).message)
         if choice == "plaintext" and self.study and not all(map(is_public, self.study.datasets.all())):
             raise forms.ValidationError(_("The plaintext baseline is for datasets that are declared public."))
         return choice

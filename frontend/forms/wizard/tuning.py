@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from federation.studies.costs import tunable
 from federation.studies.models import BaseModel, Study
+from frontend.forms.wizard.basics import offered
 from frontend.forms.wizard.step import Slider, StepForm, number, ratio
 
 GIB = 1 << 30
@@ -53,9 +54,17 @@ class AdapterForm(StepForm):
         if self.plan.get("placement") != "masked":
             for name in self.MASKED:
                 del self.fields[name]
+        self._offer_proven()
         self.fields["targets"].choices = _targets(self.base_model, self.plan)  # type: ignore[attr-defined]
         _reach(self.fields["rank"], self.plan.get("rank"))
         _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
+
+    def _offer_proven(self) -> None:
+        """Adapters with which the model was seen to be tuned; the plan's own stays, to be refused."""
+        placement = self.plan.get("placement", "all_in_tee")
+        known = [*offered(self.base_model, placement), self.plan.get("adapter", "lora")]
+        field: Any = self.fields["adapter"]
+        field.choices = [(name, label) for name, label in field.choices if name in known]
 
     def stored(self, study: Study | None) -> dict[str, Any]:
         stored = super().stored(study)

@@ -1,0 +1,74 @@
+"""Registered is proven: a base model is loaded once, in a bounded child, before it is offered to anybody.
+
+The child (`python -m enclave_host.proving`) looks at every file, every tensor and the tokenizer, and makes a
+forward and a backward pass in each placement by the very code that the enclaves run. What it found is a
+`contracts.model_proof.Proof`. Runs on the coordinator's side; everything it reads is public.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from contracts.manifest import Adapter
+from contracts.model_proof import Proof, Way, read_proof
+from contracts.refusal import Refusal
+from enclave_host.bounded import Limits, Tell, run_bounded
+
+MODULE = "enclave_host.proving"
+
+
+def prove(
+    folder: Path,
+    task: str,
+    *,
+    targets: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    whole: int | None = None,
+    tell: Tell | None = None,
+) -> Proof:
+    """Load the model in `folder` once and say what it is good for. `targets` are LoRA's instead of the usual;
+    `whole` is up to how many bytes of float32 weights it is run whole (a third of the memory).
+
+    Refuses with `model.*` what cannot be registered, and with `child.*` where the child came to no end.
+    """
+    limits = limits or Limits.of_this_machine()
+    request: dict[str, Any] = {"folder": str(folder), "task": task, "targets": targets}
+    request["whole"] = limits.memory // 3 if whole is None else whole
+    return read_proof(run_bounded(MODULE, request, limits, tell))
+
+
+def prove_study(
+    folder: Path,
+    proof: Proof,
+    way: Way,
+    adapter: Adapter,
+    *,
+    cut: int = 0,
+    tokens: int,
+    labels: int,
+    limits: Limits | None = None,
+    whole: int | None = None,
+    tell: Tell | None = None,
+) -> None:
+    """What a study is about to freeze: the files are still those that were proven, and exactly this adapter
+    can be trained in this way, on this many tokens and labels. Refuses as `prove`, and with
+    `model.file_changed`."""
+    limits = limits or Limits.of_this_machine()
+    request = {
+        "folder": str(folder),
+        "task": proof.task,
+        "whole": limits.memory // 3 if whole is None else whole,
+        "study": {
+            "files": proof.files,
+            "way": way,
+            "adapter": msgspec.to_builtins(adapter),
+            "cut": cut,
+            "tokens": tokens,
+            "labels": labels,
+        },
+    }
+    if run_bounded(MODULE, request, limits, tell) is not True:
+        raise Refusal("child.failed", fault="its answer cannot be read")

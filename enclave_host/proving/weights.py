@@ -1,0 +1,120 @@
+"""The tensors of a checkpoint: finite, one and all, and exactly those that the model is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from contracts.manifest import ModelSpec
+from contracts.refusal import Refusal
+from enclave.slicing.adapters import head_modules
+from enclave.slicing.eager import built_in_memory
+from enclave.slicing.models import configure, refusing_what_transformers_cannot_read
+from enclave_host.proving.files import Tensor
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+BLOCK = 1 << 22
+"""Numbers that are looked at in one go: bounds the memory, whatever the size of a tensor."""
+OTHER_HEADS = ("cls.", "lm_head.", "classifier.", "score.", "qa_outputs.", "pre_classifier.", "vocab_",
+               "generator_", "discriminator_", "sop_classifier.", "summary.", "pooler.")  # fmt: skip
+"""Heads of other tasks, that checkpoints of pretraining bring along; anything else that is left over is
+refused."""
+
+Progress = Callable[[int, int], None]
+
+
+def require_finite(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    """Look at every number of every tensor, a block at a time. Refuses with `model.not_finite` or
+    `model.tensor_type`."""
+    total = sum(tensor.size for tensor in tensors.values()) or 1
+    done = 0
+    for file in sorted({tensor.file for tensor in tensors.values()}):
+        with safe_open(folder / file, framework="pt") as opened:
+            for name in sorted(name for name, tensor in tensors.items() if tensor.file == file):
+                tensor = tensors[name]
+                if tensor.dtype in FLOATS:
+                    bad = sum(int((~block.isfinite()).sum()) for block in _blocks(opened, name, tensor))
+                    if bad:
+                        raise Refusal("model.not_finite", tensor=name[:200], file=file, count=bad)
+                elif not name.endswith(("position_ids", "token_type_ids", ".attn.bias", ".masked_bias")):
+                    raise Refusal("model.tensor_type", tensor=name[:200], file=file, found=tensor.dtype)
+                done += tensor.size
+                progress(done, total)
+
+
+def _blocks(opened: Any, name: str, tensor: Tensor) -> Iterable[torch.Tensor]:
+    if len(tensor.shape) < 2 or tensor.numbers <= BLOCK:
+        yield opened.get_tensor(name)
+        return
+    part = opened.get_slice(name)
+    rows = max(1, BLOCK // max(1, tensor.numbers // tensor.shape[0]))
+    for start in range(0, tensor.shape[0], rows):
+        yield part[start : min(start + rows, tensor.shape[0])]
+
+
+def build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, tuple[str, ...], tuple[str, ...]]:
+    """The model, the tensors that are new (its head), and those of the files that it does not use.
+
+    Refuses with `model.missing_tensors`, `model.unexpected_tensors`, `model.prefixed_tensors`,
+    `model.tensor_shape` or `model.unreadable`.
+    """
+    with refusing_what_transformers_cannot_read(folder, spec):
+        config, _tokenizer, automatic = configure(folder, spec)
+        with built_in_memory(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model, told = automatic.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    head = tuple(f"{name}." for name in head_modules(model))
+    _require_shapes(told["mismatched_keys"], head)
+    missing = sorted(name for name in told["missing_keys"] if not name.startswith(head))
+    unexpected = sorted(name for name in told["unexpected_keys"] if not _of_another_head(name, model))
+    if missing:
+        _say_prefix(missing, unexpected)
+        count = len(dict(model.named_parameters()))
+        raise Refusal("model.missing_tensors", missing=len(missing), count=count, first=missing[0][:200])
+    if unexpected:
+        raise Refusal("model.unexpected_tensors", unexpected=len(unexpected), first=unexpected[0][:200])
+    new = set(told["missing_keys"]) | {_name_of(one) for one in told["mismatched_keys"]}
+    return model.eval(), tuple(sorted(new)), tuple(sorted(told["unexpected_keys"]))
+
+
+def _name_of(mismatched: Any) -> str:
+    return str(mismatched[0] if isinstance(mismatched, tuple) else mismatched)
+
+
+def _require_shapes(mismatched: Iterable[Any], head: tuple[str, ...]) -> None:
+    for one in sorted(mismatched, key=_name_of):
+        name = _name_of(one)
+        if head and name.startswith(head):
+            continue  # a head for other labels: it is drawn anew
+        found, expected = (str(tuple(shape)) for shape in one[1:3])
+        raise Refusal("model.tensor_shape", tensor=name[:200], found=found, expected=expected)
+
+
+def _of_another_head(name: str, model: PreTrainedModel) -> bool:
+    known = {buffer for buffer, _ in model.named_buffers()}
+    base = model.base_model_prefix
+    return name.removeprefix(f"{base}.").startswith(OTHER_HEADS) or bool({name, f"{base}.{name}"} & known)
+
+
+def _say_prefix(missing: list[str], unexpected: list[str]) -> None:
+    """Refuses with `model.prefixed_tensors` where a word in front of all names is the only fault."""
+    prefix = unexpected[0].partition(".")[0] + "." if unexpected else ""
+    if prefix and all(name.startswith(prefix) for name in unexpected):
+        bare = {name.removeprefix(prefix) for name in unexpected}
+        wanted = {name.partition(".")[2] for name in missing} | set(missing)
+        if bare & wanted:
+            raise Refusal("model.prefixed_tensors", prefix=prefix[:100], first=unexpected[0][:200])
