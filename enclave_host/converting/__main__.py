@@ -1,0 +1,42 @@
+"""`python -m enclave_host.converting`: the child that reads pickles (see `enclave_host.bounded`)."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from enclave_host.bounded_child import Tell, serve
+from enclave_host.confinement import lock_down
+from enclave_host.converting.archive import look_into
+
+
+def _carry_out(request: dict[str, Any], tell: Tell) -> Any:
+    """Open every file, load every library, give up the right to both, and only then read a pickle."""
+    with ExitStack() as opened:
+        pairs = [
+            (opened.enter_context(old.open("rb")), opened.enter_context(new.open("xb")), old.name)
+            for old, new in (map(Path, files) for files in request["files"])
+        ]
+        for file, _, name in pairs:
+            look_into(file, name)
+        from enclave.slicing.eager import run_eagerly
+
+        run_eagerly()
+        import torch
+
+        from enclave_host.converting.unpickle import state_of, warm_up, write
+
+        torch.set_num_threads(1)
+        warm_up()
+        lock_down()
+        for place, (file, out, name) in enumerate(pairs):
+            tell({"stage": "converting", "done": place, "of": len(pairs), "file": name})
+            write(state_of(file, name), out)
+            out.flush()
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(serve(_carry_out))

@@ -1,0 +1,37 @@
+"""`python manage.py convert_checkpoint SOURCE NEW_FOLDER`: pickled weights to safetensors, in a sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from contracts.refusal import Refusal
+from enclave_host.base_models import resolve_pickled
+from enclave_host.converting import convert
+from error_catalogue import explain
+
+
+class Command(BaseCommand):
+    help = (
+        "Convert a model's pickled weights (pytorch_model.bin) to safetensors. They are read by a process "
+        "that can open nothing, start nothing and reach nobody. The same input gives the same bytes."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("source", help="a local folder, or a Hugging Face id")
+        parser.add_argument("folder", type=Path, help="where the converted model goes; must not exist")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            told = convert(resolve_pickled(options["source"]), options["folder"].resolve(), tell=self._tell)
+        except Refusal as refusal:
+            words = explain(refusal.code, refusal.facts)
+            raise CommandError(f"{words.message} {words.hint} [{words.code}]") from refusal
+        for name, sha in (*told.sources.items(), *told.made.items()):
+            self.stdout.write(f"{sha}  {name}")
+        self.stdout.write(f"Now: python manage.py register_model {options['folder']}")
+
+    def _tell(self, progress: dict[str, Any]) -> None:
+        self.stderr.write(f"  … {progress['stage']} {progress.get('file', '')}")
