@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +10,6 @@ from typing import Any
 
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
-from site_agent import cli
 from site_agent.approvals import approved_hashes
 from site_agent.datasets.catalogue import Dataset
 from site_agent.state import Config, State
@@ -20,6 +17,7 @@ from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
 from tests.site_agent.factories import PINNED, add_dataset, certify, make_manifest
 from tests.support.keys import keep_approval_key
+from tests.support.terminal import Terminal
 
 
 @dataclass
@@ -55,10 +53,7 @@ class Hospital:
 
     def types(self, *arguments: str) -> tuple[int, str]:
         """A command of the site agent, without a terminal: status and all that it says."""
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = cli.main(["--state", str(self.state.folder), *arguments])
-        return status, said.getvalue()
+        return Terminal(self.state.folder)(*arguments)
 
     def approves(
         self, manifest: Manifest, *options: str, strangers: bool = False, unbounded: bool = True

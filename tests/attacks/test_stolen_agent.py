@@ -7,11 +7,7 @@ Before, one key did everything: the copy approved manifests and ordered releases
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,36 +15,28 @@ from typing import Any
 import msgspec
 import pytest
 
-from attestation.measurement import measure
 from contracts.canonical import canonical
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
 from contracts.manifest import Release as Rule
-from contracts.policy import SgxReference
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
 from contracts.releases import consent
 from contracts.signing import SigningKey
 from enclave.programs.identity import require_approvals
-from federation.attestation import log, references
-from federation.attestation.models import Root
-from federation.datasets.models import Dataset
-from federation.people.models import Role
 from federation.releases import services as release_services
 from federation.releases.models import Release
-from federation.sites import services as site_services
 from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.models import Approval, Round, Run, Study
-from federation.studies.plan import Plan
-from site_agent import cli, enrolment
+from site_agent import enrolment
 from site_agent.approval_key import ApprovalKey, create_sealed
 from site_agent.enrolment import connect
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from tests.federation.cast import MODEL, make_person
+from tests.support import live_coordinator
 from tests.support.installation import DEVELOPMENT, NAMED
 from tests.support.instances import HERE
-from tests.support.proofs import made_proof
+from tests.support.terminal import Terminal
 
 LIAR = """
 import sys
@@ -58,26 +46,6 @@ enrolment.instance_of = lambda *_: HERE
 sys.exit(cli.main(sys.argv[1:]))
 """
 PASSPHRASE = "correct horse battery staple"
-
-
-@dataclass
-class Terminal:
-    """A state folder, and the product's own command on it; nobody sits there to be asked."""
-
-    folder: Path
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = cli.main(["--state", str(self.folder), *arguments])
-        return status, said.getvalue()
-
-    def elsewhere(self, *arguments: str) -> tuple[int, str]:
-        """The same as a process of its own."""
-        command = [sys.executable, "-c", LIAR, "--state", str(self.folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
 
 
 @dataclass
@@ -120,38 +88,24 @@ def private(file: Path, text: str) -> Path:
 def theft(live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Theft:
     # The thief says that he is on the hospital's machine: nothing proves the contrary.
     monkeypatch.setattr(enrolment, "instance_of", lambda *_: HERE)
-    settings.STATE_DIR = tmp_path / "coordinator"
-    settings.STATE_DIR.mkdir()
-    settings.DEVELOPMENT_ROOT_DIR = settings.STATE_DIR / "development-root"
-    settings.PUBLIC_URL = live_server.url
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    for program in ("aggregator", "client_slice"):
-        value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
-        references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
-    services.register_base_model(MODEL, made_proof())
+    address = live_coordinator.set_up(live_server, settings, tmp_path / "coordinator")
     passphrase = private(tmp_path / "passphrase", f"{PASSPHRASE}\n")
-    rows = [{"text": f"note {n}", "label": "red" if n % 2 else "green"} for n in range(60)]
-    notes = tmp_path / "notes.jsonl"
-    notes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = live_coordinator.notes(tmp_path / "notes.jsonl")
     terminals = {}
     for name, how in (("St. Anna", ("--passphrase-file", str(passphrase))), ("St. Barbara", (DEVELOPMENT,))):
-        site = Site.objects.create(name=name)
-        admin = make_person(f"admin-{len(terminals)}@hospital.example", Role.SITE_ADMIN, site)
-        token = site_services.enrolment_command(admin, site).rsplit(" ", 1)[1]
         terminals[name] = at = Terminal(tmp_path / name)
-        words = ("--coordinator", live_server.url, "--log-key", log.key_fingerprint(), "--token", token)
-        status, said = at("enrol", *words, *how)
+        token = live_coordinator.token_for(name)[1]
+        status, said = at(*live_coordinator.enrolment(address, token, *how))
         assert status == 0, said
         assert at("dataset", "add", str(notes), *NAMED, "--yes")[0] == 0
-    lena = make_person("lena@university.example", Role.LEAD)
-    study = services.create_study(
-        lena, name="Triage", purpose="", plan=Plan(model=MODEL), datasets=list(Dataset.objects.all())
-    )
-    services.freeze(lena, study)
-    study.refresh_from_db()
+    study = live_coordinator.freeze()
     shutil.copytree(tmp_path / "St. Anna", tmp_path / "stolen")
     return Theft(
-        terminals["St. Anna"], terminals["St. Barbara"], Terminal(tmp_path / "stolen"), passphrase, study
+        terminals["St. Anna"],
+        terminals["St. Barbara"],
+        Terminal(tmp_path / "stolen", LIAR),
+        passphrase,
+        study,
     )
 
 

@@ -9,92 +9,39 @@ from typing import Any
 
 import pytest
 
-from attestation.measurement import measure
-from contracts.policy import SgxReference
-from federation.attestation import log, references
-from federation.attestation.models import Root
 from federation.datasets.models import Dataset
-from federation.people.models import Role, User
-from federation.sites import services as site_services
 from federation.sites.models import Site, SiteState
-from federation.studies import services
-from federation.studies.models import Approval, Study, StudyState
-from federation.studies.plan import Plan
-from site_agent import cli
+from federation.studies.models import Approval, StudyState
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.state import State
-from tests.federation.cast import MODEL, make_person
+from tests.support import live_coordinator
 from tests.support.installation import DEVELOPMENT, NAMED
-from tests.support.proofs import made_proof
+from tests.support.live_coordinator import freeze, token_for
+from tests.support.terminal import Terminal
 
 CANARY = "canary-patient-4711"
-
-
-class Agent:
-    """A hospital's terminal: its state folder, and the commands typed there."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        self._capsys.readouterr()
-        status = cli.main(["--state", str(self.folder), *arguments])
-        shown = self._capsys.readouterr()
-        return status, shown.out + shown.err
 
 
 @pytest.fixture
 def coordinator(live_server: Any, settings: Any, tmp_path: Path) -> str:
     """A coordinator with a base model and reference values, at this address."""
-    folder = tmp_path / "coordinator"
-    folder.mkdir()
-    settings.STATE_DIR = folder
-    settings.DEVELOPMENT_ROOT_DIR = folder / "development-root"
-    settings.PUBLIC_URL = live_server.url
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    for program in ("aggregator", "client_slice"):
-        value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
-        references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
-    services.register_base_model(MODEL, made_proof())
-    return live_server.url
+    return live_coordinator.set_up(live_server, settings, tmp_path / "coordinator")
 
 
 def enrolment(coordinator: str, token: str) -> tuple[str, ...]:
-    """The arguments of the enrolment command."""
-    return (
-        "enrol",
-        "--coordinator",
-        coordinator,
-        "--log-key",
-        log.key_fingerprint(),
-        "--token",
-        token,
-        DEVELOPMENT,
-    )
-
-
-def token_for(name: str) -> tuple[Site, str]:
-    """A named hospital, and the token of its enrolment command."""
-    site = Site.objects.create(name=name)
-    admin = make_person(f"admin@{name.lower().replace(' ', '')}.example", Role.SITE_ADMIN, site)
-    return site, site_services.enrolment_command(admin, site).rsplit(" ", 1)[1]
+    return live_coordinator.enrolment(coordinator, token, DEVELOPMENT)
 
 
 def write_notes(file: Path) -> Path:
-    rows = [{"text": f"{CANARY} note {n}", "label": "red" if n % 2 else "green"} for n in range(60)]
-    rows += [{"text": f"{CANARY} rare {n}", "label": "rare"} for n in range(3)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    marked = [{"text": f"{CANARY} note {n}", "label": "rare"} for n in range(3)]
+    return live_coordinator.notes(file, *marked)
 
 
-def test_a_hospital_enrols_offers_a_dataset_and_approves(
-    coordinator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    agents: dict[str, Agent] = {}
+def test_a_hospital_enrols_offers_a_dataset_and_approves(coordinator: str, tmp_path: Path) -> None:
+    agents: dict[str, Terminal] = {}
     for name in ("St. Anna", "St. Barbara"):
         site, token = token_for(name)
-        agents[name] = agent = Agent(tmp_path / name, capsys)
+        agents[name] = agent = Terminal(tmp_path / name)
         status, text = agent(*enrolment(coordinator, token))
         assert status == 0 and f'Enrolled as "{name}"' in text
         site.refresh_from_db()
@@ -140,29 +87,13 @@ def test_a_hospital_enrols_offers_a_dataset_and_approves(
     assert [dataset.name for dataset in Catalogue(State.open(agents["St. Anna"].folder)).all()] == ["notes"]
 
 
-def freeze() -> Study:
-    lena: User = make_person("lena@university.example", Role.LEAD)
-    study = services.create_study(
-        lena,
-        name="Triage",
-        purpose="Route messages",
-        plan=Plan(model=MODEL),
-        datasets=list(Dataset.objects.all()),
-    )
-    services.freeze(lena, study)
-    study.refresh_from_db()
-    return study
-
-
-def test_a_wrong_or_used_token_enrols_nobody(
-    coordinator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_or_used_token_enrols_nobody(coordinator: str, tmp_path: Path) -> None:
     site, token = token_for("St. Anna")
-    stranger = Agent(tmp_path / "stranger", capsys)
+    stranger = Terminal(tmp_path / "stranger")
     status, text = stranger(*enrolment(coordinator, "wrong"))
     assert (status, "enrolment.unknown_token" in text) == (1, True)
     assert not State.open(stranger.folder).enrolled
-    assert Agent(tmp_path / "anna", capsys)(*enrolment(coordinator, token))[0] == 0
+    assert Terminal(tmp_path / "anna")(*enrolment(coordinator, token))[0] == 0
     status, text = stranger(*enrolment(coordinator, token))
     assert (status, "enrolment.token_used" in text) == (1, True)
     assert not State.open(stranger.folder).enrolled
@@ -170,11 +101,9 @@ def test_a_wrong_or_used_token_enrols_nobody(
     assert site.public_key == State.open(tmp_path / "anna").key.public
 
 
-def test_a_dataset_is_withdrawn_and_its_rows_deleted(
-    coordinator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dataset_is_withdrawn_and_its_rows_deleted(coordinator: str, tmp_path: Path) -> None:
     _, token = token_for("St. Anna")
-    agent = Agent(tmp_path / "anna", capsys)
+    agent = Terminal(tmp_path / "anna")
     agent(*enrolment(coordinator, token))
     notes = write_notes(tmp_path / "notes.jsonl")
     status, text = agent("dataset", "add", str(notes), "--no-publish", "--name", "late", "--public", *NAMED)
@@ -191,11 +120,9 @@ def test_a_dataset_is_withdrawn_and_its_rows_deleted(
     assert [path.name for path in (agent.folder / "datasets").iterdir()] == ["catalogue.json"]
 
 
-def test_a_suspended_site_reads_why(
-    coordinator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_suspended_site_reads_why(coordinator: str, tmp_path: Path) -> None:
     site, token = token_for("St. Anna")
-    agent = Agent(tmp_path / "anna", capsys)
+    agent = Terminal(tmp_path / "anna")
     agent(*enrolment(coordinator, token))
     Site.objects.filter(pk=site.pk).update(state=SiteState.SUSPENDED)
     status, text = agent("check")
