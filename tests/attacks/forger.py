@@ -11,6 +11,7 @@ from io import BytesIO
 
 import msgspec
 
+from contracts.policy import SgxReference, TdxReference
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import Receipt, receipt_hash
 from contracts.releases import consent
@@ -48,7 +49,7 @@ class Forger:
             metrics={},
             previous="0" * 64 if after is None else receipt_hash(after),
             program="split_server",
-            measurement=manifest.policy.references[0].mrenclave,
+            measurement=measurement_of(manifest.policy.references[0]),
             development=True,
             issued=manifest.minimum_time,
         )
@@ -112,6 +113,13 @@ class Forger:
         )
         told = server.call("open", opening=msgspec.to_builtins(knock.opening))
         return knock.entered(told["session"], decode(told["proof"]))
+
+
+def measurement_of(reference: SgxReference | TdxReference) -> str:
+    """By which an enclave of this reference names itself in receipts."""
+    found = reference.mrenclave if isinstance(reference, SgxReference) else reference.measurement
+    assert found is not None
+    return found
 
 
 def last_of(results: list[dict]) -> Receipt:
