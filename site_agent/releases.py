@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from contracts.course import is_over, server_of
+from contracts.evidence import Claims
 from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -31,6 +32,7 @@ from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
 from site_agent.members import require_enough_for_release
+from site_agent.proofs import require_appraisal
 from site_agent.reading import RELEASE
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
@@ -151,8 +153,8 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
     """Open what the enclave has sealed to this site, and write its files to `folder`.
 
     The enclave's evidence is appraised here, by the policy of the manifest that was approved here; it must
-    attest the key that signed statement and stream. Refuses with `release.*`, `sealing.*`, or the code of a
-    failed check; then nothing was written.
+    attest the key that signed statement and stream, and stand in the log. Refuses with `release.*`,
+    `sealing.*`, `log.*`, or the code of a failed check; then nothing was written.
     """
     item, manifest, site = judged.asked, judged.manifest, state.config.site
     if manifest.release.rule != SEALED:
@@ -165,7 +167,7 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
         raise Refusal("release.mismatch", field="receipt")
     if site not in said.recipients:
         raise Refusal("release.not_for_us")
-    _require_attested(state, manifest, signed, item.evidence)
+    require_appraisal(state, coordinator, manifest, _attested(state, manifest, signed, item.evidence))
     if folder.exists() and any(folder.iterdir()):
         raise Refusal("release.folder_in_use", folder=printable(folder, 200))
     kept = private_folder(state.folder / "releases") / f"{said.output}.sealed"
@@ -192,15 +194,16 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
     return said
 
 
-def _require_attested(
+def _attested(
     state: State, manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None
-) -> None:
-    """The key that signed is one of a measured enclave of this run. Its nonce was the coordinator's: keys die
-    with their enclave, so an old proof is as good as a fresh one."""
+) -> Claims:
+    """The claims of the measured enclave of this run whose key has signed. Its nonce was the coordinator's:
+    keys die with their enclave, so an old proof is as good as a fresh one."""
     nonce = read_evidence(shown).claims.nonce
     claims = Judge(manifest, server_of(manifest), state.folder).evidence(shown, nonce).claims
     if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
+    return claims
 
 
 def _key(state: State, manifest: Manifest) -> HpkeKey:

@@ -20,6 +20,7 @@ from contracts.refusal import Refusal
 from contracts.sealed.session import Channel, Knock, decode, encode
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Judge
+from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -180,10 +181,12 @@ class ServedModel:
         return knock.entered(told.session, decode(told.proof))
 
     def _verify(self) -> Claims:
-        """The claims of the enclave, once its evidence for a nonce of ours was found good here. Refuses with
-        the code of the failed check."""
+        """The claims of the enclave, once its evidence for a nonce of ours was found good here, and stands in
+        the log. Refuses with the code of the failed check, or as `require_appraisal`."""
         nonce = secrets.token_hex(32)
-        return self._judge.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
+        claims = self._judge.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
+        require_appraisal(self._state, self._coordinator, self._manifest, claims)
+        return claims
 
     def _post(self, verb: str, body: dict[str, Any], patience: float = PATIENCE) -> Any:
         path = f"runs/{self._manifest.run}/serving/{verb}"

@@ -14,14 +14,17 @@ import pytest
 
 from contracts.evidence import Claims
 from contracts.log.note import NoteKey
-from contracts.manifest import TransparencyLog
+from contracts.manifest import Release, Spf, Split, TransparencyLog
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
 from contracts.roster import Roster, RosterEntry
 from contracts.signing import SigningKey
 from site_agent.enrolment import connect
 from site_agent.proofs import require_appraisal, require_roster
+from site_agent.serving import ServedModel
 from tests.attacks.hospital import Hospital, attacked_hospital
+from tests.site_agent.archive import Platform, plain
+from tests.site_agent.conftest import Reply, Request
 from tests.support.made_log import ORIGIN, VKEY, WITNESS_KEY
 
 
@@ -109,6 +112,40 @@ def test_nothing_is_sealed_to_an_enclave_whose_appraisal_was_hidden(hospital: Ho
         assert refused() == "log.wrong_entry"
     hospital.log.add("appraisal", {"claims": told, "appraisal": {"verdict": "accepted"}})
     require_appraisal(hospital.state, coordinator, manifest, claims)
+    coordinator.close()
+
+
+def test_no_question_is_sealed_to_a_served_model_whose_enclave_was_accepted_in_no_log(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    """Its evidence is good: nobody but the coordinator and this hospital would know that it was shown."""
+    platform, enclave, public = Platform(tmp_path / "platform"), SigningKey.generate(), False
+    split = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
+    manifest = hospital.manifest(policy=platform.policy, release=Release("serve-only", 2), **split)
+
+    def answer(request: Request) -> Reply:
+        if request.path.endswith("serving/evidence"):
+            shown = platform.evidence(manifest, "split_server", enclave, request.json["nonce"])
+            if public:
+                hospital.log.add("appraisal", {"claims": shown.claims, "appraisal": {"verdict": "accepted"}})
+            return Reply(body=plain(shown))
+        if request.path.startswith("log/"):
+            return hospital.log(request)
+        return Reply(body={"receipts": []})
+
+    hospital.server.answer = answer
+    coordinator = connect(hospital.state)
+    served = ServedModel(hospital.state, coordinator, manifest, lambda _said: None)
+
+    def asked() -> tuple[str, bool]:
+        hospital.server.requests.clear()
+        with pytest.raises(Refusal) as caught:
+            served.ask(b"is this patient ill?")
+        return caught.value.code, any("serving/open" in each.path for each in hospital.server.requests)
+
+    assert asked() == ("log.not_logged", False)
+    public = True
+    assert asked() == ("agent.bad_answer", True), "the session is opened, which this coordinator cannot do"
     coordinator.close()
 
 
