@@ -41,8 +41,9 @@ class ReceiptInput(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Averaging(Struct, frozen=True, forbid_unknown_fields=True):
     """How a round's parameters were made: of `cohort` contributions, `clipped` of them shortened to the L2
-    norm `clip` (null where there is no clip, or where noise per site hides how many), `capped` of them with
-    less weight than their rows. `noise` is the standard deviation of what was added to each parameter."""
+    norm `clip` (null where there is no clip, and where it is told of nobody: under noise per site, or of
+    fewer sites than scores are pooled over), `capped` of them with less weight than their rows. `noise` is
+    the standard deviation of what was added to each parameter."""
 
     rule: Rule
     cohort: Annotated[int, Meta(ge=1, le=1000)]

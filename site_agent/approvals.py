@@ -85,7 +85,8 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     2. this site is a member, under both of its keys
     3. the dataset is this site's, unchanged
     4. the runtime is the one that this agent is set up for
-    5. its policy lets no older collateral count than this site has seen
+    5. its run is that of no other manifest which was approved here: a person names a run by its id
+    6. its policy lets no older collateral count than this site has seen
 
     Refuses with a `manifest.`, `approval.` or `dataset.` code, or `attest.policy_floor`.
     """
@@ -99,6 +100,9 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
         raise Refusal("approval.key_mismatch")
     if manifest.runtime != state.config.runtime:
         raise Refusal("approval.other_runtime", found=manifest.runtime, expected=state.config.runtime)
+    for other in approved_hashes(state):
+        if other != found and approved_manifest(state, other).run == manifest.run:
+            raise Refusal("approval.run_taken", run=manifest.run, fingerprint=other[:16])
     require_floors(manifest.policy, FloorBook(state.folder).load())
     return manifest, Catalogue(state).referred(own.dataset)
 

@@ -37,8 +37,8 @@ def average(
     """Clip, weigh, average by the rule, add noise: in this order.
 
     `start` is what the round began with (needed where the manifest clips), `before` what was spent until now.
-    What noise per site hides, the receipt does not tell: how many were clipped, and how far the factors'
-    mean is from the products', are then left out.
+    How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
+    where noise per site hides it, nor of fewer sites than scores are pooled over.
     """
     rules = manifest.aggregation
     if len(contributions) < rules.quorum:
@@ -53,13 +53,15 @@ def average(
     updates = list(zip(weights, states, strict=True))
     state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
     metrics, noise = _deviations(rules.rule, updates, state), None
-    if rules.privacy is not None and rules.privacy.unit == "site":
+    noisy = rules.privacy is not None and rules.privacy.unit == "site"
+    if noisy or len(contributions) < manifest.publication.sites:
+        cut, metrics = None, {}
+    if rules.privacy is not None and noisy:
         from enclave.training.noise import gaussian, site_deviation
 
         assert rules.clip is not None
         noise = site_deviation(rules.privacy.noise, rules.clip, weights)
         state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
-        cut, metrics = None, {}
     return Averaged(
         {name: tensor.astype(np.float32) for name, tensor in state.items()},
         Averaging(

@@ -2,13 +2,14 @@
 
 In training: the tokenizer, the site's name, weights and pads beside the accelerator. At a release: the base
 model, the key that a copy is sealed to, an order for another round, and asking twice.
-And what nobody asked: the size of a sealed answer.
+And what nobody asked: the size of a sealed answer, and numbers beside the scores.
 """
 
 import json
 import shutil
 
 import msgspec
+import numpy as np
 import pytest
 
 from contracts.manifest import Aggregation, Masking, Release, Training
@@ -16,8 +17,10 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.releases import consent
 from contracts.sealed.hpke import HpkeKey
+from enclave.programs.averaging import average
 from enclave.programs.contributions import Enclosed
-from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.mailbox import PADS, WEIGHTS, Filed
+from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House, code_of, house, refusal_of
@@ -101,6 +104,30 @@ def test_the_size_of_a_sealed_answer_tells_nothing_of_the_scores_in_it():
     )
     assert len(naked) == 2, "without padding the two would differ"
     assert len(padded) == 1
+
+
+def drawn(seed):
+    """A LoRA pair that some site could have tuned."""
+    numbers = np.random.default_rng(seed)
+    return {
+        f"layer.lora_{factor}.weight": numbers.normal(size=shape).astype(np.float32)
+        for factor, shape in (("A", (2, 8)), ("B", (8, 2)))
+    }
+
+
+def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_changes_is_told(house):
+    """How far two factors' mean is from their products', one of two can solve for the other's."""
+    rules = Aggregation("fedavg", quorum=1, deadline_seconds=60, clip=1e-3)
+    manifest = house.manifest(aggregation=rules)
+    enclosed = Enclosed("0" * 64, 12, Scores(8, 8, 5, 5.5, ((4, 0), (3, 1))))
+    told = {}
+    for sites in ("ab", "abc"):
+        made = [
+            Contribution(site, Filed("1" * 64, 1), enclosed, drawn(place)) for place, site in enumerate(sites)
+        ]
+        found = average(manifest, made, drawn(9), None)
+        told[len(sites)] = (found.averaging.clipped, set(found.metrics))
+    assert told == {2: (None, set()), 3: (3, {"deviation"})}
 
 
 class Finished:

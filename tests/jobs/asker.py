@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
+from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium
 from tests.support.keys import approval_key
 
@@ -27,8 +28,11 @@ class Asker:
         state = State(private_folder(folder / "state"))
         create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
         own = approval_key(hospital.api.key).public
-        state.save(Config(consortium.installation.url, "anna", "St. Anna", own, insecure_http=True))
         row = consortium.run(run)
+        log = parse(row["manifest"].encode()).log
+        assert log is not None
+        told = {"insecure_http": True, "log_key": log_key_fingerprint(log.key)}
+        state.save(Config(consortium.installation.url, "anna", "St. Anna", own, **told))
         signature = approval_key(hospital.api.key).sign(
             APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna")
         )

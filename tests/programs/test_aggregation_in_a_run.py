@@ -121,20 +121,17 @@ def test_a_run_of_stack_svd_with_a_clip_is_what_the_rule_says_bit_for_bit(consor
     aggregator, results, receipts = whole_run(world)
     crew, start = learners(world), None
     for number, (result, receipt) in enumerate(zip(results[:2], receipts[:2], strict=True), start=1):
-        updates, cut = [], 0
+        updates = []
         for learner in crew:
             learner.start_from(start)
             outcome, state = learner.train(number, lambda _progress: None)
-            state, was = clip(state, learner.initial if start is None else start, 0.5)
-            updates.append((outcome.samples, state))
-            cut += was
+            updates.append(
+                (outcome.samples, clip(state, learner.initial if start is None else start, 0.5)[0])
+            )
         start = {name: tensor.astype(np.float32) for name, tensor in stack_svd(updates).items()}
         sealed = world.parameters(aggregator, result["state"]["sha256"])
         assert all(np.array_equal(start[name], sealed[name]) for name in start.keys() | sealed.keys())
-        assert receipt.averaging.clipped == cut
-        found = receipt.metrics["averaging"]
-        assert 0 <= found["deviation"] <= found["deviation_of_factors"]
-    assert receipts[0].averaging.clipped > 0
+        assert (receipt.averaging.clip, receipt.averaging.clipped, receipt.metrics) == (0.5, None, {})
     assert receipts[0].privacy is None
 
 
@@ -154,7 +151,6 @@ def test_noise_per_record_comes_from_the_client_slices_and_is_accounted_for(cons
     )
     assert receipt.privacy == Spent("record", "poisson-sampled-gaussian", 1.0, 1e-3, 1, taken)
     assert (receipt.averaging.noise, receipt.averaging.clipped) == (None, None)
-    assert receipt.metrics["averaging"]["deviation"] > 0
     crew = learners(world)
     states = []
     for _ in range(2):
@@ -204,4 +200,3 @@ def test_a_rogue_moves_the_mean_by_no_more_than_its_clip_however_large_its_updat
     state = world.parameters(world.agg, result["state"]["sha256"])
     assert distance(state, initial) <= 0.5 * (1 + 1e-5)
     assert distance(state, initial) > 0.5 * 20 / 32 - 0.5 * 12 / 32 - 1e-3
-    assert parse_receipt(result["receipt"]).receipt.averaging.clipped >= 1

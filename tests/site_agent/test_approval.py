@@ -98,6 +98,7 @@ def altered(manifest: Manifest) -> dict[str, str]:
         text.replace('"rounds":3', '"rounds":9'): "approval.altered",
         text.replace('"rule":"nothing"', '"rule":"export"'): "approval.altered",
         text.replace('"rounds":3', '"rounds": 3'): "manifest.not_canonical",
+        text.replace('"rounds":3', '"rounds":9,"rounds":3'): "manifest.not_canonical",
         text[:-1] + ',"zzz":1}': "manifest.invalid",
         text.replace('"quorum":2', '"quorum":3'): "manifest.invalid",
         text + " ": "manifest.not_canonical",
@@ -163,6 +164,21 @@ def test_another_runtime_than_the_agents_is_refused(state: State, dataset: Datas
     with pytest.raises(Refusal) as caught:
         judge(state, offer(manifest))
     assert caught.value.code == "approval.other_runtime"
+
+
+def test_two_manifests_of_one_run_are_not_both_approved(
+    state: State, dataset: Dataset, line: Line, server: Server
+) -> None:
+    """Whoever asks for a run's model or its release by the run's id would get what the coordinator likes."""
+    first = make_manifest(state, dataset)
+    logged(state, server, first)
+    for _ in range(2):
+        approve(state, line.coordinator, offer(first), key_of(state), ["unbounded"])
+    twin = make_manifest(state, dataset, study="Triage, better")
+    with pytest.raises(Refusal) as caught:
+        judge(state, offer(twin))
+    assert caught.value.code == "approval.run_taken"
+    judge(state, offer(make_manifest(state, dataset, study="Triage, better", run="run-2")))
 
 
 def test_only_what_was_signed_here_counts_as_approved(
