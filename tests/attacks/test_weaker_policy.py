@@ -110,7 +110,7 @@ def test_what_was_demanded_before_is_missed(hospital: Hospital) -> None:
     hospital.offer(before)
     assert hospital.approves(before)[0] == 0
     later = with_policy(
-        hospital.manifest(), minimum_tcb_evaluation=16, accepted_advisories=("INTEL-SA-00615",)
+        hospital.manifest(run="run-2"), minimum_tcb_evaluation=16, accepted_advisories=("INTEL-SA-00615",)
     )
     hospital.offer(later)
     status, said = hospital.approves(later)
