@@ -60,11 +60,11 @@ class RowTags:
                 self._tags += self._tag(view[start : start + self._size])
         del self._begun[:whole]
 
-    def holds(self, number: int, row: memoryview) -> bool:
+    def holds(self, number: int, row: bytes | memoryview) -> bool:
         """Whether this is row `number` as it was in that pass."""
         return self._tag(row) == self._tags[number * TAG_BYTES : (number + 1) * TAG_BYTES]
 
-    def _tag(self, row: memoryview) -> bytes:
+    def _tag(self, row: bytes | memoryview) -> bytes:
         return hashlib.blake2b(row, digest_size=TAG_BYTES, key=self._key).digest()
 
 

@@ -10,6 +10,7 @@ checked the pin of the file. Runs inside the enclave.
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Protocol
 
 import torch
@@ -50,6 +51,7 @@ class FileVectors:
             raise Refusal("slicing.no_embeddings", fault="the rows of the table were not pinned")
         self._tags = place.rows
         self._descriptor = os.open(place.file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
         self._offset, self._dtype = place.offset, place.dtype
         self._count, self.size = place.shape
         self._row = self.size * place.dtype.itemsize
@@ -61,15 +63,13 @@ class FileVectors:
         for place, token in enumerate(ids.tolist()):
             if not 0 <= token < self._count:
                 raise Refusal("slicing.no_embeddings", fault="a token lies outside the table")
-            target = memoryview(rows)[place * self._row : (place + 1) * self._row]
-            if os.preadv(self._descriptor, [target], self._offset + token * self._row) != self._row:
+            row = os.pread(self._descriptor, self._row, self._offset + token * self._row)
+            if len(row) != self._row:
                 raise Refusal("slicing.no_embeddings", fault="the file is cut off")
-            if not self._tags.holds(token, target):
+            if not self._tags.holds(token, row):
                 raise Refusal("slicing.embedding_changed")
+            rows[place * self._row : (place + 1) * self._row] = row
         return torch.frombuffer(rows, dtype=self._dtype).view(len(ids), self.size).float()
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
 
 
 class HandedIn(nn.Module):

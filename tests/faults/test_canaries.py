@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from enclave.training.loop import train
 from enclave_host import base_models
 from tests.support import beginnings, story
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
+from tests.support.on_disk import contents
 
 pytestmark = [pytest.mark.timeout(900)]
 
@@ -209,23 +210,23 @@ def needles(aftermath: Aftermath, folder: Path) -> Needles:
     return found
 
 
-def haystack(aftermath: Aftermath, *, with_rows: bool) -> Iterator[Path]:
+def haystack(aftermath: Aftermath, *, with_rows: bool) -> Iterator[tuple[Path, bytes]]:
     """Every file of the coordinator and of the sites' hosts; a site's own rows only where asked for."""
     roots = [aftermath.installation.folder, *(agent.folder for agent in aftermath.agents)]
     for root in roots:
-        for file in root.rglob("*"):
+        for file, content in contents(root):
             own_rows = "datasets" in file.relative_to(root).parts
             mailbox_rows = "data" in file.relative_to(root).parts
-            if file.is_file() and (with_rows or not (own_rows or mailbox_rows)):
-                yield file
+            if with_rows or not (own_rows or mailbox_rows):
+                yield file, content
 
 
-def search(files: Iterator[Path], wanted: Needles) -> dict[str, str]:
+def search(files: Iterable[tuple[Path, bytes]], wanted: Needles) -> dict[str, str]:
     """What was found, and where."""
     found = {}
-    for file in files:
+    for file, content in files:
         # Rings are nearly empty: a run of zeros says the same when it is short, if longer than any needle.
-        content = file.read_bytes().replace(bytes(1 << 16), bytes(1 << 8))
+        content = content.replace(bytes(1 << 16), bytes(1 << 8))
         found.update({what: str(file) for what, needle in wanted.items() if needle in content})
     return found
 
@@ -254,13 +255,12 @@ def test_no_tuned_parameter_is_found_anywhere_outside_the_enclaves(
     aftermath: Aftermath, tmp_path: Path
 ) -> None:
     kept = list(haystack(aftermath, with_rows=True))
-    blobs = [file for file in kept if "blobs" in file.parts]
-    assert len(blobs) >= 5
-    assert any(file.name == "redis.rdb" for file in kept)
-    assert any("sqlite" in file.name for file in kept)
-    assert {"ring-0", "ring-1", "weights.int8"} <= {file.name for file in kept}
-    assert all(any(file.read_bytes()[1 << 16 :]) for file in kept if file.name.startswith("ring-"))
-    assert search(iter(kept), needles(aftermath, tmp_path)) == {}
+    names = {file.name for file, _ in kept}
+    assert sum("blobs" in file.parts for file, _ in kept) >= 5
+    assert any("sqlite" in name for name in names)
+    assert {"redis.rdb", "ring-0", "ring-1", "weights.int8"} <= names
+    assert all(any(content[1 << 16 :]) for file, content in kept if file.name.startswith("ring-"))
+    assert search(kept, needles(aftermath, tmp_path)) == {}
 
 
 def test_the_search_finds_parameters_when_sealing_does_not_encrypt(

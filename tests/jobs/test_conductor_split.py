@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +17,7 @@ from contracts.receipts import SignedReceipt
 from contracts.sealed.shards import open_shard
 from site_agent.features import FeatureStore, Kept
 from tests.jobs.conftest import Consortium
+from tests.support.on_disk import contents
 
 pytestmark = pytest.mark.slow
 
@@ -88,15 +87,13 @@ def test_no_row_label_or_feature_is_found_in_anything_that_the_coordinator_keeps
             content = plain.getvalue()
             middle = len(content) // 2 // 64 * 64
             needles += [content[middle : middle + 48], content[-48:], bytes.fromhex(key), key.encode()]
-    contents: dict[Path, bytes] = {}
-    for file in consortium.installation.folder.rglob("*"):
-        with contextlib.suppress(OSError):  # a journal comes and goes
-            contents[file] = file.read_bytes()
-    assert any("blobs" in file.parts for file in contents)
-    assert any(file.name == "coordinator.sqlite3" for file in contents)
-    for file, content in contents.items():
+    files = []
+    for file, content in contents(consortium.installation.folder):
+        files.append(file)
         found = [needle for needle in needles if needle in content]
         assert not found, (file, found)
+    assert any("blobs" in file.parts for file in files)
+    assert any(file.name == "coordinator.sqlite3" for file in files)
     opened = [line for line in needles if line in hospital.rows.read_bytes()]
     assert opened  # the search does find what is there
 

@@ -14,6 +14,7 @@ from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
 from tests.jobs.driver import COMMON, WORDS
 from tests.support.installation import wait_for
+from tests.support.on_disk import contents
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +115,8 @@ def test_neither_prompt_nor_features_nor_the_written_text_lie_at_the_coordinator
         "features": features.view(torch.int16).numpy().tobytes()[-64:],
         "tokens": tokens.numpy().tobytes(),
     }
-    files = [file for file in asker.consortium.installation.folder.rglob("*") if file.is_file()]
-    assert any("sqlite" in file.name for file in files) and any("logs" in file.parts for file in files)
-    for file in files:
-        content = file.read_bytes()
+    files = []
+    for file, content in contents(asker.consortium.installation.folder):
+        files.append(file)
         assert not [name for name, needle in needles.items() if needle in content], file
+    assert any("sqlite" in file.name for file in files) and any("logs" in file.parts for file in files)

@@ -3,7 +3,6 @@ hospital or downloaded by the lead, and found again in the log."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from site_agent.state import Config, State
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
 from tests.support.keys import approval_key, keep_approval_key
+from tests.support.on_disk import contents
 from transparency_log.bundle import read_header, verify_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -99,14 +99,9 @@ class World:
         """Files of the coordinator that hold these bytes, once no enclave is at work any more."""
         wait_for(lambda: not self.consortium.pids("enclave.programs."), 60, "the enclaves have ended")
         folder = self.consortium.installation.folder
-        files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
-        assert len(files) > 10
-        found = []
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):  # a database's journal
-                if secret in file.read_bytes():
-                    found.append(str(file.relative_to(folder)))
-        return found
+        seen = [(str(file.relative_to(folder)), secret in content) for file, content in contents(folder)]
+        assert len(seen) > 10
+        return [name for name, found in seen if found]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
+from tests.support.on_disk import contents
 
 pytestmark = pytest.mark.slow
 
@@ -107,12 +108,10 @@ def test_neither_the_text_nor_its_features_nor_its_answer_lie_at_the_coordinator
     question = ask_about(Front(model, 1), [tokenizer(CANARY)["input_ids"]], 0)
     probability = str(json.loads(out)["probability"])
     searched = 0
-    for file in Path(asker.consortium.installation.folder).rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            content = file.read_bytes()
-            searched += len(content)
-            for secret in (b"canary-7f3a", question[-64:], probability.encode()):
-                assert secret not in content, file
+    for file, content in contents(asker.consortium.installation.folder):
+        searched += len(content)
+        for secret in (b"canary-7f3a", question[-64:], probability.encode()):
+            assert secret not in content, file
     assert searched > 100_000
 
 

@@ -21,6 +21,7 @@ from enclave.training.data import read_rows
 from enclave_host.process import EnclaveProcess
 from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
+from tests.support.on_disk import contents
 
 SITES = ("anna", "berta", "clara")
 
@@ -118,10 +119,8 @@ def test_no_answer_and_no_feature_is_on_the_hosts_side_of_the_server(run):
     asked, targets = question(run)
     answer = ask(run.the_server, enter(run, run.the_server), asked)
     features = asked[-len(targets) * 64 :]
-    for file in run.the_server.mailbox.folder.rglob("*"):
-        if file.is_file():
-            content = file.read_bytes()
-            assert answer not in content and features not in content, file
+    for file, content in contents(run.the_server.mailbox.folder):
+        assert answer not in content and features not in content, file
 
 
 def test_a_restored_state_serves_when_enough_sites_have_named_its_receipt_and_else_nobody(run):

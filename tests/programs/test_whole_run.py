@@ -10,6 +10,7 @@ from contracts.canonical import digest
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import Scoring, receipt_hash
 from tests.programs.conftest import DATASET_KEY, Consortium, House
+from tests.support.on_disk import contents
 
 SITES = ("anna", "berta", "clara")
 
@@ -101,12 +102,9 @@ def test_nothing_of_the_parameters_or_rows_lies_in_a_mailbox(run, house):
     final = run.parameters(run.the_aggregator, run.results[2]["state"]["sha256"])
     needles = [row, b"lora_A", *(tensor.tobytes() for tensor in final.values() if tensor.any())]
     seen = 0
-    for process in run.processes:
-        for file in process.mailbox.folder.rglob("*"):
-            if file.is_file():
-                content = file.read_bytes()
-                seen += 1
-                assert not any(needle in content for needle in needles), file
+    for file, content in contents(*(process.mailbox.folder for process in run.processes)):
+        seen += 1
+        assert not any(needle in content for needle in needles), file
     assert seen > 20
 
 
