@@ -85,7 +85,7 @@ format: setup-dev ## Let ruff format the code
 
 test: setup-dev lint ## Every test but the long ones, the browser's too
 	@bash .ci/install-debian.sh
-	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=80 --durations-min=4 $(PYTEST)
 
 check: setup-dev lint ## Lint, types, and tests that start no browser, server or enclave
 	$(BIN)/python -m pytest -q -m "not long and not slow and not browser" -n 2 tests/outgoing tests/sealing tests/packaging tests/supply_chain

@@ -50,6 +50,9 @@ class Predictor:
     """The front of one run at this site, and its served tail. It brings torch: made only when needed."""
 
     def __init__(self, manifest: Manifest, served: ServedModel) -> None:
+        from enclave.slicing.eager import run_eagerly
+
+        run_eagerly()  # half of what a question waits for would be torch's compiler
         from enclave.slicing.models import load
         from enclave.slicing.split import Front
         from enclave_host.base_models import resolve

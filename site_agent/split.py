@@ -141,6 +141,9 @@ class SplitWork:
         manifest = self._member.manifest
         kept = self._store.kept()
         if kept is None:
+            from enclave.slicing.eager import run_eagerly
+
+            run_eagerly()
             prune(self._state.features, self._store.origin)
             own = manifest.site(self._state.config.site)
             catalogue = Catalogue(self._state)
