@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import msgspec
-
+from contracts.reading import read_strictly
 from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, verify_receipt
 from contracts.refusal import Refusal
 
@@ -20,15 +19,7 @@ MAX_RECEIPT_BYTES = 1 << 20
 
 def parse_receipt(data: bytes | dict[str, Any]) -> SignedReceipt:
     """Read a signed receipt (JSON bytes or decoded JSON) strictly, and verify its signature."""
-    try:
-        if isinstance(data, bytes):
-            if len(data) > MAX_RECEIPT_BYTES:
-                raise Refusal("receipt.invalid", fault=f"it has more than {MAX_RECEIPT_BYTES} bytes")
-            signed = msgspec.json.decode(data, type=SignedReceipt)
-        else:
-            signed = msgspec.convert(data, SignedReceipt)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("receipt.invalid", fault=str(error)[:200]) from error
+    signed = read_strictly(data, SignedReceipt, code="receipt.invalid", limit=MAX_RECEIPT_BYTES)
     verify_receipt(signed)
     return signed
 

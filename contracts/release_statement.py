@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from contracts.fingerprint import key_fingerprint
 from contracts.policy import Hex32, Hex48, Program
+from contracts.reading import read_strictly
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify
 
@@ -74,23 +74,15 @@ def sign_statement(statement: ReleaseStatement, key: SigningKey) -> SignedReleas
 def parse_statement(data: bytes | Any) -> SignedReleaseStatement:
     """Read one (JSON bytes or decoded JSON) strictly, and verify its signature, not whose key it is. Refuses
     with `release_statement.invalid`."""
+    code = "release_statement.invalid"
+    signed = read_strictly(data, SignedReleaseStatement, code=code, limit=MAX_STATEMENT_BYTES)
     try:
-        if isinstance(data, bytes):
-            if len(data) > MAX_STATEMENT_BYTES:
-                raise Refusal("release_statement.invalid", fault=f"more than {MAX_STATEMENT_BYTES} bytes")
-            signed = msgspec.json.decode(data, type=SignedReleaseStatement)
-        else:
-            signed = msgspec.convert(data, SignedReleaseStatement)
         verify(signed.key, RELEASE_DOMAIN, signed.statement, signed.signature)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("release_statement.invalid", fault=str(error)[:200]) from error
     except Refusal as refusal:
-        if refusal.code == "release_statement.invalid":
-            raise
-        raise Refusal("release_statement.invalid", fault="its signature is wrong") from refusal
+        raise Refusal(code, fault="its signature is wrong") from refusal
     programs = [one.program for one in signed.statement.programs]
     if len(set(programs)) < len(programs):
-        raise Refusal("release_statement.invalid", fault="it names a program twice")
+        raise Refusal(code, fault="it names a program twice")
     return signed
 
 
