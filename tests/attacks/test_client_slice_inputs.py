@@ -4,32 +4,18 @@ and by rows that nobody has approved.
 Each of these was answered before the slice checked what it reads against the manifest, and answered once.
 """
 
-import shutil
-
 import pytest
 import safetensors.torch
 
-from contracts.manifest import Masking
-from tests.programs.conftest import Consortium, House, code_of, house, refusal_of
-
-__all__ = ["code_of", "house", "refusal_of"]
+from tests.programs.conftest import Consortium, House
 
 
 @pytest.fixture(scope="module")
-def masked(house: House, tmp_path_factory):
-    """A loaded client slice of a masked run, whose model folder its host may write to at any time."""
-    folder = tmp_path_factory.mktemp("inputs")
-    manifest = house.manifest(placement="masked", masking=Masking(vault_bytes=1 << 24))
-    made = Consortium(house, folder / "run", manifest)
-    made.model = folder / "model"
-    shutil.copytree(house.model, made.model)
-    try:
-        made.anna = made.client("anna", made.aggregator(), load=False)
-        made.anna.call("load", model=str(made.model), **made.rows_of("anna"))
-        made.accelerate("anna", made.anna)
-        yield made
-    finally:
-        made.close()
+def loaded(masked):
+    """With anna's slice loaded."""
+    masked.anna.call("load", model=str(masked.model), **masked.rows_of("anna"))
+    masked.accelerate("anna", masked.anna)
+    return masked
 
 
 def write_table(folder, change):
@@ -46,37 +32,37 @@ def write_table(folder, change):
     return lambda: file.write_bytes(before)
 
 
-def test_vectors_that_the_host_has_chosen_are_refused(masked, code_of):
-    undo = write_table(masked.model, lambda table: table * 0 + 1)
-    assert code_of(masked.anna.call, "train", round=1, previous=None) == "slicing.embedding_changed"
+def test_vectors_that_the_host_has_chosen_are_refused(loaded, code_of):
+    undo = write_table(loaded.model, lambda table: table * 0 + 1)
+    assert code_of(loaded.anna.call, "train", round=1, previous=None) == "slicing.embedding_changed"
     undo()
 
 
-def test_genuine_vectors_in_another_order_are_refused(masked, code_of):
+def test_genuine_vectors_in_another_order_are_refused(loaded, code_of):
     """Every row is one of the pinned table's: only its number gives it away."""
-    undo = write_table(masked.model, lambda table: table.flip(0).contiguous())
-    assert code_of(masked.anna.call, "train", round=1, previous=None) == "slicing.embedding_changed"
+    undo = write_table(loaded.model, lambda table: table.flip(0).contiguous())
+    assert code_of(loaded.anna.call, "train", round=1, previous=None) == "slicing.embedding_changed"
     undo()
-    assert masked.anna.call("train", round=1, previous=None)["samples"] == 12
+    assert loaded.anna.call("train", round=1, previous=None)["samples"] == 12
 
 
-def test_an_answer_holds_no_score(masked):
+def test_an_answer_holds_no_score(loaded):
     """An exact loss in clear, asked at will, is an oracle for the parameters."""
     told = []
-    made = masked.anna.call("train", told.append, round=1, previous=None)
+    made = loaded.anna.call("train", told.append, round=1, previous=None)
     assert set(made) == {"update", "samples", "previous", "measures"}
     assert not any("loss" in name or "accuracy" in name for name in made["measures"])
     assert all(set(news) <= {"stage", "done", "of", "rows_per_second"} for news in told)
 
 
-def test_a_question_that_is_repeated_gets_the_same_answer_and_nothing_is_computed(masked, code_of):
+def test_a_question_that_is_repeated_gets_the_same_answer_and_nothing_is_computed(loaded, code_of):
     told = []
-    first = masked.anna.call("train", round=1, previous=None)
-    files = sorted((masked.anna.mailbox.folder / "out").iterdir())
-    assert masked.anna.call("train", told.append, round=1, previous=None) == first
+    first = loaded.anna.call("train", round=1, previous=None)
+    files = sorted((loaded.anna.mailbox.folder / "out").iterdir())
+    assert loaded.anna.call("train", told.append, round=1, previous=None) == first
     assert told == []
-    assert sorted((masked.anna.mailbox.folder / "out").iterdir()) == files
-    assert code_of(masked.anna.call, "evaluate", round=1, previous=None) == "round.out_of_order"
+    assert sorted((loaded.anna.mailbox.folder / "out").iterdir()) == files
+    assert code_of(loaded.anna.call, "evaluate", round=1, previous=None) == "round.out_of_order"
 
 
 @pytest.fixture(scope="module")

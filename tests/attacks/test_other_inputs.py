@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from contracts.manifest import Aggregation, Masking, Release, Training
+from contracts.manifest import Aggregation, Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.releases import consent
@@ -23,27 +23,10 @@ from enclave.programs.mailbox import PADS, WEIGHTS, Filed
 from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
-from tests.programs.conftest import Consortium, House, code_of, house, refusal_of
+from tests.programs.conftest import Consortium, House
 from tests.support.keys import approval_key
 
-__all__ = ["code_of", "house", "refusal_of"]
-
 SITES = ("anna", "berta")
-
-
-@pytest.fixture(scope="module")
-def masked(house: House, tmp_path_factory):
-    """A masked run before its first round: an aggregator, and anna's slice, which has loaded nothing."""
-    folder = tmp_path_factory.mktemp("other")
-    manifest = house.manifest(placement="masked", masking=Masking(vault_bytes=1 << 24))
-    made = Consortium(house, folder / "run", manifest)
-    made.model = folder / "model"
-    shutil.copytree(house.model, made.model)
-    try:
-        made.anna = made.client("anna", made.aggregator(), load=False)
-        yield made
-    finally:
-        made.close()
 
 
 def test_a_tokenizer_in_which_two_words_have_changed_places_is_refused(masked, code_of):
