@@ -1,7 +1,8 @@
 """Celery's queues by capability, and its clock.
 
 `cpu` is for everything short; `enclave` for steps that talk to the supervisor (a worker for it must reach the
-supervisor and the blob folder); `tail` for the tail of Method 2. A worker that names no queue serves all.
+supervisor and the blob folder); `tail` for the tail of Method 2; `models` for loading base models, which
+takes memory and minutes. A worker that names no queue serves all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
-CPU, ENCLAVE, TAIL = "cpu", "enclave", "tail"
+CPU, ENCLAVE, TAIL, MODELS = "cpu", "enclave", "tail", "models"
 SWEEP_SECONDS = 2.0
 UPKEEP_SECONDS = 600.0
 COLLATERAL_SECONDS = 300.0
@@ -20,7 +21,7 @@ def configure(app: Celery) -> None:
     """Set queues, routes and the beat schedule on the application. Calling it again changes nothing."""
     app.conf.update(
         task_default_queue=CPU,
-        task_queues=[Queue(name) for name in (CPU, ENCLAVE, TAIL)],
+        task_queues=[Queue(name) for name in (CPU, ENCLAVE, TAIL, MODELS)],
         task_routes={
             "enclave_jobs.start_run": {"queue": ENCLAVE},
             "enclave_jobs.advance_run": {"queue": ENCLAVE},
@@ -28,6 +29,7 @@ def configure(app: Celery) -> None:
             "enclave_jobs.end_run": {"queue": ENCLAVE},
             "enclave_jobs.serve_run": {"queue": TAIL},
             "enclave_jobs.release_run": {"queue": ENCLAVE},
+            "enclave_jobs.prove_model": {"queue": MODELS},
         },
         beat_schedule={
             "sweep": {

@@ -10,7 +10,13 @@ from django.dispatch import receiver
 from enclave_jobs.conductor import dispatch
 from federation.releases.signals import release_ordered
 from federation.serving.signals import serving_changed
-from federation.studies.signals import run_ended, run_launched
+from federation.studies.signals import model_job_asked, run_ended, run_launched
+
+
+@receiver(model_job_asked)
+def prove(sender: Any, job_id: int, **_: Any) -> None:
+    """Have a base model looked at."""
+    dispatch.send(dispatch.PROVE, job_id)
 
 
 @receiver(run_launched)

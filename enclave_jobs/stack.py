@@ -161,7 +161,15 @@ def _web() -> Service:
 
 
 def _worker() -> Service:
-    options = ["--queues", "cpu,enclave,tail", "--concurrency", "2", "--loglevel", "INFO", "--without-gossip"]
+    options = [
+        "--queues",
+        "cpu,enclave,tail,models",
+        "--concurrency",
+        "2",
+        "--loglevel",
+        "INFO",
+        "--without-gossip",
+    ]
     return Service(
         "worker",
         [sys.executable, "-m", "celery", "--app", "federation", "worker", "--without-mingle", *options],

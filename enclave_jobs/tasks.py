@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from enclave_jobs import proving
 from enclave_jobs.conductor import advancing, releasing, serving, sweeping
 from federation import operations
 from federation.attestation import pcs
@@ -45,6 +46,12 @@ def serve_run(run_id: str) -> None:
 def release_run(run_id: str) -> None:
     """Let a run's parameters out, or stop the enclave that did."""
     releasing.step(run_id)
+
+
+@shared_task(name="enclave_jobs.prove_model")
+def prove_model(job_id: int) -> None:
+    """Register a base model, or try a study's tuning and freeze it."""
+    proving.step(job_id)
 
 
 @shared_task(name="enclave_jobs.upkeep")

@@ -172,6 +172,8 @@ define(
           "The operator fetches it: python manage.py refresh_collateral, or import_collateral.", "operator"),
     Entry("study.no_model", "No base model is registered yet.",
           "The operator registers one: python manage.py register_model SOURCE.", "operator"),
+    Entry("study.untried", "The study was changed while its model was tried, or was not tried at all.",
+          "Freeze it again: the model is tried exactly as the study says.", "lead"),
     Entry("study.unproven", "{model} was not seen to be tuned in this way when it was registered: {reason}",
           "Choose another method, adapter or model.", "lead"),
     Entry("study.bad_targets", "The model's usual adapter targets are not known, and none are given.",

@@ -21,12 +21,14 @@ from django.core import mail
 from django.core.management import call_command
 
 from benchmarks.demo.hospital import REPOSITORY, Hospital
+from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt, verify_chain
 from federation.people import services as people
 from federation.people.models import User
 from federation.sites import services as sites
 from federation.sites.models import Site
-from federation.studies import queries, services
+from federation.studies import model_jobs, queries, services
+from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run, RunState, Study
 from federation.studies.plan import Plan
 from frontend.timeline import sentence
@@ -52,6 +54,18 @@ ROWS, TEST_ROWS = 450, 200
 NAMED = ("--text-column", "text", "--label-column", "label", "--keep", "rare-labels")
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 JOIN_SECONDS, RUN_SECONDS = 60.0, 1500.0
+
+
+def _frozen(lead: User, study: Study) -> Manifest:
+    """The worker tries the model and freezes the study."""
+    job = model_jobs.ask_to_freeze(lead, study)
+    while job.state in model_jobs.OPEN:
+        time.sleep(0.5)
+        job.refresh_from_db()
+    if job.error_code:
+        raise RuntimeError(f"the study was not frozen: {job.error_code} {job.facts}")
+    study.refresh_from_db()
+    return manifest_of(study)
 
 
 class Story:
@@ -154,7 +168,7 @@ class Story:
             plan=self.plan,
             datasets=list(Dataset.objects.all()),
         )
-        manifest = services.freeze(lead, study)
+        manifest = _frozen(lead, study)
         unbounded = ("--accept", "unbounded") if self.plan.privacy == "none" else ()
         for hospital in self.hospitals:
             services.approve_in_browser(User.objects.get(email=hospital.admin), study, manifest.hash)

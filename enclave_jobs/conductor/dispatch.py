@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from contracts.course import server_of
 from contracts.refusal import Refusal
-from enclave_jobs.queues import ENCLAVE, TAIL
+from enclave_jobs.queues import ENCLAVE, MODELS, TAIL
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Round, Run
 
@@ -24,6 +24,7 @@ AGGREGATE = "enclave_jobs.aggregate_round"
 END = "enclave_jobs.end_run"
 SERVE = "enclave_jobs.serve_run"
 RELEASE = "enclave_jobs.release_run"
+PROVE = "enclave_jobs.prove_model"
 
 
 def after_commit(task: str, identifier: str | int) -> None:
@@ -40,6 +41,8 @@ def send(task: str, identifier: str | int) -> None:
 
 
 def _queue(task: str, identifier: str | int) -> str:
+    if task == PROVE:
+        return MODELS
     run = identifier
     if task == AGGREGATE:
         run = Round.objects.filter(pk=identifier).values_list("run_id", flat=True).first() or ""

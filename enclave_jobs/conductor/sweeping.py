@@ -11,6 +11,7 @@ from enclave_jobs.conductor import contributions, dispatch, releasing
 from enclave_jobs.models import Enclave, EnclaveState
 from federation.releases import queries as releases
 from federation.serving import queries as serving
+from federation.studies import model_jobs
 from federation.studies.models import Run, RunState
 from federation.upkeep import forget_expired
 
@@ -24,6 +25,7 @@ def sweep() -> None:
     3. Runs that are over, with an enclave that lives: it is stopped.
     4. Models that are served, and those that are not any more: their enclaves are looked after, or stopped.
     5. Releases that are ordered, and enclaves that have released: likewise.
+    6. Work on base models that waits, or whose worker is gone.
     """
     for job in leases.expire_overdue():
         contributions.put_back(job)
@@ -40,6 +42,8 @@ def sweep() -> None:
     releasing_now = living.filter(releases=True).values_list("run_id", flat=True)
     for run_id in {*releases.to_do(), *releasing_now}:
         dispatch.send(dispatch.RELEASE, run_id)
+    for job_id in model_jobs.to_send():
+        dispatch.send(dispatch.PROVE, job_id)
 
 
 def upkeep() -> None:

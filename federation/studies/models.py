@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from contracts.model_proof import Verdict, Way, read_proof
@@ -141,6 +142,45 @@ class Approval(models.Model):
                 fields=["study", "site", "manifest_hash"], name="one_approval_per_site_and_manifest"
             )
         ]
+
+
+class ModelJobKind(models.TextChoices):
+    REGISTER = "register", _("register a model")
+    FREEZE = "freeze", _("try a study's tuning")
+
+
+class ModelJobState(models.TextChoices):
+    WAITING = "waiting", _("waiting")
+    RUNNING = "running", _("running")
+    DONE = "done", _("done")
+    REFUSED = "refused", _("refused")
+
+
+class ModelJob(models.Model):
+    """Work on a base model that somebody asked for on a page. `progress` is what the child said last;
+    `subject` names what a done freeze job saw to work (`model_jobs.subject_of`)."""
+
+    kind = models.CharField(max_length=16, choices=ModelJobKind)
+    state = models.CharField(max_length=16, choices=ModelJobState, default=ModelJobState.WAITING)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    study = models.ForeignKey(
+        Study, null=True, blank=True, on_delete=models.CASCADE, related_name="model_jobs"
+    )
+    source = models.CharField(max_length=200)
+    task = models.CharField(max_length=32)
+    name = models.CharField(max_length=200, blank=True)
+    progress = models.JSONField(default=dict, blank=True)
+    subject = models.CharField(max_length=64, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    asked_at = models.DateTimeField(auto_now_add=True)
+    moved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.source}"
 
 
 class Run(models.Model):

@@ -38,6 +38,16 @@ def sweeps_visible_to(user: User) -> QuerySet[Sweep]:
     return Sweep.objects.filter(lead=user)
 
 
+def can_register_models(user: User) -> bool:
+    """Which models the consortium may use is set up by operators."""
+    return user.role == Role.OPERATOR
+
+
+def can_see_models(user: User) -> bool:
+    """Registered models with their proofs: all but site admins, who see those of their studies there."""
+    return user.role != Role.SITE_ADMIN
+
+
 def can_create(user: User) -> bool:
     """Studies are made by leads."""
     return user.role == Role.LEAD

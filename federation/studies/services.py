@@ -25,6 +25,7 @@ from federation.sites.models import Site, SiteState
 from federation.studies import permissions, signals
 from federation.studies.freezing import build_manifest
 from federation.studies.frozen import manifest_of
+from federation.studies.model_jobs import require_tried
 from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
 from federation.studies.plan import Plan, read, write
 from federation.studies.transitions import apply
@@ -103,12 +104,14 @@ def _fill(study: Study, by: User, name: str, purpose: str, plan: Plan, datasets:
 def freeze(by: User, study: Study) -> Manifest:
     """Fix everything in a manifest and ask the sites for their approval of its hash.
 
-    Refuses with `auth.forbidden`, `study.wrong_state`, or what `build_manifest` refuses.
+    Called by the job that has just seen the model to be tuned exactly so (`model_jobs`). Refuses with
+    `auth.forbidden`, `study.wrong_state`, `study.untried`, or what `build_manifest` refuses.
     """
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
         _locked(study, StudyState.DRAFT)
         manifest = build_manifest(study)
+        require_tried(study, manifest)
         frozen = {"manifest": canonical(manifest).decode(), "manifest_hash": manifest.hash}
         apply(study, StudyState.DRAFT, StudyState.APPROVING, facts={"manifest": manifest.hash}, **frozen)
         for site in manifest.sites:

@@ -2,6 +2,8 @@
 
 from django.dispatch import Signal
 
+# job_id: work on a base model was asked for.
+model_job_asked = Signal()
 # run_id: a run was launched; its server enclave is to be started.
 run_launched = Signal()
 # run_id: a run came to its end (finished, failed or cancelled); its server enclave is to be stopped.

@@ -22,7 +22,7 @@ from contracts.manifest import Select
 from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.people.models import User
-from federation.studies import permissions, services
+from federation.studies import model_jobs, permissions, services
 from federation.studies.frozen import frozen
 from federation.studies.models import Round, RoundKind, RoundState, Run, Study, StudyState, Sweep, SweepPoint
 from federation.studies.plan import Plan, read
@@ -112,8 +112,8 @@ def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
 
 
 def freeze(by: User, sweep: Sweep) -> dict[str, Refusal]:
-    """Freeze every draft and ask the sites; which points were refused, by study id."""
-    return _each(sweep, StudyState.DRAFT, lambda study: services.freeze(by, study))
+    """Ask for every draft to be tried and frozen; which points were refused at once, by study id."""
+    return _each(sweep, StudyState.DRAFT, lambda study: model_jobs.ask_to_freeze(by, study))
 
 
 def launch(by: User, sweep: Sweep) -> dict[str, Refusal]:

@@ -18,7 +18,7 @@ register = template.Library()
 
 TONES = {
     "good": {"active", "ready", "finished", "published", "accepted", "signed", "pass", "approved", "holds",
-        "serving", "released", "verified"},
+        "serving", "released", "verified", "done"},
     "busy": {
         "enrolled", "releasing", "running", "starting", "joining", "finishing", "open", "collecting",
         "countersigning", "aggregating", "leased", "working", "submitted",
@@ -44,6 +44,12 @@ def setting(name: str) -> str:
 def tone(state: str) -> str:
     """The badge's colour for a state of anything: good, busy, warn, bad, or none."""
     return next((name for name, states in TONES.items() if state in states), "")
+
+
+@register.simple_tag
+def explained(code: str, facts: dict[str, Any] | None = None) -> str:
+    """What a code of the catalogue says, in one sentence."""
+    return explain(code, facts or {}).message
 
 
 @register.simple_tag

@@ -100,5 +100,5 @@ def _waiting(user: User) -> list[dict[str, str]]:
             review.reason,
         )
     if user.role == Role.OPERATOR and not BaseModel.objects.exists():
-        add(_("Register a base model"), reverse("studies"), "python manage.py register_model SOURCE")
+        add(_("Register a base model"), reverse("model-new"), "python manage.py register_model SOURCE")
     return items

@@ -14,10 +14,11 @@ from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
 from federation.people.models import User
-from federation.studies import permissions, queries, services
+from federation.studies import model_jobs, permissions, queries, services
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
 from frontend.manifests import plan_facts
+from frontend.model_progress import progress_of
 from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
 
@@ -49,6 +50,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
             "runs": permissions.runs_visible_to(user).filter(study=study),
             "plan": plan_facts(study),
             **_age(study, user),
+            **_trial(study),
         },
     )
 
@@ -81,8 +83,26 @@ def approvals(request: HttpRequest, study_id: str) -> HttpResponse:
 @require_POST
 def freeze(request: HttpRequest, study_id: str) -> HttpResponse:
     study = _visible(request, study_id)
-    done = _("The study is frozen. Its hospitals are asked now.")
-    return act(request, lambda: services.freeze(person(request), study), _page(study), done)
+    done = _("The model is tried now, exactly as the study will tune it. Then the hospitals are asked.")
+    return act(request, lambda: model_jobs.ask_to_freeze(person(request), study), _page(study), done)
+
+
+@login_required
+def check(request: HttpRequest, study_id: str) -> HttpResponse:
+    """How far the trial of the model is; the page is loaded anew when it has ended."""
+    study = _visible(request, study_id)
+    shown = _trial(study)
+    response = render(request, "frontend/studies/check.html", shown)
+    if not shown["trying"]:
+        response.headers["HX-Refresh"] = "true"
+    return response
+
+
+def _trial(study: Study) -> dict[str, Any]:
+    """The last trial of a draft's model, while it says something."""
+    job = study.model_jobs.first() if study.state == StudyState.DRAFT else None
+    trying = job is not None and job.state in model_jobs.OPEN
+    return {"check": job, "check_progress": progress_of(job) if job else None, "trying": trying}
 
 
 @login_required

@@ -82,7 +82,8 @@ def detail(request: HttpRequest, sweep_id: str) -> HttpResponse:
 @require_POST
 def freeze(request: HttpRequest, sweep_id: str) -> HttpResponse:
     """Freeze every draft of it."""
-    return _all(request, sweep_id, sweeps.freeze, _("Frozen. The hospitals are asked for each point."))
+    done = _("Each point's model is tried now; then its hospitals are asked.")
+    return _all(request, sweep_id, sweeps.freeze, done)
 
 
 @login_required

@@ -19,6 +19,7 @@ from federation.studies import services
 from federation.studies.models import Study
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, Hospital, make_dataset, make_hospital, make_person
+from tests.support.proofs import freeze as freeze_tried
 from tests.support.proofs import made_proof
 
 
@@ -109,7 +110,7 @@ def draft(lena: User, anna: Hospital, barbara: Hospital, reference_values: None,
 
 @pytest.fixture
 def frozen(draft: Study, lena: User) -> Study:
-    services.freeze(lena, draft)
+    freeze_tried(lena, draft)
     return draft
 
 

@@ -28,6 +28,7 @@ from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import Run, Study
 from tests.federation.cast import Hospital
+from tests.support.proofs import freeze as freeze_tried
 from transparency_log.entry import APPRAISAL, parse_entry, typed_body
 
 VALUE = SgxReference(program="aggregator", mrenclave="a" * 64)
@@ -134,7 +135,7 @@ class TestAppraisals:
     def run(self, anna: Hospital, barbara: Hospital, draft: Study, lena: User) -> Run:
         Reference.objects.all().delete()
         call_command("register_measurements")
-        services.freeze(lena, draft)
+        freeze_tried(lena, draft)
         for hospital in (anna, barbara):
             services.sign_approval(
                 hospital.as_agent(), draft.manifest_hash, hospital.sign(draft.manifest_hash)

@@ -21,6 +21,7 @@ from federation.studies import services
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
+from tests.support.proofs import freeze as freeze_tried
 from transparency_log.entry import APPRAISAL, AppraisalBody
 
 pytestmark = pytest.mark.django_db
@@ -83,7 +84,7 @@ def test_a_proof_waits_for_the_witness_that_the_manifest_names(
     draft: Study, lena: User, anna: Hospital, settings: Any
 ) -> None:
     settings.LOG_WITNESSES = [WITNESS.vkey]
-    manifest = services.freeze(lena, draft)
+    manifest = freeze_tried(lena, draft)
     path = f"log/proof?kind=manifest&manifest={manifest.hash}"
     assert anna.call("get", path).json()["code"] == "log.not_cosigned"
     head = log.checkpoint()

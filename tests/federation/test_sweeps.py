@@ -19,6 +19,7 @@ from federation.studies.models import Round, Run, RunState, Study, StudyState, S
 from federation.studies.plan import Plan, read
 from federation.studies.sweeps import Axes, Spread
 from tests.federation.cast import MODEL, Hospital
+from tests.support.proofs import freeze as freeze_tried
 
 
 @pytest.fixture
@@ -84,6 +85,10 @@ def test_every_manifest_of_a_sweep_is_approved_by_every_site_before_it_runs(
     sweep = swept(lena, split_draft, seeds=(0,))
     assert sweeps.freeze(lena, sweep) == {}
     studies = [point.study for point in sweep.points.select_related("study")]
+    assert [study.model_jobs.count() for study in studies] == [1, 1]  # each is tried before it is frozen
+    for study in studies:
+        freeze_tried(lena, study)
+        study.refresh_from_db()
     hashes = {study.manifest_hash for study in studies}
     assert len(hashes) == 2 and "" not in hashes
     assert sweeps.launch(lena, sweep) == {} and not Run.objects.exists()

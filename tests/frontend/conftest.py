@@ -16,7 +16,7 @@ from federation.attestation.models import AppraisalRecord, Reference, Review
 from federation.people.models import Invitation, User
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import Contribution, Round, Study, Sweep, SweepPoint
+from federation.studies.models import BaseModel, Contribution, Round, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.federation.conftest import (  # noqa: F401  fixtures
@@ -104,4 +104,4 @@ def world(
             "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
             "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
             "sweep_id": sweep.pk, "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
-            "host": host, "run": run}  # fmt: skip
+            "model_id": BaseModel.objects.get().pk, "host": host, "run": run}  # fmt: skip

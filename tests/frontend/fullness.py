@@ -27,7 +27,7 @@ from federation.releases.models import Order, Release, ReleaseState
 from federation.sites import maintenance
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import BaseModel, Contribution, Event, Round, Run, Study
+from federation.studies.models import BaseModel, Contribution, Event, ModelJob, Round, Run, Study
 from federation.studies.plan import read, write
 from tests.slicing.small import config
 
@@ -124,6 +124,10 @@ def _lead(world: dict[str, Any], run: Run) -> None:
     shape = {name: getattr(config("bert"), name, None) for name in SHAPE}
     known = {name: value for name, value in shape.items() if value is not None}
     BaseModel.objects.update(config=known, parameters=22_000_000)
+    asked = {"kind": "register", "by": run.study.lead, "source": "tiny"}
+    told = {"tensor": "encoder.layer.0.output.dense.weight", "file": "model.safetensors", "count": 3}
+    ModelJob.objects.create(**asked, state="refused", error_code="model.not_finite", facts=told)
+    ModelJob.objects.create(**asked, state="running", progress={"stage": "tensors", "done": 2, "of": 5})
     # One that the wizard can freeze for Method 2.
     value = SgxReference(program="split_server", mrenclave="3" * 64)
     references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")

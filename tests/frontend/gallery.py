@@ -30,6 +30,8 @@ FRAGMENTS = {
     "site-status",
     "site-checks",
     "study-approvals",
+    "study-check",
+    "model-jobs",
     "run-live",
     "run-history",
     "operations-workers",

@@ -32,8 +32,8 @@ AXE = Axe().axe_script
 # What passed is not carried over.
 VIOLATIONS = "options => axe.run({resultTypes: ['violations'], ...options}).then(found => found.violations)"
 EMPTY = (
-    "home", "sites", "datasets", "studies", "runs", "log", "references", "collateral", "people", "audit",
-    "operations", "account",
+    "home", "sites", "datasets", "models", "studies", "runs", "log", "references", "collateral", "people",
+    "audit", "operations", "account",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, Round, Run, Study, Sweep, SweepPoint
 from tests.federation.cast import Hospital
 from tests.frontend.fullness import live_on
+from tests.support.proofs import freeze as freeze_tried
 
 
 def without_schedules(manifest: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ def test_a_clone_is_frozen_in_todays_format(world: dict[str, Any], lena: User) -
     age(study, of_the_first_version)
     client_of(lena).post(reverse("study-clone", args=[study.pk]))
     clone = Study.objects.exclude(pk__in=[world["study_id"], world["draft_id"]]).get()
-    services.freeze(lena, clone)
+    freeze_tried(lena, clone)
     assert manifest_of(clone).training.schedule == "constant"
 
 
@@ -170,7 +171,7 @@ def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
     assert refused.value.code == "manifest.older_format"
     assert "Launch</button>" not in client_of(lena).get(reverse("study", args=[frozen.pk])).content.decode()
     services.reopen(lena, frozen)  # and it can be frozen anew
-    assert services.freeze(lena, frozen).hash != found
+    assert freeze_tried(lena, frozen).hash != found
 
 
 def test_agents_of_its_members_are_refused_by_a_code_and_others_learn_nothing(

@@ -23,6 +23,7 @@ LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, 
 # The wizard is the lead's; once its study is frozen it sends him back to the study's page.
 EDITS = {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}
 DRAFTS = {**EDITS, "lena": 200}
+MODELS = {**ALL, "alice": 403, "carol": 403}
 SWEEPS = {"olga": 200, "lena": 200, "ludo": 404, "alice": 404, "carol": 404, "audrey": 200}
 
 TABLE: dict[str, tuple[str, dict[str, int]]] = {
@@ -74,6 +75,10 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "datasets": ("GET", ALL),
     "dataset": ("GET", SITE),
+    "models": ("GET", MODELS),
+    "model": ("GET", MODELS),
+    "model-jobs": ("GET", MODELS),
+    "model-new": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
     "studies": ("GET", ALL),
     "study-new": ("GET", {"olga": 403, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403}),
     "study": ("GET", STUDY),
@@ -85,6 +90,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-edit": ("GET", {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}),
     "study-approval": ("GET", STUDY),
     "study-approvals": ("GET", STUDY),
+    "study-check": ("GET", STUDY),
     "study-freeze": ("POST", LEAD_ACTS),
     "study-reopen": ("POST", LEAD_ACTS),
     "study-approve": ("POST", LEAD_ACTS),

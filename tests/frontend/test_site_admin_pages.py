@@ -23,6 +23,7 @@ from federation.studies.plan import Plan
 from frontend.timeline import waits_for
 from tests.federation.cast import MODEL, Hospital
 from tests.frontend.fullness import live_on
+from tests.support.proofs import freeze as freeze_tried
 
 BEAT = {"agent_version": "0.1", "runtime": "development"}
 FAILED = {
@@ -233,7 +234,7 @@ class TestApproval:
             plan=Plan(model=MODEL, rounds=17),
             datasets=list(ready.datasets.all()),
         )
-        services.freeze(lena, ready)
+        freeze_tried(lena, ready)
         page = signed_in(alice).get(reverse("study-approval", args=[ready.pk]))
         assert "<mark>17</mark>" in page.content.decode()
         fields = {change.name: (change.before, change.now) for change in page.context["fields"]}

@@ -10,9 +10,11 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.canonical import canonical
+from contracts.model_proof import WAYS, Verdict
+from contracts.refusal import Refusal
 from enclave_host.proving.registration import SHAPE
 from federation.people.models import User
-from federation.studies import services
+from federation.studies import model_jobs, services
 from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, Run, Study, StudyState
 from federation.studies.plan import Plan
@@ -20,6 +22,7 @@ from frontend.overlap import overlap
 from frontend.wizard import NAMES
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.slicing.small import config
+from tests.support.proofs import freeze as freeze_tried
 from tests.support.proofs import made_proof
 
 
@@ -144,8 +147,39 @@ def test_the_advice_names_a_cut_that_fits_or_says_what_does_not(lead: Client, sh
 def test_the_review_shows_the_manifest_as_it_will_be_and_freezes_it(lead: Client, shaped: Study) -> None:
     page = lead.get(at(shaped, "review"))
     assert "What leaves a hospital" in text(page) and page.context["manifest"].study == shaped.name
-    lead.post(reverse("study-freeze", args=[shaped.pk]))
+    page = lead.post(reverse("study-freeze", args=[shaped.pk]), follow=True)
+    assert "The model is tried before the study is frozen" in text(page)
+    job = shaped.model_jobs.get()
+    model_jobs.take(job.pk)
+    model_jobs.note_progress(job, {"stage": "tensors", "done": 1, "of": 4})
+    check = lead.get(reverse("study-check", args=[shaped.pk]))
+    assert 'value="25"' in text(check) and "HX-Refresh" not in check.headers
+    model_jobs.refuse(job, Refusal("model.file_changed", file="config.json"))
+    assert lead.get(reverse("study-check", args=[shaped.pk])).headers["HX-Refresh"] == "true"
+    assert "model.file_changed" in text(lead.get(reverse("study", args=[shaped.pk])))
+    freeze_tried(User.objects.get(email="lena@university.example"), shaped)
     assert lead.get(at(shaped, "review")).headers["Location"] == reverse("study", args=[shaped.pk])
+
+
+def test_the_wizard_offers_only_what_was_proven(lead: Client, shaped: Study) -> None:
+    known = {way: Verdict() for way in WAYS}
+    known |= {"masked/lora": Verdict("model.pass_failed", {"way": "masked/lora", "fault": "of a kind"}),
+              "masked/prefix": Verdict("model.no_gradient"), "all_in_tee/lora": Verdict("model.no_gradient"),
+              "split/spf": Verdict("model.one_layer")}  # fmt: skip
+    services.register_base_model(MODEL, made_proof(ways=known))
+    page = text(lead.get(at(shaped, "method")))
+    assert "of a kind" in page and 'value="masked" disabled' in page and 'value="split" disabled' in page
+    for choice in ("masked", "split"):
+        assert lead.post(at(shaped, "method"), {"choice": choice}).status_code == 422
+    lead.post(at(shaped, "method"), {"choice": "all_in_tee"})
+    shaped.refresh_from_db()
+    assert shaped.settings["adapter"] == "prefix"  # the one that was proven
+    assert [name for name, _ in lead.get(at(shaped, "tuning")).context["form"].fields["adapter"].choices] == [
+        "prefix"
+    ]
+    BaseModel.objects.update(proof={})
+    page = text(lead.get(at(shaped, "model")))
+    assert "is not offered" in page and 'type="radio" name="model"' not in page
 
 
 def test_the_review_says_what_is_missing(lead: Client, shaped: Study) -> None:

@@ -16,6 +16,7 @@ from federation.studies import services
 from federation.studies.plan import Plan
 from tests.federation.cast import Hospital, make_dataset, make_person
 from tests.support.keys import approval_key
+from tests.support.proofs import freeze as freeze_tried
 
 
 def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
@@ -45,7 +46,7 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
         dataset.rows, dataset.digest = told["rows"], told["digest"]
         dataset.save()
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
-    services.freeze(lena, study)
+    freeze_tried(lena, study)
     study.refresh_from_db()
     for site in sites:
         hospital = Hospital(site, SigningKey.from_bytes(bytes.fromhex(keys[site.pk])))

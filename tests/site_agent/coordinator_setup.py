@@ -16,6 +16,7 @@ from federation.studies import services
 from federation.studies.models import Study
 from federation.studies.plan import Plan
 from tests.federation.cast import make_person
+from tests.support.proofs import freeze as freeze_tried
 
 
 def hospital(name: str) -> str:
@@ -30,7 +31,7 @@ def freeze(plan: dict[str, Any]) -> str:
     lena = make_person("lena@university.example", Role.LEAD)
     datasets = list(Dataset.objects.filter(withdrawn_at=None))
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
-    services.freeze(lena, study)
+    freeze_tried(lena, study)
     study.refresh_from_db()
     return study.manifest_hash or ""
 

@@ -19,6 +19,7 @@ from federation.studies import services
 from federation.studies.models import Study
 from federation.studies.plan import Plan
 from tests.federation.cast import MODEL, make_person
+from tests.support.proofs import freeze as freeze_tried
 from tests.support.proofs import made_proof
 
 
@@ -68,6 +69,6 @@ def freeze() -> Study:
         plan=Plan(model=MODEL),
         datasets=list(Dataset.objects.all()),
     )
-    services.freeze(lena, study)
+    freeze_tried(lena, study)
     study.refresh_from_db()
     return study

@@ -1,10 +1,13 @@
-"""A proof for tests that have no model: what a small BERT's would say."""
+"""For tests that have no model: a proof as a small BERT's would be, and a trial that was passed."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from contracts.manifest import Manifest
 from contracts.model_proof import WAYS, Proof, Verdict
+from contracts.refusal import Refusal
 
 
 def made_proof(**changes: Any) -> Proof:
@@ -30,3 +33,15 @@ def made_proof(**changes: Any) -> Proof:
         "ways": {way: Verdict() for way in WAYS},
     }
     return Proof(**{**fields, **changes})
+
+
+def freeze(by: Any, study: Any) -> Manifest:
+    """What the job does once the model was tried, without a trial."""
+    from federation.studies import model_jobs, services
+    from federation.studies.freezing import build_manifest
+    from federation.studies.models import ModelJob
+
+    with suppress(Refusal):
+        subject = model_jobs.subject_of(build_manifest(study))
+        ModelJob.objects.create(kind="freeze", state="done", by=by, study=study, subject=subject)
+    return services.freeze(by, study)

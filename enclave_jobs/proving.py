@@ -1,0 +1,74 @@
+"""Jobs on base models, each in a bounded child: register one, or try a study's tuning and freeze it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+
+from contracts.model_proof import read_proof, way_of
+from contracts.refusal import Refusal
+from enclave_host.base_models import resolve
+from enclave_host.proving import prove_study
+from enclave_jobs.base_models import register
+from federation.studies import model_jobs, services
+from federation.studies.freezing import base_model_of, build_manifest
+from federation.studies.models import ModelJob, ModelJobKind
+from federation.studies.plan import read
+
+logger = logging.getLogger(__name__)
+TELL_SECONDS = 1.0
+
+
+def step(job_id: int) -> None:
+    """Do the job, if nobody does it yet; it ends done or refused."""
+    job = model_jobs.take(job_id)
+    if job is None:
+        return
+    try:
+        if job.kind == ModelJobKind.REGISTER:
+            register(job.source, job.task, name=job.name, tell=_teller(job))
+            model_jobs.finish(job)
+        else:
+            _try_and_freeze(job)
+    except Refusal as refusal:
+        model_jobs.refuse(job, refusal)
+    except Exception:
+        model_jobs.refuse(job, Refusal("internal"))
+        logger.exception("job %d on a model failed", job.pk)
+
+
+def _try_and_freeze(job: ModelJob) -> None:
+    assert job.study is not None
+    plan = read(job.study.settings)
+    manifest = build_manifest(job.study)
+    prove_study(
+        resolve(manifest.model.source),
+        read_proof(base_model_of(plan).proof),
+        way_of(plan.method, plan.placement, plan.adapter),
+        manifest.adapter,
+        cut=manifest.split.cut if manifest.split else 0,
+        tokens=manifest.model.max_tokens,
+        labels=len(manifest.model.labels),
+        tell=_teller(job),
+    )
+    with transaction.atomic():
+        model_jobs.finish(job, model_jobs.subject_of(manifest))
+        services.freeze(job.by, job.study)  # refuses if the draft was changed meanwhile
+
+
+def _teller(job: ModelJob) -> Callable[[dict[str, Any]], None]:
+    """Write down each new stage, and within one no more than a line a second."""
+    last: tuple[str, float] = ("", 0.0)
+
+    def tell(progress: dict[str, Any]) -> None:
+        nonlocal last
+        stage = f"{progress.get('stage')} {progress.get('way', '')}"
+        if stage != last[0] or time.monotonic() - last[1] > TELL_SECONDS:
+            last = (stage, time.monotonic())
+            model_jobs.note_progress(job, progress)
+
+    return tell

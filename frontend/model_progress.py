@@ -1,0 +1,36 @@
+"""How far a job on a base model is, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from federation.studies.models import ModelJob, ModelJobState
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`percent` is None where nobody knows."""
+
+    text: str
+    percent: int | None = None
+
+
+def progress_of(job: ModelJob) -> Progress:
+    """What the page says of a job that is under way."""
+    if job.state == ModelJobState.WAITING:
+        return Progress(_("waits for a worker"))
+    told = job.progress if isinstance(job.progress, dict) else {}
+    of, done = told.get("of") or 0, told.get("done") or 0
+    percent = min(100, round(100 * done / of)) if of else None
+    match told.get("stage"):
+        case "files":
+            return Progress(_("looks at the files"))
+        case "tensors":
+            return Progress(_("looks at every tensor"), percent)
+        case "model":
+            return Progress(_("builds the model"))
+        case "passes":
+            return Progress(_("makes a pass: %(way)s") % {"way": told.get("way", "")}, percent)
+    return Progress(_("fetches the model"))
