@@ -22,7 +22,6 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
         ("home", _("Home"), EVERYBODY),
         ("sites", _("Hospitals"), EVERYBODY),
         ("datasets", _("Datasets"), EVERYBODY),
-        ("models", _("Models"), EVERYBODY - {Role.SITE_ADMIN}),
         ("studies", _("Studies"), EVERYBODY),
         ("runs", _("Runs"), EVERYBODY),
         ("log", _("Log"), {Role.AUDITOR, Role.OPERATOR, Role.LEAD}),
