@@ -45,7 +45,7 @@ from contracts.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
-from enclave.training.data import Examples, training_batches
+from enclave.training.data import Examples
 from enclave.training.features import (
     SHARD_BYTES,
     FeatureSet,
@@ -190,7 +190,7 @@ def epochs(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str
     del whole
 
     def full_epoch() -> None:
-        for batch in training_batches(examples, work.batch, random.Random(SEED)):
+        for batch in examples.training_batches(work.batch, random.Random(SEED)):
             full.step(
                 batch.targets.to(device),
                 input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device),

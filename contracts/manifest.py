@@ -28,13 +28,20 @@ Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
 
 class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """The public base model. `source` is `embedded:all-MiniLM-L6-v2`, a Hugging Face id, or a local name;
-    `files` pins every file that is read (path inside the model's folder -> SHA-256)."""
+    `files` pins every file that is read (path inside the model's folder -> SHA-256). `labels` are the classes
+    in the order of their ids; `spellings` says what else rows call them (spelling -> label)."""
 
     source: Name
     task: Literal["sequence-classification", "causal-lm"]
     files: Annotated[dict[Name, Hex32], Meta(min_length=1, max_length=200)]
     labels: Annotated[tuple[Name, ...], Meta(max_length=1000)]
     max_tokens: Annotated[int, Meta(ge=8, le=8192)]
+    spellings: Annotated[dict[Name, Name], Meta(max_length=1000)] = {}
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """What a row's label may be -> the class id that it stands for."""
+        return {n: self.labels.index(self.spellings.get(n, n)) for n in (*self.labels, *self.spellings)}
 
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -292,6 +299,7 @@ def _check(manifest: Manifest) -> None:
     ids = [site.id for site in manifest.sites]
     keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
     shares = None if manifest.split is None else manifest.split.shares
+    model, labels = manifest.model, set(manifest.model.labels)
     faults = {
         "two sites share an id": len(set(ids)) < len(ids),
         "a key stands twice": len(set(keys)) < len(keys),
@@ -300,9 +308,10 @@ def _check(manifest: Manifest) -> None:
         "sites are not in the order of their ids": ids != sorted(ids),
         "the quorum is larger than the number of sites": manifest.aggregation.quorum > len(ids),
         "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
-        "a classification needs at least two labels": manifest.model.task == "sequence-classification"
-        and len(set(manifest.model.labels)) < 2,
-        "labels repeat": len(set(manifest.model.labels)) < len(manifest.model.labels),
+        "a classification needs two labels": model.task == "sequence-classification" and len(labels) < 2,
+        "labels repeat": len(labels) < len(model.labels),
+        "a spelling stands for no label": not labels.issuperset(model.spellings.values()),
+        "a spelling is a label itself": not labels.isdisjoint(model.spellings),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
         != (manifest.policy.root == "development"),
         # Else a host could show collateral of the day before a revocation.

@@ -155,9 +155,14 @@ define(
     Entry("study.two_datasets", "Site {site} gives two datasets.", "Choose one dataset of each site.",
           "lead"),
     Entry("study.look_alike_labels",
-          "Labels of different hospitals look alike, and would be different classes: {labels}.",
-          "Agree on one spelling; a hospital adds its dataset again with --rename-label FROM=TO.",
-          "site"),
+          "Labels look alike, and nobody has said whether they are one class: {labels}.",
+          "The step Data of the study shows them side by side: say there which are the same.", "lead"),
+    Entry("study.unlike_labels", "{spelling} cannot be read as {label}.",
+          "Only labels that look alike can be one class, and the label must be a dataset's. Decide again at "
+          "the step Data, or a hospital adds its dataset again with --rename-label FROM=TO.", "lead"),
+    Entry("study.merges_own_labels", "{site} keeps apart what would be one class: {labels}.",
+          "At the step Data, say that they are different classes, or choose that they are one at that "
+          "hospital too.", "lead"),
     Entry("study.no_labels", "The dataset {dataset} has no labels, and the study is a classification.",
           "Choose datasets with labels, or another task.", "lead"),
     Entry("study.site_not_active", "Site {site} is not active.",

@@ -16,6 +16,7 @@ from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
+from frontend.labels import label_facts
 from frontend.words import word
 
 Facts = list[tuple[str, Any, bool]]
@@ -248,7 +249,7 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
             "facts": [
                 (_("Base model"), model.source, True),
                 (_("Task"), word(model.task), False),
-                (_("Labels"), ", ".join(model.labels), False),
+                *label_facts(model),
                 (_("Tokens per text"), model.max_tokens, False),
                 (_("Method"), word(manifest.method), False),
                 (_("Placement"), word(manifest.placement), False),

@@ -30,7 +30,7 @@ from site_agent.members import require_approvable
 from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.weaknesses import Known, Weakness, weaknesses
+from site_agent.weaknesses import Known, Weakness, of_labels, weaknesses
 from site_agent.words import printable
 
 TYPED = 8
@@ -116,7 +116,8 @@ def examine(
     previous = None if last is None else parse(last.manifest.encode())
     known = known_here(state, coordinator, manifest, previous)
     found = outlook(read_book(state), _run(state, manifest, dataset))
-    return known, found, [*weaknesses(manifest, known), *found.weak]
+    labels = of_labels(manifest.model, dataset.card.labels)
+    return known, found, [*weaknesses(manifest, known), *labels, *found.weak]
 
 
 def _run(state: State, manifest: Manifest, dataset: Dataset) -> Used:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.labels import spelled
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
 from site_agent.datasets.intake import Intake
@@ -122,7 +123,7 @@ def _labels(counts: dict[str, int]) -> str:
 
 
 def _groups(found: Findings) -> str:
-    shown = [" / ".join(repr(printable(label, 40)) for label in group) for group in found.look_alikes[:SHOWN]]
+    shown = [" / ".join(f"'{spelled(label[:40])}'" for label in group) for group in found.look_alikes[:SHOWN]]
     return "; ".join(shown) or "none"
 
 

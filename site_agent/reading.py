@@ -11,6 +11,7 @@ from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
 from contracts.policy import Reference, SgxReference
 from privacy_accounting.epsilon import epsilon, planned
 from site_agent.datasets.catalogue import Dataset
+from site_agent.label_words import labels_in_words
 from site_agent.weaknesses import Known, Weakness
 from site_agent.words import printable, readable_bytes, readable_seconds
 
@@ -46,7 +47,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         "On which data",
         f'  your dataset "{dataset.name}" ({own.dataset.rows:,} rows, id {own.dataset.id}); '
         "its digest is that of the file here",
-        f"  labels       {_labels(manifest)}",
+        *labels_in_words(manifest.model, dataset.card.labels),
         "",
         f"With whom ({len(manifest.sites)} sites)",
         *(
@@ -232,14 +233,6 @@ def _noise(privacy: Privacy, manifest: Manifest, dataset: Dataset) -> list[str]:
         "               whoever sees the parameters can be surer of it by the factor exp(epsilon), no more;",
         "               scores on test rows are not covered",
     ]
-
-
-def _labels(manifest: Manifest) -> str:
-    if not manifest.model.labels:
-        return "none"
-    return f"{len(manifest.model.labels)}: " + ", ".join(
-        printable(label, 60) for label in manifest.model.labels
-    )
 
 
 def _policy(manifest: Manifest) -> list[str]:

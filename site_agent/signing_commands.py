@@ -40,7 +40,7 @@ from site_agent.signing_requests import (
 )
 from site_agent.state import Config, State
 from site_agent.transport import Coordinator
-from site_agent.weaknesses import weaknesses
+from site_agent.weaknesses import of_labels, weaknesses
 from site_agent.words import printable
 
 Say = Callable[[str], None]
@@ -157,7 +157,8 @@ def _sign_manifest(
     release_key = None if chosen.release_key is None else typed_fingerprint(chosen.release_key)
     known = known_at_desk(asked, manifest, release_key)
     found = outlook_at_desk(asked)
-    weak = [*weaknesses(manifest, known), *found.weak]
+    labels = of_labels(manifest.model, asked.dataset.card.labels)
+    weak = [*weaknesses(manifest, known), *labels, *found.weak]
     say(describe(manifest, asked.dataset, asked.site))
     ask_members(state, manifest, chosen, say)
     accepted = ask_weaknesses(manifest, known, found, weak, chosen, say)

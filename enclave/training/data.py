@@ -61,12 +61,20 @@ class Examples:
         return len(self.tokens)
 
     def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[Batch]:
-        """See `training_batches`."""
-        return training_batches(self, batch_size, shuffle)
+        """One epoch in a shuffled order in which rows of similar length meet; `shuffle` alone decides it."""
+        order = list(range(len(self)))
+        shuffle.shuffle(order)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), batch_size * BUCKET):
+            bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: len(self.tokens[i]))
+            batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+        shuffle.shuffle(batches)
+        return (collate(self, batch) for batch in batches)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """See `evaluation_batches`."""
-        return evaluation_batches(self, batch_size)
+        """All rows once, by length."""
+        order = sorted(range(len(self)), key=lambda i: len(self.tokens[i]))
+        return (collate(self, order[i : i + batch_size]) for i in range(0, len(order), batch_size))
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ def read_rows(file: Path, spec: ModelSpec, pin: Pin | None = None) -> Rows:
     digest = begin_digest(b"" if pin is None else pin.key)
     if file.stat().st_size > MAX_FILE_BYTES:
         raise Refusal("rows.too_large", limit=MAX_FILE_BYTES, unit="bytes")
-    known = set(spec.labels)
+    known = spec.classes
     splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
     with file.open("rb") as lines:
         number = 0
@@ -150,29 +158,9 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelS
     for ids in tokens:
         if not ids:  # an empty text and a tokenizer without marks: one padding token keeps the row countable
             ids.append(tokenizer.pad_token_id)
-    targets = None
-    if spec.task == "sequence-classification":
-        identifiers = {label: index for index, label in enumerate(spec.labels)}
-        targets = [identifiers[row.label] for row in rows]
+    known = spec.classes
+    targets = [known[row.label] for row in rows] if spec.task == "sequence-classification" else None
     return Examples(tokens, targets, tokenizer.pad_token_id)
-
-
-def training_batches(examples: Examples, batch_size: int, shuffle: random.Random) -> Iterator[Batch]:
-    """One epoch in a shuffled order in which rows of similar length meet; `shuffle` alone decides it."""
-    order = list(range(len(examples)))
-    shuffle.shuffle(order)
-    batches: list[list[int]] = []
-    for start in range(0, len(order), batch_size * BUCKET):
-        bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: len(examples.tokens[i]))
-        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-    shuffle.shuffle(batches)
-    return (collate(examples, batch) for batch in batches)
-
-
-def evaluation_batches(examples: Examples, batch_size: int) -> Iterator[Batch]:
-    """All rows once, by length."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples.tokens[i]))
-    return (collate(examples, order[i : i + batch_size]) for i in range(0, len(order), batch_size))
 
 
 def collate(examples: Examples, indices: Sequence[int]) -> Batch:

@@ -249,7 +249,7 @@ class FeatureSet:
         return len(self._places)
 
     def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[FeatureBatch]:
-        """One epoch in a shuffled order in which examples of similar length meet (as `data.training_batches`,
+        """One epoch in a shuffled order in which examples of similar length meet (as `data.Examples`,
         and in the same order for the same examples); `shuffle` alone decides it."""
         order = list(range(len(self)))
         shuffle.shuffle(order)

@@ -22,7 +22,7 @@ def is_reachable(site: Site) -> bool:
 
 def instance_of(site: Site) -> AgentInstance | None:
     """Where the site's agent runs; None before it was heard of."""
-    return AgentInstance.objects.filter(site=site).first()
+    return getattr(site, "instance", None)
 
 
 def has_second_machine(instance: AgentInstance | None) -> bool:

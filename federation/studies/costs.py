@@ -90,6 +90,11 @@ def work_of(manifest: Manifest) -> Work:
     )
 
 
+def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
+    """Two at least, also before datasets are chosen."""
+    return max(2, len(set(all_labels(datasets)) - set(plan.same_labels)))
+
+
 def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
     """The costs' inputs of a draft. Refuses with `study.unknown_model` or `study.bad_targets`."""
     split = plan.method == "method-2"
@@ -100,8 +105,7 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
         adapter=adapter_of(plan),
         cut=plan.cut if split else 0,
         checkpointing=split and plan.checkpointing,
-        # A classification has two labels at least, also before datasets are chosen.
-        labels=max(2, len(all_labels(datasets))) if plan.task == "sequence-classification" else 0,
+        labels=_classes(plan, datasets) if plan.task == "sequence-classification" else 0,
         tokens=plan.max_tokens,
         batch=plan.batch_size,
         rounds=plan.rounds,

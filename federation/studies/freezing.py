@@ -7,7 +7,6 @@ import time
 from django.conf import settings
 
 from contracts.canonical import canonical
-from contracts.labels import look_alikes
 from contracts.manifest import (
     Adapter,
     Aggregation,
@@ -34,9 +33,10 @@ from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
 from federation.attestation.references import policy_for
 from federation.datasets.models import Dataset
-from federation.datasets.queries import all_labels, is_public
+from federation.datasets.queries import is_public
 from federation.ids import new_id
 from federation.sites.models import SiteState
+from federation.studies.labels import decided
 from federation.studies.models import BaseModel, Study
 from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
@@ -161,8 +161,7 @@ def base_model_of(plan: Plan) -> BaseModel:
 
 
 def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
-    labels = all_labels(datasets) if plan.task == "sequence-classification" else []
-    _refuse_look_alikes(labels, datasets)
+    labels, spellings = decided(plan, datasets) if plan.task == "sequence-classification" else ([], {})
     base = base_model_of(plan)
     _require_proven(plan, base)
     if plan.max_tokens > base.max_tokens:
@@ -178,6 +177,7 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
         files=base.files,
         labels=tuple(labels),
         max_tokens=plan.max_tokens,
+        spellings=spellings,
     )
 
 
@@ -186,20 +186,6 @@ def _require_proven(plan: Plan, base: BaseModel) -> None:
     verdict = base.verdict(way_of(plan.method, plan.placement, plan.adapter))
     if not verdict.proven:
         raise Refusal("study.unproven", **{**verdict.facts, "model": base.name, "cause": verdict.code})
-
-
-def _refuse_look_alikes(labels: list[str], datasets: list[Dataset]) -> None:
-    """Refuses with `study.look_alike_labels`. A hospital that has two of them in one dataset was asked when
-    it added that: they are different classes then."""
-    for group in look_alikes(labels):
-        if any(len(set(group) & set(dataset.card["labels"])) > 1 for dataset in datasets):
-            continue
-        sites = [f"{label!r} at {_sites_with(label, datasets)}" for label in group]
-        raise Refusal("study.look_alike_labels", labels="; ".join(sites)[:800])
-
-
-def _sites_with(label: str, datasets: list[Dataset]) -> str:
-    return ", ".join(dataset.site.name for dataset in datasets if label in dataset.card["labels"])
 
 
 def adapter_of(plan: Plan) -> Adapter:

@@ -21,7 +21,9 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and
     `release_approvals` of None mean all sites; `rounds` counts training rounds (an evaluation follows).
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
-    None means a quorum of them on TDX, and elsewhere a sealing key.
+    None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
+    `different_labels` decide about labels that look alike; `merge_own_labels`: also where one hospital has
+    both.
     """
 
     model: Name
@@ -31,6 +33,9 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     adapter: Literal["lora", "prefix"] = "lora"
     runtime: Literal["development", "direct", "sgx", "tdx"] = "development"
     max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 128
+    same_labels: Annotated[dict[Name, Name], Meta(max_length=1000)] = {}
+    different_labels: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
+    merge_own_labels: bool = False
     rank: Annotated[int, Meta(ge=1, le=512)] = 8
     alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
     targets: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()

@@ -127,7 +127,8 @@ def transition(request: HttpRequest, site_id: str, move: str) -> HttpResponse:
 
 def visible_site(request: HttpRequest, site_id: str) -> Site:
     """The site, if this person may see it; else 404."""
-    return get_object_or_404(permissions.visible_to(person(request)), pk=site_id)
+    sites = permissions.visible_to(person(request)).select_related("instance")
+    return get_object_or_404(sites, pk=site_id)
 
 
 def _page(

@@ -12,10 +12,11 @@ from contracts.manifest import Manifest
 from site_agent.weaknesses.before import since
 from site_agent.weaknesses.code import of_reference, of_root, of_status
 from site_agent.weaknesses.kinds import Known, Weakness
+from site_agent.weaknesses.labels import of_labels
 from site_agent.weaknesses.numbers import of_numbers
 from site_agent.weaknesses.start import of_start
 
-__all__ = ["Known", "Weakness", "weaknesses"]
+__all__ = ["Known", "Weakness", "of_labels", "weaknesses"]
 
 
 def weaknesses(manifest: Manifest, known: Known) -> list[Weakness]:

@@ -17,7 +17,7 @@ from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.skeleton import open_cut
-from enclave.training.data import Row, encode, training_batches
+from enclave.training.data import Row, encode
 from enclave.training.loop import derive_seed, train
 from enclave_host import base_models
 from tests.masking.tiny import LocalAccelerator, model
@@ -81,7 +81,7 @@ def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, mini
             shapes = [
                 Shape(*batch.input_ids.shape, backward=True)
                 for _ in range(2)
-                for batch in training_batches(examples, 4, shuffle)
+                for batch in examples.training_batches(4, shuffle)
             ]
             assert placed.estimate(shapes) < 200 << 20
             assert placed.begin_round(1, shapes) == 6

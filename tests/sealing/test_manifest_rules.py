@@ -32,6 +32,11 @@ def shares(threshold: int) -> dict[str, Any]:
     return {**SPLIT, "split": Split(1, shares=KeyShares(threshold))}
 
 
+def spelt(spellings: dict[str, str]) -> Manifest:
+    model = msgspec.structs.replace(MANIFEST.model, spellings=spellings)
+    return changed(model=model, **rules())
+
+
 def public(manifest: Manifest) -> Manifest:
     sites = tuple(
         msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, public=True))
@@ -41,6 +46,7 @@ def public(manifest: Manifest) -> Manifest:
 
 
 KEPT = {
+    "two spellings of one label": spelt({"a": MANIFEST.model.labels[0], "b": MANIFEST.model.labels[0]}),
     "svd with a clip": changed(**rules(rule="stack-svd", clip=1.0, max_samples=9)),
     "a prefix that is averaged": changed(adapter=Prefix(4), **rules(clip=1.0)),
     "noise per site under masks": changed(**MASKED, **rules(clip=1.0, privacy=SITE)),
@@ -50,6 +56,9 @@ KEPT = {
     "a plaintext baseline over public data": public(changed(placement="plaintext")),
 }
 BROKEN = {
+    "a spelling of no label": spelt({"Hip": "elbow"}),
+    "a spelling that is a label": spelt({MANIFEST.model.labels[0]: MANIFEST.model.labels[1]}),
+    "a chain of spellings": spelt({"a": "b", "b": MANIFEST.model.labels[0]}),
     "a server's key that one site makes": changed(**shares(1), **rules()),
     "a server's key that all sites together do not make": changed(**shares(4), **rules()),
     "shares where the TEE has a sealing key": changed(**shares(2), **rules(), runtime="direct"),

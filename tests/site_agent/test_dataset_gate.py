@@ -122,6 +122,15 @@ def test_look_alikes_are_renamed_or_kept_by_somebody_who_says_so(add: Add, tmp_p
     assert status != 0 and "dataset.unknown_label" in text
 
 
+def test_look_alikes_of_train_and_test_rows_are_asked_about_and_seen_to_differ(add: Add) -> None:
+    rows = [(text, f"g\u00e9n\u00e9ral{'' if n % 2 else 'e'}", "train") for n, (text, _) in enumerate(TEN)]
+    rows += [(f"{text}, judged", "ge\u0301ne\u0301ral", "test") for text, _ in TEN]
+    table = "text,label,split\n" + "".join(f'"{text}",{label},{split}\n' for text, label, split in rows)
+    status, text = add(table, *NAMED, "--yes")
+    assert status != 0 and "--rename-label FROM=TO or --keep look-alikes" in text
+    assert "'ge<U+0301>ne<U+0301>ral' / 'g\u00e9n\u00e9ral'" in text
+
+
 def test_words_for_nothing_are_said_and_dropped_only_when_asked(add: Add) -> None:
     words = ["NA", "None", "null", "#N/A", "-"]
     table = as_csv([*TEN, *((f"a note without a label {n}", words[n % 5]) for n in range(25))])

@@ -15,7 +15,7 @@ from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.split import Front, Tail
 from enclave.training import features as packing
-from enclave.training.data import IGNORED, Examples, evaluation_batches, training_batches
+from enclave.training.data import IGNORED, Examples
 from enclave.training.features import (
     FeatureSet,
     Layout,
@@ -177,7 +177,7 @@ def test_a_tail_answers_packed_features_as_the_whole_model_answers_the_text(name
     assert seen == [(4, 6), (6, 6), (4, 5), (5, 5)]
     packed = FeatureSet([from_bytes(to_bytes(piece, layout), layout) for piece in pieces], layout)
     assert len(packed) == 11
-    for ours, theirs in zip(packed.evaluation_batches(5), evaluation_batches(rows, 5), strict=True):
+    for ours, theirs in zip(packed.evaluation_batches(5), rows.evaluation_batches(5), strict=True):
         assert torch.equal(ours.attention_mask, theirs.attention_mask)
         assert torch.equal(ours.targets, theirs.targets)
         with torch.no_grad():
@@ -199,7 +199,7 @@ def test_an_epoch_has_the_order_of_the_same_examples_as_text():
     rows, layout = examples(50), layout_of(spec(), config("bert"), 1, "d" * 64)
     packed = FeatureSet([compute(Front(model("bert"), 1), rows, range(50), 16)], layout)
     ours = list(packed.training_batches(4, random.Random(5)))
-    theirs = list(training_batches(rows, 4, random.Random(5)))
+    theirs = list(rows.training_batches(4, random.Random(5)))
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one.targets, other.targets)
         assert torch.equal(one.attention_mask, other.attention_mask)

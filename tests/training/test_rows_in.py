@@ -21,9 +21,7 @@ from enclave.training.data import (
     Row,
     collate,
     encode,
-    evaluation_batches,
     read_rows,
-    training_batches,
 )
 from tests.training.tiny import LABELS, ROWS, causal_spec, classifier_spec
 
@@ -109,6 +107,17 @@ def test_a_causal_model_needs_no_label(tmp_path: Path) -> None:
     )
 
 
+def test_a_spelling_gets_the_id_of_the_label_that_it_stands_for(tmp_path: Path, bert_folder: Path) -> None:
+    spec = classifier_spec(bert_folder, spellings={"INJURY": "injury", "Injury\u200b": "injury"})
+    lines = [line(label=label) for label in ("injury", "INJURY", "Injury\u200b", "metabolic")]
+    rows = read_rows(written(tmp_path, *lines, line(split="test", label="INJURY")), spec)
+    _, tokenizer = load(bert_folder, spec)
+    assert encode(rows.train, tokenizer, spec).targets == [1, 1, 1, 2]
+    with pytest.raises(Refusal) as caught:
+        read_rows(written(tmp_path, line(label="injurY")), spec)
+    assert caught.value.code == "rows.unknown_label"
+
+
 def test_label_ids_follow_the_manifests_order_and_texts_are_cut(bert_folder: Path) -> None:
     spec = classifier_spec(bert_folder, max_tokens=8)
     _, tokenizer = load(bert_folder, spec)
@@ -126,8 +135,8 @@ def test_label_ids_follow_the_manifests_order_and_texts_are_cut(bert_folder: Pat
 def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, seed: int) -> None:
     examples = Examples([[index + 1] * n for index, n in enumerate(lengths)], list(range(len(lengths))), 0)
     for batches in (
-        list(training_batches(examples, size, random.Random(seed))),
-        list(evaluation_batches(examples, size)),
+        list(examples.training_batches(size, random.Random(seed))),
+        list(examples.evaluation_batches(size)),
     ):
         assert sorted(int(target) for batch in batches for target in batch.targets) == examples.targets
         for batch in batches:
@@ -139,7 +148,7 @@ def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, seed: int)
 def test_the_order_is_a_function_of_the_seed() -> None:
     examples = Examples([[1] * (1 + i % 7) for i in range(60)], list(range(60)), 0)
     orders = [
-        [batch.targets.tolist() for batch in training_batches(examples, 4, random.Random(seed))]
+        [batch.targets.tolist() for batch in examples.training_batches(4, random.Random(seed))]
         for seed in (1, 1, 2)
     ]
     assert orders[0] == orders[1] != orders[2]
@@ -148,7 +157,7 @@ def test_the_order_is_a_function_of_the_seed() -> None:
 def test_bucketing_pads_less_than_plain_shuffling() -> None:
     lengths = random.Random(0)
     examples = Examples([[1] * lengths.randint(4, 128) for _ in range(512)], [0] * 512, 0)
-    padded = sum(batch.input_ids.numel() for batch in training_batches(examples, 16, random.Random(1)))
+    padded = sum(batch.input_ids.numel() for batch in examples.training_batches(16, random.Random(1)))
     order = random.Random(1).sample(range(512), 512)
     plain = sum(collate(examples, order[i : i + 16]).input_ids.numel() for i in range(0, 512, 16))
     real = sum(map(len, examples.tokens))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from django import forms
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from contracts.model_proof import Verdict, way_of
@@ -13,6 +16,7 @@ from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
 from federation.sites.models import SiteState
+from federation.studies.labels import Group, groups
 from federation.studies.models import BaseModel, Study
 from frontend.forms.wizard.step import StepForm, number
 
@@ -89,7 +93,13 @@ class ModelForm(StepForm):
         return cleaned
 
 
+DIFFERENT = "different"
+
+
 class DataForm(StepForm):
+    """Besides the datasets it decides about labels that look alike: for each group one choice, called
+    `alike-KEY`, and one box for all, whose value is of these very groups."""
+
     datasets = forms.ModelMultipleChoiceField(
         label=_("Datasets, one from each hospital"),
         queryset=Dataset.objects.none(),
@@ -113,6 +123,71 @@ class DataForm(StepForm):
     def chosen(self) -> set[str]:
         """Ids of the ticked boxes: as sent, or as stored."""
         return {str(getattr(value, "pk", value)) for value in self["datasets"].value() or []}
+
+    @cached_property
+    def alike(self) -> list[dict[str, Any]]:
+        """The groups of look-alikes among the ticked datasets, each with what is chosen for it: a spelling's
+        key, DIFFERENT, or "" where nothing is. The commonest spelling is proposed, but for a group of which
+        one hospital has several."""
+        if self.plan.get("task") == "causal-lm":
+            return []
+        datasets = [dataset for dataset in self.offered if dataset.pk in self.chosen]
+        return [
+            {
+                "group": group,
+                "name": f"alike-{group.key}",
+                "chosen": self.data.get(f"alike-{group.key}", self._before(group)),
+            }
+            for group in groups(datasets)
+        ]
+
+    def _before(self, group: Group) -> str:
+        same, different = self.plan.get("same_labels", {}), self.plan.get("different_labels", [])
+        left = [spelling for spelling in group.spellings if spelling.label not in same]
+        if len(left) == 1:
+            return left[0].key
+        if all(label in different for label in group.labels):
+            return DIFFERENT
+        return "" if group.within else group.spellings[0].key
+
+    @property
+    def alike_value(self) -> str:
+        """What the box says yes to."""
+        labels = [label for entry in self.alike for label in entry["group"].labels]
+        return hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:12]
+
+    @property
+    def alike_confirmed(self) -> bool:
+        """As sent; of a stored draft, whether it decides all of them."""
+        if self.is_bound:
+            return self.data.get("alike_confirmed") == self.alike_value
+        decided = {*self.plan.get("same_labels", {}), *self.plan.get("different_labels", [])}
+        return all(len(set(entry["group"].labels) - decided) <= 1 for entry in self.alike)
+
+    def clean(self) -> dict[str, Any]:
+        """Every group is decided, and a person has said so."""
+        cleaned = super().clean() or {}
+        for entry in self.alike:
+            if entry["chosen"] not in (DIFFERENT, *(one.key for one in entry["group"].spellings)):
+                self.add_error(None, _("Say of each group of labels that look alike if it is one class."))
+                return cleaned
+        if self.alike and not self.alike_confirmed:
+            self.add_error(None, _("Some labels look alike. Look at them below, and confirm what they mean."))
+        return cleaned
+
+    def changes(self) -> dict[str, Any]:
+        same: dict[str, str] = {}
+        different: list[str] = []
+        merged = False
+        for entry in self.alike:
+            group, chosen = entry["group"], entry["chosen"]
+            if chosen == DIFFERENT:
+                different += group.labels
+                continue
+            name = next(spelling.label for spelling in group.spellings if spelling.key == chosen)
+            same |= {label: name for label in group.labels if label != name}
+            merged = merged or bool(group.within)
+        return {"same_labels": same, "different_labels": different, "merge_own_labels": merged}
 
     def clean_datasets(self) -> list[Dataset]:
         datasets = list(self.cleaned_data["datasets"])

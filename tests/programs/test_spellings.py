@@ -1,0 +1,33 @@
+"""Two hospitals that spell a label differently train together once the manifest says what it stands for."""
+
+from __future__ import annotations
+
+import copy
+
+from contracts.manifest import ModelSpec, Training
+from tests.programs.conftest import LABELS, Consortium
+
+ONE_ROUND = Training(rounds=1, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7)
+
+
+def test_rows_are_read_as_the_manifest_spells_them_and_stay_those_that_were_signed(house, code_of, tmp_path):
+    other = copy.copy(house)
+    shouted = tmp_path / "berta.jsonl"
+    shouted.write_text(house.rows["berta"].read_text().replace('"urgent"', '"Urgent"'))
+    assert shouted.read_text() != house.rows["berta"].read_text()
+    other.rows = {**house.rows, "berta": shouted}
+    spelt = ModelSpec("tiny", "sequence-classification", house.files, LABELS, 16, {"Urgent": "urgent"})
+    run = Consortium(other, tmp_path / "run", other.manifest(model=spelt, training=ONE_ROUND))
+    plain = Consortium(other, tmp_path / "plain", other.manifest(training=ONE_ROUND))
+    try:
+        refusing = plain.client("berta", load=False)
+        assert code_of(
+            refusing.call, "load", model=str(house.model), **plain.rows_of("berta")
+        ) == "rows.unknown_label"  # fmt: skip
+        server = run.aggregator()
+        clients = {site: run.client(site, server) for site in ("anna", "berta")}
+        first, last = run.whole_run(server, clients)
+        assert first["receipt"] and last["receipt"]
+    finally:
+        run.close()
+        plain.close()
