@@ -10,18 +10,21 @@ from django.test.utils import CaptureQueriesContext
 
 from federation.audit.services import record
 from federation.people.models import Role, User
-from federation.studies.models import Approval, Contribution, Event, Round, Run, Study
+from federation.studies import services
+from federation.studies.models import Approval, Contribution, Event, ModelJob, Round, Run, Study
 from tests.federation.cast import make_dataset, make_hospital, make_person
 from tests.frontend.fullness import live_on
 from tests.frontend.test_page_permissions import TABLE, address_of
+from tests.support.proofs import made_proof
 
 RATHER = ("alice", "lena", "olga", "audrey")
 ASKS_THE_BROKER = {"operations-workers"}
 PINS = {
     "home": 13, "people": 4, "person-invite": 2, "person": 4, "account": 6, "password": 2,
     "second-factor": 6, "second-factor-codes": 2, "second-factor-off": 2, "sites": 3, "site-invite": 2,
-    "site": 8, "site-status": 4, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
+    "site": 9, "site-status": 5, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
     "site-receipts-of-run": 10, "site-evidence": 6, "site-maintenance": 4, "datasets": 4, "dataset": 4,
+    "models": 4, "model": 3, "model-jobs": 3, "model-new": 2, "study-check": 4,
     "studies": 4, "study-new": 3, "study": 8, "study-costs": 9, "study-labels": 5, "study-advice": 4,
     "study-approval": 9, "study-approvals": 5, "runs": 5, "run": 16, "run-live": 15, "run-history": 15,
     "run-curves": 5, "run-csv": 6, "compare": 6, "compare-data": 4, "compare-csv": 4, "log": 10,
@@ -74,6 +77,8 @@ def grow(world: dict[str, Any], lena: User) -> None:
         Run.objects.create(
             study=study, manifest=run.manifest, manifest_hash=f"{number:064x}", state="finished"
         )
+        ModelJob.objects.create(kind="register", by=lena, source=f"model {number}")
+        services.register_base_model(f"model {number}", made_proof())
         record(lena, "study.created", f"study:{study.pk}")
 
 

@@ -87,7 +87,7 @@ def test_his_page_shows_real_workers_and_a_clock_that_goes(installation: Install
     assert page is not None
     page.goto(f"{installation.url}/operations")
     expect(page.locator("#workers")).to_contain_text("all well", timeout=40_000)
-    expect(page.locator("#workers")).to_contain_text("cpu, enclave, tail, models")
+    expect(page.locator("#workers")).to_contain_text("cpu, enclave, models, tail")
     expect(page.locator("#workers")).to_contain_text("since the last sweep")
 
 

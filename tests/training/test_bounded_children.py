@@ -1,0 +1,47 @@
+"""What works on strangers' models has bounds, no secret and no network, and takes nobody along as it ends."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.refusal import Refusal
+from enclave_host.bounded import Limits, run_bounded
+from error_catalogue import CATALOGUE
+
+CHILD = "tests.support.telling_child"
+
+
+def child(do: str, tell: Any = None, **limits: int) -> Any:
+    return run_bounded(CHILD, {"do": do}, Limits(**{"memory": 256 << 20, "seconds": 60, **limits}), tell)
+
+
+def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDSLICE_SUPERVISOR_TOKEN", "not for children")
+    monkeypatch.setenv("HF_TOKEN", "nor this")
+    heard: list[Any] = []
+    told = child("print", heard.append)
+    assert heard == [{"stage": "here"}]
+    assert not {"FEDSLICE_SUPERVISOR_TOKEN", "HF_TOKEN"} & set(told["environment"])
+    if subprocess.run(["unshare", "--map-root-user", "--net", "true"]).returncode == 0:
+        assert told["interfaces"] == ["lo"]  # of a namespace of its own, and down
+    assert told["core"] == 0 and not Path(told["home"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("do", "limits", "code"),
+    [
+        ("die", {}, "child.killed"),
+        ("sleep", {"seconds": 2}, "child.timeout"),
+        ("eat", {}, "child.memory"),
+        ("fill", {"disk": 1 << 20}, "child.no_room"),
+        ("exit", {}, "child.failed"),
+    ],
+)
+def test_each_end_of_a_child_is_a_refusal_of_its_own(do: str, limits: dict[str, int], code: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        child(do, **limits)
+    assert caught.value.code == code and code in CATALOGUE
