@@ -1,12 +1,18 @@
-"""A site of a Method 2 run brings more features than rows were approved, or others than it trained with."""
+"""A site of a Method 2 run brings more features than rows were approved, or others than it trained with; the
+server's host brings another base model, or what a site has sealed to another life.
+"""
 
 from __future__ import annotations
+
+import shutil
 
 import msgspec
 import pytest
 
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
+from contracts.sealed.handback import HandedBack, hand_back
+from contracts.sealed.session import encode
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
@@ -49,9 +55,41 @@ def test_features_that_are_sealed_anew_and_otherwise_the_same_are_taken(run):
     assert run.hostile(run.the_server, "berta")["site"] == "berta"
 
 
-def test_more_features_than_approved_rows_are_refused(run, code_of):
+@pytest.fixture(scope="module")
+def fresh(run):
+    """Another life of the server, which has loaded nothing."""
+    return run.consortium.bound("split_server", "coordinator")
+
+
+def test_a_tail_is_cut_from_the_pinned_base_model_alone(run, fresh, tmp_path, code_of):
+    """Tuned on other weights, what is released would say nothing of the model that people approved."""
+    model = tmp_path / "model"
+    shutil.copytree(run.consortium.house.model, model)
+    for name in ("model.safetensors", "config.json"):
+        before = (model / name).read_bytes()
+        (model / name).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        assert code_of(fresh.call, "prepare", model=str(model)) == "model.file_changed"
+        (model / name).write_bytes(before)
+    fresh.call("prepare", model=str(model))
+
+
+def test_keys_that_were_sealed_to_another_life_open_nothing_in_this_one(run, fresh, code_of):
+    """Nor does what a site has told that life: which receipt was last."""
+    fresh.call("prepare", model=str(run.consortium.house.model))
+    keys = run.wrap(run.the_server, "anna", run.features("anna"))
+    fresh.mailbox.deliver(run.folder / keys, keys)
+    assert code_of(fresh.call, "features", site="anna", keys=keys) == "features.sealed"
+    claims = run.the_server.call("evidence", nonce="00" * 32)["claims"]
+    told = {"manifest": run.manifest.hash, "site": "anna", "receiver": claims["hpke_key"]}
+    sealed = hand_back(HandedBack(run.last), **told, signer=run.consortium.house.site_keys["anna"])
+    assert code_of(fresh.call, "share", site="anna", sealed=encode(sealed)) == "sealing.refused"
+    run.the_server.call("share", site="anna", sealed=encode(sealed))
+
+
+def test_more_features_than_approved_rows_are_refused(run, fresh, code_of):
     def more(index):
         first = msgspec.structs.replace(index.shards[0], examples=21)
         return msgspec.structs.replace(index, shards=(first, *index.shards[1:]))
 
-    assert code_of(run.hostile, run.server(), "berta", index=more) == "features.too_many"
+    fresh.call("prepare", model=str(run.consortium.house.model))
+    assert code_of(run.hostile, fresh, "berta", index=more) == "features.too_many"
