@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contracts.manifest import Manifest
+from contracts.manifest import Aggregation, Manifest, Publication
 from contracts.releases import EXPORT, SEALED
 from site_agent.weaknesses.kinds import Weakness
 
 LEAST = 2
 """Sites that a mean is taken over, and that sign a release, at least."""
+LIVES = Aggregation("fedavg", LEAST, 600).lives
+"""What a manifest allows where it says nothing."""
 
 
 def of_numbers(manifest: Manifest) -> Iterator[Weakness]:
-    """A quorum or release by one hospital, and parameters that leave in clear."""
+    """A quorum or release by one hospital, many lives, scores of few rows, and parameters that leave in
+    clear."""
     if manifest.aggregation.quorum < LEAST:
         yield Weakness(
             "quorum-below-two",
             "A round needs one hospital only: a mean over one hospital is that hospital's parameters.",
+        )
+    if manifest.aggregation.lives > LIVES:
+        yield Weakness(
+            "many-lives",
+            f"A client slice may begin {manifest.aggregation.lives} times: {LIVES} are enough for a machine "
+            "that fails now and then, and each is another chance to look.",
+        )
+    if manifest.publication.rows < Publication().rows:
+        yield Weakness(
+            "small-pool",
+            f"Scores of {manifest.publication.rows} rows together are published: so few tell about single "
+            "ones.",
         )
     rule = manifest.release.rule
     if rule in (SEALED, EXPORT) and manifest.release.approvals < LEAST:

@@ -86,12 +86,12 @@ WEAKER: dict[str, tuple[str, Any, str]] = {
     "Manifest.aggregation": (
         "aggregation",
         Aggregation("fedavg", 1, 600),
-        "larger-weight looser-clip lower-quorum quorum-below-two",
+        "larger-weight looser-clip lower-quorum more-lives quorum-below-two",
     ),
     "Aggregation.quorum": ("aggregation.quorum", 2, "lower-quorum"),
     "Aggregation.clip": ("aggregation.clip", None, "looser-clip"),
     "Aggregation.max_samples": ("aggregation.max_samples", 101, "larger-weight"),
-    "Aggregation.lives": ("aggregation.lives", 5, "more-lives"),
+    "Aggregation.lives": ("aggregation.lives", 4, "more-lives"),
     "Privacy.unit": ("aggregation.privacy.unit", "record", "less-noise"),
     "Privacy.noise": ("aggregation.privacy.noise", 1.9, "less-noise"),
     "Privacy.delta": ("aggregation.privacy.delta", 1e-4, "less-noise"),
@@ -195,7 +195,7 @@ def before(hospital: Hospital) -> Manifest:
         sound,
         sites=tuple(sites),
         policy=policy,
-        aggregation=Aggregation("fedavg", 3, 600, 1.0, 100, Privacy("site", 2.0, 1e-5)),
+        aggregation=Aggregation("fedavg", 3, 600, 1.0, 100, Privacy("site", 2.0, 1e-5), lives=2),
         publication=Publication(4, 100),
         release=Release("serve-only", 4),
         log=TransparencyLog(VKEY, ("one", "another")),
@@ -244,6 +244,20 @@ def test_without_an_earlier_approval_only_the_least_is_asked_for(
     }
     assert {"SgxReference.flags", "Policy.references", "Release.approvals"} <= named
     assert not {"Aggregation.lives", "Policy.floors", "TransparencyLog.witnesses"} & named
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [("aggregation.lives", 5, "many-lives"), ("publication.rows", 19, "small-pool")],
+)
+def test_the_least_is_what_a_manifest_says_where_it_says_nothing(
+    hospital: Hospital, before: Manifest, path: str, value: int, name: str
+) -> None:
+    compared = replace(known(hospital, before), previous=None)
+    sound, weak = (
+        {one.name for one in weaknesses(each, compared)} for each in (before, put(before, path, value))
+    )
+    assert weak - sound == {name}
 
 
 def test_a_registers_state_that_a_processor_needs_is_no_weakness(

@@ -22,6 +22,7 @@ from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.members import confirm
 from site_agent.state import Config, State
+from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
 from tests.support.keys import approval_key, keep_approval_key
@@ -44,7 +45,11 @@ class Terminal:
     def has_approved(self, run: dict[str, Any]) -> None:
         digest = run["manifest_hash"]
         signature = approval_key(self.key).sign(APPROVAL_DOMAIN, approval_payload(digest, self.site))
-        confirm(self.state, parse(run["manifest"].encode()).sites)
+        manifest = parse(run["manifest"].encode())
+        assert manifest.log is not None
+        told = {"log_key": log_key_fingerprint(manifest.log.key)}
+        self.state.save(msgspec.structs.replace(self.state.config, **told))
+        confirm(self.state, manifest.sites)
         approved = Approved(run["manifest"], digest, signature, int(time.time()))
         create_private(private_folder(self.state.approved) / f"{digest}.json", msgspec.json.encode(approved))
 
