@@ -15,16 +15,19 @@ import pytest
 from contracts.evidence import Claims
 from contracts.log.note import NoteKey
 from contracts.manifest import Release, Spf, Split, TransparencyLog
-from contracts.receipts import NO_RECEIPT
+from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
+from contracts.releases import Released, sign_release
 from contracts.roster import Roster, RosterEntry
 from contracts.signing import SigningKey
+from site_agent import releases
 from site_agent.enrolment import connect
 from site_agent.proofs import require_appraisal, require_roster
 from site_agent.serving import ServedModel
 from tests.attacks.hospital import Hospital, attacked_hospital
 from tests.site_agent.archive import Platform, plain
 from tests.site_agent.conftest import Reply, Request
+from tests.site_agent.factories import make_receipt
 from tests.support.made_log import ORIGIN, VKEY, WITNESS_KEY
 
 
@@ -146,6 +149,43 @@ def test_no_question_is_sealed_to_a_served_model_whose_enclave_was_accepted_in_n
     assert asked() == ("log.not_logged", False)
     public = True
     assert asked() == ("agent.bad_answer", True), "the session is opened, which this coordinator cannot do"
+    coordinator.close()
+
+
+def test_no_release_is_opened_that_comes_from_an_enclave_which_was_accepted_in_no_log(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    platform, enclave = Platform(tmp_path / "platform"), SigningKey.generate()
+    manifest = hospital.manifest(policy=platform.policy, release=Release("sealed-to-sites", 2))
+    receipt, evidence = make_receipt(manifest, 4), platform.evidence(manifest, "aggregator", enclave)
+    sites = tuple(site.id for site in manifest.sites)
+    said = Released(
+        1, manifest.hash, manifest.run, receipt_hash(receipt.receipt), "sealed-to-sites", "1" * 64, 9,
+        "2" * 64, sites, sites, "aggregator", "3" * 64, True, 1,
+    )  # fmt: skip
+    statement = plain(sign_release(said, enclave))
+    asked = releases.Asked(
+        manifest.run, "Triage", manifest.hash, "released", plain(receipt), 2, 2, True, True, statement,
+        plain(evidence),
+    )  # fmt: skip
+    judged = releases.Judged(asked, manifest, receipt)
+
+    def answer(request: Request) -> Reply:
+        nothing = Reply(404, {"code": "request.not_found", "message": "", "hint": "", "facts": {}})
+        return hospital.log(request) if request.path.startswith("log/") else nothing
+
+    hospital.server.answer = answer
+    coordinator = connect(hospital.state)
+
+    def opened() -> tuple[str, bool]:
+        hospital.server.requests.clear()
+        with pytest.raises(Refusal) as caught:
+            releases.fetch(hospital.state, coordinator, judged, tmp_path / "out")
+        return caught.value.code, any("1" * 64 in each.path for each in hospital.server.requests)
+
+    assert opened() == ("log.not_logged", False)
+    hospital.log.add("appraisal", {"claims": evidence.claims, "appraisal": {"verdict": "accepted"}})
+    assert opened()[1], "now its file is asked for"
     coordinator.close()
 
 

@@ -35,16 +35,9 @@ from site_agent.state import State
 from site_agent.transport import Coordinator
 from tests.support import live_coordinator
 from tests.support.installation import DEVELOPMENT, NAMED
-from tests.support.instances import HERE
+from tests.support.instances import AS_HERE, HERE
 from tests.support.terminal import Terminal
 
-LIAR = """
-import sys
-from site_agent import cli, enrolment
-from tests.support.instances import HERE
-enrolment.instance_of = lambda *_: HERE
-sys.exit(cli.main(sys.argv[1:]))
-"""
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -103,7 +96,7 @@ def theft(live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.M
     return Theft(
         terminals["St. Anna"],
         terminals["St. Barbara"],
-        Terminal(tmp_path / "stolen", LIAR),
+        Terminal(tmp_path / "stolen", AS_HERE),
         passphrase,
         study,
     )

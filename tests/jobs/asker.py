@@ -16,6 +16,7 @@ from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
 from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium
+from tests.support.instances import AS_HERE
 from tests.support.keys import approval_key
 
 
@@ -42,7 +43,7 @@ class Asker:
         self.state = state
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "site_agent", "--state", str(self.state.folder), "predict"]
+        command = [sys.executable, "-c", AS_HERE, "--state", str(self.state.folder), "predict"]
         return subprocess.Popen(
             [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -25,6 +25,7 @@ from site_agent.state import Config, State
 from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium, ask
 from tests.support.installation import wait_for
+from tests.support.instances import AS_HERE
 from tests.support.keys import approval_key, keep_approval_key
 from tests.support.on_disk import contents
 from transparency_log.bundle import read_header, verify_bundle
@@ -54,7 +55,7 @@ class Terminal:
         create_private(private_folder(self.state.approved) / f"{digest}.json", msgspec.json.encode(approved))
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "site_agent", "--state", str(self.state.folder), *arguments]
+        command = [sys.executable, "-c", AS_HERE, "--state", str(self.state.folder), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
         return done.returncode, done.stdout + done.stderr
 
