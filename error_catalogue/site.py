@@ -18,6 +18,9 @@ define(
           "Give another folder with --state for another enrolment. Nothing was changed.", "site"),
     Entry("agent.running", "Another `site_agent run` uses {folder}.",
           "Stop it first, or give another folder with --state.", "site"),
+    Entry("agent.windows", "The site agent does not run on Windows.",
+          "Use a machine with Linux, a virtual one included; for a trial, WSL 2 on this one. Nothing was "
+          "done.", "site"),
     Entry("move.needs_terminal", "Nobody is here to say yes to the move.",
           "Run `python -m site_agent move` at a terminal, or say --yes. Nothing was changed.", "site"),
     # The line to the coordinator

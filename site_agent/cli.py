@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import signal
 import sys
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     settle_messages()
+    _let_any_terminal_show_all()
     try:
         status: int = chosen.run(chosen)
     except Refusal as refusal:
@@ -66,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(kept_for_us(error, chosen.state))
         return 1
     return status
+
+
+def _let_any_terminal_show_all() -> None:
+    """What a terminal's encoding lacks (ASCII has no é) is shown as an escape and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str = "") -> None:

@@ -68,6 +68,28 @@ def test_a_read_only_place_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1 and "Traceback" not in done.stderr and "/proc/fedslice" in done.stderr
 
 
+def test_an_ascii_terminal_shows_what_it_lacks_as_escapes_and_the_command_goes_on(tmp_path: Path) -> None:
+    rows = "".join(f"a note number {n},g\u00e9n\u00e9ral {n % 2}\n" for n in range(30))
+    (tmp_path / "notes.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    add = ["--state", str(tmp_path / "state"), "dataset", "add", str(tmp_path / "notes.csv"), "--no-publish"]
+    named = ["--text-column", "text", "--label-column", "label"]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = agent(*add, *named, environment=ascii_only)
+    assert done.returncode == 0 and "g\\xe9n\\xe9ral 1" in done.stdout, done.stderr
+
+
+def test_on_windows_it_says_so_and_what_to_use() -> None:
+    as_there = (
+        "import runpy, sys; sys.modules['fcntl'] = None; sys.argv = ['site_agent', 'check'];"
+        "runpy.run_module('site_agent', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_there], cwd=TREE, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "[agent.windows]" in done.stderr and "Linux" in done.stderr
+
+
 def test_what_nobody_foresaw_is_one_line_with_a_reference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
