@@ -1,8 +1,8 @@
 """The run manifest: all that decides a run, in one canonical JSON value whose SHA-256 is the run's identity.
 
-docs/protocol.md specifies it. The coordinator writes it, every site signs its hash (`approval_payload`), and
-every enclave of the run parses it strictly and is bound to it for life. Nothing that decides what happens to
-data, keys or parameters comes from anywhere else.
+docs/protocol.md specifies it. The coordinator writes it, each site signs its hash (contracts/approvals.py),
+and every enclave of the run parses it strictly and is bound to it for life. Nothing that decides what happens
+to data, keys or parameters comes from anywhere else.
 """
 
 from __future__ import annotations
@@ -373,8 +373,3 @@ def _raise(faults: dict[str, bool]) -> None:
     for fault, found in faults.items():
         if found:
             raise Refusal("manifest.invalid", fault=fault)
-
-
-def approval_payload(manifest_hash: str, site_id: str) -> dict[str, str]:
-    """What a site's approval key signs, under APPROVAL_DOMAIN, to approve a run."""
-    return {"decision": "approve", "manifest": manifest_hash, "site": site_id}

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import rfc8785
 
+from contracts.approvals import Approval
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
@@ -28,12 +29,16 @@ def parse_release(data: Any) -> SignedRelease:
 
 
 def check_release(
-    signed: SignedRelease, manifest: Manifest, receipt: str, consents: Mapping[str, Consent]
+    signed: SignedRelease,
+    manifest: Manifest,
+    receipt: str,
+    consents: Mapping[str, Consent],
+    approvals: Mapping[str, Approval],
 ) -> None:
     """Whether a statement says no other than what the manifest allows and the sites have ordered. Refuses
     with `release.mismatch`, or as `verify_consents`."""
     said = signed.released
-    verify_consents(manifest, receipt, consents)
+    verify_consents(manifest, receipt, consents, approvals)
     sites = tuple(sorted(consents))
     fits = {
         "manifest": (said.manifest, said.run) == (manifest.hash, manifest.run),

@@ -1,17 +1,20 @@
 """A release of tuned parameters: what a site signs for it, and what the enclave says that it has let out.
 
-A site's approval key signs an *order*: these parameters (those after this receipt), by this rule, and, where
-they are sealed to sites, to this key of mine. The enclave counts the orders itself against the manifest. Its
-statement goes into the log beside them, so that an auditor counts them again. docs/protocol.md has both.
+A site's approval key signs an *order*: these parameters (those after this receipt), by this rule, where they
+are sealed to sites to this key of mine, and whose keys that site has confirmed by now. The enclave counts the
+orders itself against the manifest. Its statement goes into the log beside them, so that an auditor counts
+them again. docs/protocol.md has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from contracts.approvals import Approval
+from contracts.counting import Confirming, counted
 from contracts.manifest import Identifier, Manifest
 from contracts.policy import Hex32
 from contracts.receipts import Hex64
@@ -31,19 +34,22 @@ HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
 
 class Order(Struct, forbid_unknown_fields=True, frozen=True):
     """What a site's approval key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt;
-    `hpke_key` is where the site wants its copy sealed to, null under `export`."""
+    `hpke_key` is where the site wants its copy sealed to, null under `export`. `confirmed` is as in an
+    `Approval`, of the day of the order."""
 
     manifest: Hex32
     receipt: Hex32
     rule: ReleaseRule
     site: Identifier
     hpke_key: HpkePublic | None
+    confirmed: tuple[Identifier, ...]
 
 
 class Consent(Struct, forbid_unknown_fields=True, frozen=True):
     """A site's part of its order, and its signature (hex): all else is the same for all sites."""
 
     hpke_key: HpkePublic | None
+    confirmed: tuple[Identifier, ...]
     signature: Hex64
 
 
@@ -77,13 +83,19 @@ class SignedRelease(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def consent(
-    manifest: Manifest, receipt: str, site: str, key: SigningKey, hpke_key: str | None = None
+    manifest: Manifest,
+    receipt: str,
+    site: str,
+    key: SigningKey,
+    confirmed: Sequence[str],
+    hpke_key: str | None = None,
 ) -> Consent:
     """The site's order to release by the rule of its manifest, by its approval key. Runs at the site. Refuses
     with `release.not_allowed`."""
     rule = rule_of(manifest)
-    order = Order(manifest.hash, receipt, rule, site, hpke_key if rule == SEALED else None)
-    return Consent(order.hpke_key, key.sign(ORDER_DOMAIN, order))
+    own = hpke_key if rule == SEALED else None
+    order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed))
+    return Consent(own, order.confirmed, key.sign(ORDER_DOMAIN, order))
 
 
 def rule_of(manifest: Manifest) -> ReleaseRule:
@@ -101,17 +113,25 @@ def verify_consent(manifest: Manifest, receipt: str, site: str, given: Consent) 
     member = manifest.site(site)
     if (given.hpke_key is not None) != (rule == SEALED):
         raise Refusal("release.bad_order", site=site)
-    order = Order(manifest.hash, receipt, rule, site, given.hpke_key)
+    order = Order(manifest.hash, receipt, rule, site, given.hpke_key, given.confirmed)
     member.verify_decision(ORDER_DOMAIN, order, given.signature, "release.bad_order")
 
 
-def verify_consents(manifest: Manifest, receipt: str, consents: Mapping[str, Consent]) -> None:
-    """All of them, and that they are enough. Refuses as `verify_consent`, or with `release.too_few`."""
+def verify_consents(
+    manifest: Manifest, receipt: str, consents: Mapping[str, Consent], approvals: Mapping[str, Approval]
+) -> None:
+    """All of them, and that enough count: by every member's approval, and by every order. Refuses as
+    `verify_consent`, or with `release.too_few`."""
     for site, given in consents.items():
         verify_consent(manifest, receipt, site, given)
-    needed = manifest.release.approvals
-    if len(consents) < needed:
-        raise Refusal("release.too_few", found=len(consents), needed=needed)
+    found, needed = counted_orders(consents, approvals), manifest.release.approvals
+    if found < needed:
+        raise Refusal("release.too_few", found=found, needed=needed)
+
+
+def counted_orders(consents: Mapping[str, Confirming], approvals: Mapping[str, Confirming]) -> int:
+    """How many of the orders count (contracts/counting.py). Who orders may know better by now who is real."""
+    return min(counted(approvals, consents), counted(consents, consents))
 
 
 def sign_release(released: Released, key: SigningKey) -> SignedRelease:

@@ -15,7 +15,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts import signing
+from contracts.approvals import Approval
 from contracts.canonical import digest
+from contracts.counting import counted
 from contracts.manifest import Identifier, Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
@@ -62,11 +64,14 @@ def countersign(roster: Roster, signer: SigningKey) -> str:
     return signer.sign(ROSTER_DOMAIN, roster)
 
 
-def verify_roster(roster: Roster, signatures: Mapping[str, str], manifest: Manifest) -> None:
+def verify_roster(
+    roster: Roster, signatures: Mapping[str, str], manifest: Manifest, approvals: Mapping[str, Approval]
+) -> None:
     """Check a roster before aggregating, inside the aggregator.
 
     1. it is for this manifest; its sites are members, each listed once, in the order of their ids
-    2. no two list the same contribution, and there are at least `aggregation.quorum`
+    2. no two list the same contribution, and at least `aggregation.quorum` of them count
+       by the members' `approvals` (contracts/counting.py)
     3. every listed site has countersigned it with its key in the manifest; other members may have, too
 
     Refuses with `roster.invalid`, `roster.below_quorum`, `roster.not_countersigned` or
@@ -80,14 +85,13 @@ def verify_roster(roster: Roster, signatures: Mapping[str, str], manifest: Manif
         "its sites are not in the order of their ids": sites != sorted(set(sites)),
         "two sites list the same contribution": len(blobs) < len(sites),
     }
-    for fault, found in faults.items():
-        if found:
+    for fault, is_one in faults.items():
+        if is_one:
             raise Refusal("roster.invalid", round=roster.round, fault=fault)
     keys = {site: manifest.site(site).public_key for site in (*sites, *signatures)}
-    if len(sites) < manifest.aggregation.quorum:
-        raise Refusal(
-            "roster.below_quorum", round=roster.round, listed=len(sites), quorum=manifest.aggregation.quorum
-        )
+    found, quorum = counted(approvals, sites), manifest.aggregation.quorum
+    if found < quorum:
+        raise Refusal("roster.below_quorum", round=roster.round, found=found, quorum=quorum)
     for site in sites:
         if site not in signatures:
             raise Refusal("roster.not_countersigned", round=roster.round, site=site)

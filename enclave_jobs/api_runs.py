@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from contracts.approvals import Approval
 from contracts.evidence import Claims, EventLog, Evidence
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
@@ -21,15 +22,16 @@ from enclave_jobs.models import Admission, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.attestation import release
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Approval, Run
+from federation.studies.models import Run
+from federation.studies.queries import approvals_given
 from federation.wire import AgentView, document, read
 
 
 class ManifestAnswer(Struct):
-    """The frozen manifest's canonical text, and each site's signature on its hash (hex)."""
+    """The frozen manifest's canonical text, and each site's approval of its hash."""
 
     manifest: str
-    approvals: dict[str, str]
+    approvals: dict[str, Approval]
 
 
 class NonceBody(Struct, forbid_unknown_fields=True):
@@ -77,10 +79,7 @@ class RunManifest(AgentView):
     @extend_schema(operation_id="run_manifest", **document(None, ManifestAnswer))
     def get(self, request: Request, run: str) -> Response:
         found = run_of(site_of(request), run, active=False)
-        signed = Approval.objects.filter(
-            study=found.study, manifest_hash=found.manifest_hash, signature__isnull=False
-        )
-        approvals = dict(signed.values_list("site_id", "signature"))
+        approvals = msgspec.to_builtins(approvals_given(found))
         return Response({"manifest": found.manifest, "approvals": approvals})
 
 

@@ -183,6 +183,10 @@ define(
           "Choose another method, adapter or model.", "lead"),
     Entry("study.bad_targets", "The model's usual adapter targets are not known, and none are given.",
           "Name the layers to adapt.", "lead"),
+    Entry("study.too_few_holders", "{found} hospitals are confirmed by all others; {needed} must hold a "
+          "share of the state's key.",
+          "Let the hospitals compare each other's fingerprints, and approve the manifest again "
+          "(`python -m site_agent approve --hash`): each confirms the others there.", "site"),
     Entry("study.not_approved", "Site {site} has not signed this manifest.",
           "The site admin runs `python -m site_agent approve` at the hospital.", "site"),
     Entry("study.stale_manifest", "What was approved no longer holds: {fault}.",
@@ -197,7 +201,8 @@ define(
     Entry("approval.stale_manifest", "This manifest is not waiting for approval.",
           "Fetch the approvals again and look at the manifest that is in force.", "site"),
     Entry("run.wrong_state", "The run is {state}; this is not possible now.", _FETCH_AGAIN, "lead"),
-    Entry("run.below_quorum", "{found} of {of} hospitals are here; the manifest asks for {quorum} at least.",
+    Entry("run.below_quorum", "{found} of the hospitals that are here count; the manifest asks for "
+          "{quorum} at least.",
           "Wait for another hospital, or cancel the run. The quorum is part of what was approved.", "lead"),
     # Attestation
     Entry("nonce.unknown", "The evidence answers a nonce that was not issued for this.",

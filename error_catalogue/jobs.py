@@ -22,9 +22,10 @@ define(
           "The agent attests it again by itself, and then goes on.", "site", retry=True),
     Entry("run.not_admitted", "The run's server enclave does not know this site's client slice.",
           "The agent attests both enclaves again by itself, and then goes on.", "site", retry=True),
-    Entry("run.no_quorum", "Round {round} has {found} usable contributions; the manifest asks for {quorum}.",
+    Entry("run.no_quorum", "Round {round} has {found} usable contributions that count; the manifest "
+          "asks for {quorum}.",
           "Look at the sites that are missing, then start the run again.", "lead"),
-    Entry("run.not_joined", "{found} sites joined; the manifest asks for {quorum}.",
+    Entry("run.not_joined", "{found} of the sites that joined count; the manifest asks for {quorum}.",
           "Look at the sites that are missing, then start the run again.", "lead"),
     Entry("run.wrong_id", "The manifest names run {found}, but this is run {expected}.",
           "Freeze and approve the study again.", "lead"),

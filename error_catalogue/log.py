@@ -77,6 +77,8 @@ define(
     Entry("bundle.not_attested", "A key was used that no evidence attests as this run's program.",
           _DO_NOT_RELY, "operator"),
     Entry("bundle.two_rosters", "A round has two lists of contributors.", _DO_NOT_RELY, "operator"),
+    Entry("bundle.scores_of_few", "A round's scores were pooled over fewer sites that count than the "
+          "manifest asks for.", _DO_NOT_RELY, "operator"),
     Entry("bundle.two_receipts", "A round has two receipts.", _DO_NOT_RELY, "operator"),
     Entry("bundle.not_last_receipt", "What was released are not the parameters after the last receipt.",
           _DO_NOT_RELY, "operator"),

@@ -14,7 +14,7 @@ define(
           "Ask for the release again: the sites then sign for the last receipt of the run.", "lead"),
     Entry("release.bad_order", "The order of {site} is not signed by its key for these parameters.",
           "Run `python -m site_agent approve` at the hospital again.", "site"),
-    Entry("release.too_few", "{found} of the {needed} orders that the manifest demands are there.",
+    Entry("release.too_few", "{found} orders count; the manifest demands {needed}.",
           "The other hospitals run `python -m site_agent approve`.", "site", retry=True),
     Entry("release.bad_statement", "The statement about the release cannot be read: {fault}.",
           "Let coordinator, enclaves and agents run the same release of FedSlice.", "operator"),

@@ -37,7 +37,7 @@ define(
           "operator"),
     Entry("roster.invalid", "The roster of round {round} is not valid: {fault}.",
           "The coordinator must fix who contributes before it asks the sites to countersign.", "operator"),
-    Entry("roster.below_quorum", "The roster of round {round} lists {listed} contributions; the manifest "
+    Entry("roster.below_quorum", "{found} of the sites on the roster of round {round} count; the manifest "
           "asks for {quorum}.", "Wait for more sites, or let the lead cancel the run.", "lead", retry=True),
     Entry("roster.not_countersigned", "Site {site} has not countersigned the roster of round {round}.",
           "Wait until its agent is back, or open the next round without it.", "site", retry=True),

@@ -43,8 +43,6 @@ define(
           "Wait until a site has contributed.", "us"),
     Entry("aggregate.samples", "A contribution claims {samples} samples; that cannot be.",
           "The contribution is damaged or forged. Start the contribution again.", "us"),
-    Entry("aggregate.below_quorum", "There are {sites} contributions; this run averages {quorum} or more.",
-          "Wait for more sites, or open the next round.", "site", retry=True),
     Entry("privacy.no_account", "The accountant cannot tell what this run's noise is worth (its epsilon).",
           "Choose more noise, a larger delta or fewer rounds.", "lead"),
     Entry("training.diverged", "Training diverged: the loss is not a number any more.",

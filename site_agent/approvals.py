@@ -17,16 +17,17 @@ import msgspec
 from msgspec import Struct
 
 from attestation.floors import require_floors
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from contracts.approvals import Approval, approval_payload, verify_approval
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.refusal import Refusal
 from site_agent.approval_key import ApprovalKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
-from site_agent.files import create_private
+from site_agent.files import write_private
 from site_agent.knowledge import known_here
 from site_agent.ledger.accounting import Outlook, outlook, require_budget, used_by
 from site_agent.ledger.book import Used, changing, read_book
-from site_agent.members import require_approvable
+from site_agent.members import confirmed_now, require_approvable
 from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -38,16 +39,23 @@ TYPED = 8
 
 
 class Approved(Struct, frozen=True, forbid_unknown_fields=True):
-    """What was approved here: the canonical manifest, its hash, and the signature that was given.
+    """What was approved here: the canonical manifest, its hash, the members that were confirmed, and the
+    signature that was given.
 
     `at` is in Unix seconds; `accepted` are the names of the weaknesses that were accepted.
     """
 
     manifest: str
     hash: str
+    confirmed: tuple[str, ...]
     signature: str
     at: int
     accepted: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> Approval:
+        """As others check it."""
+        return Approval(self.confirmed, self.signature)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,8 @@ def approve(
     """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
 
     Ledger and copy come first: an approval that the coordinator has, this site remembers and counts. Doing it
-    again sends the same signature (Ed25519 is deterministic) and counts once. `accepted` are the names of
+    again sends the same signature (Ed25519 is deterministic) and counts once; with other members confirmed
+    meanwhile it takes the first one's place, until the launch. `accepted` are the names of
     weaknesses that a person has accepted; with any other one it refuses with `approval.weak`. Where too few
     members are confirmed it refuses with `members.too_few`, beyond the hospital's budget with
     `ledger.over_budget`. Else as `judge`, `require_manifest`, `examine` and
@@ -138,20 +147,20 @@ def approve(
     """
     judged = _approvable(state, coordinator, item, accepted)
     site = state.config.site
-    signature = key.of(judged.manifest, site).sign(APPROVAL_DOMAIN, approval_payload(item.hash, site))
-    return _keep(state, coordinator, item, judged, signature)
+    confirmed = confirmed_now(state, judged.manifest)
+    payload = approval_payload(item.hash, site, confirmed)
+    signature = key.of(judged.manifest, site).sign(APPROVAL_DOMAIN, payload)
+    return _keep(state, coordinator, item, judged, Approval(confirmed, signature))
 
 
 def take(
-    state: State, coordinator: Coordinator, item: Waiting, signature: str, accepted: Collection[str]
+    state: State, coordinator: Coordinator, item: Waiting, given: Approval, accepted: Collection[str]
 ) -> Approved:
     """As `approve`, with a signature that was made on another machine. Refuses also with
     `approval.online_key` or `sealing.bad_signature`."""
     judged = _approvable(state, coordinator, item, accepted)
-    member = judged.manifest.site(state.config.site)
-    payload = approval_payload(item.hash, member.id)
-    member.verify_decision(APPROVAL_DOMAIN, payload, signature, "sealing.bad_signature")
-    return _keep(state, coordinator, item, judged, signature)
+    verify_approval(judged.manifest, state.config.site, given, "sealing.bad_signature")
+    return _keep(state, coordinator, item, judged, given)
 
 
 def require_accepted(weak: Collection[Weakness], accepted: Collection[str]) -> tuple[str, ...]:
@@ -180,7 +189,9 @@ def _approvable(state: State, coordinator: Coordinator, item: Waiting, accepted:
     return _Judged(manifest, dataset, names)
 
 
-def _keep(state: State, coordinator: Coordinator, item: Waiting, judged: _Judged, signature: str) -> Approved:
+def _keep(
+    state: State, coordinator: Coordinator, item: Waiting, judged: _Judged, given: Approval
+) -> Approved:
     """Count the run, keep the copy, post the signature. What another approval has told since `_approvable`
     is judged under the ledger's lock."""
     run = _run(state, judged.manifest, judged.dataset)
@@ -190,9 +201,11 @@ def _keep(state: State, coordinator: Coordinator, item: Waiting, judged: _Judged
         require_budget(found)
         if all(used.manifest != run.manifest for used in book.used):
             book.used.append(run)
-    approved = Approved(item.text, item.hash, signature, int(time.time()), judged.accepted)
-    create_private(_path(state, approved.hash), msgspec.json.encode(approved))
-    coordinator.call("POST", "approvals", {"manifest_hash": approved.hash, "signature": signature})
+    now = int(time.time())
+    approved = Approved(item.text, item.hash, given.confirmed, given.signature, now, judged.accepted)
+    write_private(_path(state, approved.hash), msgspec.json.encode(approved))
+    body = {"manifest_hash": approved.hash, **msgspec.to_builtins(given)}
+    coordinator.call("POST", "approvals", body)
     return approved
 
 
@@ -210,8 +223,7 @@ def approved_manifest(state: State, manifest_hash: str) -> Manifest:
         member = manifest.site(state.config.site)
         if member.approval_key not in (state.config.approval_key, *state.config.former_keys):
             raise Refusal("approval.key_mismatch")
-        payload = approval_payload(manifest_hash, member.id)
-        member.verify_decision(APPROVAL_DOMAIN, payload, approved.signature, "sealing.bad_signature")
+        verify_approval(manifest, member.id, approved.given, "sealing.bad_signature")
     except FileNotFoundError as error:
         raise Refusal("run.not_approved_here", fingerprint=fingerprint) from error
     except (msgspec.DecodeError, Refusal) as error:

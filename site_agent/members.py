@@ -13,11 +13,11 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from contracts.counting import least_confirmed
 from contracts.fingerprint import site_fingerprint
 from contracts.manifest import Manifest
 from contracts.manifest import Site as Member
 from contracts.refusal import Refusal
-from contracts.releases import EXPORT, SEALED
 from site_agent.files import write_private
 from site_agent.state import State
 from site_agent.words import printable
@@ -71,6 +71,11 @@ def confirmed_sites(state: State, manifest: Manifest) -> set[str]:
     return {site.id for site in manifest.sites if site.id == own or fingerprint_of(site) in book}
 
 
+def confirmed_now(state: State, manifest: Manifest) -> tuple[str, ...]:
+    """`confirmed_sites` in the order of ids: what an approval or an order of release names."""
+    return tuple(sorted(confirmed_sites(state, manifest)))
+
+
 def unconfirmed(state: State, manifest: Manifest) -> list[Member]:
     """The members that the coordinator could have made up, for all that is known here."""
     counted = confirmed_sites(state, manifest)
@@ -87,13 +92,11 @@ def require_enough(state: State, manifest: Manifest, listed: Iterable[str] | Non
 
 
 def require_approvable(state: State, manifest: Manifest) -> None:
-    """Before the manifest is approved: confirmed members make the quorum; where parameters may be let out,
-    every member is confirmed, as the enclave counts the signatures of all of them. Refuses with
-    `members.too_few`."""
-    require_enough(state, manifest)
-    found = len(confirmed_sites(state, manifest))
-    if manifest.release.rule in (SEALED, EXPORT) and found < len(manifest.sites):
-        raise Refusal("members.too_few", found=found, needed=len(manifest.sites))
+    """Before the manifest is approved: confirmed members could meet each minimum that the enclaves count, by
+    what this approval will say. Refuses with `members.too_few`."""
+    found, needed = len(confirmed_sites(state, manifest)), least_confirmed(manifest)
+    if found < needed:
+        raise Refusal("members.too_few", found=found, needed=needed)
 
 
 def require_enough_for_release(state: State, manifest: Manifest) -> None:

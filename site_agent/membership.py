@@ -174,13 +174,13 @@ class Membership:
             self._accelerator.stop()
             self._accelerator = None
 
-    def _approvals(self) -> dict[str, str]:
-        """All sites' signatures, from the coordinator; the client slice verifies each of them."""
+    def _approvals(self) -> dict[str, Any]:
+        """All sites' approvals, from the coordinator; the client slice verifies each of them."""
         answer = self._coordinator.call("GET", f"runs/{self._run}/manifest")
         shown = hashlib.sha256(answer.field("manifest", str).encode()).hexdigest()
         if shown != self.manifest.hash:
             raise Refusal("run.wrong_manifest", fingerprint=self.manifest.hash[:16])
-        return {str(site): str(signature) for site, signature in answer.field("approvals", dict).items()}
+        return answer.field("approvals", dict)
 
     def _attest(self) -> int:
         """Admit the server enclave, and be admitted by it. Returns its epoch."""

@@ -31,7 +31,7 @@ from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
-from site_agent.members import require_enough_for_release
+from site_agent.members import confirmed_now, require_enough_for_release
 from site_agent.proofs import require_appraisal
 from site_agent.reading import RELEASE
 from site_agent.receipts import ReceiptBook
@@ -104,7 +104,8 @@ def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalK
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
     own = own_key(state, manifest)
-    send(coordinator, judged, consent(manifest, judged.fingerprint, site, key.of(manifest, site), own))
+    signer, known = key.of(manifest, site), confirmed_now(state, manifest)
+    send(coordinator, judged, consent(manifest, judged.fingerprint, site, signer, known, own))
 
 
 def own_key(state: State, manifest: Manifest) -> str | None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
 from contracts.fingerprint import typed_fingerprint
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, Manifest
 from contracts.refusal import Refusal
 from contracts.releases import consent, verify_consent
 from site_agent import approvals, release_commands, releases
@@ -23,7 +24,12 @@ from site_agent.files import write_private
 from site_agent.knowledge import kept_statement
 from site_agent.ledger.accounting import require_budget
 from site_agent.ledger.wording import describe_outlook
-from site_agent.members import describe_members, require_approvable, require_enough_for_release
+from site_agent.members import (
+    confirmed_now,
+    describe_members,
+    require_approvable,
+    require_enough_for_release,
+)
 from site_agent.proofs import require_manifest
 from site_agent.reading import describe, describe_code
 from site_agent.signing_requests import (
@@ -167,11 +173,12 @@ def _sign_manifest(
     require_approvable(state, manifest)
     names = approvals.require_accepted(weak, accepted)
     require_budget(found)
-    payload = approval_payload(manifest.hash, asked.site)
+    confirmed = confirmed_now(state, manifest)
+    payload = approval_payload(manifest.hash, asked.site, confirmed)
     own = key.of(manifest, asked.site)
     acceptance = own.sign(ACCEPTED, accepted_payload(manifest.hash, asked.site, names))
-    signature = own.sign(APPROVAL_DOMAIN, payload)
-    return Signed(1, manifest.hash, approval=signature, accepted=names, acceptance=acceptance)
+    given = Approval(confirmed, own.sign(APPROVAL_DOMAIN, payload))
+    return Signed(1, manifest.hash, approval=given, accepted=names, acceptance=acceptance)
 
 
 def _sign_release(
@@ -186,7 +193,8 @@ def _sign_release(
         return None
     require_enough_for_release(state, manifest)
     own = key.of(manifest, asked.site)
-    order = consent(manifest, judged.fingerprint, asked.site, own, asked.release.hpke_key)
+    known = confirmed_now(state, manifest)
+    order = consent(manifest, judged.fingerprint, asked.site, own, known, asked.release.hpke_key)
     return Signed(1, manifest.hash, receipt=judged.fingerprint, order=order)
 
 

@@ -19,7 +19,8 @@ from msgspec import Meta, Struct
 
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
-from contracts.manifest import APPROVAL_DOMAIN, Identifier, Manifest, approval_payload, parse
+from contracts.approvals import Approval, verify_approval
+from contracts.manifest import Identifier, Manifest, parse
 from contracts.policy import Hex32
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import Hex64, SignedReceipt
@@ -74,13 +75,13 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signed(Struct, frozen=True, forbid_unknown_fields=True):
-    """What comes back: for an approval its signature and the weaknesses that were accepted, for a release the
+    """What comes back: for an approval itself and the weaknesses that were accepted, for a release the
     order. `acceptance` is the approval key's signature over `accepted_payload` under ACCEPTED: nobody accepts
     more on the way back."""
 
     version: Literal[1]
     manifest: Hex32
-    approval: Hex64 | None = None
+    approval: Approval | None = None
     accepted: tuple[str, ...] = ()
     acceptance: Hex64 | None = None
     receipt: Hex32 | None = None
@@ -164,10 +165,9 @@ def outlook_at_desk(asked: Asked) -> Outlook:
 def _require_ours(approved: Approved, site: str, approval_key: str) -> None:
     """It was approved with the key that is to sign now."""
     before = parse(approved.manifest.encode())
-    member, payload = before.site(site), approval_payload(before.hash, site)
-    if member.approval_key != approval_key or before.hash != approved.hash:
+    if before.site(site).approval_key != approval_key or before.hash != approved.hash:
         raise Refusal("approval.key_mismatch")
-    member.verify_decision(APPROVAL_DOMAIN, payload, approved.signature, "sealing.bad_signature")
+    verify_approval(before, site, approved.given, "sealing.bad_signature")
 
 
 Content = TypeVar("Content")

@@ -69,10 +69,11 @@ class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApprovalBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's signature under the hash of a manifest (an attachment)."""
+    """A site's approval (contracts/approvals.py) of a manifest (an attachment)."""
 
     manifest: Hex32
     site: Identifier
+    confirmed: tuple[Identifier, ...]
     signature: Hex64
 
 

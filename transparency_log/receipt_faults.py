@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from contracts.approvals import Approval
+from contracts.counting import counted
 from contracts.manifest import Manifest
 from contracts.receipts import Receipt
 from contracts.roster import Roster
@@ -12,26 +14,30 @@ from transparency_log.evidence import server_program
 Fault = tuple[str, str]  # code, words
 
 
-def roster_faults(roster: Roster, manifest: Manifest) -> list[Fault]:
-    """Who is listed, and for which round."""
+def roster_faults(roster: Roster, manifest: Manifest, approvals: Mapping[str, Approval]) -> list[Fault]:
+    """Who is listed, and for which round; how many count by the members' approvals."""
     members = {site.id for site in manifest.sites}
     sites = [item.site for item in roster.inputs]
+    found = counted(approvals, sites)
     return _found(
         {
             ("bundle.round_outside", _outside(roster.round, manifest)): roster.round > manifest.last_round,
             ("roster.invalid", "it lists a site that is no member."): not set(sites) <= members,
-            ("roster.below_quorum", f"it lists {len(sites)} sites, fewer than the quorum."): (
-                len(set(sites)) < manifest.aggregation.quorum
+            ("roster.below_quorum", f"{found} of its sites count, fewer than the quorum."): (
+                found < manifest.aggregation.quorum
             ),
         }
     )
 
 
-def receipt_faults(receipt: Receipt, roster: Roster | None, manifest: Manifest) -> list[Fault]:
+def receipt_faults(
+    receipt: Receipt, roster: Roster | None, manifest: Manifest, approvals: Mapping[str, Approval]
+) -> list[Fault]:
     """1. it is this run's, by this run's program, of a round that the manifest has, not before its time
     2. it has exactly the inputs of its roster
     3. no site has more rows than the manifest says
-    4. it was averaged as the manifest says (noise: transparency_log/noise_record.py)
+    4. it was averaged as the manifest says (noise: transparency_log/noise_record.py), and a quorum counts
+    5. its pooled scores are of as many sites that count as the manifest asks for
     """
     return [
         *_found(
@@ -54,7 +60,8 @@ def receipt_faults(receipt: Receipt, roster: Roster | None, manifest: Manifest) 
             }
         ),
         *_row_faults(receipt, manifest),
-        *_averaging_faults(receipt, manifest),
+        *_averaging_faults(receipt, manifest, approvals),
+        *_scoring_faults(receipt, manifest, approvals),
     ]
 
 
@@ -79,7 +86,7 @@ def _row_faults(receipt: Receipt, manifest: Manifest) -> Iterator[Fault]:
             )
 
 
-def _averaging_faults(receipt: Receipt, manifest: Manifest) -> list[Fault]:
+def _averaging_faults(receipt: Receipt, manifest: Manifest, approvals: Mapping[str, Approval]) -> list[Fault]:
     rules, averaging = manifest.aggregation, receipt.averaging
     trains = manifest.method == "method-1" and receipt.round <= manifest.training.rounds
     faults = {
@@ -91,10 +98,20 @@ def _averaging_faults(receipt: Receipt, manifest: Manifest) -> list[Fault]:
                 (averaging.rule, averaging.clip) != (rules.rule, rules.clip)
             ),
             ("roster.below_quorum", f"it averages {averaging.cohort} contributions."): (
-                averaging.cohort < rules.quorum or averaging.cohort != len(receipt.inputs)
+                averaging.cohort != len(receipt.inputs)
+                or counted(approvals, [item.site for item in receipt.inputs]) < rules.quorum
             ),
         }
     return _found(faults)
+
+
+def _scoring_faults(
+    receipt: Receipt, manifest: Manifest, approvals: Mapping[str, Approval]
+) -> Iterator[Fault]:
+    if receipt.metrics.get("pooled"):
+        found = 0 if receipt.scoring is None else counted(approvals, receipt.scoring.sites)
+        if found < manifest.publication.sites:
+            yield "bundle.scores_of_few", f"its scores are pooled over {found} sites that count."
 
 
 def _outside(round: int, manifest: Manifest) -> str:

@@ -10,7 +10,8 @@ from collections import Counter
 
 from msgspec import Struct, field
 
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.approvals import Approval, verify_approval
+from contracts.manifest import Manifest
 from contracts.receipt_chain import verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -30,6 +31,7 @@ class RunRecord(Struct):
     report: BundleReport
     done: dict[Claim, Counter[str]]
     approvals: dict[str, int] = field(default_factory=dict)
+    confirmed: dict[str, Approval] = field(default_factory=dict)
     first_use: int | None = None
     unapproved: set[str] = field(default_factory=set)
     fixed: dict[int, Roster] = field(default_factory=dict)
@@ -43,16 +45,23 @@ class RunRecord(Struct):
     noise: NoiseRecord | None = None
 
     def approve(self, index: int, body: ApprovalBody) -> None:
-        """A member's approval. Refuses with `manifest.unknown_site`, or as `Site.verify_decision`."""
-        member = self.manifest.site(body.site)
-        payload = approval_payload(body.manifest, body.site)
-        member.verify_decision(APPROVAL_DOMAIN, payload, body.signature, "sealing.bad_signature")
+        """A member's approval. Refuses as `verify_approval`. Before the run begins, the latest counts."""
+        given = Approval(body.confirmed, body.signature)
+        verify_approval(self.manifest, body.site, given, "sealing.bad_signature")
+        if self.first_use is None or body.site not in self.confirmed:
+            self.confirmed[body.site] = given
         if body.site in self.unapproved:
             self.unapproved.discard(body.site)
             words = f"{body.site} approved after the run had begun, at entry {self.first_use}."
             self._fail("approvals", index, words, "bundle.unapproved")
         self.approvals.setdefault(body.site, index)
         self.done["approvals"]["Approvals signed by the sites' approval keys in the manifest"] += 1
+
+    @property
+    def known(self) -> dict[str, Approval]:
+        """By whose approval members count. One that is not here, which `finish` tells, lets all of them."""
+        everybody = tuple(site.id for site in self.manifest.sites)
+        return {site: self.confirmed.get(site, Approval(everybody, "")) for site in everybody}
 
     def use(self, index: int, from_start: bool) -> None:
         """An entry acts by the manifest: before the first that does, every member has approved."""
@@ -72,7 +81,7 @@ class RunRecord(Struct):
     def fix(self, index: int, roster: Roster, from_start: bool) -> None:
         """A list of contributors before it is countersigned: one for a round, and no other."""
         self.use(index, from_start)
-        for code, fault in roster_faults(roster, self.manifest):
+        for code, fault in roster_faults(roster, self.manifest, self.known):
             self._fail("contributors", index, fault, code)
         if self.fixed.setdefault(roster.round, roster) != roster:
             words = f"round {roster.round} has two lists of contributors."
@@ -81,7 +90,7 @@ class RunRecord(Struct):
     def countersigned(self, index: int, body: RosterBody, from_start: bool) -> None:
         """A countersigned list. Refuses as `verify_roster`."""
         self.fix(index, body.roster, from_start)
-        verify_roster(body.roster, body.countersignatures, self.manifest)
+        verify_roster(body.roster, body.countersignatures, self.manifest, self.known)
         self.rosters[roster_hash(body.roster)] = body.roster
         self.done["contributors"]["Lists of contributors countersigned by every site on them"] += 1
 
@@ -105,7 +114,7 @@ class RunRecord(Struct):
             words = "no countersigned list of contributors stands before it."
             self._absent("rounds", index, words, from_start)
         self.noise = self.noise or NoiseRecord(self.manifest)
-        faults = [*receipt_faults(receipt, roster, self.manifest), *self.noise.take(receipt)]
+        faults = [*receipt_faults(receipt, roster, self.manifest, self.known), *self.noise.take(receipt)]
         for code, fault in faults:
             self._fail("rounds", index, fault, code)
         if roster is not None and not faults:

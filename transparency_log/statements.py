@@ -141,7 +141,7 @@ class Statements:
         said = signed.released
         self._report.development |= said.development
         run.use(index, from_start)
-        check_release(signed, run.manifest, said.receipt, body.consents)
+        check_release(signed, run.manifest, said.receipt, body.consents, run.known)
         signer = self._appraisals.signer(said.manifest, said.program, signed.signing_key)
         good = run.attested("releases", index, signed.signing_key, said.measurement, signer, from_start)
         if not run.hashes or said.receipt != run.hashes[-1]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from contracts.manifest import Manifest
 from contracts.receipts import Averaging, Spent
-from contracts.refusal import Refusal
 from enclave.programs.opening import Contribution
 from enclave.training.aggregate import Update, clip, fedavg
 from enclave.training.products import deviation, stack_svd
@@ -32,17 +31,20 @@ class Averaged:
 
 
 def average(
-    manifest: Manifest, contributions: Sequence[Contribution], start: State | None, before: Spent | None
+    manifest: Manifest,
+    contributions: Sequence[Contribution],
+    start: State | None,
+    before: Spent | None,
+    count: int,
 ) -> Averaged:
     """Clip, weigh, average by the rule, add noise: in this order.
 
     `start` is what the round began with (needed where the manifest clips), `before` what was spent until now.
     How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
-    where noise per site hides it, nor of fewer sites than scores are pooled over.
+    where noise per site hides it, nor of fewer sites than scores are pooled over, of which so many
+    `count` (contracts/counting.py).
     """
     rules = manifest.aggregation
-    if len(contributions) < rules.quorum:
-        raise Refusal("aggregate.below_quorum", sites=len(contributions), quorum=rules.quorum)
     samples = [item.enclosed.samples for item in contributions]
     weights = [min(count, rules.max_samples or count) for count in samples]
     states, cut = [item.state for item in contributions], None
@@ -54,7 +56,7 @@ def average(
     state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
     metrics, noise = _deviations(rules.rule, updates, state), None
     noisy = rules.privacy is not None and rules.privacy.unit == "site"
-    if noisy or len(contributions) < manifest.publication.sites:
+    if noisy or count < manifest.publication.sites:
         cut, metrics = None, {}
     if rules.privacy is not None and noisy:
         from enclave.training.noise import gaussian, site_deviation

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from attestation.quote import parse as parse_quote
 from attestation.sources import Source
+from contracts.approvals import Approval, verify_approvals
 from contracts.evidence import Claims, report_data
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from contracts.manifest import Manifest, parse
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
@@ -25,7 +26,8 @@ SOURCES = {"development": "development", "direct": "development", "sgx": "sgx", 
 
 @dataclass(frozen=True)
 class Identity:
-    """A bound enclave. The private keys exist only here, in its memory, and die with the process."""
+    """A bound enclave. The private keys exist only here, in its memory, and die with the process. It
+    counts every minimum by `approvals` (contracts/counting.py)."""
 
     program: Program
     source: Source
@@ -35,6 +37,7 @@ class Identity:
     hpke: HpkeKey
     signing: SigningKey
     measurement: str
+    approvals: dict[str, Approval] = field(default_factory=dict)
 
     def claims(self, nonce: str) -> Claims:
         """What a quote for this relying party's nonce binds."""
@@ -47,40 +50,23 @@ class Identity:
         return {"quote": quote, "claims": msgspec.to_builtins(claims), "event_log": self.source.event_log()}
 
 
-def bind(program: Program, source: Source, manifest_text: str, approvals: dict[str, str]) -> Identity:
+def bind(program: Program, source: Source, manifest_text: str, approvals: dict[str, Approval]) -> Identity:
     """Bind to a run: the manifest must be canonical, for this runtime, of a time that has come, and approved
     by every one of its sites with the key that it lists. Only then are keys drawn.
 
-    Refuses with the `manifest.*` codes, `program.wrong_runtime` and `program.clock_below_floor`.
+    Refuses with `manifest.*`, `approval.online_key`, `program.wrong_runtime`, `program.clock_below_floor`.
     """
     manifest = parse(manifest_text.encode())
     if SOURCES[manifest.runtime] != source.name:
         raise Refusal("program.wrong_runtime", expected=manifest.runtime, found=source.name)
-    require_approvals(manifest, approvals)
+    verify_approvals(manifest, approvals)
     clock = Clock(manifest.minimum_time)
     clock.now()
-    return Identity(
-        program,
-        source,
-        manifest,
-        manifest.hash,
-        clock,
-        HpkeKey.generate(),
-        SigningKey.generate(),
-        own_measurement(source),
-    )
+    keys = HpkeKey.generate(), SigningKey.generate()
+    known = own_measurement(source), approvals
+    return Identity(program, source, manifest, manifest.hash, clock, *keys, *known)
 
 
 def own_measurement(source: Source) -> str:
     """What a quote by this TEE says that this program is, in hex (`attestation.quote`)."""
     return parse_quote(source.quote(secrets.token_bytes(64))).report.measurement
-
-
-def require_approvals(manifest: Manifest, approvals: dict[str, str]) -> None:
-    """Refuses with `manifest.not_approved` unless each site's approval key has signed this manifest's hash,
-    with `approval.online_key` where its agent's has, with `manifest.unknown_site` anybody else's approval."""
-    for site_id in approvals:
-        manifest.site(site_id)
-    for site in manifest.sites:
-        payload, signature = approval_payload(manifest.hash, site.id), approvals.get(site.id, "")
-        site.verify_decision(APPROVAL_DOMAIN, payload, signature, "manifest.not_approved")

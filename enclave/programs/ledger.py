@@ -104,7 +104,7 @@ class Ledger:
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
         """The roster is of this round, countersigned, and continues what this enclave has done. Refuses with
         `roster.*` or `round.wrong_receipt`."""
-        verify_roster(roster, countersignatures, self.manifest)
+        verify_roster(roster, countersignatures, self.manifest, self._identity.approvals)
         if roster.round != round:
             raise Refusal("roster.invalid", round=round, fault="it is for another round")
         if roster.previous != self.standing.hash:
@@ -155,7 +155,8 @@ class Ledger:
         """What of a round's scores may be told."""
         receipt = self.standing.receipt
         before = None if receipt is None else receipt.scoring
-        return publish(self.manifest.publication, scores, () if before is None else before.sites)
+        fixed = () if before is None else before.sites
+        return publish(self.manifest.publication, scores, fixed, self._identity.approvals)
 
     def restore(self, sha256: str) -> dict[str, Any]:
         """Go on where an earlier life of this program stopped, from the state that it sealed.

@@ -7,8 +7,10 @@ tells it sealed to this life's own key: nothing that was told to another life ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from contracts.approvals import Approval
+from contracts.counting import counted
 from contracts.course import naming_sites
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
@@ -17,8 +19,8 @@ from contracts.refusal import Refusal
 class Naming:
     """What the sites of a run have told one life of its enclave."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
+    def __init__(self, manifest: Manifest, approvals: Mapping[str, Approval]) -> None:
+        self._manifest, self._approvals = manifest, approvals
         self._told: dict[str, str] = {}
 
     def tell(self, site: str, receipt: str) -> None:
@@ -26,8 +28,9 @@ class Naming:
         self._told[site] = receipt
 
     def found(self, receipt: str, also: Iterable[str] = ()) -> int:
-        """How many sites have named this receipt; `also` are sites that have signed for it otherwise."""
-        return len({site for site, told in self._told.items() if told == receipt} | set(also))
+        """How many sites that count have named this receipt; `also` have signed for it otherwise."""
+        named = {site for site, told in self._told.items() if told == receipt}
+        return counted(self._approvals, named.union(also))
 
     def require(self, receipt: str, also: Iterable[str] = ()) -> None:
         """Refuses with `state.not_named` where they are fewer than the manifest demands."""

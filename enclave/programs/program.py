@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from attestation import guard
 from attestation.sources import Source, open_source
+from contracts.approvals import Approval
 from contracts.faults import log_fault
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
@@ -43,10 +44,10 @@ class NoArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class BindArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The run manifest's text, and each site's approval of its hash (signature in hex)."""
+    """The run manifest's text, and each site's approval of its hash."""
 
     manifest: str
-    approvals: dict[str, str]
+    approvals: dict[str, Approval]
 
 
 class EvidenceArguments(Struct, forbid_unknown_fields=True, frozen=True):

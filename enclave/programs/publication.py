@@ -4,15 +4,18 @@ A score of few rows tells about single rows, two pools that differ by one site c
 to many digits gives back the counts behind it. So a pool is published only over the manifest's minimum of
 sites and rows; the first pool that is fixes its set of sites for the run, and a round with another set
 publishes none; and every number is rounded to a step that is no smaller than the largest standard error of a
-share of so many rows, 1 / (2 √rows). Runs inside the enclave.
+share of so many rows, 1 / (2 √rows). Who makes a hospital up knows its rows and scores, so each minimum must
+hold over those that each hospital has confirmed. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from contracts.approvals import Approval
+from contracts.counting import counted, views
 from contracts.manifest import Publication
 from contracts.receipts import Scoring
 from enclave.training.metrics import Scores, pool
@@ -31,19 +34,24 @@ class Published:
     scoring: Scoring
 
 
-def publish(rules: Publication, scores: Mapping[str, Scores], fixed: tuple[str, ...]) -> Published:
+def publish(
+    rules: Publication,
+    scores: Mapping[str, Scores],
+    fixed: tuple[str, ...],
+    approvals: Mapping[str, Approval],
+) -> Published:
     """Pool a round's scores by site; `fixed` is the set of sites of the run's first published pool, empty
     before it."""
     scored = {site: score for site, score in scores.items() if score.rows}
     sites = tuple(sorted(scored))
-    rows = sum(score.rows for score in scored.values())
-    if len(sites) < rules.sites:
+    if counted(approvals, sites) < rules.sites:
         return Published({}, Scoring(fixed, "too_few_sites"))
-    if rows < rules.rows:
+    known = [pool([scored[site] for site in view.intersection(sites)]) for view in views(approvals)]
+    if min(part.rows for part in known) < rules.rows:
         return Published({}, Scoring(fixed, "too_few_rows"))
     if fixed and sites != fixed:
         return Published({}, Scoring(fixed, "another_set"))
-    return Published(rounded(pool(list(scored.values()))), Scoring(sites, None))
+    return Published(rounded(pool(list(scored.values())), known), Scoring(sites, None))
 
 
 def step(rows: int) -> float:
@@ -53,9 +61,10 @@ def step(rows: int) -> float:
     return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= error)
 
 
-def rounded(scores: Scores) -> Numbers:
-    """The summary of a pool to what its rows support. What no JSON number can say (the loss of a model that
-    has diverged) is left out. Perplexity is that of the rounded loss."""
+def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
+    """The summary of a pool to what its rows support; `known` are its parts that hospitals have confirmed.
+    What no JSON number can say (the loss of a model that has diverged) is left out. Perplexity is that of the
+    rounded loss."""
     numbers: Numbers = {"rows": scores.rows}
     loss = _to_step(scores.loss, step(scores.rows)) if math.isfinite(scores.loss) else None
     if loss is not None:
@@ -66,7 +75,7 @@ def rounded(scores: Scores) -> Numbers:
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers
     numbers["accuracy"] = _to_step(scores.accuracy, step(scores.rows))
-    rarest = min(sum(row) for row in scores.confusion)
+    rarest = min(sum(row) for part in known for row in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
         numbers["macro_f1"] = _to_step(scores.macro_f1, step(rarest))
     return numbers

@@ -59,7 +59,7 @@ def release(
     1. the manifest's rule lets parameters out
     2. this enclave holds the run's parameters, and no round changes them any more
     3. they are those after the receipt that the orders name
-    4. every order is signed by its site's key, and they are as many as the manifest demands
+    4. every order is signed by its site's key, and as many count as the manifest demands
     5. enough sites name that receipt as the run's last: an order does (`require_named` takes who has signed)
 
     Refuses with `release.*` or `state.not_named`; then nothing has left.
@@ -73,7 +73,7 @@ def release(
         raise Refusal("release.unfinished")
     if arguments.receipt != standing.hash:
         raise Refusal("release.wrong_receipt")
-    verify_consents(manifest, standing.hash, arguments.consents)
+    verify_consents(manifest, standing.hash, arguments.consents, identity.approvals)
     require_named(arguments.consents)
     packed = package(state)
     recipients = {

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from attestation.appraisal import Appraisal
+from contracts.counting import counted
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
@@ -136,7 +137,8 @@ class Rounds(Ledger):
         spent = None if self.standing.receipt is None else self.standing.receipt.privacy
         if kind_of(self.manifest, round) == "update":
             start = contributions[0].start if state is None else state
-            averaged = average(self.manifest, contributions, start, spent)
+            count = counted(self._identity.approvals, [item.site for item in contributions])
+            averaged = average(self.manifest, contributions, start, spent, count)
             state, spent = averaged.state, averaged.spent
             recipients = self._lives.recipients(self._admission.newest())
             output = self._seal_next(round, state, recipients)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 
+from contracts.counting import known_to_all
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import KEY_BYTES, Escrow
 from contracts.sealed.shares import combine, deposit, require_of, threshold_in
@@ -18,7 +19,8 @@ from enclave.programs.statekeys import StateKeys
 
 class SharedKeys(StateKeys):
     """One life's keys. State is kept from the round on in which enough sites have given the keys that their
-    shares are wrapped for.
+    shares are wrapped for. Only a site that every member has confirmed holds any: a made-up one
+    holds none.
 
     A life that was restored draws a key of its own: the host could have made up the state that it brings, and
     know its key. Whether it did, the sites tell (enclave/programs/naming.py).
@@ -28,13 +30,14 @@ class SharedKeys(StateKeys):
         """Refuses with `state.no_shares` where the manifest lets nobody hold any."""
         super().__init__(identity)
         self._manifest, self._threshold = identity.manifest, threshold_in(identity.manifest)
+        self._holders = known_to_all(identity.approvals)
         self._drawn: bytes | None = None
         self._receivers: dict[str, str] = {}
         self._returned: dict[str, bytes] = {}
 
     def meet(self, site: str, receiver: str | None, share: bytes | None) -> None:
         """What a site has sealed to this enclave: where its shares go, and the share that it hands back."""
-        if receiver is not None:
+        if receiver is not None and site in self._holders:
             self._receivers[site] = receiver
         if share is not None:
             self._returned[site] = share

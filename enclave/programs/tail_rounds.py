@@ -35,7 +35,7 @@ class TailRounds(Ledger):
         super().__init__(identity, mailbox, learner.initial)
         self.keys = _keys(identity, self.keys)
         self.learner = learner
-        self.naming = Naming(identity.manifest)
+        self.naming = Naming(identity.manifest, identity.approvals)
         self.shelf = Shelf(identity, mailbox, learner, self._heard)
 
     @property

@@ -23,6 +23,7 @@ from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, 
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind, kind_of, shows_start
+from enclave.training.metrics import Scores
 from enclave.training.tensors import State, from_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ class Answer:
     receiver's signing key. It stays in memory."""
 
     round: int
-    previous: str
     enclosed: Enclosed
     state: State
     measures: dict[str, int | float]
@@ -81,9 +81,7 @@ class Turns:
         """
         self._require(round, "update")
         if not self._is_answered(round, previous):
-            self._continue(round, previous)
-            self._learner.get_ready(round, "update", report)
-            scores = self._learner.evaluate(report)
+            scores = self._continue(round, previous, "update", report)
             result, state = self._learner.train(round, report)
             if shows_start(self._identity.manifest, self._history.last_hash):
                 state = with_start(state, self._learner.initial)
@@ -94,9 +92,7 @@ class Turns:
         """The closing evaluation: only the scores are sealed. Refuses, and answers again, as `train` does."""
         self._require(round, "evaluation")
         if not self._is_answered(round, previous):
-            self._continue(round, previous)
-            self._learner.get_ready(round, "evaluation", report)
-            scores = self._learner.evaluate(report)
+            scores = self._continue(round, previous, "evaluation", report)
             self._remember(round, Enclosed(self._history.last_hash, 0, scores), {})
         return self._result()
 
@@ -116,11 +112,12 @@ class Turns:
         if answer is None or answer.round != round:
             return False
         asked = NO_RECEIPT if previous is None else receipt_hash(previous.receipt.receipt)
-        if asked != answer.previous:
+        if asked != answer.enclosed.previous:
             raise Refusal("round.answered", round=round)
         return True
 
-    def _continue(self, round: int, previous: Previous | None) -> None:
+    def _continue(self, round: int, previous: Previous | None, kind: Kind, report: Report) -> Scores:
+        """Take up the incoming parameters, and score them."""
         if previous is None:
             self._history.check_beginning(round)
             self._learner.start_from(None)
@@ -128,10 +125,11 @@ class Turns:
             self._learner.start_from(self._open(round, previous))
             self._history.remember(previous.receipt.receipt)
         self.round = round
+        self._learner.get_ready(round, kind, report)
+        return self._learner.evaluate(report)
 
     def _remember(self, round: int, enclosed: Enclosed, state: State) -> None:
-        measures = self._learner.placement.measures()
-        self._answer = Answer(round, enclosed.previous, enclosed, state, measures, {})
+        self._answer = Answer(round, enclosed, state, self._learner.placement.measures(), {})
 
     def _open(self, round: int, previous: Previous) -> State:
         attested = {life.signing_key for life in self._aggregators.lives(AGGREGATOR)}
@@ -170,6 +168,6 @@ class Turns:
         return {
             "update": msgspec.to_builtins(self._seal(answer)),
             "samples": answer.enclosed.samples,
-            "previous": answer.previous,
+            "previous": answer.enclosed.previous,
             "measures": answer.measures,
         }

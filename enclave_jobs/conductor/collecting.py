@@ -35,6 +35,7 @@ from error_catalogue import CATALOGUE
 from federation.audit.services import record
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState
+from federation.studies.queries import counting
 from federation.studies.transitions import apply, note
 
 # What a fresh start of the same job can mend although nobody changes anything: the agent fetches new inputs.
@@ -154,9 +155,10 @@ def step(round: Round) -> None:
     prolonged a few times. Refuses with `run.no_quorum` when a quorum cannot come.
     """
     manifest = manifest_of(round.run)
-    states = list(round.contributions.values_list("state", flat=True))
-    submitted = states.count(ContributionState.SUBMITTED)
-    pending = sum(state in contributions.PENDING for state in states)
+    states = dict(round.contributions.values_list("site_id", "state"))
+    here = [site for site, state in states.items() if state == ContributionState.SUBMITTED]
+    pending = [site for site, state in states.items() if state in contributions.PENDING]
+    submitted = counting(round.run, here)
     deadline = round.deadline or timezone.now()
     if pending and timezone.now() < deadline:
         return
@@ -166,7 +168,8 @@ def step(round: Round) -> None:
         if contributions.let_in(round, joining.joined(round.run), enrol_for(manifest)):
             dispatch.after_commit(dispatch.ADVANCE, round.run_id)
             return
-        if pending and submitted + pending >= quorum and extended(round.run, round, deadline, wait):
+        could = counting(round.run, [*here, *pending])
+        if pending and could >= quorum and extended(round.run, round, deadline, wait):
             return
         raise Refusal("run.no_quorum", round=round.number, found=submitted, quorum=quorum)
     if inspecting.done(round):

@@ -19,6 +19,7 @@ from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
 from federation.sites.models import Site, SiteState
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
+from federation.studies.queries import counting
 from federation.studies.transitions import apply, note
 
 
@@ -83,13 +84,14 @@ def step(run: Run) -> None:
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
     began = joining_since(run, enclave.ready_at or enclave.started_at)
     deadline = began + wait
-    go_on = len(here) >= quorum and hurried(run, began)
+    found = counting(run, here)
+    go_on = found >= quorum and hurried(run, began)
     if still_out and timezone.now() < deadline and not go_on:
         return
-    if len(here) < quorum:
+    if found < quorum:
         if still_out and extended(run, None, deadline, wait):
             return
-        raise Refusal("run.not_joined", found=len(here), quorum=quorum)
+        raise Refusal("run.not_joined", found=found, quorum=quorum)
     with transaction.atomic():
         if apply(
             run, RunState.JOINING, RunState.RUNNING, facts={"joined": len(here), "of": len(manifest.sites)}

@@ -24,6 +24,7 @@ from enclave_jobs.supervisor.protocol import Model
 from federation.releases import queries, services
 from federation.releases.models import Release, ReleaseState
 from federation.studies.frozen import manifest_of
+from federation.studies.queries import approvals_given
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _release(release: Release) -> bool:
     if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
         return False
     given = queries.consents(release)
-    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest, len(given)):
+    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest, given):
         return False
     answer = client.once(
         enclave.pk,
@@ -75,7 +76,7 @@ def _release(release: Release) -> bool:
     if answer is None:
         return False
     signed = parse_release(answer["release"])
-    check_release(signed, manifest, release.receipt, given)
+    check_release(signed, manifest, release.receipt, given, approvals_given(release.run))
     if signed.signing_key != enclave.signing_key or signed.released.output != answer["output"]["sha256"]:
         raise Refusal("release.mismatch", field="signing key")
     with transaction.atomic():

@@ -36,6 +36,7 @@ from federation.studies.models import (
     Run,
     RunState,
 )
+from federation.studies.queries import counting
 from federation.studies.transitions import apply, note
 
 
@@ -83,7 +84,7 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
     here = joining.joined(run)
     missing = _silent(run, number)
     present = [site for site in here if site not in missing]
-    if len(present) < manifest.aggregation.quorum:
+    if counting(run, present) < manifest.aggregation.quorum:
         present = here
     deadline = timezone.now() + timedelta(seconds=manifest.aggregation.deadline_seconds)
     with transaction.atomic():

@@ -7,6 +7,7 @@ uses the restored state once enough have named its receipt.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
@@ -20,20 +21,21 @@ from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind, JobState
 from enclave_jobs.supervisor import client
 from federation.sites.models import Site, SiteState
 from federation.studies.models import Run
+from federation.studies.queries import counting
 from federation.studies.transitions import note
 
 
-def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: int = 0) -> bool:
+def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str] = ()) -> bool:
     """Whether the enclave has the last published state, and enough sites have named its receipt; if not, the
     sites are asked. One that names another receipt delays the others no longer than theirs take to come.
-    So many `orders` for a release name it as well.
+    The sites that have signed `orders` for a release name it as well.
 
     Refuses as `restoring.restore` does.
     """
     for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
         _bring(job)
     here = restoring.restore(run, enclave) != "waits for shares"
-    if here and (orders >= naming_sites(manifest) or _is_named(enclave)):
+    if here and (counting(run, orders) >= naming_sites(manifest) or _is_named(enclave)):
         leases.withdraw(enclave=enclave.pk, kind=JobKind.SHARE)
         return True
     _ask(run, enclave, manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 from django.db import transaction
 
 from contracts.course import server_of
@@ -14,7 +15,8 @@ from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, resto
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Approval, Run, RunState
+from federation.studies.models import Run, RunState
+from federation.studies.queries import approvals_given
 from federation.studies.transitions import apply
 
 logger = logging.getLogger(__name__)
@@ -71,11 +73,7 @@ def _enclave(run: Run, program: str) -> Enclave | None:
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     """Bind and restore; false while a tail is still being loaded. A killed worker may have done either
     before: the enclave says so, and its evidence will show whether it is bound to the right manifest."""
-    approvals = {
-        approval.site_id: approval.signature or ""
-        for approval in Approval.objects.filter(study=run.study, manifest_hash=run.manifest_hash)
-        if approval.signature
-    }
+    approvals = msgspec.to_builtins(approvals_given(run))
     try:
         client.call(enclave.pk, "bind", {"manifest": run.manifest, "approvals": approvals})
     except Refusal as refusal:

@@ -21,7 +21,8 @@ from federation.wire import AgentView, agent, document, read
 
 class ReleaseItem(Struct):
     """`receipt` is the signed receipt whose parameters are asked for; `statement` and `evidence` are there
-    once the enclave has released them. `found` of `needed` sites have signed; `signed` says whether this one
+    once the enclave has released them. `found` of the `needed` orders that
+    count are there; `signed` says whether this one
     has."""
 
     run: str
@@ -49,7 +50,7 @@ class OrderBody(Struct, forbid_unknown_fields=True):
 class Releases(AgentView):
     """Releases of runs that this site is a member of."""
 
-    max_body = 16 * 1024
+    max_body = 80 * 1024
 
     @extend_schema(operation_id="releases", **document(None, list[ReleaseItem]))
     def get(self, request: Request) -> Response:
@@ -79,7 +80,7 @@ def _item(release: Release, site: str) -> dict[str, object]:
         "rule": release.rule,
         "state": release.state,
         "receipt": (last.receipt if last is not None else None) or {},
-        "found": len(signed),
+        "found": queries.found(release),
         "needed": frozen(release.run).at("release", "approvals") or 0,
         "signed": site in signed,
         "kept": release.removed_at is None,

@@ -44,11 +44,12 @@ class Release(models.Model):
 
 
 class Order(models.Model):
-    """One site's signature; `hpke_key` is where it wants its copy sealed to."""
+    """One site's signature; `hpke_key` is where it wants its copy sealed to, `confirmed` whom it knows."""
 
     release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="orders")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
     hpke_key = models.TextField(blank=True)
+    confirmed = models.JSONField(default=list, blank=True)
     signature = models.CharField(max_length=128)
     at = models.DateTimeField(auto_now_add=True)
 

@@ -8,10 +8,11 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from contracts.releases import Consent
+from contracts.releases import Consent, counted_orders
 from federation.releases.models import Release, ReleaseState
 from federation.sites.models import Site
 from federation.studies.models import Round, RoundState, Run
+from federation.studies.queries import approvals_given
 
 
 def last_round(run: Run) -> Round | None:
@@ -28,7 +29,15 @@ def asked_of(site: Site) -> QuerySet[Release]:
 
 def consents(release: Release) -> dict[str, Consent]:
     """The orders so far, as the enclave takes them."""
-    return {order.site_id: Consent(order.hpke_key or None, order.signature) for order in release.orders.all()}
+    return {
+        order.site_id: Consent(order.hpke_key or None, tuple(order.confirmed), order.signature)
+        for order in release.orders.all()
+    }
+
+
+def found(release: Release) -> int:
+    """How many of its orders count."""
+    return counted_orders(consents(release), approvals_given(release.run))
 
 
 def to_do() -> list[str]:

@@ -83,7 +83,8 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
     """Take a site's signature. With enough of them the enclave is asked; a later one gets a copy of its own
     where parameters are sealed to sites. The same one again changes nothing.
 
-    Refuses with `release.not_asked`, `release.wrong_receipt` or `release.bad_order`.
+    Refuses with `release.not_asked`, `release.wrong_receipt`, `release.bad_order` or
+    `members.too_few`.
     """
     site: Site = agent.site
     manifest = manifest_of(run)
@@ -94,18 +95,30 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
         if receipt != release.receipt:
             raise Refusal("release.wrong_receipt")
         verify_consent(manifest, receipt, site.pk, given)
-        fields = {"hpke_key": given.hpke_key or "", "signature": given.signature}
+        _require_confirmed(manifest, site.pk, given)
+        fields = {
+            "hpke_key": given.hpke_key or "",
+            "confirmed": list(given.confirmed),
+            "signature": given.signature,
+        }
         known = release.orders.filter(site=site).first()
-        if known is not None and (known.hpke_key, known.signature) == tuple(fields.values()):
+        if known is not None and known.signature == given.signature:
             return release
         Order.objects.update_or_create(release=release, site=site, defaults=fields)
         record(agent, "release.ordered", f"run:{run.pk}", rule=release.rule, receipt=receipt)
         note(run, "release.ordered", site=site)
-        enough = release.orders.count() >= manifest.release.approvals
+        enough = queries.found(release) >= manifest.release.approvals
         late = release.state == ReleaseState.RELEASED and release.rule == SEALED
         if enough and (release.state == ReleaseState.WAITING or late):
             _go(release)
     return release
+
+
+def _require_confirmed(manifest: Manifest, site: str, given: Consent) -> None:
+    """Where a site knows too few members its order can never count, and lets no other count either."""
+    found, needed = len({site, *given.confirmed}), manifest.release.approvals
+    if found < needed:
+        raise Refusal("members.too_few", found=found, needed=needed)
 
 
 def attested(release: Release, evidence: dict[str, Any]) -> None:
@@ -159,7 +172,7 @@ def exported(by: User, run: Run) -> tuple[Release, Path]:
         raise Refusal("release.not_allowed", rule=release.rule)
     if release.state != ReleaseState.RELEASED:
         needed = manifest_of(run).release.approvals
-        raise Refusal("release.waiting", found=release.orders.count(), needed=needed)
+        raise Refusal("release.waiting", found=queries.found(release), needed=needed)
     file = Path(settings.BLOB_DIR) / release.output[:2] / release.output
     if release.removed_at is not None or not file.is_file():
         raise Refusal("release.gone", days=settings.RELEASE_DAYS)

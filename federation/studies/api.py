@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from contracts.approvals import Approval as Given
+from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from federation.studies import queries, services
 from federation.studies.models import Approval
@@ -28,16 +30,18 @@ class ApprovalItem(Struct):
 
 
 class SignatureBody(Struct, forbid_unknown_fields=True):
-    """The Ed25519 signature (hex) by the site's approval key over `approval_payload`."""
+    """The Ed25519 signature (hex) by the site's approval key over `approval_payload`, which names the members
+    whose keys the site has compared."""
 
     manifest_hash: Hex32
+    confirmed: Annotated[tuple[Identifier, ...], Meta(max_length=1000)]
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
 class Approvals(AgentView):
     """The manifests that ask for this site's approval."""
 
-    max_body = 16 * 1024
+    max_body = 80 * 1024
 
     @extend_schema(**document(None, list[ApprovalItem]))
     def get(self, request: Request) -> Response:
@@ -48,7 +52,8 @@ class Approvals(AgentView):
     def post(self, request: Request) -> Response:
         """Approve a manifest by the site's signature."""
         body = read(request, SignatureBody)
-        return Response(_item(services.sign_approval(agent(request), body.manifest_hash, body.signature)))
+        given = Given(body.confirmed, body.signature)
+        return Response(_item(services.sign_approval(agent(request), body.manifest_hash, given)))
 
 
 def _item(row: Approval) -> dict[str, object]:

@@ -123,7 +123,8 @@ class Study(models.Model):
 
 
 class Approval(models.Model):
-    """A site's word on one manifest hash. The browser's part is for people; only the signature counts."""
+    """A site's word on one manifest hash. The browser's part is for people; only the signature counts.
+    `confirmed` are the members whose keys the site has compared (contracts/approvals.py)."""
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="approvals")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="approvals")
@@ -132,6 +133,7 @@ class Approval(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="approvals"
     )
     browser_at = models.DateTimeField(null=True, blank=True)
+    confirmed = models.JSONField(default=list, blank=True)
     signature = models.CharField(max_length=128, null=True, blank=True)
     signed_at = models.DateTimeField(null=True, blank=True)
 

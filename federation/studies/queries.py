@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db.models import F, QuerySet
 
+from contracts.approvals import Approval as Given
+from contracts.counting import counted
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Event, Run, Study, StudyState
@@ -21,10 +25,21 @@ def waiting_for(study: Study) -> list[Site]:
     return [approval.site for approval in approvals_of(study) if approval.signature is None]
 
 
-def approval_signatures(run: Run) -> dict[str, str]:
-    """Site id -> signature over the run's manifest hash: what every enclave of the run checks."""
-    rows = run.study.approvals.filter(manifest_hash=run.manifest_hash, signature__isnull=False)
-    return {site: signature or "" for site, signature in rows.values_list("site_id", "signature")}
+def approvals_given(run: Run) -> dict[str, Given]:
+    """Site id -> its signed approval of the run's manifest: what every enclave of the run checks."""
+    return given_to(run.study, run.manifest_hash)
+
+
+def counting(run: Run, sites: Iterable[str]) -> int:
+    """How many of these sites count in this run (contracts/counting.py), as its enclaves count."""
+    return counted(approvals_given(run), sites)
+
+
+def given_to(study: Study, manifest_hash: str) -> dict[str, Given]:
+    """Site id -> its signed approval of this manifest."""
+    rows = study.approvals.filter(manifest_hash=manifest_hash, signature__isnull=False)
+    told = rows.values_list("site_id", "confirmed", "signature")
+    return {site: Given(tuple(confirmed), signature or "") for site, confirmed, signature in told}
 
 
 def approvals_for_agent(site: Site) -> list[Approval]:

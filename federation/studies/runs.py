@@ -14,7 +14,7 @@ from django.utils import timezone
 from contracts.refusal import Fact, Refusal
 from federation.audit.services import record
 from federation.people.models import User
-from federation.studies import permissions, signals
+from federation.studies import permissions, queries, signals
 from federation.studies.frozen import frozen
 from federation.studies.models import ContributionState, RoundState, Run, RunState, StudyState
 from federation.studies.transitions import RUN, apply, note
@@ -85,16 +85,18 @@ def resume(by: User, run: Run) -> None:
 
 @dataclass(frozen=True)
 class Here:
-    """Whom the lead could go on without: `found` of `of` are here, `quorum` are needed at least."""
+    """Whom the lead could go on without: `found` of `of` are here, `counted` of them count
+    (contracts/counting.py), of whom `quorum` are needed at least."""
 
     found: int
     of: int
     quorum: int
+    counted: int
 
     @property
     def enough(self) -> bool:
         """May the run go on now?"""
-        return self.quorum <= self.found < self.of
+        return self.quorum <= self.counted and self.found < self.of
 
 
 def who_is_here(run: Run) -> Here | None:
@@ -105,15 +107,16 @@ def who_is_here(run: Run) -> Here | None:
     quorum = manifest.aggregation.quorum
     if run.state == RunState.JOINING:
         since = run.events.filter(kind="run.joining").order_by("-pk").values_list("pk", flat=True).first()
-        arrived = run.events.filter(kind="site.joined", pk__gt=since or 0).values("site").distinct().count()
-        return Here(arrived, len(manifest.sites), quorum)
+        joined = run.events.filter(kind="site.joined", pk__gt=since or 0)
+        arrived = set(joined.values_list("site", flat=True))
+        return Here(len(arrived), len(manifest.sites), quorum, queries.counting(run, arrived))
     round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
     if run.state != RunState.RUNNING or round is None:
         return None
-    states = list(round.contributions.values_list("state", flat=True))
-    pending = [state for state in states if state in _PENDING]
-    done = states.count(ContributionState.SUBMITTED)
-    return Here(done, done + len(pending), quorum)
+    states = dict(round.contributions.values_list("site_id", "state"))
+    pending = [state for state in states.values() if state in _PENDING]
+    done = [site for site, state in states.items() if state == ContributionState.SUBMITTED]
+    return Here(len(done), len(done) + len(pending), quorum, queries.counting(run, done))
 
 
 def proceed(by: User, run: Run) -> None:
@@ -130,7 +133,7 @@ def proceed(by: User, run: Run) -> None:
         if here is None:
             raise Refusal("run.wrong_state", state=run.state)
         if not here.enough:
-            raise Refusal("run.below_quorum", found=here.found, of=here.of, quorum=here.quorum)
+            raise Refusal("run.below_quorum", found=here.counted, of=here.of, quorum=here.quorum)
         round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
         if round is not None and run.state == RunState.RUNNING:
             run.rounds.filter(pk=round.pk).update(deadline=timezone.now())

@@ -11,8 +11,11 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.approvals import Approval as Given
+from contracts.approvals import verify_approval
 from contracts.canonical import canonical
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.counting import known_to_all, least_confirmed
+from contracts.manifest import Manifest
 from contracts.model_proof import Proof
 from contracts.refusal import Refusal
 from federation.attestation.log import Attachment, append
@@ -22,7 +25,7 @@ from federation.datasets.models import Dataset
 from federation.datasets.permissions import visible_to as datasets_visible_to
 from federation.people.models import User
 from federation.sites.models import Site, SiteState
-from federation.studies import permissions, signals
+from federation.studies import permissions, queries, signals
 from federation.studies.freezing import build_manifest
 from federation.studies.frozen import manifest_of
 from federation.studies.model_jobs import require_tried
@@ -166,29 +169,33 @@ def approve_in_browser(by: User, study: Study, manifest_hash: str) -> Approval:
     return approval
 
 
-def sign_approval(agent: Any, manifest_hash: str, signature: str) -> Approval:
+def sign_approval(agent: Any, manifest_hash: str, given: Given) -> Approval:
     """Take the site's signature over the manifest's hash. With the last one the study is ready to launch.
 
     The signature is checked by the approval key that the manifest lists, and goes into the log. The same one
-    again changes nothing. Refuses with `approval.stale_manifest`, `manifest.older_format`,
-    `approval.online_key` or `sealing.bad_signature`.
+    again changes nothing; one that confirms other members takes its place until the launch.
+
+    Refuses with `approval.stale_manifest`, `manifest.older_format`, `approval.online_key`,
+    `sealing.bad_signature` or `members.too_few`.
     """
     site: Site = agent.site
     with transaction.atomic():
         approval = _open_approval(manifest_hash, site)
         study = approval.study
         manifest = manifest_of(study)
-        payload = approval_payload(manifest_hash, site.pk)
-        manifest.site(site.pk).verify_decision(APPROVAL_DOMAIN, payload, signature, "sealing.bad_signature")
-        if approval.signature is not None:
+        verify_approval(manifest, site.pk, given, "sealing.bad_signature")
+        if approval.signature == given.signature:
             return approval
-        approval.signature, approval.signed_at = signature, timezone.now()
-        approval.save(update_fields=["signature", "signed_at"])
-        body = ApprovalBody(manifest=manifest_hash, site=site.pk, signature=signature)
+        _require_confirmed(manifest, site.pk, given)
+        approval.confirmed, approval.signature = list(given.confirmed), given.signature
+        approval.signed_at = timezone.now()
+        approval.save(update_fields=["confirmed", "signature", "signed_at"])
+        body = ApprovalBody(manifest_hash, site.pk, given.confirmed, given.signature)
         append(APPROVAL, body, [Attachment("manifest", canonical(manifest))])
         record(agent, "study.approval_signed", f"study:{study.pk}", manifest=manifest_hash)
         Event.objects.create(study=study, site=site, kind="approval.signed")
-        if not study.approvals.filter(manifest_hash=manifest_hash, signature=None).exists():
+        all_signed = not study.approvals.filter(manifest_hash=manifest_hash, signature=None).exists()
+        if all_signed and study.state == StudyState.APPROVING:
             apply(study, StudyState.APPROVING, StudyState.READY)
     return approval
 
@@ -197,8 +204,8 @@ def launch(by: User, study: Study) -> Run:
     """Start the run that every site signed for. `signals.run_launched` follows after the commit.
 
     Everything that was approved is looked at again: signatures, sites, keys, datasets, reference values.
-    Refuses with `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved` or
-    `study.stale_manifest`.
+    Refuses with `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved`,
+    `study.too_few_holders` or `study.stale_manifest`.
     """
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
@@ -224,14 +231,23 @@ def _announce(run_id: str) -> None:
 
 
 def _check_approvals(study: Study, manifest: Manifest) -> None:
-    signatures = dict(study.approvals.filter(manifest_hash=manifest.hash).values_list("site_id", "signature"))
+    given = queries.given_to(study, manifest.hash)
     for site in manifest.sites:
-        signature = signatures.get(site.id)
-        if signature is None:
+        if site.id not in given:
             raise Refusal("study.not_approved", site=site.name)
-        site.verify_decision(
-            APPROVAL_DOMAIN, approval_payload(manifest.hash, site.id), signature, "sealing.bad_signature"
-        )
+        verify_approval(manifest, site.id, given[site.id], "sealing.bad_signature")
+        _require_confirmed(manifest, site.id, given[site.id])
+    shares = None if manifest.split is None else manifest.split.shares
+    found = len(known_to_all(given))
+    if shares is not None and found < shares.threshold:
+        raise Refusal("study.too_few_holders", found=found, needed=shares.threshold)
+
+
+def _require_confirmed(manifest: Manifest, site: str, given: Given) -> None:
+    """A site that knows fewer members than a minimum of the run asks for would let none of them be met."""
+    found, needed = len({site, *given.confirmed}), least_confirmed(manifest)
+    if found < needed:
+        raise Refusal("members.too_few", found=found, needed=needed)
 
 
 def _check_still_true(study: Study, manifest: Manifest) -> None:

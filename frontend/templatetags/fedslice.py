@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
+from federation.studies.models import Approval
 from frontend.comparison import title_of
 from frontend.words import word
 
@@ -38,6 +40,13 @@ register.filter("word", word)
 def setting(name: str) -> str:
     """A setting's name in a manifest or a CSV -> its name for people."""
     return title_of(name)
+
+
+@register.filter
+def strangers(approval: Approval, approvals: Iterable[Approval]) -> str:
+    """The members whose keys this hospital has not compared, by name."""
+    known = {*approval.confirmed, approval.site_id}
+    return ", ".join(str(other.site) for other in approvals if other.site_id not in known)
 
 
 @register.filter

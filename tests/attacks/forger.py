@@ -14,7 +14,6 @@ import msgspec
 from contracts.policy import SgxReference, TdxReference
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import Receipt, receipt_hash
-from contracts.releases import consent
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.hpke import HpkeKey
@@ -22,7 +21,7 @@ from contracts.sealed.session import Knock, decode, encode
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from tests.programs.split_house import SplitRun
-from tests.support.keys import approval_key
+from tests.support.approvals import ordered
 
 HONEST, ACCOMPLICE = "anna", "berta"
 
@@ -95,8 +94,7 @@ class Forger:
     def release(self, server, receipt: str, sites=(ACCOMPLICE,)) -> dict:
         """Orders of `sites` for the parameters after a receipt."""
         house, manifest = self.run.consortium.house, self.run.manifest
-        keys = {site: approval_key(house.site_keys[site]) for site in sites}
-        orders = {site: consent(manifest, receipt, site, key) for site, key in keys.items()}
+        orders = {site: ordered(manifest, receipt, site, house.site_keys[site]) for site in sites}
         given = msgspec.to_builtins(orders)
         return server.call("release", receipt=receipt, consents=given, model=str(house.model))
 

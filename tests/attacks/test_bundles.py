@@ -14,10 +14,10 @@ import pytest
 
 from contracts.canonical import canonical, digest
 from contracts.log import growth, merkle
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, Privacy, Release, approval_payload
+from contracts.manifest import Manifest, Privacy, Release
 from contracts.policy import SgxReference
 from contracts.receipts import Averaging, NoisySteps, Spent, receipt_hash
-from contracts.releases import Released, consent, sign_release
+from contracts.releases import Released, sign_release
 from contracts.roster import countersign
 from contracts.signing import SigningKey
 from privacy_accounting.epsilon import Gaussian, epsilon
@@ -35,6 +35,7 @@ from tests.log.conftest import (
     rewrite,
     tell,
 )
+from tests.support.approvals import approve, ordered
 from tests.support.keys import approval_key
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import (
@@ -79,13 +80,13 @@ def retold(old: History, order: list[int]) -> History:
     return new
 
 
-def begun(manifest: Manifest) -> History:
-    """A log in which every member has approved this run."""
+def begun(manifest: Manifest, **knows: tuple[str, ...]) -> History:
+    """A log in which every member has approved this run. Each has confirmed all, or those it `knows`."""
     new = History(manifest=manifest)
     new.keep(canonical(manifest))
     for site, key in SITES.items():
-        signature = approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
-        new.append(APPROVAL, ApprovalBody(manifest.hash, site, signature))
+        given = approve(manifest.hash, site, key, knows.get(site, tuple(SITES)))
+        new.append(APPROVAL, ApprovalBody(manifest.hash, site, given.confirmed, given.signature))
     return new
 
 
@@ -354,6 +355,45 @@ class TestRounds:
         assert failed(checked(told, tmp_path)) == {"bundle.wrong_averaging"}
 
 
+class TestWhoCounts:
+    """The manifest asks for two in a round, and for three under a pooled score."""
+
+    def round_of(self, aggregator: Enclave, *known: str, **changes: object) -> History:
+        manifest = make_manifest(aggregator.policy())
+        told = begun(manifest, **{"site-a": known})
+        told.append(APPRAISAL, aggregator.appraised(told, manifest, told.enclave))
+        goes_on(told, told.enclave, **changes)
+        return told
+
+    def test_a_round_of_hospitals_whom_one_member_never_confirmed_fails(
+        self, aggregator: Enclave, tmp_path: Path
+    ) -> None:
+        told = self.round_of(aggregator, "site-a", metrics={})
+        assert "roster.below_quorum" in failed(checked(told, tmp_path))
+
+    def test_scores_pooled_with_a_hospital_that_one_member_never_confirmed_fail(
+        self, aggregator: Enclave, tmp_path: Path
+    ) -> None:
+        told = self.round_of(aggregator, "site-a", "site-b")
+        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few"}
+        told = self.round_of(aggregator, "site-a", "site-b", metrics={})
+        assert checked(told, tmp_path).verdict == "verified"
+
+    def test_scores_that_do_not_say_whose_they_are_fail(self, aggregator: Enclave, tmp_path: Path) -> None:
+        told = self.round_of(aggregator, *SITES, scoring=None)
+        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few"}
+
+    def test_a_list_of_confirmed_members_that_nobody_signed_fails(
+        self, aggregator: Enclave, tmp_path: Path
+    ) -> None:
+        """The coordinator adds a hospital to those whom site-a has confirmed."""
+        manifest = make_manifest(aggregator.policy())
+        told = begun(manifest, **{"site-b": tuple(SITES)})
+        given = approve(manifest.hash, "site-a", SITES["site-a"], ("site-a",))
+        told.append(APPROVAL, ApprovalBody(manifest.hash, "site-a", tuple(SITES), given.signature))
+        assert "sealing.bad_signature" in failed(checked(told, tmp_path))
+
+
 class TestNoise:
     """An aggregator's receipts state less noise than was spent, or more was promised than was added."""
 
@@ -432,7 +472,7 @@ class TestReleases:
     ) -> None:
         manifest = told.manifest
         assert manifest is not None
-        consents = {site: consent(manifest, receipt, site, approval_key(SITES[site])) for site in sites}
+        consents = {site: ordered(manifest, receipt, site, SITES[site]) for site in sites}
         released = Released(
             version=1, manifest=manifest.hash, run=manifest.run, receipt=receipt, rule="export",
             output="e" * 64, bytes=1, package="e" * 64, consents=tuple(sorted(consents)), recipients=(),
@@ -459,6 +499,17 @@ class TestReleases:
 
     def test_a_release_on_one_order_fails(self, told: History, tmp_path: Path) -> None:
         self.release(told, told.last, told.enclave, sites=("site-a",))
+        assert failed(checked(told, tmp_path)) == {"release.too_few"}
+
+    def test_a_release_on_orders_of_whom_one_member_never_confirmed_fails(
+        self, aggregator: Enclave, tmp_path: Path
+    ) -> None:
+        """Two orders, one of a hospital that was made up as far as the third one knows."""
+        manifest = msgspec.structs.replace(make_manifest(aggregator.policy()), release=Release("export", 2))
+        told = begun(manifest, **{"site-c": ("site-a", "site-c")})
+        told.append(APPRAISAL, aggregator.appraised(told, manifest, told.enclave))
+        goes_on(told, told.enclave, metrics={})
+        self.release(told, told.last, told.enclave, ("site-a", "site-b"))
         assert failed(checked(told, tmp_path)) == {"release.too_few"}
 
     def test_a_release_by_a_key_that_no_evidence_attests_fails(self, told: History, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, Spf, Split, approval_payload
+from contracts.manifest import Manifest, Release, Spf, Split
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
@@ -25,7 +25,7 @@ from site_agent.state import State
 from tests.site_agent.archive import Archive, Platform, approved, plain
 from tests.site_agent.conftest import SITE, Line, Server, line, quick, server, state  # noqa: F401
 from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
-from tests.support.keys import approval_key
+from tests.support.approvals import approve, members
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ class Scene:
         self.archive = Archive(server)
         self.enclave = SigningKey.generate()
         self.show(self.enclave)
-        payload = approval_payload(self.manifest.hash, SITE)
-        signature = approval_key(state.key).sign(APPROVAL_DOMAIN, payload)
-        kept = Approved(canonical(self.manifest).decode(), self.manifest.hash, signature, 0)
+        digest = self.manifest.hash
+        given = approve(digest, SITE, state.key, members(self.manifest))
+        kept = Approved(canonical(self.manifest).decode(), digest, given.confirmed, given.signature, 0)
         create_private(state.approved / f"{self.manifest.hash}.json", msgspec.json.encode(kept))
 
     @property

@@ -15,7 +15,6 @@ import pytest
 from contracts.manifest import Aggregation, Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
-from contracts.releases import consent
 from contracts.sealed.hpke import HpkeKey
 from enclave.programs.averaging import average
 from enclave.programs.contributions import Enclosed
@@ -24,7 +23,7 @@ from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House
-from tests.support.keys import approval_key
+from tests.support.approvals import ordered
 
 SITES = ("anna", "berta")
 
@@ -104,13 +103,13 @@ def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_change
     manifest = house.manifest(aggregation=rules)
     enclosed = Enclosed("0" * 64, 12, Scores(8, 8, 5, 5.5, ((4, 0), (3, 1))))
     told = {}
-    for sites in ("ab", "abc"):
+    for sites, count in (("ab", 2), ("abc", 3), ("abcd", 2)):
         made = [
             Contribution(site, Filed("1" * 64, 1), enclosed, drawn(place)) for place, site in enumerate(sites)
         ]
-        found = average(manifest, made, drawn(9), None)
+        found = average(manifest, made, drawn(9), None, count)
         told[len(sites)] = (found.averaging.clipped, set(found.metrics))
-    assert told == {2: (None, set()), 3: (3, {"deviation"})}
+    assert told == {2: (None, set()), 3: (3, {"deviation"}), 4: (None, set())}, "two were made up"
 
 
 class Finished:
@@ -130,9 +129,9 @@ class Finished:
         return receipt_hash(parse_receipt(self.results[place]["receipt"]).receipt)
 
     def orders(self, receipt: str) -> dict:
-        keys = {site: approval_key(key) for site, key in self.world.house.site_keys.items()}
+        keys = self.world.house.site_keys
         made = {
-            site: consent(self.world.manifest, receipt, site, keys[site], self.keys[site].public)
+            site: ordered(self.world.manifest, receipt, site, keys[site], self.keys[site].public)
             for site in SITES
         }
         return msgspec.to_builtins(made)

@@ -15,14 +15,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.approvals import Approval as Given
+from contracts.approvals import approval_payload, verify_approvals
 from contracts.canonical import canonical
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload, parse
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.manifest import Release as Rule
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
 from contracts.releases import consent
 from contracts.signing import SigningKey
-from enclave.programs.identity import require_approvals
 from federation.releases import services as release_services
 from federation.releases.models import Release
 from federation.sites.models import Site
@@ -152,7 +153,8 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
     manifest = parse(run.manifest.encode())
     release = Release.objects.get(run=run)
     site = State.open(theft.thief.folder).config.site
-    forged = consent(manifest, release.receipt, site, theft.online_key)
+    everybody = [member.id for member in manifest.sites]
+    forged = consent(manifest, release.receipt, site, theft.online_key, everybody)
     body = {"run": run.pk, "receipt": release.receipt, "consent": msgspec.to_builtins(forged)}
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
         coordinator.call("POST", "releases", body)
@@ -162,14 +164,15 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
 
 def test_neither_key_is_good_for_what_the_other_one_is_for(theft: Theft) -> None:
     own = next(site for site in theft.manifest.sites if site.public_key == theft.online_key.public)
-    forged = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(theft.hash, own.id))
+    forged = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(theft.hash, own.id, [own.id]))
+    posted = {"manifest_hash": theft.hash, "confirmed": [own.id]}
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
-        coordinator.call("POST", "approvals", {"manifest_hash": theft.hash, "signature": forged})
+        coordinator.call("POST", "approvals", {**posted, "signature": forged})
     assert caught.value.code == "approval.online_key"
     alone = msgspec.structs.replace(theft.manifest, sites=(own,))
-    by_agent = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(alone.hash, own.id))
+    by_agent = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(alone.hash, own.id, [own.id]))
     with pytest.raises(Refusal) as caught:
-        require_approvals(alone, {own.id: by_agent})
+        verify_approvals(alone, {own.id: Given((own.id,), by_agent)})
     assert caught.value.code == "approval.online_key"
     assert theft.signed() == set()
 

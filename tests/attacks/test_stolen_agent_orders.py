@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
 from contracts.course import server_of
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, Spf, Split, approval_payload
+from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, Spf, Split
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.releases import Consent, consent, verify_consent, verify_consents
@@ -31,6 +32,7 @@ from site_agent.state import Config, State
 from tests.site_agent.archive import Archive, Platform, approved, plain
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.factories import OTHER, PINNED, add_dataset, make_manifest, make_receipt
+from tests.support.approvals import members
 from tests.support.keys import approval_key
 from tests.support.terminal import Terminal
 
@@ -90,8 +92,9 @@ def finished(
     )
     manifest = approved(made, policy=platform.policy)
     key = ApprovalKey(state.approval_file, passphrase).of(manifest, SITE)
-    signature = key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE))
-    kept = Approved(canonical(manifest).decode(), manifest.hash, signature, 0)
+    known = members(manifest)
+    signature = key.sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE, known))
+    kept = Approved(canonical(manifest).decode(), manifest.hash, known, signature, 0)
     create_private(state.approved / f"{manifest.hash}.json", msgspec.json.encode(kept))
     confirm(state, manifest.sites)
     enclave, receipts, previous = SigningKey.generate(), [], NO_RECEIPT
@@ -167,18 +170,21 @@ def test_an_agent_that_is_told_of_another_approval_key_remembers_none_of_its_run
 def test_each_key_signs_for_its_own_purpose_wherever_it_is_counted(theft: Theft) -> None:
     """What coordinator, enclave and auditor count a release and a roster by."""
     manifest, last = theft.manifest, theft.fingerprint
-    forged = consent(manifest, last, SITE, theft.online_key)
-    others = consent(manifest, last, "site-2", approval_key(OTHER))
+    known = members(manifest)
+    approvals = {site: Approval(known, "") for site in known}
+    forged = consent(manifest, last, SITE, theft.online_key, known)
+    others = consent(manifest, last, "site-2", approval_key(OTHER), known)
     with pytest.raises(Refusal) as caught:
-        verify_consents(manifest, last, {SITE: forged, "site-2": others})
+        verify_consents(manifest, last, {SITE: forged, "site-2": others}, approvals)
     assert caught.value.code == "approval.online_key"
 
     entries = (RosterEntry(SITE, "a" * 64), RosterEntry("site-2", "b" * 64))
     roster = Roster(manifest.hash, 1, entries, NO_RECEIPT)
     by_agents = {SITE: countersign(roster, theft.online_key), "site-2": countersign(roster, OTHER)}
-    verify_roster(roster, by_agents, manifest)
+    verify_roster(roster, by_agents, manifest, approvals)
     with pytest.raises(Refusal) as caught:
-        verify_roster(roster, by_agents | {"site-2": countersign(roster, approval_key(OTHER))}, manifest)
+        by_person = by_agents | {"site-2": countersign(roster, approval_key(OTHER))}
+        verify_roster(roster, by_person, manifest, approvals)
     assert caught.value.code == "roster.bad_countersignature"
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
 
+from contracts.approvals import Approval
 from contracts.bound_request import bind_request
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload
+from contracts.manifest import parse
 from contracts.signing import SigningKey
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site, SiteState
+from federation.studies.models import Study
+from tests.support.approvals import approve, members
 from tests.support.instances import HERE
 from tests.support.keys import approval_key
 
@@ -62,8 +67,16 @@ class Hospital:
         content = {"data": data, "content_type": "application/json"} if data is not None else {}
         return getattr(self.client, method.lower())(API + path, headers=headers, **content)
 
-    def sign(self, manifest_hash: str) -> str:
-        return approval_key(self.key).sign(APPROVAL_DOMAIN, approval_payload(manifest_hash, self.site.pk))
+    def sign(self, manifest_hash: str, confirmed: Iterable[str] | None = None) -> Approval:
+        """Its approval: it has `confirmed` these members, by itself all of a frozen manifest."""
+        if confirmed is None:
+            study = Study.objects.filter(manifest_hash=manifest_hash).first()
+            confirmed = () if study is None else members(parse((study.manifest or "").encode()))
+        return approve(manifest_hash, self.site.pk, self.key, confirmed)
+
+    def signed(self, manifest_hash: str, confirmed: Iterable[str] | None = None) -> dict[str, Any]:
+        """The same, as its agent sends it."""
+        return {"manifest_hash": manifest_hash, **msgspec.to_builtins(self.sign(manifest_hash, confirmed))}
 
     def as_agent(self) -> AgentPrincipal:
         """The principal that services get."""

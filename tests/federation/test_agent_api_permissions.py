@@ -42,12 +42,12 @@ def world(frozen: Study, anna: Hospital) -> World:
 def signature(world: World) -> dict[str, str]:
     """St. Anna's signature, whoever sends it."""
     digest = world.study.manifest_hash
-    return {"manifest_hash": digest, "signature": world.anna.sign(digest)}
+    return world.anna.signed(digest)
 
 
 def order(world: World) -> dict[str, Any]:
     """An order where nothing was asked for."""
-    consent = {"hpke_key": None, "signature": "0" * 128}
+    consent = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
     return {"run": "none", "receipt": "0" * 64, "consent": consent}
 
 

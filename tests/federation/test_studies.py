@@ -12,6 +12,7 @@ from django.dispatch import Signal
 
 from attestation.development import root_sha256
 from attestation.development_quoting import constants as dev
+from contracts.approvals import Approval as Given
 from contracts.canonical import canonical
 from contracts.manifest import Privacy, parse
 from contracts.refusal import Refusal
@@ -237,9 +238,8 @@ class TestApproval:
         assert (item["manifest_hash"], item["state"]) == (frozen.manifest_hash, "waiting")
         assert hashlib.sha256(item["manifest"].encode()).hexdigest() == frozen.manifest_hash
         for hospital in (anna, barbara):
-            signature = hospital.sign(frozen.manifest_hash)
-            sent = {"manifest_hash": frozen.manifest_hash, "signature": signature}
-            assert hospital.call("post", "approvals", sent).json()["state"] == "signed"
+            answer = hospital.call("post", "approvals", hospital.signed(frozen.manifest_hash))
+            assert answer.json()["state"] == "signed"
         frozen.refresh_from_db()
         assert frozen.state == StudyState.READY
         entries = [json.loads(entry.data) for entry in LogEntry.objects.filter(kind="approval")]
@@ -260,6 +260,28 @@ class TestApproval:
             services.sign_approval(anna.as_agent(), frozen.manifest_hash, anna.sign(frozen.manifest_hash))
         assert LogEntry.objects.filter(kind="approval").count() == 1
 
+    def test_an_approval_that_confirms_too_few_members_is_not_taken(
+        self, frozen: Study, anna: Hospital
+    ) -> None:
+        """No round would ever have its quorum."""
+        given = anna.sign(frozen.manifest_hash, [anna.site.pk])
+        refused("members.too_few", services.sign_approval, anna.as_agent(), frozen.manifest_hash, given)
+
+    def test_until_the_launch_a_site_may_confirm_more_members(
+        self, ready: Study, lena: User, anna: Hospital, barbara: Hospital
+    ) -> None:
+        digest, both = ready.manifest_hash, sorted((anna.site.pk, barbara.site.pk))
+        services.sign_approval(anna.as_agent(), digest, anna.sign(digest, reversed(both)))
+        given = anna.sign(digest, [barbara.site.pk])
+        services.sign_approval(anna.as_agent(), digest, given)
+        ready.refresh_from_db()
+        assert ready.state == StudyState.READY
+        assert queries.given_to(ready, digest)[anna.site.pk] == given
+        assert LogEntry.objects.filter(kind="approval").count() == 3
+        run = services.launch(lena, ready)
+        assert queries.counting(run, both) == 2 and queries.counting(run, [anna.site.pk]) == 1
+        refused("approval.stale_manifest", services.sign_approval, anna.as_agent(), digest, given)
+
     def test_a_foreign_or_false_signature_is_refused(
         self, frozen: Study, anna: Hospital, barbara: Hospital, clara: Hospital
     ) -> None:
@@ -267,7 +289,7 @@ class TestApproval:
         agent = anna.as_agent()
         refused("sealing.bad_signature", services.sign_approval, agent, shown, barbara.sign(shown))
         refused("sealing.bad_signature", services.sign_approval, agent, shown, anna.sign("0" * 64))
-        other_domain = anna.key.sign("fedslice/roster/v1", {"manifest": shown})
+        other_domain = Given((), anna.key.sign("fedslice/roster/v1", {"manifest": shown}))
         refused("sealing.bad_signature", services.sign_approval, agent, shown, other_domain)
         refused("approval.stale_manifest", services.sign_approval, clara.as_agent(), shown, clara.sign(shown))
 
@@ -300,7 +322,7 @@ class TestLaunch:
         manifest = parse(run.manifest.encode())
         assert heard == [run.pk] == [manifest.run]
         assert (run.state, run.manifest_hash) == (RunState.STARTING, manifest.hash)
-        assert set(queries.approval_signatures(run)) == {site.id for site in manifest.sites}
+        assert set(queries.approvals_given(run)) == {site.id for site in manifest.sites}
         kinds = [event.kind for event in queries.study_timeline(ready)]
         assert kinds == [
             "study.approving", "approval.signed", "approval.signed", "study.ready", "study.running",

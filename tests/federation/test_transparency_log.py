@@ -95,7 +95,7 @@ def test_one_size_has_one_checkpoint_for_ever() -> None:
 
 
 def test_an_entry_whose_attachment_is_not_kept_is_refused() -> None:
-    body = {"manifest": "a" * 64, "site": "anna", "signature": "b" * 128}
+    body = {"manifest": "a" * 64, "site": "anna", "confirmed": ["anna"], "signature": "b" * 128}
     with pytest.raises(Refusal, match=r"log\.invalid_entry"):
         log.append("approval", body)
     assert log.size() == 0

@@ -163,7 +163,7 @@ def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
     assert len(anna.call("GET", "approvals").json()) == 1
     found = age(frozen, without_schedules)
     assert anna.call("GET", "approvals").json() == []
-    answer = anna.call("POST", "approvals", {"manifest_hash": found, "signature": anna.sign(found)})
+    answer = anna.call("POST", "approvals", anna.signed(found, ()))
     assert (answer.status_code, answer.json()["code"]) == (409, "manifest.older_format")
     Study.objects.filter(pk=frozen.pk).update(state="ready")
     with pytest.raises(Refusal) as refused:

@@ -16,7 +16,7 @@ from contracts.manifest import Release as Rule
 from contracts.manifest import parse
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
-from contracts.releases import Released, consent, sign_release
+from contracts.releases import Released, sign_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from federation.attestation.models import LogEntry
@@ -27,7 +27,7 @@ from federation.releases.models import Release
 from federation.studies import services as studies
 from federation.studies.models import Round, Run, Study
 from tests.federation.cast import Hospital
-from tests.support.keys import approval_key
+from tests.support.approvals import ordered
 
 
 def finished(lena: User, ready: Study, rule: str, anna: Hospital, approvals: int = 2) -> Run:
@@ -36,6 +36,7 @@ def finished(lena: User, ready: Study, rule: str, anna: Hospital, approvals: int
     manifest = msgspec.structs.replace(parse(run.manifest.encode()), release=Rule(rule, approvals))  # type: ignore[arg-type]
     fields = {"manifest": canonical(manifest).decode(), "manifest_hash": manifest.hash, "state": "finished"}
     Run.objects.filter(pk=run.pk).update(**fields)
+    run.study.approvals.update(manifest_hash=manifest.hash)
     run.refresh_from_db()
     made = Receipt(
         version=1, manifest=manifest.hash, run=run.pk, round=1, roster="0" * 64,
@@ -54,10 +55,10 @@ def order(run: Run, hospital: Hospital, signer: Hospital | None = None, receipt:
     """The hospital's order, signed by itself or by another."""
     manifest = parse(run.manifest.encode())
     receipt = receipt or Release.objects.get(run=run).receipt
-    key = approval_key((signer or hospital).key)
+    key = (signer or hospital).key
     own = HpkeKey.generate().public
     return services.order(
-        hospital.as_agent(), run, receipt, consent(manifest, receipt, hospital.site.pk, key, own)
+        hospital.as_agent(), run, receipt, ordered(manifest, receipt, hospital.site.pk, key, own)
     )
 
 

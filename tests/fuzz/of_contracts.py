@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from contracts import manifest, receipt_chain, receipts, release_check, release_statement, roster
+from contracts.approvals import Approval
 from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
 from contracts.log.note import parse_vkey
 from contracts.log.proof import Logged, require_logged
@@ -66,8 +67,14 @@ def _receipt(data: bytes) -> object:
 @target("roster", lambda: dumped(vector("roster")["roster"]))
 def _roster(data: bytes) -> object:
     read = roster.parse_roster(data)
-    roster.verify_roster(read, vector("roster")["countersignatures"], the_manifest())
+    roster.verify_roster(read, vector("roster")["countersignatures"], the_manifest(), everybody())
     return roster.roster_hash(read)
+
+
+@cache
+def everybody() -> dict[str, Approval]:
+    sites = tuple(site.id for site in the_manifest().sites)
+    return {site: Approval(sites, "") for site in sites}
 
 
 @cache

@@ -207,10 +207,11 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "card": {"rows": 9, "labels": {}, "splits": {"train": 9}, "text_length": {"p50": 10}},
     }),
     "approvals": ("federation.studies.api", "SignatureBody", {
-        "manifest_hash": "0" * 64, "signature": "0" * 128,
+        "manifest_hash": "0" * 64, "confirmed": ["a"], "signature": "0" * 128,
     }),
     "releases": ("federation.releases.api", "OrderBody", {
-        "run": "r", "receipt": "0" * 64, "consent": {"hpke_key": None, "signature": "0" * 128},
+        "run": "r", "receipt": "0" * 64,
+        "consent": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
     }),
     "blobs": ("enclave_jobs.api_blobs", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
     "failure": ("enclave_jobs.api_jobs", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),

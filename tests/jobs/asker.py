@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
+from contracts.manifest import parse
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
 from site_agent.state import Config, State
 from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium
+from tests.support.approvals import approve, members
 from tests.support.instances import AS_HERE
 from tests.support.keys import approval_key
 
@@ -30,14 +31,13 @@ class Asker:
         create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
         own = approval_key(hospital.api.key).public
         row = consortium.run(run)
-        log = parse(row["manifest"].encode()).log
-        assert log is not None
-        told = {"insecure_http": True, "log_key": log_key_fingerprint(log.key)}
+        text, digest = row["manifest"], row["manifest_hash"]
+        manifest = parse(text.encode())
+        assert manifest.log is not None
+        told = {"insecure_http": True, "log_key": log_key_fingerprint(manifest.log.key)}
         state.save(Config(consortium.installation.url, "anna", "St. Anna", own, **told))
-        signature = approval_key(hospital.api.key).sign(
-            APPROVAL_DOMAIN, approval_payload(row["manifest_hash"], "anna")
-        )
-        approved = Approved(row["manifest"], row["manifest_hash"], signature, int(time.time()))
+        given = approve(digest, "anna", hospital.api.key, members(manifest))
+        approved = Approved(text, digest, given.confirmed, given.signature, int(time.time()))
         kept = private_folder(state.approved) / f"{row['manifest_hash']}.json"
         create_private(kept, msgspec.json.encode(approved))
         self.state = state

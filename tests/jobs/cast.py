@@ -28,8 +28,9 @@ from federation.attestation import references
 from federation.attestation.models import Root
 from federation.ids import new_id
 from federation.people.models import Role
-from federation.studies.models import Contribution, Round, Run, Study
+from federation.studies.models import Approval, Contribution, Round, Run, Study
 from tests.federation.cast import Hospital, make_hospital, make_person
+from tests.support.approvals import approve
 from tests.support.keys import approval_key
 
 REFERENCE = SgxReference("aggregator", mrenclave="1" * 64)
@@ -116,6 +117,15 @@ def make_scene(**changes: Any) -> Scene:
         id=f"{identifier}-1", run=run, epoch=1, program="aggregator", state=EnclaveState.READY
     )
     round = Round.objects.create(run=run, number=1, state="collecting")
+    known = [site.id for site in manifest.sites]
     for hospital in (anna, berta):
         Contribution.objects.create(round=round, site=hospital.site)
+        given = approve(manifest.hash, hospital.site.pk, hospital.key, known)
+        Approval.objects.create(
+            study=study,
+            site=hospital.site,
+            manifest_hash=manifest.hash,
+            confirmed=list(given.confirmed),
+            signature=given.signature,
+        )
     return Scene(anna, berta, stranger, run, round, enclave)

@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 
 from contracts.log.note import parse_vkey
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
+from contracts.manifest import parse
 from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README, unpack
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
@@ -24,9 +24,10 @@ from site_agent.members import confirm
 from site_agent.state import Config, State
 from site_agent.witness import log_key_fingerprint
 from tests.jobs.conftest import Consortium, ask
+from tests.support.approvals import approve, members
 from tests.support.installation import wait_for
 from tests.support.instances import AS_HERE
-from tests.support.keys import approval_key, keep_approval_key
+from tests.support.keys import keep_approval_key
 from tests.support.on_disk import contents
 from transparency_log.bundle import read_header, verify_bundle
 
@@ -45,13 +46,13 @@ class Terminal:
 
     def has_approved(self, run: dict[str, Any]) -> None:
         digest = run["manifest_hash"]
-        signature = approval_key(self.key).sign(APPROVAL_DOMAIN, approval_payload(digest, self.site))
         manifest = parse(run["manifest"].encode())
         assert manifest.log is not None
         told = {"log_key": log_key_fingerprint(manifest.log.key)}
         self.state.save(msgspec.structs.replace(self.state.config, **told))
+        given = approve(digest, self.site, self.key, members(manifest))
         confirm(self.state, manifest.sites)
-        approved = Approved(run["manifest"], digest, signature, int(time.time()))
+        approved = Approved(run["manifest"], digest, given.confirmed, given.signature, int(time.time()))
         create_private(private_folder(self.state.approved) / f"{digest}.json", msgspec.json.encode(approved))
 
     def __call__(self, *arguments: str) -> tuple[int, str]:

@@ -21,7 +21,6 @@ from contracts.log.checkpoint import Checkpoint
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.manifest import (
-    APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
     Lora,
@@ -30,7 +29,6 @@ from contracts.manifest import (
     Release,
     Site,
     Training,
-    approval_payload,
 )
 from contracts.policy import Policy, Program, SgxReference
 from contracts.receipts import (
@@ -38,12 +36,14 @@ from contracts.receipts import (
     Averaging,
     Receipt,
     ReceiptInput,
+    Scoring,
     SignedReceipt,
     receipt_hash,
     sign_receipt,
 )
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash
 from contracts.signing import SigningKey
+from tests.support.approvals import approve
 from tests.support.keys import approval_key
 from transparency_log.bundle import write_bundle
 from transparency_log.entry import (
@@ -153,6 +153,7 @@ def make_receipt(
         development=True,
         issued=AT,
         averaging=Averaging("fedavg", len(roster.inputs), None, None, 0, None),
+        scoring=Scoring(tuple(entry.site for entry in roster.inputs), None),
     )
     return sign_receipt(msgspec.structs.replace(receipt, **changes), signer)
 
@@ -226,8 +227,8 @@ def tell(aggregator: Enclave) -> Callable[[], History]:
         history.manifest = manifest
         history.keep(canonical(manifest))
         for site, key in SITES.items():
-            signature = approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
-            history.append(APPROVAL, ApprovalBody(manifest.hash, site, signature))
+            given = approve(manifest.hash, site, key, SITES)
+            history.append(APPROVAL, ApprovalBody(manifest.hash, site, given.confirmed, given.signature))
         history.append(APPRAISAL, aggregator.appraised(history, manifest, signer))
         history.append(APPRAISAL, aggregator.appraised(history, manifest, signer, mrenclave=b"x" * 32))
         for number in (1, 2):

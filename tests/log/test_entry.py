@@ -19,7 +19,7 @@ from transparency_log.entry import (
     typed_body,
 )
 
-BODY = ApprovalBody("a" * 64, "site-a", "b" * 128)
+BODY = ApprovalBody("a" * 64, "site-a", ("site-a",), "b" * 128)
 
 
 def refused(data: bytes) -> None:

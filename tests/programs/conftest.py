@@ -31,7 +31,6 @@ from contracts.canonical import canonical
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
 from contracts.manifest import (
-    APPROVAL_DOMAIN,
     Aggregation,
     DatasetRef,
     Lora,
@@ -41,7 +40,6 @@ from contracts.manifest import (
     Site,
     Training,
     TransparencyLog,
-    approval_payload,
 )
 from contracts.policy import Policy, SgxReference
 from contracts.receipt_chain import parse_receipt
@@ -60,6 +58,7 @@ from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.accelerator import AcceleratorProcess
 from site_agent.datasets.card import content_digest
+from tests.support.approvals import approvals
 from tests.support.keys import approval_key
 from tests.support.made_log import VKEY, MadeLog
 
@@ -172,10 +171,7 @@ class Consortium:
         self.log = MadeLog()
         self.log.freeze(self.manifest)
         self.text = canonical(self.manifest).decode()
-        self.approvals = {
-            site: approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(self.manifest.hash, site))
-            for site, key in house.site_keys.items()
-        }
+        self.approvals = msgspec.to_builtins(approvals(self.manifest, house.site_keys))
 
     def start(self, program, host) -> EnclaveProcess:
         folder = self.folder / f"{program}-{host}-{len(self.processes)}"

@@ -10,9 +10,9 @@ from attestation.appraisal import appraise
 from attestation.quote import parse as parse_quote
 from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
-from contracts.manifest import APPROVAL_DOMAIN, MAX_MANIFEST_BYTES, approval_payload
+from contracts.manifest import MAX_MANIFEST_BYTES
 from contracts.policy import CollateralFloor
-from tests.support.keys import approval_key
+from tests.support.approvals import approvals
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,7 @@ def refused(world, code_of):
 
 
 def approve(world, manifest, **keys):
-    keys = world.house.site_keys | keys
-    return {
-        site: approval_key(key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, site))
-        for site, key in keys.items()
-    }
+    return approvals(manifest, world.house.site_keys | keys)
 
 
 def test_a_missing_approval_is_refused(world, refused, refusal_of):

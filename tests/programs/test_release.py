@@ -16,13 +16,13 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
-from contracts.releases import KIND, consent
+from contracts.releases import KIND
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
 from contracts.sealed.stream import Binding, unseal
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.split_house import SplitRun, split_manifest
-from tests.support.keys import approval_key
+from tests.support.approvals import approvals, ordered
 
 SITES = ("anna", "berta")
 TRAINING = Training(rounds=1, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7)
@@ -44,8 +44,8 @@ class Finished:
         """Orders of these sites; a name given as a keyword signs in place of a site."""
         made = {}
         for site in sites:
-            key = approval_key(self.world.house.site_keys[signers.get(site, site)])
-            made[site] = consent(self.manifest, receipt or self.receipt, site, key, self.keys[site].public)
+            key = self.world.house.site_keys[signers.get(site, site)]
+            made[site] = ordered(self.manifest, receipt or self.receipt, site, key, self.keys[site].public)
         return made
 
     def ask(self, consents, receipt=None, enclave=None):
@@ -117,7 +117,8 @@ def of_the_enclave(finished, inputs):
 def test_each_site_that_signed_opens_an_adapter_that_plain_peft_loads(sealed, tmp_path):
     answer = sealed.ask(sealed.consents(*SITES))
     signed = parse_release(answer["release"])
-    check_release(signed, sealed.manifest, sealed.receipt, sealed.consents(*SITES))
+    given = approvals(sealed.manifest, sealed.world.house.site_keys)
+    check_release(signed, sealed.manifest, sealed.receipt, sealed.consents(*SITES), given)
     assert signed.signing_key == sealed.aggregator.call("evidence", nonce="0" * 64)["claims"]["signing_key"]
     assert signed.released.output == answer["output"]["sha256"]
 
@@ -186,7 +187,7 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
     clients = {site: world.client(site, aggregator) for site in SITES}
     result = world.round(1, aggregator, clients)
     receipt = receipt_hash(parse_receipt(result["receipt"]).receipt)
-    order = consent(world.manifest, receipt, "anna", approval_key(world.house.site_keys["anna"]))
+    order = ordered(world.manifest, receipt, "anna", world.house.site_keys["anna"])
     asked = {"receipt": receipt, "consents": {"anna": msgspec.to_builtins(order)}, "model": "."}
     assert code_of(aggregator.call, "release", **asked) == "release.unfinished"
 
@@ -201,9 +202,7 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
 )
 def test_an_exported_adapter_gives_the_predictions_of_the_enclaves(consortium, changes, tmp_path, code_of):
     finished = Finished(consortium(release=Release("export", 1), training=TRAINING, **changes))
-    order = consent(
-        finished.manifest, finished.receipt, "anna", approval_key(finished.world.house.site_keys["anna"])
-    )
+    order = ordered(finished.manifest, finished.receipt, "anna", finished.world.house.site_keys["anna"])
     answer = finished.ask({"anna": order})
     package = finished.aggregator.mailbox.collect(answer["output"]["sha256"]).read_bytes()
     assert parse_release(answer["release"]).released.package == answer["output"]["sha256"]
@@ -228,9 +227,7 @@ def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, 
             run.join(server, site)
         run.rounds(server)
         receipt = receipt_hash(parse_receipt(run.results[-1]["receipt"]).receipt)
-        orders = {
-            site: consent(manifest, receipt, site, approval_key(house.site_keys[site])) for site in SITES
-        }
+        orders = {site: ordered(manifest, receipt, site, house.site_keys[site]) for site in SITES}
         asked = {"receipt": receipt, "consents": msgspec.to_builtins(orders), "model": str(house.model)}
         answer = server.call("release", **asked)
         files = unpack(server.mailbox.collect(answer["output"]["sha256"]).read_bytes())

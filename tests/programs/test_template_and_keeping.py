@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.approvals import Approval
 from contracts.manifest import KeyShares, Split
 from contracts.receipts import NO_RECEIPT, Receipt
 from contracts.refusal import Refusal
@@ -98,9 +99,10 @@ def life(in_shares):
     """A new life of an enclave in a TEE without a sealing key, with what it holds of its state keys."""
 
     def start() -> tuple[Identity, SharedKeys]:
-        identity = Identity(
-            "split_server", NoSealingKey(), in_shares, in_shares.hash, Clock(0), None, None, "0" * 96
-        )
+        sites = tuple(site.id for site in in_shares.sites)
+        known = {site: Approval(sites, "") for site in sites}
+        own = (Clock(0), None, None, "0" * 96, known)
+        identity = Identity("split_server", NoSealingKey(), in_shares, in_shares.hash, *own)
         return identity, SharedKeys(identity)
 
     return start

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.approvals import Approval
 from contracts.manifest import Manifest, parse
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
@@ -17,6 +18,7 @@ from contracts.signing import SigningKey
 
 VECTORS = Path(__file__).parent / "vectors"
 KEYS = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
+KNOWN = {site: Approval(tuple(KEYS), "") for site in KEYS}
 
 
 @pytest.fixture
@@ -38,20 +40,20 @@ def signed(roster: Roster, *sites: str) -> dict[str, str]:
 
 def refused(code: str, roster: Roster, signatures: dict[str, str], manifest: Manifest) -> None:
     with pytest.raises(Refusal) as refusal:
-        verify_roster(roster, signatures, manifest)
+        verify_roster(roster, signatures, manifest, KNOWN)
     assert refusal.value.code == code
 
 
 def test_a_roster_that_all_listed_sites_signed_is_good(roster: Roster, manifest: Manifest) -> None:
-    verify_roster(roster, signed(roster), manifest)
+    verify_roster(roster, signed(roster), manifest, KNOWN)
     two = msgspec.structs.replace(roster, inputs=roster.inputs[:2])
-    verify_roster(two, signed(two, "site-a", "site-b"), manifest)
-    verify_roster(two, signed(two), manifest)
+    verify_roster(two, signed(two, "site-a", "site-b"), manifest, KNOWN)
+    verify_roster(two, signed(two), manifest, KNOWN)
 
 
 def test_a_listed_site_that_has_not_signed_is_named(roster: Roster, manifest: Manifest) -> None:
     with pytest.raises(Refusal) as refusal:
-        verify_roster(roster, signed(roster, "site-a", "site-c"), manifest)
+        verify_roster(roster, signed(roster, "site-a", "site-c"), manifest, KNOWN)
     assert (refusal.value.code, refusal.value.facts["site"]) == ("roster.not_countersigned", "site-b")
 
 

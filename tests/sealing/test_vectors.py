@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
 from contracts.evidence import Claims, report_data
 from contracts.fingerprint import key_fingerprint, site_fingerprint, typed_fingerprint
@@ -20,7 +21,7 @@ from contracts.log import growth, merkle
 from contracts.log.checkpoint import verify_checkpoint
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import parse_vkey
-from contracts.manifest import APPROVAL_DOMAIN, approval_payload, parse
+from contracts.manifest import APPROVAL_DOMAIN, parse
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import receipt_hash, sign_receipt
 from contracts.refusal import Refusal
@@ -42,7 +43,7 @@ def vector(name: str) -> Any:
 def test_the_manifest_has_its_hash_and_its_approval_is_reproduced() -> None:
     manifest, approval = parse(MANIFEST), vector("approval.json")
     assert manifest.hash == hashlib.sha256(MANIFEST).hexdigest() == approval["manifest_hash"]
-    payload = approval_payload(manifest.hash, approval["site"])
+    payload = approval_payload(manifest.hash, approval["site"], approval["confirmed"])
     key = SigningKey.from_bytes(bytes.fromhex(approval["secret"]))
     assert key.sign(approval["domain"], payload) == approval["signature"]
     member = manifest.site(approval["site"])
@@ -102,7 +103,9 @@ def test_the_roster_its_hash_and_its_countersignatures_are_reproduced() -> None:
     assert canonical(roster).decode() == case["canonical"] and roster_hash(roster) == case["hash"]
     for site, signature in case["countersignatures"].items():
         assert countersign(roster, SigningKey.from_bytes(site[-1].encode() * 32)) == signature
-    verify_roster(roster, case["countersignatures"], manifest)
+    sites = tuple(site.id for site in manifest.sites)
+    everybody = {site: Approval(sites, "") for site in sites}
+    verify_roster(roster, case["countersignatures"], manifest, everybody)
 
 
 def test_the_receipt_its_hash_and_its_signature_are_reproduced() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from attestation.measurement import measure
+from contracts.approvals import approval_payload
 from contracts.canonical import canonical
 from contracts.manifest import (
     APPROVAL_DOMAIN,
@@ -22,7 +23,6 @@ from contracts.manifest import (
     Site,
     Spf,
     Split,
-    approval_payload,
 )
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify
@@ -83,10 +83,13 @@ def test_a_sound_manifest_is_signed_kept_and_posted(
     approved = approve(state, line.coordinator, offer(manifest), key_of(state), ["unbounded"])
     posted = server.requests[-1]
     assert (posted.method, posted.path) == ("POST", "approvals")
-    assert posted.json == {"manifest_hash": manifest.hash, "signature": approved.signature}
-    verify(
-        state.config.approval_key, APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE), approved.signature
-    )
+    assert posted.json == {
+        "manifest_hash": manifest.hash,
+        "confirmed": ["site-1", "site-2"],
+        "signature": approved.signature,
+    }
+    payload = approval_payload(manifest.hash, SITE, ["site-1", "site-2"])
+    verify(state.config.approval_key, APPROVAL_DOMAIN, payload, approved.signature)
     assert approved_manifest(state, manifest.hash) == manifest
     assert approved_hashes(state) == [manifest.hash]
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
-from contracts.manifest import APPROVAL_DOMAIN, Manifest, approval_payload
+from contracts.manifest import Manifest
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from site_agent import leases
@@ -25,7 +25,7 @@ from site_agent.work import Work
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
 from tests.site_agent.factories import add_dataset, make_manifest, make_receipt
-from tests.support.keys import approval_key
+from tests.support.approvals import approve, members
 
 
 class Coordinator:
@@ -78,9 +78,9 @@ def manifest(state: State, server: Server, quick: None, tmp_path: Path) -> Manif
 
 @pytest.fixture
 def approved(state: State, manifest: Manifest) -> Manifest:
-    signature = approval_key(state.key).sign(APPROVAL_DOMAIN, approval_payload(manifest.hash, SITE))
+    given = approve(manifest.hash, SITE, state.key, members(manifest))
     confirm(state, manifest.sites)
-    page = Approved(canonical(manifest).decode(), manifest.hash, signature, 1)
+    page = Approved(canonical(manifest).decode(), manifest.hash, given.confirmed, given.signature, 1)
     write_private(state.approved / f"{manifest.hash}.json", canonical(page))
     return manifest
 

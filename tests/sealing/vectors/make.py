@@ -19,6 +19,7 @@ import msgspec
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parents[2]))
 
+from contracts.approvals import approval_payload  # noqa: E402
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
 from contracts.fingerprint import key_fingerprint, site_fingerprint  # noqa: E402
@@ -37,7 +38,6 @@ from contracts.manifest import (  # noqa: E402
     Release,
     Site,
     Training,
-    approval_payload,
 )
 from contracts.policy import Policy, SgxReference  # noqa: E402
 from contracts.receipts import (  # noqa: E402
@@ -109,7 +109,9 @@ def write(name: str, value: dict[str, Any]) -> None:
 
 def make() -> None:
     (FOLDER / "manifest.json").write_bytes(canonical(MANIFEST))
-    approval = APPROVERS["site-a"].sign(APPROVAL_DOMAIN, approval_payload(MANIFEST.hash, "site-a"))
+    approval = APPROVERS["site-a"].sign(
+        APPROVAL_DOMAIN, approval_payload(MANIFEST.hash, "site-a", ["site-a", "site-b"])
+    )
     write(
         "approval.json",
         {
@@ -118,6 +120,7 @@ def make() -> None:
             "secret": APPROVERS["site-a"].to_bytes().hex(),
             "fingerprint": site_fingerprint(SITES["site-a"].public, APPROVERS["site-a"].public),
             "domain": APPROVAL_DOMAIN,
+            "confirmed": ["site-a", "site-b"],
             "signature": approval,
         },
     )
