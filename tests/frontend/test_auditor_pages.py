@@ -304,6 +304,7 @@ class TestReviews:
     ) -> None:
         page = text(auditor, reverse("review", args=[world["review_id"]]))
         assert f"{2:064x}" in page and f'<mark class="hash">{"e" * 64}</mark>' in page
+        assert page.count("<mark") == 1  # what stayed the same is not marked
         assert "St. Anna" in page and "St. Barbara" not in page and "Triage" in page
 
     def test_the_reason_stands_on_the_sites_page_until_two_people_have_approved(
