@@ -42,7 +42,6 @@ PLAN = Plan(
     batch_size=16,
     learning_rate=1e-3,
     max_tokens=64,
-    precision="bf16",
     targets=("query", "key", "value", "dense"),
     quorum=2,
     deadline_seconds=900,

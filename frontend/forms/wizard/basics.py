@@ -62,7 +62,10 @@ class ModelForm(StepForm):
     max_tokens = number(_("Tokens per text"), 8, 8192, _("Longer texts are cut. Memory grows with it."))
     precision = forms.ChoiceField(
         label=_("Precision"),
-        choices=(("fp32", _("fp32: reference")), ("bf16", _("bf16: faster on new CPUs"))),
+        choices=(
+            ("fp32", _("fp32: reference")),
+            ("bf16", _("bf16: fast only on CPUs with AVX-512 BF16 or AMX")),
+        ),
     )
 
     def prepare(self) -> None:
