@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the tests use of Debian: Chromium for the journeys, PostgreSQL and Redis for the real-engines test, nginx and
-# Caddy for the proxies' examples, erofs-utils and cryptsetup-bin for a trust domain's image.
+# Caddy for the proxies' examples, erofs-utils and cryptsetup-bin for a trust domain's image, SoftHSM for a key on a token.
 set -euo pipefail
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
@@ -10,6 +10,7 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql)
 command -v mkfs.erofs >/dev/null || missing+=(erofs-utils)
 [ -x /usr/sbin/veritysetup ] || missing+=(cryptsetup-bin)
+[ -e /usr/lib/softhsm/libsofthsm2.so ] || missing+=(softhsm2)
 [ "${#missing[@]}" = 0 ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   # Packages must not start servers of their own.

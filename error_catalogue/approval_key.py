@@ -80,6 +80,85 @@ define(
 )
 define(
     Entry(
+        "approval_token.no_library",
+        "The approval key is on a PKCS#11 token, and python-pkcs11 is not installed.",
+        "python -m pip install --require-hashes --requirement requirements-token.lock",
+        "site",
+    ),
+    Entry(
+        "approval_token.module",
+        "The PKCS#11 library {module} cannot be loaded: {fault}.",
+        "Install the library of the token's maker, and name its path: --on-token LABEL MODULE. For SoftHSM, "
+        "say in SOFTHSM2_CONF where its tokens are.",
+        "site",
+    ),
+    Entry(
+        "approval_token.absent",
+        'There is no token "{token}" (serial number: {serial}).',
+        "Plug it in and run it again. If it is lost: `python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_token.several",
+        '{found} tokens are called "{token}".',
+        "Unplug all but the one that is to have the key, or give it another label.",
+        "site",
+    ),
+    Entry(
+        "approval_token.wrong_pin",
+        'The token "{token}" does not take this PIN.',
+        "Try again, with care: many tokens lock after three to ten wrong ones.",
+        "site",
+    ),
+    Entry(
+        "approval_token.locked",
+        'The token "{token}" is locked: a wrong PIN was given too often.',
+        "Unlock it by its maker's tool (with the PUK or the security officer's PIN). If that is lost: "
+        "`python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_token.pin_elsewhere",
+        'The approval key is on the token "{token}": it has no passphrase.',
+        "Change the token's PIN by its maker's tool. The key and its file stay as they are.",
+        "site",
+    ),
+    Entry(
+        "approval_token.key_absent",
+        'The token "{token}" has not one Ed25519 key with the id {key} and its public half, but {found}.',
+        "Use the token on which the key was made. A key that was deleted there is lost: "
+        "`python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_token.key_can_leave",
+        'The key {key} was not drawn on the token "{token}", or can leave it.',
+        "Make one there: `approval-key create --on-token LABEL MODULE`, without --token-key.",
+        "site",
+    ),
+    Entry(
+        "approval_token.no_ed25519",
+        'The token "{token}" does not sign by Ed25519 (CKM_EDDSA).',
+        "Approvals are Ed25519 signatures. Use a token that offers it, or a key under a passphrase: "
+        "`approval-key create` without --on-token.",
+        "site",
+    ),
+    Entry(
+        "approval_token.bad_signature",
+        'What the token "{token}" answered is no signature by this site\'s approval key.',
+        "Nothing was sent. Use the token on which the key was made; if it is that one, believe neither it "
+        "nor its library: `python -m site_agent approval-key replace`.",
+        "site",
+    ),
+    Entry(
+        "approval_token.failed",
+        'The token "{token}" answered with an error: {fault}.',
+        "Look the error up in the papers of the token's maker; nothing was signed.",
+        "site",
+    ),
+)
+define(
+    Entry(
         "signing_request.which",
         "{found} manifests and releases wait for this site; a file holds one.",
         "Name it by its fingerprint: approve --export FILE --hash FINGERPRINT.",

@@ -2,13 +2,16 @@
 
 Its file is sealed by a passphrase: Argon2id (RFC 9106) makes a key of it, AES-256-GCM seals the seed under
 that. One try costs 256 MiB and about a second, so that who copies the file (a backup, the state folder) can
-try few passphrases; the cost is fixed by the version and not read from the file. A development key lies open.
-The file may be kept anywhere; what travels to the machine that is online is its public half (`.pub`).
+try few passphrases; the cost is fixed by the version and not read from the file. Of a key on a PKCS#11 token
+the file only says where it is, and the token's PIN opens it. A development key lies open. The file may be
+kept anywhere; what travels to the machine that is online is its public half (`.pub`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +51,18 @@ class Development(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ki
     secret: Hex32
 
 
+class OnToken(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="token"):
+    """Where a key is that never leaves its token: the PKCS#11 library's path, the token's label and serial
+    number, the key's id (CKA_ID, hex). Nothing here is a secret."""
+
+    version: Literal[1]
+    public: Hex32
+    module: Annotated[str, Meta(pattern=r"^/[^\x00]{1,1000}\Z")]
+    token: Annotated[str, Meta(min_length=1, max_length=32)]
+    serial: Annotated[str, Meta(max_length=64)]
+    key: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,64}\Z")]
+
+
 class Public(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="public"):
     """The public half alone."""
 
@@ -55,7 +70,7 @@ class Public(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", 
     public: Hex32
 
 
-KeyFile = Sealed | Development | Public
+KeyFile = Sealed | Development | OnToken | Public
 
 
 def create_sealed(file: Path, passphrase: str) -> Sealed:
@@ -63,7 +78,22 @@ def create_sealed(file: Path, passphrase: str) -> Sealed:
     `approval_key.exists`."""
     made = _seal(SigningKey.generate(), passphrase)
     _create(file, made)
-    write_private(public_half(file), msgspec.json.encode(Public(1, made.public)) + b"\n")
+    _put_public_half(file, made.public)
+    return made
+
+
+def create_on_token(
+    file: Path, module: Path, label: str, key: str | None, pin_file: Path | None = None
+) -> OnToken:
+    """Make a key on a token (or take the one there with the id `key`), write into a new file where it is, and
+    put its public half beside it. Refuses with `approval_key.exists`, or as `make_on_token`."""
+    with _needing_pkcs11():
+        from site_agent.token_key import make_on_token
+    if file.exists():
+        raise Refusal("approval_key.exists", file=str(file))
+    made = make_on_token(module, label, key, pin_file)
+    _create(file, made)
+    _put_public_half(file, made.public)
     return made
 
 
@@ -76,7 +106,7 @@ def create_development(file: Path) -> Development:
 
 
 def public_half(file: Path) -> Path:
-    """Where `create_sealed` puts the public half."""
+    """Where the public half of a new key is put."""
     return file.with_name(f"{file.name}.pub")
 
 
@@ -125,7 +155,8 @@ class ApprovalKey:
         """The key, fit to sign for this site and this manifest.
 
         Refuses with `approval_key.other`, with `approval_key.development` outside of the development trust
-        root, with `approval_key.public_only`, or as `read_key_file`, `ask_passphrase` and `unseal_key`.
+        root, with `approval_key.public_only`, or as `read_key_file`, `ask_passphrase`, `unseal_key` and
+        `TokenKey.open`.
         """
         held, member = read_key_file(self.file), manifest.site(site)
         if held.public != member.approval_key:
@@ -138,13 +169,29 @@ class ApprovalKey:
             self._key = self._open(held)
         return self._key
 
-    def _open(self, held: Sealed | Development) -> SigningKey:
+    def _open(self, held: Sealed | Development | OnToken) -> SigningKey:
+        if isinstance(held, OnToken):
+            with _needing_pkcs11():
+                from site_agent.token_key import TokenKey
+            return TokenKey.open(held, self._passphrase_file)
         if isinstance(held, Development):
             key = SigningKey.from_bytes(bytes.fromhex(held.secret))
             if key.public != held.public:
                 raise Refusal("approval_key.damaged", file=str(self.file))
             return key
         return unseal_key(self.file, held, ask_passphrase(self.file, self._passphrase_file))
+
+
+@contextmanager
+def _needing_pkcs11() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise Refusal("approval_token.no_library") from error
+
+
+def _put_public_half(file: Path, public: str) -> None:
+    write_private(public_half(file), msgspec.json.encode(Public(1, public)) + b"\n")
 
 
 def _create(file: Path, made: KeyFile) -> None:

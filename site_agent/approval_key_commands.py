@@ -16,10 +16,13 @@ from contracts.refusal import Refusal
 from site_agent.approval_key import (
     ApprovalKey,
     Development,
+    KeyFile,
+    OnToken,
     Public,
     Sealed,
     change_passphrase,
     create_development,
+    create_on_token,
     create_sealed,
     public_half,
     read_key_file,
@@ -30,7 +33,6 @@ from site_agent.state import State
 from site_agent.words import printable
 
 Say = Callable[..., None]
-DEVELOPMENT = " (without a passphrase: DEVELOPMENT ONLY)"
 
 
 def add_key_options(command: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def add_key_options(command: argparse.ArgumentParser) -> None:
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="its first line is the approval key's passphrase; /dev/fd/N for an inherited descriptor",
+        help="its first line is the passphrase or the token's PIN; /dev/fd/N for an inherited descriptor",
     )
 
 
@@ -59,6 +61,7 @@ def add_approval_key_commands(commands: Any, say: Say) -> None:
     verb = verbs.add_parser("create", help="make one, on this machine or one without network")
     verb.add_argument("--approval-key", type=Path, required=True, metavar="FILE", help="a new file")
     verb.add_argument("--passphrase-file", type=Path, metavar="FILE", help="as for `approve`")
+    _add_token_options(verb)
     verb.set_defaults(run=lambda chosen: run_create(chosen, say))
 
     verb = verbs.add_parser("passphrase", help="seal the key under another passphrase")
@@ -69,8 +72,23 @@ def add_approval_key_commands(commands: Any, say: Say) -> None:
     verb = verbs.add_parser("replace", help="another key for this site, after a passphrase or a key was lost")
     verb.add_argument("--token", required=True, help="the one-time token that the hospital's page shows")
     add_key_options(verb)
+    _add_token_options(verb)
     verb.add_argument("--development-approval-key", action="store_true", help="as for `enrol`")
     verb.set_defaults(run=lambda chosen: run_replace(chosen, say))
+
+
+def _add_token_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--on-token",
+        nargs=2,
+        metavar=("LABEL", "MODULE"),
+        help="on a PKCS#11 token: its label, and the path of the library that its maker gives",
+    )
+    verb.add_argument(
+        "--token-key",
+        metavar="ID",
+        help="take the Ed25519 key with this id (hex) that is on the token already",
+    )
 
 
 def key_of(state: State, chosen: argparse.Namespace) -> ApprovalKey:
@@ -79,7 +97,10 @@ def key_of(state: State, chosen: argparse.Namespace) -> ApprovalKey:
 
 
 def make_key(file: Path, chosen: argparse.Namespace, say: Say) -> None:
-    """Make a key where there is none: sealed by a passphrase, unless a development key was asked for."""
+    """Make a key where there is none: sealed by a passphrase, unless another kind was asked for."""
+    if getattr(chosen, "on_token", None):
+        _make_on_token(file, chosen)
+        return
     if chosen.development_approval_key:
         create_development(file)
         return
@@ -87,13 +108,24 @@ def make_key(file: Path, chosen: argparse.Namespace, say: Say) -> None:
     create_sealed(file, new_passphrase(file, chosen.passphrase_file))
 
 
+def _make_on_token(file: Path, chosen: argparse.Namespace) -> None:
+    label, module = chosen.on_token
+    create_on_token(file, Path(module), label, chosen.token_key, chosen.passphrase_file)
+
+
 def run_create(chosen: argparse.Namespace, say: Say) -> int:
     """`approval-key create`."""
     file = chosen.approval_key.expanduser()
     if file.exists():
         raise Refusal("approval_key.exists", file=str(file))
-    create_sealed(file, new_passphrase(file, chosen.passphrase_file))
-    say(f"The approval key is in {printable(file, 200)}. Keep a copy: without file or passphrase it is lost.")
+    if chosen.on_token:
+        _make_on_token(file, chosen)
+        say(f"Approval key {printable(file, 200)}{kind_of(read_key_file(file))}")
+        say("The file only says where it is: without the token or its PIN the key is lost.")
+    else:
+        create_sealed(file, new_passphrase(file, chosen.passphrase_file))
+        say(f"The approval key is in {printable(file, 200)}.")
+        say("Keep a copy: without file or passphrase it is lost.")
     say(f"Its public half is in {printable(public_half(file), 200)}. On the machine of the site agent:")
     say(f"  python -m site_agent enrol … --approval-key {printable(public_half(file).name, 200)}")
     return 0
@@ -107,6 +139,8 @@ def run_passphrase(chosen: argparse.Namespace, say: Say) -> int:
         raise Refusal("approval_key.public_only", file=str(file))
     if isinstance(held, Development):
         raise Refusal("approval_key.development", runtime="any")
+    if isinstance(held, OnToken):
+        raise Refusal("approval_token.pin_elsewhere", token=held.token)
     old = ask_passphrase(file, chosen.passphrase_file, word="Present passphrase")
     change_passphrase(file, held, old, new_passphrase(file, chosen.new_passphrase_file))
     say("The key has its new passphrase. Older copies of the file still open with the old one.")
@@ -117,10 +151,12 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
     """`approval-key replace`: the site's admin has shown by the token that he wants it."""
     state = State.open(chosen.state)
     config = state.config
-    file = chosen.approval_key or _next_file(state)
+    file = chosen.approval_key or _next_file(state, OnToken if chosen.on_token else (Sealed, Development))
     if not file.exists():
         make_key(file, chosen, say)
     held = read_key_file(file)
+    if chosen.on_token and not isinstance(held, OnToken):
+        raise Refusal("approval_key.exists", file=str(file))
     if isinstance(held, Development) and not needs_platform(config.runtime):
         raise Refusal("approval_key.development", runtime=config.runtime)
     body = {
@@ -138,7 +174,7 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
         }
         state.save(msgspec.structs.replace(config, **changes))
     told = site_fingerprint(state.key.public, held.public)
-    say(f"Approval key {printable(file, 200)}{DEVELOPMENT if isinstance(held, Development) else ''}")
+    say(f"Approval key {printable(file, 200)}{kind_of(held)}")
     say(f"Fingerprint  {told}")
     say("Tell it to the other hospitals: to them this site is not confirmed until they have compared it.")
     say(
@@ -147,19 +183,25 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def is_open(state: State) -> bool:
-    """Whether no passphrase protects the approval key."""
-    return isinstance(read_key_file(state.approval_file), Development)
+def kind_of(held: KeyFile) -> str:
+    """What opens the key, where it is no passphrase: in brackets, after the name of its file."""
+    if isinstance(held, OnToken):
+        where = f'"{printable(held.token, 64)}", serial number {printable(held.serial, 64)}, id {held.key}'
+        return f" (on the token {where})"
+    if isinstance(held, Public):
+        return " (its public half: the key is elsewhere)"
+    return " (without a passphrase: DEVELOPMENT ONLY)" if isinstance(held, Development) else ""
 
 
-def _next_file(state: State) -> Path:
-    """A new name in the state folder, or the key of a replacement that did not get through."""
+def _next_file(state: State, kinds: type[OnToken] | tuple[type[Sealed], type[Development]]) -> Path:
+    """A new name in the state folder, or the key of these `kinds` of a replacement that did not get
+    through."""
     known = (state.config.approval_key, *state.config.former_keys)
     for number in count(2):
         file = state.folder / f"approval-{number}.key"
         if not file.exists():
             return file
         held = read_key_file(file)
-        if isinstance(held, (Sealed, Development)) and held.public not in known:
+        if isinstance(held, kinds) and held.public not in known:
             return file
     raise AssertionError("unreachable")

@@ -17,11 +17,11 @@ from typing import get_args
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands
+from site_agent.approval_key import read_key_file
 from site_agent.approval_key_commands import (
-    DEVELOPMENT,
     add_approval_key_commands,
     add_key_options,
-    is_open,
+    kind_of,
     make_key,
 )
 from site_agent.budget_commands import add_budget_command
@@ -188,7 +188,9 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     if fresh:
         say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
         say(f"The agent's key was made here and stays in {state.folder}. Back this folder up.")
-        say(f"Approval key {printable(state.approval_file, 200)}{DEVELOPMENT if is_open(state) else ''}")
+        say(
+            f"Approval key {printable(state.approval_file, 200)}{kind_of(read_key_file(state.approval_file))}"
+        )
     else:
         say(
             f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'

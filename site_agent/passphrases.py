@@ -1,4 +1,4 @@
-"""Passphrases: asked at a terminal, or read from a file or an inherited descriptor (`/dev/fd/3`).
+"""Passphrases and PINs: asked at a terminal, or read from a file or an inherited descriptor (`/dev/fd/3`).
 
 Never from an argument or a variable of the environment: every process of the machine could read it there.
 """
@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 from contracts.refusal import Refusal
+from site_agent.words import printable
 
 LEAST = 12
 """Characters."""
@@ -23,11 +24,13 @@ def ask_passphrase(key: Path, file: Path | None = None, *, word: str = "Passphra
 
     Refuses with `approval_key.needs_passphrase`, or `approval_key.exposed` a file that others can read.
     """
-    if file is not None:
-        return _from(file)
-    if not sys.stdin.isatty():
-        raise Refusal("approval_key.needs_passphrase")
-    return _normal(getpass.getpass(f"{word} of the approval key {key}: "))
+    return _normal(_answer(f"{word} of the approval key {key}: ", file))
+
+
+def ask_pin(token: str, module: str, file: Path | None = None) -> str:
+    """The PIN of a token, as it is typed: the token compares bytes. The library that will read it is named.
+    Refuses as `ask_passphrase`."""
+    return _answer(f'PIN of the token "{printable(token, 64)}", for {printable(module, 200)}: ', file)
 
 
 def new_passphrase(key: Path, file: Path | None = None) -> str:
@@ -43,6 +46,14 @@ def new_passphrase(key: Path, file: Path | None = None) -> str:
     return chosen
 
 
+def _answer(question: str, file: Path | None) -> str:
+    if file is not None:
+        return _from(file)
+    if not sys.stdin.isatty():
+        raise Refusal("approval_key.needs_passphrase")
+    return getpass.getpass(question)
+
+
 def _from(file: Path) -> str:
     """Its first line. A pipe has no other readers; a file may."""
     with file.open("rb") as opened:
@@ -51,7 +62,7 @@ def _from(file: Path) -> str:
             raise Refusal("approval_key.exposed", file=str(file))
         data = opened.read(MAX_BYTES)
     lines = data.decode(errors="replace").splitlines()
-    return _normal(lines[0] if lines else "")
+    return lines[0] if lines else ""
 
 
 def _normal(text: str) -> str:
