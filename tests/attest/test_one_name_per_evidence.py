@@ -85,7 +85,7 @@ def test_every_flipped_bit_before_the_certificates_is_refused(case):
         assert ours(case, quote=flipped(case.quote, bit)).verdict == "refused", bit
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("phase", "case"), list(enumerate(ONE_OF_EACH)), ids=lambda value: getattr(value, "name", "")
@@ -102,7 +102,7 @@ def test_every_third_bit_of_a_quote(phase, case):
     assert len(kept) < 100
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
 def test_every_thirtyfirst_bit_of_collateral(case):
