@@ -11,6 +11,7 @@ compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql
 command -v mkfs.erofs >/dev/null || missing+=(erofs-utils)
 [ -x /usr/sbin/veritysetup ] || missing+=(cryptsetup-bin)
 [ -e /usr/lib/softhsm/libsofthsm2.so ] || missing+=(softhsm2)
+ldconfig -p | grep -q libseccomp.so.2 || missing+=(libseccomp2)
 [ "${#missing[@]}" = 0 ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   # Packages must not start servers of their own.
