@@ -263,6 +263,7 @@ def test_no_tuned_parameter_is_found_anywhere_outside_the_enclaves(
     assert search(kept, needles(aftermath, tmp_path)) == {}
 
 
+@pytest.mark.long
 def test_the_search_finds_parameters_when_sealing_does_not_encrypt(
     unsealed: Aftermath, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_no_row_label_or_feature_is_found_in_anything_that_the_coordinator_keeps
     assert opened  # the search does find what is there
 
 
+@pytest.mark.long
 def test_a_server_killed_in_mid_epoch_costs_time_and_nothing_is_uploaded_again(
     undisturbed: str, consortium: Consortium
 ) -> None:

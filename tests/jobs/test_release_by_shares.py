@@ -74,6 +74,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
         installation.stop()
 
 
+@pytest.mark.long
 def test_the_model_is_served_and_its_parameters_are_released_at_once(cast: Cast, tmp_path: Path) -> None:
     anna, berta = cast.agents
     cast.ask("from federation.serving import services\nservices.start(run.study.lead, run)\nanswer = None")

@@ -68,6 +68,7 @@ def test_a_file_is_answered_across_kill_minus_nine_of_the_server_as_if_nothing_h
         assert asker.server() != first
 
 
+@pytest.mark.long
 def test_a_stopped_file_goes_on_after_its_answers_and_another_files_are_not_mixed_in(asker: Asker) -> None:
     source, whole = asker.folder / "notes.csv", asker.folder / "whole.jsonl"
     target = asker.folder / "stopped.jsonl"

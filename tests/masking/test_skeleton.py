@@ -64,6 +64,7 @@ def test_the_cut_minilm_is_the_loaded_one_but_for_int8_weights(minilm, opened):
     assert similar.min() > 0.995
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapter", [LORA, Prefix(6)], ids=["lora", "prefix"])
 def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, minilm, opened, tmp_path):
     """The product's own loop, tokenizer, bucketing and padding."""

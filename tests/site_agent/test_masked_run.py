@@ -45,6 +45,7 @@ def contributions(trial: Trial, run: str) -> dict[tuple[str, int], dict[str, Any
     return {(row["name"], row["number"]): row for row in trial.rows(query, run)}
 
 
+@pytest.mark.long
 def test_a_wrong_product_stops_its_contribution_and_a_dead_accelerator_does_not(trial: Trial) -> None:
     trial.enrol("anna", train=16)
     trial.enrol("berta", train=16, FEDSLICE_ACCELERATOR=HOSTILE, PYTHONPATH=str(REPOSITORY))

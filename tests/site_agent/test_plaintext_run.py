@@ -23,6 +23,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
         running.stop()
 
 
+@pytest.mark.long
 def test_a_baseline_on_public_data_runs_to_its_end_and_is_marked_wherever_it_is_shown(trial: Trial) -> None:
     for name in ("anna", "berta"):
         trial.enrol(name, 16, public=True)
