@@ -48,7 +48,7 @@ PLAN = Plan(
     vault_bytes=512 << 20,
 )
 METHOD_2: dict[str, Any] = {"method": "method-2", "cut": 3, "attention_ratio": 50.0, "dense_ratio": 50.0}
-ROWS, TEST_ROWS = 450, 200
+ROWS, TEST_ROWS = 240, 100
 # What a script says of a dataset that a person would be asked.
 NAMED = ("--text-column", "text", "--label-column", "label", "--keep", "rare-labels")
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
