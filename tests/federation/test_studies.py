@@ -15,10 +15,11 @@ from attestation.development_quoting import constants as dev
 from contracts.approvals import Approval as Given
 from contracts.canonical import canonical
 from contracts.manifest import Privacy, parse
+from contracts.policy import SgxReference
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from federation.attestation import references
-from federation.attestation.models import LogEntry, Reference, StoredEvidence
+from federation.attestation.models import LogEntry, Reference, Root, StoredEvidence
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.sites.models import Site, SiteState
@@ -281,6 +282,24 @@ class TestApproval:
         run = services.launch(lena, ready)
         assert queries.counting(run, both) == 2 and queries.counting(run, [anna.site.pk]) == 1
         refused("approval.stale_manifest", services.sign_approval, anna.as_agent(), digest, given)
+
+    def test_a_state_whose_shares_too_few_may_hold_is_not_begun(
+        self, draft: Study, lena: User, anna: Hospital, barbara: Hospital, clara: Hospital
+    ) -> None:
+        """Each knows as many as any minimum asks for, and nobody is known to all."""
+        server = SgxReference(program="split_server", mrenclave=f"{9:064x}")
+        references.add(None, server, root=Root.DEVELOPMENT, reason="for this test")
+        plan = Plan(model=MODEL, method="method-2", cut=3, quorum=2, key_shares=2)
+        datasets = [*draft.datasets.all(), make_dataset(clara.site)]
+        services.update_study(
+            lena, draft, name=draft.name, purpose=draft.purpose, plan=plan, datasets=datasets
+        )
+        freeze_tried(lena, draft)
+        for hospital, known in ((anna, barbara), (barbara, clara), (clara, anna)):
+            given = hospital.sign(draft.manifest_hash, [known.site.pk])
+            services.sign_approval(hospital.as_agent(), draft.manifest_hash, given)
+        draft.refresh_from_db()
+        refused("study.too_few_holders", services.launch, lena, draft)
 
     def test_a_foreign_or_false_signature_is_refused(
         self, frozen: Study, anna: Hospital, barbara: Hospital, clara: Hospital
