@@ -1,4 +1,7 @@
-"""Local-only and centralised training on a run's own rows and settings, as a process of its own."""
+"""Local-only and centralised training on a run's own rows and settings, as a process of its own.
+
+stdout has a line for each quarter of a training, and at last the result as JSON.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,24 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.learning import baselines
+from benchmarks.learning import Tell, baselines
 from contracts.manifest import Lora, Spf, parse
+from enclave.training.loop import Progress
 from enclave_host import base_models
+
+
+def told(names: dict[str, str]) -> Tell:
+    """Tells each quarter of a training once. `names` are the hospitals' (site id -> name)."""
+    last: dict[str, int] = {}
+
+    def tell(who: str, progress: Progress) -> None:
+        quarter = 4 * progress.rows // progress.total
+        if last.get(who) != quarter:
+            last[who] = quarter
+            print(f"{names.get(who, 'All rows in one place')}: {25 * quarter} %", flush=True)
+
+    return tell
+
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
@@ -21,4 +39,5 @@ if __name__ == "__main__":
     adapter = manifest.adapter
     if isinstance(adapter, Spf):  # the yardstick is the same for both methods: LoRA on the whole model
         adapter = Lora(adapter.rank, adapter.alpha, ("query", "key", "value", "dense"))
-    print(json.dumps(baselines(files, manifest.model, adapter, manifest.training, folder)))
+    tell = told({site.id: site.name for site in manifest.sites})
+    print(json.dumps(baselines(files, manifest.model, adapter, manifest.training, folder, tell)))

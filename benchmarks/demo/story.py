@@ -9,6 +9,7 @@ import re
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,16 +202,24 @@ class Story:
             Site.objects.get(name=hospital.name).pk: str(_kept_rows(hospital)) for hospital in self.hospitals
         }
         request.write_text(json.dumps({"manifest": run.manifest, "files": kept}))
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.demo.baselines", str(request)],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the baselines failed:\n{done.stderr[-2000:]}")
-        return json.loads(done.stdout.splitlines()[-1])
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.demo.baselines", str(request)],
+                cwd=REPOSITORY,
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as child,
+        ):
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+                say(f"  {line.rstrip()}")
+            errors.seek(0)
+            raise RuntimeError(f"the baselines failed:\n{errors.read()[-2000:]}")
 
     def _summary(self, run: Run, baselines: dict[str, Any], seconds: float) -> dict[str, Any]:
         summary = run.summary
