@@ -23,6 +23,7 @@ from federation.studies.plan import Plan
 from frontend.timeline import waits_for
 from tests.federation.cast import MODEL, Hospital
 from tests.frontend.fullness import live_on
+from tests.frontend.reading import signed_in
 from tests.support.proofs import freeze as freeze_tried
 
 BEAT = {"agent_version": "0.1", "runtime": "development"}
@@ -31,12 +32,6 @@ FAILED = {
     "hint": "Ask your network team.", "letter": "Please let this machine resolve <coordinator.example>.",
 }  # fmt: skip
 WELL = {"name": "disk", "outcome": "pass", "found": "90 GiB free", "hint": "", "letter": ""}
-
-
-def signed_in(person: User) -> Client:
-    client = Client()
-    client.force_login(person)
-    return client
 
 
 @pytest.fixture
