@@ -134,7 +134,7 @@ class Archive:
                 "a member is compressed in an unusual way": member.compress_type
                 not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
                 "a member has a comment": bool(member.comment),
-                "a member is not a plain file": member.is_dir()
+                "a member is not a plain file": name.endswith("/")
                 or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)),
             }
             for fault, found in faults.items():

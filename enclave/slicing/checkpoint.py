@@ -183,7 +183,7 @@ def _lines(header: bytes, file: str) -> list[tuple[str, _Line]]:
     for _, line in lines:
         start, stop = line.data_offsets
         size = math.prod(line.shape) * _TYPES[line.dtype].itemsize if line.dtype in _TYPES else stop - start
-        if start < at or stop - start != size:
+        if not at <= start <= stop or stop - start != size:
             raise Refusal("model.unreadable", task="any", fault=f"the offsets in {file}")
         at = stop
     return lines

@@ -3,7 +3,8 @@
     make fuzz [SECONDS=600] [TARGET=name]
 
 Inputs that reached new code are kept in var/fuzz/<target>/ and go on from there the next time; the first
-input that breaks a target is kept as var/fuzz/<target>.crash. One JSON line for each target, on stdout.
+input that breaks a target is kept as var/fuzz/<target>.crash, libFuzzer's own copy of it beside that. One
+JSON line for each target, on stdout.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def one(name: str, seconds: int) -> None:
             _say(name, tried, began, None)
 
     options = [
+        f"-artifact_prefix={HOME / _file(name)}.",
         f"-max_total_time={seconds}",
         "-max_len=65536",
         "-timeout=60",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -21,9 +22,11 @@ from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.training.tensors import METADATA, from_bytes
+from site_agent.datasets.workbooks import sheet_rows
 from site_agent.transport import _json
 from tests.fuzz.of_contracts import VECTORS
 from tests.fuzz.of_files import TEMPLATE
+from transparency_log.archive import Archive
 
 DEEP = '{"a":' * 20_000
 
@@ -45,6 +48,39 @@ def test_a_models_header_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(data)
     with refused("model.unreadable"):
         Checkpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
+
+
+def test_a_models_tensor_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    """Of a type that is not ours, whose size nothing tells."""
+    header = b'{"a":{"dtype":"F33","shape":[1],"data_offsets":[8,4]}}'
+    data = len(header).to_bytes(8, "little") + header + bytes(8)
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with refused("model.unreadable"):
+        Checkpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
+
+
+def directory_changed(data: bytes, at: int, value: bytes) -> bytes:
+    """A zip file with a field of the first entry of its directory changed."""
+    place = data.index(b"PK\x01\x02") + at
+    return data[:place] + value + data[place + len(value) :]
+
+
+def test_a_bundle_with_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as made:
+        made.writestr("n", b"")
+    data = (tmp_path / "bundle.zip").read_bytes()
+    (tmp_path / "bundle.zip").write_bytes(directory_changed(data, 46, b"\0"))
+    with refused("bundle.unusable"):
+        Archive(tmp_path / "bundle.zip")
+
+
+def test_a_workbook_of_a_version_of_zip_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "book.xlsx", "w") as made:
+        made.writestr("xl/workbook.xml", b"")
+    data = (tmp_path / "book.xlsx").read_bytes()
+    (tmp_path / "book.xlsx").write_bytes(directory_changed(data, 6, b"\xf0"))
+    with refused("dataset.damaged"):
+        next(sheet_rows(tmp_path / "book.xlsx"))
 
 
 def test_parameters_with_metadata_nested_without_end_are_refused() -> None:
