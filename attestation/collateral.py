@@ -51,13 +51,14 @@ class Collateral:
 def decode(fields: dict[str, str]) -> Collateral:
     """Decode the nine fields. Refuses with `attest.collateral_malformed`, `attest.certificate_malformed` or
     `attest.crl_malformed`."""
-    if set(fields) - {PCK_CHAIN_FIELD} != set(FIELDS):
-        _malformed("its fields", "the nine of QuoteCollateralV3, and no other")
+    if odd := {*fields, PCK_CHAIN_FIELD} ^ {*FIELDS, PCK_CHAIN_FIELD}:
+        told = ", ".join(f"{'no' if name in FIELDS else 'unknown'} {name[:40]!a}" for name in sorted(odd))
+        _malformed(f"its fields ({told[:300]})", "the nine of QuoteCollateralV3, and no other")
     if not all(isinstance(value, str) for value in fields.values()):
         _malformed("its fields", "texts")
     if sum(len(value) for value in fields.values()) > MAX_COLLATERAL_BYTES:
         _malformed("its size", f"at most {MAX_COLLATERAL_BYTES} bytes")
-    chains = {name: load_chain(_bytes(fields, name), _words(name)) for name in FIELDS if "chain" in name}
+    chains = {name: load_chain(_bytes(fields, name), f"field {name}") for name in FIELDS if "chain" in name}
     return Collateral(
         fields={name: fields[name] for name in FIELDS},
         pck_crl_chain=chains["pck_crl_issuer_chain"],
@@ -69,7 +70,7 @@ def decode(fields: dict[str, str]) -> Collateral:
         qe_identity_chain=chains["qe_identity_issuer_chain"],
         qe_identity=_bytes(fields, "qe_identity"),
         qe_identity_signature=_unhex(fields, "qe_identity_signature"),
-        pck_chain_copy=load_chain(_bytes(fields, PCK_CHAIN_FIELD), _words(PCK_CHAIN_FIELD))
+        pck_chain_copy=load_chain(_bytes(fields, PCK_CHAIN_FIELD), f"field {PCK_CHAIN_FIELD}")
         if PCK_CHAIN_FIELD in fields
         else None,
     )
@@ -79,17 +80,13 @@ def _bytes(fields: dict[str, str], name: str) -> bytes:
     try:
         return fields[name].encode()
     except UnicodeEncodeError:
-        return _malformed(_words(name), "UTF-8")
+        return _malformed(f"field {name}", "UTF-8")
 
 
 def _unhex(fields: dict[str, str], name: str) -> bytes:
     if not re.fullmatch("(?:[0-9a-fA-F]{2})+", fields[name]):
-        _malformed(_words(name), "hex")
+        _malformed(f"field {name}", "hex")
     return bytes.fromhex(fields[name])
-
-
-def _words(name: str) -> str:
-    return f"field {name}"
 
 
 def _malformed(what: str, expected: str) -> Any:

@@ -43,7 +43,8 @@ define(
     Entry("log.foreign_policy", "The appraisal of run {run} is by another policy than its manifest names.",
           "Nothing was logged, so nothing was released. Do not rely on this run; tell the operator.", "us"),
     Entry("bundle.unusable", "The file is not a usable audit bundle: {fault}.",
-          "Export the bundle again.", "operator"),
+          "Take the file as it was exported: unpacking and packing it again changes it. Or export it again.",
+          "operator"),
     Entry("bundle.too_large", "The audit bundle unpacks to more than allowed: {what} may have {limit}.",
           "Export fewer entries at once, or raise the limit if you trust where it came from.", "operator"),
     # What is missing in a bundle.

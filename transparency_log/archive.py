@@ -127,19 +127,18 @@ class Archive:
         for member in members:
             name, mode = member.orig_filename, member.external_attr >> 16
             faults = {
-                "a member has a name that no bundle uses": not _NAMES.fullmatch(name)
-                or member.filename != name,
-                "two members have one name": name in checked,
-                "a member is encrypted": bool(member.flag_bits & 0x1),
-                "a member is compressed in an unusual way": member.compress_type
+                "has a name that no bundle uses": not _NAMES.fullmatch(name) or member.filename != name,
+                "stands there twice": name in checked,
+                "is encrypted": bool(member.flag_bits & 0x1),
+                "is compressed in an unusual way": member.compress_type
                 not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-                "a member has a comment": bool(member.comment),
-                "a member is not a plain file": name.endswith("/")
-                or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)),
+                "has a comment": bool(member.comment),
+                "is not a plain file": name.endswith("/") or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)),
             }
             for fault, found in faults.items():
                 if found:
-                    raise Refusal("bundle.unusable", fault=fault)
+                    # ascii: a name from elsewhere moves no cursor and turns no direction.
+                    raise Refusal("bundle.unusable", fault=f"its member {name[:100]!a} {fault}")
             checked[name] = member
         if sum(member.file_size for member in members) > self._limit:
             raise Refusal("bundle.too_large", what="all of it", limit=self._limit)

@@ -10,11 +10,12 @@ from attestation.quote import MAX_QUOTE_BYTES, parse, unpadded
 
 def quote_format(e: Examination) -> Outcome:
     """Size, strict parse, canonical re-encoding; version, TEE, key type, vendor. Zeros may follow."""
-    e.quote_bytes = unpadded(e.quote_bytes)
+    whole, e.quote_bytes = len(e.quote_bytes), unpadded(e.quote_bytes)
     e.quote = parse(e.quote_bytes)
     e.pck_chain = load_chain(e.quote.pck_chain, "PCK certificate chain")
-    version = f"{e.quote.tee.upper()} quote v{e.quote.header.version}"
-    return Passed(f"a quote of at most {MAX_QUOTE_BYTES} bytes", f"{version}, {len(e.quote_bytes)} bytes")
+    zeros = f", and {cut} zeros behind it, cut off" if (cut := whole - len(e.quote_bytes)) else ""
+    found = f"{e.quote.tee.upper()} quote v{e.quote.header.version}, {len(e.quote_bytes)} bytes{zeros}"
+    return Passed(f"a quote of at most {MAX_QUOTE_BYTES} bytes", found)
 
 
 def collateral_format(e: Examination) -> Outcome:

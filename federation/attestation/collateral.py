@@ -17,13 +17,14 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from attestation.checks.examination import INTEL_ROOT_SHA256
-from attestation.collateral import FIELDS, MAX_COLLATERAL_BYTES
+from attestation.collateral import FIELDS
 from attestation.development import collateral as development_collateral
 from attestation.development import create_root, root_sha256
 from attestation.platform_kind import platform_kind
 from contracts.canonical import canonical, digest
 from contracts.refusal import Refusal
 from federation.attestation.collateral_facts import CollateralFacts, examine
+from federation.attestation.collateral_files import read_file
 from federation.attestation.models import CollateralSet, PlatformKind, Root
 from federation.audit.services import record
 
@@ -102,18 +103,6 @@ def only_one(root: str, tee: str, at: int) -> dict[str, str]:
     if len(kinds) != 1:
         raise Refusal("collateral.none", tee=tee)
     return for_platform(root, tee, *kinds[0], at)
-
-
-def read_file(path: Path) -> dict[str, str]:
-    """QuoteCollateralV3 as JSON fields. Refuses with `collateral.unreadable`."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_COLLATERAL_BYTES + 1)
-        if len(data) > MAX_COLLATERAL_BYTES:
-            raise Refusal("collateral.unreadable", fault="the file is too large")
-        return msgspec.json.decode(data, type=dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal("collateral.unreadable", fault=type(error).__name__) from error
 
 
 def import_file(path: Path, at: int) -> CollateralSet:

@@ -1,6 +1,7 @@
 """`python manage.py verify_evidence`: the exit code for scripts, the page for people, the JSON for tools."""
 
 import base64
+import codecs
 import hashlib
 import json
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from django.core.management import call_command
 
 from contracts.policy import CollateralFloor
+from federation.attestation.quote_text import text_instead
 from tests.attest.corpus import ABSENT, CASES, one
 from tests.attest.workshop import AT
 
@@ -133,7 +135,13 @@ def test_unusable_input_is_told_apart_from_a_refusal(workshop, tmp_path, broken,
         ("hex", lambda quote: quote.hex().encode() + b"\n"),
         ("hex", lambda quote: b"0x" + quote.hex().upper().encode()),
         ("base64", base64.encodebytes),
-        ("base64", base64.urlsafe_b64encode),
+        ("base64 (the form for URLs)", base64.urlsafe_b64encode),
+        ("base64", lambda quote: b"\r\n".join(base64.encodebytes(quote).splitlines())),
+        ("hex", lambda quote: codecs.BOM_UTF8 + quote.hex().encode()),
+        ("hex", lambda quote: quote.hex().encode("utf-16")),
+        ("JSON", lambda quote: json.dumps({"quote": base64.urlsafe_b64encode(quote).decode()}).encode()),
+        ("JSON", lambda quote: b' "' + base64.b64encode(quote) + b'"'),
+        ("PEM", lambda quote: b"-----BEGIN QUOTE-----\n" + base64.encodebytes(quote)),
     ],
 )
 def test_a_quote_that_came_as_text_is_named_as_what_it_is(workshop, tmp_path, words, encode):
@@ -142,7 +150,69 @@ def test_a_quote_that_came_as_text_is_named_as_what_it_is(workshop, tmp_path, wo
     collateral.write_text(json.dumps(workshop.collateral()))
     code, out, err = run("--quote", quote, "--collateral", collateral, "--at", AT)
     assert (code, out) == (2, "")
-    assert f"is {words}, not the raw quote. Decode it first" in err
+    assert f"{quote} is {words}, not the raw quote. " in err
+
+
+@pytest.mark.parametrize(
+    "encode", [base64.encodebytes, base64.urlsafe_b64encode, lambda quote: b"0x" + quote.hex().encode()]
+)
+def test_the_way_out_that_is_named_leads_back_to_the_quote(tmp_path, encode):
+    quote, file = bytes(range(256)) * 3, tmp_path / "my quote"
+    file.write_bytes(encode(quote))
+    told = text_instead(file.read_bytes(), str(file)).partition("Decode it first: ")[2]
+    subprocess.run(["bash", "-c", told], cwd=tmp_path, check=True)
+    assert (tmp_path / "quote.bin").read_bytes() == quote
+
+
+def test_zeros_behind_a_quote_are_cut_off_and_said(workshop, tmp_path):
+    quote, collateral = tmp_path / "quote", tmp_path / "collateral"
+    collateral.write_text(json.dumps(workshop.collateral()))
+    given = ["--quote", quote, "--collateral", collateral, "--at", AT, "--json"]
+    for padded in (b"", bytes(200)):
+        quote.write_bytes(workshop.quote().encode() + padded)
+        report = json.loads(run(*given)[1])
+        found = next(check["found"] for check in report["checks"] if check["name"] == "quote.format")
+        assert found.endswith("and 200 zeros behind it, cut off" if padded else " bytes")
+
+
+def twisted(fields, **changes):
+    return json.dumps({**fields, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    {
+        "with a byte order mark": lambda fields: codecs.BOM_UTF8 + twisted(fields),
+        "as a shell on Windows writes it": lambda fields: json.dumps(fields).encode("utf-16"),
+        "with CRLF": lambda fields: json.dumps(fields, indent=1).replace("\n", "\r\n").encode(),
+        "with Intel's own struct fields": lambda fields: twisted(fields, version=3, tee_type=129),
+        "with nulls": lambda fields: twisted(fields, pck_certificate_chain=None, root_ca_crl_url=None),
+    }.items(),
+)
+def test_honest_senders_of_collateral_are_understood(workshop, tmp_path, name, content):
+    quote, collateral, policy = (tmp_path / name for name in ("quote", "collateral", "policy"))
+    quote.write_bytes(workshop.quote().encode())
+    collateral.write_bytes(content(workshop.collateral()))
+    policy.write_bytes(msgspec.json.encode(workshop.policy()))
+    code, out, _ = run("--quote", quote, "--collateral", collateral, "--policy", policy, "--at", AT)
+    assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("changes", "exit_code", "told"),
+    [
+        ({"root_ca_crl": None}, 1, "no 'root_ca_crl'"),
+        ({"tcb_info": {"version": 3}}, 2, "the field tcb_info of"),
+        ({"pck_crl": 7}, 2, "is a number, not a text"),
+        ({"pck_crl": True}, 2, "is true or false, not a text"),
+    ],
+)
+def test_the_field_of_the_collateral_that_is_wrong_is_named(workshop, tmp_path, changes, exit_code, told):
+    quote, collateral = tmp_path / "quote", tmp_path / "collateral"
+    quote.write_bytes(workshop.quote().encode())
+    collateral.write_bytes(twisted(workshop.collateral(), **changes))
+    code, out, err = run("--quote", quote, "--collateral", collateral, "--at", AT)
+    assert code == exit_code and told in out + err
 
 
 @pytest.mark.parametrize("at", ["-1", "0", str(2**70)])

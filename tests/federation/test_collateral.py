@@ -232,7 +232,8 @@ class TestFiles:
         create_root(settings.DEVELOPMENT_ROOT_DIR)
         fields = made_by_root(settings.DEVELOPMENT_ROOT_DIR, int(time.time()))
         path = tmp_path / "collateral.json"
-        path.write_text(json.dumps(fields))
+        # Some tools write what they leave out as null, add Intel's own struct fields, or a mark in front.
+        path.write_text(json.dumps(fields | {"pck_certificate_chain": None, "tee_type": 0}), "utf-8-sig")
         call_command("import_collateral", path)
         assert "In use for SGX" in capsys.readouterr().out
         assert CollateralSet.objects.get().source == "file collateral.json"
@@ -242,6 +243,8 @@ class TestFiles:
         [
             ("[]", "collateral.unreadable"),
             ('{"tcb_info": 7}', "collateral.unreadable"),
+            ('{"pck_crl": "", "pck_crl": ""}', "collateral.unreadable"),
+            ("[" * 100_000, "collateral.unreadable"),
             ("{}", "attest.collateral_malformed"),
         ],
     )

@@ -17,7 +17,7 @@ from attestation import certificates, collateral, documents, event_log, pck, quo
 from attestation.appraisal import appraise
 from contracts.evidence import Evidence
 from contracts.launch import read_launches, rtmr3_after
-from federation.attestation.collateral import read_file
+from federation.attestation.collateral_files import read_file
 from site_agent.evidence import read_evidence
 from site_agent.transport import _json
 from tests.attest.test_event_log import LOG

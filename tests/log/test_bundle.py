@@ -300,21 +300,37 @@ def test_a_witness_that_cosigned_is_named_and_an_absent_one_too(history: History
     assert "Witness witness.example/v has not cosigned this checkpoint." in report.words("missing")
 
 
-def unusable(path: Path, code: str = "bundle.unusable") -> None:
+def unusable(path: Path, code: str = "bundle.unusable") -> str:
     with pytest.raises(Refusal) as refusal:
         verify_bundle(path)
     assert refusal.value.code == code
+    return str(refusal.value)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil", "/etc/passwd", "attachments/../../x", "attachments/" + "A" * 64, "x.txt", "attachments/"],
-)
-def test_members_with_foreign_names_are_refused(history: History, tmp_path: Path, name: str) -> None:
+    [
+        "../evil", "/etc/passwd", "attachments/../../x", "attachments/" + "A" * 64, "x.txt", "attachments/",
+        "bundle/bundle.json", ".DS_Store", "__MACOSX/._checkpoint", "inner.zip", "\u202egnp.zip", "b\x1b[2J",
+    ],
+)  # fmt: skip
+def test_members_with_foreign_names_are_refused_and_named(
+    history: History, tmp_path: Path, name: str
+) -> None:
     path = history.write(tmp_path / "b.zip")
     with zipfile.ZipFile(path, "a") as bundle:
         bundle.writestr(name, b"x")
-    unusable(path)
+    told = unusable(path)
+    assert f"its member {name!a} " in told and told.isprintable()
+
+
+def test_an_encrypted_member_is_refused_and_named(history: History, tmp_path: Path) -> None:
+    path = history.write(tmp_path / "b.zip")
+    raw = bytearray(path.read_bytes())
+    where = raw.rindex(b"PK\x01\x02")
+    raw[where + 8] |= 1
+    path.write_bytes(raw)
+    assert "is encrypted" in unusable(path)
 
 
 def test_a_symbolic_link_is_refused(history: History, tmp_path: Path) -> None:
@@ -331,7 +347,7 @@ def test_two_members_of_one_name_are_refused(history: History, tmp_path: Path) -
     path = history.write(tmp_path / "b.zip")
     with zipfile.ZipFile(path, "a") as bundle:
         bundle.writestr("checkpoint", b"x")
-    unusable(path)
+    assert "its member 'checkpoint' stands there twice" in unusable(path)
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,11 +18,10 @@ from attestation.quote import TdReport, parse, unpadded
 from contracts.policy import CollateralFloor, Policy
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from federation.attestation.collateral_files import read_file
+from federation.attestation.quote_text import text_instead
 
 ACCEPTED, REFUSED, UNUSABLE = 0, 1, 2
-# A raw quote is no text: its second byte is zero.
-HEX = re.compile(rb"(?:0x)?[0-9a-fA-F]+")
-BASE64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
 MEANING = {
@@ -61,7 +59,7 @@ class Command(BaseCommand):
         quote = self._quote(options["quote"])
         collateral = self._read(options["collateral"])
         policy = self._policy(options["policy"]) if options["policy"] else None
-        fields = self._fields(collateral, options["collateral"])
+        fields = self._fields(options["collateral"])
         launches = self._read(options["launches"]).decode("ascii", "replace") if options["launches"] else None
         appraisal = appraise_offline(quote, fields, options["at"], policy, launches)
         if options["event_log"]:
@@ -85,13 +83,8 @@ class Command(BaseCommand):
     def _quote(self, path: Path) -> bytes:
         """The raw quote. Text in its place is a common mistake, and is named as one."""
         data = self._read(path)
-        text = b"".join(data.split())
-        if HEX.fullmatch(text):
-            self._unusable(f"{path} is hex, not the raw quote. Decode it first: xxd -r -p {path} quote.bin")
-        if BASE64.fullmatch(text):
-            self._unusable(
-                f"{path} is base64, not the raw quote. Decode it first: base64 -d {path} > quote.bin"
-            )
+        if instead := text_instead(data, str(path)):
+            self._unusable(f"{path} is {instead}")
         return data
 
     def _replay(self, path: Path, quote: bytes) -> None:
@@ -108,15 +101,11 @@ class Command(BaseCommand):
             sys.exit(REFUSED)
         self.stderr.write(f"Event log: {len(events)} events replay to RTMR0, RTMR1 and RTMR2 of the quote.")
 
-    def _fields(self, data: bytes, path: Path) -> dict[str, str]:
+    def _fields(self, path: Path) -> dict[str, str]:
         try:
-            fields = json.loads(data, object_pairs_hook=_once)
-        except (ValueError, RecursionError) as error:
-            self._unusable(f"{path} is not JSON: {error}")
-        if not isinstance(fields, dict):
-            self._unusable(f"{path} is not a JSON object")
-        # Some tools write fields that they leave out as null.
-        return {name: value for name, value in fields.items() if value is not None}
+            return read_file(path)
+        except Refusal as refusal:
+            self._unusable(str(refusal.facts["fault"]))
 
     def _policy(self, path: Path) -> Policy:
         try:
@@ -127,13 +116,6 @@ class Command(BaseCommand):
     def _unusable(self, why: str) -> NoReturn:
         self.stderr.write(f"Unusable input: {why}")
         sys.exit(UNUSABLE)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a field stands twice")
-    return fields
 
 
 def _report(appraisal: Appraisal, quote: bytes, collateral: bytes) -> dict[str, Any]:
