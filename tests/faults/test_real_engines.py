@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import story
+from tests.support import beginnings, story
 from tests.support.engines import binary, postgresql_server
 from tests.support.installation import Installation, free_port
 
@@ -58,10 +58,10 @@ def test_a_run_finishes_on_postgresql_and_redis(postgres: str, redis: str, tmp_p
         "FEDSLICE_SUPERVISOR_TOKEN": "a-token-from-the-environment-only",
         "FEDSLICE_SECRET_KEY": "a-key-from-the-environment-only-and-long-enough-for-django",
     }
-    agents = []
+    agents, model = [], str(beginnings.tiny_model())
     try:
         installation.start()
-        story.found(installation)
+        story.found(installation, model=model)
         for number in range(2):
             rows = [
                 {"text": f"Patient {n} at ward {number} has a {LABELS[n % 3]}.", "label": LABELS[n % 3]}
@@ -70,7 +70,7 @@ def test_a_run_finishes_on_postgresql_and_redis(postgres: str, redis: str, tmp_p
             agents.append(
                 story.hospital(installation, tmp_path / f"site{number}", f"Hospital {number}", rows)
             )
-        result = story.ended(installation, story.launched(installation, agents, rounds=1))
+        result = story.ended(installation, story.launched(installation, agents, rounds=1, model=model))
         assert result["state"] == "finished", result
         assert result["summary"]["receipts_verified"] == 2
         assert not list(installation.folder.glob("*.sqlite3"))

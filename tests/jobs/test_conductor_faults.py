@@ -1,4 +1,5 @@
-"""Faults in the middle of real runs: each costs time, none costs the run."""
+"""A whole run, and faults in the middle of real ones: each costs time, none costs the run. Real enclaves, and
+hospitals that speak plain HTTP."""
 
 from __future__ import annotations
 
@@ -52,6 +53,30 @@ def finished(consortium: Consortium, run: str, seconds: float = 200) -> dict[str
     return ended
 
 
+def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -> None:
+    run = consortium.launch()
+    consortium.start()
+    ended = finished(consortium, run)
+    summary = ended["summary"]
+    assert (summary["sites"], summary["rounds"], summary["receipts_verified"]) == (3, 2, 3)
+    assert summary["samples"] == 2 * (12 + 16 + 20)
+    assert summary["evaluated"] and summary["development"] and summary["enclave_restarts"] == 0
+    assert 0 <= summary["accuracy"] <= 1
+    assert summary["run_manifest"] == ended["manifest_hash"]
+    rounds = consortium.rounds(run)
+    assert [(row["number"], row["kind"], row["state"]) for row in rounds] == [
+        (1, "train", "published"),
+        (2, "train", "published"),
+        (3, "evaluate", "published"),
+    ]
+    sealed = sum(
+        row["bytes"] for row in consortium.rows("select bytes from enclave_jobs_blob where kind = 'update'")
+    )
+    assert summary["bytes_up"] == sealed > 0
+    assert summary["bytes_down"] > 0
+
+
+@pytest.mark.long
 def test_a_worker_killed_during_collection_costs_time_not_the_run(consortium: Consortium) -> None:
     run = consortium.launch(TWO, rounds=1)
     killed: list[int] = []
@@ -95,6 +120,7 @@ def test_a_worker_killed_during_aggregation_loses_nothing_and_nothing_is_done_tw
     )
 
 
+@pytest.mark.long
 def test_a_site_that_is_away_is_left_out_at_the_deadline_and_takes_part_again_when_it_comes_back(
     consortium: Consortium,
 ) -> None:
@@ -163,6 +189,7 @@ def test_a_killed_enclave_is_restored_attested_anew_and_the_sites_go_on_with_it(
     assert "contribution.again" in consortium.events(run)
 
 
+@pytest.mark.long
 def test_a_supervisor_killed_after_the_roster_was_signed_costs_that_round_only(
     consortium: Consortium,
 ) -> None:
@@ -199,6 +226,7 @@ def test_a_contribution_that_is_not_one_is_refused_and_the_others_go_on(consorti
     assert ended["summary"]["samples"] == 12 + 16
 
 
+@pytest.mark.long
 def test_a_client_slice_that_died_is_admitted_again_and_gets_the_parameters_sealed_anew(
     consortium: Consortium,
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_prompt_is_gone_on_with_token_by_token_and_each_token_is_counted(asker
     assert written(asker, "--max-new-tokens", "9") == text
 
 
+@pytest.mark.long
 def test_kill_minus_nine_in_mid_stream_replays_the_features_and_the_text_is_the_same(asker: Asker) -> None:
     more = ("--max-new-tokens", str(TOKENS))
     whole = written(asker, *more)

@@ -135,6 +135,7 @@ def no_sealing_key(coordinator: Consortium) -> Iterator[None]:
     file.write_bytes(secret)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # a run of its own, and two enclaves that wait for the sites
 @pytest.mark.usefixtures("no_sealing_key")
 def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in_mid_session(

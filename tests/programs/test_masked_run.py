@@ -49,7 +49,7 @@ class MaskedRun:
                 previous = consortium.publish(self.results[-1], self.aggregator, self.clients)
 
 
-@pytest.fixture(scope="module", params=ADAPTERS)
+@pytest.fixture(scope="module", params=["lora", pytest.param("prefix", marks=pytest.mark.long)])
 def run(request, house, tmp_path_factory, consortium_class):
     training = house.manifest().training
     manifest = house.manifest(

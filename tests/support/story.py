@@ -42,12 +42,12 @@ def ask(installation: Installation, code: str, **values: Any) -> Any:
     return json.loads(said.rsplit("ANSWER ", 1)[1])
 
 
-def found(installation: Installation, *, lead: str = "lena@study.example") -> None:
+def found(installation: Installation, *, lead: str = "lena@study.example", model: str = MODEL) -> None:
     """The operator, a lead, the base model and the measurements."""
     ask(installation, "op = people.create_operator('olga@coordinator.example', PASSWORD)\n"
         "join(op, lead, 'lead')\nanswer = None", lead=lead)  # fmt: skip
     if installation.model is None:
-        installation.manage("register_model", MODEL)
+        installation.manage("register_model", model)
     installation.manage("register_measurements")
 
 
