@@ -12,7 +12,8 @@ from typing import NamedTuple
 import httpx
 
 from contracts.refusal import Refusal
-from outgoing.client import client_for, in_plain_words
+from outgoing.client import client_for
+from outgoing.faults import in_plain_words
 from outgoing.tls import tls_context
 
 DOCKER_HUB = "registry-1.docker.io"

@@ -21,6 +21,8 @@ define(
     Entry("agent.windows", "The site agent does not run on Windows.",
           "Use a machine with Linux, a virtual one included; for a trial, WSL 2 on this one. Nothing was "
           "done.", "site"),
+    Entry("agent.not_installed", "The site agent is not whole: the package {package} is missing.",
+          "Run: python -m pip install -r requirements-site.txt", "site"),
     Entry("move.needs_terminal", "Nobody is here to say yes to the move.",
           "Run `python -m site_agent move` at a terminal, or say --yes. Nothing was changed.", "site"),
     # The line to the coordinator
@@ -33,11 +35,12 @@ define(
     Entry("agent.unreachable", "The coordinator {host} cannot be reached: {fault}.",
           "`python -m site_agent check` says where it ends: name, proxy, firewall or TLS.", "site",
           retry=True),
-    Entry("agent.overloaded", "The coordinator {host} answered {status}: it is busy or being upgraded.",
+    Entry("agent.overloaded",
+          "The coordinator {host} answered {status}: it is busy, being upgraded, or has a fault of its own.",
           "Nothing is lost. The agent tries again by itself.", "operator", retry=True),
     Entry("agent.bad_answer", "The coordinator's answer could not be used: {fault}.",
-          "A proxy may have answered instead. `python -m site_agent check` shows what is on the way.", "site",
-          retry=True),
+          "A proxy or your network's sign-in page may have answered instead. `python -m site_agent check` "
+          "shows what is on the way.", "site", retry=True),
     Entry("agent.refused",
           "The coordinator refused with a code that this agent does not know: {found}. {text}",
           "Install the version of the agent that the coordinator names.", "site"),
@@ -48,7 +51,7 @@ define(
     Entry("agent.slice_restarted", "The client slice was started anew; the state is sealed to its old keys.",
           "Nothing is lost: the coordinator has it sealed again, and the agent goes on by itself.", "site",
           retry=True),
-    Entry("agent.no_space", "The disk of the state folder is full.",
+    Entry("agent.no_space", "The disk that holds {file} is full.",
           "Make room; the agent goes on by itself.", "site", retry=True),
     Entry("agent.read_only", "The disk that holds {file} is read-only.",
           "Mount it for writing, or move the state folder (--state) to another disk.", "site"),

@@ -23,8 +23,12 @@ class Proxy:
     parts: SplitResult
 
     @property
+    def host(self) -> str:
+        return self.parts.hostname or ""
+
+    @property
     def shown(self) -> str:
-        return f"{self.parts.hostname}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -38,7 +42,8 @@ def proxy_for(address: str, environment: Mapping[str, str] | None = None) -> Pro
     """
     found = os.environ if environment is None else environment
     target = urlsplit(address)
-    if is_exempt(target.hostname or "", target.port, found):
+    port = target.port or (443 if target.scheme == "https" else 80)
+    if is_exempt(target.hostname or "", port, found):
         return None
     for name in (f"{target.scheme}_proxy", "all_proxy"):
         # HTTP_PROXY in capitals can be set by a header of a request under CGI (httpoxy, CVE-2016-5385).

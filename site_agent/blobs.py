@@ -180,5 +180,5 @@ def _write(descriptor: int, data: bytes) -> None:
             left = left[os.write(descriptor, left) :]
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Refusal("agent.no_space") from error
+            raise Refusal("agent.no_space", file="the state folder") from error
         raise

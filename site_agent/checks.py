@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import urlsplit
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
@@ -13,8 +13,11 @@ from site_agent import AGENT_VERSION
 from site_agent.check_rows import Check
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
+from site_agent.files import replacing
+from site_agent.last_resort import kept_for_us, refusal_of
+from site_agent.letters import letter
 from site_agent.machine_checks import gpu, machine, pccs, tee
-from site_agent.network_checks import letter, network
+from site_agent.network_checks import host_and_port, network
 from site_agent.state import State
 from site_agent.words import counted, printable, readable_seconds
 
@@ -25,16 +28,33 @@ PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow",
 
 
 def run_checks(state: State, patience: float = 60.0) -> list[Check]:
-    """Every check, in the order in which one would mend things. Never raises a refusal. A coordinator that
-    does not answer is asked again for `patience` seconds."""
-    checks: list[Check] = []
-    for look in LOOKS:
-        try:
-            checks.extend(_coordinator(state, patience) if look is _coordinator else look(state))
-        except Refusal as refusal:
-            words = explain(refusal.code, refusal.facts)
-            checks.append(Check(look.__name__.strip("_"), "fail", words.message, words.hint))
+    """Every check, in the order in which one would mend things. Never raises. A coordinator that does not
+    answer is asked again for `patience` seconds, or not again where the network's own rows say why."""
+    checks = list(_seen("enrolment", _enrolled, state))
+    known = checks[-1].outcome != "fail"
+    for name, look in LOOKS:
+        if known or name not in OF_THE_ENROLLED:
+            checks.extend(_seen(name, look, state))
+        if known and look is network:
+            short = 0.0 if any(check.outcome == "fail" for check in checks) else patience
+            checks.extend(_seen("coordinator", partial(_coordinator, patience=short), state))
     return checks
+
+
+def _seen(name: str, look: Callable[[State], Iterator[Check]], state: State) -> Iterator[Check]:
+    """The rows of `look`; where it cannot end, a red one says why."""
+    try:
+        yield from look(state)
+    except Refusal as refusal:
+        fault = refusal
+    except OSError as error:
+        fault = refusal_of(error)
+    except Exception as error:
+        fault = kept_for_us(error, state.folder)
+    else:
+        return
+    words = explain(fault.code, fault.facts)
+    yield Check(name, "fail", words.message, words.hint)
 
 
 def as_told(checks: list[Check]) -> list[dict[str, str]]:
@@ -57,6 +77,11 @@ def _enrolled(state: State) -> Iterator[Check]:
 
 
 def _files(state: State) -> Iterator[Check]:
+    with replacing(state.folder / ".check") as file:
+        file.write(bytes(4096))
+    (state.folder / ".check").unlink()
+    if state.enrolled:
+        _ = state.key, state.dataset_key
     open_to_others = [
         path.name
         for path in (state.folder, state.folder / "site.key", state.folder / "dataset.key", state.platform)
@@ -69,18 +94,20 @@ def _files(state: State) -> Iterator[Check]:
         yield Check("state folder", "pass", f"{state.folder}, for its owner only")
 
 
-def _coordinator(state: State, patience: float = 60.0) -> Iterator[Check]:
-    with_answer = connect(state)
+def _coordinator(state: State, patience: float) -> Iterator[Check]:
+    with_answer = connect(state, tell=lambda text: None)  # the row says it
     try:
         started = time.time()
         heard = heartbeat(with_answer, state, patience=patience)
         took = time.time() - started
     except Refusal as refusal:
         words = explain(refusal.code, refusal.facts)
-        parts = urlsplit(state.config.coordinator)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        wish = f"Please allow outgoing connections to {host}, port {port}, and POST requests on them."
-        asked = letter(host, port, wish) if refusal.code.startswith("agent.") else ""
+        asked = ""
+        if refusal.code in ("agent.unreachable", "agent.bad_answer") and patience:
+            # No row before has named the cause: what lets a handshake pass may still stop a request.
+            host, port = host_and_port(state.config.coordinator)
+            wish = f"Please allow outgoing connections to {host}, port {port}, and POST requests on them."
+            asked = letter(host, port, wish)
         yield Check("coordinator", "fail", words.message, words.hint, asked)
         if refusal.code == "auth.clock" and isinstance(refusal.facts.get("server_time"), int):
             yield _skew(time.time() - float(refusal.facts["server_time"] or 0))
@@ -130,16 +157,16 @@ def _versions(state: State) -> Iterator[Check]:
         yield Check("versions", "pass", ", ".join(found))
 
 
-LOOKS = (
-    _enrolled,
-    _files,
-    network,
-    _coordinator,
-    machine,
-    gpu,
-    tee,
-    pccs,
-    _datasets,
-    _versions,
+LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
+    ("state folder", _files),
+    ("network", network),
+    ("machine", machine),
+    ("GPU", gpu),
+    ("TEE", tee),
+    ("PCCS", pccs),
+    ("datasets", _datasets),
+    ("versions", _versions),
 )
-"""In the order in which one would mend things."""
+"""In the order in which one would mend things; the coordinator itself is asked after `network`."""
+OF_THE_ENROLLED = ("network", "TEE", "PCCS")
+"""What cannot be looked at before the agent knows its coordinator."""

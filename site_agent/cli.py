@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -39,11 +41,13 @@ from transparency_log.messages import settle_messages
 
 CHECK_PATIENCE = 5.0
 """Seconds: somebody waits for what `check` finds."""
+OUTPUT = "the standard output"
 SHOWN_OUTCOME = {"pass": "ok", "warn": "look", "fail": "FAIL"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    _open_what_is_closed()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
     logging.basicConfig(
@@ -62,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("\nStopped; nothing was changed.")
         return 1
     except OSError as error:
-        complain(refusal_of(error))
+        if error.filename == OUTPUT:
+            _hush()
+        if not (error.filename == OUTPUT and error.errno == errno.EPIPE):  # `| head` has read enough
+            complain(refusal_of(error))
         return 1
     except Exception as error:
         complain(kept_for_us(error, chosen.state))
@@ -77,10 +84,26 @@ def _let_any_terminal_show_all() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _hush() -> None:
+    """Nobody can read any more what is still to be flushed to the standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_what_is_closed() -> None:
+    """Under `<&-` or `>&-` Python has no such stream at all."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115, PTH123
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+
+
 def say(text: str = "") -> None:
     """A line for the person at the terminal."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = OUTPUT
+        raise
 
 
 def complain(refusal: Refusal) -> None:
@@ -217,10 +240,10 @@ def run_check(chosen: argparse.Namespace) -> int:
         if check.letter:
             say("\nA text for your network team:\n")
             say("\n".join(f"  {printable(line)}" for line in check.letter.splitlines()))
-    with contextlib.suppress(Refusal), contextlib.closing(connect(state)) as coordinator:
-        # No row of the coordinator means that nobody has asked it, not that it answers.
-        if any(check.name == "coordinator" and check.outcome != "fail" for check in checks):
-            heartbeat(coordinator, state, as_told(checks))
+    # No row of the coordinator means that nobody has asked it, not that it answers.
+    if any(check.name == "coordinator" and check.outcome != "fail" for check in checks):
+        with contextlib.suppress(Refusal, OSError), contextlib.closing(connect(state)) as coordinator:
+            heartbeat(coordinator, state, as_told(checks), patience=CHECK_PATIENCE)
     failed = sum(check.outcome == "fail" for check in checks)
     say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
     return 1 if failed else 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+"""Faults that the system reports of an open file, without its name."""
 
 
 def private_folder(folder: Path) -> Path:
@@ -30,6 +34,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             _flush(file)
         temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in _OF_THE_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

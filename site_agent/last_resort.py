@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from contracts.refusal import Refusal
@@ -38,11 +39,15 @@ def kept_for_us(error: Exception, folder: Path | None) -> Refusal:
     reference = secrets.token_hex(4)
     story = "".join(traceback.format_exception(error))
     entry = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {reference}\n{story}\n"
-    for place in (folder or Path.home() / ".fedslice-site", Path(tempfile.gettempdir())):
+    places: tuple[Callable[[], Path], ...] = (
+        lambda: (folder or Path("~/.fedslice-site")).expanduser(),
+        lambda: Path(tempfile.gettempdir()),
+    )
+    for place in places:
         try:
-            path = place / LOG
+            path = place() / LOG
             _append(path, entry)
-        except OSError:
+        except (OSError, RuntimeError, ValueError):  # RuntimeError: this account has no home
             continue
         return Refusal("agent.internal", reference=reference, file=str(path))
     return Refusal("agent.internal", reference=reference, file="nowhere: no folder could be written")

@@ -6,172 +6,159 @@ a password; only its host and port are ever shown or sent.
 
 from __future__ import annotations
 
-import base64
-import contextlib
+import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from cryptography import x509
-
+from contracts.refusal import Refusal
+from error_catalogue import explain
+from outgoing.faults import why
 from outgoing.proxies import Proxy, proxy_for
-from outgoing.tls import public_context, tls_context
+from outgoing.tls import browsers_context, public_context, tls_context
 from site_agent.check_rows import Check, Outcome
+from site_agent.letters import letter
+from site_agent.lines import SECONDS, ProxyFault, connect_to, seen_unverified, shake_hands
+from site_agent.proxy_words import proxy_row
 from site_agent.state import State
+from site_agent.tls_words import not_trusted, signer_of
 from site_agent.words import printable
 
 CERTIFICATE_DAYS = 14
-SECONDS = 10.0
 
 
-def letter(host: str, port: int, wish: str) -> str:
-    """A text for the network team: what is asked for, from where to where, and what it is not."""
-    return (
-        f"Subject: outgoing HTTPS from {socket.gethostname()} to {host}, port {port}\n\n"
-        f"We take part in a study with FedSlice. Its site agent on {socket.gethostname()} talks to {host} "
-        f"only.\n\n{wish}\n\n"
-        f"- Direction: outgoing only. The agent accepts no connections from outside.\n"
-        f"- Destination: {host}, TCP port {port}, TLS 1.2 or 1.3. No other address is needed.\n"
-        f"- What goes out: sealed (encrypted) updates, counts, and heartbeats. No patient data leave the "
-        f"hospital.\n"
-        f"- Uploads may have some hundred megabytes and last for minutes."
-    )
+def host_and_port(address: str) -> tuple[str, int]:
+    """Of the coordinator's address, with the port that its scheme implies."""
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def network(state: State) -> Iterator[Check]:
     """Proxy, name and TLS, one after the other: the first red row is the one to mend."""
-    parts = urlsplit(state.config.coordinator)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    way = proxy_for(state.config.coordinator)
-    if way is not None:
-        told = f"{way.shown} ({way.variable})"
-        try:
-            socket.create_connection((way.parts.hostname or "", way.port), timeout=SECONDS).close()
-        except OSError as error:
-            wish = f"Please let this machine use the proxy {way.parts.hostname}, port {way.port}."
-            hint = f"Correct {way.variable}, or ask your network team whether this machine may use the proxy."
-            yield Check("proxy", "fail", f"{told} does not answer: {_why(error)}", hint,
-                        letter(host, port, wish))  # fmt: skip
-            return
-        yield Check("proxy", "pass", told)
-    else:
-        yield Check("proxy", "pass", "none; direct connection")
-        try:
-            addresses = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-        except OSError:
-            hint = "Ask your network team whether this machine's DNS knows the name, or set HTTPS_PROXY."
-            wish = f"Please let this machine resolve the name {host}, or tell us the proxy that it shall use."
-            yield Check("DNS", "fail", f"{host} has no address here", hint, letter(host, port, wish))
-            return
-        yield Check("DNS", "pass", f"{host} is {', '.join(sorted(map(str, addresses))[:3])}")
-    if parts.scheme == "https":
-        yield from _tls(way, host, port, state.config.ca_bundle)
+    config = state.config
+    host, port = host_and_port(config.coordinator)
+    secure = config.coordinator.startswith("https:")
+    try:
+        way = proxy_for(config.coordinator)
+    except Refusal as refusal:
+        yield _refused("proxy", refusal)
         return
-    outcome: Outcome = "warn" if state.config.insecure_http else "pass"
-    hint = "Use https:// for anything but a trial." if state.config.insecure_http else ""
+    try:
+        context = tls_context(config.ca_bundle)
+    except Refusal as refusal:
+        yield _refused("TLS", refusal)
+        return
+    if way is not None:
+        try:
+            if secure:
+                connect_to(way, host, port, context).close()
+            else:  # plain HTTP is asked of the proxy itself, without CONNECT
+                socket.create_connection((way.host, way.port), timeout=SECONDS).close()
+        except (OSError, ProxyFault) as error:
+            fault = error if isinstance(error, ProxyFault) else ProxyFault(why(error))
+            yield proxy_row(way, fault, host, port)
+            return
+        yield Check("proxy", "pass", f"{way.shown} ({way.variable})")
+    else:
+        exempt = "; NO_PROXY names the coordinator" if _exempted(config.coordinator) else ""
+        yield Check("proxy", "pass", f"none; direct connection{exempt}")
+        name = _name(host, port)
+        yield name
+        if name.outcome == "fail":
+            return
+    if secure:
+        yield from _tls(way, host, port, config.ca_bundle, context)
+        return
+    outcome: Outcome = "warn" if config.insecure_http else "pass"
+    hint = "Use https:// for anything but a trial." if config.insecure_http else ""
     yield Check("TLS", outcome, "none (plain HTTP)", hint)
 
 
-def _tls(way: Proxy | None, host: str, port: int, ca_bundle: str | None) -> Iterator[Check]:
+def _refused(name: str, refusal: Refusal) -> Check:
+    words = explain(refusal.code, refusal.facts)
+    return Check(name, "fail", words.message, words.hint)
+
+
+def _exempted(address: str) -> bool:
+    without = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     try:
-        certificate, spoken = _shake_hands(tls_context(ca_bundle), way, host, port)
-    except ssl.SSLError as error:
-        why = getattr(error, "verify_message", "") or error.reason or "no handshake"
-        signer = _signer_unverified(way, host, port)
-        hint = (
-            "If your network opens TLS, ask for an exception, or enrol with --ca-bundle FILE and the "
-            "certificate of your proxy."
-        )
-        wish = (
-            f"Please exempt {host} from TLS inspection. What arrives here now is a certificate by {signer}, "
-            "which this machine does not trust."
-        )
-        yield Check("TLS", "fail", f"not trusted ({why}); the certificate is by {signer}", hint,
-                    letter(host, port, wish))  # fmt: skip
+        return proxy_for(address, without) is not None
+    except Refusal:
+        return True
+
+
+def _name(host: str, port: int) -> Check:
+    try:
+        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == socket.EAI_AGAIN:
+            found = f"this machine's DNS does not answer (asked for {host})"
+            hint = "See whether this machine is connected, and whether /etc/resolv.conf is right."
+        else:
+            found = f"{host} has no address here"
+            hint = "Ask your network team whether this machine's DNS knows the name, or set HTTPS_PROXY."
+        wish = f"Please let this machine resolve the name {host}, or tell us the proxy that it shall use."
+        return Check("DNS", "fail", found, hint, letter(host, port, wish))
+    return Check("DNS", "pass", f"{host} is {', '.join(sorted(map(str, addresses))[:3])}")
+
+
+def _tls(
+    way: Proxy | None, host: str, port: int, ca_bundle: str | None, context: ssl.SSLContext
+) -> Iterator[Check]:
+    try:
+        shown = shake_hands(context, way, host, port, context)
+    except ssl.SSLCertVerificationError as error:
+        yield not_trusted(error, seen_unverified(way, host, port, context), host, port)
         return
-    except OSError as error:
-        hint = f"Ask your network team to allow outgoing connections to {host}, port {port}."
-        wish = f"Please allow outgoing connections to {host}, port {port}."
-        yield Check("TLS", "fail", f"no connection: {_why(error)}", hint, letter(host, port, wish))
+    except (OSError, ProxyFault) as error:
+        yield _no_line(error, host, port)
         return
-    days = (certificate.not_valid_after_utc.timestamp() - time.time()) / 86400
-    signer = _signer(certificate)
-    found = f"{spoken}, by {signer}, {days:.0f} days left"
+    days = (shown.leaf.not_valid_after_utc.timestamp() - time.time()) / 86400
+    signer = signer_of(shown.leaf)
+    found = f"{shown.version}, by {signer}, {days:.0f} days left"
     if days < CERTIFICATE_DAYS:
         yield Check("TLS", "warn", found, "Tell the operator that the certificate ends soon.")
     else:
         yield Check("TLS", "pass", found)
-    if ca_bundle is None:
-        yield Check("TLS inspection", "pass", "none: an authority that everybody trusts signed")
+
+    def believed_by(whom: ssl.SSLContext) -> bool:
+        try:
+            shake_hands(whom, way, host, port, context)
+        except (OSError, ProxyFault):
+            return False
+        return True
+
+    if believed_by(browsers_context()):
+        yield Check("TLS inspection", "pass", f"none: {signer} is a public authority")
         return
-    with contextlib.suppress(OSError):
-        _shake_hands(public_context(), way, host, port)
-        yield Check("TLS inspection", "pass", "none: an authority that everybody trusts signed")
-        return
+    knows = _this_machines_store() if believed_by(public_context()) else "your --ca-bundle"
     hint = (
-        f"If {signer} is your own proxy, it reads heartbeats and counts; updates stay sealed. Ask for an "
-        "exception if you can."
+        f"If {signer} is the coordinator's own authority, all is well. If it is your own proxy, that reads "
+        "heartbeats and counts; updates stay sealed. Ask for an exception if you can."
     )
-    wish = f"Please exempt {host} from TLS inspection; it is opened by {signer} now."
-    yield Check("TLS inspection", "warn", f"likely: only your --ca-bundle knows {signer}", hint,
-                letter(host, port, wish))  # fmt: skip
+    wish = f"Please exempt {host} from TLS inspection, if {signer} is what opens it now."
+    yield Check("TLS inspection", "warn", f"possible: {signer} is no public authority; only {knows} knows it",
+                hint, letter(host, port, wish))  # fmt: skip
 
 
-def _shake_hands(
-    context: ssl.SSLContext, way: Proxy | None, host: str, port: int
-) -> tuple[x509.Certificate, str]:
-    """The certificate that is shown for `host`, and the version of TLS. Raises OSError (or its SSLError)."""
-    with _connect(way, host, port) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
-        shown = secure.getpeercert(binary_form=True)
-        if shown is None:
-            raise OSError("no certificate")
-        return x509.load_der_x509_certificate(shown), secure.version() or "TLS"
+def _this_machines_store() -> str:
+    named = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+    return " or ".join(named) or "this machine's own store"
 
 
-def _connect(way: Proxy | None, host: str, port: int) -> socket.socket:
-    """A TCP connection to the coordinator, by the proxy where there is one (CONNECT, RFC 9110, 9.3.6)."""
-    if way is None:
-        return socket.create_connection((host, port), timeout=SECONDS)
-    line = socket.create_connection((way.parts.hostname or "", way.port), timeout=SECONDS)
-    if way.parts.scheme == "https":
-        line = public_context().wrap_socket(line, server_hostname=way.parts.hostname)
-    asked = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-    if way.parts.username:
-        pair = f"{unquote(way.parts.username)}:{unquote(way.parts.password or '')}".encode()
-        asked += f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
-    line.sendall(f"{asked}\r\n".encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer and len(answer) < 16384:
-        more = line.recv(1024)
-        if not more:
-            break
-        answer += more
-    status = answer.split(b"\r\n", 1)[0].decode("ascii", "replace")
-    if " 200" not in status:
-        line.close()
-        raise OSError(f"the proxy refuses: {printable(status, 80) or 'no answer'}")
-    return line
-
-
-def _signer_unverified(way: Proxy | None, host: str, port: int) -> str:
-    """Who signed what is shown here; nothing is sent over this connection, and nothing believed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        return _signer(_shake_hands(context, way, host, port)[0])
-    except (OSError, ValueError):
-        return "somebody who does not say"
-
-
-def _signer(certificate: x509.Certificate) -> str:
-    for oid in (x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME):
-        for attribute in certificate.issuer.get_attributes_for_oid(oid):
-            return printable(attribute.value, 80)
-    return "an authority without a name"
-
-
-def _why(error: OSError) -> str:
-    return printable(error.strerror or error, 120)
+def _no_line(error: OSError | ProxyFault, host: str, port: int) -> Check:
+    """Whatever came before a certificate could be judged."""
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        hint = (
+            f"Compare the address with the coordinator's page; {host}, port {port} is asked now. If it is "
+            "right, tell the operator, or your network team if something answers in its place."
+        )
+        return Check("TLS", "fail", f"no TLS: {printable(why(error), 200)}", hint)
+    fault = error.why if isinstance(error, ProxyFault) else why(error)
+    hint = f"Ask your network team to allow outgoing connections to {host}, port {port}."
+    if isinstance(error, ConnectionRefusedError):
+        hint = f"Compare the port with the coordinator's page, and ask its operator whether it runs. {hint}"
+    wish = f"Please allow outgoing connections to {host}, port {port}."
+    return Check("TLS", "fail", f"no connection: {printable(fault, 200)}", hint, letter(host, port, wish))

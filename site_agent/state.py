@@ -83,11 +83,12 @@ class State:
     @classmethod
     def open(cls, folder: Path | None = None) -> State:
         """The folder given, else FEDSLICE_SITE_STATE, else `~/.fedslice-site`."""
-        chosen = folder or Path(os.environ.get("FEDSLICE_SITE_STATE") or Path.home() / ".fedslice-site")
+        chosen = folder or Path(os.environ.get("FEDSLICE_SITE_STATE") or "~/.fedslice-site")
         try:
             return cls(private_folder(chosen.expanduser().resolve()))
-        except OSError as error:
-            raise Refusal("agent.state_unusable", folder=str(chosen), fault=error.strerror) from error
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: this account has no home
+            fault = error.strerror if isinstance(error, OSError) else str(error)
+            raise Refusal("agent.state_unusable", folder=str(chosen)[:300], fault=fault) from error
 
     @property
     def approval_file(self) -> Path:
@@ -121,7 +122,9 @@ class State:
 
     @cached_property
     def key(self) -> SigningKey:
-        """The agent's key. It is made when it is first asked for, and never leaves this folder."""
+        """The agent's key. It is made before the enrolment, and never leaves this folder."""
+        if self.enrolled and not (self.folder / "site.key").exists():
+            raise Refusal("agent.state_damaged", file="site.key")
         return SigningKey.from_bytes(self._secret("site.key"))
 
     @cached_property
@@ -136,10 +139,11 @@ class State:
 
     def _secret(self, name: str, size: int = 32) -> bytes:
         path = self.folder / name
-        create_private(path, os.urandom(size).hex().encode() + b"\n")
+        if not path.exists():  # so that a full disk hinders nobody who has his keys
+            create_private(path, os.urandom(size).hex().encode() + b"\n")
         try:
-            secret = bytes.fromhex(path.read_text().strip())
-        except (ValueError, OSError) as error:
+            secret = bytes.fromhex(path.read_text("ascii").strip())
+        except ValueError as error:
             raise Refusal("agent.state_damaged", file=name) from error
         if len(secret) != size:
             raise Refusal("agent.state_damaged", file=name)

@@ -28,7 +28,8 @@ from contracts.instance import Instance
 from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
-from outgoing.client import client_for, in_plain_words
+from outgoing.client import client_for
+from outgoing.faults import in_plain_words
 from outgoing.tls import tls_context
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
@@ -210,7 +211,9 @@ class Coordinator:
         if known:
             return Told(str(code), safe)
         if not isinstance(body, dict) or not isinstance(code, str):
-            return Refusal("agent.bad_answer", fault=f"status {status}, not from the agents' API")
+            onward = _host_of(response.headers.get("location", "")) if status < 400 else ""
+            fault = f"it sends us on to {onward}" if onward else "not from the agents' API"
+            return Refusal("agent.bad_answer", fault=f"status {status}, {fault}")
         text = printable(f"{body.get('message', '')} {body.get('hint', '')}", 500)
         if body.get("reference"):
             text += f" Reference: {printable(body['reference'], 40)}."
@@ -259,4 +262,12 @@ def _json(response: httpx.Response) -> Any:
     try:
         return msgspec.json.decode(data)  # unlike json.loads, it lets no half of a character pair through
     except (ValueError, RecursionError) as error:
-        raise Refusal("agent.bad_answer", fault="it is not JSON") from error
+        page = "text/html" in response.headers.get("content-type", "")
+        raise Refusal("agent.bad_answer", fault=f"it is {'a web page' if page else 'not JSON'}") from error
+
+
+def _host_of(address: str) -> str:
+    try:
+        return printable(urlsplit(address).netloc, 100)
+    except ValueError:
+        return ""

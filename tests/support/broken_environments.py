@@ -1,0 +1,263 @@
+"""The table: environments in which something is broken, and the rows that `site_agent check` prints there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Row = tuple[str, str]
+"""How it is (`ok`, `look`, `FAIL`), and words in the row, its hint or its letter, parted by `|`."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """`rows` are those that matter: no other row is red. `at` is the coordinator's address, `inside` what a
+    shell does first in mount and network namespaces of the process's own (`network`: without any line to the
+    outside). `broken` harms the state folder before. `secret` is printed nowhere."""
+
+    name: str
+    rows: dict[str, Row]
+    at: str = "https://localhost:{good}/api"
+    variables: dict[str, str] = field(default_factory=dict)
+    trusts: str | None = "{ca}"
+    inside: str = ""
+    network: bool = False
+    broken: Callable[[Path], object] | None = None
+    site: str = "St. Anna"
+    secret: str = "geheim"
+    short: bool = False
+
+
+def _dataset(folder: Path) -> None:
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "catalogue.json").write_text("[]broken")
+
+
+ANSWERS: Row = ("ok", "answers in")
+SILENT: Row = ("FAIL", "cannot be reached")
+DEAD = "http://127.0.0.1:{closed}"
+SEEN = {"coordinator": ANSWERS}
+
+ENVIRONMENTS = (
+    # Who is trusted
+    Environment("nothing is broken", {**SEEN, "TLS inspection": ("look", "only your --ca-bundle knows it"),
+                "clock": ("ok", "0 s apart"), "proxy": ("ok", "none; direct")}, short=True),
+    Environment("a public authority", {**SEEN, "TLS inspection": ("ok",
+                "Coordinator Authority is a public authority")},
+                trusts=None, inside="mount --bind {public} {certifi}", short=True),
+    Environment("an authority in the system's store only",
+                {**SEEN, "TLS inspection": ("look", "only this machine's own store knows it")},
+                trusts=None, inside="mount --bind {store} {system}", short=True),
+    Environment("an authority in SSL_CERT_FILE", {**SEEN, "TLS inspection": ("look",
+                "only SSL_CERT_FILE knows it")},
+                trusts=None, variables={"SSL_CERT_FILE": "{ca}"}),
+    Environment("an authority in SSL_CERT_DIR", {**SEEN, "TLS inspection": ("look",
+                "only SSL_CERT_DIR knows it")},
+                trusts=None, variables={"SSL_CERT_DIR": "{store}"}),
+    Environment("SSL_CERT_FILE is missing", {"TLS": ("FAIL", "SSL_CERT_FILE names|No such file|unset it"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "{nowhere}"},
+                short=True),
+    Environment("SSL_CERT_FILE may not be read", {"TLS": ("FAIL", "SSL_CERT_FILE names|Permission denied"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "{locked}"},
+                short=True),
+    Environment("SSL_CERT_FILE is empty", {"TLS": ("FAIL", "SSL_CERT_FILE names|no certificate in PEM"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "{empty}"}),
+    Environment("SSL_CERT_FILE is no PEM", {"TLS": ("FAIL", "SSL_CERT_FILE names|no certificate in PEM"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "{text}"}),
+    Environment("SSL_CERT_FILE is a folder", {"TLS": ("FAIL", "SSL_CERT_FILE names|it is a folder"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "{store}"}),
+    Environment("SSL_CERT_FILE is no file", {"TLS": ("FAIL", "SSL_CERT_FILE names|no ordinary file"),
+                "coordinator": ("FAIL", "SSL_CERT_FILE names")}, variables={"SSL_CERT_FILE": "/dev/null"}),
+    Environment("SSL_CERT_DIR is missing", {"TLS": ("FAIL", "SSL_CERT_DIR names|No such file"),
+                "coordinator": ("FAIL", "SSL_CERT_DIR names")}, variables={"SSL_CERT_DIR": "{nowhere}"}),
+    Environment("SSL_CERT_DIR holds no authority", {"TLS": ("FAIL",
+                "SSL_CERT_DIR|replaces this machine's store"),
+                "coordinator": ("FAIL", "not trusted here")}, trusts=None,
+                variables={"SSL_CERT_DIR": "{bare}"}),
+    Environment("the --ca-bundle has vanished", {"TLS": ("FAIL", "The CA bundle|nowhere.pem|No such file"),
+                "coordinator": ("FAIL", "The CA bundle")}, trusts="{nowhere}", short=True),
+    # Certificates
+    Environment("the certificate has ended", {"TLS": ("FAIL",
+                "the certificate ended on|operator to renew|clock"),
+                "coordinator": ("FAIL", "its TLS certificate has ended")}, at="https://localhost:{expired}",
+                short=True),
+    Environment("the certificate is not valid yet, or the clock is slow",
+                {"TLS": ("FAIL", "begins on|this machine's clock says|timedatectl"),
+                 "coordinator": ("FAIL", "not valid yet by this machine's clock")},
+                at="https://localhost:{early}"),
+    Environment("the certificate ends in five days", {**SEEN, "TLS": ("look", "days left|ends soon")},
+                at="https://localhost:{soon}"),
+    Environment("the certificate is for another name", {"TLS": ("FAIL",
+                "for fedslice.example, not for localhost|page"),
+                "coordinator": ("FAIL", "for another name")}, at="https://localhost:{other_name}",
+                short=True),
+    Environment("the certificate is signed by itself", {"TLS": ("FAIL", "signed by itself|--ca-bundle FILE"),
+                "coordinator": ("FAIL", "signed by itself")}, at="https://localhost:{self_signed}"),
+    Environment("the intermediate certificate is not sent",
+                {"TLS": ("FAIL", "Middle Authority is not known here (1 certificate sent)|the full chain"),
+                 "coordinator": ("FAIL", "not trusted here")}, at="https://localhost:{leaf_only}",
+                short=True),
+    Environment("the intermediate certificate is sent", SEEN, at="https://localhost:{whole_chain}"),
+    Environment("an authority that nobody knows", {"TLS": ("FAIL",
+                "Unheard Of is not known here|--ca-bundle"),
+                "coordinator": ("FAIL", "not trusted here")}, at="https://localhost:{private}"),
+    Environment("plain HTTP on the port of TLS", {"TLS": ("FAIL", "speaks no TLS|Compare the address"),
+                "coordinator": ("FAIL", "speaks no TLS")}, at="https://localhost:{plain}", short=True),
+    Environment("TLS 1.1 and nothing newer", {"TLS": ("FAIL", "too old to be safe"),
+                "coordinator": ("FAIL", "too old to be safe")}, at="https://localhost:{old}"),
+    Environment("a firewall that cuts the handshake", {"TLS": ("FAIL", "cut|allow outgoing connections"),
+                "coordinator": ("FAIL", "cut")}, at="https://localhost:{hangs_up}"),
+    Environment("a firewall that swallows all", {"TLS": ("FAIL",
+                "did not answer in time|allow outgoing connections"),
+                "coordinator": ("FAIL", "did not answer in time")}, at="https://localhost:{silent}"),
+    Environment("the port is closed", {"TLS": ("FAIL", "nothing listens there|Compare the port"),
+                "coordinator": ("FAIL", "nothing listens there")}, at="https://localhost:{closed}",
+                short=True),
+    # Proxies
+    Environment("ALL_PROXY is a SOCKS proxy", {"proxy": ("FAIL", "ALL_PROXY is of the kind socks"),
+                "coordinator": ("FAIL", "ALL_PROXY")}, variables={"ALL_PROXY": "socks://127.0.0.1:1080"},
+                short=True),
+    Environment("HTTPS_PROXY is a SOCKS5 proxy", {"proxy": ("FAIL", "HTTPS_PROXY is of the kind socks5"),
+                "coordinator": ("FAIL", "HTTPS_PROXY")},
+                variables={"HTTPS_PROXY": "socks5://127.0.0.1:1080"}),
+    Environment("HTTPS_PROXY is a template", {"proxy": ("FAIL", "HTTPS_PROXY is not an address"),
+                "coordinator": ("FAIL", "HTTPS_PROXY")}, variables={"HTTPS_PROXY": "http://proxy:port"}),
+    Environment("a proxy that lets through", {**SEEN, "proxy": ("ok", "127.0.0.1:{proxy} (HTTPS_PROXY)")},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{proxy}"}),
+    Environment("NO_PROXY is a network of other addresses", {**SEEN, "proxy": ("ok", "127.0.0.1:{proxy}")},
+                variables={"NO_PROXY": "fd00::/8,[::1]", "HTTPS_PROXY": "http://127.0.0.1:{proxy}"},
+                short=True),
+    Environment("NO_PROXY is the coordinator's address", {**SEEN, "proxy": ("ok",
+                "NO_PROXY names the coordinator")},
+                at="https://[::1]:{six}", variables={"NO_PROXY": "[::1]", "HTTPS_PROXY": DEAD}),
+    Environment("NO_PROXY is the coordinator's name", {**SEEN, "proxy": ("ok",
+                "NO_PROXY names the coordinator")},
+                variables={"NO_PROXY": "localhost", "HTTPS_PROXY": DEAD}),
+    Environment("the proxy does not run", {"proxy": ("FAIL",
+                "nothing listens there|Correct https_proxy|let this machine"),
+                "coordinator": SILENT}, variables={"https_proxy": DEAD}, short=True),
+    Environment("the proxy wants a password", {"proxy": ("FAIL",
+                "a user name and a password (407)|http://USER:PASSWORD@"),
+                "coordinator": ("FAIL", "asks for a user name and a password")},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{password}"}, short=True),
+    Environment("the proxy's password is wrong", {"proxy": ("FAIL",
+                "does not take the user name and password"),
+                "coordinator": SILENT},
+                variables={"HTTPS_PROXY": "http://anna:geheim0@127.0.0.1:{password}"}),
+    Environment("the proxy's password is right", {**SEEN, "proxy": ("ok", "127.0.0.1:{password}")},
+                variables={"HTTPS_PROXY": "http://anna:geheim4711@127.0.0.1:{password}"}),
+    Environment("the proxy wants Negotiate", {"proxy": ("FAIL",
+                "asks for Negotiate (407), which the agent does not"),
+                "coordinator": SILENT}, variables={"HTTPS_PROXY": "http://127.0.0.1:{negotiate}"}),
+    Environment("the proxy forbids the coordinator", {"proxy": ("FAIL",
+                "does not allow|it answers 403|method CONNECT"),
+                "coordinator": ("FAIL", "did not let us through (403)")},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{forbids}"}, short=True),
+    Environment("the proxy does not reach the coordinator", {"proxy": ("FAIL",
+                "does not reach localhost|it answers 502"),
+                "coordinator": SILENT}, variables={"HTTPS_PROXY": "http://127.0.0.1:{gateway}"}),
+    Environment("the proxy hangs", {"proxy": ("FAIL", "did not answer in time"), "coordinator": SILENT},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{silent}"}),
+    Environment("the proxy hangs up", {"proxy": ("FAIL", "closes the connection without an answer"),
+                "coordinator": SILENT}, variables={"HTTPS_PROXY": "http://127.0.0.1:{hangs_up}"}),
+    Environment("the proxy is a website", {"proxy": ("FAIL", "does not allow|it answers 405"),
+                "coordinator": SILENT},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{website}"}),
+    Environment("the proxy is no proxy", {"proxy": ("FAIL", "no HTTP proxy"), "coordinator": SILENT},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{ssh}"}),
+    Environment("a proxy that is spoken to by TLS", {**SEEN, "proxy": ("ok", "(HTTPS_PROXY)")},
+                variables={"HTTPS_PROXY": "https://127.0.0.1:{by_tls}"}),
+    Environment("a proxy with a certificate that nobody knows",
+                {"proxy": ("FAIL", "cannot be used: its TLS certificate is not trusted here"),
+                "coordinator": SILENT},
+                variables={"HTTPS_PROXY": "https://127.0.0.1:{by_private_tls}"}),
+    Environment("a proxy that opens TLS", {"TLS": ("FAIL", "Hospital Inspection|Please exempt localhost"),
+                "coordinator": ("FAIL", "a proxy that opens TLS")},
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{inspects}"}, short=True),
+    Environment("a proxy that opens TLS and is in the bundle",
+                {**SEEN, "TLS inspection": ("look",
+                "Hospital Inspection is no public|--ca-bundle|reads heartbeats")},
+                trusts="{both}", variables={"HTTPS_PROXY": "http://127.0.0.1:{inspects}"}),
+    Environment("a proxy that opens TLS and is in the system's store",
+                {**SEEN, "TLS inspection": ("look",
+                "Hospital Inspection is no public|this machine's own store")},
+                inside="mount --bind {inspected_store} {system}",
+                variables={"HTTPS_PROXY": "http://127.0.0.1:{inspects}"}, short=True),
+    # Names and routes
+    Environment("DNS does not answer", {"DNS": ("FAIL",
+                "DNS does not answer (asked for fedslice.example)|resolv.conf"),
+                "coordinator": ("FAIL", "DNS does not answer")}, at="https://fedslice.example", network=True,
+                inside="mount --bind {dead_dns} /etc/resolv.conf", short=True),
+    Environment("the name is not known", {"DNS": ("FAIL",
+                "fedslice.example has no address here|resolve the name"),
+                "coordinator": ("FAIL", "not known to this machine's DNS")}, at="https://fedslice.example",
+                network=True,
+                inside="mount --bind {own_dns} /etc/resolv.conf; {dns}"),
+    Environment("the proxy's name is not known", {"proxy": ("FAIL",
+                "its name is not known to this machine's DNS"),
+                "coordinator": ("FAIL", "not known to this machine's DNS")}, at="https://fedslice.example",
+                network=True,
+                inside="mount --bind {own_dns} /etc/resolv.conf; {dns}",
+                variables={"HTTPS_PROXY": "http://proxy.hospital.example:3128"}),
+    Environment("there is no network", {"TLS": ("FAIL", "there is no network to it"),
+                "coordinator": ("FAIL", "there is no network to it")}, at="https://192.0.2.7", network=True,
+                short=True),
+    # What the coordinator says
+    Environment("a sign-in page answers", {"coordinator": ("FAIL",
+                "it is a web page|sign-in page|POST requests")},
+                at="https://localhost:{good}/portal", short=True),
+    Environment("the coordinator has a fault", {"coordinator": ("FAIL", "answered 500")},
+                at="https://localhost:{good}/fault"),
+    Environment("the coordinator is being upgraded", {"coordinator": ("FAIL", "answered 503|by itself")},
+                at="https://localhost:{good}/upgrade"),
+    Environment("another website", {"coordinator": ("FAIL", "status 404, not from the agents' API")},
+                at="https://localhost:{good}/absent"),
+    Environment("sent on to another host", {"coordinator": ("FAIL",
+                "status 302, it sends us on to login.hospital.example")},
+                at="https://localhost:{good}/moved", short=True),
+    Environment("an answer that is too large", {"coordinator": ("FAIL", "larger than 8 MiB")},
+                at="https://localhost:{good}/large"),
+    Environment("an answer that is cut", {"coordinator": ("FAIL", "the connection broke off")},
+                at="https://localhost:{good}/cut"),
+    Environment("an answer without its fields", {"coordinator": ("FAIL", "server_time is missing or wrong")},
+                at="https://localhost:{good}/fieldless"),
+    Environment("the clock is ten minutes off", {"coordinator": ("FAIL", "clock"), "clock": ("FAIL",
+                "s apart|timedatectl")},
+                at="https://localhost:{good}/clock", short=True),
+    Environment("the clock is seven seconds off", {**SEEN, "clock": ("look", "7 s apart|timedatectl")},
+                at="https://localhost:{good}/ahead-7"),
+    Environment("the site is suspended", {"coordinator": ("FAIL", "suspended")},
+                at="https://localhost:{good}/suspended", short=True),
+    Environment("a code of a newer coordinator", {"coordinator": ("FAIL",
+                "tomorrow.unknown|Install the version")},
+                at="https://localhost:{good}/newer"),
+    # The machine
+    Environment("a read-only disk", {**SEEN, "state folder": ("FAIL", "is read-only|another disk")},
+                inside="mount -o bind,ro {state} {state} 2>/dev/null || (mount --bind {state} {state};"
+                " mount -o remount,bind,ro {state})", short=True),
+    Environment("a full disk", {**SEEN, "state folder": ("FAIL", "is full|Make room"), "disk": ("FAIL",
+                "free")},
+                inside="mount -t tmpfs -o size=64k,mode=700 t /mnt; cp -a {state}/. /mnt; "
+                "head -c 1m /dev/zero >/mnt/other 2>/dev/null; mount --bind /mnt {state}", short=True),
+    Environment("a key that may not be read", {"state folder": ("FAIL", "may not use|site.key"),
+                "coordinator": ("FAIL", "may not use")}, broken=lambda at: (at / "site.key").chmod(0),
+                short=True),
+    Environment("a damaged key", {"state folder": ("FAIL",
+                "site.key in the agent's state folder is damaged|backup"),
+                "coordinator": ("FAIL", "site.key")}, broken=lambda at: (at / "site.key").write_text("zz")),
+    Environment("a lost key", {"state folder": ("FAIL",
+                "site.key in the agent's state folder is damaged|backup"),
+                "coordinator": ("FAIL", "site.key")}, broken=lambda at: (at / "site.key").unlink()),
+    Environment("a damaged configuration", {"enrolment": ("FAIL", "config.json|damaged")},
+                broken=lambda at: (at / "config.json").write_text("{"), short=True),
+    Environment("no enrolment", {"enrolment": ("FAIL", "not enrolled yet|enrolment command")},
+                broken=lambda at: (at / "config.json").unlink()),
+    Environment("a key that others may read", {**SEEN, "state folder": ("FAIL",
+                "others may read site.key|chmod")},
+                broken=lambda at: (at / "site.key").chmod(0o644)),
+    Environment("a damaged catalogue", {**SEEN, "datasets": ("FAIL", "catalogue.json")}, broken=_dataset),
+    Environment("an ASCII terminal", {**SEEN, "enrolment": ("ok", "H\\xf4pital g\\xe9n\\xe9ral")},
+                site="Hôpital général",
+                variables={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}, short=True),
+)  # fmt: skip
