@@ -61,7 +61,7 @@ def encrypt_frames(source: BinaryIO, sink: Sink, *, key: bytes, context: bytes) 
 def decrypt_frames(
     source: BinaryIO,
     target: BinaryIO,
-    sink: Sink | None = None,
+    sink: Sink,
     *,
     key: bytes,
     context: bytes,
@@ -69,7 +69,7 @@ def decrypt_frames(
 ) -> int:
     """Decrypt frames up to and with the last into `target`; returns the number of plaintext bytes.
 
-    Every byte that is read goes to `sink` too, where there is one (for hashing). Only frames whose tag holds
+    Every byte that is read goes to `sink` too (for hashing). Only frames whose tag holds
     are written. Refuses with `sealing.refused`, or `sealing.too_large` before the frame that would pass
     `limit` bytes is read.
     """
@@ -88,8 +88,7 @@ def decrypt_frames(
         frame, output = sealed[index % _BUFFERS][: length + TAG_BYTES], plain[:length]
         if fill(source, frame) < len(frame):
             raise Refusal("sealing.refused")
-        if sink is not None:
-            sink(head, frame)
+        sink(head, frame)
         try:
             cipher.decrypt_into(_nonce(index, last), frame, _associated(context, index), output)
         except (InvalidTag, ValueError) as error:

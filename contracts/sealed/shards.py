@@ -11,7 +11,6 @@ reads, and believes nothing but what the site's key has signed.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from io import BytesIO
 from typing import Annotated, BinaryIO, Literal
@@ -25,14 +24,13 @@ from contracts.canonical import canonical, digest
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef, reading, writing
 from contracts.sealed.escrow import SHARE_BYTES
-from contracts.sealed.frames import Chunk, HashBeside, decrypt_frames, encrypt_frames
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.stream import Binding, SealedFile, read_header, seal, taking_back, unseal
+from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
 
 MAGIC = b"fedslice-shard/1\n"
-MAX_HEADER_BYTES = 4096
 MAX_KEYS_BYTES = 16 << 20
 KEY_BYTES = 32
 SHARD_DOMAIN = b"fedslice/shard/v1"
@@ -106,24 +104,11 @@ def draw_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About) -> SealedFile:
+def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About) -> FileRef:
     """Encrypt all of `source` into `target` at the site, in constant memory. `key` serves this shard only."""
-    raw = canonical(about)
-    prefix = MAGIC + len(raw).to_bytes(4, "big") + raw
-    context = hashlib.sha256(prefix).digest()
-    written = 0
-    with HashBeside() as content:
-
-        def emit(*chunks: Chunk) -> None:
-            nonlocal written
-            content.update(*chunks)
-            for chunk in chunks:
-                target.write(chunk)
-                written += len(chunk)
-
-        emit(prefix)
-        encrypt_frames(source, emit, key=_derive(key, context), context=context)
-        return SealedFile(content.hexdigest(), written)
+    with writing(target, MAGIC, about) as container:
+        container.frames(source, _derive(key, container.context))
+        return container.ref
 
 
 def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, limit: int) -> None:
@@ -134,14 +119,10 @@ def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, 
     That it is the file which the index names, the caller finds out in the same reading (`Mailbox.incoming`):
     hashing costs more than opening, so it is done once.
     """
-    with taking_back(target):
-        prefix, raw = read_header(source, MAGIC, MAX_HEADER_BYTES)
-        if raw != canonical(about):
+    with reading(source, target, MAGIC, hashed=False) as container:
+        if container.header != canonical(about):
             raise Refusal("sealing.refused")
-        context = hashlib.sha256(prefix).digest()
-        decrypt_frames(source, target, key=_derive(key, context), context=context, limit=limit)
-        if source.read(1):
-            raise Refusal("sealing.refused")
+        container.frames(target, _derive(key, container.context), limit)
 
 
 def wrap_keys(
@@ -155,7 +136,7 @@ def wrap_keys(
     receipt: str,
     share_key: str | None = None,
     share: bytes | None = None,
-) -> SealedFile:
+) -> FileRef:
     """At the site: seal index and keys to a split server (`receiver`, its HPKE key in hex) that the site has
     verified itself, for the run with this manifest hash, whose last receipt here has the hash `receipt`."""
     plain = BytesIO(canonical(SiteKeys(index, tuple(keys), receipt, share_key, share)))

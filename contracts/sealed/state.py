@@ -17,24 +17,20 @@ over.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Annotated, BinaryIO
 
-import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Meta, Struct
 
-from contracts.canonical import canonical
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef, parse_header, read_header, reading, writing
 from contracts.sealed.escrow import Escrow
-from contracts.sealed.frames import MAX_PLAINTEXT_BYTES, Chunk, HashBeside, decrypt_frames, encrypt_frames
-from contracts.sealed.stream import SealedFile, read_header, taking_back
+from contracts.sealed.frames import MAX_PLAINTEXT_BYTES
 
 MAGIC = b"fedslice-state/1\n"
-MAX_HEADER_BYTES = 2 << 20
 KEY_BYTES = 32
 STATE_DOMAIN = b"fedslice/state/v1"
 
@@ -54,7 +50,7 @@ class OpenedState(Struct, frozen=True):
     `state`."""
 
     binding: StateBinding
-    sealed: SealedFile
+    sealed: FileRef
 
 
 class _Header(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,28 +61,14 @@ class _Header(Struct, frozen=True, forbid_unknown_fields=True):
 
 def seal_state(
     source: BinaryIO, target: BinaryIO, *, key: bytes, binding: StateBinding, escrow: Escrow | None = None
-) -> SealedFile:
+) -> FileRef:
     """Seal all of `source` into `target` under the TEE's sealing key (32 bytes), or a drawn key of which the
     sites hold shares (`escrow`, which stands in the clear). Runs inside the enclave, in constant memory.
     Refuses with `sealing.bad_key`."""
-    raw = canonical(_Header(binding, secrets.token_bytes(32).hex(), escrow))
-    header = _parse(raw)
-    prefix = MAGIC + len(raw).to_bytes(4, "big") + raw
-    context = hashlib.sha256(prefix).digest()
-    written = 0
-    with HashBeside() as content:
-
-        def emit(*chunks: Chunk) -> None:
-            nonlocal written
-            content.update(*chunks)
-            for chunk in chunks:
-                target.write(chunk)
-                written += len(chunk)
-
-        frame_key = _derive(key, header, context)
-        emit(prefix)
-        encrypt_frames(source, emit, key=frame_key, context=context)
-        return SealedFile(content.hexdigest(), written)
+    header = _Header(binding, secrets.token_bytes(32).hex(), escrow)
+    with writing(target, MAGIC, header) as container:
+        container.frames(source, _derive(key, header, container.context))
+        return container.ref
 
 
 def unseal_state(
@@ -104,41 +86,18 @@ def unseal_state(
     On any failure `target` (seekable) is cut back to where it was. Refuses with `sealing.refused` for every
     failure to open, `sealing.not_sealed`, `sealing.too_large` or `sealing.bad_key`.
     """
-    read = 0
-    with taking_back(target), HashBeside() as content:
-
-        def take(*chunks: Chunk) -> None:
-            nonlocal read
-            content.update(*chunks)
-            read += sum(map(len, chunks))
-
-        prefix, raw = read_header(source, MAGIC, MAX_HEADER_BYTES)
-        take(prefix)
-        context = hashlib.sha256(prefix).digest()
-        header = _parse(raw)
+    with reading(source, target, MAGIC) as container:
+        header = parse_header(container.header, _Header)
         if (header.binding.program, header.binding.manifest) != (program, manifest):
             raise Refusal("sealing.refused")
-        frame_key = _derive(key, header, context)
-        decrypt_frames(source, target, take, key=frame_key, context=context, limit=limit)
-        if source.read(1):
-            raise Refusal("sealing.refused")
-        return OpenedState(header.binding, SealedFile(content.hexdigest(), read))
+        container.frames(target, _derive(key, header, container.context), limit)
+        return OpenedState(header.binding, container.ref)
 
 
 def read_escrow(source: BinaryIO) -> Escrow | None:
     """The shares of the key that `source` is sealed under; None where it is a TEE's own. Nothing is believed
     yet: a wrong escrow makes no key that opens the rest. Refuses with `sealing.*`."""
-    return _parse(read_header(source, MAGIC, MAX_HEADER_BYTES)[1]).escrow
-
-
-def _parse(raw: bytes) -> _Header:
-    try:
-        header = msgspec.json.decode(raw, type=_Header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("sealing.refused") from error
-    if canonical(header) != raw:
-        raise Refusal("sealing.refused")
-    return header
+    return parse_header(read_header(source, MAGIC)[1], _Header).escrow
 
 
 def _derive(key: bytes, header: _Header, context: bytes) -> bytes:

@@ -15,9 +15,10 @@ from msgspec import Meta, Struct, structs
 
 from contracts.canonical import canonical
 from contracts.policy import Hex32
+from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.schedule import kind_of
 from enclave.training.metrics import Scores
@@ -63,7 +64,7 @@ def seal_contribution(
     receiver: Peer,
     enclosed: Enclosed,
     state: State,
-) -> Filed:
+) -> FileRef:
     """Inside the client slice: seal for the aggregator and put the file out."""
     binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
     plain = BytesIO(to_bytes(state, msgspec.to_builtins(enclosed.padded())))

@@ -18,9 +18,10 @@ from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.receipts import Receipt
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal_state
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import learn
 from enclave.training.tensors import State, from_bytes, to_bytes
@@ -43,7 +44,7 @@ class Kept:
 
     receipt: Receipt
     state: State
-    sealed: Filed | None
+    sealed: FileRef | None
     pins: Pins = field(default_factory=dict)
 
 
@@ -89,4 +90,4 @@ def unkeep(
     if (draft.manifest, draft.round, draft.previous) != named:
         raise Refusal("sealing.refused")
     receipt = msgspec.structs.replace(draft, state=sha256)
-    return Kept(receipt, state, Filed(sha256, opened.sealed.bytes), beside.pins)
+    return Kept(receipt, state, FileRef(sha256, opened.sealed.bytes), beside.pins)

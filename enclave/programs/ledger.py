@@ -29,9 +29,10 @@ from contracts.receipts import (
 )
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
+from contracts.sealed.container import FileRef
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import Pins, keep, unkeep
-from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.mailbox import Mailbox
 from enclave.programs.publication import Published, publish
 from enclave.programs.statekeys import StateKeys
 from enclave.training.metrics import Scores
@@ -122,7 +123,7 @@ class Ledger:
         scores: Mapping[str, Scores],
         *,
         state: State | None,
-        output: Filed | None,
+        output: FileRef | None,
         averaging: Averaging | None = None,
         privacy: Spent | None = None,
         lives: tuple[Lived, ...] = (),
@@ -176,7 +177,7 @@ class Ledger:
         round: int,
         roster: Roster,
         inputs: Sequence[ReceiptInput],
-        output: Filed | None,
+        output: FileRef | None,
         metrics: dict[str, Any],
         scoring: Scoring,
         averaging: Averaging | None,

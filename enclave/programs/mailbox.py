@@ -19,9 +19,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from msgspec import Struct
-
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from contracts.sealed.frames import Chunk, HashBeside
 
 MAX_FILE_BYTES = 4 << 30
@@ -35,13 +34,6 @@ _CHUNK = 1 << 20
 _SHORT = 1 << 12
 
 
-class Filed(Struct, frozen=True):
-    """A file in the mailbox: its name and its size in bytes."""
-
-    sha256: str
-    bytes: int
-
-
 class HashedReader:
     """A file that is hashed as it is read, in a second thread. `finish` reads what is left and compares.
 
@@ -51,9 +43,7 @@ class HashedReader:
     """
 
     def __init__(self, file: IO[bytes], expected: str, limit: int) -> None:
-        self._file = file
-        self._expected = expected
-        self._limit = limit
+        self._file, self._expected, self._limit = file, expected, limit
         self._hash = HashBeside()
         self._short: list[Chunk] = []
         self.bytes = 0
@@ -123,7 +113,7 @@ class Mailbox:
             yield cast(BinaryIO, reader)
             reader.finish()
 
-    def outgoing(self, write: Callable[[BinaryIO], Any]) -> Filed:
+    def outgoing(self, write: Callable[[BinaryIO], Any]) -> FileRef:
         """Inside the enclave: let `write` fill a file and put it at `out/<its sha256>`. A file that is not
         finished is removed, so that the host never sees half of one under a good name."""
         temporary = self._out / f".{os.urandom(8).hex()}"
@@ -138,9 +128,9 @@ class Mailbox:
             temporary.rename(self._out / digest)
         finally:
             temporary.unlink(missing_ok=True)
-        return Filed(digest, size)
+        return FileRef(digest, size)
 
-    def deliver(self, file: Path, sha256: str) -> Filed:
+    def deliver(self, file: Path, sha256: str) -> FileRef:
         """Host side: put a copy of `file` at `in/<sha256>`. Refuses with `mailbox.hash_mismatch`."""
         target = self._in / _name(sha256)
         temporary = self._in / f".{os.urandom(8).hex()}"
@@ -155,7 +145,7 @@ class Mailbox:
             temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)
-        return Filed(sha256, reader.bytes)
+        return FileRef(sha256, reader.bytes)
 
     def collect(self, sha256: str) -> Path:
         """Host side: where the program's file lies. Refuses with `mailbox.bad_name` or `mailbox.missing`."""

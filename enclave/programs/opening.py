@@ -12,10 +12,11 @@ import numpy as np
 
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.contributions import START, Enclosed, with_start
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.schedule import kind_of, shows_start
 from enclave.programs.template import learn
@@ -32,7 +33,7 @@ class Contribution:
     has to."""
 
     site: str
-    sealed: Filed
+    sealed: FileRef
     enclosed: Enclosed
     state: State
     start: State | None = None
@@ -68,7 +69,7 @@ def open_contribution(
             raise
         facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
         raise Refusal("round.bad_contribution", **facts) from refusal
-    return Contribution(site, Filed(sha256, size), enclosed, state, shown)
+    return Contribution(site, FileRef(sha256, size), enclosed, state, shown)
 
 
 def _open(

@@ -28,10 +28,11 @@ from contracts.releases import (
     sign_release,
     verify_consents,
 )
+from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Standing
-from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.mailbox import Mailbox
 from enclave.training.tensors import State
 
 
@@ -110,7 +111,7 @@ def _put_out(
     recipients: dict[str, str],
     *,
     in_clear: bool,
-) -> Filed:
+) -> FileRef:
     if in_clear:
         return mailbox.outgoing(lambda file: file.write(packed))
     return mailbox.outgoing(

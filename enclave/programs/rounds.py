@@ -17,6 +17,7 @@ from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.roster import Roster
+from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import average
@@ -24,7 +25,7 @@ from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.lives import Lives
-from enclave.programs.mailbox import Filed, Mailbox
+from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
@@ -165,7 +166,7 @@ class Rounds(Ledger):
         self._confirmed = True
         return result
 
-    def _seal_next(self, round: int, state: State, recipients: Mapping[str, Peer]) -> Filed:
+    def _seal_next(self, round: int, state: State, recipients: Mapping[str, Peer]) -> FileRef:
         """One stream for one life of each site."""
         identity = self._identity
         return self._mailbox.outgoing(

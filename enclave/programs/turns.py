@@ -14,12 +14,13 @@ import msgspec
 
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
 from enclave.programs.contributions import Enclosed, seal_contribution, with_start
 from enclave.programs.history import History, Previous
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Filed, Mailbox
+from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind, kind_of, shows_start
@@ -39,7 +40,7 @@ class Answer:
     enclosed: Enclosed
     state: State
     measures: dict[str, int | float]
-    sealed: dict[str, Filed]
+    sealed: dict[str, FileRef]
 
 
 class Turns:
@@ -147,7 +148,7 @@ class Turns:
             )
         return from_bytes(plain.getvalue(), self._learner.initial)[0]
 
-    def _seal(self, answer: Answer) -> Filed:
+    def _seal(self, answer: Answer) -> FileRef:
         receiver = self._aggregators.lives(AGGREGATOR)[0]
         if receiver.signing_key not in answer.sealed:
             answer.sealed[receiver.signing_key] = seal_contribution(

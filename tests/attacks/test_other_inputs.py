@@ -15,10 +15,11 @@ import pytest
 from contracts.manifest import Aggregation, Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
+from contracts.sealed.container import FileRef
 from contracts.sealed.hpke import HpkeKey
 from enclave.programs.averaging import average
 from enclave.programs.contributions import Enclosed
-from enclave.programs.mailbox import PADS, WEIGHTS, Filed
+from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
@@ -105,7 +106,8 @@ def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_change
     told = {}
     for sites, count in (("ab", 2), ("abc", 3), ("abcd", 2)):
         made = [
-            Contribution(site, Filed("1" * 64, 1), enclosed, drawn(place)) for place, site in enumerate(sites)
+            Contribution(site, FileRef("1" * 64, 1), enclosed, drawn(place))
+            for place, site in enumerate(sites)
         ]
         found = average(manifest, made, drawn(9), None, count)
         told[len(sites)] = (found.averaging.clipped, set(found.metrics))

@@ -19,7 +19,7 @@ from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
 from contracts.log.note import parse_vkey
 from contracts.log.proof import Logged, require_logged
 from contracts.releases import Released, sign_release
-from contracts.sealed import handback, package, session, shards, shares, state, stream
+from contracts.sealed import container, handback, package, session, shards, shares, state, stream
 from contracts.sealed.frames import decrypt_frames, encrypt_frames
 from contracts.sealed.handback import HandedBack
 from contracts.sealed.hpke import HpkeKey
@@ -134,10 +134,10 @@ def _stream(data: bytes) -> object:
 
 @target(
     "sealed stream's header",
-    lambda: [stream.read_header(io.BytesIO(one), stream.MAGIC, LIMIT)[1] for one in streams()],
+    lambda: [container.read_header(io.BytesIO(one), stream.MAGIC)[1] for one in streams()],
 )
 def _stream_header(data: bytes) -> object:
-    return stream._parse_header(data)
+    return container.parse_header(data, stream.Header)
 
 
 def frames() -> list[bytes]:
@@ -150,7 +150,7 @@ def frames() -> list[bytes]:
 
 @target("frames", frames)
 def _frames(data: bytes) -> object:
-    return decrypt_frames(io.BytesIO(data), io.BytesIO(), key=KEY, context=b"c", limit=LIMIT)
+    return decrypt_frames(io.BytesIO(data), io.BytesIO(), lambda *_: None, key=KEY, context=b"c", limit=LIMIT)
 
 
 def states() -> list[bytes]:
