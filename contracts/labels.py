@@ -11,7 +11,26 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.0+)?", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:[.,](\d*?)0*)?", re.ASCII)
+_MARKS = re.compile("[\u0300-\u036f]")
+"""Accents and the like on Latin, Greek and Cyrillic letters, which exports lose; in other scripts marks are
+letters."""
+
+_LETTERS = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458\u0501\u051b\u051d"
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u0131",
+    "abekmhopctyxsijdqwabezhiknoptyxi",
+)
+"""Cyrillic and Greek letters that, in one case at least, look like a Latin one, and the Latin one; and the i
+without a dot. Source: Unicode TS 39, confusables.txt. Not mu: a microgram is no milligram."""
+
+_SIGNS = {
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-"),
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032`\u00b4"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033"), '"'),
+}
+_BETWEEN_WORDS = re.compile(r"(?<=\w)[-_ ]+(?=\w)|_")
+_BEFORE_SIGN = re.compile(r"(?<=\w) (?=[^\w\s])")
 _UNSEEN = {
     0x034F,
     0x115F,
@@ -28,8 +47,9 @@ Default_Ignorable_Code_Point)."""
 
 
 def look_alikes(labels: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Groups of labels that differ in case, blanks, width, composition (NFC, NFD), marks that cannot be
-    seen, or in how a whole number is written (1, 1.0, 01)."""
+    """Groups of labels that differ in case, blanks, width, accents and their composition (NFC, NFD), marks
+    that cannot be seen, letters of another script that look the same, dashes, quotes, what stands between
+    words (not-urgent, not_urgent), a point at the end, or in how a number is written (1, 1.0, 1,0, 01)."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[skeleton(label)].append(label)
@@ -38,26 +58,57 @@ def look_alikes(labels: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 
 def skeleton(label: str) -> str:
     """What is left of a label when everything is taken away that a reader could overlook. Of a skeleton it is
-    the skeleton itself: folding case can undo normalising and the other way round, so both go on until
+    the skeleton itself: folding case can undo normalising and the other way round, so all goes on until
     nothing changes."""
     before, plain = None, label
     while plain != before:
         before = plain
-        seen = "".join(sign for sign in unicodedata.normalize("NFKC", plain) if not _is_unseen(sign))
-        plain = " ".join(seen.casefold().split())
+        plain = _plainer(plain)
     number = _NUMBER.fullmatch("".join(str(unicodedata.decimal(sign, sign)) for sign in plain))
-    if number:
-        sign, digits = number.groups()
-        return digits if digits == "0" or sign != "-" else f"-{digits}"
-    return plain
+    if not number:
+        return plain
+    sign, whole, fraction = number.groups()
+    digits = f"{whole}.{fraction}" if fraction else whole
+    return digits if digits == "0" or sign != "-" else f"-{digits}"
+
+
+def _plainer(label: str) -> str:
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", label) if not _is_unseen(sign))
+    bare = _MARKS.sub("", unicodedata.normalize("NFKD", seen.casefold()))
+    plain = " ".join(unicodedata.normalize("NFKC", bare).translate(_LETTERS).translate(_SIGNS).split())
+    if _NUMBER.fullmatch(plain):
+        return plain
+    words = _BEFORE_SIGN.sub("", _BETWEEN_WORDS.sub(" ", plain)).rstrip(".:; ")
+    return words.strip() or plain
 
 
 def spelled(label: str) -> str:
     """A label for people's eyes, so that one which looks like another is seen to differ: blanks at an end, a
-    second blank, and every character that is unseen, has a plainer form or could be composed, are named."""
+    second blank, and every character that is unseen, has a plainer form or could be composed, are named; so
+    are letters of another script in what reads as if it were Latin."""
     kinds = "LNPSZM" if unicodedata.is_normalized("NFC", label) else "LNPSZ"
-    shown = "".join(sign if _is_plain(sign, kinds) else f"<U+{ord(sign):04X}>" for sign in label)
+    foreign = set(label) if skeleton(label).isascii() else set()
+    shown = "".join(
+        sign if _is_plain(sign, kinds) and not (sign in foreign and _looks_latin(sign)) else _named(sign)
+        for sign in label
+    )
     return re.sub(r"^ | (?= )| $", "␣", shown)
+
+
+def meant(said: str) -> str:
+    """A label as a person types it who has read what `spelled` shows: `<U+0410>` is that character."""
+    return _NAMED.sub(lambda found: chr(int(found[1], 16)), said)
+
+
+_NAMED = re.compile(r"<U\+([0-9A-F]{4}|10[0-9A-F]{4}|[1-9A-F][0-9A-F]{4})>")
+
+
+def _named(sign: str) -> str:
+    return f"<U+{ord(sign):04X}>"
+
+
+def _looks_latin(sign: str) -> bool:
+    return ord(sign.casefold()[0]) in _LETTERS
 
 
 def _is_unseen(sign: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contracts.labels import meant
 from contracts.refusal import Refusal
 from site_agent import dataset_report as report
 from site_agent.approvals import approved_hashes, approved_manifest
@@ -116,7 +116,12 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
         kin = catalogue.relatives(dataset, chosen.files)
         if not chosen.json:
             report.show_relatives(kin, chosen.new_lineage, say)
-        require_answers(intake, chosen.keep)
+        try:
+            require_answers(intake, chosen.keep)
+        except Refusal as refusal:
+            if chosen.json:
+                say(report.in_json(dataset, intake, kin, refused=refusal.code))
+            raise
         publish = not chosen.no_publish and (chosen.yes or agreed())
         catalogue.keep(dataset, chosen.files, chosen.new_lineage)
     if publish:
@@ -124,7 +129,7 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
     elif not chosen.json:
         say(f"\nKept, not published. Later: python -m site_agent dataset publish {dataset.name!r}")
     if chosen.json:
-        say(json.dumps(report.as_json(dataset, intake, kin), ensure_ascii=False, indent=2))
+        say(report.in_json(dataset, intake, kin))
     return 0
 
 
@@ -145,11 +150,11 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
 
 
 def _renamed(said: list[str]) -> dict[str, str]:
-    """`FROM=TO`, as often as it is said. Refuses with `dataset.bad_rename`."""
+    """`FROM=TO`, as often as it is said, spelled as it is shown. Refuses with `dataset.bad_rename`."""
     pairs = [tuple(part.strip() for part in pair.split("=", 1)) for pair in said]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise Refusal("dataset.bad_rename")
-    return {pair[0]: pair[1] for pair in pairs}
+    return {meant(pair[0]): meant(pair[1]) for pair in pairs}
 
 
 def _progress(rows: int) -> None:

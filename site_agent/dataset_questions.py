@@ -30,7 +30,8 @@ _OPTIONS = {
 
 
 def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = None) -> None:
-    """Refuses with `dataset.unconfirmed_columns` or `dataset.unanswered` while something is undecided.
+    """Refuses with `dataset.unconfirmed_columns`, `dataset.unconfirmed_encoding` or `dataset.unanswered`
+    while something is undecided.
 
     `kept` are the kinds of finding that somebody has said to keep. `ask` puts a question to a person; by
     default the terminal does, where there is one.
@@ -46,6 +47,9 @@ def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = Non
             guessed=", ".join(f"{role} {printable(columns.of(role), 64)!r}" for role in guessed),
             options=" ".join(f"--{role}-column {shlex.quote(columns.of(role))}" for role in guessed),
         )
+    guesses = sorted({found.encoding for _, found in intake.formats if found.encoding_guessed})
+    if guesses and not _yes(ask, f"That the file is {guesses[0]} was guessed. Are its letters right?"):
+        raise Refusal("dataset.unconfirmed_encoding", encoding=guesses[0])
     _require_decisions(findings, kept, ask)
 
 

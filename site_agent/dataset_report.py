@@ -5,6 +5,7 @@ Texts are never shown. Labels are, here at the hospital; on the card only those 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,8 +42,12 @@ def show_relatives(kin: Sequence[Relative], new: str | None, say: Say) -> None:
         say('If these are other people, stop here and add it with --new-lineage "REASON".')
 
 
-def as_json(dataset: Dataset, intake: Intake, kin: Sequence[Relative]) -> dict[str, Any]:
-    """The same as a JSON value."""
+def in_json(dataset: Dataset, intake: Intake, kin: Sequence[Relative], refused: str | None = None) -> str:
+    """The same as JSON; `refused` is the code of what is still to be decided."""
+    return json.dumps(_as_value(dataset, intake, kin) | {"refused": refused}, ensure_ascii=False, indent=2)
+
+
+def _as_value(dataset: Dataset, intake: Intake, kin: Sequence[Relative]) -> dict[str, Any]:
     assert intake.findings is not None and intake.columns is not None
     return {
         "name": dataset.name,
@@ -52,6 +57,7 @@ def as_json(dataset: Dataset, intake: Intake, kin: Sequence[Relative]) -> dict[s
         "splits_from": intake.splits_from,
         "dropped": dict(intake.dropped),
         "unusable_rows": intake.fault_count,
+        "codes": intake.codes,
         "findings": msgspec.to_builtins(intake.findings),
         "questions": list(intake.findings.questions()),
         "card": msgspec.to_builtins(dataset.card),
@@ -101,6 +107,7 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
     lines = [
         ("labels that look like no label", _labels(found.missing_labels), "--drop-missing-labels"),
         ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
+        ("labels written as 1.0, read as 1", _codes(intake.codes), "--rename-label 1=TO"),
         ("labels that look alike", _groups(found), "--rename-label FROM=TO"),
         ("labels with few rows", _labels(found.rare_labels), "--drop-rare-labels"),
         ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
@@ -113,6 +120,11 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
 
 def _rows(count: int) -> str:
     return counted(count, "row") if count else "none"
+
+
+def _codes(codes: dict[str, str]) -> str:
+    shown = [f"{said} as {read}" for said, read in sorted(codes.items())[:SHOWN]]
+    return ", ".join(shown) + (" …" if len(codes) > SHOWN else "") or "none"
 
 
 def _labels(counts: dict[str, int]) -> str:

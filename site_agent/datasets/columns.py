@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,11 @@ def infer(
     chosen = {"text": text, "label": label, "split": split, "site": site}
     guessed = tuple(role for role, name in chosen.items() if name is not None and named[role] is None)
     return Columns(text, label, split, site, guessed)
+
+
+def split_of_name(file: str) -> str | None:
+    """The split that a file's name says, if any."""
+    return next((SPLITS[word] for word in re.split(r"[^a-z]+", file.lower()) if word in SPLITS), None)
 
 
 def _refuse_type(sample: Sequence[Record], name: str) -> None:

@@ -14,10 +14,9 @@ from itertools import compress
 from msgspec import Struct
 
 from contracts.labels import look_alikes
+from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.suppression import THRESHOLD
 
-MISSING = frozenset(("na", "n/a", "#n/a", "#na", "nan", "null", "none", "nil", "-", "--", "?", "."))
-"""What exports write where there is nothing, in lower case."""
 LONG_TEXT = 2000
 """Characters; about the 512 tokens that most encoders read."""
 QUESTIONS = ("missing-labels", "look-alikes", "rare-labels")
@@ -44,11 +43,6 @@ class Findings(Struct, frozen=True):
             "rare-labels": bool(self.rare_labels),
         }
         return tuple(kind for kind in QUESTIONS if found[kind])
-
-
-def looks_missing(value: str) -> bool:
-    """Whether a label or text is a word for nothing."""
-    return value.strip().casefold() in MISSING
 
 
 @dataclass(frozen=True)

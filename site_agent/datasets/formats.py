@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
 from contracts.refusal import Refusal
+from site_agent.datasets.other_formats import refuse_other, refuse_other_text
 
 MAX_FILE_BYTES = 4 << 30
 MAX_CONTENT_BYTES = 16 << 30
@@ -24,7 +25,7 @@ MAX_FIELD = 4 << 20
 SAMPLE_BYTES = 1 << 20
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
-_EXCEL_SEPARATOR = re.compile(r"\ufeff?sep=([,;|\t])[ \t]*\r?\n", re.IGNORECASE)
+_EXCEL_SEPARATOR = re.compile(r"\ufeff?\"?sep=([,;|\t])\"?[ \t]*\r?\n", re.IGNORECASE)
 """Excel's own first line, which names the delimiter."""
 
 FormatName = Literal["jsonl", "delimited", "parquet", "xlsx"]
@@ -33,7 +34,7 @@ FormatName = Literal["jsonl", "delimited", "parquet", "xlsx"]
 @dataclass(frozen=True)
 class Format:
     """How to read a file. `encoding`, `delimiter` and `quotes` are empty or False where they mean nothing;
-    `skip` is the number of lines above a table's header."""
+    `skip` is the number of lines above a table's header; `spaced`, that a blank follows each delimiter."""
 
     name: FormatName
     compressed: bool = False
@@ -42,6 +43,7 @@ class Format:
     delimiter: str = ""
     quotes: bool = False
     skip: int = 0
+    spaced: bool = False
 
     def __str__(self) -> str:
         if self.name == "parquet":
@@ -109,7 +111,7 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     """Look at the beginning of the file. `encoding` and `skip` (lines above the header) are what people say.
 
     Refuses with `dataset.unreadable`, `.too_large`, `.empty`, `.damaged`, `.unknown_format`,
-    `.unknown_encoding`, `.looks_utf16`.
+    `.other_format`, `.locked`, `.unknown_encoding`, `.looks_utf16`.
     """
     try:
         size = path.stat().st_size
@@ -126,15 +128,17 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     compressed = magic[:2] == b"\x1f\x8b"
     with open_content(path, compressed) as content:
         sample = content.read(SAMPLE_BYTES)
+    refuse_other(sample, path.name)
     name, guessed = _encoding(sample, encoding)
     if encoding is None and name != "utf-16":
         _refuse_unmarked_utf16(sample)
     text = _decoded_sample(sample, name)
     if not text.strip():
         raise Refusal("dataset.empty", file=path.name)
+    refuse_other_text(text, path.name)
     if text.lstrip()[0] == "{":
         return Format("jsonl", compressed, name, guessed)
-    if text.lstrip()[0] == "[" or "\x00" in text[:200]:
+    if "\x00" in text[:200]:
         raise Refusal("dataset.unknown_format", file=path.name)
     said = _EXCEL_SEPARATOR.match(text)
     skip += said is not None
@@ -144,7 +148,7 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     tabs_first = ".tsv" in (suffix.lower() for suffix in path.suffixes)
     delimiter = said[1] if said else _delimiter(text, tabs_first)
     quotes = delimiter != "\t" or _quotes_are_sound(text, delimiter)
-    return Format("delimited", compressed, name, guessed, delimiter, quotes, skip)
+    return Format("delimited", compressed, name, guessed, delimiter, quotes, skip, _spaced(text, delimiter))
 
 
 def _refuse_unmarked_utf16(sample: bytes) -> None:
@@ -197,6 +201,12 @@ def _delimiter(text: str, tabs_first: bool) -> str:
     header = next(line for line in text.splitlines() if line.strip())
     order = ["\t", ",", ";", "|"] if tabs_first else [",", "\t", ";", "|"]
     return max(order, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+
+
+def _spaced(text: str, delimiter: str) -> bool:
+    """Whether a blank follows each delimiter of the header: then it belongs to the delimiter in every row."""
+    header = next(line for line in text.splitlines() if line.strip())
+    return 0 < header.count(delimiter) == header.count(f"{delimiter} ")
 
 
 def _quotes_are_sound(text: str, delimiter: str) -> bool:

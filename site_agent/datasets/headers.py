@@ -21,7 +21,7 @@ def column_names(cells: Sequence[str], file: str) -> list[str | None]:
     """
     if len(cells) > MAX_COLUMNS:
         raise Refusal("dataset.too_many_columns", file=file, columns=len(cells), limit=MAX_COLUMNS)
-    names = [cell.strip() or None for cell in cells]
+    names = bare_names(cells)
     seen: set[str] = set()
     for place, name in enumerate(names, 1):
         if name is None:
@@ -35,6 +35,13 @@ def column_names(cells: Sequence[str], file: str) -> list[str | None]:
     if not seen:
         raise Refusal("dataset.no_header", file=file, column=1, fault="empty")
     return names
+
+
+def bare_names(cells: Sequence[str]) -> list[str | None]:
+    """The names in these cells, without blanks and the mark that a file begins with; None for none."""
+    # Quotes behind a mark are none to the reader of the table.
+    bare = (cell.strip("\ufeff").strip('"') if cell.startswith("\ufeff") else cell for cell in cells)
+    return [cell.strip() or None for cell in bare]
 
 
 class Nameless:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from contracts.refusal import Refusal
-from site_agent.datasets import columns as column_names
-from site_agent.datasets.columns import MAX_LABELS, Columns, infer
-from site_agent.datasets.findings import Findings, Rows, find, leaking, looks_missing, repeated
+from site_agent.datasets.codes import whole_numbers
+from site_agent.datasets.columns import MAX_LABELS, Columns, infer, split_of_name
+from site_agent.datasets.findings import Findings, Rows, find, leaking, repeated
 from site_agent.datasets.formats import Format, detect
+from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
 from site_agent.datasets.rows import Row, normalise
 from site_agent.datasets.splits import assign
@@ -81,7 +81,8 @@ class Intake:
     """What was read, inferred, kept and left out.
 
     `faults` are the first of `fault_count` skipped rows. Nothing is read from the columns `unused`. `dropped`
-    counts the rows that were left out by wish, by kind; `mapped` are the labels that were renamed.
+    counts the rows that were left out by wish, by kind; `mapped` are the labels that were renamed, `codes`
+    what labels that are numbers are read as (1.0: 1).
     """
 
     formats: list[tuple[str, Format]] = field(default_factory=list)
@@ -90,6 +91,7 @@ class Intake:
     findings: Findings | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     mapped: set[str] = field(default_factory=set)
+    codes: dict[str, str] = field(default_factory=dict)
     splits_from: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
@@ -127,8 +129,10 @@ def take_in(
                 if file.tell() > MAX_KEPT_BYTES:
                     raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
         _check_drafted(drafted, intake, wishes)
-        splits, intake.splits_from = _splits(drafted.splits, drafted.texts, drafted.labels, intake.columns)
-        everything = Rows(drafted.texts, drafted.labels, splits, drafted.lengths)
+        intake.codes = whole_numbers(drafted.counts)
+        labels = [intake.codes.get(label, label) for label in drafted.labels]
+        splits, intake.splits_from = _splits(drafted.splits, drafted.texts, labels, intake.columns)
+        everything = Rows(drafted.texts, labels, splits, drafted.lengths)
         kept = _kept(everything, wishes, intake)
         rows = everything.only(kept)
         intake.labels, intake.splits, intake.lengths = (
@@ -138,7 +142,7 @@ def take_in(
         )
         intake.findings = find(rows, drafted.missing_texts)
         _check(intake, len(set(rows.texts)))
-        _write(draft, target, splits, kept)
+        _write(draft, target, everything, kept)
     finally:
         draft.unlink(missing_ok=True)
     return intake
@@ -200,13 +204,12 @@ def _splits(
     return renamed, f"{source}; there are no test rows, so the validation rows are the test"
 
 
-def _write(draft: Path, target: Path, splits: list[str], kept: list[bool]) -> None:
-    """Copy the rows that are kept from the draft to their place, each with its split."""
+def _write(draft: Path, target: Path, rows: Rows, kept: list[bool]) -> None:
+    """Copy the rows that are kept from the draft to their place, each with its label and split."""
     with draft.open("rb") as source, replacing(target) as file:
-        for line, split, keep in zip(source, splits, kept, strict=True):
+        for line, label, split, keep in zip(source, rows.labels, rows.splits, kept, strict=True):
             if keep:
-                row = msgspec.json.decode(line, type=Row)
-                file.write(_line(Row(row.text, row.label, split)))
+                file.write(_line(Row(msgspec.json.decode(line, type=Row).text, label, split)))
 
 
 def _line(row: Row) -> bytes:
@@ -229,7 +232,7 @@ def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row
             raise BadRows(faults[:SHOWN_FAULTS], len(faults) + sum(1 for _ in records))
         intake.columns = _columns(sample, wishes, intake.columns)
         intake.unused = tuple(name for name in sample[0].values if name not in intake.columns.used)
-        split = _split_of_name(path) if intake.columns.split is None and len(files) > 1 else None
+        split = split_of_name(path.name) if intake.columns.split is None and len(files) > 1 else None
         for record in itertools.chain(head, records):
             row = _row(record, intake, wishes, split)
             if isinstance(row, Row):
@@ -273,11 +276,6 @@ def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | No
         intake.mapped.add(row.label)
         return Row(row.text, wishes.label_map[row.label], row.split)
     return row
-
-
-def _split_of_name(path: Path) -> str | None:
-    words = re.split(r"[^a-z]+", path.name.lower())
-    return next((column_names.SPLITS[word] for word in words if word in column_names.SPLITS), None)
 
 
 def _check_drafted(drafted: _Drafted, intake: Intake, wishes: Wishes) -> None:

@@ -20,10 +20,11 @@ import pyarrow.parquet
 
 from contracts.refusal import Refusal
 from site_agent.datasets.formats import MAX_FIELD, Format, open_text
-from site_agent.datasets.headers import Nameless, column_names
+from site_agent.datasets.headers import Nameless, bare_names, column_names
 from site_agent.datasets.workbooks import header, sheet_rows
 
 MIXED = "its columns are not those of the file's first row"
+REPEATED = "the column names stand here once more"
 Value = str | int | float | bool | None
 
 
@@ -116,7 +117,9 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
     with open_text(path, found, newline="") as text:
         for _ in range(found.skip):
             text.readline(MAX_FIELD)
-        reader = csv.reader(text, delimiter=found.delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(
+            text, delimiter=found.delimiter, quoting=quoting, strict=True, skipinitialspace=found.spaced
+        )
         columns: list[str | None] | None = None
         while True:
             line = reader.line_num + 1 + found.skip
@@ -127,13 +130,15 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
                 raise Refusal("dataset.broken_quotes", line=line) from error
             if cells is None:
                 return
-            if not cells:
-                continue
+            if not any(cells):
+                continue  # spreadsheets write lines of nothing but delimiters below their last row
             if columns is None:
                 columns = column_names(cells, path.name)
                 nameless = Nameless(columns, path.name, line)
             elif len(cells) != len(columns):
                 yield Fault(line, MIXED)
+            elif bare_names(cells) == columns:
+                yield Fault(line, REPEATED)
             else:
                 nameless.check(cells)
                 yield Record(line, named(columns, cells))
@@ -144,6 +149,8 @@ def _workbook(path: Path, found: Format) -> Iterator[Record | Fault]:
     for line, cells in sheet_rows(path, found.skip):
         if columns is None:
             columns, nameless = header(cells, path, line)
+        elif [cell or None for cell in cells] == columns:
+            yield Fault(line, REPEATED)
         else:
             nameless.check(["" if cell is None else str(cell) for cell in cells])
             yield Record(line, named(columns, cells))

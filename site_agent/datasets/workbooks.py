@@ -15,6 +15,7 @@ from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
 from contracts.refusal import Refusal
 from site_agent.datasets.headers import Nameless, column_names
+from site_agent.datasets.other_formats import other_archive
 
 MAX_UNPACKED_BYTES = 1 << 30
 Cell = str | int | float | bool | None
@@ -48,7 +49,7 @@ def _refuse_bomb(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             if "xl/workbook.xml" not in archive.namelist():
-                raise Refusal("dataset.unknown_format", file=path.name)
+                raise Refusal("dataset.other_format", file=path.name, what=other_archive(archive.namelist()))
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise Refusal("dataset.too_large", limit=MAX_UNPACKED_BYTES >> 30)
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:  # or of a version that nobody has

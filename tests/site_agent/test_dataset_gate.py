@@ -272,7 +272,7 @@ def test_a_zip_file_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("notes.csv", as_csv(TEN))
-    assert refused(tmp_path, out.getvalue(), "notes.xlsx").code == "dataset.unknown_format"
+    assert refused(tmp_path, out.getvalue(), "notes.xlsx").code == "dataset.other_format"
     assert refused(tmp_path, out.getvalue()[:40], "notes.xlsx").code == "dataset.damaged"
 
 

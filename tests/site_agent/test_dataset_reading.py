@@ -254,7 +254,7 @@ def test_an_open_quote_ends_the_reading_at_its_line_even_with_skip_bad(tmp_path:
         ("empty.csv", b"", "dataset.empty"),
         ("blank.csv", b"\xef\xbb\xbf \n\n", "dataset.empty"),
         ("header.csv", b"text,label\n", "dataset.no_rows"),
-        ("array.json", b'[{"text": "a"}]', "dataset.unknown_format"),
+        ("array.json", b'[{"text": "a"}]', "dataset.other_format"),
         ("image.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "dataset.unknown_format"),
         ("cut.jsonl.gz", gzip.compress(as_json_lines(GOOD * 50).encode())[:-20], "dataset.damaged"),
         ("cut.parquet", b"PAR1 and then nothing", "dataset.damaged"),
