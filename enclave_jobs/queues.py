@@ -22,15 +22,7 @@ def configure(app: Celery) -> None:
     app.conf.update(
         task_default_queue=CPU,
         task_queues=[Queue(name) for name in (CPU, ENCLAVE, TAIL, MODELS)],
-        task_routes={
-            "enclave_jobs.start_run": {"queue": ENCLAVE},
-            "enclave_jobs.advance_run": {"queue": ENCLAVE},
-            "enclave_jobs.aggregate_round": {"queue": ENCLAVE},
-            "enclave_jobs.end_run": {"queue": ENCLAVE},
-            "enclave_jobs.serve_run": {"queue": TAIL},
-            "enclave_jobs.release_run": {"queue": ENCLAVE},
-            "enclave_jobs.prove_model": {"queue": MODELS},
-        },
+        task_routes=("enclave_jobs.routing.route",),
         beat_schedule={
             "sweep": {
                 "task": "enclave_jobs.sweep",

@@ -14,18 +14,17 @@ from collections.abc import Callable
 from contracts.faults import log_fault
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from site_agent import methods
 from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.leases import Job, Lease, ask, in_words
-from site_agent.membership import RUN_OVER, Membership
-from site_agent.split import SplitMembership, SplitWork
+from site_agent.methods.interface import RUN_OVER, Part, Work
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
 from site_agent.words import readable_seconds
-from site_agent.work import Work
 
 HEARTBEAT_SECONDS = 30.0
 CHECK_SECONDS = 1800.0
@@ -42,7 +41,7 @@ FORGET = {
     "sealing.refused",
     "round.wrong_receipt",
 }
-"""After these the client slice is attested anew before it works again."""
+"""After these the enclaves are attested anew before the next job."""
 
 
 def explained(refusal: Refusal) -> str:
@@ -62,7 +61,7 @@ class Daemon:
         self._tell = tell
         self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
         self._witness = LogWitness.of(state)
-        self._memberships: dict[str, tuple[Membership, Work] | tuple[SplitMembership, SplitWork]] = {}
+        self._parts: dict[str, Part] = {}
         self._looked_at_log = float("-inf")
         self._looked_at_runs = time.monotonic()
 
@@ -86,7 +85,7 @@ class Daemon:
             self.stop.set()
             for thread in threads:
                 thread.join(timeout=5)
-            for membership, _ in self._memberships.values():
+            for membership, _ in self._parts.values():
                 membership.close()
             with contextlib.suppress(Refusal):
                 say_goodbye(self._coordinator, self._state)
@@ -142,34 +141,25 @@ class Daemon:
         self._tell(explained(refusal))
         if refusal.code in RUN_OVER:
             self._forget(job.manifest_hash)
-        elif job.manifest_hash in self._memberships:
-            membership, _ = self._memberships[job.manifest_hash]
-            if refusal.code in FORGET or refusal.code.startswith("program."):
-                membership.attest_again()
+        elif refusal.code in FORGET or refusal.code.startswith("program."):
+            part = self._parts.get(job.manifest_hash)
+            if part is not None:
+                part.membership.attest_again()
         if refusal.code not in ("lease.late", "lease.foreign", "job.unknown"):
             lease.failed(refusal.code, refusal.facts)
         if refusal.code == "log.fork":
             raise refusal
 
-    def _work(self, job: Job) -> Work | SplitWork:
-        """The run's membership; it refuses here if the manifest was not approved at this site."""
+    def _work(self, job: Job) -> Work:
+        """The run's work; it refuses here if the manifest was not approved at this site."""
         self._witness.require_no_fork()
-        if job.manifest_hash not in self._memberships:
+        if job.manifest_hash not in self._parts:
             manifest = approved_manifest(self._state, job.manifest_hash)
             if manifest.run != job.run:
                 raise Refusal("run.wrong_manifest", fingerprint=job.manifest_hash[:16])
-            about = (self._state, self._coordinator, job.run, job.manifest_hash)
-            if manifest.method == "method-2":
-                split = SplitMembership(*about)
-                work = SplitWork(self._state, self._coordinator, split)
-                self._memberships[job.manifest_hash] = (split, work)
-            else:
-                membership = Membership(*about)
-                self._memberships[job.manifest_hash] = (
-                    membership,
-                    Work(self._state, self._coordinator, membership),
-                )
-        return self._memberships[job.manifest_hash][1]
+            part = methods.of(manifest).take_part(self._state, self._coordinator, job.run, job.manifest_hash)
+            self._parts[job.manifest_hash] = part
+        return self._parts[job.manifest_hash].work
 
     def _look_at_log(self) -> None:
         """Now and then, and at the start. A line that is down is no fork."""
@@ -187,15 +177,15 @@ class Daemon:
         if time.monotonic() - self._looked_at_runs < RUN_CHECK_SECONDS:
             return
         self._looked_at_runs = time.monotonic()
-        for manifest_hash, (membership, _) in list(self._memberships.items()):
+        for manifest_hash, (membership, _) in list(self._parts.items()):
             if not membership.is_active():
                 self._tell(f'The run of "{membership.manifest.study}" is over; its client slice ends.')
                 self._forget(manifest_hash)
 
     def _forget(self, manifest_hash: str) -> None:
-        found = self._memberships.pop(manifest_hash, None)
+        found = self._parts.pop(manifest_hash, None)
         if found is not None:
-            found[0].forget()
+            found.membership.forget()
 
     def _beat(self) -> None:
         """Heartbeats, each half hour and when somebody asks with the connection checks; their failures are
@@ -216,5 +206,5 @@ class Daemon:
     def _end_work_on_stop(self) -> None:
         """A client slice that trains hears no signal; ending it ends the call that waits for it."""
         self.stop.wait()
-        for membership, _ in list(self._memberships.values()):
+        for membership, _ in list(self._parts.values()):
             membership.close()

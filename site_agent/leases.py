@@ -44,6 +44,14 @@ class Job(Struct, frozen=True):
     inputs: dict[str, Any]
 
 
+def epoch_of(job: Job) -> int:
+    """Which of the run's server enclaves the job is for. Refuses with `agent.bad_inputs`."""
+    epoch = job.inputs.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
+    return epoch
+
+
 def ask(coordinator: Coordinator, patience: float) -> tuple[Job | None, Answer]:
     """Ask for work: the job, or None, with the answer for its Retry-After."""
     answer = coordinator.call("POST", "lease", {}, patience=patience)

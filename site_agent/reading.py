@@ -10,10 +10,11 @@ from msgspec.structs import asdict, fields
 from contracts.manifest import Lora, Manifest, Prefix, Privacy, Training
 from contracts.policy import Reference, SgxReference
 from privacy_accounting.epsilon import epsilon, planned
+from site_agent import methods
 from site_agent.datasets.catalogue import Dataset
 from site_agent.label_words import labels_in_words
 from site_agent.weaknesses import Known, Weakness
-from site_agent.words import printable, readable_bytes, readable_seconds
+from site_agent.words import printable, readable_seconds
 
 RELEASE = {
     "nothing": "nobody; they stay sealed, and no enclave lets them out",
@@ -42,7 +43,7 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         f"  rounds       {training.rounds}, each {training.local_epochs} epochs over your train rows",
         f"  steps        batches of {training.batch_size}, {_learning_rate(training)}, "
         f"{training.precision}, seed {training.seed}",
-        f"  method       {_method(manifest)}; runtime {manifest.runtime}",
+        f"  method       {methods.of(manifest).in_words(manifest)}; runtime {manifest.runtime}",
         "",
         "On which data",
         f'  your dataset "{dataset.name}" ({own.dataset.rows:,} rows, id {own.dataset.id}); '
@@ -127,57 +128,14 @@ def _learning_rate(training: Training) -> str:
     return told
 
 
-PLACEMENTS = {
-    "all_in_tee": "all of the model in this site's enclave",
-    "masked": "masked: an accelerator outside the enclave multiplies the frozen layers, under one-time pads",
-    "plaintext": "without enclaves",
-}
-BATCHES = {
-    "pooled": "each batch is drawn from the features of all sites",
-    "per-site": "one tail for each site, averaged after each round",
-}
-
-
-def _method(manifest: Manifest) -> str:
-    if manifest.masking is not None:
-        checks, pads = manifest.masking.repetitions, readable_bytes(manifest.masking.vault_bytes)
-        return f"Method 1, {PLACEMENTS['masked']} ({pads} at most; {checks} checks a product)"
-    if manifest.split is None:
-        return f"Method 1, {PLACEMENTS[manifest.placement]}"
-    cut, patience = manifest.split.cut, manifest.training.patience
-    early = f"; ends after {patience} rounds without a lower loss" if patience else ""
-    return f"Method 2: {cut} layers here, the others tuned in the server's enclave{early}"
-
-
 def _leaving(manifest: Manifest) -> list[str]:
-    """What crosses the site's border, by method."""
+    """What crosses the site's border."""
     pool = manifest.publication
     readable = (
         f"number of rows used, sizes and times; rounded scores of at least {pool.sites} sites and "
         f"{pool.rows} rows together, of no single site"
     )
-    if manifest.placement == "plaintext":
-        return [
-            "  UNPROTECTED, for the coordinator and the other sites: the tuned parameters after each round",
-            f"  readable by the coordinator: {readable}",
-            "  never: rows, labels of rows, texts",
-        ]
-    if manifest.split is not None:
-        return [
-            "  once, sealed to an attested enclave: your rows' features (what the base model's first "
-            f"{manifest.split.cut} layers make of them)",
-            "  and labels; it keeps them for all rounds",
-            "  in a round: nothing of your rows",
-            "  not proven: that another site's features are of the rows that it lists; they are no more than "
-            "its rows, and stay the same",
-            f"  readable by the coordinator: {readable}",
-            "  never: texts; features, labels or tuned parameters that anyone outside that enclave can read",
-        ]
-    return [
-        "  sealed to an attested enclave: the tuned parameters after each round, counts of right answers",
-        f"  readable by the coordinator: {readable}",
-        "  never: rows, labels of rows, texts; the tuned parameters in readable form",
-    ]
+    return methods.of(manifest).leaving(manifest, readable)
 
 
 def _cap(manifest: Manifest) -> str:
@@ -185,18 +143,9 @@ def _cap(manifest: Manifest) -> str:
     return "" if cap is None else f", but no site for more than {cap:,}"
 
 
-RULE = {
-    "fedavg": "the mean of every parameter",
-    "ffa-lora": "the mean of LoRA's B; its A stays as it was drawn",
-    "stack-svd": "the mean of the LoRA products B·A, and from it the best factors of the same rank",
-}
-
-
 def _averaging(manifest: Manifest, dataset: Dataset) -> list[str]:
     rules = manifest.aggregation
-    lines = [f"  averaging    {rules.rule}: {RULE[rules.rule]}"]
-    if manifest.split is not None:
-        lines = [f"  batches      {BATCHES[manifest.split.batches]}"]
+    lines = [methods.of(manifest).joining(manifest)]
     if rules.clip is not None:
         lines.append(
             f"  clipping     a site changes the parameters by no more than {rules.clip:g} (L2) in a round"

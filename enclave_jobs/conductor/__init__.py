@@ -7,12 +7,13 @@ conditional update. The sweep (beat) takes up whatever was left lying. A step th
 nothing (position.py).
 
     starting      a server enclave, bound, attested, logged          starting.py, attesting.py
-    joining       sites' client slices are admitted both ways        joining.py
-                  (Method 2: features come, keys are wrapped)        tails.py
+    joining       sites come to it, each as its method asks          joining.py
     rounds        open, collect, inspect, fix the roster             rounds.py, collecting.py, inspecting.py
     countersigning  every listed site signs the roster once          countersigning.py
     aggregating   in the enclave; receipt checked, logged, published aggregating.py, publishing.py
-                  (Method 2: the enclave trains the tail)
     finishing     summary, enclave stopped                           finishing.py
     restarting    an enclave was lost: new keys, restored state      restarting.py
+
+Where the methods of training differ, a step asks the run's method (methods/): what a site is asked, how a
+round closes, what is restored.
 """

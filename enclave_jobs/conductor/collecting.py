@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from contracts.course import server_of
-from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import (
     contributions,
     countersigning,
     dispatch,
+    features,
     inspecting,
     joining,
+    methods,
     shares,
-    tails,
 )
+from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended
 from enclave_jobs.models import Admission, Blob, Enclave, Job, JobKind
 from enclave_jobs.results import (
@@ -81,7 +80,7 @@ def take_result(job: Job, result: Result) -> None:
         case JoinResult():
             joining.took_part(job)
         case FeaturesResult():
-            tails.take(job, result)
+            features.take(job, result)
             joining.took_part(job)
         case TrainResult() | EvaluateResult():
             _submit(job, result)
@@ -165,7 +164,7 @@ def step(round: Round) -> None:
     quorum = manifest.aggregation.quorum
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
     if submitted < quorum:
-        if contributions.let_in(round, joining.joined(round.run), enrol_for(manifest)):
+        if contributions.let_in(round, joined(round.run), methods.of(manifest).enrol):
             dispatch.after_commit(dispatch.ADVANCE, round.run_id)
             return
         could = counting(round.run, [*here, *pending])
@@ -174,8 +173,3 @@ def step(round: Round) -> None:
         raise Refusal("run.no_quorum", round=round.number, found=submitted, quorum=quorum)
     if inspecting.done(round):
         countersigning.fix_roster(round, manifest)
-
-
-def enrol_for(manifest: Manifest) -> Callable[[Round, str], None]:
-    """How a site gets its place in a round."""
-    return tails.enrol if server_of(manifest) == "split_server" else contributions.enrol

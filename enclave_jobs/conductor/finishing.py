@@ -11,7 +11,8 @@ from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
-from enclave_jobs.conductor import tails
+from enclave_jobs.conductor import features
+from enclave_jobs.conductor.published import stopped
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
@@ -42,15 +43,15 @@ def summary(run: Run) -> dict[str, Any]:
     attested = set(Enclave.objects.filter(run=run).values_list("signing_key", flat=True)) - {""}
     verify_chain(receipts, manifest=run.manifest_hash, attested=attested)
     pooled = published[-1].metrics.get("pooled", {}) if published else {}
-    stopped = tails.stopped(run)
+    ended_early = stopped(run)
     blobs = Blob.objects.filter(run=run)
     up = blobs.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
     down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
     return {
         "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
-        "rounds": sum(round.kind == RoundKind.TRAIN for round in published) - stopped,
+        "rounds": sum(round.kind == RoundKind.TRAIN for round in published) - ended_early,
         "rounds_failed": Round.objects.filter(run=run, state=RoundState.FAILED).count(),
-        "evaluated": stopped or any(round.kind == RoundKind.EVALUATE for round in published),
+        "evaluated": ended_early or any(round.kind == RoundKind.EVALUATE for round in published),
         "samples": sum(item.samples for signed in receipts for item in signed.receipt.inputs),
         "bytes_up": up,
         "bytes_down": down,
@@ -76,6 +77,9 @@ def stop_enclaves(run_id: str) -> None:
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
     client.forget(run_id)
     updates = Blob.objects.filter(run_id=run_id, kind=BlobKind.UPDATE, complete=True)
-    for sha256 in (*updates.values_list("sha256", flat=True), *tails.remove_shards(run_id, leases.LIVE_RUNS)):
+    for sha256 in (
+        *updates.values_list("sha256", flat=True),
+        *features.remove_shards(run_id, leases.LIVE_RUNS),
+    ):
         path_of(sha256).unlink(missing_ok=True)
         Blob.objects.filter(pk=sha256).update(complete=False)

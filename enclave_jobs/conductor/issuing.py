@@ -13,7 +13,7 @@ from django.db import transaction
 
 from contracts.canonical import digest
 from contracts.refusal import Refusal
-from enclave_jobs.conductor.joining import joined
+from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
 from enclave_jobs.supervisor import client

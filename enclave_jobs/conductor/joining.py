@@ -1,5 +1,5 @@
-"""Sites join. Method 1: each agent's client slice attests the server enclave and is admitted by it. Method 2:
-each agent verifies the server enclave, brings its sealed features, and wraps their keys."""
+"""Sites join, as the run's method asks them to: a client slice attests the server enclave and is
+admitted by it, or the agent verifies it and brings sealed features with their keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from contracts.course import naming_sites, server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
-from enclave_jobs.conductor import dispatch, restoring, tails
+from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since
-from enclave_jobs.models import JOINS, Enclave, Features, Job, JobKind, JobState
+from enclave_jobs.models import JOINS, Enclave, Job, JobState
 from federation.sites.models import Site, SiteState
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
@@ -30,36 +30,18 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
             "pk", flat=True
         )
     )
-    split = server_of(manifest) == "split_server"
+    method = methods.of(manifest)
     for site in manifest.sites:
-        if site.id not in active or (split and _asked(run, site.id, enclave)):
+        if site.id not in active or _asked(run, site.id, enclave):
             continue
-        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
-        kind = tails.join_kind(run, site.id) if split else JobKind.JOIN
-        escrow = restoring.escrow_for(run, site.id) if split else None
-        if escrow is not None:
-            inputs["escrow"] = escrow
-        leases.offer(run, site.id, kind, enclave.pk, round=None, inputs=inputs)
+        asked = method.join_job(run, site.id)
+        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch, **asked.inputs}
+        leases.offer(run, site.id, asked.kind, enclave.pk, round=None, inputs=inputs)
 
 
 def _asked(run: Run, site: str, enclave: Enclave) -> bool:
-    """Whether a site was asked for its features, or for their keys, for this enclave: once is enough."""
+    """Whether a site was asked to join this enclave, in whatever way: once is enough."""
     return Job.objects.filter(run=run, site_id=site, enclave=enclave.pk, kind__in=JOINS).exists()
-
-
-def joined(run: Run) -> list[str]:
-    """The ids of the active sites that have joined the run's present enclave, in order; those whose features
-    it has refused are not among them."""
-    refused = Features.objects.filter(run=run).exclude(error_code="")
-    done = Job.objects.filter(
-        run=run,
-        kind__in=JOINS,
-        enclave=run.enclave_id,
-        state=JobState.DONE,
-        site__state=SiteState.ACTIVE,
-    )
-    done = done.exclude(site_id__in=refused.values_list("site_id", flat=True))
-    return sorted(done.values_list("site_id", flat=True))
 
 
 def step(run: Run) -> None:
@@ -78,9 +60,7 @@ def step(run: Run) -> None:
         site__state=SiteState.ACTIVE,
     ).exists()
     here = joined(run)
-    quorum = manifest.aggregation.quorum
-    if server_of(manifest) == "split_server":
-        quorum = max(quorum, naming_sites(manifest))  # fewer could not name what the enclave goes on from
+    quorum = methods.of(manifest).least_present(manifest)
     wait = timedelta(seconds=manifest.aggregation.deadline_seconds)
     began = joining_since(run, enclave.ready_at or enclave.started_at)
     deadline = began + wait

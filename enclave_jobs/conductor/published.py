@@ -13,6 +13,13 @@ def last_published(run: Run, *, before: int | None = None) -> Round | None:
     return rounds.first() if before is None else rounds.filter(number__lt=before).first()
 
 
+def stopped(run: Run) -> bool:
+    """Whether the last published round has found that training no longer helps: its scores are the closing
+    ones."""
+    last = last_published(run)
+    return last is not None and bool(last.metrics.get("stopping", {}).get("stopped"))
+
+
 def previous_hash(round: Round) -> str:
     """The hash of the receipt before this round: what its roster and its own receipt must name."""
     last = last_published(round.run, before=round.number)

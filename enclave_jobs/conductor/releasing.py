@@ -16,11 +16,10 @@ from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
 from enclave_jobs.blobs import path_of
-from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
+from enclave_jobs.conductor import attesting, dispatch, enclaves, methods, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
-from enclave_jobs.supervisor.protocol import Model
 from federation.releases import queries, services
 from federation.releases.models import Release, ReleaseState
 from federation.studies.frozen import manifest_of
@@ -62,7 +61,8 @@ def _release(release: Release) -> bool:
     if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
         return False
     given = queries.consents(release)
-    if enclave.program == "split_server" and not shares.restored(release.run, enclave, manifest, given):
+    method = methods.of(manifest)
+    if not method.may_release(release.run, enclave, manifest, given):
         return False
     answer = client.once(
         enclave.pk,
@@ -71,7 +71,7 @@ def _release(release: Release) -> bool:
         run=release.run_id,
         key=f"{enclave.pk}/release/{digest(msgspec.to_builtins(given))[:32]}",
         outputs=("output",),
-        model=Model(manifest.model.source, ("config.json",)) if enclave.program == "aggregator" else None,
+        model=method.release_files(manifest),
     )
     if answer is None:
         return False

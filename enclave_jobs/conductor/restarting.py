@@ -1,27 +1,22 @@
 """An enclave was lost: its keys are gone. The run starts another from the sealed state, and goes on.
 
-What sites had sealed for the lost enclave can be opened by nobody. A round that was collecting asks for it
-again; a round whose roster was countersigned is given up, for no site signs a second roster of one round. In
-Method 2 the roster names shards that outlive every enclave: the round goes on with the roster that it has.
+What becomes of the round that was lost with it, the run's method knows (methods/).
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
 from django.db import transaction
-from django.utils import timezone
 
 from contracts.refusal import Refusal
 from enclave_jobs import leases
-from enclave_jobs.conductor import countersigning, dispatch, tails
+from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
 from error_catalogue import CATALOGUE
-from federation.studies.frozen import manifest_of
-from federation.studies.models import Round, RoundState, Run, RunState
+from federation.studies.models import Round, Run, RunState
 from federation.studies.transitions import apply
 from federation.transitions import move
 
@@ -65,14 +60,5 @@ def lost(run: Run, refusal: Refusal) -> None:
 
 def _mend_round(run: Run) -> None:
     round = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
-    if round is None:
-        return
-    seconds = manifest_of(run).aggregation.deadline_seconds
-    if tails.is_split(run):
-        if round.state in (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING):
-            Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
-    elif round.state in (RoundState.COUNTERSIGNING, RoundState.AGGREGATING):
-        countersigning.give_up(round, "run.reattest")
-    elif round.state in (RoundState.OPEN, RoundState.COLLECTING):
-        # The sites admit the new enclave first: the round's time begins anew after that.
-        Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
+    if round is not None:
+        methods.of_run(run).enclave_lost(round)

@@ -14,22 +14,20 @@ from django.utils import timezone
 
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
-from enclave_jobs import leases
 from enclave_jobs.conductor import (
     collecting,
-    contributions,
     countersigning,
     dispatch,
-    issuing,
     joining,
+    methods,
     restarting,
-    tails,
 )
+from enclave_jobs.conductor.attendance import joined
+from enclave_jobs.conductor.published import stopped
 from enclave_jobs.models import Enclave, Job, JobKind
 from federation.sites.models import Site
 from federation.studies.frozen import manifest_of
 from federation.studies.models import (
-    ContributionState,
     Round,
     RoundKind,
     RoundState,
@@ -51,11 +49,10 @@ def step(run: Run) -> None:
     if last is None:
         _go_on(run, 1)
     elif last.state in (RoundState.OPEN, RoundState.COLLECTING):
-        offer_jobs(last)
+        methods.of_run(run).offer_jobs(last)
         collecting.step(last)
     elif last.state == RoundState.COUNTERSIGNING:
-        if tails.is_split(run):
-            countersigning.ask(last)  # after a restart on behalf of the new enclave: the roster still holds
+        methods.of_run(run).ask_again(last)
         countersigning.step(last)
     else:
         _go_on(run, last.number + 1)
@@ -63,7 +60,7 @@ def step(run: Run) -> None:
 
 def _go_on(run: Run, number: int) -> None:
     manifest = manifest_of(run)
-    if number > manifest.training.rounds + 1 or tails.stopped(run):
+    if number > manifest.training.rounds + 1 or stopped(run):
         with transaction.atomic():
             if apply(run, RunState.RUNNING, RunState.FINISHING):
                 dispatch.after_commit(dispatch.ADVANCE, run.pk)
@@ -80,8 +77,9 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
 
     A site that let the last round's deadline pass and has not been heard of since is not waited for again.
     """
+    method = methods.of(manifest)
     joining.offer_all(run, Enclave.objects.get(pk=run.enclave_id), manifest)
-    here = joining.joined(run)
+    here = joined(run)
     missing = _silent(run, number)
     present = [site for site in here if site not in missing]
     if counting(run, present) < manifest.aggregation.quorum:
@@ -96,45 +94,13 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
             return
         note(round, "round.open", purpose=kind.value, sites=len(present), of=len(manifest.sites))
         for site in present:
-            collecting.enrol_for(manifest)(round, site)
+            method.enrol(round, site)
         for site in sorted({member.id for member in manifest.sites} - set(present)):
-            joined = site in here
-            why = {} if joined else _why_away(run, site)
-            note(round, "site.left_out", site=_site(site), joined=joined, **why)
+            came = site in here
+            why = {} if came else _why_away(run, site)
+            note(round, "site.left_out", site=_site(site), joined=came, **why)
         apply(round, RoundState.OPEN, RoundState.COLLECTING)
-    offer_jobs(round)
-
-
-def offer_jobs(round: Round) -> None:
-    """Offer each contributor its job, for the run's present enclave, with what the round continues.
-
-    Repeating it changes nothing, unless the enclave or a client slice was started anew since: then the jobs
-    that wait get the inputs that they need now.
-    """
-    run = round.run
-    if tails.is_split(run):
-        return  # what the sites contribute is here already
-    issue = issuing.current(run)
-    if issue is issuing.PENDING:
-        return
-    enclave = Enclave.objects.get(pk=run.enclave_id)
-    inputs = {
-        "enclave": enclave.pk,
-        "epoch": enclave.epoch,
-        "round": round.number,
-        "previous": issuing.as_previous(issue),
-    }
-    here = issuing.able(run, issue)
-    kind = JobKind.TRAIN if round.kind == RoundKind.TRAIN else JobKind.EVALUATE
-    with transaction.atomic():
-        contributions.take_back_lost(round, enclave.pk)
-        open_ones = round.contributions.filter(
-            state__in=(ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
-        )
-        for contribution in open_ones.filter(site_id__in=here):
-            job = leases.offer(run, contribution.site_id, kind, enclave.pk, round=round, inputs=inputs)
-            if job.inputs != inputs:
-                leases.change_inputs(job, inputs)
+    method.offer_jobs(round)
 
 
 def _silent(run: Run, number: int) -> set[str]:

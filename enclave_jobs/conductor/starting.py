@@ -11,7 +11,7 @@ from django.db import transaction
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
-from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, restoring, tails
+from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, methods, restoring
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from federation.studies.frozen import manifest_of
@@ -26,8 +26,8 @@ MAX_EPOCHS = 8
 
 def step(run: Run) -> None:
     """1. Name an enclave (the next epoch of the run) and have the supervisor start it.
-    2. Bind it to the manifest with all approvals; let a split server load its tail; restore the last
-       published state, if there is one and the TEE has a key of its own for it.
+    2. Bind it to the manifest with all approvals; let it load what its method needs; restore the
+       last published state, if there is one and the TEE has a key of its own for it.
     3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
     4. Only when that has committed is the enclave `ready` and are the sites asked to join.
 
@@ -79,7 +79,7 @@ def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     except Refusal as refusal:
         if refusal.code != "program.already_bound":
             raise
-    if enclave.program == "split_server" and not tails.prepare(run, enclave, manifest):
+    if not methods.of(manifest).prepare(run, enclave, manifest):
         return False
     restoring.restore(run, enclave)
     return True

@@ -39,7 +39,7 @@ from contracts.sealed.shares import withdraw
 from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
-from site_agent.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import FeatureStore, Kept
 from tests.support.instances import HERE
 from transparency_log.messages import settle_messages
 

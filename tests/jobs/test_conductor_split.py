@@ -15,7 +15,7 @@ from attestation.trust_domain import development_reference
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import SignedReceipt
 from contracts.sealed.shards import open_shard
-from site_agent.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import FeatureStore, Kept
 from tests.jobs.conftest import Consortium
 from tests.support.on_disk import contents
 

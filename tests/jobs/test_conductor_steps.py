@@ -16,6 +16,7 @@ from contracts.roster import countersign, parse_roster, roster_hash
 from contracts.signing import SigningKey
 from enclave_jobs.conductor import (
     advancing,
+    attendance,
     collecting,
     countersigning,
     joining,
@@ -24,6 +25,7 @@ from enclave_jobs.conductor import (
     rounds,
     starting,
 )
+from enclave_jobs.conductor.methods import method_1
 from enclave_jobs.models import Admission, Blob, Enclave, EnclaveState, Issue, Job, JobKind, JobState
 from federation.attestation.models import LogEntry
 from federation.studies.frozen import manifest_of
@@ -162,7 +164,7 @@ def test_a_site_that_joined_late_is_let_into_a_round_that_is_short_of_its_quorum
     Contribution.objects.filter(site=scene.anna.site).update(state="refused")
     collecting.step(scene.round)
     assert contribution(scene, scene.berta).state == "offered"
-    rounds.offer_jobs(scene.round)
+    method_1.offer_jobs(scene.round)
     assert Job.objects.filter(site=scene.berta.site, kind=JobKind.TRAIN, state=JobState.WAITING).exists()
 
 
@@ -375,7 +377,7 @@ def test_a_suspended_site_is_neither_asked_nor_counted(scene: Scene) -> None:
     joined(scene, scene.anna, scene.berta)
     scene.berta.site.state = "suspended"
     scene.berta.site.save()
-    assert joining.joined(scene.run) == [scene.anna.site.pk]
+    assert attendance.joined(scene.run) == [scene.anna.site.pk]
     rounds.open_round(scene.run, 2, RoundKind.TRAIN, manifest_of(scene.run))
     assert [job.site for job in Job.objects.filter(round__number=2)] == [scene.anna.site]
 

@@ -20,7 +20,7 @@ from contracts.sealed.shards import ShardIndex, ShardRef
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from enclave_jobs import blobs
-from enclave_jobs.conductor import aggregating, finishing, joining, restarting, tails
+from enclave_jobs.conductor import aggregating, attendance, features, finishing, joining, restarting
 from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped
 from federation.ids import new_id
 from federation.studies.frozen import manifest_of
@@ -109,7 +109,7 @@ def test_a_site_brings_its_features_once_and_only_wraps_its_keys_for_the_next_en
     assert answer(hand_in(scene.anna, scene.run, scene.enclave, shards, keys)) == {"state": "done"}
     row = Features.objects.get(site=scene.anna.site)
     assert (row.samples, row.bytes, row.sha256) == (40, 150, index_of(scene.anna, *shards).hash)
-    assert joining.joined(scene.run) == [scene.anna.site.pk]
+    assert attendance.joined(scene.run) == [scene.anna.site.pk]
 
     joining.offer_all(scene.run, another_enclave(scene.run), manifest_of(scene.run))
     kinds = dict(Job.objects.filter(enclave=f"{scene.run.pk}-2").values_list("site_id", "kind"))
@@ -135,8 +135,8 @@ def test_features_that_the_enclave_refused_leave_the_site_out(scene: Scene) -> N
         bring(scene.anna, scene.run.pk, data, "shard")
     bring(scene.anna, scene.run.pk, keys)
     hand_in(scene.anna, scene.run, scene.enclave, shards, keys)
-    tails.refused(scene.run, scene.anna.site.pk, "features.labels")
-    assert joining.joined(scene.run) == []
+    features.refused(scene.run, scene.anna.site.pk, "features.labels")
+    assert attendance.joined(scene.run) == []
 
 
 def test_two_runs_of_a_site_share_a_shard_and_the_last_one_takes_it_along(

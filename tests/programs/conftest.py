@@ -56,8 +56,8 @@ from enclave.programs.mailbox import WEIGHTS, Mailbox
 from enclave.programs.peer import Peer
 from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
-from site_agent.accelerator import AcceleratorProcess
 from site_agent.datasets.card import content_digest
+from site_agent.methods.method_1.accelerator import AcceleratorProcess
 from tests.support.approvals import approvals
 from tests.support.keys import approval_key
 from tests.support.made_log import VKEY, MadeLog

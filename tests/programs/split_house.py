@@ -15,7 +15,7 @@ from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
-from site_agent.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import FeatureStore, Kept
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
 

@@ -20,8 +20,8 @@ from site_agent.approvals import Approved
 from site_agent.daemon import Daemon
 from site_agent.files import write_private
 from site_agent.members import confirm
+from site_agent.methods.method_1.work import Work
 from site_agent.state import State
-from site_agent.work import Work
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
 from tests.site_agent.factories import add_dataset, make_manifest, make_receipt

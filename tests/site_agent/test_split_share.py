@@ -19,8 +19,8 @@ from contracts.sealed.session import decode
 from contracts.sealed.shares import combine, deposit
 from contracts.signing import SigningKey
 from site_agent.leases import Job
+from site_agent.methods.method_2.work import SplitWork
 from site_agent.receipts import ReceiptBook
-from site_agent.split import SplitWork
 from site_agent.state import State
 from tests.site_agent.archive import Archive, Platform
 from tests.site_agent.conftest import SITE, Line, Server

@@ -25,12 +25,13 @@ from contracts.refusal import Refusal
 from enclave.programs.mailbox import WEIGHTS
 from enclave_host.base_models import resolve
 from enclave_host.process import EnclaveProcess
-from site_agent.accelerator import AcceleratorProcess
 from site_agent.approvals import approved_manifest
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
+from site_agent.methods.interface import RUN_OVER
+from site_agent.methods.method_1.accelerator import AcceleratorProcess
 from site_agent.proofs import require_appraisal, require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -39,9 +40,6 @@ log = logging.getLogger(__name__)
 
 Tell = Callable[..., None]
 """Called with (stage, fraction or None, detail)."""
-
-RUN_OVER = {"run.not_active", "run.unknown"}
-"""After these the run needs nothing of this site any more."""
 
 SHORT = 120.0
 LOADING = 1800.0

@@ -1,4 +1,4 @@
-"""The four kinds of jobs, and what this site does for each: join, train, evaluate, countersign."""
+"""The jobs of Method 1, and what this site does for each: join, train, evaluate, countersign."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from contracts.roster import parse_roster
 from enclave.programs.mailbox import Mailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
-from site_agent.leases import Job, Lease
+from site_agent.leases import Job, Lease, epoch_of
 from site_agent.members import require_enough
-from site_agent.membership import Membership
-from site_agent.pads import PadMaker
+from site_agent.methods.method_1.membership import Membership
+from site_agent.methods.method_1.pads import PadMaker
 from site_agent.proofs import require_roster
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
@@ -56,7 +56,7 @@ class Work:
         match job.kind:
             case "join":
                 self._pads.wait(lambda news: _tell_progress(lease, news))
-                self._member.ready(_epoch(job), lease.tell)
+                self._member.ready(epoch_of(job), lease.tell)
                 return {}
             case "train" | "evaluate":
                 return self._contribute(job, lease)
@@ -75,7 +75,7 @@ class Work:
         A result that was made before for this round and server enclave is brought up again: the client slice
         answers a round once.
         """
-        round, epoch = _round(job), _epoch(job)
+        round, epoch = _round(job), epoch_of(job)
         self._pads.wait(lambda news: _tell_progress(lease, news))
         restarted = not self._member.alive
         self._member.ready(epoch, lease.tell)
@@ -170,13 +170,6 @@ def _round(job: Job) -> int:
     if job.round is None or job.round < 1:
         raise Refusal("agent.bad_inputs", fault="the job has no round")
     return job.round
-
-
-def _epoch(job: Job) -> int:
-    epoch = job.inputs.get("epoch")
-    if not isinstance(epoch, int) or isinstance(epoch, bool):
-        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
-    return epoch
 
 
 def _transfer(lease: Lease, stage: str) -> Callable[[int, int], None]:

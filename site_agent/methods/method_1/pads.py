@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.refusal import Refusal
-from site_agent.membership import Membership
+from site_agent.methods.method_1.membership import Membership
 
 log = logging.getLogger(__name__)
 

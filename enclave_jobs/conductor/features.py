@@ -1,49 +1,18 @@
-"""Method 2's own steps: the tail is loaded into the split server, and each site's features are opened there.
-
-A site's part in a round needs no work of the site: its shards lie here, and its keys are wrapped for the
-present enclave. So its contribution is there as soon as a round opens, and what the roster names, the hash of
-the site's index of shards, outlives every enclave.
-"""
+"""The sites' features, as the coordinator has them (Method 2): an index of sealed shards for each site, and
+the keys of these, wrapped for one server enclave after the other."""
 
 from __future__ import annotations
 
 import msgspec
 from django.db import transaction
 
-from contracts.course import server_of
-from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
-from enclave_jobs.conductor.published import last_published
-from enclave_jobs.models import Blob, BlobKind, Enclave, Features, Job, JobKind, Wrapped
+from enclave_jobs.models import Blob, BlobKind, Features, Job, JobKind, Wrapped
 from enclave_jobs.results import FeaturesResult
 from enclave_jobs.supervisor import client
-from enclave_jobs.supervisor.protocol import Model
-from federation.studies.frozen import manifest_of
-from federation.studies.models import Contribution, ContributionState, Event, Round, Run
-from federation.studies.transitions import apply, note
-
-
-def is_split(run: Run) -> bool:
-    """Whether this is a run of Method 2."""
-    return server_of(manifest_of(run)) == "split_server"
-
-
-def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
-    """Load the tail; whether it is loaded. What is tuned goes on the timeline, once a run."""
-    size = client.once(
-        enclave.pk,
-        "prepare",
-        {"model": "model"},
-        run=run.pk,
-        key=f"{enclave.pk}/prepare",
-        model=Model(manifest.model.source, tuple(manifest.model.files)),
-    )
-    if size is None:
-        return False
-    if not Event.objects.filter(run=run, kind="tail.prepared").exists():
-        note(run, "tail.prepared", **size)
-    return True
+from federation.studies.models import Contribution, ContributionState, Round, Run
+from federation.studies.transitions import apply
 
 
 def join_kind(run: Run, site: str) -> JobKind:
@@ -115,13 +84,6 @@ def opened(run: Run, site: str) -> bool:
 def refused(run: Run, site: str, code: str) -> None:
     """The enclave does not take these features: the site is out until it brings others."""
     Features.objects.filter(run=run, site_id=site).update(error_code=code)
-
-
-def stopped(run: Run) -> bool:
-    """Whether the last published round has found that training no longer helps: its scores are the closing
-    ones."""
-    last = last_published(run)
-    return last is not None and bool(last.metrics.get("stopping", {}).get("stopped"))
 
 
 def remove_shards(run_id: str, live: tuple[str, ...]) -> list[str]:

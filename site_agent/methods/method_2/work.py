@@ -1,23 +1,14 @@
-"""Method 2 at the site: verify the server enclave, bring sealed features once, wrap their keys for it.
-
-The site needs no TEE: what it computes with is its own text and a public front. What it must see to is that
-its keys go to no other enclave than the one that its own people approved, so the evidence is judged here, by
-the policy of the approved manifest, for a nonce drawn here, before a key is wrapped.
-"""
+"""The jobs of Method 2: bring sealed features once, wrap their keys for a verified enclave, sign rosters."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import msgspec
 
-from contracts.evidence import Claims
 from contracts.manifest import Manifest
-from contracts.policy import Program
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster
 from contracts.sealed.escrow import Escrow
@@ -26,81 +17,18 @@ from contracts.sealed.session import encode
 from contracts.sealed.shards import wrap_keys
 from contracts.sealed.shares import require_of, withdraw
 from enclave_host.base_models import resolve
-from site_agent.approvals import approved_manifest
 from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue
-from site_agent.evidence import Judge
-from site_agent.features import FeatureStore, Kept, prune
-from site_agent.files import private_folder, replacing
-from site_agent.leases import Job, Lease
+from site_agent.files import replacing
+from site_agent.leases import Job, Lease, epoch_of
 from site_agent.members import require_enough
-from site_agent.membership import RUN_OVER
-from site_agent.proofs import require_appraisal, require_roster
-from site_agent.receipts import ReceiptBook
+from site_agent.methods.method_2.features import FeatureStore, Kept, prune
+from site_agent.methods.method_2.membership import SplitMembership
+from site_agent.proofs import require_roster
 from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import readable_bytes
-
-SERVER: Program = "split_server"
-
-
-class SplitMembership:
-    """This site's part in one run of Method 2: which server enclave it has verified."""
-
-    def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
-        """Refuses with `run.not_approved_here`: nothing is asked or computed for such a manifest."""
-        self.manifest: Manifest = approved_manifest(state, manifest_hash)
-        self.folder = private_folder(state.runs / self.manifest.hash)
-        self._state = state
-        self._coordinator = coordinator
-        self._run = run
-        self.receipts = ReceiptBook(state, self.manifest, coordinator)
-        self._judge = Judge(self.manifest, SERVER, state.folder)
-        self._verified: tuple[int, Claims] | None = None
-
-    def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:
-        """The claims of the server enclave of this epoch, once its evidence was found good here.
-
-        Refuses with the code of the failed check, or `run.reattest` where another enclave answers.
-        """
-        if self._verified is None or self._verified[0] != epoch:
-            tell("verifying the server enclave")
-            self._verified = self._verify(epoch)
-            if self._verified[0] != epoch:
-                raise Refusal("run.reattest")
-        return self._verified[1]
-
-    def is_active(self) -> bool:
-        """Whether the coordinator still has something for this run; in doubt, yes."""
-        try:
-            self._ask({"nonce": secrets.token_hex(32)}, patience=0)
-        except Refusal as refusal:
-            return refusal.code not in RUN_OVER
-        return True
-
-    def attest_again(self) -> None:
-        """Forget what was verified."""
-        self._verified = None
-
-    def close(self) -> None:
-        """Nothing runs for it outside of a job."""
-
-    def forget(self) -> None:
-        """The run is over."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _verify(self, epoch: int) -> tuple[int, Claims]:
-        nonce = secrets.token_hex(32)
-        told = self._ask({"nonce": nonce, "epoch": epoch})
-        evidence = self._judge.evidence(told.body, nonce)
-        require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
-        self.receipts.attested(evidence)
-        return told.field("epoch", int), evidence.claims
-
-    def _ask(self, body: dict[str, Any], **options: Any) -> Any:
-        path = f"runs/{self._run}/aggregator/evidence"
-        return self._coordinator.call("POST", path, body, **options)
 
 
 class SplitWork:
@@ -233,14 +161,6 @@ def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
         raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
     require_of(escrow, manifest, holders=1)
     return withdraw(escrow, state.config.site, state.share_key, manifest.hash)
-
-
-def epoch_of(job: Job) -> int:
-    """Which of the run's server enclaves the job is for. Refuses with `agent.bad_inputs`."""
-    epoch = job.inputs.get("epoch")
-    if not isinstance(epoch, int) or isinstance(epoch, bool):
-        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
-    return epoch
 
 
 def _transfer(lease: Lease, before: int, total: int) -> Callable[[int, int], None]:

@@ -1,0 +1,80 @@
+"""What the conductor asks of a method. A module that has all of these is one; mypy holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from contracts.manifest import Manifest
+from contracts.refusal import Refusal
+from enclave_jobs.conductor.questions import Question
+from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.supervisor.protocol import Model
+from federation.studies.models import Contribution, Round, Run
+
+
+@dataclass(frozen=True)
+class JoinJob:
+    """What a site is asked to do that it joins: a kind of `models.JOINS`, and inputs beside the enclave's."""
+
+    kind: JobKind
+    inputs: dict[str, Any]
+
+
+class Method(Protocol):
+    """Each verb may be called twice for the same thing, as the steps that call them."""
+
+    @property
+    def queue(self) -> str:
+        """Which workers take the steps of its runs (enclave_jobs/queues.py)."""
+
+    # What a site is asked.
+
+    def join_job(self, run: Run, site: str, /) -> JoinJob:
+        """How this site comes to the run's present enclave."""
+
+    def least_present(self, manifest: Manifest, /) -> int:
+        """How many members must be present before rounds begin: a quorum or more."""
+
+    def enrol(self, round: Round, site: str, /) -> None:
+        """Give a site that has joined its place in a round; inside the caller's transaction."""
+
+    def offer_jobs(self, round: Round, /) -> None:
+        """Ask the contributors of an open round for what is still to come of them, on behalf of the present
+        enclave."""
+
+    # How a round closes.
+
+    def is_good(self, contribution: Contribution, /) -> bool:
+        """Have the enclave look into what was submitted; false while it is at it. Refuses with the enclave's
+        verdict."""
+
+    def put_out(self, contribution: Contribution, code: str, /) -> None:
+        """Note what follows beyond this round from the enclave's verdict on a contribution."""
+
+    def ask_again(self, round: Round, /) -> None:
+        """A round waits for countersignatures, and may do so on behalf of another enclave than it began
+        with."""
+
+    def question(self, round: Round, /) -> Question:
+        """What the enclave is asked once all listed sites have signed."""
+
+    def answered(self, round: Round, refusal: Refusal, /) -> bool:
+        """The enclave refused that question: whether the method could do something about it, so that the
+        round goes on (or was given up)."""
+
+    # What is restored.
+
+    def prepare(self, run: Run, enclave: Enclave, manifest: Manifest, /) -> bool:
+        """Have an enclave that is bound load what it needs before a state is restored; whether it has."""
+
+    def enclave_lost(self, round: Round, /) -> None:
+        """The run's enclave is gone: what becomes of its last round. Inside the caller's transaction."""
+
+    def may_release(self, run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str], /) -> bool:
+        """Whether an enclave that was started to release has the last published state. `orders` are the
+        sites that have signed for it."""
+
+    def release_files(self, manifest: Manifest, /) -> Model | None:
+        """What an enclave needs of the base model that it can write released parameters down."""

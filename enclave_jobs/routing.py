@@ -1,0 +1,34 @@
+"""Celery's router: which queue a task goes to. What works on a run goes where its method's workers are."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from contracts.refusal import Refusal
+from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs.queues import ENCLAVE, MODELS
+from federation.studies.models import Round, Run
+
+OF_A_RUN = (dispatch.START, dispatch.ADVANCE, dispatch.END, dispatch.SERVE, dispatch.RELEASE)
+
+
+def route(name: str, args: list[Any], *_options: Any, **_task: Any) -> dict[str, str] | None:
+    """The queue of the task of this name, by the one id that it carries; None for what is short, which goes
+    to the default."""
+    if name == dispatch.PROVE:
+        return {"queue": MODELS}
+    if name == dispatch.AGGREGATE:
+        run = Round.objects.filter(pk=args[0]).values_list("run_id", flat=True).first() or ""
+        return {"queue": _queue_of_run(run)}
+    return {"queue": _queue_of_run(str(args[0]))} if name in OF_A_RUN else None
+
+
+@lru_cache(4096)
+def _queue_of_run(run_id: str) -> str:
+    """What a run's manifest says about it never changes."""
+    run = Run.objects.filter(pk=run_id).first()
+    try:
+        return methods.of_run(run).queue if run is not None else ENCLAVE
+    except Refusal:
+        return ENCLAVE

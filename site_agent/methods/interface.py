@@ -1,0 +1,67 @@
+"""What the site agent asks of a method. A package that has all of these is one; mypy holds it to that."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from contracts.manifest import Manifest
+from site_agent.leases import Job, Lease
+from site_agent.state import State
+from site_agent.transport import Coordinator
+
+RUN_OVER = {"run.not_active", "run.unknown"}
+"""After these the run needs nothing of this site any more."""
+
+
+class Membership(Protocol):
+    """This site's part in one run: what it runs for it, and whom it has verified."""
+
+    manifest: Manifest
+
+    def is_active(self) -> bool:
+        """Whether the coordinator still has something for this run; in doubt, yes."""
+
+    def attest_again(self) -> None:
+        """Forget what was verified, or admitted: the next job begins with it."""
+
+    def close(self) -> None:
+        """End what runs for it; from any thread."""
+
+    def forget(self) -> None:
+        """The run is over: end what runs, and remove its files."""
+
+
+class Work(Protocol):
+    """Does the jobs of one run, one at a time."""
+
+    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
+        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+
+    def prepare_next(self, job: Job, /) -> None:
+        """After a job, in idle time: what the next one can be given ahead."""
+
+
+class Part(NamedTuple):
+    """How this site takes part in one run."""
+
+    membership: Membership
+    work: Work
+
+
+class Method(Protocol):
+    """A method of training, at a hospital."""
+
+    def take_part(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str, /) -> Part:
+        """Begin with a run. Refuses with `run.not_approved_here`: nothing is started, asked or loaded for
+        such a manifest."""
+
+    # For the person who approves (site_agent/reading.py): whole lines, or the end of one.
+
+    def in_words(self, manifest: Manifest, /) -> str:
+        """What the method is, and where the model's parts lie."""
+
+    def leaving(self, manifest: Manifest, readable: str, /) -> list[str]:
+        """What crosses the site's border. `readable`: what the coordinator can read with any method."""
+
+    def joining(self, manifest: Manifest, /) -> str:
+        """How what the sites bring becomes one model."""

@@ -1,0 +1,37 @@
+"""What differs between the methods of training is asked of one object on each side, found under its name."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from contracts.manifest import Manifest, Spf, Split
+from enclave_jobs.conductor import dispatch, methods
+from federation.celery import app
+from site_agent.methods import METHODS as AT_A_SITE
+from tests.jobs.cast import make_scene
+
+NAMES = set(get_args(get_type_hints(Manifest)["method"]))
+METHOD_2: dict[str, Any] = {"method": "method-2", "adapter": Spf(25, 25), "split": Split(1)}
+
+
+@pytest.mark.parametrize("side", [methods.METHODS, AT_A_SITE], ids=["conductor", "site agent"])
+def test_each_side_knows_each_method_that_a_manifest_may_name(side: dict[str, Any]) -> None:
+    assert set(side) == NAMES
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("options", "queue"), [({}, "enclave"), (METHOD_2, "tail")])
+def test_what_works_on_a_run_goes_to_the_workers_of_its_method(options: dict[str, Any], queue: str) -> None:
+    scene = make_scene(**options)
+    tasks = {dispatch.START: scene.run.pk, dispatch.ADVANCE: scene.run.pk, dispatch.AGGREGATE: scene.round.pk}
+    found = {app.amqp.router.route({}, task, [about])["queue"].name for task, about in tasks.items()}
+    assert found == {queue}
+
+
+def test_work_on_base_models_and_short_tasks_go_elsewhere() -> None:
+    def queue_of(task: str) -> str:
+        return app.amqp.router.route({}, task, ["1"])["queue"].name  # type: ignore[no-any-return]
+
+    assert (queue_of(dispatch.PROVE), queue_of("enclave_jobs.notify")) == ("models", "cpu")
