@@ -80,7 +80,7 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     that was published and empty until then. `withheld` says why this round publishes none."""
 
     sites: Annotated[tuple[Identifier, ...], Meta(max_length=1000)]
-    withheld: Literal["too_few_sites", "too_few_rows", "another_set"] | None
+    withheld: Literal["too_few_sites", "too_few_rows", "another_set", "not_pooled"] | None
 
 
 class Lived(Struct, frozen=True, forbid_unknown_fields=True):

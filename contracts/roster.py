@@ -35,12 +35,14 @@ class RosterEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Roster(Struct, frozen=True, forbid_unknown_fields=True):
     """`inputs` stand in the order of site ids; `previous` is the hash of the run's last receipt
-    (receipts.NO_RECEIPT before the first)."""
+    (receipts.NO_RECEIPT before the first). `pooled` lets the scores of these sites be told, pooled, where the
+    manifest does (contracts/pooling.py)."""
 
     manifest: Hex32
     round: Annotated[int, Meta(ge=1, lt=2**31)]
     inputs: Annotated[tuple[RosterEntry, ...], Meta(min_length=1, max_length=1000)]
     previous: Hex32
+    pooled: bool
 
 
 def roster_hash(roster: Roster) -> str:

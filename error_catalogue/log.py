@@ -77,6 +77,8 @@ define(
     Entry("bundle.unapproved", "A run began before every hospital approved it.", _DO_NOT_RELY, "operator"),
     Entry("bundle.not_attested", "A key was used that no evidence attests as this run's program.",
           _DO_NOT_RELY, "operator"),
+    Entry("bundle.two_pools", "Scores of a run are pooled over two sets of sites, or twice of one state.",
+          _DO_NOT_RELY, "operator"),
     Entry("bundle.two_rosters", "A round has two lists of contributors.", _DO_NOT_RELY, "operator"),
     Entry("bundle.scores_of_few", "A round's scores were pooled over fewer sites that count than the "
           "manifest asks for.", _DO_NOT_RELY, "operator"),

@@ -148,6 +148,10 @@ define(
     Entry("roster.second", "This site has signed another roster for round {round} of this run already.",
           "The agent signs one roster a round, or two sums could be subtracted. Tell the operator.",
           "operator"),
+    Entry("roster.another_pool", "The roster of round {round} would pool this site's scores with those of "
+          "another set of sites than before, or once more after the same receipt.",
+          "Two pools could be subtracted. The agent does not sign; it signs the roster with pooled: false.",
+          "operator"),
     Entry("roster.own_input", "The roster of round {round} does not list what this site handed in.",
           "The agent does not sign. If it stays so, tell the operator.", "operator"),
     Entry("roster.wrong_run", "The roster is for another run or round than the job.",

@@ -10,6 +10,7 @@ from federation.studies.models import Round
 WITHHELD: dict[str, str | Promise] = {
     "too_few_sites": _("not published: too few hospitals were scored"),
     "too_few_rows": _("not published: too few rows were scored"),
+    "not_pooled": _("not published: others, or these same parameters, may have been scored before"),
     "another_set": _("not published: other hospitals than before were scored"),
 }
 

@@ -1,7 +1,8 @@
 """The roster book: this site signs at most one roster for a (manifest, round), whatever it is asked.
 
 Two sums over different subsets of sites could be subtracted; the promise to sign one roster prevents it. So
-the book is on the disk before a signature leaves, and survives a crash between the two.
+could two pools of scores, if a receipt between them is kept back (contracts/pooling.py). So the book is on
+the disk before a signature leaves, and survives a crash between the two.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from contracts.manifest import Manifest
+from contracts.pooling import sites_of
 from contracts.refusal import Refusal
 from contracts.roster import Roster, countersign, roster_hash
 from contracts.signing import SigningKey
@@ -27,7 +29,7 @@ class Page(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RosterBook:
-    """One file for each (manifest, round), made once and never replaced."""
+    """One file for each (manifest, round), and those of `_pool`, made once and never replaced."""
 
     def __init__(self, folder: Path, key: SigningKey) -> None:
         self._folder = folder
@@ -42,12 +44,16 @@ class RosterBook:
         2. it lists this site with one of `own_inputs`, the SHA-256 of what the site handed in for the round
         3. it builds on `last_receipt`, the hash of the last receipt that this site has seen
         4. no other roster was signed for this (manifest, round)
+        5. where it lets scores be pooled: with the one set of sites of this run, and once after a receipt
 
         Refuses with a `roster.` code. The same roster again gets the same signature.
         """
         self._check(roster, manifest, site, own_inputs, last_receipt)
         page = Page(roster, countersign(roster, self._key))
-        path = self._folder / roster.manifest / f"{roster.round}.json"
+        folder = self._folder / roster.manifest
+        if roster.pooled:
+            self._pool(folder, roster)
+        path = folder / f"{roster.round}.json"
         if not create_private(path, msgspec.json.encode(page)):
             # Somebody was first; a page that cannot be read counts as another roster, to be on the safe side.
             try:
@@ -57,6 +63,18 @@ class RosterBook:
             if roster_hash(written.roster) != roster_hash(roster):
                 raise Refusal("roster.second", round=roster.round)
         return page.signature
+
+    @staticmethod
+    def _pool(folder: Path, roster: Roster) -> None:
+        """Two files that are made once hold `contracts.pooling.may_pool`, whoever signs beside us."""
+        said = {
+            "pooled-sites.json": msgspec.json.encode(sites_of(roster)),
+            f"pooled-after-{roster.previous}.json": msgspec.json.encode(roster.round),
+        }
+        for name, content in said.items():
+            path = folder / name
+            if not create_private(path, content) and path.read_bytes() != content:
+                raise Refusal("roster.another_pool", round=roster.round)
 
     @staticmethod
     def _check(

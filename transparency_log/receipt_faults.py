@@ -37,7 +37,7 @@ def receipt_faults(
     2. it has exactly the inputs of its roster
     3. no site has more rows than the manifest says
     4. it was averaged as the manifest says (noise: transparency_log/noise_record.py), and a quorum counts
-    5. its pooled scores are of as many sites that count as the manifest asks for
+    5. its pooled scores are of as many sites that count as the manifest asks for, who have let them be pooled
     """
     return [
         *_found(
@@ -61,7 +61,7 @@ def receipt_faults(
         ),
         *_row_faults(receipt, manifest),
         *_averaging_faults(receipt, manifest, approvals),
-        *_scoring_faults(receipt, manifest, approvals),
+        *_scoring_faults(receipt, roster, manifest, approvals),
     ]
 
 
@@ -106,9 +106,11 @@ def _averaging_faults(receipt: Receipt, manifest: Manifest, approvals: Mapping[s
 
 
 def _scoring_faults(
-    receipt: Receipt, manifest: Manifest, approvals: Mapping[str, Approval]
+    receipt: Receipt, roster: Roster | None, manifest: Manifest, approvals: Mapping[str, Approval]
 ) -> Iterator[Fault]:
     if receipt.metrics.get("pooled"):
+        if roster is not None and not roster.pooled:
+            yield "bundle.two_pools", "it has pooled scores, which its list of contributors does not allow."
         found = 0 if receipt.scoring is None else counted(approvals, receipt.scoring.sites)
         if found < manifest.publication.sites:
             yield "bundle.scores_of_few", f"its scores are pooled over {found} sites that count."

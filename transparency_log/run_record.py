@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from contracts.approvals import Approval, verify_approval
 from contracts.manifest import Manifest
+from contracts.pooling import may_pool
 from contracts.receipt_chain import verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -83,6 +84,11 @@ class RunRecord(Struct):
         self.use(index, from_start)
         for code, fault in roster_faults(roster, self.manifest, self.known):
             self._fail("contributors", index, fault, code)
+        if roster.pooled and not may_pool(roster, self.fixed.values()):
+            words = (
+                f"round {roster.round} pools scores beside those of other sites, or twice after a receipt."
+            )
+            self._fail("contributors", index, words, "bundle.two_pools")
         if self.fixed.setdefault(roster.round, roster) != roster:
             words = f"round {roster.round} has two lists of contributors."
             self._fail("contributors", index, words, "bundle.two_rosters")

@@ -42,7 +42,7 @@ def average(
     `start` is what the round began with (needed where the manifest clips), `before` what was spent until now.
     How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
     where noise per site hides it, nor of fewer sites than scores are pooled over, of which so many
-    `count` (contracts/counting.py).
+    `count` (contracts/counting.py): none where the roster lets nothing be pooled.
     """
     rules = manifest.aggregation
     samples = [item.enclosed.samples for item in contributions]

@@ -136,7 +136,7 @@ class Ledger:
         `scores` are the sites' own, which nobody outside sees; `more` holds further groups of numbers for
         receipt and page, `aside` for the page alone.
         """
-        published = self.publish(scores)
+        published = self.publish(scores, roster)
         metrics = {**({"pooled": published.numbers} if published.numbers else {}), **(more or {})}
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
         draft = msgspec.structs.replace(draft, lives=lives)
@@ -152,11 +152,13 @@ class Ledger:
         self._last = result
         return result
 
-    def publish(self, scores: Mapping[str, Scores]) -> Published:
-        """What of a round's scores may be told."""
+    def publish(self, scores: Mapping[str, Scores], roster: Roster) -> Published:
+        """What of a round's scores may be told, where the sites have signed that they may."""
         receipt = self.standing.receipt
         before = None if receipt is None else receipt.scoring
         fixed = () if before is None else before.sites
+        if not roster.pooled:
+            return Published({}, Scoring(fixed, "not_pooled"))
         return publish(self.manifest.publication, scores, fixed, self._identity.approvals)
 
     def restore(self, sha256: str) -> dict[str, Any]:

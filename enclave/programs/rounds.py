@@ -138,7 +138,8 @@ class Rounds(Ledger):
         spent = None if self.standing.receipt is None else self.standing.receipt.privacy
         if kind_of(self.manifest, round) == "update":
             start = contributions[0].start if state is None else state
-            count = counted(self._identity.approvals, [item.site for item in contributions])
+            pooled = [item.site for item in contributions] if roster.pooled else []
+            count = counted(self._identity.approvals, pooled)
             averaged = average(self.manifest, contributions, start, spent, count)
             state, spent = averaged.state, averaged.spent
             recipients = self._lives.recipients(self._admission.newest())

@@ -77,7 +77,7 @@ class TailRounds(Ledger):
         """
         listed = self._begin(round, "update", roster, countersignatures)
         scores = self._score(listed, report)
-        stopping = self._stopping(scores)
+        stopping = self._stopping(scores, roster)
         if stopping.get("stopped"):
             return self._enter(round, roster, listed, scores, self.standing.state, stopping)
         shards = {site: features.of("training") for site, features in listed.items()}
@@ -116,7 +116,7 @@ class TailRounds(Ledger):
         self.keys.meet(site, told.share_key, told.share)
         self.naming.tell(site, told.receipt)
 
-    def _stopping(self, scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    def _stopping(self, scores: Mapping[str, Scores], roster: Roster) -> dict[str, float | int]:
         """The best published loss so far and how many rounds ago that was, for the receipt: what is decided
         from it anybody can check, and it outlives the enclave with the receipt. A round whose scores are
         withheld decides nothing."""
@@ -125,7 +125,7 @@ class TailRounds(Ledger):
             return {}
         receipt = self.standing.receipt
         last: dict[str, float | int] = {} if receipt is None else receipt.metrics.get("stopping", {})
-        published = self.publish(scores)
+        published = self.publish(scores, roster)
         loss = published.numbers.get("loss", math.inf)
         if loss < last.get("best", math.inf):
             return {"best": loss, "rounds_since": 0}

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from contracts.manifest import Manifest
+from contracts.pooling import may_pool, sites_of
 from contracts.refusal import Refusal
 from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
 from contracts.signing import verify
@@ -23,6 +24,7 @@ from enclave_jobs.models import Enclave, Job, JobKind, JobState
 from federation.attestation import log
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
+from federation.studies.queries import counting
 from federation.studies.transitions import apply
 from transparency_log.entry import ROSTER, ROSTER_FIXED
 
@@ -38,7 +40,10 @@ def fix_roster(round: Round, manifest: Manifest) -> None:
             round=round.number,
             inputs=tuple(RosterEntry(row.site_id, row.blob) for row in submitted),
             previous=previous_hash(round),
+            pooled=True,
         )
+        if not _may_pool(round, roster, manifest):
+            roster = msgspec.structs.replace(roster, pooled=False)
         fixed = apply(
             round,
             RoundState.COLLECTING,
@@ -55,6 +60,15 @@ def fix_roster(round: Round, manifest: Manifest) -> None:
             contributions.drop(row, "contribution.late")
         leases.expire(round=round)
         ask(round)
+
+
+def _may_pool(round: Round, roster: Roster, manifest: Manifest) -> bool:
+    """Whether the sites may be asked to let their scores be pooled: enough of them, as their agents judge. A
+    first list of too few would be the one set of the run."""
+    if counting(round.run, sites_of(roster)) < manifest.publication.sites:
+        return False
+    others = Round.objects.filter(run=round.run, roster__isnull=False).exclude(pk=round.pk)
+    return may_pool(roster, (parse_roster(other.roster or {}) for other in others))
 
 
 def ask(round: Round) -> None:

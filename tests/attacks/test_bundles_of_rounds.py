@@ -88,7 +88,7 @@ class TestRounds:
         second receipt is kept back; both lists of contributors are countersigned."""
         assert history.manifest is not None
         whole = make_roster(history.manifest, 3, history.last)
-        some = msgspec.structs.replace(whole.roster, inputs=whole.roster.inputs[:2])
+        some = msgspec.structs.replace(whole.roster, inputs=whole.roster.inputs[:2], pooled=False)
         signatures = {site: countersign(some, key) for site, key in list(SITES.items())[:2]}
         history.append(ROSTER, whole)
         history.append(ROSTER, RosterBody(some, signatures))
@@ -98,9 +98,23 @@ class TestRounds:
         assert history.manifest is not None
         whole = make_roster(history.manifest, 3, history.last)
         history.append(ROSTER, whole)
-        other = msgspec.structs.replace(whole.roster, inputs=whole.roster.inputs[1:])
+        other = msgspec.structs.replace(whole.roster, inputs=whole.roster.inputs[1:], pooled=False)
         history.append(ROSTER_FIXED, RosterFixedBody(other))
         assert failed(checked(history, tmp_path)) == {"bundle.two_rosters"}
+
+    def test_scores_pooled_over_other_hospitals_or_by_no_leave_of_theirs_fail(
+        self, history: History, tmp_path: Path
+    ) -> None:
+        assert history.manifest is not None
+        whole = make_roster(history.manifest, 3, history.last).roster
+        some = msgspec.structs.replace(whole, inputs=whole.inputs[:2])
+        told = retold(history, list(range(len(history.leaves))))
+        for roster in (some, msgspec.structs.replace(whole, pooled=False)):
+            signatures = {entry.site: countersign(roster, SITES[entry.site]) for entry in roster.inputs}
+            told.append(ROSTER, RosterBody(roster, signatures))
+            told.append(RECEIPT, make_receipt(history.manifest, roster, history.last, history.enclave))
+            assert "bundle.two_pools" in failed(checked(told, tmp_path))
+            told = retold(history, list(range(len(history.leaves))))
 
     def test_a_round_beyond_the_manifest_fails(self, history: History, tmp_path: Path) -> None:
         goes_on(history, history.enclave, 4)

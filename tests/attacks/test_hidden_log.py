@@ -193,7 +193,7 @@ def test_a_roster_that_only_this_hospital_is_shown_is_not_countersigned(hospital
     manifest = hospital.manifest()
     hospital.offer(manifest)
     inputs = (RosterEntry("site-1", "a" * 64), RosterEntry("site-2", "b" * 64))
-    roster = Roster(manifest.hash, 1, inputs, NO_RECEIPT)
+    roster = Roster(manifest.hash, 1, inputs, NO_RECEIPT, True)
     shown_to_others = msgspec.structs.replace(roster, inputs=(inputs[0], RosterEntry("site-2", "c" * 64)))
     coordinator = connect(hospital.state)
     for logged, code in ((None, "log.not_logged"), (shown_to_others, "log.wrong_entry")):

@@ -179,7 +179,7 @@ def test_each_key_signs_for_its_own_purpose_wherever_it_is_counted(theft: Theft)
     assert caught.value.code == "approval.online_key"
 
     entries = (RosterEntry(SITE, "a" * 64), RosterEntry("site-2", "b" * 64))
-    roster = Roster(manifest.hash, 1, entries, NO_RECEIPT)
+    roster = Roster(manifest.hash, 1, entries, NO_RECEIPT, True)
     by_agents = {SITE: countersign(roster, theft.online_key), "site-2": countersign(roster, OTHER)}
     verify_roster(roster, by_agents, manifest, approvals)
     with pytest.raises(Refusal) as caught:

@@ -59,7 +59,8 @@ def test_an_enclaves_appraisal_and_a_rounds_roster_are_found_by_key_and_by_round
             body = AppraisalBody("coordinator", "aggregator", claims, *named, {"verdict": verdict})
             log.append(APPRAISAL, body, raw)
     for number in (1, 2):
-        roster = Roster(run.manifest_hash, number, (RosterEntry(anna.site.pk, f"{number}" * 64),), NO_RECEIPT)
+        inputs = (RosterEntry(anna.site.pk, f"{number}" * 64),)
+        roster = Roster(run.manifest_hash, number, inputs, NO_RECEIPT, True)
         log.append("roster.fixed", {"roster": msgspec.to_builtins(roster)})
     found_body = proven(anna, "appraisal", run.manifest_hash, key="1" * 64)
     assert (found_body["claims"]["signing_key"], found_body["appraisal"]["verdict"]) == ("1" * 64, "accepted")

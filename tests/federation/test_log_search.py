@@ -33,7 +33,7 @@ def test_an_entry_is_found_by_every_site_that_it_tells_of(
 ) -> None:
     run = services.launch(lena, ready)
     inputs = tuple(RosterEntry(hospital.site.pk, "a" * 64) for hospital in (anna, barbara))
-    roster = Roster(run.manifest_hash, 1, inputs, NO_RECEIPT)
+    roster = Roster(run.manifest_hash, 1, inputs, NO_RECEIPT, True)
     row = log.append("roster.fixed", RosterFixedBody(roster))
     assert row.study_id == ready.pk
     for hospital in (anna, barbara):

@@ -137,6 +137,7 @@ def test_everybody_sees_the_pooled_curve_and_nobody_that_of_one_hospital(
         ("too_few_sites", "not published: too few hospitals were scored"),
         ("too_few_rows", "not published: too few rows were scored"),
         ("another_set", "not published: other hospitals than before were scored"),
+        ("not_pooled", "not published: others, or these same parameters, may have been scored before"),
     ],
 )
 def test_the_run_page_says_why_scores_are_not_published(

@@ -256,7 +256,7 @@ def test_joining_needs_the_enclave_to_have_admitted_the_client_slice(scene: Scen
 
 
 def test_a_countersignature_must_be_by_the_sites_own_key(scene: Scene) -> None:
-    roster = Roster(scene.run.manifest_hash, 1, (RosterEntry(scene.anna.site.pk, "0" * 64),), "0" * 64)
+    roster = Roster(scene.run.manifest_hash, 1, (RosterEntry(scene.anna.site.pk, "0" * 64),), "0" * 64, True)
     from msgspec import to_builtins
 
     scene.round.state, scene.round.roster = "countersigning", to_builtins(roster)

@@ -160,7 +160,7 @@ def make_receipt(
 
 def make_roster(manifest: Manifest, number: int, previous: str) -> RosterBody:
     inputs = tuple(RosterEntry(site, sha256(f"{site}{number}".encode()).hexdigest()) for site in SITES)
-    roster = Roster(manifest.hash, number, inputs, previous)
+    roster = Roster(manifest.hash, number, inputs, previous, True)
     return RosterBody(roster, {site: countersign(roster, key) for site, key in SITES.items()})
 
 

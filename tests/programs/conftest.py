@@ -242,7 +242,7 @@ class Consortium:
     def roster(self, round, blobs, previous=NO_RECEIPT, signers=None) -> dict:
         """Arguments of `aggregate`: the roster, signed by the listed sites (or by `signers`)."""
         entries = tuple(RosterEntry(site, blobs[site]) for site in sorted(blobs))
-        roster = Roster(self.manifest.hash, round, entries, previous)
+        roster = Roster(self.manifest.hash, round, entries, previous, True)
         signatures = {
             site: countersign(roster, self.house.site_keys[site]) for site in signers or sorted(blobs)
         }

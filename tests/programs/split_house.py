@@ -126,7 +126,7 @@ class SplitRun:
 
     def roster(self, round, previous, sites) -> dict:
         entries = tuple(RosterEntry(site, self.features(site).index.hash) for site in sorted(sites))
-        roster = Roster(self.manifest.hash, round, entries, previous)
+        roster = Roster(self.manifest.hash, round, entries, previous, True)
         keys = self.consortium.house.site_keys
         return {
             "round": round,

@@ -31,7 +31,7 @@ def manifest() -> Manifest:
 @pytest.fixture
 def roster(manifest: Manifest) -> Roster:
     inputs = tuple(RosterEntry(site, f"{number:064x}") for number, site in enumerate(KEYS))
-    return Roster(manifest.hash, 1, inputs, NO_RECEIPT)
+    return Roster(manifest.hash, 1, inputs, NO_RECEIPT, True)
 
 
 def signed(roster: Roster, *sites: str) -> dict[str, str]:

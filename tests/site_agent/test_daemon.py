@@ -145,7 +145,13 @@ def test_a_roster_without_a_contribution_of_ours_is_not_signed(
     state: State, server: Server, approved: Manifest
 ) -> None:
     entries = [{"site": SITE, "sha256": "a" * 64}, {"site": "site-2", "sha256": "b" * 64}]
-    roster = {"manifest": approved.hash, "round": 1, "inputs": entries, "previous": NO_RECEIPT}
+    roster = {
+        "manifest": approved.hash,
+        "round": 1,
+        "inputs": entries,
+        "previous": NO_RECEIPT,
+        "pooled": True,
+    }
     coordinator = Coordinator(server, job(approved, "countersign", 1, inputs={"roster": roster}))
     coordinator.log.add("roster.fixed", {"roster": roster})
     work(state)
@@ -164,7 +170,8 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
     entries = [{"site": SITE, "sha256": "a" * 64}, {"site": "site-2", "sha256": "b" * 64}]
 
     def roster(previous: str) -> dict[str, Any]:
-        return {"roster": {"manifest": approved.hash, "round": 2, "inputs": entries, "previous": previous}}
+        told = {"manifest": approved.hash, "round": 2, "inputs": entries, "previous": previous}
+        return {"roster": {**told, "pooled": True}}
 
     coordinator = Coordinator(
         server,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from contracts.manifest import Manifest
+from contracts.pooling import may_pool
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
 from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry
@@ -40,7 +41,7 @@ def book(state: State) -> RosterBook:
 def roster(manifest: Manifest, /, *, inputs: dict[str, str] | None = None, **changes: object) -> Roster:
     entries = tuple(RosterEntry(site, sha) for site, sha in (inputs or {SITE: OWN, "site-2": THEIRS}).items())
     fields = {"manifest": manifest.hash, "round": 1, "inputs": entries, "previous": NO_RECEIPT}
-    return Roster(**{**fields, **changes})  # type: ignore[arg-type]
+    return Roster(**{"pooled": True, **fields, **changes})  # type: ignore[arg-type]
 
 
 def sign(book: RosterBook, roster: Roster, manifest: Manifest, last: str = NO_RECEIPT) -> str:
@@ -61,7 +62,27 @@ def test_a_second_roster_of_a_round_is_never_signed(book: RosterBook, manifest: 
     with pytest.raises(Refusal) as caught:
         sign(book, other, manifest)
     assert caught.value.code == "roster.second"
+    sign(book, roster(manifest, round=2, pooled=False), manifest)
+
+
+def test_scores_are_pooled_with_those_of_one_set_of_sites_and_once_after_a_receipt(
+    book: RosterBook, manifest: Manifest
+) -> None:
+    """A round may have been done of which nothing was shown."""
+    later = {"round": 3, "previous": "d" * 64}
+    sign(book, roster(manifest, pooled=False), manifest)
     sign(book, roster(manifest, round=2), manifest)
+    sign(book, roster(manifest, **later), manifest, "d" * 64)
+    for again in (
+        roster(manifest, round=4),
+        roster(manifest, round=4, previous="e" * 64, inputs={SITE: OWN}),
+        roster(manifest, round=4, previous="e" * 64, inputs={SITE: OWN, "site-3": THEIRS}),
+    ):
+        assert not may_pool(again, [roster(manifest, round=2), roster(manifest, **later)])
+        with pytest.raises(Refusal) as caught:
+            book._pool(book._folder / manifest.hash, again)
+        assert caught.value.code == "roster.another_pool"
+    assert may_pool(roster(manifest, round=4, previous="e" * 64), [roster(manifest, **later)])
 
 
 def test_of_two_rosters_at_once_one_is_signed(book: RosterBook, manifest: Manifest) -> None:
@@ -92,6 +113,8 @@ def test_the_book_is_on_the_disk_before_the_signature_leaves(
 
     def crash_after(path: Path, data: bytes) -> bool:
         original(path, data)
+        if path.name != "1.json":
+            return True
         assert len(synced) >= 2, "neither the page nor its name was brought to the disk"
         raise KeyboardInterrupt
 

@@ -166,7 +166,7 @@ def make() -> None:
         },
     )
     inputs = tuple(RosterEntry(site, sha(f"update of {site}")) for site in SITES)
-    roster = Roster(MANIFEST.hash, 1, inputs, NO_RECEIPT)
+    roster = Roster(MANIFEST.hash, 1, inputs, NO_RECEIPT, True)
     write(
         "roster.json",
         {
