@@ -15,7 +15,8 @@ from enclave_host.base_models import resolve
 from enclave_host.proving import prove_study
 from enclave_jobs.base_models import register
 from federation.studies import model_jobs, services
-from federation.studies.freezing import base_model_of, build_manifest
+from federation.studies.base_models import base_model_of
+from federation.studies.freezing import build_manifest
 from federation.studies.models import ModelJob, ModelJobKind
 from federation.studies.plan import read
 

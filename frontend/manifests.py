@@ -11,7 +11,7 @@ from contracts.fingerprint import site_fingerprint
 from contracts.manifest import Adapter, Lora, Manifest, Prefix, Publication, Spf, Training
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
-from federation.studies.freezing import adapter_of
+from federation.studies import methods
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.noise import planned_epsilon
@@ -96,7 +96,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Epochs in a round"), plan.local_epochs, False),
                 (_("Batch size"), plan.batch_size, False),
                 (_("Learning rate"), _rate(plan), False),
-                *_early_end(plan.patience if plan.method == "method-2" else 0),
+                *_early_end(methods.named(plan.method).patience(plan)),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),
@@ -154,7 +154,7 @@ def averaging_facts(manifest: Manifest) -> Facts:
 
 def _to_be_tuned(plan: Plan) -> Facts:
     try:
-        return _tuned(adapter_of(plan), plan.cut)
+        return _tuned(methods.named(plan.method).adapter(plan), plan.cut)
     except Refusal:  # no such model, or nothing to tune: freezing says so
         return []
 

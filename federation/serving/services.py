@@ -19,7 +19,7 @@ from federation.people.models import User
 from federation.serving import signals
 from federation.serving.models import Service, ServiceState, Use
 from federation.sites.models import Site
-from federation.studies import permissions
+from federation.studies import methods, permissions
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import note
@@ -47,7 +47,7 @@ def require_servable(run: Run) -> Manifest:
     """Whether this run's model may ever be served. Refuses with `serving.not_method_2`,
     `serving.not_allowed` or `serving.unfinished`."""
     manifest = manifest_of(run)
-    if manifest.method != "method-2":
+    if not methods.named(manifest.method).serves:
         raise Refusal("serving.not_method_2", method=manifest.method)
     if manifest.release.rule not in RULES:
         raise Refusal("serving.not_allowed", rule=manifest.release.rule)

@@ -15,37 +15,16 @@ from typing import Any
 
 from contracts.architecture.layers import Linear, linears_of
 from contracts.architecture.plan import plan as count_spf
-from contracts.manifest import Adapter, Lora, Manifest, Prefix
+from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
-from federation.studies.freezing import adapter_of, base_model_of
+from federation.studies import methods
+from federation.studies.base_models import base_model_of
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Run, RunState
 from federation.studies.plan import Plan
-
-FLOAT = 4
-FEATURE = 2
-"""Bytes of a number in a feature shard (bf16, enclave/training/features.py)."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What decides the costs. `rows` are the rows of each site's dataset, `cut` is 0 in Method 1, `labels` is
-    0 for a causal LM."""
-
-    method: str
-    placement: str
-    runtime: str
-    adapter: Adapter
-    cut: int
-    checkpointing: bool
-    labels: int
-    tokens: int
-    batch: int
-    rounds: int
-    epochs: int
-    rows: tuple[int, ...]
+from federation.studies.workload import FLOAT, Work, layer_weights
 
 
 @dataclass(frozen=True)
@@ -97,14 +76,15 @@ def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
 
 def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
     """The costs' inputs of a draft. Refuses with `study.unknown_model` or `study.bad_targets`."""
-    split = plan.method == "method-2"
+    method = methods.named(plan.method)
+    split = method.split(plan, len(datasets))
     return Work(
         method=plan.method,
         placement=plan.placement,
         runtime=plan.runtime,
-        adapter=adapter_of(plan),
-        cut=plan.cut if split else 0,
-        checkpointing=split and plan.checkpointing,
+        adapter=method.adapter(plan),
+        cut=split.cut if split else 0,
+        checkpointing=bool(split and split.checkpointing),
         labels=_classes(plan, datasets) if plan.task == "sequence-classification" else 0,
         tokens=plan.max_tokens,
         batch=plan.batch_size,
@@ -140,7 +120,7 @@ def counted(work: Work, model: BaseModel) -> Costs | None:
     parameters = model.parameters or 0
     trained, tensors = trained_parameters(config, work)
     tee, host = _memory(config, parameters, work)
-    up, down = _traffic(config, work, trained)
+    up, down = methods.named(work.method).traffic(config, work, trained)
     return Costs(
         parameters=parameters,
         trained=trained,
@@ -157,7 +137,7 @@ def _memory(config: Any, parameters: int, work: Work) -> tuple[int, int]:
     """Bytes in the enclave (weights; trained parameters, their gradients and AdamW's state; activations) and
     on the site's host beside it."""
     trained, tensors = trained_parameters(config, work)
-    inside, outside = _weights(config, parameters, work)
+    inside, outside = methods.named(work.method).weights(config, parameters, work)
     tuning = (2 * FLOAT + 8) * trained + FLOAT * tensors
     return inside + tuning + _activations(config, work), outside
 
@@ -205,26 +185,6 @@ def _head(config: Any, labels: int) -> tuple[int, int]:
     return width * labels, 1
 
 
-def _layer_weights(config: Any) -> int:
-    return sum(linear.inputs * linear.outputs for linear in linears_of(config))
-
-
-def _weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
-    """Bytes of frozen float32 weights in the enclave, and on the site's host or accelerator. The table of
-    tokens is public and stays on the host, unless a causal LM answers with it."""
-    each, layers = _layer_weights(config), config.num_hidden_layers
-    table = config.vocab_size * config.hidden_size
-    answers = table if work.labels == 0 else 0
-    if work.method == "method-2":
-        return FLOAT * ((layers - work.cut) * each + answers), FLOAT * (work.cut * each + table)
-    rest = max(0, parameters - table)
-    if work.placement == "masked":
-        # The accelerator holds the linears as int8; the enclave copies in one at a time for its pads.
-        largest = max(linear.inputs * linear.outputs for linear in linears_of(config))
-        return FLOAT * max(0, rest - layers * each) + largest, layers * each + FLOAT * table
-    return FLOAT * (rest + answers), FLOAT * table
-
-
 def _activations(config: Any, work: Work) -> int:
     """Bytes that the backward pass keeps for one batch of the longest texts."""
     each = sum(linear.inputs + linear.outputs for linear in linears_of(config))
@@ -239,20 +199,11 @@ def _activations(config: Any, work: Work) -> int:
     return kept + logits
 
 
-def _traffic(config: Any, work: Work, trained: int) -> tuple[int, int]:
-    """Bytes up and down of the largest site over the run: Method 1 sends the adapters each round and fetches
-    them for each round and the evaluation; Method 2 sends features once, at most this many."""
-    if work.method == "method-2":
-        return max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE, 0
-    return FLOAT * trained * work.rounds, FLOAT * trained * work.rounds
-
-
 def _operations(config: Any, work: Work, trained: int) -> float:
-    """Multiplications and additions on the way that decides the time: the largest site's in Method 1, where
-    sites work side by side; the server's in Method 2."""
+    """Multiplications and additions on the way that decides the time."""
     layers = config.num_hidden_layers - work.cut
-    rows = sum(work.rows) if work.method == "method-2" else max(work.rows, default=0)
-    passes = 4 * layers * _layer_weights(config) + 2 * trained
+    rows = methods.named(work.method).rows_in_turn(work)
+    passes = 4 * layers * layer_weights(config) + 2 * trained
     return float(work.rounds * work.epochs * rows * work.tokens * passes)
 
 

@@ -8,27 +8,20 @@ from django.conf import settings
 
 from contracts.canonical import canonical
 from contracts.manifest import (
-    Adapter,
     Aggregation,
     DatasetRef,
-    KeyShares,
-    Lora,
     Manifest,
     Masking,
     ModelSpec,
-    Prefix,
     Privacy,
     Release,
     Site,
-    Spf,
-    Split,
     Training,
     TransparencyLog,
     parse,
     require_measured,
 )
 from contracts.model_proof import way_of
-from contracts.policy import Program
 from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
 from federation.attestation.references import policy_for
@@ -36,15 +29,12 @@ from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
 from federation.ids import new_id
 from federation.sites.models import SiteState
+from federation.studies import methods
+from federation.studies.base_models import base_model_of
 from federation.studies.labels import decided
 from federation.studies.models import BaseModel, Study
 from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
-
-PROGRAMS: dict[str, tuple[Program, ...]] = {
-    "method-1": ("aggregator", "client_slice"),
-    "method-2": ("split_server",),
-}
 
 
 def build_manifest(study: Study) -> Manifest:
@@ -54,6 +44,7 @@ def build_manifest(study: Study) -> Manifest:
     `privacy.no_account` or `manifest.invalid`.
     """
     plan = read(study.settings)
+    method = methods.named(plan.method)
     require_measured(plan.runtime)
     if plan.runtime not in settings.ENCLAVE_RUNTIMES:
         accepted = ", ".join(settings.ENCLAVE_RUNTIMES)
@@ -68,7 +59,7 @@ def build_manifest(study: Study) -> Manifest:
         placement=plan.placement,
         runtime=plan.runtime,
         model=_model(plan, datasets),
-        adapter=adapter_of(plan),
+        adapter=method.adapter(plan),
         training=Training(
             rounds=plan.rounds,
             local_epochs=plan.local_epochs,
@@ -78,7 +69,7 @@ def build_manifest(study: Study) -> Manifest:
             precision=plan.precision,
             schedule=plan.schedule,
             warmup=plan.warmup,
-            patience=plan.patience if plan.method == "method-2" else 0,
+            patience=method.patience(plan),
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(
@@ -91,27 +82,19 @@ def build_manifest(study: Study) -> Manifest:
         ),
         policy=policy_for(
             plan.runtime,
-            programs=PROGRAMS[plan.method],
+            programs=method.programs,
             statuses=plan.accepted_statuses,
             advisories=plan.accepted_advisories,
         ),
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
         masking=Masking(plan.repetitions, plan.vault_bytes) if plan.placement == "masked" else None,
-        split=_split(plan, len(datasets)) if plan.method == "method-2" else None,
+        split=method.split(plan, len(datasets)),
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
     )
     planned_epsilon(manifest)
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
-
-
-def _split(plan: Plan, sites: int) -> Split:
-    threshold = plan.key_shares
-    if threshold is None and plan.runtime == "tdx":
-        threshold = min(sites, max(2, plan.quorum or sites))  # as many as a quorum, never one site alone
-    shares = None if threshold is None else KeyShares(threshold)
-    return Split(plan.cut, plan.batches, plan.checkpointing, shares)
 
 
 def _privacy(plan: Plan) -> Privacy | None:
@@ -152,14 +135,6 @@ def _site(dataset: Dataset) -> Site:
     )
 
 
-def base_model_of(plan: Plan) -> BaseModel:
-    """The registered model that the plan names. Refuses with `study.unknown_model`."""
-    model = BaseModel.objects.filter(source=plan.model, task=plan.task).first()
-    if model is None:
-        raise Refusal("study.unknown_model", source=plan.model, task=plan.task)
-    return model
-
-
 def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     labels, spellings = decided(plan, datasets) if plan.task == "sequence-classification" else ([], {})
     base = base_model_of(plan)
@@ -167,8 +142,8 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
     if plan.max_tokens > base.max_tokens:
         fault = f"the model reads at most {base.max_tokens} tokens, not {plan.max_tokens}"
         raise Refusal("study.invalid_plan", fault=fault)
-    usable = base.max_tokens - plan.prefix_length
-    if (plan.method, plan.adapter) == ("method-1", "prefix") and plan.max_tokens > usable:
+    usable = base.max_tokens - methods.named(plan.method).positions(plan)
+    if plan.max_tokens > usable:
         told = {"positions": base.max_tokens, "usable": max(usable, 0), "asked": plan.max_tokens}
         raise Refusal("slicing.too_short", length=plan.prefix_length, **told)
     return ModelSpec(
@@ -186,24 +161,3 @@ def _require_proven(plan: Plan, base: BaseModel) -> None:
     verdict = base.verdict(way_of(plan.method, plan.placement, plan.adapter))
     if not verdict.proven:
         raise Refusal("study.unproven", **{**verdict.facts, "model": base.name, "cause": verdict.code})
-
-
-def adapter_of(plan: Plan) -> Adapter:
-    """What the plan tunes. Refuses with `study.unknown_model` or `study.bad_targets`."""
-    if plan.method == "method-2":
-        return Spf(
-            attention=plan.attention_ratio,
-            dense=plan.dense_ratio,
-            select=plan.select,
-            seed=plan.seed,
-            rows=plan.tuned_rows,
-            lora=plan.tuned_lora,
-            rank=plan.rank,
-            alpha=plan.alpha,
-        )
-    if plan.adapter == "prefix":
-        return Prefix(plan.prefix_length)
-    targets = plan.targets or tuple(base_model_of(plan).targets)
-    if not targets:
-        raise Refusal("study.bad_targets")
-    return Lora(rank=plan.rank, alpha=plan.alpha, targets=targets)

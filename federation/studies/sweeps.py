@@ -22,7 +22,7 @@ from contracts.manifest import Select
 from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.people.models import User
-from federation.studies import model_jobs, permissions, services
+from federation.studies import methods, model_jobs, permissions, services
 from federation.studies.frozen import frozen
 from federation.studies.models import Round, RoundKind, RoundState, Run, Study, StudyState, Sweep, SweepPoint
 from federation.studies.plan import Plan, read
@@ -86,7 +86,7 @@ def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
     if not permissions.can_edit(by, study):
         raise Refusal("auth.forbidden")
     plan = read(study.settings)
-    if plan.method != "method-2":
+    if not methods.named(plan.method).has_ratios:
         raise Refusal("sweep.not_method_2")
     points = sorted(
         set(product(axes.ratios, axes.cuts or (plan.cut,), axes.selects, axes.seeds or (plan.seed,)))

@@ -9,6 +9,7 @@ import pytest
 from contracts.manifest import Manifest, Spf, Split
 from enclave_jobs.conductor import dispatch, methods
 from federation.celery import app
+from federation.studies.methods import METHODS as PLANNED
 from site_agent.methods import METHODS as AT_A_SITE
 from tests.jobs.cast import make_scene
 
@@ -16,7 +17,7 @@ NAMES = set(get_args(get_type_hints(Manifest)["method"]))
 METHOD_2: dict[str, Any] = {"method": "method-2", "adapter": Spf(25, 25), "split": Split(1)}
 
 
-@pytest.mark.parametrize("side", [methods.METHODS, AT_A_SITE], ids=["conductor", "site agent"])
+@pytest.mark.parametrize("side", [methods.METHODS, AT_A_SITE, PLANNED], ids=["conductor", "site", "studies"])
 def test_each_side_knows_each_method_that_a_manifest_may_name(side: dict[str, Any]) -> None:
     assert set(side) == NAMES
 

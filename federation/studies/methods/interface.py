@@ -1,0 +1,50 @@
+"""What planning asks of a method. A module that has all of these is one; mypy holds it to that."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from contracts.manifest import Adapter, Split
+from contracts.policy import Program
+from federation.studies.plan import Plan
+from federation.studies.workload import Work
+
+
+class Method(Protocol):
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The enclave programs of its runs: a policy accepts references for each."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether its server program can answer questions with the tuned model."""
+
+    @property
+    def has_ratios(self) -> bool:
+        """Whether a plan has ratios and a cut, of which a sweep tries several."""
+
+    # What a plan is frozen to.
+
+    def adapter(self, plan: Plan, /) -> Adapter:
+        """What the plan tunes. Refuses with `study.unknown_model` or `study.bad_targets`."""
+
+    def positions(self, plan: Plan, /) -> int:
+        """How many of the model's positions are taken from the texts."""
+
+    def split(self, plan: Plan, sites: int, /) -> Split | None:
+        """Where the model is cut, and who holds the state's key; for this many sites."""
+
+    def patience(self, plan: Plan, /) -> int:
+        """After how many rounds without a lower loss training ends; 0 for never."""
+
+    # What it costs (federation/studies/costs.py). `config` is the model's, and `parameters` how many it has.
+
+    def weights(self, config: Any, parameters: int, work: Work, /) -> tuple[int, int]:
+        """Bytes of frozen weights in the enclave, and on the site's host or accelerator. The table of tokens
+        is public and stays on the host, unless a causal LM answers with it."""
+
+    def traffic(self, config: Any, work: Work, trained: int, /) -> tuple[int, int]:
+        """Bytes up and down of the largest site over the run, at most; `trained` parameters."""
+
+    def rows_in_turn(self, work: Work, /) -> int:
+        """How many rows one machine works on, one after the other, on the way that decides the time."""

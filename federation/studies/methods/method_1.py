@@ -1,0 +1,63 @@
+"""Method 1: each site's enclave has the whole model, and sends what it tuned in each round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.architecture.layers import linears_of
+from contracts.manifest import Adapter, Lora, Prefix
+from contracts.policy import Program
+from contracts.refusal import Refusal
+from federation.studies.base_models import base_model_of
+from federation.studies.plan import Plan
+from federation.studies.workload import FLOAT, Work, answering_weights, layer_weights, table_weights
+
+programs: tuple[Program, ...] = ("aggregator", "client_slice")
+serves = False
+has_ratios = False
+
+
+def adapter(plan: Plan) -> Adapter:
+    """LoRA on the plan's targets, or on those that suit the model; or a prefix."""
+    if plan.adapter == "prefix":
+        return Prefix(plan.prefix_length)
+    targets = plan.targets or tuple(base_model_of(plan).targets)
+    if not targets:
+        raise Refusal("study.bad_targets")
+    return Lora(rank=plan.rank, alpha=plan.alpha, targets=targets)
+
+
+def positions(plan: Plan) -> int:
+    """A prefix stands before each text."""
+    return plan.prefix_length if plan.adapter == "prefix" else 0
+
+
+def split(_plan: Plan, _sites: int) -> None:
+    """The model is not cut."""
+
+
+def patience(_plan: Plan) -> int:
+    """No enclave sees a loss before the sites have sent theirs: every round is trained."""
+    return 0
+
+
+def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+    """All of the model but the table, or, where it is masked, all but the linears."""
+    table = table_weights(config)
+    rest = max(0, parameters - table)
+    if work.placement == "masked":
+        # The accelerator holds the linears as int8; the enclave copies in one at a time for its pads.
+        linears = config.num_hidden_layers * layer_weights(config)
+        largest = max(linear.inputs * linear.outputs for linear in linears_of(config))
+        return FLOAT * max(0, rest - linears) + largest, linears + FLOAT * table
+    return FLOAT * (rest + answering_weights(config, work)), FLOAT * table
+
+
+def traffic(_config: Any, work: Work, trained: int) -> tuple[int, int]:
+    """The adapters go up each round, and come down for each round and the evaluation."""
+    return FLOAT * trained * work.rounds, FLOAT * trained * work.rounds
+
+
+def rows_in_turn(work: Work) -> int:
+    """The largest site's: sites work side by side."""
+    return max(work.rows, default=0)

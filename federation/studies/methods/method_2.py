@@ -1,0 +1,67 @@
+"""Method 2: the sites have the first layers, and the server's enclave the others; features go up once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.manifest import Adapter, KeyShares, Spf, Split
+from contracts.policy import Program
+from federation.studies.plan import Plan
+from federation.studies.workload import FLOAT, Work, answering_weights, layer_weights, table_weights
+
+programs: tuple[Program, ...] = ("split_server",)
+serves = True
+has_ratios = True
+
+FEATURE = 2
+"""Bytes of a number in a feature shard (bf16, enclave/training/features.py)."""
+
+
+def adapter(plan: Plan) -> Adapter:
+    """SPF's ratios behind the cut, and LoRA."""
+    return Spf(
+        attention=plan.attention_ratio,
+        dense=plan.dense_ratio,
+        select=plan.select,
+        seed=plan.seed,
+        rows=plan.tuned_rows,
+        lora=plan.tuned_lora,
+        rank=plan.rank,
+        alpha=plan.alpha,
+    )
+
+
+def positions(_plan: Plan) -> int:
+    """None: a text may be as long as the model reads."""
+    return 0
+
+
+def split(plan: Plan, sites: int) -> Split:
+    """The plan's cut. In a TEE without a sealing key (TDX) the state's key is in shares, asked for or not."""
+    threshold = plan.key_shares
+    if threshold is None and plan.runtime == "tdx":
+        threshold = min(sites, max(2, plan.quorum or sites))  # as many as a quorum, never one site alone
+    shares = None if threshold is None else KeyShares(threshold)
+    return Split(plan.cut, plan.batches, plan.checkpointing, shares)
+
+
+def patience(plan: Plan) -> int:
+    """As the plan says."""
+    return plan.patience
+
+
+def weights(config: Any, _parameters: int, work: Work) -> tuple[int, int]:
+    """The tail's linears, and the front's with the table."""
+    each = layer_weights(config)
+    tail = (config.num_hidden_layers - work.cut) * each
+    return FLOAT * (tail + answering_weights(config, work)), FLOAT * (work.cut * each + table_weights(config))
+
+
+def traffic(config: Any, work: Work, _trained: int) -> tuple[int, int]:
+    """Features of texts of full length, once; nothing comes down."""
+    return max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE, 0
+
+
+def rows_in_turn(work: Work) -> int:
+    """All sites': one server works on them."""
+    return sum(work.rows)
