@@ -3,8 +3,8 @@
 import os
 import sys
 
-from django.core.management import execute_from_command_line
-
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "federation.settings")
-    execute_from_command_line(sys.argv)
+    from federation.command_line import run
+
+    sys.exit(run(sys.argv))

@@ -52,7 +52,7 @@ define(
           "Nothing is lost: the coordinator has it sealed again, and the agent goes on by itself.", "site",
           retry=True),
     Entry("agent.no_space", "The disk that holds {file} is full.",
-          "Make room; the agent goes on by itself.", "site", retry=True),
+          "Make room, then run the command again; an agent that runs goes on by itself.", "site", retry=True),
     Entry("agent.read_only", "The disk that holds {file} is read-only.",
           "Mount it for writing, or move the state folder (--state) to another disk.", "site"),
     Entry("agent.no_permission", "This account may not use {file}.",

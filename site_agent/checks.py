@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from error_catalogue.last_resort import kept_for_us, refusal_of
 from site_agent import AGENT_VERSION
 from site_agent.check_rows import Check
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
 from site_agent.files import replacing
-from site_agent.last_resort import kept_for_us, refusal_of
 from site_agent.letters import letter
 from site_agent.machine_checks import gpu, machine, pccs, tee
 from site_agent.network_checks import host_and_port, network

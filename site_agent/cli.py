@@ -18,6 +18,7 @@ from typing import get_args
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from error_catalogue.last_resort import kept_for_us, refusal_of
 from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands
 from site_agent.approval_key import read_key_file
 from site_agent.approval_key_commands import (
@@ -32,7 +33,6 @@ from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
-from site_agent.last_resort import kept_for_us, refusal_of
 from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
 from site_agent.state import Runtime, State

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contracts.faults import log_fault
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from error_catalogue.last_resort import is_of_the_disk, refusal_of
 from site_agent import methods
 from site_agent.approvals import approved_manifest
 from site_agent.backoff import retry_after
@@ -98,10 +99,11 @@ class Daemon:
             try:
                 self._look_at_log()
                 job, answer = ask(self._coordinator, FOREVER)
-            except Refusal as refusal:
+            except (Refusal, OSError) as error:
+                refusal = error if isinstance(error, Refusal) else refusal_of(error)
                 if once or until_idle is not None or refusal.code in ("agent.stopped", "log.fork"):
                     raise
-                # Suspended, a clock that is off, a log that is not there: people mend that while we wait.
+                # Suspended, a clock that is off, a full disk, no log: people mend that while we wait.
                 self._tell(explained(refusal))
                 self._coordinator.rest(REFUSED_SECONDS)
                 continue
@@ -129,6 +131,9 @@ class Daemon:
                 self._tell(f"{in_words(job)} is done, after {took}.")
             except Refusal as refusal:
                 self._failed(job, lease, refusal)
+            except OSError as error:
+                log_fault(error)
+                self._failed(job, lease, _told_of(error))
             except Exception as error:
                 # The text of an unforeseen error may quote a row; its place is enough to find it.
                 log_fault(error)
@@ -208,3 +213,10 @@ class Daemon:
         self.stop.wait()
         for membership, _ in list(self._parts.values()):
             membership.close()
+
+
+def _told_of(error: OSError) -> Refusal:
+    """What the coordinator hears: that it is the disk, and no path of this machine."""
+    if not is_of_the_disk(error):
+        return Refusal("internal")
+    return Refusal(refusal_of(error).code, file="the site agent's files")

@@ -35,9 +35,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno in _OF_THE_DISK and error.filename is None:
-            error.filename = str(path)
-        raise
+        raise _named(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,10 +61,18 @@ def create_private(path: Path, data: bytes) -> bool:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        raise _named(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    if error.errno in _OF_THE_DISK and error.filename is None:
+        error.filename = str(path)
+    return error
 
 
 def sync_folder(folder: Path) -> None:

@@ -87,7 +87,9 @@ class State:
         try:
             return cls(private_folder(chosen.expanduser().resolve()))
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: this account has no home
-            fault = error.strerror if isinstance(error, OSError) else str(error)
+            fault = error.strerror if isinstance(error, OSError) else "this account has no home folder"
+            if isinstance(error, FileExistsError):
+                fault = "it is no folder"
             raise Refusal("agent.state_unusable", folder=str(chosen)[:300], fault=fault) from error
 
     @property

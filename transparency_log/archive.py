@@ -43,9 +43,9 @@ class Archive:
                 raise Refusal("bundle.too_large", what="the file", limit=MAX_FILE_BYTES)
             self._zip = zipfile.ZipFile(path)
         except _BROKEN as error:
-            raise Refusal(
-                "bundle.unusable", fault=f"it is not a zip file ({type(error).__name__})"
-            ) from error
+            unread = isinstance(error, OSError) and error.strerror
+            fault = f"it cannot be read: {unread}" if unread else "it is not a zip file"
+            raise Refusal("bundle.unusable", fault=fault) from error
         try:
             self._members = self._checked(self._zip.infolist())
             self._check_edges(path)

@@ -15,22 +15,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from tests.support import namespaces
 from tests.support.broken_environments import ENVIRONMENTS, Environment
 from tests.support.broken_world import World, made
 from tests.support.installation import REPOSITORY
 
 Done = subprocess.CompletedProcess[str]
 AT_ONCE = 6
-NAMESPACES = ["unshare", "--mount", "--net", "--propagation", "private", "true"]
 WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """Root may read everything; this root may not."""
-
-
-def can_make_namespaces() -> bool:
-    try:
-        return subprocess.run(NAMESPACES, capture_output=True, timeout=20).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +40,7 @@ def check(world: World, request: pytest.FixtureRequest) -> Iterator[Callable[[En
         for item in request.session.items
         if item.path == request.path and (callspec := getattr(item, "callspec", None)) is not None
     ]
-    possible = can_make_namespaces()
+    possible = namespaces.possible()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running: dict[str, Future[Done]] = {
             environment.name: pool.submit(run, world, environment)
@@ -57,7 +50,7 @@ def check(world: World, request: pytest.FixtureRequest) -> Iterator[Callable[[En
 
         def said(environment: Environment) -> Done:
             if environment.name not in running:
-                pytest.skip("this account may make no namespaces (unshare --mount --net)")
+                namespaces.require()
             return running[environment.name].result()
 
         yield said
@@ -73,7 +66,7 @@ def run(world: World, environment: Environment) -> Done:
     if os.geteuid() == 0:
         command = [*WITHOUT_PRIVILEGE, *command]
     if environment.inside or environment.network:
-        spaces = ["unshare", "--mount", "--propagation", "private", *(["--net"] * environment.network)]
+        spaces = namespaces.OWN_NETWORK if environment.network else namespaces.OWN_MOUNTS
         up = "ip link set lo up; " if environment.network else ""
         log = f"{state}.log"
         dns = f'{sys.executable} {world.files["dns"]} >{log} 2>&1 & trap "kill $!" EXIT; '

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from error_catalogue import CATALOGUE
+from error_catalogue.last_resort import LOG
 from site_agent import cli
-from site_agent.last_resort import LOG
+from tests.support import namespaces
 
 TREE = Path(__file__).resolve().parents[2]
 
@@ -84,6 +85,60 @@ def test_an_ascii_terminal_shows_what_it_lacks_as_escapes_and_the_command_goes_o
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     done = agent(*add, *named, environment=ascii_only)
     assert done.returncode == 0 and "g\\xe9n\\xe9ral 1" in done.stdout, done.stderr
+
+
+def test_a_full_disk_is_named_and_half_a_dataset_does_not_stay(tmp_path: Path) -> None:
+    rows = "".join(f"a note {n},l{n % 2}\n" for n in range(3000))
+    (tmp_path / "notes.csv").write_text(f"text,label\n{rows}")
+    state = tmp_path / "state"
+    state.mkdir()
+    add = f"{sys.executable} -m site_agent --state {state} dataset add {tmp_path}/notes.csv"
+    named = "--text-column text --label-column label --no-publish"
+    done = namespaces.shell(f"mount -t tmpfs -o size=100k t {state}; {add} {named}; ls {state}/*")
+    assert "Traceback" not in done.stderr and "[agent.no_space]" in done.stderr, done.stderr
+    assert "draft" in done.stderr and "draft" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (">/dev/full", "The disk that holds the standard output is full"),
+        ("| head -1", ""),
+        (">&- 2>&-", ""),
+        ("<&-", ""),
+    ],
+)
+def test_an_output_that_takes_no_more_is_said_in_words_or_not_at_all(
+    tmp_path: Path, how: str, words: str
+) -> None:
+    command = f"{sys.executable} -m site_agent --state {tmp_path}/state dataset list {how}"
+    done = subprocess.run(["bash", "-c", command], cwd=TREE, capture_output=True, text=True, timeout=120)
+    assert words in done.stderr and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert bool(done.stderr) == bool(words), done.stderr
+
+
+def test_an_account_without_a_home_is_told_to_name_a_folder() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become an account that nobody made")
+    homeless = ["setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups"]
+    done = subprocess.run(
+        [*homeless, sys.executable, "-m", "site_agent", "check"],
+        cwd=TREE, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no home folder" in done.stderr and "--state" in done.stderr, done.stderr
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    without = (
+        "import runpy, sys; sys.modules['pyarrow'] = None; sys.argv = ['site_agent', 'check'];"
+        "runpy.run_module('site_agent', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without], cwd=TREE, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "pyarrow is missing" in done.stderr and "pip install" in done.stderr
 
 
 def test_on_windows_it_says_so_and_what_to_use() -> None:

@@ -13,29 +13,36 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from contracts.refusal import Refusal
 
 LOG = "errors.log"
 MAX_LOG_BYTES = 1 << 20
 _CODES = {
-    errno.ENOSPC: "agent.no_space",
-    errno.EDQUOT: "agent.no_space",
-    errno.EROFS: "agent.read_only",
-    errno.EACCES: "agent.no_permission",
-    errno.EPERM: "agent.no_permission",
+    errno.ENOSPC: "no_space",
+    errno.EDQUOT: "no_space",
+    errno.EROFS: "read_only",
+    errno.EACCES: "no_permission",
+    errno.EPERM: "no_permission",
 }
+Whose = Literal["agent", "coordinator"]
 
 
-def refusal_of(error: OSError) -> Refusal:
+def refusal_of(error: OSError, whose: Whose = "agent") -> Refusal:
     """What the operating system refused, with the file where it names one."""
     where = str(error.filename or "a file")[:300]
-    code = _CODES.get(error.errno or 0, "agent.file")
+    code = f"{whose}.{_CODES.get(error.errno or 0, 'file')}"
     return Refusal(code, file=where, fault=error.strerror or type(error).__name__)
 
 
-def kept_for_us(error: Exception, folder: Path | None) -> Refusal:
-    """Keep the traceback under a reference; the refusal names both."""
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether a person can mend it: room, permissions, a disk that is read-only."""
+    return error.errno in _CODES
+
+
+def kept_for_us(error: Exception, folder: Path | None, whose: Whose = "agent") -> Refusal:
+    """Keep the traceback under a reference, in `folder` or among temporary files; the refusal names both."""
     reference = secrets.token_hex(4)
     story = "".join(traceback.format_exception(error))
     entry = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {reference}\n{story}\n"
@@ -49,8 +56,8 @@ def kept_for_us(error: Exception, folder: Path | None) -> Refusal:
             _append(path, entry)
         except (OSError, RuntimeError, ValueError):  # RuntimeError: this account has no home
             continue
-        return Refusal("agent.internal", reference=reference, file=str(path))
-    return Refusal("agent.internal", reference=reference, file="nowhere: no folder could be written")
+        return Refusal(f"{whose}.internal", reference=reference, file=str(path))
+    return Refusal(f"{whose}.internal", reference=reference, file="nowhere: no folder could be written")
 
 
 def _append(path: Path, entry: str) -> None:
