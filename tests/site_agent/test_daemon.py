@@ -287,6 +287,20 @@ def test_an_unforeseen_error_is_told_by_code_only(
     assert "ValueError" in caplog.text
 
 
+def test_a_job_that_a_full_disk_ends_says_so_and_names_no_path_to_the_coordinator(
+    state: State, server: Server, approved: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device", "/home/anna/secret/mailbox")
+
+    monkeypatch.setattr(Work, "do", full)
+    coordinator = Coordinator(server, job(approved))
+    work(state)
+    failure = coordinator.said("/failure")[0]
+    assert failure["code"] == "agent.no_space"
+    assert "anna" not in str(failure)
+
+
 def test_two_daemons_never_share_a_state_folder(state: State) -> None:
     with state.lock(), pytest.raises(Refusal) as caught, State(state.folder).lock():
         pass
