@@ -184,7 +184,7 @@ def _encoding(sample: bytes, said: str | None) -> tuple[str, bool]:
 def _decodes(data: bytes, encoding: str) -> bool:
     try:
         data.decode(encoding)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return False
     return True
 
@@ -192,7 +192,7 @@ def _decodes(data: bytes, encoding: str) -> bool:
 def _decoded_sample(sample: bytes, encoding: str) -> str:
     try:
         return codecs.getincrementaldecoder(encoding)("surrogateescape").decode(sample)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise Refusal("dataset.unknown_encoding", encoding=encoding) from error
 
 

@@ -57,7 +57,7 @@ def read(path: Path, found: Format) -> Iterator[Record | Fault]:
     readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet, "xlsx": _workbook}
     try:
         yield from readers[found.name](path, found)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise Refusal("dataset.unknown_encoding", encoding=found.encoding) from error
     except OSError as error:
         raise Refusal("dataset.unreadable", file=path.name, fault=error.strerror or "unknown") from error

@@ -265,3 +265,14 @@ def test_parquets_types_of_label_are_read_or_named(tmp_path: Any, label: Any, co
 def test_a_parquet_file_that_ends_too_early_is_damaged(tmp_path: Any, cut: int) -> None:
     data = parquet([label for _, label in ROWS])[:cut]
     assert refused(tmp_path, data, "notes.parquet").code == "dataset.damaged"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-7", "idna"])
+def test_an_encoding_that_is_said_and_is_not_that_of_the_file_is_refused(
+    tmp_path: Any, encoding: str
+) -> None:
+    table = labelled("größer", "kleiner").encode("cp1252")
+    assert refused(tmp_path, table, encoding=encoding).code in (
+        "dataset.unknown_encoding",
+        "dataset.bad_rows",
+    )
