@@ -115,6 +115,7 @@ def test_a_noisy_run_of_ffa_lora_clips_adds_noise_and_says_so_on_its_receipts(co
     assert spread == pytest.approx(receipts[0].averaging.noise, rel=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_of_stack_svd_with_a_clip_is_what_the_rule_says_bit_for_bit(consortium):
     world = consortium(aggregation=rules("stack-svd", clip=0.5), training=TRAINING)
