@@ -25,6 +25,7 @@ from contracts.releases import EXPORT, KIND, SEALED, Consent, Released, SignedRe
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal
+from manifest_summary.leaving import receivers
 from privacy_accounting.epsilon import spent_so_far
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import approved_manifest
@@ -33,7 +34,6 @@ from site_agent.evidence import Judge, read_evidence
 from site_agent.files import create_private, private_folder, write_private
 from site_agent.members import confirmed_now, require_enough_for_release
 from site_agent.proofs import require_appraisal
-from site_agent.reading import RELEASE
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -132,7 +132,7 @@ def describe(judged: Judged) -> str:
         f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
         f"  run          {manifest.run}, manifest {manifest.hash}",
         f"  parameters   those after round {receipt.round}",
-        f"  to           {RELEASE[rule_of(manifest)]}",
+        f"  to           {receivers(rule_of(manifest))}",
         f"  privacy      {told}",
         f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
         "  This cannot be taken back: who has the parameters, has them.",

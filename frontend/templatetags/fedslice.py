@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from error_catalogue import explain
 from federation.studies.models import Approval
 from frontend.comparison import title_of
-from frontend.words import word
+from manifest_summary.words import word
 
 register = template.Library()
 

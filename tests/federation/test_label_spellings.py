@@ -21,7 +21,7 @@ from federation.studies import services
 from federation.studies.labels import groups
 from federation.studies.models import Study
 from federation.studies.plan import Plan
-from site_agent.label_words import labels_in_words
+from manifest_summary.summary import labels as label_facts
 from site_agent.weaknesses import of_labels
 from tests.federation.cast import MODEL, Hospital
 from tests.support.proofs import freeze
@@ -123,8 +123,7 @@ def test_what_one_hospital_keeps_apart_is_merged_only_by_who_says_so(
 
 def test_a_hospital_reads_what_stands_for_what_and_names_what_does_not_look_alike() -> None:
     spec = ModelSpec("m", "sequence-classification", {"f": "0" * 64}, ("Yes", "no"), 16, {"yes\u200b": "Yes"})
-    words = "\n".join(labels_in_words(spec, ["yes\u200b", "no"]))
-    assert "“yes<U+200B>” as “Yes”, so in your dataset" in words
+    assert ("Labels read as one", "“yes<U+200B>” as “Yes”", False) in label_facts(spec)
     assert list(of_labels(spec, ["yes\u200b", "no"])) == []
     crooked = msgspec.structs.replace(spec, spellings={"benign": "Yes"})
     assert [weakness.name for weakness in of_labels(crooked, ["Yes", "no"])] == ["unlike-labels"]

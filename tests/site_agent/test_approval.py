@@ -213,29 +213,28 @@ def test_all_that_decides_is_shown(state: State, dataset: Dataset) -> None:
         manifest.study,
         "without reading them",
         "embedded:all-MiniLM-L6-v2",
-        "rank 8",
+        "LoRA rank and alpha: 8",
         "query, value",
-        "rounds       3",
-        "batches of 16",
+        "Rounds: 3",
+        "Batch size: 16",
         "0.001",
-        "seed 7",
+        "Seed: 7",
         '"notes" (40 rows',
         "green, red",
-        "St. Anna (this site)",
-        "St. Barbara",
-        "never: rows",
+        f"Name: St. Anna ({SITE}), one of 2",
+        "St. Barbara: ",
+        "Never: rows",
         "DEVELOPMENT ONLY",
         measure("aggregator"),
         measure("client_slice"),
         manifest.policy.root_sha256,
-        "needs 2 of 2",
+        "A round needs: 2 of 2 hospitals",
         "10 min",
-        "rule nothing",
-        "2 sites must sign",
+        "nothing: the result stays sealed",
         "UpToDate",
         "c" * 64,
         "2023-11-14 22:13 UTC",
-        "witnesses    none",
+        "Witnesses: none",
     ]
     assert [piece for piece in wanted if piece not in text] == []
 
@@ -251,19 +250,19 @@ def test_who_approves_reads_how_updates_are_averaged_and_what_epsilon_means(
         aggregation = Aggregation("fedavg", 2, 600, **rules)
         return describe(make_manifest(state, dataset, aggregation=aggregation), dataset, SITE)
 
-    assert "noise        none" in text()
+    assert "Noise: none" in text()
     bounded = text(clip=1.5, max_samples=500)
-    assert "by no more than 1.5 (L2)" in bounded
-    assert "no site for more than 500" in bounded
+    assert "is clipped to (L2 norm): 1.5" in bounded
+    assert "counts for at most (rows): 500" in bounded
     site = text(clip=1.5, privacy=Privacy("site", 2.0, 1e-5))
     training = make_manifest(state, dataset).training
     spent = epsilon(planned(Privacy("site", 2.0, 1e-5), training, 1), 1e-5)
-    assert f"epsilon      {spent:.3g} at most, at delta 1e-05, after 3 rounds (per site)" in site
+    assert f"Epsilon after the last round, at most: {spent:.3g}" in site and "at delta 1e-05" in site
     record = text(privacy=Privacy("record", 2.0, 1e-5, gradient_clip=0.7))
     spent = epsilon(planned(Privacy("record", 2.0, 1e-5, 0.7), training, 30), 1e-5)
-    assert f"{spent:.3g} at most" in record
+    assert f"at most: {spent:.3g}" in record
     assert "clipped to 0.7" in record
-    assert "a patient with several rows is hidden less" in record
+    assert "a patient with several rows is hidden less" in " ".join(record.split())
 
 
 def test_who_approves_a_split_run_reads_that_features_leave_and_what_the_server_tunes(
@@ -271,11 +270,11 @@ def test_who_approves_a_split_run_reads_that_features_leave_and_what_the_server_
 ) -> None:
     changes = {"method": "method-2", "adapter": Spf(25.0, 12.5), "split": Split(2)}
     text = describe(make_manifest(state, dataset, **changes), dataset, SITE)
-    assert "your rows' features (what the base model's first 2 layers make of them)" in text
-    assert "in a round: nothing of your rows" in text and "the tuned parameters after each round" not in text
-    assert "25 % of the attention heads, 12.5 % of the rows" in text
-    assert "Method 2: 2 layers here, the others tuned in the server's enclave" in text
-    assert "each batch is drawn from the features of all sites" in text and "averaging" not in text
+    assert "the features of its rows (what the base model's first 2 layers make of them)" in text
+    assert "In every round: nothing of its rows" in text and "sealed to the attested aggregator" not in text
+    assert "Tuned attention heads: 25 %" in text and "Tuned dense rows: 12.5 %" in text
+    assert "Method 2: split, in the server's enclave" in text and "stay at the hospital: 2" in text
+    assert "each is drawn from the features of all hospitals" in text and "Averaging" not in text
 
 
 def test_who_approves_reads_the_course_of_the_run_and_what_a_masked_one_keeps_on_the_disk(
@@ -284,15 +283,15 @@ def test_who_approves_reads_the_course_of_the_run_and_what_a_masked_one_keeps_on
     plain = make_manifest(state, dataset)
     training = msgspec.structs.replace(plain.training, schedule="cosine", warmup=0.1)
     text = describe(msgspec.structs.replace(plain, training=training), dataset, SITE)
-    assert "learning rate 0.001 falling to 0 (cosine) after a warm-up over 10% of the steps" in text
-    assert "Method 1, all of the model in this site's enclave; runtime development" in text
+    assert "0.001, falling in a cosine to 0, after a warm-up over 10 % of the steps" in text
+    assert "Placement: all in the enclave" in text and "Runtime: development" in text
     masking = Masking(repetitions=3, vault_bytes=5 << 30)
     masked = describe(make_manifest(state, dataset, placement="masked", masking=masking), dataset, SITE)
-    assert "under one-time pads (5.0 GiB at most; 3 checks a product)" in masked
+    assert "disk, at most: 5.0 GiB" in masked and "product of the accelerator: 3" in masked
     split = msgspec.structs.replace(plain.training, patience=4)
     changes = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1, "per-site")}
     early = describe(make_manifest(state, dataset, training=split, **changes), dataset, SITE)
-    assert "ends after 4 rounds without a lower loss" in early and "one tail for each site" in early
+    assert "4 rounds without a lower loss" in early and "one tail for each hospital" in early
 
 
 def test_plaintext_is_for_what_the_site_itself_has_declared_public(state: State, tmp_path: Path) -> None:
@@ -307,7 +306,7 @@ def test_plaintext_is_for_what_the_site_itself_has_declared_public(state: State,
 
     shown = judged(True, "open")
     assert shown.startswith("PLAINTEXT: a baseline")
-    assert "UNPROTECTED, for the coordinator" in shown and "sealed to an attested enclave" not in shown
+    assert "UNPROTECTED, for the coordinator" in shown and "sealed to the attested" not in shown
     with pytest.raises(Refusal) as caught:
         judged(False, "closed")
     assert caught.value.code == "approval.not_public"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_args
 
 from django import forms
 from django.conf import settings
+from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -14,9 +15,10 @@ from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
-from frontend.words import WORDS
+from manifest_summary.words import word
 
-RELEASES = [(name, WORDS[name]) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
+_word = lazy(word, str)  # in the language of who reads the form
+RELEASES = [(name, _word(name)) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
 
 
 class TrainingForm(StepForm):
@@ -28,7 +30,7 @@ class TrainingForm(StepForm):
     )
     schedule = forms.ChoiceField(
         label=_("Learning rate over the run"),
-        choices=[(name, WORDS[name]) for name in ("constant", "linear", "cosine")],
+        choices=[(name, _word(name)) for name in ("constant", "linear", "cosine")],
     )
     warmup = forms.FloatField(
         label=_("Warm-up (% of all steps)"), min_value=0, max_value=100,

@@ -1,0 +1,96 @@
+"""All that a manifest says, in sections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from contracts.fingerprint import site_fingerprint
+from contracts.labels import spelled
+from contracts.manifest import Manifest, ModelSpec, Site
+from manifest_summary.averaging import averaging, rounds
+from manifest_summary.enclaves import enclaves
+from manifest_summary.facts import Fact, Section, _
+from manifest_summary.leaving import leaving, release
+from manifest_summary.tuning import early_end, learning_rate, tuned
+from manifest_summary.words import size, word
+
+
+def summary(manifest: Manifest, rows: Sequence[int | None] = (None,)) -> tuple[Section, ...]:
+    """Every field of the manifest but its study's name and purpose, which stand above it as they are. `rows`:
+    as `averaging` takes them."""
+    return (
+        Section(_("Hospitals and datasets"), tuple(_sites(manifest))),
+        Section(_("What will run"), tuple(_what(manifest))),
+        Section(_("Training"), (*_training(manifest), *averaging(manifest, rows), *rounds(manifest))),
+        Section(_("What leaves a hospital"), (*leaving(manifest), *release(manifest))),
+        Section(_("Accepted enclaves"), tuple(enclaves(manifest))),
+        Section(_("Pinned files of the base model (SHA-256)"), tuple(_files(manifest.model))),
+    )
+
+
+def _sites(manifest: Manifest) -> list[Fact]:
+    called = Counter(site.name for site in manifest.sites)
+    return [
+        Fact(site.name if called[site.name] == 1 else f"{site.name} ({site.id})", _site(site))
+        for site in manifest.sites
+    ]
+
+
+def _site(site: Site) -> str:
+    told = [
+        _("%(rows)s rows") % {"rows": f"{site.dataset.rows:,}"},
+        _("fingerprint %(keys)s") % {"keys": site_fingerprint(site.public_key, site.approval_key)},
+        _("dataset %(id)s, digest %(digest)s") % {"id": site.dataset.id, "digest": site.dataset.digest[:16]},
+        _("hospital %(id)s") % {"id": site.id},
+    ]
+    told += [_("declared public")] if site.dataset.public else []
+    told += [_("approval key for DEVELOPMENT")] if site.development_key else []
+    return ", ".join(told)
+
+
+def _what(manifest: Manifest) -> list[Fact]:
+    model, masking = manifest.model, manifest.masking
+    facts = [
+        Fact(_("Base model"), model.source, is_code=True),
+        Fact(_("Task"), word(model.task)),
+        *labels(model),
+        Fact(_("Tokens per text"), str(model.max_tokens)),
+        Fact(_("Method"), word(manifest.method)),
+        Fact(_("Placement"), word(manifest.placement)),
+    ]
+    if masking is not None:
+        facts += [
+            Fact(_("One-time pads on a hospital's disk, at most"), size(masking.vault_bytes)),
+            Fact(_("Checks of each product of the accelerator"), str(masking.repetitions)),
+        ]
+    return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]
+
+
+def labels(model: ModelSpec) -> list[Fact]:
+    """The classes, and what else rows may call them."""
+    read = [
+        _("“%(said)s” as “%(label)s”") % {"said": spelled(said), "label": spelled(label)}
+        for said, label in sorted(model.spellings.items())
+    ]
+    facts = [Fact(_("Labels"), ", ".join(model.labels) or _("none"))]
+    return [*facts, Fact(_("Labels read as one"), "; ".join(read))] if read else facts
+
+
+def _training(manifest: Manifest) -> list[Fact]:
+    training = manifest.training
+    return [
+        Fact(_("Rounds"), str(training.rounds)),
+        Fact(_("Epochs in a round"), str(training.local_epochs)),
+        Fact(_("Batch size"), str(training.batch_size)),
+        Fact(_("Learning rate"), learning_rate(training)),
+        *early_end(training.patience),
+        Fact(_("Precision"), training.precision),
+        Fact(_("Seed"), str(training.seed)),
+        Fact(_("Not before"), f"{datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC"),
+    ]
+
+
+def _files(model: ModelSpec) -> list[Fact]:
+    return [Fact(name, digest, is_code=True) for name, digest in sorted(model.files.items())]

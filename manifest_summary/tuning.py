@@ -1,0 +1,60 @@
+"""What is tuned, and how it is trained; of a draft as of a manifest."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from contracts.manifest import Adapter, Lora, Prefix
+from manifest_summary.facts import Fact, _
+from manifest_summary.words import word
+
+
+class Pace(Protocol):
+    """What decides the learning rate: of a manifest's training, and of a draft."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def warmup(self) -> float: ...
+
+
+def tuned(adapter: Adapter, cut: int) -> list[Fact]:
+    """What is tuned; `cut`: how many layers stay at the hospital (Method 2)."""
+    if isinstance(adapter, Lora):
+        return [
+            Fact(_("Tuned"), _("LoRA, and the classification head where there is one")),
+            Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}"),
+            Fact(_("Tuned modules"), ", ".join(adapter.targets), is_code=True),
+        ]
+    if isinstance(adapter, Prefix):
+        return [Fact(_("Prefix before each layer (P-Tuning v2), in positions"), str(adapter.length))]
+    ratio = _("%(ratio)g %%, %(select)s")
+    heads = ratio % {"ratio": adapter.attention, "select": adapter.select}
+    rows = ratio % {"ratio": adapter.dense, "select": adapter.select}
+    facts = [
+        Fact(_("Layers that stay at the hospital"), str(cut)),
+        Fact(_("Tuned attention heads"), heads),
+        Fact(_("Tuned dense rows"), rows),
+        Fact(_("Dense rows of"), ", ".join(adapter.rows) or _("nothing"), is_code=True),
+        Fact(_("LoRA on"), ", ".join(adapter.lora) or _("nothing"), is_code=True),
+        Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}"),
+    ]
+    if adapter.select == "random":
+        facts.append(Fact(_("Seed of the random choice"), str(adapter.seed), is_code=True))
+    return facts
+
+
+def learning_rate(pace: Pace) -> str:
+    """The rate and its course."""
+    told = f"{pace.learning_rate:g}, {word(pace.schedule)}"
+    if not pace.warmup:
+        return told
+    return told + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * pace.warmup}
+
+
+def early_end(patience: int) -> list[Fact]:
+    """After how many rounds without progress the run ends; nothing where it does not."""
+    after = _("%(n)d rounds without a lower loss on held-out rows") % {"n": patience}
+    return [Fact(_("Ends early after"), after)] if patience else []
