@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, _
+from manifest_summary.methods import of
 from manifest_summary.words import word
 
 
@@ -14,43 +15,12 @@ def leaving(manifest: Manifest) -> list[Fact]:
         "number of rows used, sizes and times; scores, only pooled and rounded, over at least %(sites)d "
         "hospitals and %(rows)d rows together, of no single hospital"
     )
-    return [*_by_method(manifest), Fact(_("Readable by the coordinator"), readable % pool), _never(manifest)]
-
-
-def _by_method(manifest: Manifest) -> list[Fact]:
-    each = _("In every round")
-    if manifest.placement == "plaintext":
-        update = _("the tuned parameters, UNPROTECTED, for the coordinator and the other hospitals")
-        return [Fact(each, update)]
-    if manifest.split is None:
-        update = _(
-            "the tuned parameters and the counts of right answers on held-out rows, sealed to the attested "
-            "aggregator"
-        )
-        return [Fact(each, update)]
-    features = _(
-        "the features of its rows (what the base model's first %(cut)d layers make of them) and their "
-        "labels, sealed to the attested split server; it keeps them for all rounds"
-    )
-    unproven = _(
-        "that another hospital's features are of the rows that it lists; they are no more than its rows, and "
-        "stay the same"
-    )
+    method = of(manifest)
     return [
-        Fact(_("Once"), features % {"cut": manifest.split.cut}),
-        Fact(each, _("nothing of its rows")),
-        Fact(_("Not proven"), unproven),
+        *method.leaving(manifest),
+        Fact(_("Readable by the coordinator"), readable % pool),
+        Fact(_("Never"), method.never(manifest)),
     ]
-
-
-def _never(manifest: Manifest) -> Fact:
-    if manifest.placement == "plaintext":
-        never = _("rows, labels of rows, texts")
-    elif manifest.split is None:
-        never = _("rows, labels of rows, texts; tuned parameters that anyone outside an enclave can read")
-    else:
-        never = _("texts; features, labels or tuned parameters that anyone outside that enclave can read")
-    return Fact(_("Never"), never)
 
 
 def receivers(rule: str) -> str:

@@ -9,21 +9,23 @@ from datetime import UTC, datetime
 from contracts.fingerprint import site_fingerprint
 from contracts.labels import spelled
 from contracts.manifest import Manifest, ModelSpec, Site
-from manifest_summary.averaging import averaging, rounds
 from manifest_summary.enclaves import enclaves
 from manifest_summary.facts import Fact, Section, _
 from manifest_summary.leaving import leaving, release
+from manifest_summary.methods import of
 from manifest_summary.tuning import early_end, learning_rate, tuned
-from manifest_summary.words import size, word
+from manifest_summary.words import duration, size, word
 
 
 def summary(manifest: Manifest, rows: Sequence[int | None] = (None,)) -> tuple[Section, ...]:
     """Every field of the manifest but its study's name and purpose, which stand above it as they are. `rows`:
-    as `averaging` takes them."""
+    training rows of hospitals, as far as the reader knows them (None: not); epsilon is that of the worst."""
     return (
         Section(_("Hospitals and datasets"), tuple(_sites(manifest))),
         Section(_("What will run"), tuple(_what(manifest))),
-        Section(_("Training"), (*_training(manifest), *averaging(manifest, rows), *rounds(manifest))),
+        Section(
+            _("Training"), (*_training(manifest), *of(manifest).joining(manifest, rows), *_rounds(manifest))
+        ),
         Section(_("What leaves a hospital"), (*leaving(manifest), *release(manifest))),
         Section(_("Accepted enclaves"), tuple(enclaves(manifest))),
         Section(_("Pinned files of the base model (SHA-256)"), tuple(_files(manifest.model))),
@@ -89,6 +91,17 @@ def _training(manifest: Manifest) -> list[Fact]:
         Fact(_("Precision"), training.precision),
         Fact(_("Seed"), str(training.seed)),
         Fact(_("Not before"), f"{datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC"),
+    ]
+
+
+def _rounds(manifest: Manifest) -> list[Fact]:
+    """What a round needs, how long it waits, how often an enclave may begin."""
+    rules, count = manifest.aggregation, len(manifest.sites)
+    quorum = _("%(quorum)d of %(count)d hospitals") % {"quorum": rules.quorum, "count": count}
+    return [
+        Fact(_("A round needs"), quorum),
+        Fact(_("A round waits for"), duration(rules.deadline_seconds)),
+        Fact(_("A hospital's enclave may begin"), _("%(n)d times in the run") % {"n": rules.lives}),
     ]
 
 

@@ -1,4 +1,5 @@
-"""The methods of training as a hospital meets them: how its agent takes part, and what its people are told.
+"""The methods of training as a hospital meets them: how its agent takes part. What its people are told is in
+`manifest_summary/methods/`.
 
 `interface.py` says what a method is asked; a package for each method answers.
 docs/decisions/0031-methods-are-objects.md has the reasons.

@@ -54,14 +54,3 @@ class Method(Protocol):
     def take_part(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str, /) -> Part:
         """Begin with a run. Refuses with `run.not_approved_here`: nothing is started, asked or loaded for
         such a manifest."""
-
-    # For the person who approves (site_agent/reading.py): whole lines, or the end of one.
-
-    def in_words(self, manifest: Manifest, /) -> str:
-        """What the method is, and where the model's parts lie."""
-
-    def leaving(self, manifest: Manifest, readable: str, /) -> list[str]:
-        """What crosses the site's border. `readable`: what the coordinator can read with any method."""
-
-    def joining(self, manifest: Manifest, /) -> str:
-        """How what the sites bring becomes one model."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from site_agent.methods.interface import Part
 from site_agent.methods.method_1.membership import Membership
-from site_agent.methods.method_1.told import in_words, joining, leaving
 from site_agent.methods.method_1.work import Work
 from site_agent.state import State
 from site_agent.transport import Coordinator
-
-__all__ = ["in_words", "joining", "leaving", "take_part"]
 
 
 def take_part(state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> Part:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from site_agent.methods.interface import Part
 from site_agent.methods.method_2.membership import SplitMembership
-from site_agent.methods.method_2.told import in_words, joining, leaving
 from site_agent.methods.method_2.work import SplitWork
 from site_agent.state import State
 from site_agent.transport import Coordinator
-
-__all__ = ["in_words", "joining", "leaving", "take_part"]
 
 
 def take_part(state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> Part:

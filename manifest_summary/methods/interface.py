@@ -1,0 +1,22 @@
+"""What is told of a method. A module that has all of these is one; mypy holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from contracts.manifest import Manifest
+from manifest_summary.facts import Fact
+
+
+class Method(Protocol):
+    """A method of training, in words."""
+
+    def leaving(self, manifest: Manifest, /) -> list[Fact]:
+        """What crosses a hospital's border, and when."""
+
+    def never(self, manifest: Manifest, /) -> str:
+        """What nobody outside gets to read."""
+
+    def joining(self, manifest: Manifest, rows: Sequence[int | None], /) -> list[Fact]:
+        """How what the hospitals bring becomes one model. `rows`: as `summary` takes them."""

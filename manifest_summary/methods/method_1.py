@@ -1,0 +1,47 @@
+"""Method 1 in words: tuned parameters leave in every round, sealed, and are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contracts.manifest import Manifest
+from manifest_summary.facts import Fact, _
+from manifest_summary.noise import noise
+from manifest_summary.words import word
+
+
+def leaving(manifest: Manifest) -> list[Fact]:
+    """Tuned parameters, sealed, but for the baseline in plaintext."""
+    if manifest.placement == "plaintext":
+        update = _("the tuned parameters, UNPROTECTED, for the coordinator and the other hospitals")
+    else:
+        update = _(
+            "the tuned parameters and the counts of right answers on held-out rows, sealed to the attested "
+            "aggregator"
+        )
+    return [Fact(_("In every round"), update)]
+
+
+def never(manifest: Manifest) -> str:
+    """Rows; tuned parameters where they are sealed."""
+    if manifest.placement == "plaintext":
+        return _("rows, labels of rows, texts")
+    return _("rows, labels of rows, texts; tuned parameters that anyone outside an enclave can read")
+
+
+def joining(manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
+    """The rule of averaging, its bounds, and noise."""
+    rules = manifest.aggregation
+    means = {
+        "fedavg": _("the mean of every parameter, by number of rows"),
+        "ffa-lora": _("the mean of LoRA's B, by number of rows; its A stays as it was drawn"),
+        "stack-svd": _("the mean of the LoRA products B·A, and from it the best factors of the same rank"),
+    }
+    facts = [Fact(_("Averaging"), f"{word(rules.rule)}: {means[rules.rule]}")]
+    if rules.clip is not None:
+        facts.append(Fact(_("A hospital's change in a round is clipped to (L2 norm)"), f"{rules.clip:g}"))
+    if rules.max_samples is not None:
+        facts.append(Fact(_("A hospital counts for at most (rows)"), f"{rules.max_samples:,}"))
+    if rules.privacy is None:
+        return [*facts, Fact(_("Noise"), _("none: the parameters may remember single texts"))]
+    return [*facts, *noise(rules.privacy, manifest, rows)]

@@ -1,0 +1,47 @@
+"""Method 2 in words: features leave once, and one tail is tuned. Its manifest always has a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contracts.manifest import Manifest, Split
+from manifest_summary.facts import Fact, _
+
+
+def leaving(manifest: Manifest) -> list[Fact]:
+    """Features and labels, sealed, once."""
+    features = _(
+        "the features of its rows (what the base model's first %(cut)d layers make of them) and their "
+        "labels, sealed to the attested split server; it keeps them for all rounds"
+    )
+    unproven = _(
+        "that another hospital's features are of the rows that it lists; they are no more than its rows, and "
+        "stay the same"
+    )
+    return [
+        Fact(_("Once"), features % {"cut": _split(manifest).cut}),
+        Fact(_("In every round"), _("nothing of its rows")),
+        Fact(_("Not proven"), unproven),
+    ]
+
+
+def never(_manifest: Manifest) -> str:
+    """Texts; what is sealed to the one enclave."""
+    return _("texts; features, labels or tuned parameters that anyone outside that enclave can read")
+
+
+def joining(manifest: Manifest, _rows: Sequence[int | None]) -> list[Fact]:
+    """Whose features a batch is drawn from."""
+    how = {
+        "pooled": _("each is drawn from the features of all hospitals"),
+        "per-site": _("one tail for each hospital, averaged after each round"),
+    }
+    facts = [Fact(_("Batches"), how[_split(manifest).batches])]
+    if _split(manifest).checkpointing:
+        facts.append(Fact(_("To save memory"), _("activations are computed again in the backward pass")))
+    return facts
+
+
+def _split(manifest: Manifest) -> Split:
+    assert manifest.split is not None  # held by contracts/manifest.py
+    return manifest.split
