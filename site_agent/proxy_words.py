@@ -42,5 +42,5 @@ def _sign_in(way: Proxy, told: str, fault: ProxyFault, host: str, port: int) -> 
         hint = f"Correct them in {way.variable}; write %40 for @ and %3A for : within them."
         return Check("proxy", "fail", found, hint, asked)
     found = f"{told} asks for a user name and a password (407)"
-    hint = f"Set {way.variable} to http://USER:PASSWORD@{way.shown}, or ask for an exception."
+    hint = f"Set {way.variable} to http://<user>:<password>@{way.shown}, or ask for an exception."
     return Check("proxy", "fail", found, hint, asked)

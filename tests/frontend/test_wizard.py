@@ -357,12 +357,11 @@ def test_the_review_says_what_leaves_a_hospital_by_method(
 
     value = SgxReference(program="split_server", mrenclave="9" * 64)
     references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
-    assert "one update of the adapters and the scores on held-out rows, sealed" in text(
-        lead.get(at(shaped, "review"))
-    )
+    sealed = "sealed to the attested aggregator"
+    assert sealed in text(lead.get(at(shaped, "review")))
     lead.post(at(shaped, "method"), {"choice": "split"})
     page = text(lead.get(at(shaped, "review")))
-    assert "features of its rows behind layer 1" in page and "one update of the adapters" not in page
+    assert "what the base model&#x27;s first 1 layers make of them" in page and sealed not in page
 
 
 def test_the_advice_starts_from_the_memory_of_the_smallest_hospital(

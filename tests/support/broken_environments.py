@@ -138,7 +138,7 @@ ENVIRONMENTS = (
                 "nothing listens there|Correct https_proxy|let this machine"),
                 "coordinator": SILENT}, variables={"https_proxy": DEAD}, short=True),
     Environment("the proxy wants a password", {"proxy": ("FAIL",
-                "a user name and a password (407)|http://USER:PASSWORD@"),
+                "a user name and a password (407)|http://<user>:<password>@"),
                 "coordinator": ("FAIL", "asks for a user name and a password")},
                 variables={"HTTPS_PROXY": "http://127.0.0.1:{password}"}, short=True),
     Environment("the proxy's password is wrong", {"proxy": ("FAIL",
