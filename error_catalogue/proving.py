@@ -16,6 +16,14 @@ define(
     Entry("model.quantised", "The model is quantised ({file} has a quantization_config); its weights are not "
           "plain numbers.",
           "Register the model in float32, float16 or bfloat16.", "operator"),
+    Entry("model.encoder_decoder", "The model has an encoder and a decoder ({kind}); FedSlice tunes encoders "
+          "and decoders, not both in one.",
+          "Choose an encoder, such as BERT, to sort texts, or a decoder, such as Llama, to write them.",
+          "operator"),
+    Entry("model.is_adapter", "The folder holds a PEFT adapter ({file}), no base model.",
+          "Register the model that the adapter was made for; its name stands in {file}.", "operator"),
+    Entry("model.is_gguf", "The model is a GGUF file ({file}), which is for running, not for tuning.",
+          "Register the model that it was made of, as safetensors.", "operator"),
     Entry("model.not_safetensors", "{file} is not a safetensors file: {fault}.", _AGAIN, "operator"),
     Entry("model.truncated", "{file} is cut off: it has {bytes} bytes of {expected}.", _AGAIN, "operator"),
     Entry("model.tensor_twice", "The tensor {tensor} stands in {other} and again in {file}.",

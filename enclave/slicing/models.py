@@ -147,10 +147,10 @@ def _weights(folder: Path) -> list[str]:
     if (folder / INDEX).is_file():
         try:
             shards = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+            for shard in shards:
+                _check_name(shard)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise Refusal("model.no_weights") from error
-        for shard in shards:
-            _check_name(shard)
         return [INDEX, *shards]
     for file in sorted(folder.iterdir()):
         if file.suffix in _PICKLED:

@@ -10,6 +10,7 @@ from typing import Any
 
 from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
 from contracts.refusal import Refusal
+from contracts.sealed.package import ADAPTER_CONFIG
 
 MAX_HEADER = 64 << 20
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -44,9 +45,14 @@ def look_at(folder: Path) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Every file of text is what its name says; returns the configuration. Refuses with `model.lfs_pointer`,
-    `model.byte_order_mark`, `model.bad_json`, `model.file_missing`, `model.no_model_type` or
-    `model.quantised`."""
+    `model.byte_order_mark`, `model.bad_json`, `model.file_missing`, `model.no_model_type`, `model.quantised`,
+    `model.encoder_decoder`, `model.is_adapter` or `model.is_gguf`."""
+    if not any(folder.glob("*.safetensors")):
+        for other in sorted(folder.glob("*.gguf")):
+            raise Refusal("model.is_gguf", file=other.name[:100])
     if not (folder / CONFIG).is_file():
+        if (folder / ADAPTER_CONFIG).is_file():
+            raise Refusal("model.is_adapter", file=ADAPTER_CONFIG)
         raise Refusal("model.file_missing", file=CONFIG)
     for name in (CONFIG, INDEX, *AUXILIARY):
         file = folder / name
@@ -57,6 +63,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise Refusal("model.no_model_type", file=CONFIG)
     if config.get("quantization_config"):
         raise Refusal("model.quantised", file=CONFIG)
+    if config.get("is_encoder_decoder"):
+        raise Refusal("model.encoder_decoder", kind=config["model_type"][:100])
     return config
 
 

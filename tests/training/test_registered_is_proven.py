@@ -214,6 +214,9 @@ def test_heads_of_pretraining_are_left_out_and_said(bert_folder: Path) -> None:
         (lambda f: change_config(f, model_type=None), "model.no_model_type", "config.json"),
         (lambda f: change_config(f, quantization_config={"bits": 4}), "model.quantised", "config.json"),
         (lambda f: (f / "config.json").unlink(), "model.file_missing", "config.json"),
+        (lambda f: (f / "config.json").rename(f / "adapter_config.json"),
+         "model.is_adapter", "adapter_config.json"),
+        (lambda f: (f / "model.safetensors").rename(f / "bert-q4.gguf"), "model.is_gguf", "bert-q4.gguf"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_what_its_name_says_is_named(
@@ -222,6 +225,18 @@ def test_a_file_that_is_not_what_its_name_says_is_named(
     spoil(bert_folder)
     refusal = refused(bert_folder)
     assert (refusal.code, refusal.facts["file"]) == (code, named)
+
+
+def test_an_encoder_with_a_decoder_is_refused_for_what_it_is(bert_folder: Path) -> None:
+    change_config(bert_folder, model_type="t5", is_encoder_decoder=True)
+    assert (refused(bert_folder).code, refused(bert_folder).facts["kind"]) == ("model.encoder_decoder", "t5")
+
+
+@pytest.mark.parametrize("shards", [{"a": 5}, {"a": "model-1-of-1.safetensors", "b": None}, {"a": {}}, ["a"]])
+def test_an_index_that_names_no_files_is_refused(llama_folder: Path, shards: Any) -> None:
+    (llama_folder / "model.safetensors").rename(llama_folder / "model-1-of-1.safetensors")
+    (llama_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert refused(llama_folder, CAUSAL).code == "model.no_weights"
 
 
 def test_an_index_that_names_other_tensors_than_the_shards_hold_is_refused(llama_folder: Path) -> None:
