@@ -157,9 +157,10 @@ class Ledger:
         receipt = self.standing.receipt
         before = None if receipt is None else receipt.scoring
         fixed = () if before is None else before.sites
-        if not roster.pooled:
+        published = publish(self.manifest.publication, scores, fixed, self._identity.approvals)
+        if not roster.pooled and published.scoring.withheld is None:
             return Published({}, Scoring(fixed, "not_pooled"))
-        return publish(self.manifest.publication, scores, fixed, self._identity.approvals)
+        return published
 
     def restore(self, sha256: str) -> dict[str, Any]:
         """Go on where an earlier life of this program stopped, from the state that it sealed.
