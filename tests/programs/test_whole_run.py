@@ -60,6 +60,7 @@ def test_a_receipt_names_the_sealed_files_and_the_countersigned_roster(run):
             "round": receipt.round,
             "inputs": [{"site": entry.site, "sha256": entry.sha256} for entry in receipt.inputs],
             "previous": receipt.previous,
+            "pooled": True,
         }
         assert receipt.roster == digest(roster)
 
