@@ -81,6 +81,7 @@ def finished(
     tmp_path = tmp_path_factory.mktemp("finished")
     platform = Platform(tmp_path / "platform")
     state = State.open(tmp_path / "anna")
+    assert state.key  # drawn before the enrolment; whoever is enrolled without one has a damaged folder
     own = create_sealed(state.approval_file, PASSPHRASE)
     state.save(
         Config(coordinator=server.url, site=SITE, name="St. Anna", approval_key=own.public, log_key=PINNED)
