@@ -92,7 +92,10 @@ def test_a_witness_that_the_manifest_names_must_have_cosigned(hospital: Hospital
     hospital.offer(manifest)
     status, said = hospital.approves(manifest)
     assert (status, "[log.not_cosigned]" in said) == (1, True), said
-    hospital.log.cosigned = True
+    hospital.log.borrowed = "other.example/log"
+    status, said = hospital.approves(manifest)
+    assert (status, "[log." in said) == (1, True), "the witness has cosigned another log's checkpoint"
+    hospital.log.borrowed, hospital.log.cosigned = "", True
     assert hospital.approves(manifest)[0] == 0
 
 

@@ -1,8 +1,7 @@
 """The coordinator keeps a round's answer back, and has the next round scored by another life of the server:
 over other sites, or over the same ones with the same parameters once more. Two pools would be subtracted.
 
-Both servers are genuine, and the sites sign each round once, as their agents do. The aggregator of Method 1
-publishes by the same code.
+Both servers are genuine, of either method, and the sites sign each round once, as their agents do.
 """
 
 from __future__ import annotations
@@ -14,9 +13,12 @@ from contracts.manifest import Publication
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT
 from contracts.roster import Roster, RosterEntry
+from enclave.programs.contributions import Enclosed
+from enclave.programs.learner import load_learner
+from enclave.training.metrics import Scores
 from site_agent.files import private_folder
 from site_agent.rosters import RosterBook
-from tests.programs.conftest import Consortium, House
+from tests.programs.conftest import DATASET_KEY, Consortium, House
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta", "clara", "doris")
@@ -83,3 +85,50 @@ def test_a_list_that_lets_no_scores_be_pooled_is_not_passed_off_as_one_that_does
     assert code_of(run.first.call, "evaluate", **told) == "roster.bad_countersignature"
     del told["roster"]["pooled"]
     assert code_of(run.first.call, "evaluate", **told) == "program.bad_arguments"
+
+
+class Averages(Consortium):
+    """The same in Method 1: two aggregators, to each of which all four hospitals' slices are admitted. What
+    they seal is made up here, as only the scores in it matter."""
+
+    def __init__(self, folder) -> None:
+        house = House(folder, SITES)
+        super().__init__(house, folder / "run", house.manifest(publication=Publication(3, 20)))
+        keys = house.site_keys.items()
+        self.books = {site: RosterBook(private_folder(folder / f"rosters-{site}"), key) for site, key in keys}
+        self.initial = load_learner(
+            self.manifest, "anna", house.model, house.rows["anna"], DATASET_KEY
+        ).initial
+        self.first, self.second = self.aggregator(), self.aggregator()
+        self.slices = {
+            server: {site: self.rogue(server, site) for site in SITES} for server in (self.first, self.second)
+        }
+
+    def signed(self, server, round: int, sites: tuple[str, ...], *, pooled: bool) -> dict:
+        """Arguments of `aggregate` for a round that begins with the initial parameters."""
+        enclosed = Enclosed(NO_RECEIPT, 12, Scores(8, 8, 4, 5.0, ((2, 2), (2, 2))))
+        sealed = {
+            site: self.contribute(server, self.slices[server][site], site, round, enclosed, self.initial)
+            for site in sites
+        }
+        entries = tuple(RosterEntry(site, sealed[site]) for site in sites)
+        roster = Roster(self.manifest.hash, round, entries, NO_RECEIPT, pooled)
+        signatures = {
+            site: self.books[site].sign(
+                roster, self.manifest, site=site, own_inputs={sealed[site]}, last_receipt=NO_RECEIPT
+            )
+            for site in sites
+        }
+        return {"round": round, "roster": msgspec.to_builtins(roster), "countersignatures": signatures}
+
+
+def test_nor_by_another_life_of_the_aggregator(tmp_path, code_of):
+    world = Averages(tmp_path)
+    first = world.first.call("aggregate", **world.signed(world.first, 1, SITES, pooled=True))
+    assert first["metrics"]["pooled"]["rows"] == 32
+    for sites in (SITES[:3], SITES):
+        assert code_of(world.signed, world.second, 2, sites, pooled=True) == "roster.another_pool"
+    told = world.second.call("aggregate", **world.signed(world.second, 2, SITES[:3], pooled=False))
+    assert "pooled" not in told["metrics"]
+    assert parse_receipt(told["receipt"]).receipt.scoring.withheld == "not_pooled"
+    world.close()

@@ -22,13 +22,14 @@ WITNESS_KEY = witness_key("witness.example/w1", WITNESS.public)
 
 
 class MadeLog:
-    """`entries` may be changed as no honest log's would. `cosigned` says whether the witness signs."""
+    """`entries` may be changed as no honest log's would. `cosigned`: the witness signs; `borrowed`:
+    its cosignature of the checkpoint of a log of this name is put under this one's."""
 
     def __init__(self) -> None:
         self.key = LOG_KEY
         self.origin = ORIGIN
         self.entries = [b"one", b"two", b"three"]
-        self.cosigned = False
+        self.cosigned, self.borrowed = False, ""
 
     @property
     def store(self) -> growth.MemoryStore:
@@ -40,10 +41,15 @@ class MadeLog:
     @property
     def note(self) -> str:
         size = len(self.entries)
-        note = sign_checkpoint(Checkpoint(self.origin, size, growth.root(self.store, size)), self.key)
-        if not self.cosigned:
-            return note
-        log = NoteKey(self.origin, self.key.public)
+        root = growth.root(self.store, size)
+        note = sign_checkpoint(Checkpoint(self.origin, size, root), self.key)
+        if self.borrowed:
+            other = sign_checkpoint(Checkpoint(self.borrowed, size, root), self.key)
+            return note + self._cosigned(other, self.borrowed).splitlines(keepends=True)[-1]
+        return self._cosigned(note, self.origin) if self.cosigned else note
+
+    def _cosigned(self, note: str, origin: str) -> str:
+        log = NoteKey(origin, self.key.public)
         return cosign(note, log=log, seen=None, proof=(), name=WITNESS_KEY.name, signer=WITNESS, at=1)
 
     def add(self, kind: str, body: dict[str, Any]) -> None:
