@@ -91,7 +91,7 @@ class Installation:
             stdout=log,
             stderr=log,
         )
-        wait_for(self._up, 90, f"the coordinator is up ({self.folder / 'stack.log'})")
+        wait_for(self._up, 300, f"the coordinator is up ({self.folder / 'stack.log'})")
 
     def _up(self) -> bool:
         assert self.process is not None
