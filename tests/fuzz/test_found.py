@@ -42,17 +42,15 @@ def test_a_manifest_with_a_number_that_has_no_canonical_form_is_refused() -> Non
         parse(re.sub(rb'"minimum_time":[0-9]+', b'"minimum_time":9007199254740992', data))
 
 
-def test_a_models_header_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    header = b'{"a\xe9":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    data = len(header).to_bytes(8, "little") + header + bytes(4)
-    (tmp_path / "m.safetensors").write_bytes(data)
-    with refused("model.unreadable"):
-        Checkpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
-
-
-def test_a_models_tensor_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
-    """Of a type that is not ours, whose size nothing tells."""
-    header = b'{"a":{"dtype":"F33","shape":[1],"data_offsets":[8,4]}}'
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a\xe9":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F33","shape":[1],"data_offsets":[8,4]}}',
+    ],
+    ids=["it is not UTF-8", "a tensor of an unknown type ends before it begins"],
+)
+def test_a_models_header_is_refused(tmp_path: Path, header: bytes) -> None:
     data = len(header).to_bytes(8, "little") + header + bytes(8)
     (tmp_path / "m.safetensors").write_bytes(data)
     with refused("model.unreadable"):

@@ -129,28 +129,20 @@ def test_an_account_without_a_home_is_told_to_name_a_folder() -> None:
     assert "no home folder" in done.stderr and "--state" in done.stderr, done.stderr
 
 
-def test_a_package_that_is_missing_is_named() -> None:
+@pytest.mark.parametrize(
+    ("module", "told", "hint"),
+    [("pyarrow", "pyarrow is missing", "pip install"), ("fcntl", "[agent.windows]", "Linux")],
+)
+def test_a_package_that_is_missing_is_named_and_so_is_windows(module: str, told: str, hint: str) -> None:
     without = (
-        "import runpy, sys; sys.modules['pyarrow'] = None; sys.argv = ['site_agent', 'check'];"
+        f"import runpy, sys; sys.modules['{module}'] = None; sys.argv = ['site_agent', 'check'];"
         "runpy.run_module('site_agent', run_name='__main__')"
     )
     done = subprocess.run(
         [sys.executable, "-c", without], cwd=TREE, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "pyarrow is missing" in done.stderr and "pip install" in done.stderr
-
-
-def test_on_windows_it_says_so_and_what_to_use() -> None:
-    as_there = (
-        "import runpy, sys; sys.modules['fcntl'] = None; sys.argv = ['site_agent', 'check'];"
-        "runpy.run_module('site_agent', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", as_there], cwd=TREE, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "[agent.windows]" in done.stderr and "Linux" in done.stderr
+    assert told in done.stderr and hint in done.stderr
 
 
 def test_what_nobody_foresaw_is_one_line_with_a_reference(

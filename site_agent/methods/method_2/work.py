@@ -60,9 +60,6 @@ class SplitWork:
     def prepare_next(self, _job: Job) -> None:
         """Nothing is made ahead: the server has all that a round takes."""
 
-    def drop_results(self, _round: int | None) -> None:
-        """What was made for a round is nothing here; what was made for the run is kept."""
-
     def _bring(self, job: Job, lease: Lease) -> dict[str, Any]:
         """Verify first, then compute what is missing, bring the shards up, and wrap their keys."""
         self._member.verified(epoch_of(job), lease.tell)
