@@ -24,11 +24,14 @@ def route(name: str, args: list[Any], *_options: Any, **_task: Any) -> dict[str,
     return {"queue": _queue_of_run(str(args[0]))} if name in OF_A_RUN else None
 
 
-@lru_cache(4096)
 def _queue_of_run(run_id: str) -> str:
-    """What a run's manifest says about it never changes."""
-    run = Run.objects.filter(pk=run_id).first()
     try:
-        return methods.of_run(run).queue if run is not None else ENCLAVE
-    except Refusal:
+        return _queue(run_id)
+    except (Run.DoesNotExist, Refusal):
         return ENCLAVE
+
+
+@lru_cache(4096)
+def _queue(run_id: str) -> str:
+    """What a run's manifest says about it never changes; a run that is not there is not remembered."""
+    return methods.of_run(Run.objects.get(pk=run_id)).queue
