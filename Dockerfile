@@ -18,6 +18,8 @@ COPY attestation attestation
 COPY transparency_log transparency_log
 COPY error_catalogue error_catalogue
 COPY outgoing outgoing
+COPY privacy_accounting privacy_accounting
+COPY manifest_summary manifest_summary
 COPY enclave enclave
 COPY enclave_host enclave_host
 RUN mkdir -p /state /blobs && chown fedslice /state /blobs \

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -31,11 +32,16 @@ def test_every_module_template_and_static_file_is_in_the_wheel(wheel):
         "attestation",
         "contracts",
         "enclave",
+        "enclave_host",
+        "enclave_jobs",
         "error_catalogue",
         "federation",
         "frontend",
+        "manifest_summary",
         "outgoing",
+        "privacy_accounting",
         "site_agent",
+        "transparency_log",
     )
     wanted = {
         file.relative_to(TREE).as_posix()
@@ -60,3 +66,11 @@ def test_a_hospitals_extra_brings_no_django_and_the_coordinators_brings_all(whee
     assert any("torch==" in line for line in site) and not any("django" in line for line in site)
     assert any("django==" in line for line in coordinator)
     assert {line.split(";")[0] for line in site} < {line.split(";")[0] for line in coordinator}
+
+
+def test_a_coordinators_image_holds_every_package_but_the_hospitals():
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    lines = (TREE / "Dockerfile").read_text().splitlines()
+    copied = {line.split()[1] for line in lines if line.startswith("COPY ")}
+    assert packages - copied == {"site_agent"}
