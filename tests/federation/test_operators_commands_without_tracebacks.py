@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_database_without_tables_says_migrate(tmp_path: Path) -> None:
 )
 def test_a_disk_that_takes_nothing_is_said(tmp_path: Path, disk: str, code: str) -> None:
     done = namespaces.shell(
-        f"mount -t tmpfs -o {disk} t {tmp_path} && {sys.executable} manage.py migrate",
+        f"mount -t tmpfs -o {disk} t {quote(str(tmp_path))} && {namespaces.PYTHON} manage.py migrate",
         FEDSLICE_STATE=str(tmp_path / "state"),
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr

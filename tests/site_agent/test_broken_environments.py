@@ -68,11 +68,7 @@ def run(world: World, environment: Environment) -> Done:
     if environment.inside or environment.network:
         spaces = namespaces.OWN_NETWORK if environment.network else namespaces.OWN_MOUNTS
         up = "ip link set lo up; " if environment.network else ""
-        log = f"{state}.log"
-        dns = f'{sys.executable} {world.files["dns"]} >{log} 2>&1 & trap "kill $!" EXIT; '
-        dns += f"until grep -qs ready {log}; do sleep 0.1; done"
-        inside = environment.inside.replace("{state}", str(state)).replace("{dns}", dns)
-        script = world.filled(inside) or "true"
+        script = world.script(environment.inside, state) or "true"
         command = [*spaces, "bash", "-c", f'{up}{script}\n"$@"', "bash", *command]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     variables = {key: world.filled(value) for key, value in environment.variables.items()}

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 import certifi
 import trustme
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from contracts.signing import SigningKey
 from site_agent.state import Config, State
 from tests.support import broken_network as net
+from tests.support.namespaces import PYTHON
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 DNS = """
@@ -44,6 +46,14 @@ class World:
 
     def filled(self, text: str) -> str:
         return text.format(**self.ports, **self.files)
+
+    def script(self, text: str, state: Path) -> str:
+        """`filled` for a shell, with the state folder and a server of names that it can start."""
+        log = quote(f"{state}.log")
+        dns = f'{PYTHON} {quote(str(self.files["dns"]))} >{log} 2>&1 & trap "kill $!" EXIT; '
+        dns += f"until grep -qs ready {log}; do sleep 0.1; done"
+        files = {name: quote(str(path)) for name, path in self.files.items()}
+        return text.format(**self.ports, **{**files, "state": quote(str(state)), "dns": dns})
 
     def enrolled(self, name: str, address: str, ca_bundle: str | None, site: str) -> State:
         """A new state folder of an agent that is enrolled at `address`."""

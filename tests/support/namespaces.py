@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import subprocess
+import sys
 
 import pytest
 
 from tests.support.installation import REPOSITORY
 
 OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
+PYTHON = shlex.quote(sys.executable)
+"""For a script: where this repository lies may have a blank in its name."""
 OWN_NETWORK = (*OWN_MOUNTS, "--net")
 
 
