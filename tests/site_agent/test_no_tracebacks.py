@@ -120,12 +120,16 @@ def test_an_output_that_takes_no_more_is_said_in_words_or_not_at_all(
     assert bool(done.stderr) == bool(words), done.stderr
 
 
-def test_an_account_without_a_home_is_told_to_name_a_folder() -> None:
+def test_an_account_without_a_home_is_told_to_name_a_folder(tmp_path: Path) -> None:
+    names = tmp_path / "nsswitch.conf"
+    names.write_text("passwd: files\n")  # systemd's own source always knows root
     done = namespaces.shell(
-        f"mount --bind /dev/null /etc/passwd; unset HOME; {namespaces.PYTHON} -m site_agent check"
+        "mount --bind /dev/null /etc/passwd && unset HOME && "
+        f"{{ ! test -e /etc/nsswitch.conf || mount --bind {quote(str(names))} /etc/nsswitch.conf; }} && "
+        f"{namespaces.PYTHON} -m site_agent check"
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "no home folder" in done.stderr and "--state" in done.stderr, done.stderr
+    assert "no home folder" in done.stderr and "--state" in done.stderr, done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(
