@@ -25,6 +25,8 @@ MAX_SUM = (1 << 31) - (1 << 24)
 """Exact sums stay below: then their three carries into signed digits fit, too (enclave/masking/integrity)."""
 _ROWS = 256
 """Rows of a weight that are made fixed-point at a time: the enclave's memory is small."""
+_COLUMNS = 64
+"""Columns of a weight that are summed at a time."""
 MAX_INNER = 1 << 15
 """Inner dimension of one part: the int32 sums of limbs and of check digits stay exact."""
 
@@ -87,14 +89,23 @@ def part(values: Tensor) -> tuple[Part, ...]:
     `masking.too_wide` when even single columns overflow (impossible for int8).
     """
     inner = values.shape[1]
-    norms = values.abs()  # at most 127, so it stays int8; sums are int64
     count = -(-inner // MAX_INNER)
     while count <= inner:
         size = -(-inner // count)
         edges = [(start, min(start + size, inner)) for start in range(0, inner, size)]
-        worst = max(int(norms[:, a:b].sum(1).max()) for a, b in edges)
-        bits = max((b for b in range(MIN_BITS, MAX_BITS + 1) if worst * limit(b) < MAX_SUM), default=0)
+        norms = [_largest_norm(values[:, a:b]) for a, b in edges]
+        bits = max((b for b in range(MIN_BITS, MAX_BITS + 1) if max(norms) * limit(b) < MAX_SUM), default=0)
         if bits:
-            return tuple(Part(a, b, bits, int(norms[:, a:b].sum(1).max()) * limit(bits)) for a, b in edges)
+            pairs = zip(edges, norms, strict=True)
+            return tuple(Part(a, b, bits, norm * limit(bits)) for (a, b), norm in pairs)
         count *= 2
     raise Refusal("masking.too_wide", inner=inner)
+
+
+def _largest_norm(values: Tensor) -> int:
+    """The largest ‖row‖₁ of int8 weights. Some columns at a time: torch sums a wider copy of what it is
+    given, which for a large vocabulary would be several times the weights."""
+    sums = torch.zeros(len(values), dtype=torch.int64)
+    for columns in values.split(_COLUMNS, dim=1):
+        sums += columns.abs().sum(1, dtype=torch.int32)
+    return int(sums.max())

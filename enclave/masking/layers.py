@@ -101,7 +101,7 @@ class Store:
         Refuses with `masking.bad_weight`.
         """
         fixed = fix_weight(weight)
-        data = fixed.values.numpy().tobytes()
+        data = fixed.values.numpy().data
         offset = self._entries[-1].offset + size(self._entries[-1]) if self._entries else 0
         with (self.folder / WEIGHTS).open("ab") as file:
             file.write(data)
@@ -129,7 +129,7 @@ class Store:
     def _describe(self, name: str, fixed: Weight, sha256: str) -> FrozenLayer:
         outputs, inputs = fixed.values.shape
         forward = self._number(name, "forward", outputs, part(fixed.values))
-        backward = self._number(name, "backward", inputs, part(fixed.values.t().contiguous()))
+        backward = self._number(name, "backward", inputs, part(fixed.values.t()))
         return FrozenLayer(
             len(self.layers), name, outputs, inputs, fixed.scale.clone(), sha256, forward, backward
         )
