@@ -40,6 +40,9 @@ define(
           "Do not go on. Ask the operator by another channel which is right.", "operator"),
     Entry("log.invalid_entry", "The log entry is not valid: {fault}.",
           "Nothing was logged, so nothing was released. Tell the operator.", "us"),
+    Entry("log.other_format", "The log entry is of format {found}; this version reads format {known}.",
+          "Read it with the version of FedSlice that wrote it: CHANGELOG.md says which that is"
+          " (\"Formats of the log\").", "operator"),
     Entry("log.foreign_policy", "The appraisal of run {run} is by another policy than its manifest names.",
           "Nothing was logged, so nothing was released. Do not rely on this run; tell the operator.", "us"),
     Entry("bundle.unusable", "The file is not a usable audit bundle: {fault}.",
@@ -67,6 +70,10 @@ define(
           "operator"),
     Entry("bundle.unknown_kind", "The log holds entries of a kind that this version cannot judge.",
           "Check it with a newer version of FedSlice.", "operator"),
+    Entry("bundle.other_format", "The log holds entries of a format that this version cannot judge.",
+          "Install the version of FedSlice that writes that format (CHANGELOG.md, \"Formats of the log\"),"
+          " in its own environment, and check the bundle with it. Nothing is known of its runs until then.",
+          "operator"),
     # What contradicts a run.
     Entry("bundle.attachment_changed", "An attachment was changed.", _DO_NOT_RELY, "operator"),
     Entry("bundle.attachment_unnamed", "The bundle holds an attachment that no entry names.",

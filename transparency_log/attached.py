@@ -36,8 +36,8 @@ class Attached:
                         "attachments", f"it names {sha256}, which is not here.", "bundle.no_attachment", index
                     )
 
-    def check(self) -> None:
-        """Each attachment has the hash that is its name, and an entry names it."""
+    def check(self, *, all_read: bool) -> None:
+        """Each attachment has the hash that is its name, and an entry names it, where all could be read."""
         names = self._archive.attachments()
         sound = 0
         for sha256 in names:
@@ -47,11 +47,11 @@ class Attached:
                     f"The attachment {sha256} has another content than its name says.",
                     "bundle.attachment_changed",
                 )
-            elif sha256 not in self._named:
+            elif sha256 not in self._named and all_read:
                 self._report.failed(
                     "attachments", f"No entry names the attachment {sha256}.", "bundle.attachment_unnamed"
                 )
-            else:
+            elif sha256 in self._named:
                 sound += 1
         if sound:
             self._report.established(

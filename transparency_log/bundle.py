@@ -20,13 +20,13 @@ from contracts.log import growth
 from contracts.log.checkpoint import Checkpoint, verify_checkpoint
 from contracts.log.note import NoteKey, parse_vkey
 from transparency_log.archive import ATTACHMENTS, MAX_UNPACKED_BYTES, Archive
-from transparency_log.entry import parse_entry
-from transparency_log.format import Earlier, Header, Place, decode
+from transparency_log.entry import FORMAT, outline
+from transparency_log.format import BUNDLE_FORMAT, Earlier, Header, Place, header_of
 from transparency_log.report import BundleReport
 from transparency_log.statements import Statements
 from transparency_log.tree import check_checkpoint, check_entries, check_growth
 
-VERIFIER = "fedslice 0.1.0"
+VERIFIER = f"fedslice 0.1.0, entries of format {FORMAT}"
 NOTICE = (
     "Quotes carry the processor's PPID in clear text inside the PCK certificate. "
     "Pass this file only to those who may know which machines took part."
@@ -51,7 +51,7 @@ def write_bundle(
     may come from a cursor. Raises Refusal("log.bad_range") for an entry beyond the checkpoint.
     """
     head = verify_checkpoint(checkpoint, log_key)
-    header = Header("fedslice-bundle/1", head.origin, log_key.vkey, created, VERIFIER, NOTICE)
+    header = Header(BUNDLE_FORMAT, head.origin, log_key.vkey, created, VERIFIER, NOTICE)
     places: list[int] = []
     named: dict[str, None] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -61,7 +61,7 @@ def write_bundle(
             for index, data in entries:
                 lines.write(data + b"\n")
                 places.append(index)
-                named |= dict.fromkeys(parse_entry(data).attachments)
+                named |= dict.fromkeys(outline(data).attachments)
         whole = places == list(range(head.size))
         with bundle.open(_member("proofs.jsonl"), "w") as lines:
             for index in places:
@@ -80,7 +80,7 @@ def write_bundle(
 def read_header(path: Path | str) -> Header:
     """What a bundle says of itself; nothing is believed yet. Refuses as `verify_bundle`."""
     with Archive(Path(path)) as archive:
-        return decode(archive.read("bundle.json"), Header)
+        return header_of(archive.read("bundle.json"))
 
 
 def verify_bundle(
@@ -105,7 +105,7 @@ def verify_bundle(
     `bundle.unusable` or `bundle.too_large` where it cannot be read at all; everything else is in the report.
     """
     with Archive(Path(path), unpacked=unpacked) as archive:
-        header = decode(archive.read("bundle.json"), Header)
+        header = header_of(archive.read("bundle.json"))
         report = BundleReport(origin=header.origin, created=header.created, verifier=header.verifier)
         head = check_checkpoint(archive, header, report, log_key, witnesses, whose=whose)
         if head is None:
@@ -116,7 +116,7 @@ def verify_bundle(
         if not seen and not witnesses:
             words = "That others saw the same log: give checkpoints that you or a site kept, or witnesses."
             report.open("the log", words)
-        statements.finish()
+        statements.finish(exported_by=header.verifier)
         return report
 
 

@@ -11,7 +11,7 @@ Entries are read by auditors and by sites: a body holds no row, label, tensor, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 import rfc8785
@@ -26,6 +26,11 @@ from contracts.refusal import Refusal
 from contracts.releases import Consent, SignedRelease
 from contracts.roster import Roster
 
+T = TypeVar("T")
+
+FORMAT: Final = 2
+"""Of entries and of what they name. A change of any type that is read here makes it another one; CHANGELOG.md
+says which version writes which."""
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
@@ -41,14 +46,21 @@ its manifest names what it accepts, and each approval carries the manifest."""
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """`kind` is a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw things kept beside
-    it."""
+    """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
+    things kept beside it."""
 
-    version: Literal[1]
+    version: Literal[2]
     kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
     at: Annotated[int, Meta(ge=0, lt=2**53)]
     body: dict[str, Any]
     attachments: Annotated[tuple[Hex32, ...], Meta(max_length=16)] = ()
+
+
+class Outline(Struct, frozen=True):
+    """What an entry of any format is believed to have: its format, and the attachments that it names."""
+
+    version: Annotated[int, Meta(ge=1, lt=2**31)]
+    attachments: tuple[Hex32, ...] = ()
 
 
 class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +139,7 @@ KeyReleaseBody = AdmissionBody | ParametersBody
 Body = (
     AppraisalBody | ApprovalBody | RosterFixedBody | RosterBody | SignedReceipt | KeyReleaseBody | ReleaseBody
 )
-_BODIES: Mapping[str, Any] = {
+BODIES: Mapping[str, Any] = {
     APPRAISAL: AppraisalBody,
     APPROVAL: ApprovalBody,
     ROSTER_FIXED: RosterFixedBody,
@@ -144,7 +156,7 @@ def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ())
     For the typed kinds the attachments follow from the body and are added by themselves. Refuses with
     `log.invalid_entry`.
     """
-    entry = Entry(1, kind, at, msgspec.to_builtins(body), attachments)
+    entry = Entry(FORMAT, kind, at, msgspec.to_builtins(body), attachments)
     typed = typed_body(entry)
     named = _attachments(typed) if typed is not None else ()
     return parse_entry(
@@ -165,22 +177,26 @@ def encode_entry(entry: Entry) -> bytes:
 
 def parse_entry(data: bytes) -> Entry:
     """Read a leaf strictly: it must be the canonical form of what it says. Refuses with
-    `log.invalid_entry`."""
+    `log.invalid_entry`, or `log.other_format` where it says that it has another format than FORMAT."""
     if len(data) > MAX_ENTRY_BYTES:
         raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
-    try:
-        entry = msgspec.json.decode(data, type=Entry)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
+    if (found := outline(data).version) != FORMAT:
+        raise Refusal("log.other_format", found=found, known=FORMAT)
+    entry = _decoded(data, Entry)
     if encode_entry(entry) != data:
         raise Refusal("log.invalid_entry", fault="it is not in canonical form")
     return entry
 
 
+def outline(data: bytes) -> Outline:
+    """Read of a leaf what all formats have. Refuses with `log.invalid_entry`."""
+    return _decoded(data, Outline)
+
+
 def typed_body(entry: Entry) -> Body | None:
     """The body of a kind that says something of a run; None for other kinds. Refuses with
     `log.invalid_entry` where it does not fit its kind."""
-    body_type = _BODIES.get(entry.kind)
+    body_type = BODIES.get(entry.kind)
     if body_type is None:
         return None
     try:
@@ -188,6 +204,13 @@ def typed_body(entry: Entry) -> Body | None:
     except (msgspec.ValidationError, RecursionError) as error:
         raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
     return body
+
+
+def _decoded(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("log.invalid_entry", fault=str(error)[:200]) from error
 
 
 def _attachments(body: Body) -> tuple[str, ...]:

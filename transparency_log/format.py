@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,16 +15,27 @@ ProofHash = Annotated[bytes, Meta(min_length=merkle.HASH_BYTES, max_length=merkl
 Proof = Annotated[tuple[ProofHash, ...], Meta(max_length=64)]
 T = TypeVar("T")
 
+BUNDLE_FORMAT = "fedslice-bundle/1"
+
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True):
     """bundle.json. The log's key in it is the exporter's word: an auditor brings his own."""
 
-    format: Literal["fedslice-bundle/1"]
+    format: str
     origin: str
     log_key: str
     created: int
     verifier: str
     notice: str
+
+
+def header_of(data: bytes) -> Header:
+    """Refuses with `bundle.unusable`, too where the bundle has another format."""
+    header = decode(data, Header)
+    if header.format != BUNDLE_FORMAT:
+        fault = f"its format is {header.format[:40]}; this version reads {BUNDLE_FORMAT}"
+        raise Refusal("bundle.unusable", fault=fault)
+    return header
 
 
 class Place(Struct, frozen=True, forbid_unknown_fields=True):

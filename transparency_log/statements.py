@@ -21,12 +21,14 @@ from contracts.release_check import check_release, parse_release
 from transparency_log.archive import Archive
 from transparency_log.attached import Attached
 from transparency_log.entry import (
+    FORMAT,
     RECORDED,
     AdmissionBody,
     AppraisalBody,
     ApprovalBody,
     Body,
     Entry,
+    Outline,
     ParametersBody,
     ReleaseBody,
     RosterBody,
@@ -47,9 +49,16 @@ class Statements:
         self._appraisals = Appraisals(self._attached, report, self._done["evidence"])
         self._runs: dict[str, RunRecord] = {}
         self._recorded = 0
+        self._passed: dict[int, list[int]] = {}
+
+    def pass_over(self, index: int, entry: Outline) -> None:
+        """An entry of another format is in the log, but what it says is not known."""
+        self._attached.name(entry.attachments, index)
+        self._passed.setdefault(entry.version, []).append(index)
 
     def take(self, index: int, entry: Entry, *, from_start: bool) -> None:
         """Judge one entry by those before it; `from_start` where these are all that the log had before."""
+        from_start &= not self._passed
         self._attached.name(entry.attachments, index)
         try:
             body = typed_body(entry)
@@ -66,11 +75,18 @@ class Statements:
             words = f"this verifier does not know entries of kind {entry.kind}."
             self._report.missing("the log", words, "bundle.unknown_kind", index)
 
-    def finish(self) -> None:
+    def finish(self, exported_by: str) -> None:
         """Judge what can be judged only at the end, then say what was established and what was not."""
+        for version, indexes in self._passed.items():
+            words = (
+                f"{len(indexes)} entries, the first at {indexes[0]}, are of format {version}, and this "
+                f"version reads format {FORMAT}: what they say was not judged. Exported by: "
+                f"{exported_by[:100]}."
+            )
+            self._report.missing("the log", words, "bundle.other_format")
         for run in self._runs.values():
             run.finish()
-        self._attached.check()
+        self._attached.check(all_read=not self._passed)
         for claim, done in self._done.items():
             for words, count in done.items():
                 self._report.established(claim, f"{words}: {count}.")

@@ -12,7 +12,7 @@ from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_note, parse_vkey
 from contracts.refusal import Refusal
 from transparency_log.archive import Archive
-from transparency_log.entry import Entry, parse_entry
+from transparency_log.entry import Entry, outline, parse_entry
 from transparency_log.format import Earlier, Header, Place, Proof, decode
 from transparency_log.report import BundleReport
 from transparency_log.statements import Statements
@@ -81,8 +81,11 @@ def check_entries(
                 merkle.verify_inclusion(index, head.size, leaf, place.proof, head.root)
             entry = parse_entry(data)
         except Refusal as refusal:
-            broken = True
-            report.failed(LOG, f"It was refused: {refusal}", refusal.code, index)
+            if refusal.code == "log.other_format":
+                statements.pass_over(index, outline(data))
+            else:
+                broken = True
+                report.failed(LOG, f"It was refused: {refusal}", refusal.code, index)
         if entry is not None:
             statements.take(index, entry, from_start=from_start)
     whole = report.entries == head.size == last + 1 and not broken

@@ -19,7 +19,7 @@ from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from tests.log.conftest import AT, ORIGIN, History, make_receipt, make_roster, rewrite
 from transparency_log.bundle import verify_bundle
-from transparency_log.entry import APPRAISAL, APPROVAL, RECEIPT, ROSTER, encode_entry, parse_entry
+from transparency_log.entry import APPRAISAL, APPROVAL, FORMAT, RECEIPT, ROSTER, encode_entry, parse_entry
 from transparency_log.report import BundleReport
 
 Tell = Callable[[], History]
@@ -75,6 +75,58 @@ def test_a_part_of_the_log_is_incomplete_and_says_what_is_not_here(history: Hist
     assert "Entry 8: the approval of run-1 by site-b is not here." in told
     assert "Entry 8: no countersigned list of contributors stands before it." in told
     assert "the first receipts of run run-1 are not here." in told
+
+
+OLD = b'"version":1'
+
+
+def of_another_format(history: History, *indices: int) -> None:
+    """The same log, in which these entries are of an earlier format, as nobody reads it any more."""
+    leaves, history.leaves, history.store = history.leaves, [], growth.MemoryStore()
+    for index, leaf in enumerate(leaves):
+        if index in indices:
+            leaf = leaf.replace(b'"version":2}', OLD + b"}").replace(b'"body":{', b'"body":{"a":1,')
+            assert OLD in leaf
+        growth.append(history.store, index, merkle.leaf_hash(leaf))
+        history.leaves.append(leaf)
+
+
+@pytest.mark.parametrize("indices", [[0], [3], [6, 7, 8, 9], range(10)], ids=str)
+def test_entries_of_another_format_make_a_log_incomplete_and_never_verified_or_failed(
+    tell: Tell, tmp_path: Path, indices: list[int]
+) -> None:
+    """It is no lie, and nobody knows what they say: an approval may be among them, or what contradicts."""
+    history = tell()
+    of_another_format(history, *indices)
+    report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
+    assert (report.verdict, report.words("failed"), report.complete) == ("incomplete", [], True)
+    assert "bundle.other_format" in missing(report)
+    told = (
+        f"{len(indices)} entries, the first at {indices[0]}, are of format 1, and this version reads format"
+    )
+    assert any(f"{told} {FORMAT}:" in words for words in report.words("missing"))
+
+
+def test_the_log_around_entries_of_another_format_is_still_checked(tell: Tell, tmp_path: Path) -> None:
+    history = tell()
+    of_another_format(history, *range(10))
+    path = history.write(tmp_path / "b.zip")
+
+    def edit(members: dict[str, bytes]) -> None:
+        members["entries.jsonl"] = members["entries.jsonl"].replace(b'"a":1', b'"a":2', 1)
+
+    report = verify_bundle(rewrite(path, edit), log_key=history.note_key)
+    assert report.verdict == "failed" and codes(report) == {"log.not_included"}
+
+
+def test_a_bundle_of_another_format_is_unusable_and_says_so(history: History, tmp_path: Path) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        members["bundle.json"] = members["bundle.json"].replace(b"fedslice-bundle/1", b"fedslice-bundle/2")
+
+    with pytest.raises(
+        Refusal, match="its format is fedslice-bundle/2; this version reads fedslice-bundle/1"
+    ):
+        verify_bundle(rewrite(history.write(tmp_path / "b.zip"), change))
 
 
 def test_without_a_key_from_elsewhere_the_bundle_is_incomplete(history: History, tmp_path: Path) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from contracts.canonical import canonical
+from contracts.manifest import Manifest
+from contracts.policy import Policy
 from contracts.refusal import Refusal
 from transparency_log.entry import (
     APPROVAL,
+    BODIES,
+    FORMAT,
     MAX_ENTRY_BYTES,
     ApprovalBody,
     Entry,
@@ -19,7 +27,16 @@ from transparency_log.entry import (
     typed_body,
 )
 
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 BODY = ApprovalBody("a" * 64, "site-a", ("site-a",), "b" * 128)
+
+
+def without_words(schema: Any) -> Any:
+    """A JSON schema without its descriptions, which change nothing."""
+    if isinstance(schema, dict):
+        words = {name for name, part in schema.items() if name == "description" and isinstance(part, str)}
+        return {name: without_words(part) for name, part in schema.items() if name not in words}
+    return [without_words(part) for part in schema] if isinstance(schema, list | tuple) else schema
 
 
 def refused(data: bytes) -> None:
@@ -43,7 +60,8 @@ def test_an_entry_of_another_kind_keeps_its_body_as_it_is() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": "2"},
+        {"version": 0},
         {"kind": "Not A Kind"},
         {"kind": "policy.changed\n"},
         {"at": -1},
@@ -59,6 +77,24 @@ def test_entries_that_break_the_form_are_refused(change: dict[str, Any]) -> None
     refused(json.dumps(good | change, separators=(",", ":"), sort_keys=True).encode())
 
 
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_entry_of_another_format_is_refused_by_its_number(version: int) -> None:
+    good = json.loads(encode_entry(make_entry("policy.changed", 5, {})))
+    with pytest.raises(Refusal) as refusal:
+        parse_entry(canonical({**good, "version": version, "more": 1}))
+    assert refusal.value.code == "log.other_format"
+    assert refusal.value.facts == {"found": version, "known": FORMAT}
+
+
+def test_whoever_changes_what_entries_say_gives_the_format_another_number() -> None:
+    """Else a verifier takes what it cannot read for a lie. Raise FORMAT (and Entry.version), name it in
+    CHANGELOG.md, then put both numbers here."""
+    schemas, parts = msgspec.json.schema_components([Entry, *BODIES.values(), Manifest, Policy])
+    found = hashlib.sha256(json.dumps([schemas, without_words(parts)], sort_keys=True).encode()).hexdigest()
+    assert (FORMAT, found) == (2, "1b9906687f23334d87ae230cc64af03dea54b71f1f1556d2337c6264210918c8")
+    assert f"\n| {FORMAT} | " in CHANGELOG.read_text()
+
+
 def test_a_second_spelling_of_an_entry_is_refused() -> None:
     good = encode_entry(make_entry("policy.changed", 5, {"a": 1}))
     refused(good + b"\n")
@@ -70,7 +106,7 @@ def test_a_second_spelling_of_an_entry_is_refused() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60])
 def test_numbers_without_one_spelling_are_refused(value: float) -> None:
     with pytest.raises(Refusal) as refusal:
-        encode_entry(Entry(1, "policy.changed", 5, {"a": value}))
+        encode_entry(Entry(2, "policy.changed", 5, {"a": value}))
     assert refusal.value.code == "log.invalid_entry"
 
 
