@@ -77,7 +77,8 @@ class SharedFile:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             try:
-                return cls(path, mmap.mmap(descriptor, 0))
+                # Its size is said: under Gramine the file is a device, of which Python asks for no size.
+                return cls(path, mmap.mmap(descriptor, os.fstat(descriptor).st_size))
             finally:
                 os.close(descriptor)
         except (OSError, ValueError) as error:

@@ -13,7 +13,6 @@ are spent in order. Runs inside the enclave.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +106,8 @@ class Vault:
         sealed, plain = memoryview(self._sealed)[: size + TAG_BYTES], memoryview(self._plain)[:size]
         try:
             with self._file(index.step).open("rb") as file:
-                os.preadv(file.fileno(), [sealed], place.offset)
+                file.seek(place.offset)  # Gramine has no preadv
+                file.readinto(sealed)
             self._seal.decrypt_into(_nonce(index), sealed, None, plain)
         except (OSError, InvalidTag) as error:
             raise Refusal("masking.vault_damaged", step=index.step) from error

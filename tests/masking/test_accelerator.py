@@ -1,5 +1,7 @@
 """The accelerator as a process of its own, and everything that a hostile one can do."""
 
+import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -237,6 +239,20 @@ def test_a_channel_of_something_else_is_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for name in ("short", "zeros", "link", "missing"):
         assert refusal(Channel, tmp_path / name).code == "accelerator.bad_channel"
+
+
+def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, monkeypatch):
+    """Under Gramine the shared file is a device, and a device's mapping without a size is EINVAL."""
+
+    class MappingOfADevice(mmap.mmap):
+        def __new__(cls, descriptor, length):
+            if length == 0:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return super().__new__(cls, descriptor, length)
+
+    SharedFile.create(tmp_path / "channel", "device", area=4096)
+    monkeypatch.setattr(mmap, "mmap", MappingOfADevice)
+    assert Channel(tmp_path / "channel").name == "device"
 
 
 def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
