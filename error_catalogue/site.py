@@ -251,6 +251,8 @@ define(
           "Give the train rows too, or leave out the split column so that the agent makes a split.", "site"),
     Entry("dataset.name_taken", "There is a dataset \"{name}\" already.",
           "Give another --name, or `python -m site_agent dataset remove {name}` first.", "site"),
+    Entry("dataset.unnamed", "{file} has no name of its own that a dataset could have.",
+          "Give it one: --name NAME. The coordinator and the other hospitals read it.", "site"),
     Entry("dataset.bad_name", "A dataset's name has 1 to 100 printable characters.", "Give another --name.",
           "site"),
     Entry("dataset.unknown",

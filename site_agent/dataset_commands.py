@@ -18,7 +18,7 @@ from site_agent.dataset_questions import agreed, require_answers
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.findings import QUESTIONS
 from site_agent.datasets.intake import Wishes
-from site_agent.datasets.spool import spooled
+from site_agent.datasets.spool import name_of, spooled
 from site_agent.enrolment import connect
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
@@ -107,8 +107,8 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
 def _add(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
     catalogue = Catalogue(state)
-    name = chosen.name or chosen.files[0].name.split(".")[0]
-    with spooled(chosen.files, state.datasets) as files:
+    name = chosen.name or name_of(chosen.files[0])
+    with spooled(chosen.files, state.datasets, _waiting) as files:
         dataset, intake = catalogue.draft(files, name, _wishes(chosen), chosen.public, _progress)
     with catalogue.drafted(dataset):
         if not chosen.json:
@@ -160,6 +160,11 @@ def _renamed(said: list[str]) -> dict[str, str]:
 def _progress(rows: int) -> None:
     """On the error stream, so that what is said there can be cut off from the answer."""
     sys.stderr.write(f"\r{rows:,} rows read …" if sys.stderr.isatty() else f"{rows:,} rows read …\n")
+    sys.stderr.flush()
+
+
+def _waiting(pipe: Path) -> None:
+    sys.stderr.write(f"Waiting for something to write to the pipe {pipe} … (Ctrl-C ends this)\n")
     sys.stderr.flush()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -310,6 +312,32 @@ def test_a_pipe_is_read_once_and_its_rows_are_kept(add: Add, tmp_path: Path) -> 
     writer.join(timeout=30)
     assert status == 0 and kept(tmp_path) == ["piped"]
     assert not list(State.open(tmp_path / "state").datasets.glob(".pipe-*"))
+
+
+def test_a_pipe_to_which_nobody_writes_is_named_while_it_is_waited_for(tmp_path: Path) -> None:
+    """It waited in silence, for ever."""
+    pipe = tmp_path / "notes.csv"
+    os.mkfifo(pipe)
+    state = str(tmp_path / "state")
+    words = [sys.executable, "-m", "site_agent", "--state", state, "dataset", "add", str(pipe), *NAMED]
+    adding = subprocess.Popen([*words, "--no-publish"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert adding.stderr is not None
+    assert f"Waiting for something to write to the pipe {pipe}" in adding.stderr.readline().decode()
+    with pipe.open("w") as writer:
+        writer.write(as_csv(TEN[:5]))
+        writer.flush()
+        writer.write("".join(as_csv(TEN[5:]).splitlines(keepends=True)[1:]))
+    assert adding.wait(60) == 0 and kept(tmp_path) == ["notes"]
+
+
+@pytest.mark.parametrize("file", ["/dev/stdin", "/dev/fd/63", "/proc/self/fd/0"])
+def test_what_has_no_name_of_its_own_is_asked_for_one(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`<(zcat notes.csv.gz)` is called /dev/fd/63: a dataset "63" was published."""
+    state = str(tmp_path / "state")
+    assert main(["--state", state, "dataset", "add", file, *NAMED, "--no-publish"]) == 1
+    assert "[dataset.unnamed]" in (said := capsys.readouterr().err) and "--name NAME" in said
 
 
 def test_a_draft_that_nobody_confirmed_leaves_no_rows(tmp_path: Path) -> None:
