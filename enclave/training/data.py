@@ -51,11 +51,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised rows. `targets` are label ids in the manifest's order; a causal LM has none."""
+    """Tokenised rows. `targets` are label ids in the manifest's order; or, for a causal LM, each row's own
+    tokens, with IGNORED in the place of those that it is given and does not learn."""
 
     tokens: list[list[int]]
-    targets: list[int] | None
+    targets: list[int] | list[list[int]]
     padding: int
+    left_out: int = 0
+    """Rows without a token to learn: texts of one token, which nothing predicts."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -80,7 +83,8 @@ class Examples:
 @dataclass(frozen=True)
 class Batch:
     """`input_ids` and `attention_mask` are (batch, tokens). `targets` is (batch,) label ids, or for a causal
-    LM (batch, tokens) with IGNORED at padding. `rows` is the number of rows."""
+    LM (batch, tokens): at each place the token that stands there, if it is learnt, else IGNORED, as at all
+    padding. `rows` is the number of rows."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -150,17 +154,27 @@ def read_rows(file: Path, spec: ModelSpec, pin: Pin | None = None) -> Rows:
 
 
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:
-    """Tokenise rows, cut at the manifest's `max_tokens`. A causal LM learns the text, not the label."""
+    """Tokenise rows, cut at the manifest's `max_tokens`. A causal LM learns the text and where it ends, not
+    the label."""
     tokens: list[list[int]] = []
     for start in range(0, len(rows), 1000):
         texts = [row.text for row in rows[start : start + 1000]]
         tokens += tokenizer(texts, truncation=True, max_length=spec.max_tokens)["input_ids"]
+    padding = tokenizer.pad_token_id
+    if spec.task == "causal-lm":
+        ended = [_ended(ids, tokenizer.eos_token_id, spec.max_tokens) for ids in tokens]
+        learnt = [ids for ids in ended if len(ids) > 1]
+        return Examples(learnt, learnt, padding, len(ended) - len(learnt))
     for ids in tokens:
         if not ids:  # an empty text and a tokenizer without marks: one padding token keeps the row countable
-            ids.append(tokenizer.pad_token_id)
+            ids.append(padding)
     known = spec.classes
-    targets = [known[row.label] for row in rows] if spec.task == "sequence-classification" else None
-    return Examples(tokens, targets, tokenizer.pad_token_id)
+    return Examples(tokens, [known[row.label] for row in rows], padding)
+
+
+def _ended(ids: list[int], end: int | None, most: int) -> list[int]:
+    """With the token that ends a text, unless the text was cut or ends so already."""
+    return ids if end is None or len(ids) >= most or ids[-1:] == [end] else [*ids, end]
 
 
 def collate(examples: Examples, indices: Sequence[int]) -> Batch:
@@ -172,8 +186,10 @@ def collate(examples: Examples, indices: Sequence[int]) -> Batch:
         tokens = torch.tensor(examples.tokens[index])
         input_ids[place, : len(tokens)] = tokens
         attention_mask[place, : len(tokens)] = 1
-    if examples.targets is None:
-        targets = input_ids.masked_fill(attention_mask == 0, IGNORED)
+    chosen = [examples.targets[index] for index in indices]
+    learnt = [target for target in chosen if isinstance(target, list)]
+    if learnt:
+        targets = torch.tensor([row + [IGNORED] * (length - len(row)) for row in learnt])
     else:
-        targets = torch.tensor([examples.targets[index] for index in indices])
+        targets = torch.tensor(chosen)
     return Batch(input_ids, attention_mask, targets, len(indices))

@@ -1,9 +1,10 @@
 """Features of examples, packed without padding: computed once by a front, read at every epoch by a tail.
 
 A shard is safetensors: `features` (tokens, d_model) bf16, all examples one after the other; `lengths`
-(examples,) int32; `labels` int32, (examples,) label ids, or for a causal LM (tokens,) token ids. Its metadata
-names its *origin*, a hash over all that decides its content. The site writes; the split server's TEE reads
-what came out of a sealed stream, from a site that may lie, and believes nothing of it.
+(examples,) int32; `labels` int32, (examples,) label ids, or for a causal LM (tokens,): a token's id where it
+is learnt, IGNORED where it is given. Its metadata names its *origin*, a hash over all that decides its
+content. The site writes; the split server's TEE reads what came out of a sealed stream, from a site that may
+lie, and believes nothing of it.
 """
 
 from __future__ import annotations
@@ -167,10 +168,8 @@ def compute(
     if not torch.isfinite(packed).all():
         raise Refusal("features.not_finite")
     lengths = torch.tensor([len(examples.tokens[index]) for index in which], dtype=torch.int32)
-    if examples.targets is None:
-        labels = [token for index in which for token in examples.tokens[index]]
-    else:
-        labels = [examples.targets[index] for index in which]
+    targets = [examples.targets[index] for index in which]
+    labels = [t for target in targets for t in (target if isinstance(target, list) else [target])]
     return Shard(packed, lengths, torch.tensor(labels, dtype=torch.int32))
 
 
@@ -225,12 +224,26 @@ def _check_values(shard: Shard, layout: Layout) -> None:
     within = (shard.lengths >= 1) & (shard.lengths <= layout.tokens)
     if not within.all() or int(shard.lengths.sum(dtype=torch.int64)) != len(shard.features):
         raise Refusal("features.lengths")
-    if not ((shard.labels >= 0) & (shard.labels < layout.labels)).all():
+    known = (shard.labels >= 0) & (shard.labels < layout.labels)
+    if layout.per_token:
+        if not (known | (shard.labels == IGNORED)).all() or not _each_predicts(shard, known):
+            raise Refusal("features.labels")
+    elif not known.all():
         raise Refusal("features.labels")
     if not torch.isfinite(shard.features).all():
         raise Refusal("features.not_finite")
     if float(shard.features.abs().max()) > layout.reach:
         raise Refusal("features.out_of_reach", limit=round(layout.reach, 1))
+
+
+def _each_predicts(shard: Shard, known: Tensor) -> bool:
+    """Whether each example has a token to learn after its first, which nothing predicts. One without would
+    count as a row, in weights and in the least number of rows of a score, and say nothing."""
+    ends = shard.lengths.cumsum(0, dtype=torch.int64)
+    predicted = known.clone()
+    predicted[ends - shard.lengths] = False
+    counted = torch.nn.functional.pad(predicted.cumsum(0), (1, 0))
+    return bool((counted[ends] > counted[ends - shard.lengths]).all())
 
 
 class FeatureSet:

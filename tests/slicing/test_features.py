@@ -41,6 +41,7 @@ def spec(**changes):
 
 def shard(layout=CLASSES, lengths=(3, 1, 12), seed=0):
     torch.manual_seed(seed)
+    lengths = [max(2, length) for length in lengths] if layout.per_token else lengths
     total = sum(lengths)
     rows = total if layout.per_token else len(lengths)
     return Shard(
@@ -52,8 +53,10 @@ def shard(layout=CLASSES, lengths=(3, 1, 12), seed=0):
 
 def examples(count=11, causal=False, seed=2):
     draw = random.Random(seed)
-    tokens = [[draw.randrange(3, VOCABULARY) for _ in range(draw.randint(1, 12))] for _ in range(count)]
-    return Examples(tokens, None if causal else [draw.randrange(3) for _ in range(count)], 0)
+    least = 2 if causal else 1
+    tokens = [[draw.randrange(3, VOCABULARY) for _ in range(draw.randint(least, 12))] for _ in range(count)]
+    given = [[IGNORED, *ids[1:]] for ids in tokens]
+    return Examples(tokens, given if causal else [draw.randrange(3) for _ in range(count)], 0)
 
 
 def code(data, layout=CLASSES):
@@ -71,7 +74,7 @@ def test_a_shard_survives_its_bytes_bit_for_bit(lengths, per_token, seed):
     two = from_bytes(data, layout)
     for name in ("features", "lengths", "labels"):
         assert torch.equal(getattr(one, name), getattr(two, name))
-    payload = sum(layout.bytes_of(length) for length in lengths)
+    payload = sum(layout.bytes_of(length) for length in one.lengths.tolist())
     assert payload <= len(data) <= payload + 512
 
 
@@ -104,6 +107,34 @@ def test_a_poisoned_shard_is_refused_by_its_code(changes, expected):
     good = shard()
     tensors = {"features": good.features, "lengths": good.lengths, "labels": good.labels}
     assert code(safetensors.torch.save({**tensors, **changes}, {"origin": CLASSES.origin})) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([7, 7, IGNORED, 7, 7, IGNORED, IGNORED, 49, 7], None),
+        ([IGNORED] * 9, "features.labels"),
+        ([7, 7, 7, 7, 7, IGNORED, IGNORED, IGNORED, IGNORED], "features.labels"),  # the last teaches nothing
+        ([7, IGNORED, IGNORED, 7, 7, 7, 7, 7, 7], "features.labels"),  # nothing predicts a first token
+        ([7, 7, 7, 7, 7, 7, 7, 50, 7], "features.labels"),
+        ([7, 7, 7, 7, 7, 7, 7, IGNORED - 1, 7], "features.labels"),
+        ([7, 7, 7, 7, 7, 7, 7, -1, 7], "features.labels"),
+    ],
+)
+def test_each_example_of_a_causal_shard_has_a_token_to_learn(labels, expected):
+    lying = shard(TOKENS, (3, 2, 4))
+    lying.labels[:] = torch.tensor(labels, dtype=torch.int32)
+    data = to_bytes(lying, TOKENS)
+    if expected is None:
+        assert from_bytes(data, TOKENS).labels.tolist() == labels
+    else:
+        assert code(data, TOKENS) == expected
+
+
+def test_a_classification_has_no_row_without_a_label():
+    lying = shard()
+    lying.labels[1] = IGNORED
+    assert code(to_bytes(lying, CLASSES)) == "features.labels"
 
 
 def test_one_nan_among_many_values_is_found():
@@ -206,7 +237,7 @@ def test_an_epoch_has_the_order_of_the_same_examples_as_text():
         assert (one.features[one.attention_mask == 0] == 0).all() and one.rows == other.rows
 
 
-def test_targets_of_a_causal_lm_are_its_tokens_and_padding_has_none():
+def test_targets_of_a_causal_lm_are_its_learnt_tokens_and_nothing_else():
     rows, layout = (
         examples(4, causal=True),
         layout_of(spec(task="causal-lm", labels=()), config("llama"), 1, ""),
@@ -214,9 +245,9 @@ def test_targets_of_a_causal_lm_are_its_tokens_and_padding_has_none():
     packed = FeatureSet([compute(Front(model("llama", "lm"), 1), rows, range(4), 4)], layout)
     batch = packed.collate([2, 0])
     for row, index in enumerate((2, 0)):
-        tokens = rows.tokens[index]
-        assert batch.targets[row, : len(tokens)].tolist() == tokens
-        assert (batch.targets[row, len(tokens) :] == IGNORED).all()
+        learnt = rows.targets[index]
+        assert batch.targets[row, : len(learnt)].tolist() == learnt and learnt[0] == IGNORED
+        assert (batch.targets[row, len(learnt) :] == IGNORED).all()
 
 
 def test_whatever_decides_the_features_decides_the_origin():

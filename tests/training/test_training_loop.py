@@ -160,7 +160,7 @@ def test_a_causal_text_of_one_token_costs_nothing(llama_folder: Path) -> None:
     spec = causal_spec(llama_folder)
     base, _ = load(llama_folder, spec)
     model = adapt(base, LLAMA_ADAPTER, 7)
-    single = Examples([[4]], None, 0)
+    single = Examples([[4]], [[4]], 0)
     assert train(model, single, settings(), round=1, site="a").loss == 0.0
     assert evaluate(model, single, labels=0).predictions == 0
 
