@@ -102,9 +102,7 @@ class TailLearner:
         from enclave.slicing.released_rows import row_files
 
         rows = {name: chosen.cpu().numpy() for name, chosen in selected_rows(self.tail).items()}
-        cut = self.split.cut
-        place, _, _ = self.tail.layers()[0][0].rpartition(".")
-        return pack(self.manifest, receipt, row_files(state, self.initial, rows, cut, place))
+        return pack(self.manifest, receipt, row_files(state, self.initial, rows))
 
     def _train(self, round: int, site: str, shards: list[Shard], report: Report) -> tuple[TrainResult, State]:
         material = self.feature_set(shards)

@@ -9,10 +9,9 @@ from contracts.sealed.package import ROWS, Files
 from enclave.slicing.released import LORA_PAIR, State, tensor_bytes
 
 
-def row_files(state: State, start: State, rows: State, cut: int, layers: str) -> Files:
+def row_files(state: State, start: State, rows: State) -> Files:
     """Method 2: tuned rows as differences from the base model's. `state` and `start` are the tail's tuned
-    parameters, after and before training; `rows` says which rows they are; `layers` is the place of the
-    layers in the tail, whose numbers begin at `cut` in the base model.
+    parameters, after and before training; `rows` says which rows they are.
 
     `rows/M` (tuned,) int64 and `delta/M` (tuned, inputs) are for the matrix (outputs, inputs) of the linear
     M; `lora_A/M` (rank, inputs) and `lora_B/M` (outputs, rank) add alpha/rank · B·A to it; `value/P` replaces
@@ -20,7 +19,8 @@ def row_files(state: State, start: State, rows: State, cut: int, layers: str) ->
     """
     tensors: State = {}
     for name, tensor in state.items():
-        whole = _in_whole_model(name, cut, layers)
+        # A tail calls the model `model`; a linear with LoRA stands one level deeper.
+        whole = name.removeprefix("model.").replace(".base_layer.", ".")
         pair = LORA_PAIR.fullmatch(whole)
         if pair is not None:
             tensors[f"lora_{pair['side']}/{pair['module']}"] = tensor
@@ -31,12 +31,3 @@ def row_files(state: State, start: State, rows: State, cut: int, layers: str) ->
         else:
             tensors[f"value/{whole}"] = tensor
     return {ROWS: tensor_bytes(tensors)}
-
-
-def _in_whole_model(name: str, cut: int, layers: str) -> str:
-    """A tuned parameter's name in the base model: a tail counts its layers from 0, and calls itself `model`;
-    a linear with LoRA stands one level deeper."""
-    if name.startswith(f"{layers}."):
-        number, _, rest = name.removeprefix(f"{layers}.").partition(".")
-        name = f"{layers}.{int(number) + cut}.{rest}"
-    return name.removeprefix("model.").replace(".base_layer.", ".")

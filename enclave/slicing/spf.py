@@ -82,8 +82,8 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
 def _linears(tail: Tail) -> Iterator[tuple[str, str, Linear]]:
     """(place in the tail, name in the whole model, shape). The name does not depend on the cut, so neither
     does a random selection."""
-    table = linears_of(tail.config)
-    for number, (place, _) in enumerate(tail.layers()):
+    table, layers = linears_of(tail.config), row_of(tail.config).layers
+    for place, _ in tail.layers():
         for linear in table:
-            name = f"{row_of(tail.config).layers}.{tail.k + number}.{linear.path}"
+            name = f"{layers}.{place.rpartition('.')[2]}.{linear.path}"
             yield f"{place}.{linear.path}", name, linear

@@ -119,9 +119,11 @@ class Tail(nn.Module):
         return self.model(inputs_embeds=features, **inputs)
 
     def layers(self) -> tuple[tuple[str, nn.Module], ...]:
-        """(place in this module, layer) of the layers that are left, in order."""
+        """(place in this module, layer) of the layers that are left, in order. After `model.` a place is the
+        layer's name in the whole model."""
         place = f"model.{self._backbone}.{row_of(self.config).layers}"
-        return tuple((f"{place}.{i}", layer) for i, layer in enumerate(self.get_submodule(place).children()))
+        named = self.get_submodule(place).named_children()
+        return tuple((f"{place}.{number}", layer) for number, layer in named)
 
 
 class Session:
@@ -184,15 +186,16 @@ class _NoPositions(nn.Module):
 def _keep_layers(
     backbone: nn.Module, place: str, start: int, stop: int, model: nn.Module | None = None
 ) -> Any:
-    """Keep the layers [start, stop), number them from 0 as their caches do, and give all modules a
-    configuration of their own that says so."""
+    """Keep the layers [start, stop) under the names that they have in the whole model, number their caches
+    from 0, and give all modules a configuration of their own that says so."""
     path, _, name = place.rpartition(".")
-    kept = nn.ModuleList(list(backbone.get_submodule(place).children())[start:stop])
-    setattr(backbone.get_submodule(path), name, kept)
-    for number, layer in enumerate(kept):
+    kept = nn.ModuleList()
+    for number, layer in enumerate(list(backbone.get_submodule(place).children())[start:stop]):
+        kept.add_module(str(start + number), layer)
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", number)  # noqa: B010  # the type checker sees a tensor there
+    setattr(backbone.get_submodule(path), name, kept)
     old: Any = backbone.config
     config = copy.deepcopy(old)
     config.num_hidden_layers = stop - start

@@ -58,8 +58,8 @@ def test_gradients_in_the_tail_are_those_of_the_whole_model(name, head):
     tail(front(ids, mask), mask).logits[:3].sin().sum().backward()
     backbone = tail._backbone
     place = TABLE[whole.config.model_type].layers
-    theirs = whole.get_submodule(f"{backbone}.{place}.{LAYERS - 1}")
-    ours = tail.model.get_submodule(f"{backbone}.{place}.{LAYERS - 2}")
+    last = f"{backbone}.{place}.{LAYERS - 1}"  # a tail calls its layers what the whole model calls them
+    theirs, ours = whole.get_submodule(last), tail.model.get_submodule(last)
     for expected, found in zip(theirs.parameters(), ours.parameters(), strict=True):
         close(found.grad, expected.grad)
 
