@@ -23,12 +23,11 @@ from transformers import PreTrainedTokenizerBase
 from contracts.dataset_digest import begin_digest
 from contracts.manifest import DatasetRef, ModelSpec
 from contracts.refusal import Refusal
+from enclave.training.batches import by_length, shuffled
 
 MAX_FILE_BYTES = 2 << 30
 MAX_LINE_BYTES = 1 << 20
 MAX_ROWS = 2_000_000
-BUCKET = 16
-"""Batches per bucket: shuffled rows are sorted by length within so many batches, which cuts padding."""
 IGNORED = -100
 """The target of positions without loss (the convention of torch's cross_entropy and of transformers)."""
 
@@ -65,19 +64,16 @@ class Examples:
 
     def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[Batch]:
         """One epoch in a shuffled order in which rows of similar length meet; `shuffle` alone decides it."""
-        order = list(range(len(self)))
-        shuffle.shuffle(order)
-        batches: list[list[int]] = []
-        for start in range(0, len(order), batch_size * BUCKET):
-            bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: len(self.tokens[i]))
-            batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-        shuffle.shuffle(batches)
-        return (collate(self, batch) for batch in batches)
+        return (collate(self, rows) for rows in shuffled(self.lengths, batch_size, shuffle))
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, by length."""
-        order = sorted(range(len(self)), key=lambda i: len(self.tokens[i]))
-        return (collate(self, order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+        return (collate(self, rows) for rows in by_length(self.lengths, batch_size))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(tokens) for tokens in self.tokens]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from contracts.canonical import digest
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.split import Front
-from enclave.training.data import BUCKET, IGNORED, Examples, collate
+from enclave.training.batches import FeatureBatch, by_length, shuffled
+from enclave.training.data import IGNORED, Examples, collate
 
 SHARD_BYTES = 32 << 20
 """Payload of a shard at most, unless one example alone is larger."""
@@ -91,22 +92,6 @@ class Estimate:
     def bytes_per_example(self) -> float:
         """The mean."""
         return self.payload_bytes / max(1, self.examples)
-
-
-@dataclass(frozen=True)
-class FeatureBatch:
-    """`features` (batch, tokens, d_model) float32, `attention_mask` (batch, tokens), padded on the right;
-    `targets` and `rows` as in `data.Batch`."""
-
-    features: Tensor
-    attention_mask: Tensor
-    targets: Tensor
-    rows: int
-
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        """What a tail is called with."""
-        return {"features": self.features, "attention_mask": self.attention_mask}
 
 
 def origin(spec: ModelSpec, k: int, dataset_digest: str) -> str:
@@ -257,6 +242,7 @@ class FeatureSet:
             for example, length in enumerate(shard.lengths.tolist()):
                 self._places.append((number, example, first, length))
                 first += length
+        self._lengths = [length for *_, length in self._places]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -264,19 +250,11 @@ class FeatureSet:
     def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[FeatureBatch]:
         """One epoch in a shuffled order in which examples of similar length meet (as `data.Examples`,
         and in the same order for the same examples); `shuffle` alone decides it."""
-        order = list(range(len(self)))
-        shuffle.shuffle(order)
-        batches: list[list[int]] = []
-        for start in range(0, len(order), batch_size * BUCKET):
-            bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: self._places[i][3])
-            batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-        shuffle.shuffle(batches)
-        return (self.collate(batch) for batch in batches)
+        return (self.collate(rows) for rows in shuffled(self._lengths, batch_size, shuffle))
 
     def evaluation_batches(self, batch_size: int) -> Iterator[FeatureBatch]:
         """All examples once, by length."""
-        order = sorted(range(len(self)), key=lambda i: self._places[i][3])
-        return (self.collate(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
+        return (self.collate(rows) for rows in by_length(self._lengths, batch_size))
 
     def collate(self, indices: Sequence[int]) -> FeatureBatch:
         """Pad the chosen examples on the right to the longest of them."""

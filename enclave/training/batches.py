@@ -1,0 +1,48 @@
+"""Which rows make a batch together, and batches of features: the same for rows, shards, and features behind a
+public front, so that the same examples meet in the same order wherever they come from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+BUCKET = 16
+"""Batches per bucket: shuffled rows are sorted by length within so many batches, which cuts padding."""
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """`features` (batch, tokens, d_model) float32, `attention_mask` (batch, tokens), padded on the right;
+    `targets` and `rows` as in `data.Batch`."""
+
+    features: Tensor
+    attention_mask: Tensor
+    targets: Tensor
+    rows: int
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a tail is called with."""
+        return {"features": self.features, "attention_mask": self.attention_mask}
+
+
+def shuffled(lengths: Sequence[int], batch_size: int, shuffle: random.Random) -> list[list[int]]:
+    """Batches of one epoch, as row numbers, in a shuffled order in which rows of similar length meet;
+    `shuffle` alone decides it."""
+    order = list(range(len(lengths)))
+    shuffle.shuffle(order)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), batch_size * BUCKET):
+        bucket = sorted(order[start : start + batch_size * BUCKET], key=lambda i: lengths[i])
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    shuffle.shuffle(batches)
+    return batches
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """All rows once, as row numbers."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
