@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.db import transaction
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from msgspec import Meta, Struct
 from rest_framework.request import Request
@@ -18,10 +19,26 @@ from enclave_jobs.members import site_of
 from enclave_jobs.models import Job
 from enclave_jobs.results import ResultBody, lease_of, read_result
 from error_catalogue import CATALOGUE
-from federation.wire import AgentView, Nothing, document, read
+from federation.sites.models import Site
+from federation.sites.services import note_heard
+from federation.wire import AgentView, document, read
 
 RETRY_AFTER_SECONDS = 2
+LONGEST_WAIT = 50
+"""Seconds that a request may be kept: nginx and others cut at 60."""
+LEASE_PATH = "lease"
+WAIT_HEADER = "FedSlice-Wait"
+"""From the view to `enclave_jobs.line`: the site's id, how long to wait, and when to look again even if
+nobody wakes it (seconds). It is never sent on."""
+CHECK_HEADER = "FedSlice-Check"
+"""On a 204: somebody asks for new connection checks with the next heartbeat."""
 Number = Annotated[int, Meta(ge=1)]
+
+
+class Wish(Struct, forbid_unknown_fields=True):
+    """How long (seconds) the request may be kept until there is work; at most LONGEST_WAIT."""
+
+    wait: Annotated[int, Meta(ge=0, le=LONGEST_WAIT)] = 0
 
 
 class LeasedJob(Struct):
@@ -68,28 +85,44 @@ class Taken(Struct):
 
 
 class Leases(AgentView):
-    """Ask for work; 204 where there is none."""
+    """Ask for work; 204 where there is none. With `wait`, where the server keeps requests, the answer comes
+    as soon as there is work; a 204 without Retry-After says that this long was waited. A job that this very
+    agent holds already, because an answer was lost, is given once more under the next lease number."""
 
-    @extend_schema(operation_id="job_lease", **document(Nothing, LeasedJob, or_nothing=True))
+    @extend_schema(operation_id="job_lease", **document(Wish, LeasedJob, or_nothing=True))
     def post(self, request: Request) -> Response:
-        read(request, Nothing)
-        with transaction.atomic():
-            job = leases.lease(site_of(request))
-            if job is None:
-                return Response(status=204, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-            contributions.taken(job)
-        return Response(
-            {
-                "id": job.pk,
-                "kind": job.kind,
-                "lease": job.lease_number,
-                "deadline": _deadline(job),
-                "run": job.run_id,
-                "manifest_hash": job.run.manifest_hash,
-                "round": job.round.number if job.round else None,
-                "inputs": job.inputs,
-            }
-        )
+        wish, site = read(request, Wish), site_of(request)
+        job = take(site)
+        note_heard(site)
+        if job is not None:
+            return Response(job)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        if site.check_wanted:
+            headers[CHECK_HEADER] = "1"
+        elif wish.wait:
+            due = leases.next_at(site)
+            soon = wish.wait if due is None else (due - timezone.now()).total_seconds()
+            headers[WAIT_HEADER] = f"{site.pk} {wish.wait} {max(soon, 0.0):.3f}"
+        return Response(status=204, headers=headers)
+
+
+def take(site: Site) -> dict[str, Any] | None:
+    """Lease the next job to this site's agent: the `LeasedJob` that it is told, or None."""
+    with transaction.atomic():
+        job = leases.lease(site)
+        if job is None:
+            return None
+        contributions.taken(job)
+    return {
+        "id": job.pk,
+        "kind": job.kind,
+        "lease": job.lease_number,
+        "deadline": _deadline(job),
+        "run": job.run_id,
+        "manifest_hash": job.run.manifest_hash,
+        "round": job.round.number if job.round else None,
+        "inputs": job.inputs,
+    }
 
 
 class JobProgress(AgentView):

@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from contracts.refusal import Fact, Refusal
@@ -23,6 +23,7 @@ from enclave_jobs.models import Job, JobKind, JobState
 from enclave_jobs.transitions import JOB
 from federation.sites.maintenance import open_until
 from federation.sites.models import Site
+from federation.sites.wake import wake
 from federation.studies.models import Round, Run, RunState
 from federation.transitions import move
 
@@ -41,28 +42,30 @@ def offer(
 ) -> Job:
     """Make a job wait for its site. Offering the same job again gives the one that is there."""
     site_id = site if isinstance(site, str) else site.pk
-    job, _ = Job.objects.get_or_create(
+    job, fresh = Job.objects.get_or_create(
         run=run, site_id=site_id, kind=kind, round=round, enclave=enclave, defaults={"inputs": inputs}
     )
+    if fresh:
+        wake([site_id])
     return job
 
 
 def lease(site: Site) -> Job | None:
     """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
 
+    An agent does one job at a time. One that asks while it holds a lease never heard of it, or has begun
+    anew: it gets the same job at once, under the next number, so that whoever had the last is late.
     A run that is paused gives no new work, and a site in a maintenance window gets none; what was taken
     before may still be handed in. Shares are for models that are served when their run is over.
     """
     if open_until(site) is not None:
         return None
     now = timezone.now()
-    waiting = (
-        Job.objects.filter(site=site, state=JobState.WAITING)
-        .filter(Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
-        .filter(Q(not_before__isnull=True) | Q(not_before__lte=now))
-        .select_related("run", "round__run", "site")
-    )
-    for job in waiting:
+    jobs = Job.objects.filter(site=site).select_related("run", "round__run", "site")
+    held = jobs.filter(state=JobState.LEASED, lease_deadline__gt=now).first()
+    if held is not None and held.attempts < MAX_ATTEMPTS and _give_again(held, now):
+        return held
+    for job in _waiting(jobs).filter(Q(not_before__isnull=True) | Q(not_before__lte=now)):
         taken = move(
             job,
             JOB,
@@ -77,6 +80,35 @@ def lease(site: Site) -> Job | None:
         if taken:
             return job
     return None
+
+
+def next_at(site: Site) -> datetime | None:
+    """When this site may get work that is known but not yet due; None where none is."""
+    closed = open_until(site)
+    if closed is not None:
+        return closed
+    return _waiting(Job.objects.filter(site=site)).aggregate(at=Min("not_before"))["at"]
+
+
+def _waiting(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    return jobs.filter(state=JobState.WAITING).filter(Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
+
+
+def _give_again(job: Job, now: datetime) -> bool:
+    """Only this very lease, and only while it lasts: a result may come in at the same time."""
+    fresh: dict[str, Any] = {
+        "lease_number": job.lease_number + 1,
+        "lease_deadline": now + timedelta(seconds=LEASE_SECONDS),
+        "heartbeat_at": now,
+        "attempts": job.attempts + 1,
+        "progress": {},
+    }
+    same = Job.objects.filter(pk=job.pk, state=JobState.LEASED, lease_number=job.lease_number)
+    if not same.update(**fresh):
+        return False
+    for name, value in fresh.items():
+        setattr(job, name, value)
+    return True
 
 
 def current(site: Site, job_id: str, number: int, *, handed_in: bool = False) -> Job:
@@ -123,6 +155,8 @@ def give_up(job: Job, code: str, facts: dict[str, Fact], *, retry: bool) -> bool
     if again:
         changes["not_before"] = timezone.now() + timedelta(seconds=RETRY_SECONDS)
     move(job, JOB, JobState.LEASED, JobState.WAITING if again else JobState.FAILED, **changes)
+    if again:
+        wake([job.site_id])
     return again
 
 
@@ -141,6 +175,7 @@ def expire_overdue() -> list[Job]:
         if same.filter(state=JobState.LEASED).update(state=JobState.WAITING, lease_deadline=None):
             logger.info("the lease %d of job %s has run out", job.lease_number, job.pk)
             over.append(job)
+    wake(job.site_id for job in over)
     return over
 
 

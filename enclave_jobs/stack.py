@@ -157,10 +157,13 @@ def _redis() -> Service:
 
 
 def _web() -> Service:
-    address = "{}:{}".format(*_web_address())
-    # Threads, one process: SQLite's writers queue in one place, and a page never waits for a fork.
-    options = ["--workers", "1", "--threads", "16", "--timeout", "120", "--no-control-socket"]
-    return Service("web", [sys.executable, "-m", "gunicorn", "federation.wsgi", "--bind", address, *options])
+    host, port = _web_address()
+    command = [sys.executable, "-m", "uvicorn", "enclave_jobs.asgi:application", "--host", host]
+    # One process: SQLite's writers queue in one place, and threads (enclave_jobs/line.py) wait for no fork.
+    # Connections outlive an agent's pause. Who may speak for others, FEDSLICE_PROXIES says.
+    options = ["--port", str(port), "--no-proxy-headers", "--no-server-header", "--no-access-log"]
+    times = ["--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "10"]
+    return Service("web", [*command, *options, *times])
 
 
 def _worker() -> Service:

@@ -1,4 +1,5 @@
-"""The coordinator as a WSGI application (gunicorn serves it)."""
+"""Django as a WSGI application. enclave_jobs/asgi.py serves it, with the line on which agents wait; any WSGI
+server can, and then agents poll."""
 
 import os
 from importlib import import_module

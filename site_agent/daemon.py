@@ -17,10 +17,10 @@ from error_catalogue import explain
 from error_catalogue.last_resort import is_of_the_disk, refusal_of
 from site_agent import methods
 from site_agent.approvals import approved_manifest
-from site_agent.backoff import retry_after
 from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
-from site_agent.leases import Job, Lease, ask, in_words
+from site_agent.leases import Job, Lease, in_words
+from site_agent.line import LONGEST_WAIT, Line
 from site_agent.methods.interface import RUN_OVER, Part, Work
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
@@ -30,7 +30,6 @@ from site_agent.words import readable_seconds
 HEARTBEAT_SECONDS = 30.0
 CHECK_SECONDS = 1800.0
 LOG_SECONDS = 300.0
-POLL_SECONDS = 2.0
 RUN_CHECK_SECONDS = 120.0
 REFUSED_SECONDS = 60.0
 FOREVER = 10 * 365 * 86400.0
@@ -62,7 +61,9 @@ class Daemon:
         self._tell = tell
         self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
         self._witness = LogWitness.of(state)
+        self._line = Line(self._coordinator, self._want_checks)
         self._parts: dict[str, Part] = {}
+        self._checks_due = threading.Event()
         self._looked_at_log = float("-inf")
         self._looked_at_runs = time.monotonic()
 
@@ -98,7 +99,7 @@ class Daemon:
         while not self.stop.is_set():
             try:
                 self._look_at_log()
-                job, answer = ask(self._coordinator, FOREVER)
+                job = self._line.next_job(LONGEST_WAIT if until_idle is None else until_idle, FOREVER)
             except (Refusal, OSError) as error:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
                 if once or until_idle is not None or refusal.code in ("agent.stopped", "log.fork"):
@@ -116,7 +117,6 @@ class Daemon:
             if until_idle is not None and time.monotonic() - idle_since >= until_idle:
                 return
             self._forget_finished_runs()
-            self._coordinator.rest(retry_after(answer.headers.get("retry-after")) or POLL_SECONDS)
 
     def _do(self, job: Job) -> None:
         """One job from lease to result or failure. Only `log.fork` and `agent.stopped` leave it."""
@@ -192,27 +192,38 @@ class Daemon:
         if found is not None:
             found.membership.forget()
 
+    def _want_checks(self) -> None:
+        self._checks_due.set()
+
     def _beat(self) -> None:
-        """Heartbeats, each half hour and when somebody asks with the connection checks; their failures are
-        only logged."""
+        """Heartbeats, with the connection checks each half hour and when somebody asks; their failures are
+        only logged. Who was answered on the line just now has been heard of: no heartbeat then."""
         next_checks = 0.0
         while not self.stop.is_set():
             checks = None
-            if time.monotonic() >= next_checks:
+            if self._checks_due.is_set() or time.monotonic() >= next_checks:
+                self._checks_due.clear()
                 checks = as_told(run_checks(self._state))
                 next_checks = time.monotonic() + CHECK_SECONDS
-            with contextlib.suppress(Refusal):
-                wanted = heartbeat(self._coordinator, self._state, checks).check
-                if wanted and checks is None:
-                    next_checks = 0.0
-                    continue
-            self.stop.wait(HEARTBEAT_SECONDS)
+            if checks is not None or time.monotonic() - self._line.answered_at >= HEARTBEAT_SECONDS:
+                with contextlib.suppress(Refusal):
+                    if heartbeat(self._coordinator, self._state, checks).check and checks is None:
+                        self._checks_due.set()
+                        continue
+            _first_of(self.stop, self._checks_due, HEARTBEAT_SECONDS)
 
     def _end_work_on_stop(self) -> None:
         """A client slice that trains hears no signal; ending it ends the call that waits for it."""
         self.stop.wait()
         for membership, _ in list(self._parts.values()):
             membership.close()
+
+
+def _first_of(stop: threading.Event, other: threading.Event, seconds: float) -> None:
+    """Wait until one of the two is set, looking at the other once a second."""
+    ends = time.monotonic() + seconds
+    while not stop.is_set() and not other.is_set() and time.monotonic() < ends:
+        stop.wait(min(1.0, max(0.0, ends - time.monotonic())))
 
 
 def _told_of(error: OSError) -> Refusal:

@@ -52,9 +52,11 @@ def epoch_of(job: Job) -> int:
     return epoch
 
 
-def ask(coordinator: Coordinator, patience: float) -> tuple[Job | None, Answer]:
-    """Ask for work: the job, or None, with the answer for its Retry-After."""
-    answer = coordinator.call("POST", "lease", {}, patience=patience)
+def ask(coordinator: Coordinator, wait: int, patience: float) -> tuple[Job | None, Answer]:
+    """Ask for work, and let the coordinator keep the request for `wait` seconds: the job, or None, with the
+    answer for its headers."""
+    body = {"wait": wait} if wait else {}
+    answer = coordinator.call("POST", "lease", body, patience=patience)
     if answer.status == 204 or answer.body is None:
         return None, answer
     try:

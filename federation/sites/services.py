@@ -18,11 +18,14 @@ from federation.audit.services import record
 from federation.sites import permissions
 from federation.sites.models import EnrolmentToken, Site, SiteState, UsedTokenId
 from federation.sites.transitions import SITE, apply
+from federation.sites.wake import wake
 from federation.tokens import MAX_TOKEN, new_token, token_hash
 
 log = logging.getLogger(__name__)
 
 ENROLMENT_LIFE = timedelta(hours=24)
+HEARD = timedelta(seconds=10)
+"""How exact `last_seen` is: not every request for work writes."""
 DEVELOPMENT_RUNTIMES = ("development", "direct")
 HARDWARE_RUNTIMES = ("sgx", "tdx")
 COMMAND = "python -m site_agent enrol --coordinator {url}{log_key} --token {token}"
@@ -236,6 +239,13 @@ def heartbeat(agent: Any, *, agent_version: str, checks: list[dict[str, Any]]) -
     return site
 
 
+def note_heard(site: Site) -> None:
+    """Note that the site's agent asked for work, unless it was heard of just now."""
+    now = timezone.now()
+    if site.last_seen is None or site.last_seen < now - HEARD:
+        Site.objects.filter(pk=site.pk).update(last_seen=now)
+
+
 def want_checks(by: Any, site: Site) -> None:
     """Ask the agent to look at its connection again; it hears of it with its next heartbeat.
 
@@ -245,6 +255,7 @@ def want_checks(by: Any, site: Site) -> None:
         raise Refusal("auth.forbidden")
     if not Site.objects.filter(pk=site.pk, state=SiteState.ACTIVE).update(check_wanted=True):
         raise Refusal("site.wrong_state", state=site.state)
+    wake([site.pk])
 
 
 def suspend(by: Any, site: Site, why: str) -> None:

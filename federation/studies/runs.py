@@ -14,6 +14,7 @@ from django.utils import timezone
 from contracts.refusal import Fact, Refusal
 from federation.audit.services import record
 from federation.people.models import User
+from federation.sites.wake import wake
 from federation.studies import permissions, queries, signals
 from federation.studies.frozen import frozen
 from federation.studies.models import ContributionState, RoundState, Run, RunState, StudyState
@@ -81,6 +82,7 @@ def resume(by: User, run: Run) -> None:
             lasted = timezone.now() - paused.at
             waiting = run.rounds.filter(state__in=_WAITING, deadline__isnull=False)
             waiting.update(deadline=F("deadline") + lasted)
+        wake(frozen(run).names)
 
 
 @dataclass(frozen=True)

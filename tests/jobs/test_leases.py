@@ -82,7 +82,36 @@ def test_a_job_is_leased_once_with_a_number_and_a_deadline(scene: Scene) -> None
     assert told["manifest_hash"] == scene.run.manifest_hash
     assert 50 < told["deadline"] - timezone.now().timestamp() <= leases.LEASE_SECONDS
     assert state_of(scene, scene.anna) == "leased"
+
+
+def test_who_asks_while_it_holds_a_lease_gets_the_same_job_and_the_last_number_is_late(scene: Scene) -> None:
+    """An agent does one job at a time: it never heard of the first, or it has begun anew."""
+    job, first = scene.leased(scene.anna)
+    uploaded(scene, scene.anna)
+    scene.offer(scene.anna, JobKind.JOIN)
+    again = answer(scene.anna.call("POST", "lease", {}))
+    assert (again["id"], again["lease"]) == (job.pk, first + 1)
+    assert code(train_result(scene.anna, job, first)) == "lease.late"
+    assert train_result(scene.anna, job, again["lease"]).status_code == 200
+    assert state_of(scene, scene.anna) == "submitted"
+
+
+def test_a_job_that_is_asked_for_again_and_again_is_left_to_its_deadline(scene: Scene) -> None:
+    job, _ = scene.leased(scene.anna)
+    for _ in range(leases.MAX_ATTEMPTS - 1):
+        assert answer(scene.anna.call("POST", "lease", {}))["id"] == job.pk
     assert scene.anna.call("POST", "lease", {}).status_code == 204
+
+
+def test_a_wait_longer_than_proxies_keep_a_request_is_refused(scene: Scene) -> None:
+    assert code(scene.anna.call("POST", "lease", {"wait": 51})) == "request.invalid"
+
+
+def test_who_is_kept_waiting_is_told_so_to_the_server_alone(scene: Scene) -> None:
+    """Where nothing keeps requests, the agent is sent away as ever."""
+    response = scene.anna.call("POST", "lease", {"wait": 20})
+    assert (response.status_code, response.headers["Retry-After"]) == (204, "2")
+    assert response.headers["FedSlice-Wait"].split()[:2] == [scene.anna.site.pk, "20"]
 
 
 def test_each_site_gets_its_own_jobs_only(scene: Scene) -> None:

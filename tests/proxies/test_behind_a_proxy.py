@@ -28,7 +28,7 @@ LENA = "lena@hospital.example"
 
 @dataclass(frozen=True)
 class Served:
-    """A gunicorn process at `port` reached as https://localhost:`tls`, where proxies serve."""
+    """A web process at `port` reached as https://localhost:`tls`, where proxies serve."""
 
     folder: Path
     port: int
@@ -79,10 +79,10 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def serve(state: dict[str, str], folder: Path, **settings: str) -> Iterator[Served]:
     served = Served(folder, free_port(), free_port())
     environment = {**state, "FEDSLICE_URL": served.address, "FEDSLICE_PROXIES": "127.0.0.1", **settings}
-    command = [sys.executable, "-m", "gunicorn", "federation.wsgi", "--bind", f"127.0.0.1:{served.port}"]
+    command = [sys.executable, "-m", "uvicorn", "enclave_jobs.asgi:application", "--port", str(served.port)]
     with (folder / "web.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--threads", "4", "--no-control-socket"],
+            [*command, "--no-proxy-headers", "--no-access-log"],
             cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
         )  # fmt: skip
     try:
@@ -252,6 +252,13 @@ def test_health_is_told_to_whoever_asks_this_process_by_any_name(coordinator: Se
     for host in ("10.2.3.4:8000", "web", "localhost"):
         answer = httpx.get(f"http://127.0.0.1:{coordinator.port}/healthz", headers={"Host": host})
         assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+def test_a_header_spelled_with_underscores_is_not_the_proxys(coordinator: Served) -> None:
+    """To WSGI both spellings are one name, and a proxy overwrites only its own."""
+    headers = {"Host": f"localhost:{coordinator.tls}", "X_Forwarded_Proto": "https"}
+    answer = httpx.get(f"http://127.0.0.1:{coordinator.port}/api/agent/v1/collateral", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "proxy.no_scheme")
 
 
 LEFT_OUT = {

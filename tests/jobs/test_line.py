@@ -1,0 +1,241 @@
+"""The line on which agents wait for work: a real web process, a real Redis, a database on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from contracts.bound_request import AGENTS_API
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
+from site_agent import leases
+from site_agent.leases import Job
+from site_agent.line import Line
+from site_agent.transport import Answer, Coordinator
+from tests.support import beginnings, redis_server
+from tests.support.console import Console
+from tests.support.installation import REPOSITORY, free_port, wait_for
+from tests.support.instances import HERE
+
+SCENE = """
+import enclave_jobs.leases, federation.studies.models as studies
+from tests.jobs.cast import make_scene
+scene = make_scene()
+print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), scene.run.pk)
+"""
+OFFER = """
+from enclave_jobs import leases
+from enclave_jobs.models import JobKind
+from federation.sites.models import Site
+from federation.studies.models import Round, Run
+run = Run.objects.get(pk={run!r})
+round, _ = Round.objects.get_or_create(run=run, number={number})
+print(leases.offer(run, {site!r}, JobKind.EVALUATE, run.enclave_id, round=round, inputs={{"epoch": 1}}).pk)
+"""
+
+
+@dataclass
+class Place:
+    """A site of the coordinator, and the ways to reach and to change it."""
+
+    url: str
+    site: str
+    key: SigningKey
+    run: str
+    console: Console
+    redis: Redis
+    process: subprocess.Popen[bytes]
+    offered: int = 1
+
+    def agent(self, stop: threading.Event | None = None) -> Coordinator:
+        return Coordinator(self.url, (self.site, self.key, HERE), insecure_http=True, stop=stop)
+
+    def offer(self) -> str:
+        self.offered += 1
+        code = OFFER.format(run=self.run, site=self.site, number=self.offered)
+        return self.console.ask(code=code).strip()
+
+    def clear(self) -> None:
+        self.console.ask(code="from enclave_jobs.models import Job; Job.objects.all().delete()")
+
+
+def start_web(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
+    from enclave_jobs.stack import _web
+
+    command = [word if word != "8000" else str(port) for word in _web().command]
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=out)
+    wait_for(lambda: _answers(f"http://127.0.0.1:{port}/healthz"), 90, "the web process answers")
+    return process
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder, port = tmp_path_factory.mktemp("line"), free_port()
+    with redis_server.running() as redis:
+        environment = {
+            **os.environ,
+            "FEDSLICE_STATE": str(folder),
+            "FEDSLICE_REDIS": redis_server.url_of(redis),
+            "FEDSLICE_URL": f"http://127.0.0.1:{port}",
+        }
+        shutil.copy(beginnings.database(str(beginnings.tiny_model())), folder / beginnings.DATABASE)
+        console = Console(REPOSITORY, environment)
+        site, key, run = console.ask(code=SCENE).split()
+        process = start_web(environment, port, folder / "web.log")
+        try:
+            yield Place(
+                environment["FEDSLICE_URL"], site, SigningKey.from_bytes(bytes.fromhex(key)), run, console,
+                redis, process,
+            )  # fmt: skip
+        finally:
+            console.close()
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def place(served: Place) -> Iterator[Place]:
+    yield served
+    served.clear()
+
+
+@pytest.fixture
+def later() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def kept(place: Place, later: ThreadPoolExecutor, wait: int) -> Future[tuple[Job | None, Answer]]:
+    """A request that the coordinator keeps."""
+    asked = later.submit(leases.ask, place.agent(), wait, 0.0)
+    wait_for(lambda: place.redis.pubsub_numsub("fedslice:wake")[0][1], 20, "the web process listens")
+    time.sleep(1.0)
+    assert not asked.done()
+    return asked
+
+
+def test_work_reaches_a_waiting_agent_as_soon_as_it_is_offered(
+    place: Place, later: ThreadPoolExecutor
+) -> None:
+    asked = kept(place, later, 20)
+    offered = place.offer()
+    job, _ = asked.result(20)
+    assert job is not None
+    assert (job.id, job.lease, job.run) == (offered, 1, place.run)
+
+
+def test_who_waits_in_vain_hears_so_when_the_time_is_over_and_is_not_sent_away(place: Place) -> None:
+    began = time.monotonic()
+    job, answer = leases.ask(place.agent(), 2, 0.0)
+    assert job is None
+    assert time.monotonic() - began >= 2
+    assert answer.status == 204
+    assert "retry-after" not in answer.headers
+    assert "fedslice-wait" not in answer.headers
+
+
+def test_a_job_that_may_be_tried_again_later_comes_when_it_is_due(place: Place) -> None:
+    place.offer()
+    first, _ = leases.ask(place.agent(), 0, 0.0)
+    assert first is not None
+    body = {"lease": first.lease, "code": "wire.closed", "facts": {}}
+    place.agent().call("POST", f"jobs/{first.id}/failure", body)
+    again, _ = leases.ask(place.agent(), 20, 0.0)
+    assert again is not None
+    assert (again.id, again.lease) == (first.id, 2)
+
+
+def test_an_agent_whose_answer_was_lost_gets_its_job_at_once(place: Place) -> None:
+    place.offer()
+    lost, _ = leases.ask(place.agent(), 0, 0.0)
+    again, _ = leases.ask(place.agent(), 0, 0.0)
+    assert lost is not None and again is not None
+    assert (again.id, again.lease) == (lost.id, lost.lease + 1)
+    with pytest.raises(Refusal) as refusal:
+        place.agent().call("POST", f"jobs/{lost.id}/progress", {"lease": lost.lease, "stage": "training"})
+    assert refusal.value.code == "lease.late"
+
+
+def test_who_left_the_line_is_leased_nothing(place: Place) -> None:
+    token = place.agent()._authorization(_bound(place, 40))["Authorization"]
+    head = f"POST {AGENTS_API}lease HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n"
+    with socket.create_connection(("127.0.0.1", int(place.url.rsplit(":", 1)[1]))) as line:
+        line.sendall((head + 'Content-Length: 11\r\n\r\n{"wait":40}').encode())
+        time.sleep(1.5)
+    time.sleep(0.5)
+    offered = place.offer()
+    job, _ = leases.ask(place.agent(), 0, 0.0)
+    assert job is not None
+    assert (job.id, job.lease) == (offered, 1)
+
+
+def _bound(place: Place, wait: int) -> object:
+    from contracts.bound_request import bind_request
+
+    return bind_request("POST", "lease", f'{{"wait":{wait}}}'.encode())
+
+
+def test_a_redis_that_went_away_delays_work_and_loses_none(place: Place, later: ThreadPoolExecutor) -> None:
+    asked = kept(place, later, 6)
+    place.redis.client_kill_filter(_type="pubsub")
+    offered = place.offer()
+    job, _ = asked.result(20)
+    if job is None:  # the word fell between two subscriptions: the next request finds the job
+        job, _ = leases.ask(place.agent(), 0, 0.0)
+    assert job is not None
+    assert job.id == offered
+
+
+def test_a_stopped_agent_leaves_at_once(place: Place, later: ThreadPoolExecutor) -> None:
+    stop = threading.Event()
+    line = Line(place.agent(stop), lambda: None)
+    asked = later.submit(line.next_job, 25, 60.0)
+    time.sleep(1.5)
+    assert not asked.done()
+    stop.set()
+    with pytest.raises(Refusal) as refusal:
+        asked.result(5)
+    assert refusal.value.code == "agent.stopped"
+
+
+def test_checks_that_somebody_asks_for_are_heard_on_the_line(place: Place, later: ThreadPoolExecutor) -> None:
+    wanted = threading.Event()
+    stop = threading.Event()
+    want = "from federation.sites.models import Site; Site.objects.filter(pk={!r}).update(check_wanted={})"
+    place.console.ask(code=want.format(place.site, True))
+    asked = later.submit(Line(place.agent(stop), wanted.set).next_job, 25, 60.0)
+    assert wanted.wait(10)
+    place.console.ask(code=want.format(place.site, False))
+    assert asked.result(10) is None
+
+
+def test_a_web_process_that_ends_lets_the_waiting_go(served: Place, later: ThreadPoolExecutor) -> None:
+    """Last here: the process is gone afterwards."""
+    asked = kept(served, later, 20)
+    began = time.monotonic()
+    served.process.send_signal(signal.SIGTERM)
+    job, answer = asked.result(20)
+    assert (job, answer.status) == (None, 204)
+    assert served.process.wait(20) is not None
+    assert time.monotonic() - began < 10
