@@ -77,9 +77,22 @@ def _rendered(program: Program, mailbox: Path) -> Path:
     """`gramine-direct` reads NAME.manifest."""
     platform = _platform(mailbox)
     lib = Path(_tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
-    values = values_for(program, venv=environment_of(program), platform=platform, gramine_lib=str(lib))
+    values = values_for(
+        program,
+        venv=environment_of(program),
+        platform=platform,
+        gramine_lib=str(lib),
+        threads=threads(),
+    )
     (mailbox / f"{program}.manifest").write_text(render(program, values))
     return mailbox.resolve() / program
+
+
+def threads() -> int:
+    """How many threads compute in a program that this host starts: OMP_NUM_THREADS, else one for each
+    processor. More than there are wait for each other at every step."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
 
 
 def _signed(program: Program) -> Path:

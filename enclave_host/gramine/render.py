@@ -23,12 +23,12 @@ from jinja2 import Environment, StrictUndefined
 from attestation.measurement import PROGRAMS, TREE, measured_files
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave_host.gramine import schema
+from enclave_host.gramine import schema, trusted
 from enclave_host.images import require_locked
 from error_catalogue import explain
 
 TEMPLATES = TREE / "enclave" / "measured"
-SYSTEM_LIB = "/lib/x86_64-linux-gnu"
+ENTRYPOINT = "libsysdb.so"
 GRAMINE_LIB = "/usr/lib/x86_64-linux-gnu/gramine"
 ACCELERATOR = "dev:/dev/shm/fedslice-accelerator"
 ENCLAVE_SIZES: dict[Program, str] = {"aggregator": "4G", "client_slice": "8G", "split_server": "64G"}
@@ -46,7 +46,6 @@ class Values:
     mailbox: str = "."
     platform: str = ""
     gramine_lib: str = GRAMINE_LIB
-    system_lib: str = SYSTEM_LIB
     threads: int = 4
     enclave_size: str = "4G"
     edmm: bool = False
@@ -73,19 +72,26 @@ def values_for(
 
 
 def render(program: Program, values: Values) -> str:
-    """The checked manifest, as TOML text: of our code it mounts and trusts what is measured, file by file.
+    """The checked manifest, as TOML text: it trusts what is measured of our code, and what the program loads
+    beside it (`enclave_host.gramine.trusted`), file by file, each with its hash.
+
     Refuses with codes `gramine.*` or `measurement.missing`."""
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
-    _check_paths(values)
+    _check_paths(asdict(values))
     template = (TEMPLATES / f"{program}.manifest.template").read_text()
     environment = Environment(  # noqa: S701 - TOML, not HTML; _check_paths keeps quotes out
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     prefix = "" if values.mailbox == "." else f"{values.mailbox.rstrip('/')}/"
+    libraries, files = trusted_files(program, values)
+    entrypoint = Path(values.gramine_lib, ENTRYPOINT)
     text = environment.from_string(template).render(
         **asdict(values),
         measured=list(measured_files(program)),
+        libraries=libraries,
+        trusted=files,
+        entrypoint={"uri": f"file:{entrypoint}", "sha256": trusted.sha256(entrypoint)},
         stdlib_name=Path(values.stdlib).name,
         mailbox_prefix=prefix,
     )
@@ -94,18 +100,35 @@ def render(program: Program, values: Values) -> str:
     except tomllib.TOMLDecodeError as error:
         raise Refusal("gramine.not_toml", fault=str(error)[:200]) from error
     schema.check(manifest)
-    check_production(manifest)
+    check_production(manifest, values.platform)
     return text
 
 
-def check_production(manifest: dict[str, Any]) -> None:
+def trusted_files(program: Program, values: Values) -> tuple[dict[str, str], dict[str, str]]:
+    """Name → path of the libraries that are mounted one by one, and path → SHA-256 of every trusted file.
+    Refuses with `gramine.bad_path` or `measurement.missing`."""
+    packages = Path(values.packages)
+    brought = trusted.packages(program, packages)
+    stdlib = trusted.standard_library(Path(values.stdlib))
+    linked = [Path(values.python), *filter(trusted.is_library, [*brought, *stdlib])]
+    libraries = trusted.libraries(linked, packages)
+    files = [Path(values.python), *trusted.glibc(Path(values.gramine_lib)), *libraries.values()]
+    hashes = {str(file): trusted.sha256(file) for file in [*files, *stdlib, *brought]}
+    hashes |= {f"{values.code}/{name}": sha256 for name, sha256 in measured_files(program).items()}
+    _check_paths({path: path for path in hashes})
+    return {name: str(path) for name, path in libraries.items()}, hashes
+
+
+def check_production(manifest: dict[str, Any], platform: str = "") -> None:
     """Refuse (`gramine.insecure`) a manifest, already checked against the schema, that gives the host a
     way in: debug, no DCAP, an `insecure__` or debugging key, a choice of arguments or environment,
-    unprotected files outside the mailbox, or protected and unprotected files that overlap."""
+    unprotected files outside the mailbox, or protected and unprotected files that overlap. The folder
+    `platform` of a development platform may be read unprotected: it is for `gramine-direct` only."""
     sgx, loader = manifest.get("sgx", {}), manifest["loader"]
     mailboxes = [mount["uri"] for mount in manifest["fs"]["mounts"] if mount["path"] == "/mailbox"]
     allowed = sgx.get("allowed_files", [])
-    trusted = [item if isinstance(item, str) else item["uri"] for item in sgx.get("trusted_files", [])]
+    protected = [item["uri"] for item in sgx.get("trusted_files", [])]
+    outside = {ACCELERATOR, f"file:{platform}/"} if platform else {ACCELERATOR}
     faults = {
         "it can be debugged": sgx.get("debug", False),
         "remote attestation is not dcap": sgx.get("remote_attestation") != "dcap",
@@ -121,10 +144,10 @@ def check_production(manifest: dict[str, Any]) -> None:
         "its log says more than errors": loader.get("log_level", "error") not in ("none", "error"),
         "it has not exactly one mailbox": len(mailboxes) != 1,
         "the host may change a file outside the mailbox": bool(mailboxes)
-        and not all(uri == ACCELERATOR or _inside(uri, mailboxes[0]) for uri in allowed),
+        and not all(uri in outside or _inside(uri, mailboxes[0]) for uri in allowed),
         "a protected file lies in a folder that the host may change": any(
             uri == other or (other.endswith("/") and uri.startswith(other))
-            for uri in trusted
+            for uri in protected
             for other in allowed
         ),
     }
@@ -133,8 +156,8 @@ def check_production(manifest: dict[str, Any]) -> None:
             raise Refusal("gramine.insecure", fault=fault)
 
 
-def _check_paths(values: Values) -> None:
-    for what, value in asdict(values).items():
+def _check_paths(values: dict[str, Any]) -> None:
+    for what, value in values.items():
         if not isinstance(value, str) or what == "enclave_size" or (what == "platform" and not value):
             continue
         if any(ord(sign) < 32 or sign in "\"'\\" for sign in value):
@@ -173,7 +196,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--gramine-lib", default=GRAMINE_LIB, help="folder of libsysdb.so (default: %(default)s)"
     )
-    parser.add_argument("--system-lib", default=SYSTEM_LIB, help="system libraries (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=4, help="compute threads (default: %(default)s)")
     parser.add_argument("--enclave-size", help="such as 8G (default: by program)")
     parser.add_argument("--edmm", action="store_true", help="memory on demand (SGX2 processors)")

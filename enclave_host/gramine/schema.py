@@ -3,6 +3,8 @@
 Source: Gramine's documentation, Documentation/manifest-syntax.rst, and the list that `gramine-manifest`
 1.9 checks by (python/graminelibos/manifest_check.py). An enclave that starts does not look for keys that it
 does not know, so a misspelt `sgx.debug` would be silent; here it is refused, with no Gramine installed.
+Stricter than that list are files: trusted files stand one by one, each with its hash, as the LibOS itself
+wants them (libos/src/fs/chroot/trusted.c), under `gramine-direct` as well.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ COUNT = Scalar(int, "a whole number, not negative", r"\d+")
 TEXT = Scalar(str, "text")
 SIZE = Scalar(str, "a size such as 512M or 4G", r"\d+[KMG]?")
 URI = Scalar(str, "a URI with file: or dev:", r"(file|dev):.+")
+FILE = Scalar(str, "a URI with file: that is no folder's", r"file:.*[^/]")
 PATH = Scalar(str, "an absolute path", r"/.*")
 SHA256 = Scalar(str, "64 hexadecimal digits", r"[0-9a-fA-F]{64}")
 MASK64 = Scalar(str, "0x and 16 hexadecimal digits", r"0x[0-9a-fA-F]{16}")
@@ -112,7 +115,7 @@ MANIFEST = Table(
         "libos": Table({"entrypoint": PATH, "check_invalid_pointers": BOOL}, ("entrypoint",)),
         "loader": Table(
             {
-                "entrypoint": Table({"uri": URI, "sha256": SHA256}, ("uri",)),
+                "entrypoint": Table({"uri": URI, "sha256": SHA256}, ("uri", "sha256")),
                 "argv": ListOf(TEXT),
                 "argv_src_file": URI,
                 "env": _ENVIRONMENT,
@@ -177,7 +180,7 @@ MANIFEST = Table(
                 ),
                 "remote_attestation": _one_of("none", "dcap"),
                 "seal_key": Table({"flags_mask": MASK64, "xfrm_mask": MASK64, "misc_mask": MASK32}),
-                "trusted_files": ListOf(Either((URI, Table({"uri": URI, "sha256": SHA256}, ("uri",))))),
+                "trusted_files": ListOf(Table({"uri": FILE, "sha256": SHA256}, ("uri", "sha256"))),
                 "trusted_files_cache_size": SIZE,
                 "use_exinfo": BOOL,
                 "vtune_profile": BOOL,

@@ -15,6 +15,7 @@ import pytest
 from contracts.refusal import Refusal
 from enclave_host.gramine import launch
 from enclave_host.gramine.launch import command
+from enclave_host.gramine.trusted import GLIBC
 
 
 def _refused(code, function, *arguments):
@@ -41,6 +42,10 @@ def tools(tmp_path, monkeypatch):
     for name in ("gramine-direct", "gramine-sgx"):
         (folder / name).write_text('#!/bin/sh\necho "$(basename "$0")"\npwd\necho "$@"\n')
         (folder / name).chmod(0o755)
+    lib = folder.parent / "lib" / "x86_64-linux-gnu" / "gramine"
+    (lib / "runtime" / "glibc").mkdir(parents=True)
+    for name in ("libsysdb.so", *(f"runtime/glibc/{name}" for name in GLIBC)):
+        (lib / name).touch()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
 
@@ -70,10 +75,10 @@ def test_without_gramine_the_refusal_names_the_tool(mailbox, runtime):
 
 def test_direct_starts_gramine_in_the_mailbox_on_a_manifest_rendered_for_it(mailbox, tools, tmp_path):
     output = subprocess.run(
-        command("client_slice", "direct", mailbox), capture_output=True, text=True, check=True
+        command("aggregator", "direct", mailbox), capture_output=True, text=True, check=True
     )
-    assert output.stdout.split() == ["gramine-direct", str(mailbox), str(mailbox / "client_slice")]
-    manifest = tomllib.loads((mailbox / "client_slice.manifest").read_text())
+    assert output.stdout.split() == ["gramine-direct", str(mailbox), str(mailbox / "aggregator")]
+    manifest = tomllib.loads((mailbox / "aggregator.manifest").read_text())
     platform = str(tmp_path / "platform")
     assert {"path": platform, "uri": f"file:{platform}"} in manifest["fs"]["mounts"]
     expected = tools.parent / "lib" / "x86_64-linux-gnu" / "gramine" / "libsysdb.so"
