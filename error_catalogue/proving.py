@@ -24,6 +24,8 @@ define(
           "Register the model that the adapter was made for; its name stands in {file}.", "operator"),
     Entry("model.is_gguf", "The model is a GGUF file ({file}), which is for running, not for tuning.",
           "Register the model that it was made of, as safetensors.", "operator"),
+    Entry("model.not_a_file", "What the model's folder holds as {file} is no file: {fault}.",
+          "Put the file itself there, and let the coordinator's account read it.", "operator"),
     Entry("model.not_safetensors", "{file} is not a safetensors file: {fault}.", _AGAIN, "operator"),
     Entry("model.truncated", "{file} is cut off: it has {bytes} bytes of {expected}.", _AGAIN, "operator"),
     Entry("model.tensor_twice", "The tensor {tensor} stands in {other} and again in {file}.",
@@ -35,6 +37,8 @@ define(
           "The checkpoint is damaged, or its training diverged. Choose another one.", "operator"),
     Entry("model.tensor_type", "The tensor {tensor} in {file} is of type {found}.",
           "Register the model in float32, float16 or bfloat16.", "operator"),
+    Entry("model.larger_than_files", "The configuration describes {what}, but the files hold {held}.",
+          "The configuration and the weights are not of one model: choose the whole checkpoint.", "operator"),
     Entry("model.missing_tensors", "{missing} of {count} parts of the model are missing from its files, the "
           "first of them {first}. They would be random.",
           "Choose the whole checkpoint, and one that was made for this task: only a classifier's head may be "
@@ -55,6 +59,9 @@ define(
           "among them {token} with the number {id}.",
           "Use the tokenizer that belongs to these weights, or resize the model's embeddings to it and save "
           "both.", "operator"),
+    Entry("model.other_tokenizer", "The tokenizer knows {tokens} tokens, the model has {rows} embeddings: it "
+          "is another model's.",
+          "Use the tokenizer that belongs to these weights.", "operator"),
     Entry("model.no_padding", "The tokenizer has neither a padding token nor an end of text to stand in for "
           "it.",
           "Name its pad_token in tokenizer_config.json.", "operator"),

@@ -14,10 +14,10 @@ define(
           "is published as safetensors.", "operator"),
     Entry("model.remote_code", "The base model asks to run code of its own ({file}); that is never done.",
           "Choose an architecture that transformers itself contains.", "lead"),
-    Entry("model.unsafe_name", "The manifest names a model file that cannot be one.",
-          "Ask the lead to freeze the study again.", "lead"),
+    Entry("model.unsafe_name", "A model's files, or what names them, name one that cannot lie in its folder.",
+          "Choose a checkpoint whose files lie side by side, named as transformers names them.", "lead"),
     Entry("model.file_missing", "The base model's file {file} is missing.",
-          "Fetch the model again at this site.", "site"),
+          "Fetch the model again.", "site"),
     Entry("model.file_changed", "The base model's file {file} is not the one that the sites approved.",
           "Fetch the model again at this site; if it stays so, the publisher changed it and the study "
           "must be frozen anew.", "site"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from contracts.refusal import Refusal
 from contracts.sealed.package import ADAPTER_CONFIG
 
 MAX_HEADER = 64 << 20
+MAX_LABELS = 100_000
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _LFS = b"version https://git-lfs.github.com/spec/"
 _MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -44,9 +46,11 @@ def look_at(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Every file of text is what its name says; returns the configuration. Refuses with `model.lfs_pointer`,
+    """Every file of text is what its name says; returns the configuration. Refuses with `model.not_a_file`,
+    `model.lfs_pointer`,
     `model.byte_order_mark`, `model.bad_json`, `model.file_missing`, `model.no_model_type`, `model.quantised`,
     `model.encoder_decoder`, `model.is_adapter` or `model.is_gguf`."""
+    _require_files(folder)
     if not any(folder.glob("*.safetensors")):
         for other in sorted(folder.glob("*.gguf")):
             raise Refusal("model.is_gguf", file=other.name[:100])
@@ -61,11 +65,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
     if not isinstance(config.get("model_type"), str) or not config["model_type"]:
         raise Refusal("model.no_model_type", file=CONFIG)
+    labels = [config.get("num_labels"), *(len(config.get(n) or ()) for n in ("id2label", "label2id"))]
+    if any(isinstance(count, int | float) and count > MAX_LABELS for count in labels):
+        raise Refusal("model.bad_json", file=CONFIG, fault=f"it names more than {MAX_LABELS} labels")
     if config.get("quantization_config"):
         raise Refusal("model.quantised", file=CONFIG)
     if config.get("is_encoder_decoder"):
         raise Refusal("model.encoder_decoder", kind=config["model_type"][:100])
     return config
+
+
+def _require_files(folder: Path) -> None:
+    """What stands there under a name that is read is a file that may be read. Refuses with
+    `model.not_a_file`."""
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise Refusal("model.not_a_file", file=folder.name[:100], fault="not for this account to read")
+    names = (CONFIG, INDEX, *AUXILIARY, *(file.name for file in sorted(folder.glob("*.safetensors"))))
+    for file in (folder / name for name in names):
+        if not os.path.lexists(file):
+            continue
+        if not file.is_file():
+            raise Refusal("model.not_a_file", file=file.name[:100], fault="a folder, a pipe or a broken link")
+        if not os.access(file, os.R_OK):
+            raise Refusal("model.not_a_file", file=file.name[:100], fault="not for this account to read")
 
 
 def _look_at(file: Path) -> None:

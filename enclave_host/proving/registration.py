@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from transformers import AutoConfig
 
 from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Proof, Verdict, Way
@@ -19,6 +18,7 @@ from enclave.slicing.models import configure, pin, refusing_what_transformers_ca
 from enclave_host.proving.files import Tensor, read_config, read_tensors
 from enclave_host.proving.passes import TOKENS, WAYS, Trial, attempt, usual_targets
 from enclave_host.proving.reduced import reduce, require_layers
+from enclave_host.proving.sizes import require_sizes
 from enclave_host.proving.tokens import embedding_rows, require_tokenizer, special_of, usable_positions
 from enclave_host.proving.weights import build, require_finite
 
@@ -51,15 +51,12 @@ class _Looked:
     layers: int
 
 
-def _look(folder: Path, tell: Tell) -> _Looked:
+def _look(folder: Path, task: str, tell: Tell) -> _Looked:
     tell({"stage": "files"})
     config = read_config(folder)
     pins = pin(folder)
     tensors = read_tensors(folder, pins)
-    spec = _spec(pins, "any")
-    with refusing_what_transformers_cannot_read(folder, spec):
-        built = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        layers = int(built.num_hidden_layers)
+    layers = require_sizes(folder, _spec(pins, task), tensors)
     require_layers(tensors, layers)
     require_finite(folder, tensors, lambda done, of: tell({"stage": "tensors", "done": done, "of": of}))
     return _Looked(pins, config, tensors, layers)
@@ -85,7 +82,7 @@ def _runnable(folder: Path, looked: _Looked, whole: int) -> Iterator[tuple[Path,
 
 
 def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: Tell) -> Proof:
-    looked = _look(folder, tell)
+    looked = _look(folder, task, tell)
     with _runnable(folder, looked, whole) as (run, small):
         spec = _spec(looked.pins if run == folder else pin(run), task)
         tell({"stage": "model"})
@@ -131,7 +128,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
 
 
 def _check_study(folder: Path, task: str, whole: int, study: dict[str, Any], tell: Tell) -> None:
-    looked = _look(folder, tell)
+    looked = _look(folder, task, tell)
     for name in sorted({*study["files"], *looked.pins}):
         if looked.pins.get(name) != study["files"].get(name):
             raise Refusal("model.file_changed", file=name)

@@ -21,7 +21,8 @@ LONGEST_PASS = 512
 
 def require_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     """How many tokens the tokenizer knows; each has one of the embedding's `rows`. Refuses with
-    `model.no_tokenizer`, `model.tokenizer_beyond`, `model.no_padding` or `model.bad_template`."""
+    `model.no_tokenizer`, `model.tokenizer_beyond`, `model.other_tokenizer`, `model.no_padding` or
+    `model.bad_template`."""
     if not any((folder / name).is_file() for name in TABLES):
         raise Refusal("model.no_tokenizer", files=", ".join(TABLES))
     vocabulary = tokenizer.get_vocab()
@@ -31,10 +32,12 @@ def require_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: in
     if most >= rows:
         beyond = sum(number >= rows for number in vocabulary.values())
         raise Refusal("model.tokenizer_beyond", token=token[:80], id=most, rows=rows, count=beyond)
+    if 2 * len(vocabulary) < rows:
+        raise Refusal("model.other_tokenizer", tokens=len(vocabulary), rows=rows)
     if tokenizer.pad_token_id is None:
         raise Refusal("model.no_padding")
     _require_template(tokenizer)
-    return len(vocabulary)
+    return len(set(vocabulary.values()))
 
 
 def special_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
@@ -51,10 +54,11 @@ def _require_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
     try:
         tokenizer.apply_chat_template([{"role": "user", "content": "fever"}], tokenize=False)
-    except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
-        raise Refusal("model.bad_template", fault=str(error)[:200]) from error
-    except jinja2.TemplateError:
-        return
+    except jinja2.TemplateError as error:
+        if isinstance(error, jinja2.TemplateSyntaxError | jinja2.UndefinedError):
+            raise Refusal("model.bad_template", fault=str(error)[:200]) from error
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise Refusal("model.bad_template", fault=f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from contracts.manifest import ModelSpec
@@ -29,12 +30,12 @@ Progress = Callable[[int, int], None]
 
 
 def require_finite(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
-    """Look at every number of every tensor, a block at a time. Refuses with `model.not_finite` or
-    `model.tensor_type`."""
+    """Look at every number of every tensor, a block at a time. Refuses with `model.not_finite`,
+    `model.tensor_type` or `model.not_safetensors`."""
     total = sum(tensor.size for tensor in tensors.values()) or 1
     done = 0
     for file in sorted({tensor.file for tensor in tensors.values()}):
-        with safe_open(folder / file, framework="pt") as opened:
+        with _opened(folder / file) as opened:
             for name in sorted(name for name, tensor in tensors.items() if tensor.file == file):
                 tensor = tensors[name]
                 if tensor.dtype in FLOATS:
@@ -45,6 +46,18 @@ def require_finite(folder: Path, tensors: dict[str, Tensor], progress: Progress)
                     raise Refusal("model.tensor_type", tensor=name[:200], file=file, found=tensor.dtype)
                 done += tensor.size
                 progress(done, total)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Its header says where each tensor lies, without gaps or overlaps. Refuses with
+    `model.not_safetensors`."""
+    try:
+        opened = safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise Refusal("model.not_safetensors", file=file.name, fault=str(error)[:200]) from error
+    with opened:
+        yield opened
 
 
 def _blocks(opened: Any, name: str, tensor: Tensor) -> Iterable[torch.Tensor]:
