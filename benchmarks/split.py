@@ -39,7 +39,7 @@ from transformers import (
 )
 
 from benchmarks import sealing, serving
-from contracts.architecture.layers import LAYERS, linears_of
+from contracts.architecture.layers import linears_of, row_of
 from contracts.architecture.plan import plan
 from contracts.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
@@ -143,7 +143,7 @@ def spf(ratio: float, lora: tuple[str, ...]) -> Spf:
 
 def targets_of(tail: Tail, suffixes: tuple[str, ...] | None = None) -> tuple[str, ...]:
     """Names of the matrices that SPF tunes, or of those of them that end in one of `suffixes`."""
-    place = f"{tail._backbone}.{LAYERS[tail.config.model_type].layers}"
+    place = f"{tail._backbone}.{row_of(tail.config).layers}"
     return tuple(
         f"{place}.{number}.{linear.path}"
         for number in range(tail.config.num_hidden_layers)

@@ -75,6 +75,8 @@ define(
           "Register it on a machine with more memory.", "operator"),
     Entry("model.no_way", "The model can be tuned in no way that FedSlice has: {reason}",
           "Choose another architecture, or name LoRA's targets with --targets.", "operator"),
+    Entry("model.reads_both_ways", "{architecture} reads a text in both directions; it cannot write one.",
+          "Register it to sort texts, or choose a model that writes.", "operator"),
     Entry("model.one_layer", "A model of one layer cannot be split.",
           "Choose Method 1, or a deeper model.", "lead"),
     Entry("model.pass_failed", "A pass through the model ({way}) failed: {fault}.",

@@ -27,6 +27,10 @@ define(
           "Lower the tokens per row in the study.", "lead"),
     Entry("adapter.unknown_target", "The base model has no linear layer called {target} to tune.",
           "Choose the adapter's targets among the model's own layer names.", "lead"),
+    Entry("adapter.no_prefix",
+          "{architecture} takes no trained positions (P-Tuning v2): its attention reads no keys and values "
+          "from before the text.",
+          "Choose LoRA.", "lead"),
     Entry("tensors.unreadable", "The tuned parameters cannot be read as safetensors.",
           "The contribution is damaged or forged. Start the contribution again.", "us"),
     Entry("tensors.too_large", "The tuned parameters have {bytes} bytes; {limit} are expected at most.",

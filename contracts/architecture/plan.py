@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from contracts.architecture.layers import check_cut, linears_of
+from contracts.architecture.layers import check_cut, head_of, linears_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 
@@ -45,7 +45,7 @@ def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
     """Count what `tune` trains in the tail after layer `k`. `labels` is 0 for a causal LM.
 
     For each of n − k layers: rows = Σ (taken units · rows of a unit · inputs), lora = Σ rank · (inputs +
-    outputs). The head: d·labels (a decoder), or d² + d + (d + 1)·labels (BERT with its pooler). Refuses with
+    outputs). The head: d·labels (a decoder), or d² + d + (d + 1)·labels (an encoder). Refuses with
     `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
     """
     check_cut(config, k)
@@ -60,11 +60,7 @@ def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
     layers = config.num_hidden_layers - k
     if not layers * (rows + lora):
         raise Refusal("spf.nothing")
-    width, head, head_tensors = config.hidden_size, 0, 0
-    if labels:
-        head, head_tensors = width * labels, 1
-        if config.model_type == "bert":
-            head, head_tensors = head + labels + width * width + width, 4
+    head, head_tensors = head_of(config, labels)
     return Plan(layers * rows, layers * lora, head, layers * tensors + head_tensors, layers * full)
 
 

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from contracts.architecture.table import Architecture
 from contracts.manifest import Lora, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
-from enclave.slicing.architectures import Architecture, architecture_of
+from enclave.slicing.architectures import architecture_of, permits
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
 from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
@@ -68,10 +69,11 @@ def cut(
     """
     architecture = architecture_of(model)
     _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
+    table = _token_table(model, architecture)
     if vectors is None:
-        vectors = TableVectors(_token_table(model, architecture).weight)
+        vectors = TableVectors(table.weight)
     trips = tuple(_outsource(model, architecture, store, read or _own(model)))
-    _place_table(model, architecture, HandedIn(vectors))
+    _place_table(model, architecture, HandedIn(vectors, float(getattr(table, "embed_scale", 1.0))))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import tune_prefix
@@ -107,7 +109,7 @@ def _inspect_classes(
 ) -> None:
     """Exact classes only: a subclass may do anything. `frozen` kinds are judged by their parameters."""
     for name, module in model.named_modules():
-        if type(module) not in frozen and not architecture.permits(module):
+        if type(module) not in frozen and not permits(architecture, module):
             found = f"{type(module).__module__}.{type(module).__qualname__}"
             raise Refusal("slicing.unlisted_module", module=name[:200], found=found[:200])
 

@@ -73,11 +73,12 @@ class FileVectors:
 
 
 class HandedIn(nn.Module):
-    """Stands where the token embeddings stood: (batch, tokens) ids -> (batch, tokens, size) vectors."""
+    """Stands where the token embeddings stood: (batch, tokens) ids -> (batch, tokens, size) vectors, times
+    `scale` (Gemma's √d)."""
 
-    def __init__(self, vectors: Vectors) -> None:
+    def __init__(self, vectors: Vectors, scale: float = 1.0) -> None:
         super().__init__()
-        self.vectors = vectors
+        self.vectors, self.scale = vectors, scale
 
     def forward(self, ids: Tensor) -> Tensor:
         """Each distinct token is asked for once. Refuses with `slicing.no_embeddings` what is not finite."""
@@ -85,4 +86,4 @@ class HandedIn(nn.Module):
         vectors = self.vectors.gather(distinct)
         if not torch.isfinite(vectors).all():
             raise Refusal("slicing.no_embeddings", fault="a vector is not finite")
-        return vectors[places]
+        return vectors[places] if self.scale == 1.0 else vectors[places] * self.scale

@@ -31,6 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from contracts.architecture.positions import positions_of
 from contracts.manifest import ModelSpec
 from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
 from contracts.refusal import Refusal
@@ -99,7 +100,7 @@ def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrain
     `model.too_many_tokens`."""
     closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(folder, **closed)
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = positions_of(config)
     if limit and spec.max_tokens > limit:
         raise Refusal("model.too_many_tokens", tokens=spec.max_tokens, limit=limit)
     tokenizer = AutoTokenizer.from_pretrained(folder, **closed)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
+from contracts.architecture.positions import positions_of
 from contracts.manifest import Prefix
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import _draw_output_layer, head_modules
@@ -65,7 +66,9 @@ class PrefixTuned(nn.Module):
 
 
 def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTuned:
-    """Freeze `model`, put a trainable prefix before it, and let its head train. `seed` alone decides."""
+    """Freeze `model`, put a trainable prefix before it, and let its head train. `seed` alone decides.
+    Refuses with `adapter.no_prefix`."""
+    _require_room_for_keys(model)
     model.requires_grad_(False)
     head = head_modules(model)
     with torch.random.fork_rng(devices=[]):
@@ -78,11 +81,20 @@ def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTune
 
 
 def usable_tokens(model: PreTrainedModel, prefix: Prefix, asked: int) -> int:
-    """Positions that are left for text. Refuses with `slicing.too_short` if `asked` tokens do not fit."""
-    positions = int(model.config.max_position_embeddings)
+    """Positions that are left for text. Refuses with `slicing.too_short` if `asked` tokens do not fit, and
+    with `adapter.no_prefix` a model that takes no prefix."""
+    _require_room_for_keys(model)
+    positions = positions_of(model.config)
     usable = positions - prefix.length
     if usable < asked:
         raise Refusal(
             "slicing.too_short", length=prefix.length, usable=usable, positions=positions, asked=asked
         )
     return usable
+
+
+def _require_room_for_keys(model: PreTrainedModel) -> None:
+    """Refuses with `adapter.no_prefix` an architecture whose attention takes no keys from before the text."""
+    architecture = architecture_of(model)
+    if not architecture.prefix:
+        raise Refusal("adapter.no_prefix", architecture=architecture.name)

@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
+from contracts.architecture.layers import row_of
+from contracts.architecture.table import Architecture
 from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.model_files import CONFIG
 from contracts.refusal import Refusal
 from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
-from enclave.slicing.architectures import ARCHITECTURES, Architecture, architecture_of
+from enclave.slicing.architectures import architecture_of
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.cut import Cut, cut
 from enclave.slicing.embeddings import FileVectors
@@ -53,10 +55,7 @@ def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, s
             kind: Any = automatic._model_mapping[type(config)]
             config.dtype = torch.float32
             config._attn_implementation = "eager"
-    if config.model_type not in ARCHITECTURES:
-        supported = ", ".join(row.name for row in ARCHITECTURES.values())
-        raise Refusal("slicing.unknown_architecture", found=str(config.model_type)[:80], supported=supported)
-    table = f"{ARCHITECTURES[config.model_type].token_table}.weight"
+    table = f"{row_of(config).token_table}.weight"
     checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights}, table)
     with parameters_without_storage(), no_init_weights():
         model: PreTrainedModel = kind(config)

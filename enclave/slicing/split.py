@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from contracts.architecture.layers import check_cut, row_of
+from contracts.architecture.positions import positions_of
 from contracts.refusal import Refusal
 from enclave.slicing.architectures import architecture_of
 
@@ -30,7 +31,7 @@ def reach_of(model: PreTrainedModel, k: int) -> float:
     everybody's training diverge; what is within reach, the tail's own norms bring to scale. Call it before
     the model is taken apart."""
     config = model.config
-    longest = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS) - 2)
+    longest = min(PROBE_TOKENS, (positions_of(config) or PROBE_TOKENS) - 2)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, config.vocab_size, (PROBE_TEXTS, longest), generator=generator)
     backbone = getattr(model, architecture_of(model).backbone)
@@ -157,7 +158,7 @@ class Session:
             raise Refusal("split.session_shape", fault="the mask is of another shape than the tokens")
         if self._mask is not None and len(self._mask) != batch:
             raise Refusal("split.session_shape", fault="the number of texts changed")
-        limit = getattr(self._half.config, "max_position_embeddings", None)
+        limit = positions_of(self._half.config)
         if limit and self.tokens + tokens > limit:
             raise Refusal("split.too_long", tokens=self.tokens + tokens, limit=limit)
         self._mask = attention_mask if self._mask is None else torch.cat((self._mask, attention_mask), 1)
@@ -170,9 +171,9 @@ class Session:
 
 
 class _AlreadyEmbedded(nn.Module):
-    """In the place of a BERT's embeddings: the features come from behind them."""
+    """In the place of an encoder's embeddings: the features come from behind them."""
 
-    def forward(self, inputs_embeds: Tensor, **_ignored: Any) -> Tensor:
+    def forward(self, input_ids: None, inputs_embeds: Tensor, *_: Any, **_named: Any) -> Tensor:
         return inputs_embeds
 
 
@@ -210,11 +211,13 @@ def _keep_layers(
 def _inputs(
     config: Any, mask: Tensor | None, positions: Tensor | None, cache: DynamicCache | None
 ) -> dict[str, Any]:
-    """What both halves hand to the model's own code. Without a layer nobody asks for mask or cache."""
-    inputs: dict[str, Any] = {"attention_mask": mask if config.num_hidden_layers else None}
+    """What both halves hand to the model's own code. A decoder without a layer asks for no mask or cache; an
+    encoder's head may average over what the mask keeps."""
+    decoder = row_of(config).writes
+    inputs: dict[str, Any] = {"attention_mask": mask if config.num_hidden_layers or not decoder else None}
     if positions is not None:
         inputs["position_ids"] = positions
-    if config.model_type != "bert":
+    if decoder:
         inputs |= {"use_cache": cache is not None, "past_key_values": cache}
     return inputs
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from transformers import AutoConfig
 
+from contracts.architecture.table import ARCHITECTURES
 from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Proof, Verdict, Way
 from contracts.refusal import Refusal
@@ -26,7 +28,7 @@ Tell = Callable[[dict[str, Any]], None]
 TWO_LABELS = ("a", "b")
 SHAPE = (
     "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "intermediate_size", "n_inner", "vocab_size", "max_position_embeddings",
+    "head_dim", "intermediate_size", "hidden_dim", "n_inner", "vocab_size", "max_position_embeddings",
 )  # fmt: skip
 """What the control plane counts costs from (federation/studies/costs.py), by the names that all architectures
 share: GPT-2's n_embd is hidden_size here."""
@@ -52,14 +54,26 @@ class _Looked:
 
 
 def _look(folder: Path, task: str, tell: Tell) -> _Looked:
+    """Refuses what cannot be read, and with `model.reads_both_ways` an encoder that shall write."""
     tell({"stage": "files"})
     config = read_config(folder)
+    row = ARCHITECTURES.get(config["model_type"])
+    if task == "causal-lm" and row is not None and not row.writes:
+        raise Refusal("model.reads_both_ways", architecture=row.name)
     pins = pin(folder)
     tensors = read_tensors(folder, pins)
     layers = require_sizes(folder, _spec(pins, task), tensors)
     require_layers(tensors, layers)
     require_finite(folder, tensors, lambda done, of: tell({"stage": "tensors", "done": done, "of": of}))
-    return _Looked(pins, config, tensors, layers)
+    return _Looked(pins, config | _kinds(folder), tensors, layers)
+
+
+def _kinds(folder: Path) -> dict[str, Any]:
+    """The kinds of the layers (Gemma's windows, say) also where the configuration's file leaves them to its
+    class."""
+    built = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    kinds = getattr(built, "layer_types", None)
+    return {"layer_types": list(kinds)} if kinds else {}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from contracts.architecture.layers import Linear, linears_of
+from contracts.architecture.layers import Linear, head_of, linears_of
 from contracts.architecture.plan import plan as count_spf
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
@@ -148,7 +148,7 @@ def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
     if not isinstance(adapter, Lora | Prefix):
         counted = count_spf(config, adapter, work.cut, work.labels)
         return counted.parameters, counted.tensors
-    head, tensors = _head(config, work.labels)
+    head, tensors = head_of(config, work.labels)
     if isinstance(adapter, Prefix):
         groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -174,15 +174,6 @@ def tunable(model: BaseModel) -> dict[str, list[str]]:
     return {
         target: [path for path in paths if path == target or path.endswith(f".{target}")] for target in paths
     }
-
-
-def _head(config: Any, labels: int) -> tuple[int, int]:
-    if not labels:
-        return 0, 0
-    width = config.hidden_size
-    if config.model_type == "bert":
-        return width * labels + labels + width * width + width, 4
-    return width * labels, 1
 
 
 def _activations(config: Any, work: Work) -> int:

@@ -174,9 +174,9 @@ def test_the_wizard_offers_only_what_was_proven(lead: Client, shaped: Study) -> 
     lead.post(at(shaped, "method"), {"choice": "all_in_tee"})
     shaped.refresh_from_db()
     assert shaped.settings["adapter"] == "prefix"  # the one that was proven
-    assert [name for name, _ in lead.get(at(shaped, "tuning")).context["form"].fields["adapter"].choices] == [
-        "prefix"
-    ]
+    page = lead.get(at(shaped, "tuning"))
+    assert [name for name, _ in page.context["form"].fields["adapter"].choices] == ["prefix"]
+    assert "What would be tuned does not change what the model answers." in text(page)  # why LoRA is not
     BaseModel.objects.update(proof={})
     page = text(lead.get(at(shaped, "model")))
     assert "is not offered" in page and 'type="radio" name="model"' not in page

@@ -13,10 +13,20 @@ from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.prefix import tune_prefix
-from tests.masking.tiny import ARCHITECTURES, VOCABULARY, LocalAccelerator, adapter, cut_model, model
+from tests.masking.tiny import (
+    KINDS,
+    USUAL,
+    VOCABULARY,
+    WAYS,
+    LocalAccelerator,
+    adapter,
+    cut_model,
+    model,
+    sorts,
+)
+from tests.support.families import tried
 
 STEPS = 5
-KINDS = ("lora", "prefix")
 
 
 def batches(name):
@@ -29,7 +39,7 @@ def batches(name):
         for row in range(rows - 1):
             kept = 1 + int(torch.randint(tokens, (), generator=generator))
             mask[row, kept:], ids[row, kept:] = 0, 0
-        targets = torch.randint(3, (rows,), generator=generator) if name == "bert" else ids
+        targets = torch.randint(3, (rows,), generator=generator) if sorts(name) else ids
         yield ids, mask, targets
 
 
@@ -39,7 +49,7 @@ def train(tuned, name):
     optimizer, losses = torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.0), []
     for ids, mask, targets in batches(name):
         logits = tuned(input_ids=ids, attention_mask=mask).logits
-        if name != "bert":
+        if not sorts(name):
             kept = mask[:, 1:].bool()
             logits, targets = logits[:, :-1][kept], targets[:, 1:][kept]
         loss = torch.nn.functional.cross_entropy(logits, targets) if len(targets) else logits.sum() * 0.0
@@ -59,8 +69,7 @@ def same(left, right):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "kind"), USUAL)
 def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     cut = cut_model(name, kind, tmp_path)
     initial = tuned_state(cut.model)
@@ -126,8 +135,7 @@ def test_masked_training_is_unmasked_training_at_hidden_size_2048(kind, tmp_path
     assert measures["pads_used"] > 0 and measures["pads_inline"] > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "kind"), tried(WAYS))
 def test_the_cut_model_learns_nearly_what_the_whole_one_learns(name, kind, tmp_path):
     """Same initial parameters; int8 weights move the first loss a little, not the path."""
     whole = model(name)

@@ -20,8 +20,8 @@ SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
     "aggregator": 4_900,
-    "client_slice all_in_tee": 4_815,
-    "client_slice masked": 6_365,
+    "client_slice all_in_tee": 4_856,
+    "client_slice masked": 6_490,
     "split_server": 5_100,
 }
 ONE_ROUND = Training(rounds=1, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7)

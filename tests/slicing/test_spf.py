@@ -22,9 +22,10 @@ from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.spf import optimizer_bytes, selected_rows, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.aggregate import fedavg
-from tests.slicing.small import LABELS, LAYERS, MODELS, config, model, texts
+from tests.slicing.small import FAMILIES, LABELS, LAYERS, MODELS, ONE_EACH, config, model, texts
+from tests.support.families import tried
 
-NAMES = tuple(name for name, head in MODELS if head == "classifier")
+NAMES = tried(FAMILIES)
 BOTH = ("attention_output", "dense")
 
 
@@ -57,10 +58,19 @@ def sparse(tail):
     return {n: m for n, m in tail.named_modules() if isinstance(m, RowTunedLinear)}
 
 
+@pytest.mark.parametrize(("name", "head"), ONE_EACH)
+def test_the_plan_is_what_is_built_of_every_family(name, head):
+    the_plan_is_what_is_built(name, head, 50.0, BOTH)
+
+
 @pytest.mark.parametrize("lora", ((), BOTH), ids=("bare", "lora"))
 @pytest.mark.parametrize("ratio", (12.5, 50.0, 100.0))
 @pytest.mark.parametrize(("name", "head"), MODELS)
 def test_the_plan_is_what_is_built(name, head, ratio, lora):
+    the_plan_is_what_is_built(name, head, ratio, lora)
+
+
+def the_plan_is_what_is_built(name, head, ratio, lora):
     wanted = spf(ratio, ratio, lora=lora, rows=BOTH, rank=4)
     for k in (0, 2):
         tail = tuned_tail(name, wanted, head, k)

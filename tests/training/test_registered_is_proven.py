@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     DistilBertConfig,
     DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
     GPT2Config,
     GPT2LMHeadModel,
     RobertaConfig,
@@ -85,7 +87,7 @@ def test_a_decoder_is_proven_for_both_tasks(llama_folder: Path) -> None:
         assert proof.unused == (("lm_head.weight",) if task == CLASSIFICATION else ())
 
 
-def test_a_roberta_reads_two_positions_fewer_than_it_says_and_is_offered_in_one_way(tmp_path: Path) -> None:
+def test_a_roberta_reads_two_positions_fewer_than_it_says(tmp_path: Path) -> None:
     size = _tokenizer(tmp_path)
     words = json.loads((tmp_path / "tokenizer.json").read_text())
     words["model"]["vocab"] |= {"[PAD]": 1, "[UNK]": 0}  # as RoBERTa has them
@@ -96,19 +98,37 @@ def test_a_roberta_reads_two_positions_fewer_than_it_says_and_is_offered_in_one_
     ).save_pretrained(tmp_path)
     proof = proven(tmp_path)
     assert proof.positions == 32
+    assert all(proof.verdict(way).proven for way in WAYS)
+
+
+def test_an_architecture_that_no_row_lists_is_offered_in_one_way(tmp_path: Path) -> None:
+    size = _tokenizer(tmp_path)
+    ElectraModel(
+        ElectraConfig(vocab_size=size, embedding_size=16, max_position_embeddings=32, **SMALL)
+    ).save_pretrained(tmp_path)
+    proof = proven(tmp_path)
     assert [way for way in WAYS if proof.verdict(way).proven] == ["all_in_tee/lora"]
-    assert proof.verdict("masked/lora").code == "slicing.unknown_architecture"
-    assert proof.verdict("split/spf").code == "slicing.unknown_architecture"
+    assert {proof.verdict(way).code for way in WAYS[1:]} == {"slicing.unknown_architecture"}
 
 
-def test_the_usual_targets_are_found_in_architectures_that_no_table_lists(tmp_path: Path) -> None:
+def test_a_way_that_an_architecture_cannot_take_is_refused_with_its_name(tmp_path: Path) -> None:
     size = _tokenizer(tmp_path)
     DistilBertModel(
         DistilBertConfig(
             vocab_size=size, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32
         )
     ).save_pretrained(tmp_path)
-    assert proven(tmp_path).targets == ("q_lin", "v_lin")
+    proof = proven(tmp_path)
+    assert proof.targets == ("q_lin", "v_lin") and proof.shape["hidden_dim"] == 32
+    for way in WAYS:
+        verdict = proof.verdict(way)
+        assert verdict.code == ("adapter.no_prefix" if way.endswith("prefix") else "")
+        assert verdict.proven or "DistilBERT" in explain(verdict.code, verdict.facts).message
+
+
+def test_an_encoder_is_not_registered_to_write(bert_folder: Path) -> None:
+    refusal = refused(bert_folder, CAUSAL)
+    assert (refusal.code, refusal.facts["architecture"]) == ("model.reads_both_ways", "BERT")
 
 
 @pytest.fixture

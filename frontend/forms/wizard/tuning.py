@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from error_catalogue import explain
 from federation.studies.costs import tunable
 from federation.studies.models import BaseModel, Study
-from frontend.forms.wizard.basics import offered
+from frontend.forms.wizard.basics import offered, tried
 from frontend.forms.wizard.step import Slider, StepForm, number, ratio
 
 GIB = 1 << 30
@@ -60,11 +61,15 @@ class AdapterForm(StepForm):
         _reach(self.fields["prefix_length"], self.plan.get("prefix_length"))
 
     def _offer_proven(self) -> None:
-        """Adapters with which the model was seen to be tuned; the plan's own stays, to be refused."""
+        """Adapters with which the model was seen to be tuned, and why not the others; the plan's own stays,
+        to be refused."""
         placement = self.plan.get("placement", "all_in_tee")
         known = [*offered(self.base_model, placement), self.plan.get("adapter", "lora")]
         field: Any = self.fields["adapter"]
-        field.choices = [(name, label) for name, label in field.choices if name in known]
+        refused = {n: v for n, v in tried(self.base_model, placement).items() if n not in known}
+        field.choices = [(name, label) for name, label in field.choices if name not in refused]
+        reasons = " ".join(explain(v.code, v.facts).message for v in refused.values())
+        field.help_text = _("Not offered for this model: %s") % reasons if reasons else ""
 
     def stored(self, study: Study | None) -> dict[str, Any]:
         stored = super().stored(study)
