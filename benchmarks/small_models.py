@@ -10,7 +10,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     Glm4Config,
+    GlmConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -76,6 +79,12 @@ def config(
             return Qwen3Config(**groups, head_dim=10, tie_word_embeddings=True, **_SLIDING)
         case "phi3":
             return Phi3Config(**groups, sliding_window=4)
+        case "gemma2":
+            return Gemma2Config(**groups, head_dim=8, query_pre_attn_scalar=5, sliding_window=4)
+        case "gemma3_text":
+            return Gemma3TextConfig(**groups, head_dim=8, sliding_window=4, sliding_window_pattern=2)
+        case "glm":
+            return GlmConfig(**groups, head_dim=8)
         case "glm4":
             return Glm4Config(**groups, head_dim=6)
     raise KeyError(name)
