@@ -17,6 +17,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    ModernBertConfig,
     Phi3Config,
     PreTrainedModel,
     Qwen2Config,
@@ -36,7 +37,7 @@ HEADS = tuple((name, head) for name, row in ARCHITECTURES.items()
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _SLIDING = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
 _TARGETS = {
-    "distilbert": ("q_lin", "v_lin"), "gpt2": ("c_attn",), "phi3": ("qkv_proj",),
+    "distilbert": ("q_lin", "v_lin"), "gpt2": ("c_attn",), "phi3": ("qkv_proj",), "modernbert": ("Wqkv",),
 }  # fmt: skip
 
 
@@ -62,6 +63,11 @@ def config(
             return DistilBertConfig(
                 n_layers=layers, n_heads=4, dim=24, hidden_dim=40, vocab_size=vocabulary, dropout=0.0,
                 max_position_embeddings=positions, attention_dropout=0.0, seq_classif_dropout=0.0, **special,
+            )  # fmt: skip
+        case "modernbert":
+            return ModernBertConfig(
+                **common, local_attention=4, global_attn_every_n_layers=2, classifier_pooling="mean",
+                cls_token_id=1, sep_token_id=2,
             )  # fmt: skip
         case "gpt2":
             return GPT2Config(

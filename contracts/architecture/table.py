@@ -126,6 +126,18 @@ ARCHITECTURES = {
             writes=False, prefix=False,
         ),
         Architecture(
+            "ModernBERT", "modernbert", "modernbert",
+            frozenset("ModernBert" + part for part in (
+                "ForSequenceClassification", "Model", "Embeddings", "EncoderLayer", "Attention", "MLP",
+                "RotaryEmbedding", "PredictionHead")),
+            (), frozenset(), "model", "embeddings.tok_embeddings", "layers", "final_norm", None,
+            (("attn.Wqkv", "attention", "hidden", ("q", "k", "v")),
+             ("attn.Wo", "attention_output", "context", ("hidden",)),
+             ("mlp.Wi", "dense", "hidden", ("gate", "up")),
+             ("mlp.Wo", "dense", "intermediate", ("hidden",))),
+            writes=False, prefix=False,
+        ),
+        Architecture(
             "GPT-2", "gpt2", "gpt2", frozenset("GPT2" + part for part in _GPT2), (), frozenset({"wpe"}),
             "transformer", "wte", "h", "ln_f", "drop",
             (("attn.c_attn", "attention", "hidden", ("q", "k", "v")),
