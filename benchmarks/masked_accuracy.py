@@ -29,7 +29,7 @@ from contracts.manifest import Lora, ModelSpec, Training
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.skeleton import open_cut
+from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
 from enclave_host import base_models

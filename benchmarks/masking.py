@@ -46,10 +46,9 @@ from enclave.masking.masks import Index, Masks
 from enclave.masking.ring import FLIP, LIMBS, Buffers, Limbs
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt
-from enclave.slicing.cut import Cut, cut
+from enclave.slicing.cut import Cut, cut, open_cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Shape, put_out
-from enclave.slicing.skeleton import open_cut
 from enclave_host import base_models
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000

@@ -53,14 +53,14 @@ class Predictor:
         from enclave.slicing.eager import run_eagerly
 
         run_eagerly()  # half of what a question waits for would be torch's compiler
-        from enclave.slicing.models import load
-        from enclave.slicing.split import Front
+        from enclave.slicing.halves import open_front
         from enclave_host.base_models import resolve
+        from enclave_host.bounded import Limits
 
         assert manifest.split is not None
-        model, self._tokenizer = load(resolve(manifest.model.source), manifest.model)
-        self._vocabulary: int = model.config.vocab_size
-        self._front = Front(model, manifest.split.cut)
+        folder, room = resolve(manifest.model.source), Limits.of_this_machine().memory
+        self._front, self._tokenizer = open_front(folder, manifest.model, manifest.split.cut, room=room)
+        self._vocabulary: int = self._front.config.vocab_size
         self._spec, self._served = manifest.model, served
         self.cut_short = 0
 

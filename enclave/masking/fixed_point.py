@@ -12,6 +12,7 @@ largest sum; rows forward, columns backward). Runs inside the enclave.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -39,18 +40,20 @@ class Weight:
     scale: Tensor
 
 
-def fix_weight(weight: Tensor) -> Weight:
-    """(outputs, inputs) float -> int8, symmetric per output channel. Refuses with `masking.bad_weight`."""
-    values = torch.empty(weight.shape, dtype=torch.int8)
-    scale = torch.empty(len(weight))
-    for start in range(0, len(weight), _ROWS):
-        rows = slice(start, start + _ROWS)
-        piece = weight[rows].float()
-        largest = piece.abs().amax(1)
+def fix_weight(weight: Iterable[Tensor], outputs: int) -> Weight:
+    """(outputs, inputs) float, some rows at a time -> int8, symmetric per output channel. Refuses with
+    `masking.bad_weight`."""
+    values, scale, at = torch.empty(0, dtype=torch.int8), torch.empty(outputs), 0
+    for rows in (rows for piece in weight for rows in piece.split(_ROWS)):
+        if not at:
+            values = torch.empty(outputs, rows.shape[1], dtype=torch.int8)
+        here = slice(at, at + len(rows))
+        largest = rows.float().abs().amax(1)
         if not torch.isfinite(largest).all():
             raise Refusal("masking.bad_weight")
-        scale[rows] = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
-        values[rows] = (piece / scale[rows, None]).round_().to(torch.int8)
+        scale[here] = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
+        values[here] = (rows.float() / scale[here, None]).round_().to(torch.int8)
+        at += len(rows)
     return Weight(values, scale)
 
 

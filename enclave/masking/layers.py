@@ -9,7 +9,7 @@ time, hashes what it copied, uses it and drops it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -95,12 +95,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS).write_bytes(b"")
 
-    def add(self, name: str, weight: Tensor) -> FrozenLayer:
-        """Make a frozen layer of float weights (outputs, inputs), write its int8 weights out, keep its hash.
-
-        Refuses with `masking.bad_weight`.
-        """
-        fixed = fix_weight(weight)
+    def add(self, name: str, weight: Iterable[Tensor], outputs: int) -> FrozenLayer:
+        """Make a frozen layer of float weights (outputs, inputs), which come some rows at a time; write its
+        int8 weights out, keep their hash. Refuses with `masking.bad_weight`."""
+        fixed = fix_weight(weight, outputs)
         data = fixed.values.numpy().data
         offset = self._entries[-1].offset + size(self._entries[-1]) if self._entries else 0
         with (self.folder / WEIGHTS).open("ab") as file:

@@ -20,10 +20,9 @@ from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.placements import Measures, Placement
 from enclave.programs.program import Report
 from enclave.programs.throttle import REPORT_SECONDS
-from enclave.slicing.cut import Cut
+from enclave.slicing.cut import Cut, open_cut
 from enclave.slicing.placement import Masked, Preparation, put_out
 from enclave.slicing.shape import Shape
-from enclave.slicing.skeleton import open_cut
 
 KEPT_FREE = 1 << 30
 """Bytes of the host's disk that pads leave alone."""

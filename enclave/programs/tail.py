@@ -21,9 +21,9 @@ from contracts.refusal import Refusal
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.models import load
+from enclave.slicing.halves import open_tail
 from enclave.slicing.spf import selected_rows, tune
-from enclave.slicing.split import Tail, reach_of
+from enclave.slicing.split import Tail
 from enclave.training.aggregate import fedavg
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
 from enclave.training.loop import TrainResult, evaluate, train
@@ -113,21 +113,20 @@ class TailLearner:
 
 def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     """Read the base model (every file against its pinned hash), cut it, tune the tail as the manifest says,
-    on the accelerator inside the TEE where there is one. Refuses with `model.*`, `split.*`, `spf.*`."""
+    on the accelerator inside the TEE where there is one. Refuses with `model.*`, `slicing.*`, `split.*` or
+    `spf.*`."""
     adapter, split = manifest.adapter, manifest.split
     if not isinstance(adapter, Spf) or split is None:
         raise Refusal("manifest.invalid", fault="a split server has no part in method-1")
-    base, _tokenizer = load(folder, manifest.model)
-    config = base.config
+    opened = open_tail(folder, manifest.model, split.cut)
+    config, tail = opened.config, opened.tail
     labels = 0 if manifest.model.task == "causal-lm" else len(manifest.model.labels)
-    reach = reach_of(base, split.cut)
-    tail = Tail(base, split.cut)
     tune(tail, adapter, manifest.training.seed)
     if split.checkpointing:
         _compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
     size = plan(config, adapter, split.cut, labels)
-    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, reach)
+    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.reach)
 
 
 def _compute_again(tail: Tail) -> None:

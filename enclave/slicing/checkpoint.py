@@ -1,10 +1,11 @@
-"""Reading a pinned checkpoint one tensor at a time.
+"""Reading a pinned checkpoint a piece at a time.
 
 The manifest pins whole files by SHA-256, and the files lie with the host. One pass over each file checks its
-pin and on the way takes the SHA-256 of every tensor in it; from then on a tensor is copied in alone and must
-have that hash. So the enclave never holds more than one, and no host can swap one between the passes. Of a
-table that is read row by row (the token embeddings) the same pass takes a tag of every row. Format:
-safetensors (8-byte little-endian header length, JSON header, raw tensors). Runs inside the enclave.
+pin and on the way takes the SHA-256 of every piece (some rows) of every tensor in it; from then on a piece is
+copied in alone and must have that hash. So the enclave never holds more than one beside what it wants, and no
+host can swap one between the passes. Of a table that is read row by row (the token embeddings) the same pass
+takes a tag of every row. Format: safetensors (8-byte little-endian header length, JSON header, raw tensors).
+Runs inside the enclave, and at the site for the public front.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,16 +50,12 @@ class RowTags:
         self._size = size
         self._key = os.urandom(32)
         self._tags = bytearray()
-        self._begun = bytearray()
 
-    def take(self, block: bytes) -> None:
-        """The next bytes of the table, in the pass that checks its file's pin."""
-        self._begun += block
-        whole = len(self._begun) // self._size * self._size
-        with memoryview(self._begun) as view:
-            for start in range(0, whole, self._size):
+    def take(self, rows: bytes) -> None:
+        """The next rows of the table, in the pass that checks its file's pin."""
+        with memoryview(rows) as view:
+            for start in range(0, len(rows), self._size):
                 self._tags += self._tag(view[start : start + self._size])
-        del self._begun[:whole]
 
     def holds(self, number: int, row: bytes | memoryview) -> bool:
         """Whether this is row `number` as it was in that pass."""
@@ -70,14 +67,15 @@ class RowTags:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies, and its SHA-256. `offset` is into the file. `rows` are the tags of its rows, for a
-    table that is read row by row."""
+    """Where a tensor lies. `offset` is into the file; `hashes` are the SHA-256 of its pieces, each of `piece`
+    bytes but the last. `rows` are the tags of its rows, for a table that is read row by row."""
 
     file: Path
     offset: int
     shape: tuple[int, ...]
     dtype: torch.dtype
-    sha256: str
+    piece: int
+    hashes: tuple[bytes, ...]
     rows: RowTags | None = None
 
 
@@ -91,17 +89,27 @@ class Checkpoint:
         for file, pin in files.items():
             self.places |= _survey(file, pin, table)
 
-    def read(self, name: str) -> Tensor:
-        """Copy one tensor in, as float32. Refuses with `slicing.tensor_changed`."""
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """Copy one tensor in, some rows at a time, as it is. Refuses with `slicing.tensor_changed`."""
         place = self.places[name]
-        size = math.prod(place.shape) * torch.empty((), dtype=place.dtype).element_size()
-        data = bytearray(size)
+        left = math.prod(place.shape) * place.dtype.itemsize
         with place.file.open("rb") as opened:
             opened.seek(place.offset)
-            opened.readinto(data)
-        if hashlib.sha256(data).hexdigest() != place.sha256:
-            raise Refusal("slicing.tensor_changed", name=name)
-        return torch.frombuffer(data, dtype=place.dtype).view(place.shape).float()
+            for expected in place.hashes:
+                data = bytearray(min(left, place.piece))
+                opened.readinto(data)
+                if hashlib.sha256(data).digest() != expected:
+                    raise Refusal("slicing.tensor_changed", name=name)
+                left -= len(data)
+                yield torch.frombuffer(data, dtype=place.dtype).view(-1, *place.shape[1:])
+
+    def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Copy one tensor in, as `dtype`. Refuses with `slicing.tensor_changed`."""
+        made, at = torch.empty(self.places[name].shape, dtype=dtype), 0
+        for piece in self.pieces(name):
+            made.view(-1)[at : at + piece.numel()] = piece.flatten()
+            at += piece.numel()
+        return made
 
     def match(self, wanted: Iterable[str], prefix: str) -> dict[str, str]:
         """Names in a model -> names here. A checkpoint of the bare backbone lacks `prefix.`, one of a larger
@@ -122,7 +130,7 @@ class Checkpoint:
 
 
 def _survey(file: Path, pin: str, table: str) -> dict[str, Place]:
-    """One pass: the hash of the file, of each tensor's bytes, and of each row of the table."""
+    """One pass: the hash of the file, of each piece of each tensor, and of each row of the table."""
     whole = hashlib.sha256()
     try:
         with file.open("rb") as opened:
@@ -132,33 +140,37 @@ def _survey(file: Path, pin: str, table: str) -> dict[str, Place]:
                 raise Refusal("model.unreadable", task="any", fault=f"{file.name} is no safetensors file")
             header = opened.read(length)
             whole.update(size + header)
-            lines = _lines(header, file.name)
             places, at = {}, 0
-            for name, line in lines:
+            for name, line in _lines(header, file.name):
                 start, stop = line.data_offsets
                 whole.update(opened.read(start - at))
-                hashed, rows = hashlib.sha256(), _row_tags(name, line, table)
-                left = stop - start
-                while left:
-                    block = opened.read(min(left, _BLOCK))
-                    if not block:
+                hashes, rows, piece = [], _row_tags(name, line, table), _piece(line)
+                for at in range(start, stop, piece):
+                    data = opened.read(min(stop - at, piece))
+                    if len(data) < min(stop - at, piece):
                         raise Refusal("model.file_changed", file=file.name)
-                    whole.update(block)
-                    hashed.update(block)
+                    whole.update(data)
+                    hashes.append(hashlib.sha256(data).digest())
                     if rows is not None:
-                        rows.take(block)
-                    left -= len(block)
+                        rows.take(data)
                 at = stop
                 if line.dtype in _TYPES:
                     dtype, offset = _TYPES[line.dtype], 8 + length + start
-                    places[name] = Place(file, offset, line.shape, dtype, hashed.hexdigest(), rows)
-            while block := opened.read(_BLOCK):
-                whole.update(block)
+                    places[name] = Place(file, offset, line.shape, dtype, piece, tuple(hashes), rows)
+            while data := opened.read(_BLOCK):
+                whole.update(data)
     except OSError as error:
         raise Refusal("model.file_missing", file=file.name) from error
     if whole.hexdigest() != pin:
         raise Refusal("model.file_changed", file=file.name)
     return places
+
+
+def _piece(line: _Line) -> int:
+    """Bytes of whole rows, about _BLOCK of them."""
+    start, stop = line.data_offsets
+    row = max(1, (stop - start) // (line.shape[0] or 1)) if line.shape else max(1, stop - start)
+    return row * max(1, _BLOCK // row)
 
 
 def _row_tags(name: str, line: _Line, table: str) -> RowTags | None:

@@ -3,21 +3,25 @@
 `cut` is the one way to a model whose frozen layers run on an accelerator. It puts outsourced linears in the
 place of frozen ones, an empty place for the embedding table, the adapter on top, and then looks at every
 module of the result: what the architecture table does not list, and what would keep a frozen matrix inside or
-a tuned tensor outside, is refused, whoever put it there. Runs inside the enclave.
+a tuned tensor outside, is refused, whoever put it there. `open_cut` cuts a pinned base model that was never
+there as a whole: its frozen linears go from the checkpoint to the store some rows at a time, and the token
+embeddings stay in the host's file. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from contracts.architecture.table import Architecture
-from contracts.manifest import Lora, Prefix
+from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
@@ -26,9 +30,10 @@ from enclave.slicing.architectures import architecture_of, permits
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
 from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
+from enclave.slicing.skeleton import Base
 
-Read = Callable[[str], Tensor]
-"""A parameter's name in the model -> its float values: one tensor at a time."""
+Read = Callable[[str], Iterable[Tensor]]
+"""A parameter's name in the model -> its values, some rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,37 @@ class Cut:
         for trip in self.trips:
             trip.forget()
         self.trips[0].engine.enter_step()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A cut base model with its adapter, and its tokenizer."""
+
+    cut: Cut
+    tokenizer: PreTrainedTokenizerBase
+
+
+def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path) -> Opened:
+    """Build and cut the base model in `folder` that `spec` pins; write its int8 weights to `store_folder`.
+
+    Refuses with `model.*`, `slicing.*`, `masking.*` or `adapter.*`.
+    """
+    base = Base(folder, spec)
+    skeleton = base.skeleton()
+    model, tables = skeleton.model, base.architecture.tables
+    if isinstance(adapter, Prefix):
+        from enclave.slicing.prefix import usable_tokens
+
+        usable_tokens(model, adapter, spec.max_tokens)
+    head = tuple(f"{root}." for root in head_modules(model))
+
+    def stays(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.dim() < 2 or name.split(".")[-2] in tables or name.startswith(head)
+
+    skeleton.fill(model, stays)
+    vectors = skeleton.vectors()
+    made = cut(model, adapter, seed, Store(store_folder), read=skeleton.pieces, vectors=vectors)
+    return Opened(made, base.tokenizer)
 
 
 def cut(
@@ -127,13 +163,12 @@ def _outsource(
         for group in _groups(list(linears), architecture):
             members = [linears[key] for key in group]
             paths = [_join(name, key) for key in group]
-            weights = [_read_weight(read, path, child) for path, child in zip(paths, members, strict=True)]
-            widths = tuple(len(weight) for weight in weights)
-            layer = store.add("+".join(paths), weights[0] if len(weights) == 1 else torch.cat(weights))
-            del weights
+            rows = chain(*(_weight(read, path, child) for path, child in zip(paths, members, strict=True)))
+            widths = tuple(_outputs(member) for member in members)
+            layer = store.add("+".join(paths), rows, sum(widths))
             trip = Trip(layer, widths)
             for member, (key, child, path) in enumerate(zip(group, members, paths, strict=True)):
-                bias = None if child.bias is None else read(f"{path}.bias").float()
+                bias = None if child.bias is None else torch.cat(tuple(read(f"{path}.bias"))).float()
                 setattr(parent, key, OutsourcedLinear(trip, member, bias))
             give_back()
             yield trip
@@ -157,14 +192,19 @@ def _groups(names: list[str], architecture: Architecture) -> Iterator[tuple[str,
             yield group
 
 
-def _read_weight(read: Read, path: str, module: nn.Module) -> Tensor:
-    """(outputs, inputs) float; a Conv1D keeps its weight the other way round."""
-    weight = read(f"{path}.weight").float()
-    return weight.t().contiguous() if type(module) is Conv1D else weight
+def _weight(read: Read, path: str, module: nn.Module) -> Iterable[Tensor]:
+    """(outputs, inputs), some rows at a time; a Conv1D keeps its weight the other way round."""
+    pieces = read(f"{path}.weight")
+    return (torch.cat(tuple(pieces)).t(),) if type(module) is Conv1D else pieces
+
+
+def _outputs(module: nn.Module) -> int:
+    weight = module.get_parameter("weight")
+    return weight.shape[1] if type(module) is Conv1D else weight.shape[0]
 
 
 def _own(model: PreTrainedModel) -> Read:
-    return lambda name: model.get_parameter(name).detach()
+    return lambda name: (model.get_parameter(name).detach(),)
 
 
 def _token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embedding:

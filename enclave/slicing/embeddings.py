@@ -86,4 +86,5 @@ class HandedIn(nn.Module):
         vectors = self.vectors.gather(distinct)
         if not torch.isfinite(vectors).all():
             raise Refusal("slicing.no_embeddings", fault="a vector is not finite")
-        return vectors[places] if self.scale == 1.0 else vectors[places] * self.scale
+        vectors = vectors.to(ids.device)[places]
+        return vectors if self.scale == 1.0 else vectors * self.scale

@@ -1,7 +1,7 @@
 """The placement `masked`: one call each to load a cut model, to put it to an accelerator, and to plan its
 pads.
 
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.skeleton
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.cut
     # … the host starts `python -m enclave_host.accelerator` on store_folder …
     masked = put_out(opened.cut, channel_path, vault_folder, vault_bytes)
     masked.begin_round(3, shapes)          # the offline phase for the round's batches

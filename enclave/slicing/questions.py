@@ -66,7 +66,7 @@ _HEADER = msgspec.json.Decoder(_Header)
 @torch.no_grad()
 def ask_about(front: Front, tokens: Sequence[Sequence[int]], padding: int) -> bytes:
     """Run the front over whole texts (token ids) and pack the question. Runs at the site."""
-    device = next(front.parameters()).device
+    device = front.device
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
     found: dict[int, Tensor] = {}
     for start in range(0, len(order), BATCH):

@@ -1,80 +1,133 @@
-"""A pinned base model without its frozen matrices: what the enclave builds before it cuts.
+"""A pinned base model without its weights: what an enclave or a site builds before it takes a part of it.
 
 Same pins, same configuration, same tokenizer and same classes as `slicing.models.load`, but parameters are
-made without storage, and only those that stay inside (norms, biases, small tables, a head) are filled, one by
-one, from the checkpoint. The frozen linears go from the checkpoint to the store one at a time, inside
-`slicing.cut`; the token embeddings stay in the host's file, each row of them pinned. Runs inside the enclave.
+made without storage. Whoever takes a part fills what it keeps (`Skeleton.fill`), one parameter at a time from
+the checkpoint, whose pieces were pinned in one pass; so no more memory is used than what is kept. Runs inside
+the enclave, and at the site for the public front.
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from contracts.architecture.layers import row_of
-from contracts.architecture.table import Architecture
-from contracts.manifest import Lora, ModelSpec, Prefix
+from contracts.manifest import ModelSpec
 from contracts.model_files import CONFIG
 from contracts.refusal import Refusal
-from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
-from enclave.slicing.architectures import architecture_of
 from enclave.slicing.checkpoint import Checkpoint
-from enclave.slicing.cut import Cut, cut
 from enclave.slicing.embeddings import FileVectors
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A cut base model with its adapter, and its tokenizer."""
+class Base:
+    """A base model's configuration and tokenizer, and where its weights lie."""
 
-    cut: Cut
-    tokenizer: PreTrainedTokenizerBase
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+        """Reads every pinned file in `folder` once. Refuses with `model.*` or
+        `slicing.unknown_architecture`."""
+        with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
+            own = Path(private)
+            weights = _copy_all_but_weights(folder, own, spec)
+            with models.refusing_what_transformers_cannot_read(own, spec):
+                config, tokenizer, automatic = models.configure(own, spec)
+                self._kind: Any = automatic._model_mapping[type(config)]
+                config.dtype = torch.float32
+                config._attn_implementation = "eager"
+        self.config: PretrainedConfig = config
+        self.tokenizer: PreTrainedTokenizerBase = tokenizer
+        self.architecture = row_of(config)
+        table = f"{self.architecture.token_table}.weight"
+        self.checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights}, table)
+
+    def skeleton(self) -> Skeleton:
+        """The model, all of whose parameters lack storage: take it apart, and build another for more."""
+        with parameters_without_storage(), no_init_weights():
+            model: PreTrainedModel = self._kind(copy.deepcopy(self.config))
+        return Skeleton(self, model.eval())
 
 
-def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path) -> Opened:
-    """Build and cut the base model in `folder` that `spec` pins; write its int8 weights to `store_folder`.
+class Skeleton:
+    """A model without storage, whose parameters know where their values lie, also when it was taken apart."""
 
-    Refuses with `model.*`, `slicing.*`, `masking.*` or `adapter.*`.
-    """
-    with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
-        copy = Path(private)
-        weights = _copy_all_but_weights(folder, copy, spec)
-        with models.refusing_what_transformers_cannot_read(copy, spec):
-            config, tokenizer, automatic = models.configure(copy, spec)
-            kind: Any = automatic._model_mapping[type(config)]
-            config.dtype = torch.float32
-            config._attn_implementation = "eager"
-    table = f"{row_of(config).token_table}.weight"
-    checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights}, table)
-    with parameters_without_storage(), no_init_weights():
-        model: PreTrainedModel = kind(config)
-    if isinstance(adapter, Prefix):
-        from enclave.slicing.prefix import usable_tokens
+    def __init__(self, base: Base, model: PreTrainedModel) -> None:
+        self.base, self.model = base, model
+        self._parameters = {id(parameter): (name, parameter) for name, parameter in model.named_parameters()}
+        self._head = tuple(f"{root}." for root in head_modules(model))
+        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        self._places = base.checkpoint.match(names, base.architecture.backbone)
 
-        usable_tokens(model, adapter, spec.max_tokens)
-    architecture = architecture_of(model)
-    names = checkpoint.match(_names(model), architecture.backbone)
-    _fill(model.eval(), architecture, checkpoint, names)
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The values of a parameter of the model, some rows at a time, in the checkpoint's dtype. Refuses
+        with `slicing.missing_tensor` or `slicing.tensor_changed`."""
+        return self.base.checkpoint.pieces(self._place(name))
 
-    def read(name: str) -> Tensor:
-        tied = name if name in names else f"{architecture.backbone}.{architecture.token_table}.weight"
-        if tied not in names or (tied != name and not config.tie_word_embeddings):
+    def vectors(self) -> FileVectors:
+        """The rows of the table of token embeddings, which stays where it is. Refuses with
+        `slicing.missing_tensor`."""
+        name = self._place(self._table)
+        place = self.base.checkpoint.places[name]
+        if len(place.shape) != 2:
             raise Refusal("slicing.missing_tensor", name=name[:200])
-        return checkpoint.read(names[tied])
+        return FileVectors(place)
 
-    vectors = _vectors(architecture, checkpoint, names)
-    return Opened(cut(model, adapter, seed, Store(store_folder), read=read, vectors=vectors), tokenizer)
+    def bytes_of(self, part: nn.Module) -> int:
+        """What `fill` will take for `part` of the model."""
+        return sum(4 * parameter.numel() for parameter in part.parameters() if parameter.is_meta)
+
+    def fill(self, part: nn.Module, wanted: Callable[[str, nn.Parameter], bool] = lambda *_: True) -> None:
+        """Give storage and float32 values to what lacks them in `part` of the model, or to those of it that
+        are `wanted`, by name in the model. A head that the checkpoint lacks is drawn from a fixed seed, as
+        `models.load` draws it. Refuses with `slicing.missing_tensor` or `slicing.tensor_changed`."""
+        lacking = False
+        for owner in list(part.modules()):
+            for key, parameter in list(owner.named_parameters(recurse=False)):
+                name, _ = self._parameters.get(id(parameter), ("", None))
+                if not name or not parameter.is_meta or not wanted(name, parameter):
+                    continue
+                there = self._holds(name, tuple(parameter.shape))
+                read = self.base.checkpoint.read
+                value = read(self._place(name)) if there else torch.zeros(parameter.shape)
+                made: Any = nn.Parameter(value, parameter.requires_grad)
+                made._is_hf_initialized = there
+                lacking |= not there
+                setattr(owner, key, made)
+        if lacking:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self.model.initialize_weights()
+
+    def _holds(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether the checkpoint has a parameter in this shape; what is no part of a head it must have."""
+        in_head = name.startswith(self._head)
+        if in_head and name not in self._places:
+            return False
+        there = self.base.checkpoint.places[self._place(name)].shape == shape
+        if not there and not in_head:
+            raise Refusal("slicing.missing_tensor", name=name[:200])
+        return there
+
+    @property
+    def _table(self) -> str:
+        return f"{self.base.architecture.backbone}.{self.base.architecture.token_table}.weight"
+
+    def _place(self, name: str) -> str:
+        """Where a parameter lies in the checkpoint: an output layer that it lacks may share the table."""
+        if name not in self._places and self.base.config.tie_word_embeddings:
+            name = self._table if name.startswith("lm_head.") else name
+        if name not in self._places:
+            raise Refusal("slicing.missing_tensor", name=name[:200])
+        return self._places[name]
 
 
 @contextmanager
@@ -94,51 +147,18 @@ def parameters_without_storage() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def _copy_all_but_weights(folder: Path, copy: Path, spec: ModelSpec) -> list[str]:
+def _copy_all_but_weights(folder: Path, own: Path, spec: ModelSpec) -> list[str]:
     """Copy and check the pinned files but the weights, whose names are returned."""
     weights = []
     for name, pin in sorted(spec.files.items()):
         models._check_name(name)
         if name.endswith(".safetensors"):
             weights.append(name)
-        elif models._copy(folder / name, copy / name) != pin:
+        elif models._copy(folder / name, own / name) != pin:
             raise Refusal("model.file_changed", file=name)
     if CONFIG not in spec.files:
         raise Refusal("model.file_missing", file=CONFIG)
     if not weights:
         raise Refusal("model.no_weights")
-    models._refuse_remote_code(copy)
+    models._refuse_remote_code(own)
     return weights
-
-
-def _names(model: nn.Module) -> list[str]:
-    return [name for name, _ in model.named_parameters(remove_duplicate=False)]
-
-
-def _fill(
-    model: PreTrainedModel, architecture: Architecture, checkpoint: Checkpoint, names: dict[str, str]
-) -> None:
-    """Give storage to what stays inside. A head that the checkpoint lacks starts from a fixed seed."""
-    head = head_modules(model)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in list(model.named_parameters()):
-        path, _, last = name.rpartition(".")
-        in_head = name.startswith(tuple(f"{root}." for root in head))
-        small = parameter.dim() < 2 or path.rpartition(".")[2] in architecture.tables
-        if not (in_head or small):
-            continue
-        if name in names and checkpoint.places[names[name]].shape == tuple(parameter.shape):
-            value = checkpoint.read(names[name])
-        elif in_head:
-            deviation = getattr(model.config, "initializer_range", 0.02) if parameter.dim() > 1 else 0.0
-            value = torch.zeros(parameter.shape).normal_(0.0, deviation, generator=generator)
-        else:
-            raise Refusal("slicing.missing_tensor", name=name[:200])
-        setattr(model.get_submodule(path), last, nn.Parameter(value))
-
-
-def _vectors(architecture: Architecture, checkpoint: Checkpoint, names: dict[str, str]) -> FileVectors:
-    name = f"{architecture.backbone}.{architecture.token_table}.weight"
-    if name not in names or len(checkpoint.places[names[name]].shape) != 2:
-        raise Refusal("slicing.missing_tensor", name=name)
-    return FileVectors(checkpoint.places[names[name]])

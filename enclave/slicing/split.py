@@ -3,7 +3,8 @@
 Each half is the architecture's own model with the other half taken out, so masks, rotary embeddings and KV
 caches are made by the model's own code on both sides. Between them go features (batch, tokens, d_model): the
 residual stream before layer k + 1, and the attention mask. The front runs at the site, the tail in the
-server's TEE. Taking a half takes the model apart: load it again, or copy it, for the other.
+server's TEE. Taking a half takes the model apart: load it again, or copy it, for the other. Halves of a
+pinned base model, without the memory of the whole one, come from `halves.open_front` and `halves.open_tail`.
 """
 
 from __future__ import annotations
@@ -24,24 +25,6 @@ from enclave.slicing.architectures import architecture_of
 PROBE_TEXTS, PROBE_TOKENS, SLACK = 8, 32, 64.0
 
 
-@torch.no_grad()
-def reach_of(model: PreTrainedModel, k: int) -> float:
-    """The largest absolute value that features after layer `k` of a public model are believed to have: SLACK
-    times the largest in a few texts of random tokens. A feature of 10³⁰ is finite, and one site's would make
-    everybody's training diverge; what is within reach, the tail's own norms bring to scale. Call it before
-    the model is taken apart."""
-    config = model.config
-    longest = min(PROBE_TOKENS, (positions_of(config) or PROBE_TOKENS) - 2)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, config.vocab_size, (PROBE_TEXTS, longest), generator=generator)
-    backbone = getattr(model, architecture_of(model).backbone)
-    training = backbone.training
-    states = backbone.eval()(input_ids=ids.to(model.device), output_hidden_states=True).hidden_states
-    backbone.train(training)
-    # Up to k: behind the last layer the model's own norm hides how large the residual stream is.
-    return SLACK * max(float(state.float().abs().max()) for state in states[: k + 1])
-
-
 class Front(nn.Module):
     """Embeddings and the first `k` layers, frozen. Holds nothing secret; its input is the site's own text."""
 
@@ -59,6 +42,16 @@ class Front(nn.Module):
             self.backbone.pooler = None
         self.requires_grad_(False)
 
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are left, in order."""
+        return tuple(self.backbone.get_submodule(row_of(self.config).layers).children())
+
+    @property
+    def device(self) -> torch.device:
+        """Where its input is taken. Layers that are streamed have storage for a moment only."""
+        kept = (tensor for tensor in (*self.parameters(), *self.buffers()) if not tensor.is_meta)
+        return next((tensor.device for tensor in kept), torch.device("cpu"))
+
     @torch.no_grad()
     def forward(
         self,
@@ -71,6 +64,23 @@ class Front(nn.Module):
         inputs = _inputs(self.config, attention_mask, position_ids, cache)
         features: Tensor = self.backbone(input_ids=input_ids, **inputs).last_hidden_state
         return features
+
+
+@torch.no_grad()
+def reach_of(front: Front) -> float:
+    """The largest absolute value that features of a public front are believed to have: SLACK times the
+    largest in a few texts of random tokens, after any of its layers. A feature of 10³⁰ is finite, and one
+    site's would make everybody's training diverge; what is within reach, the tail's own norms bring to
+    scale."""
+    config, backbone = front.config, front.backbone
+    longest = min(PROBE_TOKENS, (positions_of(config) or PROBE_TOKENS) - 2)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (PROBE_TEXTS, longest), generator=generator)
+    training = backbone.training
+    found = backbone.eval()(input_ids=ids.to(front.device), output_hidden_states=True)
+    backbone.train(training)
+    states = (*found.hidden_states, found.last_hidden_state)  # without a layer there is none but the last
+    return SLACK * max(float(state.float().abs().max()) for state in states)
 
 
 class Tail(nn.Module):

@@ -138,7 +138,7 @@ def compute(
     `progress(done, of)` counts examples. Runs at the site, on the device where the front is. Refuses with
     `features.not_finite`.
     """
-    device = next(front.parameters()).device
+    device = front.device
     order = sorted(which, key=lambda index: len(examples.tokens[index]))
     found: dict[int, Tensor] = {}
     for start in range(0, len(order), batch_size):

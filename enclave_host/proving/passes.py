@@ -21,13 +21,13 @@ from contracts.model_proof import Verdict, Way
 from contracts.refusal import Refusal
 from enclave.masking.layers import Product
 from enclave.slicing.adapters import adapt, tuned_parameters
+from enclave.slicing.cut import open_cut
+from enclave.slicing.halves import open_front, open_tail
 from enclave.slicing.models import load
 from enclave.slicing.placement import put_out
 from enclave.slicing.prefix import tune_prefix, usable_tokens
 from enclave.slicing.shape import Shape
-from enclave.slicing.skeleton import open_cut
 from enclave.slicing.spf import tune
-from enclave.slicing.split import Front, Tail, reach_of
 from enclave_host.accelerator import Multiplier, read_products
 
 ROWS, TOKENS, SEED = 2, 12, 1
@@ -108,15 +108,14 @@ def _masked(trial: Trial) -> None:
 
 def _split(trial: Trial) -> None:
     assert isinstance(trial.adapter, Spf)
-    base, tokenizer = load(trial.folder, trial.spec)
-    if base.config.num_hidden_layers < 2:
+    front, tokenizer = open_front(trial.folder, trial.spec, trial.cut)
+    opened = open_tail(trial.folder, trial.spec, trial.cut)
+    if opened.config.num_hidden_layers < 2:
         raise Refusal("model.one_layer")
-    reach = reach_of(base, trial.cut)
     ids, mask = trial.texts(tokenizer.pad_token_id)
-    features = Front(base, trial.cut)(ids, mask)
-    if not features.isfinite().all() or float(features.abs().max()) > reach:
+    features, tail = front(ids, mask), opened.tail
+    if not features.isfinite().all() or float(features.abs().max()) > opened.reach:
         raise Refusal("model.pass_not_finite", where="features")
-    tail = Tail(load(trial.folder, trial.spec)[0], trial.cut)
     tune(tail, trial.adapter, SEED)
     _learn(tail, lambda: tail(features, mask).logits, ids, mask, trial.spec)
 

@@ -25,7 +25,7 @@ from contracts.manifest import Lora, Manifest, parse
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.slicing.skeleton import open_cut
+from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import State, fedavg
 from enclave.training.data import encode, read_rows
 from enclave.training.loop import train

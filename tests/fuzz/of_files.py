@@ -205,7 +205,7 @@ def _channel(data: bytes) -> object:
 @cache
 def store() -> Path:
     made = Store(folder() / "products")
-    made.add("layer", torch.ones(8, 4))
+    made.add("layer", (torch.ones(8, 4),), 8)
     made.finish()
     return made.folder
 

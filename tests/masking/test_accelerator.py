@@ -29,7 +29,7 @@ def store(tmp_path):
     torch.manual_seed(3)
     store = Store(tmp_path / "store")
     for name, outputs, inputs in (("first", 20, 12), ("second", 8, 20)):
-        store.add(name, torch.randn(outputs, inputs))
+        store.add(name, (torch.randn(outputs, inputs),), outputs)
     store.finish()
     return store
 
@@ -258,7 +258,7 @@ def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, mon
 def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
     SharedFile.create(tmp_path / "channel", "small", area=4096)
     wide = Store(tmp_path / "wide")
-    layer = wide.add("wide", torch.randn(3, 2000))
+    layer = wide.add("wide", (torch.randn(3, 2000),), 3)
     wide.finish()
     engine = MaskedEngine(wide, Channel(tmp_path / "channel"))
     engine.enter_step()

@@ -102,11 +102,17 @@ def test_a_wide_inner_dimension_is_split_and_a_narrow_one_keeps_all_bits():
 def test_weights_are_near_their_fixed_form_and_bad_ones_are_refused():
     weight = torch.randn(5, 7)
     weight[2] = 0
-    fixed = fix_weight(weight)
+    fixed = fix_weight((weight,), 5)
     assert torch.allclose(fixed.values * fixed.scale[:, None], weight, atol=float(fixed.scale.max()) / 1.9)
     with pytest.raises(Refusal) as refused:
-        fix_weight(torch.full((2, 2), float("nan")))
+        fix_weight((torch.full((2, 2), float("nan")),), 2)
     assert refused.value.code == "masking.bad_weight"
+
+
+def test_weights_that_come_some_rows_at_a_time_have_the_same_fixed_form():
+    weight = torch.randn(700, 7)
+    whole, pieces = fix_weight((weight,), 700), fix_weight(weight.split(123), 700)
+    assert torch.equal(whole.values, pieces.values) and torch.equal(whole.scale, pieces.scale)
 
 
 def test_the_limits_fit_their_bits_and_two_signed_digits():

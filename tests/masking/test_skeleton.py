@@ -16,9 +16,9 @@ from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.architectures import architecture_of
 from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, put_out
-from enclave.slicing.skeleton import open_cut
 from enclave.training.data import Row, encode
 from enclave.training.loop import derive_seed, train
 from enclave_host import base_models

@@ -58,7 +58,7 @@ def test_the_uniformity_tests_find_what_is_not_uniform():
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("layer"))
-    made = store.add("layer", torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0)))
+    made = store.add("layer", (torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0)),), INNER)
     store.finish()
     return store, made
 

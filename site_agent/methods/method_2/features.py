@@ -26,6 +26,7 @@ from contracts.manifest import Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
+from enclave_host.bounded import Limits
 from site_agent.files import private_folder, replacing, write_private
 from site_agent.words import readable_bytes
 
@@ -91,8 +92,7 @@ class FeatureStore:
 
         Refuses with `rows.*`, `model.*`, `split.*` or `features.*`, and with what `tell` raises.
         """
-        from enclave.slicing.models import load
-        from enclave.slicing.split import Front
+        from enclave.slicing.halves import open_front
         from enclave.training.data import encode, read_rows
         from enclave.training.features import estimate, layout_of, plan_shards
 
@@ -100,10 +100,10 @@ class FeatureStore:
         tell("reading rows")
         rows = read_rows(dataset, spec)
         tell("loading the front")
-        base, tokenizer = load(model, spec)
+        room = Limits.of_this_machine().memory  # a front that is larger is read again for each batch
+        front, tokenizer = open_front(model, spec, self._cut, room=room, device=_device())
         digest = self._manifest.site(self._site).dataset.digest
-        layout = layout_of(spec, base.config, self._cut, digest)
-        front = Front(base, self._cut).to(_device())
+        layout = layout_of(spec, front.config, self._cut, digest)
         examples = {
             "training": encode(rows.train, tokenizer, spec),
             "evaluation": encode(rows.evaluation, tokenizer, spec),
