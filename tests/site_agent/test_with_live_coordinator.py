@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from federation.sites.models import Site, SiteState
 from federation.studies.models import Approval, StudyState
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.state import State
-from tests.support import live_coordinator
+from tests.support import live_coordinator, namespaces
 from tests.support.installation import DEVELOPMENT, NAMED
 from tests.support.live_coordinator import freeze, token_for
 from tests.support.terminal import Terminal
@@ -129,3 +130,24 @@ def test_a_suspended_site_reads_why(coordinator: str, tmp_path: Path) -> None:
     assert status == 1 and re.search(r"coordinator +FAIL", text)
     status, text = agent("approve")
     assert (status, "auth.site_suspended" in text) == (1, True)
+
+
+def test_an_agent_whose_disk_is_full_says_so_waits_and_goes_on(coordinator: str, tmp_path: Path) -> None:
+    """On a small disk of its own: filled up before the agent starts, then freed while it waits."""
+    program = f"import site_agent.daemon as d; d.REFUSED_SECONDS = 1; {Terminal.program}"
+    said, (_, token) = tmp_path / "said", token_for("St. Anna")
+    script = """
+        mount -t tmpfs -o size=200k,mode=700 t /mnt
+        set -- "$PYTHON" -c "$PROGRAM" --state /mnt
+        "$@" $ENROLMENT >"$SAID" 2>&1 && rm -r /mnt/log && cat /dev/zero >/mnt/filler 2>/dev/null
+        "$@" run >>"$SAID" 2>&1 & agent=$!
+        until grep -q no_space "$SAID"; do kill -0 $agent || exit 3; sleep 0.2; done
+        rm /mnt/filler
+        until [ -s /mnt/log/checkpoint ]; do kill -0 $agent || exit 4; sleep 0.2; done
+        kill $agent; wait $agent
+    """
+    enrol = " ".join(enrolment(coordinator, token))
+    done = namespaces.shell(script, PYTHON=sys.executable, PROGRAM=program, ENROLMENT=enrol, SAID=str(said))
+    words = said.read_text()
+    assert done.returncode == 0, (done, words)
+    assert "[agent.no_space]" in words and "Make room" in words and "Traceback" not in words, words
