@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.embeddings import FileVectors
+
+_ALONE = Lock()
+"""Both contexts change torch for the process: threads that put back what they found must do so in turn."""
 
 
 class Base:
@@ -52,7 +56,7 @@ class Base:
 
     def skeleton(self) -> Skeleton:
         """The model, all of whose parameters lack storage: take it apart, and build another for more."""
-        with parameters_without_storage(), no_init_weights():
+        with _ALONE, parameters_without_storage(), no_init_weights():
             model: PreTrainedModel = self._kind(copy.deepcopy(self.config))
         return Skeleton(self, model.eval())
 
@@ -132,11 +136,11 @@ class Skeleton:
 
 @contextmanager
 def parameters_without_storage() -> Iterator[None]:
-    """Within, every parameter that a module registers gets the meta device; buffers stay real."""
-    register = nn.Module.register_parameter
+    """Within, every parameter that this thread's modules register gets the meta device; buffers stay real."""
+    register, thread = nn.Module.register_parameter, get_ident()
 
     def without_storage(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
+        if get_ident() == thread and parameter is not None and not parameter.is_meta:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         register(module, name, parameter)
 

@@ -3,6 +3,7 @@ are believed no more than there."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from contracts.manifest import ModelSpec, Spf, Training
 from contracts.refusal import Refusal
@@ -133,3 +135,14 @@ def test_a_layer_that_a_checkpoint_lacks_is_refused(tmp_path):
     spec = pinned(tmp_path, "lm")
     assert refused(open_tail, tmp_path, spec, 1) == "slicing.missing_tensor"
     assert open_front(tmp_path, spec, 2)[0](*texts()).isfinite().all()
+
+
+def test_halves_that_are_built_at_the_same_time_leave_torch_as_it_was(tmp_path: Path) -> None:
+    """What parameters are made without storage by is torch's own class: two threads must not put back each
+    other's change."""
+    register = nn.Module.register_parameter
+    spec = saved(tmp_path, "bert", "class")
+    with ThreadPoolExecutor(4) as threads:
+        fronts = [threads.submit(open_front, tmp_path, spec, 1) for _ in range(12)]
+        assert not any(p.is_meta for front in fronts for p in front.result()[0].parameters())
+    assert nn.Module.register_parameter is register
