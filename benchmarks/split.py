@@ -39,7 +39,7 @@ from transformers import (
 )
 
 from benchmarks import sealing, serving
-from contracts.architecture.layers import linears_of, row_of
+from contracts.architecture.layers import linears_of
 from contracts.architecture.plan import plan
 from contracts.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
@@ -143,10 +143,9 @@ def spf(ratio: float, lora: tuple[str, ...]) -> Spf:
 
 def targets_of(tail: Tail, suffixes: tuple[str, ...] | None = None) -> tuple[str, ...]:
     """Names of the matrices that SPF tunes, or of those of them that end in one of `suffixes`."""
-    place = f"{tail._backbone}.{row_of(tail.config).layers}"
     return tuple(
-        f"{place}.{number}.{linear.path}"
-        for number in range(tail.config.num_hidden_layers)
+        f"{place.removeprefix('model.')}.{linear.path}"
+        for place, _ in tail.layers()
         for linear in linears_of(tail.config)
         if linear.role != "attention_output" and (suffixes is None or linear.path.endswith(suffixes))
     )

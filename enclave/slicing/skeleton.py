@@ -107,6 +107,9 @@ class Skeleton:
                 lacking |= not there
                 setattr(owner, key, made)
         if lacking:
+            for parameter in self.model.parameters():
+                if parameter.is_meta:  # nothing is drawn for it: the kernels that would load sympy
+                    parameter._is_hf_initialized = True  # type: ignore[attr-defined]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.model.initialize_weights()

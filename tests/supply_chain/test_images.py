@@ -16,6 +16,7 @@ import pytest
 from contracts.refusal import Refusal
 from enclave_host import images
 from enclave_host.gramine import render
+from enclave_host.gramine.trusted import GLIBC
 from enclave_host.registry import DOCKER_HUB, KINDS, parse
 from tests.support.installation import REPOSITORY, free_port
 
@@ -153,13 +154,20 @@ def test_a_missing_list_is_refused(tmp_path: Path) -> None:
 def test_no_manifest_is_rendered_for_sgx_from_an_unlocked_list(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    gramine = tree / "gramine"
+    (gramine / "runtime" / "glibc").mkdir(parents=True)
+    for name in ("libsysdb.so", *(f"runtime/glibc/{name}" for name in GLIBC)):
+        (gramine / name).write_bytes(b"a library")
+    there = ["aggregator", "--gramine-lib", str(gramine)]
     monkeypatch.setattr(render, "require_locked", lambda: images.require_locked(tree))
-    assert render.main(["aggregator"]) == 1
+    assert render.main(there) == 1
     said = capsys.readouterr()
     assert said.out == "" and "images.unlocked" in said.err and "make image-lock" in said.err
-    assert render.main(["aggregator", "--platform", "/var/platform"]) == 0  # gramine-direct protects nothing
+    platform = tree / "platform"
+    platform.mkdir()
+    assert render.main([*there, "--platform", str(platform)]) == 0  # gramine-direct protects nothing
     images.lock(tree)
-    assert render.main(["aggregator"]) == 0
+    assert render.main(there) == 0
 
 
 def test_names_are_read_as_docker_reads_them() -> None:
