@@ -29,7 +29,7 @@ LONGEST_WAIT = 50
 LEASE_PATH = "lease"
 WAIT_HEADER = "FedSlice-Wait"
 """From the view to `enclave_jobs.line`: the site's id, how long to wait, and when to look again even if
-nobody wakes it (seconds). It is never sent on."""
+nobody wakes it (seconds). The line takes it off; without one it tells a site its own id."""
 CHECK_HEADER = "FedSlice-Check"
 """On a 204: somebody asks for new connection checks with the next heartbeat."""
 Number = Annotated[int, Meta(ge=1)]

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from federation.sites.wake import CHANNEL, redis_url
 
@@ -51,6 +50,10 @@ class Bell:
             if not self._waiting[site]:
                 del self._waiting[site]
 
+    def waiting(self, site: str) -> int:
+        """How many of the site's requests wait here."""
+        return len(self._waiting.get(site, ()))
+
     def ring_all(self) -> None:
         """For all who wait now, and who have begun to ask."""
         self._all_rung = time.monotonic()
@@ -78,6 +81,6 @@ class Bell:
                     self.ring_all()  # what was said before we listened is lost
                     async for word in words.listen():
                         self.ring(word["data"].decode("utf-8", "replace"))
-            except (RedisError, OSError) as error:
+            except Exception as error:  # whatever it is: without an ear here, all would wait their time out
                 logger.warning("no words from Redis (%s); agents wait their time out", type(error).__name__)
             await asyncio.sleep(AGAIN_SECONDS)

@@ -2,8 +2,8 @@
 
 1. An agent asks for a lease and says how long it would wait. Django answers as always: who asks, whether that
    may be, and a job if there is one.
-2. Where there is none, the view says in a header of its own (never sent on) for which site to wait, and this
-   layer keeps the request, without a thread or a database connection, until the site is woken.
+2. Where there is none, the view says in a header of its own, which this layer takes off, for which site to
+   wait, and the layer keeps the request, without a thread or a database connection, until the site is woken.
 3. Then the site is looked at again, and a job goes out as the answer of the kept request.
 
 Without this layer (any WSGI server) the same view sends the agent away with Retry-After, and it asks again.
@@ -14,6 +14,7 @@ database connection, so there are never more of them than threads.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +23,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 from a2wsgi import WSGIMiddleware
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from contracts.bound_request import AGENTS_API
 from enclave_jobs import leases
-from enclave_jobs.api_jobs import LEASE_PATH, WAIT_HEADER, take
+from enclave_jobs.api_jobs import LEASE_PATH, RETRY_AFTER_SECONDS, WAIT_HEADER, take
 from enclave_jobs.bell import Bell
 from federation.sites.models import Site, SiteState
+
+logger = logging.getLogger(__name__)
 
 THREADS = 16
 """Requests that Django works on at once in a process, and its database connections."""
 LOOKING_THREADS = 2
+MOST_WAITING = 4
+"""Requests of one site that are kept in a process. An agent needs one; a site's key could open thousands."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -80,8 +85,12 @@ class Line:
             return
         began, kept = time.monotonic(), _Kept(send)
         await self._django(scope, receive, kept)  # type: ignore[arg-type]
-        if kept.wait is not None:
+        if kept.wait is None:
+            return
+        if self._bell.waiting(kept.wait.site) < MOST_WAITING:
             await self._keep(kept.wait, began, receive, send)
+        else:
+            await _answer(send, None, retry_after=RETRY_AFTER_SECONDS)
 
     async def _keep(self, wait: _Wait, began: float, receive: Receive, send: Send) -> None:
         self._bell.listen()
@@ -133,6 +142,7 @@ async def _left(receive: Receive) -> None:
 
 
 def _look(site_id: str) -> _Look:
+    """In a thread. A database that is away now is told to the next request, by Django."""
     close_old_connections()
     try:
         site = Site.objects.filter(pk=site_id, state=SiteState.ACTIVE).first()
@@ -142,12 +152,17 @@ def _look(site_id: str) -> _Look:
         if job is not None:
             return _Look(msgspec.json.encode(job), None)
         return _Look(None, leases.next_at(site))
+    except DatabaseError as error:
+        logger.warning("a site that waits could not be looked at: %s", type(error).__name__)
+        return _Look(None, None)
     finally:
         close_old_connections()
 
 
-async def _answer(send: Send, job: bytes | None) -> None:
+async def _answer(send: Send, job: bytes | None, retry_after: int | None = None) -> None:
     headers = [(b"cache-control", b"no-store")]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(retry_after).encode()))
     if job is not None:
         headers.append((b"content-type", b"application/json"))
     status = 204 if job is None else 200

@@ -5,7 +5,7 @@ from django.urls import path
 from enclave_jobs import api_blobs, api_jobs, api_receipts, api_runs, api_serving
 
 urlpatterns = [
-    path("lease", api_jobs.Leases.as_view(), name="agent-lease"),
+    path(api_jobs.LEASE_PATH, api_jobs.Leases.as_view(), name="agent-lease"),
     path("jobs/<str:job>/progress", api_jobs.JobProgress.as_view(), name="agent-job-progress"),
     path("jobs/<str:job>/result", api_jobs.JobResult.as_view(), name="agent-job-result"),
     path("jobs/<str:job>/failure", api_jobs.JobFailure.as_view(), name="agent-job-failure"),

@@ -196,8 +196,8 @@ class Daemon:
         self._checks_due.set()
 
     def _beat(self) -> None:
-        """Heartbeats, with the connection checks each half hour and when somebody asks; their failures are
-        only logged. Who was answered on the line just now has been heard of: no heartbeat then."""
+        """Heartbeats, HEARTBEAT_SECONDS after the coordinator last heard of us, be it on the line; and the
+        connection checks, each half hour and when somebody asks. Failures are only logged."""
         next_checks = 0.0
         while not self.stop.is_set():
             checks = None
@@ -210,7 +210,9 @@ class Daemon:
                     if heartbeat(self._coordinator, self._state, checks).check and checks is None:
                         self._checks_due.set()
                         continue
-            _first_of(self.stop, self._checks_due, HEARTBEAT_SECONDS)
+            quiet = time.monotonic() - self._line.answered_at
+            pause = HEARTBEAT_SECONDS - quiet if quiet < HEARTBEAT_SECONDS else HEARTBEAT_SECONDS
+            _first_of(self.stop, self._checks_due, pause)
 
     def _end_work_on_stop(self) -> None:
         """A client slice that trains hears no signal; ending it ends the call that waits for it."""

@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 
-_building = Lock()
+BUILDING = Lock()
+"""Held by whoever changes torch or transformers while a model is built: what two threads put back in the
+wrong order would stay changed."""
 _MARKS = ("allow_in_graph", "assume_constant_result", "disable", "graph_break", "mark_static_address")
 
 
@@ -46,7 +48,7 @@ def built_in_memory() -> Iterator[None]:
     def contexts(cls: Any, dtype: torch.dtype, *_: Any) -> list[Any]:
         return [local_torch_dtype(dtype, cls.__name__), no_tie_weights(), no_init_weights()]
 
-    with _building:
+    with BUILDING:
         original = vars(PreTrainedModel)["get_init_context"]
         PreTrainedModel.get_init_context = classmethod(contexts)  # type: ignore[method-assign, assignment]
         try:

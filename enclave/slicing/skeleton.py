@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -28,10 +28,8 @@ from contracts.refusal import Refusal
 from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.eager import BUILDING
 from enclave.slicing.embeddings import FileVectors
-
-_ALONE = Lock()
-"""Both contexts change torch for the process: threads that put back what they found must do so in turn."""
 
 
 class Base:
@@ -56,7 +54,7 @@ class Base:
 
     def skeleton(self) -> Skeleton:
         """The model, all of whose parameters lack storage: take it apart, and build another for more."""
-        with _ALONE, parameters_without_storage(), no_init_weights():
+        with BUILDING, parameters_without_storage(), no_init_weights():
             model: PreTrainedModel = self._kind(copy.deepcopy(self.config))
         return Skeleton(self, model.eval())
 
@@ -110,7 +108,7 @@ class Skeleton:
             for parameter in self.model.parameters():
                 if parameter.is_meta:  # nothing is drawn for it: the kernels that would load sympy
                     parameter._is_hf_initialized = True  # type: ignore[attr-defined]
-            with torch.random.fork_rng(devices=[]):
+            with BUILDING, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.model.initialize_weights()
 

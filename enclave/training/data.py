@@ -56,8 +56,6 @@ class Examples:
     tokens: list[list[int]]
     targets: list[int] | list[list[int]]
     padding: int
-    left_out: int = 0
-    """Rows without a token to learn: texts of one token, which nothing predicts."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -151,7 +149,7 @@ def read_rows(file: Path, spec: ModelSpec, pin: Pin | None = None) -> Rows:
 
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:
     """Tokenise rows, cut at the manifest's `max_tokens`. A causal LM learns the text and where it ends, not
-    the label."""
+    the label; a text of one token teaches it nothing and does not count. Refuses with `rows.none`."""
     tokens: list[list[int]] = []
     for start in range(0, len(rows), 1000):
         texts = [row.text for row in rows[start : start + 1000]]
@@ -160,7 +158,9 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelS
     if spec.task == "causal-lm":
         ended = [_ended(ids, tokenizer.eos_token_id, spec.max_tokens) for ids in tokens]
         learnt = [ids for ids in ended if len(ids) > 1]
-        return Examples(learnt, learnt, padding, len(ended) - len(learnt))
+        if not learnt:
+            raise Refusal("rows.none", purpose="train or evaluate")
+        return Examples(learnt, learnt, padding)
     for ids in tokens:
         if not ids:  # an empty text and a tokenizer without marks: one padding token keeps the row countable
             ids.append(padding)

@@ -177,6 +177,31 @@ def test_an_agent_whose_answer_was_lost_gets_its_job_at_once(place: Place) -> No
     assert refusal.value.code == "lease.late"
 
 
+def test_a_run_that_goes_on_after_a_pause_wakes_the_agents_that_wait(
+    place: Place, later: ThreadPoolExecutor
+) -> None:
+    steer = "from federation.people.models import User\nfrom federation.studies import runs\n"
+    steer += f"run = runs.Run.objects.get(pk={place.run!r})\n"
+    steer += "runs.{}(User.objects.get(pk=run.study.lead_id), run)"
+    place.console.ask(code=steer.format("pause"))
+    offered = place.offer()
+    asked = kept(place, later, 20)
+    place.console.ask(code=steer.format("resume"))
+    job, _ = asked.result(10)
+    assert job is not None
+    assert job.id == offered
+
+
+def test_a_site_keeps_no_more_than_a_few_requests_on_the_line(
+    place: Place, later: ThreadPoolExecutor
+) -> None:
+    """Its key could open thousands: each is a connection, and memory."""
+    with ThreadPoolExecutor(7) as many:
+        answers = [answer for _, answer in many.map(lambda _: leases.ask(place.agent(), 8, 0.0), range(7))]
+    assert {answer.status for answer in answers} == {204}
+    assert sum(answer.headers.get("retry-after") == "2" for answer in answers) == 3
+
+
 def test_who_left_the_line_is_leased_nothing(place: Place) -> None:
     token = place.agent()._authorization(_bound(place, 40))["Authorization"]
     head = f"POST {AGENTS_API}lease HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n"

@@ -144,5 +144,7 @@ def test_halves_that_are_built_at_the_same_time_leave_torch_as_it_was(tmp_path: 
     spec = saved(tmp_path, "bert", "class")
     with ThreadPoolExecutor(4) as threads:
         fronts = [threads.submit(open_front, tmp_path, spec, 1) for _ in range(12)]
+        wholes = [threads.submit(models.load, tmp_path, spec) for _ in range(4)]
+        assert not any(p.is_meta for whole in wholes for p in whole.result()[0].parameters())
         assert not any(p.is_meta for front in fronts for p in front.result()[0].parameters())
     assert nn.Module.register_parameter is register

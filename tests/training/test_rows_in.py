@@ -164,6 +164,13 @@ def test_bucketing_pads_less_than_plain_shuffling() -> None:
     assert padded - real < (plain - real) / 4
 
 
+def test_texts_that_teach_a_causal_model_nothing_are_no_rows_to_train_with(llama_folder: Path) -> None:
+    spec = causal_spec(llama_folder)
+    with pytest.raises(Refusal) as caught:
+        encode([Row("", "")], load(llama_folder, spec)[1], spec)
+    assert caught.value.code == "rows.none"
+
+
 def test_a_causal_target_is_the_text_itself_without_padding(llama_folder: Path) -> None:
     spec = causal_spec(llama_folder)
     examples = encode(ROWS[:3], load(llama_folder, spec)[1], spec)
