@@ -49,7 +49,8 @@ Default_Ignorable_Code_Point)."""
 def look_alikes(labels: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Groups of labels that differ in case, blanks, width, accents and their composition (NFC, NFD), marks
     that cannot be seen, letters of another script that look the same, dashes, quotes, what stands between
-    words (not-urgent, not_urgent), a point at the end, or in how a number is written (1, 1.0, 1,0, 01)."""
+    words (not-urgent, not_urgent), a point at the end, how a number is written (1, 1.0, 1,0, 01), or in
+    letters that a program read in the wrong encoding."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[skeleton(label)].append(label)
@@ -73,6 +74,7 @@ def skeleton(label: str) -> str:
 
 
 def _plainer(label: str) -> str:
+    label = _read_rightly(label)
     seen = "".join(sign for sign in unicodedata.normalize("NFKC", label) if not _is_unseen(sign))
     bare = _MARKS.sub("", unicodedata.normalize("NFKD", seen.casefold()))
     plain = " ".join(unicodedata.normalize("NFKC", bare).translate(_LETTERS).translate(_SIGNS).split())
@@ -80,6 +82,14 @@ def _plainer(label: str) -> str:
         return plain
     words = _BEFORE_SIGN.sub("", _BETWEEN_WORDS.sub(" ", plain)).rstrip(".:; ")
     return words.strip() or plain
+
+
+def _read_rightly(label: str) -> str:
+    """What was meant by UTF-8 that a program read as Windows-1252 (gr\u00c3\u00bcn for gr\u00fcn)."""
+    try:
+        return label.encode("windows-1252").decode()
+    except UnicodeError:
+        return label
 
 
 def spelled(label: str) -> str:

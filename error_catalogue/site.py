@@ -213,6 +213,9 @@ define(
     Entry("dataset.which_sheet", "The workbook has several sheets with content: {sheets}.",
           "Keep the one with the rows in a workbook of its own, or export it as CSV. Hidden ones count, too.",
           "site"),
+    Entry("dataset.hidden_rows", "The sheet hides {rows} rows with content, the first of them row {first}.",
+          "A filter may be on: are these rows meant? If so, show them; else copy the others into a workbook"
+          " of their own.", "site"),
     Entry("dataset.locked", "{file} is protected by a password.",
           "Save it without one, here on this machine.", "site"),
     Entry("dataset.unknown_label", "No row has the label {label} that is to be renamed.",
@@ -220,6 +223,11 @@ define(
     Entry("dataset.unconfirmed_columns",
           "Which columns are used was guessed, and nobody has confirmed it: {guessed}.",
           "Name them: {options}", "site"),
+    Entry("dataset.foreign_encoding",
+          "The letters beyond ASCII (in {lines} lines at the file's beginning) are neither UTF-8 nor "
+          "windows-1252.",
+          "Name their encoding: --encoding cp850 (DOS, old laboratory systems), mac-roman, iso-8859-2 … Or "
+          "export the file as UTF-8.", "site"),
     Entry("dataset.unconfirmed_encoding",
           "The file is not UTF-8. That it is {encoding} was guessed, and nobody has confirmed it.",
           "Look at the letters beyond ASCII. If they are right, say --encoding {encoding}; else name the "
@@ -234,7 +242,8 @@ define(
           "A quotation mark is not closed or not doubled, or a field is longer than 4 million characters. "
           "Mend line {line}; what comes after it cannot be told apart from it.", "site"),
     Entry("dataset.no_column", "There is no column {column}. The columns are: {columns}.",
-          "Name one of these.", "site"),
+          "Name one of these. If titles or comments stand above the line of names, say --skip-lines N.",
+          "site"),
     Entry("dataset.which_column", "It is not clear which column is the {role}.",
           "Say it with {option}. Candidates: {columns}.", "site"),
     Entry("dataset.no_site_column", "The file has no column that names the site.",

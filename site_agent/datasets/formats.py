@@ -111,7 +111,7 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     """Look at the beginning of the file. `encoding` and `skip` (lines above the header) are what people say.
 
     Refuses with `dataset.unreadable`, `.too_large`, `.empty`, `.damaged`, `.unknown_format`,
-    `.other_format`, `.locked`, `.unknown_encoding`, `.looks_utf16`.
+    `.other_format`, `.locked`, `.unknown_encoding`, `.foreign_encoding`, `.looks_utf16`.
     """
     try:
         size = path.stat().st_size
@@ -130,7 +130,7 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
         sample = content.read(SAMPLE_BYTES)
     refuse_other(sample, path.name)
     name, guessed = _encoding(sample, encoding)
-    if encoding is None and name != "utf-16":
+    if encoding is None and name not in ("utf-16", "utf-32"):
         _refuse_unmarked_utf16(sample)
     text = _decoded_sample(sample, name)
     if not text.strip():
@@ -161,6 +161,8 @@ def _refuse_unmarked_utf16(sample: bytes) -> None:
 
 def _encoding(sample: bytes, said: str | None) -> tuple[str, bool]:
     for mark, name in (
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF16_LE, "utf-16"),
         (codecs.BOM_UTF16_BE, "utf-16"),
@@ -178,6 +180,8 @@ def _encoding(sample: bytes, said: str | None) -> tuple[str, bool]:
     sound = [line for line in beyond_ascii if _decodes(line, "utf-8")]
     if beyond_ascii and not sound and all(_decodes(line, "windows-1252") for line in beyond_ascii):
         return "windows-1252", True
+    if len(beyond_ascii) > 2 and not sound:
+        raise Refusal("dataset.foreign_encoding", lines=len(beyond_ascii))
     return "utf-8", False
 
 

@@ -8,7 +8,8 @@ import unicodedata
 WORDS = frozenset(
     ("na", "n/a", "#n/a", "#na", "#nv", "n.a.", "n. a.", "n.v.", "nan", "-nan", "nat", "<na>", "null",
      "(null)", "none", "nil", "undefined", "missing", "\\n", "-", "--", "---", "?", ".", "\u2013", "\u2014",
-     "(blank)", "(leer)", "leer", "k.a.", "k. a.", "keine angabe")
+     "(blank)", "(leer)", "leer", "k.a.", "k. a.", "keine angabe",
+     "-9", "-99", "-999", "-9999")
 )  # fmt: skip
 """In lower case. What may be a class of its own (unknown, other) is not among them."""
 _EXCEL_ERROR = re.compile(r"#[a-zäöüß/0]{2,12}[!?]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from contracts.refusal import Refusal
@@ -22,8 +23,19 @@ _MAGIC = {
     b"\x89HDF\r\n": "an HDF5 file",
     b"$FL": "an SPSS file (.sav)",
     b"{\\rtf": "an RTF document",
+    bytes(12) + b"\xc2\xea\x81\x60": "a SAS file (.sas7bdat)",
+    b"HEADER RECORD*******": "a SAS transport file (.xpt)",
+    b"<stata_dta>": "a Stata file (.dta)",
+    b"MSH|^": "an HL7 message",
+    b"\x0bMSH|^": "an HL7 message",
 }
 _MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<!--")
+_OBJECTS = {
+    r"\{\s*\"resourcetype\"\s*:\s*\"bundle\"": "a FHIR bundle: export its resources as rows of a table",
+    r"\{\s*\"[^\"]*\"\s*:\s*\{\s*\"0\"\s*:": "a JSON object of columns, as pandas writes it: "
+    "to_json(orient='records', lines=True) writes one object a line",
+    r"\{[ \t]*\r?\n[ \t]*\"": "a JSON document over several lines: jq -c . makes one line of each object",
+}
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 
 
@@ -39,8 +51,10 @@ def refuse_other(sample: bytes, file: str) -> None:
 
 
 def refuse_other_text(text: str, file: str) -> None:
-    """Refuses with `dataset.other_format` markup and JSON that is not one object a line."""
+    """Refuses with `dataset.other_format` markup, and JSON that is not one object a line for each row."""
     start = text[:200].lstrip("\ufeff \t\r\n").lower()
+    if form := next((form for shape, form in _OBJECTS.items() if re.match(shape, start)), None):
+        raise Refusal("dataset.other_format", file=file, what=form)
     if start.startswith(_MARKUP):
         what = "HTML or XML, as some programs write it under the name of a table"
         raise Refusal("dataset.other_format", file=file, what=what)

@@ -5,11 +5,13 @@ A workbook is a zip file, so its unpacked size is bounded before anything of it 
 
 from __future__ import annotations
 
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
@@ -18,13 +20,18 @@ from site_agent.datasets.headers import Nameless, column_names
 from site_agent.datasets.other_formats import other_archive
 
 MAX_UNPACKED_BYTES = 1 << 30
+_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
+_ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*>")
+_HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
+_PLACE = re.compile(rb"\br=[\"'](\d{1,9})[\"']")
 Cell = str | int | float | bool | None
 
 
 def sheet_rows(path: Path, skip: int = 0) -> Iterator[tuple[int, list[Cell]]]:
     """(line, cells) of the only sheet that holds anything, from the header on; blank rows are left out.
 
-    Refuses with `dataset.damaged`, `.too_large`, `.locked`, `.no_rows` or `.which_sheet`.
+    Refuses with `dataset.damaged`, `.too_large`, `.locked`, `.no_rows`, `.which_sheet` or, at the end,
+    `.hidden_rows`.
     """
     _refuse_bomb(path)
     try:
@@ -35,10 +42,15 @@ def sheet_rows(path: Path, skip: int = 0) -> Iterator[tuple[int, list[Cell]]]:
                 names = ", ".join(sheet.name[:40] for sheet in filled[:10])
                 raise Refusal("dataset.which_sheet" if filled else "dataset.no_rows", sheets=names)
             first = (filled[0].start or (0, 0))[0]
+            hidden, held = _hidden_rows(path), []
             for line, row in enumerate(filled[0].iter_rows(), first + 1):
                 cells = [_plain(cell) for cell in row]
                 if line > skip and any(cell not in (None, "") for cell in cells):
+                    if line in hidden:
+                        held.append(line)
                     yield line, cells
+            if held:
+                raise Refusal("dataset.hidden_rows", rows=len(held), first=held[0])
     except PasswordError as error:
         raise Refusal("dataset.locked", file=path.name) from error
     except (CalamineError, OSError) as error:
@@ -54,6 +66,31 @@ def _refuse_bomb(path: Path) -> None:
                 raise Refusal("dataset.too_large", limit=MAX_UNPACKED_BYTES >> 30)
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:  # or of a version that nobody has
         raise Refusal("dataset.damaged") from error
+
+
+def _hidden_rows(path: Path) -> set[int]:
+    """The rows that a sheet with content does not show, filtered out or hidden: calamine does not say so.
+    Refuses with `dataset.damaged`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sheets = [archive.open(name) for name in archive.namelist() if _SHEET.fullmatch(name)]
+            return set[int]().union(*(_hidden_in(sheet) for sheet in sheets))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise Refusal("dataset.damaged") from error
+
+
+def _hidden_in(sheet: IO[bytes]) -> set[int]:
+    hidden: set[int] = set()
+    filled, kept = False, b""
+    while block := sheet.read(1 << 20):
+        text = kept + block
+        filled = filled or b"<v>" in text or b"<t" in text
+        for tag in _ROW.findall(text):
+            place = _PLACE.search(tag)
+            if place and _HIDDEN.search(tag):
+                hidden.add(int(place[1]))
+        kept = text[-4096:]  # a tag may lie across the end of a block
+    return hidden if filled else set()
 
 
 def _plain(cell: Any) -> Cell:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import xlsxwriter
 
 from contracts.labels import look_alikes, meant, spelled
 from contracts.refusal import Refusal
@@ -56,7 +57,7 @@ def parquet(label: Any) -> bytes:
         ("1", "1,0"), ("1.5", "1,50"), ("1", "\u0661", "\uff11"), ("TRUE", "True", "true"),
         ("générale", "generale"), ("\u0130lk", "ilk"), ("red", "red\u200f"),
         ("Kardiologie", "Kardio\u00adlogie"),
-        ("Herz\u00a0Kreislauf", "Herz Kreislauf"),
+        ("Herz\u00a0Kreislauf", "Herz Kreislauf"), ("grün", "gr\u00c3\u00bcn"),
     ],
 )  # fmt: skip
 def test_twins_of_every_kind_look_alike_and_are_seen_to_differ(twins: tuple[str, ...]) -> None:
@@ -103,13 +104,14 @@ def test_a_twin_that_nobody_can_type_is_renamed_by_what_is_shown(add: Add) -> No
         "\uff2e\uff21",
         "–",
         "n.a.",
+        "-99",
     ],
 )
 def test_every_programs_word_for_nothing_is_known(word: str) -> None:
     assert looks_missing(word) and not looks_missing(f"{word} more")
 
 
-@pytest.mark.parametrize("word", ["unknown", "other", "#1", "Nan Goldin", "0", "no", "#fracture"])
+@pytest.mark.parametrize("word", ["unknown", "other", "#1", "Nan Goldin", "0", "no", "#fracture", "-1", "99"])
 def test_a_class_of_its_own_is_no_word_for_nothing(word: str) -> None:
     assert not looks_missing(word)
 
@@ -157,6 +159,12 @@ def test_codes_that_were_read_as_whole_numbers_are_said(add: Add) -> None:
         ("a.arrow", b"ARROW1\0\0" + bytes(300), "an Arrow (Feather) file"),
         ("a.xls", b"\xef\xbb\xbf<html><table><tr><td>text</td></tr></table></html>", "HTML or XML"),
         ("a.json", json.dumps([{"text": "a", "label": "b"}], indent=1).encode(), "a JSON array"),
+        ("a.json", json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}).encode(), "as pandas writes it"),
+        ("a.json", json.dumps({"rows": [{"text": "a"}]}, indent=1).encode(), "over several lines"),
+        ("a.json", json.dumps({"resourceType": "Bundle", "entry": []}).encode(), "a FHIR bundle"),
+        ("a.hl7", b"MSH|^~\\&|KIS|A|||20240101||ORU^R01|1|P|2.5\r", "an HL7 message"),
+        ("a.sas7bdat", bytes(12) + b"\xc2\xea\x81\x60" + bytes(500), "a SAS file"),
+        ("a.dta", b"<stata_dta><header>" + bytes(500), "a Stata file"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_kind_is_named(tmp_path: Any, name: str, data: bytes, told: str) -> None:
@@ -182,6 +190,7 @@ def test_a_workbook_with_a_password_is_named(tmp_path: Any) -> None:
         "two marks": codecs.BOM_UTF8 * 2 + PLAIN.encode(),
         "a separator line in quotes": ('"sep=,"\n' + PLAIN).encode(),
         "UTF-16, big end first": codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
+        "UTF-32": PLAIN.encode("utf-32"),
         "JSON lines in UTF-16": as_json_lines(ROWS).encode("utf-16"),
         "JSON with a number of 400 digits": as_json_lines(ROWS).replace("}", f', "id": {10**400}}}').encode(),
         "JSON with a name for nothing": as_json_lines(ROWS).replace("}", ', "": {"a": [1]}}').encode(),
@@ -215,6 +224,34 @@ def test_a_guessed_encoding_is_published_only_if_somebody_confirms_it(add: Add, 
     said = ["--encoding", encoding, "--no-publish", "--json"]
     status, text = add(table, *NAMED, *said, "--name", encoding)
     assert status == 0 and "größer" in json.loads(text)["card"]["labels"]
+
+
+def test_an_encoding_that_cannot_be_guessed_is_asked_for(add: Add) -> None:
+    """Each of its rows was named, in their thousands, and nobody said what was wrong."""
+    table = labelled("grün", "rot").encode("cp850")  # its ü is no letter of windows-1252
+    status, text = add(table, *NAMED, "--yes")
+    assert status == 1 and "[dataset.foreign_encoding]" in text and "--encoding cp850" in text
+    status, text = add(table, *NAMED, "--encoding", "cp850", "--no-publish", "--json")
+    assert status == 0 and "grün" in json.loads(text)["card"]["labels"]
+
+
+@pytest.mark.parametrize("hide", ["by hand", "by a filter", "a blank one"])
+def test_rows_that_a_sheet_does_not_show_are_never_taken_in_silence(tmp_path: Any, hide: str) -> None:
+    """Somebody filters for those who agreed: the others would have been trained on."""
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out) as book:
+        book.add_worksheet("empty").set_row(3, options={"hidden": True})
+        sheet = book.add_worksheet("notes")
+        for number, row in enumerate([("text", "label"), *ROWS]):
+            sheet.write_row(number, 0, row)
+        if hide == "by a filter":
+            sheet.autofilter(0, 0, len(ROWS), 1)
+        sheet.set_row(len(ROWS) + 3 if hide == "a blank one" else 5, options={"hidden": True})
+    if hide == "a blank one":
+        assert len(take(tmp_path, out.getvalue(), "notes.xlsx")[1]) == len(ROWS)
+        return
+    refusal = refused(tmp_path, out.getvalue(), "notes.xlsx")
+    assert (refusal.code, refusal.facts) == ("dataset.hidden_rows", {"rows": 1, "first": 6})
 
 
 def test_a_person_at_a_terminal_is_asked_about_a_guessed_encoding(tmp_path: Any) -> None:
