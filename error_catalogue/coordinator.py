@@ -231,6 +231,9 @@ define(
     Entry("review.closed", "The review is {state}.", _FETCH_AGAIN, "operator"),
     Entry("review.voted", "You have given your word on this review.",
           "The second approval must come from somebody else.", "operator"),
+    Entry("auditor.unconfirmed", "Your word does not count as an auditor's yet.",
+          "An operator alone makes no auditor: another auditor confirms your account under People. Where"
+          " none is left, `python manage.py confirm_auditor EMAIL` does it.", "operator"),
     Entry("review.needs_auditor", "Both approvals would be operators'.",
           "At least one of the two must be an auditor's.", "operator"),
     Entry("collateral.none", "There is no collateral for this kind of platform yet.",

@@ -21,6 +21,7 @@ DEEDS = {
     "person.mails_on": _("asked for mails again"),
     "person.mails_off": _("switched mails off"),
     "person.role_changed": _("gave another role"),
+    "person.auditor_confirmed": _("confirmed an auditor"),
     "person.password_changed": _("changed the password"),
     "person.reset_mailed": _("mailed a link for a new password"),
     "person.password_reset": _("chose a new password by mail"),

@@ -2,8 +2,9 @@
 
 A review is opened in two ways: an operator puts forward a value beside others that are in force, or a site
 shows genuine evidence of a measurement that nobody has approved. It takes two different people to approve it,
-operators or auditors, at least one of them an auditor: the operator, who runs this machine, cannot change
-alone what is accepted as an enclave. One rejection ends it. Each step is in the log before it takes effect.
+operators or auditors, at least one of them an auditor whom not an operator alone has made one
+(federation/people/auditors.py): the operator, who runs this machine, cannot change alone what is accepted as
+an enclave. One rejection ends it. Each step is in the log before it takes effect.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from federation.attestation import log
 from federation.attestation.models import Review, ReviewState, ReviewVote, Root
 from federation.attestation.references import enter, in_force, measurement_of, require_valid
 from federation.audit.services import actor_name, record
+from federation.people import auditors
 from federation.people.models import Role, User
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
@@ -88,10 +90,11 @@ def vote(by: User, review: Review, *, approves: bool, note: str = "") -> Review:
     """One person's word. With the second approval the value is in force; one rejection closes the review.
 
     Refuses with `auth.forbidden`, `review.closed`, `review.voted`, or `review.needs_auditor` where both would
-    be operators.
+    be operators, `auditor.unconfirmed`.
     """
     if by.role not in DECIDERS:
         raise Refusal("auth.forbidden")
+    auditors.require_confirmed(by)
     with transaction.atomic():
         review = Review.objects.select_for_update().get(pk=review.pk)
         if review.state != ReviewState.OPEN:
@@ -131,7 +134,7 @@ def quarantines(site: Site) -> list[Review]:
 
 def waiting_for(user: User) -> list[Review]:
     """The open reviews on which this person may still give his word, newest first."""
-    if user.role not in DECIDERS:
+    if user.role not in DECIDERS or auditors.waits(user):
         return []
     return list(Review.objects.filter(state=ReviewState.OPEN).exclude(votes__user=user)[:20])
 

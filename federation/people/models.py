@@ -44,6 +44,8 @@ class User(AbstractUser):
     email = models.EmailField(_("e-mail address"), unique=True)
     role = models.CharField(max_length=16, choices=Role)
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="admins")
+    auditor_confirmed_at = models.DateTimeField(null=True, blank=True)
+    """When this person's word began to count as an auditor's (federation/people/auditors.py)."""
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from federation.audit.services import record
-from federation.people import permissions
+from federation.people import auditors, permissions
 from federation.people.models import Invitation, Role, User
 from federation.people.permissions import can_invite, require
 from federation.sites.models import Site
@@ -135,6 +135,8 @@ def accept_invitation(
         except IntegrityError as error:
             raise Refusal("people.account_exists") from error
         record(user, "person.joined", f"user:{user.pk}", role=user.role)
+        if user.role == Role.AUDITOR:
+            auditors.begin(user)
         if user.site is not None and not user.site.name:
             name_site(user, user.site, site_name)
     return user
@@ -186,12 +188,17 @@ def reactivate(by: User, user: User) -> None:
 
 
 def set_role(by: User, user: User, role: str) -> None:
-    """Give another role to somebody who belongs to no hospital. Refuses with `auth.forbidden`,
+    """Give another role to somebody who belongs to no hospital; an auditor's word counts once another one has
+    confirmed it (`auditors`). Refuses with `auth.forbidden`,
     `people.own_account` or `people.site_account`."""
     if user.site_id is not None or role == Role.SITE_ADMIN:
         raise Refusal("people.site_account")
     require(role in Role.values)
-    _set(by, user, "person.role_changed", role=role)
+    with transaction.atomic():
+        _set(by, user, "person.role_changed", role=role)
+        if role == Role.AUDITOR and not user.auditor_confirmed_at:
+            user.refresh_from_db()
+            auditors.begin(user)
 
 
 def change_password(user: User, current: str, password: str) -> None:

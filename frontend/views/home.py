@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from federation.attestation.reviews import waiting_for
+from federation.people import auditors
 from federation.people import permissions as people_permissions
 from federation.people.models import Role, User
 from federation.sites import permissions as site_permissions
@@ -98,6 +99,12 @@ def _waiting(user: User) -> list[dict[str, str]]:
             _("Review a changed measurement of %(program)s") % {"program": review.program},
             reverse("review", args=[review.pk]),
             review.reason,
+        )
+    for auditor in auditors.waiting_for(user):
+        add(
+            _("Confirm %(person)s as an auditor") % {"person": auditor.email},
+            reverse("person", args=[auditor.pk]),
+            _("or their word does not count"),
         )
     if user.role == Role.OPERATOR and not BaseModel.objects.exists():
         add(_("Register a base model"), reverse("model-new"), "python manage.py register_model SOURCE")

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from contracts.refusal import Refusal
 from federation.audit import permissions as audit_permissions
 from federation.audit import queries as audit
-from federation.people import permissions, second_factor, services
+from federation.people import auditors, permissions, second_factor, services
 from federation.people.models import Authenticator, Role, User
 from frontend import known_browsers
 from frontend.deeds import described
@@ -95,6 +95,8 @@ def detail(request: HttpRequest, user_id: int) -> HttpResponse:
         {
             "shown": shown,
             "can_manage": permissions.can_manage(user) and not own,
+            "waits_as_auditor": auditors.waits(shown),
+            "can_confirm": auditors.can_confirm(user, shown),
             "form": RoleForm(initial={"role": shown.role}) if shown.site_id is None else None,
             "deeds": described(done),
         },
@@ -104,7 +106,7 @@ def detail(request: HttpRequest, user_id: int) -> HttpResponse:
 @login_required
 @require_POST
 def change(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
-    """Change the role, close or open the account, reset the second factor."""
+    """Change the role, close or open the account, reset the second factor, confirm an auditor."""
     user = _reader(request)
     shown = get_object_or_404(permissions.visible_to(user), pk=user_id)
     deeds: dict[str, Callable[[], None]] = {
@@ -112,10 +114,11 @@ def change(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
         "close": lambda: services.deactivate(user, shown),
         "open": lambda: services.reactivate(user, shown),
         "reset": lambda: second_factor.reset(user, shown),
+        "confirm-auditor": lambda: auditors.confirm(user, shown),
     }
     if deed not in deeds:
         raise Http404
-    if deed in ("close", "reset") and request.POST.get("confirm") != shown.email:
+    if deed in ("close", "reset", "confirm-auditor") and request.POST.get("confirm") != shown.email:
         messages.error(request, _("Type the e-mail address to confirm; nothing was changed."))
         return redirect("person", shown.pk)
     return act(request, deeds[deed], reverse("person", args=[shown.pk]), _("Done."))

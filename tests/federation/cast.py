@@ -13,13 +13,14 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.test import Client
+from django.utils import timezone
 
 from contracts.approvals import Approval
 from contracts.bound_request import bind_request
 from contracts.manifest import parse
 from contracts.signing import SigningKey
 from federation.datasets.models import Dataset
-from federation.people.models import User
+from federation.people.models import Role, User
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site, SiteState
 from federation.studies.models import Study
@@ -98,7 +99,9 @@ def make_hospital(name: str, state: str = SiteState.ACTIVE, **fields: Any) -> Ho
 
 
 def make_person(email: str, role: str, site: Site | None = None) -> User:
-    return User.objects.create_user(email, PASSWORD, role=role, site=site)
+    """An account with this role; an auditor's word counts."""
+    confirmed = timezone.now() if role == Role.AUDITOR else None
+    return User.objects.create_user(email, PASSWORD, role=role, site=site, auditor_confirmed_at=confirmed)
 
 
 def make_dataset(site: Site, name: str = "notes", **fields: Any) -> Dataset:
