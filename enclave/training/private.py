@@ -54,7 +54,7 @@ def train_privately(
         seen, loss_sum = seen + len(batch), loss_sum + loss
         if progress is not None:
             done = rows * training.local_epochs * step // wanted
-            speed = seen / max(time.monotonic() - started, 1e-9)
+            speed = done / max(time.monotonic() - started, 1e-9)  # how many were drawn stays inside
             mean = loss_sum / max(seen, 1)
             progress(Progress("training", done, rows * training.local_epochs, mean, speed))
     model.eval()

@@ -14,7 +14,7 @@ from contracts.privacy import rate
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.models import load
 from enclave.training.data import collate, encode
-from enclave.training.loop import batch_logits, batch_loss
+from enclave.training.loop import Progress, batch_logits, batch_loss
 from enclave.training.noise import Words, gaussian, normal_quantile, secret_words, site_deviation
 from enclave.training.private import clipped_sum, draw, train_privately
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec
@@ -159,3 +159,16 @@ def test_private_training_learns_and_never_gives_the_same_parameters_twice(tuned
         assert told[-1].rows == told[-1].total == 2 * len(examples)
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in start)
     assert all(not torch.equal(ends[0][name], start[name]) for name in start)
+
+
+def test_the_speed_that_the_host_is_told_is_of_all_rows_and_never_of_those_drawn(
+    tuned_bert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes of secret draws could otherwise be computed from it: they stay in the enclave."""
+    model, examples = tuned_bert
+    told: list[Progress] = []
+    clock = iter(range(10_000))
+    monkeypatch.setattr("enclave.training.private.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("enclave.training.private.draw", lambda rows, probability: [0])
+    train_privately(model, examples, TRAINING, RECORD, progress=told.append)
+    assert [round(each.rows_per_second * n) for n, each in enumerate(told, 1)] == [each.rows for each in told]
