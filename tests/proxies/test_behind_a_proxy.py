@@ -128,7 +128,9 @@ def nginx(example: str, served: Served, folder: Path, plain: int) -> list[str]:
     )
     # Its workers spool bodies to this folder, which only we may enter.
     user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
-    around = f"{user} daemon off; pid nginx.pid; error_log stderr; events {{}}\nhttp {{ access_log off;\n"
+    around = (
+        f"{user} daemon off; pid nginx.pid; error_log stderr; events {{}}\nhttp {{ access_log access.log;\n"
+    )
     spools = "".join(
         f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -246,6 +248,18 @@ def test_a_bundle_of_64_mib_reaches_the_page_that_checks_it(
     )
     # Read whole, and judged or kept from a lead; a proxy would have said 413.
     assert answer.status_code in (200, 403)
+
+
+def test_the_secret_links_of_mails_stand_in_no_log_of_the_proxy_or_the_coordinator(
+    as_documented: int, browser: httpx.Client, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    invitation, reset = "fs_" + "aZ-_1" * 8 + "b42", "c8xz1k-" + "0a" * 16
+    assert browser.get(f"/invitations/{invitation}/").status_code == 410
+    assert browser.get(f"/password/Mg/{reset}/").status_code == 200
+    assert browser.post(f"/password/Mg/{reset}/").status_code == 403
+    logs = [file.read_text() for file in tmp_path_factory.getbasetemp().rglob("*.log")]
+    assert any("/invitations/fs_…/" in log for log in logs) and any("/password/Mg/…/" in log for log in logs)
+    assert not any(secret in log for log in logs for secret in (invitation, reset))
 
 
 def test_health_is_told_to_whoever_asks_this_process_by_any_name(coordinator: Served) -> None:

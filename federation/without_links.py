@@ -1,0 +1,21 @@
+"""No secret link stands in a log: whoever reads logs could use it before the person to whom it was sent."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+_TOKEN = re.compile(r"fs_[A-Za-z0-9_-]{43}")  # federation/tokens.py: invitations, enrolment
+_RESET = re.compile(r"(/password/[^/\s]+/)[0-9a-z]+-[0-9a-f]{32}")  # Django's own, of a new password
+
+
+class WithoutLinks(logging.Filter):
+    """Put `…` for the secret part of such a link, wherever a record has it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true: nothing is left out but the secret."""
+        text = record.getMessage()
+        bare = _RESET.sub(r"\1…", _TOKEN.sub("fs_…", text))
+        if bare != text:
+            record.msg, record.args = bare, ()
+        return True
