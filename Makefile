@@ -11,10 +11,13 @@ PLACEMENT ?=
 METHOD ?=
 SECONDS ?=
 TARGET ?=
+KEY ?=
+DATE ?=
+COMPARE ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs closure lock image-lock audit fuzz demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit fuzz demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +75,9 @@ lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site
 
 image-lock: setup ## Write each container image's digest into images.env (asks the registries)
 	$(BIN)/python -m enclave_host.images --write
+
+enclave-image: enclave-envs ## Gramine manifests of the enclave programs into var/gramine, signed where KEY=FILE is given; DATE=YYYY-MM-DD COMPARE=folder
+	@$(BIN)/python -m enclave_host.gramine.image --into var/gramine $(if $(KEY),--key "$(KEY)") $(if $(DATE),--date $(DATE)) $(if $(COMPARE),--compare "$(COMPARE)")
 
 fuzz: setup-dev ## Fuzz every parser of foreign bytes, guided by coverage: SECONDS=600 each, TARGET=part of a name
 	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(TARGET),--target "$(TARGET)")

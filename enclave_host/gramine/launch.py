@@ -47,18 +47,19 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
             return launch(program, python, mailbox)
         return [python, "-m", f"enclave.programs.{program}", "--mailbox", str(mailbox)]
     if runtime == "direct":
-        tool = _tool("gramine-direct")
+        gramine = tool("gramine-direct")
         application = _rendered(program, mailbox)
     elif runtime == "sgx":
-        tool = _tool("gramine-sgx")
+        gramine = tool("gramine-sgx")
         application = _signed(program)
     else:
         raise Refusal("source.unknown_runtime", runtime=runtime[:40])
     # Manifests name the mailbox ".", so that its path is not measured: Gramine must start in that folder.
-    return [_tool("env"), f"--chdir={mailbox.resolve()}", tool, str(application)]
+    return [tool("env"), f"--chdir={mailbox.resolve()}", gramine, str(application)]
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """Where a tool of Gramine is. Refuses with `gramine.not_installed`."""
     found = shutil.which(name)
     if found is None:
         raise Refusal("gramine.not_installed", tool=name)
@@ -76,7 +77,7 @@ def _platform(mailbox: Path) -> str:
 def _rendered(program: Program, mailbox: Path) -> Path:
     """`gramine-direct` reads NAME.manifest."""
     platform = _platform(mailbox)
-    lib = Path(_tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
+    lib = Path(tool("gramine-direct")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
     values = values_for(
         program,
         venv=environment_of(program),

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import enclave_host.process
 from attestation.development import (
     collateral,
     create_platform,
@@ -58,6 +60,7 @@ from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_1.accelerator import AcceleratorProcess
+from tests.support import as_gramine
 from tests.support.approvals import approvals
 from tests.support.keys import approval_key
 from tests.support.made_log import VKEY, MadeLog
@@ -333,6 +336,23 @@ class Consortium:
 
 def hash_of(signed) -> str:
     return receipt_hash(parse_receipt(signed).receipt)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def behind_gramines_system_calls(request):
+    """Programs of a module marked `enosys` start behind a filter that answers system calls as Gramine 1.9
+    would; for the rest they are what other modules start."""
+    if request.node.get_closest_marker("enosys") is None:
+        yield
+        return
+    native = enclave_host.process.command
+
+    def filtered(*arguments):
+        return [sys.executable, as_gramine.__file__, *native(*arguments)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enclave_host.process, "command", filtered)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
 from tests.programs.conftest import DATASET_KEY
+
+pytestmark = pytest.mark.enosys
 
 SITES = ("anna", "berta")
 ADAPTERS = {"lora": Lora(4, 8, ("query", "value")), "prefix": Prefix(4)}
@@ -104,6 +108,12 @@ def test_a_masked_run_is_the_unmasked_quantised_run_bit_for_bit(run, house, tmp_
         assert state.keys() == sealed.keys()
         assert all(np.array_equal(state[name], sealed[name]) for name in state)
     assert any(not np.array_equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_its_programs_had_only_the_system_calls_that_gramine_has(run):
+    for client in (run.aggregator, *run.clients.values()):
+        status = Path(f"/proc/{client.pid}/status").read_text()
+        assert re.search(r"^Seccomp:\s*2$", status, re.MULTILINE)  # a filter, proc(5)
 
 
 def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):

@@ -24,6 +24,8 @@ from tests.programs.conftest import DATASET_KEY
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.support.approvals import approvals, ordered
 
+pytestmark = pytest.mark.enosys
+
 SITES = ("anna", "berta")
 TRAINING = Training(rounds=1, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7)
 

@@ -10,7 +10,7 @@ import pytest
 from contracts.receipt_chain import parse_receipt, verify_chain
 from tests.programs.conftest import DATASET_KEY
 
-pytestmark = pytest.mark.slow  # eight processes
+pytestmark = [pytest.mark.slow, pytest.mark.enosys]  # eight processes
 
 SITES = ("anna", "berta")
 

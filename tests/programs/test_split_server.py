@@ -19,6 +19,8 @@ from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.support.on_disk import contents
 
+pytestmark = pytest.mark.enosys
+
 SITES = ("anna", "berta", "clara")
 
 
