@@ -6,6 +6,7 @@ such labels would silently become classes of their own.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections import defaultdict
@@ -23,6 +24,14 @@ _LETTERS = str.maketrans(
 )
 """Cyrillic and Greek letters that, in one case at least, look like a Latin one, and the Latin one; and the i
 without a dot. Source: Unicode TS 39, confusables.txt. Not mu: a microgram is no milligram."""
+_COMMONER = str.maketrans("\u00e6\u0153\u00f8\u0142\u0111\u06cc\u06a9", "aoold\u064a\u0643")
+"""What exports in plain Latin or Arabic letters write for a letter that is none of these."""
+_UMLAUT = re.compile("(?<=[aou])e+")
+"""Gefaess for Gef\u00e4\u00df, as systems without umlauts write."""
+_ENTITY = re.compile("&#?[0-9A-Za-z]{2,10};")
+_QUOTED = re.compile(r"""=?(["'])(.+)\1""")
+_TEXT_MARK = re.compile(r"^'(?=\w[^']*$)")
+"""Excel's own mark for a number that is text."""
 
 _SIGNS = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-"),
@@ -33,6 +42,7 @@ _BETWEEN_WORDS = re.compile(r"(?<=\w)[-_ ]+(?=\w)|_")
 _BEFORE_SIGN = re.compile(r"(?<=\w) (?=[^\w\s])")
 _UNSEEN = {
     0x034F,
+    0x0640,
     0x115F,
     0x1160,
     0x17B4,
@@ -43,14 +53,14 @@ _UNSEEN = {
     *range(0xE0100, 0xE01F0),
 }
 """What is not shown although it is no format mark: joiners, fillers, variation selectors (Unicode's
-Default_Ignorable_Code_Point)."""
+Default_Ignorable_Code_Point); and the stroke that only stretches an Arabic word."""
 
 
 def look_alikes(labels: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Groups of labels that differ in case, blanks, width, accents and their composition (NFC, NFD), marks
-    that cannot be seen, letters of another script that look the same, dashes, quotes, what stands between
-    words (not-urgent, not_urgent), a point at the end, how a number is written (1, 1.0, 1,0, 01), or in
-    letters that a program read in the wrong encoding."""
+    that cannot be seen, letters of another script that look the same, dashes, quotes and quotes around, what
+    stands between words (not-urgent, not_urgent), a point at the end, how a number is written (1, 1.0, 1,0,
+    01), umlauts as two letters, or in signs that a program read in the wrong encoding or left as HTML."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in sorted(set(labels)):
         groups[skeleton(label)].append(label)
@@ -74,10 +84,13 @@ def skeleton(label: str) -> str:
 
 
 def _plainer(label: str) -> str:
-    label = _read_rightly(label)
+    label = _read_rightly(_ENTITY.sub(lambda found: html.unescape(found[0]), label))
     seen = "".join(sign for sign in unicodedata.normalize("NFKC", label) if not _is_unseen(sign))
     bare = _MARKS.sub("", unicodedata.normalize("NFKD", seen.casefold()))
-    plain = " ".join(unicodedata.normalize("NFKC", bare).translate(_LETTERS).translate(_SIGNS).split())
+    commoner = unicodedata.normalize("NFKC", bare).translate(_LETTERS).translate(_COMMONER)
+    plain = " ".join(commoner.translate(_SIGNS).split())
+    bare_word = _QUOTED.fullmatch(plain)
+    plain = _UMLAUT.sub("", _TEXT_MARK.sub("", bare_word[2] if bare_word else plain))
     if _NUMBER.fullmatch(plain):
         return plain
     words = _BEFORE_SIGN.sub("", _BETWEEN_WORDS.sub(" ", plain)).rstrip(".:; ")

@@ -242,8 +242,8 @@ define(
           "A quotation mark is not closed or not doubled, or a field is longer than 4 million characters. "
           "Mend line {line}; what comes after it cannot be told apart from it.", "site"),
     Entry("dataset.no_column", "There is no column {column}. The columns are: {columns}.",
-          "Name one of these. If titles or comments stand above the line of names, say --skip-lines N.",
-          "site"),
+          "Name one of these. If titles or comments stand above the line of names, say --skip-lines N. "
+          "If all of them stand here as one, export it with commas between them.", "site"),
     Entry("dataset.which_column", "It is not clear which column is the {role}.",
           "Say it with {option}. Candidates: {columns}.", "site"),
     Entry("dataset.no_site_column", "The file has no column that names the site.",

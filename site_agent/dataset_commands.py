@@ -20,6 +20,7 @@ from site_agent.datasets.findings import QUESTIONS
 from site_agent.datasets.intake import Wishes
 from site_agent.datasets.spool import name_of, spooled
 from site_agent.enrolment import connect
+from site_agent.pulse import Pulse
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
 from site_agent.transport import is_passing
@@ -108,12 +109,13 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
     catalogue = Catalogue(state)
     name = chosen.name or name_of(chosen.files[0])
-    with spooled(chosen.files, state.datasets, _waiting) as files:
-        dataset, intake = catalogue.draft(files, name, _wishes(chosen), chosen.public, _progress)
+    with spooled(chosen.files, state.datasets, _waiting) as files, Pulse("Reading and checking") as pulse:
+        dataset, intake = catalogue.draft(files, name, _wishes(chosen), chosen.public, pulse.rows)
     with catalogue.drafted(dataset):
         if not chosen.json:
             report.show(dataset, intake, say)
-        kin = catalogue.relatives(dataset, chosen.files)
+        with Pulse("Comparing with the datasets of before"):
+            kin = catalogue.relatives(dataset, chosen.files)
         if not chosen.json:
             report.show_relatives(kin, chosen.new_lineage, say)
         try:
@@ -123,7 +125,8 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
                 say(report.in_json(dataset, intake, kin, refused=refusal.code))
             raise
         publish = not chosen.no_publish and (chosen.yes or agreed())
-        catalogue.keep(dataset, chosen.files, chosen.new_lineage)
+        with Pulse("Keeping"):
+            catalogue.keep(dataset, chosen.files, chosen.new_lineage)
     if publish:
         dataset = _send_card(state, catalogue, dataset, _silent if chosen.json else say)
     elif not chosen.json:
@@ -155,12 +158,6 @@ def _renamed(said: list[str]) -> dict[str, str]:
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise Refusal("dataset.bad_rename")
     return {meant(pair[0]): meant(pair[1]) for pair in pairs}
-
-
-def _progress(rows: int) -> None:
-    """On the error stream, so that what is said there can be cut off from the answer."""
-    sys.stderr.write(f"\r{rows:,} rows read …" if sys.stderr.isatty() else f"{rows:,} rows read …\n")
-    sys.stderr.flush()
 
 
 def _waiting(pipe: Path) -> None:

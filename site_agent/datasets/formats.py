@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
 from contracts.refusal import Refusal
-from site_agent.datasets.other_formats import refuse_other, refuse_other_text
+from site_agent.datasets.other_formats import refuse_binary, refuse_other, refuse_other_text
 
 MAX_FILE_BYTES = 4 << 30
 MAX_CONTENT_BYTES = 16 << 30
@@ -129,9 +129,10 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     with open_content(path, compressed) as content:
         sample = content.read(SAMPLE_BYTES)
     refuse_other(sample, path.name)
+    if encoding is None and not sample.startswith(tuple(_MARKS)):
+        _refuse_unmarked(sample)
+        refuse_binary(sample, path.name)
     name, guessed = _encoding(sample, encoding)
-    if encoding is None and name not in ("utf-16", "utf-32"):
-        _refuse_unmarked_utf16(sample)
     text = _decoded_sample(sample, name)
     if not text.strip():
         raise Refusal("dataset.empty", file=path.name)
@@ -151,22 +152,29 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     return Format("delimited", compressed, name, guessed, delimiter, quotes, skip, _spaced(text, delimiter))
 
 
-def _refuse_unmarked_utf16(sample: bytes) -> None:
-    """UTF-16 without its mark is full of zero bytes, all in one half of each pair."""
+def _refuse_unmarked(sample: bytes) -> None:
+    """UTF-16 or UTF-32 without its mark is full of zero bytes, and is text once it is read so."""
     head = sample[:2000]
-    for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
-        if len(zeros) >= 8 and zeros.count(0) > 0.8 * len(zeros) and head.count(0) < len(head):
-            raise Refusal("dataset.looks_utf16", encoding=encoding)
+    if head.count(0) > len(head) // 3:
+        for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+            text = head.decode(encoding, "replace")[:-1]
+            latin = sum(sign < "\u0250" and (sign.isprintable() or sign.isspace()) for sign in text)
+            if latin > 7 and latin > 0.8 * len(text):
+                raise Refusal("dataset.looks_utf16", encoding=encoding)
+
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""The longer ones first: that of UTF-32 begins with that of UTF-16."""
 
 
 def _encoding(sample: bytes, said: str | None) -> tuple[str, bool]:
-    for mark, name in (
-        (codecs.BOM_UTF32_LE, "utf-32"),
-        (codecs.BOM_UTF32_BE, "utf-32"),
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
+    for mark, name in _MARKS.items():
         if sample.startswith(mark) and said is None:
             return name, False
     if said is not None:

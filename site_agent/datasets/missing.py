@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
 WORDS = frozenset(
-    ("na", "n/a", "#n/a", "#na", "#nv", "n.a.", "n. a.", "n.v.", "nan", "-nan", "nat", "<na>", "null",
-     "(null)", "none", "nil", "undefined", "missing", "\\n", "-", "--", "---", "?", ".", "\u2013", "\u2014",
-     "(blank)", "(leer)", "leer", "k.a.", "k. a.", "keine angabe",
-     "-9", "-99", "-999", "-9999")
+    ("na", "n/a", "n\\a", "#n/a", "#na", "#nv", "n/d", "#n/d", "n.a", "n. a", "n.v", "n. v", "n.d", "n. d",
+     "k.a", "k. a", "nan", "-nan", "np.nan", "nat", "pd.na", "null", "none", "nil", "undefined", "missing",
+     "\\n", "blank", "empty", "leer", "vide", "no data", "no value", "not available", "tbd", "#getting_data",
+     "keine angabe", "keine angaben", "ohne angabe", "nicht angegeben", "nicht vorhanden", "non renseigné",
+     "non renseignée", "non disponible", "no disponible", "sin dato", "sin datos")
 )  # fmt: skip
-"""In lower case. What may be a class of its own (unknown, other) is not among them."""
-_EXCEL_ERROR = re.compile(r"#[a-zäöüß/0]{2,12}[!?]")
+"""In lower case, without brackets, quotes and points around. What may be a class of its own (unknown, other)
+is not among them."""
+_EXCEL_ERROR = re.compile(r"#[¡¿]?[\w/]{2,14}[!?]")
+_CODES = re.compile(r"-9{1,4}(\.0)?")
+"""What statistics programs write."""
+_NO_WORD = re.compile(r"[-\u2010-\u2015\u2212_./\\?#~()\[\]{}\s]*")
+"""Not + and *, < and >: with these laboratories mark values."""
 
 
 def looks_missing(value: str) -> bool:
     """Whether a label or text is a word for nothing; Excel's errors are (#REF!, #WERT!)."""
     if len(value) > 40:
         return False
-    plain = unicodedata.normalize("NFKC", value).strip().casefold()
-    return plain in WORDS or bool(_EXCEL_ERROR.fullmatch(plain))
+    seen = "".join(sign for sign in html.unescape(value) if unicodedata.category(sign) != "Cf")
+    plain = unicodedata.normalize("NFKC", seen).strip().casefold()
+    word = plain.strip("<>()[]{}\"'` ").rstrip(".,:; ")
+    return word in WORDS or any(shape.fullmatch(plain) for shape in (_NO_WORD, _CODES, _EXCEL_ERROR))

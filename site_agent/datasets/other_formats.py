@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Collection
 
@@ -17,6 +18,10 @@ _MAGIC = {
     b"\xfd7zXZ\x00": "compressed with xz",
     b"BZh": "compressed with bzip2",
     b"\x1f\x8b": "compressed twice",
+    b"\x1f\x9d": "compressed with compress (.Z)",
+    b"\x04\x22\x4d\x18": "compressed with LZ4",
+    b"PK\x03\x04": "a zip archive or workbook inside of gzip: unpack it first",
+    b"PAR1": "a Parquet file inside of gzip: unpack it first",
     b"ARROW1": "an Arrow (Feather) file",
     b"PARE": "an encrypted Parquet file",
     b"SQLite format 3\x00": "an SQLite database",
@@ -28,6 +33,19 @@ _MAGIC = {
     b"<stata_dta>": "a Stata file (.dta)",
     b"MSH|^": "an HL7 message",
     b"\x0bMSH|^": "an HL7 message",
+    b"r\x02\x01\x00": "a Stata file (.dta)",
+    b"s\x02\x01\x00": "a Stata file (.dta)",
+    b"FEA1": "an Arrow (Feather) file",
+    b"ORC\x00": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"\x93NUMPY": "a NumPy array",
+    b"X\n\x00\x00\x00": "an R file (.rds)",
+    b"RDX": "an R file (.RData)",
+    b"\x00\x01\x00\x00Standard ": "an Access database",
+    b"-----BEGIN PGP MESSAGE": "encrypted with PGP: decrypt it here on this machine",
+    b"age-encryption.org/": "encrypted with age: decrypt it here on this machine",
+    b"Salted__": "encrypted with OpenSSL: decrypt it here on this machine",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: git lfs pull fetches it",
 }
 _MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<!--")
 _OBJECTS = {
@@ -39,6 +57,12 @@ _OBJECTS = {
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 
 
+_LATER = {257: (b"ustar", "a tar archive: unpack it first"), 128: (b"DICM", "a DICOM file")}
+_CONTROLS = bytes([*range(2, 9), *range(0x0E, 0x1A), 0x1B, 0x7F])
+"""Bytes that no text holds in number; not those that end a line, a page or, in DOS, a file, nor the one that
+Hive puts between columns."""
+
+
 def refuse_other(sample: bytes, file: str) -> None:
     """Refuses with `dataset.other_format`, which names it, or `dataset.locked`."""
     for magic, what in _MAGIC.items():
@@ -48,6 +72,20 @@ def refuse_other(sample: bytes, file: str) -> None:
             if magic == b"BZh" and sample[4:8] != b"1AY&":
                 continue
             raise Refusal("dataset.other_format", file=file, what=what)
+    for place, (magic, what) in _LATER.items():
+        if sample.startswith(magic, place):
+            raise Refusal("dataset.other_format", file=file, what=what)
+
+
+def refuse_binary(sample: bytes, file: str) -> None:
+    """Refuses with `dataset.unknown_format` what is no text in any encoding that a table comes in."""
+    head = sample[:8192]
+    if sum(map(head.count, _CONTROLS)) <= len(head) // 50:
+        return
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeError:
+        raise Refusal("dataset.unknown_format", file=file) from None
 
 
 def refuse_other_text(text: str, file: str) -> None:
@@ -58,7 +96,7 @@ def refuse_other_text(text: str, file: str) -> None:
     if start.startswith(_MARKUP):
         what = "HTML or XML, as some programs write it under the name of a table"
         raise Refusal("dataset.other_format", file=file, what=what)
-    if start.startswith("["):
+    if re.match(r"\[\s*[\[{\"\d]", start):
         what = "a JSON array: jq -c '.[]' makes JSON lines of it, one object a line"
         raise Refusal("dataset.other_format", file=file, what=what)
 
@@ -69,4 +107,6 @@ def other_archive(members: Collection[str]) -> str:
         return "a Word document"
     if "content.xml" in members or "mimetype" in members:
         return "an OpenDocument file (.ods)"
+    if "xl/workbook.bin" in members:
+        return "a binary workbook (.xlsb): save it as .xlsx"
     return "a zip archive: unpack it first"

@@ -25,6 +25,8 @@ from site_agent.datasets.workbooks import header, sheet_rows
 
 MIXED = "its columns are not those of the file's first row"
 REPEATED = "the column names stand here once more"
+_DOS_END = "\x1a"
+"""What DOS and programs that write as it did put behind the last line: a line without an end."""
 Value = str | int | float | bool | None
 
 
@@ -63,6 +65,9 @@ def read(path: Path, found: Format) -> Iterator[Record | Fault]:
         raise Refusal("dataset.unreadable", file=path.name, fault=error.strerror or "unknown") from error
 
 
+_ENDS = ("\n", "\r")
+
+
 class _DuplicateKey(ValueError):
     pass
 
@@ -76,18 +81,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
     columns: set[str] | None = None
-    with open_text(path, found, newline="\n") as text:
+    with open_text(path, found, newline="") as text:
         line = 0
         while raw := text.readline(MAX_FIELD + 1):
             line += 1
-            if len(raw) > MAX_FIELD and not raw.endswith("\n"):
-                while (rest := text.readline(MAX_FIELD)) and not rest.endswith("\n"):
+            if len(raw) > MAX_FIELD and not raw.endswith(_ENDS):
+                while (rest := text.readline(MAX_FIELD)) and not rest.endswith(_ENDS):
                     pass
                 yield Fault(line, f"the line is longer than {MAX_FIELD:,} characters")
                 continue
-            if not raw.strip():
+            held = raw.strip()  # of RFC 7464's U+001E before each object, too
+            if not held or raw == _DOS_END:
                 continue
-            row = _json_row(raw, line)
+            row = _json_row(held, line)
             if isinstance(row, Record):
                 columns = columns or set(row.values)
                 if set(row.values) != columns:
@@ -117,8 +123,9 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
     with open_text(path, found, newline="") as text:
         for _ in range(found.skip):
             text.readline(MAX_FIELD)
+        lines = (line for line in text if line != _DOS_END)
         reader = csv.reader(
-            text, delimiter=found.delimiter, quoting=quoting, strict=True, skipinitialspace=found.spaced
+            lines, delimiter=found.delimiter, quoting=quoting, strict=True, skipinitialspace=found.spaced
         )
         columns: list[str | None] | None = None
         while True:

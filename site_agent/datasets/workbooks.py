@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
@@ -20,8 +20,8 @@ from site_agent.datasets.headers import Nameless, column_names
 from site_agent.datasets.other_formats import other_archive
 
 MAX_UNPACKED_BYTES = 1 << 30
-_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 _ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*>")
+_FILLED = re.compile(rb"<(?:\w+:)?[vt][ />]")
 _HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
 _PLACE = re.compile(rb"\br=[\"'](\d{1,9})[\"']")
 Cell = str | int | float | bool | None
@@ -73,23 +73,26 @@ def _hidden_rows(path: Path) -> set[int]:
     Refuses with `dataset.damaged`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            sheets = [archive.open(name) for name in archive.namelist() if _SHEET.fullmatch(name)]
-            return set[int]().union(*(_hidden_in(sheet) for sheet in sheets))
+            parts = [name for name in archive.namelist() if name.lower().endswith(".xml")]
+            return set[int]().union(*(_hidden_in(archive, name) for name in parts))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise Refusal("dataset.damaged") from error
 
 
-def _hidden_in(sheet: IO[bytes]) -> set[int]:
+def _hidden_in(archive: zipfile.ZipFile, part: str) -> set[int]:
+    """The rows of a sheet with content; a part that is no sheet has none. A row without its number is the one
+    behind the row before."""
     hidden: set[int] = set()
-    filled, kept = False, b""
-    while block := sheet.read(1 << 20):
-        text = kept + block
-        filled = filled or b"<v>" in text or b"<t" in text
-        for tag in _ROW.findall(text):
-            place = _PLACE.search(tag)
-            if place and _HIDDEN.search(tag):
-                hidden.add(int(place[1]))
-        kept = text[-4096:]  # a tag may lie across the end of a block
+    filled, kept, row = False, b"", 0
+    with archive.open(part) as sheet:
+        while block := sheet.read(1 << 20):
+            tags, end, kept = (kept + block).rpartition(b">")  # one may lie across a block's end
+            filled = filled or _FILLED.search(tags + end) is not None
+            for found in _ROW.findall(tags + end):
+                place = _PLACE.search(found)
+                row = int(place[1]) if place else row + 1
+                if _HIDDEN.search(found):
+                    hidden.add(row)
     return hidden if filled else set()
 
 
