@@ -14,7 +14,7 @@ through forward, backward and AdamW:
 All are timed in turn within one loop, so a busy machine slows all of them; figures are medians. The peak
 memory of the enclave is that of a process of its own, which opens the model from its files and takes two
 steps. `--products` instead prints what a layer's products alone cost in CPU time, which a busy machine
-changes little: it bounds what the steps can reach.
+changes little: it bounds what the steps can reach. After the hidden sizes come benchmarks/public_front.py's.
 """
 
 from __future__ import annotations
@@ -320,23 +320,28 @@ def main(arguments: list[str] | None = None) -> int:
             "accelerator": "cpu",
             "tee": "none",
         }
-        with tempfile.TemporaryDirectory(prefix="fedslice-bench-", dir=_room()) as folder:
+        with tempfile.TemporaryDirectory(prefix="fedslice-bench-", dir=room()) as folder:
             seconds = measure(hidden, layers, repeats, options.threads, Path(folder))
             held = memory(hidden, layers, Path(folder))
         for line in lines(seconds, held, config):
             print(json.dumps(line), flush=True)
             done.append(line)
+    from benchmarks import public_front
+
+    for line in public_front.figures(options.repeats, options.threads, quick=options.quick):
+        print(json.dumps(line), flush=True)
+        done.append(line)
     _table(done)
     return 0
 
 
-def _room() -> str | None:
+def room() -> str | None:
     """Shared memory for the channel, as in the product, where the machine has it."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _table(done: list[dict[str, Any]]) -> None:
-    print(f"\n{'figure':34} {'hidden':>7} {'value':>16} {'goal':>6}  met")
+    print(f"\n{'figure':34} {'hidden, k':>9} {'value':>16} {'goal':>6}  met")
     for line in done:
         goal = line["goal"]
         met = "" if goal is None else ("yes" if line["value"] <= goal else "no")
@@ -345,7 +350,8 @@ def _table(done: list[dict[str, Any]]) -> None:
             if line["unit"] != "bytes"
             else f"{line['value'] / 1e6:.1f} MB"
         )
-        print(f"{line['figure']:34} {line['config']['hidden']:7} {value:>16} {goal or '':>6}  {met}")
+        size = f"{line['config']['hidden']} {line['config'].get('k', '')}"
+        print(f"{line['figure']:34} {size:>9} {value:>16} {goal or '':>6}  {met}")
 
 
 if __name__ == "__main__":

@@ -90,11 +90,23 @@ Adapter = Lora | Prefix | Spf
 
 
 class Masking(Struct, forbid_unknown_fields=True, frozen=True):
-    """Placement `masked`: how many secret vectors check each of the accelerator's products, and how many
-    bytes of pads a site may keep on its disk."""
+    """Placement `masked`: how many secret vectors check each of the accelerator's products, how many bytes of
+    pads a site may keep on its disk, and whose the accelerators are: each `site`'s own, as its host is, or
+    (some of them) somebody `other`'s. Nothing of rows is shown in clear to somebody else's."""
 
     repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
+    accelerator: Literal["site", "other"] = "other"
+
+
+class PublicFront(Struct, forbid_unknown_fields=True, frozen=True):
+    """Method 1: adapters stand in the layers from number `first` on (the first layer is number 0). All below
+    is a public function of a site's own texts: its host computes it once, in clear. So many rows as `sample`
+    says, of those that a site trains on and as many of those that it evaluates on, its client slice computes
+    again; the times as many in the site's second life, and so on."""
+
+    first: Annotated[int, Meta(ge=1, le=1000)]
+    sample: Annotated[int, Meta(ge=1, le=10_000)] = 32
 
 
 class KeyShares(Struct, forbid_unknown_fields=True, frozen=True):
@@ -248,6 +260,7 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     split: Split | None = None
     publication: Publication = Publication()
     log: TransparencyLog | None = None
+    front: PublicFront | None = None
 
     @property
     def hash(self) -> str:
@@ -341,7 +354,23 @@ def _check(manifest: Manifest) -> None:
         "one site alone would make the server's key, or all of them would not": shares is not None
         and not min(2, len(manifest.sites)) <= shares.threshold <= len(manifest.sites),
     }
-    _raise(faults | _aggregation_faults(manifest))
+    _raise(faults | _front_faults(manifest) | _aggregation_faults(manifest))
+
+
+def _front_faults(manifest: Manifest) -> dict[str, bool]:
+    """That there is a layer for the adapters is checked where the model is at hand."""
+    if manifest.front is None:
+        return {}
+    noise, masking = manifest.aggregation.privacy, manifest.masking
+    return {
+        "a public front goes with method-1, LoRA, and an enclave at each site": manifest.method != "method-1"
+        or not isinstance(manifest.adapter, Lora)
+        or manifest.placement == "plaintext",
+        "a public front is for accelerators that are the sites' own": masking is not None
+        and masking.accelerator != "site",
+        # Its host would see which rows a step draws, and epsilon is counted as if nobody did.
+        "a public front does not go with noise per record": noise is not None and noise.unit == "record",
+    }
 
 
 def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:

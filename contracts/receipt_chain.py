@@ -38,7 +38,7 @@ def verify_chain(
     2. every receipt names the same manifest (`manifest` where given), run, program and development mark
     3. each names the one before it, and rounds grow; a round that was abandoned may be missing
     4. the signing key and measurement change exactly where `restarts` grows
-    5. no site's count of lives falls
+    5. no site's count of lives falls, and the features that it is held to stay the same
     6. once scores were published, they stay those of one set of sites
 
     Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
@@ -75,6 +75,7 @@ def _faults(
             "it comes from another program": receipt.program != before.program,
             "its pooled scores are of another set of sites": _scored(before) not in ((), _scored(receipt)),
             "a site's client slice has begun less often than before": not _begun(before) <= _begun(receipt),
+            "a site's features are others than before": bool(_held(before) - _held(receipt)),
             "the development mark changed": receipt.development != before.development,
             "its round is not later than the one before": receipt.round <= before.round,
             "the number of restarts went back": receipt.restarts < before.restarts,
@@ -89,6 +90,10 @@ def _faults(
 
 def _scored(receipt: Receipt) -> tuple[str, ...]:
     return () if receipt.scoring is None else receipt.scoring.sites
+
+
+def _held(receipt: Receipt) -> set[tuple[str, str]]:
+    return {(lived.site, lived.features) for lived in receipt.lives if lived.features is not None}
 
 
 def _begun(receipt: Receipt) -> Counter[str]:

@@ -85,11 +85,13 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Lived(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a site's client slice has begun in this run, and the signing key of the life to which the
-    state after this round is sealed: null where none was there."""
+    state after this round is sealed: null where none was there. `features` is the commitment that the site is
+    held to (contracts/commitment.py), null where there is no public front."""
 
     site: Identifier
     begun: Annotated[int, Meta(ge=1, lt=2**31)]
     holder: Hex32 | None
+    features: Hex32 | None = None
 
 
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):

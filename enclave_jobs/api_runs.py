@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contracts.approvals import Approval
+from contracts.commitment import Committed, Held
 from contracts.evidence import Claims, EventLog, Evidence
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
@@ -60,17 +61,21 @@ class NonceAnswer(Struct):
 
 
 class AdmitBody(Struct, forbid_unknown_fields=True):
-    """Evidence of the site's client slice, and the site key's endorsement of its claims (hex)."""
+    """Evidence of the site's client slice, the site key's endorsement of its claims (hex), and, in a run with
+    a public front, the features that the slice has committed to."""
 
     evidence: Evidence
     endorsement: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+    features: Committed | None = None
 
 
 class VerdictAnswer(Struct):
-    """The server enclave's own verdict. A refusal is an error body with the code of the failed check."""
+    """The server enclave's own verdict. A refusal is an error body with the code of the failed check. `held`
+    is what it answers to features that were committed to."""
 
     verdict: str
     code: str | None
+    held: Held | None
 
 
 class RunManifest(AgentView):
@@ -125,14 +130,17 @@ class AggregatorAdmit(AgentView):
             "site": site.pk,
             "evidence": msgspec.to_builtins(shown.evidence),
             "endorsement": shown.endorsement,
+            "features": msgspec.to_builtins(shown.features),
         }
-        verdict = client.call(enclave.pk, "admit", arguments)["appraisal"]
+        admitted = client.call(enclave.pk, "admit", arguments)
+        verdict = admitted["appraisal"]
         with transaction.atomic():
             Admission.objects.update_or_create(
                 enclave=enclave, site=site, defaults={"signing_key": shown.evidence.claims.signing_key}
             )
             dispatch.after_commit(dispatch.ADVANCE, found.pk)
-        return Response({"verdict": verdict["verdict"], "code": verdict["code"]})
+        told = {"verdict": verdict["verdict"], "code": verdict["code"], "held": admitted["held"]}
+        return Response(told)
 
 
 def _enclave_of(request: Request, run_id: str, epoch: int | None = None) -> tuple[Run, Enclave]:

@@ -13,7 +13,7 @@ from manifest_summary.enclaves import enclaves
 from manifest_summary.facts import Fact, Section, _
 from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
-from manifest_summary.tuning import early_end, learning_rate, tuned
+from manifest_summary.tuning import early_end, learning_rate, public_front, tuned
 from manifest_summary.words import duration, size, word
 
 
@@ -66,7 +66,9 @@ def _what(manifest: Manifest) -> list[Fact]:
         facts += [
             Fact(_("One-time pads on a hospital's disk, at most"), size(masking.vault_bytes)),
             Fact(_("Checks of each product of the accelerator"), str(masking.repetitions)),
+            Fact(_("The accelerators belong to"), word(f"accelerator-{masking.accelerator}")),
         ]
+    facts += public_front(manifest.front)
     return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]
 
 

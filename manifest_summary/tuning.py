@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from contracts.manifest import Adapter, Lora, Prefix
+from contracts.manifest import Adapter, Lora, Prefix, PublicFront
 from manifest_summary.facts import Fact, _
 from manifest_summary.words import word
 
@@ -44,6 +44,24 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
     if adapter.select == "random":
         facts.append(Fact(_("Seed of the random choice"), str(adapter.seed), is_code=True))
     return facts
+
+
+def public_front(front: PublicFront | None) -> list[Fact]:
+    """What a hospital's own machine computes in clear, and how much of it is looked at (Method 1)."""
+    if front is None:
+        return []
+    below = _(
+        "what the base model's first %(n)d layers make of its texts: once, before the first round; only the "
+        "layers after them are tuned"
+    )
+    again = _(
+        "%(n)d rows that it trains on and %(n)d that it evaluates on, drawn secretly, after the hospital has "
+        "committed to all; as many more each time that its enclave begins again"
+    )
+    return [
+        Fact(_("A hospital's own machine computes in clear"), below % {"n": front.first}),
+        Fact(_("Its enclave computes again"), again % {"n": front.sample}),
+    ]
 
 
 def learning_rate(pace: Pace) -> str:

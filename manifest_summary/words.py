@@ -13,6 +13,8 @@ def word(name: object) -> str:
         "all_in_tee": _("all in the enclave"),
         "masked": _("masked: frozen layers on the accelerator"),
         "plaintext": _("PLAINTEXT: baseline, nothing is protected"),
+        "accelerator-site": _("the hospitals themselves: each has its own"),
+        "accelerator-other": _("somebody else, perhaps"),
         "sequence-classification": _("sorting texts"),
         "causal-lm": _("writing text"),
         "nothing": _("nothing: the result stays sealed"),

@@ -15,7 +15,7 @@
 | rosters/ | each roster that was countersigned: at most one for a (manifest, round) |
 | floors.json | the highest numbers of collateral that the agent has accepted, over all runs |
 | log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |
-| features/ | Method 2: sealed shards of features with their keys, by origin |
+| features/ | by origin: sealed shards of features with their keys; in clear, behind a public front |
 | runs/ | mailboxes and sealed files of the runs in progress |
 
 All of it is readable by its owner only. A copy of this folder is a second agent with the same key, and with

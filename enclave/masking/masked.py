@@ -3,14 +3,15 @@
 Online, for each product: words = q + r goes out, (q + r)·Wᵀ comes back, u = r·Wᵀ is taken off, and Freivalds'
 check is made on what remains. Offline, u is made inside with one layer's weights at a time. Pads that the
 offline phase did not make are made on the spot, and counted. Runs inside the enclave; what it hands to the
-accelerator is uniform and independent of everything it knows.
+accelerator is uniform and independent of everything it knows. Behind a public front some features go out as
+they are: those that the host has computed itself. What comes back for them is checked like all else.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -79,7 +80,8 @@ class MaskedEngine(QuantisedEngine):
     """Multiplies through an accelerator that is not believed.
 
     `repetitions` of Freivalds' check (each lets a wrong answer pass with probability 2^-61); `round` is set
-    by `enter_round`. After a failure the engine refuses everything (`masking.ended`).
+    by `enter_round`. Products with a number in `public` have no pads: their features are the host's own.
+    After a failure the engine refuses everything (`masking.ended`).
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class MaskedEngine(QuantisedEngine):
         masks: Masks | None = None,
         *,
         repetitions: int = 1,
+        public: Collection[int] = (),
     ) -> None:
         self._store = store
+        self._public = frozenset(public)
         self._accelerator = accelerator
         self._masks = masks or Masks()
         self._vault = vault
@@ -205,8 +209,11 @@ class MaskedEngine(QuantisedEngine):
         """`fixed` is added to the mask in private memory; only the sum is written out."""
         rows = len(fixed)
         with self._timed("mask"):
-            self._ledger.spend(index, first, rows)
-            words = self._masks.words(index, first, rows, product.inner).add_(fixed)
+            if product.number in self._public:
+                words = fixed + FLIP
+            else:
+                self._ledger.spend(index, first, rows)
+                words = self._masks.words(index, first, rows, product.inner).add_(fixed)
             torch.bitwise_xor(words, FLIP, out=self._accelerator.request(product, rows))
             self._accelerator.send(product, rows)
         self.usage.bytes_out += 4 * rows * product.inner
@@ -230,7 +237,9 @@ class MaskedEngine(QuantisedEngine):
 
     def _pads(self, index: Index, product: Product, first: int, tokens: int) -> Tensor:
         """(tokens, outer) pads of the tokens from `first` on: from the vault what is there, the rest
-        inline."""
+        inline. Zeros where the features went out as they are."""
+        if product.number in self._public:
+            return torch.zeros((), dtype=torch.int32).expand(tokens, product.outer)
         with self._timed("mask"):
             kept = self._vault.take(index, product.outer) if self._vault is not None and not first else None
         have = 0 if kept is None else min(len(kept), tokens)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from attestation.sources import Source
+from contracts.commitment import Committed
 from contracts.endorsement import require_endorsement
 from contracts.evidence import Evidence
 from contracts.policy import Hex32
@@ -31,11 +32,13 @@ class ChallengeArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The evidence of a site's client slice, and the site key's signature over its claims (hex)."""
+    """The evidence of a site's client slice, the site key's signature over its claims (hex), and, in a run
+    with a public front, the features that it has committed to."""
 
     site: str
     evidence: Evidence
     endorsement: str
+    features: Committed | None = None
 
 
 class InspectArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -106,8 +109,8 @@ class Aggregator(EnclaveProgram):
     def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
         site = self.identity.manifest.site(arguments.site)
         require_endorsement(site.id, site.public_key, arguments.evidence.claims, arguments.endorsement)
-        appraisal = self.rounds.admit(site.id, arguments.evidence)
-        return {"appraisal": msgspec.to_builtins(appraisal)}
+        appraisal, held = self.rounds.admit(site.id, arguments.evidence, arguments.features)
+        return msgspec.to_builtins({"appraisal": appraisal, "held": held})
 
     def _inspect(self, arguments: InspectArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.inspect(arguments.round, arguments.site, arguments.sha256)

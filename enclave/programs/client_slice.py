@@ -3,7 +3,7 @@ aggregator that it has verified itself."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,9 @@ from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 from enclave.programs.turns import Turns
 
+if TYPE_CHECKING:
+    from contracts.commitment import Committed
+
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
 PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
@@ -34,12 +37,21 @@ class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The base model's folder and the normalised rows, absolute or inside the mailbox, whose rows they are,
-    and the key of that site's dataset digests (hex)."""
+    and the key of that site's dataset digests (hex). Behind a public front, also the rows' features."""
 
     model: PathText
     dataset: PathText
     site: str
     key: Hex32
+    features: PathText | None = None
+
+
+class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """What the aggregator has answered to the features that this life has committed to: see
+    `contracts.commitment.Held`."""
+
+    begun: Annotated[int, Meta(ge=1, lt=2**31)]
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
 class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -74,6 +86,7 @@ class ClientSlice(EnclaveProgram):
             "challenge": Operation(NoArguments, self._challenge),
             "admit": Operation(AdmitArguments, self._admit),
             "load": Operation(LoadArguments, self._load),
+            "held": Operation(HeldArguments, self._held),
             "accelerate": Operation(AccelerateArguments, self._accelerate),
             "prepare": Operation(PrepareArguments, self._prepare),
             "train": Operation(RoundArguments, self._train),
@@ -124,15 +137,28 @@ class ClientSlice(EnclaveProgram):
         return_large_blocks()
         folder = self.mailbox.folder
         key = bytes.fromhex(arguments.key)
-        learner = load_learner(
-            manifest, site, folder / arguments.model, folder / arguments.dataset, key, folder
-        )
+        features = None if arguments.features is None else folder / arguments.features
+        dataset = folder / arguments.dataset
+        learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
         return {
             "site": site,
             "training_rows": len(learner.training),
             "evaluation_rows": len(learner.evaluation),
+            "features": msgspec.to_builtins(self._committed(site)),
         }
+
+    def _committed(self, site: str) -> Committed | None:
+        features, identity = self.turns.features, self.identity
+        if features is None:
+            return None
+        from contracts.commitment import commit  # here and below: loaded behind a public front alone
+
+        return commit(identity.manifest_hash, site, features, identity.signing)
+
+    def _held(self, arguments: HeldArguments, report: Report) -> dict[str, Any]:
+        self.turns.held(arguments.begun, arguments.signature, report)
+        return {}
 
     def _accelerate(self, arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
         return {"accelerator": self.turns.accelerate(self.mailbox.folder / arguments.channel)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contracts.manifest import Lora, Manifest, ModelSpec, Prefix
+from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from enclave.programs.placements import Inside, Placement
 from enclave.programs.program import Report
@@ -21,6 +21,7 @@ from enclave.training.data import Examples, Pin, encode, read_rows
 from enclave.training.loop import (
     EVALUATION_BATCH,
     Batch,
+    Material,
     TrainResult,
     evaluate,
     round_batches,
@@ -29,11 +30,16 @@ from enclave.training.loop import (
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State
 
+if TYPE_CHECKING:
+    from enclave.programs.public_front import Front
+    from enclave.slicing.skeleton import Base
+
 
 @dataclass(frozen=True)
 class Learner:
     """Model and data of one site for the life of a run. Every round starts from parameters that `start_from`
-    has set, so that nothing of an abandoned round remains."""
+    has set, so that nothing of an abandoned round remains. Behind a public front `model` is a tail, and
+    learns from the features that `front` has looked at."""
 
     manifest: Manifest
     site: str
@@ -42,10 +48,16 @@ class Learner:
     training: Examples
     evaluation: Examples
     placement: Placement
+    front: Front | None = None
 
     def start_from(self, state: State | None) -> None:
         """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
-        load_tuned_state(self.model, self.initial if state is None else state)
+        load_tuned_state(_named(self.model, self.manifest), self.initial if state is None else state)
+
+    def require_right(self) -> None:
+        """Refuses with `front.*` while features that are not believed would be learnt from."""
+        if self.front is not None:
+            self.front.require_right()
 
     def get_ready(self, round: int, kind: Kind, report: Report) -> None:
         """What the placement does before a round: it makes the pads of all its batches. Refuses with
@@ -62,22 +74,22 @@ class Learner:
         model = self.manifest.model
         labels = 0 if model.task == "causal-lm" else len(model.labels)
         precision = self.manifest.training.precision
-        return evaluate(
-            self.model, self.evaluation, labels=labels, precision=precision, progress=throttle(report)
-        )
+        scored: Material = self.evaluation if self.front is None else self.front.evaluation
+        return evaluate(self.model, scored, labels=labels, precision=precision, progress=throttle(report))
 
     def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
         """Train one round on the site's rows; returns the tuned parameters."""
         privacy, settings = self.manifest.aggregation.privacy, self.manifest.training
+        learnt: Material = self.training if self.front is None else self.front.training
         if privacy is not None and privacy.unit == "record":
             from enclave.training.private import train_privately
 
             result = train_privately(self.model, self.training, settings, privacy, progress=throttle(report))
         else:
             result = train(
-                self.model, self.training, settings, round=round, site=self.site, progress=throttle(report)
+                self.model, learnt, settings, round=round, site=self.site, progress=throttle(report)
             )
-        return result, tuned_state(self.model)
+        return result, tuned_state(_named(self.model, self.manifest))
 
 
 def load_learner(
@@ -87,52 +99,73 @@ def load_learner(
     dataset: Path,
     key: bytes,
     outside: Path | None = None,
+    features: Path | None = None,
 ) -> Learner:
     """Read the base model (every file against its pinned hash) and the rows (against the manifest's digest,
     by the site's dataset `key`). For the placement `masked`, `outside` is the mailbox's folder, in which the
-    accelerator finds the public int8 weights.
+    accelerator finds the public int8 weights. Behind a public front `features` are what the host has computed
+    of the rows.
 
-    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*` or `slice.no_file`.
+    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*` or `slice.no_file`.
     """
     if not dataset.is_file():
         raise Refusal("slice.no_file")
+    if (manifest.front is None) != (features is None):
+        raise Refusal("front.no_features")
     rows = read_rows(dataset, manifest.model, Pin(manifest.site(site).dataset, key))
-    model, tokenizer, placement = _open(manifest, model_folder, outside)
+    opened = _open(manifest, model_folder, outside)
     if manifest.aggregation.rule == "ffa-lora":
-        freeze_a(model)
-    return Learner(
-        manifest=manifest,
-        site=site,
-        model=model,
-        initial=tuned_state(model),
-        training=encode(rows.train, tokenizer, manifest.model),
-        evaluation=encode(rows.evaluation, tokenizer, manifest.model),
-        placement=placement,
+        freeze_a(opened.model)
+    training, evaluation = (
+        encode(part, opened.tokenizer, manifest.model) for part in (rows.train, rows.evaluation)
     )
+    front = None
+    if manifest.front is not None and features is not None and opened.base is not None:
+        from enclave.programs.public_front import open_front
+
+        front = open_front(manifest.front, opened.base, features, (training, evaluation), key)
+    initial = tuned_state(_named(opened.model, manifest))
+    return Learner(manifest, site, opened.model, initial, training, evaluation, opened.placement, front)
 
 
-def _open(
-    manifest: Manifest, folder: Path, outside: Path | None
-) -> tuple[Any, PreTrainedTokenizerBase, Placement]:
-    """The model with its adapter, the tokenizer, and where the frozen layers are multiplied."""
+class _Opened(NamedTuple):
+    """The model with its adapter, the tokenizer, where the frozen layers are multiplied, and, unless all of
+    the model is here, the base that it was taken from."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    placement: Placement
+    base: Base | None = None
+
+
+def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
     spec = manifest.model
-    if manifest.masking is None:
-        base, tokenizer = load(folder, spec)
-        return _tuned(base, manifest), tokenizer, Inside(_model_bytes(folder, spec))
-    if outside is None:
-        raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-    from enclave.programs.outside import open_outside  # masking: loaded by no other placement
+    size = sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
+    if manifest.masking is not None:
+        if outside is None:
+            raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
+        from enclave.programs.outside import open_outside  # masking: loaded by no other placement
 
-    return open_outside(manifest, folder, outside, _model_bytes(folder, spec))
+        model, base, placement = open_outside(manifest, folder, outside, size)
+        return _Opened(model, base.tokenizer, placement, base)
+    if manifest.front is not None:
+        from enclave.programs.public_front import tuned_tail
+
+        tail, base = tuned_tail(manifest, folder)
+        return _Opened(tail, base.tokenizer, Inside(size), base)
+    whole, tokenizer = load(folder, spec)
+    return _Opened(_tuned(whole, manifest), tokenizer, Inside(size))
+
+
+def _named(model: Any, manifest: Manifest) -> Any:
+    """What has the tuned parameters under their names in the whole model: behind a public front, what is left
+    of it."""
+    return model if manifest.front is None else model.model
 
 
 def _shape(batch: Batch, *, backward: bool) -> Shape:
     rows, tokens = batch.inputs["input_ids"].shape
     return Shape(rows, tokens, backward)
-
-
-def _model_bytes(folder: Path, spec: ModelSpec) -> int:
-    return sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
 
 
 def _tuned(base: PreTrainedModel, manifest: Manifest) -> Any:

@@ -5,7 +5,8 @@ often as it likes. So the manifest says how many lives a site has, they are coun
 into every receipt, hence into the sealed state and the sites' hands. A round's state is sealed to one life of
 each site. Where that one was lost, the same aggregator hands the state over to the newest life, once a round;
 one that was restored hands nothing over until a countersigned round has shown that its state is the run's
-present. Runs inside the aggregator.
+present. Behind a public front a site is held to the features that its first life has committed to, in every
+receipt as well. Runs inside the aggregator.
 """
 
 from __future__ import annotations
@@ -25,18 +26,25 @@ class Lives:
         self._counted: dict[str, int] = {}
         self._seen: dict[str, set[str]] = {}
         self._holders: dict[str, tuple[str, ...]] | None = None
+        self._features: dict[str, str] = {}  # site -> what it is held to
+        self._committed: dict[str, str] = {}  # signing key -> what that life has committed to
 
-    def require(self, site: str, key: str) -> None:
-        """Refuses with `admission.too_many_lives` where a client slice with this signing key is one too
-        many."""
+    def require(self, site: str, key: str, features: str | None = None) -> None:
+        """Refuses with `admission.too_many_lives` where a client slice with this signing key is one too many,
+        and with `front.another_commitment` where it has other features than its site is held to."""
         if key not in self._seen.get(site, set()) and self._counted.get(site, 0) >= self._limit:
             raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
+        if features is not None and self._features.get(site, features) != features:
+            raise Refusal("front.another_commitment", site=site)
 
-    def count(self, site: str, key: str) -> None:
-        """An admitted life; again changes nothing."""
+    def count(self, site: str, key: str, features: str | None = None) -> int:
+        """An admitted life; again changes nothing. Returns the how many-th of its site it is, at most."""
         if key not in self._seen.setdefault(site, set()):
             self._seen[site].add(key)
             self._counted[site] = self._counted.get(site, 0) + 1
+        if features is not None:
+            self._features[site] = self._committed[key] = features
+        return self._counted[site]
 
     def restore(self, receipt: Receipt) -> None:
         """Go on from what an earlier life of the aggregator has counted. Who was admitted here before that
@@ -46,13 +54,19 @@ class Lives:
             known = self._seen.setdefault(lived.site, set())
             again = lived.holder in known
             self._counted[lived.site] = self._counted.get(lived.site, 0) + lived.begun - again
+            if lived.features is not None:
+                self._features[lived.site] = lived.features
             holders[lived.site] = () if lived.holder is None else (lived.holder,)
             known.update(holders[lived.site])
         self._holders = holders
 
     def recipients(self, newest: Mapping[str, Peer]) -> dict[str, Peer]:
         """To whom a new state is sealed: the newest life of each site that is within its limit."""
-        return {site: peer for site, peer in newest.items() if self._counted.get(site, 0) <= self._limit}
+        return {
+            site: peer
+            for site, peer in newest.items()
+            if self._counted.get(site, 0) <= self._limit and self._is_true(site, peer)
+        }
 
     def heirs(self, newest: Mapping[str, Peer]) -> dict[str, Peer]:
         """To whom the present state is sealed again: who holds it, or takes it over as the first of the
@@ -87,17 +101,26 @@ class Lives:
                 holder = next(iter(held.get(site, ())), None)
             else:
                 holder = recipients[site].signing_key if site in recipients else None
-            lived.append(Lived(site, begun, holder))
+            lived.append(Lived(site, begun, holder, self._features.get(site)))
         return tuple(lived)
 
     def may_contribute(self, site: str, admitted: tuple[Peer, ...]) -> tuple[Peer, ...]:
         """Of the site's admitted lives, those that the round's state was sealed to; all in the first round,
-        which begins with what the manifest's seed gives. Refuses with `round.other_life`."""
+        which begins with what the manifest's seed gives. Refuses with `admission.too_many_lives`,
+        `front.another_commitment` or `round.other_life`."""
         if self._counted.get(site, 0) > self._limit:
             raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
+        admitted = tuple(peer for peer in admitted if self._is_true(site, peer))
+        if not admitted:
+            raise Refusal("front.another_commitment", site=site)
         if self._holders is None:
             return admitted
         found = tuple(peer for peer in admitted if peer.signing_key in self._holders.get(site, ()))
         if not found:
             raise Refusal("round.other_life", site=site)
         return found
+
+    def _is_true(self, site: str, peer: Peer) -> bool:
+        """Whether this life has the features that its site is held to. One that was admitted before a restore
+        may have others."""
+        return self._committed.get(peer.signing_key) == self._features.get(site)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from contracts.manifest import Manifest, Masking, Spf
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import PADS, WEIGHTS
@@ -23,6 +21,7 @@ from enclave.programs.throttle import REPORT_SECONDS
 from enclave.slicing.cut import Cut, open_cut
 from enclave.slicing.placement import Masked, Preparation, put_out
 from enclave.slicing.shape import Shape
+from enclave.slicing.skeleton import Base
 
 KEPT_FREE = 1 << 30
 """Bytes of the host's disk that pads leave alone."""
@@ -30,15 +29,15 @@ KEPT_FREE = 1 << 30
 
 def open_outside(
     manifest: Manifest, folder: Path, outside: Path, model_bytes: int
-) -> tuple[Any, PreTrainedTokenizerBase, Placement]:
-    """The cut model with its adapter, the tokenizer, and the placement. `outside` is the mailbox's folder, in
-    which the accelerator finds the public int8 weights. Refuses as `open_cut`."""
+) -> tuple[Any, Base, Placement]:
+    """The cut model with its adapter, the base that it was taken from, and the placement. `outside` is the
+    mailbox's folder, in which the accelerator finds the public int8 weights. Refuses as `open_cut`."""
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-    seed = manifest.training.seed
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, outside / WEIGHTS)
+    seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, outside / WEIGHTS, first)
     placement = Outside(opened.cut, manifest.masking, outside / PADS, model_bytes)
-    return opened.cut.model, opened.tokenizer, placement
+    return opened.cut.model, opened.base, placement
 
 
 class Outside(Placement):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from attestation.appraisal import Appraisal
+from contracts.commitment import Committed, Held, hold, require_committed
 from contracts.counting import counted
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
@@ -46,14 +47,24 @@ class Rounds(Ledger):
         """As the ledger's, with the sites whose client slices are admitted."""
         return {**super().status(), "admitted": sorted(self._admission.newest())}
 
-    def admit(self, site: str, evidence: Evidence) -> Appraisal:
-        """Let a site's client slice in, and count its life. Refuses with `admission.too_many_lives`, and with
-        what `Admission.admit` refuses with."""
-        key = evidence.claims.signing_key
-        self._lives.require(site, key)
+    def admit(
+        self, site: str, evidence: Evidence, committed: Committed | None = None
+    ) -> tuple[Appraisal, Held | None]:
+        """Let a site's client slice in, count its life, and, behind a public front, hold its site to the
+        features that it has committed to. Refuses with `admission.too_many_lives`, `front.not_committed`,
+        `front.another_commitment`, and with what `Admission.admit` refuses with."""
+        key, run, features = evidence.claims.signing_key, self._identity.manifest_hash, None
+        if (self.manifest.front is None) != (committed is None):
+            raise Refusal("front.not_committed", site=site)
+        if committed is not None:
+            require_committed(run, site, committed, key)
+            features = committed.features
+        self._lives.require(site, key, features)
         appraisal = self._admission.admit(site, evidence)
-        self._lives.count(site, key)
-        return appraisal
+        begun = self._lives.count(site, key, features)
+        if features is None:
+            return appraisal, None
+        return appraisal, hold(run, site, features, key, begun, self._identity.signing)
 
     def restore(self, sha256: str) -> dict[str, Any]:
         """See `Ledger.restore`."""

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from contracts.architecture.numbering import layer_of
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from enclave.programs.contributions import START
@@ -45,8 +46,8 @@ def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as arrays without storage.
 
     Only the header is read. Names after START are left out: they have to mirror the others. Refuses with
-    `tensors.unreadable`, `tensors.dtype`, `tensors.names` or `tensors.shape` what is no state of this
-    manifest's adapter.
+    `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below` what is no
+    state of this manifest's adapter.
     """
     template = {
         name: np.broadcast_to(np.float32(0), line.shape)
@@ -55,6 +56,9 @@ def learn(data: bytes, manifest: Manifest) -> State:
     }
     adapter = manifest.adapter
     if isinstance(adapter, Lora):
+        first = 0 if manifest.front is None else manifest.front.first
+        for name in template:
+            _require_above(name, first)
         sides = {"B"} if manifest.aggregation.rule == "ffa-lora" else {"A", "B"}
         _check_lora(template, adapter, manifest.model.task, sides)
     elif isinstance(adapter, Prefix):
@@ -80,6 +84,14 @@ def _check_lora(template: State, adapter: Lora, task: str, expected: set[str]) -
         pairs.setdefault(layer, set()).add(side)
     if not pairs or any(sides != expected for sides in pairs.values()):
         raise Refusal("tensors.names")
+
+
+def _require_above(name: str, first: int) -> None:
+    """Behind a public front nothing below layer `first` is tuned: its host could see what it makes of a
+    text."""
+    number = layer_of(name)
+    if first and (number < first if number is not None else _LORA.fullmatch(name) is not None):
+        raise Refusal("front.tuned_below", name=name, first=first)
 
 
 def _check_prefix(template: State, adapter: Prefix, task: str) -> None:

@@ -63,6 +63,24 @@ class Turns:
         `slice.no_accelerator`, `accelerator.bad_channel` or `masking.weights_changed`."""
         return self._learner.placement.accelerate(channel)
 
+    @property
+    def features(self) -> str | None:
+        """What features this life commits to, behind a public front."""
+        return None if self._learner.front is None else self._learner.front.commitment
+
+    def held(self, begun: int, signature: str, report: Report) -> None:
+        """The aggregator holds the site to these features: look at a sample of them. Refuses with
+        `admission.not_admitted` or `front.*`."""
+        front, identity = self._learner.front, self._identity
+        if front is None:
+            raise Refusal("front.no_features")
+        from contracts.commitment import Held, require_held
+
+        keys = [life.signing_key for life in self._aggregators.lives(AGGREGATOR)]
+        life, run, held = identity.signing.public, identity.manifest_hash, Held(begun, signature)
+        require_held(run, self._learner.site, front.commitment, life, held, keys)
+        front.look(begun, report)
+
     def prepare(self, round: int, report: Report) -> None:
         """In idle time: make the pads of a coming round, which then begins at once. Refuses with
         `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
@@ -101,6 +119,7 @@ class Turns:
         manifest = self._identity.manifest
         self._identity.clock.now()
         self._aggregators.lives(AGGREGATOR)
+        self._learner.require_right()
         if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round < self.round or kind_of(manifest, round) != kind:

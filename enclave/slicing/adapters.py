@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from contracts.architecture.numbering import layer_of
 from contracts.manifest import Lora
 from contracts.refusal import Refusal
 from enclave.slicing.lora import LINEARS, put_lora
@@ -20,8 +21,9 @@ PEFT_PLACE = "base_model.model."
 """Where the PEFT adapter format sees a whole model stand."""
 
 
-def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PreTrainedModel:
+def adapt(model: PreTrainedModel, adapter: Lora, seed: int, first: int = 0) -> PreTrainedModel:
     """Freeze `model` and put trainable LoRA pairs on it, in place; let the head of a classification train.
+    Behind a public front, pairs stand in the layers from number `first` on and nowhere else.
 
     The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are zero.
     Refuses with `adapter.unknown_target` when a target names no linear layer of the model.
@@ -30,7 +32,7 @@ def adapt(model: PreTrainedModel, adapter: Lora, seed: int) -> PreTrainedModel:
     linears = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, LINEARS) and not name.startswith(head)
+        if isinstance(module, LINEARS) and not name.startswith(head) and _may_carry(name, first)
     ]
     for target in adapter.targets:
         if not any(_ends_in(name, target) for name in linears):
@@ -99,6 +101,11 @@ def load_tuned_state(model: nn.Module, state: State) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(torch.tensor(state[name]))
+
+
+def _may_carry(name: str, first: int) -> bool:
+    number = layer_of(name)
+    return not first or (number is not None and number >= first)
 
 
 def _ends_in(name: str, target: str) -> bool:

@@ -20,6 +20,8 @@ INSIDE_ANYWHERE = frozenset(
     )}
     | {f"transformers.activations.{name}" for name in _ACTIVATIONS}
     | {
+        "enclave.slicing.split._AlreadyEmbedded",
+        "enclave.slicing.split._NoPositions",
         "enclave.slicing.outsourced.OutsourcedLinear",
         "enclave.slicing.embeddings.HandedIn",
         "enclave.slicing.lora.LoraLinear",

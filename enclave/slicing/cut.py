@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from contracts.architecture.numbering import require_layer
 from contracts.architecture.table import Architecture
 from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.refusal import Refusal
@@ -32,6 +34,9 @@ from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
 from enclave.slicing.skeleton import Base
 
+if TYPE_CHECKING:
+    from enclave.slicing.split import Tail
+
 Read = Callable[[str], Iterable[Tensor]]
 """A parameter's name in the model -> its values, some rows at a time."""
 
@@ -39,11 +44,21 @@ Read = Callable[[str], Iterable[Tensor]]
 @dataclass(frozen=True)
 class Cut:
     """A cut model with its adapter. Call it, once an engine is attached, as any model:
-    `model(input_ids=…, attention_mask=…)`; each call is a step of the engine."""
+    `model(input_ids=…, attention_mask=…)`; each call is a step of the engine. Behind a public front `model`
+    is a tail of the layers from number `first` on, called with features of `width` numbers a token."""
 
     model: nn.Module
     trips: tuple[Trip, ...]
     store: Store
+    first: int = 0
+    width: int = 0
+
+    def blank(self, rows: int, tokens: int) -> dict[str, Tensor]:
+        """Inputs of this shape that say nothing."""
+        mask = torch.ones(rows, tokens, dtype=torch.long)
+        if self.first:
+            return {"features": torch.zeros(rows, tokens, self.width), "attention_mask": mask}
+        return {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
 
     def attach(self, engine: QuantisedEngine) -> None:
         """Let `engine` multiply from now on."""
@@ -59,20 +74,33 @@ class Cut:
 
 @dataclass(frozen=True)
 class Opened:
-    """A cut base model with its adapter, and its tokenizer."""
+    """A cut base model with its adapter, and the base that it was taken from."""
 
     cut: Cut
-    tokenizer: PreTrainedTokenizerBase
+    base: Base
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.base.tokenizer
 
 
-def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path) -> Opened:
-    """Build and cut the base model in `folder` that `spec` pins; write its int8 weights to `store_folder`.
+def open_cut(
+    folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path, first: int = 0
+) -> Opened:
+    """Build and cut the base model in `folder` that `spec` pins, or what of it stands behind a public front
+    of `first` layers; write its int8 weights to `store_folder`.
 
-    Refuses with `model.*`, `slicing.*`, `masking.*` or `adapter.*`.
+    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `split.*` or `front.no_layer`.
     """
     base = Base(folder, spec)
     skeleton = base.skeleton()
     model, tables = skeleton.model, base.architecture.tables
+    tail = None
+    if first:
+        from enclave.slicing.split import Tail
+
+        require_layer(model.config.num_hidden_layers, first)
+        tail = Tail(model, first)
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import usable_tokens
 
@@ -83,9 +111,10 @@ def open_cut(folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, s
         return parameter.dim() < 2 or name.split(".")[-2] in tables or name.startswith(head)
 
     skeleton.fill(model, stays)
-    vectors = skeleton.vectors()
-    made = cut(model, adapter, seed, Store(store_folder), read=skeleton.pieces, vectors=vectors)
-    return Opened(made, base.tokenizer)
+    vectors = None if first else skeleton.vectors()
+    store = Store(store_folder)
+    made = cut(model, adapter, seed, store, read=skeleton.pieces, vectors=vectors, tail=tail)
+    return Opened(made, base)
 
 
 def cut(
@@ -96,31 +125,36 @@ def cut(
     *,
     read: Read | None = None,
     vectors: Vectors | None = None,
+    tail: Tail | None = None,
 ) -> Cut:
     """Cut `model` in place and put `adapter` on it; int8 weights go to `store`.
 
     `read` and `vectors` give the weights and the embedding vectors of a model without storage (see
-    `slicing.skeleton`); else they come from the model itself. The adapter's initial values are those of
-    `adapters.adapt` for the same seed. Refuses with `slicing.*`, `masking.*` or `adapter.*`.
+    `slicing.skeleton`); else they come from the model itself. `tail` is the one of which `model` is what was
+    left: it takes features, and no vectors. The adapter's initial values are those of `adapters.adapt` for
+    the same seed. Refuses with `slicing.*`, `masking.*` or `adapter.*`.
     """
     architecture = architecture_of(model)
     _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
-    table = _token_table(model, architecture)
-    if vectors is None:
-        vectors = TableVectors(table.weight)
+    if vectors is None and tail is None:
+        vectors = TableVectors(_token_table(model, architecture).weight)
     trips = tuple(_outsource(model, architecture, store, read or _own(model)))
-    _place_table(model, architecture, HandedIn(vectors, float(getattr(table, "embed_scale", 1.0))))
+    if vectors is not None:
+        table = _token_table(model, architecture)
+        _place_table(model, architecture, HandedIn(vectors, float(getattr(table, "embed_scale", 1.0))))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import tune_prefix
 
         tuned: nn.Module = tune_prefix(model, adapter, seed)
     else:
-        tuned = adapt(model, adapter, seed)
+        tuned = adapt(model, adapter, seed, 0 if tail is None else tail.k)
     store.finish()
     inspect_cut(tuned, architecture)
     result = Cut(tuned, trips, store)
-    tuned.register_forward_pre_hook(lambda *_: result.enter_step())
+    if tail is not None:
+        result = Cut(tail, trips, store, tail.k, model.config.hidden_size)
+    result.model.register_forward_pre_hook(lambda *_: result.enter_step())
     return result
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -70,6 +71,26 @@ class FileVectors:
                 raise Refusal("slicing.embedding_changed")
             rows[place * self._row : (place + 1) * self._row] = row
         return torch.frombuffer(rows, dtype=self._dtype).view(len(ids), self.size).float()
+
+
+class ScannedVectors:
+    """Vectors from a table that is read as a whole, some rows at a time, whichever of them are wanted: the
+    host that holds it does not see which."""
+
+    def __init__(self, pieces: Callable[[], Iterator[Tensor]], size: int) -> None:
+        """`pieces` reads the table anew, and checks what it reads."""
+        self._pieces, self.size = pieces, size
+
+    def gather(self, ids: Tensor) -> Tensor:
+        """See `Vectors.gather`. Refuses with `slicing.no_embeddings`, and as `pieces` does."""
+        found, seen, at = torch.empty(len(ids), self.size), 0, 0
+        for piece in self._pieces():
+            here = (ids >= at) & (ids < at + len(piece))
+            found[here] = piece[ids[here] - at].float()
+            seen, at = seen + int(here.sum()), at + len(piece)
+        if seen < len(ids):
+            raise Refusal("slicing.no_embeddings", fault="a token lies outside the table")
+        return found
 
 
 class HandedIn(nn.Module):

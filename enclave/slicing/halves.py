@@ -53,23 +53,35 @@ def open_tail(folder: Path, spec: ModelSpec, k: int) -> OpenedTail:
     """The tail of the base model in `folder` that `spec` pins, in evaluation mode. Runs inside the enclave.
     Refuses with `model.*`, `slicing.*` or `split.*`."""
     base = Base(folder, spec)
+    return OpenedTail(tail_of(base, k), base.config, reach_of(streamed_front(base, k)))
+
+
+def tail_of(base: Base, k: int) -> Tail:
+    """The base model's tail, in evaluation mode. Refuses with `slicing.*` or `split.*`."""
     skeleton = base.skeleton()
     tail = Tail(skeleton.model, k)
-    front, streamed = _front(base, k)
-    _stream(front, streamed)
-    reach = reach_of(front)
     skeleton.fill(tail)
-    return OpenedTail(tail, base.config, reach)
+    return tail
 
 
-def _front(base: Base, k: int) -> tuple[Front, Skeleton]:
-    """A front without storage, whose table of tokens stays in the file."""
+def streamed_front(base: Base, k: int) -> Front:
+    """The base model's front, each layer of which is read when its turn comes. Its table of tokens is read as
+    a whole for each batch: who watches the reads learns nothing of the texts. Refuses with `slicing.*` or
+    `split.*`."""
+    front, skeleton = _front(base, k, scanned=True)
+    _stream(front, skeleton)
+    return front
+
+
+def _front(base: Base, k: int, *, scanned: bool = False) -> tuple[Front, Skeleton]:
+    """A front without storage, whose table of tokens stays in the file, to be read as a whole or by rows."""
     skeleton = base.skeleton()
     front = Front(skeleton.model, k)
+    vectors = skeleton.scanned_vectors() if scanned else skeleton.vectors()
     path, _, last = base.architecture.token_table.rpartition(".")
     parent = front.backbone.get_submodule(path)
     scale = float(getattr(getattr(parent, last), "embed_scale", 1.0))
-    setattr(parent, last, HandedIn(skeleton.vectors(), scale))
+    setattr(parent, last, HandedIn(vectors, scale))
     return front, skeleton
 
 

@@ -13,13 +13,14 @@ Runs inside the enclave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from contracts.architecture.numbering import layer_of
 from enclave.masking.channel import Channel
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer, Product
@@ -50,8 +51,9 @@ Report = Callable[[Preparation], None]
 
 
 class Profile:
-    """How many tokens each product of a cut model sees for a batch of a given shape. Learnt by one pass with
-    zeros for products; nothing leaves the enclave."""
+    """How many tokens each product of a cut model sees for a batch of a given shape, and which products are
+    `public`: they see what no tuned parameter has touched. Learnt by one pass with zeros for products;
+    nothing leaves the enclave."""
 
     def __init__(self, cut: Cut) -> None:
         probe = _Probe()
@@ -59,21 +61,32 @@ class Profile:
         training = cut.model.training
         cut.model.eval()
         with torch.random.fork_rng(devices=[]):
-            ids = torch.zeros(PROBE_ROWS, PROBE_TOKENS, dtype=torch.long)
-            cut.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
+            cut.model(**cut.blank(PROBE_ROWS, PROBE_TOKENS)).logits.sum().backward()
         cut.model.zero_grad(set_to_none=True)
         cut.model.train(training)
         self._seen = probe.seen
         self._backward = {p.number for trip in cut.trips for p in trip.layer.backward}
+        self.public = frozenset(_public(cut, probe.seen.keys()))
 
     def plan(self, shape: Shape) -> Planned:
-        """The tokens of each product in a step of this shape."""
+        """The tokens of each product that has pads in a step of this shape."""
         tokens = {}
         for number, seen in self._seen.items():
+            if number in self.public:
+                continue
             if shape.backward or number not in self._backward:
                 each_token = seen == PROBE_ROWS * PROBE_TOKENS
                 tokens[number] = shape.rows * shape.tokens if each_token else shape.rows
         return Planned(tokens)
+
+
+def _public(cut: Cut, seen: Set[int]) -> Iterator[int]:
+    """In the first layer behind a public front, the products of layers whose input needed no gradient:
+    frozen norms of features apart, it is what the host has handed in."""
+    for layer in (trip.layer for trip in cut.trips if cut.first):
+        untouched = seen.isdisjoint(product.number for product in layer.backward)
+        if untouched and layer_of(layer.name) == cut.first:
+            yield from (product.number for product in layer.forward)
 
 
 class _Probe(QuantisedEngine):
@@ -169,5 +182,5 @@ def put_out(
     channel = Channel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
-    engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions)
+    engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions, public=profile.public)
     return Masked(cut, engine, profile)

@@ -50,6 +50,10 @@ def adapter_files(manifest: Manifest, state: State, config: Mapping[str, Any]) -
         settings, tensors, aside = _prefix(adapter, state, config)
     elif isinstance(adapter, Lora):
         settings, tensors, aside = _lora(adapter, state, config), state, {}
+        if manifest.front is not None:
+            # Else whoever loads it would put pairs on the layers below as well.
+            layers = _number(config, "num_hidden_layers", "n_layer")
+            settings["layers_to_transform"] = list(range(manifest.front.first, layers))
     else:
         raise Refusal("manifest.invalid", fault="an aggregator has no part in method-2")
     settings |= {

@@ -29,7 +29,7 @@ from enclave.slicing import models
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.eager import BUILDING
-from enclave.slicing.embeddings import FileVectors
+from enclave.slicing.embeddings import FileVectors, ScannedVectors
 
 
 class Base:
@@ -82,6 +82,10 @@ class Skeleton:
         if len(place.shape) != 2:
             raise Refusal("slicing.missing_tensor", name=name[:200])
         return FileVectors(place)
+
+    def scanned_vectors(self) -> ScannedVectors:
+        """The same rows, found by reading all of the table. Refuses as `vectors`."""
+        return ScannedVectors(lambda: self.pieces(self._table), self.base.config.hidden_size)
 
     def bytes_of(self, part: nn.Module) -> int:
         """What `fill` will take for `part` of the model."""

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from contracts.canonical import digest
+from contracts.feature_origin import origin
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.split import Front
@@ -92,12 +92,6 @@ class Estimate:
     def bytes_per_example(self) -> float:
         """The mean."""
         return self.payload_bytes / max(1, self.examples)
-
-
-def origin(spec: ModelSpec, k: int, dataset_digest: str) -> str:
-    """SHA-256 over what decides a site's features: the model's files (its tokenizer among them), the cut, the
-    task, the labels and their order, the longest example, and the dataset. Any change makes new shards."""
-    return digest({"domain": "fedslice/features/v1", "model": spec, "k": k, "dataset": dataset_digest})
 
 
 def layout_of(spec: ModelSpec, config: Any, k: int, dataset_digest: str) -> Layout:

@@ -15,7 +15,7 @@ from typing import Any
 
 from contracts.architecture.layers import Linear, head_of, linears_of
 from contracts.architecture.plan import plan as count_spf
-from contracts.manifest import Lora, Manifest, Prefix
+from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
 from contracts.refusal import Refusal
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
@@ -30,14 +30,15 @@ from federation.studies.workload import FLOAT, Work, layer_weights
 @dataclass(frozen=True)
 class Costs:
     """Bytes, but for `trained` and `parameters` (numbers of weights) and `seconds`. `tee` is the memory of
-    the largest enclave, `host` that of the site's own process or accelerator beside it; `up` and `down` are
-    of the largest site over the whole run."""
+    the largest enclave, `host` that of the site's own process or accelerator beside it, `kept` its features
+    on disk; `up` and `down` are of the largest site over the whole run."""
 
     parameters: int
     trained: int
     optimizer: int
     tee: int
     host: int
+    kept: int
     up: int
     down: int
     operations: float
@@ -58,7 +59,7 @@ def work_of(manifest: Manifest) -> Work:
         placement=manifest.placement,
         runtime=manifest.runtime,
         adapter=manifest.adapter,
-        cut=manifest.split.cut if manifest.split else 0,
+        cut=_cut(manifest.split, manifest.front),
         checkpointing=bool(manifest.split and manifest.split.checkpointing),
         labels=len(manifest.model.labels),
         tokens=manifest.model.max_tokens,
@@ -67,6 +68,12 @@ def work_of(manifest: Manifest) -> Work:
         epochs=training.local_epochs,
         rows=tuple(site.dataset.rows for site in manifest.sites),
     )
+
+
+def _cut(split: Split | None, front: PublicFront | None) -> int:
+    if split is not None:
+        return split.cut
+    return 0 if front is None else front.first
 
 
 def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
@@ -83,7 +90,7 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
         placement=plan.placement,
         runtime=plan.runtime,
         adapter=method.adapter(plan),
-        cut=split.cut if split else 0,
+        cut=_cut(split, method.front(plan)),
         checkpointing=bool(split and split.checkpointing),
         labels=_classes(plan, datasets) if plan.task == "sequence-classification" else 0,
         tokens=plan.max_tokens,
@@ -127,6 +134,7 @@ def counted(work: Work, model: BaseModel) -> Costs | None:
         optimizer=8 * trained + FLOAT * tensors,
         tee=tee,
         host=host,
+        kept=methods.named(work.method).kept(config, work),
         up=up,
         down=down,
         operations=_operations(config, work, trained),
@@ -154,8 +162,8 @@ def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return head + 2 * layers * adapter.length * groups * size, tensors + 1
     tuned = [linear for linear in linears_of(config) if _targeted(linear, adapter.targets)]
-    each = sum(adapter.rank * (linear.inputs + linear.outputs) for linear in tuned)
-    return head + layers * each, tensors + 2 * layers * len(tuned)
+    each, behind = sum(adapter.rank * (linear.inputs + linear.outputs) for linear in tuned), layers - work.cut
+    return head + behind * each, tensors + 2 * behind * len(tuned)
 
 
 def _targeted(linear: Linear, targets: Sequence[str]) -> bool:

@@ -88,13 +88,20 @@ def build_manifest(study: Study) -> Manifest:
         ),
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
-        masking=Masking(plan.repetitions, plan.vault_bytes) if plan.placement == "masked" else None,
+        masking=_masking(plan),
         split=method.split(plan, len(datasets)),
+        front=method.front(plan),
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
     )
     planned_epsilon(manifest)
     # What we write is read back as strictly as every enclave will read it.
     return parse(canonical(manifest))
+
+
+def _masking(plan: Plan) -> Masking | None:
+    if plan.placement != "masked":
+        return None
+    return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator)
 
 
 def _privacy(plan: Plan) -> Privacy | None:

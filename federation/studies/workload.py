@@ -9,12 +9,14 @@ from contracts.architecture.layers import linears_of
 from contracts.manifest import Adapter
 
 FLOAT = 4
+FEATURE = 2
+"""Bytes of a number in a feature (bf16, enclave/training/features.py)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What decides the costs. `rows` are the rows of each site's dataset, `cut` is 0 in Method 1, `labels` is
-    0 for a causal LM."""
+    """What decides the costs. `rows` are the rows of each site's dataset, `cut` is how many layers stay with
+    a site's own machine (Method 2; Method 1 behind a public front), `labels` is 0 for a causal LM."""
 
     method: str
     placement: str
@@ -44,3 +46,9 @@ def table_weights(config: Any) -> int:
 def answering_weights(config: Any, work: Work) -> int:
     """Weights of the layer that a causal LM answers with; none for a classifier, whose head is trained."""
     return table_weights(config) if work.labels == 0 else 0
+
+
+def feature_bytes(config: Any, work: Work) -> int:
+    """Features of the largest site's rows, all of full length."""
+    size: int = max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE
+    return size

@@ -19,7 +19,14 @@ def leaving(manifest: Manifest) -> list[Fact]:
             "the tuned parameters and the counts of right answers on held-out rows, sealed to the attested "
             "aggregator"
         )
-    return [Fact(_("In every round"), update)]
+    facts = [Fact(_("In every round"), update)]
+    if manifest.front is not None:
+        unproven = _(
+            "that all of another hospital's features are of the rows that it lists; they are fixed before "
+            "the first round, and a sample is computed again"
+        )
+        facts.append(Fact(_("Not proven"), unproven))
+    return facts
 
 
 def never(manifest: Manifest) -> str:

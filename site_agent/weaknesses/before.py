@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec.structs import asdict
 
 from attestation.floors import Floor, Floors
-from contracts.manifest import Aggregation, Manifest, Privacy
+from contracts.manifest import Aggregation, Manifest, Privacy, PublicFront
 from contracts.policy import Policy, Program, SgxReference, TdxReference
 from contracts.releases import EXPORT, SEALED
 from site_agent.weaknesses.kinds import Weakness
@@ -163,6 +163,8 @@ def _of_method(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     masking = manifest.masking, previous.masking
     if masking[0] and masking[1] and masking[0].repetitions < masking[1].repetitions:
         yield Weakness("fewer-checks", "Fewer secret vectors check an accelerator's answers than before.")
+    if manifest.front and previous.method == "method-1":
+        yield from _of_front(manifest.front, previous.front)
     shares, before = (None if one.split is None else one.split.shares for one in (manifest, previous))
     sites = len(manifest.sites)
     if shares and previous.split and (before is None or shares.threshold < min(before.threshold, sites)):
@@ -170,4 +172,19 @@ def _of_method(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
             "fewer-shares",
             f"The hosts of {shares.threshold} hospitals can open the server's state together with the "
             "coordinator; before, it took more, or the state lay under a key of the server's TEE.",
+        )
+
+
+def _of_front(front: PublicFront, previous: PublicFront | None) -> Iterator[Weakness]:
+    if previous is None:
+        yield Weakness(
+            "public-front",
+            f"What the first {front.first} layers make of a hospital's texts is its host's word, of which a "
+            "sample is checked; before, its enclave computed it.",
+        )
+    elif front.sample < previous.sample:
+        yield Weakness(
+            "smaller-sample",
+            f"Of a hospital's features, {front.sample} rows of each kind are computed again; before, "
+            f"{previous.sample}.",
         )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contracts.manifest import Aggregation, Manifest, Publication
+from contracts.manifest import Aggregation, Manifest, Publication, PublicFront
 from contracts.releases import EXPORT, SEALED
 from site_agent.weaknesses.kinds import Weakness
 
 LEAST = 2
 """Sites that a mean is taken over, and that sign a release, at least."""
 LIVES = Aggregation("fedavg", LEAST, 600).lives
+SAMPLE = PublicFront(1).sample
 """What a manifest allows where it says nothing."""
 
 
 def of_numbers(manifest: Manifest) -> Iterator[Weakness]:
-    """A quorum or release by one hospital, many lives, scores of few rows, and parameters that leave in
-    clear."""
+    """A quorum or release by one hospital, many lives, few features computed again, scores of few rows, and
+    parameters that leave in clear."""
     if manifest.aggregation.quorum < LEAST:
         yield Weakness(
             "quorum-below-two",
@@ -27,6 +28,12 @@ def of_numbers(manifest: Manifest) -> Iterator[Weakness]:
             "many-lives",
             f"A client slice may begin {manifest.aggregation.lives} times: {LIVES} are enough for a machine "
             "that fails now and then, and each is another chance to look.",
+        )
+    if manifest.front is not None and manifest.front.sample < SAMPLE:
+        yield Weakness(
+            "small-sample",
+            f"Of each hospital's features only {manifest.front.sample} rows of each kind are computed again: "
+            "so few find little of what a host exchanges.",
         )
     if manifest.publication.rows < Publication().rows:
         yield Weakness(

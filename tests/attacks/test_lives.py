@@ -36,7 +36,8 @@ def restored(world):
 def test_the_receipt_counts_each_sites_lives_and_names_the_one_that_holds_the_state(world):
     keys = {site: client.call("evidence", nonce="00" * 32) for site, client in world.clients.items()}
     assert world.result["receipt"]["receipt"]["lives"] == [
-        {"site": site, "begun": 1, "holder": keys[site]["claims"]["signing_key"]} for site in SITES
+        {"site": site, "begun": 1, "holder": keys[site]["claims"]["signing_key"], "features": None}
+        for site in SITES
     ]
 
 

@@ -24,6 +24,7 @@ from contracts.manifest import (
     Masking,
     Privacy,
     Publication,
+    PublicFront,
     Release,
     Site,
     Split,
@@ -103,6 +104,7 @@ WEAKER: dict[str, tuple[str, Any, str]] = {
     "Release.approvals": ("release", Release("export", 3), "export fewer-release-approvals"),
     "TransparencyLog.witnesses": ("log.witnesses", ("one",), "fewer-witnesses"),
     "Masking.repetitions": ("masking.repetitions", 1, "fewer-checks"),
+    "PublicFront.sample": ("front.sample", 40, "smaller-sample"),
     "Split.shares": ("split.shares.threshold", 2, "fewer-shares"),
     "KeyShares.threshold": ("split.shares.threshold", 2, "fewer-shares"),
 }  # fmt: skip
@@ -120,6 +122,8 @@ ELSEWHERE: dict[str, str] = {
     "Manifest.sites": MEMBERS,
     "Manifest.masking": FIXED,
     "Manifest.split": FIXED,
+    "Manifest.front": "compared where there was none before: the test below",
+    "PublicFront.first": READ,
     "Manifest.log": "no approval without a proof by the key that was pinned at enrolment (log.*)",
     "TransparencyLog.key": "no approval without a proof by the key that was pinned at enrolment (log.*)",
     "Policy.root": FIXED,
@@ -130,6 +134,7 @@ ELSEWHERE: dict[str, str] = {
     "Aggregation.privacy": "the ledger asks for a yes to `unbounded`, and counts it",
     "Privacy.gradient_clip": "noise is in units of it: epsilon does not depend on it",
     "Masking.vault_bytes": READ,
+    "Masking.accelerator": "of its own, a hospital says itself whose it is (front.not_own_accelerator)",
     **dict.fromkeys(("Split.cut", "Split.batches", "Split.checkpointing"), READ),
     **dict.fromkeys(("Site.id", "Site.name", "Site.public_key", "Site.approval_key"), MEMBERS),
     "Site.dataset": OWN,
@@ -200,6 +205,7 @@ def before(hospital: Hospital) -> Manifest:
         release=Release("serve-only", 4),
         log=TransparencyLog(VKEY, ("one", "another")),
         masking=Masking(repetitions=2),
+        front=PublicFront(1, sample=64),
         split=Split(1, shares=KeyShares(3)),
     )
 
@@ -233,6 +239,12 @@ def test_what_is_weaker_than_before_or_than_the_least_is_named(
     assert found - always == set(names.split())
 
 
+def test_a_public_front_where_there_was_none_is_named(hospital: Hospital, before: Manifest) -> None:
+    alone = replace(known(hospital, before), previous=put(before, "front", None))
+    names = {one.name for one in weaknesses(before, alone)}
+    assert names - {one.name for one in weaknesses(before, known(hospital, before))} == {"public-front"}
+
+
 def test_without_an_earlier_approval_only_the_least_is_asked_for(
     hospital: Hospital, before: Manifest
 ) -> None:
@@ -248,7 +260,11 @@ def test_without_an_earlier_approval_only_the_least_is_asked_for(
 
 @pytest.mark.parametrize(
     ("path", "value", "name"),
-    [("aggregation.lives", 5, "many-lives"), ("publication.rows", 19, "small-pool")],
+    [
+        ("aggregation.lives", 5, "many-lives"),
+        ("publication.rows", 19, "small-pool"),
+        ("front.sample", 31, "small-sample"),
+    ],
 )
 def test_the_least_is_what_a_manifest_says_where_it_says_nothing(
     hospital: Hospital, before: Manifest, path: str, value: int, name: str

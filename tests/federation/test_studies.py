@@ -51,6 +51,12 @@ def settle(**choices: Any) -> None:
     Study.objects.update(settings={"model": MODEL, **choices})
 
 
+def settle_of_six(**choices: Any) -> None:
+    """The same for a model of six layers."""
+    BaseModel.objects.update(config={"num_hidden_layers": 6})
+    settle(**choices)
+
+
 def listen(monkeypatch: Any, name: str, error: Exception | None = None) -> list[str]:
     """The ids that the signal tells, heard by nobody but this test."""
     heard: list[str] = []
@@ -197,6 +203,10 @@ class TestFreezing:
             (lambda study: settle(rounds=0), "study.invalid_plan"),
             (lambda study: settle(adapter="prefix", prefix_length=400), "slicing.too_short"),
             (lambda study: settle(extra=1), "study.invalid_plan"),
+            (lambda study: settle_of_six(front=6), "front.no_layer"),
+            (lambda study: settle_of_six(front=1, adapter="prefix", prefix_length=4), "manifest.invalid"),
+            (lambda study: settle_of_six(front=1, placement="masked", accelerator="other"),
+             "manifest.invalid"),
             (lambda study: settle(quorum=3), "manifest.invalid"),
             (lambda study: settle(runtime="sgx"), "study.runtime"),
             (lambda study: settle(runtime="tdx"), "runtime.unmeasured"),

@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.canonical import canonical
+from contracts.manifest import PublicFront
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
 from enclave_host.proving.registration import SHAPE
@@ -319,6 +320,45 @@ def test_what_lora_is_put_on_can_be_chosen_and_goes_with_the_model(lead: Client,
                                     "precision": "fp32"})  # fmt: skip
     shaped.refresh_from_db()
     assert shaped.settings["targets"] == []
+
+
+def test_how_many_layers_a_hospitals_own_machine_computes_comes_into_the_manifest(
+    lead: Client, shaped: Study
+) -> None:
+    asked = {"adapter": "lora", "rank": 4, "alpha": 8, "prefix_length": 4, "front_sample": 40}
+    costs = [
+        lead.get(reverse("study-costs", args=[shaped.pk, "tuning"]), {**asked, "front": front}).context[
+            "costs"
+        ]
+        for front in (0, 1, 2)
+    ]
+    assert costs[0].kept == 0 < costs[1].kept == costs[2].kept
+    assert costs[0].trained > costs[1].trained > costs[2].trained and costs[0].tee > costs[2].tee
+    deepest = lead.get(at(shaped, "tuning")).context["form"].deepest
+    page = lead.post(at(shaped, "tuning"), {**asked, "front": deepest + 1})
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"front"}
+    assert lead.post(at(shaped, "tuning"), {**asked, "front": 2}).status_code == 302
+    review = lead.get(at(shaped, "review"))
+    assert review.context["manifest"].front == PublicFront(2, 40)
+    assert "base model’s first 2 layers" in text(review).replace("&#x27;", "’")
+    page = lead.post(at(shaped, "training"), {**TRAINING, "privacy": "record"})
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"privacy"}
+    # A prefix stands before every layer, and Method 2 has a cut of its own.
+    lead.post(at(shaped, "tuning"), {**asked, "front": 2, "adapter": "prefix"})
+    shaped.refresh_from_db()
+    assert shaped.settings["front"] == 0
+
+
+def test_a_public_front_is_not_for_somebody_elses_accelerators(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": "masked"})
+    asked = {"adapter": "lora", "rank": 4, "alpha": 8, "prefix_length": 4, "repetitions": 1, "vault_bytes": 1}
+    page = lead.post(at(shaped, "tuning"), {**asked, "front": 1, "accelerator": "other"})
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"front"}
+    assert lead.post(at(shaped, "tuning"), {**asked, "front": 1, "accelerator": "site"}).status_code == 302
+    assert lead.get(at(shaped, "review")).context["manifest"].masking.accelerator == "site"
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    shaped.refresh_from_db()
+    assert shaped.settings["front"] == 0
 
 
 def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(

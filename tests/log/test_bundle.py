@@ -85,7 +85,7 @@ def of_another_format(history: History, *indices: int) -> None:
     leaves, history.leaves, history.store = history.leaves, [], growth.MemoryStore()
     for index, leaf in enumerate(leaves):
         if index in indices:
-            leaf = leaf.replace(b'"version":2}', OLD + b"}").replace(b'"body":{', b'"body":{"a":1,')
+            leaf = leaf.replace(b'"version":%d}' % FORMAT, OLD + b"}").replace(b'"body":{', b'"body":{"a":1,')
             assert OLD in leaf
         growth.append(history.store, index, merkle.leaf_hash(leaf))
         history.leaves.append(leaf)

@@ -60,7 +60,7 @@ def test_an_entry_of_another_kind_keeps_its_body_as_it_is() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": "2"},
+        {"version": "3"},
         {"version": 0},
         {"kind": "Not A Kind"},
         {"kind": "policy.changed\n"},
@@ -77,7 +77,7 @@ def test_entries_that_break_the_form_are_refused(change: dict[str, Any]) -> None
     refused(json.dumps(good | change, separators=(",", ":"), sort_keys=True).encode())
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_an_entry_of_another_format_is_refused_by_its_number(version: int) -> None:
     good = json.loads(encode_entry(make_entry("policy.changed", 5, {})))
     with pytest.raises(Refusal) as refusal:
@@ -91,7 +91,7 @@ def test_whoever_changes_what_entries_say_gives_the_format_another_number() -> N
     CHANGELOG.md, then put both numbers here."""
     schemas, parts = msgspec.json.schema_components([Entry, *BODIES.values(), Manifest, Policy])
     found = hashlib.sha256(json.dumps([schemas, without_words(parts)], sort_keys=True).encode()).hexdigest()
-    assert (FORMAT, found) == (2, "1b9906687f23334d87ae230cc64af03dea54b71f1f1556d2337c6264210918c8")
+    assert (FORMAT, found) == (3, "2edcc5e915ef539df58150c42b8abe45c13edc6fa5e2c5291882b104d652f3f8")
     assert f"\n| {FORMAT} | " in CHANGELOG.read_text()
 
 

@@ -20,6 +20,7 @@ from contracts.manifest import (
     Prefix,
     Privacy,
     Publication,
+    PublicFront,
     Release,
     Site,
     Spf,
@@ -100,6 +101,9 @@ KINDS = {
     ),
     "bounds": manifest(),
     "masked": manifest(placement="masked", masking=Masking(), adapter=Prefix(8)),
+    "masked behind a public front": manifest(
+        placement="masked", masking=Masking(accelerator="site"), front=PublicFront(1)
+    ),
     "split, its key in shares": manifest(
         method="method-2",
         adapter=Spf(25.0, 12.5, select="random", seed=3),
@@ -147,7 +151,7 @@ def others(value: Any) -> list[Any]:
             words = (
                 *("bf16", "cosine", "smallest", "per-site", "attention_output", "dense", "platform"),
                 *("OutOfDate", "method-2", "masked", "all_in_tee", "development", "causal-lm", "stack-svd"),
-                *("serve-only", "client_slice"),
+                *("serve-only", "client_slice", "site", "other"),
             )
             return [*(word for word in words if word != value), value + "2"]
     return []

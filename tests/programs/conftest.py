@@ -30,6 +30,7 @@ from attestation.development import (
 from attestation.measurement import measure
 from attestation.sources import open_source
 from contracts.canonical import canonical
+from contracts.commitment import commit
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
 from contracts.manifest import (
@@ -60,6 +61,7 @@ from enclave.programs.statekeys import label
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_1.accelerator import AcceleratorProcess
+from site_agent.methods.method_1.features import RowFeatures
 from tests.support import as_gramine
 from tests.support.approvals import approvals
 from tests.support.keys import approval_key
@@ -192,17 +194,37 @@ class Consortium:
 
     def client(self, site, aggregator=None, load=True) -> EnclaveProcess:
         client = self.bound("client_slice", site)
+        committed = None
+        if load and self.manifest.front is not None:  # its admission carries what it commits to
+            committed = self.load(client, site)
         if aggregator is not None:
-            self.introduce(aggregator, client, site)
+            self.introduce(aggregator, client, site, committed)
         if load:
-            client.call("load", model=str(self.house.model), **self.rows_of(site))
+            if self.manifest.front is None:
+                self.load(client, site)
             if self.manifest.masking is not None:
                 self.accelerate(site, client)
         return client
 
+    def load(self, client, site, **changes) -> dict | None:
+        """Returns the features that it commits to."""
+        given = {"model": str(self.house.model), **self.rows_of(site), **changes}
+        return client.call("load", **given)["features"]
+
     def rows_of(self, site) -> dict:
         """Arguments of `load` that say whose rows are loaded."""
-        return {"dataset": str(self.house.rows[site]), "site": site, "key": DATASET_KEY.hex()}
+        rows = {"dataset": str(self.house.rows[site]), "site": site, "key": DATASET_KEY.hex()}
+        if self.manifest.front is not None:
+            rows["features"] = str(self.features(site))
+        return rows
+
+    def features(self, site) -> Path:
+        """The file of the site's features, as its agent computes it, once."""
+        file = self.folder / f"{site}-features.bf16"
+        RowFeatures(self.folder / "features", self.manifest, site).link(
+            file, self.house.model, self.house.rows[site], lambda *_: None
+        )
+        return file
 
     def accelerate(self, site, client) -> dict:
         """Start the site's accelerator, as its agent does, in place of an earlier one."""
@@ -213,11 +235,18 @@ class Consortium:
         self.accelerators[site] = started
         return client.call("accelerate", channel=str(started.channel))
 
-    def introduce(self, aggregator, client, site) -> None:
+    def introduce(self, aggregator, client, site, committed=None) -> None:
         """Admission both ways, as supervisor and site agent do it."""
         self.admit(client, self.evidence(aggregator, client.call("challenge")["nonce"]))
+        held = self.admitted(aggregator, client, site, committed)
+        if held is not None:
+            client.call("held", **held)
+
+    def admitted(self, aggregator, client, site, committed=None) -> dict | None:
+        """Admission by the aggregator; what it answers to features that were committed to."""
         evidence = self.evidence(client, aggregator.call("challenge", site=site)["nonce"])
-        aggregator.call("admit", site=site, evidence=evidence, endorsement=self.endorsement(site, evidence))
+        shown = {"evidence": evidence, "endorsement": self.endorsement(site, evidence)}
+        return aggregator.call("admit", site=site, features=committed, **shown)["held"]
 
     def admit(self, client, evidence) -> dict:
         """Show a client slice an aggregator's evidence, and that all is in the log."""
@@ -283,9 +312,9 @@ class Consortium:
         results.append(aggregator.call("aggregate", round=last, **roster))
         return results
 
-    def rogue(self, aggregator, site) -> Identity:
-        """Keys that this test holds, admitted as `site`'s client slice. Only development evidence allows it:
-        the site owns its platform and signs for whatever it likes."""
+    def rogue(self, aggregator, site, features=None) -> Identity:
+        """Keys that this test holds, admitted as `site`'s client slice, which commits to `features`. Only
+        development evidence allows it: the site owns its platform and signs for whatever it likes."""
         source = open_source("development", platform=self.house.platforms[site], program="client_slice")
         keys = HpkeKey.generate(), SigningKey.generate()
         manifest = self.manifest
@@ -293,7 +322,9 @@ class Consortium:
         evidence = rogue.evidence(aggregator.call("challenge", site=site)["nonce"])
         evidence |= {"collateral": self.collateral()}
         endorsement = self.endorsement(site, evidence)
-        aggregator.call("admit", site=site, evidence=evidence, endorsement=endorsement)
+        said = None if features is None else commit(manifest.hash, site, features, rogue.signing)
+        shown = {"endorsement": endorsement, "features": msgspec.to_builtins(said)}
+        aggregator.call("admit", site=site, evidence=evidence, **shown)
         return rogue
 
     def contribute(self, aggregator, identity, site, round, enclosed, state) -> str:

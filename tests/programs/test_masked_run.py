@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.manifest import Lora, Masking, Prefix
+from contracts.manifest import Lora, Masking, Prefix, PublicFront
 from enclave.masking.engine import UnmaskedEngine
 from enclave.programs.learner import load_learner
 from enclave.programs.mailbox import PADS, WEIGHTS
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.enosys
 
 SITES = ("anna", "berta")
 ADAPTERS = {"lora": Lora(4, 8, ("query", "value")), "prefix": Prefix(4)}
+FRONT = PublicFront(1, sample=4)
 # Room for the pads of some batches of a round only, so that the others make theirs inline.
-MASKING = Masking(repetitions=1, vault_bytes=200_000)
+MASKING = Masking(repetitions=1, vault_bytes=200_000, accelerator="site")
 
 
 class MaskedRun:
@@ -53,13 +54,14 @@ class MaskedRun:
                 previous = consortium.publish(self.results[-1], self.aggregator, self.clients)
 
 
-@pytest.fixture(scope="module", params=["lora", pytest.param("prefix", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=["lora", "front", pytest.param("prefix", marks=pytest.mark.long)])
 def run(request, house, tmp_path_factory, consortium_class):
     training = house.manifest().training
     manifest = house.manifest(
         placement="masked",
         masking=MASKING,
-        adapter=ADAPTERS[request.param],
+        adapter=ADAPTERS["lora" if request.param == "front" else request.param],
+        front=FRONT if request.param == "front" else None,
         training=type(training)(rounds=2, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
     )
     consortium = consortium_class(house, tmp_path_factory.mktemp("masked") / "run", manifest)
@@ -82,21 +84,26 @@ def unmasked(run, house, folder):
     manifest = run.consortium.manifest
     learners = []
     for site in SITES:
+        first = 0 if manifest.front is None else manifest.front.first
         opened = open_cut(
-            house.model, manifest.model, manifest.adapter, manifest.training.seed, folder / site
+            house.model, manifest.model, manifest.adapter, manifest.training.seed, folder / site, first
         )
         opened.cut.attach(UnmaskedEngine(opened.cut.store))
+        features = None if manifest.front is None else run.consortium.features(site)
         inside = load_learner(
-            house.manifest(adapter=manifest.adapter), site, house.model, house.rows[site], DATASET_KEY
-        )
-        learners.append((site, opened.cut.model, inside.training))
-    state = tuned_state(learners[0][1])
+            house.manifest(adapter=manifest.adapter, front=manifest.front),
+            site, house.model, house.rows[site], DATASET_KEY, features=features,
+        )  # fmt: skip
+        rows = inside.training if inside.front is None else inside.front.training
+        named = opened.cut.model if inside.front is None else opened.cut.model.model
+        learners.append((site, opened.cut.model, named, rows))
+    state = tuned_state(learners[0][2])
     for number in range(1, manifest.training.rounds + 1):
         updates = []
-        for site, model, rows in learners:
-            load_tuned_state(model, state)
+        for site, model, named, rows in learners:
+            load_tuned_state(named, state)
             outcome = train(model, rows, manifest.training, round=number, site=site)
-            updates.append((outcome.samples, tuned_state(model)))
+            updates.append((outcome.samples, tuned_state(named)))
         state = fedavg(updates)
         yield state
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import torch
 
-from contracts.manifest import Aggregation, Lora, Prefix, Release, Training
+from contracts.manifest import Aggregation, Lora, Prefix, PublicFront, Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
@@ -20,6 +20,7 @@ from contracts.releases import KIND
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
 from contracts.sealed.stream import Binding, unseal
+from enclave.slicing.halves import open_front
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.support.approvals import approvals, ordered
@@ -110,9 +111,16 @@ def of_the_enclave(finished, inputs):
     """What the run's own model answers with its last parameters."""
     from enclave.programs.learner import load_learner
 
-    house = finished.world.house
-    learner = load_learner(finished.manifest, "anna", house.model, house.rows["anna"], DATASET_KEY)
+    world, house, front = finished.world, finished.world.house, finished.manifest.front
+    features = None if front is None else world.features("anna")
+    learner = load_learner(
+        finished.manifest, "anna", house.model, house.rows["anna"], DATASET_KEY, features=features
+    )
     learner.start_from(finished.state)
+    if front is not None:
+        below, _ = open_front(house.model, finished.manifest.model, front.first)
+        mask = inputs["attention_mask"]
+        inputs = {"features": below(inputs["input_ids"], mask), "attention_mask": mask}
     return answers(learner.model, inputs)
 
 
@@ -198,9 +206,13 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
     "changes",
     [
         {"adapter": Prefix(4)},
-        {"adapter": Lora(4, 8, ("query",)), "aggregation": Aggregation("stack-svd", 2, 60)},
+        {
+            "adapter": Lora(4, 8, ("query",)),
+            "aggregation": Aggregation("stack-svd", 2, 60),
+            "front": PublicFront(1, sample=2),
+        },
     ],
-    ids=["prefix", "stack-svd"],
+    ids=["prefix", "stack-svd behind a public front"],
 )
 def test_an_exported_adapter_gives_the_predictions_of_the_enclaves(consortium, changes, tmp_path, code_of):
     finished = Finished(consortium(release=Release("export", 1), training=TRAINING, **changes))

@@ -12,6 +12,7 @@ from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import (
     NO_RECEIPT,
     RECEIPT_DOMAIN,
+    Lived,
     Receipt,
     ReceiptInput,
     SignedReceipt,
@@ -109,6 +110,14 @@ def test_the_key_changes_with_a_stated_restart_only() -> None:
     verify_chain(restarted, attested={KEY.public, NEXT_KEY.public})
     broken(restarted, "never attested", attested={KEY.public})
     broken(chain({"restarts": 1}, {"restarts": 0}), "went back")
+
+
+def test_the_features_that_a_site_is_held_to_stay_and_sites_may_come() -> None:
+    first, later = (Lived("anna", 1, None, letter * 64) for letter in "ef")
+    other = Lived("berta", 1, None, "d" * 64)
+    verify_chain(chain({"lives": (first,)}, {"lives": (first, other)}))
+    for lives in ((later,), (Lived("anna", 1, None),)):
+        broken(chain({"lives": (first,)}, {"lives": lives}), "features are others")
 
 
 def test_a_chain_of_another_manifest_is_refused() -> None:

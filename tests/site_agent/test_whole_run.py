@@ -35,7 +35,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 def test_two_agents_train_and_a_killed_one_comes_back(trial: Trial) -> None:
     for number, name in enumerate(NAMES):
         trial.enrol(name, train=12 + 4 * number)
-    approved, run = trial.launched(rank=4, alpha=8, rounds=3, quorum=2)
+    approved, run = trial.launched(rank=4, alpha=8, rounds=3, quorum=2, front=1)
 
     def published(number: int) -> bool:
         state = trial.rows("select state, error_code, facts from studies_run where id = ?", run)[0]
@@ -79,11 +79,15 @@ def test_two_agents_train_and_a_killed_one_comes_back(trial: Trial) -> None:
         assert (state.log / "checkpoint").exists()
     assert "internal" not in trial.log("anna") + trial.log("berta")
     assert "agent.slice_restarted" in trial.log("berta")
+    held = [{lived.site: lived.features for lived in each.receipt.lives} for each in receipts]
+    assert len(set(held[0].values())) == 2 and None not in held[0].values()
+    assert all(each == held[0] for each in held)  # also of berta's second life
 
     anna = trial.agents["anna"]
     assert anna.daemon is not None
-    # Models are the enclave's matter: the agent brings no torch, which costs seconds and 300 MiB.
-    assert "libtorch" not in Path(f"/proc/{anna.daemon.pid}/maps").read_text()
+    # Once its features are there, models are the enclave's matter: the agent brings no torch, which costs
+    # seconds and 300 MiB.
+    assert "libtorch" not in Path(f"/proc/{berta.daemon.pid}/maps").read_text()
     anna.daemon.terminate()
     assert anna.daemon.wait(30) == 0
     assert "has stopped" in trial.log("anna")

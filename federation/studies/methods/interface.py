@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from contracts.manifest import Adapter, Split
+from contracts.manifest import Adapter, PublicFront, Split
 from contracts.policy import Program
 from federation.studies.plan import Plan
 from federation.studies.workload import Work
@@ -34,6 +34,10 @@ class Method(Protocol):
     def split(self, plan: Plan, sites: int, /) -> Split | None:
         """Where the model is cut, and who holds the state's key; for this many sites."""
 
+    def front(self, plan: Plan, /) -> PublicFront | None:
+        """Which layers the sites' own machines compute in clear. Refuses with `study.unknown_model` or
+        `front.no_layer`."""
+
     def patience(self, plan: Plan, /) -> int:
         """After how many rounds without a lower loss training ends; 0 for never."""
 
@@ -45,6 +49,9 @@ class Method(Protocol):
 
     def traffic(self, config: Any, work: Work, trained: int, /) -> tuple[int, int]:
         """Bytes up and down of the largest site over the run, at most; `trained` parameters."""
+
+    def kept(self, config: Any, work: Work, /) -> int:
+        """Bytes of features of texts of full length on the largest site's disk."""
 
     def rows_in_turn(self, work: Work, /) -> int:
         """How many rows one machine works on, one after the other, on the way that decides the time."""

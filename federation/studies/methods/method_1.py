@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.architecture.layers import linears_of
-from contracts.manifest import Adapter, Lora, Prefix
+from contracts.architecture.numbering import require_layer
+from contracts.manifest import Adapter, Lora, Prefix, PublicFront
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from federation.studies.base_models import base_model_of
 from federation.studies.plan import Plan
-from federation.studies.workload import FLOAT, Work, answering_weights, layer_weights, table_weights
+from federation.studies.workload import (
+    FLOAT,
+    Work,
+    answering_weights,
+    feature_bytes,
+    layer_weights,
+    table_weights,
+)
 
 programs: tuple[Program, ...] = ("aggregator", "client_slice")
 serves = False
@@ -36,26 +44,39 @@ def split(_plan: Plan, _sites: int) -> None:
     """The model is not cut."""
 
 
+def front(plan: Plan) -> PublicFront | None:
+    """The plan's, if at least one layer is left to be tuned."""
+    if not plan.front:
+        return None
+    require_layer(base_model_of(plan).config.get("num_hidden_layers", 0), plan.front)
+    return PublicFront(plan.front, plan.front_sample)
+
+
 def patience(_plan: Plan) -> int:
     """No enclave sees a loss before the sites have sent theirs: every round is trained."""
     return 0
 
 
 def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
-    """All of the model but the table, or, where it is masked, all but the linears."""
-    table = table_weights(config)
-    rest = max(0, parameters - table)
+    """All of the model behind a public front but the table, or, where it is masked, all but the linears."""
+    table, front = table_weights(config), work.cut * layer_weights(config)
+    rest, outside = max(0, parameters - table - front), FLOAT * (table + front)
     if work.placement == "masked":
         # The accelerator holds the linears as int8; the enclave copies in one at a time for its pads.
-        linears = config.num_hidden_layers * layer_weights(config)
+        linears = (config.num_hidden_layers - work.cut) * layer_weights(config)
         largest = max(linear.inputs * linear.outputs for linear in linears_of(config))
-        return FLOAT * max(0, rest - linears) + largest, linears + FLOAT * table
-    return FLOAT * (rest + answering_weights(config, work)), FLOAT * table
+        return FLOAT * max(0, rest - linears) + largest, linears + outside
+    return FLOAT * (rest + answering_weights(config, work)), outside
 
 
 def traffic(_config: Any, work: Work, trained: int) -> tuple[int, int]:
     """The adapters go up each round, and come down for each round and the evaluation."""
     return FLOAT * trained * work.rounds, FLOAT * trained * work.rounds
+
+
+def kept(config: Any, work: Work) -> int:
+    """Behind a public front those of all rows."""
+    return feature_bytes(config, work) if work.cut else 0
 
 
 def rows_in_turn(work: Work) -> int:

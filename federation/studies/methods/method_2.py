@@ -7,14 +7,18 @@ from typing import Any
 from contracts.manifest import Adapter, KeyShares, Spf, Split
 from contracts.policy import Program
 from federation.studies.plan import Plan
-from federation.studies.workload import FLOAT, Work, answering_weights, layer_weights, table_weights
+from federation.studies.workload import (
+    FLOAT,
+    Work,
+    answering_weights,
+    feature_bytes,
+    layer_weights,
+    table_weights,
+)
 
 programs: tuple[Program, ...] = ("split_server",)
 serves = True
 has_ratios = True
-
-FEATURE = 2
-"""Bytes of a number in a feature shard (bf16, enclave/training/features.py)."""
 
 
 def adapter(plan: Plan) -> Adapter:
@@ -45,6 +49,10 @@ def split(plan: Plan, sites: int) -> Split:
     return Split(plan.cut, plan.batches, plan.checkpointing, shares)
 
 
+def front(_plan: Plan) -> None:
+    """What stands before the cut is a front of its own."""
+
+
 def patience(plan: Plan) -> int:
     """As the plan says."""
     return plan.patience
@@ -59,7 +67,12 @@ def weights(config: Any, _parameters: int, work: Work) -> tuple[int, int]:
 
 def traffic(config: Any, work: Work, _trained: int) -> tuple[int, int]:
     """Features of texts of full length, once; nothing comes down."""
-    return max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE, 0
+    return feature_bytes(config, work), 0
+
+
+def kept(config: Any, work: Work) -> int:
+    """All that went up, sealed."""
+    return feature_bytes(config, work)
 
 
 def rows_in_turn(work: Work) -> int:

@@ -216,6 +216,8 @@ class MethodForm(StepForm):
     def changes(self) -> dict[str, Any]:
         method, placement = METHODS[self.cleaned_data["choice"]]
         changes: dict[str, Any] = {"method": method, "placement": placement}
+        if method == "method-2" or placement == "plaintext":
+            changes["front"] = 0
         if method == "method-2":
             # One tail sees all features: there are no updates to average, to clip or to hide in noise.
             changes |= {"rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}

@@ -195,6 +195,11 @@ class TrainingForm(StepForm):
         if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
             field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
             self.add_error(field, _("Noise per row goes with a constant learning rate, without warm-up."))
+        if privacy == "record" and self.plan.get("front"):
+            told = _(
+                "Noise per row draws rows secretly; behind a public front a hospital's machine sees which."
+            )
+            self.add_error("privacy", told)
         if privacy == "record" and self.plan.get("placement") == "masked":
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
         return cleaned

@@ -2,7 +2,8 @@
 
 It is outside every trust boundary, and so is this: the client slice checks each answer. FEDSLICE_ACCELERATOR
 names another program to start instead (`--weights` and `--channel` are added to it), and another device or
-number of threads is chosen there.
+number of threads is chosen there. FEDSLICE_ACCELERATOR_OWNER says whose the machine is that multiplies:
+`site`, or anything else.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import time
 from pathlib import Path
 
 from attestation.measurement import TREE
+from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 
 PROGRAM = "FEDSLICE_ACCELERATOR"
+OWNER = "FEDSLICE_ACCELERATOR_OWNER"
 SHARED = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
 CHANNEL = "fedslice-accelerator"
 """The one name that a client slice under Gramine can see in SHARED."""
@@ -89,6 +92,15 @@ class AcceleratorProcess:
             if time.monotonic() > deadline:
                 raise Refusal("accelerator.not_started", fault="its channel is not there in time")
             time.sleep(0.05)
+
+
+def require_own(manifest: Manifest) -> None:
+    """A public front is for accelerators that are the site's own. Our program multiplies on this very
+    machine; of another one somebody has to say that it is the site's. Refuses with
+    `front.not_own_accelerator`."""
+    said = os.environ.get(OWNER, "" if os.environ.get(PROGRAM) else "site")
+    if manifest.front is not None and manifest.masking is not None and said != "site":
+        raise Refusal("front.not_own_accelerator", variable=OWNER)
 
 
 def _own_program() -> list[str]:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
+from site_agent.methods.fronts import prune
 from site_agent.methods.interface import RUN_OVER
-from site_agent.methods.method_1.accelerator import AcceleratorProcess
+from site_agent.methods.method_1.accelerator import AcceleratorProcess, require_own
+from site_agent.methods.method_1.features import FEATURES, RowFeatures
 from site_agent.proofs import require_appraisal, require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -60,6 +63,7 @@ class Membership:
         self._process: EnclaveProcess | None = None
         self._epoch: int | None = None
         self._loaded = False
+        self._committed: dict[str, str] | None = None
         self._accelerator: AcceleratorProcess | None = None
         self._distrusted = ""
 
@@ -73,23 +77,25 @@ class Membership:
 
         1. Start it, if it does not run; bind it to the manifest that was approved here.
         2. It verifies the server enclave inside, and the server enclave verifies it.
-        3. It loads the pinned model and the rows.
+        3. It loads the pinned model and the rows. Behind a public front it does so first, because its
+           admission carries what it commits to; the features are computed before that, once.
         4. In a masked run the accelerator starts, and the client slice is told of it.
 
         Repeats only what is missing. Refuses with what either enclave or the coordinator refuses.
         """
+        require_own(self.manifest)
         if not self.alive:
             tell("starting the client slice")
             self._start()
+        if self.manifest.front is not None:
+            self._load(tell)
         if self._epoch != epoch:
             tell("attesting both enclaves")
             self._epoch = None
-            self._epoch = self._attest()
+            self._epoch = self._attest(tell)
             if self._epoch != epoch:
                 raise Refusal("run.reattest")
-        if not self._loaded:
-            tell("loading model and rows")
-            self._load()
+        self._load(tell)
         if self.manifest.masking is not None:
             self._ready_accelerator(tell)
         return self._client()
@@ -139,7 +145,7 @@ class Membership:
 
     def _start(self) -> None:
         self.close()
-        self._epoch, self._loaded = None, False
+        self._epoch, self._loaded, self._committed = None, False, None
         approvals = self._approvals()
         shutil.rmtree(self.mailbox, ignore_errors=True)
         runtime = self._state.config.runtime
@@ -180,8 +186,9 @@ class Membership:
             raise Refusal("run.wrong_manifest", fingerprint=self.manifest.hash[:16])
         return answer.field("approvals", dict)
 
-    def _attest(self) -> int:
-        """Admit the server enclave, and be admitted by it. Returns its epoch."""
+    def _attest(self, tell: Tell) -> int:
+        """Admit the server enclave, and be admitted by it. Behind a public front that one answers to what
+        features the client slice is held, which then looks at some of them. Returns its epoch."""
         client = self._client()
         path = f"runs/{self._run}/aggregator"
         nonce = client.call("challenge", timeout=SHORT)["nonce"]
@@ -202,11 +209,24 @@ class Membership:
         body = {
             "evidence": {**ours, "collateral": self._collateral(ours["quote"])},
             "endorsement": endorse(claims, self._state.key),
+            "features": self._committed,
         }
         answer = self._coordinator.call("POST", f"{path}/admit", body)
         if answer.field("verdict", str) != "accepted":
             raise Refusal("run.not_admitted")
+        if self._committed is not None:
+            self._sample(answer.field("held", dict), tell)
         return theirs.field("epoch", int)
+
+    def _sample(self, held: dict[str, Any], tell: Tell) -> None:
+        """Let the client slice compute a sample of the features again. What it finds wrong was a fault of
+        this machine, or somebody has changed the file: the next run computes them anew."""
+        try:
+            self.call("held", partial(_pass_on, tell), **held)
+        except Refusal as refusal:
+            if refusal.code == "front.wrong_features":
+                self._features().forget()
+            raise
 
     def _collateral(self, quote: str) -> dict[str, str]:
         """What belongs to our own quote (base64). It needs no protection: the verifier checks its
@@ -215,7 +235,9 @@ class Membership:
         answer = self._coordinator.call("GET", f"collateral?fmspc={kind.fmspc}&ca={kind.ca}")
         return answer.field("tdx" if self._state.config.runtime == "tdx" else "sgx", dict)
 
-    def _load(self) -> None:
+    def _load(self, tell: Tell) -> None:
+        if self._loaded:
+            return
         own = self.manifest.site(self._state.config.site)
         catalogue = Catalogue(self._state)
         dataset = catalogue.path(catalogue.referred(own.dataset))
@@ -228,8 +250,29 @@ class Membership:
             "site": own.id,
             "key": self._state.dataset_key.hex(),
         }
-        self._client().call("load", timeout=LOADING, model="model", **rows)
+        if self.manifest.front is not None:
+            self._put_in(self._computed(folder, dataset, tell), Path("data") / FEATURES)
+            rows["features"] = f"data/{FEATURES}"
+        tell("loading model and rows")
+        limit = LOADING if self.manifest.front is None else None
+        # Nobody listens, who might break it off: it is done once.
+        told = self._client().call("load", None, limit, model="model", **rows)
+        self._committed = told["features"]
         self._loaded = True
+
+    def _computed(self, model: Path, dataset: Path, tell: Tell) -> Path:
+        """The features of this run, computed if they are not there: a client slice takes no others later."""
+        kept, features = self.folder / FEATURES, self._features()
+        if not kept.exists():
+            from enclave.slicing.eager import run_eagerly
+
+            run_eagerly()
+            prune(self._state.features, features.folder)
+            features.link(kept, model, dataset, tell)
+        return kept
+
+    def _features(self) -> RowFeatures:
+        return RowFeatures(self._state.features, self.manifest, self._state.config.site)
 
     def _put_in(self, file: Path, place: Path) -> None:
         """A hard link (else a copy) in the mailbox: an SGX enclave sees no other folder."""
@@ -243,3 +286,10 @@ class Membership:
         except OSError:
             shutil.copyfile(file, target)
             target.chmod(0o600)
+
+
+def _pass_on(tell: Tell, news: dict[str, Any]) -> None:
+    """Progress of the client slice: its stage, and how far it is."""
+    done, total = news.get("done"), news.get("of")
+    share = done / total if isinstance(done, int) and isinstance(total, int) and total > 0 else None
+    tell(str(news.get("stage", "working")), share)

@@ -4,8 +4,7 @@
 when all are there, `index.json`. A computation that was stopped goes on at the first missing shard. Nothing
 here is bound to a run: one with the same origin (model, cut, tokenizer, labels, dataset) finds it done.
 
-The front runs in this process, on a GPU where there is one. It is public and holds nothing but the site's own
-text. What leaves is ciphertext; that a shard's length tells the sum of its texts' lengths is stated in
+What leaves is ciphertext; that a shard's length tells the sum of its texts' lengths is stated in
 docs/threat-model.md.
 """
 
@@ -13,30 +12,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.feature_origin import origin
 from contracts.manifest import Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
-from enclave_host.bounded import Limits
 from site_agent.files import private_folder, replacing, write_private
-from site_agent.words import readable_bytes
-
-PURPOSES: tuple[Purpose, ...] = ("training", "evaluation")
-BATCH = 32
-KEEP_SECONDS = 7 * 86400
-"""How long features stay after they were last asked for: a sweep's runs follow each other within that."""
-
-Tell = Callable[..., None]
-"""Called with (stage, fraction or None, detail)."""
+from site_agent.methods.fronts import FrontWork, Piece, Tell
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +49,6 @@ class FeatureStore:
     """The features of one site under one origin."""
 
     def __init__(self, features: Path, manifest: Manifest, site: str) -> None:
-        # It brings torch, which the agent's own process needs for nothing but Method 2.
-        from enclave.training.features import origin
-
         assert manifest.split is not None
         self._manifest = manifest
         self._site = site
@@ -92,37 +78,9 @@ class FeatureStore:
 
         Refuses with `rows.*`, `model.*`, `split.*` or `features.*`, and with what `tell` raises.
         """
-        from enclave.slicing.halves import open_front
-        from enclave.training.data import encode, read_rows
-        from enclave.training.features import estimate, layout_of, plan_shards
-
-        spec = self._manifest.model
-        tell("reading rows")
-        rows = read_rows(dataset, spec)
-        tell("loading the front")
-        room = Limits.of_this_machine().memory  # a front that is larger is read again for each batch
-        front, tokenizer = open_front(model, spec, self._cut, room=room, device=_device())
-        digest = self._manifest.site(self._site).dataset.digest
-        layout = layout_of(spec, front.config, self._cut, digest)
-        examples = {
-            "training": encode(rows.train, tokenizer, spec),
-            "evaluation": encode(rows.evaluation, tokenizer, spec),
-        }
-        lengths = {purpose: [len(tokens) for tokens in examples[purpose].tokens] for purpose in PURPOSES}
-        sizes = [estimate(lengths[purpose], layout) for purpose in PURPOSES]
-        total, payload = sum(size.examples for size in sizes), sum(size.payload_bytes for size in sizes)
-        words = f"{payload / total:,.0f} bytes an example, {readable_bytes(payload)} in all"
-        tell("computing features", 0.0, words)
+        work = FrontWork(self._manifest, self._site, self._cut, model, dataset, tell)
         private_folder(self.folder)
-        entries, before = [], 0
-        for purpose in PURPOSES:
-            for number, which in enumerate(plan_shards(lengths[purpose], layout)):
-                entry = self._entry(purpose, number, len(which))
-                if entry is None:
-                    progress = _progress(tell, before, total, words)
-                    entry = self._compute(front, examples[purpose], which, purpose, number, layout, progress)
-                entries.append(entry)
-                before += len(which)
+        entries = [self._entry(piece) or self._compute(work, piece) for piece in work.pieces()]
         index = ShardIndex(self._site, self.origin, tuple(entry.shard for entry in entries))
         kept = Kept(index, tuple(entry.key for entry in entries))
         write_private(self.folder / "index.json", msgspec.json.encode(kept))
@@ -132,58 +90,27 @@ class FeatureStore:
         """Remove all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _compute(
-        self,
-        front: Any,
-        examples: Any,
-        which: range,
-        purpose: Purpose,
-        number: int,
-        layout: Any,
-        progress: Callable[[int, int], None],
-    ) -> Entry:
-        from enclave.training.features import compute, to_bytes
+    def _compute(self, work: FrontWork, piece: Piece) -> Entry:
+        from enclave.training.features import to_bytes
 
-        plain = to_bytes(compute(front, examples, which, BATCH, progress), layout)
-        key = draw_key()
+        plain, key = to_bytes(work.compute(piece), work.layout), draw_key()
+        purpose, number = piece.purpose, piece.number
         with replacing(self._path(purpose, number, "sealed")) as file:
             about = About(self._site, self.origin, purpose, number)
             sealed = seal_shard(BytesIO(plain), file, key=key, about=about)
-        entry = Entry(ShardRef(purpose, sealed.sha256, sealed.bytes, len(which)), key.hex())
+        entry = Entry(ShardRef(purpose, sealed.sha256, sealed.bytes, len(piece.which)), key.hex())
         # The entry comes last: a shard with an entry is whole.
         write_private(self._path(purpose, number, "json"), msgspec.json.encode(entry))
         return entry
 
-    def _entry(self, purpose: Purpose, number: int, examples: int) -> Entry | None:
+    def _entry(self, piece: Piece) -> Entry | None:
         """A shard that was done before. One without its file, or of another size, is made again."""
         try:
-            entry = _ENTRY.decode(self._path(purpose, number, "json").read_bytes())
-            size = self._path(purpose, number, "sealed").stat().st_size
+            entry = _ENTRY.decode(self._path(piece.purpose, piece.number, "json").read_bytes())
+            size = self._path(piece.purpose, piece.number, "sealed").stat().st_size
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return entry if (entry.shard.examples, entry.shard.bytes) == (examples, size) else None
+        return entry if (entry.shard.examples, entry.shard.bytes) == (len(piece.which), size) else None
 
     def _path(self, purpose: Purpose, number: int, ending: str) -> Path:
         return self.folder / f"{purpose}-{number:05d}.{ending}"
-
-
-def prune(features: Path, keep: str) -> None:
-    """Remove what no run has asked for in KEEP_SECONDS, but for the origin `keep`."""
-    for folder in features.glob("*"):
-        index = folder / "index.json"
-        newest = index.stat().st_mtime if index.exists() else folder.stat().st_mtime
-        if folder.name != keep and time.time() - newest > KEEP_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _progress(tell: Tell, before: int, total: int, words: str) -> Callable[[int, int], None]:
-    def progress(done: int, _of: int) -> None:
-        tell("computing features", (before + done) / total, f"{before + done:,} of {total:,} rows, {words}")
-
-    return progress

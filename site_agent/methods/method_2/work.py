@@ -22,7 +22,8 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import replacing
 from site_agent.leases import Job, Lease, epoch_of
 from site_agent.members import require_enough
-from site_agent.methods.method_2.features import FeatureStore, Kept, prune
+from site_agent.methods.fronts import prune
+from site_agent.methods.method_2.features import FeatureStore, Kept
 from site_agent.methods.method_2.membership import SplitMembership
 from site_agent.proofs import require_roster
 from site_agent.rosters import RosterBook
@@ -69,7 +70,7 @@ class SplitWork:
             from enclave.slicing.eager import run_eagerly
 
             run_eagerly()
-            prune(self._state.features, self._store.origin)
+            prune(self._state.features, self._store.folder)
             own = manifest.site(self._state.config.site)
             catalogue = Catalogue(self._state)
             dataset = catalogue.path(catalogue.referred(own.dataset))
