@@ -96,8 +96,8 @@ def _parsed(value: str, variable: str) -> Proxy:
         _ = parts.port
     except ValueError as error:
         raise Refusal("outgoing.bad_proxy", variable=variable) from error
-    if parts.scheme not in ("http", "https"):
+    if parts.scheme and parts.scheme not in ("http", "https"):
         raise Refusal("outgoing.proxy_kind", variable=variable, kind=parts.scheme[:20])
-    if not parts.hostname:
+    if not (parts.scheme and parts.hostname):
         raise Refusal("outgoing.bad_proxy", variable=variable)
     return Proxy(url, variable, parts)

@@ -88,6 +88,8 @@ class State:
             return cls(private_folder(chosen.expanduser().resolve()))
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: this account has no home
             fault = error.strerror if isinstance(error, OSError) else "this account has no home folder"
+            if str(error).startswith("Symlink loop"):  # what pathlib says
+                fault = "it is a link that leads to itself"
             if isinstance(error, FileExistsError):
                 fault = "it is no folder"
             raise Refusal("agent.state_unusable", folder=str(chosen)[:300], fault=fault) from error

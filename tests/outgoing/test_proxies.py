@@ -61,6 +61,7 @@ def test_no_proxy_takes_names_suffixes_addresses_and_networks(
     [
         ("HTTPS_PROXY", "socks5://proxy.example:1080", "outgoing.proxy_kind"),
         ("ALL_PROXY", "socks://proxy.example:1080", "outgoing.proxy_kind"),
+        ("HTTPS_PROXY", '"http://proxy.example:3128"', "outgoing.bad_proxy"),
         ("HTTPS_PROXY", "http://proxy:port", "outgoing.bad_proxy"),
         ("https_proxy", "http://", "outgoing.bad_proxy"),
         ("HTTPS_PROXY", "http://[fd00::1", "outgoing.bad_proxy"),

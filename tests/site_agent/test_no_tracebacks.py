@@ -12,9 +12,11 @@ from shlex import quote
 
 import pytest
 
+from contracts.refusal import Refusal
 from error_catalogue import CATALOGUE
 from error_catalogue.last_resort import LOG
 from site_agent import cli
+from site_agent.state import State
 from tests.support import namespaces
 
 TREE = Path(__file__).resolve().parents[2]
@@ -76,6 +78,12 @@ def test_a_broken_environment_names_its_variable(
 def test_a_read_only_place_is_named(tmp_path: Path) -> None:
     done = agent("--state", "/proc/fedslice", "dataset", "list", environment={})
     assert done.returncode == 1 and "Traceback" not in done.stderr and "/proc/fedslice" in done.stderr
+
+
+def test_a_folder_that_is_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").symlink_to("state")
+    with pytest.raises(Refusal, match="a link that leads to itself"):
+        State.open(tmp_path / "state")
 
 
 def test_an_ascii_terminal_shows_what_it_lacks_as_escapes_and_the_command_goes_on(tmp_path: Path) -> None:
