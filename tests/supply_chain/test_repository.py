@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -114,3 +115,28 @@ def test_the_audit_asks_about_every_locked_package_and_takes_no_silence_for_a_pa
         "weak 1.0: PYSEC-2026-1; mended in 1.1",
         "unknown: not checked: Dependency not found on PyPI",
     ]
+
+
+@pytest.mark.parametrize("busy", [0, 3, 99])
+def test_the_tests_own_packages_wait_for_another_apt(tmp_path: Path, busy: int) -> None:
+    """A machine's own updates at boot hold the lock: of the lists, for which apt has no time-out, as well."""
+    said = tmp_path / "said"
+    programs = {
+        "apt-get": f'echo "$*" >> {said}; [ "$1" != update ] || [ "$(grep -c ^update {said})" -gt {busy} ]',
+        "sleep": "",
+        "id": "echo 0",
+        "ldconfig": "",
+    }
+    for name, does in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("seq", "grep"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    script = REPOSITORY / ".ci" / "install-debian.sh"
+    done = subprocess.run(["/bin/bash", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    calls = said.read_text().splitlines()
+    assert done.returncode == (1 if busy == 99 else 0), done.stderr
+    assert len([call for call in calls if call.startswith("update")]) == min(busy + 1, 60)
+    installs = [call for call in calls if call.startswith("install")]
+    assert len(installs) == (0 if busy == 99 else 1)
+    assert all("DPkg::Lock::Timeout=300" in call and "chromium" in call for call in installs)
