@@ -53,16 +53,35 @@ demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by 
 stack: setup enclave-envs ## The coordinator alone, on this machine, in the foreground
 	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python manage.py stack
 
+# The longest first: they run side by side.
+LINT := lint-types lint-migrations lint-locks lint-page lint-imports lint-closure lint-style
+.PHONY: $(LINT)
+
 lint: setup-dev ## ruff, mypy, import-linter, missing migrations, what enclaves are measured by
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(LINT)
+
+lint-types:
+	$(BIN)/mypy
+
+lint-migrations:
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+lint-locks:
+	$(BIN)/python -m enclave_host.lock
+	$(BIN)/python .ci/lock.py
+
+lint-page:
+	$(BIN)/python -m enclave_host.tcb_page
+
+lint-imports:
+	$(BIN)/lint-imports
+
+lint-closure:
+	$(BIN)/python -m enclave_host.closure
+
+lint-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m enclave_host.closure
-	$(BIN)/python -m enclave_host.lock
-	$(BIN)/python -m enclave_host.tcb_page
-	$(BIN)/python .ci/lock.py
-	$(BIN)/python manage.py makemigrations --check --dry-run
 
 closure: setup ## After a changed import in enclave code: write what each program can load
 	$(BIN)/python -m enclave_host.closure --write --count

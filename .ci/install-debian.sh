@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What the tests use of Debian: Chromium for the journeys, PostgreSQL and Redis for the real-engines test, nginx and
-# Caddy for the proxies' examples, erofs-utils and cryptsetup-bin for a trust domain's image, SoftHSM for a key on a token.
+# What the tests use of Debian: Chromium for the journeys (its headless shell does, too), PostgreSQL and Redis for the
+# real-engines test, nginx and Caddy for the proxies' examples, erofs-utils and cryptsetup-bin for a trust domain's
+# image, SoftHSM for a key on a token.
 set -euo pipefail
 missing=()
-command -v chromium >/dev/null || missing+=(chromium)
+command -v chromium-headless-shell chromium >/dev/null || missing+=(chromium)
 command -v nginx >/dev/null || missing+=(nginx-light)
 command -v caddy >/dev/null || missing+=(caddy)
 command -v redis-server >/dev/null || missing+=(redis-server)

@@ -47,6 +47,7 @@ def outside(program: Program, tree: Path = TREE) -> set[str]:
     return names - set(sys.stdlib_module_names) - set(OURS)
 
 
+@cache
 def lines_of_code(source: str) -> int:
     """The lines of a module that hold code: without blank lines, comments and docstrings."""
     words: set[int] = set()

@@ -22,6 +22,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +59,9 @@ def needed(program: Program, tree: Path = TREE) -> dict[str, str]:
     """What the closure imports: name of the package -> version that requirements-site.txt pins. Raises
     ValueError for an import that no pinned package brings."""
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (tree / PINS).read_text(), re.MULTILINE))
-    brings = packages_distributions()
     found = {}
     for module in outside(program, tree):
-        names = {_plain(name) for name in brings.get(module, ())} & {_plain(name) for name in pins}
+        names = {_plain(name) for name in _brought().get(module, ())} & {_plain(name) for name in pins}
         if len(names) != 1:
             raise ValueError(f"{program} imports {module}: pin its package in {PINS} and install it")
         found[names.pop()] = ""
@@ -114,6 +115,12 @@ def resolve(wanted: dict[str, str]) -> list[Package]:
         )
         for item in installs
     )
+
+
+@cache
+def _brought() -> Mapping[str, list[str]]:
+    """Which packages bring a top-level name here; asks every installed one."""
+    return packages_distributions()
 
 
 def _imports(program: Program, tree: Path) -> str:

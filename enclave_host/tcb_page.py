@@ -11,6 +11,7 @@ import argparse
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from attestation.measurement import PRODUCT_IDS, PROGRAMS, TREE
@@ -86,6 +87,7 @@ def _of(program: Program, tree: Path) -> str:
     return "\n".join(parts)
 
 
+@cache
 def _title(source: str) -> str:
     """The first sentence of a module's text."""
     text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]

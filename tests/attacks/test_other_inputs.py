@@ -24,6 +24,7 @@ from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House
+from tests.programs.own_slices import OwnSlices
 from tests.support.approvals import ordered
 
 SITES = ("anna", "berta")
@@ -123,9 +124,8 @@ class Finished:
         manifest = house.manifest(training=training, aggregation=rules, release=Release("sealed-to-sites", 2))
         self.world = Consortium(house, folder, manifest)
         self.aggregator = self.world.aggregator()
-        self.clients = {site: self.world.client(site, self.aggregator) for site in SITES}
         self.keys = {site: HpkeKey.generate() for site in SITES}
-        self.results = self.world.whole_run(self.aggregator, self.clients)
+        self.results = OwnSlices(self.world, self.aggregator).whole_run()
 
     def receipt(self, place: int) -> str:
         return receipt_hash(parse_receipt(self.results[place]["receipt"]).receipt)

@@ -1,19 +1,27 @@
-"""The settings of docker-compose.yml against Debian's own PostgreSQL and Redis, started natively."""
+"""A whole run through real agents: enrolled, approved, trained behind a public front, one killed in between;
+with the settings of docker-compose.yml, against Debian's own PostgreSQL and Redis, started natively."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import beginnings, story
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipts import Scoring, receipt_hash
+from contracts.roster import parse_roster
+from site_agent.state import State
+from tests.site_agent.trial import Trial
 from tests.support.engines import binary, postgresql_server
-from tests.support.installation import Installation, free_port
+from tests.support.installation import free_port, wait_for
 
 pytestmark = [pytest.mark.timeout(900)]
-LABELS = ("fracture", "fever", "rash")
+NAMES = ("anna", "berta")
 
 
 @pytest.fixture(scope="module")
@@ -38,45 +46,84 @@ def redis() -> Iterator[str]:
         server.wait(60)
 
 
-class Consortium(Installation):
-    """An installation whose engines are named by the environment, as in docker-compose.yml."""
-
-    engines: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**super().environment, **self.engines}
-
-
-def test_a_run_finishes_on_postgresql_and_redis(postgres: str, redis: str, tmp_path: Path) -> None:
-    installation = Consortium(tmp_path / "coordinator")
-    installation.folder.mkdir()
-    installation.engines = {
+@pytest.fixture
+def trial(postgres: str, redis: str, tmp_path: Path) -> Iterator[Trial]:
+    engines = {
         "FEDSLICE_DATABASE": postgres,
         "FEDSLICE_REDIS": redis,
         "FEDSLICE_BLOBS": str(tmp_path / "blobs"),
         "FEDSLICE_SUPERVISOR_TOKEN": "a-token-from-the-environment-only",
         "FEDSLICE_SECRET_KEY": "a-key-from-the-environment-only-and-long-enough-for-django",
     }
-    agents, model = [], str(beginnings.tiny_model())
+    running = Trial(tmp_path, engines)
     try:
-        installation.start()
-        story.found(installation, model=model)
-        for number in range(2):
-            rows = [
-                {"text": f"Patient {n} at ward {number} has a {LABELS[n % 3]}.", "label": LABELS[n % 3]}
-                for n in range(36)
-            ]
-            agents.append(
-                story.hospital(installation, tmp_path / f"site{number}", f"Hospital {number}", rows)
-            )
-        result = story.ended(installation, story.launched(installation, agents, rounds=1, model=model))
-        assert result["state"] == "finished", result
-        assert result["summary"]["receipts_verified"] == 2
-        assert not list(installation.folder.glob("*.sqlite3"))
-        assert not (installation.folder / "redis.conf").exists()
-        assert list((tmp_path / "blobs").rglob("*"))
+        running.start()
+        yield running
     finally:
-        for agent in agents:
-            agent.stop()
-        installation.stop()
+        running.stop()
+
+
+def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
+    trial: Trial, tmp_path: Path
+) -> None:
+    for number, name in enumerate(NAMES):
+        trial.enrol(name, train=12 + 4 * number)
+    approved, run = trial.launched(rank=4, alpha=8, rounds=2, quorum=2, front=1)
+
+    def published(number: int) -> bool:
+        state = trial.rows("select state, error_code, facts from studies_run where id = %s", run)[0]
+        assert state["state"] != "failed", (state, trial.log("anna"), trial.log("berta"))
+        query = "select 1 from studies_round where run_id = %s and number = %s and state = 'published'"
+        return bool(trial.rows(query, run, number))
+
+    wait_for(lambda: published(1), 120, "round 1")
+    berta = trial.agents["berta"]
+    assert berta.daemon is not None
+    os.kill(berta.daemon.pid, signal.SIGKILL)
+    berta.daemon.wait()
+    berta.start()
+    ended = trial.ended(run, 180)
+    assert ended["state"] == "finished", (ended, trial.log("anna"), trial.log("berta"))
+    assert json.loads(ended["summary"])["receipts_verified"] == 3
+
+    rounds = trial.rows("select * from studies_round where run_id = %s order by number", run)
+    receipts = [
+        parse_receipt(json.loads(row["receipt"])) for row in rounds if row["receipt"] not in (None, "null")
+    ]
+    verify_chain(receipts, manifest=approved)
+    assert receipts[-1].receipt.scoring == Scoring((), "too_few_sites")
+    assert receipts[-1].receipt.metrics == {}
+
+    for name in NAMES:
+        state = State(trial.agents[name].folder)
+        signed = sorted((state.rosters / approved).glob("*.json"))
+        published_rosters = {
+            row["number"]: parse_roster(json.loads(row["roster"])) for row in rounds if row["receipt"]
+        }
+        for page in signed:
+            number = int(page.stem)
+            if number in published_rosters:
+                written = parse_roster(json.loads(page.read_bytes())["roster"])
+                assert written == published_rosters[number]
+        seen = parse_receipt((state.receipts / approved / "1.json").read_bytes())
+        assert receipt_hash(seen.receipt) == receipt_hash(receipts[0].receipt)
+        assert (state.log / "checkpoint").exists()
+    assert "internal" not in trial.log("anna") + trial.log("berta")
+    assert "agent.slice_restarted" in trial.log("berta")
+    held = [{lived.site: lived.features for lived in each.receipt.lives} for each in receipts]
+    assert len(set(held[0].values())) == 2 and None not in held[0].values()
+    assert all(each == held[0] for each in held)  # also of berta's second life
+    # Nothing went into the engines of a single machine.
+    assert not list(trial.installation.folder.glob("*.sqlite3"))
+    assert not (trial.installation.folder / "redis.conf").exists()
+    assert list((tmp_path / "blobs").rglob("*"))
+
+    anna = trial.agents["anna"]
+    assert anna.daemon is not None
+    # Once its features are there, models are the enclave's matter: the agent brings no torch, which costs
+    # seconds and 300 MiB.
+    assert "libtorch" not in Path(f"/proc/{berta.daemon.pid}/maps").read_text()
+    anna.daemon.terminate()
+    assert anna.daemon.wait(30) == 0
+    assert "has stopped" in trial.log("anna")
+    assert not trial.installation.pids("client_slice --mailbox " + str(anna.folder))

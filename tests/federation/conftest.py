@@ -30,7 +30,6 @@ def state_folder(settings: Any, tmp_path: Path) -> Path:
     folder.mkdir()
     settings.STATE_DIR = folder
     settings.DEVELOPMENT_ROOT_DIR = folder / "development-root"
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: never outside tests
     return folder
 
 

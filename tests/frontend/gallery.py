@@ -1,4 +1,4 @@
-"""Every page in a real Chromium, without a server: the browser's requests are answered by Django itself.
+"""Every page in a real Chromium: the browser's requests are answered by Django in the test's transaction.
 
 Which pages there are comes from the permission table, so a new page is in the gallery by itself.
 """
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import ConsoleMessage, Error, Page, Route
+from playwright.sync_api import ConsoleMessage, Error, Page
 
 from federation.people.models import User
 from frontend.wizard import NAMES
 from tests.frontend.test_page_permissions import TABLE, address_of
 
 T = TypeVar("T")
-ORIGIN = "http://127.0.0.1:8000"
-EMPTY = f"{ORIGIN}/an-empty-page"
+EMPTY = "/an-empty-page"
 FRAGMENTS = {
     "site-status",
     "site-checks",
@@ -100,20 +100,24 @@ def _of_the_lead(world: dict[str, Any]) -> list[Shown]:
 
 
 class Desk:
-    """Django stays in the test's thread, with the test's transaction; Playwright, whose loop Django would
-    take for an asynchronous caller, has a thread of its own and hands over what Django has to do."""
+    """Django stays in the test's thread, with the test's transaction. The browser's requests come in at a
+    server, and Playwright, whose loop Django would take for an asynchronous caller, has a thread of its own:
+    both hand over what Django has to do. `client` is who asks."""
 
     def __init__(self) -> None:
+        self.client = Client(raise_request_exception=False)
+        self.origin = ""
         self._waiting: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue()
+        self._files: dict[str, Answer] = {}
 
     def do(self, work: Callable[[], T]) -> T:
-        """In Playwright's thread: have `work` done by the test's."""
+        """In another thread: have `work` done by the test's."""
         answer: Future[T] = Future()
         self._waiting.put((work, answer))
         return answer.result(120)
 
     def serve(self, job: Callable[[], T]) -> T:
-        """In the test's thread: run `job` in the other one, and work for it until it has ended."""
+        """In the test's thread: run `job` in another one, and work for it until it has ended."""
         done: Future[T] = Future()
 
         def run() -> None:
@@ -122,24 +126,80 @@ class Desk:
             except BaseException as error:
                 done.set_exception(error)
 
-        threading.Thread(target=run, daemon=True).start()
-        while not done.done():
-            try:
-                work, answer = self._waiting.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            try:
-                answer.set_result(work())
-            except Exception as error:
-                answer.set_exception(error)
+        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Window, self)) as server:
+            server.daemon_threads = True
+            self.origin = f"http://127.0.0.1:{server.server_address[1]}"
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=run, daemon=True).start()
+            while not done.done():
+                try:
+                    work, answer = self._waiting.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+                try:
+                    answer.set_result(work())
+                except Exception as error:
+                    answer.set_exception(error)
+            server.shutdown()
         return done.result()
+
+    def answer(self, path: str, headers: dict[str, str]) -> Answer:
+        """What Django says to a request; files that are the same on every page are asked for once."""
+        if path.startswith("/static/"):
+            if path not in self._files:
+                self._files[path] = self.do(lambda: self._ask(path, headers))
+            return self._files[path]
+        return self.do(lambda: self._ask(path, headers))
+
+    def _ask(self, path: str, headers: dict[str, str]) -> Answer:
+        said = self.client.get(path, headers=headers)
+        body = b"".join(said.streaming_content) if said.streaming else said.content
+        return Answer(said.status_code, dict(said.headers), body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response of Django."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Window(BaseHTTPRequestHandler):
+    """Where the browser asks."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, desk: Desk, *told: Any) -> None:
+        self._desk = desk
+        super().__init__(*told)
+
+    def do_GET(self) -> None:
+        said = Answer(200, {"Content-Type": "text/html"}, b"")
+        if self.path != EMPTY:
+            passed_on = ("hx-", "accept", "host")
+            asked = {name.lower(): value for name, value in self.headers.items()}
+            asked.pop("accept-encoding", None)
+            given = {name: value for name, value in asked.items() if name.startswith(passed_on)}
+            said = self._desk.answer(self.path, given)
+        self.send_response(said.status)
+        for name, value in said.headers.items():
+            if name.lower() not in ("content-length", "date", "server"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(said.body)))
+        self.end_headers()
+        self.wfile.write(said.body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
 
 
 @contextmanager
 def opened(page: Page, desk: Desk, people: dict[str, User], shown: Shown) -> Iterator[None]:
     """The page in this window, its script run and its fragments fetched. One window serves for all pages: a
     browser's process for each costs more than the page does."""
-    client = Client(raise_request_exception=False)
+    desk.client = client = Client(raise_request_exception=False)
     if shown.who:
         desk.do(lambda: client.force_login(people[shown.who]))
     faults: list[str] = []
@@ -151,42 +211,19 @@ def opened(page: Page, desk: Desk, people: dict[str, User], shown: Shown) -> Ite
         if message.type == "error" and "status of 4" not in message.text:
             faults.append(f"{shown.name}: {message.text}")
 
-    def answer(route: Route) -> None:
-        _answer(route, desk, client)
-
     page.context.clear_cookies()
     page.on("pageerror", fault)
     page.on("console", console)
-    page.route("**/*", answer)
     try:
-        page.goto(ORIGIN + shown.address, wait_until="load")
+        page.goto(desk.origin + shown.address, wait_until="load")
         page.wait_for_timeout(150)  # scripts have run; what renews itself does so later
         yield
     finally:
         page.remove_listener("pageerror", fault)
         page.remove_listener("console", console)
         # Of the same origin, so that the browser's process stays; nothing renews itself on it.
-        page.route(EMPTY, lambda route: route.fulfill(body=""))
-        page.goto(EMPTY)
-        page.unroute("**/*", answer)
+        page.goto(desk.origin + EMPTY)
     assert not faults, faults
-
-
-def _answer(route: Route, desk: Desk, client: Client) -> None:
-    parts = urlsplit(route.request.url)
-    headers = {
-        name: value for name, value in route.request.headers.items() if name.startswith(("hx-", "accept"))
-    }
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-
-    def ask() -> tuple[int, dict[str, str], bytes]:
-        answer = client.get(path, headers={"host": parts.netloc, **headers})
-        body = b"".join(answer.streaming_content) if answer.streaming else answer.content
-        given = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
-        return answer.status_code, given, body
-
-    status, given, body = desk.do(ask)
-    route.fulfill(status=status, headers=given, body=body)
 
 
 def file_name(shown: Shown) -> str:

@@ -57,7 +57,11 @@ class Asker:
         return self.consortium.rows("select * from serving_service where run_id = ?", self.run)[0]
 
     def use(self) -> dict[str, Any]:
-        return self.consortium.rows("select * from serving_use where site_id = 'anna'")[0]
+        query = (
+            "select u.* from serving_use u join serving_service s on s.id = u.service_id"
+            " where u.site_id = 'anna' and s.run_id = ?"
+        )
+        return self.consortium.rows(query, self.run)[0]
 
     def server(self) -> int:
         (pid,) = self.consortium.pids("enclave.programs.split_server")

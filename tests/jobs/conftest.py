@@ -125,6 +125,8 @@ class Consortium:
 
     def stop(self) -> None:
         for hospital in self.hospitals.values():
+            hospital.stopping.set()  # all of them first: each may wait for its answer
+        for hospital in self.hospitals.values():
             hospital.stop()
             hospital.hooks.clear()
             hospital.done.clear()

@@ -45,6 +45,7 @@ from transparency_log.messages import settle_messages
 
 FRAME = 1 << 20
 HEARTBEAT_SECONDS = 5.0
+WAIT_SECONDS = 2
 logging.getLogger("httpx").setLevel(logging.WARNING)
 settle_messages()  # the hospitals are threads of one process here
 LABELS = ("routine", "urgent")
@@ -195,13 +196,14 @@ class Hospital:
                         body = {"agent_version": "0.1", "runtime": "development"}
                         self.api.call("POST", "heartbeat", body)
                         told = time.monotonic()
-                    job = self.api.call("POST", "lease", {})
+                    answer = self.api.send("POST", "lease", json={"wait": WAIT_SECONDS})
                 except httpx.TransportError:
-                    job = None
-                if job is None:
                     self.stopping.wait(0.3)
                     continue
-                self.perform(job)
+                if answer.content:
+                    self.perform(answer.json())
+                elif "retry-after" in answer.headers:  # it was not kept waiting
+                    self.stopping.wait(0.3)
         except BaseException as error:
             self.error = error
             raise

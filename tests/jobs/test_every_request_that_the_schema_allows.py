@@ -9,19 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from unittest import SkipTest
 from urllib.parse import quote, urlencode
 
 import pytest
-import schemathesis
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.config import SchemathesisConfig
 
 from enclave_jobs import blobs
 from error_catalogue import CATALOGUE
@@ -40,8 +37,13 @@ PEOPLE = ("lead", "site admin", "auditor", "operator", "operator without second 
 ROLES = (*AGENTS, "suspended site", "anonymous", *PEOPLE)
 
 
+@cache
 def operations() -> dict[str, Any]:
-    """Every operation of the agents' API, by its id, with requests of both kinds: allowed and not."""
+    """Every operation of the agents' API, by its id, with requests of both kinds: allowed and not. The
+    library is loaded here, as it takes seconds, which whoever collects the tests would pay."""
+    import schemathesis
+    from schemathesis.config import SchemathesisConfig
+
     described = SchemaGenerator(patterns=urls.urlpatterns).get_schema(request=None, public=True)
     config = SchemathesisConfig.from_dict({})
     loaded = schemathesis.openapi.from_dict(described, config=config)
@@ -50,15 +52,14 @@ def operations() -> dict[str, Any]:
 
 def requests(operation: Any) -> st.SearchStrategy[Any]:
     """Requests that the description allows and, where it can be broken, some that it does not."""
+    from schemathesis import GenerationMode
+
     allowed = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     try:
         broken = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     except SkipTest:  # nothing in it can be wrong
         return allowed
     return allowed | broken
-
-
-OPERATIONS = operations()
 
 
 def speaks_as(held: Held, role: str) -> Ask:  # noqa: F811
@@ -108,7 +109,7 @@ def known(held: Held) -> dict[str, list[str]]:  # noqa: F811
 def judge(held: Held, label: str, role: str, answer: Any) -> None:  # noqa: F811
     """The promises that every answer keeps."""
     told = b"".join(answer) if getattr(answer, "streaming", False) else answer.content
-    documented = set(OPERATIONS[label].definition.raw["responses"])
+    documented = set(operations()[label].definition.raw["responses"])
     family = f"{answer.status_code // 100}XX"
     where = f"{label} as {role}: {answer.status_code} {told[:300]!r}"
     assert {str(answer.status_code), family} & documented, f"not documented: {where}"
@@ -137,7 +138,7 @@ def made(label: str, examples: int) -> list[tuple[Any, bool]]:
         max_examples=examples, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(case=requests(OPERATIONS[label]), real=st.sampled_from([True, True, False]))
+    @given(case=requests(operations()[label]), real=st.sampled_from([True, True, False]))
     def draw(case: Any, real: bool) -> None:
         found.append((case, real))
 
@@ -154,7 +155,7 @@ def try_all(held: Held, examples: int) -> list[str]:  # noqa: F811
     held.blob.save()
     names, faults = known(held), dict[str, None]()
     roles = {role: speaks_as(held, role) for role in ROLES}
-    for label in OPERATIONS:
+    for label in operations():
         for case, real in made(label, examples):
             asked = request_of(case, names if real else {})
             for role, ask in roles.items():
@@ -167,6 +168,8 @@ def try_all(held: Held, examples: int) -> list[str]:  # noqa: F811
 
 def request_of(case: Any, names: dict[str, list[str]]) -> tuple[str, str, bytes | None, dict[str, str]]:
     """The request of a case of schemathesis, with things in its path that exist where `names` has them."""
+    from schemathesis.core import NotSet
+
     path = case.path
     for name, value in (case.path_parameters or {}).items():
         path = path.replace("{" + name + "}", quote(str(names.get(name, [value])[0]), safe=""))
@@ -174,7 +177,7 @@ def request_of(case: Any, names: dict[str, list[str]]) -> tuple[str, str, bytes 
     body = None
     if isinstance(case.body, bytes):
         body = case.body
-    elif not isinstance(case.body, schemathesis.core.NotSet):
+    elif not isinstance(case.body, NotSet):
         body = json.dumps(case.body).encode()
     headers = {
         name: value
@@ -185,7 +188,7 @@ def request_of(case: Any, names: dict[str, list[str]]) -> tuple[str, str, bytes 
 
 
 def test_whoever_asks_whatever_the_schema_names_hears_a_documented_answer(held: Held) -> None:  # noqa: F811
-    assert len(OPERATIONS) == 36
+    assert len(operations()) == 36
     assert not (faults := try_all(held, 3)), "\n".join(faults)
 
 

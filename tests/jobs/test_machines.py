@@ -18,9 +18,10 @@ import pytest
 from tests.jobs.conftest import Consortium
 from tests.support.installation import REPOSITORY, free_port, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # the line itself: tests/attacks/test_between_machines.py
 
-PLAN = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "local_epochs": 20}
+PLAN = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "local_epochs": 4}
+TWO = ("anna", "berta")
 
 TELL = """
 from celery import current_app
@@ -106,13 +107,13 @@ def enclaves(consortium: Consortium, run: str) -> list[dict[str, Any]]:
 def test_runs_go_to_the_machine_whose_worker_took_them_and_stay_there_after_a_loss(
     first: str, consortium: Consortium, tmp_path: Path
 ) -> None:
-    here = consortium.launch(**PLAN)
+    here = consortium.launch(TWO, **PLAN)
     wait_for(lambda: enclaves(consortium, here), 60, "the first machine takes a run")
     second = Machine(consortium, tmp_path / "second")
     try:
         wait_for(second.ready, 60, "the second machine's worker")
         with without_tail(consortium):
-            there = consortium.launch(**PLAN)
+            there = consortium.launch(TWO, **PLAN)
             wait_for(lambda: enclaves(consortium, there), 60, "the second machine takes a run")
         assert [row["supervisor"] for row in enclaves(consortium, here)] == [first]
         assert [row["supervisor"] for row in enclaves(consortium, there)] == [second.address]

@@ -23,7 +23,7 @@ from site_agent.files import create_private, private_folder
 from site_agent.members import confirm
 from site_agent.state import Config, State
 from site_agent.witness import log_key_fingerprint
-from tests.jobs.conftest import Consortium, ask
+from tests.jobs.conftest import NAMES, Consortium, ask
 from tests.support.approvals import approve, members
 from tests.support.installation import wait_for
 from tests.support.instances import AS_HERE
@@ -69,16 +69,17 @@ class World:
         self.terminals = {site: Terminal(consortium, site, folder / site) for site in consortium.hospitals}
         plan = {"rounds": 1, "release_approvals": 2}
         self.sealed = self.finished(**plan, release="sealed-to-sites")
-        self.export = self.finished(**plan, release="export", adapter="prefix", prefix_length=4)
+        prefix = {"adapter": "prefix", "prefix_length": 4}
+        self.export = self.finished(("anna", "clara"), **plan, release="export", **prefix)
 
-    def finished(self, **plan: Any) -> str:
-        run = self.consortium.launch(**plan)
+    def finished(self, members: tuple[str, ...] = NAMES, **plan: Any) -> str:
+        run = self.consortium.launch(members, **plan)
         self.consortium.start()
         ended = self.consortium.finished(run)
         self.consortium.stop()
         assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-        for terminal in self.terminals.values():
-            terminal.has_approved(ended)
+        for name in members:
+            self.terminals[name].has_approved(ended)
         return run
 
     def do(self, verb: str, run: str) -> Any:

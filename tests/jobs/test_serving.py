@@ -1,4 +1,5 @@
-"""A trained model in service: the hospital's own command over a real coordinator and a real split server."""
+"""A trained model in service, a classifier and a decoder: the hospital's own command over a real coordinator
+and real split servers."""
 
 from __future__ import annotations
 
@@ -8,23 +9,29 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from site_agent.approvals import approved_manifest
 from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
+from tests.jobs.decoder import make_decoder
 from tests.support.installation import wait_for
 from tests.support.on_disk import contents
 
 pytestmark = pytest.mark.slow
 
 PLAN = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "rounds": 1}
+TWO = ("anna", "berta")
 CANARY = "canary-7f3a chest pain bleeding"
+PROMPT = "patient with chest pain since the morning asks about seizure stroke"
+TOKENS = 120
 
 
 @pytest.fixture(scope="module")
 def asker(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
-    run = coordinator.launch(**PLAN, release="serve-only")
+    run = coordinator.launch(TWO, **PLAN, release="serve-only")
     coordinator.start()
     ended = coordinator.finished(run)
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
@@ -35,26 +42,39 @@ def asker(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> 
     coordinator.stop()
 
 
-def test_one_text_gets_a_label_and_probabilities_while_the_server_is_still_starting(asker: Asker) -> None:
+@pytest.fixture(scope="module")
+def found(asker: Asker) -> dict[str, Any]:
+    """The answer to one text, asked while the server was still starting."""
     status, out, err = asker.predict("--run", asker.run, "--text", CANARY, "--json")
     assert status == 0, err
-    found = json.loads(out)
+    return json.loads(out)
+
+
+def test_one_text_gets_a_label_and_probabilities_while_the_server_is_still_starting(
+    asker: Asker, found: dict[str, Any]
+) -> None:
     assert set(found["probabilities"]) == {"routine", "urgent"}
     assert found["probability"] == max(found["probabilities"].values())
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert asker.use()["texts"] == 1
 
 
-def test_a_file_is_answered_across_kill_minus_nine_of_the_server_as_if_nothing_had_happened(
-    asker: Asker,
-) -> None:
+@pytest.fixture(scope="module")
+def answered(asker: Asker) -> tuple[Path, Path]:
+    """A file of 400 texts, and the answers to it."""
     rows = [["id", "text"], *([str(n), f"patient with pain number {n % 7}"] for n in range(400))]
-    source = asker.folder / "notes.csv"
+    source, whole = asker.folder / "notes.csv", asker.folder / "whole.jsonl"
     with source.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    whole, cut = asker.folder / "whole.jsonl", asker.folder / "cut.jsonl"
     assert asker.predict("--in", str(source), "--out", str(whole))[0] == 0
+    return source, whole
 
+
+@pytest.mark.long
+def test_a_file_is_answered_across_kill_minus_nine_of_the_server_as_if_nothing_had_happened(
+    asker: Asker, answered: tuple[Path, Path]
+) -> None:
+    (source, whole), cut = answered, asker.folder / "cut.jsonl"
     first = asker.server()
     process = asker.start("--in", str(source), "--out", str(cut))
     part = cut.with_name("cut.jsonl.part")
@@ -69,9 +89,10 @@ def test_a_file_is_answered_across_kill_minus_nine_of_the_server_as_if_nothing_h
 
 
 @pytest.mark.long
-def test_a_stopped_file_goes_on_after_its_answers_and_another_files_are_not_mixed_in(asker: Asker) -> None:
-    source, whole = asker.folder / "notes.csv", asker.folder / "whole.jsonl"
-    target = asker.folder / "stopped.jsonl"
+def test_a_stopped_file_goes_on_after_its_answers_and_another_files_are_not_mixed_in(
+    asker: Asker, answered: tuple[Path, Path]
+) -> None:
+    (source, whole), target = answered, asker.folder / "stopped.jsonl"
     part = target.with_name("stopped.jsonl.part")
     process = asker.start("--in", str(source), "--out", str(target))
     wait_for(lambda: part.exists() and part.stat().st_size > 0, 60, "the first answers")
@@ -96,18 +117,17 @@ def test_a_revoked_hospital_is_told_so_and_asks_again_once_it_is_allowed(asker: 
     assert asker.predict("--run", asker.run, "--text", "pain")[0] == 0
 
 
-def test_neither_the_text_nor_its_features_nor_its_answer_lie_at_the_coordinator(asker: Asker) -> None:
+def test_neither_the_text_nor_its_features_nor_its_answer_lie_at_the_coordinator(
+    asker: Asker, found: dict[str, Any]
+) -> None:
     from enclave.slicing.models import load
     from enclave.slicing.questions import ask_about
     from enclave.slicing.split import Front
-    from site_agent.approvals import approved_manifest
 
-    status, out, _ = asker.predict("--text", CANARY, "--json")
-    assert status == 0
     manifest = approved_manifest(asker.state, asker.consortium.run(asker.run)["manifest_hash"])
     model, tokenizer = load(asker.consortium.model, manifest.model)
     question = ask_about(Front(model, 1), [tokenizer(CANARY)["input_ids"]], 0)
-    probability = str(json.loads(out)["probability"])
+    probability = str(found["probability"])
     searched = 0
     for file, content in contents(asker.consortium.installation.folder):
         searched += len(content)
@@ -182,3 +202,79 @@ def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in
 
 def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+@pytest.fixture(scope="module")
+def writer(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    """Anna, who asks a decoder: a token stream with KV caches on both sides."""
+    folder = tmp_path_factory.mktemp("decoder")
+    model = make_decoder(folder / "model")
+    coordinator.installation.manage(
+        "register_model", str(model), "--name", "decoder", "--task", "causal-lm", "--targets", "q_proj"
+    )
+    for hospital in coordinator.hospitals.values():
+        hospital.model = model
+    run = coordinator.launch(TWO, **PLAN, task="causal-lm", release="serve-only", model=str(model))
+    coordinator.start()
+    ended = coordinator.finished(run)
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    ask(coordinator.installation, verb="serve", run=run)
+    writer = Asker(coordinator, run, folder / "anna")
+    writer.model = model
+    yield writer
+    coordinator.stop()
+
+
+def written(writer: Asker, *more: str) -> str:
+    arguments = ("--run", writer.run, "--text", PROMPT, "--json", "--temperature", "2", "--seed", "5", *more)
+    status, out, err = writer.predict(*arguments)
+    assert status == 0, err
+    return json.loads(out)["text"]
+
+
+def test_a_prompt_is_gone_on_with_token_by_token_and_each_token_is_counted(writer: Asker) -> None:
+    text = written(writer, "--max-new-tokens", "9")
+    assert len(text.split()) == 9
+    assert writer.use()["tokens"] == len(PROMPT.split()) + 8
+    assert written(writer, "--max-new-tokens", "9") == text
+
+
+@pytest.mark.long
+def test_kill_minus_nine_in_mid_stream_replays_the_features_and_the_text_is_the_same(writer: Asker) -> None:
+    more = ("--max-new-tokens", str(TOKENS))
+    whole = written(writer, *more)
+    before = writer.use()["tokens"]
+    process = writer.start(
+        "--run", writer.run, "--text", PROMPT, "--json", "--temperature", "2", "--seed", "5", *more
+    )
+    wait_for(lambda: writer.use()["tokens"] > before + len(PROMPT.split()) + 10, 60, "the stream's beginning")
+    writer.consortium.kill("enclave.programs.split_server")
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, err
+    assert "asking again" in err
+    assert json.loads(out)["text"] == whole
+
+
+def test_neither_prompt_nor_features_nor_the_written_text_lie_at_the_coordinator(writer: Asker) -> None:
+    import torch
+
+    from enclave.slicing.models import load
+    from enclave.slicing.split import Front, Session
+
+    text = written(writer, "--max-new-tokens", "30")
+    manifest = approved_manifest(writer.state, writer.consortium.run(writer.run)["manifest_hash"])
+    model, tokenizer = load(writer.model, manifest.model)
+    ids = tokenizer(PROMPT)["input_ids"]
+    features = Session(Front(model, 1)).step(torch.tensor([ids]))[0].to(torch.bfloat16)
+    tokens = torch.tensor(tokenizer(text)["input_ids"][:8], dtype=torch.int32)
+    needles = {
+        "prompt": PROMPT.encode(),
+        "text": " ".join(text.split()[:8]).encode(),
+        "features": features.view(torch.int16).numpy().tobytes()[-64:],
+        "tokens": tokens.numpy().tobytes(),
+    }
+    files = []
+    for file, content in contents(writer.consortium.installation.folder):
+        files.append(file)
+        assert not [name for name, needle in needles.items() if needle in content], file
+    assert any("sqlite" in file.name for file in files) and any("logs" in file.parts for file in files)

@@ -1,11 +1,13 @@
 """Those who keep the house: an operator with a second factor, an auditor, and a site admin whose way is not
-smooth: an expired link, an agent that cannot get through. One story on real processes, in order.
+smooth: an expired link, an agent that cannot get through. And who comes to a screen that its owner has left.
+One story on real processes, in order.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,20 +51,49 @@ def give_password(page: Page, installation: Installation, email: str, password: 
     page.get_by_role("button", name="Sign in").click()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def demanded() -> Iterator[None]:
+    """A coordinator that demands the second factor of its operator, as it does by default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDSLICE_SECOND_FACTOR", "operator")
+        yield
+
+
 def test_the_operator_sets_up_a_second_factor_and_keeps_the_recovery_codes(
     installation: Installation, browser: Browser, story: Story
 ) -> None:
     page = people.new_page(browser)
-    people.sign_in(page, installation, OPERATOR)
-    page.get_by_role("link", name=OPERATOR).click()
-    page.get_by_role("link", name="Set it up").click()
+    give_password(page, installation, OPERATOR, "not the password at all")
+    expect(page.get_by_role("alert")).to_be_visible()
+    give_password(page, installation, OPERATOR)
+    for _ in range(2):  # before there is one, no other page is shown
+        expect(page.get_by_role("heading", name="Set up the second factor")).to_be_visible()
+        page.goto(f"{installation.url}/people")
     page.get_by_text("I cannot scan it").click()
     story.secret = base64.b32decode(page.locator("#secret").inner_text().replace(" ", ""))
     page.get_by_label("Code").fill(f"{totp(story.secret):06d}")
     page.get_by_role("button", name="Turn it on").click()
     story.codes = page.locator("#codes").inner_text().split()
     assert len(story.codes) == 10
+    page.get_by_role("link", name="I have kept them").click()
+    expect(page.get_by_role("heading", name="What is going on")).to_be_visible()
+    story.operator = page
+
+
+def test_who_sits_down_after_the_owner_signed_out_finds_nothing_by_going_back(
+    installation: Installation, story: Story
+) -> None:
+    page = story.operator
+    assert page is not None
+    page.goto(f"{installation.url}/people")
+    expect(page.get_by_role("heading", name="People")).to_be_visible()
+    page.goto(f"{installation.url}/people/invite")
     page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    for _ in range(2):
+        page.go_back()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(page.get_by_text(OPERATOR)).to_have_count(0)
 
 
 def test_from_now_on_the_password_alone_does_not_let_him_in(
@@ -224,3 +255,19 @@ def test_who_forgot_the_password_gets_a_link_and_chooses_another(
     expect(page.get_by_role("alert")).to_be_visible()
     give_password(page, installation, AUDITOR, ANOTHER)
     expect(page.get_by_role("heading", name="What is going on")).to_be_visible()
+
+
+def test_a_form_that_was_open_while_another_tab_signed_out_does_nothing_and_keeps_what_was_typed(
+    installation: Installation, story: Story
+) -> None:
+    page = story.operator
+    assert page is not None
+    page.goto(f"{installation.url}/people/invite")
+    page.get_by_label("E-mail address").fill("nora@hospital.example")
+    other = page.context.new_page()
+    other.goto(installation.url)
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.get_by_role("button", name="Send the invitation").click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    expect(page.get_by_label("Email")).to_have_value("nora@hospital.example")

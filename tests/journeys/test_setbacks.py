@@ -15,12 +15,20 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.conftest import OPERATOR
 from tests.support import people, story
+from tests.support.beginnings import EMBEDDED
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+# In `make test` each of these faults has a test without a browser (tests/frontend, tests/jobs).
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(600)]
 
 LEAD, AUDITOR = "lena@study.example", "aida@audit.example"
 ANNA, BERTA, CARL = "St. Anna", "Berta Clinic", "Carl Infirmary"
+
+
+@pytest.fixture(scope="module")
+def base_model() -> str:
+    """One that takes long enough to train for a hospital to go dark in the middle."""
+    return EMBEDDED
 
 
 class Cast:

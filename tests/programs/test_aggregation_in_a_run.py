@@ -16,6 +16,7 @@ from enclave.training.aggregate import clip
 from enclave.training.metrics import Scores
 from enclave.training.products import stack_svd
 from tests.programs.conftest import DATASET_KEY
+from tests.programs.own_slices import OwnSlices
 
 SITES = ("anna", "berta")
 TRAINING = Training(rounds=2, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7)
@@ -139,17 +140,11 @@ def test_a_run_of_stack_svd_with_a_clip_is_what_the_rule_says_bit_for_bit(consor
 @pytest.mark.slow
 def test_noise_per_record_comes_from_the_client_slices_and_is_accounted_for(consortium):
     privacy = Privacy("record", noise=1.0, delta=1e-3, gradient_clip=0.5)
-    world = consortium(aggregation=rules(privacy=privacy), training=TRAINING)
+    world = consortium(aggregation=rules(quorum=1, privacy=privacy), training=TRAINING)
     aggregator = world.aggregator()
-    clients = {site: world.client(site, aggregator) for site in SITES}
-    result = world.round(1, aggregator, clients)
+    result = world.round(1, aggregator, {"anna": world.client("anna", aggregator)})
     receipt = parse_receipt(result["receipt"]).receipt
-    taken = tuple(
-        NoisySteps(
-            site, TRAINING.batch_size / rows, TRAINING.local_epochs * math.ceil(rows / TRAINING.batch_size)
-        )
-        for site, rows in zip(SITES, (12, 20), strict=True)
-    )
+    taken = (NoisySteps("anna", TRAINING.batch_size / 12, TRAINING.local_epochs * 12 // TRAINING.batch_size),)
     assert receipt.privacy == Spent("record", "poisson-sampled-gaussian", 1.0, 1e-3, 1, taken)
     assert (receipt.averaging.noise, receipt.averaging.clipped) == (None, None)
     crew = learners(world)
@@ -166,8 +161,7 @@ def world(house, tmp_path_factory, consortium_class):
     manifest = house.manifest(aggregation=rules(quorum=1, clip=0.5), training=TRAINING)
     world = consortium_class(house, tmp_path_factory.mktemp("clip") / "run", manifest)
     world.agg = world.bound("aggregator", "coordinator")
-    anna = world.client("anna", world.agg)
-    world.blob = world.move(anna.call("train", round=1, previous=None)["update"]["sha256"], anna, world.agg)
+    world.blob = OwnSlices(world, world.agg, ("anna",)).train(1)["anna"]
     world.identity = world.rogue(world.agg, "berta")
     world.learner = learners(world)[1]
     yield world

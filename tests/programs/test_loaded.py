@@ -14,6 +14,7 @@ from attestation.measurement import PROGRAMS, TREE, modules_of
 from contracts.manifest import Masking, Training
 from enclave_host import process as host
 from enclave_host.closure import count
+from tests.programs.own_slices import OwnSlices
 from tests.programs.split_house import SplitRun, split_manifest
 
 SITES = ("anna", "berta")
@@ -49,7 +50,7 @@ def loaded(house, tmp_path_factory, consortium_class):
 def aggregator(house, make):
     run = make(house.manifest(training=ONE_ROUND))
     program = run.aggregator()
-    run.whole_run(program, {site: run.client(site, program) for site in SITES})
+    OwnSlices(run, program).whole_run()
     return _ended(run, program)
 
 

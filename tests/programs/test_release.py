@@ -22,6 +22,7 @@ from contracts.sealed.package import ADAPTER, HEAD, README, ROWS, unpack
 from contracts.sealed.stream import Binding, unseal
 from enclave.slicing.halves import open_front
 from tests.programs.conftest import DATASET_KEY
+from tests.programs.own_slices import OwnSlices
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.support.approvals import approvals, ordered
 
@@ -37,8 +38,7 @@ class Finished:
     def __init__(self, world) -> None:
         self.world, self.manifest = world, world.manifest
         self.aggregator = world.aggregator()
-        clients = {site: world.client(site, self.aggregator) for site in SITES}
-        self.results = world.whole_run(self.aggregator, clients)
+        self.results = OwnSlices(world, self.aggregator).whole_run()
         self.receipt = receipt_hash(parse_receipt(self.results[-1]["receipt"]).receipt)
         self.state = world.parameters(self.aggregator, self.results[-1]["state"]["sha256"])
         self.keys = {site: HpkeKey.generate() for site in SITES}
@@ -194,8 +194,7 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
     training = msgspec.structs.replace(TRAINING, rounds=2)
     world = consortium(release=Release("export", 1), training=training)
     aggregator = world.aggregator()
-    clients = {site: world.client(site, aggregator) for site in SITES}
-    result = world.round(1, aggregator, clients)
+    result = OwnSlices(world, aggregator).round(1)
     receipt = receipt_hash(parse_receipt(result["receipt"]).receipt)
     order = ordered(world.manifest, receipt, "anna", world.house.site_keys["anna"])
     asked = {"receipt": receipt, "consents": {"anna": msgspec.to_builtins(order)}, "model": "."}

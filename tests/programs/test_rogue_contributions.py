@@ -11,6 +11,7 @@ from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
 from enclave.training.metrics import Scores
 from tests.programs.conftest import DATASET_KEY
+from tests.programs.own_slices import OwnSlices
 
 GOOD_SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))
 GOOD = Enclosed(NO_RECEIPT, 20, GOOD_SCORES)
@@ -23,8 +24,7 @@ def world(house, tmp_path_factory, consortium_class):
     manifest = house.manifest(aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60))
     world = consortium_class(house, folder / "run", manifest)
     world.agg = world.bound("aggregator", "coordinator")
-    anna = world.client("anna", world.agg)
-    world.blob = world.move(anna.call("train", round=1, previous=None)["update"]["sha256"], anna, world.agg)
+    world.blob = OwnSlices(world, world.agg, ("anna",)).train(1)["anna"]
     world.identity = world.rogue(world.agg, "berta")
     world.honest = honest_state(world)
     yield world

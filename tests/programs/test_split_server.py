@@ -41,9 +41,27 @@ def run(house, tmp_path_factory, consortium_class):
     run = begin(house, tmp_path_factory.mktemp("split"), consortium_class)
     run.the_server = run.server()
     run.joined = {site: run.join(run.the_server, site) for site in SITES}
+    run.early = [refusal_code(*asked) for asked in asked_too_early(run)]
     run.rounds(run.the_server)
     yield run
     run.consortium.close()
+
+
+def asked_too_early(run) -> list[tuple]:
+    """Questions that a server which has trained nothing must not answer."""
+    alone = run.roster(1, NO_RECEIPT, SITES)
+    alone["countersignatures"] = {"anna": alone["countersignatures"]["anna"]}
+    return [
+        ("roster.not_countersigned", run.the_server.call, "train", alone),
+        ("round.nothing_yet", run.the_server.call, "evaluate", run.roster(3, NO_RECEIPT, SITES)),
+        ("round.out_of_order", run.the_server.call, "evaluate", run.roster(1, NO_RECEIPT, SITES)),
+    ]
+
+
+def refusal_code(wanted, call, op, arguments) -> tuple[str, str]:
+    with pytest.raises(Refusal) as caught:
+        call(op, **arguments)
+    return wanted, caught.value.code
 
 
 @pytest.fixture
@@ -234,16 +252,8 @@ def test_keys_that_another_than_the_site_has_signed_are_refused(run, code_of):
     assert code_of(server.call, "features", site="anna", keys=keys) == "features.sealed"
 
 
-def test_a_round_trains_only_on_what_all_listed_sites_have_countersigned(another, code_of):
-    run = another()
-    server = run.server()
-    for site in SITES:
-        run.join(server, site)
-    asked = run.roster(1, NO_RECEIPT, SITES)
-    asked["countersignatures"] = {"anna": asked["countersignatures"]["anna"]}
-    assert code_of(server.call, "train", **asked) == "roster.not_countersigned"
-    assert code_of(run.round, server, 3) == "round.nothing_yet"
-    assert code_of(server.call, "evaluate", **run.roster(1, NO_RECEIPT, SITES)) == "round.out_of_order"
+def test_a_round_trains_only_on_what_all_listed_sites_have_countersigned_and_in_its_turn(run):
+    assert all(wanted == code for wanted, code in run.early), run.early
 
 
 def test_one_tail_a_site_is_averaged_exactly(another, run):

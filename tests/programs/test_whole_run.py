@@ -137,7 +137,7 @@ def test_the_enclaves_compute_exactly_what_plain_federated_averaging_does(run, h
         torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # that the enclaves compute what plain averaging does says it too, of fewer processes
 def test_the_same_rows_and_seeds_give_the_same_bits(run, house, tmp_path, request):
     """Sealing is randomised, so every file differs; what they hold is equal to the last bit."""
 

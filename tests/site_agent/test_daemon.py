@@ -1,4 +1,4 @@
-"""The daemon against a coordinator that asks for what it must not get. (test_whole_run.py: the real one.)"""
+"""The daemon against a coordinator that asks for what it must not get."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,10 @@ def accepted(plan: dict[str, Any]) -> list[str]:
 class Trial:
     """A coordinator and two hospitals' agents."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engines: dict[str, str] | None = None) -> None:
         self.model = str(beginnings.tiny_model())
-        self.installation = Installation(folder / "state", model=self.model)
+        ready = None if engines else self.model
+        self.installation = Installation(folder / "state", model=ready, engines=engines or {})
         self.installation.folder.mkdir()
         self.agents: dict[str, Agent] = {}
         self.folder = folder
@@ -40,17 +40,15 @@ class Trial:
         return json.loads(self.installation.shell(code).splitlines()[-1])
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        path = self.installation.folder / "coordinator.sqlite3"
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        database.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in database.execute(query, values)]
-        finally:
-            database.close()
+        """What the coordinator's database has, whichever it is."""
+        found: list[dict[str, Any]] = self.ask(verb="rows", query=query, values=values)
+        return found
 
     def start(self) -> None:
-        """The coordinator, with the measurements of its programs."""
+        """The coordinator, with the measurements of its programs and the model."""
         self.installation.start()
+        if self.installation.model is None:
+            self.installation.manage("register_model", self.model)
         self.installation.manage("register_measurements")
 
     def stop(self) -> None:
@@ -83,7 +81,7 @@ class Trial:
         """Wait for the run's end; its row."""
 
         def look() -> dict[str, Any] | None:
-            (row,) = self.rows("select * from studies_run where id = ?", run)
+            (row,) = self.rows("select * from studies_run where id = %s", run)
             return row if row["state"] in ("finished", "failed", "cancelled") else None
 
         found = wait_for(look, seconds, "the end of the run")

@@ -50,12 +50,13 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str, *, ever
 class Installation:
     """`manage.py stack` in a process, and commands beside it with the same environment. `model` is on offer
     from the start; with None the database begins empty, as an operator finds it. `tee` is whose evidence the
-    server's development platform makes."""
+    server's development platform makes. `engines` are settings that name a database and a Redis elsewhere."""
 
     folder: Path
     repository: Path = REPOSITORY
     model: str | None = None
     tee: str = "sgx"
+    engines: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -72,6 +73,7 @@ class Installation:
             "FEDSLICE_DEVELOPMENT_TEE": self.tee,
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            **self.engines,
         }
 
     @cached_property

@@ -29,7 +29,6 @@ def set_up(live_server: Any, settings: Any, folder: Path) -> str:
     settings.STATE_DIR = folder
     settings.DEVELOPMENT_ROOT_DIR = folder / "development-root"
     settings.PUBLIC_URL = live_server.url
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     for program in ("aggregator", "client_slice"):
         value = SgxReference(program=program, mrenclave=measure(program))  # type: ignore[arg-type]
         references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")

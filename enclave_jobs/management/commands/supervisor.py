@@ -12,6 +12,9 @@ from transparency_log.messages import settle_messages
 
 
 class Command(BaseCommand):
+    requires_system_checks: list[str] = []
+    """Checks load every page and address, at more than a second of a core; this process serves none."""
+
     help = "Own the server enclaves of this machine and serve the conductor, until SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
