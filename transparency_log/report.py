@@ -37,7 +37,7 @@ class Finding(Struct, frozen=True):
 
 
 class BundleReport(Struct):
-    """The result. `complete` says that the bundle holds every entry of the log up to `size`; `development`
+    """The result. `every_entry` says that the bundle holds all of the log up to `size`; `development`
     that some of it rests on development evidence. Of failures, and of what is missing, the first MAX_FINDINGS
     are kept and all are counted."""
 
@@ -46,7 +46,7 @@ class BundleReport(Struct):
     entries: int = 0
     created: int = 0
     verifier: str = ""
-    complete: bool = False
+    every_entry: bool = False
     development: bool = False
     findings: list[Finding] = field(default_factory=list)
     failures: int = 0
@@ -57,7 +57,7 @@ class BundleReport(Struct):
         if self.failures:
             return "failed"
         # A bundle that holds not all of the log can hide what contradicts it.
-        return "incomplete" if self.missing_count or not self.complete else "verified"
+        return "incomplete" if self.missing_count or not self.every_entry else "verified"
 
     @property
     def code(self) -> str | None:

@@ -108,7 +108,7 @@ def _say_what_is_here(
     elif not broken:
         words = f"All {report.entries} entries are in the log under this checkpoint, unchanged and in order."
         report.established(LOG, words)
-    report.complete = whole
+    report.every_entry = whole
     if not whole:
         absent = max(head.size - report.entries, 0)
         words = f"{absent} of the log's {head.size} entries are not here; any of them may matter."

@@ -256,7 +256,7 @@ class TestExport:
         with pytest.raises(SystemExit) as stopped:
             call_command("verify_bundle", str(path), "--log-key", key.group(1), "--json")
         report = json.loads(capsys.readouterr().out)
-        assert (stopped.value.code, report["verdict"], report["complete"]) == (0, "verified", True)
+        assert (stopped.value.code, report["verdict"], report["every_entry"]) == (0, "verified", True)
         said = json.dumps(report)
         assert "Acceptances reached again from the raw evidence" in said
         assert "Refusals reached again from the raw evidence" in said

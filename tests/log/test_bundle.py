@@ -43,7 +43,7 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
     path = history.write(tmp_path / "b.zip", earlier=(0, 1, 4))
     report = verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(6)])
     assert report.words("failed") == [] and report.verdict == "verified"
-    assert report.complete and report.development and (report.entries, report.size) == (10, 10)
+    assert report.every_entry and report.development and (report.entries, report.size) == (10, 10)
     told = "\n".join(report.words("established"))
     for words in (
         "All 10 entries are in the log",
@@ -68,7 +68,7 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
 
 def test_a_part_of_the_log_is_incomplete_and_says_what_is_not_here(history: History, tmp_path: Path) -> None:
     report = verify_bundle(history.write(tmp_path / "b.zip", indices=[3, 4, 8]), log_key=history.note_key)
-    assert report.verdict == "incomplete" and not report.complete and report.words("failed") == []
+    assert report.verdict == "incomplete" and not report.every_entry and report.words("failed") == []
     assert missing(report) == {"bundle.part", "bundle.no_approval", "bundle.no_entry"}
     told = "\n".join(report.words("missing"))
     assert "7 of the log's 10 entries are not here" in told
@@ -99,7 +99,7 @@ def test_entries_of_another_format_make_a_log_incomplete_and_never_verified_or_f
     history = tell()
     of_another_format(history, *indices)
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
-    assert (report.verdict, report.words("failed"), report.complete) == ("incomplete", [], True)
+    assert (report.verdict, report.words("failed"), report.every_entry) == ("incomplete", [], True)
     assert "bundle.other_format" in missing(report)
     told = (
         f"{len(indices)} entries, the first at {indices[0]}, are of format 1, and this version reads format"
@@ -166,7 +166,7 @@ def test_entries_edited_removed_reordered_or_repeated_are_caught(
         members["entries.jsonl"] = b"".join(entries)
 
     report = verify_bundle(rewrite(path, change), log_key=history.note_key)
-    assert report.verdict == "failed" and not report.complete
+    assert report.verdict == "failed" and not report.every_entry
     assert codes(report) & {"log.not_included", "receipt.chain_broken"}
 
 
