@@ -19,8 +19,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,12 @@ from enclave.masking.channel import Channel
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut
-from enclave.slicing.placement import Masked, Shape, put_out
+from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.split import Front, Tail
 
 LAYERS = {768: 12, 1024: 8}
 GOALS = {0.5: {"public_front_online_over_fp32": 0.60},
          0.75: {"public_front_online_over_fp32": 0.32, "masked_total_over_fp32": 0.9}}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Behind:
-    """A tail behind k of the layers, in the enclave and masked."""
-
-    k: float
-    front: Callable[[], object]
-    inside: Callable[[], None]
-    masked: Masked
-    online: Callable[[], None]
 
 
 def stepper(model: nn.Module, inputs: dict[str, torch.Tensor]) -> Callable[[], None]:
@@ -71,78 +59,71 @@ def texts() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def behind(hidden: int, layers: int, k: float, threads: int, folder: Path, open: ExitStack) -> Behind:
-    """Build it; its accelerator ends with `open`."""
-    first, given, store = round(k * layers), texts(), folder / f"weights-{k}"
+def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, folder: Path) -> dict[str, float]:
+    """Medians in seconds: of the whole model in `fp32`, and of what stands behind a front of k of it."""
+    first, given, shape = round(k * layers), texts(), Shape(ROWS, TOKENS, backward=True)
+    whole = stepper(adapt(encoder(hidden, layers), LORA, 1), given)
     front = Front(encoder(hidden, layers), first)
     handed = {"features": front(**given), "attention_mask": given["attention_mask"]}
     inside, tail = Tail(encoder(hidden, layers), first), Tail(encoder(hidden, layers), first)
     adapt(inside.model, LORA, 1, first)
-    made = cut(tail.model, LORA, 1, Store(store), tail=tail)
-    channel = open.enter_context(masking.accelerator(store, folder / f"channel-{k}", threads))
-    masked = put_out(made, Channel(channel), folder / f"vault-{k}")
-    return Behind(k, lambda: front(**given), stepper(inside, handed), masked, stepper(made.model, handed))
-
-
-def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) -> dict[str, float]:
-    """Medians in seconds, by `name` or `name k`."""
+    made = cut(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
-    shape = Shape(ROWS, TOKENS, backward=True)
-    with ExitStack() as open:
-        whole = stepper(adapt(encoder(hidden, layers), LORA, 1), texts())
-        tails = [behind(hidden, layers, k, threads, folder, open) for k in GOALS]
+    with masking.accelerator(folder / "weights", folder / "channel", threads) as channel:
+        masked = put_out(made, Channel(channel), folder / "vault")
+        rivals: dict[str, Callable[[], object]] = {
+            "fp32": whole,
+            "front": lambda: front(**given),
+            "all_in_tee": stepper(inside, handed),
+            "offline": lambda: masked.begin_round(1, [shape]),
+            "online": stepper(made.model, handed),
+        }
         for repeat in range(-2, repeats):
-            found = {"fp32": timed(whole)}
-            for one in tails:
-                found[f"front {one.k}"] = timed(one.front)
-                found[f"all_in_tee {one.k}"] = timed(one.inside)
-                found[f"offline {one.k}"] = timed(lambda one=one: one.masked.begin_round(1, [shape]))  # type: ignore[misc]
-                found[f"online {one.k}"] = timed(one.online)
-                assert one.masked.measures()["pads_inline"] == 0
-            if repeat >= 0:
-                for name, value in found.items():
-                    times[name].append(value)
+            for name, rival in rivals.items():
+                seconds = timed(rival)
+                if repeat >= 0:
+                    times[name].append(seconds)
+        assert masked.measures()["pads_inline"] == 0
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def lines(seconds: dict[str, float], config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The figures of one hidden size, of each k."""
-    whole = seconds["fp32"]
-    for k, goals in GOALS.items():
-        online, offline = seconds[f"online {k}"], seconds[f"offline {k}"]
-        ratios = {
-            "public_front_online_over_fp32": online / whole,
-            "masked_total_over_fp32": (online + offline) / whole,
-            "all_in_tee_over_fp32": seconds[f"all_in_tee {k}"] / whole,
-            "public_front_once_over_fp32": seconds[f"front {k}"] / whole,
+    """The figures of one hidden size and one k."""
+    ratios = {
+        "public_front_online_over_fp32": seconds["online"] / seconds["fp32"],
+        "masked_total_over_fp32": (seconds["online"] + seconds["offline"]) / seconds["fp32"],
+        "all_in_tee_over_fp32": seconds["all_in_tee"] / seconds["fp32"],
+        "public_front_once_over_fp32": seconds["front"] / seconds["fp32"],
+    }
+    for name, value in ratios.items():
+        yield {
+            "figure": name,
+            "value": round(value, 6),
+            "unit": "ratio",
+            "goal": GOALS[config["k"]].get(name),
+            "better": "lower",
+            "config": config,
         }
-        for name, value in ratios.items():
-            yield {
-                "figure": name,
-                "value": round(value, 6),
-                "unit": "ratio",
-                "goal": goals.get(name),
-                "better": "lower",
-                "config": {**config, "k": k},
-            }
 
 
 def figures(repeats: int, threads: int, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Of all hidden sizes; `quick` with four layers and few repeats."""
-    for hidden, layers in LAYERS.items():
+    """Of all hidden sizes and shares; `quick` with four layers and few repeats."""
+    for hidden, k in product(LAYERS, GOALS):
+        layers, repeated = (4, min(repeats, 3)) if quick else (LAYERS[hidden], repeats)
         config = {
             "hidden": hidden,
-            "layers": 4 if quick else layers,
+            "k": k,
+            "layers": layers,
             "tokens": ROWS * TOKENS,
             "lora": LORA.rank,
             "threads": threads,
-            "repeats": min(repeats, 3) if quick else repeats,
+            "repeats": repeated,
             "processes": 2,
             "accelerator": "cpu",
             "tee": "none",
         }
         with tempfile.TemporaryDirectory(prefix="fedslice-bench-", dir=masking.room()) as folder:
-            seconds = measure(hidden, config["layers"], config["repeats"], threads, Path(folder))
+            seconds = measure(hidden, layers, k, repeated, threads, Path(folder))
         yield from lines(seconds, config)
 
 
