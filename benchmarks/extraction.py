@@ -33,9 +33,10 @@ from transformers import AutoTokenizer
 from contracts.manifest import Aggregation, Manifest, Training
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
+from contracts.rows import TextLabel
 from enclave.programs.learner import load_learner
 from enclave.slicing.adapters import tuned_parameters
-from enclave.training.data import Row, encode
+from enclave.training.reading import encode
 from enclave.training.tensors import State
 from tests.programs.conftest import COMMON, DATASET_KEY, LABELS, WORDS, Consortium, House, hash_of
 
@@ -266,7 +267,9 @@ class Guesser:
         """The share of new texts of nobody's on which two sets of parameters choose the same label."""
         draw = random.Random("others")
         rows = [
-            Row(" ".join(draw.choices([*COMMON, *WORDS["routine"], *WORDS["urgent"]], k=6)), LABELS[0])
+            TextLabel(
+                " ".join(draw.choices([*COMMON, *WORDS["routine"], *WORDS["urgent"]], k=6)), LABELS[0], "test"
+            )
             for _ in range(texts)
         ]
         tokenizer = AutoTokenizer.from_pretrained(self.folder)

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from enclave.training.data import Row, Rows
+from msgspec import structs
+
+from contracts.rows import TextLabel, read_row, write_row
+from enclave.training.reading import Rows
 
 MEDQUAD = {
     "genetics-clinic": ("GHR",),
@@ -28,7 +31,7 @@ rows each, and strongly different labels: only the first knows "genetic changes"
 
 @dataclass(frozen=True)
 class _Record:
-    row: Row
+    row: TextLabel
     site: str | None
 
 
@@ -41,37 +44,41 @@ def hospitals(
     members = _members(train, folder.name, count)
     dealt_train, dealt_test = _deal(train, members, seed, count), _deal(test, members, seed + 1, count)
     return {
-        site: Rows(dealt_train[site][:rows], dealt_test[site][:test_rows]) for site in sorted(dealt_train)
+        site: Rows([*dealt_train[site][:rows]], [*dealt_test[site][:test_rows]])
+        for site in sorted(dealt_train)
     }
 
 
 def write(rows: Rows, file: Path) -> None:
     """Write a site's rows as the site agent normalises them: a file for `site_agent dataset add`."""
-    with file.open("w", encoding="utf-8") as lines:
+    with file.open("wb") as lines:
         for split, members in (("train", rows.train), ("test", rows.evaluation)):
             for row in members:
-                line = {"label": row.label, "split": split, "text": row.text}
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                lines.write(write_row(structs.replace(row, split=split)))
 
 
 def read_site(file: Path) -> Rows:
     """Read what `write` or a site agent wrote."""
-    splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-    with file.open(encoding="utf-8") as lines:
-        for line in map(json.loads, lines):
-            splits[line["split"]].append(Row(line["text"], line["label"]))
+    splits: dict[str, list[TextLabel]] = {"train": [], "validation": [], "test": []}
+    with file.open("rb") as lines:
+        for row in map(read_row, lines):
+            splits[row.split].append(row)
     return Rows(splits["train"], splits["test"] or splits["validation"])
 
 
 def label_names(sites: Mapping[str, Rows]) -> tuple[str, ...]:
     """All labels of all sites, sorted."""
-    return tuple(sorted({row.label for rows in sites.values() for row in [*rows.train, *rows.evaluation]}))
+    every = [row for rows in sites.values() for row in [*rows.train, *rows.evaluation]]
+    return tuple(sorted({row.label for row in every if isinstance(row, TextLabel)}))
 
 
 def _read(file: Path) -> list[_Record]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
-    return [_Record(Row(record["text"], record["label"]), record.get("site")) for record in records]
+    split = "test" if file.name.startswith("test") else "train"
+    return [
+        _Record(TextLabel(record["text"], record["label"], split), record.get("site")) for record in records
+    ]
 
 
 def _members(records: list[_Record], name: str, count: int) -> dict[str, str] | None:
@@ -91,10 +98,10 @@ def _members(records: list[_Record], name: str, count: int) -> dict[str, str] | 
 
 def _deal(
     records: list[_Record], members: dict[str, str] | None, seed: int, count: int
-) -> dict[str, list[Row]]:
+) -> dict[str, list[TextLabel]]:
     shuffled = list(records)
     random.Random(seed).shuffle(shuffled)
-    dealt: dict[str, list[Row]] = {}
+    dealt: dict[str, list[TextLabel]] = {}
     for number, record in enumerate(shuffled):
         if members is None:
             hospital = f"hospital-{number % count + 1}"

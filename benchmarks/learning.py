@@ -36,11 +36,12 @@ from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training.aggregate import clip, fedavg
-from enclave.training.data import Examples, Rows, encode, read_rows
+from enclave.training.data import Examples
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
+from enclave.training.reading import Rows, encode, read_rows
 from enclave_host import base_models
 from privacy_accounting.epsilon import epsilon, planned
 
@@ -223,7 +224,7 @@ def baselines(
     "seconds"}; accuracies are shares between 0 and 1.
     """
     started = time.monotonic()
-    rows = {site: read_rows(file, model) for site, file in files.items()}
+    rows = {site: read_rows(file, model, "text-label") for site, file in files.items()}
     shared = study(rows, model, adapter, training, folder, tell)
     local, together = local_only(shared), centralised(shared)
     return {

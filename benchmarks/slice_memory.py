@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.masking import accelerator
+from contracts.rows import TextLabel, write_row
 
 ROWS = {"train": 64, "test": 32}
 
@@ -86,15 +87,11 @@ def _rows(file: Path, tokens: int) -> Path:
     draw = random.Random(1)
     words = ["patient", "chest", "pain", "asks", "letter", "about", "the", "morning"]
     lines = [
-        {
-            "text": " ".join(draw.choices(words, k=draw.randint(tokens // 6, tokens))),
-            "label": label,
-            "split": split,
-        }
+        write_row(TextLabel(" ".join(draw.choices(words, k=draw.randint(tokens // 6, tokens))), label, split))
         for split, count in ROWS.items()
         for label in ("a", "b") * (count // 2)
     ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.write_bytes(b"".join(lines))
     return file
 
 

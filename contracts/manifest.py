@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical, digest
+from contracts.kinds import CONVERSATIONS, KINDS, Kind, Task
 from contracts.policy import Hex32, Policy
 from contracts.refusal import Refusal
 from contracts.signing import verify
@@ -29,14 +30,17 @@ Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
 class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """The public base model. `source` is `embedded:all-MiniLM-L6-v2`, a Hugging Face id, or a local name;
     `files` pins every file that is read (path inside the model's folder -> SHA-256). `labels` are the classes
-    in the order of their ids; `spellings` says what else rows call them (spelling -> label)."""
+    in the order of their ids; `spellings` says what else rows call them (spelling -> label). `template` says
+    how conversations are rendered: by the chat template among the model's files, or, where it has none, by
+    the plain one of enclave/training/conversations.py."""
 
     source: Name
-    task: Literal["sequence-classification", "causal-lm"]
+    task: Task
     files: Annotated[dict[Name, Hex32], Meta(min_length=1, max_length=200)]
     labels: Annotated[tuple[Name, ...], Meta(max_length=1000)]
     max_tokens: Annotated[int, Meta(ge=8, le=8192)]
     spellings: Annotated[dict[Name, Name], Meta(max_length=1000)] = {}
+    template: Literal["model", "plain"] | None = None
 
     @property
     def classes(self) -> dict[str, int]:
@@ -148,12 +152,13 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
     """A site's dataset. `digest` is the site-keyed HMAC-SHA-256 of its content; it tells others nothing.
-    `public`: its site has said that anybody may read it."""
+    `public`: its site has said that anybody may read it. `kind`: what each of its rows is."""
 
     id: Identifier
     digest: Hex32
     rows: Annotated[int, Meta(ge=1)]
     public: bool = False
+    kind: Kind = "text-label"
 
 
 class Site(Struct, forbid_unknown_fields=True, frozen=True):
@@ -313,6 +318,7 @@ def _check(manifest: Manifest) -> None:
     keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
     shares = None if manifest.split is None else manifest.split.shares
     model, labels = manifest.model, set(manifest.model.labels)
+    kinds = {site.dataset.kind for site in manifest.sites}
     faults = {
         "two sites share an id": len(set(ids)) < len(ids),
         "a key stands twice": len(set(keys)) < len(keys),
@@ -323,6 +329,11 @@ def _check(manifest: Manifest) -> None:
         "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
         "a classification needs two labels": model.task == "sequence-classification" and len(labels) < 2,
         "labels repeat": len(labels) < len(model.labels),
+        "a dataset is of a kind that the task cannot use": not kinds.issubset(KINDS[model.task]),
+        "a classification is of single texts or of pairs": len(kinds) > 1
+        and model.task == "sequence-classification",
+        "a chat template goes with conversations": (model.template is not None)
+        == kinds.isdisjoint(CONVERSATIONS),
         "a spelling stands for no label": not labels.issuperset(model.spellings.values()),
         "a spelling is a label itself": not labels.isdisjoint(model.spellings),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))

@@ -35,7 +35,8 @@ class Proof(Struct, forbid_unknown_fields=True, frozen=True):
     use; `vocabulary` counts rows of the embedding, `tokens` what the tokenizer knows. `new` are the tensors
     that the files lack (a classification head), `unused` those that the task does not need. `whole` is False
     where the model does not fit the memory: then every tensor was looked at, but the passes were made with
-    one layer of each kind. `shape` has the numbers of the configuration from which costs are counted."""
+    one layer of each kind. `shape` has the numbers of the configuration from which costs are counted.
+    `template`: whether the tokenizer has a chat template, by which an answer follows on its question."""
 
     version: Literal[1]
     task: Literal["sequence-classification", "causal-lm"]
@@ -48,7 +49,7 @@ class Proof(Struct, forbid_unknown_fields=True, frozen=True):
     vocabulary: Annotated[int, Meta(ge=1)]
     tokens: Annotated[int, Meta(ge=1)]
     special: dict[str, str]
-    template: bool
+    template: Literal["none", "fits", "unfit"]
     targets: tuple[str, ...]
     new: tuple[str, ...]
     unused: tuple[str, ...]

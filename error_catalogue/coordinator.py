@@ -140,6 +140,8 @@ define(
           "Update the agent, or prepare the dataset again.", "site"),
     Entry("card.too_small", "The dataset has {rows} rows; at least {threshold} are needed.",
           "Add rows.", "site"),
+    Entry("card.kind", "The card says more than a dataset of the kind {kind} has: labels, answers or turns.",
+          "Update the agent, and publish the dataset again.", "us"),
     Entry("card.name_taken", "This site offers another dataset called {name}.",
           "Withdraw that one first, or choose another name.", "site"),
     Entry("card.withdrawn", "The dataset {name} was withdrawn.", "Choose another dataset.", "lead"),
@@ -165,6 +167,17 @@ define(
           "hospital too.", "lead"),
     Entry("study.no_labels", "The dataset {dataset} has no labels, and the study is a classification.",
           "Choose datasets with labels, or another task.", "lead"),
+    Entry("study.wrong_kind", "The dataset {dataset} of {site} is of the kind {kind}, which the study's task "
+          "cannot use.",
+          "Choose another dataset or model. A classification wants labels; a model that writes text wants "
+          "prompts with responses, conversations, or texts without labels.", "lead"),
+    Entry("study.mixed_kinds", "Some datasets hold single texts, and others pairs of texts.",
+          "Choose datasets of one kind: a classification reads single texts or pairs.", "lead"),
+    Entry("study.no_template", "By the chat template of {model} no answer follows on its question, so "
+          "it cannot be tuned on conversations.",
+          "Choose another model, or datasets of plain texts.", "lead"),
+    Entry("study.no_end", "The tokenizer of {model} names no token for the end of an answer.",
+          "Choose another model, or datasets of plain texts.", "lead"),
     Entry("study.site_not_active", "Site {site} is not active.",
           "Wait for its agent, or leave it out.", "site"),
     Entry("study.unknown_model", "The model {source} is not registered for {task}.",

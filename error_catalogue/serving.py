@@ -51,6 +51,8 @@ define(
           "Run the same command again: it goes on where it stopped.", "operator", retry=True),
     Entry("predict.nothing", "There is nothing to predict: {fault}.",
           "Give --text, or a file with one text a line, a JSON object a line, or CSV.", "site"),
+    Entry("predict.pairs", "The model was trained on {kind}.",
+          "Ask about pairs with --pair or --pair-column, about single texts without.", "site"),
     Entry("predict.other_output", "The file {file} holds answers to other questions than {input}.",
           "Name another output file, or remove this one.", "site"),
 )  # fmt: skip

@@ -244,6 +244,11 @@ define(
     Entry("dataset.no_column", "There is no column {column}. The columns are: {columns}.",
           "Name one of these. If titles or comments stand above the line of names, say --skip-lines N. "
           "If all of them stand here as one, export it with commas between them.", "site"),
+    Entry("dataset.which_kind", "The rows could be prompts ({prompt}) with responses ({response}), or texts "
+          "with a class ({label}).",
+          "Say --kind prompt-response, --kind text-label or --kind pair-label.", "site"),
+    Entry("dataset.bad_language", "{said} is not the tag of a language.",
+          "Say --language as BCP 47 has it: de, en-GB, zh-Hans.", "site"),
     Entry("dataset.which_column", "It is not clear which column is the {role}.",
           "Say it with {option}. Candidates: {columns}.", "site"),
     Entry("dataset.no_site_column", "The file has no column that names the site.",

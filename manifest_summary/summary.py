@@ -43,6 +43,7 @@ def _sites(manifest: Manifest) -> list[Fact]:
 def _site(site: Site) -> str:
     told = [
         _("%(rows)s rows") % {"rows": f"{site.dataset.rows:,}"},
+        word(site.dataset.kind),
         _("fingerprint %(keys)s") % {"keys": site_fingerprint(site.public_key, site.approval_key)},
         _("dataset %(id)s, digest %(digest)s") % {"id": site.dataset.id, "digest": site.dataset.digest[:16]},
         _("hospital %(id)s") % {"id": site.id},
@@ -57,7 +58,7 @@ def _what(manifest: Manifest) -> list[Fact]:
     facts = [
         Fact(_("Base model"), model.source, is_code=True),
         Fact(_("Task"), word(model.task)),
-        *labels(model),
+        *(labels(model) if model.task == "sequence-classification" else _learnt(model)),
         Fact(_("Tokens per text"), str(model.max_tokens)),
         Fact(_("Method"), word(manifest.method)),
         Fact(_("Placement"), word(manifest.placement)),
@@ -70,6 +71,15 @@ def _what(manifest: Manifest) -> list[Fact]:
         ]
     facts += public_front(manifest.front)
     return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]
+
+
+def _learnt(model: ModelSpec) -> list[Fact]:
+    if model.template is None:
+        return [Fact(_("What is learnt"), _("the texts, whole"))]
+    return [
+        Fact(_("What is learnt"), _("the answers and where they end; prompts are only read")),
+        Fact(_("Chat template"), word(model.template)),
+    ]
 
 
 def labels(model: ModelSpec) -> list[Fact]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from contracts.kinds import LANGUAGE, Kind
 from contracts.labels import meant
 from contracts.refusal import Refusal
 from site_agent import dataset_report as report
 from site_agent.approvals import approved_hashes, approved_manifest
 from site_agent.dataset_questions import agreed, require_answers
 from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.datasets.columns import Columns
 from site_agent.datasets.findings import QUESTIONS
 from site_agent.datasets.intake import Wishes
 from site_agent.datasets.spool import name_of, spooled
@@ -24,7 +27,7 @@ from site_agent.pulse import Pulse
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
 from site_agent.transport import is_passing
-from site_agent.words import table
+from site_agent.words import printable, table
 
 Say = Callable[..., None]
 _DROPPED = {
@@ -50,8 +53,33 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
         help="CSV, TSV, JSON lines, Parquet, XLSX; gzip is fine",
     )
     verb.add_argument("--name", help="the dataset's name (else the file's)")
+    verb.add_argument("--kind", choices=get_args(Kind), help="what a row is (else seen from the columns)")
     verb.add_argument("--text-column", metavar="NAME")
+    verb.add_argument("--pair-column", metavar="NAME", help="a second text that is read with the first")
     verb.add_argument("--label-column", metavar="NAME")
+    verb.add_argument(
+        "--prompt-column",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="what a language model is asked; several are put together in the order in which they are said",
+    )
+    verb.add_argument(
+        "--choices-column",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="the choices of a question: a column of lists, or as many columns as there are choices",
+    )
+    verb.add_argument("--response-column", metavar="NAME", help="what a language model is to answer")
+    verb.add_argument("--messages-column", metavar="NAME", help="conversations: lists of {role, content}")
+    verb.add_argument(
+        "--language",
+        metavar="TAG",
+        action="append",
+        default=[],
+        help="the texts' language, for the card (de, en-GB)",
+    )
     verb.add_argument("--split-column", metavar="NAME")
     verb.add_argument("--site-column", metavar="NAME")
     verb.add_argument(
@@ -139,10 +167,19 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
 def _wishes(chosen: argparse.Namespace) -> Wishes:
     dropped = ("drop_" + kind.replace("-", "_") for kind in _DROPPED)
     return Wishes(
-        text=chosen.text_column,
-        label=chosen.label_column,
-        split=chosen.split_column,
-        site=chosen.site_column,
+        columns=Columns(
+            kind=chosen.kind,
+            text=chosen.text_column,
+            pair=chosen.pair_column,
+            label=chosen.label_column,
+            prompt=tuple(chosen.prompt_column),
+            choices=tuple(chosen.choices_column),
+            response=chosen.response_column,
+            messages=chosen.messages_column,
+            split=chosen.split_column,
+            site=chosen.site_column,
+        ),
+        languages=_languages(chosen.language),
         only_sites=tuple(chosen.only_site),
         encoding=chosen.encoding,
         skip_lines=max(chosen.skip_lines, 0),
@@ -150,6 +187,14 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
         label_map=_renamed(chosen.rename_label),
         **{name: getattr(chosen, name) for name in dropped},
     )
+
+
+def _languages(said: list[str]) -> tuple[str, ...]:
+    """BCP 47 tags. Refuses with `dataset.bad_language`."""
+    for tag in said:
+        if not re.fullmatch(LANGUAGE, tag):
+            raise Refusal("dataset.bad_language", said=printable(tag, 40))
+    return tuple(dict.fromkeys(said))
 
 
 def _renamed(said: list[str]) -> dict[str, str]:
@@ -192,13 +237,14 @@ def _list(chosen: argparse.Namespace, say: Say) -> int:
         (
             dataset.name,
             f"{dataset.card.rows:,}",
-            str(len(dataset.card.labels)),
+            dataset.card.kind,
+            str(len(dataset.card.labels) or "-"),
             time.strftime("%Y-%m-%d", time.localtime(dataset.added)),
             dataset.id or "not published",
         )
         for dataset in datasets
     ]
-    say(table(("name", "rows", "labels", "added", "published as"), rows))
+    say(table(("name", "rows", "kind", "labels", "added", "published as"), rows))
     return 0
 
 

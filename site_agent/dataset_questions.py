@@ -21,11 +21,13 @@ _QUESTIONS = {
     "missing-labels": "Some labels look like no label at all. Keep and publish them as classes?",
     "look-alikes": "Some labels look alike. Keep them as different classes?",
     "rare-labels": "The names of labels with few rows can point at a person. Publish these names?",
+    "unused-texts": "Some columns hold texts that no model will read. Leave them out?",
 }
 _OPTIONS = {
     "missing-labels": "--drop-missing-labels or --keep missing-labels",
     "look-alikes": "--rename-label FROM=TO or --keep look-alikes",
     "rare-labels": "--drop-rare-labels or --keep rare-labels",
+    "unused-texts": "--pair-column NAME or --prompt-column NAME to have one read, or --keep unused-texts",
 }
 
 
@@ -40,12 +42,15 @@ def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = Non
         ask = input
     columns, findings = intake.columns, intake.findings
     assert columns is not None and findings is not None
-    guessed = [role for role in ("text", "label") if role in columns.guessed]
+    guessed = [role for role in columns.guessed if role not in ("split", "site")]
     if guessed and not _yes(ask, "Are these columns right?"):
+        told = [(role, name) for role in guessed if role != "kind" for name in columns.all_of(role)]
+        options = [f"--{role}-column {shlex.quote(name)}" for role, name in told]
+        kind = [f"--kind {columns.kind}"] if "kind" in guessed else []
         raise Refusal(
             "dataset.unconfirmed_columns",
-            guessed=", ".join(f"{role} {printable(columns.of(role), 64)!r}" for role in guessed),
-            options=" ".join(f"--{role}-column {shlex.quote(columns.of(role))}" for role in guessed),
+            guessed=", ".join(f"{role} {printable(name, 64)!r}" for role, name in told),
+            options=" ".join(kind + options),
         )
     guesses = sorted({found.encoding for _, found in intake.formats if found.encoding_guessed})
     if guesses and not _yes(ask, f"That the file is {guesses[0]} was guessed. Are its letters right?"):

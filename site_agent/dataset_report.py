@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.kinds import LABELLED, Kind
 from contracts.labels import spelled
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
@@ -20,6 +21,16 @@ from site_agent.words import counted, printable, table
 
 Say = Callable[..., None]
 SHOWN = 12
+SHOWN_ROLES = ("text", "pair", "label", "prompt", "choices", "response", "messages", "split", "site")
+WORDS: dict[Kind, str] = {
+    "text-label": "a text with its class",
+    "pair-label": "two texts that are read together, with their class",
+    "prompt-response": "a prompt and the response to it",
+    "messages": "a conversation",
+    "text": "a text",
+}
+_TO_READ: dict[Kind, str] = {"text-label": "--pair-column NAME", "prompt-response": "--prompt-column NAME"}
+"""How a column of texts is read too, where a kind has a place for it."""
 
 
 def show(dataset: Dataset, intake: Intake, say: Say) -> None:
@@ -74,10 +85,12 @@ def _show_files(intake: Intake, say: Say) -> None:
 def _show_columns(intake: Intake, say: Say) -> None:
     columns = intake.columns
     assert columns is not None
-    for role in ("text", "label", "split", "site"):
-        if getattr(columns, role) is not None:
-            guessed = "  (guessed)" if role in columns.guessed else ""
-            say(f"  {role:<6} from column {printable(columns.of(role), 64)!r}{guessed}")
+    assert columns.kind is not None
+    say(f"  each row is {WORDS[columns.kind]} ({columns.kind})")
+    for role in SHOWN_ROLES:
+        guessed = "  (guessed)" if role in columns.guessed else ""
+        if read := [repr(printable(name, 64)) for name in columns.all_of(role)]:
+            say(f"  {role:<8} from column{'s' if len(read) > 1 else ''} {', '.join(read)}{guessed}")
     if columns.site:
         say(f"         {counted(len(intake.sites), 'site')} kept")
     if intake.unused:
@@ -102,17 +115,22 @@ def _show_left_out(intake: Intake, say: Say) -> None:
 
 def _lines(intake: Intake) -> list[tuple[str, str, str]]:
     """(what, how much, what can be done), also where there is nothing: so that it was looked for is seen."""
-    found = intake.findings
-    assert found is not None
-    lines = [
+    found, columns = intake.findings, intake.columns
+    assert found is not None and columns is not None and columns.kind is not None
+    kind = columns.kind
+    labels = [
         ("labels that look like no label", _labels(found.missing_labels), "--drop-missing-labels"),
-        ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
         ("labels written as 1.0, read as 1", _codes(intake.codes), "--rename-label 1=TO"),
         ("labels that look alike", _groups(found), "--rename-label FROM=TO"),
         ("labels with few rows", _labels(found.rare_labels), "--drop-rare-labels"),
-        ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
         ("texts with two different labels", str(found.contradictions or "none"), "look at the source"),
+    ]
+    lines = [
+        *(labels if kind in LABELLED else ()),
+        ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
+        ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
         ("rows to judge by that are trained on", _rows(found.leaks), "--drop-leaks"),
+        ("columns of texts that are not read", _columns(found.unused_texts), _TO_READ.get(kind, "")),
         (f"texts over {LONG_TEXT:,} characters", _rows(found.long_texts), "a model may read the start only"),
     ]
     return [(what, much, "" if much == "none" else option) for what, much, option in lines]
@@ -120,6 +138,10 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
 
 def _rows(count: int) -> str:
     return counted(count, "row") if count else "none"
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(printable(name, 40) for name in names[:SHOWN]) or "none"
 
 
 def _codes(codes: dict[str, str]) -> str:
@@ -144,10 +166,19 @@ def _show_card(dataset: Dataset, say: Say) -> None:
     card = dataset.card
     say(f'\nThe card of "{dataset.name}" (this is all that is published; no row leaves this machine):')
     say(f"  rows         {card.rows:,}")
+    say(f"  kind         {card.kind}")
     say("  splits       " + ", ".join(f"{name} {_count(count)}" for name, count in card.splits.items()))
-    say("  text length  " + ", ".join(f"{name} {value:,}" for name, value in card.text_length.items()))
+    for what, quantiles in (
+        ("text length", card.text_length),
+        ("answers", card.answer_length),
+        ("turns", card.turns),
+    ):
+        if quantiles:
+            say(f"  {what:<12} " + ", ".join(f"{name} {value:,}" for name, value in quantiles.items()))
+    say(f"  languages    {', '.join(card.languages) or 'not said (--language TAG)'}")
     say(f"  public       {'yes: PLAINTEXT baselines may train on it unprotected' if card.public else 'no'}")
-    say(f"  labels       {len(card.labels)}")
+    if card.kind in LABELLED:
+        say(f"  labels       {len(card.labels)}")
     for label, count in card.labels.items():
         say(f"    {_count(count):>9}  {printable(label, 100)}")
     if None in [*card.labels.values(), *card.splits.values()]:

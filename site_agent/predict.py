@@ -35,6 +35,7 @@ class Text:
 
     row: int
     text: str
+    pair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Predictor:
         self._front, self._tokenizer = open_front(folder, manifest.model, manifest.split.cut, room=room)
         self._vocabulary: int = self._front.config.vocab_size
         self._spec, self._served = manifest.model, served
+        self.paired = manifest.sites[0].dataset.kind == "pair-label"
         self.cut_short = 0
 
     @property
@@ -69,22 +71,26 @@ class Predictor:
         """Whether it writes texts instead of naming classes."""
         return self._spec.task == "causal-lm"
 
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
-        """The classes of some texts, cut at the run's `max_tokens` as in training (`cut_short` counts)."""
+    def classify(self, texts: Sequence[Text]) -> list[Prediction]:
+        """The classes of some texts, or pairs of texts where the run is of pairs, cut at the run's
+        `max_tokens` as in training (`cut_short` counts). Refuses with `predict.pairs`."""
         from enclave.slicing.questions import ask_about, read_probabilities
+        from enclave.training.texts import tokenise
 
-        limit = self._spec.max_tokens
-        whole = self._tokenizer(list(texts))["input_ids"]
-        self.cut_short += sum(len(tokens) > limit for tokens in whole)
-        tokens = self._tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
-        padding = self._tokenizer.pad_token_id
-        question = ask_about(self._front, [ids or [padding] for ids in tokens], padding)
+        pairs = [item.pair for item in texts if item.pair is not None]
+        if len(pairs) != (len(texts) if self.paired else 0):
+            raise Refusal("predict.pairs", kind="pairs of texts" if self.paired else "single texts")
+        plain = [item.text for item in texts]
+        tokens = tokenise(self._tokenizer, plain, pairs or None, self._spec.max_tokens)
+        self.cut_short += tokens.cut
+        question = ask_about(self._front, tokens.ids, self._tokenizer.pad_token_id, tokens.segments)
         labels = self._spec.labels
-        rows = read_probabilities(self._served.ask(question), len(tokens), len(labels))
+        rows = read_probabilities(self._served.ask(question), len(texts), len(labels))
         return [_prediction(labels, row) for row in rows]
 
     def write(self, prompt: str, most: int, temperature: float, seed: int) -> Iterator[str]:
-        """The tokens after `prompt` as they come, as pieces of text; at most `most` tokens, or to the end."""
+        """The tokens after `prompt` as they come, as pieces of text; at most `most` tokens, or to the end.
+        Where the run is of conversations, `prompt` is what a user says, and the answer follows."""
         import torch
 
         from enclave.slicing.questions import Drawing, ask_for_next, read_token
@@ -93,7 +99,7 @@ class Predictor:
         drawing = Drawing(f"{temperature:g}", str(seed))
         session, fed = Session(self._front), []
         tokens: list[int] = []
-        following = self._tokenizer(prompt)["input_ids"] or [self._tokenizer.pad_token_id]
+        following = self._prompted(prompt) or [self._tokenizer.pad_token_id]
         shown = ""
         for _ in range(most):
             fed.append(session.step(torch.tensor([following]))[0])
@@ -105,16 +111,29 @@ class Predictor:
                 break
             tokens.append(token)
             following = [token]
-            text = str(self._tokenizer.decode(tokens))
+            text = str(self._tokenizer.decode(tokens, skip_special_tokens=self._spec.template is not None))
             if not text.endswith("\ufffd"):  # half of a character: the rest comes with the next token
                 yield text[len(shown) :]
                 shown = text
         self._served.close()
 
+    def _prompted(self, prompt: str) -> list[int]:
+        if self._spec.template is None:
+            ids: list[int] = self._tokenizer(prompt)["input_ids"]
+            return ids
+        from contracts.rows import Message
+        from enclave.training.conversations import Template
 
-def texts_of(file: Path, column: str | None) -> Iterator[Text]:
-    """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet. Refuses with
-    `predict.nothing` or a `dataset.` code."""
+        asked = Template(self._tokenizer, self._spec.template).render(
+            [Message("user", prompt)], answering=True
+        )
+        rendered: list[int] = self._tokenizer(asked, add_special_tokens=False)["input_ids"]
+        return rendered
+
+
+def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterator[Text]:
+    """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet; `pair` is the column
+    of the second text. Refuses with `predict.nothing` or a `dataset.` code."""
     if file.suffix.lower() == ".txt":
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -133,7 +152,10 @@ def texts_of(file: Path, column: str | None) -> Iterator[Text]:
             raise Refusal(
                 "predict.nothing", fault=f"line {record.line} of {file.name} has no text; try --column"
             )
-        yield Text(record.line, value)
+        second = None if pair is None else record.values.get(pair)
+        if pair is not None and not isinstance(second, str):
+            raise Refusal("predict.nothing", fault=f"line {record.line} of {file.name} has no second text")
+        yield Text(record.line, value, second if isinstance(second, str) else None)
 
 
 def answer_file(
@@ -143,6 +165,7 @@ def answer_file(
     target: Path,
     *,
     column: str | None,
+    pair: str | None,
     write: Callable[[str], dict[str, Any]],
     tell: Tell,
 ) -> int:
@@ -150,11 +173,11 @@ def answer_file(
 
     Refuses with `predict.nothing` and `predict.other_output`, or as asking does; what is answered is kept.
     """
-    texts = list(texts_of(source, column))
+    texts = list(texts_of(source, column, pair))
     if not texts:
         raise Refusal("predict.nothing", fault=f"{source.name} holds no text")
     part = target.with_name(target.name + ".part")
-    claim = {"manifest": manifest.hash, "input": _sha256(source), "column": column}
+    claim = {"manifest": manifest.hash, "input": _sha256(source), "column": column, "pair": pair}
     done = _resume(part, claim, source, target)
     if done:
         tell(f"{done:,} of {len(texts):,} are answered already; going on after them.")
@@ -177,7 +200,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     if predictor.causal:
         return [{"row": item.row, **write(item.text)} for item in chunk]
-    found = predictor.classify([item.text for item in chunk])
+    found = predictor.classify(chunk)
     return [{"row": item.row, **vars(prediction)} for item, prediction in zip(chunk, found, strict=True)]
 
 

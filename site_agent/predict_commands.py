@@ -13,7 +13,7 @@ from typing import Any
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
-from site_agent.predict import Predictor, answer_file
+from site_agent.predict import Predictor, Text, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -35,6 +35,8 @@ def add_predict_command(commands: Any, say: Say) -> None:
     what.add_argument("--in", dest="source", type=Path, metavar="FILE", help=".txt, CSV, JSON Lines, Parquet")
     command.add_argument("--out", dest="target", type=Path, metavar="FILE", help="answers as JSON Lines")
     command.add_argument("--column", help="the column that holds the text (else found by its name)")
+    command.add_argument("--pair", metavar="TEXT", help="with --text: the second text, in a study of pairs")
+    command.add_argument("--pair-column", metavar="NAME", help="the column that holds the second text")
     command.add_argument("--json", action="store_true", help="with --text: the answer as one JSON object")
     command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="of a causal model")
     command.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
@@ -85,7 +87,7 @@ def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
                 sys.stdout.flush()
         say(json.dumps({"text": "".join(pieces)}, ensure_ascii=False) if chosen.json else "")
         return
-    (found,) = predictor.classify([chosen.text])
+    (found,) = predictor.classify([Text(1, chosen.text, chosen.pair)])
     if chosen.json:
         say(json.dumps(vars(found), ensure_ascii=False))
         return
@@ -102,7 +104,14 @@ def _file(predictor: Predictor, manifest: Manifest, chosen: argparse.Namespace) 
         return {"text": "".join(pieces)}
 
     count = answer_file(
-        predictor, manifest, chosen.source, chosen.target, column=chosen.column, write=write, tell=_progress
+        predictor,
+        manifest,
+        chosen.source,
+        chosen.target,
+        column=chosen.column,
+        pair=chosen.pair_column,
+        write=write,
+        tell=_progress,
     )
     _progress(f"{counted(count, 'answer')} in {printable(chosen.target, 200)}.")
     _tell_cuts(predictor)

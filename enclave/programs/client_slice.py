@@ -146,6 +146,8 @@ class ClientSlice(EnclaveProgram):
             "training_rows": len(learner.training),
             "evaluation_rows": len(learner.evaluation),
             "features": msgspec.to_builtins(self._committed(site)),
+            "cut": learner.training.cut + learner.evaluation.cut,
+            "left_out": learner.training.left_out + learner.evaluation.left_out,
         }
 
     def _committed(self, site: str) -> Committed | None:

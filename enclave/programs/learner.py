@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contracts.manifest import Lora, Manifest, Prefix
+from contracts.manifest import Lora, Manifest, ModelSpec, Prefix
 from contracts.refusal import Refusal
 from enclave.programs.placements import Inside, Placement
 from enclave.programs.program import Report
@@ -17,7 +17,7 @@ from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.slicing.shape import Shape
-from enclave.training.data import Examples, Pin, encode, read_rows
+from enclave.training.data import Examples
 from enclave.training.loop import (
     EVALUATION_BATCH,
     Batch,
@@ -28,6 +28,7 @@ from enclave.training.loop import (
     train,
 )
 from enclave.training.metrics import Scores
+from enclave.training.reading import Pin, encode, read_rows
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def load_learner(
         raise Refusal("slice.no_file")
     if (manifest.front is None) != (features is None):
         raise Refusal("front.no_features")
-    rows = read_rows(dataset, manifest.model, Pin(manifest.site(site).dataset, key))
+    approved = manifest.site(site).dataset
+    rows = read_rows(dataset, manifest.model, approved.kind, Pin(approved, key))
     opened = _open(manifest, model_folder, outside)
     if manifest.aggregation.rule == "ffa-lora":
         freeze_a(opened.model)
@@ -140,21 +142,24 @@ class _Opened(NamedTuple):
 
 def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
     spec = manifest.model
-    size = sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
     if manifest.masking is not None:
         if outside is None:
             raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
         from enclave.programs.outside import open_outside  # masking: loaded by no other placement
 
-        model, base, placement = open_outside(manifest, folder, outside, size)
+        model, base, placement = open_outside(manifest, folder, outside, _model_bytes(folder, spec))
         return _Opened(model, base.tokenizer, placement, base)
     if manifest.front is not None:
         from enclave.programs.public_front import tuned_tail
 
         tail, base = tuned_tail(manifest, folder)
-        return _Opened(tail, base.tokenizer, Inside(size), base)
+        return _Opened(tail, base.tokenizer, Inside(_model_bytes(folder, spec)), base)
     whole, tokenizer = load(folder, spec)
-    return _Opened(_tuned(whole, manifest), tokenizer, Inside(size))
+    return _Opened(_tuned(whole, manifest), tokenizer, Inside(_model_bytes(folder, spec)))
+
+
+def _model_bytes(folder: Path, spec: ModelSpec) -> int:
+    return sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
 
 
 def _named(model: Any, manifest: Manifest) -> Any:

@@ -107,6 +107,8 @@ def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrain
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
+    if getattr(config, "type_vocab_size", 0) < 2:  # tokenizers give segments to models that read none
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
     _switch_dropout_off(config)
     if spec.task == "causal-lm":
         config.use_cache = False

@@ -64,8 +64,14 @@ _HEADER = msgspec.json.Decoder(_Header)
 
 
 @torch.no_grad()
-def ask_about(front: Front, tokens: Sequence[Sequence[int]], padding: int) -> bytes:
-    """Run the front over whole texts (token ids) and pack the question. Runs at the site."""
+def ask_about(
+    front: Front,
+    tokens: Sequence[Sequence[int]],
+    padding: int,
+    segments: Sequence[Sequence[int]] | None = None,
+) -> bytes:
+    """Run the front over whole texts (token ids; of pairs also segments, where the model reads them) and pack
+    the question. Runs at the site."""
     device = front.device
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
     found: dict[int, Tensor] = {}
@@ -77,7 +83,12 @@ def ask_about(front: Front, tokens: Sequence[Sequence[int]], padding: int) -> by
         for place, index in enumerate(indices):
             ids[place, : len(tokens[index])] = torch.tensor(tokens[index])
             mask[place, : len(tokens[index])] = 1
-        features = front(ids.to(device), mask.to(device)).to(torch.bfloat16).cpu()
+        parts = None if segments is None else torch.zeros_like(ids)
+        if segments is not None and parts is not None:
+            for place, index in enumerate(indices):
+                parts[place, : len(segments[index])] = torch.tensor(segments[index])
+            parts = parts.to(device)
+        features = front(ids.to(device), mask.to(device), token_type_ids=parts).to(torch.bfloat16).cpu()
         for place, index in enumerate(indices):
             found[index] = features[place, : len(tokens[index])]
     packed = torch.cat([found[index] for index in range(len(tokens))]).contiguous()

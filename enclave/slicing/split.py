@@ -59,9 +59,13 @@ class Front(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         cache: DynamicCache | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """(batch, tokens) token ids -> features (batch, tokens, d_model) in the model's dtype."""
+        """(batch, tokens) token ids -> features (batch, tokens, d_model) in the model's dtype. Segments
+        (`token_type_ids`, of the same shape) are for models that read them."""
         inputs = _inputs(self.config, attention_mask, position_ids, cache)
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
         features: Tensor = self.backbone(input_ids=input_ids, **inputs).last_hidden_state
         return features
 

@@ -138,7 +138,8 @@ def compute(
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         batch = collate(examples, indices)
-        features = front(batch.input_ids.to(device), batch.attention_mask.to(device)).to(torch.bfloat16).cpu()
+        given = {name: value.to(device) for name, value in batch.inputs.items()}
+        features = front(**given).to(torch.bfloat16).cpu()
         for place, index in enumerate(indices):
             found[index] = features[place, : len(examples.tokens[index])].clone()
         if progress is not None:

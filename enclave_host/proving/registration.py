@@ -21,7 +21,13 @@ from enclave_host.proving.files import Tensor, read_config, read_tensors
 from enclave_host.proving.passes import TOKENS, WAYS, Trial, attempt, usual_targets
 from enclave_host.proving.reduced import reduce, require_layers
 from enclave_host.proving.sizes import require_sizes
-from enclave_host.proving.tokens import embedding_rows, require_tokenizer, special_of, usable_positions
+from enclave_host.proving.tokens import (
+    embedding_rows,
+    require_tokenizer,
+    special_of,
+    template_of,
+    usable_positions,
+)
 from enclave_host.proving.weights import build, require_finite
 
 Tell = Callable[[dict[str, Any]], None]
@@ -131,7 +137,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
         vocabulary=rows,
         tokens=tokens,
         special=special_of(tokenizer),
-        template=bool(tokenizer.chat_template),
+        template=template_of(tokenizer),
         targets=targets,
         new=new,
         unused=unused,

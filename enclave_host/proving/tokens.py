@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from contracts.refusal import Refusal
+from contracts.rows import Message
 
 TABLES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
           "sentencepiece.bpe.model")  # fmt: skip
@@ -44,6 +45,20 @@ def special_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """The special tokens by their roles."""
     told = {name: getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
     return {name: str(token) for name, token in sorted(told.items()) if isinstance(token, str)}
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> Literal["none", "fits", "unfit"]:
+    """Whether conversations can be rendered by the model's own chat template, so that what is learnt is what
+    the model will be asked for."""
+    if not tokenizer.chat_template:
+        return "none"
+    from enclave.training.conversations import Template
+
+    try:
+        Template(tokenizer, "model").pieces([Message("user", "fever"), Message("assistant", "rest")])
+    except Refusal:
+        return "unfit"
+    return "fits"
 
 
 def _require_template(tokenizer: PreTrainedTokenizerBase) -> None:

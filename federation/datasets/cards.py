@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, Kind
 from contracts.refusal import Refusal
 
 THRESHOLD = 5
@@ -20,25 +21,41 @@ Rows = Annotated[int, Meta(ge=0, le=MAX_ROWS)]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
 Split = Literal["train", "validation", "test"]
 Quantile = Literal["p10", "p25", "p50", "p75", "p90"]
+Quantiles = dict[Quantile, Annotated[int, Meta(ge=0, le=100_000_000)]]
+Language = Annotated[str, Meta(pattern=rf"^{LANGUAGE}\Z")]
 
 
 class Card(Struct, forbid_unknown_fields=True, frozen=True):
     """`labels` and `splits` map names to rows, None where suppressed; `text_length` is in characters.
-    `public`: the site says that anybody may read the rows."""
+    `public`: the site says that anybody may read the rows. `kind`: what each row is. Of conversations,
+    `answer_length` is what the assistant says, in characters a row, and `turns` counts messages; `languages`
+    are what somebody at the site has said."""
 
     rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     labels: Annotated[dict[Label, Rows | None], Meta(max_length=1000)]
     splits: Annotated[dict[Split, Rows | None], Meta(min_length=1)]
-    text_length: dict[Quantile, Annotated[int, Meta(ge=0, le=100_000_000)]]
+    text_length: Quantiles
     threshold: Annotated[int, Meta(ge=THRESHOLD, le=1000)] = THRESHOLD
     public: bool = False
+    kind: Kind = "text-label"
+    answer_length: Quantiles = {}
+    turns: Quantiles = {}
+    languages: Annotated[tuple[Language, ...], Meta(max_length=20)] = ()
 
 
 def check(card: Card) -> None:
-    """Refuse a card that gives a small count away.
+    """Refuse a card that gives a small count away, or that is not one of its kind.
 
-    Refuses with `card.too_small`, `card.small_count`, `card.recoverable_count` or `card.wrong_sum`.
+    Refuses with `card.too_small`, `card.kind`, `card.small_count`, `card.recoverable_count` or
+    `card.wrong_sum`.
     """
+    fits = (
+        bool(card.labels) <= (card.kind in LABELLED),
+        bool(card.answer_length) <= (card.kind in CONVERSATIONS),
+        bool(card.turns) <= (card.kind == "messages"),
+    )
+    if not all(fits):
+        raise Refusal("card.kind", kind=card.kind)
     if card.rows < card.threshold:
         raise Refusal("card.too_small", rows=card.rows, threshold=card.threshold)
     if card.labels:

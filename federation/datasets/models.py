@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from django.db import models
 
+from contracts.kinds import Kind
 from federation.ids import new_id
 from federation.sites.models import Site
 
@@ -38,3 +40,8 @@ class Dataset(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def kind(self) -> Kind:
+        """What each of its rows is."""
+        return msgspec.convert(self.card.get("kind", "text-label"), Kind)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from django.conf import settings
 
 from contracts.canonical import canonical
+from contracts.kinds import CONVERSATIONS, KINDS
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -21,7 +23,7 @@ from contracts.manifest import (
     parse,
     require_measured,
 )
-from contracts.model_proof import way_of
+from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
 from federation.attestation.references import policy_for
@@ -40,8 +42,8 @@ from federation.studies.plan import Plan, read
 def build_manifest(study: Study) -> Manifest:
     """The manifest of this study as it stands now, for a new run. Writes nothing.
 
-    Refuses with a `study.*` code that names what is missing, `card.withdrawn`, `runtime.unmeasured`,
-    `privacy.no_account` or `manifest.invalid`.
+    Refuses with a `study.*` code that names what is missing or does not fit, `card.withdrawn`,
+    `runtime.unmeasured`, `privacy.no_account` or `manifest.invalid`.
     """
     plan = read(study.settings)
     method = methods.named(plan.method)
@@ -124,8 +126,12 @@ def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
             raise Refusal("card.withdrawn", name=dataset.name)
         if dataset.site.state != SiteState.ACTIVE:
             raise Refusal("study.site_not_active", site=dataset.site.name)
+        if dataset.kind not in KINDS[plan.task]:
+            raise Refusal("study.wrong_kind", dataset=dataset.name, site=dataset.site.name, kind=dataset.kind)
         if plan.task == "sequence-classification" and not dataset.card["labels"]:
             raise Refusal("study.no_labels", dataset=dataset.name)
+    if plan.task == "sequence-classification" and len({dataset.kind for dataset in datasets}) > 1:
+        raise Refusal("study.mixed_kinds")
     return datasets
 
 
@@ -137,7 +143,11 @@ def _site(dataset: Dataset) -> Site:
         approval_key=dataset.site.approval_key,
         development_key=dataset.site.development_key,
         dataset=DatasetRef(
-            id=dataset.pk, digest=dataset.digest, rows=dataset.rows, public=is_public(dataset)
+            id=dataset.pk,
+            digest=dataset.digest,
+            rows=dataset.rows,
+            public=is_public(dataset),
+            kind=dataset.kind,
         ),
     )
 
@@ -160,7 +170,21 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
         labels=tuple(labels),
         max_tokens=plan.max_tokens,
         spellings=spellings,
+        template=_template(base, {dataset.kind for dataset in datasets}),
     )
+
+
+def _template(base: BaseModel, kinds: set[str]) -> Literal["model", "plain"] | None:
+    """How conversations are rendered. Refuses with `study.no_template` or `study.no_end` a model that cannot
+    be tuned on them."""
+    if kinds.isdisjoint(CONVERSATIONS):
+        return None
+    proof = read_proof(base.proof)
+    if proof.template == "unfit":
+        raise Refusal("study.no_template", model=base.name)
+    if "eos_token" not in proof.special:
+        raise Refusal("study.no_end", model=base.name)
+    return "model" if proof.template == "fits" else "plain"
 
 
 def _require_proven(plan: Plan, base: BaseModel) -> None:

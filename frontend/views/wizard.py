@@ -165,7 +165,7 @@ def _shown(user: User, study: Study, here: wizard.Step, form: StepForm | None) -
 def _chosen_overlap(form: StepForm | None) -> dict[str, Any]:
     assert isinstance(form, DataForm)
     chosen = [dataset for dataset in form.offered if dataset.pk in form.chosen]
-    return {"overlap": overlap(chosen) if chosen else None, "data": form}
+    return {"overlap": overlap(chosen) if chosen and form.sorts else None, "data": form}
 
 
 def _methods(study: Study) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from contracts.dataset_digest import begin_digest
+from contracts.kinds import CONVERSATIONS, Kind
 from site_agent.datasets.suppression import THRESHOLD, suppress
 
 QUANTILES = (10, 25, 50, 75, 90)
@@ -19,7 +20,9 @@ class Card(Struct, frozen=True):
     `labels` and `splits` map names to numbers of rows; None is a count that is not published because it, or
     another that it would give away, is below `threshold`. `text_length` maps p10 … p90 to characters, rounded
     to two digits. The shortest and the longest text are left out: each is one person's. `public` is the
-    site's word that anybody may read the rows; only such data may train unprotected.
+    site's word that anybody may read the rows; only such data may train unprotected. Of conversations
+    `answer_length` is what the assistant says, in characters a row, and `turns` the number of messages;
+    `languages` (BCP 47) are what a person has said.
     """
 
     rows: int
@@ -28,17 +31,37 @@ class Card(Struct, frozen=True):
     text_length: dict[str, int]
     threshold: int = THRESHOLD
     public: bool = False
+    kind: Kind = "text-label"
+    answer_length: dict[str, int] = {}
+    turns: dict[str, int] = {}
+    languages: tuple[str, ...] = ()
 
 
 def make_card(
-    labels: Mapping[str, int], splits: Mapping[str, int], lengths: Sequence[int], public: bool = False
+    labels: Mapping[str, int],
+    splits: Mapping[str, int],
+    lengths: Sequence[int],
+    public: bool = False,
+    *,
+    kind: Kind = "text-label",
+    answers: Sequence[int] = (),
+    turns: Sequence[int] = (),
+    languages: Sequence[str] = (),
 ) -> Card:
-    """The card of a dataset with these exact counts and these text lengths (characters, at least one)."""
-    ordered = sorted(lengths)
-    length = {f"p{share}": _rounded(ordered[(len(ordered) - 1) * share // 100]) for share in QUANTILES}
+    """The card of a dataset with these exact counts and these text lengths (characters, at least one); of
+    conversations also with those of the answers, and with the numbers of messages."""
     every_split = {split: splits.get(split, 0) for split in ("train", "validation", "test")}
-    counts = suppress(dict(sorted(labels.items())))
-    return Card(len(ordered), counts, suppress(every_split), length, public=public)
+    return Card(
+        rows=len(lengths),
+        labels=suppress(dict(sorted(labels.items()))),
+        splits=suppress(every_split),
+        text_length=_quantiles(lengths),
+        public=public,
+        kind=kind,
+        answer_length=_quantiles(answers) if kind in CONVERSATIONS else {},
+        turns=_quantiles(turns) if kind == "messages" else {},
+        languages=tuple(languages),
+    )
 
 
 def content_digest(file: Path, key: bytes) -> str:
@@ -48,6 +71,11 @@ def content_digest(file: Path, key: bytes) -> str:
         while block := content.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _quantiles(numbers: Sequence[int]) -> dict[str, int]:
+    ordered = sorted(numbers)
+    return {f"p{share}": _rounded(ordered[(len(ordered) - 1) * share // 100]) for share in QUANTILES}
 
 
 def _rounded(count: int) -> int:

@@ -44,6 +44,21 @@ class _Split(Struct):
     split: str
 
 
+def _card(intake: Intake, wishes: Wishes, public: bool) -> Card:
+    rows, columns = intake.rows, intake.columns
+    assert columns is not None and columns.kind is not None
+    return make_card(
+        intake.labels,
+        intake.splits,
+        rows.lengths,
+        public,
+        kind=columns.kind,
+        answers=rows.answers,
+        turns=rows.turns,
+        languages=wishes.languages,
+    )
+
+
 class Catalogue:
     """The datasets of one state folder. Every change is on the disk before a method returns."""
 
@@ -105,7 +120,7 @@ class Catalogue:
                 file=target.name,
                 sources=tuple(file.name for file in files),
                 digest=content_digest(target, self._state.dataset_key),
-                card=make_card(intake.labels, intake.splits, intake.lengths, public),
+                card=_card(intake, wishes, public),
                 added=int(time.time()),
             )
         except BaseException:
@@ -167,7 +182,8 @@ class Catalogue:
         dataset = next((dataset for dataset in self.all() if dataset.id == ref.id), None)
         if dataset is None:
             raise Refusal("approval.no_dataset", dataset=ref.id)
-        if (dataset.digest, dataset.card.rows) != (ref.digest, ref.rows):
+        known = (dataset.digest, dataset.card.rows, dataset.card.kind)
+        if known != (ref.digest, ref.rows, ref.kind):
             raise Refusal("approval.dataset_mismatch", dataset=dataset.name)
         if ref.public and not dataset.card.public:
             raise Refusal("approval.not_public", dataset=dataset.name)

@@ -1,47 +1,64 @@
-"""Which column is the text, which the label, which names the split or the site: inferred, then shown."""
+"""What a file's rows are, and which column is what: said by the user or inferred, then shown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+from contracts.kinds import Kind
 from contracts.refusal import Refusal
+from contracts.rows import Split
+from site_agent.datasets.names import (
+    CHOICES_NAMES,
+    LABEL_NAMES,
+    MESSAGES_NAMES,
+    PAIR_NAMES,
+    PROMPT_NAMES,
+    RESPONSE_NAMES,
+    SITE_NAMES,
+    SPLIT_NAMES,
+    TEXT_NAMES,
+    by_name,
+    together,
+)
 from site_agent.datasets.readers import Nested, Record
 from site_agent.words import printable
 
-# In the order of preference. German names stand beside English ones, as they do in hospitals' exports.
-TEXT_NAMES = ("text", "note", "narrative", "report", "sentence", "comment", "passage", "document", "body",
-              "content", "dialogue", "message", "befund", "freitext")  # fmt: skip
-LABEL_NAMES = (
-    "label",
-    "class",
-    "category",
-    "target",
-    "code",
-    "diagnosis",
-    "type",
-    "y",
-    "klasse",
-    "kategorie",
-)
-SPLIT_NAMES = ("split", "set", "fold", "partition", "subset")
-SITE_NAMES = ("site", "hospital", "clinic", "centre", "center", "trust", "klinik", "standort")
-SPLITS = {
+SPLITS: dict[str, Split] = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 MAX_LABELS = 1000
+ROLES: dict[Kind, tuple[str, ...]] = {
+    "text-label": ("text", "label"),
+    "pair-label": ("text", "pair", "label"),
+    "prompt-response": ("prompt", "response"),
+    "messages": ("messages",),
+    "text": ("text",),
+}
+"""The roles that a kind needs a column for; what is not among them is read from no column."""
+_LISTS = ("list", "large_list")
+_NESTED = {"messages": _LISTS, "prompt": (*_LISTS, "struct"), "choices": (*_LISTS, "struct")}
+"""What a role can hold beside texts, as Parquet names it."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns in use; `split` and `site` are None where the file has none. `guessed` are the roles whose
-    column nobody has named."""
+    """The columns in use, by role: those of ROLES, and `split` and `site` where the file has them. What a
+    model is asked may stand in several columns (`prompt`), and the `choices` of a question in one or several.
+    `guessed` are the roles whose column nobody has named; as what a user says, nothing is guessed yet."""
 
-    text: str
-    label: str
+    kind: Kind | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+    prompt: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    response: str | None = None
+    messages: str | None = None
     split: str | None = None
     site: str | None = None
     guessed: tuple[str, ...] = ()
@@ -49,74 +66,161 @@ class Columns:
     @property
     def used(self) -> tuple[str, ...]:
         """The names of the columns that are read."""
-        return tuple(name for name in (self.text, self.label, self.split, self.site) if name is not None)
+        found = [name for role in _ROLES_OF_COLUMNS for name in self.all_of(role)]
+        return tuple(dict.fromkeys(found))
 
-    def of(self, role: str) -> str:
+    def all_of(self, role: str) -> tuple[str, ...]:
+        """The columns of a role: none, one, or for a prompt several."""
+        value = getattr(self, role)
+        return value if isinstance(value, tuple) else (() if value is None else (value,))
+
+    def the(self, role: str) -> str:
         """The column of a role that is in use."""
-        return str(getattr(self, role))
+        return self.all_of(role)[0]
 
 
-def infer(
-    sample: Sequence[Record],
-    *,
-    text: str | None = None,
-    label: str | None = None,
-    split: str | None = None,
-    site: str | None = None,
-) -> Columns:
-    """Choose the columns by what the user says, else by their names, else by what stands in the sample.
+_ROLES_OF_COLUMNS = tuple(field.name for field in fields(Columns) if field.name not in ("kind", "guessed"))
 
-    Refuses with `dataset.no_rows`, `dataset.no_column`, `dataset.which_column` (with the candidates' names)
-    or `dataset.column_type`.
+
+def infer(sample: Sequence[Record], said: Columns) -> Columns:
+    """Kind and columns by what the user says, else by their names, else by what stands in the sample.
+
+    Refuses with `dataset.no_rows`, `dataset.no_column`, `dataset.which_kind`, `dataset.which_column` (with
+    the candidates' names) or `dataset.column_type`.
     """
     if not sample:
         raise Refusal("dataset.no_rows")
-    named = {"text": text, "label": label, "split": split, "site": site}
     names = list(sample[0].values)
-    for said in (text, label, split, site):
-        if said is not None and said not in names:
-            raise Refusal("dataset.no_column", column=printable(said, 64), columns=_listed(names))
-    split = split or _split_column(sample, _without(names, text, label, site))
-    site = site or _by_name(SITE_NAMES, _without(names, text, label, split))
-    text = text or _by_name(TEXT_NAMES, _without(names, label, split, site))
-    text = text or _longest(sample, _without(names, label, split, site))
-    label = label or _by_name(LABEL_NAMES, _without(names, text, split, site))
-    label = label or _few_values(sample, _without(names, text, split, site))
-    for name in (text, label):
-        _refuse_type(sample, name)
-    chosen = {"text": text, "label": label, "split": split, "site": site}
-    guessed = tuple(role for role, name in chosen.items() if name is not None and named[role] is None)
-    return Columns(text, label, split, site, guessed)
+    for name in said.used:
+        if name not in names:
+            raise Refusal("dataset.no_column", column=printable(name, 64), columns=_listed(names))
+    found = replace(said, split=said.split or _split_column(sample, _left(names, said)))
+    found = replace(found, site=found.site or by_name(SITE_NAMES, _left(names, found)))
+    kind = said.kind or _kind(sample, _left(names, found), said)
+    found = _OF_KIND[kind](sample, names, replace(found, kind=kind))
+    for role in (*ROLES[kind], "choices"):
+        for name in found.all_of(role):
+            _refuse_type(sample, name, _NESTED.get(role, ()))
+    roles = [role for role in _ROLES_OF_COLUMNS if found.all_of(role) and not said.all_of(role)]
+    guessed = ("kind", *roles) if said.kind is None and kind == "text" else tuple(roles)
+    return replace(found, guessed=guessed)
 
 
-def split_of_name(file: str) -> str | None:
+def split_of_name(file: str) -> Split | None:
     """The split that a file's name says, if any."""
     return next((SPLITS[word] for word in re.split(r"[^a-z]+", file.lower()) if word in SPLITS), None)
 
 
-def _refuse_type(sample: Sequence[Record], name: str) -> None:
+def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
+    """The roles that are named decide; else the columns' names: whoever has written `messages`, or a prompt
+    and a response, means a language model. Refuses with `dataset.which_kind` where a class stands beside
+    what could be an answer."""
+    if said.messages:
+        return "messages"
+    if said.prompt or said.response:
+        return "prompt-response"
+    if said.pair:
+        return "pair-label"
+    if said.text is None and said.label is None:
+        if (name := by_name(MESSAGES_NAMES, names)) and isinstance(sample[0].values[name], Nested):
+            return "messages"
+        prompt, response = together(PROMPT_NAMES, names), by_name(RESPONSE_NAMES, names)
+        if prompt and response:
+            label = by_name(LABEL_NAMES, [name for name in names if name not in (*prompt, response)])
+            if label is None:
+                return "prompt-response"
+            raise Refusal("dataset.which_kind", prompt=_listed(prompt), response=printable(response, 64),
+                          label=printable(label, 64))  # fmt: skip
+        if len(names) == 1:
+            return "text"
+    if said.text is None and together(PAIR_NAMES, [name for name in names if name != said.label]):
+        return "pair-label"
+    return "text-label"
+
+
+def _text(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    left = _left(names, found)
+    return replace(found, text=found.text or by_name(TEXT_NAMES, left) or _longest(sample, left))
+
+
+def _text_label(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    found = _text(sample, names, found)
+    left = _left(names, found)
+    return replace(found, label=found.label or by_name(LABEL_NAMES, left) or _few_values(sample, left))
+
+
+def _pair_label(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    if found.text is None and found.pair is None and (pair := together(PAIR_NAMES, _left(names, found))):
+        found = replace(found, text=pair[0], pair=pair[1])
+    found = _text(sample, names, found)
+    left = _left(names, found)
+    if found.pair is None:
+        second = [name for name in left if name != found.label and reads_as_text(sample, name)]
+        if len(second) != 1:
+            columns = _listed(second or left)
+            raise Refusal("dataset.which_column", role="second text", option="--pair-column", columns=columns)
+        found = replace(found, pair=second[0])
+    return _text_label(sample, names, found)
+
+
+def _prompt_response(_sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    response = found.response or by_name(RESPONSE_NAMES, _left(names, found))
+    if response is None:
+        columns = _listed(_left(names, found))
+        raise Refusal("dataset.which_column", role="response", option="--response-column", columns=columns)
+    found = replace(found, response=response)
+    prompt = found.prompt or together(PROMPT_NAMES, _left(names, found))
+    if not prompt:
+        columns = _listed(_left(names, found))
+        raise Refusal("dataset.which_column", role="prompt", option="--prompt-column", columns=columns)
+    found = replace(found, prompt=prompt)
+    return replace(found, choices=found.choices or together(CHOICES_NAMES, _left(names, found)))
+
+
+def _messages(_sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    left = _left(names, found)
+    name = found.messages or by_name(MESSAGES_NAMES, left)
+    if name is None:
+        columns = _listed(left)
+        raise Refusal("dataset.which_column", role="messages", option="--messages-column", columns=columns)
+    return replace(found, messages=name)
+
+
+_OF_KIND: dict[Kind, Any] = {
+    "text-label": _text_label,
+    "pair-label": _pair_label,
+    "prompt-response": _prompt_response,
+    "messages": _messages,
+    "text": _text,
+}
+
+
+def reads_as_text(sample: Sequence[Record], name: str) -> bool:
+    """Whether a column holds sentences: words on average, and different ones in most rows."""
+    values = [value for record in sample if isinstance(value := record.values.get(name), str) and value]
+    words = sum(len(value.split()) for value in values)
+    return len(values) >= len(sample) // 2 and words >= 4 * len(values) > 0 and len(set(values)) > 1
+
+
+def _left(names: Sequence[str], found: Columns) -> list[str]:
+    """The columns that have no role yet."""
+    return [name for name in names if name not in found.used]
+
+
+def _refuse_type(sample: Sequence[Record], name: str, nested: tuple[str, ...]) -> None:
     """A column whose type is no text is named once, not by each of its rows."""
     cell = sample[0].values.get(name)
-    if isinstance(cell, Nested) and cell.kind:
+    if isinstance(cell, Nested) and cell.kind and not cell.kind.startswith(nested):
         raise Refusal("dataset.column_type", column=printable(name, 64), type=cell.kind[:60])
 
 
-def _without(names: list[str], *taken: str | None) -> list[str]:
-    return [name for name in names if name not in taken]
-
-
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(printable(name, 64) for name in names[:20]) + (" …" if len(names) > 20 else "")
-
-
-def _by_name(wanted: tuple[str, ...], names: list[str]) -> str | None:
-    known = {name.strip().lower(): name for name in reversed(names)}
-    return next((known[name] for name in wanted if name in known), None)
 
 
 def _split_column(sample: Sequence[Record], names: list[str]) -> str | None:
     """A column is the split only if its name says so and all of its values do."""
-    name = _by_name(SPLIT_NAMES, names)
+    name = by_name(SPLIT_NAMES, names)
     if name is None:
         return None
     values = {str(record.values.get(name, "")).strip().lower() for record in sample}

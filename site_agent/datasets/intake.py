@@ -1,12 +1,11 @@
 """Taking a dataset in: read, check every row, split where there is no split, and keep it normalised.
 
-The kept file has one JSON object a line, {"label", "split", "text"}, UTF-8, mode 0600. It exists only if
+The kept file has one JSON object a line (contracts/rows.py), UTF-8, mode 0600. It exists only if
 every row of the sources was either kept or counted and named.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +15,16 @@ from pathlib import Path
 import msgspec
 
 from contracts.refusal import Refusal
+from contracts.rows import PairLabel, Row, Split, TextLabel, read_row, write_row
 from site_agent.datasets.codes import whole_numbers
-from site_agent.datasets.columns import MAX_LABELS, Columns, infer, split_of_name
-from site_agent.datasets.findings import Findings, Rows, find, leaking, repeated
+from site_agent.datasets.columns import MAX_LABELS, Columns, infer, reads_as_text, split_of_name
+from site_agent.datasets.conversations import unread
+from site_agent.datasets.drafting import Drafted, Rows, missing
+from site_agent.datasets.findings import Findings, find, leaking, repeated
 from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
-from site_agent.datasets.rows import Row, normalise
+from site_agent.datasets.rows import Found, label_of, normalise
 from site_agent.datasets.splits import assign
 from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
@@ -38,12 +40,9 @@ PROGRESS_ROWS = 1_000
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says instead of leaving it to be inferred."""
+    """What the user says instead of leaving it to be inferred, of `columns` as much as he names."""
 
-    text: str | None = None
-    label: str | None = None
-    split: str | None = None
-    site: str | None = None
+    columns: Columns = field(default_factory=Columns)
     only_sites: tuple[str, ...] = ()
     encoding: str | None = None
     skip_lines: int = 0
@@ -54,6 +53,7 @@ class Wishes:
     drop_leaks: bool = False
     drop_rare_labels: bool = False
     label_map: Mapping[str, str] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class BadRows(Refusal):
 class Intake:
     """What was read, inferred, kept and left out.
 
-    `faults` are the first of `fault_count` skipped rows. Nothing is read from the columns `unused`. `dropped`
+    `rows` are the kept ones. `faults` are the first of `fault_count` skipped rows. Nothing is read from the
+    columns `unused` (and of turns, from what is named beside them). `dropped`
     counts the rows that were left out by wish, by kind; `mapped` are the labels that were renamed, `codes`
     what labels that are numbers are read as (1.0: 1).
     """
@@ -93,17 +94,22 @@ class Intake:
     mapped: set[str] = field(default_factory=set)
     codes: dict[str, str] = field(default_factory=dict)
     splits_from: str = ""
-    labels: Counter[str] = field(default_factory=Counter)
-    splits: Counter[str] = field(default_factory=Counter)
-    lengths: list[int] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
+    unused_texts: tuple[str, ...] = ()
     sites: Counter[str] = field(default_factory=Counter)
     other_sites: int = 0
     faults: list[FaultAt] = field(default_factory=list)
     fault_count: int = 0
 
     @property
-    def rows(self) -> int:
-        return len(self.lengths)
+    def labels(self) -> Counter[str]:
+        """How many rows each label has."""
+        return self.rows.counts
+
+    @property
+    def splits(self) -> Counter[str]:
+        """How many rows each split has."""
+        return Counter(self.rows.splits)
 
 
 def take_in(
@@ -116,56 +122,31 @@ def take_in(
     """
     intake = Intake()
     draft = target.with_name(f".{target.name}.draft")
-    drafted = _Drafted()
+    drafted = Drafted()
     try:
         with replacing(draft) as file:
-            for row in _rows(files, wishes, intake):
-                drafted.add(row)
-                file.write(_line(row))
-                if progress is not None and len(drafted.labels) % PROGRESS_ROWS == 0:
-                    progress(len(drafted.labels))
-                if len(drafted.labels) > MAX_ROWS or len(drafted.counts) > MAX_LABELS:
+            for found in _rows(files, wishes, intake):
+                drafted.add(found)
+                file.write(write_row(found.row))
+                if progress is not None and len(drafted) % PROGRESS_ROWS == 0:
+                    progress(len(drafted))
+                if len(drafted) > MAX_ROWS or len(drafted.labels) > MAX_LABELS:
                     break
                 if file.tell() > MAX_KEPT_BYTES:
                     raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
         _check_drafted(drafted, intake, wishes)
-        intake.codes = whole_numbers(drafted.counts)
-        labels = [intake.codes.get(label, label) for label in drafted.labels]
-        splits, intake.splits_from = _splits(drafted.splits, drafted.texts, labels, intake.columns)
-        everything = Rows(drafted.texts, labels, splits, drafted.lengths)
+        intake.codes = whole_numbers(drafted.labels)
+        labels = [intake.codes.get(label, label) for label in drafted.rows.labels]
+        splits, intake.splits_from = _splits(drafted.given, drafted.rows.texts, labels, intake.columns)
+        everything = replace(drafted.rows, labels=labels, splits=splits)
         kept = _kept(everything, wishes, intake)
-        rows = everything.only(kept)
-        intake.labels, intake.splits, intake.lengths = (
-            Counter(rows.labels),
-            Counter(rows.splits),
-            rows.lengths,
-        )
-        intake.findings = find(rows, drafted.missing_texts)
-        _check(intake, len(set(rows.texts)))
+        intake.rows = everything.only(kept)
+        intake.findings = find(intake.rows, drafted.missing_texts, intake.unused_texts)
+        _check(intake, len(set(intake.rows.texts)))
         _write(draft, target, everything, kept)
     finally:
         draft.unlink(missing_ok=True)
     return intake
-
-
-@dataclass
-class _Drafted:
-    """Of each drafted row: a hash of its text, its label, its split, and its length in characters."""
-
-    texts: list[bytes] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    splits: list[str | None] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    missing_texts: int = 0
-
-    def add(self, row: Row) -> None:
-        self.texts.append(hashlib.sha256(row.text.encode()).digest()[:16])
-        self.labels.append(row.label)
-        self.splits.append(row.split)
-        self.lengths.append(len(row.text))
-        self.counts[row.label] += 1
-        self.missing_texts += looks_missing(row.text)
 
 
 def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
@@ -183,24 +164,25 @@ def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
     if wishes.drop_leaks:
         drop("leaks", leaking(rows.texts, rows.splits))
     if wishes.drop_rare_labels:
-        counts = Counter(rows.only(kept).labels)
-        drop("rare labels", [counts[label] < THRESHOLD for label in rows.labels])
+        counts = rows.only(kept).counts
+        drop("rare labels", [0 < counts[label] < THRESHOLD for label in rows.labels])
     return kept
 
 
 def _splits(
-    given: list[str | None], texts: list[bytes], labels: list[str], columns: Columns | None
-) -> tuple[list[str], str]:
+    given: Sequence[Split | None], texts: list[bytes], labels: list[str], columns: Columns | None
+) -> tuple[list[Split], str]:
     """The split of each row, and where it comes from, in words. Training uses train, and evaluation test."""
     named = [split for split in given if split is not None]
     if len(named) < len(given) or len(set(named)) == 1:
-        return assign(texts, labels), "made here: 80/10/10, stratified by label, equal texts stay together"
+        how = "stratified by label, equal texts" if any(labels) else "rows of one text, or prompt,"
+        return assign(texts, labels), f"made here: 80/10/10, {how} stay together"
     source = "its column" if columns and columns.split else "the files' names"
     if "train" not in named:
         raise Refusal("dataset.no_train")
     if "test" in named:
         return named, source
-    renamed = ["test" if split == "validation" else split for split in named]
+    renamed: list[Split] = ["test" if split == "validation" else split for split in named]
     return renamed, f"{source}; there are no test rows, so the validation rows are the test"
 
 
@@ -209,14 +191,15 @@ def _write(draft: Path, target: Path, rows: Rows, kept: list[bool]) -> None:
     with draft.open("rb") as source, replacing(target) as file:
         for line, label, split, keep in zip(source, rows.labels, rows.splits, kept, strict=True):
             if keep:
-                file.write(_line(Row(msgspec.json.decode(line, type=Row).text, label, split)))
+                file.write(write_row(_with(read_row(line), label, split)))
 
 
-def _line(row: Row) -> bytes:
-    return msgspec.json.encode({"label": row.label, "split": row.split, "text": row.text}) + b"\n"
+def _with(row: Row, label: str, split: Split) -> Row:
+    named = {"label": label} if isinstance(row, TextLabel | PairLabel) else {}
+    return msgspec.structs.replace(row, split=split, **named)
 
 
-def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row]:
+def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Found]:
     """Every usable row of every file; the others are counted in `intake`."""
     for path in files:
         found = detect(path, wishes.encoding, wishes.skip_lines)
@@ -230,12 +213,14 @@ def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row
                 FaultAt(path.name, fault.line, fault.reason) for fault in head if isinstance(fault, Fault)
             ]
             raise BadRows(faults[:SHOWN_FAULTS], len(faults) + sum(1 for _ in records))
-        intake.columns = _columns(sample, wishes, intake.columns)
-        intake.unused = tuple(name for name in sample[0].values if name not in intake.columns.used)
+        intake.columns = columns = _columns(sample, wishes, intake.columns)
+        left = [name for name in sample[0].values if name not in columns.used]
+        intake.unused = (*left, *_unread(sample, columns))
+        intake.unused_texts = tuple(name for name in left if reads_as_text(sample, name))
         split = split_of_name(path.name) if intake.columns.split is None and len(files) > 1 else None
         for record in itertools.chain(head, records):
             row = _row(record, intake, wishes, split)
-            if isinstance(row, Row):
+            if isinstance(row, Found):
                 yield row
             elif row is not None:
                 intake.fault_count += 1
@@ -246,12 +231,19 @@ def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Row
 def _columns(sample: list[Record], wishes: Wishes, before: Columns | None) -> Columns:
     """The first file decides; the others must have the same columns."""
     if before is None:
-        return infer(sample, text=wishes.text, label=wishes.label, split=wishes.split, site=wishes.site)
-    again = infer(sample, text=before.text, label=before.label, split=before.split, site=before.site)
-    return replace(again, guessed=before.guessed)
+        return infer(sample, wishes.columns)
+    return replace(infer(sample, before), guessed=before.guessed)
 
 
-def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | None) -> Row | Fault | None:
+def _unread(sample: list[Record], columns: Columns) -> list[str]:
+    """What turns of a conversation hold that nobody reads."""
+    name = columns.messages
+    if name is None:
+        return []
+    return [f"{name}: {key}" for key in sorted(set().union(*(unread(r.values.get(name)) for r in sample)))]
+
+
+def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: Split | None) -> Found | Fault | None:
     """The row, its fault, or None if it belongs to a site that was not asked for."""
     if isinstance(record, Fault) or intake.columns is None:
         return record if isinstance(record, Fault) else None
@@ -263,36 +255,38 @@ def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: str | No
         intake.sites[site] += 1
     elif wishes.only_sites:
         raise Refusal("dataset.no_site_column")
-    row = normalise(record, intake.columns, split)
-    if isinstance(row, Fault):
-        return row
-    if wishes.drop_missing_labels and looks_missing(row.label):
+    found = normalise(record, intake.columns, split)
+    if isinstance(found, Fault):
+        return found
+    label = label_of(found.row)
+    if wishes.drop_missing_labels and looks_missing(label):
         intake.dropped["missing labels"] += 1
         return None
-    if wishes.drop_missing_texts and looks_missing(row.text):
+    if wishes.drop_missing_texts and missing(found.row):
         intake.dropped["missing texts"] += 1
         return None
-    if row.label in wishes.label_map:
-        intake.mapped.add(row.label)
-        return Row(row.text, wishes.label_map[row.label], row.split)
-    return row
+    if label in wishes.label_map:
+        intake.mapped.add(label)
+        return Found(_with(found.row, wishes.label_map[label], found.row.split), found.split)
+    return found
 
 
-def _check_drafted(drafted: _Drafted, intake: Intake, wishes: Wishes) -> None:
+def _check_drafted(drafted: Drafted, intake: Intake, wishes: Wishes) -> None:
     if intake.fault_count and not wishes.skip_bad:
         raise BadRows(intake.faults, intake.fault_count)
-    if len(drafted.labels) > MAX_ROWS:
+    if len(drafted) > MAX_ROWS:
         raise Refusal("dataset.too_many_rows", limit=MAX_ROWS)
     missed = sorted(set(wishes.label_map) - intake.mapped)
     if missed:
         raise Refusal("dataset.unknown_label", label=printable(missed[0], 100))
-    _refuse_too_many_labels(len(drafted.counts), len(drafted.labels))
+    _refuse_too_many_labels(len(drafted.labels), len(drafted))
 
 
 def _check(intake: Intake, distinct: int) -> None:
-    if intake.rows < LEAST_ROWS or distinct < LEAST_ROWS // 2:
-        raise Refusal("dataset.too_small", rows=intake.rows, least=LEAST_ROWS)
-    _refuse_too_many_labels(len(intake.labels), intake.rows)
+    rows = len(intake.rows.texts)
+    if rows < LEAST_ROWS or distinct < LEAST_ROWS // 2:
+        raise Refusal("dataset.too_small", rows=rows, least=LEAST_ROWS)
+    _refuse_too_many_labels(len(intake.labels), rows)
 
 
 def _refuse_too_many_labels(labels: int, rows: int) -> None:

@@ -32,10 +32,17 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Nested:
-    """Stands for a list, an object, or a type that is no text: it may stand in a column that we do not use,
-    and nowhere else. `kind` is the type's name where the file has one for the whole column."""
+    """Stands for a list, an object, or a type that is no text: conversations and choices are lists; else it
+    may stand in a column that we do not use. `kind` is the type's name where the file has one for the whole
+    column."""
 
     kind: str = ""
+    held: Any = None
+
+    @property
+    def value(self) -> Any:
+        """What it holds, as JSON has it; a cell of a Parquet file is read only now."""
+        return self.held.as_py() if isinstance(self.held, pyarrow.Scalar) else self.held
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def _json_row(raw: str, line: int) -> Record | Fault:
 
 
 def _plain(cell: Any) -> Value | Nested:
-    return Nested() if isinstance(cell, dict | list) else cell
+    return Nested(held=cell) if isinstance(cell, dict | list) else cell
 
 
 def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
@@ -194,7 +201,7 @@ def _column(column: pyarrow.Array) -> list[Value | Nested]:
         return [None if cell is None or math.isnan(cell) else float(cell) for cell in column.to_pylist()]
     if pyarrow.types.is_decimal(kind):
         return [None if cell is None else _whole(cell) for cell in column.to_pylist()]
-    return [Nested(str(kind))] * len(column)
+    return [Nested(str(kind), cell) for cell in column]
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:

@@ -1,98 +1,154 @@
-"""One record of a file becomes one row {text, label, split}, or a fault that says why not."""
+"""One record of a file becomes one row of the dataset's kind (contracts/rows.py), or a fault that says why
+not."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from contracts.kinds import Kind
+from contracts.rows import Messages, PairLabel, PromptResponse, Row, Split, Text, TextLabel, write_row
 from site_agent.datasets.columns import SPLITS, Columns
-from site_agent.datasets.readers import Fault, Nested, Record, Value
+from site_agent.datasets.conversations import answer, messages, question
+from site_agent.datasets.readers import Fault, Record, Value
+from site_agent.datasets.unusable import Unusable, sound, text
 
-MAX_TEXT = 200_000
-MAX_TEXT_BYTES = 1_000_000
+MAX_ROW_BYTES = 1_000_000
 """As JSON. The client slice reads no line of more than 1 MiB (enclave/training/data.py)."""
 
 MAX_LABEL = 200
+UNSPLIT: Split = "train"
+"""Stands in a row until its split is known."""
 
 
-class Row(Struct, frozen=True):
-    """A labelled text. `split` is None until one is assigned. This is a line of the normalised file."""
+@dataclass(frozen=True)
+class Found:
+    """A row, and its split where the file says one."""
 
-    text: str
-    label: str
-    split: str | None
-
-
-class _Unusable(Exception):
-    pass
+    row: Row
+    split: Split | None
 
 
-def normalise(record: Record, columns: Columns, split: str | None) -> Row | Fault:
-    """The row in `record`. The text stays as it is, to the character; labels lose blanks at their ends.
+def normalise(record: Record, columns: Columns, split: Split | None) -> Found | Fault:
+    """The row in `record`. Texts stay as they are, to the character; labels lose blanks at their ends.
 
     `split` is that of the whole file (from its name), or None.
     """
     try:
-        text = _text(record.values.get(columns.text))
-        label = _label(record.values.get(columns.label))
+        if columns.kind is None:
+            raise Unusable("its kind is not known")
+        row = _OF_KIND[columns.kind](record.values, columns)
+        if len(write_row(row)) > MAX_ROW_BYTES:
+            raise Unusable(f"it is larger than {MAX_ROW_BYTES:,} bytes")
         if columns.split is not None:
             split = SPLITS.get(str(record.values.get(columns.split)).strip().lower())
             if split is None:
-                raise _Unusable("the split is none of train, validation, test")
-        return Row(text, label, split)
-    except _Unusable as reason:
+                raise Unusable("the split is none of train, validation, test")
+        return Found(row, split)
+    except Unusable as reason:
         return Fault(record.line, str(reason))
 
 
-def _text(value: Value | Nested) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise _Unusable("the text is missing")
-    if not isinstance(value, str):
-        raise _Unusable("the text is not text")
-    if not value.strip():
-        raise _Unusable("the text is empty")
-    if len(value) > MAX_TEXT:
-        raise _Unusable(f"the text is longer than {MAX_TEXT:,} characters")
-    if len(msgspec.json.encode(_sound(value, "text"))) > MAX_TEXT_BYTES:
-        raise _Unusable(f"the text is larger than {MAX_TEXT_BYTES:,} bytes")
-    return value
+def label_of(row: Row) -> str:
+    """A row's class; empty where its kind has none."""
+    return row.label if isinstance(row, TextLabel | PairLabel) else ""
 
 
-def _label(value: Value | Nested) -> str:
+def given(row: Row) -> str:
+    """What a model reads of a row; two rows that agree in it are one case."""
+    match row:
+        case TextLabel() | Text():
+            return row.text
+        case PairLabel():
+            return msgspec.json.encode((row.text, row.text_pair)).decode()
+        case PromptResponse():
+            return row.prompt
+        case Messages():
+            last = max(place for place, turn in enumerate(row.messages) if turn.role == "assistant")
+            return msgspec.json.encode(row.messages[:last]).decode()
+
+
+def texts(row: Row) -> tuple[str, ...]:
+    """All texts of a row, each for itself."""
+    match row:
+        case TextLabel() | Text():
+            return (row.text,)
+        case PairLabel():
+            return (row.text, row.text_pair)
+        case PromptResponse():
+            return (row.prompt, row.response)
+        case Messages():
+            return tuple(turn.content for turn in row.messages)
+
+
+def answers(row: Row) -> tuple[str, ...]:
+    """What a language model is to say of a row."""
+    if isinstance(row, PromptResponse):
+        return (row.response,)
+    if isinstance(row, Messages):
+        return tuple(turn.content for turn in row.messages if turn.role == "assistant")
+    return ()
+
+
+def _text_label(values: dict[str, Any], columns: Columns) -> Row:
+    return TextLabel(text(values.get(columns.the("text")), "text"), _label(values, columns), UNSPLIT)
+
+
+def _pair_label(values: dict[str, Any], columns: Columns) -> Row:
+    first = text(values.get(columns.the("text")), "text")
+    second = text(values.get(columns.the("pair")), "second text")
+    return PairLabel(first, second, _label(values, columns), UNSPLIT)
+
+
+def _prompt_response(values: dict[str, Any], columns: Columns) -> Row:
+    return PromptResponse(question(values, columns), answer(values, columns), UNSPLIT)
+
+
+def _messages(values: dict[str, Any], columns: Columns) -> Row:
+    return Messages(messages(values.get(columns.the("messages"))), UNSPLIT)
+
+
+def _text(values: dict[str, Any], columns: Columns) -> Row:
+    return Text(text(values.get(columns.the("text")), "text"), UNSPLIT)
+
+
+_OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {
+    "text-label": _text_label,
+    "pair-label": _pair_label,
+    "prompt-response": _prompt_response,
+    "messages": _messages,
+    "text": _text,
+}
+
+
+def _label(values: dict[str, Any], columns: Columns) -> str:
+    value: Value = values.get(columns.the("label"))
     if value is None:
-        raise _Unusable("the label is missing")
+        raise Unusable("the label is missing")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         if math.isnan(value):
-            raise _Unusable("the label is missing")
+            raise Unusable("the label is missing")
         # A spreadsheet or Parquet file with a gap in it turns the code 3 into 3.0.
         if not value.is_integer() or abs(value) > 2**53:
-            raise _Unusable("the label is a number with decimals")
+            raise Unusable("the label is a number with decimals")
         value = int(value)
     if not isinstance(value, str | int):
-        raise _Unusable("the label is not text")
+        raise Unusable("the label is not text")
     label = str(value).strip()
     if not label:
-        raise _Unusable("the label is empty")
+        raise Unusable("the label is empty")
     if len(label) > MAX_LABEL:
-        raise _Unusable(f"the label is longer than {MAX_LABEL} characters")
-    return _sound(label, "label")
-
-
-def _sound(value: str, what: str) -> str:
-    """Bytes that are not valid in the file's encoding were read as lone surrogates."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _Unusable(f"the {what} holds bytes that are not valid in the file's encoding") from None
-    if "\x00" in value:
-        raise _Unusable(f"the {what} holds a NUL character")
-    hidden = next((character for character in value if not character.isprintable()), None)
-    if what == "label" and hidden is not None:
+        raise Unusable(f"the label is longer than {MAX_LABEL} characters")
+    sound(label, "label")
+    hidden = next((character for character in label if not character.isprintable()), None)
+    if hidden is not None:
         name = unicodedata.name(hidden, "a control character")
-        raise _Unusable(f"the label holds U+{ord(hidden):04X} ({name}), which cannot be seen")
-    return value
+        raise Unusable(f"the label holds U+{ord(hidden):04X} ({name}), which cannot be seen")
+    return label

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from contracts.rows import Split
+
+HELD_OUT: tuple[Split, Split] = ("test", "validation")
 SHARE = 0.1
 """The share of validation, and that of test; the rest is train."""
 
 
-def assign(texts: Sequence[bytes], labels: Sequence[str]) -> list[str]:
+def assign(texts: Sequence[bytes], labels: Sequence[str]) -> list[Split]:
     """The split of each row, in order. `texts` are hashes of the rows' texts, `labels` their labels.
 
     1. Each distinct text belongs to the label with which it is first seen.
@@ -28,11 +31,11 @@ def assign(texts: Sequence[bytes], labels: Sequence[str]) -> list[str]:
     for text in sorted(first_label):
         strata[first_label[text]].append(text)
 
-    chosen: dict[bytes, str] = {}
+    chosen: dict[bytes, Split] = {}
     carried = {"test": 0.5, "validation": 0.5}
     for label in sorted(strata):
         left = list(strata[label])
-        for split in ("test", "validation"):
+        for split in HELD_OUT:
             wanted = carried[split] + SHARE * len(strata[label])
             taken = min(int(wanted), len(strata[label]) // 3)
             carried[split] = wanted - taken
@@ -43,8 +46,8 @@ def assign(texts: Sequence[bytes], labels: Sequence[str]) -> list[str]:
     return [chosen[text] for text in texts]
 
 
-def _fill(chosen: dict[bytes, str], strata: dict[str, list[bytes]]) -> None:
-    for split in ("validation", "test"):
+def _fill(chosen: dict[bytes, Split], strata: dict[str, list[bytes]]) -> None:
+    for split in reversed(HELD_OUT):
         if split in chosen.values():
             continue
         in_train = {

@@ -19,6 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from contracts.refusal import Refusal
+from contracts.rows import read_row
+from site_agent.datasets.rows import texts
 from site_agent.ledger.book import Book, Budget, Rows
 
 Limit = TypeVar("Limit", int, float)
@@ -35,17 +37,13 @@ class Relative(Struct, frozen=True):
     because: str
 
 
-class _Text(Struct):
-    text: str
-
-
 def hashes_of(file: Path, key: bytes) -> set[bytes]:
-    """Keyed hashes of the texts of a normalised file; spaces and capitals do not count."""
+    """Keyed hashes of the longest text of each row of a normalised file; spaces and capitals do not count."""
     found = set()
-    decode = msgspec.json.Decoder(_Text).decode
     with file.open("rb") as lines:
         for line in lines:
-            text = " ".join(decode(line).text.split()).casefold().encode()
+            longest = max(texts(read_row(line)), key=len)
+            text = " ".join(longest.split()).casefold().encode()
             found.add(hashlib.blake2b(text, digest_size=SIZE, key=key, person=b"ledger/text").digest())
     return found
 

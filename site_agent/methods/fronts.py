@@ -48,21 +48,24 @@ class FrontWork:
         `model.*`, `slicing.*` or `split.*`, and with what `tell` raises."""
         # They bring torch, which the agent's own process needs for nothing but this.
         from enclave.slicing.halves import open_front
-        from enclave.training.data import encode, read_rows
         from enclave.training.features import estimate, layout_of
+        from enclave.training.reading import encode, read_rows
         from enclave_host.bounded import Limits
 
         spec = manifest.model
         tell("reading rows")
-        rows = read_rows(dataset, spec)
+        approved = manifest.site(site).dataset
+        rows = read_rows(dataset, spec, approved.kind)
         tell("loading the front")
         room = Limits.of_this_machine().memory  # a front that is larger is read again for each batch
         self._front, tokenizer = open_front(model, spec, cut, room=room, device=_device())
-        self.layout = layout_of(spec, self._front.config, cut, manifest.site(site).dataset.digest)
+        self.layout = layout_of(spec, self._front.config, cut, approved.digest)
         self._examples: dict[Purpose, Any] = {
             "training": encode(rows.train, tokenizer, spec),
             "evaluation": encode(rows.evaluation, tokenizer, spec),
         }
+        self.cut = sum(examples.cut for examples in self._examples.values())
+        self.left_out = sum(examples.left_out for examples in self._examples.values())
         sizes = [estimate(self._examples[purpose].lengths, self.layout) for purpose in PURPOSES]
         self._total = sum(size.examples for size in sizes)
         payload = sum(size.payload_bytes for size in sizes)

@@ -84,7 +84,7 @@ def test_rows_that_nobody_approved_are_refused_before_the_first_step(unloaded, c
     approved = unloaded.house.rows["anna"].read_bytes().splitlines(keepends=True)
     labels = (b'"routine"', b'"urgent"') if b'"routine"' in approved[0] else (b'"urgent"', b'"routine"')
     relabelled = [approved[0].replace(*labels), *approved[1:]]
-    others = [approved[0].replace(b'"text": "', b'"text": "someone '), *approved[1:]]
+    others = [approved[0].replace(b'"text":"', b'"text":"someone '), *approved[1:]]
     reordered = [approved[1], approved[0], *approved[2:]]
     for rows in (relabelled, others, reordered, [*approved[1:], approved[-1]]):
         assert load_code(unloaded, code_of, rows) == "rows.changed"

@@ -27,8 +27,8 @@ from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import State, fedavg
-from enclave.training.data import encode, read_rows
 from enclave.training.loop import train
+from enclave.training.reading import encode, read_rows
 from enclave_host import base_models
 from tests.support import beginnings, story
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
@@ -172,7 +172,9 @@ def parameters(aftermath: Aftermath, folder: Path) -> dict[str, State]:
         updates = []
         for site in sorted(files):
             load_tuned_state(model, state)
-            examples = encode(read_rows(files[site], manifest.model).train, tokenizer, manifest.model)
+            examples = encode(
+                read_rows(files[site], manifest.model, "text-label").train, tokenizer, manifest.model
+            )
             result = train(model, examples, manifest.training, round=number, site=site)
             updates.append((result.samples, tuned_state(model)))
         state = fedavg(updates)

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from contracts.approvals import Approval
 from contracts.bound_request import bind_request
+from contracts.kinds import LABELLED
 from contracts.manifest import parse
 from contracts.signing import SigningKey
 from federation.datasets.models import Dataset
@@ -112,5 +113,7 @@ def make_dataset(site: Site, name: str = "notes", **fields: Any) -> Dataset:
         "text_length": {"p10": 20, "p25": 40, "p50": 80, "p75": 120, "p90": 300},
         "threshold": 5,
     }
+    kind = fields.pop("kind", "text-label")
+    card |= {"kind": kind} | ({} if kind in LABELLED else {"labels": {}})
     digest = fields.pop("digest", secrets.token_hex(32))
     return Dataset.objects.create(site=site, name=name, card=card, rows=60, digest=digest, **fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -79,6 +80,23 @@ def test_hiding_every_count_hides_nothing_where_each_is_nearly_one() -> None:
     with pytest.raises(Refusal, match=r"card\.recoverable_count"):
         check(card(rows=5, labels={"a": None, "b": None, "c": None}, splits={"train": 5}))
     check(card(rows=6, labels={"a": None, "b": None, "c": None}, splits={"train": 6}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "fits"),
+    [
+        ("pair-label", {}, True),
+        ("messages", {"labels": {}, "answer_length": {"p50": 9}, "turns": {"p50": 3}}, True),
+        ("prompt-response", {"labels": {}, "answer_length": {"p50": 9}, "languages": ("de", "en-GB")}, True),
+        ("prompt-response", {}, False),
+        ("prompt-response", {"labels": {}, "turns": {"p50": 3}}, False),
+        ("text", {"labels": {}, "answer_length": {"p50": 9}}, False),
+        ("text-label", {"turns": {"p50": 3}}, False),
+    ],
+)
+def test_a_card_says_no_more_than_its_kind_has(kind: str, more: dict[str, Any], fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(Refusal, match=r"card\.kind"):
+        check(card(kind=kind, **more))
 
 
 def test_a_dataset_of_four_rows_is_too_small() -> None:

@@ -11,12 +11,13 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.refusal import Refusal
-from enclave.training.data import read_rows
+from enclave.training.reading import read_rows
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.plan import Plan
 from site_agent.datasets.card import make_card
+from site_agent.datasets.columns import Columns
 from site_agent.datasets.intake import Wishes, take_in
 from tests.federation.cast import MODEL, Hospital
 from tests.support.proofs import freeze
@@ -33,9 +34,9 @@ def published(hospital: Hospital, labels: tuple[str, ...], folder: Path) -> tupl
     source, kept = folder / f"{hospital.site.name}.csv", folder / f"{hospital.site.name}.jsonl"
     lines = [f"note {n} about a patient,{labels[n % 3]} \n" for n in range(90)]
     source.write_text("text,label\n" + "".join(lines), "utf-8")
-    intake = take_in([source], kept, Wishes(text="text", label="label"))
+    intake = take_in([source], kept, Wishes(Columns(text="text", label="label")))
     assert intake.findings is not None and intake.findings.questions() == ()
-    card = msgspec.to_builtins(make_card(intake.labels, intake.splits, intake.lengths))
+    card = msgspec.to_builtins(make_card(intake.labels, intake.splits, intake.rows.lengths))
     told = hospital.call("post", "datasets", {"name": "notes", "digest": "d" * 64, "card": card}).json()
     return kept, Dataset.objects.get(pk=told["id"])
 
@@ -68,7 +69,7 @@ def test_three_hospitals_spellings_are_three_classes_for_every_enclave(
     assert len(model.labels) == 3 and len(model.spellings) == 5
     assert set(model.labels) | set(model.spellings) == {label for own in SPELLED.values() for label in own}
     for name, own in SPELLED.items():
-        rows = read_rows(kept[name][0], model)
+        rows = read_rows(kept[name][0], model, "text-label")
         assert {row.label for row in (*rows.train, *rows.evaluation)} == set(own), "rows stay as they are"
         assert sorted(model.classes[label] for label in own) == [0, 1, 2]
     for place in range(3):
@@ -78,7 +79,7 @@ def test_three_hospitals_spellings_are_three_classes_for_every_enclave(
     refusals = 0
     for file, _ in kept.values():
         try:
-            read_rows(file, unspelt)
+            read_rows(file, unspelt, "text-label")
         except Refusal as refusal:
             refusals += refusal.code == "rows.unknown_label"
     assert refusals >= 2, "without the mapping the same rows are refused, never classes of their own"

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from django.dispatch import Signal
 
@@ -31,6 +32,7 @@ from federation.studies.plan import Plan, read
 from privacy_accounting.epsilon import epsilon, planned
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.support.proofs import freeze as freeze_tried
+from tests.support.proofs import made_proof
 
 
 def refused(code: str, act: Any, *arguments: Any) -> None:
@@ -44,6 +46,13 @@ def refused(code: str, act: Any, *arguments: Any) -> None:
         act(*arguments)
     assert refusal.value.code == code
     assert everything() == before
+
+
+def offer(kind: str) -> None:
+    """One of the datasets is of another kind."""
+    dataset = Dataset.objects.all()[0]
+    dataset.card = {**dataset.card, "kind": kind}
+    dataset.save()
 
 
 def settle(**choices: Any) -> None:
@@ -178,6 +187,30 @@ class TestFreezing:
         assert "“Cause” at St. Anna" in str(caught.value.facts["labels"])
         assert "“cause” at " in str(caught.value.facts["labels"])
 
+    @pytest.mark.parametrize(
+        ("template", "special", "expected"),
+        [
+            ("fits", {"eos_token": "</s>"}, "model"),
+            ("none", {"eos_token": "</s>"}, "plain"),
+            ("unfit", {"eos_token": "</s>"}, "study.no_template"),
+            ("none", {}, "study.no_end"),
+        ],
+    )
+    def test_conversations_are_frozen_with_the_template_that_the_model_was_seen_to_have(
+        self, draft: Study, lena: User, template: Any, special: dict[str, str], expected: str
+    ) -> None:
+        proof = made_proof(task="causal-lm", template=template, special=special)
+        BaseModel.objects.update(proof=msgspec.to_builtins(proof), task="causal-lm")
+        datasets = [make_dataset(one.site, "letters", kind="prompt-response") for one in draft.datasets.all()]
+        plan = Plan(model=MODEL, task="causal-lm")
+        study = services.create_study(lena, name="Letters", purpose="", plan=plan, datasets=datasets)
+        if "." in expected:
+            refused(expected, freeze_tried, lena, study)
+        else:
+            manifest = freeze_tried(lena, study)
+            assert (manifest.model.template, manifest.model.labels) == (expected, ())
+            assert manifest.sites[0].dataset.kind == "prompt-response"
+
     def test_two_freezes_never_make_the_same_run(self, frozen: Study, lena: User) -> None:
         first = frozen.manifest_hash
         services.reopen(lena, frozen)
@@ -200,6 +233,8 @@ class TestFreezing:
             (lambda study: Reference.objects.update(root="intel"), "study.no_reference"),
             (lambda study: Dataset.objects.update(
                 card={"rows": 60, "labels": {}, "splits": {}, "text_length": {}}), "study.no_labels"),
+            (lambda study: offer("messages"), "study.wrong_kind"),
+            (lambda study: offer("pair-label"), "study.mixed_kinds"),
             (lambda study: settle(rounds=0), "study.invalid_plan"),
             (lambda study: settle(adapter="prefix", prefix_length=400), "slicing.too_short"),
             (lambda study: settle(extra=1), "study.invalid_plan"),

@@ -109,6 +109,34 @@ def test_a_cut_behind_the_last_layer_is_refused_at_its_field(lead: Client, shape
     assert page.status_code == 422 and "cut after layer 2 at most" in text(page)
 
 
+def test_datasets_that_the_models_task_cannot_use_are_named_and_not_offered(
+    lead: Client, shaped: Study, anna: Hospital
+) -> None:
+    chats = make_dataset(anna.site, "chats", kind="messages")
+    pairs = make_dataset(anna.site, "pairs", kind="pair-label")
+    page = text(lead.get(at(shaped, "data")))
+    assert f'value="{chats.pk}"' not in page and f'value="{pairs.pk}"' in page
+    assert "1 dataset cannot be used here" in page and "chats (conversations)" in page
+    assert lead.post(at(shaped, "data"), {"datasets": [chats.pk]}).status_code == 422
+    mixed = [pairs.pk, *shaped.datasets.exclude(site=anna.site).values_list("pk", flat=True)]
+    refused = lead.post(at(shaped, "data"), {"datasets": mixed})
+    assert refused.status_code == 422 and "single texts or pairs of texts" in text(refused)
+
+
+def test_a_study_of_a_model_that_writes_asks_for_no_labels(
+    lead: Client, shaped: Study, anna: Hospital
+) -> None:
+    BaseModel.objects.update(task="causal-lm")
+    shaped.settings |= {"task": "causal-lm"}
+    shaped.save()
+    chats = make_dataset(anna.site, "chats", kind="messages")
+    page = text(lead.get(at(shaped, "data")))
+    assert f'value="{chats.pk}"' in page and "How alike they are" not in page
+    assert "60 rows · conversations" in page and "0 labels" not in page
+    assert lead.post(at(shaped, "data"), {"datasets": [chats.pk]}).status_code == 302
+    assert [dataset.pk for dataset in shaped.datasets.all()] == [chats.pk]
+
+
 def test_two_datasets_of_one_hospital_are_refused_at_their_field(
     lead: Client, shaped: Study, anna: Hospital
 ) -> None:

@@ -20,10 +20,10 @@ from enclave.masking.layers import INDEX, Store
 from enclave.programs.template import learn
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
-from enclave.training import data as training_data
-from enclave.training import features, tensors
+from enclave.training import features, reading, tensors
 from enclave_host.accelerator import read_products
 from site_agent.datasets.card import content_digest
+from site_agent.datasets.columns import Columns
 from site_agent.datasets.intake import Wishes, take_in
 from tests.fuzz.of_contracts import the_manifest
 from tests.fuzz.targets import target
@@ -47,7 +47,7 @@ def folder() -> Path:
 
 
 def taken(data: bytes, ending: str) -> object:
-    wishes = Wishes(text="text", label="label")
+    wishes = Wishes(Columns(text="text", label="label"))
     return take_in([written(data, ending)], folder() / "kept.jsonl", wishes).rows
 
 
@@ -106,15 +106,15 @@ def _workbook(data: bytes) -> object:
     "rows in the enclave",
     lambda: [
         b"".join(
-            json.dumps({"text": t, "label": v, "split": s}).encode() + b"\n"
+            json.dumps({"kind": "text-label", "text": t, "label": v, "split": s}).encode() + b"\n"
             for (t, v), s in zip(ROWS, ("train", "test") * 10, strict=True)
         )
     ],
 )
 def _rows(data: bytes) -> object:
     path = written(data, ".rows")
-    pin = training_data.Pin(DatasetRef("notes", content_digest(path, bytes(32)), 20), bytes(32))
-    return training_data.read_rows(path, SPEC, pin)
+    pin = reading.Pin(DatasetRef("notes", content_digest(path, bytes(32)), 20), bytes(32))
+    return reading.read_rows(path, SPEC, "text-label", pin)
 
 
 @target("tuned parameters", lambda: [tensors.to_bytes(TEMPLATE, {"samples": 3, "metrics": {"loss": 0.5}})])

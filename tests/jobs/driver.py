@@ -6,7 +6,6 @@ The product's agent is `site_agent`; this one can also misbehave, pause at a cho
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import random
 import secrets
@@ -30,6 +29,7 @@ from contracts.manifest import Manifest, parse
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.roster import countersign, parse_roster
+from contracts.rows import TextLabel, read_row, write_row
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.hpke import HpkeKey
@@ -73,13 +73,13 @@ def make_model(folder: Path) -> None:
 
 def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
     draw = random.Random(site)
-    with file.open("w") as out:
+    with file.open("wb") as out:
         for number in range(train + test):
             label = LABELS[number % 2]
             words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
             draw.shuffle(words)
             split = "train" if number < train else "test"
-            out.write(json.dumps({"text": " ".join(words), "label": label, "split": split}) + "\n")
+            out.write(write_row(TextLabel(" ".join(words), label, split)))
 
 
 class Refused(Exception):
@@ -237,8 +237,9 @@ class Hospital:
     def publish(self) -> dict[str, Any]:
         """What a dataset's card says of the rows, under a key that no earlier run knew."""
         self.dataset_key = secrets.token_bytes(32)
-        rows = len(self.rows.read_bytes().splitlines())
-        return {"rows": rows, "digest": content_digest(self.rows, self.dataset_key)}
+        lines = self.rows.read_bytes().splitlines()
+        kind = type(read_row(lines[0])).__struct_config__.tag
+        return {"rows": len(lines), "digest": content_digest(self.rows, self.dataset_key), "kind": kind}
 
     def ensure_admitted(self, job: dict[str, Any]) -> None:
         run = job["run"]

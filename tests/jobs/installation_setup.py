@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from attestation.development import create_root, issue_platform
+from contracts.kinds import LABELLED
 from contracts.signing import SigningKey
 from federation.people.models import Role
 from federation.sites.models import Site
@@ -42,7 +43,8 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
     datasets = [make_dataset(site, f"notes {site.datasets.count() + 1}") for site in sites]
     for dataset in datasets:
         told = rows[dataset.site_id]
-        dataset.card = {**dataset.card, "labels": {"routine": 30, "urgent": 30}}
+        labels = {"routine": 30, "urgent": 30} if told["kind"] in LABELLED else {}
+        dataset.card = {**dataset.card, "labels": labels, "kind": told["kind"]}
         dataset.rows, dataset.digest = told["rows"], told["digest"]
         dataset.save()
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from contracts.rows import Text, TextLabel, read_row, write_row
 from site_agent.approvals import approved_manifest
 from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
@@ -212,8 +213,12 @@ def writer(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) ->
     coordinator.installation.manage(
         "register_model", str(model), "--name", "decoder", "--task", "causal-lm", "--targets", "q_proj"
     )
-    for hospital in coordinator.hospitals.values():
-        hospital.model = model
+    for name, hospital in coordinator.hospitals.items():
+        notes = [read_row(line) for line in hospital.rows.read_bytes().splitlines()]
+        hospital.model, hospital.rows = model, folder / f"{name}.jsonl"
+        hospital.rows.write_bytes(
+            b"".join(write_row(Text(note.text, note.split)) for note in notes if isinstance(note, TextLabel))
+        )
     run = coordinator.launch(TWO, **PLAN, task="causal-lm", release="serve-only", model=str(model))
     coordinator.start()
     ended = coordinator.finished(run)

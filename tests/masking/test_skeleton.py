@@ -11,6 +11,7 @@ import torch
 from benchmarks import small_models
 from contracts.manifest import Lora, ModelSpec, Prefix, Training
 from contracts.refusal import Refusal
+from contracts.rows import TextLabel
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
@@ -19,8 +20,8 @@ from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, put_out
-from enclave.training.data import Row, encode
 from enclave.training.loop import derive_seed, train
+from enclave.training.reading import encode
 from enclave_host import base_models
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, model, sorts
 
@@ -46,7 +47,9 @@ def rows(count=12):
     generator = random.Random(4)
     words = ("fever", "cough", "dose", "daily", "pain", "left", "knee", "scan", "shows", "nothing")
     return [
-        Row(" ".join(generator.choices(words, k=generator.randint(2, 14))), generator.choice(LABELS))
+        TextLabel(
+            " ".join(generator.choices(words, k=generator.randint(2, 14))), generator.choice(LABELS), "train"
+        )
         for _ in range(count)
     ]
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -49,6 +48,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, RosterEntry, countersign
+from contracts.rows import TextLabel, write_row
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.state import unseal_state
 from contracts.signing import SigningKey
@@ -95,13 +95,13 @@ def make_model(folder: Path) -> None:
 
 def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
     draw = random.Random(site)
-    with file.open("w") as out:
+    with file.open("wb") as out:
         for number in range(train + test):
             label = draw.choice(LABELS)
             words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
             draw.shuffle(words)
             split = "train" if number < train else "test"
-            out.write(json.dumps({"text": " ".join(words), "label": label, "split": split}) + "\n")
+            out.write(write_row(TextLabel(" ".join(words), label, split)))
 
 
 class House:

@@ -42,7 +42,9 @@ def test_a_model_without_one_of_its_files_is_refused(house, load_code, tmp_path)
 
 def test_bad_rows_are_refused_and_a_stranger_has_none(load_code, tmp_path):
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"text": "Mrs Smith", "label": "unknown", "split": "train"}))
+    rows.write_text(
+        json.dumps({"kind": "text-label", "text": "Mrs Smith", "label": "unknown", "split": "train"})
+    )
     assert load_code(dataset=str(rows)) == "rows.unknown_label"
     rows.write_text("Mrs Smith")
     assert load_code(dataset=str(rows)) == "rows.invalid"
@@ -79,7 +81,14 @@ def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, l
     stages = []
     arguments = {"model": "model"} | world.rows_of("anna") | {"dataset": "data/rows.jsonl"}
     loaded = world.anna.call("load", progress=stages.append, **arguments)
-    assert loaded == {"site": "anna", "training_rows": 12, "evaluation_rows": 8}
+    assert loaded == {
+        "site": "anna",
+        "training_rows": 12,
+        "evaluation_rows": 8,
+        "cut": 0,
+        "left_out": 0,
+        "features": None,
+    }
     assert stages == [{"stage": "loading"}]
     assert load_code() == "slice.already_loaded"
     assert load_code(site="berta") == "slice.already_loaded"

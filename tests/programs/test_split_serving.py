@@ -16,8 +16,8 @@ from enclave.programs.publication import step
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
-from enclave.training.data import encode as tokenised
-from enclave.training.data import read_rows
+from enclave.training.reading import encode as tokenised
+from enclave.training.reading import read_rows
 from enclave_host.process import EnclaveProcess
 from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
@@ -71,7 +71,7 @@ def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> Channel:
 def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:
     """A question about the site's evaluation rows, and their true labels."""
     model, tokenizer = load(run.consortium.house.model, run.manifest.model)
-    rows = read_rows(run.consortium.house.rows[site], run.manifest.model).evaluation
+    rows = read_rows(run.consortium.house.rows[site], run.manifest.model, "text-label").evaluation
     examples = tokenised(rows, tokenizer, run.manifest.model)
     return ask_about(Front(model, 1), examples.tokens, examples.padding), examples.targets or []
 

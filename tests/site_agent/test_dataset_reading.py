@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
+from contracts.rows import Row, read_row
 from site_agent.datasets import formats, intake
+from site_agent.datasets.columns import Columns
 from site_agent.datasets.intake import BadRows, Wishes, take_in
-from site_agent.datasets.rows import Row
 
 GOOD = [(f"note number {index} about a patient", "red" if index % 2 else "green") for index in range(20)]
 HYPOTHESIS = settings(
@@ -36,7 +36,7 @@ ROWS = st.lists(st.tuples(TEXTS, LABELS), min_size=20, max_size=24, unique_by=la
 
 
 def kept(target: Path) -> list[Row]:
-    return [msgspec.json.decode(line, type=Row) for line in target.read_bytes().splitlines()]
+    return [read_row(line) for line in target.read_bytes().splitlines()]
 
 
 def take(tmp_path: Path, data: bytes | str, name: str = "notes.csv", **wishes: Any) -> tuple[Any, list[Row]]:
@@ -45,7 +45,8 @@ def take(tmp_path: Path, data: bytes | str, name: str = "notes.csv", **wishes: A
     source.write_bytes(data if isinstance(data, bytes) else data.encode())
     target = tmp_path / "kept.jsonl"
     target.unlink(missing_ok=True)
-    return take_in([source], target, Wishes(**wishes)), kept(target)
+    roles = {role: wishes.pop(role) for role in list(wishes) if role in Columns.__dataclass_fields__}
+    return take_in([source], target, Wishes(Columns(**roles), **wishes)), kept(target)
 
 
 def refused(tmp_path: Path, data: bytes | str, name: str = "notes.csv", **wishes: Any) -> Refusal:
@@ -260,7 +261,7 @@ def test_an_open_quote_ends_the_reading_at_its_line_even_with_skip_bad(tmp_path:
         ("cut.parquet", b"PAR1 and then nothing", "dataset.damaged"),
         ("nohead.csv", b"1,2\n3,4\n", "dataset.no_header"),
         ("twice.csv", b"text,text\na,b\n", "dataset.doubled_column"),
-        ("onecol.csv", b"text\nsome words here\nmore words\n", "dataset.which_column"),
+        ("onecol.csv", b"text\nsome words here\nmore words\n", "dataset.too_small"),  # texts without labels
     ],
 )
 def test_unusable_files_have_their_codes(tmp_path: Path, name: str, data: bytes, code: str) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
+from site_agent.datasets.columns import Columns
 from site_agent.datasets.formats import detect
 from site_agent.datasets.intake import Wishes, take_in
 from site_agent.datasets.readers import Fault, Record, read
@@ -132,7 +133,8 @@ def test_rows_that_are_not_kept_are_counted_by_why(
     csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *lines])
     file = tmp_path / "notes.csv"
     file.write_bytes(out.getvalue().encode())
-    wishes = Wishes("text", "label", skip_bad=True, drop_missing_labels=drop, drop_duplicates=drop,
+    columns = Columns(text="text", label="label")
+    wishes = Wishes(columns, skip_bad=True, drop_missing_labels=drop, drop_duplicates=drop,
                     drop_rare_labels=drop)  # fmt: skip
     try:
         intake = take_in([file], tmp_path / "kept.jsonl", wishes)
@@ -140,4 +142,4 @@ def test_rows_that_are_not_kept_are_counted_by_why(
         assert refusal.code in ("dataset.too_small", "dataset.too_many_labels")
         return
     kept = len(re.findall(b"\n", (tmp_path / "kept.jsonl").read_bytes()))
-    assert kept == intake.rows == len(rows) - intake.fault_count - intake.dropped.total()
+    assert kept == len(intake.rows.texts) == len(rows) - intake.fault_count - intake.dropped.total()

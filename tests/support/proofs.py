@@ -24,7 +24,7 @@ def made_proof(**changes: Any) -> Proof:
         "vocabulary": 100,
         "tokens": 100,
         "special": {"pad_token": "[PAD]"},
-        "template": False,
+        "template": "none",
         "targets": ("query", "value"),
         "new": ("classifier.weight", "classifier.bias"),
         "unused": (),

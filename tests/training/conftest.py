@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.training.tiny import WORDS
+from tests.training.tiny import CHAT, CHATML, MARKS, WORDS
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,37 @@ def bert_folder(tmp_path: Path) -> Path:
     return folder
 
 
+def _chat_tokenizer(folder: Path) -> int:
+    known = ("[PAD]", "[UNK]", *MARKS, *WORDS, *CHAT)
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        bos_token=MARKS[0],
+        eos_token=MARKS[1],
+        model_max_length=32,
+    )
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    return len(known)
+
+
 @pytest.fixture
 def llama_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "llama"
-    size = _tokenizer(folder)
+    return _llama(folder, _tokenizer(folder))
+
+
+@pytest.fixture
+def chat_folder(tmp_path: Path) -> Path:
+    """A Llama whose tokenizer knows the end of a text, and has a chat template."""
+    folder = tmp_path / "chat"
+    return _llama(folder, _chat_tokenizer(folder))
+
+
+def _llama(folder: Path, size: int) -> Path:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=size,

@@ -16,8 +16,8 @@ from benchmarks.hospitals import MEDQUAD, hospitals, label_names, read_site, wri
 from contracts.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training.aggregate import fedavg
-from enclave.training.data import Rows
 from enclave.training.loop import train
+from enclave.training.reading import Rows
 from privacy_accounting.epsilon import epsilon, planned
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 
@@ -68,7 +68,7 @@ def test_every_medquad_collection_belongs_to_one_hospital() -> None:
 
 
 def test_a_written_site_reads_back(tmp_path: Path) -> None:
-    rows = Rows(ROWS[:5], ROWS[5:])
+    rows = Rows([*ROWS[:5]], [msgspec.structs.replace(row, split="test") for row in ROWS[5:]])
     write(rows, tmp_path / "site.jsonl")
     assert read_site(tmp_path / "site.jsonl") == rows
 

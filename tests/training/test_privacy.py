@@ -13,10 +13,11 @@ from contracts.manifest import Privacy, Training
 from contracts.privacy import rate
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.models import load
-from enclave.training.data import collate, encode
+from enclave.training.data import collate
 from enclave.training.loop import Progress, batch_logits, batch_loss
 from enclave.training.noise import Words, gaussian, normal_quantile, secret_words, site_deviation
 from enclave.training.private import clipped_sum, draw, train_privately
+from enclave.training.reading import encode
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec
 
 TRAINING = Training(rounds=3, local_epochs=2, batch_size=8, learning_rate=0.01, seed=1)

@@ -77,7 +77,7 @@ def test_a_bert_is_proven_in_every_way(bert_folder: Path) -> None:
     assert (proof.positions, proof.layers, proof.whole, proof.targets) == (32, 2, True, ("query", "value"))
     assert proof.vocabulary == proof.tokens == 15
     assert {name.rpartition(".")[0] for name in proof.new} == {"classifier"}
-    assert proof.special["pad_token"] == "[PAD]" and not proof.template
+    assert proof.special["pad_token"] == "[PAD]" and proof.template == "none"
 
 
 def test_a_decoder_is_proven_for_both_tasks(llama_folder: Path) -> None:
@@ -295,7 +295,9 @@ def test_a_tokenizer_that_is_missing_or_knows_more_than_the_model_is_refused(ber
 
 def test_a_tokenizer_without_padding_or_with_a_broken_template_is_refused(bert_folder: Path) -> None:
     change_tokenizer(bert_folder, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}")
-    assert proven(bert_folder).template
+    assert proven(bert_folder).template == "fits"
+    change_tokenizer(bert_folder, chat_template="{% for m in messages %}{{ loop.revindex }}{% endfor %}")
+    assert proven(bert_folder).template == "unfit"
     change_tokenizer(bert_folder, chat_template="{% for m in messages %}")
     assert refused(bert_folder).code == "model.bad_template"
     change_tokenizer(bert_folder, chat_template=None, pad_token=None)

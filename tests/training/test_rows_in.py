@@ -13,24 +13,18 @@ from hypothesis import strategies as st
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
+from contracts.rows import TextLabel
 from enclave.slicing.models import load
-from enclave.training import data
-from enclave.training.data import (
-    IGNORED,
-    Examples,
-    Row,
-    collate,
-    encode,
-    read_rows,
-)
-from tests.training.tiny import LABELS, ROWS, causal_spec, classifier_spec
+from enclave.training import reading
+from enclave.training.data import IGNORED, Examples, collate
+from enclave.training.reading import encode, read_rows
+from tests.training.tiny import LABELS, TEXTS, causal_spec, classifier_spec
 
 SPEC = ModelSpec("tiny", "sequence-classification", {"config.json": "0" * 64}, LABELS, 16)
-CAUSAL = ModelSpec("tiny", "causal-lm", {"config.json": "0" * 64}, (), 16)
 
 
 def line(text: str = "fever", label: str = "injury", split: str = "train", **more: object) -> str:
-    return json.dumps({"text": text, "label": label, "split": split, **more})
+    return json.dumps({"kind": "text-label", "text": text, "label": label, "split": split, **more})
 
 
 def written(tmp_path: Path, *lines: str) -> Path:
@@ -41,13 +35,16 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 def test_rows_are_read_by_split(tmp_path: Path) -> None:
     file = written(tmp_path, line("a"), line("b", split="validation"), line("c", split="test"))
-    rows = read_rows(file, SPEC)
-    assert (rows.train, rows.evaluation) == ([Row("a", "injury")], [Row("c", "injury")])
+    rows = read_rows(file, SPEC, "text-label")
+    assert (rows.train, rows.evaluation) == (
+        [TextLabel("a", "injury", "train")],
+        [TextLabel("c", "injury", "test")],
+    )
 
 
 def test_without_test_rows_the_validation_rows_evaluate(tmp_path: Path) -> None:
-    rows = read_rows(written(tmp_path, line("a"), line("b", split="validation")), SPEC)
-    assert rows.evaluation == [Row("b", "injury")]
+    rows = read_rows(written(tmp_path, line("a"), line("b", split="validation")), SPEC, "text-label")
+    assert rows.evaluation == [TextLabel("b", "injury", "validation")]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +54,8 @@ def test_without_test_rows_the_validation_rows_evaluate(tmp_path: Path) -> None:
         ("secret-diagnosis", "rows.invalid"),
         (line(split="secret-diagnosis"), "rows.invalid"),
         (line(extra="secret-diagnosis"), "rows.invalid"),
-        (json.dumps({"text": 5, "label": "injury", "split": "train"}), "rows.invalid"),
+        (json.dumps({"kind": "text-label", "text": 5, "label": "injury", "split": "train"}), "rows.invalid"),
+        (json.dumps({"text": "secret", "label": "injury", "split": "train"}), "rows.invalid"),
         ("", "rows.invalid"),
         ("[" * 100_000, "rows.invalid"),
     ],
@@ -65,7 +63,7 @@ def test_without_test_rows_the_validation_rows_evaluate(tmp_path: Path) -> None:
 def test_a_bad_line_is_refused_by_number_and_never_by_content(tmp_path: Path, bad: str, code: str) -> None:
     file = written(tmp_path, line(), line(split="test"), bad, line())
     with pytest.raises(Refusal) as caught:
-        read_rows(file, SPEC)
+        read_rows(file, SPEC, "text-label")
     assert caught.value.code == code
     assert caught.value.facts["line"] == 3
     assert "secret" not in str(caught.value)
@@ -75,14 +73,14 @@ def test_a_line_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(line().encode() + b'\n{"text": "\xff", "label": "injury", "split": "train"}\n')
     with pytest.raises(Refusal) as caught:
-        read_rows(file, SPEC)
+        read_rows(file, SPEC, "text-label")
     assert (caught.value.code, caught.value.facts["line"]) == ("rows.invalid", 2)
 
 
 @pytest.mark.parametrize(("split", "purpose"), [("test", "train"), ("train", "evaluate")])
 def test_a_dataset_without_rows_for_a_purpose_is_refused(tmp_path: Path, split: str, purpose: str) -> None:
     with pytest.raises(Refusal) as caught:
-        read_rows(written(tmp_path, line(split=split)), SPEC)
+        read_rows(written(tmp_path, line(split=split)), SPEC, "text-label")
     assert (caught.value.code, caught.value.facts) == ("rows.none", {"purpose": purpose})
 
 
@@ -94,36 +92,31 @@ def test_limits_on_rows_lines_and_bytes_hold(tmp_path: Path, monkeypatch: pytest
         ("MAX_FILE_BYTES", 200, "rows.too_large"),
     ):
         with monkeypatch.context() as patched, pytest.raises(Refusal) as caught:
-            patched.setattr(data, name, limit)
-            read_rows(file, SPEC)
+            patched.setattr(reading, name, limit)
+            read_rows(file, SPEC, "text-label")
         assert caught.value.code == code
-    assert len(read_rows(file, SPEC).train) == 2
-
-
-def test_a_causal_model_needs_no_label(tmp_path: Path) -> None:
-    bare = json.dumps({"text": "fever", "split": "train"})
-    assert (
-        read_rows(written(tmp_path, bare, line(split="test", label="any")), CAUSAL).train[0].text == "fever"
-    )
+    assert len(read_rows(file, SPEC, "text-label").train) == 2
 
 
 def test_a_spelling_gets_the_id_of_the_label_that_it_stands_for(tmp_path: Path, bert_folder: Path) -> None:
     spec = classifier_spec(bert_folder, spellings={"INJURY": "injury", "Injury\u200b": "injury"})
     lines = [line(label=label) for label in ("injury", "INJURY", "Injury\u200b", "metabolic")]
-    rows = read_rows(written(tmp_path, *lines, line(split="test", label="INJURY")), spec)
+    rows = read_rows(written(tmp_path, *lines, line(split="test", label="INJURY")), spec, "text-label")
     _, tokenizer = load(bert_folder, spec)
     assert encode(rows.train, tokenizer, spec).targets == [1, 1, 1, 2]
     with pytest.raises(Refusal) as caught:
-        read_rows(written(tmp_path, line(label="injurY")), spec)
+        read_rows(written(tmp_path, line(label="injurY")), spec, "text-label")
     assert caught.value.code == "rows.unknown_label"
 
 
 def test_label_ids_follow_the_manifests_order_and_texts_are_cut(bert_folder: Path) -> None:
     spec = classifier_spec(bert_folder, max_tokens=8)
     _, tokenizer = load(bert_folder, spec)
-    examples = encode([Row("fever " * 40, "metabolic"), Row("", "infection")], tokenizer, spec)
+    examples = encode(
+        [TextLabel("fever " * 40, "metabolic", "train"), TextLabel("", "infection", "train")], tokenizer, spec
+    )
     assert examples.targets == [2, 0]
-    assert [len(tokens) for tokens in examples.tokens] == [8, 1]
+    assert [len(tokens) for tokens in examples.tokens] == [8, 1] and examples.cut == 1
 
 
 @settings(deadline=None)
@@ -164,16 +157,9 @@ def test_bucketing_pads_less_than_plain_shuffling() -> None:
     assert padded - real < (plain - real) / 4
 
 
-def test_texts_that_teach_a_causal_model_nothing_are_no_rows_to_train_with(llama_folder: Path) -> None:
-    spec = causal_spec(llama_folder)
-    with pytest.raises(Refusal) as caught:
-        encode([Row("", "")], load(llama_folder, spec)[1], spec)
-    assert caught.value.code == "rows.none"
-
-
 def test_a_causal_target_is_the_text_itself_without_padding(llama_folder: Path) -> None:
     spec = causal_spec(llama_folder)
-    examples = encode(ROWS[:3], load(llama_folder, spec)[1], spec)
+    examples = encode(TEXTS[:3], load(llama_folder, spec)[1], spec)
     batch = collate(examples, [0, 1, 2])
     assert torch.equal(batch.targets == IGNORED, batch.attention_mask == 0)
     assert torch.equal(batch.targets[batch.targets != IGNORED], batch.input_ids[batch.attention_mask == 1])

@@ -15,14 +15,16 @@ from contracts.manifest import Training
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import load, pin
-from enclave.training.data import Examples, encode
+from enclave.training.data import Examples
 from enclave.training.loop import Progress, derive_seed, evaluate, share_of_rate, train
+from enclave.training.reading import encode
 from enclave_host.base_models import EMBEDDED, resolve
 from tests.training.tiny import (
     BERT_ADAPTER,
     LABELS,
     LLAMA_ADAPTER,
     ROWS,
+    TEXTS,
     causal_spec,
     classifier_spec,
     settings,
@@ -140,7 +142,7 @@ def test_a_causal_model_learns_the_text(llama_folder: Path) -> None:
     spec = causal_spec(llama_folder)
     base, tokenizer = load(llama_folder, spec)
     model = adapt(base, LLAMA_ADAPTER, 7)
-    examples = encode(ROWS, tokenizer, spec)
+    examples = encode(TEXTS, tokenizer, spec)
     before = evaluate(model, examples, labels=0)
     train(model, examples, settings(local_epochs=20, learning_rate=0.05), round=1, site="a")
     after = evaluate(model, examples, labels=0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.manifest import Lora, ModelSpec, Training
+from contracts.rows import PairLabel, PromptResponse, Text, TextLabel
 from enclave.slicing.models import pin
-from enclave.training.data import Row
 
-WORDS = ("fever", "cough", "pain", "rash", "knee", "heart", "liver", "sugar", "[TOPIC]", "mild", "severe")
 LABELS = ("infection", "injury", "metabolic")
+WORDS = ("fever", "cough", "pain", "rash", "knee", "heart", "liver", "sugar", "[TOPIC]", "mild", "severe")
+CHAT = ("what", "is", "user", "assistant", "system", *LABELS)
+MARKS = ("<|im_start|>", "<|im_end|>")
 
 
 def classifier_spec(folder: Path, **changes: object) -> ModelSpec:
@@ -17,8 +19,16 @@ def classifier_spec(folder: Path, **changes: object) -> ModelSpec:
     return ModelSpec(**{**fields, "labels": LABELS, "max_tokens": 16, **changes})
 
 
-def causal_spec(folder: Path) -> ModelSpec:
-    return ModelSpec(source="tiny", task="causal-lm", files=pin(folder), labels=(), max_tokens=16)
+def causal_spec(folder: Path, **changes: object) -> ModelSpec:
+    fields: dict = {"source": "tiny", "task": "causal-lm", "files": pin(folder)}
+    return ModelSpec(**{**fields, "labels": (), "max_tokens": 16, **changes})
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""The chat template of SmolLM2, Qwen and others, without what they say as the system."""
 
 
 BERT_ADAPTER = Lora(2, 4, ("query", "value", "dense"))
@@ -31,7 +41,7 @@ def settings(**changes: object) -> Training:
 
 
 ROWS = [
-    Row(f"{severity} {first} {second}", label)
+    TextLabel(f"{severity} {first} {second}", label, "train")
     for severity in ("mild", "severe")
     for first, second, label in (
         ("fever", "cough", "infection"),
@@ -42,3 +52,6 @@ ROWS = [
         ("liver", "sugar heart", "metabolic"),
     )
 ]
+TEXTS = [Text(row.text, "train") for row in ROWS]
+PAIRS = [PairLabel(*row.text.split(maxsplit=1), row.label, "train") for row in ROWS]
+QUESTIONS = [PromptResponse(f"what is {row.text}", row.label, "train") for row in ROWS]

@@ -10,6 +10,7 @@ from django import forms
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from contracts.kinds import KINDS
 from contracts.model_proof import Verdict, way_of
 from error_catalogue import explain
 from federation.datasets import permissions as dataset_permissions
@@ -101,7 +102,8 @@ DIFFERENT = "different"
 
 class DataForm(StepForm):
     """Besides the datasets it decides about labels that look alike: for each group one choice, called
-    `alike-KEY`, and one box for all, whose value is of these very groups."""
+    `alike-KEY`, and one box for all, whose value is of these very groups. Datasets of a kind that the model's
+    task cannot use are named, not offered."""
 
     datasets = forms.ModelMultipleChoiceField(
         label=_("Datasets, one from each hospital"),
@@ -111,11 +113,14 @@ class DataForm(StepForm):
     )
 
     def prepare(self) -> None:
-        self.offered = list(
+        published = list(
             dataset_permissions.visible_to(self.user)
             .filter(withdrawn_at=None, site__state=SiteState.ACTIVE)
             .order_by("site__name", "name")
         )
+        usable = KINDS[self.plan.get("task", "sequence-classification")]
+        self.offered = [dataset for dataset in published if dataset.kind in usable]
+        self.of_other_kinds = [dataset for dataset in published if dataset.kind not in usable]
         chosen = Dataset.objects.filter(pk__in=[dataset.pk for dataset in self.offered])
         self.fields["datasets"].queryset = chosen.select_related("site")  # type: ignore[attr-defined]
 
@@ -127,12 +132,17 @@ class DataForm(StepForm):
         """Ids of the ticked boxes: as sent, or as stored."""
         return {str(getattr(value, "pk", value)) for value in self["datasets"].value() or []}
 
+    @property
+    def sorts(self) -> bool:
+        """Whether the study's model sorts texts into classes: then labels matter."""
+        return self.plan.get("task") != "causal-lm"
+
     @cached_property
     def alike(self) -> list[dict[str, Any]]:
         """The groups of look-alikes among the ticked datasets, each with what is chosen for it: a spelling's
         key, DIFFERENT, or "" where nothing is. The commonest spelling is proposed, but for a group of which
         one hospital has several."""
-        if self.plan.get("task") == "causal-lm":
+        if not self.sorts:
             return []
         datasets = [dataset for dataset in self.offered if dataset.pk in self.chosen]
         return [
@@ -198,6 +208,8 @@ class DataForm(StepForm):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise forms.ValidationError(_("%s gives two datasets: choose one.") % ", ".join(twice))
+        if self.sorts and len({dataset.kind for dataset in datasets}) > 1:
+            raise forms.ValidationError(_("Choose single texts or pairs of texts, not both."))
         return datasets
 
 

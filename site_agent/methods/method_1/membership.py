@@ -31,6 +31,7 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
+from site_agent.methods.cuts import tell_of_cuts
 from site_agent.methods.fronts import prune
 from site_agent.methods.interface import RUN_OVER
 from site_agent.methods.method_1.accelerator import AcceleratorProcess, require_own
@@ -258,6 +259,7 @@ class Membership:
         # Nobody listens, who might break it off: it is done once.
         told = self._client().call("load", None, limit, model="model", **rows)
         self._committed = told["features"]
+        tell_of_cuts(told["cut"], told["left_out"], self.manifest)
         self._loaded = True
 
     def _computed(self, model: Path, dataset: Path, tell: Tell) -> Path:

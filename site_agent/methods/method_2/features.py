@@ -25,6 +25,7 @@ from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
 from site_agent.files import private_folder, replacing, write_private
+from site_agent.methods.cuts import tell_of_cuts
 from site_agent.methods.fronts import FrontWork, Piece, Tell
 
 
@@ -79,6 +80,7 @@ class FeatureStore:
         Refuses with `rows.*`, `model.*`, `split.*` or `features.*`, and with what `tell` raises.
         """
         work = FrontWork(self._manifest, self._site, self._cut, model, dataset, tell)
+        tell_of_cuts(work.cut, work.left_out, self._manifest)
         private_folder(self.folder)
         entries = [self._entry(piece) or self._compute(work, piece) for piece in work.pieces()]
         index = ShardIndex(self._site, self.origin, tuple(entry.shard for entry in entries))

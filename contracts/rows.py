@@ -1,0 +1,85 @@
+"""Rows as a hospital keeps them: UTF-8 JSON Lines, each an object of the dataset's kind that says so itself.
+
+The agent writes this form after it has checked a file (site_agent/datasets); the client slice, and the agent
+in Method 2, read nothing else. Every name is needed, none is known beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from contracts.kinds import Kind
+
+Split = Literal["train", "validation", "test"]
+Role = Literal["system", "user", "assistant"]
+
+
+class TextLabel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text-label"):
+    """A text and its class."""
+
+    text: str
+    label: str
+    split: Split
+
+
+class PairLabel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="pair-label"):
+    """Two texts that are read together, and the class of the pair."""
+
+    text: str
+    text_pair: str
+    label: str
+    split: Split
+
+
+class PromptResponse(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="prompt-response"
+):
+    """What a model is asked, and what it is to answer."""
+
+    prompt: str
+    response: str
+    split: Split
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Messages(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="messages"):
+    """A conversation of several turns; what the assistant says is learnt."""
+
+    messages: Annotated[tuple[Message, ...], Meta(min_length=2)]
+    split: Split
+
+
+class Text(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
+    """A text that is learnt whole."""
+
+    text: str
+    split: Split
+
+
+Row = TextLabel | PairLabel | PromptResponse | Messages | Text
+Labelled = TextLabel | PairLabel
+Conversation = PromptResponse | Messages
+OF_KIND: dict[Kind, type[Row]] = {
+    "text-label": TextLabel,
+    "pair-label": PairLabel,
+    "prompt-response": PromptResponse,
+    "messages": Messages,
+    "text": Text,
+}
+
+read_row = msgspec.json.Decoder(Row).decode
+"""One line -> its row. Raises msgspec.DecodeError."""
+
+
+def write_row(row: Row) -> bytes:
+    """The line of a row, names in their order, with its end. The same row gives the same bytes."""
+    return msgspec.json.encode(row, order="sorted") + b"\n"
