@@ -68,7 +68,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
     tell("opened")
     if placement == "masked":
         with accelerator(folder / "out" / "accelerator", folder / "channel", 1) as channel:
-            learner.placement.accelerate(channel)
+            learner.placement.accelerate(channel, 1 << 40)
             _round(learner, tell)
     else:
         _round(learner, tell)

@@ -6,7 +6,7 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 | both | `ping`, `bind` {manifest, approvals}, `evidence` {nonce}, `status`, `stop` |
 | aggregator | `challenge` {site}, `admit` {site, evidence, endorsement}, `inspect` {round, site, sha256},
   `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
-| client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `accelerate` {channel}
+| client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `accelerate` {channel, room}
   and `prepare` {round} (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256,
   receipt, reissue}} |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,

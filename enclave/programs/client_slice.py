@@ -55,9 +55,11 @@ class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The file that the accelerator's process has made, absolute or inside the mailbox."""
+    """The file that the accelerator's process has made, absolute or inside the mailbox, and how many bytes of
+    pads the host has room for: an enclave's own `statvfs` may be answered with invented numbers."""
 
     channel: PathText
+    room: Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -163,7 +165,8 @@ class ClientSlice(EnclaveProgram):
         return {}
 
     def _accelerate(self, arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
-        return {"accelerator": self.turns.accelerate(self.mailbox.folder / arguments.channel)}
+        channel = self.mailbox.folder / arguments.channel
+        return {"accelerator": self.turns.accelerate(channel, arguments.room)}
 
     def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
         self.turns.prepare(arguments.round, report)

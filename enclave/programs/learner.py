@@ -159,7 +159,11 @@ def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
 
 
 def _model_bytes(folder: Path, spec: ModelSpec) -> int:
-    return sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
+    files = [folder / name for name in spec.files if name.endswith(".safetensors")]
+    for file in files:
+        if not file.is_file():
+            raise Refusal("model.file_missing", file=file.name)
+    return sum(file.stat().st_size for file in files)
 
 
 def _named(model: Any, manifest: Manifest) -> Any:

@@ -6,7 +6,6 @@ Runs inside the enclave; a client slice of another placement loads none of it.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +21,6 @@ from enclave.slicing.cut import Cut, open_cut
 from enclave.slicing.placement import Masked, Preparation, put_out
 from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
-
-KEPT_FREE = 1 << 30
-"""Bytes of the host's disk that pads leave alone."""
 
 
 def open_outside(
@@ -49,7 +45,7 @@ class Outside(Placement):
         self._masked: Masked | None = None
         self._before: Measures = {}
 
-    def accelerate(self, channel: Path) -> str:
+    def accelerate(self, channel: Path, room: int) -> str:
         """Use the accelerator behind this channel from now on, with a fresh key and an empty vault: what it,
         or the one before it, was sent and has answered is of no use any more. Returns how it calls itself.
 
@@ -60,17 +56,17 @@ class Outside(Placement):
             self._cut,
             channel,
             self._pads,
-            vault_bytes=self._masking.vault_bytes,
+            vault_bytes=min(self._masking.vault_bytes, room),
             repetitions=self._masking.repetitions,
         )
         return self._masked.accelerator
 
     def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
-        """Make the pads of the round's first batches, as many as vault and disk can hold; say how many bytes
+        """Make the pads of the round's first batches, as many as the vault can hold; say how many bytes
         that will be before the first is made. Refuses with `slice.not_accelerated`."""
         if self._masked is None:
             raise Refusal("slice.not_accelerated")
-        self._masked.begin_round(round, shapes, _throttle(report), room=_room(self._pads))
+        self._masked.begin_round(round, shapes, _throttle(report))
         self._began = time.perf_counter()
 
     def measures(self) -> Measures:
@@ -83,14 +79,6 @@ class Outside(Placement):
         before, self._before = self._before, now
         spent = {name: round(now[name] - before.get(name, 0), 6) for name in now if name != "pads_left"}
         return {**spent, "pads_left": now["pads_left"], **common, "offline_seconds": spent["offline_seconds"]}
-
-
-def _room(folder: Path) -> int:
-    """Bytes that the host's disk has for pads; it may lie, and would only hinder itself."""
-    try:
-        return max(shutil.disk_usage(folder).free - KEPT_FREE, 0)
-    except OSError:  # Gramine may not tell
-        return 1 << 62
 
 
 def _throttle(report: Report) -> Callable[[Preparation], None]:

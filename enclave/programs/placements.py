@@ -26,8 +26,9 @@ class Placement(ABC):
         self._model_bytes = model_bytes
         self._began = time.perf_counter()
 
-    def accelerate(self, channel: Path) -> str:
-        """Use the accelerator behind this channel from now on; returns how it calls itself. Refuses with
+    def accelerate(self, channel: Path, room: int) -> str:
+        """Use the accelerator behind this channel from now on; returns how it calls itself. `room` is what
+        the host gives for pads, in bytes. Refuses with
         `slice.no_accelerator` where the placement needs none."""
         raise Refusal("slice.no_accelerator")
 

@@ -58,10 +58,11 @@ class Turns:
         self._answer: Answer | None = None
         self.round = 0
 
-    def accelerate(self, channel: Path) -> str:
-        """Use the accelerator behind this channel from now on; how it calls itself. Refuses with
-        `slice.no_accelerator`, `accelerator.bad_channel` or `masking.weights_changed`."""
-        return self._learner.placement.accelerate(channel)
+    def accelerate(self, channel: Path, room: int) -> str:
+        """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
+        calls itself. Refuses with `slice.no_accelerator`, `accelerator.bad_channel` or
+        `masking.weights_changed`."""
+        return self._learner.placement.accelerate(channel, room)
 
     @property
     def features(self) -> str | None:

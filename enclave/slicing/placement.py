@@ -127,11 +127,8 @@ class Masked:
         round: int,
         shapes: Sequence[Shape] = (),
         report: Report | None = None,
-        *,
-        room: int | None = None,
     ) -> int:
-        """Enter a round, and make the pads of its first batches: as many as the vault can hold, and at most
-        `room` bytes.
+        """Enter a round, and make the pads of its first batches: as many as the vault can hold.
 
         Returns for how many. The others make theirs inline, when they come. `report` hears the estimate
         before the first pad is made, then layer by layer. Asked again before a step was taken (the offline
@@ -142,7 +139,7 @@ class Masked:
             return self._prepared
         self._begun = None
         self._engine.enter_round(round)
-        plan, left = [], self._engine.room() if room is None else min(room, self._engine.room())
+        plan, left = [], self._engine.room()
         for step in map(self._profile.plan, shapes):
             left -= self._engine.estimate([step])
             if left < 0:

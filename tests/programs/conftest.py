@@ -226,14 +226,14 @@ class Consortium:
         )
         return file
 
-    def accelerate(self, site, client) -> dict:
+    def accelerate(self, site, client, room=1 << 40) -> dict:
         """Start the site's accelerator, as its agent does, in place of an earlier one."""
         if site in self.accelerators:
             self.accelerators[site].stop()
         weights = client.mailbox.folder / WEIGHTS
         started = AcceleratorProcess.start(weights, "development", self.folder / f"{site}-accelerator.log")
         self.accelerators[site] = started
-        return client.call("accelerate", channel=str(started.channel))
+        return client.call("accelerate", channel=str(started.channel), room=room)
 
     def introduce(self, aggregator, client, site, committed=None) -> None:
         """Admission both ways, as supervisor and site agent do it."""

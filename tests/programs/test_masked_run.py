@@ -189,7 +189,7 @@ def anna(house, tmp_path_factory, consortium_class):
 
 def test_a_client_slice_without_an_accelerator_says_so(anna, code_of):
     _, client = anna
-    assert code_of(client.call, "accelerate", channel="/dev/shm/none") == "accelerator.bad_channel"
+    assert code_of(client.call, "accelerate", channel="/dev/shm/none", room=0) == "accelerator.bad_channel"
     assert code_of(client.call, "train", round=1, previous=None) == "slice.not_accelerated"
 
 
@@ -236,3 +236,11 @@ def test_a_killed_accelerator_ends_the_contribution_and_a_new_one_takes_it_up(an
     made.accelerate("anna", client)
     again = client.call("train", round=3, previous=None)
     assert again["samples"] == 12 and again["measures"]["checks"] > 0
+
+
+def test_a_host_without_room_for_pads_keeps_none_and_the_round_is_done_all_the_same(anna):
+    made, client = anna
+    made.accelerate("anna", client, room=0)
+    measures = client.call("evaluate", round=4, previous=None)["measures"]
+    assert list((client.mailbox.folder / PADS).iterdir()) == []
+    assert measures["pads_inline"] > 0 and measures["pads_used"] == measures["pads_left"] == 0

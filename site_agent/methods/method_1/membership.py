@@ -47,6 +47,8 @@ Tell = Callable[..., None]
 
 SHORT = 120.0
 LOADING = 1800.0
+KEPT_FREE = 1 << 30
+"""Bytes of this machine's disk that pads leave alone."""
 """Seconds that operations of the client slice may take; training has no limit but the lease."""
 
 
@@ -168,11 +170,17 @@ class Membership:
         started = AcceleratorProcess.start(self.mailbox / WEIGHTS, self._state.config.runtime, log_file)
         self._accelerator = started
         try:
-            answer = self._client().call("accelerate", timeout=LOADING, channel=str(started.channel))
+            answer = self._client().call(
+                "accelerate", timeout=LOADING, channel=str(started.channel), room=self._room()
+            )
         except Refusal:
             self._stop_accelerator()
             raise
         log.info("%s multiplies, as process %d", answer["accelerator"], started.pid)
+
+    def _room(self) -> int:
+        """Bytes that this machine's disk has for pads, beyond what it needs otherwise."""
+        return max(shutil.disk_usage(self.mailbox).free - KEPT_FREE, 0)
 
     def _stop_accelerator(self) -> None:
         if self._accelerator is not None:
