@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contracts.manifest import Lora, Manifest, ModelSpec, Prefix
+from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
-from enclave.programs.placements import Inside, Placement
+from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.schedule import Kind
 from enclave.programs.throttle import throttle
@@ -147,23 +147,15 @@ def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
             raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
         from enclave.programs.outside import open_outside  # masking: loaded by no other placement
 
-        model, base, placement = open_outside(manifest, folder, outside, _model_bytes(folder, spec))
+        model, base, placement = open_outside(manifest, folder, outside)
         return _Opened(model, base.tokenizer, placement, base)
     if manifest.front is not None:
         from enclave.programs.public_front import tuned_tail
 
         tail, base = tuned_tail(manifest, folder)
-        return _Opened(tail, base.tokenizer, Inside(_model_bytes(folder, spec)), base)
+        return _Opened(tail, base.tokenizer, Inside(weight_bytes(folder, spec)), base)
     whole, tokenizer = load(folder, spec)
-    return _Opened(_tuned(whole, manifest), tokenizer, Inside(_model_bytes(folder, spec)))
-
-
-def _model_bytes(folder: Path, spec: ModelSpec) -> int:
-    files = [folder / name for name in spec.files if name.endswith(".safetensors")]
-    for file in files:
-        if not file.is_file():
-            raise Refusal("model.file_missing", file=file.name)
-    return sum(file.stat().st_size for file in files)
+    return _Opened(_tuned(whole, manifest), tokenizer, Inside(weight_bytes(folder, spec)))
 
 
 def _named(model: Any, manifest: Manifest) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from contracts.manifest import Manifest, Masking, Spf
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import PADS, WEIGHTS
-from enclave.programs.placements import Measures, Placement
+from enclave.programs.placements import Measures, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import REPORT_SECONDS
 from enclave.slicing.cut import Cut, open_cut
@@ -23,16 +23,14 @@ from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
 
 
-def open_outside(
-    manifest: Manifest, folder: Path, outside: Path, model_bytes: int
-) -> tuple[Any, Base, Placement]:
+def open_outside(manifest: Manifest, folder: Path, outside: Path) -> tuple[Any, Base, Placement]:
     """The cut model with its adapter, the base that it was taken from, and the placement. `outside` is the
     mailbox's folder, in which the accelerator finds the public int8 weights. Refuses as `open_cut`."""
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
     seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
     opened = open_cut(folder, manifest.model, manifest.adapter, seed, outside / WEIGHTS, first)
-    placement = Outside(opened.cut, manifest.masking, outside / PADS, model_bytes)
+    placement = Outside(opened.cut, manifest.masking, outside / PADS, weight_bytes(folder, manifest.model))
     return opened.cut.model, opened.base, placement
 
 

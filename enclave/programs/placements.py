@@ -11,12 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.programs.program import Report
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.shape import Shape
 
 Measures = dict[str, int | float]
+
+
+def weight_bytes(folder: Path, spec: ModelSpec) -> int:
+    """Bytes of the base model's weights, once it is seen that its files are there."""
+    return sum((folder / name).stat().st_size for name in spec.files if name.endswith(".safetensors"))
 
 
 class Placement(ABC):
