@@ -215,7 +215,8 @@ def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Fou
             raise BadRows(faults[:SHOWN_FAULTS], len(faults) + sum(1 for _ in records))
         intake.columns = columns = _columns(sample, wishes, intake.columns)
         left = [name for name in sample[0].values if name not in columns.used]
-        intake.unused = (*left, *_unread(sample, columns))
+        nameless = ["the first column, which has no name"] if any(each.nameless for each in sample) else []
+        intake.unused = (*nameless, *left, *_unread(sample, columns))
         intake.unused_texts = tuple(name for name in left if reads_as_text(sample, name))
         split = split_of_name(path.name) if intake.columns.split is None and len(files) > 1 else None
         for record in itertools.chain(head, records):

@@ -47,10 +47,12 @@ class Nested:
 
 @dataclass(frozen=True)
 class Record:
-    """One row as it stands in the file. `line` counts from 1."""
+    """One row as it stands in the file. `line` counts from 1; `nameless` says that its first column has no
+    name, and something in it (headers.py)."""
 
     line: int
     values: dict[str, Value | Nested]
+    nameless: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
                 yield Fault(line, REPEATED)
             else:
                 nameless.check(cells)
-                yield Record(line, named(columns, cells))
+                yield _of_table(line, columns, cells)
 
 
 def _workbook(path: Path, found: Format) -> Iterator[Record | Fault]:
@@ -167,7 +169,7 @@ def _workbook(path: Path, found: Format) -> Iterator[Record | Fault]:
             yield Fault(line, REPEATED)
         else:
             nameless.check(["" if cell is None else str(cell) for cell in cells])
-            yield Record(line, named(columns, cells))
+            yield _of_table(line, columns, cells)
 
 
 def _parquet(path: Path, found: Format) -> Iterator[Record | Fault]:
@@ -220,6 +222,11 @@ def _is_text(kind: pyarrow.DataType) -> bool:
 
 def _whole(number: Decimal) -> int | float:
     return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _of_table(line: int, columns: Sequence[str | None], cells: Sequence[Value | Nested]) -> Record:
+    nameless = columns[0] is None and cells[0] not in (None, "")
+    return Record(line, named(columns, cells), nameless)
 
 
 def named(columns: Sequence[str | None], cells: Sequence[Value | Nested]) -> dict[str, Value | Nested]:

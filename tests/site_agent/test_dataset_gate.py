@@ -73,10 +73,11 @@ def test_a_person_who_only_presses_enter_publishes_nothing() -> None:
     assert caught.value.code == "dataset.publish_unsaid"
 
 
-def test_every_column_that_is_not_used_is_named(add: Add) -> None:
+@pytest.mark.parametrize(("first", "words"), [("case", "case"), ("", "the first column, which has no name")])
+def test_every_column_that_is_not_used_is_named(add: Add, first: str, words: str) -> None:
     rows = "".join(f"{n},{text},{label},ward {n}\n" for n, (text, label) in enumerate(TEN))
-    status, text = add("case,text,label,ward\n" + rows, *NAMED, "--no-publish")
-    assert status == 0 and "not used, neither kept nor published: case, ward" in text
+    status, text = add(f"{first},text,label,ward\n" + rows, *NAMED, "--no-publish")
+    assert status == 0 and f"not used, neither kept nor published: {words}, ward" in text
 
 
 def test_names_of_labels_with_few_rows_need_an_answer(add: Add, tmp_path: Path) -> None:
