@@ -10,6 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 import xlsxwriter
@@ -21,6 +22,7 @@ from enclave.programs.template import learn
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
 from enclave.training import features, reading, tensors
+from enclave.training.handed import HandedFeatures
 from enclave_host.accelerator import read_products
 from site_agent.datasets.card import content_digest
 from site_agent.datasets.columns import Columns
@@ -73,6 +75,24 @@ def _lines(data: bytes) -> object:
     return taken(data, ".jsonl")
 
 
+def talks() -> list[bytes]:
+    """Conversations, and prompts with responses."""
+    pairs = [{"instruction": text, "input": "", "output": label} for text, label in ROWS]
+    return [
+        b"\n".join(json.dumps({"messages": turns(text, label)}).encode() for text, label in ROWS),
+        b"\n".join(json.dumps(pair).encode() for pair in pairs),
+    ]
+
+
+def turns(text: str, label: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}, {"role": "assistant", "content": label}]
+
+
+@target("dataset: conversations", talks)
+def _talks(data: bytes) -> object:
+    return take_in([written(data, ".jsonl")], folder() / "kept.jsonl", Wishes()).rows
+
+
 def parquets() -> list[bytes]:
     import pyarrow
     import pyarrow.parquet
@@ -115,6 +135,23 @@ def _rows(data: bytes) -> object:
     path = written(data, ".rows")
     pin = reading.Pin(DatasetRef("notes", content_digest(path, bytes(32)), 20), bytes(32))
     return reading.read_rows(path, SPEC, "text-label", pin)
+
+
+@target(
+    "conversations in the enclave",
+    lambda: [
+        b"".join(
+            json.dumps({"kind": "messages", "messages": turns(text, label), "split": split}).encode() + b"\n"
+            for (text, label), split in zip(ROWS, ("train", "test") * 10, strict=True)
+        )
+    ],
+)
+def _conversations(data: bytes) -> object:
+    path = written(data, ".rows")
+    pin = reading.Pin(DatasetRef("talks", content_digest(path, bytes(32)), 20), bytes(32))
+    return reading.read_rows(
+        path, msgspec.structs.replace(SPEC, task="causal-lm", labels=()), "messages", pin
+    )
 
 
 @target("tuned parameters", lambda: [tensors.to_bytes(TEMPLATE, {"samples": 3, "metrics": {"loss": 0.5}})])
@@ -162,6 +199,14 @@ def shard() -> bytes:
 @target("feature shard", lambda: [shard()])
 def _shard(data: bytes) -> object:
     return features.from_bytes(data, LAYOUT)
+
+
+@target(
+    "features in clear",
+    lambda: [torch.linspace(-1, 1, 20).to(torch.bfloat16).view(torch.int16).numpy().tobytes()],
+)
+def _features(data: bytes) -> object:
+    return HandedFeatures(written(data, ".features"), [2, 3], 4, 100.0).row(1)
 
 
 def questions(*, per_token: bool) -> list[bytes]:
