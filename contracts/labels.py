@@ -84,7 +84,8 @@ def skeleton(label: str) -> str:
 
 
 def _plainer(label: str) -> str:
-    label = _read_rightly(_ENTITY.sub(lambda found: html.unescape(found[0]), label))
+    composed = unicodedata.normalize("NFC", label)
+    label = _read_rightly(_ENTITY.sub(lambda found: html.unescape(found[0]), composed))
     seen = "".join(sign for sign in unicodedata.normalize("NFKC", label) if not _is_unseen(sign))
     bare = _MARKS.sub("", unicodedata.normalize("NFKD", seen.casefold()))
     commoner = unicodedata.normalize("NFKC", bare).translate(_LETTERS).translate(_COMMONER)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from django.test import Client
 from django.urls import reverse
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.labels import look_alikes, skeleton, spelled
@@ -45,6 +45,7 @@ def test_groups_do_not_depend_on_order_and_no_label_is_in_two(labels: list[str],
     assert len(set(grouped)) == len(grouped) and set(grouped) <= set(labels)
 
 
+@example("\u00c2\u00a0", "\u200b", 0)  # a blank without a break, read in the wrong encoding
 @given(LABEL, st.sampled_from(HIDDEN), st.integers(0, 12))
 def test_what_cannot_be_seen_or_is_composed_otherwise_makes_no_other_label(
     label: str, hidden: str, place: int
