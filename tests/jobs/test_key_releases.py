@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ops.append(op)
         if op == "admit":  # at this moment the release must be in the log
             ops.append(str(LogEntry.objects.filter(kind="key-release").count()))
-        return {"appraisal": {"verdict": "accepted", "code": None}}
+        return {"appraisal": {"verdict": "accepted", "code": None}, "held": None}
 
     monkeypatch.setattr(client, "call", call)
     monkeypatch.setattr(client, "once", lambda *args, **kwargs: ops.append("once"))
@@ -83,7 +83,7 @@ class TestAdmission:
         self, hosted: tuple[Scene, DevelopmentHost], asked: list[str]
     ) -> None:
         scene, host = hosted
-        assert admit(scene, host) == {"verdict": "accepted", "code": None}
+        assert admit(scene, host) == {"verdict": "accepted", "code": None, "held": None}
         assert asked == ["admit", "1"]
         entry = LogEntry.objects.get(kind="key-release")
         body = json.loads(entry.data)["body"]
