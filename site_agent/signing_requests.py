@@ -118,10 +118,11 @@ def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
             parse_receipt(msgspec.to_builtins(asked.release.receipt))
     except Refusal as refusal:
         raise Refusal("signing_request.altered", file=str(file)) from refusal
-    of_dataset = (asked.dataset.id, asked.dataset.digest, asked.dataset.card.rows)
+    card = asked.dataset.card
+    of_dataset = (asked.dataset.id, asked.dataset.digest, card.rows, card.kind)
     run_is_ours = asked.release is None or (asked.last is not None and asked.last.hash == manifest.hash)
     is_whole = (asked.outlook is None) == (asked.release is not None)
-    ours = (member.dataset.id, member.dataset.digest, member.dataset.rows)
+    ours = (member.dataset.id, member.dataset.digest, member.dataset.rows, member.dataset.kind)
     if of_dataset != ours or not run_is_ours or not is_whole:
         raise Refusal("signing_request.altered", file=str(file))
     return asked, manifest

@@ -139,7 +139,9 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("Site.id", "Site.name", "Site.public_key", "Site.approval_key"), MEMBERS),
     "Site.dataset": OWN,
     "Site.development_key": "refused on any root but the development one, and shown beside the member",
-    **dict.fromkeys(("DatasetRef.id", "DatasetRef.digest", "DatasetRef.rows", "DatasetRef.public"), OWN),
+    **dict.fromkeys(
+        ("DatasetRef.id", "DatasetRef.digest", "DatasetRef.rows", "DatasetRef.kind", "DatasetRef.public"), OWN
+    ),
 }
 PLAIN = ("ModelSpec", "Lora", "Prefix", "Spf", "Training")
 """What is trained and how: a person's choice, all of it on the screen."""

@@ -125,6 +125,7 @@ def test_what_is_not_this_sites_is_refused(state: State, dataset: Dataset) -> No
     stranger = SigningKey.generate().public
     short = DatasetRef(dataset.id, dataset.digest, dataset.card.rows - 1)
     forged = DatasetRef(dataset.id, "0" * 64, dataset.card.rows)
+    otherwise = msgspec.structs.replace(short, rows=dataset.card.rows, kind="pair-label")
     elsewhere = DatasetRef("ds-9", dataset.digest, dataset.card.rows)
     cases: dict[str, dict[str, Any]] = {
         "manifest.unknown_site": {"sites": (other,), "aggregation": None, "release": None},
@@ -143,12 +144,12 @@ def test_what_is_not_this_sites_is_refused(state: State, dataset: Dataset) -> No
         with pytest.raises(Refusal) as caught:
             judge(state, offer(make_manifest(state, dataset, **changes)))
         assert caught.value.code == code.strip()
-    with pytest.raises(Refusal) as caught:
-        judge(
-            state,
-            offer(make_manifest(state, dataset, sites=(own_site(state, dataset, dataset=short), other))),
-        )
-    assert caught.value.code == "approval.dataset_mismatch"
+    for wrong in (short, otherwise):
+        alike = msgspec.structs.replace(other.dataset, kind=wrong.kind)  # or the manifest itself is invalid
+        sites = (own_site(state, dataset, dataset=wrong), msgspec.structs.replace(other, dataset=alike))
+        with pytest.raises(Refusal) as caught:
+            judge(state, offer(make_manifest(state, dataset, sites=sites)))
+        assert caught.value.code == "approval.dataset_mismatch"
 
 
 def test_a_dataset_that_changed_on_the_disk_is_noticed(state: State, dataset: Dataset) -> None:
