@@ -9,13 +9,9 @@ _TOKEN = re.compile(r"fs_[A-Za-z0-9_-]{43}")  # federation/tokens.py: invitation
 _RESET = re.compile(r"(/password/[^/\s]+/)[0-9a-z]+-[0-9a-f]{32}")  # Django's own, of a new password
 
 
-class WithoutLinks(logging.Filter):
-    """Put `…` for the secret part of such a link, wherever a record has it."""
+class WithoutLinks(logging.Formatter):
+    """Puts `…` for the secret part of such a link, wherever in a text it stands, tracebacks too."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Always true: nothing is left out but the secret."""
-        text = record.getMessage()
-        bare = _RESET.sub(r"\1…", _TOKEN.sub("fs_…", text))
-        if bare != text:
-            record.msg, record.args = bare, ()
-        return True
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, or lines, of a record."""
+        return _RESET.sub(r"\1…", _TOKEN.sub("fs_…", super().format(record)))

@@ -32,13 +32,13 @@ def review(olga: User, reference_values: None) -> Review:  # noqa: F811
     return reviews.propose(olga, value, root=Root.DEVELOPMENT, reason="release 2")
 
 
-def invited_as_auditor(by: Client, email: str) -> Client:
+def invited(by: Client, email: str, role: str = "auditor") -> Client:
     """Through the pages, by the link in the mail."""
-    by.post(reverse("person-invite"), {"email": email, "role": "auditor"})
+    by.post(reverse("person-invite"), {"email": email, "role": role})
     link = re.search(r"/invitations/\S+/", mail.outbox[-1].body)
     assert link is not None and mail.outbox[-1].to == [email]
     comes = Client()
-    comes.post(link[0], JOINED)
+    comes.post(link[0], {"first_name": "O", "last_name": "P", "password": PASSWORD, "repeated": PASSWORD})
     return comes
 
 
@@ -60,7 +60,7 @@ def test_an_operator_who_invites_their_other_address_as_an_auditor_stays_one_per
     audrey: User,  # noqa: F811
 ) -> None:
     operator = signed_in(olga)
-    other_self = invited_as_auditor(operator, OWN)
+    other_self = invited(operator, OWN)
     assert not votes(review, operator, other_self)
     page = text(other_self, reverse("review", args=[review.pk]))
     for person in (operator, other_self):
@@ -77,13 +77,7 @@ def test_nor_does_it_help_to_give_the_role_or_to_take_it_from_every_auditor(
     audrey: User,  # noqa: F811
 ) -> None:
     operator = signed_in(olga)
-    operator.post(reverse("person-invite"), {"email": OWN, "role": "lead"})
-    link = re.search(r"/invitations/\S+/", mail.outbox[-1].body)
-    assert link is not None
-    other_self = Client()
-    other_self.post(
-        link[0], {"first_name": "O", "last_name": "P", "password": PASSWORD, "repeated": PASSWORD}
-    )
+    other_self = invited(operator, OWN, "lead")
     own = User.objects.get(email=OWN)
     operator.post(reverse("person-change", args=[audrey.pk, "role"]), {"role": "lead"})
     operator.post(reverse("person-change", args=[audrey.pk, "close"]), {"confirm": audrey.email})
@@ -100,9 +94,9 @@ def test_an_auditor_whom_nobody_has_confirmed_rejects_nothing_and_confirms_nobod
     audrey: User,  # noqa: F811
 ) -> None:
     operator = signed_in(olga)
-    other_self = invited_as_auditor(operator, OWN)
+    other_self = invited(operator, OWN)
     third = "olga.thrice@mail.example"
-    invited_as_auditor(operator, third)
+    invited(operator, third)
     confirm(other_self, third)
     other_self.post(reverse("review-vote", args=[review.pk, "reject"]))
     assert User.objects.get(email=third).auditor_confirmed_at is None
@@ -115,8 +109,8 @@ def test_the_first_auditor_of_an_installation_counts_and_later_ones_can_be_confi
     capsys: Any,
 ) -> None:
     operator = signed_in(olga)
-    first = invited_as_auditor(operator, "audrey@authority.example")
-    second = invited_as_auditor(operator, "aaron@authority.example")
+    first = invited(operator, "audrey@authority.example")
+    second = invited(operator, "aaron@authority.example")
     assert not votes(review, operator, second)
     with pytest.raises(CommandError, match="no account with this address"):
         call_command("confirm_auditor", olga.email)

@@ -76,13 +76,13 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
         query = "select 1 from studies_round where run_id = %s and number = %s and state = 'published'"
         return bool(trial.rows(query, run, number))
 
-    wait_for(lambda: published(1), 120, "round 1")
+    wait_for(lambda: published(1), 300, "round 1")
     berta = trial.agents["berta"]
     assert berta.daemon is not None
     os.kill(berta.daemon.pid, signal.SIGKILL)
     berta.daemon.wait()
     berta.start()
-    ended = trial.ended(run, 180)
+    ended = trial.ended(run, 400)
     assert ended["state"] == "finished", (ended, trial.log("anna"), trial.log("berta"))
     assert json.loads(ended["summary"])["receipts_verified"] == 3
 
