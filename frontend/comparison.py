@@ -167,8 +167,13 @@ def label(row: Compared, rows: Sequence[Compared]) -> str:
     same = [other for other in rows if other.run.study.name == row.run.study.name]
     if len(same) == 1:
         return row.run.study.name
-    told = ", ".join(f"{title_of(name)} {row.settings.get(name)}" for name in differing(same))
+    told = _stated(row.settings, differing(same))
     return f"{row.run.study.name} ({told or row.run.pk[:6]})"
+
+
+def _stated(settings: dict[str, Any], names: Iterable[str]) -> str:
+    """These settings in words; what a run does not have is not said of it."""
+    return ", ".join(f"{title_of(name)} {settings[name]}" for name in names if name in settings)
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,11 @@ def numeric(rows: Sequence[Compared]) -> list[str]:
     return sorted(names, key=lambda name: not name.endswith("ratio"))
 
 
+def axes(rows: Sequence[Compared]) -> list[str]:
+    """The settings along which finished runs make a line: two points of it, at least."""
+    return [name for name in numeric(rows) if any(len(set(line["x"])) > 1 for line in sweep(rows, name))]
+
+
 def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list[dict[str, Any]]:
     """Lines of mean against `axis`, one for each combination of the other settings that differ."""
     others = [
@@ -221,7 +231,7 @@ def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list
     ]
     lines: dict[str, list[Group]] = {}
     for group in groups(rows, metric):
-        name = ", ".join(f"{title_of(other)} {group.settings.get(other)}" for other in others) or _("mean")
+        name = _stated(group.settings, others) or _("mean")
         lines.setdefault(name, []).append(group)
     return [
         {

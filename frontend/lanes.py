@@ -12,7 +12,8 @@ from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.sites.models import Site
 from federation.studies.models import Contribution, ContributionState, Round, Run
-from frontend.templatetags.fedslice import tone
+from frontend.rounds import ENDED
+from frontend.templatetags.fedslice import COLOURS, tone
 
 SILENT = timedelta(seconds=60)
 PENDING = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
@@ -28,12 +29,14 @@ def lanes(run: Run, current: Round | None, contributions: list[Contribution]) ->
     found = []
     for row in contributions:
         job = jobs.get(row.site_id)
-        pending = row.state in PENDING
+        pending = row.state in PENDING and run.state not in ENDED
+        stopped = row.state in (*PENDING, ContributionState.SUBMITTED) and run.state in ENDED
         found.append(
             {
                 "site": row.site,
-                "tone": tone(row.state),
-                "label": row.get_state_display(),
+                "colour": row.site.colour % COLOURS,
+                "tone": "" if stopped else tone(row.state),
+                "label": _("not finished") if stopped else row.get_state_display(),
                 "samples": row.samples,
                 "bytes": row.bytes,
                 "error": explain(row.error_code, row.facts) if row.error_code else None,
@@ -44,10 +47,11 @@ def lanes(run: Run, current: Round | None, contributions: list[Contribution]) ->
         )
     known = {row.site_id for row in contributions}
     for site_id, job in jobs.items():
-        if site_id not in known:
+        if site_id not in known and run.state not in ENDED:
             found.append(
                 {
-                    "site": job.site, "tone": "busy", "label": _("joining"), "samples": None, "bytes": None,
+                    "site": job.site, "colour": job.site.colour % COLOURS,
+                    "tone": "busy", "label": _("joining"), "samples": None, "bytes": None,
                     "since": job.created_at, "because": _because(job.site, job, job.state, {}),
                     **_progress(job),
                 }

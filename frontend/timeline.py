@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from error_catalogue import explain
 from federation.sites.maintenance import open_windows
-from federation.studies.models import Contribution, ContributionState, Event, Round, Run, RunState
+from federation.studies.models import Contribution, ContributionState, Event, Round, RoundKind, Run, RunState
 from frontend.templatetags.fedslice import since
 
 SENTENCES = {
@@ -22,24 +22,24 @@ SENTENCES = {
     "run.finished": gettext_lazy("Finished."),
     "run.failed": gettext_lazy("Stopped by an error: %(why)s"),
     "run.cancelled": gettext_lazy("Cancelled."),
-    "round.open": gettext_lazy("Round %(round)s opens."),
-    "round.collecting": gettext_lazy("Round %(round)s: the hospitals work."),
+    "round.open": gettext_lazy("%(head)s opens."),
+    "round.collecting": gettext_lazy("%(head)s: the hospitals work."),
     "round.countersigning": gettext_lazy(
-        "Round %(round)s: the list of contributions is fixed; the hospitals sign it."
+        "%(head)s: the list of contributions is fixed; the hospitals sign it."
     ),
-    "round.aggregating": gettext_lazy("Round %(round)s: the enclave averages."),
-    "round.published": gettext_lazy("Round %(round)s is published."),
-    "round.failed": gettext_lazy("Round %(round)s failed."),
+    "round.aggregating": gettext_lazy("%(head)s: the enclave averages."),
+    "round.published": gettext_lazy("%(head)s is published."),
+    "round.failed": gettext_lazy("%(head)s failed."),
     "contribution.leased": gettext_lazy("%(site)s took its work."),
     "contribution.working": gettext_lazy("%(site)s works."),
     "contribution.submitted": gettext_lazy("%(site)s handed in its contribution."),
     "contribution.accepted": gettext_lazy("%(site)s is in the average."),
-    "contribution.dropped": gettext_lazy("%(site)s is left out of round %(round)s."),
+    "contribution.dropped": gettext_lazy("%(site)s is left out of %(round)s."),
     "contribution.refused": gettext_lazy("%(site)s's contribution was refused: %(why)s"),
     "contribution.offered": gettext_lazy("%(site)s lost its lease; the work is offered again."),
     "site.joined": gettext_lazy("%(site)s joined: its enclave is attested."),
     "site.left_out": gettext_lazy("%(site)s is left out: %(why)s"),
-    "site.let_in": gettext_lazy("%(site)s joined late and is let into round %(round)s."),
+    "site.let_in": gettext_lazy("%(site)s joined late and is let into %(round)s."),
     "round.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have handed in."),
     "run.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
     "tail.prepared": gettext_lazy(
@@ -70,8 +70,8 @@ SENTENCES = {
 
 SPLIT_SENTENCES = {
     "site.joined": gettext_lazy("%(site)s joined: its features are here, and the enclave has their keys."),
-    "round.collecting": gettext_lazy("Round %(round)s takes the features of the hospitals that have joined."),
-    "round.aggregating": gettext_lazy("Round %(round)s: the server enclave works on the features."),
+    "round.collecting": gettext_lazy("%(head)s takes the features of the hospitals that have joined."),
+    "round.aggregating": gettext_lazy("%(head)s: the server enclave works on the features."),
     "contribution.submitted": gettext_lazy("%(site)s takes part with its features."),
     "contribution.accepted": gettext_lazy("%(site)s is in the round's receipt."),
 }
@@ -86,13 +86,23 @@ def sentence(event: Event, *, split: bool = False) -> str:
         return f"{event.site}: {event.kind}" if event.site else event.kind
     code = event.facts.get("code") or event.facts.get("error_code") or ""
     return str(template) % {
-        "round": event.round.number if event.round else "",
+        **_named(event.round),
         "site": event.site or "",
         "found": event.facts.get("found", ""),
         "of": event.facts.get("of", ""),
         "parameters": f"{event.facts.get('parameters', 0):,}",
         "why": explain(code, event.facts).message if code else _reason(event),
     }
+
+
+def _named(round: Round | None) -> dict[str, str]:
+    """A round's name where a sentence begins, and within one."""
+    if round is None:
+        return {"head": "", "round": ""}
+    if round.kind == RoundKind.EVALUATE:
+        return {"head": _("The closing evaluation"), "round": _("the closing evaluation")}
+    number = {"number": round.number}
+    return {"head": _("Round %(number)s") % number, "round": _("round %(number)s") % number}
 
 
 def _reason(event: Event) -> str:

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
+from federation.sites.models import Site
 from federation.studies.models import Approval
 from frontend.comparison import title_of
 from manifest_summary.words import word
@@ -65,6 +66,23 @@ def explained(code: str, facts: dict[str, Any] | None = None) -> str:
 def badge(thing: Any) -> SafeString:
     """The state of a model instance that has `state` with choices."""
     return format_html('<span class="badge {}">{}</span>', tone(thing.state), thing.get_state_display())
+
+
+COLOURS = 8
+
+
+@register.simple_tag
+def hospital(site: Site) -> SafeString:
+    """A hospital's name with its colour, the same on every page; beyond eight the mark is round."""
+    shape = ("", " round")[site.colour // COLOURS % 2]
+    mark = format_html('<span class="swatch h{}{}" aria-hidden="true"></span>', site.colour % COLOURS, shape)
+    return format_html('<span class="hospital">{}{}</span>', mark, site)
+
+
+@register.inclusion_tag("frontend/parts/save.html")
+def save(table: str, file: str) -> dict[str, str]:
+    """A button that saves the table with this id as it stands on the page, as CSV."""
+    return {"table": table, "file": file}
 
 
 @register.simple_tag

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, render
 from federation.studies import permissions
 from federation.studies.models import Run
 from frontend import comparison
+from frontend.side_by_side import beside
 from frontend.views.acting import person
 from frontend.views.runs import with_figures
 
@@ -32,19 +33,20 @@ def compare(request: HttpRequest) -> HttpResponse:
     chosen = _chosen(request)
     rows = comparison.compared(chosen)
     offered = permissions.runs_visible_to(person(request)).select_related("study")[:OFFERED]
-    picked = {run.pk for run in chosen}
-    axes = comparison.numeric(rows)
+    axes = comparison.axes(rows)
     axis = request.GET.get("axis", "")
-    query = urlencode([("run", run.pk) for run in chosen])
+    everything = request.GET.get("all") == "1"
     context: dict[str, Any] = {
-        "rows": [{"row": row, "label": comparison.label(row, rows)} for row in rows],
+        "rows": rows,
+        "table": beside(rows, request.GET.get("base", ""), request.GET.get("part", ""), everything),
+        "everything": everything,
         "differing": comparison.differing(rows),
-        "groups": comparison.groups(rows),
+        "groups": [group for group in comparison.groups(rows) if group.half is not None],
         "axes": axes,
         "axis": axis if axis in axes else (axes[0] if axes else ""),
         "offered": with_figures(list(offered)),
-        "picked": picked,
-        "query": query,
+        "picked": {run.pk for run in chosen},
+        "query": urlencode([("run", run.pk) for run in chosen]),
         "most": MOST,
     }
     return render(request, "frontend/compare/compare.html", context)
@@ -54,7 +56,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 def data(request: HttpRequest) -> JsonResponse:
     """What the charts draw."""
     rows = comparison.compared(_chosen(request))
-    axes, axis = comparison.numeric(rows), request.GET.get("axis", "")
+    axes, axis = comparison.axes(rows), request.GET.get("axis", "")
     axis = axis if axis in axes else (axes[0] if axes else "")
     lines = {
         metric: [

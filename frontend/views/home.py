@@ -19,9 +19,10 @@ from federation.sites.models import SiteState
 from federation.studies import permissions, queries
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
+from frontend.rounds import ENDED
 from frontend.timeline import waits_for
 from frontend.views.acting import person
-from frontend.views.runs import ENDED, with_figures
+from frontend.views.runs import with_figures
 
 
 @login_required

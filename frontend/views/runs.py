@@ -14,22 +14,23 @@ from contracts.refusal import Refusal
 from federation.people.models import Role, User
 from federation.studies import costs, permissions, queries, runs
 from federation.studies.frozen import Frozen, frozen
-from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run, RunState
+from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
+from frontend.intervals import sure
 from frontend.lanes import lanes
 from frontend.manifests import is_plaintext
-from frontend.measures import newest_measures
+from frontend.measures import burdens, newest_measures, working_times
 from frontend.older import unrunnable
 from frontend.phases import phases
+from frontend.rounds import ENDED, best_of, standing, title_of
 from frontend.scoring import withheld
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 from frontend.views.releases import release_of
 from frontend.views.serving import serving_of
 
-ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
-SHOWN_EVENTS = 40
+SHOWN_EVENTS = 200
 SHOWN_ROUNDS = 50
 
 
@@ -148,7 +149,10 @@ def _visible(request: HttpRequest, run_id: str) -> Run:
 
 def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     rounds = list(run.rounds.prefetch_related("contributions__site"))
+    total, split = found.at("training", "rounds"), found.at("method") == "method-2"
     for row in rounds:
+        row.title = title_of(row, total)  # type: ignore[attr-defined]
+        row.standing = standing(row, run)  # type: ignore[attr-defined]
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
         row.accuracy = accuracy_of(row)  # type: ignore[attr-defined]
         row.loss = _pooled(row).get("loss")  # type: ignore[attr-defined]
@@ -157,31 +161,46 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     current = rounds[-1] if rounds else None
     contributions = list(current.contributions.all()) if current else []
     latest = _pooled(published[-1]) if published else {}
-    events = list(queries.timeline(run).order_by("-pk")[:SHOWN_EVENTS])
-    split = found.at("method") == "method-2"
+    best = best_of(published, [row.accuracy for row in published])  # type: ignore[attr-defined]
+    events = list(queries.timeline(run).order_by("-pk")[: SHOWN_EVENTS + 1])
+    names, shown_lanes = _names(found, user), lanes(run, current, contributions)
+    # Features of Method 2 went up once, not by round.
+    done = [] if split else burdens(rounds, names, working_times(run))
+    costly = newest_measures(rounds, names)
     return {
         "run": run,
         "rounds": rounds[: -SHOWN_ROUNDS - 1 : -1],
         "older_rounds": max(0, len(rounds) - SHOWN_ROUNDS),
         "current": current,
+        "current_title": current.title if current else "",  # type: ignore[attr-defined]
+        "current_standing": current.standing if current else None,  # type: ignore[attr-defined]
+        "best": best,
+        "best_after": best.number - 1 if best else None,
         "published": sum(row.kind == RoundKind.TRAIN for row in published),
-        "total_rounds": found.at("training", "rounds"),
+        "total_rounds": total,
         "receipts": sum(row.receipt is not None for row in rounds),
         "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
+        "sure": sure(latest),
         "macro_f1": latest.get("macro_f1"),
+        "loss": latest.get("loss"),
         "withheld": withheld(published[-1]) if published else "",
         "bytes_up": sent(rounds, found),
         "waiting": waits_for(
             run, current if current and current.state != RoundState.PUBLISHED else None, contributions
         ),
-        "lanes": lanes(run, current, contributions),
+        "lanes": shown_lanes,
+        "progressing": any(lane["fraction"] is not None for lane in shown_lanes),
         "here": runs.who_is_here(run),
         "leads": permissions.can_edit(user, run.study),
         "phases": phases(run),
         "averaged": averaged_rounds(rounds),
         "plaintext": is_plaintext(found),
-        "measures": newest_measures(rounds, _names(found, user)),
-        "events": [{"at": event.at, "text": sentence(event, split=split)} for event in events],
+        "measures": costly,
+        "accelerated": any(line["accelerated"] for line in costly),
+        "burdens": done,
+        "timed": any(line["seconds"] is not None for line in done),
+        "events": [{"at": event.at, "text": sentence(event, split=split)} for event in events[:SHOWN_EVENTS]],
+        "more_events": len(events) > SHOWN_EVENTS,
     }
 
 

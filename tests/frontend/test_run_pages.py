@@ -185,6 +185,38 @@ def test_the_run_page_asks_the_database_as_often_for_many_rounds_as_for_few(run:
     assert counts[0] == counts[1] <= 30
 
 
+def test_legends_name_only_what_a_run_has_and_a_sweep_has_two_finished_points(run: Run, lena: User) -> None:
+    made = [another(lena, run, 0.7, rank=2), another(lena, run, 0.9, rank=8)]
+    Study.objects.filter(pk__in=[one.study_id for one in made]).update(name="Same")
+    rows = comparison.compared(
+        list(Run.objects.filter(pk__in=[one.pk for one in made]).order_by("created_at"))
+    )
+    rows[1].settings.pop("rank")
+    assert comparison.label(rows[1], rows) == f"Same ({made[1].pk[:6]})"
+    assert "None" not in str(comparison.sweep(rows, "alpha"))
+    Run.objects.filter(pk=made[1].pk).update(state="cancelled")
+    page = client_of(lena).get(reverse("compare"), {"run": [one.pk for one in made]})
+    assert page.context["differing"] == ["rank"] and page.context["axes"] == []
+    assert "data-sweep" not in page.content.decode()
+
+
+def test_runs_are_columns_beside_a_pinned_one_and_the_rest_is_behind_a_choice(run: Run, lena: User) -> None:
+    made = [another(lena, run, 0.5 + rank / 100, rank=rank) for rank in range(2, 9)]
+    chosen = {"run": [one.pk for one in made]}
+    table = client_of(lena).get(reverse("compare"), {**chosen, "base": made[3].pk}).context["table"]
+    assert [column.run.pk for column in table.columns] == [made[n].pk for n in (3, 0, 1, 2, 4)]
+    assert table.parts == [(1, "2–5"), (2, "6–7")]
+    headings = [heading for heading, _lines in table.groups]
+    assert headings == ["What differs", "How well", "What it cost"]
+    (rank,) = table.groups[0][1]
+    assert [(cell["text"], cell["differs"]) for cell in rank.cells][:2] == [("5", False), ("2", True)]
+    accuracy = table.groups[1][1][0].cells[1]
+    assert (accuracy["text"], accuracy["more"]) == ("52.0 %", "−3.0 points")
+    page = client_of(lena).get(reverse("compare"), {**chosen, "part": "2", "all": "1"})
+    assert [column.run.pk for column in page.context["table"].columns] == [made[n].pk for n in (0, 5, 6)]
+    assert page.context["table"].groups[-1][0] == "The same in all"
+
+
 def test_a_run_that_has_published_nothing_can_be_compared(run: Run, lena: User) -> None:
     runs = [run.pk, another(lena, run, 0.7, rank=2).pk]
     page = client_of(lena).get(reverse("compare"), {"run": runs})

@@ -152,6 +152,7 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
 
     # The lead's page notices by itself that both have signed.
     lead.get_by_role("button", name="Launch").click(timeout=30_000)
+    lead.get_by_role("link", name="Rounds", exact=True).click()
     expect(lead.get_by_role("heading", name="Curves")).to_be_visible()
 
 
@@ -160,7 +161,7 @@ def test_the_lead_watches_the_run_until_it_is_finished(installation: Installatio
     assert lead is not None
     expect(lead.locator("#live .badge", has_text="finished").first).to_be_visible(timeout=300_000)
     expect(lead.locator("#live")).to_contain_text("2 / 2")
-    expect(lead.locator("#history")).to_contain_text("Round 3 is published.")
+    expect(lead.locator("#history")).to_contain_text("The closing evaluation is published.")
     # The scores of two hospitals are told to nobody: each could take its own off.
     admin = story.admins["anna@st-anna.example"]
     admin.goto(lead.url)
@@ -189,6 +190,7 @@ def test_the_record_of_the_run_stands_in_the_log(installation: Installation, sto
 def test_the_lead_takes_the_adapter_away_once_both_hospitals_have_signed(story: Story) -> None:
     lead = story.lead
     assert lead is not None
+    lead.get_by_role("link", name="Result", exact=True).click()
     release = lead.get_by_role("region", name="Release of the tuned parameters")
     release.get_by_label("to confirm").fill("Triage of notes")
     release.get_by_role("button", name="Ask the hospitals to release").click()
@@ -250,8 +252,8 @@ def test_the_lead_compares_both_runs_and_takes_the_figures_away(story: Story) ->
         lead.get_by_role("checkbox", name=study, exact=True).check()
     lead.get_by_role("button", name="Compare", exact=True).click()
     table = lead.get_by_role("table").first
-    for column in ("Rank", "Schedule", "Warm-up"):
-        expect(table.get_by_role("columnheader", name=column, exact=True)).to_be_visible()
+    for row in ("Rank", "Schedule", "Warm-up"):
+        expect(table.get_by_role("rowheader", name=row, exact=True)).to_be_visible()
     with lead.expect_download() as download:
         lead.get_by_role("link", name="Save as CSV").click()
     lines = list(csv.DictReader(download.value.path().open()))

@@ -2,7 +2,6 @@
 "use strict";
 
 (function () {
-  const dash = ["dot", "dash", "dashdot", "longdash"];
   // Runs that lie over one another; the same colours as the label chart's, readable in both themes.
   const palette = ["#2f9e95", "#d98736", "#7083d6", "#cf6189", "#86ab3d", "#a778d0", "#c4ab2e", "#52a5d8"];
 
@@ -13,7 +12,7 @@
   }
 
   function traces(series, c) {
-    return series.map((line, index) => ({
+    return series.map((line) => ({
       name: line.name,
       x: line.rounds,
       y: line.values,
@@ -22,7 +21,7 @@
       mode: "lines+markers",
       line: line.colour !== undefined
         ? { color: palette[line.colour % palette.length], width: 2, dash: line.colour < palette.length ? "solid" : "dash" }
-        : line.pooled ? { color: c.accent, width: 3 } : { color: c.soft, width: 1.5, dash: dash[index % dash.length] },
+        : { color: c.accent, width: 3 },
       marker: { size: line.pooled ? 7 : 5 },
     }));
   }
@@ -41,9 +40,9 @@
     }));
   }
 
-  function sweepLayout(title, axis, c) {
+  function sweepLayout(title, axis, c, several) {
     const base = layout(title, c, true, 1, axis);
-    return { ...base, showlegend: true, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, rangemode: "normal" } };
+    return { ...base, showlegend: several, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, rangemode: "normal" } };
   }
 
   function layout(title, c, percent, rounds, across) {
@@ -60,7 +59,7 @@
       margin: { l: 48, r: 12, t: 36, b: 40 },
       xaxis: { ...axis, title: { text: across, standoff: 8 }, dtick: Math.max(1, Math.ceil(rounds / 10)), rangemode: "tozero" },
       yaxis: { ...axis, tickformat: percent ? ".0%" : ".2f", rangemode: percent ? "tozero" : "normal" },
-      legend: { orientation: "h", y: -0.22, yanchor: "top" },
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
       hovermode: "x unified",
       hoverlabel: { bgcolor: c.line, font: { color: c.ink } },
     };
@@ -82,6 +81,8 @@
     const c = colours();
     // Plotly measures its box, so the box must be shown before it draws.
     box.querySelector("[data-none]").hidden = data.rounds > 0;
+    const save = box.querySelector("[data-save-charts]");
+    if (save) save.hidden = data.rounds === 0;
     for (const chart of box.querySelectorAll("[data-metric]")) chart.hidden = data.rounds === 0;
     for (const chart of box.querySelectorAll("[data-metric]")) {
       const metric = chart.dataset.metric;
@@ -91,9 +92,26 @@
     for (const chart of box.querySelectorAll("[data-sweep]")) {
       chart.hidden = data.sweep.lines.length === 0;
       if (chart.hidden) continue;
-      await Plotly.react(chart, sweepTraces(data.sweep.lines), sweepLayout(chart.dataset.title, data.sweep.axis, c), { displayModeBar: false, responsive: true });
+      await Plotly.react(chart, sweepTraces(data.sweep.lines), sweepLayout(chart.dataset.title, data.sweep.axis, c, data.sweep.lines.length > 1), { displayModeBar: false, responsive: true });
     }
   }
+
+  async function saveCharts(button) {
+    for (const chart of button.closest("[data-curves]").querySelectorAll(".chart:not([hidden])")) {
+      const filename = button.dataset.saveCharts + "-" + (chart.dataset.metric || "sweep");
+      await Plotly.downloadImage(chart, { format: "svg", width: 900, height: 450, filename });
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-save-charts]");
+    if (button) saveCharts(button);
+  });
+
+  // A part of the page that was hidden when its charts were drawn: now they have a width.
+  document.addEventListener("fedslice:shown", () => {
+    for (const box of document.querySelectorAll("[data-curves]")) if (fetched.has(box)) paint(box, fetched.get(box));
+  });
 
   document.addEventListener("DOMContentLoaded", () => {
     for (const box of document.querySelectorAll("[data-curves]")) {

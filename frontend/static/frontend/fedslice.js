@@ -39,6 +39,8 @@ async function copy(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-copy]");
   if (button) copy(button);
+  const save = event.target.closest("button[data-save]");
+  if (save) saveTable(save);
   if (event.target.closest("button[data-print]")) window.print();
 });
 
@@ -90,7 +92,43 @@ function showPlace() {
     row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
   }
 }
-document.addEventListener("DOMContentLoaded", () => { dress(document); tellZone(); showPlace(); });
+// Parts of a long page: the address says which one is shown, by the part's name or by the id of something in it.
+function showPart() {
+  const box = document.querySelector("[data-shown]");
+  if (!box) return;
+  const name = decodeURIComponent(location.hash.slice(1));
+  const links = [...box.querySelectorAll("[data-tab]")];
+  const target = name ? document.getElementById(name) : null;
+  const panel = target && target.closest("[data-panel]");
+  const chosen = links.find((link) => link.dataset.tab === name) || links.find((link) => panel && link.dataset.tab === panel.dataset.panel) || links[0];
+  for (const link of links) {
+    if (link === chosen) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+  box.dataset.shown = chosen.dataset.tab;
+  if (panel) target.scrollIntoView();
+  document.dispatchEvent(new CustomEvent("fedslice:shown"));
+}
+window.addEventListener("hashchange", showPart);
+
+// A table as it stands on the page, as CSV; a cell that a spreadsheet would take for a formula is made text.
+function cellText(cell) {
+  const time = cell.querySelector("time[datetime]");
+  const text = (time ? time.dateTime : cell.textContent).replace(/\s+/g, " ").trim();
+  const safe = /^[=+\-@]/.test(text) && !/^-?[\d.]+$/.test(text) ? "'" + text : text;
+  return '"' + safe.replaceAll('"', '""') + '"';
+}
+function saveTable(button) {
+  const rows = [...document.getElementById(button.dataset.save).rows];
+  const lines = rows.map((row) => [...row.cells].filter((cell) => cell.ariaHidden !== "true").map(cellText).join(","));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
+  link.download = button.dataset.file;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+document.addEventListener("DOMContentLoaded", () => { showPart(); dress(document); tellZone(); showPlace(); });
 window.addEventListener("resize", showPlace);
 document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
 

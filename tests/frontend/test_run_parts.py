@@ -1,0 +1,105 @@
+"""The parts of a run's page: what a round is called, what an ended run says, few rows, colours, columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from federation.people.models import User
+from federation.sites.models import Site
+from federation.studies import services
+from federation.studies.models import Contribution, Event, Round, Run, Study
+from federation.studies.transitions import apply
+from frontend.intervals import sure, wilson
+from tests.federation.cast import Hospital
+from tests.frontend.reading import signed_in, text
+
+
+@pytest.fixture
+def run(ready: Study, lena: User) -> Run:
+    run = services.launch(lena, ready)
+    apply(run, "starting", "joining")
+    apply(run, "joining", "running")
+    return run
+
+
+@pytest.fixture
+def lead(lena: User) -> Client:
+    return signed_in(lena)
+
+
+def page_of(lead: Client, run: Run) -> str:
+    return text(lead, reverse("run", args=[run.pk]))
+
+
+def test_the_round_after_the_last_is_an_evaluation_with_a_name(run: Run, lead: Client) -> None:
+    Round.objects.create(run=run, number=4, state="published")
+    last = Round.objects.create(run=run, number=5, kind="evaluate", state="collecting")
+    Event.objects.create(study=run.study, run=run, round=last, kind="round.collecting")
+    page = page_of(lead, run)
+    assert "Round 4 of 4" in page and "Closing evaluation" in page
+    assert "The closing evaluation: the hospitals work." in page and "Round 5" not in page
+
+
+def test_a_cancelled_run_collects_no_more(run: Run, lead: Client, lena: User, anna: Hospital) -> None:
+    round = Round.objects.create(run=run, number=1, state="collecting")
+    Contribution.objects.create(round=round, site=anna.site, state="working")
+    lead.post(reverse("run-steer", args=[run.pk, "cancel"]), {"confirm": "Triage"})
+    page = page_of(lead, run)
+    assert "not finished" in page and "cancelled" in page
+    assert ">collecting<" not in page and ">working<" not in page
+
+
+def score(run: Run, number: int, accuracy: float, rows: int) -> None:
+    pooled = {"accuracy": accuracy, "loss": 0.5, "rows": rows}
+    Round.objects.create(run=run, number=number, state="published", metrics={"pooled": pooled})
+
+
+def test_few_rows_have_an_interval_and_the_best_round_is_marked(run: Run, lead: Client) -> None:
+    score(run, 1, 0.8, 30)
+    score(run, 2, 0.7, 30)
+    page = lead.get(reverse("run", args=[run.pk]))
+    assert page.context["best"].number == 1
+    said = " ".join(page.content.decode().split())
+    assert "on 30 rows; 95 % interval 52.1 % to 83.3 %" in said and said.count(">best<") == 1
+
+
+def test_the_interval_is_wilsons() -> None:
+    # R: prop.test(24, 30, correct = FALSE)$conf.int
+    assert wilson(0.8, 30) == pytest.approx((0.6269, 0.9049), abs=1e-4)
+    assert wilson(1.0, 5)[1] == 1.0 and wilson(0.0, 5)[0] == 0.0
+    assert sure({"token_accuracy": 0.5, "rows": 9}) is None and sure({"accuracy": 0.5}) is None
+
+
+COST = {"online_seconds": 1.0, "offline_seconds": 2.0, "peak_memory": 1 << 20, "model_bytes": 1 << 19}
+ACCELERATED = {"wait_seconds": 1.0, "pads_used": 1, "pads_inline": 0, "pads_left": 0, "checks": 3,
+    "bytes_out": 1, "bytes_back": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "columns"), [({}, False), (ACCELERATED, True)])
+def test_accelerator_columns_stand_only_where_an_accelerator_was_at_work(
+    run: Run, lead: Client, anna: Hospital, more: dict[str, Any], columns: bool
+) -> None:
+    round = Round.objects.create(run=run, number=1, state="published")
+    Contribution.objects.create(round=round, site=anna.site, state="accepted", measures={**COST, **more})
+    assert ("Waiting for the accelerator" in page_of(lead, run)) is columns
+
+
+def test_a_hospital_has_the_same_colour_on_every_page(run: Run, lead: Client, barbara: Hospital) -> None:
+    round = Round.objects.create(run=run, number=1, state="published")
+    Contribution.objects.create(round=round, site=barbara.site, state="accepted", bytes=9)
+    wanted = f'<span class="swatch h{barbara.site.colour}" aria-hidden="true"></span>St. Barbara'
+    assert page_of(lead, run).count(wanted) == 2  # its lane, and what it has done
+    assert wanted in text(lead, reverse("sites"))
+    assert len(set(Site.objects.values_list("colour", flat=True))) == Site.objects.count()
+
+
+def test_every_part_has_its_panel_and_every_link_to_a_section_finds_one(run: Run, lead: Client) -> None:
+    page = page_of(lead, run)
+    tabs = set(re.findall(r'data-tab="(\w+)"', page))
+    assert tabs == set(re.findall(r'data-panel="(\w+)"', page)) and len(tabs) == 5
+    assert not tabs & set(re.findall(r'\sid="([^"]+)"', page)), "the browser would jump to it"
