@@ -69,7 +69,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
     adapt(inside.model, LORA, 1, first)
     made = cut(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
-    with masking.accelerator(folder / "weights", folder / "channel", threads) as channel:
+    with masking.accelerator(folder / "weights", folder / "channel", threads) as (channel, _):
         masked = put_out(made, Channel(channel), folder / "vault")
         rivals: dict[str, Callable[[], object]] = {
             "fp32": whole,
@@ -80,7 +80,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
         }
         for repeat in range(-2, repeats):
             for name, rival in rivals.items():
-                seconds = timed(rival)
+                seconds = timed(rival)["wall"]
                 if repeat >= 0:
                     times[name].append(seconds)
         assert masked.measures()["pads_inline"] == 0

@@ -67,7 +67,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
     learner.start_from(None)
     tell("opened")
     if placement == "masked":
-        with accelerator(folder / "out" / "accelerator", folder / "channel", 1) as channel:
+        with accelerator(folder / "out" / "accelerator", folder / "channel", 1) as (channel, _):
             learner.placement.accelerate(channel, 1 << 40)
             _round(learner, tell)
     else:

@@ -28,6 +28,8 @@ from contracts.refusal import Refusal
 from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
 from enclave.masking.layers import INDEX, WEIGHTS, Index, Product, oriented, size
 from enclave.masking.ring import Limbs
+from enclave.masking.words import Packed
+from enclave_host.gpu import OnDevice
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 0.2
@@ -37,22 +39,20 @@ class Multiplier:
     """All products of a store, on one device."""
 
     def __init__(self, products: Iterable[tuple[Product, Tensor]], device: str = "cpu") -> None:
-        self._device = torch.device(device)
-        self._limbs = Limbs(device)
-        self._weights = {product.number: weight.to(device) for product, weight in products}
+        self._multiply = Limbs().multiply if device == "cpu" else OnDevice(device).multiply
+        self._weights: dict[int, Tensor] = {}
+        self._limbs: dict[int, int] = {}
+        for product, weight in products:
+            self._weights[product.number], self._limbs[product.number] = weight.to(device), product.limbs
 
-    def multiply(self, number: int, words: Tensor, out: Tensor) -> None:
+    def multiply(self, number: int, words: Packed, out: Packed) -> None:
         """(rows, inner) words × the product's weights -> (rows, outer) residues in `out`."""
-        weight = self._weights[number]
-        if self._device.type == "cpu":
-            self._limbs.multiply(words, weight, out)
-        else:
-            out.copy_(self._limbs.multiply(words.to(self._device), weight))
+        self._multiply(words, self._weights[number], out)
 
-    def shape(self, number: int) -> tuple[int, int]:
-        """(outer, inner) of a product. Raises KeyError for an unknown one."""
+    def shape(self, number: int) -> tuple[int, int, int]:
+        """(outer, inner, limbs) of a product. Raises KeyError for an unknown one."""
         outer, inner = self._weights[number].shape
-        return outer, inner
+        return outer, inner, self._limbs[number]
 
 
 class Server:
@@ -86,9 +86,9 @@ class Server:
 
     def answer(self, number: int, rows: int) -> None:
         """Multiply, from the request's area into the answer's."""
-        outer, inner = self.multiplier.shape(number)
-        words = self.file.request_area(self._request, rows, inner)
-        self.multiplier.multiply(number, words, self.file.answer_area(self._request, rows, outer))
+        outer, inner, limbs = self.multiplier.shape(number)
+        words = self.file.request_area(self._request, rows, inner, limbs)
+        self.multiplier.multiply(number, words, self.file.answer_area(self._request, rows, outer, limbs))
 
     def publish(self, number: int, rows: int) -> None:
         """Say that the answer is there; the number comes last."""

@@ -5,8 +5,6 @@ from error_catalogue.catalogue import Entry, define
 define(
     Entry("masking.bad_weight", "A frozen layer of the base model holds values that are not numbers.",
           "Choose another base model; this one is damaged.", "lead"),
-    Entry("masking.too_wide", "A frozen layer with {inner} inputs cannot be multiplied without overflow.",
-          "Choose another base model.", "lead"),
     Entry("masking.weights_changed", "The host's copy of the frozen layer {layer} is not the pinned one.",
           "Something at the site changes the public weights. Load the model again; if it stays so, look "
           "for who writes into the accelerator's folder.", "site"),

@@ -6,12 +6,13 @@ processes map it. A header page, then a ring of slots; a slot is a line of the h
     header   magic u64, slots u64, area bytes u64, heartbeat u64, name (64 bytes, ASCII), answered u64
     line i   at 256 + 64·i:  asked u64 ‖ answered u64 ‖ product u32 ‖ rows u32 ‖ product u32 ‖ rows u32
              (the enclave writes `asked` and the first pair, the accelerator `answered` and the second)
-    areas    request, then answer: rows × inner and rows × outer words, little-endian int32
+    areas    request, then answer: rows × inner words and rows × outer residues of the product's width;
+             first the low 16 bits of all (u16 each), then what is above (u8 each, or u16)
 
-Requests are numbered from 1 for the life of the file and go to slot number mod slots. Everything in the file
-is the host's: the enclave takes its geometry from the header once, when it opens the file, reads every word
-of an answer once, and believes nothing that `masking.integrity` has not checked. Only masked words are ever
-written.
+Requests are numbered from 1 for the life of the file and go to slot number mod slots. Everything in the
+file is the host's: the enclave takes its geometry from the header once, when it opens the file, reads every
+word of an answer once, and believes nothing that `masking.integrity` has not checked. Only masked words are
+ever written.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from collections import deque
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking.layers import Product
+from enclave.masking.words import Packed
 
 MAGIC = int.from_bytes(b"fedslice")
 PAGE = 1 << 16
@@ -95,21 +95,18 @@ class SharedFile:
         at = LINES + LINE * (request % self.slots)
         return at // 8, at // 4
 
-    def request_area(self, request: int, rows: int, columns: int) -> Tensor:
-        """(rows, columns) int32 in the request's slot."""
-        return self._tensor(2 * (request % self.slots), rows, columns)
+    def request_area(self, request: int, rows: int, columns: int, limbs: int) -> Packed:
+        """(rows, columns) words in the request's slot."""
+        return self._packed(2 * (request % self.slots), rows, columns, limbs)
 
-    def answer_area(self, request: int, rows: int, columns: int) -> Tensor:
-        """(rows, columns) int32 in the request's slot."""
-        return self._tensor(2 * (request % self.slots) + 1, rows, columns)
+    def answer_area(self, request: int, rows: int, columns: int, limbs: int) -> Packed:
+        """(rows, columns) residues in the request's slot."""
+        return self._packed(2 * (request % self.slots) + 1, rows, columns, limbs)
 
-    def _tensor(self, area: int, rows: int, columns: int) -> Tensor:
-        if rows * columns * 4 > self.area:
-            raise Refusal("accelerator.too_large", bytes=rows * columns * 4)
-        flat = torch.frombuffer(
-            self._memory, dtype=torch.int32, count=rows * columns, offset=PAGE + area * self.area
-        )
-        return flat.view(rows, columns)
+    def _packed(self, area: int, rows: int, columns: int, limbs: int) -> Packed:
+        if rows * columns * limbs > self.area:
+            raise Refusal("accelerator.too_large", bytes=rows * columns * limbs)
+        return Packed.over(self._memory, rows, columns, limbs, PAGE + area * self.area)
 
 
 class Channel:
@@ -126,12 +123,12 @@ class Channel:
 
     def rows(self, product: Product) -> int:
         """How many rows of a product fit into one request."""
-        return self._file.area // (4 * max(product.inner, product.outer))
+        return self._file.area // (product.limbs * max(product.inner, product.outer))
 
-    def request(self, product: Product, rows: int) -> Tensor:
-        """(rows, inner) int32 in shared memory: put masked words there, and nothing else."""
+    def request(self, product: Product, rows: int) -> Packed:
+        """(rows, inner) in shared memory: put masked words there, and nothing else."""
         self._request += 1
-        return self._file.request_area(self._request, rows, product.inner)
+        return self._file.request_area(self._request, rows, product.inner, product.limbs)
 
     def send(self, product: Product, rows: int) -> None:
         """Let the accelerator have what the last `request` gave."""
@@ -140,9 +137,9 @@ class Channel:
         self._file.words[words] = self._request
         self._sent.append((self._request, product, rows))
 
-    def answer(self) -> Tensor:
-        """Wait for the answer to the oldest request that was sent: (rows, outer) words in shared memory, to
-        be read once.
+    def answer(self) -> Packed:
+        """Wait for the answer to the oldest request that was sent: (rows, outer) residues in shared memory,
+        to be read once.
 
         Refuses with `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
         """
@@ -156,7 +153,7 @@ class Channel:
                 accelerator=self.name,
                 fault=f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}",
             )
-        return self._file.answer_area(request, rows, product.outer)
+        return self._file.answer_area(request, rows, product.outer, product.limbs)
 
     def _wait(self, place: int, request: int) -> None:
         words, asked = self._file.words, np.uint64(request)

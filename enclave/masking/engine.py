@@ -1,68 +1,121 @@
 """Engines: who multiplies the frozen layers of a cut model, and what the multiplication costs.
 
-`QuantisedEngine` holds the fixed-point arithmetic around an exact integer product. `UnmaskedEngine` computes
-that product with the weights at hand: it is the measure for the masked one, and serves public data only.
-`MaskedEngine` (enclave/masking/masked.py) has it computed outside. Both products are exact, so both engines
-give the same bits. Runs inside the enclave.
+`QuantisedEngine` holds the fixed-point arithmetic around an exact integer product. `UnmaskedEngine`
+computes that product with the weights at hand: it is the measure for the masked one, and serves public data
+only. `MaskedEngine` (enclave/masking/masked.py) has it computed outside. Both products are exact, so both
+engines give the same bits. Features pass through in blocks of rows that stay in a cache. Runs inside the
+enclave.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from enclave.masking.fixed_point import fix
+from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import FrozenLayer, Product, Store, oriented
-from enclave.masking.ring import Limbs, Method, reference, to_words
+from enclave.masking.words import Buffers
+
+BLOCK = 1 << 16
+"""Numbers of a block."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A direction of a layer: (rows, inner) `features`, times `scale_in` (inner,), in `products`, the parts
+    of the inner dimension; what they give is added up, times `scale_out` (outer,), in `result` (rows,
+    outer)."""
+
+    products: tuple[Product, ...]
+    features: Tensor
+    scale_in: Tensor | None
+    scale_out: Tensor | None
+    result: Tensor
 
 
 class QuantisedEngine(ABC):
     """Both directions of a frozen linear layer, over an exact integer product."""
+
+    def __init__(self) -> None:
+        self._buffers = Buffers()
 
     def enter_step(self) -> None:  # noqa: B027  # one that keeps no count of steps need not do anything
         """A forward pass begins; the backward pass that follows belongs to the same step."""
 
     def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
         """(rows, inputs) float32 -> (rows, outputs) float32: features · Wᵀ, without bias."""
-        product, scale = self._sum(layer.forward, features)
-        return product.mul_(scale).mul_(layer.scale)
+        return self._multiplied(layer.forward, features, None, layer.scale)
 
     def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
         """(rows, outputs) float32 -> (rows, inputs) float32: gradient · W."""
-        product, scale = self._sum(layer.backward, gradient * layer.scale)
-        return product.mul_(scale)
+        return self._multiplied(layer.backward, gradient, layer.scale, None)
 
     @abstractmethod
-    def exact(self, product: Product, fixed: Tensor) -> Tensor:
-        """(rows, inner) int32 of `product.bits` bits -> (rows, outer) int32: the exact integer product."""
+    def multiply(self, work: Work) -> None:
+        """Fill `work.result`, with `quantise` and `deliver`."""
 
-    def _sum(self, products: Sequence[Product], features: Tensor) -> tuple[Tensor, Tensor]:
-        fixed, scale = fix(features, products[0].bits)
-        if len(products) == 1:
-            return self.exact(products[0], fixed).float(), scale
-        total: Tensor | None = None
-        for product in products:  # parts of a wide inner dimension; their sum can pass 32 bits
-            piece = self.exact(product, fixed[:, product.start : product.stop]).to(torch.int64)
-            total = piece if total is None else total.add_(piece)
-        assert total is not None
-        return total.float(), scale
+    def quantise(self, work: Work, product: Product, rows: slice) -> tuple[Tensor, Tensor]:
+        """The product's integers for some rows, and their scales: see `fixed_point.quantise`."""
+        columns = slice(product.start, product.stop)
+        features = work.features[rows, columns]
+        if work.scale_in is not None:
+            scaled = self._buffers.take("scaled", tuple(features.shape), torch.float32)
+            features = torch.mul(features, work.scale_in[columns], out=scaled)
+        return quantise(features, product.most, self._buffers)
+
+    def deliver(self, work: Work, product: Product, rows: slice, exact: Tensor, scale: Tensor) -> None:
+        """Add what a product gave, (rows, outer) int32, to the result."""
+        first, target = product is work.products[0], work.result[rows]
+        given = target if first else self._buffers.take("given", tuple(exact.shape), torch.float32)
+        torch.mul(exact, scale, out=given)
+        if work.scale_out is not None:
+            given.mul_(work.scale_out)
+        if not first:
+            target.add_(given)
+
+    def _multiplied(
+        self,
+        products: tuple[Product, ...],
+        features: Tensor,
+        scale_in: Tensor | None,
+        scale_out: Tensor | None,
+    ) -> Tensor:
+        result = torch.empty(len(features), products[0].outer)
+        self.multiply(Work(products, features, scale_in, scale_out, result))
+        return result
 
 
 class UnmaskedEngine(QuantisedEngine):
-    """Multiplies in this process, with all int8 weights in memory."""
+    """Multiplies in this process, with all int8 weights in memory.
 
-    def __init__(self, store: Store, method: Method = "limbs") -> None:
+    No partial sum of q·wᵢ is larger than ‖q‖·‖wᵢ‖ either, so a float32 GEMM is exact for three limbs, and a
+    float64 one for four.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
         self._weights = {
             product.number: oriented(values, product)
             for layer in store.layers.values()
             for values in [store.read(layer)]
             for product in layer.products
         }
-        self._multiply = Limbs().multiply if method == "limbs" else reference
 
-    def exact(self, product: Product, fixed: Tensor) -> Tensor:
-        """See `QuantisedEngine.exact`."""
-        return self._multiply(to_words(fixed.contiguous()), self._weights[product.number])
+    def multiply(self, work: Work) -> None:
+        """See `QuantisedEngine.multiply`."""
+        for product in work.products:
+            kind = torch.float32 if product.limbs == 3 else torch.float64
+            weight = self._weights[product.number].to(kind).t()
+            for rows in blocks(len(work.features), product.inner):
+                fixed, scale = self.quantise(work, product, rows)
+                self.deliver(work, product, rows, (fixed.to(kind) @ weight).to(torch.int32), scale)
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Some rows at a time, so that a block of so many columns stays in a cache."""
+    size = max(1, BLOCK // columns)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

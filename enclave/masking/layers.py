@@ -20,7 +20,8 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from contracts.refusal import Refusal
-from enclave.masking.fixed_point import Part, Weight, fix_weight, part
+from enclave.masking.fixed_point import Part, Weight, fix_weight, parts
+from enclave.masking.words import WIDTHS
 
 WEIGHTS, INDEX = "weights.int8", "layers.json"
 Direction = Literal["forward", "backward"]
@@ -37,7 +38,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Product(Struct, frozen=True, forbid_unknown_fields=True):
     """One integer product: a part of a layer's direction. `number` is unique in the model, and stands for
-    (layer, direction) in mask indices and on the wire. Its weights are (outer, inner)."""
+    (layer, direction) in mask indices and on the wire. Its weights are (outer, inner), its residues have
+    `limbs` bytes, and no row of integers that goes into it has Σq² above `most`."""
 
     number: Annotated[int, Meta(ge=0, lt=2**24)]
     layer: str
@@ -45,7 +47,8 @@ class Product(Struct, frozen=True, forbid_unknown_fields=True):
     start: Annotated[int, Meta(ge=0, lt=2**31)]
     stop: Annotated[int, Meta(ge=1, lt=2**31)]
     outer: Annotated[int, Meta(ge=1, lt=2**31)]
-    bits: int
+    limbs: Annotated[int, Meta(ge=3, le=4)]
+    most: Annotated[int, Meta(ge=1, lt=2**62)]
 
     @property
     def inner(self) -> int:
@@ -85,10 +88,12 @@ def oriented(values: Tensor, product: Product) -> Tensor:
 
 class Store:
     """The folder with the public int8 weights. `add` and `read` run inside the enclave; the folder is the
-    host's, so nothing read from it is believed before its hash is."""
+    host's, so nothing read from it is believed before its hash is. `widths` are the bytes that residues may
+    have (benchmarks compare)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, widths: Sequence[int] = WIDTHS) -> None:
         self.folder = folder
+        self._widths = widths
         self.layers: dict[str, FrozenLayer] = {}
         self._entries: list[Entry] = []
         self._products: list[Product] = []
@@ -126,18 +131,19 @@ class Store:
 
     def _describe(self, name: str, fixed: Weight, sha256: str) -> FrozenLayer:
         outputs, inputs = fixed.values.shape
-        forward = self._number(name, "forward", outputs, part(fixed.values))
-        backward = self._number(name, "backward", inputs, part(fixed.values.t()))
+        forward = self._number(name, "forward", outputs, parts(fixed.values, self._widths))
+        backward = self._number(name, "backward", inputs, parts(fixed.values.t(), self._widths))
         return FrozenLayer(
             len(self.layers), name, outputs, inputs, fixed.scale.clone(), sha256, forward, backward
         )
 
     def _number(
-        self, name: str, direction: Direction, outer: int, parts: Sequence[Part]
+        self, name: str, direction: Direction, outer: int, pieces: Sequence[Part]
     ) -> tuple[Product, ...]:
         first = len(self._products)
         products = tuple(
-            Product(first + i, name, direction, p.start, p.stop, outer, p.bits) for i, p in enumerate(parts)
+            Product(first + i, name, direction, p.start, p.stop, outer, p.limbs, p.most)
+            for i, p in enumerate(pieces)
         )
         self._products += products
         return products

@@ -1,10 +1,12 @@
-"""The masked engine: frozen layers are multiplied outside, under one-time pads, and the answers are checked.
+"""The masked engine: frozen layers are multiplied outside, under one-time pads, and answers are checked.
 
-Online, for each product: words = q + r goes out, (q + r)·Wᵀ comes back, u = r·Wᵀ is taken off, and Freivalds'
-check is made on what remains. Offline, u is made inside with one layer's weights at a time. Pads that the
-offline phase did not make are made on the spot, and counted. Runs inside the enclave; what it hands to the
-accelerator is uniform and independent of everything it knows. Behind a public front some features go out as
-they are: those that the host has computed itself. What comes back for them is checked like all else.
+Online, for each product: words of q + r go out, (q + r)·Wᵀ comes back, u = r·Wᵀ is taken off, and
+Freivalds' check is made on what remains. A block of rows is scaled, rounded, masked and written in one go,
+and one of an answer is unmasked, checked and scaled: while they are in a cache. Offline, u is made inside
+with one layer's weights at a time. Pads that the offline phase did not make are made on the spot, and
+counted. Runs inside the enclave; what it hands to the accelerator is uniform and independent of everything
+it knows. Behind a public front some features go out as they are: those that the host has computed itself.
+What comes back for them is checked like all else.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking import integrity
-from enclave.masking.engine import QuantisedEngine
-from enclave.masking.layers import FrozenLayer, Product, Store, oriented
+from enclave.masking.engine import QuantisedEngine, Work, blocks
+from enclave.masking.layers import Product, Store, oriented
 from enclave.masking.masks import Index, Masks
-from enclave.masking.ring import FLIP, Buffers, Limbs
-from enclave.masking.vault import Ledger, Vault
+from enclave.masking.ring import Limbs
+from enclave.masking.vault import TAG_BYTES, Ledger, Vault
+from enclave.masking.words import Packed, mask, of_mask, unmask, unmasking
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
 Report = Callable[[int, int], None]
@@ -44,9 +47,9 @@ class Accelerator(Protocol):
     ahead: int
 
     def rows(self, product: Product) -> int: ...
-    def request(self, product: Product, rows: int) -> Tensor: ...
+    def request(self, product: Product, rows: int) -> Packed: ...
     def send(self, product: Product, rows: int) -> None: ...
-    def answer(self) -> Tensor: ...
+    def answer(self) -> Packed: ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ class Usage:
         return flat | {f"{stage}_seconds": round(spent, 6) for stage, spent in self.seconds.items()}
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A request on its way: rows of a product, their scales, and what the answer's check must come to."""
+
+    product: Product
+    rows: slice
+    scale: Tensor
+    claimed: Tensor
+
+
 class MaskedEngine(QuantisedEngine):
     """Multiplies through an accelerator that is not believed.
 
@@ -94,6 +107,7 @@ class MaskedEngine(QuantisedEngine):
         repetitions: int = 1,
         public: Collection[int] = (),
     ) -> None:
+        super().__init__()
         self._store = store
         self._public = frozenset(public)
         self._accelerator = accelerator
@@ -101,7 +115,6 @@ class MaskedEngine(QuantisedEngine):
         self._vault = vault
         self._ledger = Ledger()
         self._limbs = Limbs()
-        self._buffers = Buffers()
         self._secrets: dict[int, integrity.Secret] = {}
         self._round = self._step = self._made_until = 0
         self._ended = False
@@ -109,7 +122,9 @@ class MaskedEngine(QuantisedEngine):
         for layer in store.layers.values():
             values = store.read(layer)
             for product in layer.products:
-                self._secrets[product.number] = integrity.draw(oriented(values, product), repetitions)
+                self._secrets[product.number] = integrity.draw(
+                    oriented(values, product), product.limbs, repetitions
+                )
 
     @property
     def accelerator(self) -> str:
@@ -117,8 +132,8 @@ class MaskedEngine(QuantisedEngine):
         return self._accelerator.name
 
     def enter_round(self, round: int) -> None:
-        """The steps that follow belong to this round. Pads that were made and are still there are dropped and
-        the numbers of their steps skipped, so that no pad is ever made twice."""
+        """The steps that follow belong to this round. Pads that were made and are still there are dropped
+        and the numbers of their steps skipped, so that no pad is ever made twice."""
         self._round = round
         self._step = max(self._step, self._made_until)
         if self._vault is not None:
@@ -142,8 +157,10 @@ class MaskedEngine(QuantisedEngine):
 
     def estimate(self, plan: Sequence[Planned]) -> int:
         """Bytes that `prepare` will write for these steps."""
-        outer = {p.number: p.outer for layer in self._store.layers.values() for p in layer.products}
-        return sum(4 * outer[number] * tokens + 16 for step in plan for number, tokens in step.tokens.items())
+        size = {p.number: p.limbs * p.outer for layer in self._store.layers.values() for p in layer.products}
+        return sum(
+            size[number] * tokens + TAG_BYTES for step in plan for number, tokens in step.tokens.items()
+        )
 
     def prepare(self, plan: Sequence[Planned], report: Report | None = None) -> None:
         """The offline phase: make the pads of the coming steps, in their order, one layer after the other.
@@ -165,69 +182,87 @@ class MaskedEngine(QuantisedEngine):
                     for offset, step in enumerate(plan, start=1):
                         if tokens := step.tokens.get(product.number, 0):
                             index = Index(self._round, self._step + offset, product.number)
-                            vault.put(index, self._make(index, weight, 0, tokens))
+                            vault.put(index, self._make(index, product, weight, 0, tokens), tokens)
         if report is not None:
             report(len(self._store.layers), len(self._store.layers))
 
-    def exact(self, product: Product, fixed: Tensor) -> Tensor:
-        """See `QuantisedEngine.exact`; valid until the next call. Refuses with `masking.*` and
-        `accelerator.*`, and then all is over."""
+    def multiply(self, work: Work) -> None:
+        """See `QuantisedEngine.multiply`. Requests of all parts follow each other without a pause. Refuses
+        with `masking.*` and `accelerator.*`, and then all is over."""
         if self._ended:
             raise Refusal("masking.ended")
-        self._ended = True  # until the product is done and checked
-        index = Index(self._round, self._step, product.number)
-        exact = self._buffers.take("exact", (len(fixed), product.outer), torch.int32)
-        first, pieces = self._ledger.next(product.number), self._pieces(product, len(fixed))
-        sent = deque[slice]()
-        for piece in islice(pieces, self._accelerator.ahead):
-            self._send(index, product, fixed[piece], first + piece.start)
-            sent.append(piece)
-        pads = self._pads(index, product, first, len(fixed))  # while the accelerator multiplies
-        while sent:
-            self._receive(product, sent.popleft(), fixed, pads, exact)
-            for piece in islice(pieces, 1):
-                self._send(index, product, fixed[piece], first + piece.start)
-                sent.append(piece)
-        self.usage.checks += 1
-        self.usage.products += 1
-        self.usage.rows += len(fixed)
+        self._ended = True  # until the products are done and checked
+        rows, spent = len(work.features), [self._ledger.next(product.number) for product in work.products]
+        tasks = (
+            (p, at, piece)
+            for p, at in zip(work.products, spent, strict=True)
+            for piece in self._pieces(p, rows)
+        )
+        sent = deque(self._send(work, *task) for task in islice(tasks, self._accelerator.ahead))
+        for product, first in zip(work.products, spent, strict=True):
+            pads = self._pads(product, first, rows)  # while the accelerator multiplies
+            while sent and sent[0].product is product:
+                self._receive(work, sent.popleft(), pads)
+                sent.extend(self._send(work, *task) for task in islice(tasks, 1))
+            self.usage.checks += 1
+            self.usage.products += 1
+            self.usage.rows += rows
         self._ended = False
-        return exact
 
     def _pieces(self, product: Product, rows: int) -> Iterator[slice]:
         """As many rows at a time as the channel takes, and halves where that lets both sides work at once.
         Refuses with `accelerator.too_large`."""
         most = self._accelerator.rows(product)
         if not most:
-            raise Refusal("accelerator.too_large", bytes=4 * max(product.inner, product.outer))
-        if rows >= 2 * OVERLAPPED_ROWS:
+            raise Refusal("accelerator.too_large", bytes=product.limbs * max(product.inner, product.outer))
+        if self._accelerator.ahead > 1 and rows >= 2 * OVERLAPPED_ROWS:
             most = min(most, -(-rows // 2))
         for start in range(0, rows, most):
             yield slice(start, min(start + most, rows))
 
-    def _send(self, index: Index, product: Product, fixed: Tensor, first: int) -> None:
-        """`fixed` is added to the mask in private memory; only the sum is written out."""
-        rows = len(fixed)
+    def _send(self, work: Work, product: Product, first: int, rows: slice) -> _Sent:
+        """Only sums with the mask are written out; scales stay here."""
+        index, count = self._index(product), rows.stop - rows.start
+        secret = self._secrets[product.number]
+        scale, claimed = torch.empty(count, 1), secret.room(count)
+        request = self._accelerator.request(product, count)
         with self._timed("mask"):
-            if product.number in self._public:
-                words = fixed + FLIP
-            else:
-                self._ledger.spend(index, first, rows)
-                words = self._masks.words(index, first, rows, product.inner).add_(fixed)
-            torch.bitwise_xor(words, FLIP, out=self._accelerator.request(product, rows))
-            self._accelerator.send(product, rows)
-        self.usage.bytes_out += 4 * rows * product.inner
+            stream = self._stream(index, product, first + rows.start, count)
+        for block in blocks(count, product.inner):
+            with self._timed("mask"):
+                fixed, scale[block] = self.quantise(work, product, _within(rows, block))
+                mask(stream[block], fixed.numpy(), request[block], self._buffers)
+            with self._timed("integrity"):
+                claimed[block] = secret.claimed(fixed, self._buffers)
+        self._accelerator.send(product, count)
+        self.usage.bytes_out += product.limbs * count * product.inner
+        return _Sent(product, rows, scale, claimed)
 
-    def _receive(self, product: Product, piece: slice, fixed: Tensor, pads: Tensor, exact: Tensor) -> None:
-        """Fill a piece of `exact`, and check it. Refuses with `masking.wrong_product`."""
+    def _stream(self, index: Index, product: Product, first: int, count: int) -> Packed:
+        """(count, inner) residues to mask with, each once; for the host's own features those that change
+        nothing."""
+        if product.number in self._public:
+            return unmasking(count, product.inner, product.limbs)
+        self._ledger.spend(index, first, count)
+        return self._masks.words(index, first, count, product.inner, product.limbs)
+
+    def _receive(self, work: Work, sent: _Sent, pads: Packed) -> None:
+        """Add an answer to the result, and check it. Refuses with `masking.wrong_product`."""
+        product, count = sent.product, len(sent.scale)
+        secret = self._secrets[product.number]
+        answered = secret.room(count)
         with self._timed("wait"):
             answer = self._accelerator.answer()
-        with self._timed("mask"):
-            torch.sub(answer, pads[piece], out=exact[piece])
-        self.usage.bytes_back += 4 * answer.numel()
-        with self._timed("integrity"):
-            right = integrity.holds(self._secrets[product.number], fixed[piece], exact[piece], self._buffers)
-        if not right:
+        for block in blocks(count, product.outer):
+            rows = _within(sent.rows, block)
+            with self._timed("mask"):
+                exact = self._buffers.take("exact", (block.stop - block.start, product.outer), torch.int32)
+                unmask(answer[block], pads[rows], exact.numpy(), self._buffers)
+                self.deliver(work, product, rows, exact, sent.scale[block])
+            with self._timed("integrity"):
+                answered[block] = secret.answered(exact, self._buffers)
+        self.usage.bytes_back += product.limbs * count * product.outer
+        if not secret.holds(sent.claimed, answered):
             raise Refusal(
                 "masking.wrong_product",
                 accelerator=self._accelerator.name,
@@ -235,36 +270,35 @@ class MaskedEngine(QuantisedEngine):
                 direction=product.direction,
             )
 
-    def _pads(self, index: Index, product: Product, first: int, tokens: int) -> Tensor:
-        """(tokens, outer) pads of the tokens from `first` on: from the vault what is there, the rest
+    def _pads(self, product: Product, first: int, tokens: int) -> Packed:
+        """(tokens, outer) pads of the tokens from `first` on: from the vault where all are there, or made
         inline. Zeros where the features went out as they are."""
         if product.number in self._public:
-            return torch.zeros((), dtype=torch.int32).expand(tokens, product.outer)
+            return Packed.all(0, tokens, product.outer, product.limbs)
+        index = self._index(product)
         with self._timed("mask"):
-            kept = self._vault.take(index, product.outer) if self._vault is not None and not first else None
-        have = 0 if kept is None else min(len(kept), tokens)
-        self.usage.pads_used += have
-        if kept is not None and have == tokens:
-            return kept[:tokens]
-        self.usage.pads_inline += tokens - have
+            kept = self._vault.take(index) if self._vault is not None and not first else None
+        if kept is not None and kept[1] >= tokens:
+            self.usage.pads_used += tokens
+            return Packed.over(kept[0], kept[1], product.outer, product.limbs)
+        self.usage.pads_inline += tokens
         with self._timed("inline"):
-            weight = oriented(self._store.read(self._layer(product)), product)
-            made = self._make(index, weight, first + have, tokens - have)
-        return made if kept is None else torch.cat((kept, made))
+            weight = oriented(self._store.read(self._store.layers[product.layer]), product)
+            made = self._make(index, product, weight, first, tokens)
+        return Packed.over(made, tokens, product.outer, product.limbs)
 
-    def _make(self, index: Index, weight: Tensor, first: int, tokens: int) -> Tensor:
-        """r·Wᵀ for the masks r that `_send_and_receive` will use: there q + r is xored into a word with FLIP,
-        so the residue of that word is q + (r − FLIP)."""
-        outer, inner = weight.shape
-        pads = torch.empty(tokens, outer, dtype=torch.int32)
+    def _make(self, index: Index, product: Product, weight: Tensor, first: int, tokens: int) -> bytearray:
+        """r·Wᵀ for what `mask` adds to the features of these tokens."""
+        made = bytearray(tokens * product.outer * product.limbs)
+        pads = Packed.over(made, tokens, product.outer, product.limbs)
         for start in range(0, tokens, INLINE_ROWS):
             rows = min(INLINE_ROWS, tokens - start)
-            words = self._masks.words(index, first + start, rows, inner).bitwise_xor_(FLIP)
-            self._limbs.multiply(words, weight, pads[start : start + rows])
-        return pads
+            stream = self._masks.words(index, first + start, rows, product.inner, product.limbs)
+            self._limbs.multiply(of_mask(stream), weight, pads[start : start + rows])
+        return made
 
-    def _layer(self, product: Product) -> FrozenLayer:
-        return self._store.layers[product.layer]
+    def _index(self, product: Product) -> Index:
+        return Index(self._round, self._step, product.number)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -273,3 +307,7 @@ class MaskedEngine(QuantisedEngine):
             yield
         finally:
             self.usage.seconds[stage] += time.perf_counter() - started
+
+
+def _within(rows: slice, block: slice) -> slice:
+    return slice(rows.start + block.start, rows.start + block.stop)

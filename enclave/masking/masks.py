@@ -1,13 +1,14 @@
-"""One-time masks: the AES-256-CTR keystream under a key that never leaves the enclave's memory.
+"""One-time masks: the AES-256-CTR keystream under keys that never leave the enclave's memory.
 
-Each (round, step, product, token) owns its counter blocks, and a product stands for (layer, direction), so no
+Residues of three and of four bytes have keys of their own, both derived from the one that is drawn. Each
+(round, step, product, token) owns its counter blocks, and a product stands for (layer, direction), so no
 two masks ever share a block. The 128-bit counter block is, from the top:
 
     round (16 bits) ‖ step (32) ‖ product (24) ‖ block (56)
 
-and token t of a product with inner dimension K owns the ⌈K/4⌉ blocks from t·⌈K/4⌉ on (a block is four
-32-bit words). Within one key the keystream is indistinguishable from uniform up to the birthday bound of
-2^64 blocks (NIST SP 800-38A; Bellare et al., FOCS 1997). Runs inside the enclave.
+and token t of a product of K words of b bytes owns the B = ⌈b·K/16⌉ blocks from t·B on: first the K low
+halves, then the K high parts. Within one key the keystream is indistinguishable from uniform up to the
+birthday bound of 2^64 blocks (NIST SP 800-38A; Bellare et al., FOCS 1997). Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from torch import Tensor
 
 from contracts.refusal import Refusal
+from enclave.masking.words import WIDTHS, Packed
 
 KEY_BYTES = 32
-BLOCK_WORDS = 4
+BLOCK_BYTES = 16
 _BITS = {"round": 16, "step": 32, "product": 24}
 _BLOCK_BITS = 56
 _ZEROS = memoryview(bytes(1 << 16))
@@ -40,34 +41,35 @@ class Index:
 
 
 class Masks:
-    """The keystream. Without `key` a fresh one is drawn, and that is what the product does: a restart has
+    """The keystreams. Without `key` a fresh one is drawn, and that is what the product does: a restart has
     another key, so no mask can come again."""
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = secrets.token_bytes(KEY_BYTES) if key is None else key
+        self._keys = {limbs: algorithms.AES(self.derive(f"masks/{8 * limbs}")) for limbs in WIDTHS}
         self._stream = bytearray()
 
-    def words(self, index: Index, first: int, tokens: int, inner: int) -> Tensor:
-        """(tokens, inner) int32 uniform words for the tokens from `first` on. Valid until the next call.
+    def words(self, index: Index, first: int, tokens: int, inner: int, limbs: int) -> Packed:
+        """(tokens, inner) uniform residues for the tokens from `first` on. Valid until the next call.
 
         Refuses with `masking.out_of_indices`.
         """
-        blocks = -(-inner // BLOCK_WORDS)
+        blocks = -(-inner * limbs // BLOCK_BYTES)
         if first < 0 or (first + tokens) * blocks >= 1 << _BLOCK_BITS:
             raise Refusal("masking.out_of_indices", what="token")
-        size = tokens * blocks * BLOCK_WORDS * 4
-        if len(self._stream) < size + BLOCK_WORDS * 4:
-            self._stream = bytearray(size + BLOCK_WORDS * 4)
+        size = tokens * blocks * BLOCK_BYTES
+        if len(self._stream) < size + BLOCK_BYTES:
+            self._stream = bytearray(size + BLOCK_BYTES)
         counter = (number(index) << _BLOCK_BITS) | (first * blocks)
-        cipher = Cipher(algorithms.AES(self._key), modes.CTR(counter.to_bytes(16)))
-        encryptor, stream = cipher.encryptor(), memoryview(self._stream)
+        encryptor = Cipher(self._keys[limbs], modes.CTR(counter.to_bytes(16))).encryptor()
+        stream = memoryview(self._stream)
         for start in range(0, size, len(_ZEROS)):  # so small that they stay in the cache
             encryptor.update_into(_ZEROS[: min(size - start, len(_ZEROS))], stream[start:])
-        words = torch.frombuffer(self._stream, dtype=torch.int32, count=size // 4)
-        return words.view(tokens, blocks * BLOCK_WORDS)[:, :inner]
+        lines = np.frombuffer(self._stream, np.uint8, size).reshape(tokens, blocks * BLOCK_BYTES)
+        return Packed.beside(lines, inner, limbs)
 
     def derive(self, purpose: str) -> bytes:
-        """A 32-byte key for something else, so that the masks' key serves nothing but masks."""
+        """A 32-byte key for something else, so that no key serves two purposes."""
         info = f"fedslice/masking/{purpose}/v1".encode()
         return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._key)
 

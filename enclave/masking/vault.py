@@ -2,13 +2,13 @@
 
 A pad is u = r·Wᵀ for the mask r of some tokens in one product. It is made in the offline phase and costs as
 much as the product itself; online it is only taken off. Pads lie in a folder of the host, one file a step,
-sealed with AES-256-GCM under a key that is derived from the masks' key and never leaves the enclave's memory.
-So a vault outlives no restart: opening one empties the folder. The nonce is the pad's own index, which is
-used once.
+sealed with AES-256-GCM under a key that is derived from the masks' key and never leaves the enclave's
+memory. So a vault outlives no restart: opening one empties the folder. The nonce is the pad's own index,
+which is used once.
 
-That a mask meets two different features is what would break everything (Shannon 1949: a pad is for one time),
-so it is the ledger that decides, not the vault: steps only ever rise, and within a step each product's tokens
-are spent in order. Runs inside the enclave.
+That a mask meets two different features is what would break everything (Shannon 1949: a pad is for one
+time), so it is the ledger that decides, not the vault: steps only ever rise, and within a step each
+product's tokens are spent in order. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking.masks import Index, number
@@ -56,6 +54,7 @@ class Ledger:
 @dataclass
 class _Place:
     offset: int
+    size: int
     tokens: int
 
 
@@ -74,36 +73,38 @@ class Vault:
         self.limit = limit
         self.bytes = 0
 
-    def put(self, index: Index, pads: Tensor) -> None:
-        """Seal the pads (tokens, outer) int32 of tokens 0…tokens − 1. Refuses with `masking.vault_full`,
-        `masking.no_disk`, and with `masking.pad_made_twice` as a nonce would serve twice."""
+    def put(self, index: Index, pads: bytearray, tokens: int) -> None:
+        """Seal the pads of tokens 0…tokens − 1. Refuses with `masking.vault_full`, `masking.no_disk`, and
+        with `masking.pad_made_twice` as a nonce would serve twice."""
         places = self._places.setdefault(index.step, {})
         if index in places:
             raise Refusal("masking.pad_made_twice", step=index.step)
-        size = pads.numel() * 4 + TAG_BYTES
+        size = len(pads) + TAG_BYTES
         if self.bytes + size > self.limit:
             raise Refusal("masking.vault_full", limit=self.limit)
-        sealed = self._seal.encrypt(_nonce(index), pads.contiguous().numpy().data.cast("B"), None)
+        sealed = self._seal.encrypt(_nonce(index), pads, None)
         try:
             with self._file(index.step).open("ab") as file:
                 file.write(sealed)
         except OSError as error:
             raise Refusal("masking.no_disk", fault=type(error).__name__) from error
         offset = self._sizes.get(index.step, 0)
-        places[index] = _Place(offset, pads.shape[0])
+        places[index] = _Place(offset, len(pads), tokens)
         self._sizes[index.step] = offset + size
         self.bytes += size
 
-    def take(self, index: Index, outer: int) -> Tensor | None:
-        """Take the pads (tokens, outer) of an index out; they are not there a second time. None if none were
-        made. Valid until the next call. Refuses with `masking.vault_damaged`."""
+    def take(self, index: Index) -> tuple[memoryview, int] | None:
+        """Take the pads of an index out, and for how many tokens they are; they are not there a second
+        time. None if none were made. Valid until the next call. Refuses with `masking.vault_damaged`."""
         place = self._places.get(index.step, {}).pop(index, None)
         if place is None:
             return None
-        size = place.tokens * outer * 4
-        if len(self._plain) < size:
-            self._sealed, self._plain = bytearray(size + TAG_BYTES), bytearray(size)
-        sealed, plain = memoryview(self._sealed)[: size + TAG_BYTES], memoryview(self._plain)[:size]
+        if len(self._plain) < place.size:
+            self._sealed, self._plain = bytearray(place.size + TAG_BYTES), bytearray(place.size)
+        sealed, plain = (
+            memoryview(self._sealed)[: place.size + TAG_BYTES],
+            memoryview(self._plain)[: place.size],
+        )
         try:
             with self._file(index.step).open("rb") as file:
                 file.seek(place.offset)  # Gramine has no preadv
@@ -111,7 +112,7 @@ class Vault:
             self._seal.decrypt_into(_nonce(index), sealed, None, plain)
         except (OSError, InvalidTag) as error:
             raise Refusal("masking.vault_damaged", step=index.step) from error
-        return torch.frombuffer(plain, dtype=torch.int32).view(place.tokens, outer)
+        return plain, place.tokens
 
     def left(self) -> int:
         """How many pads (of one product in one step) have not been taken."""

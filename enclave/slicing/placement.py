@@ -22,7 +22,7 @@ from torch import Tensor
 
 from contracts.architecture.numbering import layer_of
 from enclave.masking.channel import Channel
-from enclave.masking.engine import QuantisedEngine
+from enclave.masking.engine import QuantisedEngine, Work
 from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.masked import Accelerator, MaskedEngine, Planned
 from enclave.masking.masks import Masks
@@ -93,6 +93,7 @@ class _Probe(QuantisedEngine):
     """Counts rows and gives zeros."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: dict[int, int] = {}
 
     def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class _Probe(QuantisedEngine):
     def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
         return self._zeros(layer.backward, gradient, layer.inputs)
 
-    def exact(self, product: Product, fixed: Tensor) -> Tensor:
+    def multiply(self, work: Work) -> None:
         raise AssertionError("the probe multiplies nothing")
 
     def _zeros(self, products: tuple[Product, ...], features: Tensor, width: int) -> Tensor:

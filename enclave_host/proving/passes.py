@@ -20,6 +20,7 @@ from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Verdict, Way
 from contracts.refusal import Refusal
 from enclave.masking.layers import Product
+from enclave.masking.words import Packed
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.cut import open_cut
 from enclave.slicing.halves import open_front, open_tail
@@ -150,23 +151,23 @@ class InProcess:
 
     def __init__(self, store: Path) -> None:
         self._multiplier = Multiplier(read_products(store))
-        self._words, self._answer = torch.empty(0), torch.empty(0)
+        self._words = self._answer = Packed.empty(0, 0, 3)
 
     def rows(self, product: Product) -> int:
-        """Rows of a request."""
-        return ROWS * TOKENS
+        """Rows of a request: as many as there are."""
+        return 1 << 31
 
-    def request(self, product: Product, rows: int) -> Tensor:
+    def request(self, product: Product, rows: int) -> Packed:
         """Where masked words go."""
-        self._words = torch.empty(rows, product.inner, dtype=torch.int32)
+        self._words = Packed.empty(rows, product.inner, product.limbs)
         return self._words
 
     def send(self, product: Product, rows: int) -> None:
         """Multiply them."""
-        self._answer = torch.empty(rows, product.outer, dtype=torch.int32)
+        self._answer = Packed.empty(rows, product.outer, product.limbs)
         self._multiplier.multiply(product.number, self._words, self._answer)
 
-    def answer(self) -> Tensor:
+    def answer(self) -> Packed:
         """The product."""
         return self._answer
 

@@ -3,17 +3,12 @@
 The broken schemes exist here only, as the proof that the attacks work: a static basis of masks (what Soter-
 and ShadowNet-like designs amount to), float noise (as in early obfuscation schemes), and a pad used twice.
 arXiv 2602.11088 surveys why each fails. All see features as (tokens, inner) int32 and give what an
-accelerator would see as float64, centred.
+accelerator would see as float64.
 """
 
 import numpy as np
 
 BASIS = 6
-
-
-def centred(words):
-    """int32 words or residues as float64 in [−1, 1)."""
-    return np.asarray(words, dtype=np.float64) / 2.0**31
 
 
 def static_basis(features, generator):

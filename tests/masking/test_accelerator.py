@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,18 +19,30 @@ from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
+from enclave.masking.words import WIDTHS, Packed, pack
 from enclave_host.accelerator import Multiplier, Server, read_products
-from tests.masking.tiny import LocalAccelerator
+from tests.masking.tiny import LocalAccelerator, times
 
 AREA = 1 << 14
 
 
-@pytest.fixture
-def store(tmp_path):
+@pytest.fixture(params=WIDTHS, ids=lambda width: f"{width}-bytes")
+def store(tmp_path, request):
     torch.manual_seed(3)
-    store = Store(tmp_path / "store")
+    store = Store(tmp_path / "store", [request.param])
     for name, outputs, inputs in (("first", 20, 12), ("second", 8, 20)):
         store.add(name, (torch.randn(outputs, inputs),), outputs)
+    store.finish()
+    return store
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """One layer in three bytes, one in four."""
+    store = Store(tmp_path / "mixed", [3])
+    store.add("narrow", [torch.randn(20, 12)], 20)
+    store._widths = [4]
+    store.add("wide", [torch.randn(8, 20)], 8)
     store.finish()
     return store
 
@@ -63,7 +76,11 @@ def products(store):
 
 def features(product, rows=9):
     generator = torch.Generator().manual_seed(product.number)
-    return torch.randint(-2047, 2048, (rows, product.inner), generator=generator, dtype=torch.int32)
+    return torch.randn(rows, product.inner, generator=generator)
+
+
+def same(engine, plain, product):
+    return torch.equal(times(engine, product, features(product)), times(plain, product, features(product)))
 
 
 def refusal(call, *arguments):
@@ -72,7 +89,8 @@ def refusal(call, *arguments):
     return caught.value
 
 
-def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(store, tmp_path):
+def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(mixed, tmp_path):
+    store = mixed
     channel = tmp_path / "channel"
     command = [sys.executable, "-m", "enclave_host.accelerator", "--device", "cpu", "--area", str(AREA)]
     process = subprocess.Popen([*command, "--weights", str(store.folder), "--channel", str(channel)])
@@ -86,69 +104,73 @@ def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(st
             engine.enter_step()
             for product in products(store):
                 fixed = features(product, rows=300)
-                assert torch.equal(engine.exact(product, fixed), plain.exact(product, fixed))
+                assert torch.equal(times(engine, product, fixed), times(plain, product, fixed))
         assert os.uname().nodename in engine._accelerator.name
         process.kill()
         process.wait(10)
         engine._accelerator._timeout = 0.5
         first = products(store)[0]
-        assert refusal(engine.exact, first, features(first)).code == "accelerator.dead"
+        assert refusal(times, engine, first, features(first)).code == "accelerator.dead"
         again = MaskedEngine(store, Channel(channel, timeout=0.2))  # a new enclave on the old file
         again.enter_step()
-        assert refusal(again.exact, first, features(first)).code == "accelerator.dead"
+        assert refusal(times, again, first, features(first)).code == "accelerator.dead"
     finally:
         process.kill()
         process.wait(10)
 
 
-class OneBit(Server):
-    def answer(self, number, rows):
-        super().answer(number, rows)
-        outer = self.multiplier.shape(number)[0]
-        self.file.answer_area(self._request, rows, outer)[rows // 2, 1] ^= 1
-
-
-class TopBit(OneBit):
-    """Adds 2^31·eᵢ: over Z/2^32 one check in two would pass it."""
-
-    def answer(self, number, rows):
-        Server.answer(self, number, rows)
-        outer = self.multiplier.shape(number)[0]
-        self.file.answer_area(self._request, rows, outer)[0, 0] ^= -(1 << 31)
-
-
-class Mersenne(Server):
-    """Adds 2^31 − 1: invisible to a check modulo that prime."""
+class Hostile(Server):
+    def area(self, number, rows):
+        outer, _, limbs = self.multiplier.shape(number)
+        return self.file.answer_area(self._request, rows, outer, limbs)
 
     def answer(self, number, rows):
         super().answer(number, rows)
-        outer = self.multiplier.shape(number)[0]
-        self.file.answer_area(self._request, rows, outer)[0, 0] += (1 << 31) - 1
+        self.spoil(self.area(number, rows))
 
 
-class OneRow(Server):
-    def answer(self, number, rows):
-        super().answer(number, rows)
-        area = self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0])
-        area[1] = area[0]
+class OneBit(Hostile):
+    def spoil(self, area):
+        area.low[len(area.low) // 2, 1] ^= 1
 
 
-class Zeros(Server):
-    def answer(self, number, rows):
-        self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0]).zero_()
+class TopBit(Hostile):
+    """Adds half the ring: over the ring itself one check in two would pass it."""
+
+    def spoil(self, area):
+        area.high[0, 0] ^= np.iinfo(area.high.dtype).min
 
 
-class Replay(Server):
+class Mersenne(Hostile):
+    """Adds 2^31 − 1: invisible to a check modulo that prime (and one less in a ring of 2^24)."""
+
+    def spoil(self, area):
+        number = int(area.low[0, 0]) + (int(area.high[0, 0]) << 16) + (1 << 31) - 1
+        pack(
+            np.array([[number % (1 << 32)]], np.uint32).view(np.int32),
+            Packed(area.low[:1, :1], area.high[:1, :1]),
+        )
+
+
+class OneRow(Hostile):
+    def spoil(self, area):
+        area.low[1], area.high[1] = area.low[0], area.high[0]
+
+
+class Zeros(Hostile):
+    def spoil(self, area):
+        area.low[:], area.high[:] = 0, 0
+
+
+class Replay(Hostile):
     """Gives the first answer again and again."""
 
     kept = None
 
-    def answer(self, number, rows):
-        super().answer(number, rows)
-        area = self.file.answer_area(self._request, rows, self.multiplier.shape(number)[0])
+    def spoil(self, area):
         if self.kept is None:
-            self.kept = area.clone()
-        area.copy_(self.kept)
+            self.kept = area.low.copy(), area.high.copy()
+        area.low[:], area.high[:] = self.kept
 
 
 class WrongWeights(Server):
@@ -210,25 +232,25 @@ def test_a_hostile_accelerator_is_refused_and_everything_ends(kind, direction, r
     engine = served(kind, timeout=0.6)
     product = products(store)[direction]
     assert product.direction == ("forward", "backward")[direction]
-    caught = refusal(engine.exact, product, features(product, rows))
+    caught = refusal(times, engine, product, features(product, rows))
     assert caught.code.startswith(CASES[kind])
     assert caught.facts["accelerator"] == "suspect"
     assert engine.usage.checks == 0
-    assert refusal(engine.exact, product, features(product)).code == "masking.ended"
+    assert refusal(times, engine, product, features(product)).code == "masking.ended"
 
 
 def test_an_old_answer_is_no_answer(served, store):
     engine = served(Replay)
     product = products(store)[0]
-    engine.exact(product, features(product))
+    times(engine, product, features(product))
     engine.enter_step()
-    assert refusal(engine.exact, product, features(product)).code == "masking.wrong_product"
+    assert refusal(times, engine, product, features(product)).code == "masking.wrong_product"
 
 
 def test_an_honest_one_passes_where_the_hostile_ones_fail(served, store):
     engine, plain = served(), UnmaskedEngine(store)
     for product in products(store):
-        assert torch.equal(engine.exact(product, features(product)), plain.exact(product, features(product)))
+        assert same(engine, plain, product)
     assert engine.usage.checks == len(products(store))
 
 
@@ -262,7 +284,9 @@ def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
     wide.finish()
     engine = MaskedEngine(wide, Channel(tmp_path / "channel"))
     engine.enter_step()
-    assert refusal(engine.exact, layer.forward[0], features(layer.forward[0])).code == "accelerator.too_large"
+    assert (
+        refusal(times, engine, layer.forward[0], features(layer.forward[0])).code == "accelerator.too_large"
+    )
 
 
 def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path):
@@ -272,13 +296,13 @@ def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path):
     plain, product = UnmaskedEngine(store), products(store)[0]
     engine.enter_round(1)
     plan = [Planned({product.number: 6}), Planned({product.number: 6})]
-    assert engine.estimate(plan) == 2 * (6 * product.outer * 4 + 16)
+    assert engine.estimate(plan) == 2 * (6 * product.outer * product.limbs + 16)
     engine.prepare(plan)
     assert vault.bytes == engine.estimate(plan) and engine.pads_left() == 2
-    for rows, expected in ((6, (6, 0)), (9, (12, 3)), (2, (12, 5))):
+    for rows, expected in ((6, (6, 0)), (9, (6, 9)), (2, (6, 11))):
         engine.enter_step()
         fixed = features(product, rows)
-        assert torch.equal(engine.exact(product, fixed), plain.exact(product, fixed))
+        assert torch.equal(times(engine, product, fixed), times(plain, product, fixed))
         assert (engine.usage.pads_used, engine.usage.pads_inline) == expected
     assert vault.bytes == 0
 
@@ -292,7 +316,7 @@ def test_a_damaged_pad_stops_the_contribution(store, tmp_path):
     file.write_bytes(bytes(file.stat().st_size))
     engine.enter_step()
     assert (
-        refusal(engine.exact, products(store)[0], features(products(store)[0])).code
+        refusal(times, engine, products(store)[0], features(products(store)[0])).code
         == "masking.vault_damaged"
     )
 
@@ -311,5 +335,5 @@ def test_the_same_product_twice_in_a_step_takes_fresh_masks(store):
     engine.enter_step()
     product = products(store)[0]
     for _ in range(2):
-        assert torch.equal(engine.exact(product, features(product)), plain.exact(product, features(product)))
-    assert not torch.equal(local.seen[0][1], local.seen[1][1])
+        assert same(engine, plain, product)
+    assert (local.seen[0][1].low != local.seen[1][1].low).any()

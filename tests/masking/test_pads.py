@@ -1,12 +1,14 @@
 """Masks, the ledger and the vault: each pad once, and none outlives its key."""
 
 import pytest
-import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
 from enclave.masking.masks import Index, Masks
 from enclave.masking.vault import Ledger, Vault
+from enclave.masking.words import WIDTHS
 
 KEY = bytes(range(32))
 
@@ -17,37 +19,49 @@ def code(call, *arguments):
     return refused.value.code
 
 
-def test_masks_are_the_aes_ctr_keystream_of_their_index():
-    block = (7 << 112) | (9 << 80) | (5 << 56) | (3 * 2)  # token 3 with 8 words of two blocks
-    stream = Cipher(algorithms.AES(KEY), modes.CTR(block.to_bytes(16))).encryptor().update(bytes(64))
-    expected = torch.frombuffer(bytearray(stream), dtype=torch.int32).view(2, 8)
-    assert torch.equal(Masks(KEY).words(Index(7, 9, 5), 3, 2, 8), expected)
+def rows_of(packed):
+    """Bytes of each row."""
+    return [low.tobytes() + high.tobytes() for low, high in zip(packed.low, packed.high, strict=True)]
 
 
-def test_a_token_has_the_same_mask_however_its_batch_is_sent():
+@pytest.mark.parametrize("limbs", WIDTHS)
+def test_masks_are_the_aes_ctr_keystream_of_their_index(limbs):
+    """Under the key of their width: token 3 with 9 words, which take two or three blocks."""
+    size = 32 if limbs == 3 else 48
+    block = (7 << 112) | (9 << 80) | (5 << 56) | (3 * size // 16)
+    key = HKDF(SHA256(), 32, salt=None, info=f"fedslice/masking/masks/{8 * limbs}/v1".encode()).derive(KEY)
+    stream = Cipher(algorithms.AES(key), modes.CTR(block.to_bytes(16))).encryptor().update(bytes(2 * size))
+    expected = [stream[: 9 * limbs], stream[size : size + 9 * limbs]]
+    assert rows_of(Masks(KEY).words(Index(7, 9, 5), 3, 2, 9, limbs)) == expected
+
+
+@pytest.mark.parametrize("limbs", WIDTHS)
+def test_a_token_has_the_same_mask_however_its_batch_is_sent(limbs):
     masks = Masks(KEY)
-    whole = masks.words(Index(1, 1, 1), 0, 6, 10).clone()
+    whole = rows_of(masks.words(Index(1, 1, 1), 0, 6, 10, limbs))
     for first in range(6):
-        assert torch.equal(masks.words(Index(1, 1, 1), first, 1, 10)[0], whole[first])
+        assert rows_of(masks.words(Index(1, 1, 1), first, 1, 10, limbs)) == [whole[first]]
 
 
-def test_every_part_of_the_index_changes_the_mask():
+def test_every_part_of_the_index_and_the_width_change_the_mask():
     masks = Masks(KEY)
     rows = {
-        bytes(masks.words(Index(*index), first, 1, 8).contiguous().numpy())
+        rows_of(masks.words(Index(*index), first, 1, 8, limbs))[0][:16]
         for index in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2))
         for first in (0, 1)
+        for limbs in WIDTHS
     }
-    assert len(rows) == 8
-    assert Masks().words(Index(1, 1, 1), 0, 1, 8).tolist() != Masks().words(Index(1, 1, 1), 0, 1, 8).tolist()
-    assert masks.derive("vault") != masks.derive("other") != KEY
+    assert len(rows) == 16
+    assert len({rows_of(Masks().words(Index(1, 1, 1), 0, 1, 8, 3))[0] for _ in range(2)}) == 2
+    derived = {masks.derive(purpose) for purpose in ("vault", "masks/24", "masks/32")}
+    assert len(derived | {KEY}) == 4
 
 
 def test_an_index_beyond_its_bits_is_refused_not_wrapped():
     masks = Masks(KEY)
     for index in (Index(1 << 16, 0, 0), Index(0, 1 << 32, 0), Index(0, 0, 1 << 24), Index(-1, 0, 0)):
-        assert code(masks.words, index, 0, 1, 4) == "masking.out_of_indices"
-    assert code(masks.words, Index(0, 0, 0), 1 << 56, 1, 4) == "masking.out_of_indices"
+        assert code(masks.words, index, 0, 1, 4, 3) == "masking.out_of_indices"
+    assert code(masks.words, Index(0, 0, 0), 1 << 56, 1, 4, 3) == "masking.out_of_indices"
 
 
 def test_a_mask_is_spent_once():
@@ -70,55 +84,55 @@ def vault(tmp_path):
     return Vault(tmp_path, KEY, 10_000)
 
 
-def pads(tokens=4, outer=6):
-    return torch.arange(tokens * outer, dtype=torch.int32).view(tokens, outer)
+def pads(size=96, fill=0):
+    return bytearray((fill + i) % 256 for i in range(size))
 
 
 def test_a_pad_comes_out_once_as_it_went_in(vault):
-    vault.put(Index(1, 1, 0), pads())
-    vault.put(Index(1, 1, 1), pads(3, 5))
-    assert torch.equal(vault.take(Index(1, 1, 1), 5), pads(3, 5))
-    assert torch.equal(vault.take(Index(1, 1, 0), 6), pads())
-    assert vault.take(Index(1, 1, 0), 6) is None
-    assert vault.take(Index(1, 2, 0), 6) is None
+    vault.put(Index(1, 1, 0), pads(), 4)
+    vault.put(Index(1, 1, 1), pads(60, 7), 3)
+    assert vault.take(Index(1, 1, 1)) == (pads(60, 7), 3)
+    assert vault.take(Index(1, 1, 0)) == (pads(), 4)
+    assert vault.take(Index(1, 1, 0)) is None
+    assert vault.take(Index(1, 2, 0)) is None
     assert vault.left() == 0
 
 
 def test_no_index_is_sealed_twice(vault):
-    vault.put(Index(1, 1, 0), pads())
-    assert code(vault.put, Index(1, 1, 0), pads()) == "masking.pad_made_twice"
+    vault.put(Index(1, 1, 0), pads(), 4)
+    assert code(vault.put, Index(1, 1, 0), pads(), 4) == "masking.pad_made_twice"
 
 
 def test_the_host_sees_no_pad_and_changes_none(vault, tmp_path):
-    vault.put(Index(1, 1, 0), pads())
+    vault.put(Index(1, 1, 0), pads(), 4)
     (file,) = tmp_path.iterdir()
     sealed = file.read_bytes()
-    assert pads().numpy().tobytes()[:16] not in sealed
+    assert bytes(pads()[:16]) not in sealed
     file.write_bytes(sealed[:20] + bytes([sealed[20] ^ 1]) + sealed[21:])
-    assert code(vault.take, Index(1, 1, 0), 6) == "masking.vault_damaged"
+    assert code(vault.take, Index(1, 1, 0)) == "masking.vault_damaged"
 
 
 def test_one_steps_pads_do_not_pass_for_anothers(vault, tmp_path):
-    vault.put(Index(1, 1, 0), pads())
-    vault.put(Index(1, 2, 0), pads() + 1)
+    vault.put(Index(1, 1, 0), pads(), 4)
+    vault.put(Index(1, 2, 0), pads(fill=1), 4)
     first, second = sorted(tmp_path.iterdir())
     first.write_bytes(second.read_bytes())
-    assert code(vault.take, Index(1, 1, 0), 6) == "masking.vault_damaged"
+    assert code(vault.take, Index(1, 1, 0)) == "masking.vault_damaged"
 
 
 def test_the_vault_is_bounded_and_gives_room_back(vault, tmp_path):
     for step in range(1, 100):
-        if vault.bytes + 4 * 24 + 16 > vault.limit:
+        if vault.bytes + 96 + 16 > vault.limit:
             break
-        vault.put(Index(1, step, 0), pads())
-    assert code(vault.put, Index(1, 500, 0), pads()) == "masking.vault_full"
+        vault.put(Index(1, step, 0), pads(), 4)
+    assert code(vault.put, Index(1, 500, 0), pads(), 4) == "masking.vault_full"
     vault.drop_before(step)
     assert (vault.bytes, list(tmp_path.iterdir())) == (0, [])
-    vault.put(Index(1, step, 0), pads())
+    vault.put(Index(1, step, 0), pads(), 4)
 
 
 def test_a_restart_discards_the_vault(vault, tmp_path):
-    vault.put(Index(1, 1, 0), pads())
+    vault.put(Index(1, 1, 0), pads(), 4)
     again = Vault(tmp_path, Masks().derive("vault"), 10_000)
-    assert again.take(Index(1, 1, 0), 6) is None
+    assert again.take(Index(1, 1, 0)) is None
     assert list(tmp_path.iterdir()) == []

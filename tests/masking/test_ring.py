@@ -1,4 +1,4 @@
-"""Ring arithmetic: limbs, words, fixed point, bounds."""
+"""Ring arithmetic in three and four bytes: words, masks, exact products."""
 
 import numpy as np
 import pytest
@@ -6,116 +6,158 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.refusal import Refusal
-from enclave.masking.fixed_point import MAX_BITS, MAX_SUM, MIN_BITS, fix, fix_weight, limit, part
-from enclave.masking.ring import Buffers, Limbs, from_words, reference, to_words
+from enclave.masking import ring
+from enclave.masking.fixed_point import MAX_INNER
+from enclave.masking.ring import Limbs
+from enclave.masking.words import WIDTHS, Buffers, Packed, mask, meaning, of_mask, pack, unmask
+from enclave_host.gpu import OnDevice
 
-residues = st.integers(-(1 << 31), (1 << 31) - 1)
+widths = st.sampled_from(WIDTHS)
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 7))
+WAYS = {
+    "limbs": Limbs("limbs").multiply,
+    "float64": Limbs("float64").multiply,
+    "device": OnDevice("cpu").multiply,
+}
 
 
-def integers(shape, seed, low, high, dtype):
-    return torch.from_numpy(np.random.default_rng(seed).integers(low, high, shape, dtype=np.int64)).to(dtype)
+def uniform(rows, columns, limbs, seed):
+    """Planes of random bytes."""
+    return Packed.over(
+        bytearray(np.random.default_rng(seed).bytes(rows * columns * limbs)), rows, columns, limbs
+    )
 
 
-@given(st.lists(residues, min_size=1, max_size=8))
-def test_words_and_residues_are_two_spellings_of_one_thing(values):
-    tensor = torch.tensor(values, dtype=torch.int32)
-    words = to_words(tensor)
-    assert torch.equal(from_words(words), tensor)
-    digits = words.view(torch.int8).view(-1, 4).long()
-    meant = (digits * torch.tensor([1, 256, 65536, 1 << 24])).sum(1)
-    assert torch.equal(meant.to(torch.int32), tensor)
+def residues(packed):
+    """Python integers modulo 2^24 or 2^32."""
+    return (packed.low.astype(object) + (packed.high.astype(object) << 16)) % (1 << 8 * packed.limbs)
 
 
-@settings(deadline=None)
-@given(shapes, st.integers(0, 2**32))
-def test_limbs_equal_python_integers_and_the_float64_reference(shape, seed):
+def of_digits(words):
+    """What the bytes of words mean as signed digits, summed one by one."""
+    low, high = (np.ascontiguousarray(plane)[..., None].view(np.int8) for plane in (words.low, words.high))
+    digits = np.concatenate((low, high), axis=-1).astype(object)
+    return sum(digits[..., i] << 8 * i for i in range(words.limbs)) % (1 << 8 * words.limbs)
+
+
+def product(values, weight, limbs):
+    """Of Python integers."""
+    return (values @ weight.numpy().astype(object).T) % (1 << 8 * limbs)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, widths, st.integers(0, 2**32))
+def test_a_word_means_the_sum_of_its_bytes_as_signed_digits(shape, limbs, seed):
+    words = uniform(shape[0], shape[1], limbs, seed)
+    assert (meaning(words).astype(object) % (1 << 8 * limbs) == of_digits(words)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, widths, st.integers(0, 2**32))
+def test_residues_lie_in_so_many_bytes_and_come_back_signed(shape, limbs, seed):
+    packed = uniform(shape[0], shape[1], limbs, seed)
+    assert packed.low.nbytes + packed.high.nbytes == limbs * shape[0] * shape[1]
+    zeros, out = (
+        Packed.over(bytes(limbs * shape[0] * shape[1]), *shape[:2], limbs),
+        np.empty(shape[:2], np.int32),
+    )
+    unmask(packed, zeros, out, Buffers())
+    half = 1 << 8 * limbs - 1
+    assert (out.astype(object) % (2 * half) == residues(packed)).all()
+    assert (-half <= out).all() and (out.astype(object) < half).all()
+    again = Packed.empty(*shape[:2], limbs)
+    pack(out, again)
+    assert (residues(again) == residues(packed)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, widths, st.integers(0, 2**32))
+def test_what_masks_add_pads_take_off(shape, limbs, seed):
+    """(q + r)·Wᵀ − r·Wᵀ = q·Wᵀ, for any features, weights and masks."""
     rows, inner, outer = shape
-    values = integers((rows, inner), seed, -(1 << 31), 1 << 31, torch.int32)
-    weight = integers((outer, inner), seed + 1, -127, 128, torch.int8)
-    expected = values.long() @ weight.long().t()
-    got = Limbs().multiply(to_words(values), weight)
-    assert torch.equal(got, expected.to(torch.int32))
-    assert torch.equal(got, reference(to_words(values), weight))
+    generator = np.random.default_rng(seed)
+    weight = torch.from_numpy(generator.integers(-127, 128, (outer, inner), dtype=np.int8))
+    fixed = generator.integers(-(1 << 20), 1 << 20, (rows, inner), dtype=np.int32)
+    stream, words = uniform(rows, inner, limbs, seed), Packed.empty(rows, inner, limbs)
+    mask(stream, fixed, words, Buffers())
+    constant = sum(128 << 8 * i for i in range(limbs - 1))
+    assert (of_digits(words) == (residues(stream) + fixed - constant) % (1 << 8 * limbs)).all()
+    answer, pads = Packed.empty(rows, outer, limbs), Packed.empty(rows, outer, limbs)
+    Limbs().multiply(words, weight, answer)
+    Limbs().multiply(of_mask(stream), weight, pads)
+    exact = np.empty((rows, outer), np.int32)
+    unmask(answer, pads, exact, Buffers())
+    modulus = 1 << 8 * limbs
+    assert (exact.astype(object) % modulus == product(fixed.astype(object), weight, limbs)).all()
 
 
-def test_the_extremes_multiply_without_loss():
-    values = torch.tensor([[-(1 << 31)] * 4096, [(1 << 31) - 1] * 4096], dtype=torch.int32)
+@settings(deadline=None, max_examples=40)
+@given(shapes, widths, st.integers(0, 2**32))
+def test_every_way_to_multiply_gives_what_python_integers_give(shape, limbs, seed):
+    rows, inner, outer = shape
+    words = uniform(rows, inner, limbs, seed)
+    weight = torch.from_numpy(np.random.default_rng(seed).integers(-127, 128, (outer, inner), dtype=np.int8))
+    expected = product(of_digits(words), weight, limbs)
+    for multiply in WAYS.values():
+        out = Packed.empty(rows, outer, limbs)
+        multiply(words, weight, out)
+        assert (residues(out) == expected).all()
+
+
+@pytest.mark.parametrize("limbs", WIDTHS)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_extremes_multiply_without_loss(way, limbs):
+    """The widest part that there is, all digits −128 or 127, against weights of one sign."""
+    memory = bytearray().join(
+        bytes([byte]) * (MAX_INNER * size) for size in (2, limbs - 2) for byte in (0x80, 0x7F)
+    )
+    words = Packed.over(memory, 2, MAX_INNER, limbs)
+    assert {int(w) for w in words.high.ravel()} == ({-128, 127} if limbs == 3 else {-0x7F80, 0x7F7F})
     for number in (-127, 127):
-        weight = torch.full((3, 4096), number, dtype=torch.int8)
-        expected = (values.long() @ weight.long().t()).to(torch.int32)
-        assert torch.equal(Limbs().multiply(to_words(values), weight), expected)
-        assert torch.equal(reference(to_words(values), weight), expected)
+        weight, out = torch.full((3, MAX_INNER), number, dtype=torch.int8), Packed.empty(2, 3, limbs)
+        WAYS[way](words, weight, out)
+        assert (residues(out) == product(of_digits(words), weight, limbs)).all()
 
 
 def test_a_reused_buffer_does_not_leak_into_a_smaller_product():
-    limbs, weight = Limbs(), integers((6, 8), 1, -127, 128, torch.int8)
-    large, small = (integers((n, 8), n, -(1 << 31), 1 << 31, torch.int32) for n in (9, 2))
-    limbs.multiply(to_words(large), weight)
-    assert torch.equal(limbs.multiply(to_words(small), weight), reference(to_words(small), weight))
+    weight = torch.from_numpy(np.random.default_rng(1).integers(-127, 128, (6, 8), dtype=np.int8))
+    for way in ("limbs", "float64"):
+        limbs = Limbs(way)
+        for rows in (9, 2):
+            words, out = uniform(rows, 8, 3, rows), Packed.empty(rows, 6, 3)
+            limbs.multiply(words, weight, out)
+            assert (residues(out) == product(of_digits(words), weight, 3)).all()
     buffers = Buffers()
     assert (
         buffers.take("a", (4, 4), torch.int32).data_ptr() == buffers.take("a", (2, 3), torch.int32).data_ptr()
     )
 
 
-@settings(deadline=None)
-@given(st.integers(MIN_BITS, MAX_BITS), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32))
-def test_fixed_features_stay_within_their_bits_and_near_their_values(bits, rows, inner, seed):
-    torch.manual_seed(seed % 2**31)
-    features = torch.randn(rows, inner) * 10 ** float(torch.randint(-6, 6, ()))
-    fixed, scale = fix(features, bits)
-    assert int(fixed.abs().max()) <= limit(bits)
-    assert torch.allclose(fixed * scale, features, atol=float(scale.max()) * 0.51)
+def test_pieces_of_a_large_product_fit_together():
+    words, weight = uniform(30, 500, 3, 1), torch.from_numpy(
+        np.random.default_rng(2).integers(-127, 128, (700, 500), dtype=np.int8)
+    )  # fmt: skip
+    expected = product(of_digits(words), weight, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("FLOATS", 4000), ("WEIGHTS", 40_000), ("CACHED_SUMS", 10_000)):
+            patch.setattr(ring, name, value)
+        for way in ("limbs", "float64"):
+            out = Packed.empty(30, 700, 3)
+            Limbs(way).multiply(words, weight, out)
+            assert (residues(out) == expected).all()
 
 
-def test_features_that_are_not_finite_are_refused():
-    for bad in (float("nan"), float("inf")):
-        with pytest.raises(Refusal) as refused:
-            fix(torch.tensor([[1.0, bad]]), 12)
-        assert refused.value.code == "training.diverged"
-    assert int(fix(torch.zeros(2, 3), 16)[0].abs().max()) == 0
+def test_limbs_are_for_processors_that_multiply_int8_and_whose_sums_do_not_saturate(monkeypatch):
+    def saturating(left, weight, out):
+        out.copy_((left.double() @ weight.double().t()).clamp(-32768, 32767))
 
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 6), st.integers(1, 3000), st.integers(1, 127))
-def test_no_features_overflow_a_part(outer, inner, size):
-    """The worst features there are, all at their limit with the weights' signs, stay below the bound."""
-    weight = torch.full((outer, inner), size, dtype=torch.int8)
-    weight[:, ::2] *= -1
-    parts = part(weight)
-    assert [p.start for p in parts] == [0, *[p.stop for p in parts[:-1]]]
-    assert parts[-1].stop == inner
-    for piece in parts:
-        worst = int(weight[:, piece.start : piece.stop].long().abs().sum(1).max()) * limit(piece.bits)
-        assert worst == piece.bound < MAX_SUM
-        assert MIN_BITS <= piece.bits <= MAX_BITS
-
-
-def test_a_wide_inner_dimension_is_split_and_a_narrow_one_keeps_all_bits():
-    wide = part(torch.full((2, 100_000), 127, dtype=torch.int8))
-    assert len(wide) > 8 and all(p.bits >= MIN_BITS for p in wide)
-    assert [(p.bits, p.stop) for p in part(torch.full((2, 64), 127, dtype=torch.int8))] == [(16, 64)]
-
-
-def test_weights_are_near_their_fixed_form_and_bad_ones_are_refused():
-    weight = torch.randn(5, 7)
-    weight[2] = 0
-    fixed = fix_weight((weight,), 5)
-    assert torch.allclose(fixed.values * fixed.scale[:, None], weight, atol=float(fixed.scale.max()) / 1.9)
-    with pytest.raises(Refusal) as refused:
-        fix_weight((torch.full((2, 2), float("nan")),), 2)
-    assert refused.value.code == "masking.bad_weight"
-
-
-def test_weights_that_come_some_rows_at_a_time_have_the_same_fixed_form():
-    weight = torch.randn(700, 7)
-    whole, pieces = fix_weight((weight,), 700), fix_weight(weight.split(123), 700)
-    assert torch.equal(whole.values, pieces.values) and torch.equal(whole.scale, pieces.scale)
-
-
-def test_the_limits_fit_their_bits_and_two_signed_digits():
-    assert [limit(bits) for bits in (12, 13, 14, 15, 16)] == [2047, 4095, 8191, 16383, 127 * 256 + 127]
-    fixed, _ = fix(torch.tensor([[1.0, -1.0, 0.5]]), 16)
-    assert fixed.tolist() == [[32639, -32639, 16320]]
+    decide = ring.quickest.__wrapped__
+    for capable, expected in (
+        ({}, "float64"),
+        ({"avx512_vnni": True}, "limbs"),
+        ({"amx_int8": True}, "limbs"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capable: found)
+        assert decide() == expected
+    monkeypatch.setattr(ring, "int_mm", saturating)
+    assert decide() == "float64"

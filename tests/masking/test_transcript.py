@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from enclave.masking.engine import UnmaskedEngine
+from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
-from enclave.masking.ring import from_words
+from enclave.masking.words import WIDTHS, Buffers, meaning
 from enclave.slicing.placement import put_out
 from tests.masking import attacks
 from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
@@ -16,12 +17,12 @@ from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
 TOKENS, INNER = 400, 48
 
 
-@pytest.fixture(scope="module")
-def transcript(tmp_path_factory):
+@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}-bytes")
+def transcript(tmp_path_factory, request):
     """All bytes of a training run of several epochs over the same rows: a text that is easy to tell."""
     folder = tmp_path_factory.mktemp("transcript")
-    cut = cut_model("llama", "lora", folder)
-    masked = put_out(cut, accelerator := LocalAccelerator(cut.store.folder), folder / "vault")
+    cut = cut_model("llama", "lora", folder, widths=[request.param])
+    masked = put_out(cut, accelerator := LocalAccelerator(cut.store.folder, rows=64), folder / "vault")
     masked.begin_round(1)
     ids = torch.full((8, 16), 5)
     for _ in range(12):
@@ -30,18 +31,34 @@ def transcript(tmp_path_factory):
 
 
 def test_the_bytes_of_a_run_are_uniform(transcript):
+    """Each plane, and each digit for itself: what a request holds, byte for byte."""
     for direction in ("forward", "backward"):
-        data = b"".join(w.numpy().tobytes() for p, w in transcript if p.direction == direction)
-        assert len(data) > 400_000
-        assert abs(attacks.chi_square(data)) < 5
-        assert attacks.bit_bias(data) < 5
-        for lag in (1, 2, 4, 4 * 24, 4 * 40):
-            assert attacks.serial_correlation(data, lag) < 5.5
+        words = [w for p, w in transcript if p.direction == direction]
+        low, high = (
+            b"".join(plane.tobytes() for plane in planes)
+            for planes in zip(*((w.low, w.high) for w in words), strict=True)
+        )
+        assert len(low) + len(high) > 300_000
+        for data in (low, low[::2], low[1::2], high, high[::2], high[1::2], low + high):
+            assert abs(attacks.chi_square(data)) < 5
+            assert attacks.bit_bias(data[: len(data) // 4 * 4]) < 5
+        for data in (low, high):
+            for lag in (1, 2, 4, 4 * 24, 4 * 40):
+                assert attacks.serial_correlation(data, lag) < 5.5
+        both = np.frombuffer(low, np.uint8)[:: len(low) // len(high)], np.frombuffer(high, np.uint8)
+        assert abs(np.corrcoef(*both)[0, 1]) * np.sqrt(len(high)) < 5.5
 
 
 def test_no_word_sequence_comes_twice(transcript):
-    rows = [row.numpy().tobytes() for _, words in transcript for row in words]
+    rows = [row.tobytes() for _, words in transcript for row in words.low]
     assert len(set(rows)) == len(rows)
+
+
+def test_nothing_but_words_leaves(transcript):
+    """As many bytes as there are words: no scale, no shape of features, nothing beside them."""
+    for product, words in transcript:
+        rows = len(words.low)
+        assert words.low.nbytes + words.high.nbytes == rows * product.inner * product.limbs
 
 
 def test_the_uniformity_tests_find_what_is_not_uniform():
@@ -55,10 +72,10 @@ def test_the_uniformity_tests_find_what_is_not_uniform():
     assert attacks.serial_correlation(stuttered, 1) > 50
 
 
-@pytest.fixture(scope="module")
-def layer(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("layer"))
-    made = store.add("layer", (torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0)),), INNER)
+@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}-bytes")
+def layer(tmp_path_factory, request):
+    store = Store(tmp_path_factory.mktemp("layer"), [request.param])
+    made = store.add("layer", [torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0))], INNER)
     store.finish()
     return store, made
 
@@ -71,22 +88,22 @@ def structured_features(seed):
 
 
 def send(layer, features, masks=None):
-    """What the accelerator sees of these features, as residues."""
+    """What the accelerator sees of these features, as residues in [−1, 1) of the ring."""
     store, made = layer
     engine = MaskedEngine(store, accelerator := LocalAccelerator(store.folder, rows=TOKENS), masks=masks)
     engine.enter_round(1)
     engine.enter_step()
-    fixed = torch.from_numpy(features)
-    exact = engine.exact(made.forward[0], fixed)
-    assert torch.equal(exact, UnmaskedEngine(store).exact(made.forward[0], fixed))
-    return from_words(torch.cat([words for _, words in accelerator.seen])).numpy()
+    floats = torch.from_numpy(features).float()
+    assert torch.equal(engine.forward(made, floats), UnmaskedEngine(store).forward(made, floats))
+    seen = np.concatenate([meaning(words) for _, words in accelerator.seen])
+    return seen / 2.0 ** (8 * made.forward[0].limbs - 1)
 
 
 def test_two_inputs_cannot_be_told_apart(layer):
     """A statistic trained on one half of many transcripts of two very different inputs tells nothing on the
     other half. Under one key the two differ, as they must, by exactly the inputs' difference."""
     zeros, large = np.zeros((TOKENS, INNER), np.int32), np.full((TOKENS, INNER), 2047, np.int32)
-    runs = [[attacks.centred(send(layer, x)) for _ in range(40)] for x in (zeros, large)]
+    runs = [[send(layer, x) for _ in range(40)] for x in (zeros, large)]
     halves = [(np.array(run[:20]), np.array(run[20:])) for run in runs]
     direction = halves[1][0].mean(0) - halves[0][0].mean(0)
     scores = [[float((sample * direction).sum()) for sample in later] for _, later in halves]
@@ -94,13 +111,15 @@ def test_two_inputs_cannot_be_told_apart(layer):
     right = sum(s <= threshold for s in scores[0]) + sum(s > threshold for s in scores[1])
     assert 8 <= right <= 32  # 40 coin flips: outside with probability below 10^-4
     masks = [Masks(bytes(32)), Masks(bytes(32))]
-    difference = send(layer, large, masks[0]).astype(np.int64) - send(layer, zeros, masks[1])
-    assert set(np.unique(difference.astype(np.uint32))) == {2047}
+    difference = (send(layer, large, masks[0]) - send(layer, zeros, masks[1])) % 2
+    product = layer[1].forward[0]
+    integers, _ = quantise(torch.full((1, INNER), 2047.0), product.most, Buffers())
+    assert set(np.unique(difference * 2 ** (8 * product.limbs - 1))) == {float(integers[0, 0])}
 
 
 def test_the_attacks_recover_nothing_from_pads(layer):
     features = structured_features(1)
-    seen = attacks.centred(send(layer, features))
+    seen = send(layer, features)
     noise = 5 / np.sqrt(features.size)
     assert attacks.correlation(seen, features) < noise
     for rank in (1, attacks.BASIS, 20, INNER // 2):
@@ -113,7 +132,7 @@ def test_the_attacks_recover_nothing_from_pads(layer):
 
 def test_averaging_epochs_recovers_nothing_from_pads(layer):
     features = structured_features(2)
-    mean = np.mean([attacks.centred(send(layer, features)) for _ in range(60)], axis=0)
+    mean = np.mean([send(layer, features) for _ in range(60)], axis=0)
     assert attacks.correlation(mean, features) < 5 / np.sqrt(features.size)
 
 

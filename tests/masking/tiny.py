@@ -6,7 +6,9 @@ import torch
 from benchmarks import small_models
 from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.manifest import Prefix
+from enclave.masking.engine import Work
 from enclave.masking.layers import Store
+from enclave.masking.words import WIDTHS, Packed
 from enclave.slicing.cut import cut
 from enclave_host.accelerator import Multiplier, read_products
 from tests.support.families import tried
@@ -36,9 +38,16 @@ def adapter(name, kind):
     return small_models.lora(name) if kind == "lora" else Prefix(4)
 
 
-def cut_model(name, kind, folder, seed=5):
+def cut_model(name, kind, folder, seed=5, widths=WIDTHS):
     """A tiny model, cut."""
-    return cut(model(name), adapter(name, kind), seed, Store(folder / "store"))
+    return cut(model(name), adapter(name, kind), seed, Store(folder / "store", widths))
+
+
+def times(engine, product, features):
+    """(rows, inner) float32 by one product of the engine, as a part of a layer would be."""
+    result = torch.empty(len(features), product.outer)
+    engine.multiply(Work((product,), features, None, None, result))
+    return result
 
 
 class LocalAccelerator:
@@ -57,12 +66,12 @@ class LocalAccelerator:
         return self._rows
 
     def request(self, product, rows):
-        self.words = torch.empty(rows, product.inner, dtype=torch.int32)
+        self.words = Packed.empty(rows, product.inner, product.limbs)
         return self.words
 
     def send(self, product, rows):
-        self.seen.append((product, self.words.clone()))
-        answer = torch.empty(rows, product.outer, dtype=torch.int32)
+        self.seen.append((product, Packed(self.words.low.copy(), self.words.high.copy())))
+        answer = Packed.empty(rows, product.outer, product.limbs)
         self._multiplier.multiply(product.number, self.words, answer)
         self._answers.append(answer)
 

@@ -22,7 +22,7 @@ RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
     "aggregator": 5_003,
     "client_slice all_in_tee": 5_053,
-    "client_slice masked": 6_810,
+    "client_slice masked": 6_966,
     "split_server": 5_514,
 }
 ONE_ROUND = Training(rounds=1, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7)

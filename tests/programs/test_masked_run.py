@@ -27,7 +27,7 @@ SITES = ("anna", "berta")
 ADAPTERS = {"lora": Lora(4, 8, ("query", "value")), "prefix": Prefix(4)}
 FRONT = PublicFront(1, sample=4)
 # Room for the pads of some batches of a round only, so that the others make theirs inline.
-MASKING = Masking(repetitions=1, vault_bytes=200_000, accelerator="site")
+MASKING = Masking(repetitions=1, vault_bytes=150_000, accelerator="site")
 
 
 class MaskedRun:

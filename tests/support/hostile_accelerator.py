@@ -17,8 +17,8 @@ class OneBit(accelerator.Server):
     def answer(self, number: int, rows: int) -> None:
         super().answer(number, rows)
         if self._request > HONEST:
-            outer = self.multiplier.shape(number)[0]
-            self.file.answer_area(self._request, rows, outer)[rows // 2, 0] ^= 1
+            outer, _, limbs = self.multiplier.shape(number)
+            self.file.answer_area(self._request, rows, outer, limbs).low[rows // 2, 0] ^= 1
 
 
 if __name__ == "__main__":
