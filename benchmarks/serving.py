@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from contracts.approvals import Approval
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -28,12 +29,13 @@ from contracts.manifest import (
     Training,
 )
 from contracts.policy import Policy, SgxReference
+from contracts.releases import SERVE, consent
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import Knock, decode, encode
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.serving import Serving, StepArguments
+from enclave.programs.serving import ServeArguments, Serving, StepArguments
 from enclave.slicing.questions import Answers, ask_about, read_probabilities
 from enclave.slicing.split import Front, Tail
 
@@ -50,12 +52,16 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
         Front(copy.deepcopy(model), k),
         Tail(copy.deepcopy(model), k).eval(),
     )
-    manifest = _manifest(key, k, labels, max(map(len, tokens)))
+    person = SigningKey.generate()
+    manifest = _manifest(key, person, k, labels, max(map(len, tokens)))
     source: Any = None  # gives evidence, and nobody asks for it here
     own = HpkeKey.generate(), SigningKey.generate()
-    identity = Identity("split_server", source, manifest, manifest.hash, Clock(0), *own, "0" * 64)
+    approved = {"anna": Approval(("anna",), "")}
+    identity = Identity("split_server", source, manifest, manifest.hash, Clock(0), *own, "0" * 64, approved)
     answers = Answers(tail, manifest.model, "0" * 64)
     serving = Serving(identity, lambda: answers)
+    order = consent(manifest, answers.receipt, "anna", person, ("anna",), rule=SERVE)
+    serving.begin(ServeArguments(answers.receipt, {"anna": order}))
     keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
     knock = Knock(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
     told = serving.open(knock.opening)
@@ -84,7 +90,7 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     return served, local
 
 
-def _manifest(key: SigningKey, k: int, labels: int, tokens: int) -> Manifest:
+def _manifest(key: SigningKey, person: SigningKey, k: int, labels: int, tokens: int) -> Manifest:
     names = tuple(f"label {number}" for number in range(labels))
     return Manifest(
         version=1,
@@ -97,7 +103,7 @@ def _manifest(key: SigningKey, k: int, labels: int, tokens: int) -> Manifest:
         model=ModelSpec("random", "sequence-classification", {"config.json": "0" * 64}, names, tokens),
         adapter=Spf(25.0, 25.0),
         training=Training(rounds=1, local_epochs=1, batch_size=1, learning_rate=1e-3, seed=0),
-        sites=(Site("anna", "Anna", key.public, "a" * 64, DatasetRef("notes", "0" * 64, 1)),),
+        sites=(Site("anna", "Anna", key.public, person.public, DatasetRef("notes", "0" * 64, 1)),),
         aggregation=Aggregation("fedavg", quorum=1, deadline_seconds=60),
         policy=Policy("development", "0" * 64, (SgxReference("split_server", mrenclave="0" * 64),)),
         release=Release("serve-only", 1),

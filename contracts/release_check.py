@@ -9,10 +9,10 @@ import msgspec
 import rfc8785
 
 from contracts.approvals import Approval
-from contracts.canonical import canonical
+from contracts.canonical import canonical, digest
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from contracts.releases import RELEASED_DOMAIN, SEALED, Consent, SignedRelease, verify_consents
+from contracts.releases import RELEASED_DOMAIN, SEALED, SERVE, Consent, SignedRelease, verify_consents
 from contracts.signing import verify
 
 
@@ -26,6 +26,12 @@ def parse_release(data: Any) -> SignedRelease:
         raise Refusal("release.bad_statement", fault=str(error)[:200]) from error
     verify(signed.signing_key, RELEASED_DOMAIN, signed.released, signed.signature)
     return signed
+
+
+def fingerprint(receipt: str, rule: str) -> str:
+    """What a person compares and types before he orders: of a release the hash of the receipt, of serving
+    another value, so that nobody types the one and means the other."""
+    return digest({"receipt": receipt, "rule": rule}) if rule == SERVE else receipt
 
 
 def check_release(

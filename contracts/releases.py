@@ -3,7 +3,8 @@
 A site's approval key signs an *order*: these parameters (those after this receipt), by this rule, where they
 are sealed to sites to this key of mine, and whose keys that site has confirmed by now. The enclave counts the
 orders itself against the manifest. Its statement goes into the log beside them, so that an auditor counts
-them again. docs/protocol.md has both.
+them again. docs/protocol.md has both. That an enclave may answer questions with the parameters is ordered in
+the same way, by the rule `serve-only`; such an order lets no parameter out, whatever the manifest allows.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ from contracts.signing import SigningKey
 
 ORDER_DOMAIN = "fedslice/release/v1"
 RELEASED_DOMAIN = "fedslice/released/v1"
-SEALED, EXPORT = "sealed-to-sites", "export"
+SERVE, SEALED, EXPORT = "serve-only", "sealed-to-sites", "export"
 KIND = "release"
 """The kind of a sealed stream that holds a released package."""
 
 ReleaseRule = Literal["sealed-to-sites", "export"]
+OrderedRule = Literal["serve-only", "sealed-to-sites", "export"]
 HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
 
 
 class Order(Struct, forbid_unknown_fields=True, frozen=True):
     """What a site's approval key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt;
-    `hpke_key` is where the site wants its copy sealed to, null under `export`. `confirmed` is as in an
+    `hpke_key` is where the site wants its copy sealed to, null unless it gets one. `confirmed` is as in an
     `Approval`, of the day of the order."""
 
     manifest: Hex32
     receipt: Hex32
-    rule: ReleaseRule
+    rule: OrderedRule
     site: Identifier
     hpke_key: HpkePublic | None
     confirmed: tuple[Identifier, ...]
@@ -89,10 +91,11 @@ def consent(
     key: SigningKey,
     confirmed: Sequence[str],
     hpke_key: str | None = None,
+    rule: str | None = None,
 ) -> Consent:
-    """The site's order to release by the rule of its manifest, by its approval key. Runs at the site. Refuses
-    with `release.not_allowed`."""
-    rule = rule_of(manifest)
+    """The site's order by this rule (None: the manifest's), by its approval key. Runs at the site. Refuses as
+    `allowed`."""
+    rule = allowed(manifest, rule)
     own = hpke_key if rule == SEALED else None
     order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed))
     return Consent(own, order.confirmed, key.sign(ORDER_DOMAIN, order))
@@ -106,10 +109,24 @@ def rule_of(manifest: Manifest) -> ReleaseRule:
     raise Refusal("release.not_allowed", rule=rule)
 
 
-def verify_consent(manifest: Manifest, receipt: str, site: str, given: Consent) -> None:
-    """One site's order. Refuses with `release.not_allowed`, `manifest.unknown_site`, `approval.online_key` or
-    `release.bad_order`."""
-    rule = rule_of(manifest)
+def allowed(manifest: Manifest, rule: str | None) -> OrderedRule:
+    """The rule, if the manifest lets an order say it; None is the manifest's own. Refuses with
+    `release.not_allowed` or `serving.not_allowed`."""
+    if rule == SERVE and manifest.release.rule == "nothing":
+        raise Refusal("serving.not_allowed", rule=manifest.release.rule)
+    if rule == SERVE:
+        return "serve-only"
+    if rule not in (None, manifest.release.rule):
+        raise Refusal("release.not_allowed", rule=manifest.release.rule)
+    return rule_of(manifest)
+
+
+def verify_consent(
+    manifest: Manifest, receipt: str, site: str, given: Consent, rule: str | None = None
+) -> None:
+    """One site's order by this rule (None: the manifest's). Refuses as `allowed`, or with
+    `manifest.unknown_site`, `approval.online_key` or `release.bad_order`."""
+    rule = allowed(manifest, rule)
     member = manifest.site(site)
     if (given.hpke_key is not None) != (rule == SEALED):
         raise Refusal("release.bad_order", site=site)
@@ -118,12 +135,16 @@ def verify_consent(manifest: Manifest, receipt: str, site: str, given: Consent) 
 
 
 def verify_consents(
-    manifest: Manifest, receipt: str, consents: Mapping[str, Consent], approvals: Mapping[str, Approval]
+    manifest: Manifest,
+    receipt: str,
+    consents: Mapping[str, Consent],
+    approvals: Mapping[str, Approval],
+    rule: str | None = None,
 ) -> None:
     """All of them, and that enough count: by every member's approval, and by every order. Refuses as
     `verify_consent`, or with `release.too_few`."""
     for site, given in consents.items():
-        verify_consent(manifest, receipt, site, given)
+        verify_consent(manifest, receipt, site, given, rule)
     found, needed = counted_orders(consents, approvals), manifest.release.approvals
     if found < needed:
         raise Refusal("release.too_few", found=found, needed=needed)

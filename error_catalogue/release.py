@@ -5,6 +5,8 @@ from error_catalogue.catalogue import Entry, define
 define(
     Entry("release.not_allowed", "This run's release rule is {rule}: its parameters leave no enclave.",
           "The manifest fixes it. Run a study with the release rule sealed-to-sites or export.", "lead"),
+    Entry("release.for_the_lead", "This run's parameters go to the study's lead, and not to hospitals.",
+          "There is nothing to open here. The lead downloads the adapter on the page of the run.", "lead"),
     Entry("release.unfinished", "The run has not come to its end: nothing of it is released.",
           "Wait for the end of the run.", "lead"),
     Entry("release.no_state", "This enclave does not hold the run's parameters.",

@@ -11,11 +11,14 @@ from django.utils.translation import gettext as _
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from federation.datasets.queries import training_rows
+from federation.sites.models import Site
 from federation.studies import methods
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
-from manifest_summary.facts import speaking
+from federation.studies.short import short_for
+from manifest_summary.facts import Fact, speaking
+from manifest_summary.leaving import release
 from manifest_summary.summary import summary
 from manifest_summary.tuning import early_end, learning_rate, tuned
 from manifest_summary.words import word
@@ -45,6 +48,18 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
     rows = training_rows(site.dataset.id for site in manifest.sites) if by_row else ()
     with speaking(get_language() or "en"):
         return [part._asdict() for part in summary(manifest, rows)]
+
+
+def short_facts(manifest: Manifest, site: Site | None = None) -> list[dict[str, Any]]:
+    """The manifest in plain sentences, as this hospital reads them, or whoever is at none."""
+    with speaking(get_language() or "en"):
+        return [short_for(manifest, site)._asdict()]
+
+
+def release_facts(manifest: Manifest) -> list[Fact]:
+    """What may come out after the run, who gets it, who signs, what it may tell."""
+    with speaking(get_language() or "en"):
+        return release(manifest)
 
 
 def frozen_facts(found: Frozen) -> list[dict[str, Any]]:

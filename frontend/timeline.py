@@ -47,6 +47,8 @@ SENTENCES = {
     ),
     "quorum.awaited": gettext_lazy("The deadline has passed without a quorum; it is prolonged."),
     "job.failed": gettext_lazy("%(site)s could not do its work: %(why)s"),
+    "serving.waiting": gettext_lazy("The lead asks the hospitals to sign that the model is served."),
+    "serving.ordered": gettext_lazy("%(site)s has signed that the model is served."),
     "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
     "serving.waits_for_sites": gettext_lazy(
         "The model's enclave waits until enough hospitals have named the run's last receipt; their agents do "

@@ -10,6 +10,7 @@ from msgspec.structs import asdict, fields
 from contracts.manifest import Manifest
 from contracts.policy import Reference, SgxReference
 from manifest_summary.facts import Fact, _
+from manifest_summary.words import no_patients
 
 _IDENTITY = ("program", "mrenclave", "mrsigner", "product_id", "minimum_svn", "mrtd", "rtmrs")
 
@@ -20,8 +21,7 @@ def enclaves(manifest: Manifest) -> list[Fact]:
     root = f"{policy.root}, SHA-256 {policy.root_sha256}"
     facts = [Fact(_("Runtime"), manifest.runtime, is_code=True), Fact(_("Trust root"), root, is_code=True)]
     if policy.root == "development":
-        warning = _("DEVELOPMENT ONLY: no hardware protects anything; use no real patients' data")
-        facts.append(Fact(_("What that root is worth"), warning))
+        facts.append(Fact(_("What that root is worth"), no_patients()))
     facts += _references(policy.references)
     shares = None if manifest.split is None else manifest.split.shares
     if shares is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, _
-from manifest_summary.methods import of
+from manifest_summary.methods import METHODS, of
 from manifest_summary.words import word
 
 
@@ -27,10 +27,36 @@ def receivers(rule: str) -> str:
     """Who gets the tuned parameters in the end, by the rule of release."""
     return {
         "nothing": _("nobody; they stay sealed, and no enclave lets them out"),
-        "serve-only": _("nobody; an enclave answers questions with them"),
+        "serve-only": _("nobody; an enclave answers the hospitals' questions with them"),
         "sealed-to-sites": _("every hospital that signs for it, sealed to a key that is made there"),
         "export": _("the study's lead, in clear; the coordinator's operator can read them as well"),
     }[rule]
+
+
+def signatures(manifest: Manifest) -> str:
+    """How many hospitals have to sign, and for what; empty where nothing is ever asked for."""
+    rule, needed = manifest.release.rule, manifest.release.approvals
+    served = manifest.method == "method-2"
+    if rule == "nothing" or (rule == "serve-only" and not served):
+        return ""
+    if rule == "serve-only":
+        told = _("%(n)d of %(all)d hospitals must sign before an enclave serves it")
+    elif served:
+        told = _(
+            "%(n)d of %(all)d hospitals must sign for a release, and as many before an enclave serves it"
+        )
+    else:
+        told = _("%(n)d of %(all)d hospitals must sign for a release")
+    return told % {"n": needed, "all": len(manifest.sites)}
+
+
+def ever() -> list[str]:
+    """What may leave a hospital in any study, for whoever looks after its network."""
+    return [
+        *(method.ever() for method in METHODS.values()),
+        _("heartbeats, numbers (rows, sizes, times), signatures"),
+        _("texts and rows themselves never leave"),
+    ]
 
 
 def release(manifest: Manifest) -> list[Fact]:
@@ -40,8 +66,8 @@ def release(manifest: Manifest) -> list[Fact]:
         Fact(_("What may come out"), word(rule)),
         Fact(_("Who gets the tuned parameters"), receivers(rule)),
     ]
-    if rule in ("sealed-to-sites", "export"):
-        facts.append(Fact(_("Signatures for a release"), str(manifest.release.approvals)))
+    if asked := signatures(manifest):
+        facts.append(Fact(_("Before that"), asked))
     if rule != "nothing" and manifest.aggregation.privacy is None:
         remember = _("the parameters may remember single texts, for whoever gets them or asks them")
         facts.append(Fact(_("What they may tell"), remember))

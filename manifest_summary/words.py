@@ -39,6 +39,11 @@ def word(name: object) -> str:
     return words.get(str(name), str(name))
 
 
+def no_patients() -> str:
+    """What a run without hardware must not be used for."""
+    return _("DEVELOPMENT ONLY: no hardware protects anything; use no real patients' data")
+
+
 def duration(seconds: int) -> str:
     """`90 s`, `10 min`, `2 h 05 min`."""
     minutes, rest = divmod(seconds, 60)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.refusal import Refusal
+from contracts.releases import SERVE
 from site_agent import approvals, release_commands, releases, signing_commands
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import add_key_options, key_of
@@ -96,7 +97,8 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
             if not chosen.yes and not typed(judged.fingerprint, say):
                 continue
             releases.order(state, coordinator, judged, key)
-            say(f"Signed with this site's approval key: release of {judged.fingerprint}")
+            what = "serving" if judged.rule == SERVE else "release"
+            say(f"Signed with this site's approval key: {what} of {judged.fingerprint}")
             say(releases.what_next(judged))
     return 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from manifest_summary.leaving import ever
+
 
 def letter(host: str, port: int, wish: str) -> str:
     """What is asked for, from where to where, and what it is not."""
@@ -13,7 +15,6 @@ def letter(host: str, port: int, wish: str) -> str:
         f"only.\n\n{wish}\n\n"
         f"- Direction: outgoing only. The agent accepts no connections from outside.\n"
         f"- Destination: {host}, TCP port {port}, TLS 1.2 or 1.3. No other address is needed.\n"
-        f"- What goes out: sealed (encrypted) updates, counts, and heartbeats. No patient data leave the "
-        f"hospital.\n"
+        f"- What goes out: {'; '.join(ever())}.\n"
         f"- Uploads may have some hundred megabytes and last for minutes."
     )

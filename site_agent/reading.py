@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from contracts.labels import spelled
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact
+from manifest_summary.short import in_short
 from manifest_summary.summary import summary
 from site_agent.datasets.catalogue import Dataset
 from site_agent.weaknesses import Known, Weakness
@@ -34,7 +35,8 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
         "This hospital",
         *_own(manifest, dataset, site_id),
     ]
-    for section in summary(manifest, (dataset.card.splits.get("train"),)):
+    rows = (dataset.card.splits.get("train"),)
+    for section in (in_short(manifest, site_id, dataset.name), *summary(manifest, rows)):
         lines += ["", section.title, *(line for fact in section.facts for line in _fact(fact))]
     return "\n".join([*lines, "", "Fingerprint", f"  {manifest.hash}"])
 

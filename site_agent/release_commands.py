@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.refusal import Refusal
+from contracts.releases import SERVE
 from site_agent import releases
 from site_agent.enrolment import connect
 from site_agent.releases import Judged
@@ -33,7 +34,11 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
     """`release`: needs this site's signature for it, and those of the others."""
     state = State.open(chosen.state)
     with contextlib.closing(connect(state)) as coordinator:
-        found = [item for item in releases.asked(coordinator) if item.run.lower() == chosen.asked.lower()]
+        found = [
+            item
+            for item in releases.asked(coordinator)
+            if item.run.lower() == chosen.asked.lower() and item.rule != SERVE
+        ]
         if not found:
             raise Refusal("release.not_asked")
         judged = releases.judge(state, coordinator, found[0])
@@ -46,16 +51,17 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
 
 
 def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: Say) -> list[Judged]:
-    """The releases that this site has not signed, or the one whose fingerprint begins so. One that cannot be
-    signed here is told of, and keeps nobody from approving what else waits."""
+    """The releases and servings that this site has not signed, or the one whose fingerprint begins so. One
+    that cannot be signed here is told of, and keeps nobody from approving what else waits."""
     found = []
     for item in releases.asked(coordinator):
-        if item.signed and beginning is None:
+        if beginning is None and (item.signed or (item.rule == SERVE and item.state != "waiting")):
             continue
         try:
             judged = releases.judge(state, coordinator, item)
         except Refusal as refusal:
-            say(f"The release of run {printable(item.run)} cannot be signed here. {refusal}")
+            what = "serving" if item.rule == SERVE else "release"
+            say(f"The {what} of run {printable(item.run)} cannot be signed here. {refusal}")
             continue
         if beginning is None or judged.fingerprint.startswith(beginning.lower()):
             found.append(judged)

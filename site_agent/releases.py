@@ -1,4 +1,5 @@
-"""A release of tuned parameters at this site: read it, sign it here, and open what was sealed to this site.
+"""A release of tuned parameters at this site, or their use by an enclave that serves them: read it, sign it
+here, and open what was sealed to this site.
 
 The coordinator says what is asked for; the manifest that was approved here says whether it may be, and the
 receipts that this site has seen say of which parameters. What comes is believed only from an enclave whose
@@ -20,12 +21,24 @@ from contracts.evidence import Claims
 from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
-from contracts.release_check import parse_release
-from contracts.releases import EXPORT, KIND, SEALED, Consent, Released, SignedRelease, consent, rule_of
+from contracts.release_check import fingerprint, parse_release
+from contracts.releases import (
+    EXPORT,
+    KIND,
+    SEALED,
+    SERVE,
+    Consent,
+    OrderedRule,
+    Released,
+    SignedRelease,
+    allowed,
+    consent,
+)
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
 from contracts.sealed.stream import Binding, unseal
 from manifest_summary.leaving import receivers
+from manifest_summary.short import remembered
 from privacy_accounting.epsilon import spent_so_far
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import approved_manifest
@@ -41,11 +54,12 @@ from site_agent.words import printable
 
 
 class Asked(Struct, frozen=True):
-    """A release as the coordinator tells of it, unchecked."""
+    """A release, or a model to be served, as the coordinator tells of it, unchecked."""
 
     run: str
     study: str
     manifest_hash: str
+    rule: str
     state: str
     receipt: dict[str, Any]
     found: int
@@ -65,9 +79,19 @@ class Judged:
     receipt: SignedReceipt
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the receipt: what a person compares and types."""
+    def rule(self) -> OrderedRule:
+        """By which rule it is ordered."""
+        return allowed(self.manifest, self.asked.rule)
+
+    @property
+    def parameters(self) -> str:
+        """Hash of the receipt after which the parameters are those that are asked for."""
         return receipt_hash(self.receipt.receipt)
+
+    @property
+    def fingerprint(self) -> str:
+        """What a person compares and types."""
+        return fingerprint(self.parameters, self.rule)
 
 
 def asked(coordinator: Coordinator) -> list[Asked]:
@@ -81,17 +105,17 @@ def asked(coordinator: Coordinator) -> list[Asked]:
 def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
     """Check it against what this site knows for itself.
 
-    1. the run's manifest was approved here, and its rule lets parameters out
+    1. the run's manifest was approved here, and lets parameters out, or be served, as is asked for
     2. the receipt is the last one of the run, at the end of a chain that enclaves have signed which this site
        has attested; no round trains after it
 
-    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.not_allowed`, `release.unfinished` or
-    `receipt.*`.
+    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.unfinished`, `receipt.*`, or as
+    `allowed`.
     """
     manifest = approved_manifest(state, item.manifest_hash)
     if manifest.run != item.run:
         raise Refusal("run.wrong_manifest", fingerprint=manifest.hash[:16])
-    rule_of(manifest)
+    allowed(manifest, item.rule)
     receipt = ReceiptBook(state, manifest, coordinator).require_latest(item.receipt)
     if not is_over(manifest, receipt.receipt):
         raise Refusal("release.unfinished")
@@ -103,49 +127,56 @@ def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalK
     `require_enough_for_release` and `ApprovalKey.of`."""
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
-    own = own_key(state, manifest)
+    own = own_key(state, judged)
     signer, known = key.of(manifest, site), confirmed_now(state, manifest)
-    send(coordinator, judged, consent(manifest, judged.fingerprint, site, signer, known, own))
+    send(coordinator, judged, consent(manifest, judged.parameters, site, signer, known, own, judged.rule))
 
 
-def own_key(state: State, manifest: Manifest) -> str | None:
+def own_key(state: State, judged: Judged) -> str | None:
     """Where this site wants its copy sealed to; None where nothing is sealed to sites."""
-    return _key(state, manifest).public if manifest.release.rule == SEALED else None
+    return _key(state, judged.manifest).public if judged.rule == SEALED else None
 
 
 def send(coordinator: Coordinator, judged: Judged, given: Consent) -> None:
     """Give the coordinator this site's order."""
-    body = {"run": judged.manifest.run, "receipt": judged.fingerprint, "consent": msgspec.to_builtins(given)}
-    coordinator.call("POST", "releases", body)
+    body = {"run": judged.manifest.run, "rule": judged.rule, "receipt": judged.parameters}
+    coordinator.call("POST", "releases", body | {"consent": msgspec.to_builtins(given)})
 
 
 def describe(judged: Judged) -> str:
-    """What will be released, and to whom, for the person who signs."""
+    """What will be released or served, and to whom, for the person who signs."""
     manifest, receipt = judged.manifest, judged.receipt.receipt
+    serves = judged.rule == SERVE
     noise = manifest.aggregation.privacy
     spent = receipt.privacy
     if noise is None or spent is None:
-        told = "no noise was added: the parameters may remember single texts"
+        told = remembered(manifest)
     else:
         told = f"epsilon {spent_so_far(spent):.3g} at delta {spent.delta:g} (per {spent.unit})"
     lines = [
-        f"RELEASE of the tuned parameters of the study {printable(manifest.study, 200)}",
+        f"{'SERVING' if serves else 'RELEASE'} of the tuned parameters of the study "
+        f"{printable(manifest.study, 200)}",
         f"  run          {manifest.run}, manifest {manifest.hash}",
         f"  parameters   those after round {receipt.round}",
-        f"  to           {receivers(rule_of(manifest))}",
+        f"  to           {receivers(judged.rule)}",
         f"  privacy      {told}",
         f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
-        "  This cannot be taken back: who has the parameters, has them.",
+        "  The lead can stop it; what was answered, was answered."
+        if serves
+        else "  This cannot be taken back: who has the parameters, has them.",
     ]
     if manifest.policy.root == "development":
         lines.append("  DEVELOPMENT ONLY: no hardware has protected anything in this run.")
-    lines += ["", "Fingerprint, of the last round's receipt", f"  {judged.fingerprint}"]
+    what = "of the last round's receipt and of serving it" if serves else "of the last round's receipt"
+    lines += ["", f"Fingerprint, {what}", f"  {judged.fingerprint}"]
     return "\n".join(lines)
 
 
 def what_next(judged: Judged) -> str:
     """What happens once it is signed, in a line."""
-    if rule_of(judged.manifest) == EXPORT:
+    if judged.rule == SERVE:
+        return "Once enough sites have signed, an enclave answers: python -m site_agent predict"
+    if judged.rule == EXPORT:
         return "Once enough sites have signed, the study's lead downloads the adapter."
     return f"Then: python -m site_agent release --run {judged.manifest.run} --out FOLDER"
 
@@ -158,13 +189,13 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
     `sealing.*`, `log.*`, or the code of a failed check; then nothing was written.
     """
     item, manifest, site = judged.asked, judged.manifest, state.config.site
-    if manifest.release.rule != SEALED:
-        raise Refusal("release.not_allowed", rule=manifest.release.rule)
+    if judged.rule == EXPORT:
+        raise Refusal("release.for_the_lead")
     if item.statement is None:
         raise Refusal("release.waiting", found=item.found, needed=item.needed)
     signed = parse_release(item.statement)
     said = signed.released
-    if (said.manifest, said.receipt, said.rule) != (manifest.hash, judged.fingerprint, SEALED):
+    if (said.manifest, said.receipt, said.rule) != (manifest.hash, judged.parameters, SEALED):
         raise Refusal("release.mismatch", field="receipt")
     if site not in said.recipients:
         raise Refusal("release.not_for_us")

@@ -13,7 +13,7 @@ from contracts.canonical import canonical
 from contracts.fingerprint import typed_fingerprint
 from contracts.manifest import APPROVAL_DOMAIN, Manifest
 from contracts.refusal import Refusal
-from contracts.releases import consent, verify_consent
+from contracts.releases import allowed, consent, verify_consent
 from site_agent import approvals, release_commands, releases
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import key_of
@@ -110,15 +110,17 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
             approvals.take(state, coordinator, found[0], signed.approval, signed.accepted)
             say(f"Approved with the signature that was made elsewhere: {signed.manifest}")
             return 0
-        for judged in release_commands.waiting(state, coordinator, signed.receipt or "-", say):
+        for judged in release_commands.waiting(state, coordinator, signed.fingerprint or "-", say):
             if judged.manifest.hash == signed.manifest and signed.order is not None:
                 require_enough_for_release(state, judged.manifest)
-                own = releases.own_key(state, judged.manifest)
+                own = releases.own_key(state, judged)
                 if signed.order.hpke_key != own:
                     raise Refusal("release.bad_order", site=state.config.site)
-                verify_consent(judged.manifest, judged.fingerprint, state.config.site, signed.order)
+                verify_consent(
+                    judged.manifest, judged.parameters, state.config.site, signed.order, judged.rule
+                )
                 releases.send(coordinator, judged, signed.order)
-                say(f"Ordered with the signature that was made elsewhere: release of {judged.fingerprint}")
+                say(f"Ordered with the signature that was made elsewhere: {judged.fingerprint}")
                 say(releases.what_next(judged))
                 return 0
     raise Refusal("approval.unknown", fingerprint=signed.manifest)
@@ -147,7 +149,8 @@ def _of_release(state: State, judged: releases.Judged, say: Say) -> Asked:
     say(releases.describe(judged))
     manifest, item = judged.manifest, judged.asked
     dataset = Catalogue(state).referred(manifest.site(state.config.site).dataset)
-    asked = Release(judged.receipt, releases.own_key(state, manifest), item.found, item.needed)
+    own = releases.own_key(state, judged)
+    asked = Release(judged.receipt, judged.rule, own, item.found, item.needed)
     last = approvals.approved_copy(state, manifest.hash)
     return Asked(1, state.config.site, canonical(manifest).decode(), dataset, None, None, last, None, asked)
 
@@ -194,8 +197,9 @@ def _sign_release(
     require_enough_for_release(state, manifest)
     own = key.of(manifest, asked.site)
     known = confirmed_now(state, manifest)
-    order = consent(manifest, judged.fingerprint, asked.site, own, known, asked.release.hpke_key)
-    return Signed(1, manifest.hash, receipt=judged.fingerprint, order=order)
+    sealed_to = asked.release.hpke_key
+    order = consent(manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule)
+    return Signed(1, manifest.hash, fingerprint=judged.fingerprint, order=order)
 
 
 def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:
@@ -205,9 +209,10 @@ def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:
     if (receipt.receipt.manifest, receipt.receipt.run) != (manifest.hash, manifest.run):
         raise Refusal("release.wrong_receipt")
     told = releases.Asked(
-        manifest.run, manifest.study, manifest.hash, "waiting", {}, release.found, release.needed,
-        False, False, None, None,
+        manifest.run, manifest.study, manifest.hash, release.rule, "waiting", {}, release.found,
+        release.needed, False, False, None, None,
     )  # fmt: skip
+    allowed(manifest, release.rule)
     return releases.Judged(told, manifest, receipt)
 
 

@@ -26,7 +26,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import Hex64, SignedReceipt
 from contracts.refusal import Refusal
 from contracts.release_statement import SignedReleaseStatement, judge_statement
-from contracts.releases import Consent
+from contracts.releases import Consent, OrderedRule
 from contracts.sealed.hpke import PUBLIC_BYTES
 from contracts.signing import verify
 from site_agent.approval_key import read_key_file
@@ -44,9 +44,11 @@ MAX_BYTES = 4 << 20
 
 
 class Release(Struct, frozen=True, forbid_unknown_fields=True):
-    """That a run's parameters are to be released: those after this receipt, sealed to `hpke_key`."""
+    """That a run's parameters are to be released, or served: those after this receipt, by this rule, sealed
+    to `hpke_key`."""
 
     receipt: SignedReceipt
+    rule: OrderedRule
     hpke_key: Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")] | None
     found: int
     needed: int
@@ -84,7 +86,7 @@ class Signed(Struct, frozen=True, forbid_unknown_fields=True):
     approval: Approval | None = None
     accepted: tuple[str, ...] = ()
     acceptance: Hex64 | None = None
-    receipt: Hex32 | None = None
+    fingerprint: Hex32 | None = None
     order: Consent | None = None
 
 

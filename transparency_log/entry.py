@@ -34,7 +34,7 @@ says which version writes which."""
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
-ROSTER_FIXED, RELEASE, KEY_RELEASE = "roster.fixed", "release", "key-release"
+ROSTER_FIXED, RELEASE, KEY_RELEASE, SERVING = "roster.fixed", "release", "key-release", "serving"
 RECORDED = frozenset(
     {
         "reference.added", "reference.suspended", "review.opened", "review.proposed", "review.approval",
@@ -135,9 +135,25 @@ class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
     consents: dict[Identifier, Consent]
 
 
+class ServingBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An enclave is about to answer questions with the parameters after this receipt: the sites' orders, by
+    the rule `serve-only`. Logged before it starts."""
+
+    manifest: Hex32
+    receipt: Hex32
+    consents: dict[Identifier, Consent]
+
+
 KeyReleaseBody = AdmissionBody | ParametersBody
 Body = (
-    AppraisalBody | ApprovalBody | RosterFixedBody | RosterBody | SignedReceipt | KeyReleaseBody | ReleaseBody
+    AppraisalBody
+    | ApprovalBody
+    | RosterFixedBody
+    | RosterBody
+    | SignedReceipt
+    | KeyReleaseBody
+    | ReleaseBody
+    | ServingBody
 )
 BODIES: Mapping[str, Any] = {
     APPRAISAL: AppraisalBody,
@@ -147,6 +163,7 @@ BODIES: Mapping[str, Any] = {
     ROSTER: RosterBody,
     RECEIPT: SignedReceipt,
     RELEASE: ReleaseBody,
+    SERVING: ServingBody,
 }
 
 
@@ -217,7 +234,7 @@ def _attachments(body: Body) -> tuple[str, ...]:
     match body:
         case AppraisalBody():
             return (body.quote, body.collateral, body.policy, body.manifest)
-        case ApprovalBody():
+        case ApprovalBody() | ServingBody():
             return (body.manifest,)
         case RosterBody():
             return (body.roster.manifest,)

@@ -18,6 +18,7 @@ import msgspec
 from contracts.receipts import SignedReceipt
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
+from contracts.releases import SERVE, verify_consents
 from transparency_log.archive import Archive
 from transparency_log.attached import Attached
 from transparency_log.entry import (
@@ -33,6 +34,7 @@ from transparency_log.entry import (
     ReleaseBody,
     RosterBody,
     RosterFixedBody,
+    ServingBody,
     typed_body,
 )
 from transparency_log.evidence import Appraisals, server_program
@@ -126,6 +128,8 @@ class Statements:
                     self._parameters(index, body, run, from_start)
                 case ReleaseBody():
                     self._release(index, body, run, from_start)
+                case ServingBody():
+                    self._serving(index, body, run, from_start)
         except Refusal as refusal:
             self._report.failed(claim, f"what it says was refused: {refusal}", refusal.code, index)
 
@@ -160,18 +164,30 @@ class Statements:
         check_release(signed, run.manifest, said.receipt, body.consents, run.known)
         signer = self._appraisals.signer(said.manifest, said.program, signed.signing_key)
         good = run.attested("releases", index, signed.signing_key, said.measurement, signer, from_start)
-        if not run.hashes or said.receipt != run.hashes[-1]:
-            words = "its receipt is not the run's last."
-            if from_start or said.receipt in run.hashes:
-                self._report.failed("releases", words, "bundle.not_last_receipt", index)
-            else:
-                self._report.missing("releases", "its receipt is not here.", "bundle.no_entry", index)
+        if not self._last(index, said.receipt, run, from_start):
             return
         run.released[said.output] = index
         if good:
             self._done["releases"][
                 "Releases of parameters that their sites have ordered, by attested enclaves"
             ] += 1
+
+    def _serving(self, index: int, body: ServingBody, run: RunRecord, from_start: bool) -> None:
+        run.use(index, from_start)
+        verify_consents(run.manifest, body.receipt, body.consents, run.known, SERVE)
+        if self._last(index, body.receipt, run, from_start):
+            self._done["releases"]["Models that their sites have ordered to be served"] += 1
+
+    def _last(self, index: int, receipt: str, run: RunRecord, from_start: bool) -> bool:
+        """Whether the receipt is the run's last, as far as the log goes; what is wrong is told."""
+        if run.hashes and receipt == run.hashes[-1]:
+            return True
+        words = "its receipt is not the run's last."
+        if from_start or receipt in run.hashes:
+            self._report.failed("releases", words, "bundle.not_last_receipt", index)
+        else:
+            self._report.missing("releases", "its receipt is not here.", "bundle.no_entry", index)
+        return False
 
     def _run(self, manifest: str, index: int, claim: Claim) -> RunRecord | None:
         if manifest not in self._runs:
@@ -197,3 +213,5 @@ def _about(body: Body) -> tuple[Claim, str]:
             return "keys", body.manifest
         case ReleaseBody():
             return "releases", body.release.released.manifest
+        case ServingBody():
+            return "releases", body.manifest

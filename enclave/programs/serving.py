@@ -14,13 +14,21 @@ from typing import Annotated, Any, Protocol
 
 from msgspec import Meta, Struct
 
+from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
+from contracts.releases import SERVE, Consent, allowed, verify_consents
 from contracts.sealed.session import Base64, Channel, Opening, decode, encode, enter
 from enclave.programs.identity import Identity
 
 MAX_QUESTION_BYTES = 64 << 20
-SERVING_RULES = ("serve-only", "sealed-to-sites", "export")
+
+
+class ServeArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The receipt whose parameters are to answer, and the sites' orders by the rule `serve-only`."""
+
+    receipt: Hex32
+    consents: dict[Identifier, Consent]
 
 
 class OpenArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -110,20 +118,36 @@ class Serving:
         self._limits, self._clock = limits or Limits(), clock
         self._sessions: dict[str, _Open] = {}
         self._revoked: set[str] = set()
+        self._ordered: str | None = None
         self._meters: dict[str, Meter] = {}
+
+    def begin(self, asked: ServeArguments) -> dict[str, Any]:
+        """Serve the parameters after this receipt, as enough of the run's sites have signed. The host brings
+        the signatures; its word counts for nothing.
+
+        Refuses with `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `release.wrong_receipt`,
+        or as `verify_consents`.
+        """
+        identity = self._identity
+        allowed(identity.manifest, SERVE)
+        receipt = self._served().receipt
+        if asked.receipt != receipt:
+            raise Refusal("release.wrong_receipt")
+        verify_consents(identity.manifest, receipt, asked.consents, identity.approvals, SERVE)
+        self._ordered = receipt
+        return {}
 
     def open(self, opening: Opening) -> dict[str, Any]:
         """Open a session for a site of the manifest.
 
-        Refuses with `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `manifest.unknown_site`,
-        `serving.revoked`, `serving.bad_opening`, `serving.another_past` where the site knows another last
-        receipt of the run, or `serving.too_many_sessions`.
+        Refuses with `serving.not_ready`, `state.not_named`, `serving.not_signed` before `begin`,
+        `manifest.unknown_site`, `serving.revoked`, `serving.bad_opening`, `serving.another_past` where the
+        site knows another last receipt of the run, or `serving.too_many_sessions`.
         """
         identity = self._identity
-        rule = identity.manifest.release.rule
-        if rule not in SERVING_RULES:
-            raise Refusal("serving.not_allowed", rule=rule)
         served = self._served()
+        if self._ordered != served.receipt:
+            raise Refusal("serving.not_signed", needed=identity.manifest.release.approvals)
         site = identity.manifest.site(opening.site)
         if site.id in self._revoked:
             raise Refusal("serving.revoked")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 from django.db import transaction
 
 from contracts.course import server_of
@@ -56,8 +57,8 @@ def _start(service: Service) -> None:
     """1. Name an enclave and have the supervisor start it.
     2. Bind it, load the tail, restore the last published state where the TEE has a key of its own for it.
     3. Appraise its evidence; store the verdict and put it into the log; only then is it used.
-    4. Ask the sites for their word on which receipt was last, and for their shares where they hold some; it
-       serves once enough have come.
+    4. Ask the sites for their word on which receipt was last, and for their shares where they hold some.
+    5. Give it the sites' orders, which it counts itself; then it serves.
     """
     if service.losses > MAX_LOSSES:
         raise Refusal("run.enclave_unstable", times=service.losses)
@@ -69,6 +70,8 @@ def _start(service: Service) -> None:
         return
     if not shares.restored(service.run, enclave, manifest):
         return
+    orders = msgspec.to_builtins(queries.consents(service))
+    client.call(enclave.pk, "serve", {"receipt": service.receipt, "consents": orders})
     client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})
     services.ready(service, enclave.pk)
 

@@ -26,7 +26,7 @@ from federation.studies.models import ContributionState, Event
 log = logging.getLogger(__name__)
 
 ENDS = ("run.finished", "run.failed", "run.cancelled")
-RELEASES = ("release.asked", "release.released", "release.failed")
+RELEASES = ("release.asked", "release.released", "release.failed", "serving.waiting")
 KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS, *RELEASES)
 FRESH = timedelta(days=1)
 """Older events are no news: an installation that mails for the first time does not tell its history."""
@@ -45,7 +45,9 @@ def send_due() -> int:
                 for user in _whom(event):
                     Notice.objects.get_or_create(event=event, user=user)
     due = Notice.objects.filter(sent_at=None, attempts__lt=MAX_ATTEMPTS)
-    return sum(_send(notice) for notice in due.select_related("event__study", "event__run__study", "user"))
+    return sum(
+        _send(notice) for notice in due.select_related("event__study", "event__run__study", "user__site")
+    )
 
 
 def _new() -> QuerySet[Event]:
@@ -74,7 +76,7 @@ def _whom(event: Event) -> list[User]:
             if event.round is not None:
                 late = event.round.contributions.filter(state__in=_PENDING)
                 sites = set(late.values_list("site_id", flat=True))
-        case "release.asked":
+        case "release.asked" | "serving.waiting":
             lead, sites = False, _members(event)
         case "release.released" if event.facts.get("rule") == SEALED:
             sites = _members(event)
@@ -99,7 +101,7 @@ def _send(notice: Notice) -> bool:
     mine = Notice.objects.filter(pk=notice.pk, sent_at=None)
     if not mine.update(sent_at=timezone.now(), attempts=F("attempts") + 1):
         return False
-    text = text_of(notice.event)
+    text = text_of(notice.event, notice.user)
     body = render_to_string("notices/mail.txt", {"text": text, "event": notice.event})
     try:
         send_mail(f"FedSlice: {text.subject}", body, None, [notice.user.email])

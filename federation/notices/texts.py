@@ -5,28 +5,49 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from django.conf import settings
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
+from federation.people.models import User
+from federation.studies.frozen import frozen
 from federation.studies.models import Event
+from federation.studies.short import short_for
+from manifest_summary.facts import speaking
+
+ASKS = ("study.approving", "release.asked", "serving.waiting")
+"""Events that ask for a decision: their mails say what it is about, in the words of page and terminal."""
 
 
 class Text(NamedTuple):
-    """`link` leads to the page where the reader can act."""
+    """`link` leads to the page where the reader can act; `about` is what is to be decided, line by line."""
 
     subject: str
     news: str
     todo: str
     link: str
+    about: tuple[str, ...] = ()
 
 
-def text_of(event: Event) -> Text:
-    """The mail about this event."""
+def text_of(event: Event, reader: User) -> Text:
+    """The mail about this event to this person."""
     study = event.study or (event.run.study if event.run else None)
     name = study.name if study else ""
     path = f"/runs/{event.run_id}" if event.run_id else f"/studies/{study.pk}" if study else "/"
     subject, news, todo = _words(event, name)
-    return Text(subject, news, todo, settings.PUBLIC_URL + path)
+    return Text(subject, news, todo, settings.PUBLIC_URL + path, _about(event, reader))
+
+
+def _about(event: Event, reader: User) -> tuple[str, ...]:
+    """The plain sentences of what is to be decided; none of a manifest of an older version."""
+    what = event.run or event.study
+    if event.kind not in ASKS or what is None or not what.manifest:
+        return ()
+    manifest = frozen(what).manifest
+    if manifest is None:
+        return ()
+    with speaking(get_language() or "en"):
+        return tuple(f"{fact.name}: {fact.value}" for fact in short_for(manifest, reader.site).facts)
 
 
 def _words(event: Event, name: str) -> tuple[str, str, str]:
@@ -72,6 +93,12 @@ def _words(event: Event, name: str) -> tuple[str, str, str]:
                 _("“%(study)s” asks for the release of its parameters") % told,
                 _("The lead of “%(study)s” asks the hospitals to release the tuned parameters.") % told,
                 _("Read to whom they would go, and sign at the hospital: python -m site_agent approve"),
+            )
+        case "serving.waiting":
+            return (
+                _("“%(study)s” asks for your signature to serve its model") % told,
+                _("The lead of “%(study)s” asks the hospitals that an enclave may serve its model.") % told,
+                _("Read to whom it would answer, and sign at the hospital: python -m site_agent approve"),
             )
         case "release.released":
             return (

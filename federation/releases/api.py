@@ -1,4 +1,5 @@
-"""Agents' API: releases that ask for this site's signature, or have it, and the signature."""
+"""Agents' API: releases, and models to be served, that ask for this site's signature or have it; and the
+signature."""
 
 from __future__ import annotations
 
@@ -12,18 +13,20 @@ from rest_framework.response import Response
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.releases import Consent
+from contracts.releases import SERVE, Consent, OrderedRule
 from federation.releases import queries, services
 from federation.releases.models import Release
+from federation.serving import queries as serving
+from federation.serving import services as serving_services
+from federation.serving.models import Service
 from federation.studies.frozen import frozen
 from federation.wire import AgentView, agent, document, read
 
 
 class ReleaseItem(Struct):
-    """`receipt` is the signed receipt whose parameters are asked for; `statement` and `evidence` are there
-    once the enclave has released them. `found` of the `needed` orders that
-    count are there; `signed` says whether this one
-    has."""
+    """`rule` is `serve-only` where the model is to be served. `receipt` is the signed receipt whose
+    parameters are asked for; `statement` and `evidence` are there once the enclave has released them. `found`
+    of the `needed` orders that count are there; `signed` says whether this one has."""
 
     run: str
     study: str
@@ -43,6 +46,7 @@ class OrderBody(Struct, forbid_unknown_fields=True):
     """The site's order (contracts/releases.py) for the parameters after the receipt with this hash."""
 
     run: Identifier
+    rule: OrderedRule
     receipt: Hex32
     consent: Consent
 
@@ -56,15 +60,24 @@ class Releases(AgentView):
     def get(self, request: Request) -> Response:
         """List them, newest first."""
         site = agent(request).site
-        return Response([_item(release, site.pk) for release in queries.asked_of(site)])
+        released = [_item(release, site.pk) for release in queries.asked_of(site)]
+        return Response([*released, *(_served(service, site.pk) for service in serving.asked_of(site))])
 
     @extend_schema(operation_id="release_order", **document(OrderBody, ReleaseItem))
     def post(self, request: Request) -> Response:
         """Order the release by the site's signature."""
         body, principal = read(request, OrderBody), agent(request)
+        if body.rule == SERVE:
+            service = serving.asked_of(principal.site).filter(run_id=body.run).first()
+            if service is None:
+                raise Refusal("serving.not_asked")
+            ordered = serving_services.order(principal, service.run, body.receipt, body.consent)
+            return Response(_served(ordered, principal.site.pk))
         release = queries.asked_of(principal.site).filter(run_id=body.run).first()
         if release is None:
             raise Refusal("release.not_asked")
+        if body.rule != release.rule:
+            raise Refusal("release.not_allowed", rule=release.rule)
         services.order(principal, release.run, body.receipt, body.consent)
         release.refresh_from_db()
         return Response(_item(release, principal.site.pk))
@@ -86,4 +99,22 @@ def _item(release: Release, site: str) -> dict[str, object]:
         "kept": release.removed_at is None,
         "statement": release.statement,
         "evidence": release.evidence,
+    }
+
+
+def _served(service: Service, site: str) -> dict[str, object]:
+    last = queries.last_round(service.run)
+    return {
+        "run": service.run_id,
+        "study": service.run.study.name,
+        "manifest_hash": service.run.manifest_hash,
+        "rule": SERVE,
+        "state": service.state,
+        "receipt": (last.receipt if last is not None else None) or {},
+        "found": serving.found(service),
+        "needed": frozen(service.run).at("release", "approvals") or 0,
+        "signed": service.orders.filter(site_id=site).exists(),
+        "kept": False,
+        "statement": None,
+        "evidence": None,
     }

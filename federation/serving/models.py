@@ -13,6 +13,7 @@ from federation.studies.models import Run
 
 class ServiceState(models.TextChoices):
     OFF = "off", _("not served")
+    WAITING = "waiting", _("waiting for signatures")
     STARTING = "starting", _("starting the enclave")
     SERVING = "serving", _("serving")
     FAILED = "failed", _("could not be started")
@@ -20,10 +21,12 @@ class ServiceState(models.TextChoices):
 
 class Service(models.Model):
     """A run whose model is, or was, served. `enclave` is the server enclave that holds the tail now; `losses`
-    counts the enclaves that died since somebody last switched it on."""
+    counts the enclaves that died since somebody last switched it on; `receipt` is the hash of the run's last
+    receipt, for which the sites sign."""
 
     run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="service")
     state = models.CharField(max_length=16, choices=ServiceState, default=ServiceState.OFF)
+    receipt = models.CharField(max_length=64, blank=True)
     enclave = models.CharField(max_length=64, blank=True)
     losses = models.PositiveIntegerField(default=0)
     error_code = models.CharField(max_length=64, blank=True)
@@ -31,6 +34,26 @@ class Service(models.Model):
 
     def __str__(self) -> str:
         return f"service of {self.run_id}"
+
+
+class ServingOrder(models.Model):
+    """One site's signature for serving (`contracts.releases.Order` by the rule `serve-only`); `confirmed` are
+    the members whom it knows."""
+
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="orders")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
+    confirmed = models.JSONField(default=list, blank=True)
+    signature = models.CharField(max_length=128)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["site_id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["service", "site"], name="one_order_per_service_and_site")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.site_id}'s order of {self.service}"
 
 
 class Use(models.Model):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
+from contracts.releases import Consent, counted_orders
 from federation.serving.models import Service, ServiceState, Use
 from federation.sites.models import Site
+from federation.studies.models import Run
+from federation.studies.queries import approvals_given
 
 ACTIVE = (ServiceState.STARTING, ServiceState.SERVING)
 
@@ -15,6 +18,26 @@ def served_to(site: Site) -> list[Service]:
     rows = Use.objects.filter(site=site, revoked_at=None, service__state__in=ACTIVE)
     found = rows.select_related("service__run__study").order_by("-service__run__created_at")
     return [use.service for use in found]
+
+
+def asked_of(site: Site) -> QuerySet[Service]:
+    """The services that ask for the signatures of this site's runs, or have them, newest first."""
+    runs = Run.objects.filter(study__approvals__site=site, study__approvals__signature__isnull=False)
+    asked = Service.objects.filter(run__in=runs).exclude(state=ServiceState.OFF)
+    return asked.select_related("run__study").order_by("-changed_at")
+
+
+def consents(service: Service) -> dict[str, Consent]:
+    """The orders so far, as the enclave takes them."""
+    return {
+        order.site_id: Consent(None, tuple(order.confirmed), order.signature)
+        for order in service.orders.all()
+    }
+
+
+def found(service: Service) -> int:
+    """How many of its orders count."""
+    return counted_orders(consents(service), approvals_given(service.run))
 
 
 def uses_of(service: Service) -> QuerySet[Use]:

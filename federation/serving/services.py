@@ -1,4 +1,5 @@
-"""Serving's verbs: its lead's (start, stop, revoke, allow), the conductor's, and the relay's counting."""
+"""Serving's verbs: its lead's (start, stop, revoke, allow), the sites' orders, the conductor's, and the
+relay's counting. The enclave that serves counts the orders itself."""
 
 from __future__ import annotations
 
@@ -12,26 +13,34 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from contracts.canonical import canonical
 from contracts.manifest import Manifest
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from contracts.refusal import Fact, Refusal
+from contracts.releases import SERVE, Consent, allowed, verify_consent
+from federation.attestation.log import Attachment, append
 from federation.audit.services import record
 from federation.people.models import User
-from federation.serving import signals
-from federation.serving.models import Service, ServiceState, Use
+from federation.releases.queries import last_round
+from federation.serving import queries, signals
+from federation.serving.models import Service, ServiceState, ServingOrder, Use
 from federation.sites.models import Site
 from federation.studies import methods, permissions
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Run, RunState
 from federation.studies.transitions import note
 from federation.transitions import Pairs, move
+from transparency_log.entry import SERVING, ServingBody
 
 log = logging.getLogger(__name__)
 
-RULES = ("serve-only", "sealed-to-sites", "export")
 SERVICE: Pairs = frozenset(
     {
-        ("off", "starting"),
-        ("failed", "starting"),
+        ("off", "waiting"),
+        ("failed", "waiting"),
+        ("waiting", "starting"),  # enough sites have signed
+        ("waiting", "off"),
         ("starting", "serving"),
         ("serving", "starting"),  # its enclave was lost
         ("starting", "off"),
@@ -49,25 +58,70 @@ def require_servable(run: Run) -> Manifest:
     manifest = manifest_of(run)
     if not methods.named(manifest.method).serves:
         raise Refusal("serving.not_method_2", method=manifest.method)
-    if manifest.release.rule not in RULES:
-        raise Refusal("serving.not_allowed", rule=manifest.release.rule)
+    allowed(manifest, SERVE)
     if run.state != RunState.FINISHED:
         raise Refusal("serving.unfinished", state=run.state)
     return manifest
 
 
 def start(by: User, run: Run) -> Service:
-    """Serve the run's model. Refuses with `auth.forbidden`, `run.wrong_state`, or as `require_servable`."""
+    """Ask the sites to sign that the run's model is served; it is, once enough have. What they have signed
+    before counts: it names these parameters. Refuses with `auth.forbidden`, `run.wrong_state`, or as
+    `require_servable`."""
     _require(permissions.can_edit(by, run.study))
-    manifest = require_servable(run)
+    manifest, last = require_servable(run), last_round(run)
+    if last is None:
+        raise Refusal("serving.unfinished", state=run.state)
+    receipt = receipt_hash(parse_receipt(last.receipt or {}).receipt)
     with transaction.atomic():
         service, _ = Service.objects.select_for_update().get_or_create(run=run)
-        if service.state in (ServiceState.STARTING, ServiceState.SERVING):
+        if service.state not in (ServiceState.OFF, ServiceState.FAILED):
             raise Refusal("run.wrong_state", state=service.state)
-        _move(service, service.state, ServiceState.STARTING, by, losses=0, error_code="", enclave="")
+        _move(service, service.state, ServiceState.WAITING, by, losses=0, receipt=receipt, error_code="")
+        _go_if_signed(service, manifest)
         for site in manifest.sites:
             Use.objects.get_or_create(service=service, site_id=site.id)
     return service
+
+
+def order(agent: Any, run: Run, receipt: str, given: Consent) -> Service:
+    """Take a site's signature for serving. With enough of them the enclave is started. The same one again
+    changes nothing.
+
+    Refuses with `serving.not_asked`, `release.wrong_receipt`, `members.too_few`, or as `verify_consent`.
+    """
+    site: Site = agent.site
+    manifest = manifest_of(run)
+    with transaction.atomic():
+        service = Service.objects.select_for_update().filter(run=run).first()
+        if service is None or service.state == ServiceState.OFF:
+            raise Refusal("serving.not_asked")
+        if receipt != service.receipt:
+            raise Refusal("release.wrong_receipt")
+        verify_consent(manifest, receipt, site.pk, given, SERVE)
+        found, needed = len({site.pk, *given.confirmed}), manifest.release.approvals
+        if found < needed:
+            raise Refusal("members.too_few", found=found, needed=needed)
+        known = service.orders.filter(site=site).first()
+        if known is not None and known.signature == given.signature:
+            return service
+        fields = {"confirmed": list(given.confirmed), "signature": given.signature}
+        ServingOrder.objects.update_or_create(service=service, site=site, defaults=fields)
+        record(agent, "serving.ordered", f"run:{run.pk}", receipt=receipt)
+        note(run, "serving.ordered", site=site)
+        if service.state == ServiceState.WAITING:
+            _go_if_signed(service, manifest)
+    return service
+
+
+def _go_if_signed(service: Service, manifest: Manifest) -> None:
+    """Into the log, and let the conductor start the enclave, once enough orders count."""
+    if queries.found(service) < manifest.release.approvals:
+        return
+    body = ServingBody(manifest.hash, service.receipt, queries.consents(service))
+    append(SERVING, body, [Attachment("manifest", canonical(manifest))])
+    _step(service, ServiceState.WAITING, ServiceState.STARTING, {}, enclave="")
+    transaction.on_commit(partial(_announce, service.run_id))
 
 
 def stop(by: User, run: Run) -> None:
@@ -120,8 +174,8 @@ def fail(service: Service, code: str) -> bool:
 
 
 def require_use(run: Run, site: Site) -> Use:
-    """That this site may ask now, and its pace. Refuses with `serving.off`, `serving.starting`,
-    `serving.failed`, `serving.revoked` or `serving.too_fast`."""
+    """That this site may ask now, and its pace. Refuses with `serving.off`, `serving.waiting`,
+    `serving.starting`, `serving.failed`, `serving.revoked` or `serving.too_fast`."""
     use = Use.objects.filter(service__run=run, site=site).select_related("service").first()
     if use is None or use.service.state == ServiceState.OFF:
         raise Refusal("serving.off")
@@ -129,6 +183,9 @@ def require_use(run: Run, site: Site) -> Use:
         raise Refusal("serving.revoked")
     if use.service.state == ServiceState.FAILED:
         raise Refusal("serving.failed", why=use.service.error_code)
+    if use.service.state == ServiceState.WAITING:
+        needed = manifest_of(run).release.approvals
+        raise Refusal("serving.waiting", found=queries.found(use.service), needed=needed)
     if use.service.state == ServiceState.STARTING:
         raise Refusal("serving.starting")
     limit, minute = settings.SERVING_REQUESTS_A_MINUTE, int(time.time()) // 60

@@ -18,7 +18,7 @@ from federation.people.models import Role
 from federation.studies import permissions, queries
 from federation.studies.frozen import Frozen, frozen
 from frontend.changes import earlier_approval, fact_changes, field_changes
-from frontend.manifests import frozen_facts
+from frontend.manifests import frozen_facts, short_facts
 from frontend.older import unrunnable
 from frontend.views.acting import person
 
@@ -42,6 +42,7 @@ def approval(request: HttpRequest, study_id: str) -> HttpResponse:
         and mine.signature is None
         and user.role == Role.SITE_ADMIN
         and found.fault is None,
+        "short": short_facts(found.manifest, user.site) if found.manifest is not None else [],
         "plan": frozen_facts(found),
         "references": _references(found),
         "before": before,

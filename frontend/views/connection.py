@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -18,6 +19,8 @@ from federation.sites import permissions, services
 from federation.sites.models import Site, SiteState
 from frontend.views.acting import act, person
 from frontend.views.sites import visible_site
+from manifest_summary.facts import speaking
+from manifest_summary.leaving import ever
 
 ORDER = {"fail": 0, "warn": 1, "pass": 2}
 
@@ -81,6 +84,8 @@ def _letter() -> str:
     """What a network team has to know before the agent has said a word."""
     parts = urlsplit(settings.PUBLIC_URL)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    with speaking(get_language() or "en"):
+        leaves = "; ".join(ever())
     return _(
         "Subject: outgoing HTTPS to %(host)s, port %(port)d\n\n"
         "We take part in a study with FedSlice. Its site agent, a program on one machine of ours, talks to "
@@ -88,6 +93,6 @@ def _letter() -> str:
         "- Direction: outgoing only. The agent accepts no connections from outside.\n"
         "- Destination: %(host)s, TCP port %(port)d, TLS 1.2 or 1.3. No other address is needed.\n"
         "- Please exempt it from TLS inspection, or send us the certificate of the proxy.\n"
-        "- What goes out: sealed (encrypted) updates, counts, and heartbeats. No patient data leave us.\n"
+        "- What goes out: %(leaves)s.\n"
         "- Uploads may have some hundred megabytes and last for minutes."
-    ) % {"host": parts.hostname or "", "port": port}
+    ) % {"host": parts.hostname or "", "port": port, "leaves": leaves}

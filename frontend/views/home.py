@@ -14,8 +14,12 @@ from federation.attestation.reviews import waiting_for
 from federation.people import auditors
 from federation.people import permissions as people_permissions
 from federation.people.models import Role, User
+from federation.releases import queries as release_queries
+from federation.releases.models import ReleaseState
+from federation.serving import queries as serving_queries
+from federation.serving.models import ServiceState
 from federation.sites import permissions as site_permissions
-from federation.sites.models import SiteState
+from federation.sites.models import Site, SiteState
 from federation.studies import permissions, queries
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
@@ -58,6 +62,16 @@ def _running(live: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
+def _to_sign(site: Site) -> list[tuple[str, Run]]:
+    """What asks for this hospital's signature after a run: its release, its model in service."""
+    released = release_queries.asked_of(site).filter(state=ReleaseState.WAITING)
+    served = serving_queries.asked_of(site).filter(state=ServiceState.WAITING)
+    return [
+        *((_("Sign the release of “%(study)s”"), row.run) for row in released.exclude(orders__site=site)),
+        *((_("Sign that “%(study)s” is served"), row.run) for row in served.exclude(orders__site=site)),
+    ]
+
+
 def _waiting(user: User) -> list[dict[str, str]]:
     """What only this person can move on."""
     items: list[dict[str, str]] = []
@@ -75,6 +89,9 @@ def _waiting(user: User) -> list[dict[str, str]]:
         for study in studies.filter(state=StudyState.APPROVING):
             if any(site.pk == user.site_id for site in queries.waiting_for(study)):
                 add(_("Approve “%(study)s”") % {"study": study.name}, reverse("study", args=[study.pk]))
+        for text, run in _to_sign(user.site):
+            page = reverse("run", args=[run.pk])
+            add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
         for study in studies.filter(state=StudyState.READY):
             add(

@@ -11,13 +11,14 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
 from federation.people.models import User
+from federation.serving.models import Service
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site
 from federation.studies import permissions
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Contribution, Round, Run
 from frontend.averaging import worth
-from frontend.manifests import is_plaintext
+from frontend.manifests import is_plaintext, short_facts
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
 from frontend.views.sites import visible_site
@@ -57,6 +58,8 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
     context = {
         "site": site,
         "run": run,
+        "short": short_facts(found.manifest, site) if found.manifest is not None else [],
+        **_served(run, site),
         "manifest": found.said,
         "member": next((one for one in found.all_at("sites") if one.get("id") == site.pk), None),
         "approval": approval.first(),
@@ -74,6 +77,15 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         "plaintext": is_plaintext(found),
     }
     return render(request, "frontend/sites/receipt_of_run.html", context)
+
+
+def _served(run: Run, site: Site) -> dict[str, Any]:
+    """What the hospital has asked of the run's model, and whether it has signed for serving."""
+    service = Service.objects.filter(run=run).exclude(receipt="").first()
+    if service is None:
+        return {}
+    signed = service.orders.filter(site=site).first()
+    return {"served": service, "use": service.uses.filter(site=site).first(), "signed_serving": signed}
 
 
 def _contributions(user: User, site: Site) -> QuerySet[Contribution]:

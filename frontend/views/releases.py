@@ -21,6 +21,7 @@ from federation.releases.models import Release
 from federation.studies import permissions
 from federation.studies.frozen import frozen
 from federation.studies.models import Run
+from frontend.manifests import release_facts
 from frontend.views.acting import act, person
 
 
@@ -44,6 +45,7 @@ def release_of(run: Run, user: User) -> dict[str, Any]:
         "changes": release is not None and not again,
         "release_rule": manifest.release.rule,
         "exports": manifest.release.rule == EXPORT,
+        "release_facts": release_facts(manifest),
         "needed": manifest.release.approvals,
         "found": len(signed),
         "signers": [{"name": site.name, "at": signed.get(site.id)} for site in manifest.sites],

@@ -11,7 +11,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.release_check import fingerprint
+from contracts.releases import SERVE
 from federation.people.models import Role, User
 from federation.serving import queries, services
 from federation.serving.models import Service, ServiceState
@@ -25,7 +28,7 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
     """What the section shows. A site admin sees his own hospital's counts alone; `servable` is false where
     this run's model is never served."""
     try:
-        services.require_servable(run)
+        manifest = services.require_servable(run)
     except Refusal:
         return {"servable": False, "run": run}
     service = Service.objects.filter(run=run).first()
@@ -36,10 +39,25 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
         "servable": True,
         "run": run,
         "service": service,
-        "on": service is not None and service.state in queries.ACTIVE,
+        "on": service is not None and service.state in (*queries.ACTIVE, ServiceState.WAITING),
+        "asks": service is not None and service.state == ServiceState.WAITING,
         "uses": uses,
         "awaited": _awaited(run, service),
+        **_signatures(manifest, service),
         "may_switch": permissions.can_edit(user, run.study),
+    }
+
+
+def _signatures(manifest: Manifest, service: Service | None) -> dict[str, Any]:
+    """Who has signed that the model is served, and by which fingerprint the others would."""
+    rows = service.orders.all() if service is not None else []
+    signed = {row.site_id: row.at for row in rows}
+    receipt = service.receipt if service is not None else ""
+    return {
+        "needed": manifest.release.approvals,
+        "signers": [{"name": site.name, "at": signed.get(site.id)} for site in manifest.sites],
+        "found": queries.found(service) if service is not None else 0,
+        "fingerprint": fingerprint(receipt, SERVE),
     }
 
 
@@ -70,7 +88,10 @@ def switch(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
         return get_object_or_404(Site, pk=request.POST.get("site", ""))
 
     deeds: dict[str, tuple[Any, str]] = {
-        "start": (lambda: services.start(user, run), _("The model's enclave is being started.")),
+        "start": (
+            lambda: services.start(user, run),
+            _("The hospitals are asked to sign."),
+        ),
         "stop": (lambda: services.stop(user, run), _("The model is no longer served.")),
         "revoke": (
             lambda: services.revoke(user, run, site(), request.POST.get("why", "")),

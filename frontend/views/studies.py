@@ -17,7 +17,7 @@ from federation.people.models import User
 from federation.studies import model_jobs, permissions, queries, services
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
-from frontend.manifests import plan_facts
+from frontend.manifests import plan_facts, short_facts
 from frontend.model_progress import progress_of
 from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
@@ -48,6 +48,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
             "my_approval_pending": mine is not None and mine.signature is None,
             "my_browser_approval": mine is not None and mine.browser_at is not None,
             "runs": permissions.runs_visible_to(user).filter(study=study),
+            "short": _short(study, user),
             "plan": plan_facts(study),
             **_age(study, user),
             **_trial(study),
@@ -61,6 +62,11 @@ def _age(study: Study, user: User) -> dict[str, Any]:
         return unrunnable(frozen(study), study, user)
     unreadable = unreadable_plan(study)
     return {"older": unreadable, "clonable": permissions.can_create(user) and unreadable is None}
+
+
+def _short(study: Study, user: User) -> list[dict[str, Any]]:
+    manifest = frozen(study).manifest if study.manifest else None
+    return short_facts(manifest, user.site) if manifest is not None else []
 
 
 def _own_approval(user: User, study: Study) -> Approval | None:

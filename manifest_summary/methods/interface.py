@@ -12,6 +12,15 @@ from manifest_summary.facts import Fact
 class Method(Protocol):
     """A method of training, in words."""
 
+    def sent(self, manifest: Manifest, /) -> str:
+        """What leaves, in one sentence; what `leaving` says in full."""
+
+    def opened_by(self, manifest: Manifest, /) -> str:
+        """Who can read what leaves, in one sentence."""
+
+    def ever(self) -> str:
+        """What leaves in any run, for whoever looks after a hospital's network."""
+
     def leaving(self, manifest: Manifest, /) -> list[Fact]:
         """What crosses a hospital's border, and when."""
 

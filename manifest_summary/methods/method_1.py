@@ -10,6 +10,28 @@ from manifest_summary.noise import noise
 from manifest_summary.words import word
 
 
+def sent(manifest: Manifest) -> str:
+    """Tuned parameters; no text."""
+    if manifest.placement == "plaintext":
+        return _("no text: the tuned parameters in every round, UNPROTECTED")
+    return _("no text: in every round the tuned parameters, sealed, and numbers (rows used, sizes, times)")
+
+
+def opened_by(manifest: Manifest) -> str:
+    """The aggregator, or everybody."""
+    if manifest.placement == "plaintext":
+        return _("the coordinator's operator and the other hospitals: nothing is sealed")
+    return _("the attested aggregator's enclave, and the enclaves of the run's hospitals what it makes of it")
+
+
+def ever() -> str:
+    """Updates."""
+    return _(
+        "in a study by Method 1: tuned parameters, sealed (in a marked baseline on public data, in plain); "
+        "they are made from patients' texts and hold none"
+    )
+
+
 def leaving(manifest: Manifest) -> list[Fact]:
     """Tuned parameters, sealed, but for the baseline in plaintext."""
     if manifest.placement == "plaintext":

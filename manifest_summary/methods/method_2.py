@@ -8,6 +8,32 @@ from contracts.manifest import Manifest, Split
 from manifest_summary.facts import Fact, _
 
 
+def sent(manifest: Manifest) -> str:
+    """Features and labels, once; of questions, as they are asked."""
+    rows = _("features of its rows with their labels, sealed, once")
+    if manifest.release.rule == "nothing":
+        return rows
+    return rows + _("; while the model is served, features of the texts that a hospital asks about, sealed")
+
+
+def opened_by(manifest: Manifest) -> str:
+    """The split server; where its key is in shares, enough hosts of hospitals."""
+    alone = _("the attested split server's enclave; it does not see texts, and features tell much of them")
+    shares = _split(manifest).shares
+    if shares is None:
+        return alone
+    together = _("; its state between rounds, also the hosts of %(n)d hospitals with the coordinator")
+    return alone + together % {"n": shares.threshold}
+
+
+def ever() -> str:
+    """Features."""
+    return _(
+        "in a study by Method 2: features of patients' texts (numbers that the base model's first layers "
+        "make of them) and labels, sealed; of texts that a trained model is asked about, features, sealed"
+    )
+
+
 def leaving(manifest: Manifest) -> list[Fact]:
     """Features and labels, sealed, once."""
     features = _(

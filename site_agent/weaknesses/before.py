@@ -119,10 +119,10 @@ def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     rules = manifest.release.rule, previous.release.rule
     if rules[0] != EXPORT and RELEASES.index(rules[0]) > RELEASES.index(rules[1]):
         yield Weakness("wider-release", f"More may leave than before: {rules[0]}, not {rules[1]}.")
-    if rules[0] in PACKAGED and manifest.release.approvals < min(previous.release.approvals, sites):
+    if rules[0] in RELEASES[1:] and manifest.release.approvals < min(previous.release.approvals, sites):
         yield Weakness(
             "fewer-release-approvals",
-            f"{manifest.release.approvals} hospitals release the parameters; before, "
+            f"{manifest.release.approvals} hospitals release the parameters, or have them served; before, "
             f"{previous.release.approvals} had to sign.",
         )
     pools = manifest.publication, previous.publication

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contracts.manifest import Aggregation, Manifest, Publication, PublicFront
-from contracts.releases import EXPORT, SEALED
+from contracts.releases import EXPORT, SEALED, SERVE
 from site_agent.weaknesses.kinds import Weakness
 
 LEAST = 2
@@ -44,6 +44,8 @@ def of_numbers(manifest: Manifest) -> Iterator[Weakness]:
     rule = manifest.release.rule
     if rule in (SEALED, EXPORT) and manifest.release.approvals < LEAST:
         yield Weakness("release-by-one", "One hospital's signature is enough to release the parameters.")
+    if rule == SERVE and manifest.split is not None and manifest.release.approvals < LEAST:
+        yield Weakness("serving-by-one", "One hospital's signature is enough to serve the model.")
     if rule == EXPORT:
         yield Weakness(
             "export",

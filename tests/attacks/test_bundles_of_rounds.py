@@ -40,12 +40,15 @@ from transparency_log.entry import (
     RELEASE,
     ROSTER,
     ROSTER_FIXED,
+    SERVING,
     ApprovalBody,
     ReleaseBody,
     RosterBody,
     RosterFixedBody,
+    ServingBody,
     parse_entry,
 )
+from transparency_log.report import BundleReport
 
 
 class TestRounds:
@@ -288,6 +291,23 @@ class TestReleases:
     def test_a_release_on_one_order_fails(self, told: History, tmp_path: Path) -> None:
         self.release(told, told.last, told.enclave, sites=("site-a",))
         assert failed(checked(told, tmp_path)) == {"release.too_few"}
+
+    def test_serving_is_verified_by_its_orders_of_the_last_receipt_and_an_order_to_export_is_none(
+        self, told: History, tmp_path: Path
+    ) -> None:
+        manifest = told.manifest
+        assert manifest is not None
+
+        def serve(name: str, rule: str, *sites: str) -> BundleReport:
+            again = retold(told, list(range(len(told.leaves))))
+            given = {site: ordered(manifest, told.last, site, SITES[site], rule=rule) for site in sites}
+            again.append(SERVING, ServingBody(manifest.hash, told.last, given))
+            (tmp_path / name).mkdir()
+            return checked(again, tmp_path / name)
+
+        assert serve("good", "serve-only", "site-a", "site-b").verdicts()["releases"] == "verified"
+        assert failed(serve("few", "serve-only", "site-a")) == {"release.too_few"}
+        assert failed(serve("export", "export", "site-a", "site-b")) == {"release.bad_order"}
 
     def test_a_release_on_orders_of_whom_one_member_never_confirmed_fails(
         self, aggregator: Enclave, tmp_path: Path

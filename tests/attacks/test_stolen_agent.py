@@ -155,7 +155,8 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
     site = State.open(theft.thief.folder).config.site
     everybody = [member.id for member in manifest.sites]
     forged = consent(manifest, release.receipt, site, theft.online_key, everybody)
-    body = {"run": run.pk, "receipt": release.receipt, "consent": msgspec.to_builtins(forged)}
+    body = {"run": run.pk, "rule": release.rule, "receipt": release.receipt}
+    body["consent"] = msgspec.to_builtins(forged)
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
         coordinator.call("POST", "releases", body)
     assert caught.value.code == "approval.online_key"

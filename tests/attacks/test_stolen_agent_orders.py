@@ -107,6 +107,7 @@ def finished(
     archive.signers[enclave.public] = platform.evidence(manifest, server_of(manifest), enclave)
     asked = {
         "run": manifest.run, "study": "Triage", "manifest_hash": manifest.hash, "state": "waiting",
+        "rule": "export",
         "receipt": plain(receipts[-1]), "found": 0, "needed": 1, "signed": False, "kept": True,
         "statement": None, "evidence": None,
     }  # fmt: skip

@@ -48,7 +48,7 @@ def signature(world: World) -> dict[str, str]:
 def order(world: World) -> dict[str, Any]:
     """An order where nothing was asked for."""
     consent = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
-    return {"run": "none", "receipt": "0" * 64, "consent": consent}
+    return {"run": "none", "rule": "export", "receipt": "0" * 64, "consent": consent}
 
 
 # name: (method, path, body, status for St. Anna's agent, status for St. Barbara's agent)

@@ -98,6 +98,11 @@ class Consortium:
 
         wait_for(there, seconds, f"round {number} {states}")
 
+    def serve(self, run: str) -> str:
+        """Have the run's model served: its lead asks, and as many hospitals sign as the manifest demands."""
+        keys = {name: hospital.api.key.to_bytes().hex() for name, hospital in self.hospitals.items()}
+        return ask(self.installation, verb="serve", run=run, keys=keys)
+
     def pids(self, pattern: str) -> list[int]:
         """Processes of this installation whose command line has `pattern`. An enclave's environment is bare,
         but its command line names its mailbox."""

@@ -57,14 +57,24 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
     return services.launch(lena, study).pk
 
 
-def serve(run: str) -> str:
-    """The lead switches serving on."""
+def serve(run: str, keys: dict[str, str]) -> str:
+    """The lead asks for serving, and these hospitals sign for it."""
+    from contracts.manifest import parse
+    from contracts.releases import SERVE
     from federation.people.models import User
-    from federation.serving.services import start
+    from federation.serving.services import order, start
     from federation.studies.models import Run
+    from tests.support.approvals import ordered
 
-    lena = User.objects.get(email="lena@university.example")
-    return start(lena, Run.objects.get(pk=run)).state
+    row = Run.objects.get(pk=run)
+    manifest = parse(row.manifest.encode())
+    service = start(User.objects.get(email="lena@university.example"), row)
+    for site in manifest.sites[: manifest.release.approvals]:
+        hospital = Hospital(Site.objects.get(pk=site.id), SigningKey.from_bytes(bytes.fromhex(keys[site.id])))
+        given = ordered(manifest, service.receipt, site.id, hospital.key, rule=SERVE)
+        order(hospital.as_agent(), row, service.receipt, given)
+    service.refresh_from_db()
+    return service.state
 
 
 def revoke(run: str, site: str, word: str) -> str:

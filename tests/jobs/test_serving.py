@@ -38,7 +38,7 @@ def asker(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) -> 
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
     asker = Asker(coordinator, run, tmp_path_factory.mktemp("anna"))
     assert asker.predict("--text", "chest pain")[0] == 1  # before the lead has switched it on
-    ask(coordinator.installation, verb="serve", run=run)
+    coordinator.serve(run)
     yield asker  # the hospitals' agents stay: a new enclave asks them which receipt was last
     coordinator.stop()
 
@@ -168,7 +168,7 @@ def test_without_a_sealing_key_the_hospitals_shares_bring_the_model_back_also_in
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
     coordinator.stop()
     asker = Asker(coordinator, run, tmp_path / "anna")
-    ask(coordinator.installation, verb="serve", run=run)
+    coordinator.serve(run)
     wait_for(lambda: "serving.waits_for_sites" in coordinator.events(run), 60, "shares are asked for")
     assert asker.service()["state"] == "starting"
 
@@ -223,7 +223,7 @@ def writer(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) ->
     coordinator.start()
     ended = coordinator.finished(run)
     assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-    ask(coordinator.installation, verb="serve", run=run)
+    coordinator.serve(run)
     writer = Asker(coordinator, run, folder / "anna")
     writer.model = model
     yield writer

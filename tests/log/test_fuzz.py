@@ -30,6 +30,7 @@ from transparency_log.entry import (
     RELEASE,
     ROSTER,
     ROSTER_FIXED,
+    SERVING,
     Entry,
     encode_entry,
     parse_entry,
@@ -37,7 +38,7 @@ from transparency_log.entry import (
 )
 
 EXAMPLES = int(os.environ.get("FEDSLICE_FUZZ", "0"))
-KINDS = (APPRAISAL, APPROVAL, KEY_RELEASE, RECEIPT, RELEASE, ROSTER, ROSTER_FIXED, "reference.added")
+KINDS = (APPRAISAL, APPROVAL, KEY_RELEASE, RECEIPT, RELEASE, ROSTER, ROSTER_FIXED, SERVING, "reference.added")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,12 +24,13 @@ from contracts.manifest import (
 )
 from contracts.policy import Policy, SgxReference
 from contracts.refusal import Refusal
+from contracts.releases import SERVE, consent
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import Channel, Knock, decode, encode
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.serving import Limits, Serving, StepArguments
+from enclave.programs.serving import Limits, ServeArguments, Serving, StepArguments
 from enclave.slicing.questions import (
     MAX_TEXTS,
     Answers,
@@ -40,6 +42,7 @@ from enclave.slicing.questions import (
 )
 from enclave.slicing.split import Front, Session, Tail
 from tests.slicing import small
+from tests.support.approvals import approvals, ordered
 from tests.support.keys import approval_key
 
 KEYS = {"anna": SigningKey.from_bytes(b"\1" * 32), "berta": SigningKey.from_bytes(b"\2" * 32)}
@@ -83,18 +86,29 @@ class House:
     told: Manifest = field(default_factory=manifest)
     limits: Limits = field(default_factory=Limits)
     now: float = 0.0
+    signers: tuple[str, ...] = ("anna",)
 
     def __post_init__(self) -> None:
         head = "lm" if self.told.model.task == "causal-lm" else "classifier"
         keys = HpkeKey.generate(), SigningKey.generate()
         # The source gives evidence, and nothing here asks for any.
         source: Any = None
-        self.identity = Identity("split_server", source, self.told, self.told.hash, Clock(0), *keys, "0" * 64)
+        self.identity = Identity(
+            "split_server", source, self.told, self.told.hash, Clock(0), *keys, "0" * 64,
+            approvals(self.told, KEYS),
+        )  # fmt: skip
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
         answers = Answers(self.tail, self.told.model, RECEIPT)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
+        if self.signers:
+            self.serving.begin(self.orders(*self.signers))
+
+    def orders(self, *signers: str, receipt: str = RECEIPT, rule: str = SERVE) -> ServeArguments:
+        """The orders of these hospitals, as their approval keys sign them."""
+        given = {site: ordered(self.told, receipt, site, KEYS[site], rule=rule) for site in signers}
+        return ServeArguments(receipt, given)
 
     def knock(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> Knock:
         keys = {"hpke_key": self.identity.hpke.public, "signing_key": self.identity.signing.public}
@@ -255,11 +269,40 @@ def test_the_release_rule_nothing_serves_nobody() -> None:
         ("sealed-to-sites", True),
         ("export", True),
     ):
-        house = House(told=manifest(release=Release(rule, 1)))  # type: ignore[arg-type]
+        signers = ("anna",) if allowed else ()
+        house = House(told=manifest(release=Release(rule, 1)), signers=signers)  # type: ignore[arg-type]
         if allowed:
             house.enter()
         else:
-            assert code_of(house.enter) == "serving.not_allowed"
+            assert code_of(house.enter) == "serving.not_signed"
+            begin = partial(house.serving.begin, ServeArguments(RECEIPT, {}))
+            assert code_of(begin) == "serving.not_allowed"
+
+
+def test_nothing_is_answered_before_as_many_hospitals_have_signed_as_the_manifest_says() -> None:
+    house = House(told=manifest(release=Release("serve-only", 2)), signers=())
+    assert code_of(house.enter) == "serving.not_signed"
+    assert code_of(lambda: house.serving.begin(house.orders("anna"))) == "release.too_few"
+    assert code_of(house.enter) == "serving.not_signed"
+    house.serving.begin(house.orders("anna", "berta"))
+    house.enter()
+
+
+def test_an_order_for_other_parameters_another_study_or_another_use_is_not_counted() -> None:
+    house = House(told=manifest(release=Release("export", 1)), signers=())
+    begin = house.serving.begin
+    assert code_of(lambda: begin(house.orders("anna", receipt="8" * 64))) == "release.wrong_receipt"
+    # The same hospital's order to export these parameters lets nobody ask them.
+    assert code_of(lambda: begin(house.orders("anna", rule="export"))) == "release.bad_order"
+    other = House(told=manifest(study="Another", release=Release("export", 1)), signers=())
+    assert code_of(lambda: begin(other.orders("anna"))) == "release.bad_order"
+    # What its agent signs is no person's word, and a stranger has none.
+    known = ("anna", "berta")
+    forged = consent(house.told, RECEIPT, "anna", KEYS["anna"], known, rule=SERVE)
+    assert code_of(lambda: begin(ServeArguments(RECEIPT, {"anna": forged}))) == "approval.online_key"
+    given = house.orders("anna").consents["anna"]
+    assert code_of(lambda: begin(ServeArguments(RECEIPT, {"carol": given}))) == "manifest.unknown_site"
+    assert code_of(house.enter) == "serving.not_signed"
 
 
 def test_a_revoked_site_loses_its_sessions_and_others_keep_theirs() -> None:

@@ -269,6 +269,7 @@ def test_a_release_is_ordered_from_there_too(
     fingerprint = receipt_hash(receipt.receipt)
     asked = {
         "run": manifest.run, "study": "Triage", "manifest_hash": manifest.hash, "state": "waiting",
+        "rule": manifest.release.rule,
         "receipt": msgspec.to_builtins(receipt), "found": 0, "needed": 2, "signed": False, "kept": False,
         "statement": None, "evidence": None,
     }  # fmt: skip

@@ -38,7 +38,8 @@ def ordered(
     agent: SigningKey,
     hpke_key: str | None = None,
     knows: Iterable[str] | None = None,
+    rule: str | None = None,
 ) -> Consent:
-    """The order of release of a hospital that has confirmed all members, or those whom it `knows`."""
+    """The order of a hospital that has confirmed all members, or those whom it `knows`."""
     known = members(manifest) if knows is None else tuple(knows)
-    return consent(manifest, receipt, site, approval_key(agent), known, hpke_key)
+    return consent(manifest, receipt, site, approval_key(agent), known, hpke_key, rule)
