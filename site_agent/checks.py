@@ -16,9 +16,10 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
 from site_agent.files import replacing
 from site_agent.letters import letter
-from site_agent.machine_checks import gpu, machine, pccs, tee
+from site_agent.machine_checks import gpu, machine
 from site_agent.network_checks import host_and_port, network
 from site_agent.state import State
+from site_agent.tee_checks import tee
 from site_agent.words import counted, printable, readable_seconds
 
 WORST_SKEW = 5.0
@@ -27,14 +28,15 @@ LAST_SKEW = 10.0
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
-def run_checks(state: State, patience: float = 60.0) -> list[Check]:
+def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[Check]:
     """Every check, in the order in which one would mend things. Never raises. A coordinator that does not
-    answer is asked again for `patience` seconds, or not again where the network's own rows say why."""
+    answer is asked again for `patience` seconds, or not again where the network's own rows say why.
+    `enclave` is how many bytes a study's enclave takes, where that is asked."""
     checks = list(_seen("enrolment", _enrolled, state))
     known = checks[-1].outcome != "fail"
     for name, look in LOOKS:
         if known or name not in OF_THE_ENROLLED:
-            checks.extend(_seen(name, look, state))
+            checks.extend(_seen(name, partial(tee, enclave=enclave) if look is tee else look, state))
         if known and look is network:
             short = 0.0 if any(check.outcome == "fail" for check in checks) else patience
             checks.extend(_seen("coordinator", partial(_coordinator, patience=short), state))
@@ -163,10 +165,9 @@ LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
     ("machine", machine),
     ("GPU", gpu),
     ("TEE", tee),
-    ("PCCS", pccs),
     ("datasets", _datasets),
     ("versions", _versions),
 )
 """In the order in which one would mend things; the coordinator itself is asked after `network`."""
-OF_THE_ENROLLED = ("network", "TEE", "PCCS")
+OF_THE_ENROLLED = ("network",)
 """What cannot be looked at before the agent knows its coordinator."""

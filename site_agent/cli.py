@@ -36,7 +36,7 @@ from site_agent.enrolment import connect, enrol, heartbeat
 from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
 from site_agent.state import Runtime, State
-from site_agent.words import counted, printable, table
+from site_agent.words import counted, printable, size, table
 from transparency_log.messages import settle_messages
 
 CHECK_PATIENCE = 5.0
@@ -165,7 +165,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_enrol)
 
-    command = commands.add_parser("check", help="look at all that can stand in the way")
+    command = commands.add_parser(
+        "check", help="look at all that can stand in the way, also before enrolment"
+    )
+    command.add_argument(
+        "--enclave", type=size, default=0, metavar="SIZE",
+        help="the memory of a study's TEE, as its page tells it, such as 3.4GiB: does it fit here?",
+    )  # fmt: skip
     command.set_defaults(run=run_check)
 
     add_dataset_commands(commands, say)
@@ -231,7 +237,7 @@ def run_check(chosen: argparse.Namespace) -> int:
     """`check`. Status 1 if anything failed. Where the coordinator can be reached, the hospital's page shows
     the same rows."""
     state = State.open(chosen.state)
-    checks = run_checks(state, CHECK_PATIENCE)
+    checks = run_checks(state, CHECK_PATIENCE, chosen.enclave)
     rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
     say(table(("what", "how", "found"), rows))
     for check in checks:

@@ -6,6 +6,8 @@ sequences or direction marks in it could otherwise repaint the screen on which a
 
 from __future__ import annotations
 
+import argparse
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -34,6 +36,14 @@ def readable_bytes(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def size(text: str) -> int:
+    """Bytes of a size as people write it: `3.4 GiB`, `512MB`. Raises `argparse.ArgumentTypeError`."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([KMGT])(i?)B", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{printable(text, 40)!r} is no size; write it as 3.4GiB or 512MB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** ("KMGT".index(found[2].upper()) + 1))
 
 
 def readable_seconds(seconds: float) -> str:
