@@ -43,8 +43,9 @@ define(
           "Something between the agent and the coordinator changes requests: tell the network team and the "
           "operator.", "site"),
     Entry("auth.unknown_site", "No enrolled site has this id.", "Enrol this agent first.", "site"),
-    Entry("auth.site_suspended", "This site is suspended.",
-          "The operator suspended it; the reason stands on the site's page.", "operator"),
+    Entry("auth.site_suspended", "This site is suspended, by {by}.",
+          "Whoever suspended it lets it work again, on the site's page, where the reason stands. The agent "
+          "then goes on by itself.", "site"),
     Entry("auth.site_revoked", "This site is revoked for good.",
           "To take part again, the hospital is invited anew.", "operator"),
     # One key is one process
@@ -121,7 +122,9 @@ define(
           "Remove one that is not needed.", "site"),
     Entry("enrolment.unknown_token", "This enrolment token is not known.",
           "Check that the whole command was copied. " + _RETRY_ENROL, "site"),
-    Entry("enrolment.token_used", "This enrolment token was used.", _RETRY_ENROL, "site"),
+    Entry("enrolment.token_used", "This enrolment token was used.",
+          "If it was used on another machine, that machine is the hospital's agent now. If nobody there used "
+          "it, tell the operator to revoke the site. Else: " + _RETRY_ENROL, "site"),
     Entry("enrolment.token_expired", "This enrolment token has expired.", _RETRY_ENROL, "site"),
     Entry("enrolment.key_taken", "This key belongs to another site.",
           "Every site needs a key of its own: enrol with a fresh state folder.", "site"),

@@ -35,6 +35,10 @@ define(
     Entry("agent.unreachable", "The coordinator {host} cannot be reached: {fault}.",
           "`python -m site_agent check` says where it ends: name, proxy, firewall or TLS.", "site",
           retry=True),
+    Entry("agent.proxy",
+          "The proxy {proxy} (from {variable}) does not let us to the coordinator {host}: {fault}.",
+          "Correct {variable} if it names the wrong proxy. Else ask your network team: `python -m site_agent "
+          "check` writes a text for them.", "site", retry=True),
     Entry("agent.overloaded",
           "The coordinator {host} answered {status}: it is busy, being upgraded, or has a fault of its own.",
           "Nothing is lost. The agent tries again by itself.", "operator", retry=True),

@@ -3,8 +3,11 @@ hash cannot be searched, and a look-up by it tells nothing by its time."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
+
+from django.utils.crypto import salted_hmac
 
 MAX_TOKEN = 200
 
@@ -16,6 +19,13 @@ def new_token() -> tuple[str, str]:
     """
     token = f"fs_{secrets.token_urlsafe(32)}"
     return token, token_hash(token)
+
+
+def token_of(salt: str) -> str:
+    """The token that belongs to a salt of 256 random bits. Whoever reads the database alone cannot make it:
+    the installation's SECRET_KEY is in it (HMAC-SHA256)."""
+    made = salted_hmac("federation.tokens", salt, algorithm="sha256").digest()
+    return f"fs_{base64.urlsafe_b64encode(made).decode().rstrip('=')}"
 
 
 def token_hash(token: str) -> str:

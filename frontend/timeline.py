@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.studies.models import Contribution, ContributionState, Event, Round, RoundKind, Run, RunState
-from frontend.templatetags.fedslice import since
+from frontend.templatetags.fedslice import since, when
 
+SILENT = timedelta(seconds=60)
 SENTENCES = {
     "run.starting": gettext_lazy("The enclave of the server starts."),
     "run.joining": gettext_lazy("The enclave is attested. The hospitals join."),
@@ -116,7 +118,7 @@ def _reason(event: Event) -> str:
 
 
 def waits_for(run: Run, current: Round | None, contributions: list[Contribution]) -> str:
-    """Whom or what the run waits for, and since when; empty once it has ended."""
+    """Whom or what the run waits for, and since when, as HTML; empty once it has ended."""
     if run.state == RunState.STARTING:
         return _("Waiting for the enclave to start and to be attested.")
     if run.state == RunState.PAUSED:
@@ -130,19 +132,10 @@ def waits_for(run: Run, current: Round | None, contributions: list[Contribution]
     if current is None or not late:
         return _("Waiting for the server enclave to finish the round.") if current is not None else ""
     names = ", ".join(str(c.site) for c in late)
-    text = _("Waiting for %(names)s, for %(time)s.") % {"names": names, "time": since(current.opened_at)}
+    said = [format_html(_("Waiting for {}, for {}."), names, since(current.opened_at))]
     resting = open_windows([c.site_id for c in late])
-    for late_site in (c.site for c in late if c.site_id in resting):
-        text += " " + _("%(site)s is in a maintenance window until %(end)s UTC.") % {
-            "site": late_site,
-            "end": resting[late_site.pk].astimezone(UTC).strftime("%Y-%m-%d %H:%M"),
-        }
-    silent = [
-        c.site for c in late if c.site.last_seen and (timezone.now() - c.site.last_seen).total_seconds() > 60
-    ]
-    for site in silent:
-        text += " " + _("%(site)s was last heard of %(time)s ago.") % {
-            "site": site,
-            "time": since(site.last_seen),
-        }
-    return text
+    for site in (c.site for c in late if c.site_id in resting):
+        said.append(format_html(_("{} is in a maintenance window until {}."), site, when(resting[site.pk])))
+    for site in (c.site for c in late if c.site.last_seen and timezone.now() - c.site.last_seen > SILENT):
+        said.append(format_html(_("{} was last heard of {} ago."), site, since(site.last_seen)))
+    return format_html_join(" ", "{}", ((sentence,) for sentence in said))

@@ -9,6 +9,7 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Iterator
 
 import httpx
 
@@ -68,9 +69,17 @@ def in_plain_words(error: httpx.TransportError) -> str:
         return f"the proxy did not let us through{f' ({status[0]})' if status else ''}{asks}"
     if isinstance(error, httpx.TimeoutException):
         return "it did not answer in time"
+    causes = (cause for cause in _causes(error) if isinstance(cause, OSError))
+    return next((why(cause) for cause in causes), "the connection broke off")
+
+
+def is_tls(error: httpx.TransportError) -> bool:
+    """Whether somebody was reached, and TLS with him failed."""
+    return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError):
-            return why(cause)
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return "the connection broke off"

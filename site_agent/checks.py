@@ -20,11 +20,13 @@ from site_agent.machine_checks import gpu, machine
 from site_agent.network_checks import host_and_port, network
 from site_agent.state import State
 from site_agent.tee_checks import tee
+from site_agent.transport import PASSING
 from site_agent.words import counted, printable, readable_seconds
 
 WORST_SKEW = 5.0
 LAST_SKEW = 10.0
 """Seconds: from here on the coordinator refuses our tokens (federation/sites/authentication.py, LEEWAY)."""
+LINE_HINT = "Mend the first red row above. If there is none, give your network team the text below."
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
@@ -105,12 +107,13 @@ def _coordinator(state: State, patience: float) -> Iterator[Check]:
     except Refusal as refusal:
         words = explain(refusal.code, refusal.facts)
         asked = ""
-        if refusal.code in ("agent.unreachable", "agent.bad_answer") and patience:
+        if refusal.code in PASSING and patience:
             # No row before has named the cause: what lets a handshake pass may still stop a request.
             host, port = host_and_port(state.config.coordinator)
             wish = f"Please allow outgoing connections to {host}, port {port}, and POST requests on them."
             asked = letter(host, port, wish)
-        yield Check("coordinator", "fail", words.message, words.hint, asked)
+        hint = LINE_HINT if refusal.code in PASSING else words.hint  # no advice to run what is running
+        yield Check("coordinator", "fail", words.message, hint, asked)
         if refusal.code == "auth.clock" and isinstance(refusal.facts.get("server_time"), int):
             yield _skew(time.time() - float(refusal.facts["server_time"] or 0))
         return

@@ -29,7 +29,8 @@ from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
 from outgoing.client import client_for
-from outgoing.faults import in_plain_words
+from outgoing.faults import in_plain_words, is_tls
+from outgoing.proxies import proxy_for
 from outgoing.tls import tls_context
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 AUDIENCE = "fedslice-coordinator"
 TOKEN_SECONDS = 30
 MAX_ANSWER_BYTES = 8 << 20
+PASSING = ("agent.unreachable", "agent.proxy", "agent.bad_answer")
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
@@ -101,7 +103,8 @@ class Coordinator:
         """One request of the agents' API with JSON in and out, tried again while that can help.
 
         `patience` (seconds) bounds all tries together. Raises the coordinator's refusal under its own code,
-        or `agent.unreachable`, `agent.overloaded`, `agent.bad_answer`, `agent.refused`, `agent.stopped`.
+        or `agent.unreachable`, `agent.proxy`, `agent.overloaded`, `agent.bad_answer`, `agent.refused`,
+        `agent.stopped`.
         """
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
@@ -135,8 +138,8 @@ class Coordinator:
                 number += 1
                 continue
             if number:
-                waited = readable_seconds(time.monotonic() - started)
-                self._tell(f"The coordinator {self.host} answers again, after {waited}.")
+                waited = max(1.0, time.monotonic() - started)  # "after 0.0 s" says nothing
+                self._tell(f"The coordinator {self.host} answers again, after {readable_seconds(waited)}.")
             return answer
 
     def rest(self, seconds: float) -> None:
@@ -148,8 +151,8 @@ class Coordinator:
     def stream(
         self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Iterator[httpx.Response]:
-        """One try, with the response's body still to be read. Network faults become `agent.unreachable`, and
-        error answers become refusals."""
+        """One try, with the response's body still to be read. Network faults become `agent.unreachable` or
+        `agent.proxy`, and error answers become refusals."""
         request = self._client.build_request(
             method,
             self.address + AGENTS_API + path,
@@ -165,9 +168,19 @@ class Coordinator:
             finally:
                 response.close()
         except httpx.TransportError as error:
-            raise Refusal("agent.unreachable", host=self.host, fault=in_plain_words(error)) from error
+            raise self._no_line(error) from error
         except httpx.HTTPError as error:
             raise Refusal("agent.bad_answer", fault=type(error).__name__) from error
+
+    def _no_line(self, error: httpx.TransportError) -> Refusal:
+        """Whose fault it is: where a proxy stands in the way, a connection that was not made is one to it."""
+        fault = in_plain_words(error)
+        # TLS is spoken with the coordinator, through the proxy that was reached.
+        proxied = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+        if proxied and not is_tls(error) and (way := proxy_for(self.address)) is not None:
+            told = {"proxy": way.shown, "variable": way.variable, "host": self.host}
+            return Refusal("agent.proxy", **told, fault=fault)
+        return Refusal("agent.unreachable", host=self.host, fault=fault)
 
     def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> Answer:
         if self.stop.is_set():
@@ -238,7 +251,7 @@ class Waiting(Told):
 
 def is_passing(refusal: Refusal) -> bool:
     """Whether the same request can succeed a little later: the line was down, or the coordinator was busy."""
-    return isinstance(refusal, Waiting) or refusal.code in ("agent.unreachable", "agent.bad_answer")
+    return isinstance(refusal, Waiting) or refusal.code in PASSING
 
 
 def asked_pause(refusal: Refusal) -> float | None:

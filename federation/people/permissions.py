@@ -33,7 +33,7 @@ def invitations_visible_to(user: User) -> QuerySet[Invitation]:
     if user.role == Role.OPERATOR:
         return Invitation.objects.all()
     sent = Q(invited_by=user)
-    return Invitation.objects.filter(sent | Q(site=user.site) if user.role == Role.SITE_ADMIN else sent)
+    return Invitation.objects.filter(sent | Q(site_id=user.site_id) if user.role == Role.SITE_ADMIN else sent)
 
 
 def can_list(user: User) -> bool:
@@ -44,6 +44,11 @@ def can_list(user: User) -> bool:
 def can_manage(user: User) -> bool:
     """Change roles, close accounts, reset second factors, renew invitations: operators."""
     return user.role == Role.OPERATOR
+
+
+def can_manage_invitation(user: User, invitation: Invitation) -> bool:
+    """Send it again or take it back: operators, and whoever sent it."""
+    return can_manage(user) or invitation.invited_by_id == user.pk
 
 
 def require(allowed: bool) -> None:

@@ -21,7 +21,7 @@ from federation.people import auditors, permissions
 from federation.people.models import Invitation, Role, User
 from federation.people.permissions import can_invite, require
 from federation.sites.models import Site
-from federation.sites.services import invite_site, name_site
+from federation.sites.services import forget_site, invite_site, name_site
 from federation.tokens import MAX_TOKEN, new_token, token_hash
 
 INVITATION_LIFE = timedelta(days=7)
@@ -145,7 +145,7 @@ def accept_invitation(
 def renew_invitation(by: User, invitation: Invitation) -> None:
     """Send a new link for seven more days; the old one is worthless. Refuses with `auth.forbidden`,
     `invitation.used` or `invitation.mail_failed`."""
-    require(permissions.can_manage(by))
+    require(permissions.can_manage_invitation(by, invitation))
     token, hashed = new_token()
     with transaction.atomic():
         changed = Invitation.objects.filter(pk=invitation.pk, used_at=None).update(
@@ -158,12 +158,17 @@ def renew_invitation(by: User, invitation: Invitation) -> None:
 
 
 def withdraw_invitation(by: User, invitation: Invitation) -> None:
-    """Make a link worthless that was not used. Again changes nothing."""
-    require(permissions.can_manage(by))
+    """Make a link worthless that was not used, and with it the place for a hospital that nobody came for.
+    Again changes nothing."""
+    require(permissions.can_manage_invitation(by, invitation))
     with transaction.atomic():
         gone, _counts = Invitation.objects.filter(pk=invitation.pk, used_at=None).delete()
-        if gone:
-            record(by, "person.uninvited", f"invitation:{invitation.pk}", email=invitation.email)
+        if not gone:
+            return
+        record(by, "person.uninvited", f"invitation:{invitation.pk}", email=invitation.email)
+        site = invitation.site
+        if site is not None and not site.invitations.exists() and not User.objects.filter(site=site).exists():
+            forget_site(by, site)
 
 
 def deactivate(by: User, user: User) -> None:

@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from contracts.bound_request import BoundRequest, bind_request
 from contracts.instance import Instance, read_instance
 from contracts.refusal import Refusal
-from federation.sites.models import Site, SiteState, UsedTokenId
+from federation.sites.models import Site, SiteState, StoppedBy, UsedTokenId
 
 AUDIENCE = "fedslice-coordinator"
 MAX_LIFETIME = 60
@@ -88,7 +88,7 @@ def authenticate(token: str, bound: BoundRequest) -> AgentPrincipal:
     site = _claimed_site(token)
     claims, instance = _verified(token, site)
     if site.state == SiteState.SUSPENDED:
-        raise Refusal("auth.site_suspended")
+        raise Refusal("auth.site_suspended", by=str(StoppedBy(site.suspended_by or "operator").label))
     if site.state == SiteState.REVOKED:
         raise Refusal("auth.site_revoked")
     if any(claims[name] != value for name, value in bound._asdict().items()):

@@ -23,13 +23,19 @@ class SiteState(models.TextChoices):
     REVOKED = "revoked", _("revoked")
 
 
+class StoppedBy(models.TextChoices):
+    SITE = "site", _("the hospital itself")
+    OPERATOR = "operator", _("the coordinator's operator")
+
+
 class Site(models.Model):
     """A hospital. `public_key` is its agent's Ed25519 key in hex, `approval_key` the one with which a person
     there approves (`development_key`: no passphrase protects it); the private halves never leave the site.
 
     The name is empty until its admin gives it. `checks` is the agent's last list of connection checks, made
     at `checks_at`; `check_wanted` asks the agent for new ones. `pck_chain` is the certificate chain that our
-    development root gave to its platform. `colour` counts sites from 0: by it a hospital has the same colour
+    development root gave to its platform. `suspended_by` is who may let a suspended site work again: whoever
+    stopped it. `colour` counts sites from 0: by it a hospital has the same colour
     on every page.
     """
 
@@ -46,6 +52,7 @@ class Site(models.Model):
     checks_at = models.DateTimeField(null=True, blank=True)
     check_wanted = models.BooleanField(default=False)
     pck_chain = models.TextField(blank=True)
+    suspended_by = models.CharField(max_length=16, choices=StoppedBy, blank=True)
     colour = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -100,8 +107,10 @@ class AgentInstance(models.Model):
 
 
 class EnrolmentToken(models.Model):
-    """The one-time secret in the enrolment command. Only its SHA-256 is kept."""
+    """The one-time secret in a command of the hospital's page. Its SHA-256 is kept, and a `salt` from which
+    this coordinator alone makes the secret again, so that the page can be loaded again while it is good."""
 
+    salt = models.CharField(max_length=43)
     site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="enrolment_tokens")
     token_hash = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)

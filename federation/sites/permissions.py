@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import QuerySet
 
 from federation.people.models import Role, User
-from federation.sites.models import Site, SiteState
+from federation.sites.models import Site, SiteState, StoppedBy
 
 
 def visible_to(user: User) -> QuerySet[Site]:
@@ -26,11 +26,12 @@ def can_enrol(user: User, site: Site) -> bool:
 
 
 def can_govern(user: User, site: Site, target: str) -> bool:
-    """May he move the site to the state `target`? Operators any site; an admin may suspend or revoke his own,
-    but what was suspended comes back by an operator only."""
-    if user.role == Role.OPERATOR:
-        return True
-    return can_enrol(user, site) and target in (SiteState.SUSPENDED, SiteState.REVOKED)
+    """May he move the site to the state `target`? Operators any site, the hospital's admin his own; but a
+    suspended site comes back by the side that stopped it, else one would undo the other's caution."""
+    own = can_enrol(user, site)
+    if target == SiteState.ACTIVE:
+        return own if site.suspended_by == StoppedBy.SITE else user.role == Role.OPERATOR
+    return user.role == Role.OPERATOR or own
 
 
 def can_plan_maintenance(user: User, site: Site) -> bool:

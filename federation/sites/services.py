@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,10 +17,10 @@ from attestation.development import create_root, issue_platform, revoke_platform
 from contracts.refusal import Refusal
 from federation.audit.services import record
 from federation.sites import permissions
-from federation.sites.models import EnrolmentToken, Site, SiteState, UsedTokenId
+from federation.sites.models import EnrolmentToken, Site, SiteState, StoppedBy, UsedTokenId
 from federation.sites.transitions import SITE, apply
 from federation.sites.wake import wake
-from federation.tokens import MAX_TOKEN, new_token, token_hash
+from federation.tokens import MAX_TOKEN, token_hash, token_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ def invite_site(by: Any) -> Site:
     site = Site.objects.create()
     record(by, "site.invited", f"site:{site.pk}")
     return site
+
+
+def forget_site(by: Any, site: Site) -> None:
+    """Take away a place that nobody has named or enrolled: its invitation was taken back. Any other stays."""
+    gone, _counts = Site.objects.filter(pk=site.pk, name="", state=SiteState.INVITED).delete()
+    if gone:
+        record(by, "site.uninvited", f"site:{site.pk}")
 
 
 def name_site(by: Any, site: Site, name: str) -> None:
@@ -57,31 +65,43 @@ def name_site(by: Any, site: Site, name: str) -> None:
     site.name = name
 
 
-def enrolment_command(by: Any, site: Site) -> str:
-    """A fresh one-time command for the hospital's terminal. It makes every older one of this site worthless.
+def enrolment_command(by: Any, site: Site, *, fresh: bool = False) -> str:
+    """The one-time command for the hospital's terminal: the same one while it is good, so that a page can be
+    loaded again. A `fresh` one makes every older one of this site worthless.
 
     Possible until the agent was first heard of. Refuses with `auth.forbidden` or `site.wrong_state`.
     """
-    token = _one_time_token(by, site, SiteState.INVITED, "site.enrolment_token_made")
+    token = _one_time_token(by, site, SiteState.INVITED, "site.enrolment_token_made", fresh)
     return COMMAND.format(url=settings.PUBLIC_URL, log_key=_log_key(), token=token)
 
 
-def replacement_command(by: Any, site: Site) -> str:
-    """A fresh one-time command that gives an active site another approval key: the agent alone cannot, so
-    who steals it cannot either. Refuses with `auth.forbidden` or `site.wrong_state`."""
-    return REPLACE.format(token=_one_time_token(by, site, SiteState.ACTIVE, "site.key_token_made"))
+def replacement_command(by: Any, site: Site, *, fresh: bool = False) -> str:
+    """The one-time command that gives an active site another approval key, as `enrolment_command`: the agent
+    alone cannot, so who steals it cannot either. Refuses with `auth.forbidden` or `site.wrong_state`."""
+    return REPLACE.format(token=_one_time_token(by, site, SiteState.ACTIVE, "site.key_token_made", fresh))
 
 
-def _one_time_token(by: Any, site: Site, needed: SiteState, deed: str) -> str:
+def _open_token(site: Site) -> str:
+    """The site's token that still works, or nothing."""
+    row = site.enrolment_tokens.filter(used_at=None, expires__gt=timezone.now()).first()
+    token = token_of(row.salt) if row is not None else ""
+    return token if row is not None and token_hash(token) == row.token_hash else ""
+
+
+def _one_time_token(by: Any, site: Site, needed: SiteState, deed: str, fresh: bool) -> str:
     if not permissions.can_enrol(by, site):
         raise Refusal("auth.forbidden")
-    token, hashed = new_token()
     with transaction.atomic():
         state = Site.objects.select_for_update().get(pk=site.pk).state
         if state != needed:
             raise Refusal("site.wrong_state", state=state)
+        if not fresh and (token := _open_token(site)):
+            return token
         site.enrolment_tokens.filter(used_at=None).delete()
-        EnrolmentToken.objects.create(site=site, token_hash=hashed, expires=timezone.now() + ENROLMENT_LIFE)
+        salt = secrets.token_urlsafe(32)
+        token = token_of(salt)
+        expires = timezone.now() + ENROLMENT_LIFE
+        EnrolmentToken.objects.create(site=site, salt=salt, token_hash=token_hash(token), expires=expires)
         record(by, deed, f"site:{site.pk}")
     return token
 
@@ -259,13 +279,15 @@ def want_checks(by: Any, site: Site) -> None:
 
 
 def suspend(by: Any, site: Site, why: str) -> None:
-    """Stop the site for now: its agent is refused from the next request on."""
-    _govern(by, site, [SiteState.ACTIVE], SiteState.SUSPENDED, why)
+    """Stop the site for now: its agent is refused from the next request on. Whose side has stopped it lets it
+    work again, the hospital or an operator."""
+    side = StoppedBy.SITE if permissions.can_enrol(by, site) else StoppedBy.OPERATOR
+    _govern(by, site, [SiteState.ACTIVE], SiteState.SUSPENDED, why, suspended_by=side)
 
 
 def resume(by: Any, site: Site, why: str) -> None:
     """Let a suspended site work again."""
-    _govern(by, site, [SiteState.SUSPENDED], SiteState.ACTIVE, why)
+    _govern(by, site, [SiteState.SUSPENDED], SiteState.ACTIVE, why, suspended_by="")
 
 
 def revoke(by: Any, site: Site, why: str) -> None:
@@ -279,12 +301,14 @@ def revoke(by: Any, site: Site, why: str) -> None:
         revoke_platform(settings.DEVELOPMENT_ROOT_DIR, site.pck_chain)
 
 
-def _govern(by: Any, site: Site, sources: list[SiteState], target: SiteState, why: str) -> None:
+def _govern(
+    by: Any, site: Site, sources: list[SiteState], target: SiteState, why: str, **changes: Any
+) -> None:
     if not permissions.can_govern(by, site, target):
         raise Refusal("auth.forbidden")
     with transaction.atomic():
         state = Site.objects.select_for_update().get(pk=site.pk).state
-        if state not in sources or not apply(site, state, target, by=by, note=why):
+        if state not in sources or not apply(site, state, target, by=by, note=why, **changes):
             raise Refusal("site.wrong_state", state=state)
         record(by, f"site.{target}", f"site:{site.pk}", why=why[:500])
 

@@ -16,7 +16,10 @@ class MaintenanceForm(forms.Form):
 
     starts = forms.DateTimeField(label=_("From"), input_formats=[_TIME, "%Y-%m-%d %H:%M"])
     ends = forms.DateTimeField(label=_("To"), input_formats=[_TIME, "%Y-%m-%d %H:%M"])
-    weekly = forms.BooleanField(label=_("Every week at this time (UTC)"), required=False)
+    weekly = forms.BooleanField(
+        label=_("Every week at this time (seven days apart: it moves by an hour with summer time)"),
+        required=False,
+    )
     reason = forms.CharField(
         label=_("Reason"),
         max_length=200,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from federation.attestation.models import Reference
 from federation.attestation.reviews import waiting_for
 from federation.people import auditors
 from federation.people import permissions as people_permissions
-from federation.people.models import Role, User
+from federation.people.models import Invitation, Role, User
 from federation.releases import queries as release_queries
 from federation.releases.models import ReleaseState
 from federation.serving import queries as serving_queries
@@ -124,6 +127,24 @@ def _waiting(user: User) -> list[dict[str, str]]:
             reverse("person", args=[auditor.pk]),
             _("or their word does not count"),
         )
-    if user.role == Role.OPERATOR and not BaseModel.objects.exists():
-        add(_("Register a base model"), reverse("model-new"), "python manage.py register_model SOURCE")
+    if user.role == Role.OPERATOR:
+        _beginnings(add)
     return items
+
+
+def _beginnings(add: Callable[..., None]) -> None:
+    """What an installation lacks before anybody can work with it; an operator has to move it."""
+    if not BaseModel.objects.exists():
+        add(_("Register a base model"), reverse("model-new"), "python manage.py register_model SOURCE")
+    if not Reference.objects.exists():
+        add(_("Put forward the first reference values"), reverse("reference-new"), _("what enclaves may run"))
+    invite = reverse("person-invite")
+    invited = Q(used_at=None)
+    for role, text, why in (
+        (Role.LEAD, _("Invite a lead"), _("who makes studies and invites hospitals")),
+        (Role.AUDITOR, _("Invite an auditor"), _("whose word counts beside yours")),
+    ):
+        if not (
+            User.objects.filter(role=role).exists() or Invitation.objects.filter(invited, role=role).exists()
+        ):
+            add(text, invite, why)

@@ -127,15 +127,17 @@ def change(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
 @login_required
 @require_POST
 def invitation(request: HttpRequest, invitation_id: int, step: str) -> HttpResponse:
-    """Send an invitation again, or take it back."""
-    user = _reader(request)
+    """Send an invitation again, or take it back: for whoever sent it, and for operators."""
+    user = person(request)
     found = get_object_or_404(permissions.invitations_visible_to(user), pk=invitation_id)
+    listed = permissions.can_list(user) and request.POST.get("back") != "sites"
+    back = reverse("people" if listed else "sites")
     if step == "renew":
         done = _("A new link is on its way to %(email)s.") % {"email": found.email}
-        return act(request, lambda: services.renew_invitation(user, found), reverse("people"), done)
+        return act(request, lambda: services.renew_invitation(user, found), back, done)
     if step == "withdraw":
         done = _("The link no longer works.")
-        return act(request, lambda: services.withdraw_invitation(user, found), reverse("people"), done)
+        return act(request, lambda: services.withdraw_invitation(user, found), back, done)
     raise Http404
 
 

@@ -22,6 +22,7 @@ from federation.studies import permissions
 from federation.studies.frozen import frozen
 from federation.studies.models import Run
 from frontend.manifests import release_facts
+from frontend.names import typed_name
 from frontend.views.acting import act, person
 
 
@@ -70,7 +71,7 @@ def ask(request: HttpRequest, run_id: str) -> HttpResponse:
     """Ask the hospitals for their signatures; wants the study's name typed."""
     user = person(request)
     run = _visible(user, run_id)
-    if request.POST.get("confirm") != run.study.name:
+    if not typed_name(request.POST.get("confirm", ""), run.study.name):
         messages.error(request, _("Type the study's name to confirm; nothing was changed."))
         return redirect("run", run.pk)
     back = reverse("run", args=[run.pk]) + "#release"

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -22,6 +23,7 @@ from federation.people.models import Role, User
 from federation.sites import maintenance, permissions, queries, services
 from federation.sites.models import Site, SiteState
 from frontend.forms.people import InviteSiteForm
+from frontend.names import typed_name
 from frontend.views.acting import act, form_page, person
 
 MOVES: dict[str, Callable[[User, Site, str], None]] = {
@@ -35,11 +37,21 @@ MOVES: dict[str, Callable[[User, Site, str], None]] = {
 def site_list(request: HttpRequest) -> HttpResponse:
     """All sites that this person may see."""
     user = person(request)
+    sites = list(permissions.visible_to(user))
+    coming = people_permissions.invitations_visible_to(user).filter(used_at=None, site__isnull=False)
+    by_site = {invitation.site_id: invitation for invitation in coming}
+    for site in sites:
+        # A hospital without a name is whom its invitation went to.
+        invitation = None if site.name else by_site.get(site.pk)
+        site.invitation = invitation  # type: ignore[attr-defined]
+        manages = invitation is not None and people_permissions.can_manage_invitation(user, invitation)
+        site.manages = manages  # type: ignore[attr-defined]
     return render(
         request,
         "frontend/sites/list.html",
         {
-            "sites": permissions.visible_to(user),
+            "sites": sites,
+            "now": timezone.now(),
             "can_invite": people_permissions.can_invite(user, Role.SITE_ADMIN),
         },
     )
@@ -86,40 +98,43 @@ def status(request: HttpRequest, site_id: str) -> HttpResponse:
 @login_required
 @require_POST
 def enrolment(request: HttpRequest, site_id: str) -> HttpResponse:
-    """Make a fresh command and show it, this once: its token is kept as a hash only, in no session."""
-    site = visible_site(request, site_id)
-    try:
-        command = services.enrolment_command(person(request), site)
-    except Refusal as refusal:
-        return _page(request, site, refused=refusal, status=409)
-    return _page(request, site, command=command)
+    """Make a command; the page shows it as often as it is loaded, while its token is good."""
+    return _command(request, site_id, services.enrolment_command, "#enrol")
 
 
 @login_required
 @require_POST
 def approval_key(request: HttpRequest, site_id: str) -> HttpResponse:
     """The command by which the hospital gives itself another approval key, shown as `enrolment` does."""
+    return _command(request, site_id, services.replacement_command, "#approval-key")
+
+
+def _command(request: HttpRequest, site_id: str, make: Callable[..., str], where: str) -> HttpResponse:
     site = visible_site(request, site_id)
     try:
-        command = services.replacement_command(person(request), site)
+        make(person(request), site, fresh=request.POST.get("fresh") == "yes")
     except Refusal as refusal:
         return _page(request, site, refused=refusal, status=409)
-    return _page(request, site, replacement=command)
+    return redirect(reverse("site", args=[site.pk]) + where)
 
 
 @login_required
 @require_POST
 def transition(request: HttpRequest, site_id: str, move: str) -> HttpResponse:
-    """Suspend, resume or revoke; revoking wants the hospital's name typed."""
+    """Suspend, resume or revoke; suspending wants a yes, revoking the hospital's name typed."""
     site = visible_site(request, site_id)
     if move not in MOVES:
         raise Http404
-    if move == "revoke" and request.POST.get("confirm") != str(site):
+    why = " ".join(request.POST.get("why", "").split())[:300] or _("in the browser")
+    if move == "suspend" and request.POST.get("sure") != "yes":
+        messages.error(request, _("Say that you are sure; nothing was changed."))
+        return redirect("site", site.id)
+    if move == "revoke" and not typed_name(request.POST.get("confirm", ""), str(site)):
         messages.error(request, _("Type the hospital's name to confirm; nothing was changed."))
         return redirect("site", site.id)
     return act(
         request,
-        lambda: MOVES[move](person(request), site, _("in the browser")),
+        lambda: MOVES[move](person(request), site, why),
         reverse("site", args=[site.id]),
         _("Done."),
     )
@@ -132,24 +147,22 @@ def visible_site(request: HttpRequest, site_id: str) -> Site:
 
 
 def _page(
-    request: HttpRequest,
-    site: Site,
-    command: str = "",
-    replacement: str = "",
-    refused: Refusal | None = None,
-    status: int = 200,
+    request: HttpRequest, site: Site, refused: Refusal | None = None, status: int = 200
 ) -> HttpResponse:
     user = person(request)
+    can_enrol = site.state == SiteState.INVITED and permissions.can_enrol(user, site)
+    can_replace = site.state == SiteState.ACTIVE and permissions.can_enrol(user, site)
+    given = (can_enrol or can_replace) and queries.has_open_command(site)
     return render(
         request,
         "frontend/sites/detail.html",
         {
             **_standing(user, site),
-            "command": command,
-            "replacement": replacement,
+            "command": services.enrolment_command(user, site) if can_enrol and given else "",
+            "replacement": services.replacement_command(user, site) if can_replace and given else "",
             "refused": refused,
-            "can_enrol": site.state == SiteState.INVITED and permissions.can_enrol(user, site),
-            "can_replace": site.state == SiteState.ACTIVE and permissions.can_enrol(user, site),
+            "can_enrol": can_enrol,
+            "can_replace": can_replace,
             "datasets": dataset_permissions.visible_to(user).filter(site=site).select_related("site"),
             "events": queries.timeline(site),
             "actions": _actions(user, site),
@@ -170,6 +183,12 @@ def _standing(user: User, site: Site) -> dict[str, Any]:
     }
 
 
+def _undone_by(user: User, site: Site) -> str:
+    if permissions.can_enrol(user, site):
+        return _("You can undo it here, and so can every other admin of this hospital. Nobody else can.")
+    return _("An operator can undo it here. The hospital itself cannot.")
+
+
 def _actions(user: User, site: Site) -> list[dict[str, Any]]:
     """What this person can do to the site now, as the page offers it."""
     offers: list[dict[str, Any]] = [
@@ -179,7 +198,9 @@ def _actions(user: User, site: Site) -> list[dict[str, Any]]:
             "to": SiteState.SUSPENDED,
             "label": _("Suspend"),
             "style": "",
-            "text": _("Suspending stops the agent for now. Running studies go on without it."),
+            "asks": True,
+            "text": _("Suspending stops the agent for now; running studies go on without it."),
+            "undone": _undone_by(user, site),
         },
         {
             "name": "resume",

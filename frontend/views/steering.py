@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from federation.studies import permissions, runs
+from frontend.names import typed_name
 from frontend.views.acting import act, person
 
 VERBS = {
@@ -32,7 +33,7 @@ def steer(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
     run = get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
     if verb not in VERBS:
         raise Http404
-    if verb == "cancel" and request.POST.get("confirm") != run.study.name:
+    if verb == "cancel" and not typed_name(request.POST.get("confirm", ""), run.study.name):
         messages.error(request, _("Type the study's name to confirm; nothing was changed."))
         return redirect("run", run.pk)
     deed, done = VERBS[verb]

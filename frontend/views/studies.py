@@ -19,6 +19,7 @@ from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
 from frontend.manifests import plan_facts, short_facts
 from frontend.model_progress import progress_of
+from frontend.names import typed_name
 from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
 
@@ -124,7 +125,7 @@ def reopen(request: HttpRequest, study_id: str) -> HttpResponse:
 def cancel(request: HttpRequest, study_id: str) -> HttpResponse:
     """End a study that does not run; wants its name typed."""
     study = _visible(request, study_id)
-    if request.POST.get("confirm") != study.name:
+    if not typed_name(request.POST.get("confirm", ""), study.name):
         messages.error(request, _("Type the study's name to confirm; nothing was changed."))
         return redirect(_page(study))
     done = _("The study is cancelled. Its record stays.")

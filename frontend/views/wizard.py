@@ -26,6 +26,7 @@ from frontend.forms.wizard.tuning import GIB, SplitForm
 from frontend.manifests import manifest_facts
 from frontend.older import unreadable_plan
 from frontend.overlap import overlap
+from frontend.sessions import typed
 from frontend.views.acting import person
 
 FIRST = wizard.STEPS[0]
@@ -75,11 +76,15 @@ def step(request: HttpRequest, study_id: str, stage: str) -> HttpResponse:
     if here is None:
         raise Http404
     if not _open(study):
+        if request.method == "POST":  # frozen meanwhile, in another tab: what is typed here is shown
+            return render(
+                request, "frontend/studies/stale.html", {"study": study, "typed": typed(request)}, status=409
+            )
         return redirect("study", study.pk)
     if request.method == "POST":
         return _save(request, study, here)
-    typed = wizard.kept(request, study, here)
-    return _page(request, study, here, wizard.make(here, person(request), study, typed), None)
+    kept = wizard.kept(request, study, here)
+    return _page(request, study, here, wizard.make(here, person(request), study, kept), None)
 
 
 def _open(study: Study) -> bool:

@@ -192,10 +192,24 @@ class TestEnrolmentToken:
     def test_a_made_up_one_is_not_known(self, token: str, tmp_path: Any) -> None:
         self.refused(token[:-1], "enrolment.unknown_token", request_of(SigningKey.generate(), tmp_path))
 
+    def test_the_same_command_is_shown_again_while_it_is_good(
+        self, token: str, invited: User, settings: Any
+    ) -> None:
+        site = invited.site
+        assert site is not None
+        made = AuditEntry.objects.count()
+        assert command_token(services.enrolment_command(invited, site)) == token
+        assert AuditEntry.objects.count() == made
+        settings.SECRET_KEY = "another installation's"  # who has the database alone
+        assert command_token(services.enrolment_command(invited, site)) != token
+        EnrolmentToken.objects.update(expires=timezone.now())
+        last = command_token(services.enrolment_command(invited, site))
+        assert last != token and EnrolmentToken.objects.count() == 1
+
     def test_a_new_command_makes_the_old_one_worthless(
         self, token: str, invited: User, tmp_path: Any
     ) -> None:
-        services.enrolment_command(invited, invited.site)  # type: ignore[arg-type]
+        services.enrolment_command(invited, invited.site, fresh=True)  # type: ignore[arg-type]
         self.refused(token, "enrolment.unknown_token", request_of(SigningKey.generate(), tmp_path))
 
     def test_it_survives_a_refused_request(self, token: str, tmp_path: Any, anna: Hospital) -> None:
@@ -277,15 +291,27 @@ class TestGoverning:
         with pytest.raises(Refusal, match=r"site\.wrong_state"):
             services.resume(olga, anna.site, "too late")
 
-    def test_an_admin_may_stop_his_own_site_but_not_bring_it_back(
-        self, alice: User, barbara: Hospital
+    def test_whoever_stopped_a_site_lets_it_work_again_and_nobody_else(
+        self, alice: User, olga: User, anna: Hospital, barbara: Hospital
     ) -> None:
-        assert alice.site is not None
-        services.suspend(alice, alice.site, "maintenance")
-        with pytest.raises(Refusal, match=r"auth\.forbidden"):
-            services.resume(alice, alice.site, "done")
+        site = anna.site
+        for stops, cannot in ((alice, olga), (olga, alice)):
+            services.suspend(stops, site, "maintenance")
+            site.refresh_from_db()
+            with pytest.raises(Refusal, match=r"auth\.forbidden"):
+                services.resume(cannot, site, "done")
+            services.resume(stops, site, "done")
+            site.refresh_from_db()
+            assert (site.state, site.suspended_by) == (SiteState.ACTIVE, "")
         with pytest.raises(Refusal, match=r"auth\.forbidden"):
             services.suspend(alice, barbara.site, "envy")
+
+    def test_the_agent_is_told_who_suspended_its_site(self, alice: User, anna: Hospital) -> None:
+        services.suspend(alice, anna.site, "maintenance")
+        answer = anna.call("post", "heartbeat", {"agent_version": "0.1", "runtime": "development"}).json()
+        assert answer["code"] == "auth.site_suspended"
+        assert answer["message"] == "This site is suspended, by the hospital itself."
+        assert "on the site's page" in answer["hint"]
 
     def test_a_revoked_sites_platform_is_on_the_revocation_list(
         self, invited: User, olga: User, tmp_path: Any, settings: Any
@@ -306,3 +332,25 @@ def test_the_first_operator_is_made_at_the_command_line(db: None, monkeypatch: A
     assert (olga.email, olga.role) == ("olga@coordinator.example", Role.OPERATOR)
     assert olga.check_password(PASSWORD)
     assert PASSWORD not in capsys.readouterr().out
+
+
+class TestAnInvitationOfAHospital:
+    def test_whoever_sent_it_sends_it_again_and_takes_it_back_with_the_place(
+        self, lena: User, ludo: User
+    ) -> None:
+        invitation = people.invite(lena, "Dora@dorothea.example", Role.SITE_ADMIN)
+        first = invitation.token_hash
+        for deed in (people.renew_invitation, people.withdraw_invitation):
+            with pytest.raises(Refusal, match=r"auth\.forbidden"):
+                deed(ludo, invitation)
+        people.renew_invitation(lena, invitation)
+        invitation.refresh_from_db()
+        assert invitation.token_hash != first
+        people.withdraw_invitation(lena, invitation)
+        assert not Invitation.objects.exists() and not Site.objects.filter(name="").exists()
+
+    def test_a_hospital_that_has_come_stays(self, invited: User, lena: User) -> None:
+        site = invited.site
+        later = people.invite(invited, "colleague@dorothea.example", Role.SITE_ADMIN, site)
+        people.withdraw_invitation(invited, later)
+        assert Site.objects.filter(pk=site.pk).exists()  # type: ignore[union-attr]

@@ -10,10 +10,12 @@ from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
-from federation.people.models import User
+from federation.people.models import Invitation, User
 from federation.studies.models import Study
 from frontend.middleware import POLICY
+from frontend.names import typed_name
 from tests.federation.cast import PASSWORD, Hospital
+from tests.frontend.reading import signed_in
 
 
 @pytest.fixture
@@ -54,24 +56,66 @@ def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> No
     assert "people.bad_password" in page.content.decode() and 'value="St. Dora"' in page.content.decode()
 
 
-def test_an_enrolment_command_is_shown_once(alice: User, anna: Hospital) -> None:
-    anna.site.state = "invited"
-    anna.site.save()
-    client = Client()
-    client.force_login(alice)
-    page = client.post(reverse("site-enrolment", args=[anna.site.pk]))
-    assert "--token" in page.content.decode()
-    assert "--token" not in client.get(reverse("site", args=[anna.site.pk])).content.decode()
+def command_on(client: Client, anna: Hospital) -> str:
+    page = client.get(reverse("site", args=[anna.site.pk])).content.decode()
+    found = re.search(r"--token (fs_[\w-]{43})", page)
+    return found[1] if found else ""
 
 
-def test_a_command_for_another_approval_key_is_shown_once(alice: User, anna: Hospital) -> None:
-    client = Client()
-    client.force_login(alice)
-    before = client.get(reverse("site", args=[anna.site.pk])).content.decode()
-    assert anna.site.fingerprint in before and "--token" not in before
-    page = client.post(reverse("site-approval-key", args=[anna.site.pk])).content.decode()
-    assert "approval-key replace --token" in page
-    assert "--token" not in client.get(reverse("site", args=[anna.site.pk])).content.decode()
+@pytest.mark.parametrize("name", ["site-enrolment", "site-approval-key"])
+def test_a_command_survives_a_reload_and_is_shown_to_the_hospitals_admin_alone(
+    name: str, alice: User, olga: User, anna: Hospital
+) -> None:
+    if name == "site-enrolment":
+        anna.site.state = "invited"
+        anna.site.save()
+    admin, operator = signed_in(alice), signed_in(olga)
+    assert not command_on(admin, anna)
+    address = reverse(name, args=[anna.site.pk])
+    assert admin.post(address).status_code == 302
+    token = command_on(admin, anna)
+    admin.post(address)  # the form of another tab, or the page loaded again
+    assert token and command_on(admin, anna) == token and not command_on(operator, anna)
+    admin.post(address, {"fresh": "yes"})
+    assert command_on(admin, anna) not in ("", token)
+
+
+def test_suspending_asks_says_who_may_undo_it_and_keeps_the_reason(alice: User, anna: Hospital) -> None:
+    admin, page = signed_in(alice), reverse("site", args=[anna.site.pk])
+    assert "every other admin of this hospital" in admin.get(page).content.decode()
+    address = reverse("site-transition", args=[anna.site.pk, "suspend"])
+    admin.post(address)
+    anna.site.refresh_from_db()
+    assert anna.site.state == "active"
+    admin.post(address, {"sure": "yes", "why": "new  firewall"})
+    said = admin.get(page).content.decode()
+    assert "Suspended by the hospital itself" in said and "new firewall" in said
+    admin.post(reverse("site-transition", args=[anna.site.pk, "resume"]))
+    anna.site.refresh_from_db()
+    assert anna.site.state == "active"
+
+
+def test_a_lead_sees_whom_he_invited_and_sends_it_again_or_takes_it_back(
+    lead: Client, ludo: User, mailoutbox: list[Any]
+) -> None:
+    lead.post(reverse("site-invite"), {"email": "new@hospital.example"})
+    sites = reverse("sites")
+    page = lead.get(sites).content.decode()
+    assert "new@hospital.example" in page and "unnamed site" not in page
+    assert "new@hospital.example" not in signed_in(ludo).get(sites).content.decode()
+    (invitation,) = Invitation.objects.filter(email="new@hospital.example")
+    renew = reverse("person-invitation", args=[invitation.pk, "renew"])
+    assert signed_in(ludo).post(renew).status_code == 404
+    assert lead.post(renew).headers["Location"] == sites and len(mailoutbox) == 2
+    lead.post(reverse("person-invitation", args=[invitation.pk, "withdraw"]))
+    lead.get(sites)  # what was done is told once
+    assert "new@hospital.example" not in lead.get(sites).content.decode()
+
+
+@pytest.mark.parametrize("typed", ["St. Anna", " St.  Anna ", "St. A\u200fnna"])
+def test_a_name_with_marks_that_nobody_sees_can_be_typed(typed: str) -> None:
+    assert typed_name(typed, "St. \u200fAnna\u200e") and not typed_name("St. Ann", "St. Anna")
+    assert not typed_name("", "\u200f")
 
 
 def test_revoking_wants_the_name_typed(olga: User, anna: Hospital) -> None:

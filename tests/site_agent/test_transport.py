@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import socket
 import threading
 import time
 
@@ -15,7 +17,7 @@ from contracts.signing import SigningKey
 from site_agent import transport
 from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
-from site_agent.transport import Coordinator
+from site_agent.transport import Coordinator, is_passing
 from tests.site_agent.conftest import DROP, SITE, Line, Reply, Request, Server
 from tests.support.instances import HERE
 
@@ -67,6 +69,19 @@ def test_nobody_there_is_said_in_plain_words(line: Line, server: Server) -> None
     with pytest.raises(Refusal) as caught:
         line.coordinator.call("GET", "approvals", patience=0)
     assert caught.value.facts["fault"] == "nothing listens there"
+
+
+def test_a_dead_proxy_is_the_proxys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    coordinator = Coordinator("https://coordinator.example")
+    with contextlib.closing(coordinator), pytest.raises(Refusal) as caught:
+        coordinator.call("GET", "lease", patience=0)
+    assert caught.value.code == "agent.proxy" and is_passing(caught.value)
+    said = str(caught.value)
+    assert f"The proxy 127.0.0.1:{port} (from HTTPS_PROXY)" in said and "nothing listens there" in said
 
 
 def test_a_refusal_keeps_the_coordinators_code_and_is_not_repeated(server: Server, line: Line) -> None:

@@ -44,11 +44,12 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("button[data-print]")) window.print();
 });
 
-// <form data-confirm-name="St. Anna">: the submit button works once the name is typed.
+// <form data-confirm-name="St. Anna">: the submit button works once the name is typed, as a keyboard makes it.
+const bare = (name) => name.normalize("NFC").replace(/\p{Cf}/gu, "").replace(/\s+/g, " ").trim();
 document.addEventListener("input", (event) => {
   const form = event.target.closest("form[data-confirm-name]");
   if (!form || event.target.name !== "confirm") return;
-  form.querySelector("button[type=submit]").disabled = event.target.value !== form.dataset.confirmName;
+  form.querySelector("button[type=submit]").disabled = bare(event.target.value) !== bare(form.dataset.confirmName);
 });
 
 // A form that takes times tells the server in which zone they are; without this script they are UTC.
@@ -134,3 +135,45 @@ document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
 
 // Back after signing out: a page that the browser still holds whole is asked for again, and the server says no.
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+// A live page that gets no answer says so, and since when; the first answer takes it back.
+let heardAt = new Date();
+function heard() {
+  heardAt = new Date();
+  document.getElementById("offline").hidden = true;
+}
+function unheard() {
+  const box = document.getElementById("offline");
+  if (!box.hidden) return;
+  document.getElementById("offline-since").textContent = heardAt.toLocaleTimeString();
+  box.hidden = false;
+}
+document.addEventListener("htmx:sendError", unheard);
+document.addEventListener("htmx:timeout", unheard);
+document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status >= 502) unheard(); });
+document.addEventListener("htmx:afterOnLoad", heard);
+window.addEventListener("offline", unheard);
+window.addEventListener("online", () => { if (!document.querySelector("[hx-get]")) heard(); });
+
+// A form that is sent twice is sent once. Without a network it stays, with all that was typed in it.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (!navigator.onLine) {
+    event.preventDefault();
+    unheard();
+    document.getElementById("offline").scrollIntoView({ block: "center" });
+    return;
+  }
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "yes";
+  setTimeout(() => { delete form.dataset.sent; }, 3000);
+});
+
+// What was wrong with a field is not said any longer once it is changed; the server looks again.
+document.addEventListener("input", (event) => {
+  const box = event.target.closest(".field, fieldset");
+  if (!box) return;
+  for (const list of box.querySelectorAll(":scope > .errorlist")) list.remove();
+  for (const wrong of [box, event.target]) wrong.removeAttribute("aria-invalid");
+});
