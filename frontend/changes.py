@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Subquery
+from django.db.models.functions import Coalesce, Now
 
 from federation.attestation.models import StoredEvidence
 from federation.sites.models import Site
@@ -39,10 +40,10 @@ class Change:
 
 def earlier_approval(study: Study, site: Site) -> Earlier | None:
     """The hospital's last signature before this one: of the same study if there is one, else of any."""
-    mine = Approval.objects.filter(study=study, site=site, manifest_hash=study.manifest_hash).first()
-    before = Q(signed_at__lt=mine.signed_at) if mine is not None and mine.signed_at else Q()
+    mine = Approval.objects.filter(study=study, site=site, manifest_hash=study.manifest_hash)
+    before = Coalesce(Subquery(mine.values("signed_at")[:1]), Now())
     signed = (
-        Approval.objects.filter(before, site=site, signature__isnull=False)
+        Approval.objects.filter(site=site, signature__isnull=False, signed_at__lt=before)
         .exclude(manifest_hash=study.manifest_hash)
         .select_related("study")
         .order_by("-signed_at")
