@@ -121,7 +121,7 @@ def take(site: Site) -> dict[str, Any] | None:
         "run": job.run_id,
         "manifest_hash": job.run.manifest_hash,
         "round": job.round.number if job.round else None,
-        "inputs": job.inputs,
+        "inputs": job.told,
     }
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from redis.asyncio import Redis
 
-from federation.sites.wake import CHANNEL, redis_url
+from federation.redis_client import redis_url
+from federation.sites.wake import CHANNEL
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -26,6 +26,21 @@ JOINS = (JobKind.JOIN, JobKind.FEATURES, JobKind.REWRAP)
 """How a site comes to a server enclave: Method 1's way, and Method 2's first and later ones."""
 
 
+class Inputs(models.Model):
+    """What the jobs of many sites are given alike (a roster to sign, the last receipt): kept once, under the
+    hash of what it says."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+")
+    said = models.JSONField()
+
+    class Meta:
+        verbose_name_plural = "inputs"
+
+    def __str__(self) -> str:
+        return self.sha256
+
+
 class JobState(models.TextChoices):
     WAITING = "waiting", _("waiting for the site")
     LEASED = "leased", _("leased")
@@ -39,6 +54,7 @@ class Job(models.Model):
     """A piece of work for one site's agent. `lease_number` grows with each lease; the number names the lease.
 
     `enclave` is the server enclave that the job was made for: a job of an enclave that is gone is withdrawn.
+    `inputs` are this site's own, beside those that it has in `common` with others.
     """
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
@@ -55,6 +71,7 @@ class Job(models.Model):
     progress = models.JSONField(default=dict, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     inputs = models.JSONField(default=dict, blank=True)
+    common = models.ForeignKey(Inputs, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     result = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=64, blank=True)
     facts = models.JSONField(default=dict, blank=True)
@@ -81,6 +98,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The inputs as its agent gets them."""
+        return {**(self.common.said if self.common else {}), **self.inputs}
 
 
 class EnclaveState(models.TextChoices):

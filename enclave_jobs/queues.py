@@ -3,6 +3,8 @@
 `cpu` is for everything short; `enclave` for steps that talk to the supervisor (a worker for it must reach the
 supervisor and the blob folder); `tail` for the tail of Method 2; `models` for loading base models, which
 takes memory and minutes. A worker that names no queue serves all.
+
+Steps of runs and the sweep come before what can wait: forgetting, mails, collateral.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from celery import Celery
 from kombu import Queue
 
 CPU, ENCLAVE, TAIL, MODELS = "cpu", "enclave", "tail", "models"
+LATER = 6
+"""The priority of what can wait; all else has 0, the highest (CELERY_BROKER_TRANSPORT_OPTIONS)."""
 SWEEP_SECONDS = 2.0
 UPKEEP_SECONDS = 600.0
 COLLATERAL_SECONDS = 300.0
@@ -33,17 +37,17 @@ def configure(app: Celery) -> None:
             "upkeep": {
                 "task": "enclave_jobs.upkeep",
                 "schedule": UPKEEP_SECONDS,
-                "options": {"expires": UPKEEP_SECONDS},
+                "options": {"expires": UPKEEP_SECONDS, "priority": LATER},
             },
             "notices": {
                 "task": "enclave_jobs.notify",
                 "schedule": NOTICE_SECONDS,
-                "options": {"expires": NOTICE_SECONDS},
+                "options": {"expires": NOTICE_SECONDS, "priority": LATER},
             },
             "collateral": {
                 "task": "enclave_jobs.refresh_collateral",
                 "schedule": COLLATERAL_SECONDS,
-                "options": {"expires": COLLATERAL_SECONDS},
+                "options": {"expires": COLLATERAL_SECONDS, "priority": LATER},
             },
         },
     )

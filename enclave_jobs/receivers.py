@@ -22,7 +22,7 @@ def prove(sender: Any, job_id: int, **_: Any) -> None:
 @receiver(run_launched)
 def start(sender: Any, run_id: str, **_: Any) -> None:
     """Start the run's enclave."""
-    dispatch.send(dispatch.START, run_id)
+    dispatch.send(dispatch.ADVANCE, run_id)
 
 
 @receiver(run_ended)

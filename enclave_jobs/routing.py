@@ -8,9 +8,7 @@ from typing import Any
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.queues import ENCLAVE, MODELS
-from federation.studies.models import Round, Run
-
-OF_A_RUN = (dispatch.START, dispatch.ADVANCE, dispatch.END, dispatch.SERVE, dispatch.RELEASE)
+from federation.studies.models import Run
 
 
 def route(name: str, args: list[Any], *_options: Any, **_task: Any) -> dict[str, str] | None:
@@ -18,10 +16,7 @@ def route(name: str, args: list[Any], *_options: Any, **_task: Any) -> dict[str,
     to the default."""
     if name == dispatch.PROVE:
         return {"queue": MODELS}
-    if name == dispatch.AGGREGATE:
-        run = Round.objects.filter(pk=args[0]).values_list("run_id", flat=True).first() or ""
-        return {"queue": _queue_of_run(run)}
-    return {"queue": _queue_of_run(str(args[0]))} if name in OF_A_RUN else None
+    return {"queue": _queue_of_run(str(args[0]))} if name in dispatch.OF_A_RUN else None
 
 
 def _queue_of_run(run_id: str) -> str:

@@ -12,22 +12,10 @@ from federation.notices import services as notices
 from federation.people import resets
 
 
-@shared_task(name="enclave_jobs.start_run")
-def start_run(run_id: str) -> None:
-    """Start the server enclave of a run that is `starting`."""
-    advancing.start(run_id)
-
-
 @shared_task(name="enclave_jobs.advance_run")
 def advance_run(run_id: str) -> None:
-    """Move a run on by one step."""
+    """Move a run on by one step, whatever step that is."""
     advancing.advance(run_id)
-
-
-@shared_task(name="enclave_jobs.aggregate_round")
-def aggregate_round(round_id: int) -> None:
-    """Aggregate a round whose roster is countersigned."""
-    advancing.aggregate(round_id)
 
 
 @shared_task(name="enclave_jobs.end_run")

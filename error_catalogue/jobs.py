@@ -31,6 +31,12 @@ define(
           "Freeze and approve the study again.", "lead"),
     Entry("run.state_lost", "The sealed state of the last round is missing, so the enclave cannot go on.",
           "Restore the blob folder from its backup, then start the run again.", "operator"),
+    Entry("run.state_sealed_elsewhere", "The sealed state of the last round does not open on this machine: "
+          "what an enclave seals for itself opens where it was sealed.",
+          "Start a new run from the study's page. If the coordinator was restored from a backup, see what "
+          "belongs to it (docs/operations.md, Back up): with development enclaves also "
+          "supervisor/platform/ of the state folder; on SGX hardware the machine's own processor.",
+          "operator"),
     Entry("run.enclave_unstable", "The run's server enclave died {times} times.",
           "Look at the supervisor's log, and at the memory of its machine.", "operator"),
     Entry("contribution.replayed", "This sealed update was already part of another round or contribution.",

@@ -70,9 +70,8 @@ def work() -> Work:
         with current_app.connection_for_read(transport_options={"socket_timeout": ASK_SECONDS}) as line:
             line.ensure_connection(max_retries=1, timeout=ASK_SECONDS)
             redis = line.default_channel.client
-            queues = [
-                (queue.name, int(redis.llen(queue.name))) for queue in current_app.conf.task_queues or ()
-            ]
+            size = line.default_channel._size  # of all priorities, which Redis keeps as lists of their own
+            queues = [(queue.name, int(size(queue.name))) for queue in current_app.conf.task_queues or ()]
             swept = redis.get(SWEEP_KEY)
         asked = current_app.control.inspect(timeout=ASK_SECONDS)
         stats = asked.stats() or {}

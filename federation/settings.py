@@ -230,13 +230,20 @@ CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# A worker takes a message when a process of it is free: one that is killed holds none that it has not begun.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # What a worker prints is no log: without a mail server it prints mails, whose links no log keeps.
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# A message of a killed worker comes back after this time; the sweep (beat) finds stuck work sooner.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A message of a killed worker comes back after this time: longer than the longest task (a base model is
+    # given half an hour), which else were begun twice. The sweep (beat) finds stuck work in seconds.
+    "visibility_timeout": 3600,
+    # Two priorities (enclave_jobs/queues.py); within one, queues are served in turn.
+    "priority_steps": [0, 6],
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "celerybeat-schedule")
 CELERY_TIMEZONE = "UTC"
 

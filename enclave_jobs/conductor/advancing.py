@@ -8,36 +8,19 @@ from collections.abc import Callable
 from django.db import transaction
 
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import aggregating, dispatch, finishing, joining, restarting, rounds, starting
+from enclave_jobs.conductor import finishing, joining, restarting, rounds, starting
 from enclave_jobs.conductor.position import Position, position
-from federation.studies.models import Round, Run, RunState
+from federation.studies.models import Run, RunState
 
 logger = logging.getLogger(__name__)
 
 
-def start(run_id: str) -> None:
-    """The step of a run that is `starting`."""
-    began = position(run_id)
-    run = Run.objects.select_related("study").filter(pk=run_id, state=RunState.STARTING).first()
-    if run is not None:
-        _guarded(run, began, lambda: starting.step(run))
-
-
 def advance(run_id: str) -> None:
-    """The step of any other run that can move; one that is over, or paused, stays as it is."""
+    """The step of a run that can move; one that is over, or paused, stays as it is."""
     began = position(run_id)
     run = Run.objects.select_related("study").filter(pk=run_id).first()
     if run is not None:
         _guarded(run, began, lambda: _step(run))
-
-
-def aggregate(round_id: int) -> None:
-    """The step of a round that is `aggregating`."""
-    run_id = Round.objects.filter(pk=round_id).values_list("run_id", flat=True).first()
-    began = position(run_id) if run_id else None
-    round = Round.objects.select_related("run__study").filter(pk=round_id).first()
-    if round is not None:
-        _guarded(round.run, began, lambda: aggregating.aggregate(round))
 
 
 def end(run_id: str) -> None:
@@ -51,7 +34,7 @@ def end(run_id: str) -> None:
 def _step(run: Run) -> None:
     match run.state:
         case RunState.STARTING:
-            dispatch.send(dispatch.START, run.pk)
+            starting.step(run)
         case RunState.JOINING:
             restarting.require_alive(run)
             joining.step(run)

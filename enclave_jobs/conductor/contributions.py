@@ -9,9 +9,8 @@ from django.db.models import Q
 
 from contracts.refusal import Fact
 from enclave_jobs.models import Job, JobKind
-from federation.sites.models import Site
 from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
-from federation.studies.transitions import CONTRIBUTION, apply, note
+from federation.studies.transitions import CONTRIBUTION, apply, note, note_sites
 from federation.transitions import move
 
 PENDING = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
@@ -67,21 +66,20 @@ def _out(contribution: Contribution, state: ContributionState, code: str, facts:
     return True
 
 
-def enrol(round: Round, site: str) -> None:
-    """Give a site its place in a round."""
-    Contribution.objects.create(round=round, site_id=site)
+def enrol(round: Round, sites: list[str]) -> None:
+    """Give sites their places in a round."""
+    Contribution.objects.bulk_create(Contribution(round=round, site_id=site) for site in sites)
 
 
-def let_in(round: Round, joined: list[str], enrol: Callable[[Round, str], None] = enrol) -> int:
+def let_in(round: Round, joined: list[str], enrol: Callable[[Round, list[str]], None] = enrol) -> int:
     """Give sites that have joined since the round was opened their place in it; how many."""
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=round.run_id)
         if not Round.objects.filter(pk=round.pk, state=RoundState.COLLECTING).exists():
             return 0
-        missing = set(joined) - set(round.contributions.values_list("site_id", flat=True))
-        for site in sorted(missing):
-            enrol(round, site)
-            note(round, "site.let_in", site=Site.objects.get(pk=site))
+        missing = sorted(set(joined) - set(round.contributions.values_list("site_id", flat=True)))
+        enrol(round, missing)
+        note_sites(round, "site.let_in", {site: {} for site in missing})
     return len(missing)
 
 

@@ -7,6 +7,7 @@ opens without it (contracts/roster.py says why nothing less will do).
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 from django.db import transaction
@@ -76,8 +77,9 @@ def ask(round: Round) -> None:
     asking again changes nothing."""
     enclave = Enclave.objects.get(pk=round.run.enclave_id)
     inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": round.roster}
-    for row in round.contributions.filter(state=ContributionState.SUBMITTED, countersignature=""):
-        leases.offer(round.run, row.site_id, JobKind.COUNTERSIGN, enclave.pk, round=round, inputs=inputs)
+    listed = round.contributions.filter(state=ContributionState.SUBMITTED, countersignature="")
+    sites: dict[str, dict[str, Any]] = {site: {} for site in listed.values_list("site_id", flat=True)}
+    leases.offer(round.run, JobKind.COUNTERSIGN, enclave.pk, round=round, common=inputs, sites=sites)
 
 
 def take(job: Job, signature: str) -> None:
@@ -114,7 +116,7 @@ def _aggregate(round: Round, signatures: dict[str, str]) -> None:
             return
         manifest = log.Attachment("manifest", round.run.manifest.encode())
         log.append(ROSTER, {"roster": round.roster, "countersignatures": signatures}, [manifest])
-        dispatch.after_commit(dispatch.AGGREGATE, round.pk)
+        dispatch.after_commit(dispatch.ADVANCE, round.run_id)
 
 
 def give_up(round: Round, code: str) -> None:

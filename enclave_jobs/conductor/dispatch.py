@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from uuid import uuid4
 
 from celery import current_app
+from celery.signals import task_prerun
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from enclave_jobs.conductor import pending
+
 logger = logging.getLogger(__name__)
 
-START = "enclave_jobs.start_run"
 ADVANCE = "enclave_jobs.advance_run"
-AGGREGATE = "enclave_jobs.aggregate_round"
 END = "enclave_jobs.end_run"
 SERVE = "enclave_jobs.serve_run"
 RELEASE = "enclave_jobs.release_run"
 PROVE = "enclave_jobs.prove_model"
+OF_A_RUN = (ADVANCE, END, SERVE, RELEASE)
 
 
 def after_commit(task: str, identifier: str | int) -> None:
@@ -27,8 +30,24 @@ def after_commit(task: str, identifier: str | int) -> None:
 
 
 def send(task: str, identifier: str | int) -> None:
-    """Send the task now, or leave it to the sweep. `routing.py` chooses its queue."""
+    """Send the task now, unless one that has not begun waits already (pending.py), or leave it to the sweep.
+    `routing.py` chooses its queue."""
+    message = str(uuid4())
     try:
-        current_app.send_task(task, args=[identifier], retry=False)
+        if pending.claim(task, identifier, message):
+            current_app.send_task(task, args=[identifier], task_id=message, retry=False)
+            pending.sent(task, identifier, message)
     except (OperationalError, RedisError, OSError) as error:
         logger.warning("%s was not dispatched (%s); the sweep will", task, type(error).__name__)
+
+
+@task_prerun.connect
+def begun(task_id: str, task: object, args: tuple[str | int, ...], **_: object) -> None:
+    """In the worker, before the step reads anything."""
+    name = getattr(task, "name", "")
+    if name not in (*OF_A_RUN, PROVE):
+        return
+    try:
+        pending.begun(name, args[0], task_id)
+    except (RedisError, OSError) as error:
+        logger.warning("%s keeps its place a while (%s)", name, type(error).__name__)

@@ -8,20 +8,21 @@ from django.db import transaction
 
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
-from enclave_jobs.models import Blob, BlobKind, Features, Job, JobKind, Wrapped
+from enclave_jobs.models import Blob, BlobKind, Features, Job, Wrapped
 from enclave_jobs.results import FeaturesResult
 from enclave_jobs.supervisor import client
 from federation.studies.models import Contribution, ContributionState, Round, Run
-from federation.studies.transitions import apply
+from federation.studies.transitions import entered
 
 
-def join_kind(run: Run, site: str) -> JobKind:
-    """A site whose shards are all here has only to wrap its keys."""
-    row = Features.objects.filter(run=run, site_id=site, error_code="").first()
-    if row is None:
-        return JobKind.FEATURES
-    here = Blob.objects.filter(sha256__in=row.shards, complete=True).count()
-    return JobKind.REWRAP if here == len(row.shards) else JobKind.FEATURES
+def brought(run: Run, sites: list[str]) -> set[str]:
+    """Those of these sites whose shards are all here: they have only to wrap their keys."""
+    rows = list(Features.objects.filter(run=run, site_id__in=sites, error_code=""))
+    uploaded = Blob.objects.filter(
+        owner_site_id__in=[row.site_id for row in rows], kind=BlobKind.SHARD, complete=True
+    )
+    here = set(uploaded.values_list("sha256", flat=True))
+    return {row.site_id for row in rows if here.issuperset(row.shards)}
 
 
 def take(job: Job, result: FeaturesResult) -> None:
@@ -46,18 +47,22 @@ def take(job: Job, result: FeaturesResult) -> None:
         )
 
 
-def enrol(round: Round, site: str) -> None:
-    """Give a site that has joined its place in a round: what it contributes is there."""
-    row = Features.objects.get(run=round.run, site_id=site)
-    contribution = Contribution.objects.create(round=round, site_id=site)
-    apply(
-        contribution,
-        ContributionState.OFFERED,
-        ContributionState.SUBMITTED,
-        blob=row.sha256,
-        bytes=row.bytes,
-        samples=row.samples,
-    )
+def enrol(round: Round, sites: list[str]) -> None:
+    """Give sites that have joined their places in a round: what they contribute is there."""
+    rows = Features.objects.filter(run=round.run, site_id__in=sites).order_by("site_id")
+    told = [
+        Contribution(
+            round=round,
+            site_id=row.site_id,
+            state=ContributionState.SUBMITTED,
+            blob=row.sha256,
+            bytes=row.bytes,
+            samples=row.samples,
+        )
+        for row in rows
+    ]
+    Contribution.objects.bulk_create(told)
+    entered(told, ContributionState.OFFERED)
 
 
 def opened(run: Run, site: str) -> bool:

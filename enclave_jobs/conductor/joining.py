@@ -30,18 +30,12 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
             "pk", flat=True
         )
     )
-    method = methods.of(manifest)
-    for site in manifest.sites:
-        if site.id not in active or _asked(run, site.id, enclave):
-            continue
-        asked = method.join_job(run, site.id)
-        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch, **asked.inputs}
-        leases.offer(run, site.id, asked.kind, enclave.pk, round=None, inputs=inputs)
-
-
-def _asked(run: Run, site: str, enclave: Enclave) -> bool:
-    """Whether a site was asked to join this enclave, in whatever way: once is enough."""
-    return Job.objects.filter(run=run, site_id=site, enclave=enclave.pk, kind__in=JOINS).exists()
+    # To join this enclave, in whatever way: once is enough.
+    asked = Job.objects.filter(run=run, enclave=enclave.pk, kind__in=JOINS)
+    missing = sorted(active - set(asked.values_list("site_id", flat=True)))
+    inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
+    for kind, sites in methods.of(manifest).join_jobs(run, missing).items():
+        leases.offer(run, kind, enclave.pk, round=None, common=inputs, sites=sites)
 
 
 def step(run: Run) -> None:

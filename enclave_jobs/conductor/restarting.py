@@ -55,7 +55,7 @@ def lost(run: Run, refusal: Refusal) -> None:
         _mend_round(run)
         if run.state in (RunState.JOINING, RunState.RUNNING):
             apply(run, run.state, RunState.STARTING, facts={"lost": enclave.pk, "code": refusal.code})
-        dispatch.after_commit(dispatch.START, run.pk)
+        dispatch.after_commit(dispatch.ADVANCE, run.pk)
 
 
 def _mend_round(run: Run) -> None:

@@ -7,6 +7,7 @@ the state is opened when enough have.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -20,12 +21,16 @@ from enclave_jobs.models import Enclave
 from enclave_jobs.supervisor import client
 from federation.studies.models import Run
 
+NOT_OPENED = ("sealing.refused", "sealing.not_sealed", "sealing.too_large")
+"""Asking again cannot mend these here: the bytes were compared with their hash before, and the key is this
+machine's own."""
 Restored = Literal["now", "before", "waits for shares"]
 
 
 def restore(run: Run, enclave: Enclave) -> Restored:
     """Bring the last published state, if there is one. Refuses with `run.state_lost` where nothing was kept,
-    and with what the enclave refuses with, but for shares that are still to come."""
+    with `run.state_sealed_elsewhere` where this machine's key does not open it, and with what the enclave
+    refuses with, but for shares that are still to come."""
     last = last_published(run)
     if last is None:
         return "before"
@@ -40,22 +45,27 @@ def restore(run: Run, enclave: Enclave) -> Restored:
             return "waits for shares"
         if refusal.code == "blob.unknown":
             raise Refusal("run.state_lost") from refusal
+        if refusal.code in NOT_OPENED:
+            raise Refusal("run.state_sealed_elsewhere") from refusal
         raise
     return "now"
 
 
-def escrow_for(run: Run, site: str) -> dict[str, Any] | None:
-    """A site's own share of the key of the last published state, wrapped for it; None where there is none."""
-    last = last_published(run)
-    if last is None or not last.state_blob:
-        return None
-    try:
-        with blobs.path_of(last.state_blob).open("rb") as file:
-            escrow = read_escrow(file)
-    except FileNotFoundError as error:
-        raise Refusal("run.state_lost") from error
+def escrows(run: Run, sites: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Site id -> inputs of a job that have its own share of the key of the last published state, wrapped for
+    it, as `escrow`; no inputs where it has none. Refuses with `run.state_lost`."""
+    last, escrow = last_published(run), None
+    if last is not None and last.state_blob:
+        try:
+            with blobs.path_of(last.state_blob).open("rb") as file:
+                escrow = read_escrow(file)
+        except FileNotFoundError as error:
+            raise Refusal("run.state_lost") from error
+    return {site: _own(escrow, site) for site in sites}
+
+
+def _own(escrow: Escrow | None, site: str) -> dict[str, Any]:
     if escrow is None or site not in escrow.shares:
-        return None
+        return {}
     own = Escrow(escrow.threshold, escrow.commitment, {site: escrow.shares[site]})
-    found: dict[str, Any] = msgspec.to_builtins(own)
-    return found
+    return {"escrow": msgspec.to_builtins(own)}

@@ -15,6 +15,7 @@ from django.utils import timezone
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import (
+    aggregating,
     collecting,
     countersigning,
     dispatch,
@@ -25,7 +26,6 @@ from enclave_jobs.conductor import (
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import stopped
 from enclave_jobs.models import Enclave, Job, JobKind
-from federation.sites.models import Site
 from federation.studies.frozen import manifest_of
 from federation.studies.models import (
     Round,
@@ -35,7 +35,7 @@ from federation.studies.models import (
     RunState,
 )
 from federation.studies.queries import counting
-from federation.studies.transitions import apply, note
+from federation.studies.transitions import apply, note, note_sites
 
 
 def step(run: Run) -> None:
@@ -43,7 +43,7 @@ def step(run: Run) -> None:
     last = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
     if last is not None and last.state == RoundState.AGGREGATING:
         # The answer may be there although the enclave is gone: it is asked for first.
-        dispatch.send(dispatch.AGGREGATE, last.pk)
+        aggregating.aggregate(last)
         return
     restarting.require_alive(run)
     if last is None:
@@ -93,12 +93,13 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
         if not fresh:
             return
         note(round, "round.open", purpose=kind.value, sites=len(present), of=len(manifest.sites))
-        for site in present:
-            method.enrol(round, site)
-        for site in sorted({member.id for member in manifest.sites} - set(present)):
-            came = site in here
-            why = {} if came else _why_away(run, site)
-            note(round, "site.left_out", site=_site(site), joined=came, **why)
+        method.enrol(round, present)
+        away, why = sorted({member.id for member in manifest.sites} - set(present)), _why_away(run)
+        told: dict[str, dict[str, Fact]] = {
+            site: {"joined": True} if site in here else {"joined": False, **why.get(site, {})}
+            for site in away
+        }
+        note_sites(round, "site.left_out", told)
         apply(round, RoundState.OPEN, RoundState.COLLECTING)
     method.offer_jobs(round)
 
@@ -113,12 +114,7 @@ def _silent(run: Run, number: int) -> set[str]:
     return {row.site_id for row in late if row.site.last_seen is None or row.site.last_seen < last.closed_at}
 
 
-def _why_away(run: Run, site: str) -> dict[str, Fact]:
-    """Code and facts of the failure that keeps a site from joining the present enclave, if one does."""
-    joins = Job.objects.filter(run=run, site=site, enclave=run.enclave_id, kind=JobKind.JOIN)
-    job = joins.exclude(error_code="").first()
-    return {**job.facts, "code": job.error_code} if job is not None else {}
-
-
-def _site(site_id: str) -> Site:
-    return Site.objects.get(pk=site_id)
+def _why_away(run: Run) -> dict[str, dict[str, Fact]]:
+    """Code and facts of the failure that keeps a site (its id) from joining the present enclave."""
+    joins = Job.objects.filter(run=run, enclave=run.enclave_id, kind=JobKind.JOIN).exclude(error_code="")
+    return {job.site_id: {**job.facts, "code": job.error_code} for job in joins}

@@ -70,11 +70,9 @@ def _ask(run: Run, enclave: Enclave, manifest: Manifest) -> None:
         Enclave.objects.select_for_update().get(pk=enclave.pk)
         if Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE).exists():
             return
-        for site in Site.objects.filter(pk__in=members, state=SiteState.ACTIVE).order_by("pk"):
-            inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
-            escrow = restoring.escrow_for(run, site.pk)
-            if escrow is not None:
-                inputs["escrow"] = escrow
-            leases.offer(run, site, JobKind.SHARE, enclave.pk, round=None, inputs=inputs)
+        active = Site.objects.filter(pk__in=members, state=SiteState.ACTIVE).values_list("pk", flat=True)
+        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
+        shares = restoring.escrows(run, active)
+        leases.offer(run, JobKind.SHARE, enclave.pk, round=None, common=inputs, sites=shares)
         what = "release" if enclave.releases else "serving"
         note(run, f"{what}.waits_for_sites", enclave=enclave.pk)

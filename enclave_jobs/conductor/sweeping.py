@@ -29,8 +29,8 @@ def sweep() -> None:
     """
     for job in leases.expire_overdue():
         contributions.put_back(job)
-    for run_id, state in Run.objects.filter(state__in=MOVING).values_list("pk", "state"):
-        dispatch.send(dispatch.START if state == RunState.STARTING else dispatch.ADVANCE, run_id)
+    for run_id in Run.objects.filter(state__in=MOVING).values_list("pk", flat=True):
+        dispatch.send(dispatch.ADVANCE, run_id)
     living = Enclave.objects.filter(
         state__in=(EnclaveState.STARTING, EnclaveState.READY), run__state__in=OVER
     )

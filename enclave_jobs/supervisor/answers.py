@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 Answer = dict[str, Any]
+Tell = Callable[[], None]
 
 
 class Work:
-    """One piece of work in its thread: `wait` for it, then read `answer` or `error`."""
+    """One piece of work in its thread: `wait` for it, then read `answer` or `error`; or go, and be told."""
 
     def __init__(self, do: Callable[[], Answer]) -> None:
         self._do = do
         self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._tell: Tell | None = None
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -35,11 +38,19 @@ class Work:
         except BaseException as error:
             self.error = error
         finally:
-            self._over.set()
+            with self._lock:
+                self._over.set()
+            if self._tell is not None:
+                self._tell()
 
-    def wait(self, seconds: float) -> bool:
-        """Whether the work is over within `seconds`."""
-        return self._over.wait(seconds)
+    def wait(self, seconds: float, tell: Tell | None = None) -> bool:
+        """Whether the work is over within `seconds`; if not, `tell` is called once it is."""
+        if self._over.wait(seconds):
+            return True
+        with self._lock:
+            if not self._over.is_set():
+                self._tell = tell
+            return self._over.is_set()
 
 
 class Answers:
@@ -51,9 +62,11 @@ class Answers:
         self._lock = threading.Lock()
         self._works: dict[tuple[str, str], Work] = {}
 
-    def once(self, run: str, key: str, do: Callable[[], Answer], patience: float) -> Answer | None:
+    def once(
+        self, run: str, key: str, do: Callable[[], Answer], patience: float, tell: Tell | None = None
+    ) -> Answer | None:
         """The answer to this key: kept, joined, or worked for now. None when it is not there in `patience`
-        seconds; the work goes on. Raises what the work raised."""
+        seconds; the work goes on, and calls `tell` when it is over. Raises what the work raised."""
         with self._lock:
             work = self._works.get((run, key))
             if work is None:
@@ -64,7 +77,7 @@ class Answers:
                 work = Work(lambda: self._keep(run, key, do()))
                 self._works[run, key] = work
                 work.thread.start()
-        if not work.wait(patience):
+        if not work.wait(patience, tell):
             return None
         with self._lock:
             if self._works.get((run, key)) is work:

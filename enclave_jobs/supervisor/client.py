@@ -30,9 +30,11 @@ from federation.studies.models import Run
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
+AT_ONCE_SECONDS = 0.1
+"""What is over so soon needs no second message; anything longer, the supervisor tells when it is over."""
 
 
-def start(enclave: str, program: Program, runtime: str, *, patience: float = 2.0) -> bool:
+def start(enclave: str, program: Program, runtime: str, *, patience: float = AT_ONCE_SECONDS) -> bool:
     """Start an enclave, unless it was started before. Whether it is ready within `patience` seconds."""
     request = Start(enclave=enclave, program=program, runtime=runtime, patience=patience)
     return bool(_ask("start", request, patience + SHORT_SECONDS, at=_holder(enclave))["ready"])
@@ -61,7 +63,7 @@ def once(
     key: str,
     inputs: Iterable[str] = (),
     outputs: Iterable[str] = (),
-    patience: float = 2.0,
+    patience: float = AT_ONCE_SECONDS,
     model: Model | None = None,
 ) -> dict[str, Any] | None:
     """Let the enclave do something once for (run, key), however often this is called. None: still at work."""

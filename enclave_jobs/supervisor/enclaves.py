@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Slot:
     started: threading.Event = field(default_factory=threading.Event)
     process: EnclaveProcess | None = None
     error: Exception | None = None
+    awaited: bool = False
 
     @property
     def alive(self) -> bool:
@@ -36,9 +38,17 @@ class Slot:
 
 
 class Enclaves:
-    """Starts, calls and stops enclaves by id. Any thread may use it."""
+    """Starts, calls and stops enclaves by id. Any thread may use it. `tell` is called with the id of an
+    enclave that has started, or could not, after somebody had to go without it."""
 
-    def __init__(self, folder: Path, runtimes: list[str], platform: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        runtimes: list[str],
+        platform: Path | None,
+        tell: Callable[[str], None] = lambda _enclave: None,
+    ) -> None:
+        self._tell = tell
         self._folder = folder
         self._runtimes = runtimes
         self._platform = platform
@@ -61,7 +71,9 @@ class Enclaves:
                 slot = self._slots[enclave] = Slot(program)
                 threading.Thread(target=self._launch, args=(enclave, slot, runtime), daemon=True).start()
         if not slot.started.wait(patience):
-            return False
+            slot.awaited = True
+            if not slot.started.is_set():
+                return False
         if slot.error is not None:
             with self._lock:
                 self._slots.pop(enclave, None)
@@ -77,6 +89,8 @@ class Enclaves:
             slot.error = error
         finally:
             slot.started.set()
+            if slot.awaited:
+                self._tell(enclave)
 
     def call(self, call: Call, patience: float | None) -> dict[str, Any]:
         """Deliver the inputs, carry out the operation, put the outputs into the blob store. `patience` in

@@ -17,6 +17,7 @@ from django.conf import settings
 from attestation.development import create_platform, create_root, install_platform, issue_platform
 from attestation.quote import Tee
 from contracts.refusal import Refusal
+from enclave_jobs.conductor import telling
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
 from enclave_jobs.supervisor.server import Server, publish_address
@@ -34,9 +35,10 @@ def run() -> None:
     folder = settings.STATE_DIR / "supervisor"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(folder / "lock"):
-        enclaves = Enclaves(folder / "enclaves", settings.ENCLAVE_RUNTIMES, development_platform(folder))
+        platform, answers = development_platform(folder), Answers(folder / "answers")
+        enclaves = Enclaves(folder / "enclaves", settings.ENCLAVE_RUNTIMES, platform, telling.over)
         host, port = _listen_on()
-        server = Server(settings.SUPERVISOR_TOKEN, enclaves, Answers(folder / "answers"), host, port)
+        server = Server(settings.SUPERVISOR_TOKEN, enclaves, answers, host, port, telling.over)
         closing = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: closing.set())

@@ -3,7 +3,8 @@
 The caller's first frame is `Greeting`; then it sends `Request`s (`start`, `call`, `stop`, `list`, `forget`)
 and gets one `Reply` for each. A `call` with a `key` is done once, however often it is asked for: whoever
 asks again waits for, or is handed, the same answer. Its reply is `{"done": {...}}`, or `{"pending": true}`
-when the work outlasted the caller's `patience`.
+when the work outlasted the caller's `patience`: then the supervisor has the run's next step sent when it is
+over (`conductor/telling.py`), and nobody waits.
 """
 
 from __future__ import annotations

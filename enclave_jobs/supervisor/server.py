@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +32,19 @@ Arguments = TypeVar("Arguments", bound=Struct)
 
 
 class Server:
-    """Serves until `close`. `address` is where it listens. Refuses with the codes of `tls.for_supervisor`."""
+    """Serves until `close`. `address` is where it listens; `tell` is called with the id of an enclave whose
+    work is over, after who had asked for it went. Refuses with the codes of `tls.for_supervisor`."""
 
-    def __init__(self, token: str, enclaves: Enclaves, answers: Answers, host: str, port: int) -> None:
+    def __init__(
+        self,
+        token: str,
+        enclaves: Enclaves,
+        answers: Answers,
+        host: str,
+        port: int,
+        tell: Callable[[str], None] = lambda _enclave: None,
+    ) -> None:
+        self._tell = tell
         self._token = token.encode()
         self._tls = tls.for_supervisor(host)
         self._enclaves = enclaves
@@ -122,7 +133,11 @@ class Server:
         if call.key is None or call.run is None:
             return {"done": self._enclaves.call(call, patience=call.patience)}
         answer: Answer | None = self._answers.once(
-            call.run, call.key, lambda: self._enclaves.call(call, patience=None), call.patience
+            call.run,
+            call.key,
+            lambda: self._enclaves.call(call, patience=None),
+            call.patience,
+            lambda: self._tell(call.enclave),
         )
         return {"pending": True} if answer is None else {"done": answer}
 

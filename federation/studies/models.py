@@ -235,7 +235,8 @@ class Round(models.Model):
 
 class Contribution(models.Model):
     """What one site does in one round. `blob` is the SHA-256 of its sealed update; `bytes` its size;
-    `measures` what it has cost (seconds, bytes, pads: numbers)."""
+    `measures` what it has cost (seconds, bytes, pads: numbers); `good_for` the server enclave that has looked
+    into it and found it good."""
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="contributions")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="contributions")
@@ -243,6 +244,7 @@ class Contribution(models.Model):
     blob = models.CharField(max_length=64, blank=True)
     bytes = models.PositiveBigIntegerField(null=True, blank=True)
     samples = models.PositiveIntegerField(null=True, blank=True)
+    good_for = models.CharField(max_length=64, blank=True)
     countersignature = models.CharField(max_length=128, blank=True)
     measures = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=64, blank=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -108,6 +109,25 @@ def note(row: Study | Run | Round | Contribution, kind: str, *, site: Any = None
     if site is not None:
         belongs["site"] = site
     return Event.objects.create(**belongs, kind=kind, facts=facts)
+
+
+def note_sites(round: Round, kind: str, sites: Mapping[str, dict[str, Fact]]) -> None:
+    """Write an event of this kind for each of these sites (ids, with facts), in one query."""
+    belongs = _belongs(round)
+    Event.objects.bulk_create(
+        Event(**belongs, site_id=site, kind=kind, facts=facts) for site, facts in sites.items()
+    )
+
+
+def entered(rows: Sequence[Contribution], before: str) -> None:
+    """Write the events of rows that were created in a later state than `before`, the first, in one query."""
+    for row in rows:
+        if (before, row.state) not in CONTRIBUTION:
+            raise ValueError(f"Contribution never goes from {before} to {row.state}")
+    Event.objects.bulk_create(
+        Event(**_belongs(row), kind=f"contribution.{row.state}", from_state=before, to_state=row.state)
+        for row in rows
+    )
 
 
 def _belongs(row: Study | Run | Round | Contribution) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class TestMaintenance:
         run = Run.objects.get(pk=world["run_id"])
         opened = run.rounds.get()
         late = opened.contributions.get(site=anna.site)
-        leases.offer(run, anna.site, JobKind.TRAIN, "enclave", round=opened, inputs={})
+        sites: dict[str, dict[str, Any]] = {anna.site.pk: {}}
+        leases.offer(run, JobKind.TRAIN, "enclave", round=opened, common={}, sites=sites)
         window = planned(anna, alice, hours=-1)
         assert leases.lease(anna.site) is None
         assert "St. Anna is in a maintenance window until" in waits_for(run, opened, [late])

@@ -72,6 +72,12 @@ def manifest_of(run: str, hospitals: list[Hospital], **changes: Any) -> Manifest
     return msgspec.structs.replace(manifest, **changes)
 
 
+def offer(run: Run, site: str, kind: JobKind, round: Round | None, inputs: dict[str, Any]) -> Job:
+    """A job for this site alone, for the run's present enclave."""
+    leases.offer(run, kind, run.enclave_id, round=round, common=inputs, sites={site: {}})
+    return Job.objects.get(run=run, site=site, kind=kind, round=round, enclave=run.enclave_id)
+
+
 @dataclass
 class Scene:
     """A running run with an attested enclave and an open round."""
@@ -85,7 +91,7 @@ class Scene:
 
     def offer(self, hospital: Hospital, kind: JobKind = JobKind.TRAIN, **inputs: Any) -> Job:
         round = None if kind == JobKind.JOIN else self.round
-        return leases.offer(self.run, hospital.site, kind, self.enclave.pk, round=round, inputs=inputs)
+        return offer(self.run, hospital.site.pk, kind, round, inputs)
 
     def leased(self, hospital: Hospital, kind: JobKind = JobKind.TRAIN, **inputs: Any) -> tuple[Job, int]:
         """A job that this hospital has leased over the API; the job and the lease's number."""

@@ -37,13 +37,12 @@ scene = make_scene()
 print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), scene.run.pk)
 """
 OFFER = """
-from enclave_jobs import leases
 from enclave_jobs.models import JobKind
-from federation.sites.models import Site
+from tests.jobs.cast import offer
 from federation.studies.models import Round, Run
 run = Run.objects.get(pk={run!r})
 round, _ = Round.objects.get_or_create(run=run, number={number})
-print(leases.offer(run, {site!r}, JobKind.EVALUATE, run.enclave_id, round=round, inputs={{"epoch": 1}}).pk)
+print(offer(run, {site!r}, JobKind.EVALUATE, round, {{"epoch": 1}}).pk)
 """
 
 

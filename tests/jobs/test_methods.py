@@ -30,7 +30,7 @@ def test_each_side_knows_each_method_that_a_manifest_may_name(side: dict[str, An
 @pytest.mark.parametrize(("options", "queue"), [({}, "enclave"), (METHOD_2, "tail")])
 def test_what_works_on_a_run_goes_to_the_workers_of_its_method(options: dict[str, Any], queue: str) -> None:
     scene = make_scene(**options)
-    tasks = {dispatch.START: scene.run.pk, dispatch.ADVANCE: scene.run.pk, dispatch.AGGREGATE: scene.round.pk}
+    tasks = dict.fromkeys(dispatch.OF_A_RUN, scene.run.pk)
     found = {app.amqp.router.route({}, task, [about])["queue"].name for task, about in tasks.items()}
     assert found == {queue}
 

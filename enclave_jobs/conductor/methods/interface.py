@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from contracts.manifest import Manifest
@@ -13,13 +12,9 @@ from enclave_jobs.models import Enclave, JobKind
 from enclave_jobs.supervisor.protocol import Model
 from federation.studies.models import Contribution, Round, Run
 
-
-@dataclass(frozen=True)
-class JoinJob:
-    """What a site is asked to do that it joins: a kind of `models.JOINS`, and inputs beside the enclave's."""
-
-    kind: JobKind
-    inputs: dict[str, Any]
+JoinJobs = dict[JobKind, dict[str, dict[str, Any]]]
+"""What sites are asked to do that they join: for each kind of `models.JOINS` the sites' ids, with inputs
+beside the enclave's."""
 
 
 class Method(Protocol):
@@ -31,14 +26,14 @@ class Method(Protocol):
 
     # What a site is asked.
 
-    def join_job(self, run: Run, site: str, /) -> JoinJob:
-        """How this site comes to the run's present enclave."""
+    def join_jobs(self, run: Run, sites: list[str], /) -> JoinJobs:
+        """How these sites come to the run's present enclave."""
 
     def least_present(self, manifest: Manifest, /) -> int:
         """How many members must be present before rounds begin: a quorum or more."""
 
-    def enrol(self, round: Round, site: str, /) -> None:
-        """Give a site that has joined its place in a round; inside the caller's transaction."""
+    def enrol(self, round: Round, sites: list[str], /) -> None:
+        """Give sites that have joined their places in a round; inside the caller's transaction."""
 
     def offer_jobs(self, round: Round, /) -> None:
         """Ask the contributors of an open round for what is still to come of them, on behalf of the present

@@ -16,7 +16,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, countersigning, issuing
-from enclave_jobs.conductor.methods.interface import JoinJob
+from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import Question
 from enclave_jobs.models import Enclave, JobKind
 from enclave_jobs.queues import ENCLAVE
@@ -28,9 +28,9 @@ from federation.studies.models import Contribution, ContributionState, Round, Ro
 queue = ENCLAVE
 
 
-def join_job(_run: Run, _site: str) -> JoinJob:
+def join_jobs(_run: Run, sites: list[str]) -> JoinJobs:
     """Have a client slice attested and admitted."""
-    return JoinJob(JobKind.JOIN, {})
+    return {JobKind.JOIN: {site: {} for site in sites}}
 
 
 def least_present(manifest: Manifest) -> int:
@@ -38,9 +38,9 @@ def least_present(manifest: Manifest) -> int:
     return manifest.aggregation.quorum
 
 
-def enrol(round: Round, site: str) -> None:
-    """Its update is still to come."""
-    contributions.enrol(round, site)
+def enrol(round: Round, sites: list[str]) -> None:
+    """Their updates are still to come."""
+    contributions.enrol(round, sites)
 
 
 def offer_jobs(round: Round) -> None:
@@ -67,10 +67,8 @@ def offer_jobs(round: Round) -> None:
         open_ones = round.contributions.filter(
             state__in=(ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
         )
-        for contribution in open_ones.filter(site_id__in=here):
-            job = leases.offer(run, contribution.site_id, kind, enclave.pk, round=round, inputs=inputs)
-            if job.inputs != inputs:
-                leases.change_inputs(job, inputs)
+        asked = open_ones.filter(site_id__in=here).values_list("site_id", flat=True)
+        leases.offer(run, kind, enclave.pk, round=round, common=inputs, sites={site: {} for site in asked})
 
 
 def is_good(contribution: Contribution) -> bool:

@@ -26,9 +26,9 @@ from enclave_jobs.conductor import (
     shares,
 )
 from enclave_jobs.conductor.attendance import joined
-from enclave_jobs.conductor.methods.interface import JoinJob
+from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import Question
-from enclave_jobs.models import Enclave
+from enclave_jobs.models import Enclave, JobKind
 from enclave_jobs.queues import TAIL
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
@@ -47,11 +47,14 @@ from federation.studies.transitions import note
 queue = TAIL
 
 
-def join_job(run: Run, site: str) -> JoinJob:
-    """Bring the features, or only wrap their keys; with the site's own share of the state's key, if there is
+def join_jobs(run: Run, sites: list[str]) -> JoinJobs:
+    """Bring the features, or only wrap their keys; with each site's own share of the state's key, if there is
     one."""
-    escrow = restoring.escrow_for(run, site)
-    return JoinJob(features.join_kind(run, site), {} if escrow is None else {"escrow": escrow})
+    jobs: JoinJobs = {JobKind.FEATURES: {}, JobKind.REWRAP: {}}
+    here, inputs = features.brought(run, sites), restoring.escrows(run, sites)
+    for site in sites:
+        jobs[JobKind.REWRAP if site in here else JobKind.FEATURES][site] = inputs[site]
+    return jobs
 
 
 def least_present(manifest: Manifest) -> int:
@@ -59,9 +62,9 @@ def least_present(manifest: Manifest) -> int:
     return max(manifest.aggregation.quorum, naming_sites(manifest))
 
 
-def enrol(round: Round, site: str) -> None:
-    """What it contributes is there."""
-    features.enrol(round, site)
+def enrol(round: Round, sites: list[str]) -> None:
+    """What they contribute is there."""
+    features.enrol(round, sites)
 
 
 def offer_jobs(_round: Round) -> None:
@@ -155,7 +158,7 @@ def _open_again(round: Round, asked: Refusal) -> None:
     if asked.code == "round.wrong_receipt" and restored == "before":
         # Another worker may have restored it since it was asked: what it says now counts.
         questions.ask(round, question(round))
-    dispatch.after_commit(dispatch.AGGREGATE, round.pk)
+    dispatch.after_commit(dispatch.ADVANCE, round.run_id)
 
 
 def _hear_all(run: Run) -> None:
