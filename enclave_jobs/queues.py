@@ -17,6 +17,7 @@ LATER = 6
 """The priority of what can wait; all else has 0, the highest (CELERY_BROKER_TRANSPORT_OPTIONS)."""
 SWEEP_SECONDS = 2.0
 UPKEEP_SECONDS = 600.0
+FORGET_SECONDS = 3600.0
 COLLATERAL_SECONDS = 300.0
 NOTICE_SECONDS = 10.0
 
@@ -38,6 +39,11 @@ def configure(app: Celery) -> None:
                 "task": "enclave_jobs.upkeep",
                 "schedule": UPKEEP_SECONDS,
                 "options": {"expires": UPKEEP_SECONDS, "priority": LATER},
+            },
+            "forget": {
+                "task": "enclave_jobs.forget",
+                "schedule": FORGET_SECONDS,
+                "options": {"expires": FORGET_SECONDS, "priority": LATER},
             },
             "notices": {
                 "task": "enclave_jobs.notify",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enclave_jobs import proving
+from enclave_jobs import proving, retention
 from enclave_jobs.conductor import advancing, releasing, serving, sweeping
 from federation import operations
 from federation.attestation import pcs
@@ -46,6 +46,12 @@ def prove_model(job_id: int) -> None:
 def upkeep() -> None:
     """Forget what is of no more use."""
     sweeping.upkeep()
+
+
+@shared_task(name="enclave_jobs.forget")
+def forget() -> None:
+    """Remove what is not kept any more."""
+    retention.forget()
 
 
 @shared_task(name="enclave_jobs.refresh_collateral")

@@ -130,6 +130,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("reviews/<int:review_id>/<str:word>", references.vote, name="review-vote"),
     path("operations", operations.overview, name="operations"),
     path("operations/workers", operations.workers, name="operations-workers"),
+    path("operations/kept", operations.kept, name="operations-kept"),
     path("audit", audit.audit, name="audit"),
     path("collateral", collateral.calendar, name="collateral"),
 ]

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from enclave_jobs import retention
 from federation import operations
 from federation.people.models import Role
 from frontend.views.acting import person
@@ -35,3 +36,12 @@ def workers(request: HttpRequest) -> HttpResponse:
     """The part that asks the workers."""
     _operator(request)
     return render(request, "frontend/operations/workers.html", {"work": operations.work()})
+
+
+@login_required
+def kept(request: HttpRequest) -> HttpResponse:
+    """What is kept for how long, and what would go now."""
+    _operator(request)
+    due = {one.rule: one for one in retention.due()}
+    context = {"due": due, "rounds": retention.KEPT_ROUNDS, "days": retention.JOB_DAYS}
+    return render(request, "frontend/operations/kept.html", context)

@@ -155,6 +155,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "operations": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
     "operations-workers": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
+    "operations-kept": ("GET", {**dict.fromkeys(ALL, 403), "olga": 200}),
     "audit": ("GET", {**ALL, "lena": 403, "ludo": 403}),
     "collateral": (
         "GET",
