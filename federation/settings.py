@@ -139,6 +139,7 @@ INSTALLED_APPS = [
     "federation.studies",
     "federation.serving",
     "federation.releases",
+    "federation.threads",
     "federation.attestation",
     "federation.audit",
     "federation.notices",

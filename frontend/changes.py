@@ -14,6 +14,7 @@ from federation.attestation.models import StoredEvidence
 from federation.sites.models import Site
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Approval, Study
+from federation.threads.queries import wished
 from frontend.manifests import manifest_facts
 
 ALWAYS_NEW = {"run"}
@@ -21,12 +22,13 @@ ALWAYS_NEW = {"run"}
 
 @dataclass(frozen=True)
 class Earlier:
-    """What the hospital signed last, as it stands beside the log."""
+    """What the hospital signed last, or wished to be changed (`wished`), as it stands beside the log."""
 
     study: Study
     frozen: Frozen
     signed_at: datetime | None
     same_study: bool
+    wished: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class Change:
 
 
 def earlier_approval(study: Study, site: Site) -> Earlier | None:
-    """The hospital's last signature before this one: of the same study if there is one, else of any."""
+    """What the hospital has decided before: its wish for changes or signature in this study, the later one;
+    else its last signature in any."""
+    wish = wished(study, site)
+    if wish is not None and wish.manifest_hash == study.manifest_hash:
+        wish = None
     mine = Approval.objects.filter(study=study, site=site, manifest_hash=study.manifest_hash)
     before = Coalesce(Subquery(mine.values("signed_at")[:1]), Now())
     signed = (
@@ -48,7 +54,11 @@ def earlier_approval(study: Study, site: Site) -> Earlier | None:
         .select_related("study")
         .order_by("-signed_at")
     )
-    row = signed.filter(study=study).first() or signed.first()
+    row = signed.filter(study=study).first() or (signed.first() if wish is None else None)
+    if wish is not None and (row is None or row.signed_at is None or row.signed_at < wish.at):
+        kept = StoredEvidence.objects.filter(pk=wish.manifest_hash).first()
+        asked = Frozen(bytes(kept.data).decode(), wish.manifest_hash) if kept is not None else None
+        return Earlier(study, asked, wish.at, same_study=True, wished=True) if asked is not None else None
     # An approval is in the log with its manifest as an attachment, named by the very hash that was signed.
     kept = StoredEvidence.objects.filter(pk=row.manifest_hash).first() if row else None
     if row is None or kept is None:

@@ -32,6 +32,7 @@ from frontend.views import (
     steering,
     studies,
     sweeps,
+    thread,
     wizard,
 )
 
@@ -100,6 +101,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("studies/<str:study_id>/reopen", studies.reopen, name="study-reopen"),
     path("studies/<str:study_id>/approve", studies.approve, name="study-approve"),
     path("studies/<str:study_id>/approval", approval.approval, name="study-approval"),
+    path("studies/<str:study_id>/thread", thread.thread, name="study-thread"),
+    path("studies/<str:study_id>/thread/<int:message_id>/erase", thread.erase, name="study-thread-erase"),
     path("studies/<str:study_id>/approvals", studies.approvals, name="study-approvals"),
     path("studies/<str:study_id>/launch", studies.launch, name="study-launch"),
     path("studies/<str:study_id>/cancel", studies.cancel, name="study-cancel"),

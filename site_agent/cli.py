@@ -19,7 +19,7 @@ from typing import get_args
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from error_catalogue.last_resort import kept_for_us, refusal_of
-from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands
+from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands, thread_commands
 from site_agent.approval_key import read_key_file
 from site_agent.approval_key_commands import (
     add_approval_key_commands,
@@ -178,6 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_budget_command(commands, say)
 
     approve_commands.add_approve_command(commands, say)
+    thread_commands.add_thread_command(commands, say)
     member_commands.add_members_command(commands, say)
     add_approval_key_commands(commands, say)
 

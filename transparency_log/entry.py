@@ -38,7 +38,7 @@ ROSTER_FIXED, RELEASE, KEY_RELEASE, SERVING = "roster.fixed", "release", "key-re
 RECORDED = frozenset(
     {
         "reference.added", "reference.suspended", "review.opened", "review.proposed", "review.approval",
-        "review.rejection", "review.approved", "review.rejected", "manifest", "release-statement",
+        "review.rejection", "review.approved", "review.rejected", "manifest", "release-statement", "message",
     }
 )  # fmt: skip
 """Kinds that record what people decided at the coordinator, or what it showed to sites. No run rests on them:

@@ -22,12 +22,15 @@ from federation.notices.models import Handled, Muted, Notice
 from federation.notices.texts import text_of
 from federation.people.models import Role, User
 from federation.studies.models import ContributionState, Event
+from federation.threads.models import Kind, Speaker
+from federation.threads.plain import line, plain
 
 log = logging.getLogger(__name__)
 
 ENDS = ("run.finished", "run.failed", "run.cancelled")
 RELEASES = ("release.asked", "release.released", "release.failed", "serving.waiting")
-KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS, *RELEASES)
+THREADS = tuple(f"thread.{kind}" for kind in Kind.values)
+KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS, *RELEASES, *THREADS)
 FRESH = timedelta(days=1)
 """Older events are no news: an installation that mails for the first time does not tell its history."""
 _OVERLAP = 5000
@@ -76,6 +79,9 @@ def _whom(event: Event) -> list[User]:
             if event.round is not None:
                 late = event.round.contributions.filter(state__in=_PENDING)
                 sites = set(late.values_list("site_id", flat=True))
+        case kind if kind in THREADS:
+            from_lead = event.facts.get("speaker") == Speaker.LEAD
+            lead, sites = not from_lead, {event.site_id or ""} if from_lead else set()
         case "release.asked" | "serving.waiting":
             lead, sites = False, _members(event)
         case "release.released" if event.facts.get("rule") == SEALED:
@@ -104,7 +110,7 @@ def _send(notice: Notice) -> bool:
     text = text_of(notice.event, notice.user)
     body = render_to_string("notices/mail.txt", {"text": text, "event": notice.event})
     try:
-        send_mail(f"FedSlice: {text.subject}", body, None, [notice.user.email])
+        send_mail(line(f"FedSlice: {text.subject}"), plain(body), None, [notice.user.email])
     except (OSError, SMTPException) as error:
         log.warning("notice %d could not be sent: %s", notice.pk, type(error).__name__)
         Notice.objects.filter(pk=notice.pk).update(sent_at=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.translation import get_language
@@ -15,6 +15,8 @@ from federation.studies.models import Event
 from federation.studies.short import short_for
 from manifest_summary.facts import speaking
 
+THREADS = ("thread.message", "thread.changes", "thread.decline", "thread.reconsider")
+"""Their mails hold no word of the message: it stands on the page, where it can be erased."""
 ASKS = ("study.approving", "release.asked", "serving.waiting")
 """Events that ask for a decision: their mails say what it is about, in the words of page and terminal."""
 
@@ -34,6 +36,8 @@ def text_of(event: Event, reader: User) -> Text:
     study = event.study or (event.run.study if event.run else None)
     name = study.name if study else ""
     path = f"/runs/{event.run_id}" if event.run_id else f"/studies/{study.pk}" if study else "/"
+    if event.kind in THREADS and study is not None:
+        path = f"/studies/{study.pk}/thread"
     subject, news, todo = _words(event, name)
     return Text(subject, news, todo, settings.PUBLIC_URL + path, _about(event, reader))
 
@@ -94,6 +98,8 @@ def _words(event: Event, name: str) -> tuple[str, str, str]:
                 _("The lead of “%(study)s” asks the hospitals to release the tuned parameters.") % told,
                 _("Read to whom they would go, and sign at the hospital: python -m site_agent approve"),
             )
+        case kind if kind in THREADS:
+            return _of_thread(event, told)
         case "serving.waiting":
             return (
                 _("“%(study)s” asks for your signature to serve its model") % told,
@@ -118,3 +124,22 @@ def _words(event: Event, name: str) -> tuple[str, str, str]:
                 _("In the run of “%(study)s”, %(site)s could not do its work.") % told,
                 why,
             )
+
+
+def _of_thread(event: Event, told: dict[str, Any]) -> tuple[str, str, str]:
+    if event.facts.get("speaker") == "lead":
+        subject = _("The lead of “%(study)s” has written to your hospital") % told
+        return subject, f"{subject}.", _("Read and answer it on the page.")
+    subjects = {
+        "thread.changes": _("%(site)s asks for changes in “%(study)s”"),
+        "thread.decline": _("%(site)s declines in “%(study)s”"),
+        "thread.reconsider": _("%(site)s may take part in “%(study)s” after all"),
+    }
+    todos = {
+        "thread.changes": _(
+            "The study is a draft again. Read what is wished for, change it, and freeze it anew."
+        ),
+        "thread.decline": _("Read why. You can answer, or go back to the draft and change it."),
+    }
+    subject = subjects.get(event.kind, _("%(site)s has a question about “%(study)s”")) % told
+    return subject, f"{subject}.", todos.get(event.kind, _("Read and answer it on the page."))

@@ -138,9 +138,15 @@ def reopen(by: User, study: Study) -> None:
     """Back to the draft. The manifest is given up; approvals of its hash stay on record and count no more."""
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
-        state = _locked(study, StudyState.APPROVING, StudyState.READY)
-        apply(study, state, StudyState.DRAFT, manifest=None, manifest_hash="")
-        record(by, "study.reopened", f"study:{study.pk}")
+        give_up_manifest(by, study)
+
+
+def give_up_manifest(by: Any, study: Study) -> None:
+    """Back to the draft, because a hospital wishes for changes before it signs; who may wish so is judged by
+    the caller (federation/threads). Refuses with `study.wrong_state`."""
+    state = _locked(study, StudyState.APPROVING, StudyState.READY)
+    apply(study, state, StudyState.DRAFT, manifest=None, manifest_hash="")
+    record(by, "study.reopened", f"study:{study.pk}")
 
 
 def cancel(by: User, study: Study) -> None:

@@ -21,6 +21,7 @@ from frontend.changes import earlier_approval, fact_changes, field_changes
 from frontend.manifests import frozen_facts, short_facts
 from frontend.older import unrunnable
 from frontend.views.acting import person
+from frontend.views.thread import thread_of
 
 
 @login_required
@@ -46,6 +47,7 @@ def approval(request: HttpRequest, study_id: str) -> HttpResponse:
         "plan": frozen_facts(found),
         "references": _references(found),
         "before": before,
+        **thread_of(study, user),
         **unrunnable(found, study, user),
         "facts": fact_changes(before, study) if before else [],
         "fields": field_changes(before, study) if before else [],

@@ -26,6 +26,9 @@ from federation.sites.models import Site, SiteState
 from federation.studies import permissions, queries
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
+from federation.threads import queries as threads
+from federation.threads.models import Speaker
+from federation.threads.permissions import studies_visible_to as asked_here
 from frontend.rounds import ENDED
 from frontend.timeline import waits_for
 from frontend.views.acting import person
@@ -92,10 +95,17 @@ def _waiting(user: User) -> list[dict[str, str]]:
         for study in studies.filter(state=StudyState.APPROVING):
             if any(site.pk == user.site_id for site in queries.waiting_for(study)):
                 add(_("Approve “%(study)s”") % {"study": study.name}, reverse("study", args=[study.pk]))
+        for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site):
+            page = reverse("study-thread", args=[said.study_id])
+            add(_("Read the answer in “%(study)s”") % {"study": said.study.name}, page)
         for text, run in _to_sign(user.site):
             page = reverse("run", args=[run.pk])
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
+        for said in threads.unanswered(studies, by=Speaker.HOSPITAL):
+            told = {"site": said.site, "study": said.study.name}
+            page = reverse("study-thread", args=[said.study_id])
+            add(_("Answer %(site)s in “%(study)s”") % told, page, said.get_kind_display())
         for study in studies.filter(state=StudyState.READY):
             add(
                 _("Launch “%(study)s”") % {"study": study.name},

@@ -22,6 +22,7 @@ from frontend.model_progress import progress_of
 from frontend.names import typed_name
 from frontend.older import unreadable_plan, unrunnable
 from frontend.views.acting import act, person
+from frontend.views.thread import declined_sites, thread_of
 
 NOT_RUNNING = (StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
 
@@ -50,6 +51,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
             "my_browser_approval": mine is not None and mine.browser_at is not None,
             "runs": permissions.runs_visible_to(user).filter(study=study),
             "short": _short(study, user),
+            **thread_of(study, user),
             "plan": plan_facts(study),
             **_age(study, user),
             **_trial(study),
@@ -80,7 +82,8 @@ def _own_approval(user: User, study: Study) -> Approval | None:
 def approvals(request: HttpRequest, study_id: str) -> HttpResponse:
     """The list that renews itself; it reloads the page once the study has moved on."""
     study = _visible(request, study_id)
-    response = render(request, "frontend/studies/approvals.html", {"approvals": queries.approvals_of(study)})
+    shown = {"approvals": queries.approvals_of(study), "declined_sites": declined_sites(study)}
+    response = render(request, "frontend/studies/approvals.html", shown)
     if study.state != StudyState.APPROVING:
         response.headers["HX-Refresh"] = "true"
     return response

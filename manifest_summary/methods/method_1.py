@@ -21,7 +21,10 @@ def opened_by(manifest: Manifest) -> str:
     """The aggregator, or everybody."""
     if manifest.placement == "plaintext":
         return _("the coordinator's operator and the other hospitals: nothing is sealed")
-    return _("the attested aggregator's enclave, and the enclaves of the run's hospitals what it makes of it")
+    return _(
+        "the attested aggregator's enclave alone; the mean that it makes, also the enclaves of the run's "
+        "hospitals"
+    )
 
 
 def ever() -> str:

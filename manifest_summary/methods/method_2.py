@@ -18,7 +18,7 @@ def sent(manifest: Manifest) -> str:
 
 def opened_by(manifest: Manifest) -> str:
     """The split server; where its key is in shares, enough hosts of hospitals."""
-    alone = _("the attested split server's enclave; it does not see texts, and features tell much of them")
+    alone = _("the attested split server's enclave; it sees no texts, but features tell much of them")
     shares = _split(manifest).shares
     if shares is None:
         return alone

@@ -29,7 +29,8 @@ from tests.federation.cast import Hospital, make_dataset
 from tests.manifest_summary.test_summary import KINDS
 
 RULES = ("nothing", "serve-only", "sealed-to-sites", "export")
-NAMES = [f"{kind}, {rule}" for kind in KINDS for rule in RULES]
+NAMES = [f"{kind}, {RULES[(n + k) % len(RULES)]}" for n, kind in enumerate(KINDS) for k in range(3)]
+"""Each kind with three of the rules, so that each rule meets most kinds."""
 NOTES = "ward notes 2024"
 
 
@@ -116,7 +117,7 @@ def test_every_place_states_the_same_facts_of_every_kind_of_manifest(reader: Rea
 
 
 def test_terminal_and_approval_page_say_all_of_the_rest_in_the_same_words(reader: Reader) -> None:
-    for name in NAMES[:: len(RULES)]:
+    for name in NAMES[::3]:
         manifest = reader.show(name)
         facts = [fact for section in summary(manifest, (40,)) for fact in section.facts]
         facts = [

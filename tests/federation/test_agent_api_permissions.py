@@ -51,6 +51,11 @@ def order(world: World) -> dict[str, Any]:
     return {"run": "none", "rule": "export", "receipt": "0" * 64, "consent": consent}
 
 
+def question(world: World) -> dict[str, Any]:
+    """A question to the lead, in the thread of whoever sends it."""
+    return {"study": world.study.pk, "kind": "message", "about": "study", "text": "Why?"}
+
+
 # name: (method, path, body, status for St. Anna's agent, status for St. Barbara's agent)
 TABLE: Rows = {
     "agent-heartbeat": ("post", "heartbeat", lambda world: BEAT, 200, 200),
@@ -64,6 +69,8 @@ TABLE: Rows = {
     "agent-approvals:post": ("post", "approvals", signature, 200, 400),
     "agent-releases": ("get", "releases", lambda world: None, 200, 200),
     "agent-releases:post": ("post", "releases", order, 400, 400),
+    "agent-threads": ("get", "threads", lambda world: None, 200, 200),
+    "agent-threads:post": ("post", "threads", lambda world: question(world), 200, 200),
     "agent-approval-key": (
         "post", "approval-key", lambda world: {"token": "x", "approval_key": "5" * 64}, 400, 400
     ),

@@ -18,6 +18,7 @@ from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.models import BaseModel, Contribution, Round, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
+from federation.threads import services as threads
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.federation.conftest import (  # noqa: F401  fixtures
     alice,
@@ -90,6 +91,7 @@ def world(
     for measurement in (None, "e" * 64):  # one accepted, one that opens a review
         evidence = host.evidence(run, measurement=measurement)
         appraisals.judge(evidence, run=run, expected=expected(evidence), at=int(time.time()), site=anna.site)
+    message = threads.answer(lena, ready, anna.site, "Please sign.")
     record = AppraisalRecord.objects.get(verdict="accepted")
     open_round = Round.objects.create(run=run, number=0)
     for site in (anna.site, *Site.objects.filter(name="St. Barbara")):
@@ -103,5 +105,6 @@ def world(
     return {"site_id": anna.site.pk, "study_id": ready.pk, "draft_id": draft.pk, "run_id": run.pk,
             "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
             "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
-            "sweep_id": sweep.pk, "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
+            "sweep_id": sweep.pk, "message_id": message.pk,
+            "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
             "model_id": BaseModel.objects.get().pk, "host": host, "run": run}  # fmt: skip

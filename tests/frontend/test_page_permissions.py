@@ -95,6 +95,9 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-approval": ("GET", STUDY),
     "study-approvals": ("GET", STUDY),
     "study-check": ("GET", STUDY),
+    "study-thread": ("GET", STUDY),
+    # A message of the lead's, which only he erases: for others nothing is done, and they hear so.
+    "study-thread-erase": ("POST", LEAD_ACTS),
     "study-freeze": ("POST", LEAD_ACTS),
     "study-reopen": ("POST", LEAD_ACTS),
     "study-approve": ("POST", LEAD_ACTS),

@@ -20,17 +20,17 @@ from tests.support.proofs import made_proof
 RATHER = ("alice", "lena", "olga", "audrey")
 ASKS_THE_BROKER = {"operations-workers"}
 PINS = {
-    "home": 15, "people": 4, "person-invite": 2, "person": 4, "account": 6, "password": 2,
+    "home": 16, "people": 4, "person-invite": 2, "person": 4, "account": 6, "password": 2,
     "second-factor": 6, "second-factor-codes": 2, "second-factor-off": 2, "sites": 4, "site-invite": 2,
     "site": 9, "site-status": 5, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
     "site-receipts-of-run": 12, "site-evidence": 6, "site-maintenance": 4, "datasets": 4, "dataset": 4,
     "models": 4, "model": 3, "model-jobs": 3, "model-new": 2, "study-check": 4,
-    "studies": 4, "study-new": 3, "study": 9, "study-costs": 9, "study-labels": 5, "study-advice": 4,
-    "study-approval": 10, "study-approvals": 5, "runs": 5, "run": 18, "run-live": 17, "run-history": 17,
+    "studies": 4, "study-new": 3, "study": 18, "study-costs": 9, "study-labels": 5, "study-advice": 4,
+    "study-approval": 20, "study-approvals": 6, "runs": 5, "run": 18, "run-live": 17, "run-history": 17,
     "run-curves": 5, "run-csv": 6, "compare": 6, "compare-data": 4, "compare-csv": 4, "log": 10,
     "log-check": 2, "log-entry": 18, "log-raw": 6, "references": 6, "reference-new": 2, "review": 9,
     "operations": 9, "operations-kept": 15, "audit": 3, "collateral": 5, "sweeps": 3, "sweep-new": 3,
-    "sweep": 7, "sweep-csv": 5, "run-serving": 4,
+    "study-thread": 14, "sweep": 7, "sweep-csv": 5, "run-serving": 4,
 }  # fmt: skip
 
 

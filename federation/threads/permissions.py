@@ -1,0 +1,49 @@
+"""Who reads and writes in a study's threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from federation.people.models import Role, User
+from federation.sites.models import Site
+from federation.studies import permissions
+from federation.studies.models import Approval, Study
+from federation.threads.models import Message, Speaker
+
+
+def studies_visible_to(user: User) -> QuerySet[Study]:
+    """Whose threads this person may open: of the studies that he sees; and an admin of a hospital that was
+    asked once, also while the study is a draft again, of which the thread is all that he sees."""
+    if user.role != Role.SITE_ADMIN:
+        return permissions.visible_to(user)
+    asked = Approval.objects.filter(site=user.site).values("study_id")
+    return Study.objects.filter(pk__in=asked)
+
+
+def visible_to(user: User, study: Study) -> QuerySet[Message]:
+    """All messages, for those who see the study; a hospital sees its own thread alone."""
+    if not studies_visible_to(user).filter(pk=study.pk).exists():
+        return Message.objects.none()
+    found = Message.objects.filter(study=study).select_related("study", "site", "by")
+    return found.filter(site=user.site) if user.role == Role.SITE_ADMIN else found
+
+
+def speaks_for(by: Any, study: Study, site: Site) -> bool:
+    """An admin of this hospital, or its agent, once the study has asked it."""
+    if isinstance(by, User) and by.role != Role.SITE_ADMIN:
+        return False
+    own = getattr(by, "site", None)
+    if own is None or own.pk != site.pk:
+        return False
+    return Approval.objects.filter(study=study, site=site).exists()
+
+
+def can_erase(user: User, message: Message) -> bool:
+    """Of what the lead wrote, the lead; of what a hospital or its agent wrote, an admin of that hospital."""
+    if message.erased_at is not None:
+        return False
+    if message.speaker == Speaker.LEAD:
+        return permissions.can_edit(user, message.study)
+    return user.role == Role.SITE_ADMIN and user.site_id == message.site_id

@@ -1,0 +1,67 @@
+"""What pages, agents and mails ask about threads."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import QuerySet
+
+from federation.releases.models import Order
+from federation.serving.models import ServingOrder
+from federation.sites.models import Site
+from federation.studies.models import Approval, Study, StudyState
+from federation.threads.models import About, Kind, Message, Speaker
+
+DECISIONS = (Kind.DECLINE, Kind.RECONSIDER)
+
+
+def standing(study: Study) -> list[Message]:
+    """The declines of what is asked for now, but for those of hospitals that have changed their mind or
+    signed since. As many queries for many hospitals as for one."""
+    decisions = Message.objects.filter(
+        study=study, kind__in=DECISIONS, manifest_hash=study.manifest_hash or "-"
+    ).select_related("site")
+    last = {(row.site_id, row.about): row for row in decisions}
+    declines = [row for row in last.values() if row.kind == Kind.DECLINE]
+    if not declines:
+        return []
+    signed = _signed(study)
+    return [row for row in declines if signed.get((row.site_id, row.about), row.at) <= row.at]
+
+
+def decline_of(study: Study, site: Site, about: str = About.STUDY) -> Message | None:
+    """This hospital's, if it stands."""
+    return next((row for row in standing(study) if (row.site_id, row.about) == (site.pk, about)), None)
+
+
+def wished(study: Study, site: Site) -> Message | None:
+    """The hospital's last wish for changes in this study."""
+    return Message.objects.filter(study=study, site=site, kind=Kind.CHANGES).order_by("-pk").first()
+
+
+def unanswered(studies: QuerySet[Study], *, by: Speaker, site: Site | None = None) -> list[Message]:
+    """The last messages of threads that the other side (`by`) has written, newest first; of studies that are
+    not over, or of the release or serving of one that is."""
+    found = Message.objects.filter(study__in=studies.exclude(state=StudyState.CANCELLED))
+    if site is not None:
+        found = found.filter(site=site)
+    last: dict[tuple[str, str], Message] = {}
+    for message in found.select_related("study", "site"):
+        last[message.study_id, message.site_id] = message
+    asks = [one for one in last.values() if one.speaker == by and one.erased_at is None]
+    return sorted(asks, key=lambda one: -one.pk)
+
+
+def _signed(study: Study) -> dict[tuple[str, str], datetime]:
+    """When each hospital has signed what."""
+    given = {
+        About.STUDY: Approval.objects.filter(manifest_hash=study.manifest_hash, signed_at__isnull=False),
+        About.RELEASE: Order.objects.filter(release__run__study=study),
+        About.SERVING: ServingOrder.objects.filter(service__run__study=study),
+    }
+    times = {About.STUDY: "signed_at", About.RELEASE: "at", About.SERVING: "at"}
+    return {
+        (site, about.value): at
+        for about, rows in given.items()
+        for site, at in rows.values_list("site_id", times[about])
+    }

@@ -1,0 +1,154 @@
+"""What is said in a thread, and what it does: a wish for changes brings the study back to its draft, a
+decline stands until the hospital changes its mind or signs. Each message's salted hash goes into the log."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from contracts.refusal import Refusal
+from federation.attestation.log import append
+from federation.audit.services import record
+from federation.people.models import User
+from federation.releases.models import Release, ReleaseState
+from federation.serving.models import Service, ServiceState
+from federation.sites.models import Site
+from federation.studies import permissions as study_permissions
+from federation.studies import services as studies
+from federation.studies.models import Approval, Run, Study, StudyState
+from federation.studies.transitions import note
+from federation.threads import permissions
+from federation.threads.models import About, Kind, Message, Speaker
+from federation.threads.plain import message
+from federation.threads.queries import decline_of
+
+OPEN = (StudyState.APPROVING, StudyState.READY)
+
+
+def digest(salt: str, text: str) -> str:
+    """What the log has of a message: SHA-256 of 32 random bytes (hex here) and the text."""
+    return hashlib.sha256(bytes.fromhex(salt) + text.encode()).hexdigest()
+
+
+def answer(by: User, study: Study, site: Site, text: str, about: str = About.STUDY) -> Message:
+    """The lead writes to one of the study's hospitals. Refuses with `auth.forbidden`, `thread.not_asked`,
+    `thread.empty` or `thread.too_long`."""
+    _require(study_permissions.can_edit(by, study))
+    if not Approval.objects.filter(study=study, site=site).exists():
+        raise Refusal("thread.not_asked")
+    with transaction.atomic():
+        return _say(study, site, by, Kind.MESSAGE, text, _about(study, about), speaker=Speaker.LEAD)
+
+
+def write(
+    by: Any, study: Study, site: Site, kind: str, text: str, shown: str, about: str = About.STUDY
+) -> Message:
+    """The hospital writes: `by` is its admin, or its agent. `shown` is the hash of the manifest that it was
+    shown; a decision about another one is none.
+
+    Refuses with `auth.forbidden`, `approval.stale_manifest`, `thread.not_asked`, `thread.signed` (a decline
+    of what is signed), `thread.declined`, `thread.not_declined`, `thread.empty` or `thread.too_long`.
+    """
+    _require(permissions.speaks_for(by, study, site))
+    if kind not in Kind.values:
+        raise Refusal("thread.not_asked")
+    with transaction.atomic():
+        study = Study.objects.select_for_update().get(pk=study.pk)
+        run = _about(study, about)
+        if kind == Kind.MESSAGE:
+            return _say(study, site, by, kind, text, run)
+        if not shown or shown != study.manifest_hash:
+            raise Refusal("approval.stale_manifest")
+        _require_undecided(study, site, kind, run)
+        said = _say(study, site, by, kind, text, run)
+        if kind == Kind.CHANGES and run[0] == About.STUDY:
+            studies.give_up_manifest(by, study)
+    return said
+
+
+def erase(by: User, said: Message) -> None:
+    """Take text and salt away for good; that something was said, when, by which side, and its hash remain.
+    Refuses with `auth.forbidden`."""
+    _require(permissions.can_erase(by, said))
+    with transaction.atomic():
+        Message.objects.filter(pk=said.pk).update(text="", salt="", erased_at=timezone.now())
+        record(by, "thread.erased", f"study:{said.study_id}", message=said.pk)
+
+
+def _about(study: Study, about: str) -> tuple[str, Run | None]:
+    """What it is about, and of which run. Refuses with `thread.not_asked` where nothing of it was."""
+    if about == About.STUDY:
+        return about, None
+    run = study.runs.first()
+    if about == About.RELEASE:
+        asked = Release.objects.filter(run=run).exists()
+    else:
+        serving = Service.objects.filter(run=run).exclude(state=ServiceState.OFF)
+        asked = about == About.SERVING and serving.exists()
+    if run is None or not asked:
+        raise Refusal("thread.not_asked")
+    return about, run
+
+
+def _require_undecided(study: Study, site: Site, kind: str, about: tuple[str, Run | None]) -> None:
+    """That the hospital can decide so now."""
+    what, run = about
+    stands = decline_of(study, site, what)
+    if kind == Kind.RECONSIDER:
+        if stands is None:
+            raise Refusal("thread.not_declined")
+        return
+    if stands is not None and kind == Kind.DECLINE:
+        raise Refusal("thread.declined")
+    if what == About.STUDY:
+        if study.state not in OPEN:
+            raise Refusal("study.wrong_state", state=study.state)
+        own = study.approvals.filter(site=site, manifest_hash=study.manifest_hash)
+        signed = own.filter(signature__isnull=False).exists()
+    elif what == About.RELEASE:
+        release = Release.objects.filter(run=run, state=ReleaseState.WAITING).first()
+        signed = release is None or release.orders.filter(site=site).exists()
+    else:
+        service = Service.objects.filter(run=run, state=ServiceState.WAITING).first()
+        signed = service is None or service.orders.filter(site=site).exists()
+    if signed and kind == Kind.DECLINE:
+        raise Refusal("thread.signed")
+
+
+def _say(
+    study: Study,
+    site: Site,
+    by: Any,
+    kind: str,
+    text: str,
+    about: tuple[str, Run | None],
+    speaker: str = Speaker.HOSPITAL,
+) -> Message:
+    said, salt = message(text), secrets.token_hex(32)
+    row = Message.objects.create(
+        study=study,
+        site=site,
+        run=about[1],
+        manifest_hash=study.manifest_hash,
+        about=about[0],
+        kind=kind,
+        speaker=speaker,
+        by=by if isinstance(by, User) else None,
+        text=said,
+        salt=salt,
+        digest=digest(salt, said),
+    )
+    told = {"about": about[0], "kind": kind, "speaker": speaker, "site": site.pk, "study": study.pk}
+    append("message", {**told, "manifest": study.manifest_hash, "message": row.digest})
+    record(by, f"thread.{kind}", f"study:{study.pk}", site=site.pk, about=about[0])
+    note(about[1] or study, f"thread.{kind}", site=site, about=about[0], speaker=speaker)
+    return row
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise Refusal("auth.forbidden")

@@ -1,0 +1,147 @@
+"""The thread of a study on its page: what was said, the box to write in, and erasing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from contracts.refusal import Refusal
+from federation.people.models import Role, User
+from federation.releases.models import Release, ReleaseState
+from federation.serving.models import Service, ServiceState
+from federation.sites.models import Site
+from federation.studies import permissions as study_permissions
+from federation.studies.models import Approval, Study
+from federation.threads import permissions, queries, services
+from federation.threads.models import About, Kind, Message
+from federation.threads.plain import LIMIT
+from frontend.views.acting import act, person
+
+
+def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: str = "") -> dict[str, Any]:
+    """What the section shows to this person. `typed` is what was refused, so that it is not lost; `about` and
+    `to` are chosen in its form."""
+    said = list(permissions.visible_to(user, study))
+    for message in said:
+        message.erasable = permissions.can_erase(user, message)  # type: ignore[attr-defined]
+    own = user.site
+    hospital = own if own is not None and permissions.speaks_for(user, study, own) else None
+    asked = _asked(study) if study_permissions.can_edit(user, study) else []
+    abouts = _abouts(study)
+    undecided = _undecided(study, hospital) if hospital is not None else []
+    standing = queries.standing(study)
+    declines = [row for row in standing if hospital is None or row.site_id == hospital.pk]
+    return {
+        "thread": said,
+        "thread_limit": LIMIT,
+        "typed": typed,
+        "speaks": hospital is not None or bool(asked),
+        "hospital": hospital,
+        "thread_sites": asked,
+        "abouts": abouts,
+        "chosen_about": about or (undecided[0] if undecided else abouts[-1][0]),
+        "chosen_site": to,
+        "may_decline": bool(set(undecided) - {decline.about for decline in declines}),
+        "may_wish": hospital is not None and study.state in services.OPEN,
+        "declines": declines,
+        "declined_sites": _of_study(standing),
+    }
+
+
+def declined_sites(study: Study) -> set[str]:
+    """The hospitals that have declined what is asked for now."""
+    return _of_study(queries.standing(study))
+
+
+def _of_study(standing: list[Message]) -> set[str]:
+    return {row.site_id for row in standing if row.about == About.STUDY}
+
+
+def _asked(study: Study) -> list[Site]:
+    """The hospitals that the study asks, or has asked."""
+    ids = Approval.objects.filter(study=study).values("site_id")
+    return list(Site.objects.filter(pk__in=ids).order_by("name"))
+
+
+def _undecided(study: Study, hospital: Site) -> list[str]:
+    """What waits for this hospital's signature."""
+    waits = study.approvals.filter(site=hospital, manifest_hash=study.manifest_hash, signature=None)
+    found = [About.STUDY.value] if study.state in services.OPEN and waits.exists() else []
+    releases = Release.objects.filter(run__study=study, state=ReleaseState.WAITING)
+    serving = Service.objects.filter(run__study=study, state=ServiceState.WAITING)
+    found += [About.RELEASE.value] if releases.exclude(orders__site=hospital).exists() else []
+    found += [About.SERVING.value] if serving.exclude(orders__site=hospital).exists() else []
+    return found
+
+
+def _abouts(study: Study) -> list[tuple[str, str]]:
+    """What can be written about now, in words."""
+    found, run = [(About.STUDY.value, _("the study"))], study.runs.first()
+    if run is not None and Release.objects.filter(run=run).exists():
+        found.append((About.RELEASE.value, _("the release of its parameters")))
+    if run is not None and Service.objects.filter(run=run).exclude(state=ServiceState.OFF).exists():
+        found.append((About.SERVING.value, _("serving its model")))
+    return found
+
+
+@login_required
+def thread(request: HttpRequest, study_id: str) -> HttpResponse:
+    """The thread alone, and saying something in it; what is refused stays in the box."""
+    user, study = person(request), _visible(request, study_id)
+    refused, text = None, request.POST.get("text", "")
+    if request.method == "POST":
+        kind = request.POST.get("kind", Kind.MESSAGE.value)
+        try:
+            _write(request, user, study, kind, text)
+        except Refusal as refusal:
+            refused = refusal
+        else:
+            messages.success(request, _told(kind))
+            return redirect(reverse("study-thread", args=[study.pk]))
+    chosen = {**request.GET.dict(), **request.POST.dict()}
+    shown = thread_of(study, user, text, chosen.get("about", ""), chosen.get("site", ""))
+    context = {"study": study, "refused": refused, **shown}
+    context["sees_study"] = study_permissions.can_see(user, study)
+    return render(request, "frontend/studies/thread_page.html", context, status=422 if refused else 200)
+
+
+def _write(request: HttpRequest, user: User, study: Study, kind: str, text: str) -> None:
+    about = request.POST.get("about", About.STUDY.value)
+    if user.role == Role.SITE_ADMIN and user.site is not None:
+        shown = request.POST.get("manifest_hash", "")
+        services.write(user, study, user.site, kind, text, shown, about)
+        return
+    site = Site.objects.filter(pk=request.POST.get("site", "")).first()
+    if site is None:
+        raise Refusal("thread.not_asked")
+    services.answer(user, study, site, text, about)
+
+
+def _told(kind: str) -> str:
+    return {
+        Kind.CHANGES: _("The study is a draft again; its lead reads what you wish for."),
+        Kind.DECLINE: _("Declined. The lead is told; your hospital can still change its mind."),
+        Kind.RECONSIDER: _("The decline is taken back. To take part, sign at the hospital."),
+    }.get(Kind(kind), _("Sent."))
+
+
+@login_required
+@require_POST
+def erase(request: HttpRequest, study_id: str, message_id: int) -> HttpResponse:
+    """Erase a text; its hash remains in the log."""
+    user, study = person(request), _visible(request, study_id)
+    message = get_object_or_404(permissions.visible_to(user, study), pk=message_id)
+    back = reverse("study-thread", args=[study.pk])
+    return act(request, lambda: services.erase(user, message), back, _("The text is erased."))
+
+
+def _visible(request: HttpRequest, study_id: str) -> Study:
+    user = person(request)
+    return get_object_or_404(permissions.studies_visible_to(user).select_related("lead"), pk=study_id)

@@ -1,0 +1,117 @@
+"""What this hospital and a study's lead say to each other, at the terminal. It binds nobody: what counts is
+what is signed by `approve`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from contracts.refusal import Refusal
+from site_agent.transport import Coordinator
+from site_agent.words import printable
+
+LIMIT = 4000
+Decision = Literal["message", "changes", "decline", "reconsider"]
+DONE = {
+    "message": "says",
+    "changes": "asks for changes",
+    "decline": "declines",
+    "reconsider": "may take part after all",
+}
+
+
+class Message(Struct, frozen=True):
+    """A message as the coordinator tells of it."""
+
+    number: int
+    at: str
+    speaker: str
+    kind: str
+    about: str
+    by: str
+    text: str
+    salt: str
+    digest: str
+
+
+class Thread(Struct, frozen=True):
+    """A study's thread with this hospital."""
+
+    study: str
+    name: str
+    manifest_hash: str
+    state: str
+    declined: bool
+    messages: list[Message]
+
+
+def threads(coordinator: Coordinator) -> list[Thread]:
+    """All of them. Refuses with `agent.bad_answer`."""
+    return _read(coordinator.call("GET", "threads").body, list[Thread])
+
+
+def choose(found: list[Thread], asked: str | None) -> Thread:
+    """The one whose fingerprint begins so, or whose study is called so; without a name the only one. Refuses
+    with `thread.unknown`."""
+    wanted = (asked or "").lower()
+    chosen = [
+        one
+        for one in found
+        if not wanted
+        or wanted in (one.study.lower(), one.name.lower())
+        or (len(wanted) >= 8 and one.manifest_hash.startswith(wanted))
+    ]
+    if len(chosen) != 1:
+        raise Refusal("thread.unknown", fingerprint=printable(asked or "any", 80))
+    return chosen[0]
+
+
+def say_in(coordinator: Coordinator, thread: Thread, kind: Decision, text: str, about: str) -> Thread:
+    """Send a message; a decision is about the manifest that the thread was read with."""
+    body = {"study": thread.study, "kind": kind, "about": about, "text": text}
+    if kind != "message":
+        body["manifest_hash"] = thread.manifest_hash or "0" * 64
+    return _read(coordinator.call("POST", "threads", body).body, Thread)
+
+
+def describe(thread: Thread) -> str:
+    """The thread as lines for people. Refuses with `thread.altered`."""
+    decided = f", fingerprint {thread.manifest_hash[:16]}…" if thread.manifest_hash else ""
+    lines = [f'"{printable(thread.name, 200)}" ({printable(thread.state, 20)}{decided})']
+    if thread.declined:
+        lines.append("  This hospital has declined. It can still sign (approve), or say --reconsider.")
+    for one in thread.messages:
+        who = f"{one.speaker} {one.by}".strip()
+        done = DONE.get(one.kind, one.kind)
+        at = printable(one.at[:16].replace("T", " "), 20)
+        lines += [
+            "",
+            f"  {at} UTC, {printable(who, 120)} {printable(done, 40)} ({printable(one.about, 20)}):",
+        ]
+        lines += [f"    {printable(line, LIMIT)}" for line in _text(one).split("\n")]
+    return "\n".join(lines if thread.messages else [*lines, "  Nothing was said yet."])
+
+
+def _text(said: Message) -> str:
+    if not said.salt:
+        return "(erased)"
+    try:
+        salt = bytes.fromhex(said.salt)
+    except ValueError:
+        salt = b""
+    if hashlib.sha256(salt + said.text.encode(errors="replace")).hexdigest() != said.digest:
+        raise Refusal("thread.altered", number=said.number)
+    return said.text
+
+
+T = TypeVar("T")
+
+
+def _read(body: object, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
