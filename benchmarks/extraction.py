@@ -10,7 +10,7 @@ program owns the platform, and opens the aggregator's state; the attackers do no
 
     alone      the attackers' own federation of their two hospitals, asking nobody anything
     fitted     the same, moved so that its losses are those that were published (and, generously, as if the
-               attackers had the third hospital's evaluation rows, too)
+               attackers had the third hospital's validation rows, too)
     oracle     a fit to exact losses of chosen vectors, which no slice gives any more: that the fit can do it
 """
 
@@ -183,10 +183,10 @@ class Guesser:
         return answer
 
     def pooled(self, flat: torch.Tensor) -> torch.Tensor:
-        """The mean loss over all hospitals' evaluation rows."""
+        """The mean loss over all hospitals' validation rows."""
         losses, rows = [], 0
         for learner in self.learners.values():
-            for batch in learner.evaluation.evaluation_batches(64):
+            for batch in learner.validation.evaluation_batches(64):
                 found = self.logits(flat, **batch.inputs)
                 losses.append(torch.nn.functional.cross_entropy(found, batch.targets, reduction="sum"))
                 rows += batch.rows
@@ -195,7 +195,7 @@ class Guesser:
     def fitted(self, alone: list[torch.Tensor], published: list[dict[str, float]]) -> torch.Tensor:
         """`alone`, moved as little as the published losses ask for: one move, which grows with the rounds."""
         rounds = len(alone)
-        # The scores of round r are of the parameters before it; the closing evaluation's are of the last.
+        # The scores of round r are of the parameters before it; the closing round's are of the last.
         told = [
             (number, scores["loss"]) for number, scores in enumerate(published) if number and "loss" in scores
         ]

@@ -73,7 +73,7 @@ class LinearHead(nn.Module):
 @dataclass(frozen=True)
 class Study:
     """All that the strategies share. `sites` are tokenised training rows in site-id order, `tests` each
-    site's evaluation rows; scores are pooled over all of them."""
+    site's test rows; scores are pooled over all of them."""
 
     folder: Path
     model: ModelSpec
@@ -95,7 +95,7 @@ class Study:
         return LinearHead(base.base_model, len(self.model.labels), self.training.seed)
 
     def scores(self, model: nn.Module) -> Scores:
-        """Pooled over all sites' evaluation rows."""
+        """Pooled over all sites' test rows."""
         labels = len(self.model.labels) if self.model.task == "sequence-classification" else 0
         each = [
             evaluate(model, examples, labels=labels, precision=self.training.precision)
@@ -127,7 +127,7 @@ def study(
         adapter,
         training,
         {site: encode(sites[site].train, tokenizer, model) for site in sorted(sites)},
-        {site: encode(sites[site].evaluation, tokenizer, model) for site in sorted(sites)},
+        {site: encode(sites[site].test, tokenizer, model) for site in sorted(sites)},
         tell,
     )
 
@@ -195,7 +195,7 @@ def alone(study: Study, site: str, examples: Examples) -> Scores:
 
 
 def local_only(study: Study) -> dict[str, Scores]:
-    """Every site's own model, on the pooled evaluation rows."""
+    """Every site's own model, on the pooled test rows."""
     return {site: alone(study, site, examples) for site, examples in study.sites.items()}
 
 

@@ -1,27 +1,66 @@
-"""The course of a run: after which receipt no round trains, and how many sites must name a receipt."""
+"""The course of a run: which round does what, after which receipt no round trains, and how many sites must
+name a receipt.
+
+Rounds 1 to `training.rounds` score the parameters that they begin with, on validation rows, and train. The
+closing round scores what the last of them made, and makes the best round's parameters the run's. It has
+several numbers, of which one is used. The test round scores these parameters on the test rows, which no other
+round reads. No parameters are served or released that no closing round has chosen.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from contracts.manifest import Manifest
 from contracts.policy import Program
 from contracts.receipts import Receipt
 
+Kind = Literal["update", "closing", "test"]
+
+
+def kind_of(manifest: Manifest, round: int) -> Kind:
+    """What the round of this number does."""
+    if round <= manifest.training.rounds:
+        return "update"
+    return "closing" if round < manifest.last_round else "test"
+
 
 def has_stopped(receipt: Receipt) -> bool:
-    """Whether training has ended early with this round (`training.patience`): no round follows."""
+    """Whether training has ended early with this round (`training.patience`): a closing round follows."""
     stopping = receipt.metrics.get("stopping")
     return isinstance(stopping, dict) and bool(stopping.get("stopped"))
 
 
 def is_over(manifest: Manifest, receipt: Receipt) -> bool:
-    """Whether no round after this receipt trains."""
-    return has_stopped(receipt) or receipt.round >= manifest.training.rounds
+    """Whether the run's parameters are chosen: those of this receipt are no others than they will ever be."""
+    return kind_of(manifest, receipt.round) != "update"
 
 
-def may_follow(manifest: Manifest, receipt: Receipt, round: int) -> bool:
-    """Whether the run has a round of this number after this receipt. A number may be missing: that round was
-    given up."""
-    return not has_stopped(receipt) and receipt.round < round <= manifest.last_round
+def may_follow(manifest: Manifest, receipt: Receipt | None, round: int) -> bool:
+    """Whether the run has a round of this number after this receipt (None: as its first). A number may be
+    missing: that round was given up, or training had stopped. There is one closing round, after a round that
+    trained, and no test before it."""
+    before = 0 if receipt is None else receipt.round
+    if not before < round <= manifest.last_round:
+        return False
+    match kind_of(manifest, round):
+        case "update":
+            return receipt is None or not has_stopped(receipt)
+        case "closing":
+            return receipt is not None and not is_over(manifest, receipt)
+        case "test":
+            return receipt is not None and kind_of(manifest, before) == "closing"
+
+
+def next_round(manifest: Manifest, receipt: Receipt | None, number: int) -> int | None:
+    """The number of the round to try next, after this receipt, where the last that was tried has `number`
+    (0: none). None: there is none, as the run is through or too many closing rounds were given up."""
+    wanted = number + 1
+    if receipt is not None and has_stopped(receipt):
+        wanted = max(wanted, manifest.training.rounds + 1)
+    if receipt is not None and is_over(manifest, receipt):
+        wanted = max(wanted, manifest.last_round)
+    return wanted if may_follow(manifest, receipt, wanted) else None
 
 
 def server_of(manifest: Manifest) -> Program:

@@ -21,6 +21,8 @@ from contracts.signing import verify
 
 MAX_MANIFEST_BYTES = 512 * 1024
 APPROVAL_DOMAIN = "fedslice/approval/v1"
+CLOSING_TRIES = 3
+"""Numbers of the closing round: one that was given up cannot be done again under its own."""
 UNMEASURED = ("tdx",)  # runtimes that no manifest may name yet: `require_measured`
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -136,7 +138,8 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout.
 
     The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup` of
-    them. Method 2 ends early when the pooled evaluation loss has not fallen for `patience` rounds (0: never).
+    them. Training ends early when the pooled loss on validation rows has not fallen for `patience` rounds
+    (0: never).
     """
 
     rounds: Annotated[int, Meta(ge=1, le=1000)]
@@ -219,7 +222,7 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Publication(Struct, forbid_unknown_fields=True, frozen=True):
-    """Over how many sites and evaluation rows scores are pooled at least before any leave a server enclave.
+    """Over how many sites and scored rows scores are pooled at least before any leave a server enclave.
     How they are rounded: enclave/programs/publication.py."""
 
     sites: Annotated[int, Meta(ge=3, le=1000)] = 3
@@ -274,8 +277,8 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def last_round(self) -> int:
-        """The closing evaluation: the round after the last that trains."""
-        return self.training.rounds + 1
+        """The test round: see contracts/course.py."""
+        return self.training.rounds + CLOSING_TRIES + 1
 
     def site(self, site_id: str) -> Site:
         """The member with this id. Refuses with `manifest.unknown_site`."""
@@ -346,7 +349,6 @@ def _check(manifest: Manifest) -> None:
             == isinstance(manifest.adapter, Spf)
             == (manifest.split is not None)
         ),
-        "patience goes with method-2": manifest.training.patience > 0 and manifest.method != "method-2",
         "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),

@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from contracts.best import best_after
+from contracts.course import kind_of, may_follow
+from contracts.manifest import Manifest
 from contracts.reading import read_strictly
 from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, verify_receipt
 from contracts.refusal import Refusal
@@ -52,6 +55,25 @@ def verify_chain(
                 raise Refusal("receipt.chain_broken", round=receipt.round, fault=fault)
         last, previous = signed, name
     return previous
+
+
+def course_fault(manifest: Manifest, before: Receipt | None, receipt: Receipt) -> str | None:
+    """What is wrong with a receipt's place in its run, after the one that it names; None where nothing is."""
+    kind = kind_of(manifest, receipt.round)
+    withheld = receipt.scoring is None or receipt.scoring.withheld is not None
+    scores = {"pooled", "test"}.intersection(receipt.metrics)
+    pooled = receipt.metrics.get("pooled")
+    loss = pooled.get("loss") if isinstance(pooled, dict) else None
+    loss = loss if isinstance(loss, int | float) else None
+    faults = {
+        "the run has no such round": not may_follow(manifest, before, receipt.round),
+        "it tells scores of other rows": not scores <= {"test" if kind == "test" else "pooled"},
+        "it tells scores that it withholds": withheld and bool(scores),
+        "it names another best round": receipt.best
+        != best_after(kind, before, receipt.previous, loss, withheld=withheld),
+        "it makes other parameters than its round does": (receipt.averaging is not None) and kind != "update",
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _faults(

@@ -83,6 +83,15 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     withheld: Literal["too_few_sites", "too_few_rows", "another_set", "not_pooled"] | None
 
 
+class Best(Struct, frozen=True, forbid_unknown_fields=True):
+    """The best round so far: the hash of the `receipt` that its parameters were made with, its number, and
+    their pooled `loss` on validation rows, as it was published."""
+
+    receipt: Hex32
+    round: Annotated[int, Meta(ge=1, lt=2**31)]
+    loss: float
+
+
 class Lived(Struct, frozen=True, forbid_unknown_fields=True):
     """How often a site's client slice has begun in this run, and the signing key of the life to which the
     state after this round is sealed: null where none was there. `features` is the commitment that the site is
@@ -99,8 +108,9 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     the sealed next parameters and of the sealed enclave state (null where a round made none), `previous` is
     the hash of the receipt before it. `restarts` counts how often the enclave lost its keys in this run: the
     signing key may change only where it grows. `metrics` holds numbers, nested by name.
-    `averaging` is null in the closing evaluation, `privacy` in a run without noise. `metrics.pooled` is there
-    only where `scoring` withholds nothing."""
+    `averaging` is null where nothing was trained, `privacy` in a run without noise. `metrics.pooled` is there
+    only where `scoring` withholds nothing. `best` is null until a round's parameters were scored; from the
+    closing round on, `output` and `state` are the parameters of `best`, or where it is null the last ones."""
 
     version: Literal[1]
     manifest: Hex32
@@ -121,6 +131,7 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     privacy: Spent | None = None
     scoring: Scoring | None = None
     lives: Annotated[tuple[Lived, ...], Meta(max_length=1000)] = ()
+    best: Best | None = None
 
 
 class SignedReceipt(Struct, frozen=True, forbid_unknown_fields=True):

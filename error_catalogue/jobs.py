@@ -25,6 +25,9 @@ define(
     Entry("run.no_quorum", "Round {round} has {found} usable contributions that count; the manifest "
           "asks for {quorum}.",
           "Look at the sites that are missing, then start the run again.", "lead"),
+    Entry("run.not_closed", "Training has ended, and no closing round came about in {tries} tries: no best "
+          "round was chosen, and nothing else may be served or released.",
+          "Look at the sites that are missing, then start the run again.", "lead"),
     Entry("run.not_joined", "{found} of the sites that joined count; the manifest asks for {quorum}.",
           "Look at the sites that are missing, then start the run again.", "lead"),
     Entry("run.wrong_id", "The manifest names run {found}, but this is run {expected}.",

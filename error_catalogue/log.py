@@ -97,6 +97,8 @@ define(
           "operator"),
     Entry("bundle.wrong_averaging", "A round was not averaged as the manifest says.", _DO_NOT_RELY,
           "operator"),
+    Entry("bundle.wrong_course", "A receipt does not continue its run's course, or names another best round "
+          "than the run's scores make.", _DO_NOT_RELY, "operator"),
     Entry("bundle.wrong_noise", "A receipt does not state the noise that its run had.", _DO_NOT_RELY,
           "operator"),
     Entry("bundle.wrong_mark", "A receipt's development mark is not its manifest's.", _DO_NOT_RELY,

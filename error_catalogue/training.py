@@ -77,6 +77,7 @@ define(
           "Use the dataset that was approved, as it was when it was added.", "site"),
     Entry("rows.changed", "The rows are not those that the sites approved: their digest differs.",
           "Use the dataset that was approved, as it was when it was added.", "site"),
-    Entry("rows.none", "The dataset has no rows to {purpose} with.",
-          "Offer a dataset with both training and evaluation rows.", "site"),
+    Entry("rows.none", "The dataset has no rows in the split {split}.",
+          "Add the dataset again: site_agent makes the splits that its files do not name. It needs three "
+          "different texts or more.", "site"),
 )  # fmt: skip

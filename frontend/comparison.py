@@ -15,6 +15,7 @@ from contracts.refusal import Refusal
 from federation.studies import costs
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
+from frontend.scoring import by_training, scores_of
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond them the normal's.
 T95 = (
@@ -25,13 +26,16 @@ T95 = (
 
 @dataclass(frozen=True)
 class Compared:
-    """One run. `settings` are all that may differ between runs, by their names in the CSV; `scores` are the
-    last published ones; None where there is nothing to say. `older`: its manifest is of an older format."""
+    """One run. `settings` are all that may differ between runs, by their names in the CSV; `scores` are of
+    validation rows, by which runs are compared, and `test` of test rows; None where there is nothing to say.
+    `older`: its manifest is of an older format."""
 
     run: Run
     older: bool
     settings: dict[str, Any]
     scores: dict[str, Any]
+    test: dict[str, Any]
+    best_round: int | None
     trained: int | None
     optimizer: int | None
     bytes_up: int
@@ -40,18 +44,23 @@ class Compared:
 
     @property
     def accuracy(self) -> float | None:
-        """The last pooled one."""
+        """On validation rows, pooled."""
         return score_of(self.scores, "accuracy")
 
     @property
     def macro_f1(self) -> float | None:
-        """The last pooled one."""
+        """On validation rows, pooled."""
         return self.scores.get("macro_f1")
 
     @property
     def loss(self) -> float | None:
-        """The last pooled one."""
+        """On validation rows, pooled."""
         return self.scores.get("loss")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """On test rows, pooled, of the best round."""
+        return score_of(self.test, "accuracy")
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
@@ -74,11 +83,14 @@ def _compared(
             counted = costs.counted(costs.work_of(found.manifest), model)
         except Refusal:
             counted = None
+    scores = scores_of(rounds)
     return Compared(
         run=run,
         older=found.fault is not None,
         settings=settings_of(found),
-        scores=rounds[-1].metrics.get("pooled", {}) if rounds else {},
+        scores=scores.validation,
+        test=scores.test,
+        best_round=scores.best,
         trained=counted.trained if counted else None,
         optimizer=counted.optimizer if counted else None,
         bytes_up=sent(rounds, found),
@@ -256,12 +268,8 @@ def _goes_with(rows: Sequence[Compared], name: str, axis: str) -> bool:
 
 
 def curve(row: Compared, key: str) -> dict[str, list[Any]]:
-    """Score after each number of rounds of training, pooled."""
-    points = [
-        (one.number - 1, score_of(one.metrics.get("pooled", {}), key), one.metrics["pooled"].get("rows"))
-        for one in row.rounds
-        if one.metrics.get("pooled")
-    ]
+    """Score on validation rows after each number of rounds of training, pooled."""
+    points = [(after, score_of(one, key), one.get("rows")) for after, one in by_training(row.rounds)]
     there = [point for point in points if point[1] is not None]
     return {"rounds": [p[0] for p in there], "values": [p[1] for p in there], "counts": [p[2] for p in there]}
 

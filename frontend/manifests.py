@@ -121,7 +121,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Epochs in a round"), plan.local_epochs, False),
                 (_("Batch size"), plan.batch_size, False),
                 (_("Learning rate"), learning_rate(plan), False),
-                *early_end(methods.named(plan.method).patience(plan)),
+                *early_end(plan.patience),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),

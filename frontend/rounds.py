@@ -1,8 +1,6 @@
-"""What a round of a run is called and how it stands: the last one trains nothing, none outlives its run."""
+"""What a round of a run is called and how it stands: the last two train nothing, none outlives its run."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
@@ -13,7 +11,9 @@ ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
 
 
 def title_of(round: Round, total: int | None) -> str:
-    """ "Round 3 of 6"; what comes after the sixth only scores, and has a name instead of a number."""
+    """ "Round 3 of 6"; what comes after the sixth only scores, and has names instead of numbers."""
+    if round.kind == RoundKind.TEST:
+        return _("Test")
     if round.kind == RoundKind.EVALUATE or (total is not None and round.number > total):
         return _("Closing evaluation")
     if total is None:
@@ -27,14 +27,3 @@ def standing(round: Round, run: Run) -> dict[str, str]:
     if run.state in ENDED and round.state not in (RoundState.PUBLISHED, RoundState.FAILED):
         return {"tone": "", "label": _("not finished")}
     return {"tone": tone(round.state), "label": str(round.get_state_display())}
-
-
-def best_of(published: Sequence[Round], accuracies: Sequence[float | None]) -> Round | None:
-    """The published round whose pooled accuracy is highest, the earliest of equal ones; None before two have
-    one. It scored the parameters that it started from."""
-    scored = [
-        (value, -row.number, row)
-        for row, value in zip(published, accuracies, strict=True)
-        if value is not None
-    ]
-    return max(scored, key=lambda one: one[:2])[2] if len(scored) > 1 else None

@@ -49,10 +49,12 @@ def _timed(difference: float) -> str:
 
 
 SCORES = (
-    Figure(_l("Accuracy"), lambda run: run.accuracy, score, _points),
-    Figure(_l("Macro-F1"), lambda run: run.macro_f1, score, _points),
-    Figure(_l("Loss"), lambda run: run.loss, decimals, _signed),
+    Figure(_l("Accuracy, validation"), lambda run: run.accuracy, score, _points),
+    Figure(_l("Macro-F1, validation"), lambda run: run.macro_f1, score, _points),
+    Figure(_l("Loss, validation"), lambda run: run.loss, decimals, _signed),
+    Figure(_l("Best round"), lambda run: run.best_round, str, lambda n: _signed(n, 0)),
 )
+TEST = (Figure(_l("Accuracy, test"), lambda run: run.test_accuracy, score, _points),)
 COSTS = (
     Figure(_l("Rounds published"), trained_rounds, str, lambda n: _signed(n, 0)),
     Figure(_l("Trained parameters"), lambda run: run.trained, amount, _counted),
@@ -102,6 +104,7 @@ def beside(rows: Sequence[Compared], base: str, part: str, everything: bool) -> 
     groups = [
         (_("What differs"), [_setting(name, columns) for name in apart]),
         (_("How well"), [line for figure in SCORES if (line := _figure(figure, columns))]),
+        (_("Test rows, opened once"), [line for figure in TEST if (line := _figure(figure, columns))]),
         (_("What it cost"), [line for figure in COSTS if (line := _figure(figure, columns))]),
         (_("The same in all"), [_setting(name, columns) for name in same if everything]),
     ]

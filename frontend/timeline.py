@@ -107,6 +107,8 @@ def _named(round: Round | None) -> dict[str, str]:
     """A round's name where a sentence begins, and within one."""
     if round is None:
         return {"head": "", "round": ""}
+    if round.kind == RoundKind.TEST:
+        return {"head": _("The test"), "round": _("the test")}
     if round.kind == RoundKind.EVALUATE:
         return {"head": _("The closing evaluation"), "round": _("the closing evaluation")}
     number = {"number": round.number}

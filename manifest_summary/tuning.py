@@ -74,5 +74,5 @@ def learning_rate(pace: Pace) -> str:
 
 def early_end(patience: int) -> list[Fact]:
     """After how many rounds without progress the run ends; nothing where it does not."""
-    after = _("%(n)d rounds without a lower loss on held-out rows") % {"n": patience}
+    after = _("%(n)d rounds without a lower loss on validation rows") % {"n": patience}
     return [Fact(_("Ends early after"), after)] if patience else []

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from contracts.course import may_follow, server_of
+from contracts.course import server_of
 from contracts.evidence import Evidence
 from contracts.manifest import Manifest
-from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.receipt_chain import course_fault, parse_receipt, verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from site_agent.files import create_private
@@ -81,13 +81,14 @@ class ReceiptBook:
         faults = {
             "it comes from another program": receipt.program != server_of(manifest),
             "its development mark is wrong": receipt.development != (manifest.policy.root == "development"),
-            "the run has no such round": receipt.round > manifest.last_round
-            or (last is not None and not may_follow(manifest, last.receipt, receipt.round)),
             "it does not follow the last one seen": receipt.previous != self.last_hash(),
         }
         for fault, found in faults.items():
             if found:
                 raise _not_ours(signed, fault)
+        wrong = course_fault(manifest, None if last is None else last.receipt, receipt)
+        if wrong is not None:
+            raise _not_ours(signed, wrong)
         verify_chain(
             [signed] if last is None else [last, signed],
             after=NO_RECEIPT if last is None else last.receipt.previous,

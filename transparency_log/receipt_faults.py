@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from contracts.approvals import Approval
 from contracts.counting import counted
+from contracts.course import kind_of
 from contracts.manifest import Manifest
 from contracts.receipts import Receipt
 from contracts.roster import Roster
@@ -88,7 +89,7 @@ def _row_faults(receipt: Receipt, manifest: Manifest) -> Iterator[Fault]:
 
 def _averaging_faults(receipt: Receipt, manifest: Manifest, approvals: Mapping[str, Approval]) -> list[Fault]:
     rules, averaging = manifest.aggregation, receipt.averaging
-    trains = manifest.method == "method-1" and receipt.round <= manifest.training.rounds
+    trains = manifest.method == "method-1" and kind_of(manifest, receipt.round) == "update"
     faults = {
         ("bundle.wrong_averaging", "it does not say how it was averaged."): trains and averaging is None,
     }
@@ -108,7 +109,7 @@ def _averaging_faults(receipt: Receipt, manifest: Manifest, approvals: Mapping[s
 def _scoring_faults(
     receipt: Receipt, roster: Roster | None, manifest: Manifest, approvals: Mapping[str, Approval]
 ) -> Iterator[Fault]:
-    if receipt.metrics.get("pooled"):
+    if receipt.metrics.get("pooled") or receipt.metrics.get("test"):
         if roster is not None and not roster.pooled:
             yield "bundle.two_pools", "it has pooled scores, which its list of contributors does not allow."
         found = 0 if receipt.scoring is None else counted(approvals, receipt.scoring.sites)

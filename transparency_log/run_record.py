@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from contracts.approvals import Approval, verify_approval
 from contracts.manifest import Manifest
 from contracts.pooling import may_pool
-from contracts.receipt_chain import verify_chain
+from contracts.receipt_chain import course_fault, verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
@@ -173,9 +173,25 @@ class RunRecord(Struct):
             words = f"The receipts of run {first.run} do not chain: {refusal}"
             self.report.failed("rounds", words, refusal.code)
             return
+        if self._course_faults():
+            return
         self.done["rounds"]["Runs whose receipts form an unbroken chain"] += 1
         if self.noise is not None and (worth := self.noise.told()):
             self.done["rounds"][worth] += 1
+
+    def _course_faults(self) -> bool:
+        """Each receipt continues the course of its run, and names the best round that its scores make. The
+        first one of a part of a log has nothing to be compared with."""
+        before, found = None, False
+        for receipt in (signed.receipt for signed in self.receipts):
+            known = before is not None or receipt.previous == NO_RECEIPT
+            fault = course_fault(self.manifest, before, receipt) if known else None
+            before = receipt
+            if fault is not None:
+                found = True
+                words = f"The receipt of round {receipt.round} of run {receipt.run}: {fault}."
+                self.report.failed("rounds", words, "bundle.wrong_course")
+        return found
 
     def _absent(self, claim: Claim, index: int | None, words: str, from_start: bool) -> None:
         if from_start:

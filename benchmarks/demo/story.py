@@ -229,10 +229,12 @@ class Story:
             "sites": summary["sites"],
             "rounds": summary["rounds"],
             "samples": summary["samples"],
-            "accuracy_federated": summary["accuracy"],
+            "best_round": summary["best_round"],
+            "accuracy_validation": summary.get("accuracy"),
+            "accuracy_federated": summary["test"].get("accuracy"),
             "accuracy_local_mean": baselines["accuracy_local_mean"],
             "accuracy_centralised": baselines["accuracy_centralised"],
-            "macro_f1_federated": summary.get("macro_f1"),
+            "macro_f1_federated": summary["test"].get("macro_f1"),
             "bytes_up": summary["bytes_up"],
             "bytes_down": summary["bytes_down"],
             "seconds": round(seconds, 1),
@@ -261,10 +263,12 @@ def _step(what: str) -> Iterator[None]:
 
 
 def _accuracy(round: Round | None) -> str:
-    pooled = round.metrics.get("pooled", {}) if round is not None else {}
-    if "accuracy" not in pooled or round is None:
-        return ""
-    return f" After {round.number - 1} rounds of training: accuracy {100 * pooled['accuracy']:.1f} %."
+    metrics = round.metrics if round is not None else {}
+    if "accuracy" in metrics.get("test", {}):
+        return f" The best round on test rows: accuracy {100 * metrics['test']['accuracy']:.1f} %."
+    if "accuracy" in metrics.get("pooled", {}):
+        return f" It began, on validation rows, at {100 * metrics['pooled']['accuracy']:.1f} %."
+    return ""
 
 
 def _kept_rows(hospital: Hospital) -> Path:

@@ -37,7 +37,9 @@ SHARD_DOMAIN = b"fedslice/shard/v1"
 KEYS_KIND = "shard-keys"
 SERVER = "split_server"
 
-Purpose = Literal["training", "evaluation"]
+Purpose = Literal["training", "validation", "test"]
+PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
+"""In the order in which an index has them."""
 
 
 class About(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,12 +174,12 @@ def unwrap_keys(source: BinaryIO, *, manifest: str, site: str, site_key: str, ke
 def check_index(index: ShardIndex, site: str) -> None:
     """Refuses with `features.bad_index` an index that is not this site's, repeats a shard (its examples would
     count twice), is not in order, or lacks a purpose."""
-    purposes = [shard.purpose for shard in index.shards]
+    purposes = [PURPOSES.index(shard.purpose) for shard in index.shards]
     faults = {
         "it is another site's": index.site != site,
         "a shard stands in it twice": len({shard.sha256 for shard in index.shards}) < len(purposes),
-        "training does not stand before evaluation": purposes != sorted(purposes, reverse=True),
-        "it lacks training or evaluation": set(purposes) != {"training", "evaluation"},
+        "training, validation and test are not in this order": purposes != sorted(purposes),
+        "it lacks training, validation or test": set(purposes) != set(range(len(PURPOSES))),
     }
     for fault, found in faults.items():
         if found:

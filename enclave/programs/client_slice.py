@@ -143,13 +143,15 @@ class ClientSlice(EnclaveProgram):
         dataset = folder / arguments.dataset
         learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
+        parts = (learner.training, learner.validation, learner.test)
         return {
             "site": site,
             "training_rows": len(learner.training),
-            "evaluation_rows": len(learner.evaluation),
+            "validation_rows": len(learner.validation),
+            "test_rows": len(learner.test),
             "features": msgspec.to_builtins(self._committed(site)),
-            "cut": learner.training.cut + learner.evaluation.cut,
-            "left_out": learner.training.left_out + learner.evaluation.left_out,
+            "cut": sum(part.cut for part in parts),
+            "left_out": sum(part.left_out for part in parts),
         }
 
     def _committed(self, site: str) -> Committed | None:

@@ -1,6 +1,6 @@
 """Contributions: what a client slice seals for the aggregator, which opens and checks it in opening.py.
 
-The plaintext is safetensors: the tuned state (empty in the closing evaluation), and `Enclosed` as the
+The plaintext is safetensors: the tuned state (empty where nothing is trained), and `Enclosed` as the
 metadata beside it. It exists only in the memory of the two enclaves.
 """
 
@@ -14,13 +14,15 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from contracts.canonical import canonical
+from contracts.course import kind_of
+from contracts.manifest import Manifest
 from contracts.policy import Hex32
+from contracts.receipts import NO_RECEIPT
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
-from enclave.programs.schedule import kind_of
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 
@@ -33,7 +35,8 @@ START = "start/"
 
 class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
     """Beside the tensors: the hash of the receipt that the site continued, the number of rows that it trained
-    on, and the scores of the incoming parameters on its evaluation split."""
+    on, and the scores of the incoming parameters: on its validation rows, in the test round on its test
+    rows."""
 
     previous: Hex32
     samples: Annotated[int, Meta(ge=0, lt=2**40)]
@@ -47,6 +50,12 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
         counts = (scores.rows, scores.predictions, scores.correct, *chain.from_iterable(scores.confusion))
         lacking = sum(NUMBER_BYTES - len(canonical(number)) for number in (scores.loss_sum, *counts))
         return structs.replace(self, padding=" " * lacking)
+
+
+def shows_start(manifest: Manifest, previous: str) -> bool:
+    """Whether an update that continues this receipt carries what it began with: the aggregator clips changes,
+    and draws no initial parameters itself."""
+    return manifest.aggregation.clip is not None and previous == NO_RECEIPT
 
 
 def with_start(state: State, start: State) -> State:

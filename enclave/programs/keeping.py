@@ -14,6 +14,7 @@ from io import BytesIO
 import msgspec
 from msgspec import Struct
 
+from contracts.course import kind_of
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.receipts import Receipt
@@ -23,7 +24,7 @@ from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.statekeys import StateKeys
-from enclave.programs.template import learn
+from enclave.programs.template import BEST, has, learn
 from enclave.training.tensors import State, from_bytes, to_bytes
 
 Pins = Mapping[str, str]
@@ -39,27 +40,36 @@ class _Beside(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Kept:
-    """A receipt with its state: the sealed file (None where there is no key to seal it under) and the
-    parameters; `pins` are the hashes of the sites' features that were used so far."""
+    """A receipt with its state: the sealed file (None where there is no key to seal it under), the
+    parameters, and the best round's where training goes on; `pins` are the hashes of the sites' features
+    that were used so far."""
 
     receipt: Receipt
     state: State
     sealed: FileRef | None
+    best: State | None = None
     pins: Pins = field(default_factory=dict)
 
 
 def keep(
-    identity: Identity, mailbox: Mailbox, keys: StateKeys, draft: Receipt, state: State, pins: Pins
+    identity: Identity,
+    mailbox: Mailbox,
+    keys: StateKeys,
+    draft: Receipt,
+    state: State,
+    best: State | None,
+    pins: Pins,
 ) -> Kept:
     """Seal the state of this round and complete its receipt. Without a key for it nothing is kept."""
     found = keys.to_seal()
     if found is None:
-        return Kept(draft, state, None, pins)
+        return Kept(draft, state, None, best, pins)
     key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
-    plain = BytesIO(to_bytes(state, msgspec.to_builtins(_Beside(draft, dict(pins)))))
+    both = state | {BEST + name: tensor for name, tensor in (best or {}).items()}
+    plain = BytesIO(to_bytes(both, msgspec.to_builtins(_Beside(draft, dict(pins)))))
     sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
-    return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, pins)
+    return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins)
 
 
 def unkeep(
@@ -80,7 +90,11 @@ def unkeep(
     with mailbox.incoming(sha256) as file:
         opened = unseal_state(file, plain, key=key, program=identity.program, manifest=identity.manifest_hash)
     content = plain.getvalue()
-    state, metadata = from_bytes(content, learn(content, identity.manifest) if template is None else template)
+    template = learn(content, identity.manifest) if template is None else template
+    marked = {BEST + name: tensor for name, tensor in template.items()} if has(content, BEST) else {}
+    both, metadata = from_bytes(content, template | marked)
+    state = {name: both[name] for name in template}
+    best = {name: both[BEST + name] for name in template} if marked else None
     try:
         beside = msgspec.convert(metadata, _Beside)
     except msgspec.ValidationError as error:
@@ -90,4 +104,6 @@ def unkeep(
     if (draft.manifest, draft.round, draft.previous) != named:
         raise Refusal("sealing.refused")
     receipt = msgspec.structs.replace(draft, state=sha256)
-    return Kept(receipt, state, FileRef(sha256, opened.sealed.bytes), beside.pins)
+    if (best is None) != (draft.best is None or kind_of(identity.manifest, draft.round) != "update"):
+        raise Refusal("sealing.refused")
+    return Kept(receipt, state, FileRef(sha256, opened.sealed.bytes), best, beside.pins)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from contracts.course import Kind
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
-from enclave.programs.schedule import Kind
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
 from enclave.slicing.models import load
@@ -47,7 +47,8 @@ class Learner:
     model: Any
     initial: State
     training: Examples
-    evaluation: Examples
+    validation: Examples
+    test: Examples
     placement: Placement
     front: Front | None = None
 
@@ -63,19 +64,21 @@ class Learner:
     def get_ready(self, round: int, kind: Kind, report: Report) -> None:
         """What the placement does before a round: it makes the pads of all its batches. Refuses with
         `slice.not_accelerated`."""
-        coming = self.evaluation.evaluation_batches(EVALUATION_BATCH)
+        scored = self.test if kind == "test" else self.validation
+        coming = scored.evaluation_batches(EVALUATION_BATCH)
         shapes = [_shape(batch, backward=False) for batch in coming]
         if kind == "update":
             learnt = round_batches(self.training, self.manifest.training, round=round, site=self.site)
             shapes += [_shape(batch, backward=True) for batch in learnt]
         self.placement.begin(round, shapes, report)
 
-    def evaluate(self, report: Report) -> Scores:
-        """Score the present parameters on the site's evaluation split."""
+    def evaluate(self, kind: Kind, report: Report) -> Scores:
+        """Score the present parameters: on the site's test rows in a test, else on its validation rows."""
         model = self.manifest.model
         labels = 0 if model.task == "causal-lm" else len(model.labels)
         precision = self.manifest.training.precision
-        scored: Material = self.evaluation if self.front is None else self.front.evaluation
+        rows: Learner | Front = self if self.front is None else self.front
+        scored: Material = rows.test if kind == "test" else rows.validation
         return evaluate(self.model, scored, labels=labels, precision=precision, progress=throttle(report))
 
     def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
@@ -118,16 +121,16 @@ def load_learner(
     opened = _open(manifest, model_folder, outside)
     if manifest.aggregation.rule == "ffa-lora":
         freeze_a(opened.model)
-    training, evaluation = (
-        encode(part, opened.tokenizer, manifest.model) for part in (rows.train, rows.evaluation)
+    training, validation, test = (
+        encode(part, opened.tokenizer, manifest.model) for part in (rows.train, rows.validation, rows.test)
     )
     front = None
     if manifest.front is not None and features is not None and opened.base is not None:
         from enclave.programs.public_front import open_front
 
-        front = open_front(manifest.front, opened.base, features, (training, evaluation), key)
+        front = open_front(manifest.front, opened.base, features, (training, validation, test), key)
     initial = tuned_state(_named(opened.model, manifest))
-    return Learner(manifest, site, opened.model, initial, training, evaluation, opened.placement, front)
+    return Learner(manifest, site, opened.model, initial, training, validation, test, opened.placement, front)
 
 
 class _Opened(NamedTuple):

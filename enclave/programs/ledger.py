@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.course import has_stopped
+from contracts.course import kind_of, may_follow
 from contracts.manifest import Manifest
 from contracts.receipts import (
     NO_RECEIPT,
@@ -35,18 +35,20 @@ from enclave.programs.keeping import Pins, keep, unkeep
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.publication import Published, publish
 from enclave.programs.statekeys import StateKeys
+from enclave.programs.steering import Steered, steer
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the run stands: the last receipt and the global parameters after it. `restarts` counts the lives
-    of the enclave before this one; `own` says that this life itself has made the receipt. `pins` are the
-    hashes of the sites' features that were used so far (Method 2)."""
+    """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round has
+    made so far. `restarts` counts the lives of the enclave before this one; `own` says that this life itself
+    has made the receipt. `pins` are the hashes of the sites' features that were used so far (Method 2)."""
 
     receipt: Receipt | None = None
     state: State | None = None
+    best: State | None = None
     restarts: int = 0
     own: bool = False
     pins: Pins = field(default_factory=dict)
@@ -90,17 +92,16 @@ class Ledger:
     def require_open(self, round: int) -> None:
         """Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished` or
         `round.nothing_yet`."""
-        reached = self.standing.round
-        receipt = self.standing.receipt
-        if reached == self.manifest.last_round or (receipt is not None and has_stopped(receipt)):
-            raise Refusal("round.finished", rounds=self.manifest.training.rounds)
+        reached, manifest = self.standing.round, self.manifest
+        if reached == manifest.last_round:
+            raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round == reached:
             raise Refusal("round.already_aggregated", round=round)
-        # A round may be given up (a contributor was lost before it had countersigned), but never done again.
-        if not reached < round <= self.manifest.last_round:
-            raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
-        if round == self.manifest.last_round and self.standing.state is None:
+        if self.standing.receipt is None and kind_of(manifest, round) != "update":
             raise Refusal("round.nothing_yet")
+        # A round may be given up (a contributor was lost before it had countersigned), but never done again.
+        if not may_follow(manifest, self.standing.receipt, round):
+            raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
 
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
         """The roster is of this round, countersigned, and continues what this enclave has done. Refuses with
@@ -120,7 +121,7 @@ class Ledger:
         round: int,
         roster: Roster,
         inputs: Sequence[ReceiptInput],
-        scores: Mapping[str, Scores],
+        steered: Steered,
         *,
         state: State | None,
         output: FileRef | None,
@@ -133,14 +134,18 @@ class Ledger:
     ) -> dict[str, Any]:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
-        `scores` are the sites' own, which nobody outside sees; `more` holds further groups of numbers for
-        receipt and page, `aside` for the page alone.
+        `more` holds further groups of numbers for receipt and page, `aside` for the page alone.
         """
-        published = self.publish(scores, roster)
-        metrics = {**({"pooled": published.numbers} if published.numbers else {}), **(more or {})}
+        published, kind = steered.published, kind_of(self.manifest, round)
+        metrics = {
+            **({"test" if kind == "test" else "pooled": published.numbers} if published.numbers else {}),
+            **({"stopping": steered.stopping} if steered.stopping else {}),
+            **(more or {}),
+        }
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
-        draft = msgspec.structs.replace(draft, lives=lives)
-        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {}, pins or {})
+        draft = msgspec.structs.replace(draft, lives=lives, best=steered.best)
+        best = steered.state if kind == "update" else None
+        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
@@ -148,11 +153,21 @@ class Ledger:
             "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
-        self.standing = Standing(signed.receipt, state, self.standing.restarts, own=True, pins=kept.pins)
+        restarts = self.standing.restarts
+        self.standing = Standing(signed.receipt, state, best, restarts, own=True, pins=kept.pins)
         self._last = result
         return result
 
-    def publish(self, scores: Mapping[str, Scores], roster: Roster) -> Published:
+    def steer(self, round: int, scores: Mapping[str, Scores], roster: Roster) -> Steered:
+        """What becomes of the run by a round's scores, which are the sites' own: nobody outside sees them."""
+        published, kind = self._publish(scores, roster), kind_of(self.manifest, round)
+        return steer(self.standing, kind, published, self.manifest.training.patience)
+
+    def chosen(self, steered: Steered) -> State | None:
+        """The run's parameters from the closing round on: the best round's, else the last ones."""
+        return self.standing.state if steered.best is None else steered.state
+
+    def _publish(self, scores: Mapping[str, Scores], roster: Roster) -> Published:
         """What of a round's scores may be told, where the sites have signed that they may."""
         receipt = self.standing.receipt
         before = None if receipt is None else receipt.scoring
@@ -172,7 +187,8 @@ class Ledger:
         if self.standing.receipt is not None:
             raise Refusal("state.not_fresh")
         kept = unkeep(self._identity, self._mailbox, self.keys, sha256, self._template)
-        self.standing = Standing(kept.receipt, kept.state, kept.receipt.restarts + 1, pins=kept.pins)
+        restarts = kept.receipt.restarts + 1
+        self.standing = Standing(kept.receipt, kept.state, kept.best, restarts, pins=kept.pins)
         return {"round": self.standing.round, "receipt": self.standing.hash}
 
     def _draft(

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from contracts.course import kind_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
-from enclave.programs.contributions import START, Enclosed, with_start
+from enclave.programs.contributions import START, Enclosed, shows_start, with_start
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
-from enclave.programs.schedule import kind_of, shows_start
 from enclave.programs.template import learn
 from enclave.training.metrics import check
 from enclave.training.tensors import State, from_bytes

@@ -43,9 +43,9 @@ def tuned_tail(manifest: Manifest, folder: Path) -> tuple[Tail, Base]:
 
 
 def open_front(
-    settings: PublicFront, base: Base, file: Path, examples: tuple[Examples, Examples], key: bytes
+    settings: PublicFront, base: Base, file: Path, examples: tuple[Examples, Examples, Examples], key: bytes
 ) -> Front:
-    """The features in `file` of the training and the evaluation rows, in this order; `key` is that of the
+    """The features in `file` of the training, validation and test rows, in this order; `key` is that of the
     site's dataset digests. Refuses with `slicing.*`, `split.*` or `front.*`."""
     layers = streamed_front(base, settings.first)
     features = HandedFeatures(
@@ -58,21 +58,22 @@ def open_front(
 
 
 class Front:
-    """A site's features in this life. `training` and `evaluation` are what its tail learns and scores."""
+    """A site's features in this life: what its tail learns, and what it scores, in a test and else."""
 
     def __init__(
         self,
         sample: int,
         layers: nn.Module,
         features: HandedFeatures,
-        examples: tuple[Examples, Examples],
+        examples: tuple[Examples, Examples, Examples],
         key: bytes,
     ) -> None:
-        training, evaluation = examples
+        training, validation, test = examples
         self._sample, self._layers, self._features = sample, layers, features
         self.commitment = commitment(features.hashes, key)
         self.training = FeatureRows(training, features, 0)
-        self.evaluation = FeatureRows(evaluation, features, len(training))
+        self.validation = FeatureRows(validation, features, len(training))
+        self.test = FeatureRows(test, features, len(training) + len(validation))
         self._drawn: dict[str, list[int]] = {}
         self._found: Literal["nothing", "right", "wrong"] = "nothing"
 
@@ -89,7 +90,7 @@ class Front:
         that beginning again buys nothing. What was broken off is done again with the same rows; what has a
         verdict keeps it. Refuses with `front.wrong_features` or `front.changed`."""
         if self._found == "nothing":
-            parts = {"training": self.training, "evaluation": self.evaluation}
+            parts = {"training": self.training, "validation": self.validation, "test": self.test}
             if not self._drawn:
                 self._drawn = {name: self._draw(len(part), begun) for name, part in parts.items()}
             rows = {part.first + row for name, part in parts.items() for row in self._drawn[name]}

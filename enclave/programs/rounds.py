@@ -14,6 +14,7 @@ import msgspec
 from attestation.appraisal import Appraisal
 from contracts.commitment import Committed, Held, hold, require_committed
 from contracts.counting import counted
+from contracts.course import kind_of
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
@@ -30,7 +31,6 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
-from enclave.programs.schedule import kind_of
 from enclave.training.tensors import State, to_bytes
 
 
@@ -85,7 +85,8 @@ class Rounds(Ledger):
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
         """Average the countersigned contributions, seal the next parameters and this enclave's state, and
-        sign the receipt. In the closing evaluation only the scores are pooled.
+        sign the receipt. In the closing round the next parameters are those of the best one; the test makes
+        none.
 
         Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished`, `roster.*`, and what
         `open_contribution` refuses with.
@@ -145,26 +146,30 @@ class Rounds(Ledger):
 
     def _conclude(self, round: int, roster: Roster, contributions: list[Contribution]) -> dict[str, Any]:
         state, output, averaged = self.standing.state, None, None
-        recipients = None
+        recipients, kind = None, kind_of(self.manifest, round)
+        steered = self.steer(round, {item.site: item.enclosed.scores for item in contributions}, roster)
         spent = None if self.standing.receipt is None else self.standing.receipt.privacy
-        if kind_of(self.manifest, round) == "update":
+        if kind == "update":
             start = contributions[0].start if state is None else state
             pooled = [item.site for item in contributions] if roster.pooled else []
             count = counted(self._identity.approvals, pooled)
             averaged = average(self.manifest, contributions, start, spent, count)
             state, spent = averaged.state, averaged.spent
+        elif kind == "closing":
+            state = self.chosen(steered)
+        if kind != "test":
+            assert state is not None  # `require_open`: no closing round comes first
             recipients = self._lives.recipients(self._admission.newest())
             output = self._seal_next(round, state, recipients)
         inputs = [
             ReceiptInput(item.site, item.sealed.sha256, item.sealed.bytes, item.enclosed.samples)
             for item in contributions
         ]
-        scores = {item.site: item.enclosed.scores for item in contributions}
         result = self.enter(
             round,
             roster,
             inputs,
-            scores,
+            steered,
             state=state,
             output=output,
             averaging=None if averaged is None else averaged.averaging,

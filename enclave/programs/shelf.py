@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
-from contracts.sealed.shards import Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
+from contracts.sealed.shards import PURPOSES, Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import BoundedBuffer, Mailbox
 from enclave.programs.program import Report
@@ -100,8 +100,8 @@ class Shelf:
 
     def _open(self, told: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
         index, keys = told.index, told.keys
-        count = index.examples("training") + index.examples("evaluation")
-        if count > rows:  # fewer are right where there are validation rows: those bring no features
+        count = sum(index.examples(purpose) for purpose in PURPOSES)
+        if count > rows:  # fewer are right: a row without a token to learn is left out
             raise Refusal("features.too_many", site=index.site, found=count, rows=rows)
         layout = self._learner.layout(index.site)
         if index.origin != layout.origin:

@@ -6,25 +6,23 @@ countersign who trains in a round, as in Method 1: the roster names each site's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from contracts.course import naming_sites
+from contracts.course import kind_of, naming_sites
 from contracts.refusal import Refusal
 from contracts.roster import Roster
 from contracts.sealed.handback import HandedBack
-from contracts.sealed.shards import SiteKeys
+from contracts.sealed.shards import Purpose, SiteKeys
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.naming import Naming
 from enclave.programs.program import Report
-from enclave.programs.schedule import kind_of
 from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.statekeys import StateKeys
+from enclave.programs.steering import Steered
 from enclave.programs.tail import TailLearner
-from enclave.training.metrics import Scores
 from enclave.training.tensors import State
 
 
@@ -68,36 +66,36 @@ class TailRounds(Ledger):
     def train(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
-        """Score the incoming parameters on all listed sites' evaluation features, and train one round on
-        their training features. Once `training.patience` has run out, nothing is trained any more: the
-        round's scores are the closing ones, and its numbers say `stopped`.
+        """Score the incoming parameters on all listed sites' validation features, and train one round on
+        their training features.
 
         Refuses with `round.*`, `roster.*`, `state.not_named`, `features.not_loaded`, `features.replaced` or
         `training.diverged`; then nothing has changed.
         """
-        listed = self._begin(round, "update", roster, countersignatures)
-        scores = self._score(listed, report)
-        stopping = self._stopping(scores, roster)
-        if stopping.get("stopped"):
-            return self._enter(round, roster, listed, scores, self.standing.state, stopping)
+        listed = self._begin(round, roster, countersignatures, trains=True)
+        steered = self._steered(round, roster, listed, "validation", report)
         shards = {site: features.of("training") for site, features in listed.items()}
         result, state = self.learner.train(round, shards, report)
         # What the rows that were trained on cost is told of nobody: it is exact, and of this round's sites.
         training = {"seconds": result.seconds, "rows": result.samples}
-        return self._enter(round, roster, listed, scores, state, stopping, {"training": training})
+        return self._enter(round, roster, listed, steered, state, {"training": training})
 
     def evaluate(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
-        """The closing evaluation; the parameters stay as they are. Refuses as `train` does."""
-        listed = self._begin(round, "evaluation", roster, countersignatures)
-        return self._enter(round, roster, listed, self._score(listed, report), self.standing.state, {})
+        """The closing round, which makes the best round's parameters the run's, and the test. Refuses as
+        `train` does."""
+        listed = self._begin(round, roster, countersignatures, trains=False)
+        tests = kind_of(self.manifest, round) == "test"
+        steered = self._steered(round, roster, listed, "test" if tests else "validation", report)
+        state = self.standing.state if tests else self.chosen(steered)
+        return self._enter(round, roster, listed, steered, state)
 
     def _begin(
-        self, round: int, kind: str, roster: Roster, countersignatures: Mapping[str, str]
+        self, round: int, roster: Roster, countersignatures: Mapping[str, str], *, trains: bool
     ) -> dict[str, SiteFeatures]:
         self.require_open(round)
-        if kind_of(self.manifest, round) != kind:
+        if (kind_of(self.manifest, round) == "update") != trains:
             raise Refusal("round.out_of_order", asked=round, expected=self.standing.round + 1)
         self.require_roster(round, roster, countersignatures)
         listed = {entry.site: self._used(entry.site, entry.sha256) for entry in roster.inputs}
@@ -116,51 +114,39 @@ class TailRounds(Ledger):
         self.keys.meet(site, told.share_key, told.share)
         self.naming.tell(site, told.receipt)
 
-    def _stopping(self, scores: Mapping[str, Scores], roster: Roster) -> dict[str, float | int]:
-        """The best published loss so far and how many rounds ago that was, for the receipt: what is decided
-        from it anybody can check, and it outlives the enclave with the receipt. A round whose scores are
-        withheld decides nothing."""
-        patience = self.manifest.training.patience
-        if not patience:
-            return {}
-        receipt = self.standing.receipt
-        last: dict[str, float | int] = {} if receipt is None else receipt.metrics.get("stopping", {})
-        published = self.publish(scores, roster)
-        loss = published.numbers.get("loss", math.inf)
-        if loss < last.get("best", math.inf):
-            return {"best": loss, "rounds_since": 0}
-        if "best" not in last or published.scoring.withheld:
-            return last
-        since = last["rounds_since"] + 1
-        return {"best": last["best"], "rounds_since": since, "stopped": int(since >= patience)}
-
     def _enter(
         self,
         round: int,
         roster: Roster,
         listed: Mapping[str, SiteFeatures],
-        scores: Mapping[str, Scores],
+        steered: Steered,
         state: State | None,
-        stopping: Mapping[str, float | int],
         aside: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         return self.enter(
             round,
             roster,
             [features.input for features in listed.values()],
-            scores,
+            steered,
             state=state,
             output=None,
-            more={"tail": self.size, **({"stopping": dict(stopping)} if stopping else {})},
+            more={"tail": self.size},
             aside=aside,
             pins={**self.standing.pins, **{site: features.content for site, features in listed.items()}},
         )
 
-    def _score(self, listed: dict[str, SiteFeatures], report: Report) -> dict[str, Scores]:
-        return {
-            site: self.learner.evaluate(features.of("evaluation"), report)
-            for site, features in listed.items()
+    def _steered(
+        self,
+        round: int,
+        roster: Roster,
+        listed: dict[str, SiteFeatures],
+        purpose: Purpose,
+        report: Report,
+    ) -> Steered:
+        scores = {
+            site: self.learner.evaluate(features.of(purpose), report) for site, features in listed.items()
         }
+        return self.steer(round, scores, roster)
 
 
 def _keys(identity: Identity, keys: StateKeys) -> StateKeys:

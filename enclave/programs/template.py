@@ -28,6 +28,8 @@ from enclave.training.tensors import State
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
+BEST = "best/"
+"""Before the name of a tensor in sealed state: not the last round's, but the best one's."""
 _PREFIX = "prompt_embeddings"
 _LORA = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 
@@ -45,14 +47,14 @@ class _Line(Struct, forbid_unknown_fields=True, frozen=True):
 def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as arrays without storage.
 
-    Only the header is read. Names after START are left out: they have to mirror the others. Refuses with
-    `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below` what is no
-    state of this manifest's adapter.
+    Only the header is read. Names after START or BEST are left out: they have to mirror the others. Refuses
+    with `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below` what
+    is no state of this manifest's adapter.
     """
     template = {
         name: np.broadcast_to(np.float32(0), line.shape)
         for name, line in _header(data).items()
-        if not name.startswith(START)
+        if not name.startswith((START, BEST))
     }
     adapter = manifest.adapter
     if isinstance(adapter, Lora):
@@ -66,6 +68,11 @@ def learn(data: bytes, manifest: Manifest) -> State:
     else:
         raise Refusal("tensors.names")
     return template
+
+
+def has(data: bytes, mark: str) -> bool:
+    """Whether a safetensors file has names after this mark. Refuses with `tensors.*` as `learn`."""
+    return any(name.startswith(mark) for name in _header(data))
 
 
 def _check_lora(template: State, adapter: Lora, task: str, expected: set[str]) -> None:

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from contracts.course import kind_of
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
-from enclave.programs.contributions import Enclosed, seal_contribution, with_start
+from enclave.programs.contributions import Enclosed, seal_contribution, shows_start, with_start
 from enclave.programs.history import History, Previous
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
-from enclave.programs.schedule import Kind, kind_of, shows_start
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, from_bytes
 
@@ -99,9 +99,9 @@ class Turns:
         that was started anew gets the same answer, sealed to its own keys. Refuses with
         `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` refuse with.
         """
-        self._require(round, "update")
+        self._require(round, trains=True)
         if not self._is_answered(round, previous):
-            scores = self._continue(round, previous, "update", report)
+            scores = self._continue(round, previous, report)
             result, state = self._learner.train(round, report)
             if shows_start(self._identity.manifest, self._history.last_hash):
                 state = with_start(state, self._learner.initial)
@@ -109,21 +109,22 @@ class Turns:
         return self._result()
 
     def evaluate(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
-        """The closing evaluation: only the scores are sealed. Refuses, and answers again, as `train` does."""
-        self._require(round, "evaluation")
+        """The closing round, and the test: only the scores are sealed. Refuses, and answers again, as `train`
+        does."""
+        self._require(round, trains=False)
         if not self._is_answered(round, previous):
-            scores = self._continue(round, previous, "evaluation", report)
+            scores = self._continue(round, previous, report)
             self._remember(round, Enclosed(self._history.last_hash, 0, scores), {})
         return self._result()
 
-    def _require(self, round: int, kind: Kind) -> None:
+    def _require(self, round: int, *, trains: bool) -> None:
         manifest = self._identity.manifest
         self._identity.clock.now()
         self._aggregators.lives(AGGREGATOR)
         self._learner.require_right()
         if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
-        if round < self.round or kind_of(manifest, round) != kind:
+        if round < self.round or (kind_of(manifest, round) == "update") != trains:
             raise Refusal("round.out_of_order", asked=round, expected=max(self.round, 1))
 
     def _is_answered(self, round: int, previous: Previous | None) -> bool:
@@ -137,7 +138,7 @@ class Turns:
             raise Refusal("round.answered", round=round)
         return True
 
-    def _continue(self, round: int, previous: Previous | None, kind: Kind, report: Report) -> Scores:
+    def _continue(self, round: int, previous: Previous | None, report: Report) -> Scores:
         """Take up the incoming parameters, and score them."""
         if previous is None:
             self._history.check_beginning(round)
@@ -145,9 +146,9 @@ class Turns:
         else:
             self._learner.start_from(self._open(round, previous))
             self._history.remember(previous.receipt.receipt)
-        self.round = round
+        self.round, kind = round, kind_of(self._identity.manifest, round)
         self._learner.get_ready(round, kind, report)
-        return self._learner.evaluate(report)
+        return self._learner.evaluate(kind, report)
 
     def _remember(self, round: int, enclosed: Enclosed, state: State) -> None:
         self._answer = Answer(round, enclosed, state, self._learner.placement.measures(), {})

@@ -31,10 +31,11 @@ MAX_ROWS = 2_000_000
 
 @dataclass(frozen=True)
 class Rows:
-    """A site's rows: what it trains with, and what it evaluates with."""
+    """A site's rows: what it trains with, what steers training, and what is opened once, at the end."""
 
     train: list[Row]
-    evaluation: list[Row]
+    validation: list[Row]
+    test: list[Row]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Pin:
 
 
 def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -> Rows:
-    """Read a normalised file, all of one kind. The evaluation rows are the test rows, or without any the
-    validation rows. Inside an enclave of a run the rows must be those of a `pin`.
+    """Read a normalised file, all of one kind, with rows in each split. Inside an enclave of a run the rows
+    must be those of a `pin`.
 
     Refuses with `rows.too_large`, `rows.invalid`, `rows.other_kind` or `rows.unknown_label` (with the line's
     number), `rows.wrong_count`, `rows.changed` and `rows.none`.
@@ -74,11 +75,10 @@ def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -
         raise Refusal("rows.wrong_count", found=number, rows=pin.dataset.rows)
     if pin is not None and not hmac.compare_digest(digest.hexdigest(), pin.dataset.digest):
         raise Refusal("rows.changed")
-    rows = Rows(splits["train"], splits["test"] or splits["validation"])
-    for purpose, found in (("train", rows.train), ("evaluate", rows.evaluation)):
+    for split, found in splits.items():
         if not found:
-            raise Refusal("rows.none", purpose=purpose)
-    return rows
+            raise Refusal("rows.none", split=split)
+    return Rows(splits["train"], splits["validation"], splits["test"])
 
 
 def _read(line: bytes, number: int) -> Row:

@@ -12,7 +12,6 @@ from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import features
-from enclave_jobs.conductor.published import stopped
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
@@ -33,25 +32,28 @@ def fail(run: Run, refusal: Refusal) -> None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What a run came to: counts, bytes on the wire of sealed files, seconds, and the last scores.
+    """What a run came to: counts, bytes on the wire of sealed files, seconds, and scores of the parameters
+    that it has chosen.
 
-    `accuracy` and its kin are of the closing evaluation, or, where it was given up, of the last round's
-    incoming parameters.
+    `accuracy` and its kin are of the validation rows; `test` holds those of the test rows, where these were
+    opened. `best_round` made the parameters; None: the last ones stand, as no round's could be compared.
     """
     published = list(Round.objects.filter(run=run, state=RoundState.PUBLISHED).order_by("number"))
     receipts = [parse_receipt(round.receipt or {}) for round in published]
     attested = set(Enclave.objects.filter(run=run).values_list("signing_key", flat=True)) - {""}
     verify_chain(receipts, manifest=run.manifest_hash, attested=attested)
-    pooled = published[-1].metrics.get("pooled", {}) if published else {}
-    ended_early = stopped(run)
+    best = receipts[-1].receipt.best if receipts else None
+    scored = {signed.receipt.previous: round for signed, round in zip(receipts, published, strict=True)}
+    pooled = {} if best is None else scored[best.receipt].metrics.get("pooled", {})
     blobs = Blob.objects.filter(run=run)
     up = blobs.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
     down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
     return {
         "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
-        "rounds": sum(round.kind == RoundKind.TRAIN for round in published) - ended_early,
+        "rounds": sum(round.kind == RoundKind.TRAIN for round in published),
+        "best_round": None if best is None else best.round,
         "rounds_failed": Round.objects.filter(run=run, state=RoundState.FAILED).count(),
-        "evaluated": ended_early or any(round.kind == RoundKind.EVALUATE for round in published),
+        "evaluated": any(round.kind == RoundKind.TEST for round in published),
         "samples": sum(item.samples for signed in receipts for item in signed.receipt.inputs),
         "bytes_up": up,
         "bytes_down": down,
@@ -62,6 +64,7 @@ def summary(run: Run) -> dict[str, Any]:
         "run_manifest": run.manifest_hash,
         **(published[-1].metrics.get("tail", {}) if published else {}),
         **pooled,
+        "test": next((row.metrics.get("test", {}) for row in published if row.kind == RoundKind.TEST), {}),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.receipt_chain import parse_receipt
-from contracts.receipts import NO_RECEIPT, receipt_hash
+from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash
 from federation.studies.models import Round, RoundState, Run
 
 
@@ -13,14 +13,13 @@ def last_published(run: Run, *, before: int | None = None) -> Round | None:
     return rounds.first() if before is None else rounds.filter(number__lt=before).first()
 
 
-def stopped(run: Run) -> bool:
-    """Whether the last published round has found that training no longer helps: its scores are the closing
-    ones."""
-    last = last_published(run)
-    return last is not None and bool(last.metrics.get("stopping", {}).get("stopped"))
+def last_receipt(run: Run, *, before: int | None = None) -> Receipt | None:
+    """Its receipt."""
+    last = last_published(run, before=before)
+    return None if last is None else parse_receipt(last.receipt or {}).receipt
 
 
 def previous_hash(round: Round) -> str:
     """The hash of the receipt before this round: what its roster and its own receipt must name."""
-    last = last_published(round.run, before=round.number)
-    return NO_RECEIPT if last is None else receipt_hash(parse_receipt(last.receipt or {}).receipt)
+    last = last_receipt(round.run, before=round.number)
+    return NO_RECEIPT if last is None else receipt_hash(last)

@@ -10,12 +10,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from contracts.course import server_of
-from contracts.receipt_chain import parse_receipt
+from contracts.receipt_chain import course_fault, parse_receipt
 from contracts.receipts import Receipt, SignedReceipt
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
-from enclave_jobs.conductor.published import previous_hash
+from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.models import Blob, BlobKind, Enclave
 from federation.attestation import log, release
 from federation.studies.frozen import manifest_of
@@ -63,7 +63,7 @@ def publish(round: Round, answer: dict[str, Any]) -> None:
 def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
     """The receipt speaks of this round of this run, of the roster that the sites signed, of the files that
     came with it, and is signed by an enclave of this run that the coordinator has appraised."""
-    receipt = signed.receipt
+    receipt, manifest = signed.receipt, manifest_of(round.run)
     roster = parse_roster(round.roster or {})
     following, state = answer.get("next"), answer.get("state")
     attested = set(Enclave.objects.filter(run=round.run).values_list("signing_key", flat=True))
@@ -77,7 +77,8 @@ def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
         "output": receipt.output == (following["sha256"] if following else None),
         "state": receipt.state == (state["sha256"] if state else None),
         "previous": receipt.previous == previous_hash(round),
-        "program": receipt.program == server_of(manifest_of(round.run)),
+        "program": receipt.program == server_of(manifest),
+        "course": course_fault(manifest, last_receipt(round.run, before=round.number), receipt) is None,
         "signing key": signed.signing_key in attested - {""},
     }
     for field, fits in said.items():

@@ -1,8 +1,7 @@
 """Rounds: open one, see it through, and say what comes next.
 
-Rounds 1 to `training.rounds` train; the one after them is the closing evaluation of the last parameters. A
-round that was given up is not repeated: its number stays unused, because each site countersigns a number
-once.
+Which round does what, contracts/course.py says. A round that was given up is not repeated: its number stays
+unused, because each site countersigns a number once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from contracts.manifest import Manifest
+from contracts.course import is_over, kind_of, next_round
+from contracts.manifest import CLOSING_TRIES, Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import (
     aggregating,
@@ -24,7 +24,7 @@ from enclave_jobs.conductor import (
     restarting,
 )
 from enclave_jobs.conductor.attendance import joined
-from enclave_jobs.conductor.published import stopped
+from enclave_jobs.conductor.published import last_receipt
 from enclave_jobs.models import Enclave, Job, JobKind
 from federation.studies.frozen import manifest_of
 from federation.studies.models import (
@@ -37,6 +37,9 @@ from federation.studies.models import (
 from federation.studies.queries import counting
 from federation.studies.transitions import apply, note, note_sites
 
+KINDS = {"update": RoundKind.TRAIN, "closing": RoundKind.EVALUATE, "test": RoundKind.TEST}
+"""What contracts/course.py says that a round does, and its kind here."""
+
 
 def step(run: Run) -> None:
     """See the last round through, or go on to the next."""
@@ -47,7 +50,7 @@ def step(run: Run) -> None:
         return
     restarting.require_alive(run)
     if last is None:
-        _go_on(run, 1)
+        _go_on(run, 0)
     elif last.state in (RoundState.OPEN, RoundState.COLLECTING):
         methods.of_run(run).offer_jobs(last)
         collecting.step(last)
@@ -55,21 +58,24 @@ def step(run: Run) -> None:
         methods.of_run(run).ask_again(last)
         countersigning.step(last)
     else:
-        _go_on(run, last.number + 1)
+        _go_on(run, last.number)
 
 
 def _go_on(run: Run, number: int) -> None:
+    """The round that comes after the last that was tried, or the run's end."""
     manifest = manifest_of(run)
-    if number > manifest.training.rounds + 1 or stopped(run):
-        with transaction.atomic():
-            if apply(run, RunState.RUNNING, RunState.FINISHING):
-                dispatch.after_commit(dispatch.ADVANCE, run.pk)
+    receipt = last_receipt(run)
+    following = next_round(manifest, receipt, number)
+    if following is not None:
+        open_round(run, following, KINDS[kind_of(manifest, following)], manifest)
         return
-    kind = RoundKind.TRAIN if number <= manifest.training.rounds else RoundKind.EVALUATE
-    published = Round.objects.filter(run=run, state=RoundState.PUBLISHED).exists()
-    if kind == RoundKind.EVALUATE and not published:
-        raise Refusal("run.no_quorum", round=number - 1, found=0, quorum=manifest.aggregation.quorum)
-    open_round(run, number, kind, manifest)
+    if receipt is None:
+        raise Refusal("run.no_quorum", round=number, found=0, quorum=manifest.aggregation.quorum)
+    if not is_over(manifest, receipt):
+        raise Refusal("run.not_closed", tries=CLOSING_TRIES)
+    with transaction.atomic():
+        if apply(run, RunState.RUNNING, RunState.FINISHING):
+            dispatch.after_commit(dispatch.ADVANCE, run.pk)
 
 
 def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> None:

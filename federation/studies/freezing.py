@@ -71,7 +71,7 @@ def build_manifest(study: Study) -> Manifest:
             precision=plan.precision,
             schedule=plan.schedule,
             warmup=plan.warmup,
-            patience=method.patience(plan),
+            patience=plan.patience,
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(

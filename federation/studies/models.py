@@ -38,7 +38,8 @@ class RunState(models.TextChoices):
 
 class RoundKind(models.TextChoices):
     TRAIN = "train", _("training")
-    EVALUATE = "evaluate", _("evaluation")
+    EVALUATE = "evaluate", _("closing")
+    TEST = "test", _("test")
 
 
 class RoundState(models.TextChoices):

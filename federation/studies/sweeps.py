@@ -61,8 +61,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio, cut and selection over its seeds. `accuracy` and `macro_f1` are shares, of the closing
-    evaluation; `step_seconds` is a training step's mean; memory is AdamW's. `finished` of `seeds` runs are
+    """A ratio, cut and selection over its seeds. `accuracy` and `macro_f1` are shares, of validation
+    rows; `step_seconds` is a training step's mean; memory is AdamW's. `finished` of `seeds` runs are
     in the figures."""
 
     ratio: float
@@ -136,8 +136,9 @@ def as_csv(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["ratio_percent", "cut", "select", "seeds", "finished", "accuracy", "accuracy_ci95", "macro_f1",
-         "macro_f1_ci95", "step_seconds", "step_seconds_ci95", "parameters", "optimizer_bytes"]
+        ["ratio_percent", "cut", "select", "seeds", "finished", "validation_accuracy",
+         "validation_accuracy_ci95", "validation_macro_f1", "validation_macro_f1_ci95", "step_seconds",
+         "step_seconds_ci95", "parameters", "optimizer_bytes"]
     )  # fmt: skip
     for row in rows:
         spreads = [

@@ -78,13 +78,14 @@ SCORES = ("accuracy", "macro_f1", "loss")
 
 @login_required
 def as_csv(request: HttpRequest) -> HttpResponse:
-    """One line a run: settings, costs, last pooled scores."""
+    """One line a run: settings, costs, pooled scores on validation rows, and apart those on test rows."""
     rows = comparison.compared(_chosen(request))
     names = list(dict.fromkeys(name for row in rows for name in row.settings))
     response, writer = _csv("fedslice-runs.csv")
     writer.writerow(
         ["run", "study", "state", "manifest", "older_format", *names, "rounds_published",
-         "trained_parameters", "optimizer_bytes", "bytes_up", "seconds", *SCORES]
+         "trained_parameters", "optimizer_bytes", "bytes_up", "seconds", "best_round",
+         *(f"validation_{name}" for name in SCORES), *(f"test_{name}" for name in SCORES)]
     )  # fmt: skip
     for row in rows:
         writer.writerow(
@@ -93,7 +94,9 @@ def as_csv(request: HttpRequest) -> HttpResponse:
                 "yes" if row.older else "",
                 *(row.settings.get(name, "") for name in names),
                 comparison.trained_rounds(row), row.trained, row.optimizer, row.bytes_up, row.seconds,
+                row.best_round,
                 *(comparison.score_of(row.scores, name) for name in SCORES),
+                *(comparison.score_of(row.test, name) for name in SCORES),
             ]
         )  # fmt: skip
     return response
@@ -101,20 +104,24 @@ def as_csv(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def rounds_csv(request: HttpRequest, run_id: str) -> HttpResponse:
-    """One line a round of one run: pooled scores, contributions, bytes, times (UTC)."""
+    """One line a round of one run: pooled scores on validation rows (in the test round on test rows),
+    contributions, bytes, times (UTC)."""
     visible = permissions.runs_visible_to(person(request))
     run = get_object_or_404(visible, pk=run_id)
     response, writer = _csv(f"fedslice-run-{run.pk}.csv")
-    writer.writerow(["round", "kind", "state", "opened_at", "closed_at", "hospitals", "bytes_up", *SCORES])
+    writer.writerow(
+        ["round", "kind", "state", "opened_at", "closed_at", "hospitals", "bytes_up", "scored_rows", *SCORES]
+    )
     for row in run.rounds.prefetch_related("contributions"):
         made = row.contributions.all()
-        pooled = row.metrics.get("pooled", {})
+        split = "test" if "test" in row.metrics else "validation"
+        scores = row.metrics.get("test") or row.metrics.get("pooled", {})
         closed = row.closed_at.isoformat() if row.closed_at else ""
         writer.writerow(
             [
                 row.number, row.kind, row.state, row.opened_at.isoformat(), closed,
                 sum(one.state == "accepted" for one in made), sum(one.bytes or 0 for one in made),
-                *(comparison.score_of(pooled, name) for name in SCORES),
+                split if scores else "", *(comparison.score_of(scores, name) for name in SCORES),
             ]
         )  # fmt: skip
     return response

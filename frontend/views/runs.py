@@ -23,8 +23,8 @@ from frontend.manifests import is_plaintext
 from frontend.measures import burdens, newest_measures, working_times
 from frontend.older import unrunnable
 from frontend.phases import phases
-from frontend.rounds import ENDED, best_of, standing, title_of
-from frontend.scoring import withheld
+from frontend.rounds import ENDED, standing, title_of
+from frontend.scoring import accuracy_of, by_training, pooled, scores_of, withheld
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 from frontend.views.releases import release_of
@@ -35,8 +35,8 @@ SHOWN_ROUNDS = 50
 
 
 def with_figures(runs: list[Run]) -> list[Run]:
-    """The runs with what tables show: training rounds published, the latest pooled accuracy, and whether it
-    is a plaintext baseline."""
+    """The runs with what tables show: training rounds published, pooled accuracy on validation and on test
+    rows, and whether it is a plaintext baseline."""
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
     by_run: dict[str, list[Round]] = {}
     for row in published:
@@ -46,14 +46,10 @@ def with_figures(runs: list[Run]) -> list[Run]:
         found = frozen(run)
         run.plaintext = is_plaintext(found)  # type: ignore[attr-defined]
         run.published_rounds = sum(row.kind == RoundKind.TRAIN for row in rounds)  # type: ignore[attr-defined]
-        run.latest_accuracy = accuracy_of(rounds[-1]) if rounds else None  # type: ignore[attr-defined]
+        scores = scores_of(rounds)
+        run.accuracy = accuracy_of(scores.validation)  # type: ignore[attr-defined]
+        run.test_accuracy = accuracy_of(scores.test)  # type: ignore[attr-defined]
     return runs
-
-
-def accuracy_of(round: Round) -> float | None:
-    """Pooled accuracy (of tokens for a causal model) of the parameters that the round started from."""
-    pooled = round.metrics.get("pooled", {})
-    return pooled.get("accuracy", pooled.get("token_accuracy"))
 
 
 @login_required
@@ -103,28 +99,22 @@ def _renewed(request: HttpRequest, run_id: str, template: str) -> HttpResponse:
 
 @login_required
 def curves(request: HttpRequest, run_id: str) -> JsonResponse:
-    """Accuracy and loss after each round, pooled: no enclave tells the scores of one hospital."""
+    """Accuracy and loss on validation rows after each round, pooled: no enclave tells the scores of one
+    hospital."""
     run = _visible(request, run_id)
     rounds = [row for row in run.rounds.all() if row.state == RoundState.PUBLISHED]
     keys = (
         ("token_accuracy", "loss")
-        if any("token_accuracy" in _pooled(r) for r in rounds)
+        if any("token_accuracy" in pooled(r) for r in rounds)
         else ("accuracy", "loss")
     )
     series = {metric: _series(rounds, key) for metric, key in zip(("accuracy", "loss"), keys, strict=True)}
-    scored = sum(bool(_pooled(row)) for row in rounds)
+    scored = sum(bool(pooled(row)) for row in rounds)
     return JsonResponse({**series, "rounds": scored, "live": run.state not in ENDED})
 
 
-def _pooled(round: Round) -> dict[str, Any]:
-    return round.metrics.get("pooled", {})
-
-
 def _series(rounds: list[Round], key: str) -> list[dict[str, Any]]:
-    # Round n measures the parameters that it starts from: those after n - 1 rounds of training.
-    return [
-        {"name": _("pooled"), "pooled": True, **_points([(r.number - 1, _pooled(r)) for r in rounds], key)}
-    ]
+    return [{"name": _("pooled"), "pooled": True, **_points(by_training(rounds), key)}]
 
 
 def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, list[Any]]:
@@ -154,14 +144,13 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         row.title = title_of(row, total)  # type: ignore[attr-defined]
         row.standing = standing(row, run)  # type: ignore[attr-defined]
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
-        row.accuracy = accuracy_of(row)  # type: ignore[attr-defined]
-        row.loss = _pooled(row).get("loss")  # type: ignore[attr-defined]
+        row.accuracy = accuracy_of(pooled(row))  # type: ignore[attr-defined]
+        row.loss = pooled(row).get("loss")  # type: ignore[attr-defined]
         row.withheld = withheld(row)  # type: ignore[attr-defined]
     published = [row for row in rounds if row.state == RoundState.PUBLISHED]
     current = rounds[-1] if rounds else None
     contributions = list(current.contributions.all()) if current else []
-    latest = _pooled(published[-1]) if published else {}
-    best = best_of(published, [row.accuracy for row in published])  # type: ignore[attr-defined]
+    scores = scores_of(published)
     events = list(queries.timeline(run).order_by("-pk")[: SHOWN_EVENTS + 1])
     names, shown_lanes = _names(found, user), lanes(run, current, contributions)
     # Features of Method 2 went up once, not by round.
@@ -174,15 +163,18 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "current": current,
         "current_title": current.title if current else "",  # type: ignore[attr-defined]
         "current_standing": current.standing if current else None,  # type: ignore[attr-defined]
-        "best": best,
-        "best_after": best.number - 1 if best else None,
+        "best": scores.scored,
+        "best_after": scores.best,
+        "chosen": scores.best is not None and published[-1].kind != RoundKind.TRAIN,
         "published": sum(row.kind == RoundKind.TRAIN for row in published),
         "total_rounds": total,
         "receipts": sum(row.receipt is not None for row in rounds),
-        "accuracy": latest.get("accuracy", latest.get("token_accuracy")),
-        "sure": sure(latest),
-        "macro_f1": latest.get("macro_f1"),
-        "loss": latest.get("loss"),
+        "accuracy": accuracy_of(scores.validation),
+        "sure": sure(scores.validation),
+        "macro_f1": scores.validation.get("macro_f1"),
+        "loss": scores.validation.get("loss"),
+        "test": {**scores.test, "accuracy": accuracy_of(scores.test)} if scores.test else None,
+        "tested": any(row.kind == RoundKind.TEST for row in published),
         "withheld": withheld(published[-1]) if published else "",
         "bytes_up": sent(rounds, found),
         "waiting": waits_for(

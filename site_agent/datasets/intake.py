@@ -25,7 +25,7 @@ from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
 from site_agent.datasets.rows import Found, label_of, normalise
-from site_agent.datasets.splits import assign
+from site_agent.datasets.splits import HELD_OUT, assign, complete
 from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
 from site_agent.words import printable
@@ -172,7 +172,7 @@ def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
 def _splits(
     given: Sequence[Split | None], texts: list[bytes], labels: list[str], columns: Columns | None
 ) -> tuple[list[Split], str]:
-    """The split of each row, and where it comes from, in words. Training uses train, and evaluation test."""
+    """The split of each row, and where it comes from, in words."""
     named = [split for split in given if split is not None]
     if len(named) < len(given) or len(set(named)) == 1:
         how = "stratified by label, equal texts" if any(labels) else "rows of one text, or prompt,"
@@ -180,10 +180,11 @@ def _splits(
     source = "its column" if columns and columns.split else "the files' names"
     if "train" not in named:
         raise Refusal("dataset.no_train")
-    if "test" in named:
+    lacking = [split for split in HELD_OUT if split not in named]
+    if not lacking:
         return named, source
-    renamed: list[Split] = ["test" if split == "validation" else split for split in named]
-    return renamed, f"{source}; there are no test rows, so the validation rows are the test"
+    taken = f"{source}; it has no {' or '.join(lacking)} rows, so 10 % of train are taken for that"
+    return complete(named, texts, labels), taken
 
 
 def _write(draft: Path, target: Path, rows: Rows, kept: list[bool]) -> None:

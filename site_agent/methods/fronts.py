@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.manifest import Manifest
-from contracts.sealed.shards import Purpose
+from contracts.sealed.shards import PURPOSES, Purpose
 from site_agent.words import readable_bytes
 
-PURPOSES: tuple[Purpose, ...] = ("training", "evaluation")
 BATCH = 32
 KEEP_SECONDS = 7 * 86400
 """How long features stay after they were last asked for: a sweep's runs follow each other within that."""
@@ -62,7 +61,8 @@ class FrontWork:
         self.layout = layout_of(spec, self._front.config, cut, approved.digest)
         self._examples: dict[Purpose, Any] = {
             "training": encode(rows.train, tokenizer, spec),
-            "evaluation": encode(rows.evaluation, tokenizer, spec),
+            "validation": encode(rows.validation, tokenizer, spec),
+            "test": encode(rows.test, tokenizer, spec),
         }
         self.cut = sum(examples.cut for examples in self._examples.values())
         self.left_out = sum(examples.left_out for examples in self._examples.values())

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.canonical import digest
 from contracts.manifest import Privacy, Release
-from contracts.receipts import Averaging, NoisySteps, Spent
+from contracts.receipts import Averaging, Best, NoisySteps, Spent
 from contracts.releases import Released, sign_release
 from contracts.roster import countersign
 from contracts.signing import SigningKey
@@ -120,8 +120,8 @@ class TestRounds:
             told = retold(history, list(range(len(history.leaves))))
 
     def test_a_round_beyond_the_manifest_fails(self, history: History, tmp_path: Path) -> None:
-        goes_on(history, history.enclave, 4)
-        assert failed(checked(history, tmp_path)) == {"bundle.round_outside"}
+        goes_on(history, history.enclave, 7)
+        assert failed(checked(history, tmp_path)) == {"bundle.round_outside", "bundle.wrong_course"}
 
     def test_more_rows_than_a_hospital_approved_fail(self, history: History, tmp_path: Path) -> None:
         assert history.manifest is not None
@@ -172,7 +172,13 @@ class TestWhoCounts:
 
     def test_scores_that_do_not_say_whose_they_are_fail(self, aggregator: Enclave, tmp_path: Path) -> None:
         told = self.round_of(aggregator, *SITES, scoring=None)
-        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few"}
+        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few", "bundle.wrong_course"}
+
+    def test_another_best_round_than_the_scores_make_fails(self, history: History, tmp_path: Path) -> None:
+        """A coordinator that wants another round's parameters released says that this round is the best."""
+        best = Best(history.last, 2, 0.1)
+        goes_on(history, history.enclave, 3, metrics={"pooled": {"loss": 0.5}}, best=best)
+        assert failed(checked(history, tmp_path)) == {"bundle.wrong_course"}
 
     def test_a_list_of_confirmed_members_that_nobody_signed_fails(
         self, aggregator: Enclave, tmp_path: Path

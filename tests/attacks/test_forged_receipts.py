@@ -14,7 +14,7 @@ import pytest
 
 from contracts.canonical import canonical
 from contracts.manifest import Manifest, Release, Spf, Split
-from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
+from contracts.receipts import NO_RECEIPT, Best, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from site_agent import releases
@@ -85,6 +85,7 @@ class Scene:
             study="Triage",
             manifest_hash=self.manifest.hash,
             state="waiting",
+            rule="export",
             receipt=plain(receipt),
             found=0,
             needed=1,
@@ -148,8 +149,9 @@ def test_a_new_signer_counts_only_once_its_enclave_was_attested_here(scene: Scen
 @pytest.mark.parametrize(
     ("what", "code"),
     [
-        ("a round beyond the closing one", "receipt.not_ours"),
-        ("a round after training has stopped", "receipt.not_ours"),
+        ("a test before the closing round", "receipt.not_ours"),
+        ("a second closing round", "receipt.not_ours"),
+        ("another best round", "receipt.not_ours"),
         ("one that leaves a receipt out", "receipt.not_ours"),
         ("an aggregator's", "receipt.not_ours"),
         ("another run's", "receipt.not_ours"),
@@ -165,13 +167,16 @@ def test_a_receipt_that_does_not_fit_into_the_run_is_refused(scene: Scene, what:
     other = SigningKey.generate()
     scene.show(other)
     match what:
-        case "a round beyond the closing one":
-            shown = scene.chain(5, after=good[-1])
-        case "a round after training has stopped":
-            shown = scene.chain(3, after=good[-1], metrics={"stopping": {"stopped": 1}})
+        case "a test before the closing round":
+            shown = scene.chain(scene.manifest.last_round, after=good[-1])
+        case "a second closing round":
+            shown = scene.chain(3, 4, after=good[-1])
             scene.archive.receipts = shown
             last = scene.book.catch_up()
-            shown = scene.chain(4, after=shown[-1])
+            shown = scene.chain(5, after=shown[-1])
+        case "another best round":
+            best = Best(receipt_hash(good[0].receipt), 1, 0.1)
+            shown = scene.chain(3, after=good[-1], metrics={"pooled": {"loss": 0.5}}, best=best)
         case "one that leaves a receipt out":
             shown = scene.chain(3, 4, after=good[-1])[1:]
         case "an aggregator's":

@@ -70,7 +70,9 @@ def test_three_hospitals_spellings_are_three_classes_for_every_enclave(
     assert set(model.labels) | set(model.spellings) == {label for own in SPELLED.values() for label in own}
     for name, own in SPELLED.items():
         rows = read_rows(kept[name][0], model, "text-label")
-        assert {row.label for row in (*rows.train, *rows.evaluation)} == set(own), "rows stay as they are"
+        assert {row.label for row in (*rows.train, *rows.validation, *rows.test)} == set(own), (
+            "rows stay as they are"
+        )
         assert sorted(model.classes[label] for label in own) == [0, 1, 2]
     for place in range(3):
         assert len({model.classes[own[place]] for own in SPELLED.values()}) == 1

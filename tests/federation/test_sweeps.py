@@ -137,8 +137,8 @@ def test_the_csv_has_the_tables_numbers(lena: User, split_draft: Study) -> None:
     finish(sweep.points.all()[0].study, 0.75, seconds=3.0)
     rows = list(csv.DictReader(io.StringIO(sweeps.as_csv(sweeps.compare(sweep)))))
     assert [row["ratio_percent"] for row in rows] == ["12.5", "25"]
-    assert float(rows[0]["accuracy"]) == 0.75 and float(rows[0]["step_seconds"]) == 1.0
-    assert rows[1]["accuracy"] == "" and rows[1]["finished"] == "0"
+    assert float(rows[0]["validation_accuracy"]) == 0.75 and float(rows[0]["step_seconds"]) == 1.0
+    assert rows[1]["validation_accuracy"] == "" and rows[1]["finished"] == "0"
 
 
 def test_an_interval_of_two_values_is_the_wide_one_of_students_t() -> None:

@@ -163,7 +163,12 @@ def test_the_csv_has_a_line_a_run_with_settings_costs_and_scores(run: Run, lena:
     rows = list(csv.DictReader(io.StringIO(answer.content.decode())))
     assert {row["run"] for row in rows} == {made.pk, run.pk}
     line = next(row for row in rows if row["run"] == made.pk)
-    assert (line["rank"], line["accuracy"], line["seconds"], line["seed"]) == ("2", "0.8", "60.0", "0")
+    assert (line["rank"], line["validation_accuracy"], line["seconds"], line["seed"]) == (
+        "2",
+        "0.8",
+        "60.0",
+        "0",
+    )
     assert line["study"] == "'=HYPERLINK(1)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from typing import Any
 
@@ -60,12 +61,37 @@ def score(run: Run, number: int, accuracy: float, rows: int) -> None:
 
 
 def test_few_rows_have_an_interval_and_the_best_round_is_marked(run: Run, lead: Client) -> None:
-    score(run, 1, 0.8, 30)
-    score(run, 2, 0.7, 30)
+    for number, accuracy in ((1, 0.9), (2, 0.8), (3, 0.7)):
+        score(run, number, accuracy, 30)
+    best = {"receipt": "1" * 64, "round": 1, "loss": 0.5}  # as the enclave has named it
+    for number in (2, 3):
+        receipt = {"receipt": {"previous": str(number - 1) * 64, "best": best}}
+        Round.objects.filter(run=run, number=number).update(receipt=receipt)
     page = lead.get(reverse("run", args=[run.pk]))
-    assert page.context["best"].number == 1
+    assert page.context["best"].number == 2 and page.context["best_after"] == 1
     said = " ".join(page.content.decode().split())
     assert "on 30 rows; 95 % interval 52.1 % to 83.3 %" in said and said.count(">best<") == 1
+
+
+def test_test_scores_stand_apart_from_what_was_chosen_by(run: Run, lead: Client) -> None:
+    score(run, 1, 0.9, 30)
+    score(run, 2, 0.8, 30)
+    best = {"receipt": "1" * 64, "round": 1, "loss": 0.5}
+    receipt = {"receipt": {"previous": "1" * 64, "best": best}}
+    Round.objects.filter(run=run, number=2).update(kind="evaluate", receipt=receipt)
+    told = {"test": {"accuracy": 0.61, "loss": 0.9, "rows": 44}}
+    Round.objects.create(
+        run=run, number=8, kind="test", state="published", metrics=told,
+        receipt={"receipt": {"previous": "2" * 64, "best": best}},
+    )  # fmt: skip
+    page = lead.get(reverse("run", args=[run.pk]))
+    said = " ".join(page.content.decode().split())
+    assert page.context["accuracy"] == 0.8 and page.context["test"]["accuracy"] == 0.61
+    assert "opened once, for the parameters of round 1" in said and "chosen by the enclave:" in said
+    curves = lead.get(reverse("run-curves", args=[run.pk])).json()
+    assert curves["accuracy"][0]["values"] == [0.9, 0.8], "no test score is a point of a curve"
+    (row,) = csv.DictReader(lead.get(reverse("compare-csv"), {"run": run.pk}).content.decode().splitlines())
+    assert (row["validation_accuracy"], row["test_accuracy"], row["best_round"]) == ("0.8", "0.61", "1")
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -299,9 +299,9 @@ def test_a_runtime_in_which_nothing_measures_the_program_is_not_offered(
     assert lead.post(at(shaped, "training"), {**TRAINING, "runtime": "tdx"}).status_code == 422
 
 
-def test_patience_is_for_method_2(lead: Client, shaped: Study) -> None:
-    assert 'name="patience"' not in text(lead.get(at(shaped, "training")))
-    lead.post(at(shaped, "method"), {"choice": "split"})
+@pytest.mark.parametrize("choice", ["split", "all_in_tee"])
+def test_training_may_end_early_in_both_methods(choice: str, lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": choice})
     assert lead.post(at(shaped, "training"), {**TRAINING, "patience": 3}).status_code == 302
     shaped.refresh_from_db()
     assert shaped.settings["patience"] == 3

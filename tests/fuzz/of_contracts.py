@@ -192,10 +192,8 @@ def _shard(data: bytes) -> object:
 
 
 def site_keys() -> list[bytes]:
-    refs = tuple(
-        shards.ShardRef(purpose, str(n) * 64, 9, 9) for n, purpose in enumerate(("training", "evaluation"))
-    )
-    return [shards.canonical(shards.SiteKeys(shards.ShardIndex("site-a", HASH, refs), (KEY, KEY), HASH))]
+    refs = tuple(shards.ShardRef(name, str(n) * 64, 9, 9) for n, name in enumerate(shards.PURPOSES))
+    return [shards.canonical(shards.SiteKeys(shards.ShardIndex("site-a", HASH, refs), (KEY, KEY, KEY), HASH))]
 
 
 @target("shard keys", site_keys)

@@ -127,7 +127,7 @@ def _workbook(data: bytes) -> object:
     lambda: [
         b"".join(
             json.dumps({"kind": "text-label", "text": t, "label": v, "split": s}).encode() + b"\n"
-            for (t, v), s in zip(ROWS, ("train", "test") * 10, strict=True)
+            for (t, v), s in zip(ROWS, ("train", "test", "train", "validation") * 5, strict=True)
         )
     ],
 )
@@ -142,7 +142,7 @@ def _rows(data: bytes) -> object:
     lambda: [
         b"".join(
             json.dumps({"kind": "messages", "messages": turns(text, label), "split": split}).encode() + b"\n"
-            for (text, label), split in zip(ROWS, ("train", "test") * 10, strict=True)
+            for (text, label), split in zip(ROWS, ("train", "test", "train", "validation") * 5, strict=True)
         )
     ],
 )

@@ -126,7 +126,7 @@ def _is_json(data: bytes) -> bool:
 
 
 FILED, INDEX = {"sha256": "0" * 64, "bytes": 9}, {"site": "a", "origin": "0" * 64}
-SHARDS = [{"purpose": purpose, "examples": 3, **FILED} for purpose in ("training", "evaluation")]
+SHARDS = [{"purpose": purpose, "examples": 3, **FILED} for purpose in ("training", "validation", "test")]
 RESULTS: dict[str, dict[str, Any]] = {
     "join": {},
     "train": {"update": FILED, "samples": 3, "measures": {"seconds": 0.5}},

@@ -74,11 +74,10 @@ def make_model(folder: Path) -> None:
 def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
     draw = random.Random(site)
     with file.open("wb") as out:
-        for number in range(train + test):
+        for number, split in enumerate(("train",) * train + ("validation",) * test + ("test",) * test):
             label = LABELS[number % 2]
             words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
             draw.shuffle(words)
-            split = "train" if number < train else "test"
             out.write(write_row(TextLabel(" ".join(words), label, split)))
 
 

@@ -58,7 +58,7 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
     consortium.start()
     ended = finished(consortium, run)
     summary = ended["summary"]
-    assert (summary["sites"], summary["rounds"], summary["receipts_verified"]) == (3, 2, 3)
+    assert (summary["sites"], summary["rounds"], summary["receipts_verified"]) == (3, 2, 4)
     assert summary["samples"] == 2 * (12 + 16 + 20)
     assert summary["evaluated"] and summary["development"] and summary["enclave_restarts"] == 0
     assert 0 <= summary["accuracy"] <= 1
@@ -68,6 +68,7 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
         (1, "train", "published"),
         (2, "train", "published"),
         (3, "evaluate", "published"),
+        (6, "test", "published"),
     ]
     sealed = sum(
         row["bytes"] for row in consortium.rows("select bytes from enclave_jobs_blob where kind = 'update'")
@@ -84,7 +85,11 @@ def test_a_worker_killed_during_collection_costs_time_not_the_run(consortium: Co
     consortium.start()
     ended = finished(consortium, run)
     assert killed
-    assert states(consortium, run) == [(1, "train", "published"), (2, "evaluate", "published")]
+    assert states(consortium, run) == [
+        (1, "train", "published"),
+        (2, "evaluate", "published"),
+        (5, "test", "published"),
+    ]
     assert ended["summary"]["sites"] == 2 and ended["summary"]["enclave_restarts"] == 0
 
 
@@ -114,8 +119,12 @@ def test_a_worker_killed_during_aggregation_loses_nothing_and_nothing_is_done_tw
             os.kill(pid, signal.SIGCONT)
     ended = finished(consortium, run)
     assert len(held) == 1
-    assert states(consortium, run) == [(1, "train", "published"), (2, "evaluate", "published")]
-    assert ended["summary"]["receipts_verified"] == 2 and ended["summary"]["enclave_restarts"] == 0
+    assert states(consortium, run) == [
+        (1, "train", "published"),
+        (2, "evaluate", "published"),
+        (5, "test", "published"),
+    ]
+    assert ended["summary"]["receipts_verified"] == 3 and ended["summary"]["enclave_restarts"] == 0
     assert (
         len(consortium.rows("select * from enclave_jobs_blob where run_id = ? and kind = 'state'", run)) == 2
     )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from contracts.receipts import NO_RECEIPT, Lived, Receipt, ReceiptInput, sign_receipt
+from contracts.receipts import NO_RECEIPT, Best, Lived, Receipt, ReceiptInput, Scoring, sign_receipt
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
 from contracts.signing import SigningKey
@@ -261,6 +261,7 @@ def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
         development=True,
         issued=1,
         lives=(Lived(scene.anna.site.pk, 1, HOLDER),),
+        scoring=Scoring((scene.anna.site.pk,), None),
     )
     Enclave.objects.filter(pk=scene.enclave.pk).update(signing_key=SIGNER.public)
     return {
@@ -298,6 +299,7 @@ def test_a_receipt_that_fits_is_logged_and_published_once(scene: Scene) -> None:
     ("changes", "field"),
     [
         ({"manifest": "0" * 64}, "manifest"),
+        ({"best": Best("0" * 64, 1, 0.1)}, "course"),
         ({"run": "another"}, "run"),
         ({"round": 2}, "round"),
         ({"roster": "0" * 64}, "roster"),

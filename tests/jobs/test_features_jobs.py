@@ -69,8 +69,11 @@ def bring(hospital: Hospital, run: str, data: bytes, kind: str = "update") -> st
     return hashlib.sha256(data).hexdigest()
 
 
-def index_of(hospital: Hospital, training: bytes, evaluation: bytes) -> ShardIndex:
-    shards = [("training", training, 40), ("evaluation", evaluation, 10)]
+TEST = b"sealed test rows"
+
+
+def index_of(hospital: Hospital, training: bytes, validation: bytes) -> ShardIndex:
+    shards = [("training", training, 40), ("validation", validation, 10), ("test", TEST, 10)]
     references = [ShardRef(p, hashlib.sha256(d).hexdigest(), len(d), n) for p, d, n in shards]  # type: ignore[arg-type]
     return ShardIndex(hospital.site.pk, "a" * 64, tuple(references))
 
@@ -103,12 +106,12 @@ def another_enclave(run: Run) -> Enclave:
 
 def test_a_site_brings_its_features_once_and_only_wraps_its_keys_for_the_next_enclave(scene: Scene) -> None:
     shards, keys = [os.urandom(100), os.urandom(50)], os.urandom(80)
-    for data in shards:
+    for data in (*shards, TEST):
         bring(scene.anna, scene.run.pk, data, "shard")
     bring(scene.anna, scene.run.pk, keys)
     assert answer(hand_in(scene.anna, scene.run, scene.enclave, shards, keys)) == {"state": "done"}
     row = Features.objects.get(site=scene.anna.site)
-    assert (row.samples, row.bytes, row.sha256) == (40, 150, index_of(scene.anna, *shards).hash)
+    assert (row.samples, row.bytes, row.sha256) == (40, 150 + len(TEST), index_of(scene.anna, *shards).hash)
     assert attendance.joined(scene.run) == [scene.anna.site.pk]
 
     joining.offer_all(scene.run, another_enclave(scene.run), manifest_of(scene.run))
@@ -131,7 +134,7 @@ def test_an_index_of_files_that_are_not_here_or_of_another_site_is_refused(scene
 
 def test_features_that_the_enclave_refused_leave_the_site_out(scene: Scene) -> None:
     shards, keys = [os.urandom(100), os.urandom(50)], os.urandom(80)
-    for data in shards:
+    for data in (*shards, TEST):
         bring(scene.anna, scene.run.pk, data, "shard")
     bring(scene.anna, scene.run.pk, keys)
     hand_in(scene.anna, scene.run, scene.enclave, shards, keys)
@@ -157,12 +160,12 @@ def test_two_runs_of_a_site_share_a_shard_and_the_last_one_takes_it_along(
     )
     enclave = Enclave.objects.create(id=f"{identifier}-1", run=second, epoch=1, program="split_server")
     for run, at in ((scene.run, scene.enclave), (second, enclave)):
-        for data in shards:
+        for data in (*shards, TEST):
             bring(scene.anna, run.pk, data, "shard")
         own = keys + run.pk.encode()
         bring(scene.anna, run.pk, own)
         assert answer(hand_in(scene.anna, run, at, shards, own)) == {"state": "done"}
-    assert Blob.objects.filter(kind="shard").count() == 2
+    assert Blob.objects.filter(kind="shard").count() == 3
     shard = blobs.path_of(hashlib.sha256(shards[0]).hexdigest())
     for run, stays in ((scene.run, True), (second, False)):
         Run.objects.filter(pk=run.pk).update(state=RunState.FINISHED)

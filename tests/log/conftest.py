@@ -152,7 +152,9 @@ def make_receipt(
         measurement=MRENCLAVE.hex(),
         development=True,
         issued=AT,
-        averaging=Averaging("fedavg", len(roster.inputs), None, None, 0, None),
+        averaging=None
+        if roster.round > manifest.training.rounds
+        else Averaging("fedavg", len(roster.inputs), None, None, 0, None),
         scoring=Scoring(tuple(entry.site for entry in roster.inputs), None),
     )
     return sign_receipt(msgspec.structs.replace(receipt, **changes), signer)

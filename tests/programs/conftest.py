@@ -94,13 +94,13 @@ def make_model(folder: Path) -> None:
 
 
 def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
+    """`test` rows for the test, and as many for validation."""
     draw = random.Random(site)
     with file.open("wb") as out:
-        for number in range(train + test):
+        for split in ("train",) * train + ("validation",) * test + ("test",) * test:
             label = draw.choice(LABELS)
             words = draw.choices(COMMON, k=4) + draw.choices(WORDS[label], k=2)
             draw.shuffle(words)
-            split = "train" if number < train else "test"
             out.write(write_row(TextLabel(" ".join(words), label, split)))
 
 
@@ -294,22 +294,20 @@ class Consortium:
             self.move(result["next"]["sha256"], aggregator, client)
         return {"sha256": result["next"]["sha256"], "receipt": result["receipt"]}
 
-    def round(self, round, aggregator, clients, previous=None) -> dict:
+    def round(self, round, aggregator, clients, previous=None, op="train") -> dict:
         """A whole round; returns the aggregator's result."""
-        blobs = self.train(round, aggregator, clients, previous)
+        blobs = self.train(round, aggregator, clients, previous, op)
         last = NO_RECEIPT if previous is None else hash_of(previous["receipt"])
         return aggregator.call("aggregate", round=round, **self.roster(round, blobs, last))
 
     def whole_run(self, aggregator, clients) -> list[dict]:
-        """All rounds and the closing evaluation; returns the aggregator's results."""
-        results, previous = [], None
-        for number in range(1, self.manifest.training.rounds + 1):
-            results.append(self.round(number, aggregator, clients, previous))
+        """All rounds, the closing one and the test; returns the aggregator's results."""
+        results, previous, rounds = [], None, self.manifest.training.rounds
+        for number in range(1, rounds + 2):
+            op = "train" if number <= rounds else "evaluate"
+            results.append(self.round(number, aggregator, clients, previous, op))
             previous = self.publish(results[-1], aggregator, clients)
-        last = self.manifest.training.rounds + 1
-        blobs = self.train(last, aggregator, clients, previous, op="evaluate")
-        roster = self.roster(last, blobs, hash_of(previous["receipt"]))
-        results.append(aggregator.call("aggregate", round=last, **roster))
+        results.append(self.round(self.manifest.last_round, aggregator, clients, previous, "evaluate"))
         return results
 
     def rogue(self, aggregator, site, features=None) -> Identity:
@@ -339,7 +337,7 @@ class Consortium:
 
     def parameters(self, aggregator, sha256) -> dict:
         """Open a sealed state with the development platform's key. Only a test can: it owns the platform."""
-        from enclave.programs.template import learn
+        from enclave.programs.template import BEST, has, learn
         from enclave.training.tensors import from_bytes
 
         source = open_source(
@@ -354,7 +352,14 @@ class Consortium:
                 program="aggregator",
                 manifest=self.manifest.hash,
             )
-        return from_bytes(plain.getvalue(), learn(plain.getvalue(), self.manifest))[0]
+        data = plain.getvalue()
+        template = learn(data, self.manifest)
+        marked = {BEST + name: tensor for name, tensor in template.items()} if has(data, BEST) else {}
+        return {
+            name: tensor
+            for name, tensor in from_bytes(data, template | marked)[0].items()
+            if name in template
+        }
 
     def close(self) -> None:
         for accelerator in self.accelerators.values():

@@ -6,9 +6,9 @@ by the program's own learner.
 
 from __future__ import annotations
 
+from contracts.course import kind_of
 from contracts.receipts import NO_RECEIPT
-from enclave.programs.contributions import Enclosed, with_start
-from enclave.programs.schedule import shows_start
+from enclave.programs.contributions import Enclosed, shows_start, with_start
 from tests.programs.conftest import DATASET_KEY, SITES, hash_of
 
 
@@ -36,9 +36,10 @@ class OwnSlices:
         return self.aggregator.call("aggregate", round=round, **roster)
 
     def whole_run(self) -> list[dict]:
-        """All rounds and the closing evaluation; returns the aggregator's results."""
+        """All rounds, the closing one and the test; returns the aggregator's results."""
         results, state, previous = [], None, NO_RECEIPT
-        for number in range(1, self.world.manifest.last_round + 1):
+        manifest = self.world.manifest
+        for number in (*range(1, manifest.training.rounds + 2), manifest.last_round):
             results.append(self.round(number, state, previous))
             state = self.world.parameters(self.aggregator, results[-1]["state"]["sha256"])
             previous = hash_of(results[-1]["receipt"])
@@ -47,8 +48,9 @@ class OwnSlices:
     def _answer(self, site, round, state, previous) -> str:
         learner = self.learners[site]
         learner.start_from(state)
-        scores, samples, update = learner.evaluate(_silent), 0, {}
-        if round <= self.world.manifest.training.rounds:
+        kind = kind_of(self.world.manifest, round)
+        scores, samples, update = learner.evaluate(kind, _silent), 0, {}
+        if kind == "update":
             outcome, update = learner.train(round, _silent)
             samples = outcome.samples
             if shows_start(self.world.manifest, previous):

@@ -24,7 +24,7 @@ def split_manifest(house, **changes):
     """All sites of the house, two training rounds, cut after the first of two layers."""
     base = house.manifest()
     sites = tuple(
-        msgspec.structs.replace(site, dataset=DatasetRef(site.dataset.id, f"{number}" * 64, 20 + 8 * number))
+        msgspec.structs.replace(site, dataset=DatasetRef(site.dataset.id, f"{number}" * 64, 28 + 8 * number))
         for number, site in enumerate(base.sites)
     )
     policy = Policy(
@@ -140,8 +140,8 @@ class SplitRun:
         return server.call(op, progress, **self.roster(number, previous, listed))
 
     def rounds(self, server, start=1, previous=NO_RECEIPT, sites=()) -> list[dict]:
-        """All rounds from `start` on, and the closing evaluation."""
-        for number in range(start, self.manifest.training.rounds + 2):
+        """All rounds from `start` on, the closing one and the test."""
+        for number in (*range(start, self.manifest.training.rounds + 2), self.manifest.last_round):
             self.results.append(self.round(server, number, previous, sites))
             previous = receipt_hash(parse_receipt(self.results[-1]["receipt"]).receipt)
         return self.results

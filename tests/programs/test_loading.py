@@ -84,7 +84,8 @@ def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, l
     assert loaded == {
         "site": "anna",
         "training_rows": 12,
-        "evaluation_rows": 8,
+        "validation_rows": 8,
+        "test_rows": 8,
         "cut": 0,
         "left_out": 0,
         "features": None,

@@ -40,7 +40,7 @@ class MaskedRun:
         self.told = {site: [] for site in SITES}
         self.measures = {site: [] for site in SITES}
         self.results, previous = [], None
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, consortium.manifest.last_round):
             op = "train" if number < 3 else "evaluate"
             blobs = {}
             for site, client in self.clients.items():
@@ -50,7 +50,7 @@ class MaskedRun:
             last = self.aggregator.call("status")["receipt"]
             roster = consortium.roster(number, blobs, last)
             self.results.append(self.aggregator.call("aggregate", round=number, **roster))
-            if number < 3:
+            if number <= 3:
                 previous = consortium.publish(self.results[-1], self.aggregator, self.clients)
 
 
@@ -134,7 +134,7 @@ def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):
 
 def test_measures_tell_what_a_round_has_cost_in_numbers_alone(run):
     for measures in run.measures.values():
-        training, again, evaluation = measures
+        training, again, evaluation, _test = measures
         assert all(type(value) in (int, float) for value in training.values())
         assert training["checks"] == training["products"] > evaluation["products"] > 0
         assert training["pads_used"] > 0 and training["pads_inline"] > 0

@@ -1,4 +1,4 @@
-"""Method 2's server in a real process: two sites' sealed features, two rounds, the closing evaluation."""
+"""Method 2's server in a real process: two sites' sealed features, two rounds, the closing one, the test."""
 
 from __future__ import annotations
 
@@ -98,9 +98,10 @@ def last_parameters(run, server, result) -> dict[str, torch.Tensor]:
 
 
 def test_the_tail_learns_on_features_that_all_sites_have_sealed(run):
-    losses = [result["metrics"]["pooled"]["loss"] for result in run.results]
+    losses = [result["metrics"]["pooled"]["loss"] for result in run.results[:3]]
     assert losses[-1] < losses[0]
-    assert all(result["metrics"]["pooled"]["rows"] == 24 for result in run.results)
+    assert all(result["metrics"]["pooled"]["rows"] == 24 for result in run.results[:3])
+    assert run.results[3]["metrics"].keys() >= {"test"} and "pooled" not in run.results[3]["metrics"]
 
 
 def test_the_receipts_are_one_chain_and_name_the_sites_shards(run):
@@ -154,7 +155,7 @@ def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.sealed")} == before
     again.rounds(successor, 2, previous)
     for ours, theirs in zip(again.results, run.results, strict=True):
-        assert ours["metrics"]["pooled"] == theirs["metrics"]["pooled"]
+        assert all(ours["metrics"].get(name) == theirs["metrics"].get(name) for name in ("pooled", "test"))
     left = last_parameters(again, successor, again.results[-1])
     right = last_parameters(run, run.the_server, run.results[-1])
     assert left.keys() == right.keys()
@@ -223,7 +224,7 @@ def test_a_hostile_shard_is_refused_by_its_code_and_the_run_goes_on_without_it(a
     assert [item["site"] for item in result["receipt"]["receipt"]["inputs"]] == ["anna"]
 
 
-def test_training_ends_early_when_the_loss_has_stopped_falling(another):
+def test_training_ends_early_when_the_loss_has_stopped_falling(another, code_of):
     """At a rate that moves no float32 parameter the second round's scores are those of the first."""
     training = Training(
         rounds=3, local_epochs=1, batch_size=4, learning_rate=1e-12, seed=7, patience=1, schedule="cosine"
@@ -236,7 +237,9 @@ def test_training_ends_early_when_the_loss_has_stopped_falling(another):
     second = run.round(server, 2, receipt_hash(parse_receipt(first["receipt"]).receipt))
     assert first["metrics"]["stopping"]["rounds_since"] == 0
     assert second["metrics"]["stopping"] == {**first["metrics"]["stopping"], "rounds_since": 1, "stopped": 1}
-    assert "training" in first["metrics"] and "training" not in second["metrics"]
+    last = receipt_hash(parse_receipt(second["receipt"]).receipt)
+    assert code_of(run.round, server, 3, last) == "round.out_of_order"
+    assert run.round(server, 4, last)["receipt"]["receipt"]["best"]["round"] == 2
 
 
 def split_manifest_quorum():

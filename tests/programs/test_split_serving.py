@@ -69,9 +69,9 @@ def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> Channel:
 
 
 def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:
-    """A question about the site's evaluation rows, and their true labels."""
+    """A question about the site's test rows, and their true labels."""
     model, tokenizer = load(run.consortium.house.model, run.manifest.model)
-    rows = read_rows(run.consortium.house.rows[site], run.manifest.model, "text-label").evaluation
+    rows = read_rows(run.consortium.house.rows[site], run.manifest.model, "text-label").test
     examples = tokenised(rows, tokenizer, run.manifest.model)
     return ask_about(Front(model, 1), examples.tokens, examples.padding), examples.targets or []
 
@@ -86,7 +86,7 @@ def test_nothing_is_served_before_the_training_is_over(run):
     assert run.early == ["serving.not_ready"] * 2
 
 
-def test_what_is_served_is_what_the_closing_evaluation_has_scored(run):
+def test_what_is_served_is_what_the_test_has_scored(run):
     right = total = 0
     for site in SITES:
         asked, targets = question(run, site)
@@ -96,7 +96,7 @@ def test_what_is_served_is_what_the_closing_evaluation_has_scored(run):
             max(range(2), key=row.__getitem__) == target for row, target in zip(rows, targets, strict=True)
         )
         total += len(targets)
-    scored = run.results[-1]["metrics"]["pooled"]
+    scored = run.results[-1]["metrics"]["test"]
     assert scored["rows"] == total
     assert abs(right / total - scored["accuracy"]) <= step(total) / 2
 

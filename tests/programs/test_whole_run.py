@@ -1,4 +1,4 @@
-"""Three sites, three rounds and the closing evaluation, in real processes, with real evidence."""
+"""Three sites, three rounds, the closing one and the test, in real processes, with real evidence."""
 
 import hashlib
 import json
@@ -39,21 +39,20 @@ def test_the_receipts_are_one_chain_of_one_attested_key(run):
     key = run.the_aggregator.call("evidence", nonce="00" * 32)["claims"]["signing_key"]
     last = verify_chain(receipts(run), manifest=run.manifest.hash, attested={key})
     assert last == run.the_aggregator.call("status")["receipt"]
-    assert [signed.receipt.round for signed in receipts(run)] == [1, 2, 3, 4]
+    assert [signed.receipt.round for signed in receipts(run)] == [1, 2, 3, 4, 7]
     assert all(signed.receipt.development for signed in receipts(run))
 
 
 def test_a_receipt_names_the_sealed_files_and_the_countersigned_roster(run):
-    for result, signed in zip(run.results[:3], receipts(run)[:3], strict=True):
+    for result, signed in zip(run.results[:4], receipts(run)[:4], strict=True):
         receipt = signed.receipt
         assert (receipt.output, receipt.state) == (result["next"]["sha256"], result["state"]["sha256"])
         for name in (receipt.output, receipt.state):
             file = run.the_aggregator.mailbox.collect(name)
             assert hashlib.sha256(file.read_bytes()).hexdigest() == name
         assert [(entry.site, entry.samples) for entry in receipt.inputs] == [
-            ("anna", 12),
-            ("berta", 20),
-            ("clara", 28),
+            (site, count if receipt.round < 4 else 0)
+            for site, count in (("anna", 12), ("berta", 20), ("clara", 28))
         ]
         roster = {
             "manifest": run.manifest.hash,
@@ -65,16 +64,22 @@ def test_a_receipt_names_the_sealed_files_and_the_countersigned_roster(run):
         assert receipt.roster == digest(roster)
 
 
-def test_the_closing_evaluation_makes_no_new_parameters(run):
-    closing = run.results[3]
-    assert closing["next"] is None
-    assert closing["state"] is not None
-    assert [entry.samples for entry in receipts(run)[3].receipt.inputs] == [0, 0, 0]
+def test_the_test_makes_no_parameters_and_the_closing_round_those_of_the_best(run):
+    closing, test = run.results[3:]
+    assert test["next"] is None and test["state"] is not None
+    best = receipts(run)[3].receipt.best
+    assert best == receipts(run)[4].receipt.best
+    chosen = run.results[best.round - 1]["state"]["sha256"]
+    expected = run.parameters(run.the_aggregator, chosen)
+    for result in (closing, test):
+        found = run.parameters(run.the_aggregator, result["state"]["sha256"])
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def test_scores_are_those_of_all_evaluation_rows_together_and_of_no_single_site(run):
+def test_scores_are_those_of_all_held_out_rows_together_and_of_no_single_site(run):
     for result, signed in zip(run.results, receipts(run), strict=True):
-        pooled = result["metrics"]["pooled"]
+        (pooled,) = (result["metrics"][name] for name in ("pooled", "test") if name in result["metrics"])
+        assert ("test" in result["metrics"]) == (signed.receipt.round == run.manifest.last_round)
         assert pooled["rows"] == 24
         assert pooled["accuracy"] in (0, 0.2, 0.4, 0.6, 0.8, 1)  # to what 24 rows support
         assert result["metrics"] == signed.receipt.metrics
@@ -83,18 +88,18 @@ def test_scores_are_those_of_all_evaluation_rows_together_and_of_no_single_site(
 
 
 def test_training_lowers_the_loss(run):
-    losses = [result["metrics"]["pooled"]["loss"] for result in run.results]
+    losses = [result["metrics"]["pooled"]["loss"] for result in run.results[:4]]
     assert losses[-1] < losses[0]
 
 
 def test_after_the_last_round_nothing_more_is_done(run, code_of):
     status = run.the_aggregator.call("status")
-    assert (status["round"], status["last"]) == (4, run.results[3])
-    roster = run.roster(5, dict.fromkeys(SITES, "0" * 64), status["receipt"])
-    assert code_of(run.the_aggregator.call, "aggregate", round=5, **roster) == "round.finished"
+    assert (status["round"], status["last"]) == (7, run.results[4])
+    roster = run.roster(8, dict.fromkeys(SITES, "0" * 64), status["receipt"])
+    assert code_of(run.the_aggregator.call, "aggregate", round=8, **roster) == "round.finished"
     previous = {"sha256": run.results[2]["next"]["sha256"], "receipt": run.results[2]["receipt"]}
-    assert code_of(run.clients["anna"].call, "train", round=4, previous=previous) == "round.out_of_order"
-    assert code_of(run.clients["anna"].call, "train", round=5, previous=previous) == "round.finished"
+    assert code_of(run.clients["anna"].call, "train", round=7, previous=previous) == "round.out_of_order"
+    assert code_of(run.clients["anna"].call, "train", round=8, previous=previous) == "round.finished"
 
 
 def test_nothing_of_the_parameters_or_rows_lies_in_a_mailbox(run, house):
@@ -156,4 +161,4 @@ def test_the_same_rows_and_seeds_give_the_same_bits(run, house, tmp_path, reques
 
 def test_a_receipt_hash_is_what_rosters_name(run):
     hashes = [receipt_hash(signed.receipt) for signed in receipts(run)]
-    assert [signed.receipt.previous for signed in receipts(run)] == ["0" * 64, *hashes[:3]]
+    assert [signed.receipt.previous for signed in receipts(run)] == ["0" * 64, *hashes[:4]]

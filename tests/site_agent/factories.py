@@ -28,7 +28,7 @@ from contracts.manifest import (
     parse,
 )
 from contracts.policy import Policy, SgxReference
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, SignedReceipt, sign_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, Scoring, SignedReceipt, sign_receipt
 from contracts.signing import SigningKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes
@@ -141,5 +141,6 @@ def make_receipt(
         "measurement": "1" * 64,
         "development": True,
         "issued": 1_700_000_001,
+        "scoring": Scoring(("site-1",), None),
     }
     return sign_receipt(Receipt(**{**fields, **changes}), signer)

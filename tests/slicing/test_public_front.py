@@ -217,11 +217,11 @@ def test_a_number_thousands_of_times_as_large_as_the_others_may_differ_in_its_la
 
 
 def test_a_sample_finds_exchanged_rows_as_often_as_its_size_says(given, base, tmp_path):
-    """10 of 40 rows have another row's features; each time 4 of 30 and 4 of the other 10 are looked at."""
+    """10 of 40 rows have another row's features; each time 4 of 30 and 4 of each other 5 are looked at."""
     examples, layers = given[0], streamed_front(base, 1)
     parts = tuple(
         Examples(examples.tokens[which], examples.targets[which], 0)
-        for which in (slice(0, 30), slice(30, 40))
+        for which in (slice(0, 30), slice(30, 35), slice(35, 40))
     )
     bad = set(range(0, 30, 3))
     ends = np.cumsum(examples.lengths)
@@ -257,9 +257,9 @@ def test_a_sample_is_drawn_once_in_a_life_whatever_breaks_off(given, base, tmp_p
     file = tmp_path / "features"
     file.write_bytes(given[1].read_bytes())
     features = HandedFeatures(file, given[0].lengths, WIDTH, math.inf)
-    half = slice(0, 20)
-    part = Examples(given[0].tokens[half], given[0].targets[half], 0)
-    front = Features(3, streamed_front(base, 1), features, (part, part), KEY)
+    places = (slice(0, 20), slice(20, 30), slice(30, 40))
+    parts = tuple(Examples(given[0].tokens[at], given[0].targets[at], 0) for at in places)
+    front = Features(3, streamed_front(base, 1), features, parts, KEY)
     before = file.read_bytes()
     file.write_bytes(before[:-2] + b"\x01\x01")
     assert code(front.look, 1, lambda _: None) == "front.changed"

@@ -22,6 +22,7 @@ from privacy_accounting.epsilon import epsilon, planned
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 
 MEDQUAD_FOLDER = Path(__file__).parents[2] / "../shared/datasets/medquad-qtype"
+HELD_OUT = ("validation", "test")
 
 
 def folder_of(path: Path, sites: list[str | None]) -> Path:
@@ -38,7 +39,7 @@ def folder_of(path: Path, sites: list[str | None]) -> Path:
 def test_rows_stay_with_their_source_and_in_one_hospital(tmp_path: Path) -> None:
     sites = hospitals(folder_of(tmp_path / "d", ["p", "q", "r", "s"]), rows=None)
     assert list(sites) == ["hospital-1", "hospital-2", "hospital-3"]
-    sources = [{row.text.split()[-1] for row in [*rows.train, *rows.evaluation]} for rows in sites.values()]
+    sources = [{row.text.split()[-1] for row in [*rows.train, *rows.test]} for rows in sites.values()]
     assert sorted(source for each in sources for source in each) == ["p", "q", "r", "s"]
     assert sum(len(rows.train) for rows in sites.values()) == 60
 
@@ -50,7 +51,7 @@ def test_rows_without_a_source_are_dealt_evenly_once_and_by_the_seed(tmp_path: P
     assert len({row for rows in sites.values() for row in rows.train}) == 60
     assert hospitals(folder, rows=None, seed=1) == sites != hospitals(folder, rows=None, seed=2)
     fewer = hospitals(folder, rows=5, test_rows=4, seed=1)
-    assert all(fewer[site] == Rows(rows.train[:5], rows.evaluation[:4]) for site, rows in sites.items())
+    assert all(fewer[site] == Rows(rows.train[:5], [], rows.test[:4]) for site, rows in sites.items())
 
 
 @pytest.mark.skipif(
@@ -68,14 +69,19 @@ def test_every_medquad_collection_belongs_to_one_hospital() -> None:
 
 
 def test_a_written_site_reads_back(tmp_path: Path) -> None:
-    rows = Rows([*ROWS[:5]], [msgspec.structs.replace(row, split="test") for row in ROWS[5:]])
+    held_out = [[msgspec.structs.replace(row, split=split) for row in ROWS[5:]] for split in HELD_OUT]
+    rows = Rows([*ROWS[:5]], *held_out)
     write(rows, tmp_path / "site.jsonl")
     assert read_site(tmp_path / "site.jsonl") == rows
 
 
 @pytest.fixture
 def study(bert_folder: Path) -> learning.Study:
-    sites = {"b": Rows(ROWS[4:8], ROWS[8:10]), "a": Rows(ROWS[:4], ROWS[8:9]), "c": Rows(ROWS[6:9], ROWS[9:])}
+    sites = {
+        "b": Rows(ROWS[4:8], [], ROWS[8:10]),
+        "a": Rows(ROWS[:4], [], ROWS[8:9]),
+        "c": Rows(ROWS[6:9], [], ROWS[9:]),
+    }
     return learning.study(sites, classifier_spec(bert_folder), BERT_ADAPTER, settings(), bert_folder)
 
 
@@ -138,7 +144,7 @@ def test_baselines_come_from_the_agents_own_files(study: learning.Study, tmp_pat
     files = {}
     for site in ("a", "b"):
         files[site] = tmp_path / f"{site}.jsonl"
-        write(Rows(ROWS[:8], ROWS[8:]), files[site])
+        write(Rows(ROWS[:8], ROWS[8:9], ROWS[8:]), files[site])
     found = learning.baselines(files, study.model, study.adapter, study.training, study.folder)
     assert set(found["local"]) == {"a", "b"}
     mean = (found["local"]["a"]["accuracy"] + found["local"]["b"]["accuracy"]) / 2

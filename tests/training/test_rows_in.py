@@ -27,6 +27,9 @@ def line(text: str = "fever", label: str = "injury", split: str = "train", **mor
     return json.dumps({"kind": "text-label", "text": text, "label": label, "split": split, **more})
 
 
+HELD_OUT = (line(split="validation"), line(split="test"))
+
+
 def written(tmp_path: Path, *lines: str) -> Path:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -36,15 +39,11 @@ def written(tmp_path: Path, *lines: str) -> Path:
 def test_rows_are_read_by_split(tmp_path: Path) -> None:
     file = written(tmp_path, line("a"), line("b", split="validation"), line("c", split="test"))
     rows = read_rows(file, SPEC, "text-label")
-    assert (rows.train, rows.evaluation) == (
+    assert (rows.train, rows.validation, rows.test) == (
         [TextLabel("a", "injury", "train")],
+        [TextLabel("b", "injury", "validation")],
         [TextLabel("c", "injury", "test")],
     )
-
-
-def test_without_test_rows_the_validation_rows_evaluate(tmp_path: Path) -> None:
-    rows = read_rows(written(tmp_path, line("a"), line("b", split="validation")), SPEC, "text-label")
-    assert rows.evaluation == [TextLabel("b", "injury", "validation")]
 
 
 @pytest.mark.parametrize(
@@ -77,15 +76,16 @@ def test_a_line_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.facts["line"]) == ("rows.invalid", 2)
 
 
-@pytest.mark.parametrize(("split", "purpose"), [("test", "train"), ("train", "evaluate")])
-def test_a_dataset_without_rows_for_a_purpose_is_refused(tmp_path: Path, split: str, purpose: str) -> None:
+@pytest.mark.parametrize("lacking", ["train", "validation", "test"])
+def test_a_dataset_without_rows_in_a_split_is_refused(tmp_path: Path, lacking: str) -> None:
+    there = [line(split=split) for split in ("train", "validation", "test") if split != lacking]
     with pytest.raises(Refusal) as caught:
-        read_rows(written(tmp_path, line(split=split)), SPEC, "text-label")
-    assert (caught.value.code, caught.value.facts) == ("rows.none", {"purpose": purpose})
+        read_rows(written(tmp_path, *there), SPEC, "text-label")
+    assert (caught.value.code, caught.value.facts) == ("rows.none", {"split": lacking})
 
 
 def test_limits_on_rows_lines_and_bytes_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = written(tmp_path, line(), line(split="test"), line("x" * 500))
+    file = written(tmp_path, line(), *HELD_OUT, line("x" * 500))
     for name, limit, code in (
         ("MAX_ROWS", 2, "rows.too_large"),
         ("MAX_LINE_BYTES", 200, "rows.invalid"),
@@ -101,7 +101,8 @@ def test_limits_on_rows_lines_and_bytes_hold(tmp_path: Path, monkeypatch: pytest
 def test_a_spelling_gets_the_id_of_the_label_that_it_stands_for(tmp_path: Path, bert_folder: Path) -> None:
     spec = classifier_spec(bert_folder, spellings={"INJURY": "injury", "Injury\u200b": "injury"})
     lines = [line(label=label) for label in ("injury", "INJURY", "Injury\u200b", "metabolic")]
-    rows = read_rows(written(tmp_path, *lines, line(split="test", label="INJURY")), spec, "text-label")
+    lines += [HELD_OUT[0], line(split="test", label="INJURY")]
+    rows = read_rows(written(tmp_path, *lines), spec, "text-label")
     _, tokenizer = load(bert_folder, spec)
     assert encode(rows.train, tokenizer, spec).targets == [1, 1, 1, 2]
     with pytest.raises(Refusal) as caught:

@@ -38,9 +38,6 @@ class Method(Protocol):
         """Which layers the sites' own machines compute in clear. Refuses with `study.unknown_model` or
         `front.no_layer`."""
 
-    def patience(self, plan: Plan, /) -> int:
-        """After how many rounds without a lower loss training ends; 0 for never."""
-
     # What it costs (federation/studies/costs.py). `config` is the model's, and `parameters` how many it has.
 
     def weights(self, config: Any, parameters: int, work: Work, /) -> tuple[int, int]:

@@ -52,11 +52,6 @@ def front(plan: Plan) -> PublicFront | None:
     return PublicFront(plan.front, plan.front_sample)
 
 
-def patience(_plan: Plan) -> int:
-    """No enclave sees a loss before the sites have sent theirs: every round is trained."""
-    return 0
-
-
 def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
     """All of the model behind a public front but the table, or, where it is masked, all but the linears."""
     table, front = table_weights(config), work.cut * layer_weights(config)
@@ -70,8 +65,8 @@ def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
 
 
 def traffic(_config: Any, work: Work, trained: int) -> tuple[int, int]:
-    """The adapters go up each round, and come down for each round and the evaluation."""
-    return FLOAT * trained * work.rounds, FLOAT * trained * work.rounds
+    """The adapters go up each round, and come down for each but the first, for the closing and the test."""
+    return FLOAT * trained * work.rounds, FLOAT * trained * (work.rounds + 1)
 
 
 def kept(config: Any, work: Work) -> int:

@@ -53,11 +53,6 @@ def front(_plan: Plan) -> None:
     """What stands before the cut is a front of its own."""
 
 
-def patience(plan: Plan) -> int:
-    """As the plan says."""
-    return plan.patience
-
-
 def weights(config: Any, _parameters: int, work: Work) -> tuple[int, int]:
     """The tail's linears, and the front's with the table."""
     each = layer_weights(config)

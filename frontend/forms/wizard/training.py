@@ -39,7 +39,7 @@ class TrainingForm(StepForm):
     )  # fmt: skip
     patience = number(
         _("End early after (rounds)"), 0, 1000,
-        _("So many rounds in which the loss on held-out rows has not fallen. 0: train all rounds."),
+        _("So many rounds in which the loss on validation rows has not fallen. 0: train all rounds."),
     )  # fmt: skip
     seed = number(_("Seed"), 0, 2**53 - 1, _("The same seed gives the same run."))
     rule = forms.ChoiceField(
@@ -155,8 +155,6 @@ class TrainingForm(StepForm):
         if self.plan.get("method") == "method-2":
             for name in (*self.AVERAGING, *self.PRIVACY):
                 del self.fields[name]
-        else:
-            del self.fields["patience"]
 
     def clean_quorum(self) -> int | None:
         return self._at_most_all("quorum")

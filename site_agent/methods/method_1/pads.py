@@ -26,7 +26,7 @@ class PadMaker:
 
     def start(self, round: int) -> None:
         """Begin with the pads of `round`, unless the run has no such round or other pads are being made."""
-        last = self._member.manifest.training.rounds + 1
+        last = self._member.manifest.training.rounds + 1  # of the test, a site is told when it comes
         if self._member.manifest.masking is None or round > last or self._busy:
             return
         self._news = {"stage": "making pads"}
