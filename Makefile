@@ -17,7 +17,7 @@ COMPARE ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit fuzz demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit wheelhouse fuzz demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -94,6 +94,9 @@ lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site
 
 image-lock: setup ## Write each container image's digest into images.env (asks the registries)
 	$(BIN)/python -m enclave_host.images --write
+
+wheelhouse: setup ## All that a hospital's agent is installed from, into var/wheelhouse, signed with KEY=release key (ssh-keygen -t ed25519); asks the index
+	@$(BIN)/python .ci/wheelhouse.py --key "$(KEY)"
 
 enclave-image: enclave-envs ## Gramine manifests of the enclave programs into var/gramine, signed where KEY=FILE is given; DATE=YYYY-MM-DD COMPARE=folder
 	@$(BIN)/python -m enclave_host.gramine.image --into var/gramine $(if $(KEY),--key "$(KEY)") $(if $(DATE),--date $(DATE)) $(if $(COMPARE),--compare "$(COMPARE)")

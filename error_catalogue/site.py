@@ -23,6 +23,9 @@ define(
           "done.", "site"),
     Entry("agent.not_installed", "The site agent is not whole: the package {package} is missing.",
           "Run: python -m pip install -r requirements-site.txt", "site"),
+    Entry("service.unit", "systemd does not take the unit: {fault}.",
+          "Look at the file that was written, mend what is named, and run `systemd-analyze verify` on it.",
+          "site"),
     Entry("move.needs_terminal", "Nobody is here to say yes to the move.",
           "Run `python -m site_agent move` at a terminal, or say --yes. Nothing was changed.", "site"),
     # The line to the coordinator
@@ -36,7 +39,7 @@ define(
           "`python -m site_agent check` says where it ends: name, proxy, firewall or TLS.", "site",
           retry=True),
     Entry("agent.proxy",
-          "The proxy {proxy} (from {variable}) does not let us to the coordinator {host}: {fault}.",
+          "The proxy {proxy} (from {variable}) fails: {fault}. So the coordinator {host} cannot be reached.",
           "Correct {variable} if it names the wrong proxy. Else ask your network team: `python -m site_agent "
           "check` writes a text for them.", "site", retry=True),
     Entry("agent.overloaded",

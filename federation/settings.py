@@ -3,6 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | FEDSLICE_STATE | folder for database, blobs, sockets, logs, keys | `var/` beside manage.py |
+| FEDSLICE_WHEELHOUSE | folder with what /install serves, signed | `wheelhouse` in the state folder |
 | FEDSLICE_SECRET_KEY | Django's signing key | made once, kept in the state folder |
 | FEDSLICE_URL | the address at which people and agents reach us | http://127.0.0.1:8000 |
 | FEDSLICE_LISTEN | host:port of `manage.py stack` | FEDSLICE_URL's; 127.0.0.1:8000 behind https |
@@ -213,9 +214,14 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "frontend.sessions.csrf_failure"
 
 LANGUAGE_CODE = "en"
+# The languages in which every text is there: what a page says it is in, it is in, all of it.
+LANGUAGES = [("en", "English")]
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
+
+# What hospitals' agents are installed from, where the operator has put it (`make wheelhouse`).
+WHEELHOUSE = os.environ.get("FEDSLICE_WHEELHOUSE") or str(STATE_DIR / "wheelhouse")
 
 STATIC_URL = "static/"
 STATIC_ROOT = os.environ.get("FEDSLICE_STATIC")

@@ -35,10 +35,16 @@ from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
 from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
+from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, size, table
 from transparency_log.messages import settle_messages
 
+REMAINS = (
+    "run the agent: python -m site_agent service install, or here and now: python -m site_agent run",
+    "offer a dataset: python -m site_agent dataset add FILE --name NAME",
+    "tell the other hospitals the fingerprint above, by letter or telephone",
+)
 CHECK_PATIENCE = 5.0
 """Seconds: somebody waits for what `check` finds."""
 OUTPUT = "the standard output"
@@ -189,6 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_daemon)
 
+    add_service_command(commands, say)
     add_move_command(commands, say)
     add_predict_command(commands, say)
     release_commands.add_release_command(commands, say)
@@ -230,15 +237,22 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     say("             Compare it with what the operator told you by letter or telephone, not on the page.")
     nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"
     say(f"Release key  {config.release_key or nobody}")
-    say("Next: python -m site_agent check")
-    return 0
+    say("\nLooking at all that can stand in the way …\n")
+    ready = _all_well(state)
+    say("\nWhat remains:")
+    for step in REMAINS if ready else ("mend what failed above, then: python -m site_agent check", *REMAINS):
+        say(f"  - {step}")
+    return 0  # enrolled it is, whatever is still to be mended
 
 
 def run_check(chosen: argparse.Namespace) -> int:
-    """`check`. Status 1 if anything failed. Where the coordinator can be reached, the hospital's page shows
-    the same rows."""
-    state = State.open(chosen.state)
-    checks = run_checks(state, CHECK_PATIENCE, chosen.enclave)
+    """`check`. Status 1 if anything failed."""
+    return 0 if _all_well(State.open(chosen.state), chosen.enclave) else 1
+
+
+def _all_well(state: State, enclave: int = 0) -> bool:
+    """Look, and tell; where the coordinator can be reached, the hospital's page shows the same rows."""
+    checks = run_checks(state, CHECK_PATIENCE, enclave)
     rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
     say(table(("what", "how", "found"), rows))
     for check in checks:
@@ -253,7 +267,7 @@ def run_check(chosen: argparse.Namespace) -> int:
             heartbeat(coordinator, state, as_told(checks), patience=CHECK_PATIENCE)
     failed = sum(check.outcome == "fail" for check in checks)
     say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
-    return 1 if failed else 0
+    return not failed
 
 
 def run_daemon(chosen: argparse.Namespace) -> int:

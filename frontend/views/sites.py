@@ -22,6 +22,7 @@ from federation.people import services as people_services
 from federation.people.models import Role, User
 from federation.sites import maintenance, permissions, queries, services
 from federation.sites.models import Site, SiteState
+from frontend import startup_kit
 from frontend.forms.people import InviteSiteForm
 from frontend.names import typed_name
 from frontend.views.acting import act, form_page, person
@@ -153,12 +154,14 @@ def _page(
     can_enrol = site.state == SiteState.INVITED and permissions.can_enrol(user, site)
     can_replace = site.state == SiteState.ACTIVE and permissions.can_enrol(user, site)
     given = (can_enrol or can_replace) and queries.has_open_command(site)
+    command = services.enrolment_command(user, site) if can_enrol and given else ""
     return render(
         request,
         "frontend/sites/detail.html",
         {
             **_standing(user, site),
-            "command": services.enrolment_command(user, site) if can_enrol and given else "",
+            "command": command,
+            "ways": startup_kit.ways(command) if command else [],
             "replacement": services.replacement_command(user, site) if can_replace and given else "",
             "refused": refused,
             "can_enrol": can_enrol,

@@ -111,7 +111,8 @@ def test_a_form_that_comes_too_late_is_shown_and_not_lost(people: dict[str, User
 
 
 OPEN = {"sign-in", "sign-in-code", "sign-out", "invitation", "password-reset",
-        "password-reset-sent", "password-reset-choose", "second-factor"}  # fmt: skip
+        "password-reset-sent", "password-reset-choose", "second-factor", "install",
+        "install-file"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["olga", "audrey"])

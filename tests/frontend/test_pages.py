@@ -56,6 +56,11 @@ def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> No
     assert "people.bad_password" in page.content.decode() and 'value="St. Dora"' in page.content.decode()
 
 
+def test_a_page_says_the_language_that_it_is_in(lead: Client) -> None:
+    page = lead.get("/", headers={"accept-language": "de-CH,de;q=0.9"})
+    assert '<html lang="en">' in page.content.decode() and page.headers["Content-Language"] == "en"
+
+
 def command_on(client: Client, anna: Hospital) -> str:
     page = client.get(reverse("site", args=[anna.site.pk])).content.decode()
     found = re.search(r"--token (fs_[\w-]{43})", page)

@@ -1,0 +1,1 @@
+{% autoescape off %}cd ~/fedslice; agent/bin/python -m site_agent {{ words }}{% endautoescape %}

@@ -1,0 +1,1 @@
+{% autoescape off %}docker run --rm -it -v fedslice-site:/state fedslice-site {{ words }}{% endautoescape %}

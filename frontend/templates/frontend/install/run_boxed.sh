@@ -1,0 +1,2 @@
+docker run -d --name fedslice-agent --restart unless-stopped --read-only --tmpfs /tmp --cap-drop ALL \
+  --security-opt no-new-privileges -v fedslice-site:/state fedslice-site

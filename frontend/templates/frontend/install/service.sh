@@ -1,0 +1,1 @@
+agent/bin/python -m site_agent service install
