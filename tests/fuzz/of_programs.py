@@ -210,8 +210,11 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "manifest_hash": "0" * 64, "confirmed": ["a"], "signature": "0" * 128,
     }),
     "releases": ("federation.releases.api", "OrderBody", {
-        "run": "r", "receipt": "0" * 64,
+        "run": "r", "rule": "export", "receipt": "0" * 64,
         "consent": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
+    }),
+    "threads": ("federation.threads.api", "MessageBody", {
+        "study": "s", "kind": "decline", "about": "study", "text": "No", "manifest_hash": "0" * 64,
     }),
     "blobs": ("enclave_jobs.api_blobs", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
     "failure": ("enclave_jobs.api_jobs", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),

@@ -414,8 +414,9 @@ def test_a_release_that_cannot_be_signed_here_keeps_nobody_from_approving(
 ) -> None:
     approvals = server.answer
     asked = {
-        "run": "run-9", "study": "Else", "manifest_hash": "e" * 64, "state": "waiting", "receipt": {},
-        "found": 0, "needed": 1, "signed": False, "kept": False, "statement": None, "evidence": None,
+        "run": "run-9", "study": "Else", "manifest_hash": "e" * 64, "rule": "export", "state": "waiting",
+        "receipt": {}, "found": 0, "needed": 1, "signed": False, "kept": False,
+        "statement": None, "evidence": None,
     }  # fmt: skip
     server.answer = lambda told: Reply(body=[asked]) if told.path == "releases" else approvals(told)
     Terminal(monkeypatch, offered.hash[:8])
