@@ -1,0 +1,192 @@
+"""A backup comes back into an empty place, of either database; a run in mid-course goes on there."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import NAMES, Consortium
+from tests.support import beginnings
+from tests.support.engines import postgresql_server
+from tests.support.installation import REPOSITORY
+
+SCENE = """
+from pathlib import Path
+from django.conf import settings
+from enclave_jobs import blobs
+from enclave_jobs.models import Blob
+from tests.jobs.cast import make_scene
+scene = make_scene()
+for number, content in enumerate((b"one", b"two")):
+    import hashlib
+    name = hashlib.sha256(content).hexdigest()
+    blobs.path_of(name).parent.mkdir(parents=True, exist_ok=True)
+    blobs.path_of(name).write_bytes(content)
+    Blob.objects.create(sha256=name, bytes=3, run=scene.run, complete=True)
+gone = Blob.objects.create(sha256="0" * 64, bytes=1, run=scene.run, complete=True)
+for name in ("log-key.json", "supervisor/platform/sealing-secret"):
+    (settings.STATE_DIR / name).parent.mkdir(parents=True, exist_ok=True)
+    (settings.STATE_DIR / name).write_text("secret " + name)
+"""
+LOOK = """
+from enclave_jobs.models import Blob
+from federation.attestation.models import LogEntry
+from federation.studies.models import Contribution, Round, Run
+print(Run.objects.get().manifest_hash, Contribution.objects.count(), LogEntry.objects.count(),
+      sorted(Blob.objects.filter(complete=True).values_list("sha256", flat=True)),
+      Round.objects.create(run=Run.objects.get(), number=9).pk)
+"""
+BLOBS = 2
+
+
+@dataclass
+class Place:
+    """A state folder with its database."""
+
+    folder: Path
+    database: str = ""
+
+    def manage(self, *words: str, code: int = 0) -> str:
+        environment = {**os.environ, "FEDSLICE_STATE": str(self.folder)}
+        if self.database:
+            environment["FEDSLICE_DATABASE"] = self.database
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words], cwd=REPOSITORY, env=environment, capture_output=True,
+            text=True, stdin=subprocess.DEVNULL, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def look(self) -> str:
+        return self.manage("shell", "-v", "0", "-c", LOOK).strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate and its key, made as docs/operations.md says."""
+    folder = tmp_path_factory.mktemp("operator")
+    certificate, key = folder / "backup.pem", folder / "backup-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-days", "3650", "-subj", "/CN=backup",
+         "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True,
+    )  # fmt: skip
+    return str(certificate), str(key)
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory, operator: tuple[str, str]) -> tuple[Place, Path]:
+    """A coordinator on SQLite that has lived, and its backup with keys."""
+    folder = tmp_path_factory.mktemp("lived")
+    place, file = Place(folder / "state"), folder / "backup.tar"
+    place.folder.mkdir()
+    shutil.copy(beginnings.database(str(beginnings.tiny_model())), place.folder / beginnings.DATABASE)
+    place.manage("shell", "-v", "0", "-c", SCENE)
+    assert f"{BLOBS} sealed files" in place.manage("backup", str(file), "--keys-to", operator[0])
+    return place, file
+
+
+def test_everything_comes_back_into_an_empty_place(
+    lived: tuple[Place, Path], operator: tuple[str, str], tmp_path: Path
+) -> None:
+    place, file = lived
+    there = Place(tmp_path / "state")
+    said = there.manage("restore", str(file), "--keys", *operator)
+    assert "1 files were removed" in said and "supervisor/platform" in said
+    for name in ("secret-key", "log-key.json", "supervisor/platform/sealing-secret"):
+        restored = there.folder / name
+        assert restored.read_bytes() == (place.folder / name).read_bytes()
+        assert restored.stat().st_mode & 0o077 == 0
+    seen = there.look()
+    assert seen.count("'") == 2 * BLOBS and seen.endswith(" 2")
+    assert "[backup.not_empty]" in there.manage("restore", str(file), code=1)
+    assert "[backup.exists]" in place.manage("backup", str(file), code=1)
+
+
+def test_keys_are_for_their_operator_alone(
+    lived: tuple[Place, Path], operator: tuple[str, str], tmp_path: Path
+) -> None:
+    _, file = lived
+    with tarfile.open(file) as archive:
+        sealed = archive.extractfile("keys.cms")
+        assert sealed is not None and b"secret log-key" not in sealed.read()
+    assert b"secret log-key" not in file.read_bytes()
+    other = tmp_path / "other.pem"
+    subprocess.run(["openssl", "genrsa", "-out", str(other), "3072"], check=True, capture_output=True)
+    there = Place(tmp_path / "state")
+    said = there.manage("restore", str(file), "--keys", operator[0], str(other), code=1)
+    assert "[backup.bad_key]" in said
+    # Nothing was written, and the right key still restores.
+    assert not (there.folder / "log-key.json").exists()
+    there.manage("restore", str(file), "--keys", *operator)
+
+
+def test_what_is_no_backup_or_was_changed_is_refused(lived: tuple[Place, Path], tmp_path: Path) -> None:
+    _, file = lived
+    other = tmp_path / "other.tar"
+    other.write_bytes(b"no tar")
+    assert "[backup.unreadable]" in Place(tmp_path / "a").manage("restore", str(other), code=1)
+    with tarfile.open(file) as source, tarfile.open(other, "w") as changed:
+        for member in source:
+            content = source.extractfile(member)
+            assert content is not None
+            data = b"other" if member.name.startswith("blobs/") else content.read()
+            member.size = len(data)
+            changed.addfile(member, io.BytesIO(data))
+    assert "[blob.hash_mismatch]" in Place(tmp_path / "b").manage("restore", str(other), code=1)
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    with postgresql_server() as url:
+        yield url
+
+
+def test_postgresql_comes_back_with_its_sequences(postgres: str, tmp_path: Path) -> None:
+    place, there = Place(tmp_path / "a", postgres), Place(tmp_path / "b", f"{postgres}_2")
+    place.manage("migrate", "-v", "0")
+    place.manage("shell", "-v", "0", "-c", SCENE)
+    create = "from django.db import connection as c; c.cursor().execute('CREATE DATABASE coordinator_2')"
+    place.manage("shell", "-v", "0", "-c", create)
+    file = tmp_path / "backup.tar"
+    place.manage("backup", str(file))
+    assert "No keys" in there.manage("restore", str(file))
+    assert there.look() == place.look().replace(f", '{'0' * 64}'", "").replace(f"'{'0' * 64}', ", "")
+    assert "[backup.other_engine]" in Place(tmp_path / "c").manage("restore", str(file), code=1)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_run_in_mid_course_goes_on_where_it_was_restored(
+    consortium: Consortium, operator: tuple[str, str], tmp_path: Path
+) -> None:
+    run = consortium.launch(NAMES[:2], rounds=3)
+    # The hospitals stay as they are, with their client slices, but do not get on while the backup is made.
+    held = ["leave"]
+    for name in NAMES[:2]:
+        consortium.hospitals[name].hooks["train"] = lambda job: held[0] if job["round"] == 2 else None
+    consortium.start()
+    consortium.until(run, 2, "collecting")
+    first, file = consortium.installation.folder, tmp_path / "backup.tar"
+    consortium.installation.manage("backup", str(file), "--keys-to", operator[0])
+    consortium.installation.stop()
+    consortium.installation.folder = tmp_path / "elsewhere"
+    try:
+        Place(consortium.installation.folder).manage("restore", str(file), "--keys", *operator)
+        held[0] = ""
+        consortium.installation.start()
+        ended = consortium.finished(run, 300)
+        assert (ended["state"], ended["error_code"]) == ("finished", "")
+        assert ended["summary"]["rounds"] == 3 and ended["summary"]["enclave_restarts"] >= 1
+    finally:
+        consortium.stop()
+        consortium.installation.stop()
+        consortium.installation.folder = first
