@@ -11,11 +11,13 @@ from contracts.manifest import DatasetRef, Spf, Split, Training
 from contracts.policy import Policy, SgxReference
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
+from contracts.releases import SERVE
 from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
 from site_agent.methods.method_2.features import FeatureStore, Kept
+from tests.support.approvals import ordered
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
 
@@ -76,6 +78,15 @@ class SplitRun:
                 signer=self.consortium.house.site_keys[site],
             )
             server.call("share", site=site, sealed=encode(sealed))
+
+    def order(self, server) -> None:
+        """All sites sign that this server may answer from what it has."""
+        receipt, keys = server.call("status")["receipt"], self.consortium.house.site_keys
+        signed = {
+            site.id: ordered(self.manifest, receipt, site.id, keys[site.id], rule=SERVE)
+            for site in self.manifest.sites
+        }
+        server.call("serve", receipt=receipt, consents=msgspec.to_builtins(signed))
 
     def wrap(self, server, site, kept, *, signer=None, skip=0) -> str:
         """Seal the keys to this server; they and the shards (but the first `skip`) go into its mailbox."""

@@ -61,6 +61,7 @@ def refusal_code(act) -> str:
 
 
 def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> Channel:
+    run.order(server)
     claims = server.call("evidence", nonce="00" * 32)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     knock = Knock(run.manifest.hash, site, run.consortium.house.site_keys[site], **keys)
