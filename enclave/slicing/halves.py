@@ -45,7 +45,7 @@ def open_front(
     if room is not None and skeleton.bytes_of(front) > room:
         _stream(front, skeleton)
         return front, base.tokenizer
-    skeleton.fill(front)
+    skeleton.fill(front, kept=True)
     return front.to(device), base.tokenizer
 
 
@@ -60,7 +60,7 @@ def tail_of(base: Base, k: int) -> Tail:
     """The base model's tail, in evaluation mode. Refuses with `slicing.*` or `split.*`."""
     skeleton = base.skeleton()
     tail = Tail(skeleton.model, k)
-    skeleton.fill(tail)
+    skeleton.fill(tail, kept=True)
     return tail
 
 

@@ -9,6 +9,8 @@ Runs in the server's TEE.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,25 +18,28 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
+Matrix = Callable[[], Tensor]
+"""The whole matrix, for a product."""
+
 
 class _Product(torch.autograd.Function):
     """x Wᵀ + b with a gradient for x and for the rows `index` of W alone."""
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor
+        ctx: Any, features: Tensor, rows: Tensor, matrix: Matrix, bias: Tensor | None, index: Tensor
     ) -> Tensor:
         # The rows are saved so that torch notices who changes them before the backward pass. The matrix is
         # not: a second product writes the same rows into it again, and that harms nobody.
         ctx.save_for_backward(features, rows, index)
-        ctx.weight = weight
-        return linear(features, weight, bias)
+        ctx.matrix = matrix
+        return linear(features, matrix(), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         features, rows, index = ctx.saved_tensors
         gradient = gradients[0]
-        for_features = gradient @ ctx.weight if ctx.needs_input_grad[0] else None
+        for_features = gradient @ ctx.matrix() if ctx.needs_input_grad[0] else None
         for_rows = None
         if ctx.needs_input_grad[1]:
             outputs = gradient.reshape(-1, gradient.shape[-1]).index_select(1, index)
@@ -45,7 +50,8 @@ class _Product(torch.autograd.Function):
 class RowTunedLinear(nn.Linear):
     """`rows` (tuned, inputs) is the trained parameter, float32; `index` (tuned,) says where the rows belong.
 
-    `frozen` (outputs, inputs) is the matrix that the products use; nobody else reads it. With every row tuned
+    `frozen` (outputs, inputs) is the matrix that the products use; nobody else reads it. Where it has a
+    shorter type than the rows (`slicing.kept`), each product has a wide copy of it. With every row tuned
     there is none: `rows` is the matrix. The bias is frozen.
     """
 
@@ -64,13 +70,22 @@ class RowTunedLinear(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """The whole matrix (outputs, inputs) as it stands now; not a copy, and without gradient.
+        """The whole matrix (outputs, inputs) as it stands now, in the rows' type and without gradient."""
+        return self.rows.detach() if self.frozen is None else self._whole(self.rows.dtype)
 
-        Rows that may be trained are written into it at every call, because a fused optimizer changes them
-        without a trace; frozen ones only once.
-        """
-        if self.frozen is None:
-            return self.rows.detach()
+    def _whole(self, dtype: torch.dtype) -> Tensor:
+        """The matrix for a product in this type: `frozen` itself where it has it, a copy where it is
+        shorter."""
+        assert self.frozen is not None
+        if self.frozen.dtype in (dtype, self.rows.dtype):
+            return self._with_rows().to(dtype)
+        with torch.no_grad():
+            return self.frozen.to(dtype).index_copy_(0, self.index, self.rows.to(dtype))
+
+    def _with_rows(self) -> Tensor:
+        """`frozen` with the rows in it, in its own type. Rows that may be trained are written at every call,
+        because a fused optimizer changes them without a trace; others only once."""
+        assert self.frozen is not None
         now = (self.rows._version, self.rows.data_ptr())
         if self.rows.requires_grad or self._written != now:
             with torch.no_grad():
@@ -83,18 +98,23 @@ class RowTunedLinear(nn.Linear):
         autocast = torch.is_autocast_enabled(features.device.type)
         if self.frozen is None:
             return linear(features, self.rows if autocast else self.rows.to(features.dtype), self.bias)
-        weight: Tensor = self.weight
         bias: Tensor | None = self.bias
         if autocast:
-            dtype = torch.get_autocast_dtype(features.device.type)
-            features, weight = features.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
-        output: Tensor = _Product.apply(features, self.rows, weight, bias, self.index)
+            features = features.to(torch.get_autocast_dtype(features.device.type))
+            bias = None if bias is None else bias.to(features.dtype)
+        matrix: Matrix = partial(self._whole, features.dtype)
+        if self.frozen.dtype in (features.dtype, self.rows.dtype):  # else it is made again, and costs no room
+            matrix = partial(_same, matrix())
+        output: Tensor = _Product.apply(features, self.rows, matrix, bias, self.index)
         return output
 
     def extra_repr(self) -> str:
         """As torch's, with the number of tuned rows."""
         return f"{self.in_features}, {self.out_features}, tuned={len(self.index)}"
+
+
+def _same(weight: Tensor) -> Tensor:
+    return weight
 
 
 def as_linear(module: nn.Module) -> nn.Linear:

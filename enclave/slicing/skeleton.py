@@ -31,6 +31,9 @@ from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.eager import BUILDING
 from enclave.slicing.embeddings import FileVectors, ScannedVectors
 
+HALVES = (torch.bfloat16, torch.float16)
+"""Types in which the matrix of a frozen linear may be kept."""
+
 
 class Base:
     """A base model's configuration and tokenizer, and where its weights lie."""
@@ -88,22 +91,35 @@ class Skeleton:
         return ScannedVectors(lambda: self.pieces(self._table), self.base.config.hidden_size)
 
     def bytes_of(self, part: nn.Module) -> int:
-        """What `fill` will take for `part` of the model."""
-        return sum(4 * parameter.numel() for parameter in part.parameters() if parameter.is_meta)
+        """What `fill` will take for `part` of the model, with `kept`."""
+        named = ((owner, *each) for owner in part.modules() for each in owner.named_parameters(recurse=False))
+        return sum(
+            self._type(owner, key, self._name(parameter)).itemsize * parameter.numel()
+            for owner, key, parameter in named
+            if parameter.is_meta
+        )
 
-    def fill(self, part: nn.Module, wanted: Callable[[str, nn.Parameter], bool] = lambda *_: True) -> None:
+    def fill(
+        self,
+        part: nn.Module,
+        wanted: Callable[[str, nn.Parameter], bool] = lambda *_: True,
+        *,
+        kept: bool = False,
+    ) -> None:
         """Give storage and float32 values to what lacks them in `part` of the model, or to those of it that
-        are `wanted`, by name in the model. A head that the checkpoint lacks is drawn from a fixed seed, as
-        `models.load` draws it. Refuses with `slicing.missing_tensor` or `slicing.tensor_changed`."""
+        are `wanted`, by name in the model. With `kept`, linears that are no part of a head keep the shorter
+        type of the checkpoint (`slicing.kept`). A head that the checkpoint lacks is drawn from a fixed seed,
+        as `models.load` draws it. Refuses with `slicing.missing_tensor` or `slicing.tensor_changed`."""
         lacking = False
         for owner in list(part.modules()):
             for key, parameter in list(owner.named_parameters(recurse=False)):
-                name, _ = self._parameters.get(id(parameter), ("", None))
+                name = self._name(parameter)
                 if not name or not parameter.is_meta or not wanted(name, parameter):
                     continue
                 there = self._holds(name, tuple(parameter.shape))
                 read = self.base.checkpoint.read
-                value = read(self._place(name)) if there else torch.zeros(parameter.shape)
+                dtype = self._type(owner, key, name) if kept and there else torch.float32
+                value = read(self._place(name), dtype) if there else torch.zeros(parameter.shape)
                 made: Any = nn.Parameter(value, parameter.requires_grad)
                 made._is_hf_initialized = there
                 lacking |= not there
@@ -115,6 +131,26 @@ class Skeleton:
             with BUILDING, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.model.initialize_weights()
+        if kept:
+            from enclave.slicing.kept import KeptLinear
+
+            for parent in list(part.modules()):
+                for key, child in list(parent.named_children()):
+                    if type(child) is nn.Linear and child.weight.dtype in HALVES:
+                        setattr(parent, key, KeptLinear(child))
+
+    def _name(self, parameter: nn.Parameter) -> str:
+        """What it is called in the model; empty for what is not the model's."""
+        return self._parameters.get(id(parameter), ("", parameter))[0]
+
+    def _type(self, owner: nn.Module, key: str, name: str) -> torch.dtype:
+        """The type in which `fill` keeps a parameter: the checkpoint's own for the matrix of a frozen
+        linear."""
+        if type(owner) is nn.Linear and key == "weight" and not name.startswith(self._head):
+            dtype = self.base.checkpoint.places[self._place(name)].dtype
+            if dtype in HALVES:
+                return dtype
+        return torch.float32
 
     def _holds(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the checkpoint has a parameter in this shape; what is no part of a head it must have."""

@@ -18,6 +18,7 @@ from contracts.refusal import Refusal
 from enclave.slicing import models
 from enclave.slicing.adapters import tuned_state
 from enclave.slicing.halves import open_front, open_tail
+from enclave.slicing.kept import KeptLinear
 from enclave.slicing.spf import tune
 from enclave.slicing.split import Front, Tail, reach_of
 from enclave.training.data import Examples
@@ -31,9 +32,9 @@ SPF = Spf(50.0, 25.0, lora=("attention_output",), rank=2, alpha=4)
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
 
-def saved(folder: Path, name: str, head: str) -> ModelSpec:
+def saved(folder: Path, name: str, head: str, dtype: torch.dtype = torch.float32) -> ModelSpec:
     """A small model in `folder`, with a tokenizer that nobody asks, pinned."""
-    model(name, head).save_pretrained(folder)
+    model(name, head).to(dtype).save_pretrained(folder)
     words = base_models.resolve(base_models.EMBEDDED)
     for file in TOKENIZER:
         if (words / file).is_file():
@@ -62,8 +63,10 @@ def learnt(tail: Tail, front: Front, spec: ModelSpec, head: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "head"), MODELS)
-def test_halves_compute_and_learn_what_those_of_the_whole_model_do_bit_for_bit(name, head, tmp_path):
-    spec = saved(tmp_path, name, head)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("fp32", "bf16"))
+def test_halves_compute_and_learn_what_those_of_the_whole_model_do_bit_for_bit(name, head, dtype, tmp_path):
+    """Also where the checkpoint's bf16 matrices are kept as they are, at half the memory."""
+    spec = saved(tmp_path, name, head, dtype)
     front, tail = (half(models.load(tmp_path, spec)[0], 1) for half in (Front, Tail))
     opened_front, tokenizer = open_front(tmp_path, spec, 1)
     opened = open_tail(tmp_path, spec, 1)
@@ -71,6 +74,10 @@ def test_halves_compute_and_learn_what_those_of_the_whole_model_do_bit_for_bit(n
     assert torch.equal(opened_front(*texts()), front(*texts()))
     assert opened.reach == reach_of(front)
     assert opened.config.num_hidden_layers == 3 and opened.tail.config.num_hidden_layers == 2
+    kept = [module for half in (opened_front, opened.tail) for module in half.modules()
+            if isinstance(module, KeptLinear)]  # fmt: skip
+    assert bool(kept) is (dtype is torch.bfloat16 and (name, head) != ("gpt2", "classifier"))
+    assert all(module.weight.dtype is dtype for module in kept)
     before, after = learnt(tail, front, spec, head), learnt(opened.tail, opened_front, spec, head)
     assert before[0] == after[0] and before[1].keys() == after[1].keys()
     assert all((before[1][key] == after[1][key]).all() for key in before[1])
