@@ -141,7 +141,7 @@ def test_comparing_and_the_csv_keep_an_older_run_and_mark_it(world: dict[str, An
     table = client.get(reverse("compare-csv"), {"run": world["run_id"]}).content.decode()
     (line,) = csv.DictReader(io.StringIO(table))
     assert (line["older_format"], line["rounds"], line["adapter"]) == ("yes", "4", "lora")
-    assert "schedule" not in line and float(line["accuracy"]) > 0
+    assert "schedule" not in line and float(line["validation_accuracy"]) > 0
 
 
 def test_a_sweep_with_an_older_point_has_its_figures(world: dict[str, Any], lena: User) -> None:
@@ -156,7 +156,7 @@ def test_a_sweep_with_an_older_point_has_its_figures(world: dict[str, Any], lena
     client = client_of(lena)
     assert "75.0" in client.get(reverse("sweep", args=[sweep.pk])).content.decode()
     table = client.get(reverse("sweep-csv", args=[sweep.pk])).content.decode()
-    assert [line["accuracy"] for line in csv.DictReader(io.StringIO(table))] == ["", "0.750000"]
+    assert [line["validation_accuracy"] for line in csv.DictReader(io.StringIO(table))] == ["", "0.750000"]
 
 
 def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
