@@ -26,7 +26,10 @@ from site_agent.words import counted, printable, readable_seconds
 WORST_SKEW = 5.0
 LAST_SKEW = 10.0
 """Seconds: from here on the coordinator refuses our tokens (federation/sites/authentication.py, LEEWAY)."""
-LINE_HINT = "Mend the first red row above. If there is none, give your network team the text below."
+LINE_HINT = (
+    "Mend the first red row above. If there is none, a proxy or your network's sign-in page may have "
+    "answered instead of the coordinator: give your network team the text below."
+)
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
