@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from contracts.refusal import Refusal
 from site_agent.check_rows import Check
 from site_agent.enrolment import needs_platform
 from site_agent.state import State
@@ -102,7 +103,7 @@ class Machine:
 def tee(state: State, enclave: int = 0, machine: Machine | None = None) -> Iterator[Check]:
     """Rows about trusted execution. `enclave` is how many bytes the study's enclave takes here, 0 where that
     is not asked. Works before enrolment."""
-    machine, runtime = machine or Machine(), state.config.runtime if state.enrolled else ""
+    machine, runtime = machine or Machine(), _runtime(state)
     yield from _evidence(state, runtime)
     yield _needed(_sgx(machine), runtime == "sgx")
     yield from _room(machine, enclave)
@@ -111,6 +112,14 @@ def tee(state: State, enclave: int = 0, machine: Machine | None = None) -> Itera
         yield _needed(_gramine(), runtime == "sgx")
     yield _needed(_tdx(machine), runtime == "tdx")
     yield from _pccs(machine, runtime)
+
+
+def _runtime(state: State) -> str:
+    """What the site is enrolled for; empty before, and where that cannot be read (`enrolment` says why)."""
+    try:
+        return state.config.runtime if state.enrolled else ""
+    except Refusal:
+        return ""
 
 
 def _evidence(state: State, runtime: str) -> Iterator[Check]:
