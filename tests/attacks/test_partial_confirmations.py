@@ -145,5 +145,8 @@ def test_its_word_names_no_state_and_opens_no_session(finished, refusal_of):
     refusal = refusal_of(run.forger.session, run.second, "berta")
     assert (refusal.code, refusal.facts["found"]) == ("state.not_named", 1)
     run.name(run.second, ("anna",))
+    refusal = refusal_of(run.order, run.second, ("anna", "clara"))
+    assert (refusal.code, refusal.facts["found"]) == ("release.too_few", 1)
+    run.order(run.second, ("anna", "berta"))
     run.forger.session(run.second, "berta")
     assert receipt_hash(parse_receipt(run.results[-1]["receipt"]).receipt) == run.last

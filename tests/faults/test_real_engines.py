@@ -84,7 +84,7 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
     berta.start()
     ended = trial.ended(run, 400)
     assert ended["state"] == "finished", (ended, trial.log("anna"), trial.log("berta"))
-    assert json.loads(ended["summary"])["receipts_verified"] == 3
+    assert json.loads(ended["summary"])["receipts_verified"] == 4
 
     rounds = trial.rows("select * from studies_round where run_id = %s order by number", run)
     receipts = [

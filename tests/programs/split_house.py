@@ -79,12 +79,13 @@ class SplitRun:
             )
             server.call("share", site=site, sealed=encode(sealed))
 
-    def order(self, server) -> None:
-        """All sites sign that this server may answer from what it has."""
+    def order(self, server, sites=None) -> None:
+        """All sites, or these, sign that this server may answer from what it has."""
         receipt, keys = server.call("status")["receipt"], self.consortium.house.site_keys
         signed = {
             site.id: ordered(self.manifest, receipt, site.id, keys[site.id], rule=SERVE)
             for site in self.manifest.sites
+            if sites is None or site.id in sites
         }
         server.call("serve", receipt=receipt, consents=msgspec.to_builtins(signed))
 
