@@ -168,8 +168,8 @@ def test_no_release_is_opened_that_comes_from_an_enclave_which_was_accepted_in_n
     )  # fmt: skip
     statement = plain(sign_release(said, enclave))
     asked = releases.Asked(
-        manifest.run, "Triage", manifest.hash, "sealed-to-sites", "released", plain(receipt), 2, 2, True, True,
-        statement, plain(evidence),
+        manifest.run, "Triage", manifest.hash, "sealed-to-sites", "released", plain(receipt), 2, 2,
+        True, True, statement, plain(evidence),
     )  # fmt: skip
     judged = releases.Judged(asked, manifest, receipt)
 

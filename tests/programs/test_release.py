@@ -269,6 +269,7 @@ def served(run, server, house, inputs):
     from enclave.slicing.questions import ask_about, read_probabilities
     from enclave.slicing.split import Front
 
+    run.order(server)
     claims = server.call("evidence", nonce="0" * 64)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     knock = Knock(run.manifest.hash, "anna", house.site_keys["anna"], **keys)

@@ -101,7 +101,7 @@ BAD_ENCLOSED = {
         "metrics.mismatch",
     ),
     "negative loss": (Enclosed(NO_RECEIPT, 20, Scores(8, 8, 4, -5.0, ((2, 2), (2, 2)))), "metrics.mismatch"),
-    "more rows than the sites approved": (Enclosed(NO_RECEIPT, 21, GOOD_SCORES), "round.too_many_rows"),
+    "more rows than the sites approved": (Enclosed(NO_RECEIPT, 1000, GOOD_SCORES), "round.too_many_rows"),
     "samples that break the average": (
         Enclosed(NO_RECEIPT, 1 << 50, GOOD_SCORES),
         "round.not_a_contribution",

@@ -141,9 +141,10 @@ def test_who_contributes_is_what_all_of_them_have_countersigned(world, code_of):
 
 
 def test_rounds_beyond_the_last_and_an_evaluation_of_nothing_are_refused(world, code_of):
-    blobs = world.blobs
-    assert code_of(world.agg.call, "aggregate", round=5, **world.roster(5, blobs)) == "round.out_of_order"
-    assert code_of(world.agg.call, "aggregate", round=4, **world.roster(4, blobs)) == "round.nothing_yet"
+    last = world.manifest.last_round
+    for number in (world.manifest.training.rounds + 1, last, last + 1):
+        asked = {"round": number, **world.roster(number, world.blobs)}
+        assert code_of(world.agg.call, "aggregate", **asked) == "round.nothing_yet"
     assert code_of(world.agg.call, "reissue") == "round.nothing_yet"
 
 

@@ -29,6 +29,7 @@ STATE = {
     f"{LAYER}.lora_B.weight": np.zeros((32, 4), np.float32),
     "base_model.model.classifier.weight": np.ones((2, 32), np.float32),
 }
+BEST = {name: tensor + 2 for name, tensor in STATE.items()}
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +118,10 @@ def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_sha
     life, draft, tmp_path, code_of
 ):
     (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
-    kept = keep(identity, box, keys, draft, STATE, PINS)
+    kept = keep(identity, box, keys, draft, STATE, BEST, PINS)
     assert (kept.receipt, kept.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
-    assert keep(identity, box, keys, draft, STATE, PINS).sealed is None, "no site alone holds the key"
+    assert keep(identity, box, keys, draft, STATE, BEST, PINS).sealed is None, "no site alone holds the key"
     assert list((box.folder / "out").iterdir()) == []
 
 
@@ -131,7 +132,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = keep(identity, box, keys, draft, STATE, PINS).sealed
+    sealed = keep(identity, box, keys, draft, STATE, BEST, PINS).sealed
     assert sealed is not None
     box.deliver(box.folder / "out" / sealed.sha256, sealed.sha256)
     with (box.folder / "out" / sealed.sha256).open("rb") as file:
@@ -145,8 +146,9 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     opened = unkeep(identity, box, keys, sealed.sha256, STATE)
     assert (opened.receipt.state, opened.pins) == (sealed.sha256, PINS)
     assert all(np.array_equal(opened.state[name], STATE[name]) for name in STATE)
+    assert all(np.array_equal(opened.best[name], BEST[name]) for name in BEST)
     # The next state has another key: whoever had the old shares together knows nothing of it.
-    again = keep(identity, box, keys, draft, STATE, PINS).sealed
+    again = keep(identity, box, keys, draft, STATE, BEST, PINS).sealed
     with (box.folder / "out" / again.sha256).open("rb") as file:
         assert read_escrow(file).commitment != escrow.commitment
 
