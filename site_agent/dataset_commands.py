@@ -34,7 +34,7 @@ _DROPPED = {
     "missing-labels": "rows whose label looks like no label (NA, null, -, …)",
     "missing-texts": "rows whose text looks like no text",
     "duplicates": "rows that stand there twice",
-    "leaks": "validation and test rows whose text is trained on",
+    "leaks": "validation and test rows whose text stands in an earlier split, too",
     "rare-labels": "rows of labels with few rows",
 }
 

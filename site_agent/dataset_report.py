@@ -129,7 +129,7 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
         *(labels if kind in LABELLED else ()),
         ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
         ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
-        ("rows to judge by that are trained on", _rows(found.leaks), "--drop-leaks"),
+        ("rows to judge by that stand in an earlier split, too", _rows(found.leaks), "--drop-leaks"),
         ("columns of texts that are not read", _columns(found.unused_texts), _TO_READ.get(kind, "")),
         (f"texts over {LONG_TEXT:,} characters", _rows(found.long_texts), "a model may read the start only"),
     ]

@@ -16,6 +16,7 @@ from site_agent.datasets.drafting import Rows
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.suppression import THRESHOLD
 
+ORDER = ("train", "validation", "test")
 LONG_TEXT = 2000
 """Characters; about the 512 tokens that most encoders read."""
 QUESTIONS = ("missing-labels", "look-alikes", "rare-labels", "unused-texts")
@@ -24,7 +25,7 @@ QUESTIONS = ("missing-labels", "look-alikes", "rare-labels", "unused-texts")
 class Findings(Struct, frozen=True):
     """Counts of rows, but for `look_alikes` (groups of labels), `rare_labels` and `missing_labels` (labels
     with their counts), and `unused_texts` (columns that hold texts, and are not read). `leaks` are validation
-    or test rows whose text, or prompt, stands in train too."""
+    or test rows whose text, or prompt, stands in an earlier split, too."""
 
     missing_labels: dict[str, int]
     missing_texts: int
@@ -79,6 +80,9 @@ def repeated(rows: Rows) -> list[bool]:
 
 
 def leaking(texts: Sequence[bytes], splits: Sequence[str]) -> list[bool]:
-    """For each row: whether it is to judge the model, and its text is trained on."""
-    trained = {text for text, split in zip(texts, splits, strict=True) if split == "train"}
-    return [split != "train" and text in trained for text, split in zip(texts, splits, strict=True)]
+    """For each row: whether its text stands in an earlier split, too: what is tested is neither trained on nor
+    steered by."""
+    first: dict[bytes, int] = {}
+    for text, split in zip(texts, splits, strict=True):
+        first[text] = min(ORDER.index(split), first.get(text, len(ORDER)))
+    return [ORDER.index(split) > first[text] for text, split in zip(texts, splits, strict=True)]

@@ -186,7 +186,7 @@ def test_an_export_lies_in_one_blob_and_goes_to_the_lead_alone(world: World) -> 
     with pytest.raises(Exception, match=r"blob\.unknown"):
         hospital.api.download(row["output"])
     status, shown = world.terminals["anna"]("release", "--run", world.export, "--out", "/nowhere")
-    assert status == 1 and "release.not_allowed" in shown
+    assert status == 1 and "release.for_the_lead" in shown
 
     world.do("outdate", world.export)
     assert world.do("download", world.export)["code"] == "release.gone"

@@ -162,7 +162,7 @@ def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded
     assert all(torch.equal(left[name], right[name]) for name in left)
     chain = [parse_receipt(result["receipt"]) for result in again.results]
     verify_chain(chain, manifest=run.manifest.hash)
-    assert [signed.receipt.restarts for signed in chain] == [0, 1, 1]
+    assert [signed.receipt.restarts for signed in chain] == [0, 1, 1, 1]
 
 
 def wrong_width(shard):

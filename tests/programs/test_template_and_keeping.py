@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts.approvals import Approval
 from contracts.manifest import KeyShares, Split
-from contracts.receipts import NO_RECEIPT, Receipt
+from contracts.receipts import NO_RECEIPT, Best, Receipt
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shares import withdraw
@@ -51,7 +52,6 @@ def test_a_template_has_names_and_shapes_and_no_values(manifest):
 
 
 def test_a_causal_model_has_no_head(house):
-    import msgspec
 
     manifest = house.manifest()
     model = msgspec.structs.replace(manifest.model, task="causal-lm")
@@ -129,6 +129,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     life, draft, tmp_path, code_of, in_shares
 ):
     (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)

@@ -265,7 +265,7 @@ def test_a_release_is_ordered_from_there_too(
     signed = request.with_name("request.signed")
     assert hospital.types("approve", "--import", str(signed), "--confirm-members")[0] == 0
 
-    receipt = make_receipt(manifest, 3)
+    receipt = make_receipt(manifest, manifest.training.rounds + 1)
     fingerprint = receipt_hash(receipt.receipt)
     asked = {
         "run": manifest.run, "study": "Triage", "manifest_hash": manifest.hash, "state": "waiting",

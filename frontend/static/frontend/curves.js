@@ -68,7 +68,13 @@
   const fetched = new WeakMap();
 
   async function draw(box) {
-    const response = await fetch(box.dataset.curves, { headers: { Accept: "application/json" } });
+    let response;
+    try {
+      response = await fetch(box.dataset.curves, { headers: { Accept: "application/json" } });
+    } catch {  // the line is down: what stands there stays, and is asked for again
+      setTimeout(() => draw(box), 3000);
+      return;
+    }
     if (response.redirected) return location.reload();  // signed out: the whole page goes to sign in
     if (!response.ok) return;
     const data = await response.json();
