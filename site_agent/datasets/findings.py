@@ -80,8 +80,8 @@ def repeated(rows: Rows) -> list[bool]:
 
 
 def leaking(texts: Sequence[bytes], splits: Sequence[str]) -> list[bool]:
-    """For each row: whether its text stands in an earlier split, too: what is tested is neither trained on nor
-    steered by."""
+    """For each row: whether its text stands in an earlier split, too. What is tested is neither trained on
+    nor steered by."""
     first: dict[bytes, int] = {}
     for text, split in zip(texts, splits, strict=True):
         first[text] = min(ORDER.index(split), first.get(text, len(ORDER)))
