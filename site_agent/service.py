@@ -25,9 +25,9 @@ After=network-online.target
 [Service]
 Type=exec
 User={user}
-WorkingDirectory={folder}
-EnvironmentFile=-{environment}
-ExecStart={python} -m site_agent --state {folder} run
+WorkingDirectory={path_code}
+EnvironmentFile=-{path_environment}
+ExecStart={word_python} -m site_agent --state {word_folder} run
 Restart=on-failure
 RestartSec=15
 TimeoutStopSec=90
@@ -37,7 +37,7 @@ CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
 ProtectHome=read-only
-ReadWritePaths={folder}
+ReadWritePaths="{quoted_folder}"
 PrivateTmp=yes
 ProtectClock=yes
 ProtectHostname=yes
@@ -59,16 +59,28 @@ WantedBy=multi-user.target
 """
 
 
-def unit(user: str, python: str, folder: str, environment: str) -> str:
-    """The unit's text. `folder` is the state folder, `environment` a file with what `settings` found."""
-    given = {"python": python, "folder": folder, "environment": environment}
-    return UNIT.format(user=user, **{name: escaped(path) for name, path in given.items()})
+def unit(user: str, python: str, code: str, folder: str, environment: str) -> str:
+    """The unit's text. `code` is where the package site_agent lies, a clone or site-packages; `folder` the
+    state folder, `environment` a file with what `settings` found."""
+    return UNIT.format(
+        user=user,
+        path_code=_path(code),
+        path_environment=_path(environment),
+        word_python=_word(python),
+        word_folder=_word(folder),
+        quoted_folder=_path(folder).replace("\\", "\\\\").replace('"', '\\"'),
+    )
 
 
-def escaped(path: str) -> str:
-    """A path within a unit: `%` starts a specifier; what would end a word is escaped (systemd.syntax(7))."""
-    signs = {"%": "%%", " ": "\\x20", "\t": "\\x09", '"': "\\x22", "'": "\\x27", "\\": "\\x5c", "$": "$$"}
-    return "".join(signs.get(sign, sign) for sign in path)
+def _path(path: str) -> str:
+    """The whole of a line that holds one path: nothing is an escape there, and `%` starts a specifier."""
+    return path.replace("%", "%%")
+
+
+def _word(path: str) -> str:
+    """A word of a command line: what would end it or mean more is escaped (systemd.syntax(7))."""
+    signs = {" ": "\\x20", "\t": "\\x09", '"': "\\x22", "'": "\\x27", "\\": "\\x5c", "$": "$$"}
+    return "".join(signs.get(sign, sign) for sign in _path(path))
 
 
 def settings(found: Mapping[str, str]) -> str:

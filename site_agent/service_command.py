@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from contracts.refusal import Refusal
@@ -19,6 +20,7 @@ from site_agent.state import State
 from site_agent.words import printable
 
 Say = Callable[[str], None]
+CODE = Path(__file__).resolve().parent.parent
 
 
 def add_service_command(commands: Any, say: Say) -> None:
@@ -38,7 +40,7 @@ def run_install(chosen: argparse.Namespace, say: Say) -> int:
     owner = pwd.getpwuid(state.folder.stat().st_uid).pw_name
     environment, file = state.folder / "service.env", state.folder / NAME
     write_private(environment, settings(os.environ).encode())
-    write_private(file, unit(owner, sys.executable, str(state.folder), str(environment)).encode())
+    write_private(file, unit(owner, sys.executable, str(CODE), str(state.folder), str(environment)).encode())
     checked = _verify(str(file))
     say(f"The unit stands in {printable(file)}.")
     say(f"Proxy and authorities, as they are now, stand in {environment.name} beside it.")

@@ -21,7 +21,7 @@ from django.urls import reverse
 from contracts.refusal import Refusal
 from frontend import startup_kit
 from site_agent import service_command
-from site_agent.service import escaped, settings, unit
+from site_agent.service import settings, unit
 from tests.support.installation import REPOSITORY
 
 INSTALL = (REPOSITORY / "frontend/templates/frontend/install/install.sh").read_text().strip()
@@ -170,19 +170,26 @@ class TestService:
         if program is None:
             pytest.skip("no systemd here")
         file = tmp_path / "fedslice-site-agent.service"
-        file.write_text(unit("root", "/bin/sh", "/var/lib/fed slice", "/var/lib/fed slice/service.env"))
+        # systemd says "path is not absolute" of what it reads otherwise than it was meant.
+        file.write_text(
+            unit("root", "/bin/sh", "/opt/a b", '/var/lib/"fed" slice', '/var/lib/"fed" slice/x.env')
+        )
         done = subprocess.run([program, "verify", str(file)], capture_output=True, text=True, check=False)
         assert not [line for line in done.stderr.splitlines() if file.name in line], done.stderr
 
     def test_it_gains_no_rights_and_writes_to_its_state_alone(self) -> None:
-        said = unit("agent", "/opt/agent/bin/python", "/state", "/state/service.env")
+        said = unit("agent", "/opt/agent/bin/python", "/opt/agent", "/state", "/state/service.env")
         for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0077",
-                     "ReadWritePaths=/state", "User=agent"):  # fmt: skip
+                     'ReadWritePaths="/state"', "User=agent"):  # fmt: skip
             assert f"\n{line}\n" in said
         assert said.count("ReadWritePaths") == 1
 
     def test_paths_and_settings_cannot_say_more_than_they_are(self) -> None:
-        assert escaped("/a b/%h\\") == "/a\\x20b/%%h\\x5c"
+        said = unit("agent", "/a b/python", "/a b", "/a b/%h", "/a b/%h/service.env").splitlines()
+        for line in ("WorkingDirectory=/a b", "EnvironmentFile=-/a b/%%h/service.env",
+                     'ReadWritePaths="/a b/%%h"',
+                     "ExecStart=/a\\x20b/python -m site_agent --state /a\\x20b/%%h run"):  # fmt: skip
+            assert line in said
         told = settings({"HTTPS_PROXY": 'http://u:p"\nUser=root', "HOME": "/root"})
         assert told == 'HTTPS_PROXY="http://u:p\\"User=root"\n'
 
