@@ -8,8 +8,8 @@ and a blob's row stays with its hash and size when its file goes.
                  or never will
     parameters   global parameters sealed to client slices, but for the last KEPT_ROUNDS rounds of a run that
                  goes on
-    states       sealed states, but for those of the last KEPT_ROUNDS rounds, of the best one, and of the one
-                 that a release names
+    states       sealed states, but for those of the last KEPT_ROUNDS rounds, which have the best round's
+                 parameters in them, and of the one that a release names
     jobs         jobs, with what they were told, JOB_DAYS after their run's end
     sessions     sessions of people that have expired
 
@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.contrib.sessions.models import Session
-from django.db.models import Max, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from contracts.receipt_chain import parse_receipt
@@ -92,7 +92,7 @@ def _parameters() -> QuerySet[Blob]:
 
 def _states() -> QuerySet[Blob]:
     published = Round.objects.filter(state=RoundState.PUBLISHED).exclude(state_blob="")
-    kept = {*_last_rounds(), *_best_rounds(), *_named_rounds()}
+    kept = {*_last_rounds(), *_named_rounds()}
     old = published.filter(closed_at__lt=_grace()).exclude(pk__in=kept)
     needed = published.filter(pk__in=kept)
     blobs = _here(BlobKind.STATE).filter(sha256__in=old.values("state_blob"))
@@ -109,16 +109,6 @@ def _last_rounds() -> set[int]:
         if seen <= KEPT_ROUNDS:
             last.add(pk)
     return last
-
-
-def _best_rounds() -> set[int]:
-    """Of each run whose training watches its scores, the round since which none was better."""
-    best = Round.objects.filter(state=RoundState.PUBLISHED, metrics__stopping__rounds_since=0)
-    newest = best.order_by().values("run").annotate(number=Max("number")).values_list("run", "number")
-    found: set[int] = set()
-    for run, number in newest:
-        found |= set(Round.objects.filter(run=run, number=number).values_list("pk", flat=True))
-    return found
 
 
 def _named_rounds() -> set[int]:

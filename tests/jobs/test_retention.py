@@ -37,7 +37,7 @@ def blob(run: Run, number: int, kind: BlobKind, size: int = 10) -> str:
     return name
 
 
-def publish(scene: Scene, rounds: int, **metrics: Any) -> dict[int, dict[str, str]]:
+def publish(scene: Scene, rounds: int) -> dict[int, dict[str, str]]:
     """So many published rounds, each with an update, parameters and a state; their files by number."""
     scene.round.delete()
     files = {}
@@ -48,7 +48,7 @@ def publish(scene: Scene, rounds: int, **metrics: Any) -> dict[int, dict[str, st
         )
         round = Round.objects.create(
             run=scene.run, number=number, state="published", next_blob=following, state_blob=state,
-            closed_at=LONG_AGO, metrics=metrics.get(f"round_{number}", {}),
+            closed_at=LONG_AGO,
         )  # fmt: skip
         Contribution.objects.create(round=round, site=scene.anna.site, state="accepted", blob=update)
         Issue.objects.create(round=round, enclave="e", sha256=following, bytes=10, recipients=[])
@@ -68,16 +68,15 @@ def counts(due: list[retention.Due]) -> dict[str, tuple[int, int]]:
     return {one.rule: (one.count, one.bytes) for one in due}
 
 
-def test_of_a_run_that_goes_on_the_last_rounds_and_the_best_are_kept(scene: Scene) -> None:
-    best = {"round_2": {"stopping": {"best": 0.1, "rounds_since": 0}}}
-    files = publish(scene, 6, **best)
-    assert counts(retention.due())["states"] == (2, 20)
+def test_of_a_run_that_goes_on_the_last_rounds_are_kept(scene: Scene) -> None:
+    files = publish(scene, 6)
+    assert counts(retention.due())["states"] == (3, 30)
     assert here(files, "state") == [1, 2, 3, 4, 5, 6]  # counting removes nothing
     told = counts(retention.forget())
-    assert (told["updates"], told["parameters"], told["states"]) == ((6, 60), (3, 30), (2, 20))
+    assert (told["updates"], told["parameters"], told["states"]) == ((6, 60), (3, 30), (3, 30))
     assert here(files, "update") == []
     assert here(files, "next") == [4, 5, 6]
-    assert here(files, "state") == [2, 4, 5, 6]
+    assert here(files, "state") == [4, 5, 6]
     assert all(count == 0 for count, _ in counts(retention.due()).values())
 
 
