@@ -56,7 +56,8 @@ def restore(envelope: bytes, to: x509.Certificate, key: Path, passphrase: bytes 
     except (ValueError, TypeError) as error:
         raise Refusal("backup.bad_key", file=key.name) from error
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
-        members = [one for one in archive if one.name.startswith(KEPT)]
+        within = tuple(f"{name}/" for name in KEPT)
+        members = [one for one in archive if one.name in KEPT or one.name.startswith(within)]
         for member in members:
             member.mode = 0o700 if member.isdir() else 0o600
         archive.extractall(settings.STATE_DIR, members, filter="data")
