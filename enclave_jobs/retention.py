@@ -116,7 +116,7 @@ def _named_rounds() -> set[int]:
     named = set(Release.objects.values_list("receipt", flat=True))
     rounds = Round.objects.filter(state=RoundState.PUBLISHED, run__release__isnull=False)
     told = rounds.values_list("pk", "receipt")
-    return {pk for pk, receipt in told if receipt_hash(parse_receipt(receipt or {}).receipt) in named}
+    return {pk for pk, one in told if one and receipt_hash(parse_receipt(one).receipt) in named}
 
 
 def _jobs() -> QuerySet[Job]:

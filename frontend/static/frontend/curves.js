@@ -41,22 +41,36 @@
   }
 
   function sweepLayout(title, axis, c, several) {
-    const base = layout(title, c, true, 1, axis);
+    const base = layout(title, c, true, 1, axis, several ? 2 : 1);
     return { ...base, showlegend: several, yaxis: { ...base.yaxis, rangemode: "normal" }, xaxis: { ...base.xaxis, dtick: undefined, rangemode: "normal" } };
   }
 
-  function layout(title, c, percent, rounds, across) {
+  // A narrow window has no room for a long title in one line, nor for the names of a legend side by side.
+  const narrow = window.matchMedia("(max-width: 40rem)");
+
+  function wrapped(title) {
+    if (!narrow.matches) return title;
+    const lines = [""];
+    for (const word of title.split(" ")) {
+      if ((lines.at(-1) + word).length > 36) lines.push("");
+      lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
+    }
+    return lines.join("<br>");
+  }
+
+  function layout(title, c, percent, rounds, across, lines = 1) {
+    const below = lines > 1 ? (narrow.matches ? 22 * lines : 28) : 0;  // for the legend
     const axis = { gridcolor: c.line, zeroline: false, linecolor: c.line, tickcolor: c.line };
     return {
-      title: { text: title, font: { size: 14, color: c.ink }, x: 0, xref: "paper" },
+      title: { text: wrapped(title), font: { size: 14, color: c.ink }, x: 0, xref: "paper" },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: c.ink, family: "system-ui, sans-serif", size: 12 },
-      height: 340,
+      height: 340 + below,
       // Paper is narrower than most windows.
       width: window.matchMedia("print").matches ? 640 : undefined,
       autosize: true,
-      margin: { l: 48, r: 12, t: 36, b: 40 },
+      margin: { l: 48, r: 12, t: narrow.matches ? 64 : 36, b: 40 + below },
       xaxis: { ...axis, title: { text: across, standoff: 8 }, dtick: Math.max(1, Math.ceil(rounds / 10)), rangemode: "tozero" },
       yaxis: { ...axis, tickformat: percent ? ".0%" : ".2f", rangemode: percent ? "tozero" : "normal" },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
@@ -93,7 +107,7 @@
     for (const chart of box.querySelectorAll("[data-metric]")) {
       const metric = chart.dataset.metric;
       const options = { displayModeBar: false, responsive: true };
-      await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds, box.dataset.across), options);
+      await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds, box.dataset.across, data[metric].length), options);
     }
     for (const chart of box.querySelectorAll("[data-sweep]")) {
       chart.hidden = data.sweep.lines.length === 0;
