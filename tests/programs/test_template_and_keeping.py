@@ -164,3 +164,23 @@ def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of
     assert code_of(withdraw, escrow, first, sites[second], in_shares.hash) == "sealing.refused"
     assert code_of(withdraw, escrow, first, sites[first], "0" * 64) == "sealing.refused"
     assert code_of(withdraw, escrow, "stranger", sites[first], in_shares.hash) == "shares.not_ours"
+
+
+@pytest.mark.parametrize("named,held", ((True, False), (False, True)))
+def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_refused_and_the_other_way_round(
+    named, held, life, draft, tmp_path, code_of, in_shares
+):
+    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    if named:
+        draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
+    sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
+    for site, key in sites.items():
+        keys.meet(site, key.public, None)
+    sealed = keep(identity, box, keys, draft, STATE, BEST if held else None, PINS).sealed.sha256
+    box.deliver(box.folder / "out" / sealed, sealed)
+    with (box.folder / "out" / sealed).open("rb") as file:
+        escrow = read_escrow(file)
+    (identity, keys) = life()
+    for site, key in sites.items():
+        keys.meet(site, key.public, withdraw(escrow, site, key, in_shares.hash))
+    assert code_of(unkeep, identity, box, keys, sealed, STATE) == "sealing.refused"
