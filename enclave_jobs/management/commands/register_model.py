@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Load a base model once in a bounded process, pin its files, and offer it to studies."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("source", help="embedded:all-MiniLM-L6-v2, a local folder, or a Hugging Face id")
+        parser.add_argument("source", help="embedded:NAME, a local folder, or a Hugging Face id")
         parser.add_argument(
             "--task",
             choices=("sequence-classification", "causal-lm"),
