@@ -39,7 +39,7 @@ import json
 from contracts.signing import SigningKey
 from enclave_jobs.models import Enclave
 from federation.sites.models import Site
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
 from tests.jobs.cast import make_scene
 scene, keys = make_scene(), {{}}
 Run.objects.filter(pk=scene.run.pk).update(state="finished")  # nothing moves it on
@@ -54,7 +54,7 @@ OFFER = """
 import time
 from enclave_jobs import leases
 from enclave_jobs.models import JobKind
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
 run, sites = Run.objects.get(pk={run!r}), {{{site!r}: {{}}}}
 leases.offer(run, JobKind.SHARE, "bench-{number}", round=None, common={{"round": {number}}}, sites=sites)
 print(time.time())

@@ -48,22 +48,14 @@ def fill(small: bool) -> dict[str, Any]:
     )
     from contracts.manifest import Site as Member
     from contracts.policy import Policy, SgxReference
+    from enclave_jobs.runs.models import Contribution, Round, Run
     from federation.attestation import references
     from federation.attestation.models import AppraisalRecord, LogEntry, Reference, Review, Root
     from federation.audit.models import AuditEntry
     from federation.datasets.models import Dataset
     from federation.people.models import Invitation, Role, User
     from federation.sites.models import Site
-    from federation.studies.models import (
-        Approval,
-        Contribution,
-        Event,
-        Round,
-        Run,
-        Study,
-        Sweep,
-        SweepPoint,
-    )
+    from federation.studies.models import Approval, Event, Study, Sweep, SweepPoint
 
     log_pages.SITES, log_pages.STUDIES = (6, 10) if small else (50, 200)
     entries, rounds = (2000, 10) if small else (100_000, 50)

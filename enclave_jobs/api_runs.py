@@ -20,11 +20,11 @@ from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch
 from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Admission, Enclave, EnclaveState
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
 from federation.attestation import release
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run
-from federation.studies.queries import approvals_given
 from federation.wire import AgentView, document, read
 
 

@@ -20,10 +20,10 @@ from enclave_jobs.conductor import attesting, serving
 from enclave_jobs.conductor.restarting import is_loss
 from enclave_jobs.members import run_of, site_of
 from enclave_jobs.models import Enclave
+from enclave_jobs.serving import queries, services
+from enclave_jobs.serving.models import Use
 from enclave_jobs.supervisor import client
 from federation.attestation import release
-from federation.serving import queries, services
-from federation.serving.models import Use
 from federation.studies.frozen import manifest_of
 from federation.wire import AgentView, document, read
 

@@ -9,8 +9,13 @@ class EnclaveJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from enclave_jobs import queues, receivers, refusals  # noqa: F401  receivers connect themselves
+        from enclave_jobs import queues, refusals
+        from enclave_jobs.releases.subject import ReleaseSubject
+        from enclave_jobs.serving.subject import ServingSubject
         from federation.celery import app
+        from federation.threads import subjects
 
         queues.configure(app)
         refusals.register()
+        subjects.register(ReleaseSubject())
+        subjects.register(ServingSubject())

@@ -22,11 +22,11 @@ from django.utils import timezone
 from contracts.canonical import digest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.models import Inputs, Job, JobKind, JobState
+from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.transitions import JOB
 from federation.sites.maintenance import open_until
 from federation.sites.models import Site
 from federation.sites.wake import wake
-from federation.studies.models import Round, Run, RunState
 from federation.transitions import move
 
 logger = logging.getLogger(__name__)

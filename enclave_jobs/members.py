@@ -6,10 +6,10 @@ from rest_framework.request import Request
 
 from contracts.refusal import Refusal
 from enclave_jobs.leases import LIVE_RUNS
+from enclave_jobs.runs.models import Run
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
-from federation.studies.models import Run
 
 
 def site_of(request: Request) -> Site:

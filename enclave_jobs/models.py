@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from enclave_jobs.runs.models import Round, Run
 from federation.ids import new_id
 from federation.sites.models import Site
-from federation.studies.models import Round, Run
 
 
 class JobKind(models.TextChoices):

@@ -13,12 +13,14 @@ from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from enclave_host.base_models import resolve
 from enclave_host.proving import prove_study
+from enclave_jobs import model_jobs
 from enclave_jobs.base_models import register
-from federation.studies import model_jobs, services
+from federation.studies import services
 from federation.studies.base_models import base_model_of
 from federation.studies.freezing import build_manifest
 from federation.studies.models import ModelJob, ModelJobKind
 from federation.studies.plan import read
+from federation.studies.tried import subject_of
 
 logger = logging.getLogger(__name__)
 TELL_SECONDS = 1.0
@@ -57,7 +59,7 @@ def _try_and_freeze(job: ModelJob) -> None:
         tell=_teller(job),
     )
     with transaction.atomic():
-        model_jobs.finish(job, model_jobs.subject_of(manifest))
+        model_jobs.finish(job, subject_of(manifest))
         services.freeze(job.by, job.study)  # refuses if the draft was changed meanwhile
 
 

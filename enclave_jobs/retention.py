@@ -32,8 +32,8 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from enclave_jobs.blobs import path_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState, Inputs, Issue, Job
-from federation.releases.models import Release
-from federation.studies.models import Contribution, Round, RoundState, RunState
+from enclave_jobs.releases.models import Release
+from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
 
 KEPT_ROUNDS: Final = 3
 JOB_DAYS: Final = 90

@@ -8,7 +8,7 @@ from typing import Any
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.queues import ENCLAVE, MODELS
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
 
 
 def route(name: str, args: list[Any], *_options: Any, **_task: Any) -> dict[str, str] | None:

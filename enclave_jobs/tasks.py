@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enclave_jobs import proving, retention
+from enclave_jobs import operations, proving, retention
 from enclave_jobs.conductor import advancing, releasing, serving, sweeping
-from federation import operations
 from federation.attestation import pcs
 from federation.notices import services as notices
 from federation.people import resets

@@ -16,8 +16,8 @@ from django.utils import timezone
 from contracts.refusal import Refusal
 from enclave_jobs import blobs
 from enclave_jobs.models import Blob, BlobKind, Upload
+from enclave_jobs.runs.models import Run
 from federation.sites.models import Site
-from federation.studies.models import Run
 
 logger = logging.getLogger(__name__)
 

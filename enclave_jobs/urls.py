@@ -3,6 +3,7 @@
 from django.urls import path
 
 from enclave_jobs import api_blobs, api_jobs, api_receipts, api_runs, api_serving
+from enclave_jobs.releases import api as releases
 
 urlpatterns = [
     path(api_jobs.LEASE_PATH, api_jobs.Leases.as_view(), name="agent-lease"),
@@ -25,6 +26,7 @@ urlpatterns = [
     path(
         "runs/<str:run>/aggregator/admit", api_runs.AggregatorAdmit.as_view(), name="agent-aggregator-admit"
     ),
+    path("releases", releases.Releases.as_view(), name="agent-releases"),
     path("serving", api_serving.Served.as_view(), name="agent-serving"),
     path(
         "runs/<str:run>/serving/evidence",

@@ -4,7 +4,6 @@ from django.urls import path
 
 from federation.attestation import api as attestation
 from federation.datasets import api as datasets
-from federation.releases import api as releases
 from federation.sites import api as sites
 from federation.studies import api as studies
 from federation.threads import api as threads
@@ -17,7 +16,6 @@ urlpatterns = [
     path("datasets", datasets.Datasets.as_view(), name="agent-datasets"),
     path("datasets/<str:dataset_id>", datasets.DatasetDetail.as_view(), name="agent-dataset"),
     path("approvals", studies.Approvals.as_view(), name="agent-approvals"),
-    path("releases", releases.Releases.as_view(), name="agent-releases"),
     path("threads", threads.Threads.as_view(), name="agent-threads"),
     path("collateral", attestation.Collateral.as_view(), name="agent-collateral"),
     path("release-statement", attestation.ReleaseStatementView.as_view(), name="agent-release-statement"),

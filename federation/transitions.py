@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from django.db.models import Model
+from django.db.models import CharField, Model
 
 Pairs = frozenset[tuple[str, str]]
+
+
+class Timelined(Model):
+    """A row whose changes of state stand on a study's timeline (federation/studies/events.py).
+
+    `pairs` are the changes of state that there are; `belongs` the columns of its events that name it.
+    """
+
+    pairs: ClassVar[Pairs]
+    state: CharField[Any, Any]
+
+    class Meta:
+        abstract = True
+
+    @property
+    def belongs(self) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 def move(row: Model, pairs: Pairs, from_state: str, to_state: str, **changes: Any) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 
 from contracts.receipts import Spent
 from contracts.refusal import Refusal
-from federation.studies.models import Round
+from enclave_jobs.runs.models import Round
 from privacy_accounting.epsilon import epsilon, spent_by, spent_so_far
 
 

@@ -12,9 +12,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _l
 
 from contracts.refusal import Refusal
-from federation.studies import costs
+from enclave_jobs.runs import costs
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
 from federation.studies.frozen import Frozen, frozen
-from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
+from federation.studies.models import BaseModel
 from frontend.scoring import by_training, scores_of
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond them the normal's.

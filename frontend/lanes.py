@@ -8,10 +8,10 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, Run
 from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.sites.models import Site
-from federation.studies.models import Contribution, ContributionState, Round, Run
 from frontend.rounds import ENDED
 from frontend.templatetags.fedslice import COLOURS, tone
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from statistics import mean
 from typing import Any
 
-from federation.studies.models import ContributionState, Round, Run
+from enclave_jobs.runs.models import ContributionState, Round, Run
 from frontend.templatetags.fedslice import COLOURS
 
 

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
 
 LABELS = {
     "starting": _("the enclave starts and is attested"),

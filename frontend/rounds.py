@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext as _
 
-from federation.studies.models import Round, RoundKind, RoundState, Run, RunState
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from frontend.templatetags.fedslice import tone
 
 ENDED = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)

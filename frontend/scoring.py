@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from federation.studies.models import Round, RoundKind
+from enclave_jobs.runs.models import Round, RoundKind
 
 WITHHELD: dict[str, str | Promise] = {
     "too_few_sites": _("not published: too few hospitals were scored"),

@@ -9,9 +9,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, Run, RunState
 from error_catalogue import explain
 from federation.sites.maintenance import open_windows
-from federation.studies.models import Contribution, ContributionState, Event, Round, RoundKind, Run, RunState
+from federation.studies.models import Event
 from frontend.templatetags.fedslice import since, when
 
 SILENT = timedelta(seconds=60)

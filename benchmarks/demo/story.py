@@ -24,13 +24,17 @@ from django.core.management import call_command
 from benchmarks.demo.hospital import REPOSITORY, Hospital
 from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt, verify_chain
+from enclave_jobs import model_jobs
+from enclave_jobs.runs.models import Round, Run, RunState
+from enclave_jobs.runs.queries import timeline
+from enclave_jobs.runs.services import launch
 from federation.people import services as people
 from federation.people.models import User
 from federation.sites import services as sites
 from federation.sites.models import Site
-from federation.studies import model_jobs, queries, services
+from federation.studies import services
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Round, Run, RunState, Study
+from federation.studies.models import Study
 from federation.studies.plan import Plan
 from frontend.timeline import sentence
 
@@ -106,7 +110,7 @@ class Story:
                 self._enrol(lead, name, file)
         with _step("a study is frozen, and every hospital reads and signs it"):
             study = self._approved_study(lead)
-        self.run = services.launch(lead, study)
+        self.run = launch(lead, study)
         say(f"the run starts; watch it at {settings.PUBLIC_URL}/runs/{self.run.pk}")
         self._watch(self.run)
         with _step("baselines: each hospital alone, and all rows in one place"):
@@ -182,7 +186,7 @@ class Story:
         split = self.plan.method == "method-2"
         while True:
             run.refresh_from_db()
-            for event in queries.timeline(run, after=seen):
+            for event in timeline(run, after=seen):
                 seen = event.pk
                 if not event.kind.startswith("contribution.") or event.kind.endswith(("dropped", "refused")):
                     published = event.kind == "round.published"

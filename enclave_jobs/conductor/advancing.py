@@ -10,7 +10,7 @@ from django.db import transaction
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import finishing, joining, restarting, rounds, starting
 from enclave_jobs.conductor.position import Position, position
-from federation.studies.models import Run, RunState
+from enclave_jobs.runs.models import Run, RunState
 
 logger = logging.getLogger(__name__)
 

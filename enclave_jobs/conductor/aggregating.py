@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, countersigning, methods, publishing, questions
+from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
 from federation.attestation import release
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Contribution, Round, RoundState, RunState
 
 
 def aggregate(round: Round) -> None:

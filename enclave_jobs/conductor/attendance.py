@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enclave_jobs.models import JOINS, Features, Job, JobState
+from enclave_jobs.runs.models import Run
 from federation.sites.models import SiteState
-from federation.studies.models import Run
 
 
 def joined(run: Run) -> list[str]:

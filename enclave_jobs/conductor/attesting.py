@@ -13,13 +13,13 @@ from contracts.evidence import Claims, EventLog, Evidence, Expected
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.models import Enclave
+from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 from federation.attestation import appraisals, collateral, nonces, release, reviews
 from federation.attestation.models import AppraisalRecord, StoredEvidence
 from federation.attestation.references import root_for
 from federation.sites.models import Site
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run
 
 
 def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:

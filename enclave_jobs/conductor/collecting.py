@@ -30,12 +30,12 @@ from enclave_jobs.results import (
     ShareResult,
     TrainResult,
 )
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState
+from enclave_jobs.runs.queries import counting
 from error_catalogue import CATALOGUE
 from federation.audit.services import record
+from federation.studies.events import apply, note
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Contribution, ContributionState, Round, RoundState
-from federation.studies.queries import counting
-from federation.studies.transitions import apply, note
 
 # What a fresh start of the same job can mend although nobody changes anything: the agent fetches new inputs.
 MENDED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}

@@ -9,8 +9,9 @@ from django.db.models import Q
 
 from contracts.refusal import Fact
 from enclave_jobs.models import Job, JobKind
-from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
-from federation.studies.transitions import CONTRIBUTION, apply, note, note_sites
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
+from enclave_jobs.runs.transitions import CONTRIBUTION
+from federation.studies.events import apply, note, note_sites
 from federation.transitions import move
 
 PENDING = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)

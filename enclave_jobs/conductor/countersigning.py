@@ -22,11 +22,11 @@ from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
 from enclave_jobs.conductor.published import previous_hash
 from enclave_jobs.models import Enclave, Job, JobKind, JobState
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
+from enclave_jobs.runs.queries import counting
 from federation.attestation import log
+from federation.studies.events import apply
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Contribution, ContributionState, Round, RoundState, Run
-from federation.studies.queries import counting
-from federation.studies.transitions import apply
 from transparency_log.entry import ROSTER, ROSTER_FIXED
 
 

@@ -9,9 +9,9 @@ from attestation.appraisal import Appraisal
 from contracts.evidence import Evidence
 from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
-from federation.studies.models import Run
 from federation.transitions import move
 
 

@@ -10,9 +10,9 @@ from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
 from enclave_jobs.models import Blob, BlobKind, Features, Job, Wrapped
 from enclave_jobs.results import FeaturesResult
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, Run
 from enclave_jobs.supervisor import client
-from federation.studies.models import Contribution, ContributionState, Round, Run
-from federation.studies.transitions import entered
+from federation.studies.events import entered
 
 
 def brought(run: Run, sites: list[str]) -> set[str]:

@@ -13,10 +13,10 @@ from enclave_jobs import leases
 from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import features
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client
 from enclave_jobs.transitions import ENCLAVE
-from federation.studies import runs
-from federation.studies.models import Round, RoundKind, RoundState, Run
 from federation.transitions import move
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, dispatch, methods
-from federation.studies.models import Contribution, ContributionState, Round
+from enclave_jobs.runs.models import Contribution, ContributionState, Round
 
 # The contribution's fault, or that of its way here; not the run's.
 BAD = (

@@ -16,10 +16,10 @@ from contracts.refusal import Refusal
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
+from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.supervisor import client
 from federation.attestation import release
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Round, Run
 
 PENDING: Final = "pending"
 

@@ -16,11 +16,11 @@ from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended, hurried, joining_since
 from enclave_jobs.models import JOINS, Enclave, Job, JobState
+from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.runs.queries import counting
 from federation.sites.models import Site, SiteState
+from federation.studies.events import apply, note
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run, RunState
-from federation.studies.queries import counting
-from federation.studies.transitions import apply, note
 
 
 def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:

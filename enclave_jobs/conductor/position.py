@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from enclave_jobs.models import Enclave
-from federation.studies.models import Round, Run
+from enclave_jobs.runs.models import Round, Run
 
 
 class Position(NamedTuple):

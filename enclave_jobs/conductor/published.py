@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash
-from federation.studies.models import Round, RoundState, Run
+from enclave_jobs.runs.models import Round, RoundState, Run
 
 
 def last_published(run: Run, *, before: int | None = None) -> Round | None:

@@ -17,10 +17,10 @@ from contracts.roster import parse_roster, roster_hash
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.models import Blob, BlobKind, Enclave
+from enclave_jobs.runs.models import ContributionState, Round, RoundState, Run
 from federation.attestation import log, release
+from federation.studies.events import apply
 from federation.studies.frozen import manifest_of
-from federation.studies.models import ContributionState, Round, RoundState, Run
-from federation.studies.transitions import apply
 from transparency_log.entry import RECEIPT
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from enclave_jobs.runs.models import ContributionState, Round
 from enclave_jobs.supervisor import client
-from federation.studies.models import ContributionState, Round
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from enclave_jobs.blobs import path_of
 from enclave_jobs.conductor import attesting, dispatch, enclaves, methods, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.releases import queries, services
+from enclave_jobs.releases.models import Release, ReleaseState
+from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
-from federation.releases import queries, services
-from federation.releases.models import Release, ReleaseState
 from federation.studies.frozen import manifest_of
-from federation.studies.queries import approvals_given
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from contracts.sealed.state import read_escrow
 from enclave_jobs import blobs
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Enclave
+from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
-from federation.studies.models import Run
 
 NOT_OPENED = ("sealing.refused", "sealing.not_sealed", "sealing.too_large")
 """Asking again cannot mend these here: the bytes were compared with their hash before, and the key is this

@@ -26,16 +26,10 @@ from enclave_jobs.conductor import (
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_receipt
 from enclave_jobs.models import Enclave, Job, JobKind
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
+from enclave_jobs.runs.queries import counting
+from federation.studies.events import apply, note, note_sites
 from federation.studies.frozen import manifest_of
-from federation.studies.models import (
-    Round,
-    RoundKind,
-    RoundState,
-    Run,
-    RunState,
-)
-from federation.studies.queries import counting
-from federation.studies.transitions import apply, note, note_sites
 
 KINDS = {"update": RoundKind.TRAIN, "closing": RoundKind.EVALUATE, "test": RoundKind.TEST}
 """What contracts/course.py says that a round does, and its kind here."""

@@ -14,11 +14,11 @@ from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.runs.models import Run
+from enclave_jobs.serving import queries, services
+from enclave_jobs.serving.models import Service, ServiceState
 from enclave_jobs.supervisor import client
-from federation.serving import queries, services
-from federation.serving.models import Service, ServiceState
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run
 
 logger = logging.getLogger(__name__)
 

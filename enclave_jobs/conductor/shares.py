@@ -18,11 +18,11 @@ from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import restoring
 from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind, JobState
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client
 from federation.sites.models import Site, SiteState
-from federation.studies.models import Run
-from federation.studies.queries import counting
-from federation.studies.transitions import note
+from federation.studies.events import note
 
 
 def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str] = ()) -> bool:

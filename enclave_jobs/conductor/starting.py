@@ -13,11 +13,11 @@ from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, methods, restoring
 from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
+from federation.studies.events import apply
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run, RunState
-from federation.studies.queries import approvals_given
-from federation.studies.transitions import apply
 
 logger = logging.getLogger(__name__)
 

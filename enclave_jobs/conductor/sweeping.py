@@ -6,13 +6,12 @@ It makes the database the truth, and messages a hint.
 
 from __future__ import annotations
 
-from enclave_jobs import leases, uploads
+from enclave_jobs import leases, model_jobs, uploads
 from enclave_jobs.conductor import contributions, dispatch, releasing
 from enclave_jobs.models import Enclave, EnclaveState
-from federation.releases import queries as releases
-from federation.serving import queries as serving
-from federation.studies import model_jobs
-from federation.studies.models import Run, RunState
+from enclave_jobs.releases import queries as releases
+from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.serving import queries as serving
 from federation.upkeep import forget_expired
 
 OVER = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)

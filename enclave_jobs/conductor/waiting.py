@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from federation.studies.models import Event, Round, Run
-from federation.studies.runs import HURRIED
-from federation.studies.transitions import note
+from enclave_jobs.runs.models import Round, Run
+from enclave_jobs.runs.services import HURRIED
+from federation.studies.events import note
+from federation.studies.models import Event
 
 MAX_EXTENSIONS = 3
 

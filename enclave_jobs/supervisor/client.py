@@ -24,9 +24,9 @@ from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.wire import Channel, Reply, Request
 from enclave_jobs.models import Enclave
+from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
-from federation.studies.models import Run
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0

@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 from django.db import transaction
@@ -15,15 +16,21 @@ from contracts.evidence import Evidence, Expected
 from federation.attestation import floors, log, reviews
 from federation.attestation.models import AppraisalRecord
 from federation.sites.models import Site
-from federation.studies.frozen import manifest_of
-from federation.studies.models import Run
+from federation.studies.frozen import Bound, manifest_of
 from transparency_log.entry import APPRAISAL, AppraisalBody
 
 COORDINATOR = "coordinator"
 
 
+class Judged(Bound, Protocol):
+    """The run whose enclave is judged, by the policy of its manifest."""
+
+    @property
+    def pk(self) -> str: ...
+
+
 def judge(
-    evidence: Evidence, *, run: Run, expected: Expected, at: int, site: Site | None = None
+    evidence: Evidence, *, run: Judged, expected: Expected, at: int, site: Site | None = None
 ) -> Appraisal:
     """Appraise evidence by the policy of the run's manifest and by our floors; write the verdict down.
 
@@ -47,7 +54,7 @@ def store(
     evidence: Evidence,
     appraisal: Appraisal,
     *,
-    run: Run,
+    run: Judged,
     site: Site | None = None,
     relying_party: str = COORDINATOR,
 ) -> AppraisalRecord:
@@ -77,7 +84,7 @@ def store(
         if appraisal.verdict == "accepted":
             floors.rise(appraisal)
         return AppraisalRecord.objects.create(
-            run=run,
+            run_id=run.pk,
             site=site,
             program=evidence.claims.program,
             at=datetime.fromtimestamp(appraisal.at, UTC),

@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from federation.sites.models import Site
-from federation.studies.models import Run, Study
+from federation.studies.models import Study
 
 
 class Root(models.TextChoices):
@@ -149,7 +149,9 @@ class Checkpoint(models.Model):
 class AppraisalRecord(models.Model):
     """A verdict on evidence, accepted or refused, with every check. It has its entry in the log."""
 
-    run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.PROTECT, related_name="appraisals")
+    run = models.ForeignKey(
+        "runs.Run", null=True, blank=True, on_delete=models.PROTECT, related_name="appraisals"
+    )
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="appraisals")
     program = models.CharField(max_length=32)
     at = models.DateTimeField()

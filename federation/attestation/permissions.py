@@ -36,7 +36,7 @@ def appraisals_visible_to(user: User) -> QuerySet[AppraisalRecord]:
     """Operators and auditors see all; others those of runs that they may see, and of their own site."""
     if user.role in WHOLE_LOG:
         return AppraisalRecord.objects.all()
-    visible = Q(run__in=studies.runs_visible_to(user))
+    visible = Q(run__study__in=studies.with_runs_visible_to(user))
     if user.role == Role.SITE_ADMIN:
         visible = Q(site=user.site) | (visible & Q(site=None))
     return AppraisalRecord.objects.filter(visible)

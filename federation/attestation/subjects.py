@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from federation.sites.models import Site
-from federation.studies.models import Approval, Run, Study
+from federation.studies.models import Approval, Study
 from transparency_log.entry import Entry
 
 
@@ -51,8 +51,7 @@ def _study(entry: Entry) -> str | None:
     manifest = next((place["manifest"] for place in places if isinstance(place.get("manifest"), str)), None)
     if manifest is None:
         return None
-    run = Run.objects.filter(manifest_hash=manifest).values_list("study_id", flat=True).first()
-    return run or Approval.objects.filter(manifest_hash=manifest).values_list("study_id", flat=True).first()
+    return Approval.objects.filter(manifest_hash=manifest).values_list("study_id", flat=True).first()
 
 
 def _mapping(value: Any) -> dict[str, Any]:

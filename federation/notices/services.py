@@ -21,7 +21,7 @@ from federation.audit.services import record
 from federation.notices.models import Handled, Muted, Notice
 from federation.notices.texts import text_of
 from federation.people.models import Role, User
-from federation.studies.models import ContributionState, Event
+from federation.studies.models import Event
 from federation.threads.models import Kind, Speaker
 from federation.threads.plain import line, plain
 
@@ -36,7 +36,6 @@ FRESH = timedelta(days=1)
 _OVERLAP = 5000
 """Events that committed late have lower ids than some that were handled: so far back they are looked for."""
 MAX_ATTEMPTS = 5
-_PENDING = (ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
 
 
 def send_due() -> int:
@@ -77,8 +76,7 @@ def _whom(event: Event) -> list[User]:
                 lead, sites = False, {event.site_id or ""}
         case "quorum.awaited":
             if event.round is not None:
-                late = event.round.contributions.filter(state__in=_PENDING)
-                sites = set(late.values_list("site_id", flat=True))
+                sites = event.round.waits_for()
         case kind if kind in THREADS:
             from_lead = event.facts.get("speaker") == Speaker.LEAD
             lead, sites = not from_lead, {event.site_id or ""} if from_lead else set()

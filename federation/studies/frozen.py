@@ -10,11 +10,20 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from contracts.manifest import Manifest, parse
 from contracts.refusal import Refusal
-from federation.studies.models import Run, Study
+
+
+class Bound(Protocol):
+    """A row that a manifest was frozen for: a study, or one of its runs."""
+
+    @property
+    def manifest(self) -> str | None: ...
+
+    @property
+    def manifest_hash(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,12 @@ class Frozen:
         return self.parsed if isinstance(self.parsed, Refusal) else None
 
 
-def frozen(row: Study | Run) -> Frozen:
+def frozen(row: Bound) -> Frozen:
     """The manifest of this study or run, for reading."""
     return Frozen(row.manifest or "", row.manifest_hash)
 
 
-def manifest_of(row: Study | Run) -> Manifest:
+def manifest_of(row: Bound) -> Manifest:
     """The frozen manifest, to act by. Refuses as `Frozen.fault` says."""
     parsed = frozen(row).parsed
     if isinstance(parsed, Refusal):

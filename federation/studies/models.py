@@ -1,8 +1,9 @@
-"""Studies and what comes of them: approvals, runs, rounds, contributions, and the events of each."""
+"""Base models, studies with their approvals and sweeps, and the events of studies and of what runs of them
+(enclave_jobs/runs)."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -14,6 +15,8 @@ from contracts.refusal import Refusal
 from federation.datasets.models import Dataset
 from federation.ids import new_id
 from federation.sites.models import Site
+from federation.studies.transitions import STUDY
+from federation.transitions import Timelined
 
 
 class StudyState(models.TextChoices):
@@ -23,42 +26,6 @@ class StudyState(models.TextChoices):
     RUNNING = "running", _("running")
     FINISHED = "finished", _("finished")
     CANCELLED = "cancelled", _("cancelled")
-
-
-class RunState(models.TextChoices):
-    STARTING = "starting", _("starting the enclave")
-    JOINING = "joining", _("sites are joining")
-    RUNNING = "running", _("training")
-    PAUSED = "paused", _("paused")
-    FINISHING = "finishing", _("finishing")
-    FINISHED = "finished", _("finished")
-    FAILED = "failed", _("failed")
-    CANCELLED = "cancelled", _("cancelled")
-
-
-class RoundKind(models.TextChoices):
-    TRAIN = "train", _("training")
-    EVALUATE = "evaluate", _("closing")
-    TEST = "test", _("test")
-
-
-class RoundState(models.TextChoices):
-    OPEN = "open", _("open")
-    COLLECTING = "collecting", _("collecting")
-    COUNTERSIGNING = "countersigning", _("sites are countersigning")
-    AGGREGATING = "aggregating", _("aggregating")
-    PUBLISHED = "published", _("published")
-    FAILED = "failed", _("failed")
-
-
-class ContributionState(models.TextChoices):
-    OFFERED = "offered", _("waiting for the site")
-    LEASED = "leased", _("taken by the site")
-    WORKING = "working", _("working")
-    SUBMITTED = "submitted", _("submitted")
-    ACCEPTED = "accepted", _("accepted")
-    DROPPED = "dropped", _("left out")
-    REFUSED = "refused", _("refused")
 
 
 class BaseModel(models.Model):
@@ -99,7 +66,7 @@ class BaseModel(models.Model):
         return proof.verdict(way) if proof.files == self.files else Verdict("model.no_proof")
 
 
-class Study(models.Model):
+class Study(Timelined):
     """Purpose + base model + task + method + sites and datasets. `settings` has the fields of
     `studies.plan.Plan`; `manifest` is the canonical JSON of the frozen run manifest, whose SHA-256 is
     `manifest_hash`."""
@@ -115,12 +82,18 @@ class Study(models.Model):
     manifest_hash = models.CharField(max_length=64, blank=True, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    pairs = STUDY
+
     class Meta:
         ordering: ClassVar = ["-created_at", "id"]
         verbose_name_plural = "studies"
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def belongs(self) -> dict[str, Any]:
+        return {"study": self}
 
 
 class Approval(models.Model):
@@ -161,7 +134,7 @@ class ModelJobState(models.TextChoices):
 
 class ModelJob(models.Model):
     """Work on a base model that somebody asked for on a page. `progress` is what the child said last;
-    `subject` names what a done freeze job saw to work (`model_jobs.subject_of`)."""
+    `subject` names what a done freeze job saw to work (`tried.subject_of`)."""
 
     kind = models.CharField(max_length=16, choices=ModelJobKind)
     state = models.CharField(max_length=16, choices=ModelJobState, default=ModelJobState.WAITING)
@@ -186,78 +159,6 @@ class ModelJob(models.Model):
         return f"{self.kind} {self.source}"
 
 
-class Run(models.Model):
-    """One training of a study with one frozen manifest; its id stands in the manifest."""
-
-    id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
-    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="runs")
-    manifest = models.TextField()
-    manifest_hash = models.CharField(max_length=64, unique=True)
-    state = models.CharField(max_length=16, choices=RunState, default=RunState.STARTING)
-    enclave_id = models.CharField(max_length=64, blank=True)
-    error_code = models.CharField(max_length=64, blank=True)
-    facts = models.JSONField(default=dict, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    summary = models.JSONField(default=dict, blank=True)
-
-    class Meta:
-        ordering: ClassVar = ["-created_at", "id"]
-
-    def __str__(self) -> str:
-        return self.id
-
-
-class Round(models.Model):
-    """One round of a run, numbered from 1. `next_blob` and `state_blob` name sealed files by SHA-256."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rounds")
-    number = models.PositiveIntegerField()
-    kind = models.CharField(max_length=16, choices=RoundKind, default=RoundKind.TRAIN)
-    state = models.CharField(max_length=16, choices=RoundState, default=RoundState.OPEN)
-    deadline = models.DateTimeField(null=True, blank=True)
-    roster = models.JSONField(null=True, blank=True)
-    next_blob = models.CharField(max_length=64, blank=True)
-    state_blob = models.CharField(max_length=64, blank=True)
-    metrics = models.JSONField(default=dict, blank=True)
-    receipt = models.JSONField(null=True, blank=True)
-    opened_at = models.DateTimeField(auto_now_add=True)
-    closed_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering: ClassVar = ["run_id", "number"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["run", "number"], name="one_round_per_number")
-        ]
-
-    def __str__(self) -> str:
-        return f"round {self.number}"
-
-
-class Contribution(models.Model):
-    """What one site does in one round. `blob` is the SHA-256 of its sealed update; `bytes` its size;
-    `measures` what it has cost (seconds, bytes, pads: numbers); `good_for` the server enclave that has looked
-    into it and found it good."""
-
-    round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="contributions")
-    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="contributions")
-    state = models.CharField(max_length=16, choices=ContributionState, default=ContributionState.OFFERED)
-    blob = models.CharField(max_length=64, blank=True)
-    bytes = models.PositiveBigIntegerField(null=True, blank=True)
-    samples = models.PositiveIntegerField(null=True, blank=True)
-    good_for = models.CharField(max_length=64, blank=True)
-    countersignature = models.CharField(max_length=128, blank=True)
-    measures = models.JSONField(default=dict, blank=True)
-    error_code = models.CharField(max_length=64, blank=True)
-    facts = models.JSONField(default=dict, blank=True)
-
-    class Meta:
-        ordering: ClassVar = ["round_id", "site_id"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["round", "site"], name="one_contribution_per_site_and_round")
-        ]
-
-
 class Event(models.Model):
     """One applied transition, or something else worth a line: the timeline that people see, and the outbox.
 
@@ -265,8 +166,12 @@ class Event(models.Model):
     """
 
     study = models.ForeignKey(Study, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
-    run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
-    round = models.ForeignKey(Round, null=True, blank=True, on_delete=models.CASCADE, related_name="events")
+    run = models.ForeignKey(
+        "runs.Run", null=True, blank=True, on_delete=models.CASCADE, related_name="events"
+    )
+    round = models.ForeignKey(
+        "runs.Round", null=True, blank=True, on_delete=models.CASCADE, related_name="events"
+    )
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(auto_now_add=True)
     kind = models.CharField(max_length=64)

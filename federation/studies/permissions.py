@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import QuerySet
 
 from federation.people.models import Role, User
-from federation.studies.models import Run, Study, Sweep
+from federation.studies.models import Study, Sweep
 
 
 def visible_to(user: User) -> QuerySet[Study]:
@@ -19,16 +19,16 @@ def visible_to(user: User) -> QuerySet[Study]:
     return Study.objects.filter(pk__in=member).exclude(manifest_hash="")
 
 
+def with_runs_visible_to(user: User) -> QuerySet[Study]:
+    """The studies whose runs this person may see: to a site admin reopened ones, too."""
+    if user.role == Role.SITE_ADMIN:
+        return Study.objects.filter(datasets__site=user.site)
+    return visible_to(user)
+
+
 def can_see(user: User, study: Study) -> bool:
     """May this person open the study's page, and those of its runs?"""
     return visible_to(user).filter(pk=study.pk).exists()
-
-
-def runs_visible_to(user: User) -> QuerySet[Run]:
-    """The runs of the studies that this person may see; a site admin also sees those of reopened studies."""
-    if user.role == Role.SITE_ADMIN:
-        return Run.objects.filter(study__in=Study.objects.filter(datasets__site=user.site))
-    return Run.objects.filter(study__in=visible_to(user))
 
 
 def sweeps_visible_to(user: User) -> QuerySet[Sweep]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from django.db.models import F, QuerySet
 
 from contracts.approvals import Approval as Given
-from contracts.counting import counted
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
-from federation.studies.models import Approval, Event, Run, Study, StudyState
+from federation.studies.models import Approval, Study, StudyState
 
 
 def approvals_of(study: Study) -> QuerySet[Approval]:
@@ -23,16 +20,6 @@ def approvals_of(study: Study) -> QuerySet[Approval]:
 def waiting_for(study: Study) -> list[Site]:
     """The sites whose signature is missing."""
     return [approval.site for approval in approvals_of(study) if approval.signature is None]
-
-
-def approvals_given(run: Run) -> dict[str, Given]:
-    """Site id -> its signed approval of the run's manifest: what every enclave of the run checks."""
-    return given_to(run.study, run.manifest_hash)
-
-
-def counting(run: Run, sites: Iterable[str]) -> int:
-    """How many of these sites count in this run (contracts/counting.py), as its enclaves count."""
-    return counted(approvals_given(run), sites)
 
 
 def given_to(study: Study, manifest_hash: str) -> dict[str, Given]:
@@ -50,13 +37,3 @@ def approvals_for_agent(site: Site) -> list[Approval]:
     in_force = rows.filter(manifest_hash=F("study__manifest_hash"))
     newest = in_force.order_by("-study__created_at")
     return [row for row in newest if row.signature is not None or frozen(row.study).fault is None]
-
-
-def timeline(run: Run, after: int = 0) -> QuerySet[Event]:
-    """The run's events with an id larger than `after`, oldest first."""
-    return run.events.filter(pk__gt=after).select_related("site", "round").order_by("pk")
-
-
-def study_timeline(study: Study) -> QuerySet[Event]:
-    """The events of the study and of all its runs, oldest first."""
-    return study.events.select_related("site", "run", "round").order_by("pk")

@@ -1,10 +1,9 @@
-"""The life of a study, from draft to launch. Every write about studies and approvals is here or in `runs`."""
+"""The life of a study, from draft to launch. Every write about studies and approvals is here; runs are
+launched and steered in enclave_jobs/runs/services.py."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,16 +24,14 @@ from federation.datasets.models import Dataset
 from federation.datasets.permissions import visible_to as datasets_visible_to
 from federation.people.models import User
 from federation.sites.models import Site, SiteState
-from federation.studies import permissions, queries, signals
+from federation.studies import permissions, queries
+from federation.studies.events import apply
 from federation.studies.freezing import build_manifest
 from federation.studies.frozen import manifest_of
-from federation.studies.model_jobs import require_tried
-from federation.studies.models import Approval, BaseModel, Event, Run, Study, StudyState
+from federation.studies.models import Approval, BaseModel, Event, Study, StudyState
 from federation.studies.plan import Plan, read, write
-from federation.studies.transitions import apply
+from federation.studies.tried import require_tried
 from transparency_log.entry import APPROVAL, ApprovalBody
-
-log = logging.getLogger(__name__)
 
 
 def register_base_model(source: str, proof: Proof, name: str = "") -> BaseModel:
@@ -150,7 +147,7 @@ def give_up_manifest(by: Any, study: Study) -> None:
 
 
 def cancel(by: User, study: Study) -> None:
-    """End a study that is not running (a running one ends with its run: `runs.cancel`)."""
+    """End a study that is not running (a running one ends with its run)."""
     _require(permissions.can_cancel(by, study))
     with transaction.atomic():
         state = _locked(study, StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
@@ -206,34 +203,21 @@ def sign_approval(agent: Any, manifest_hash: str, given: Given) -> Approval:
     return approval
 
 
-def launch(by: User, study: Study) -> Run:
-    """Start the run that every site signed for. `signals.run_launched` follows after the commit.
+def take_off(by: User, study: Study) -> Manifest:
+    """A study that every site signed for runs from now on, by the manifest returned. The run itself is
+    made in the same transaction (enclave_jobs/runs/services.py).
 
     Everything that was approved is looked at again: signatures, sites, keys, datasets, reference values.
     Refuses with `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved`,
     `study.too_few_holders` or `study.stale_manifest`.
     """
     _require(permissions.can_edit(by, study))
-    with transaction.atomic():
-        _locked(study, StudyState.READY)
-        manifest = manifest_of(study)
-        _check_approvals(study, manifest)
-        _check_still_true(study, manifest)
-        apply(study, StudyState.READY, StudyState.RUNNING)
-        run = Run.objects.create(
-            id=manifest.run, study=study, manifest=study.manifest or "", manifest_hash=study.manifest_hash
-        )
-        Event.objects.create(study=study, run=run, kind="run.starting", to_state=run.state)
-        record(by, "run.launched", f"run:{run.pk}", manifest=run.manifest_hash)
-        transaction.on_commit(partial(_announce, run.pk))
-    return run
-
-
-def _announce(run_id: str) -> None:
-    for receiver, answer in signals.run_launched.send_robust(sender=Run, run_id=run_id):
-        if isinstance(answer, Exception):
-            # The run stays `starting`; the sweep finds it there and starts it.
-            log.error("run %s: %r did not take the launch: %s", run_id, receiver, type(answer).__name__)
+    _locked(study, StudyState.READY)
+    manifest = manifest_of(study)
+    _check_approvals(study, manifest)
+    _check_still_true(study, manifest)
+    apply(study, StudyState.READY, StudyState.RUNNING)
+    return manifest
 
 
 def _check_approvals(study: Study, manifest: Manifest) -> None:

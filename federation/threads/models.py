@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from federation.sites.models import Site
-from federation.studies.models import Run, Study
+from federation.studies.models import Study
 
 
 class Speaker(models.TextChoices):
@@ -38,7 +38,7 @@ class Message(models.Model):
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="messages")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
-    run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    run = models.ForeignKey("runs.Run", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     manifest_hash = models.CharField(max_length=64)
     about = models.CharField(max_length=16, choices=About, default=About.STUDY)
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.MESSAGE)

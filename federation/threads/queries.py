@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db.models import QuerySet
 
-from federation.releases.models import Order
-from federation.serving.models import ServingOrder
 from federation.sites.models import Site
 from federation.studies.models import Approval, Study, StudyState
 from federation.threads.models import About, Kind, Message, Speaker
+from federation.threads.subjects import SUBJECTS
 
 DECISIONS = (Kind.DECLINE, Kind.RECONSIDER)
 
@@ -54,14 +55,9 @@ def unanswered(studies: QuerySet[Study], *, by: Speaker, site: Site | None = Non
 
 def _signed(study: Study) -> dict[tuple[str, str], datetime]:
     """When each hospital has signed what."""
-    given = {
-        About.STUDY: Approval.objects.filter(manifest_hash=study.manifest_hash, signed_at__isnull=False),
-        About.RELEASE: Order.objects.filter(release__run__study=study),
-        About.SERVING: ServingOrder.objects.filter(service__run__study=study),
+    approvals = Approval.objects.filter(manifest_hash=study.manifest_hash, signed_at__isnull=False)
+    given: dict[str, Iterable[tuple[str, Any]]] = {
+        About.STUDY: approvals.values_list("site_id", "signed_at"),
+        **{about: subject.signed(study) for about, subject in SUBJECTS.items()},
     }
-    times = {About.STUDY: "signed_at", About.RELEASE: "at", About.SERVING: "at"}
-    return {
-        (site, about.value): at
-        for about, rows in given.items()
-        for site, at in rows.values_list("site_id", times[about])
-    }
+    return {(site, str(about)): at for about, rows in given.items() for site, at in rows}

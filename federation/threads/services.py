@@ -14,14 +14,11 @@ from contracts.refusal import Refusal
 from federation.attestation.log import append
 from federation.audit.services import record
 from federation.people.models import User
-from federation.releases.models import Release, ReleaseState
-from federation.serving.models import Service, ServiceState
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies import services as studies
-from federation.studies.models import Approval, Run, Study, StudyState
-from federation.studies.transitions import note
-from federation.threads import permissions
+from federation.studies.models import Approval, Event, Study, StudyState
+from federation.threads import permissions, subjects
 from federation.threads.models import About, Kind, Message, Speaker
 from federation.threads.plain import message
 from federation.threads.queries import decline_of
@@ -79,24 +76,19 @@ def erase(by: User, said: Message) -> None:
         record(by, "thread.erased", f"study:{said.study_id}", message=said.pk)
 
 
-def _about(study: Study, about: str) -> tuple[str, Run | None]:
-    """What it is about, and of which run. Refuses with `thread.not_asked` where nothing of it was."""
+def _about(study: Study, about: str) -> tuple[str, str | None]:
+    """What it is about, and the id of the run. Refuses with `thread.not_asked` where nothing of it was."""
     if about == About.STUDY:
         return about, None
-    run = study.runs.first()
-    if about == About.RELEASE:
-        asked = Release.objects.filter(run=run).exists()
-    else:
-        serving = Service.objects.filter(run=run).exclude(state=ServiceState.OFF)
-        asked = about == About.SERVING and serving.exists()
-    if run is None or not asked:
+    run = subjects.of(about).asked(study)
+    if run is None:
         raise Refusal("thread.not_asked")
     return about, run
 
 
-def _require_undecided(study: Study, site: Site, kind: str, about: tuple[str, Run | None]) -> None:
+def _require_undecided(study: Study, site: Site, kind: str, about: tuple[str, str | None]) -> None:
     """That the hospital can decide so now."""
-    what, run = about
+    what = about[0]
     stands = decline_of(study, site, what)
     if kind == Kind.RECONSIDER:
         if stands is None:
@@ -109,12 +101,8 @@ def _require_undecided(study: Study, site: Site, kind: str, about: tuple[str, Ru
             raise Refusal("study.wrong_state", state=study.state)
         own = study.approvals.filter(site=site, manifest_hash=study.manifest_hash)
         signed = own.filter(signature__isnull=False).exists()
-    elif what == About.RELEASE:
-        release = Release.objects.filter(run=run, state=ReleaseState.WAITING).first()
-        signed = release is None or release.orders.filter(site=site).exists()
     else:
-        service = Service.objects.filter(run=run, state=ServiceState.WAITING).first()
-        signed = service is None or service.orders.filter(site=site).exists()
+        signed = not subjects.of(what).waits_for(study, site)
     if signed and kind == Kind.DECLINE:
         raise Refusal("thread.signed")
 
@@ -125,14 +113,14 @@ def _say(
     by: Any,
     kind: str,
     text: str,
-    about: tuple[str, Run | None],
+    about: tuple[str, str | None],
     speaker: str = Speaker.HOSPITAL,
 ) -> Message:
     said, salt = message(text), secrets.token_hex(32)
     row = Message.objects.create(
         study=study,
         site=site,
-        run=about[1],
+        run_id=about[1],
         manifest_hash=study.manifest_hash,
         about=about[0],
         kind=kind,
@@ -145,7 +133,8 @@ def _say(
     told = {"about": about[0], "kind": kind, "speaker": speaker, "site": site.pk, "study": study.pk}
     append("message", {**told, "manifest": study.manifest_hash, "message": row.digest})
     record(by, f"thread.{kind}", f"study:{study.pk}", site=site.pk, about=about[0])
-    note(about[1] or study, f"thread.{kind}", site=site, about=about[0], speaker=speaker)
+    told = {"about": about[0], "speaker": speaker}
+    Event.objects.create(study=study, run_id=about[1], site=site, kind=f"thread.{kind}", facts=told)
     return row
 
 

@@ -10,8 +10,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 
-from federation.studies import permissions
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.permissions import runs_visible_to
 from frontend import comparison
 from frontend.side_by_side import beside
 from frontend.views.acting import person
@@ -22,7 +22,7 @@ MOST, OFFERED = 60, 200
 
 def _chosen(request: HttpRequest) -> list[Run]:
     """The runs that are asked for and may be seen, oldest first."""
-    visible = permissions.runs_visible_to(person(request)).select_related("study")
+    visible = runs_visible_to(person(request)).select_related("study")
     wanted = request.GET.getlist("run")[:MOST]
     return list(visible.filter(pk__in=wanted).order_by("created_at", "pk")) if wanted else []
 
@@ -32,7 +32,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     """The chosen runs side by side, and the list to choose from."""
     chosen = _chosen(request)
     rows = comparison.compared(chosen)
-    offered = permissions.runs_visible_to(person(request)).select_related("study")[:OFFERED]
+    offered = runs_visible_to(person(request)).select_related("study")[:OFFERED]
     axes = comparison.axes(rows)
     axis = request.GET.get("axis", "")
     everything = request.GET.get("all") == "1"
@@ -106,7 +106,7 @@ def as_csv(request: HttpRequest) -> HttpResponse:
 def rounds_csv(request: HttpRequest, run_id: str) -> HttpResponse:
     """One line a round of one run: pooled scores on validation rows (in the test round on test rows),
     contributions, bytes, times (UTC)."""
-    visible = permissions.runs_visible_to(person(request))
+    visible = runs_visible_to(person(request))
     run = get_object_or_404(visible, pk=run_id)
     response, writer = _csv(f"fedslice-run-{run.pk}.csv")
     writer.writerow(

@@ -12,20 +12,22 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from enclave_jobs.releases import queries as release_queries
+from enclave_jobs.releases.models import ReleaseState
+from enclave_jobs.runs.models import Round, RoundState, Run
+from enclave_jobs.runs.permissions import runs_visible_to
+from enclave_jobs.serving import queries as serving_queries
+from enclave_jobs.serving.models import ServiceState
 from federation.attestation.models import Reference
 from federation.attestation.reviews import waiting_for
 from federation.people import auditors
 from federation.people import permissions as people_permissions
 from federation.people.models import Invitation, Role, User
-from federation.releases import queries as release_queries
-from federation.releases.models import ReleaseState
-from federation.serving import queries as serving_queries
-from federation.serving.models import ServiceState
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site, SiteState
 from federation.studies import permissions, queries
 from federation.studies.frozen import frozen
-from federation.studies.models import BaseModel, Round, RoundState, Run, StudyState
+from federation.studies.models import BaseModel, StudyState
 from federation.threads import queries as threads
 from federation.threads.models import Speaker
 from federation.threads.permissions import studies_visible_to as asked_here
@@ -38,7 +40,7 @@ from frontend.views.runs import with_figures
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     user = person(request)
-    visible = permissions.runs_visible_to(user).select_related("study")
+    visible = runs_visible_to(user).select_related("study")
     runs = visible.filter(state__in=ENDED)[:10]
     return render(
         request,

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 
 from contracts.model_proof import WAYS, Proof, read_proof
 from contracts.refusal import Refusal
-from federation.studies import model_jobs, permissions
+from enclave_jobs import model_jobs
+from federation.studies import permissions
 from federation.studies.models import BaseModel, ModelJob, ModelJobKind
 from frontend.forms.models import RegisterForm
 from frontend.model_progress import Progress, progress_of

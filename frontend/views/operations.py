@@ -7,8 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from enclave_jobs import retention
-from federation import operations
+from enclave_jobs import operations, retention
 from federation.people.models import Role
 from frontend.views.acting import person
 

@@ -10,13 +10,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
 
+from enclave_jobs.runs.models import Contribution, Round, Run
+from enclave_jobs.runs.permissions import runs_visible_to
+from enclave_jobs.serving.models import Service
 from federation.people.models import User
-from federation.serving.models import Service
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site
-from federation.studies import permissions
 from federation.studies.frozen import frozen
-from federation.studies.models import Approval, Contribution, Round, Run
+from federation.studies.models import Approval
 from frontend.averaging import worth
 from frontend.manifests import is_plaintext, short_facts
 from frontend.paging import Page, keyset
@@ -43,7 +44,7 @@ def receipts(request: HttpRequest, site_id: str) -> HttpResponse:
 def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
     """One run on one sheet: who approved it, which enclaves, and every round; made to be printed."""
     user, site = person(request), visible_site(request, site_id)
-    runs = permissions.runs_visible_to(user).select_related("study__lead")
+    runs = runs_visible_to(user).select_related("study__lead")
     run = get_object_or_404(runs.filter(rounds__contributions__site=site).distinct(), pk=run_id)
     found = frozen(run)
     rows = list(
@@ -89,7 +90,7 @@ def _served(run: Run, site: Site) -> dict[str, Any]:
 
 
 def _contributions(user: User, site: Site) -> QuerySet[Contribution]:
-    return Contribution.objects.filter(site=site, round__run__in=permissions.runs_visible_to(user))
+    return Contribution.objects.filter(site=site, round__run__in=runs_visible_to(user))
 
 
 def _line(row: Contribution) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
 from contracts.releases import EXPORT
+from enclave_jobs.releases import services
+from enclave_jobs.releases.models import Release
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
 from federation.people.models import User
-from federation.releases import services
-from federation.releases.models import Release
 from federation.studies import permissions
 from federation.studies.frozen import frozen
-from federation.studies.models import Run
 from frontend.manifests import release_facts
 from frontend.names import typed_name
 from frontend.views.acting import act, person
@@ -97,4 +98,4 @@ def download(request: HttpRequest, run_id: str) -> HttpResponseBase:
 
 
 def _visible(user: User, run_id: str) -> Run:
-    return get_object_or_404(permissions.runs_visible_to(user).select_related("study"), pk=run_id)
+    return get_object_or_404(runs_visible_to(user).select_related("study"), pk=run_id)

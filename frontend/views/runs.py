@@ -11,10 +11,15 @@ from django.utils.translation import gettext as _
 
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from enclave_jobs.runs import costs
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
+from enclave_jobs.runs.permissions import runs_visible_to
+from enclave_jobs.runs.queries import timeline
 from federation.people.models import Role, User
-from federation.studies import costs, permissions, queries, runs
+from federation.studies import permissions
 from federation.studies.frozen import Frozen, frozen
-from federation.studies.models import BaseModel, Round, RoundKind, RoundState, Run
+from federation.studies.models import BaseModel
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
 from frontend.intervals import sure
@@ -55,7 +60,7 @@ def with_figures(runs: list[Run]) -> list[Run]:
 @login_required
 def run_list(request: HttpRequest) -> HttpResponse:
     """All runs that this person may see."""
-    runs = permissions.runs_visible_to(person(request)).select_related("study")[:200]
+    runs = runs_visible_to(person(request)).select_related("study")[:200]
     return render(request, "frontend/runs/list.html", {"runs": with_figures(list(runs))})
 
 
@@ -134,7 +139,7 @@ def _names(found: Frozen, user: User) -> dict[str, str]:
 
 
 def _visible(request: HttpRequest, run_id: str) -> Run:
-    return get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
+    return get_object_or_404(runs_visible_to(person(request)).select_related("study"), pk=run_id)
 
 
 def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     current = rounds[-1] if rounds else None
     contributions = list(current.contributions.all()) if current else []
     scores = scores_of(published)
-    events = list(queries.timeline(run).order_by("-pk")[: SHOWN_EVENTS + 1])
+    events = list(timeline(run).order_by("-pk")[: SHOWN_EVENTS + 1])
     names, shown_lanes = _names(found, user), lanes(run, current, contributions)
     # Features of Method 2 went up once, not by round.
     done = [] if split else burdens(rounds, names, working_times(run))

@@ -15,12 +15,13 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.release_check import fingerprint
 from contracts.releases import SERVE
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.permissions import runs_visible_to
+from enclave_jobs.serving import queries, services
+from enclave_jobs.serving.models import Service, ServiceState
 from federation.people.models import Role, User
-from federation.serving import queries, services
-from federation.serving.models import Service, ServiceState
 from federation.sites.models import Site
 from federation.studies import permissions
-from federation.studies.models import Run
 from frontend.views.acting import act, person
 
 
@@ -108,4 +109,4 @@ def _refuse() -> None:
 
 
 def _visible(user: User, run_id: str) -> Run:
-    return get_object_or_404(permissions.runs_visible_to(user).select_related("study"), pk=run_id)
+    return get_object_or_404(runs_visible_to(user).select_related("study"), pk=run_id)

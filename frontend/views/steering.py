@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from federation.studies import permissions, runs
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.permissions import runs_visible_to
 from frontend.names import typed_name
 from frontend.views.acting import act, person
 
@@ -30,7 +31,7 @@ VERBS = {
 @require_POST
 def steer(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
     """Do it; cancelling wants the study's name typed."""
-    run = get_object_or_404(permissions.runs_visible_to(person(request)).select_related("study"), pk=run_id)
+    run = get_object_or_404(runs_visible_to(person(request)).select_related("study"), pk=run_id)
     if verb not in VERBS:
         raise Http404
     if verb == "cancel" and not typed_name(request.POST.get("confirm", ""), run.study.name):

@@ -13,8 +13,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
+from enclave_jobs import model_jobs
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.permissions import runs_visible_to
 from federation.people.models import User
-from federation.studies import model_jobs, permissions, queries, services
+from federation.studies import permissions, queries, services
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
 from frontend.manifests import plan_facts, short_facts
@@ -49,7 +52,7 @@ def detail(request: HttpRequest, study_id: str) -> HttpResponse:
             "approvals": queries.approvals_of(study),
             "my_approval_pending": mine is not None and mine.signature is None,
             "my_browser_approval": mine is not None and mine.browser_at is not None,
-            "runs": permissions.runs_visible_to(user).filter(study=study),
+            "runs": runs_visible_to(user).filter(study=study),
             "short": _short(study, user),
             **thread_of(study, user),
             "plan": plan_facts(study),
@@ -151,7 +154,7 @@ def approve(request: HttpRequest, study_id: str) -> HttpResponse:
 def launch(request: HttpRequest, study_id: str) -> HttpResponse:
     study = _visible(request, study_id)
     try:
-        run = services.launch(person(request), study)
+        run = runs.launch(person(request), study)
     except Refusal as refusal:
         reason = refusal
 

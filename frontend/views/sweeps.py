@@ -15,10 +15,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
+from enclave_jobs import sweeps
+from enclave_jobs.runs.models import Run
 from error_catalogue import explain
 from federation.people.models import User
-from federation.studies import permissions, sweeps
-from federation.studies.models import Run, Sweep
+from federation.studies import permissions
+from federation.studies.models import Sweep
 from frontend.forms.sweeps import SweepForm
 from frontend.views.acting import form_page, person
 

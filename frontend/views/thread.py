@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
+from enclave_jobs.releases.models import Release, ReleaseState
+from enclave_jobs.serving.models import Service, ServiceState
 from federation.people.models import Role, User
-from federation.releases.models import Release, ReleaseState
-from federation.serving.models import Service, ServiceState
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies.models import Approval, Study

@@ -10,11 +10,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from contracts.refusal import Refusal
+from enclave_jobs.runs.costs import advise_cut, costs_of, work_of_plan
+from enclave_jobs.runs.differences import differences
 from federation.people.models import User
 from federation.sites.queries import memory_of
 from federation.studies import permissions, services
-from federation.studies.costs import advise_cut, costs_of, work_of_plan
-from federation.studies.differences import differences
 from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan

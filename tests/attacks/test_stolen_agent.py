@@ -24,11 +24,12 @@ from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
 from contracts.releases import consent
 from contracts.signing import SigningKey
-from federation.releases import services as release_services
-from federation.releases.models import Release
+from enclave_jobs.releases import services as release_services
+from enclave_jobs.releases.models import Release
+from enclave_jobs.runs.models import Round, Run
+from enclave_jobs.runs.services import launch
 from federation.sites.models import Site
-from federation.studies import services
-from federation.studies.models import Approval, Round, Run, Study
+from federation.studies.models import Approval, Study
 from site_agent import enrolment
 from site_agent.approval_key import ApprovalKey, create_sealed
 from site_agent.enrolment import connect
@@ -109,7 +110,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def finished(theft: Theft) -> Run:
     """The run of both hospitals at its end; its rule lets the parameters out on one signature."""
     theft.study.refresh_from_db()
-    run = services.launch(theft.study.lead, theft.study)
+    run = launch(theft.study.lead, theft.study)
     manifest = msgspec.structs.replace(theft.manifest, release=Rule("export", 1))
     fields = {"manifest": canonical(manifest).decode(), "manifest_hash": manifest.hash, "state": "finished"}
     Run.objects.filter(pk=run.pk).update(**fields)

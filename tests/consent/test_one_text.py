@@ -14,9 +14,10 @@ from django.urls import reverse
 
 from contracts.canonical import canonical
 from contracts.manifest import DatasetRef, Manifest, Release, parse
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.notices.texts import text_of
 from federation.people.models import User
-from federation.studies.models import Contribution, Event, Round, Run, Study
+from federation.studies.models import Event, Study
 from manifest_summary.facts import Fact
 from manifest_summary.leaving import release
 from manifest_summary.short import in_short

@@ -11,10 +11,10 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.refusal import Refusal
+from enclave_jobs.releases import services as releases
 from federation.attestation.models import LogEntry
 from federation.notices.services import send_due
 from federation.people.models import User
-from federation.releases import services as releases
 from federation.studies import services as studies
 from federation.studies.models import Study, StudyState
 from federation.threads import permissions, services

@@ -71,9 +71,9 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
     approved, run = trial.launched(rank=4, alpha=8, rounds=2, quorum=2, front=1)
 
     def published(number: int) -> bool:
-        state = trial.rows("select state, error_code, facts from studies_run where id = %s", run)[0]
+        state = trial.rows("select state, error_code, facts from runs_run where id = %s", run)[0]
         assert state["state"] != "failed", (state, trial.log("anna"), trial.log("berta"))
-        query = "select 1 from studies_round where run_id = %s and number = %s and state = 'published'"
+        query = "select 1 from runs_round where run_id = %s and number = %s and state = 'published'"
         return bool(trial.rows(query, run, number))
 
     wait_for(lambda: published(1), 300, "round 1")
@@ -86,7 +86,7 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
     assert ended["state"] == "finished", (ended, trial.log("anna"), trial.log("berta"))
     assert json.loads(ended["summary"])["receipts_verified"] == 4
 
-    rounds = trial.rows("select * from studies_round where run_id = %s order by number", run)
+    rounds = trial.rows("select * from runs_round where run_id = %s order by number", run)
     receipts = [
         parse_receipt(json.loads(row["receipt"])) for row in rounds if row["receipt"] not in (None, "null")
     ]

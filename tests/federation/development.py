@@ -17,7 +17,7 @@ from attestation.development import (
     load_platform,
 )
 from contracts.evidence import Claims, Evidence, Expected, report_data
-from federation.studies.models import Run
+from enclave_jobs.runs.models import Run
 
 # The measurements of tests.federation.conftest's `reference_values`.
 MEASUREMENTS = {"aggregator": f"{1:064x}", "client_slice": f"{2:064x}"}

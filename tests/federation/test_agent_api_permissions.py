@@ -45,12 +45,6 @@ def signature(world: World) -> dict[str, str]:
     return world.anna.signed(digest)
 
 
-def order(world: World) -> dict[str, Any]:
-    """An order where nothing was asked for."""
-    consent = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
-    return {"run": "none", "rule": "export", "receipt": "0" * 64, "consent": consent}
-
-
 def question(world: World) -> dict[str, Any]:
     """A question to the lead, in the thread of whoever sends it."""
     return {"study": world.study.pk, "kind": "message", "about": "study", "text": "Why?"}
@@ -67,8 +61,6 @@ TABLE: Rows = {
     "agent-dataset": ("delete", "datasets/{dataset}", lambda world: None, 204, 404),
     "agent-approvals": ("get", "approvals", lambda world: None, 200, 200),
     "agent-approvals:post": ("post", "approvals", signature, 200, 400),
-    "agent-releases": ("get", "releases", lambda world: None, 200, 200),
-    "agent-releases:post": ("post", "releases", order, 400, 400),
     "agent-threads": ("get", "threads", lambda world: None, 200, 200),
     "agent-threads:post": ("post", "threads", lambda world: question(world), 200, 200),
     "agent-approval-key": (

@@ -22,11 +22,13 @@ from contracts.evidence import Claims, Evidence, Expected, report_data
 from contracts.manifest import parse
 from contracts.policy import Policy, SgxReference, TdxReference
 from contracts.refusal import Refusal
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals, log, nonces, references
 from federation.attestation.models import AppraisalRecord, LogEntry, Nonce, Reference, Root, StoredEvidence
 from federation.people.models import User
 from federation.studies import services
-from federation.studies.models import Run, Study
+from federation.studies.models import Study
 from tests.federation.cast import Hospital
 from tests.support.proofs import freeze as freeze_tried
 from transparency_log.entry import APPRAISAL, parse_entry, typed_body
@@ -141,7 +143,7 @@ class TestAppraisals:
                 hospital.as_agent(), draft.manifest_hash, hospital.sign(draft.manifest_hash)
             )
         draft.refresh_from_db()
-        return services.launch(lena, draft)
+        return launch(lena, draft)
 
     @pytest.fixture
     def evidence(self, run: Run, tmp_path: Path, settings: Any) -> Evidence:

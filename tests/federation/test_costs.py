@@ -15,9 +15,11 @@ from enclave.slicing.spf import tune
 from enclave.slicing.split import Tail
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.base_models import register
+from enclave_jobs.runs.costs import Work, advise_cut, estimate, trained_parameters
+from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.runs.services import launch
 from federation.people.models import User
-from federation.studies.costs import Work, advise_cut, estimate, trained_parameters
-from federation.studies.models import BaseModel, Run, RunState, Study
+from federation.studies.models import BaseModel, Study
 from tests.slicing.small import LABELS, LAYERS, MODELS, config, model
 
 TARGETS = {
@@ -97,13 +99,12 @@ def test_settings_that_tune_nothing_are_refused() -> None:
 
 @pytest.mark.django_db
 def test_time_is_expected_from_finished_runs_of_the_same_kind_only(ready: Study, lena: User) -> None:
-    from federation.studies import services
 
     work = replace(WORK, rounds=4)
     first = estimate(work, base())
     assert first is not None and first.seconds is None and first.measured_runs == 0
     BaseModel.objects.update(config=base().config)
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     Run.objects.filter(pk=run.pk).update(state=RunState.FINISHED, summary={"seconds": 20.0})
     known, other = estimate(work, base()), estimate(replace(work, placement="masked"), base())
     assert known is not None and known.measured_runs == 1 and (known.seconds or 0) > 0

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attestation.development import collateral, revoke_platform
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals, floors
 from federation.attestation.models import AppraisalRecord, CollateralFloor
 from federation.people.models import User
-from federation.studies import services
-from federation.studies.models import Run, Study
+from federation.studies.models import Study
 from tests.federation.development import expected, make_platform
 
 
@@ -65,7 +66,7 @@ class TestNumbers:
 class TestJudging:
     @pytest.fixture
     def run(self, ready: Study, lena: User) -> Run:
-        return services.launch(lena, ready)
+        return launch(lena, ready)
 
     def test_an_older_revocation_list_than_was_accepted_is_refused_though_it_is_still_in_date(
         self, run: Run, settings: Any, tmp_path: Path

@@ -12,6 +12,8 @@ import pytest
 from django.db import DatabaseError, connection
 
 from contracts.policy import SgxReference
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals, log, references, release, reviews
 from federation.attestation.models import (
     AppraisalRecord,
@@ -24,7 +26,7 @@ from federation.attestation.models import (
 )
 from federation.people.models import User
 from federation.studies import services
-from federation.studies.models import Approval, Run, Study
+from federation.studies.models import Approval, Study
 from tests.federation.cast import Hospital
 from tests.federation.development import expected, make_platform
 
@@ -72,7 +74,7 @@ def nothing_is_written(*models: Any) -> Iterator[None]:
 
 @pytest.fixture
 def run(ready: Study, lena: User) -> Run:
-    return services.launch(lena, ready)
+    return launch(lena, ready)
 
 
 @pytest.mark.parametrize("measurement", [None, "e" * 64])

@@ -15,9 +15,9 @@ from contracts.log.proof import Logged, require_logged
 from contracts.receipts import NO_RECEIPT
 from contracts.roster import Roster, RosterEntry, parse_roster
 from contracts.signing import SigningKey
+from enclave_jobs.runs.services import launch
 from federation.attestation import log, witnesses
 from federation.people.models import User
-from federation.studies import services
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
@@ -48,7 +48,7 @@ def test_a_frozen_manifest_stands_in_the_log_that_it_names(frozen: Study, anna: 
 def test_an_enclaves_appraisal_and_a_rounds_roster_are_found_by_key_and_by_round(
     ready: Study, lena: User, anna: Hospital
 ) -> None:
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     for key in ("1" * 64, "2" * 64):
         for verdict in ("accepted", "refused"):
             claims = Claims("0" * 64, "ab" * 8, key, run.manifest_hash, "aggregator")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any
-
-from django.apps import apps
 
 from contracts.receipts import NO_RECEIPT
 from contracts.roster import Roster, RosterEntry
+from enclave_jobs.runs.services import launch
 from federation.attestation import log, queries
-from federation.attestation.models import LogEntry, LogMention
+from federation.attestation.models import LogEntry
 from federation.attestation.queries import LogFilter
 from federation.people.models import User
-from federation.studies import services
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
 from transparency_log.entry import RosterFixedBody
@@ -31,7 +28,7 @@ def found() -> dict[int, Any]:
 def test_an_entry_is_found_by_every_site_that_it_tells_of(
     ready: Study, lena: User, anna: Hospital, barbara: Hospital, clara: Hospital
 ) -> None:
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     inputs = tuple(RosterEntry(hospital.site.pk, "a" * 64) for hospital in (anna, barbara))
     roster = Roster(run.manifest_hash, 1, inputs, NO_RECEIPT, True)
     row = log.append("roster.fixed", RosterFixedBody(roster))
@@ -40,21 +37,6 @@ def test_an_entry_is_found_by_every_site_that_it_tells_of(
         wanted = LogFilter(site=hospital.site.pk, kind="roster.fixed")
         assert queries.log_page(LogEntry.objects.all(), wanted) == [row]
     assert queries.log_page(LogEntry.objects.all(), LogFilter(site=clara.site.pk)) == []
-
-
-def test_entries_that_were_there_before_the_columns_get_them(
-    ready: Study, lena: User, anna: Hospital
-) -> None:
-    services.launch(lena, ready)
-    log.append("appraisal.note", {"site": anna.site.pk, "program": "aggregator", "study": ready.pk})
-    before = found()
-    LogMention.objects.all().delete()
-    LogEntry.objects.update(study=None, program="", verdict="", code="")
-    fill = import_module("federation.attestation.migrations.0004_fill_search_columns").fill
-    fill(apps, None)
-    assert found() == before
-    fill(apps, None)
-    assert found() == before and any(mentioned for *_, mentioned in before.values())
 
 
 def test_an_entry_that_names_what_is_not_here_is_kept_all_the_same(db: None) -> None:

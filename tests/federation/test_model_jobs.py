@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
-from enclave_jobs import proving
+from enclave_jobs import model_jobs, proving
 from federation.people.models import User
-from federation.studies import model_jobs, services
+from federation.studies import services
 from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, ModelJob, Study, StudyState
+from federation.studies.tried import subject_of
 from tests.federation.cast import MODEL
 from tests.support.beginnings import tiny_model
 from tests.support.proofs import made_proof
@@ -75,7 +76,7 @@ def test_a_model_is_registered_and_a_study_frozen_by_a_worker_that_loads_the_mod
 
 def test_a_study_that_was_not_tried_or_was_changed_since_is_not_frozen(lena: User, draft: Study) -> None:
     refused("study.untried", services.freeze, lena, draft)
-    subject = model_jobs.subject_of(build_manifest(draft))
+    subject = subject_of(build_manifest(draft))
     ModelJob.objects.create(kind="freeze", state="running", by=lena, study=draft, subject=subject)
     refused("study.untried", services.freeze, lena, draft)
     ModelJob.objects.update(state="done")

@@ -10,12 +10,14 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.models import Contribution, Round, Run
+from enclave_jobs.runs.services import launch
 from federation.notices import services as notices
 from federation.notices.models import Notice
 from federation.people.models import User
-from federation.studies import runs, services
-from federation.studies.models import Contribution, Event, Round, Run, Study
-from federation.studies.transitions import apply, note
+from federation.studies.events import apply, note
+from federation.studies.models import Event, Study
 from tests.federation.cast import Hospital
 
 pytestmark = pytest.mark.django_db
@@ -51,7 +53,7 @@ def test_the_lead_is_told_that_all_have_signed(ready: Study, lena: User) -> None
 
 @pytest.fixture
 def run(ready: Study, lena: User, alice: User, bob: User) -> Run:
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     told()
     return run
 

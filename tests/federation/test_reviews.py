@@ -12,11 +12,12 @@ import pytest
 from contracts.manifest import parse
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
+from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals, references, release, reviews
 from federation.attestation.models import LogEntry, Reference, Review, ReviewVote, Root
 from federation.people.models import Role, User
-from federation.studies import services
-from federation.studies.models import Run, Study
+from federation.studies.models import Study
 from tests.federation.cast import Hospital, make_person
 from tests.federation.development import MEASUREMENTS, DevelopmentHost, expected, make_platform
 
@@ -37,7 +38,7 @@ def held() -> set[str]:
 
 @pytest.fixture
 def run(ready: Study, lena: User) -> Run:
-    return services.launch(lena, ready)
+    return launch(lena, ready)
 
 
 @pytest.fixture

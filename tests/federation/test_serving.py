@@ -14,20 +14,21 @@ from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
 from contracts.refusal import Refusal
 from contracts.releases import SERVE
 from contracts.signing import SigningKey
+from enclave_jobs.runs.models import Round, Run, RunState
+from enclave_jobs.runs.services import launch
+from enclave_jobs.serving import queries, services
+from enclave_jobs.serving.models import Service, ServiceState, Use
 from federation.attestation.models import LogEntry
 from federation.notices.services import send_due
 from federation.people.models import User
-from federation.serving import queries, services
-from federation.serving.models import Service, ServiceState, Use
-from federation.studies import services as studies
-from federation.studies.models import Round, Run, RunState, Study
+from federation.studies.models import Study
 from tests.federation.cast import Hospital
 from tests.support.approvals import ordered
 
 
 def finished(lena: User, ready: Study, rule: str = "serve-only", approvals: int = 1, **changes: Any) -> Run:
     """A finished run whose manifest is Method 2's. The stored one stands for what the sites had signed."""
-    run = studies.launch(lena, ready)
+    run = launch(lena, ready)
     split = {
         "method": "method-2",
         "adapter": Spf(25.0, 25.0),
@@ -103,7 +104,7 @@ def test_a_run_that_may_not_be_served_never_is(lena: User, ready: Study) -> None
 
 
 def test_method_1_has_no_tail_to_serve(lena: User, ready: Study) -> None:
-    run = studies.launch(lena, ready)
+    run = launch(lena, ready)
     assert code_of(lambda: services.start(lena, run)) == "serving.not_method_2"
 
 

@@ -11,13 +11,15 @@ import pytest
 from contracts.manifest import Spf
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
+from enclave_jobs import sweeps
+from enclave_jobs.runs.models import Round, Run, RunState
+from enclave_jobs.sweeps import Axes, Spread
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.people.models import User
-from federation.studies import services, sweeps
-from federation.studies.models import Round, Run, RunState, Study, StudyState, Sweep
+from federation.studies import services
+from federation.studies.models import Study, StudyState, Sweep
 from federation.studies.plan import Plan, read
-from federation.studies.sweeps import Axes, Spread
 from tests.federation.cast import MODEL, Hospital
 from tests.support.proofs import freeze as freeze_tried
 

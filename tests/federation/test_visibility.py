@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from enclave_jobs.runs.permissions import runs_visible_to
+from enclave_jobs.runs.services import launch
 from federation.attestation import log
 from federation.attestation import permissions as attestation
 from federation.attestation.models import AppraisalRecord, LogEntry
@@ -39,7 +41,7 @@ def world(
     audrey: User,
 ) -> dict[str, Any]:
     """Lena's launched study with St. Anna and St. Barbara; Ludo's draft with St. Clara."""
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     draft = services.create_study(
         ludo, name="Draft", purpose="", plan=Plan(model=MODEL), datasets=[make_dataset(clara.site)]
     )
@@ -73,7 +75,7 @@ def test_studies_and_runs(world: dict[str, Any], who: str, request: Any) -> None
         "alice": {main.pk}, "bob": {main.pk}, "carol": set(),
     }[who]  # fmt: skip
     assert ids(studies.visible_to(person)) == expected
-    assert ids(studies.runs_visible_to(person)) == ({world["run"].pk} if main.pk in expected else set())
+    assert ids(runs_visible_to(person)) == ({world["run"].pk} if main.pk in expected else set())
     assert studies.can_see(person, main) == (main.pk in expected)
     assert studies.can_edit(person, main) == (who == "lena")
     assert studies.can_cancel(person, main) == (who in ("lena", "olga"))

@@ -11,12 +11,14 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
+from enclave_jobs.runs.models import Contribution, Round
+from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
 from federation.people.models import Invitation, User
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import BaseModel, Contribution, Round, Study, Sweep, SweepPoint
+from federation.studies.models import BaseModel, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
 from federation.threads import services as threads
 from tests.federation.cast import MODEL, Hospital, make_dataset
@@ -82,7 +84,7 @@ def world(
 ) -> dict[str, Any]:
     """Lena's launched study with St. Anna and St. Barbara, a draft of hers, and two appraisals of St. Anna's
     client slice: one accepted, one of a measurement that nobody has approved."""
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     plan = Plan(model=MODEL)
     draft = services.create_study(  # noqa: F811
         lena, name="A draft", purpose="", plan=plan, datasets=[make_dataset(anna.site, "more")]

@@ -18,16 +18,17 @@ from contracts.releases import EXPORT, SEALED
 from contracts.signing import SigningKey
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
+from enclave_jobs.releases.models import Order, Release, ReleaseState
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.audit.services import record
 from federation.ids import new_id
 from federation.people.models import Role, User
-from federation.releases.models import Order, Release, ReleaseState
 from federation.sites import maintenance
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import BaseModel, Contribution, Event, ModelJob, Round, Run, Study
+from federation.studies.models import BaseModel, Event, ModelJob, Study
 from federation.studies.plan import read, write
 from tests.slicing.small import config
 

@@ -10,10 +10,11 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect, sync_playwright
 
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.people.models import User
 from federation.sites import maintenance
-from federation.studies import services
-from federation.studies.models import Approval, Contribution, Round, Run, Study
+from federation.studies.models import Approval, Study
 from frontend.changes import earlier_approval
 from frontend.timeline import waits_for
 from tests.federation.cast import Hospital
@@ -54,7 +55,7 @@ def test_a_hospital_that_has_signed_waits_for_nothing_in_the_browser(
 def test_the_end_of_a_maintenance_window_is_told_in_the_readers_zone(
     ready: Study, lena: User, alice: User, anna: Hospital
 ) -> None:
-    run = services.launch(lena, ready)
+    run = runs.launch(lena, ready)
     Run.objects.filter(pk=run.pk).update(state="running")
     run.refresh_from_db()
     anna.site.name = "<St. Anna>"

@@ -14,10 +14,12 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.refusal import Refusal
+from enclave_jobs.runs.models import Round, Run
+from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Approval, Round, Run, Study, Sweep, SweepPoint
+from federation.studies.models import Approval, Study, Sweep, SweepPoint
 from tests.federation.cast import Hospital
 from tests.frontend.fullness import live_on
 from tests.support.proofs import freeze as freeze_tried
@@ -167,7 +169,7 @@ def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "manifest.older_format")
     Study.objects.filter(pk=frozen.pk).update(state="ready")
     with pytest.raises(Refusal) as refused:
-        services.launch(lena, frozen)
+        launch(lena, frozen)
     assert refused.value.code == "manifest.older_format"
     assert "Launch</button>" not in client_of(lena).get(reverse("study", args=[frozen.pk])).content.decode()
     services.reopen(lena, frozen)  # and it can be frozen anew

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from federation import operations
+from enclave_jobs import operations
 from federation.attestation import log
 from federation.attestation.models import LogEntry
 from federation.people.models import User

@@ -170,7 +170,7 @@ def test_the_fingerprint_on_the_page_is_the_manifests(lead: Client, frozen: Stud
 def test_everybody_sees_the_pooled_curve_and_nobody_that_of_one_hospital(
     world: dict[str, Any], who: str, request: pytest.FixtureRequest
 ) -> None:
-    from federation.studies.models import Round
+    from enclave_jobs.runs.models import Round
 
     metrics = {"pooled": {"accuracy": 0.5, "loss": 1.0, "rows": 30}}
     Round.objects.create(run_id=world["run_id"], number=1, state="published", metrics=metrics)
@@ -192,7 +192,7 @@ def test_everybody_sees_the_pooled_curve_and_nobody_that_of_one_hospital(
 def test_the_run_page_says_why_scores_are_not_published(
     world: dict[str, Any], lead: Client, why: str, said: str
 ) -> None:
-    from federation.studies.models import Round
+    from enclave_jobs.runs.models import Round
 
     receipt = {"receipt": {"metrics": {}, "scoring": {"sites": [], "withheld": why}}}
     Round.objects.create(run_id=world["run_id"], number=1, state="published", receipt=receipt)
@@ -223,8 +223,8 @@ MEASURES = {
 def test_the_run_page_tells_what_a_round_costs_and_which_accelerator_was_wrong(
     world: dict[str, Any], lead: Client, alice: User, anna: Hospital, barbara: Hospital
 ) -> None:
-    from federation.studies.models import Contribution, Round
-    from federation.studies.transitions import apply
+    from enclave_jobs.runs.models import Contribution, Round
+    from federation.studies.events import apply
 
     row = Round.objects.create(run_id=world["run_id"], number=10, state="collecting")
     Contribution.objects.create(round=row, site=barbara.site, state="submitted", measures=MEASURES)
@@ -246,7 +246,7 @@ def test_the_run_page_tells_what_a_round_costs_and_which_accelerator_was_wrong(
 def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spent(
     world: dict[str, Any], lead: Client
 ) -> None:
-    from federation.studies.models import Round
+    from enclave_jobs.runs.models import Round
 
     averaging = {"rule": "stack-svd", "cohort": 2, "clip": 0.5, "clipped": 1, "capped": 0, "noise": None}
     steps = {"site": "anna", "rate": 0.1, "steps": 100}

@@ -8,10 +8,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.audit.services import record
 from federation.people.models import Role, User
 from federation.studies import services
-from federation.studies.models import Approval, Contribution, Event, ModelJob, Round, Run, Study
+from federation.studies.models import Approval, Event, ModelJob, Study
 from tests.federation.cast import make_dataset, make_hospital, make_person
 from tests.frontend.fullness import live_on
 from tests.frontend.test_page_permissions import TABLE, address_of

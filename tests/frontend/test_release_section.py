@@ -19,20 +19,21 @@ from contracts.refusal import Refusal
 from contracts.releases import Released, sign_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
+from enclave_jobs.releases import queries, services
+from enclave_jobs.releases.models import Release
+from enclave_jobs.runs.models import Round, Run
+from enclave_jobs.runs.services import launch
 from federation.attestation.models import LogEntry
 from federation.audit.models import AuditEntry
 from federation.people.models import User
-from federation.releases import queries, services
-from federation.releases.models import Release
-from federation.studies import services as studies
-from federation.studies.models import Round, Run, Study
+from federation.studies.models import Study
 from tests.federation.cast import Hospital
 from tests.support.approvals import ordered
 
 
 def finished(lena: User, ready: Study, rule: str, anna: Hospital, approvals: int = 2) -> Run:
     """A finished run; its manifest's rule stands for what the sites had signed."""
-    run = studies.launch(lena, ready)
+    run = launch(lena, ready)
     manifest = msgspec.structs.replace(parse(run.manifest.encode()), release=Rule(rule, approvals))  # type: ignore[arg-type]
     fields = {"manifest": canonical(manifest).decode(), "manifest_hash": manifest.hash, "state": "finished"}
     Run.objects.filter(pk=run.pk).update(**fields)

@@ -15,11 +15,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from enclave_jobs.runs.models import Contribution, Round, Run, RunState
+from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.studies import services
-from federation.studies.models import Contribution, Event, Round, Run, RunState, Study
+from federation.studies.events import apply, note
+from federation.studies.models import Event, Study
 from federation.studies.plan import Plan, write
-from federation.studies.transitions import apply, note
 from frontend import comparison
 from frontend.phases import phases
 from tests.federation.cast import Hospital
@@ -33,7 +35,7 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def run(ready: Study, lena: User) -> Run:
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     apply(run, "starting", "joining")
     apply(run, "joining", "running")
     return run

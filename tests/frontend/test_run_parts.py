@@ -10,11 +10,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from enclave_jobs.runs.models import Contribution, Round, Run
+from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.sites.models import Site
-from federation.studies import services
-from federation.studies.models import Contribution, Event, Round, Run, Study
-from federation.studies.transitions import apply
+from federation.studies.events import apply
+from federation.studies.models import Event, Study
 from frontend.intervals import sure, wilson
 from tests.federation.cast import Hospital
 from tests.frontend.reading import signed_in, text
@@ -22,7 +23,7 @@ from tests.frontend.reading import signed_in, text
 
 @pytest.fixture
 def run(ready: Study, lena: User) -> Run:
-    run = services.launch(lena, ready)
+    run = launch(lena, ready)
     apply(run, "starting", "joining")
     apply(run, "joining", "running")
     return run

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from contracts.refusal import Refusal
+from enclave_jobs.runs.models import Contribution
 from federation.attestation import references
 from federation.attestation.models import Reference
 from federation.audit.models import AuditEntry
@@ -18,7 +19,7 @@ from federation.people.models import User
 from federation.sites import maintenance
 from federation.sites.models import MaintenanceWindow
 from federation.studies import services
-from federation.studies.models import Contribution, Study
+from federation.studies.models import Study
 from federation.studies.plan import Plan
 from frontend.timeline import waits_for
 from tests.federation.cast import MODEL, Hospital
@@ -92,7 +93,7 @@ class TestMaintenance:
     ) -> None:
         from enclave_jobs import leases
         from enclave_jobs.models import JobKind
-        from federation.studies.models import Run
+        from enclave_jobs.runs.models import Run
 
         Run.objects.filter(pk=world["run_id"]).update(state="running")
         run = Run.objects.get(pk=world["run_id"])

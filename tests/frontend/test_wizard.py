@@ -14,10 +14,12 @@ from contracts.manifest import PublicFront
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
 from enclave_host.proving.registration import SHAPE
+from enclave_jobs import model_jobs
+from enclave_jobs.runs.models import Run
 from federation.people.models import User
-from federation.studies import model_jobs, services
+from federation.studies import services
 from federation.studies.freezing import build_manifest
-from federation.studies.models import BaseModel, Run, Study, StudyState
+from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
 from frontend.overlap import overlap
 from frontend.wizard import NAMES

@@ -209,7 +209,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "approvals": ("federation.studies.api", "SignatureBody", {
         "manifest_hash": "0" * 64, "confirmed": ["a"], "signature": "0" * 128,
     }),
-    "releases": ("federation.releases.api", "OrderBody", {
+    "releases": ("enclave_jobs.releases.api", "OrderBody", {
         "run": "r", "rule": "export", "receipt": "0" * 64,
         "consent": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
     }),

@@ -24,11 +24,12 @@ from contracts.manifest import Site as Member
 from contracts.policy import Policy, SgxReference
 from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.ids import new_id
 from federation.people.models import Role
-from federation.studies.models import Approval, Contribution, Round, Run, Study
+from federation.studies.models import Approval, Study
 from tests.federation.cast import Hospital, make_hospital, make_person
 from tests.support.approvals import approve
 from tests.support.keys import approval_key

@@ -59,15 +59,15 @@ class Consortium:
             database.close()
 
     def run(self, run: str) -> dict[str, Any]:
-        row = self.rows("select * from studies_run where id = ?", run)[0]
+        row = self.rows("select * from runs_run where id = ?", run)[0]
         return row | {"summary": json.loads(row["summary"]), "facts": json.loads(row["facts"])}
 
     def rounds(self, run: str) -> list[dict[str, Any]]:
-        return self.rows("select * from studies_round where run_id = ? order by number", run)
+        return self.rows("select * from runs_round where run_id = ? order by number", run)
 
     def contributions(self, run: str, number: int) -> dict[str, dict[str, Any]]:
         query = (
-            "select c.* from studies_contribution c join studies_round r on r.id = c.round_id"
+            "select c.* from runs_contribution c join runs_round r on r.id = c.round_id"
             " where r.run_id = ? and r.number = ?"
         )
         return {row["site_id"]: row for row in self.rows(query, run, number)}

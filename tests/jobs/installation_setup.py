@@ -11,6 +11,7 @@ from django.conf import settings
 from attestation.development import create_root, issue_platform
 from contracts.kinds import LABELLED
 from contracts.signing import SigningKey
+from enclave_jobs.runs import services as runs
 from federation.people.models import Role
 from federation.sites.models import Site
 from federation.studies import services
@@ -54,16 +55,16 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
         hospital = Hospital(site, SigningKey.from_bytes(bytes.fromhex(keys[site.pk])))
         services.sign_approval(hospital.as_agent(), study.manifest_hash, hospital.sign(study.manifest_hash))
     study.refresh_from_db()
-    return services.launch(lena, study).pk
+    return runs.launch(lena, study).pk
 
 
 def serve(run: str, keys: dict[str, str]) -> str:
     """The lead asks for serving, and these hospitals sign for it."""
     from contracts.manifest import parse
     from contracts.releases import SERVE
+    from enclave_jobs.runs.models import Run
+    from enclave_jobs.serving.services import order, start
     from federation.people.models import User
-    from federation.serving.services import order, start
-    from federation.studies.models import Run
     from tests.support.approvals import ordered
 
     row = Run.objects.get(pk=run)
@@ -79,9 +80,9 @@ def serve(run: str, keys: dict[str, str]) -> str:
 
 def revoke(run: str, site: str, word: str) -> str:
     """The lead revokes a hospital, or allows it again."""
+    from enclave_jobs.runs.models import Run
+    from enclave_jobs.serving import services as serving
     from federation.people.models import User
-    from federation.serving import services as serving
-    from federation.studies.models import Run
 
     lena = User.objects.get(email="lena@university.example")
     {"revoke": serving.revoke, "allow": serving.allow}[word](
@@ -92,9 +93,9 @@ def revoke(run: str, site: str, word: str) -> str:
 
 def release(run: str) -> str:
     """The lead asks for the release."""
+    from enclave_jobs.releases import services as releases
+    from enclave_jobs.runs.models import Run
     from federation.people.models import User
-    from federation.releases import services as releases
-    from federation.studies.models import Run
 
     lena = User.objects.get(email="lena@university.example")
     return releases.ask(lena, Run.objects.get(pk=run)).state
@@ -103,8 +104,8 @@ def release(run: str) -> str:
 def release_by_another(run: str) -> str:
     """Another lead asks for it: the refusal's code."""
     from contracts.refusal import Refusal
-    from federation.releases import services as releases
-    from federation.studies.models import Run
+    from enclave_jobs.releases import services as releases
+    from enclave_jobs.runs.models import Run
 
     try:
         releases.ask(make_person("ludo@university.example", Role.LEAD), Run.objects.get(pk=run))
@@ -116,9 +117,9 @@ def release_by_another(run: str) -> str:
 def download(run: str) -> dict[str, str]:
     """The lead fetches an export: its content in hex, or the refusal's code."""
     from contracts.refusal import Refusal
+    from enclave_jobs.releases import services as releases
+    from enclave_jobs.runs.models import Run
     from federation.people.models import User
-    from federation.releases import services as releases
-    from federation.studies.models import Run
 
     lena = User.objects.get(email="lena@university.example")
     try:
@@ -135,7 +136,7 @@ def outdate(run: str) -> str:
     from django.utils import timezone
 
     from enclave_jobs.conductor import sweeping
-    from federation.releases.models import Release
+    from enclave_jobs.releases.models import Release
 
     long_ago = timezone.now() - timedelta(days=settings.RELEASE_DAYS + 1)
     Release.objects.filter(run=run).update(released_at=long_ago)

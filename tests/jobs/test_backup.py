@@ -40,7 +40,7 @@ for name in ("log-key.json", "supervisor/platform/sealing-secret"):
 LOOK = """
 from enclave_jobs.models import Blob
 from federation.attestation.models import LogEntry
-from federation.studies.models import Contribution, Round, Run
+from enclave_jobs.runs.models import Contribution, Round, Run
 print(Run.objects.get().manifest_hash, Contribution.objects.count(), LogEntry.objects.count(),
       sorted(Blob.objects.filter(complete=True).values_list("sha256", flat=True)),
       Round.objects.create(run=Run.objects.get(), number=9).pk)

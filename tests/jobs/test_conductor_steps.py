@@ -27,9 +27,10 @@ from enclave_jobs.conductor import (
 )
 from enclave_jobs.conductor.methods import method_1
 from enclave_jobs.models import Admission, Blob, Enclave, EnclaveState, Issue, Job, JobKind, JobState
+from enclave_jobs.runs.models import Contribution, Round, RoundKind, Run
 from federation.attestation.models import LogEntry
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Contribution, Event, Round, RoundKind, Run
+from federation.studies.models import Event
 from tests.jobs.cast import Scene, make_scene
 
 pytestmark = pytest.mark.django_db

@@ -22,9 +22,9 @@ from contracts.sealed.state import StateBinding, seal_state
 from enclave_jobs import blobs
 from enclave_jobs.conductor import aggregating, attendance, features, finishing, joining, restarting
 from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped
+from enclave_jobs.runs.models import Round, Run, RunState
 from federation.ids import new_id
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Round, Run, RunState
 from tests.federation.cast import API, Hospital
 from tests.jobs.cast import Scene, answer, make_scene
 

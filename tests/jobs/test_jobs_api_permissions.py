@@ -59,6 +59,12 @@ def held(db: None, settings: Any, tmp_path: Path) -> Held:
     return Held(scene, job, lease, upload, blob)
 
 
+def order(held: Held) -> dict[str, Any]:
+    """An order where nothing was asked for."""
+    consent = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
+    return {"run": held.scene.run.pk, "rule": "export", "receipt": "0" * 64, "consent": consent}
+
+
 Row = tuple[str, str, Callable[[Held], Any], str, str]
 ALL, MEMBERS, OWNER = "abc", "ab", "a"
 # name: (method, path, body, who is let in, what the others hear). To be let in is to get past the gate: what
@@ -86,6 +92,8 @@ TABLE: dict[str, Row] = {
         "post", "runs/{run}/aggregator/challenge", lambda held: {}, MEMBERS, "run.unknown",
     ),
     "agent-aggregator-admit": ("post", "runs/{run}/aggregator/admit", lambda held: {}, MEMBERS, ""),
+    "agent-releases": ("get", "releases", lambda held: None, ALL, ""),
+    "agent-releases:post": ("post", "releases", lambda held: order(held), ALL, ""),
     "agent-serving": ("get", "serving", lambda held: None, ALL, ""),
     "agent-serving-evidence": (
         "post", "runs/{run}/serving/evidence", lambda held: {"nonce": "0" * 64}, MEMBERS, "run.unknown",
@@ -116,7 +124,7 @@ def names(patterns: Any) -> set[str]:
 
 
 def test_every_endpoint_has_a_row() -> None:
-    assert {str(pattern.name) for pattern in urlpatterns} == set(TABLE)
+    assert {str(pattern.name) for pattern in urlpatterns} == {name.partition(":")[0] for name in TABLE}
 
 
 def test_every_address_of_the_coordinator_is_in_one_of_the_tables() -> None:
@@ -126,14 +134,15 @@ def test_every_address_of_the_coordinator_is_in_one_of_the_tables() -> None:
     from tests.frontend.test_page_permissions import TABLE as PAGES
 
     control_plane = {name.partition(":")[0] for name in CONTROL_PLANE}
-    assert names(every_url) == set(TABLE) | control_plane | OPEN | set(PAGES) | PUBLIC | {"schema"}
+    jobs = {name.partition(":")[0] for name in TABLE}
+    assert names(every_url) == jobs | control_plane | OPEN | set(PAGES) | PUBLIC | {"schema"}
 
 
 def address(held: Held, name: str) -> str:
     given = {"job": held.job.pk, "run": held.scene.run.pk, "upload": held.upload.pk, "blob": held.blob.pk}
     path = TABLE[name][1].format(**given)
     try:
-        assert resolve(API + path).url_name == name
+        assert resolve(API + path).url_name == name.partition(":")[0]
     except Resolver404 as error:
         raise AssertionError(f"{name}: {path} leads nowhere") from error
     return path

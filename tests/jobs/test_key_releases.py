@@ -16,10 +16,10 @@ from contracts.policy import Policy, SgxReference
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import aggregating, issuing, publishing
 from enclave_jobs.models import Admission, Blob, Issue
+from enclave_jobs.runs.models import Round
 from enclave_jobs.supervisor import client
 from federation.attestation import references
 from federation.attestation.models import AppraisalRecord, LogEntry, Reference, Root
-from federation.studies.models import Round
 from tests.federation.development import DevelopmentHost, make_platform
 from tests.federation.test_log_before_release import full_disk
 from tests.jobs.cast import REFERENCE, Scene, make_scene

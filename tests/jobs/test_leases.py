@@ -12,8 +12,9 @@ from contracts.roster import Roster, RosterEntry, countersign
 from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, sweeping
 from enclave_jobs.models import Admission, Blob, Job, JobKind, JobState
+from enclave_jobs.runs.models import Contribution
 from federation.audit.models import AuditEntry
-from federation.studies.models import Contribution, Event
+from federation.studies.models import Event
 from tests.federation.cast import Hospital
 from tests.jobs.cast import UPDATE, Scene, answer, make_scene
 

@@ -39,7 +39,7 @@ print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), scene.run.pk)
 OFFER = """
 from enclave_jobs.models import JobKind
 from tests.jobs.cast import offer
-from federation.studies.models import Round, Run
+from enclave_jobs.runs.models import Round, Run
 run = Run.objects.get(pk={run!r})
 round, _ = Round.objects.get_or_create(run=run, number={number})
 print(offer(run, {site!r}, JobKind.EVALUATE, round, {{"epoch": 1}}).pk)
@@ -179,7 +179,7 @@ def test_an_agent_whose_answer_was_lost_gets_its_job_at_once(place: Place) -> No
 def test_a_run_that_goes_on_after_a_pause_wakes_the_agents_that_wait(
     place: Place, later: ThreadPoolExecutor
 ) -> None:
-    steer = "from federation.people.models import User\nfrom federation.studies import runs\n"
+    steer = "from federation.people.models import User\nfrom enclave_jobs.runs import services as runs\n"
     steer += f"run = runs.Run.objects.get(pk={place.run!r})\n"
     steer += "runs.{}(User.objects.get(pk=run.study.lead_id), run)"
     place.console.ask(code=steer.format("pause"))

@@ -77,13 +77,13 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
 @pytest.mark.long
 def test_the_model_is_served_and_its_parameters_are_released_at_once(cast: Cast, tmp_path: Path) -> None:
     anna, berta = cast.agents
-    cast.ask("from federation.serving import services\nservices.start(run.study.lead, run)\nanswer = None")
+    cast.ask("from enclave_jobs.serving import services\nservices.start(run.study.lead, run)\nanswer = None")
     cast.until("service", "serving")
 
     # Berta's agent is away: her signature counts, but without her share there is no key.
     berta.stop()
     fingerprint = cast.ask(
-        "from federation.releases import services\nanswer = services.ask(run.study.lead, run).receipt"
+        "from enclave_jobs.releases import services\nanswer = services.ask(run.study.lead, run).receipt"
     )
     for agent in cast.agents:
         agent.run("approve", "--yes", "--hash", fingerprint)

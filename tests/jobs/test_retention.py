@@ -15,7 +15,7 @@ from django.utils import timezone
 from enclave_jobs import retention
 from enclave_jobs.blobs import path_of
 from enclave_jobs.models import Blob, BlobKind, EnclaveState, Inputs, Issue, Job, JobKind
-from federation.studies.models import Contribution, Round, Run
+from enclave_jobs.runs.models import Contribution, Round, Run
 from tests.jobs.cast import Scene, make_scene
 
 pytestmark = pytest.mark.django_db

@@ -12,11 +12,12 @@ from contracts.manifest import Aggregation
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import collecting, countersigning, inspecting, joining
 from enclave_jobs.models import Job, JobKind, JobState
+from enclave_jobs.runs import services as runs
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.audit.models import AuditEntry
 from federation.people.models import Role, User
-from federation.studies import runs
-from federation.studies.models import Contribution, Event, Round, Run
-from federation.studies.transitions import apply, note
+from federation.studies.events import apply, note
+from federation.studies.models import Event
 from tests.federation.cast import make_person
 from tests.jobs.cast import Scene, make_scene
 

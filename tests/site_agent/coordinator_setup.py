@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 from django.test import Client
 
+from enclave_jobs.runs import services as runs
 from federation.datasets.models import Dataset
 from federation.people.models import Role, User
 from federation.sites import services as site_services
@@ -40,7 +41,7 @@ def freeze(plan: dict[str, Any]) -> str:
 def launch() -> str:
     """Launch it; the run's id."""
     lena = User.objects.get(email="lena@university.example")
-    return services.launch(lena, Study.objects.get()).pk
+    return runs.launch(lena, Study.objects.get()).pk
 
 
 def pages(paths: list[str]) -> list[str]:

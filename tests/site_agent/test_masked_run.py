@@ -39,7 +39,7 @@ def accelerators(trial: Trial, name: str) -> list[int]:
 
 def contributions(trial: Trial, run: str) -> dict[tuple[str, int], dict[str, Any]]:
     query = (
-        "select c.*, r.number, s.name from studies_contribution c join studies_round r on r.id = c.round_id "
+        "select c.*, r.number, s.name from runs_contribution c join runs_round r on r.id = c.round_id "
         "join sites_site s on s.id = c.site_id where r.run_id = %s"
     )
     return {(row["name"], row["number"]): row for row in trial.rows(query, run)}

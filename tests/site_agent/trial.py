@@ -81,7 +81,7 @@ class Trial:
         """Wait for the run's end; its row."""
 
         def look() -> dict[str, Any] | None:
-            (row,) = self.rows("select * from studies_run where id = %s", run)
+            (row,) = self.rows("select * from runs_run where id = %s", run)
             return row if row["state"] in ("finished", "failed", "cancelled") else None
 
         found = wait_for(look, seconds, "the end of the run")

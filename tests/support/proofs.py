@@ -37,11 +37,12 @@ def made_proof(**changes: Any) -> Proof:
 
 def freeze(by: Any, study: Any) -> Manifest:
     """What the job does once the model was tried, without a trial."""
-    from federation.studies import model_jobs, services
+    from federation.studies import services
     from federation.studies.freezing import build_manifest
     from federation.studies.models import ModelJob
+    from federation.studies.tried import subject_of
 
     with suppress(Refusal):
-        subject = model_jobs.subject_of(build_manifest(study))
+        subject = subject_of(build_manifest(study))
         ModelJob.objects.create(kind="freeze", state="done", by=by, study=study, subject=subject)
     return services.freeze(by, study)

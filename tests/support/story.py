@@ -18,14 +18,17 @@ import json, re
 from django.conf import settings
 settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 from django.core import mail
+from enclave_jobs.runs.services import launch
 from federation.people import services as people
 from federation.people.models import User
 from federation.sites import services as sites
 from federation.sites.models import Site
-from federation.studies import model_jobs, services
+from federation.studies import services
 from federation.studies.freezing import build_manifest
-from federation.studies.models import ModelJob, Run, Study
+from federation.studies.models import ModelJob, Study
+from enclave_jobs.runs.models import Run
 from federation.studies.plan import Plan
+from federation.studies.tried import subject_of
 from federation.datasets.models import Dataset
 def join(by, email, role, hospital=""):
     people.invite(by, email, role)
@@ -80,7 +83,7 @@ def launched(installation: Installation, agents: list[Agent], **plan: Any) -> st
         "lead = User.objects.get(role='lead')\n"
         "study = services.create_study(lead, name='Notes', purpose='', plan=Plan(**plan), "
         "datasets=list(Dataset.objects.all()))\n"
-        "subject = model_jobs.subject_of(build_manifest(study))\n"  # as the job does that tries the model
+        "subject = subject_of(build_manifest(study))\n"  # as the job does that tries the model
         "ModelJob.objects.create(kind='freeze', state='done', by=lead, study=study, subject=subject)\n"
         "answer = services.freeze(lead, study).hash",
         plan={"model": MODEL, "max_tokens": 32, "rounds": 2, "deadline_seconds": 300, **plan},
@@ -89,7 +92,7 @@ def launched(installation: Installation, agents: list[Agent], **plan: Any) -> st
         agent.run("approve", "--yes", "--hash", manifest, *accepted(plan))
     return ask(
         installation,
-        "study = Study.objects.get(manifest_hash=manifest)\nanswer = services.launch(study.lead, study).pk",
+        "study = Study.objects.get(manifest_hash=manifest)\nanswer = launch(study.lead, study).pk",
         manifest=manifest,
     )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contracts.manifest import Manifest
 from enclave_jobs.conductor.methods import method_1, method_2
 from enclave_jobs.conductor.methods.interface import Method
+from enclave_jobs.runs.models import Run
 from federation.studies.frozen import manifest_of
-from federation.studies.models import Run
 
 METHODS: dict[str, Method] = {"method-1": method_1, "method-2": method_2}
 """By the name that a manifest gives it."""

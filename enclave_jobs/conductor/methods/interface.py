@@ -9,8 +9,8 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.conductor.questions import Question
 from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.runs.models import Contribution, Round, Run
 from enclave_jobs.supervisor.protocol import Model
-from federation.studies.models import Contribution, Round, Run
 
 JoinJobs = dict[JobKind, dict[str, dict[str, Any]]]
 """What sites are asked to do that they join: for each kind of `models.JOINS` the sites' ids, with inputs

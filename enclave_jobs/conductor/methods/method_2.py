@@ -30,19 +30,12 @@ from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import Question
 from enclave_jobs.models import Enclave, JobKind
 from enclave_jobs.queues import TAIL
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
+from federation.studies.events import note
 from federation.studies.frozen import manifest_of
-from federation.studies.models import (
-    Contribution,
-    ContributionState,
-    Event,
-    Round,
-    RoundKind,
-    RoundState,
-    Run,
-)
-from federation.studies.transitions import note
+from federation.studies.models import Event
 
 queue = TAIL
 

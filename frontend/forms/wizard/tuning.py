@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from enclave_jobs.runs.costs import tunable
 from error_catalogue import explain
-from federation.studies.costs import tunable
 from federation.studies.models import BaseModel, Study
 from frontend.forms.wizard.basics import offered, tried
 from frontend.forms.wizard.step import Slider, StepForm, number, ratio

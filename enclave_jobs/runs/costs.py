@@ -1,0 +1,260 @@
+"""What a plan costs, worked out from the model's configuration before anything is built.
+
+Counts of trained parameters and of bytes on the wire are exact or upper bounds. Memory is worked out from
+shapes and leaves out the program itself. Time is never guessed from shapes alone: it needs earlier runs of
+the same kind on this installation, and is None where there are none. Knows no tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+from contracts.architecture.layers import Linear, head_of, linears_of
+from contracts.architecture.plan import plan as count_spf
+from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
+from contracts.refusal import Refusal
+from enclave_jobs.runs.models import Run, RunState
+from federation.datasets.models import Dataset
+from federation.datasets.queries import all_labels
+from federation.studies import methods
+from federation.studies.base_models import base_model_of
+from federation.studies.frozen import frozen
+from federation.studies.models import BaseModel
+from federation.studies.plan import Plan
+from federation.studies.workload import FLOAT, Work, layer_weights
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes, but for `trained` and `parameters` (numbers of weights) and `seconds`. `tee` is the memory of
+    the largest enclave, `host` that of the site's own process or accelerator beside it, `kept` its features
+    on disk; `up` and `down` are of the largest site over the whole run."""
+
+    parameters: int
+    trained: int
+    optimizer: int
+    tee: int
+    host: int
+    kept: int
+    up: int
+    down: int
+    operations: float
+    seconds: float | None = None
+    measured_runs: int = 0
+
+    @property
+    def share(self) -> float:
+        """Trained parameters as a share of the model's."""
+        return self.trained / max(1, self.parameters)
+
+
+def work_of(manifest: Manifest) -> Work:
+    """The costs' inputs as a manifest states them."""
+    training = manifest.training
+    return Work(
+        method=manifest.method,
+        placement=manifest.placement,
+        runtime=manifest.runtime,
+        adapter=manifest.adapter,
+        cut=_cut(manifest.split, manifest.front),
+        checkpointing=bool(manifest.split and manifest.split.checkpointing),
+        labels=len(manifest.model.labels),
+        tokens=manifest.model.max_tokens,
+        batch=training.batch_size,
+        rounds=training.rounds,
+        epochs=training.local_epochs,
+        rows=tuple(site.dataset.rows for site in manifest.sites),
+    )
+
+
+def _cut(split: Split | None, front: PublicFront | None) -> int:
+    if split is not None:
+        return split.cut
+    return 0 if front is None else front.first
+
+
+def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
+    """Two at least, also before datasets are chosen."""
+    return max(2, len(set(all_labels(datasets)) - set(plan.same_labels)))
+
+
+def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
+    """The costs' inputs of a draft. Refuses with `study.unknown_model` or `study.bad_targets`."""
+    method = methods.named(plan.method)
+    split = method.split(plan, len(datasets))
+    return Work(
+        method=plan.method,
+        placement=plan.placement,
+        runtime=plan.runtime,
+        adapter=method.adapter(plan),
+        cut=_cut(split, method.front(plan)),
+        checkpointing=bool(split and split.checkpointing),
+        labels=_classes(plan, datasets) if plan.task == "sequence-classification" else 0,
+        tokens=plan.max_tokens,
+        batch=plan.batch_size,
+        rounds=plan.rounds,
+        epochs=plan.local_epochs,
+        rows=tuple(dataset.rows for dataset in datasets),
+    )
+
+
+def costs_of(plan: Plan, datasets: Sequence[Dataset]) -> Costs | None:
+    """What a draft would cost; None where the model's configuration is not known. Refuses as `estimate`."""
+    work = work_of_plan(plan, datasets)
+    return estimate(work, base_model_of(plan))
+
+
+def estimate(work: Work, model: BaseModel) -> Costs | None:
+    """What this work costs with this model; None where the model's configuration is not known.
+
+    Refuses with `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
+    """
+    costs = counted(work, model)
+    if costs is None:
+        return None
+    seconds, runs = _expected(work, costs.operations)
+    return replace(costs, seconds=seconds, measured_runs=runs)
+
+
+def counted(work: Work, model: BaseModel) -> Costs | None:
+    """As `estimate`, without the time, for which earlier runs must be looked at."""
+    if not model.config:
+        return None
+    config = SimpleNamespace(**model.config)
+    parameters = model.parameters or 0
+    trained, tensors = trained_parameters(config, work)
+    tee, host = _memory(config, parameters, work)
+    up, down = methods.named(work.method).traffic(config, work, trained)
+    return Costs(
+        parameters=parameters,
+        trained=trained,
+        optimizer=8 * trained + FLOAT * tensors,
+        tee=tee,
+        host=host,
+        kept=methods.named(work.method).kept(config, work),
+        up=up,
+        down=down,
+        operations=_operations(config, work, trained),
+    )
+
+
+def _memory(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+    """Bytes in the enclave (weights; trained parameters, their gradients and AdamW's state; activations) and
+    on the site's host beside it."""
+    trained, tensors = trained_parameters(config, work)
+    inside, outside = methods.named(work.method).weights(config, parameters, work)
+    tuning = (2 * FLOAT + 8) * trained + FLOAT * tensors
+    return inside + tuning + _activations(config, work), outside
+
+
+def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
+    """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
+    adapter, layers = work.adapter, config.num_hidden_layers
+    if not isinstance(adapter, Lora | Prefix):
+        counted = count_spf(config, adapter, work.cut, work.labels)
+        return counted.parameters, counted.tensors
+    head, tensors = head_of(config, work.labels)
+    if isinstance(adapter, Prefix):
+        groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return head + 2 * layers * adapter.length * groups * size, tensors + 1
+    tuned = [linear for linear in linears_of(config) if _targeted(linear, adapter.targets)]
+    each, behind = sum(adapter.rank * (linear.inputs + linear.outputs) for linear in tuned), layers - work.cut
+    return head + behind * each, tensors + 2 * behind * len(tuned)
+
+
+def _targeted(linear: Linear, targets: Sequence[str]) -> bool:
+    return any(linear.path == target or linear.path.endswith(f".{target}") for target in targets)
+
+
+def tunable(model: BaseModel) -> dict[str, list[str]]:
+    """What LoRA can be put on in each layer of the model: a target -> the linears that it names, by suffix as
+    peft takes it. Empty where the model's shape is not known."""
+    if not model.config:
+        return {}
+    try:
+        paths = [linear.path for linear in linears_of(SimpleNamespace(**model.config))]
+    except Refusal:
+        return {}
+    return {
+        target: [path for path in paths if path == target or path.endswith(f".{target}")] for target in paths
+    }
+
+
+def _activations(config: Any, work: Work) -> int:
+    """Bytes that the backward pass keeps for one batch of the longest texts."""
+    each = sum(linear.inputs + linear.outputs for linear in linears_of(config))
+    attention = 2 * config.num_attention_heads * work.tokens
+    layer = FLOAT * work.batch * work.tokens * (each + attention)
+    layers = config.num_hidden_layers - work.cut
+    if work.checkpointing:
+        kept = FLOAT * work.batch * work.tokens * config.hidden_size * layers + layer
+    else:
+        kept = layers * layer
+    logits = 2 * FLOAT * work.batch * work.tokens * config.vocab_size if work.labels == 0 else 0
+    return kept + logits
+
+
+def _operations(config: Any, work: Work, trained: int) -> float:
+    """Multiplications and additions on the way that decides the time."""
+    layers = config.num_hidden_layers - work.cut
+    rows = methods.named(work.method).rows_in_turn(work)
+    passes = 4 * layers * layer_weights(config) + 2 * trained
+    return float(work.rounds * work.epochs * rows * work.tokens * passes)
+
+
+def _expected(work: Work, operations: float) -> tuple[float | None, int]:
+    """Seconds, by the median speed of finished runs of the same method, placement and runtime here."""
+    speeds = []
+    finished = Run.objects.filter(state=RunState.FINISHED).order_by("-created_at")
+    models = {(model.source, model.task): model for model in BaseModel.objects.all()}
+    for run in finished[:50]:
+        manifest = frozen(run).manifest
+        if manifest is None:
+            continue  # of an older version of FedSlice
+        if _kind(work_of(manifest)) != _kind(work):
+            continue
+        model = models.get((manifest.model.source, manifest.model.task))
+        seconds = run.summary.get("seconds")
+        if model is None or not model.config or not seconds:
+            continue
+        config, done = SimpleNamespace(**model.config), work_of(manifest)
+        speeds.append(_operations(config, done, trained_parameters(config, done)[0]) / seconds)
+    if not speeds:
+        return None, 0
+    return operations / median(speeds), len(speeds)
+
+
+def _kind(work: Work) -> tuple[str, str, str]:
+    return work.method, work.placement, work.runtime
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Where to cut. `least` is the smallest cut whose tail fits the TEE, `most` the largest whose front fits
+    the sites; `cut` is what we would take, None where nothing fits."""
+
+    cut: int | None
+    least: int | None
+    most: int | None
+
+
+def advise_cut(work: Work, model: BaseModel, tee: int, site: int) -> Advice | None:
+    """The smallest cut that fits both: the more layers train in the TEE, the more can be learned. `tee` and
+    `site` are bytes of memory. None where the model's configuration is not known."""
+    if not model.config:
+        return None
+    config = SimpleNamespace(**model.config)
+    fits_tee, fits_site = [], []
+    for cut in range(1, config.num_hidden_layers):
+        inside, outside = _memory(config, model.parameters or 0, replace(work, cut=cut))
+        if inside <= tee:
+            fits_tee.append(cut)
+        if outside <= site:
+            fits_site.append(cut)
+    both = [cut for cut in fits_tee if cut in fits_site]
+    return Advice(min(both, default=None), min(fits_tee, default=None), max(fits_site, default=None))

@@ -1,0 +1,28 @@
+"""What pages, agents and the conductor ask about runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db.models import QuerySet
+
+from contracts.approvals import Approval as Given
+from contracts.counting import counted
+from enclave_jobs.runs.models import Run
+from federation.studies.models import Event
+from federation.studies.queries import given_to
+
+
+def approvals_given(run: Run) -> dict[str, Given]:
+    """Site id -> its signed approval of the run's manifest: what every enclave of the run checks."""
+    return given_to(run.study, run.manifest_hash)
+
+
+def counting(run: Run, sites: Iterable[str]) -> int:
+    """How many of these sites count in this run (contracts/counting.py), as its enclaves count."""
+    return counted(approvals_given(run), sites)
+
+
+def timeline(run: Run, after: int = 0) -> QuerySet[Event]:
+    """The run's events with an id larger than `after`, oldest first."""
+    return run.events.filter(pk__gt=after).select_related("site", "round").order_by("pk")
