@@ -1,7 +1,7 @@
 """What is not measured cannot be loaded: an enclave program imports only the modules of ours that are listed.
 
 Runs inside the trust boundary. The measurement covers the files that the program's list names
-(`attestation/measurement.py`); this finder holds the running program to the same list. Third-party packages
+(`attestation/measured.py`); this finder holds the running program to the same list. Third-party packages
 are outside the tree; for them the lock and, on hardware, the manifest's trusted files stand.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from attestation.measurement import TREE, modules_of
+from attestation.measured import TREE, modules_of
 from contracts.policy import Program
 from contracts.refusal import Refusal
 

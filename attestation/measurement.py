@@ -20,17 +20,14 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
-from typing import get_args
 
 from attestation.development_quoting.constants import sentence_hash
+from attestation.measured import MEASURED, PROGRAMS, TREE, modules_of, read_measured
 from contracts.canonical import digest
 from contracts.policy import Program
 from contracts.refusal import Refusal
 
 DOMAIN = "fedslice/measurement/v1"
-PROGRAMS: tuple[Program, ...] = get_args(Program)
-TREE = Path(__file__).resolve().parents[1]
-MEASURED = "enclave/measured"
 
 # The same product ids and SVN stand in the Gramine templates; the SVN rises with each security fix.
 DEVELOPMENT_MRSIGNER = sentence_hash("signer of the enclave programs").hex()
@@ -43,30 +40,12 @@ def measure(program: Program, tree: Path = TREE) -> str:
     return digest({"domain": DOMAIN, "program": program, "files": measured_files(program, tree)})
 
 
-def list_of(program: Program) -> str:
-    """The path, relative to the tree, of the list of the program's modules: one path a line."""
-    return f"{MEASURED}/{program}.modules"
-
-
-def modules_of(program: Program, tree: Path = TREE) -> tuple[str, ...]:
-    """The paths, relative to `tree`, of all modules of ours that the program may load. Refuses with
-    `measurement.missing`."""
-    return tuple(_read(list_of(program), tree).decode().split())
-
-
 def measured_files(program: Program, tree: Path = TREE) -> dict[str, str]:
     """What `measure` covers: path relative to `tree` -> SHA-256 of the content. Refuses with
     `measurement.missing` if one of the files is not there."""
     beside = [f"{MEASURED}/{program}.{kind}" for kind in ("modules", "manifest.template", "packages")]
     names = sorted({*modules_of(program, tree), *beside})
-    return {name: hashlib.sha256(_read(name, tree)).hexdigest() for name in names}
-
-
-def _read(name: str, tree: Path) -> bytes:
-    try:
-        return (tree / name).read_bytes()
-    except OSError as error:
-        raise Refusal("measurement.missing", file=name) from error
+    return {name: hashlib.sha256(read_measured(name, tree)).hexdigest() for name in names}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -210,8 +210,8 @@ def parse(data: bytes) -> Quote:
 def unpadded(data: bytes) -> bytes:
     """The quote without zero bytes after its end: some quoting services hand out a buffer of fixed size.
 
-    Honest senders do this, so sources and the verifier take it away before `parse`, and both forms are one
-    quote under one name. What follows and is not zero stays, for `parse` to refuse.
+    Honest senders do this, so the verifier takes it away before `parse`, and both forms are one quote under
+    one name. What follows and is not zero stays, for `parse` to refuse.
     """
     if len(data) > MAX_QUOTE_BYTES:
         return data

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN, measure
+from attestation.measured import PROGRAMS
+from attestation.measurement import PRODUCT_IDS, SVN, measure
 from contracts.canonical import canonical
 from contracts.fingerprint import key_fingerprint
 from contracts.policy import Program

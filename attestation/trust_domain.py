@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from attestation.development_quoting import trust_domain as td
-from attestation.measurement import PROGRAMS, TREE, measure, measured_files
+from attestation.measured import PROGRAMS, TREE
+from attestation.measurement import measure, measured_files
 from contracts.canonical import canonical
 from contracts.launch import Launch, launch, rtmr3_after
 from contracts.policy import Program, TdxReference

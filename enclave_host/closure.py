@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from attestation.measurement import PROGRAMS, TREE, list_of
+from attestation.measured import PROGRAMS, TREE, list_of
 from contracts.policy import Program
 
 OURS = ("contracts", "attestation", "enclave")

@@ -17,7 +17,7 @@ import sys
 import venv
 from pathlib import Path
 
-from attestation.measurement import PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.lock import lock_of

@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from attestation.measurement import TREE
+from attestation.measured import TREE
 from contracts.refusal import Refusal
 from enclave_host.registry import digest_of
 from error_catalogue import explain

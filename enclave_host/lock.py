@@ -28,7 +28,7 @@ from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 from typing import NamedTuple
 
-from attestation.measurement import MEASURED, PROGRAMS, TREE
+from attestation.measured import MEASURED, PROGRAMS, TREE
 from contracts.policy import Program
 from enclave_host.closure import outside
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from attestation.measurement import TREE
+from attestation.measured import TREE
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import Mailbox

@@ -14,7 +14,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from attestation.measurement import PRODUCT_IDS, PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE
+from attestation.measurement import PRODUCT_IDS
 from contracts.policy import Program
 from enclave_host.closure import lines_of_code, reading_order
 from enclave_host.lock import lock_of, read_lock
@@ -36,7 +37,11 @@ measurement of one of the enclave programs: the files below, the packages below,
 and the C library, Gramine where it runs under Gramine, and the processor. Nothing else of this
 repository can be loaded by the program, and changes elsewhere do not move its measurement. Lines are
 counted without blanks, comments and docstrings; every module counts that a program *can* import, also
-those that only some runs load (`client_slice` loads `enclave/masking/` only for the placement `masked`).
+those that only some runs load: `client_slice` loads `enclave/masking/` only for the placement `masked`, a
+server what lets parameters out or serves only where the manifest's rule says so, and no program on hardware
+loads what plays a processor in development (`attestation/development_quoting/`,
+`attestation/sources/development.py`, `attestation/measurement.py`). What a run really loads is counted in
+tests/programs/test_loaded.py.
 Files are in reading order: each after what it imports.
 
 ## Recompute a measurement

@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 
 from attestation.development_quoting.platform import Platform
-from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, PROGRAMS, SVN, measure
+from attestation.measured import PROGRAMS
+from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, measure
 from attestation.sources.report_data import require_length
 from contracts.policy import Program
 from contracts.refusal import Refusal

@@ -8,7 +8,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from attestation.quote import unpadded
 from attestation.sources.report_data import require_bound, require_length
 from contracts.refusal import Refusal
 
@@ -37,7 +36,7 @@ class GramineSource:
             if kind != "dcap":
                 raise Refusal("source.not_dcap", found=kind[:20])
             self._write("user_report_data", report_data)
-            quote = unpadded(self._read("quote"))
+            quote = self._read("quote")
         require_bound(quote, report_data)
         return quote
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attestation.quote import unpadded
 from attestation.sources.launches import read_event_log
 from attestation.sources.report_data import require_bound, require_length
 from attestation.sources.tsm import REPORTS, quote_from_tsm
@@ -26,7 +25,7 @@ class TdxSource:
     def quote(self, report_data: bytes) -> bytes:
         """See `Source.quote`."""
         require_length(report_data)
-        quote = unpadded(quote_from_tsm(self._directory, report_data))
+        quote = quote_from_tsm(self._directory, report_data)
         require_bound(quote, report_data)
         return quote
 

@@ -10,13 +10,17 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
   and `prepare` {round} (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256,
   receipt, reissue}} |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
-  countersignatures}, `restore` {state}; then `open` {opening}, `step` {session, number, sealed, more},
-  `close` {session}, `revoke` {sites}, `meters` |
+  countersignatures}, `restore` {state} |
+| split_server, where the rule of release is not `nothing` | `share` {site, sealed}, `serve` and `release`
+  {receipt, consents}, `open` {opening}, `step` {session, number, sealed, more}, `close` {session}, `revoke`
+  {sites}, `meters` |
+| aggregator, where the rule lets parameters out | `release` {receipt, consents, model} |
 
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `turns` (a site's rounds), `history` (which receipts a site believes), `contributions`
 (what it seals), `opening` (how that is read), `template`
 (which tensors that may be), `rounds` (aggregation) and `ledger` (receipts),
 `keeping` (sealed state). In a split server: `tail` (what it learns with), `shelf` (the sites' features),
-`tail_rounds`, `serving` (what the sites ask of it afterwards).
+`tail_rounds`, `afterwards`
+(`serving`, `releasing`: what the sites ask of it when the run is over).
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,9 +18,11 @@ from enclave.programs.admission import Admission
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.releasing import ReleaseArguments, release
 from enclave.programs.rounds import Rounds
-from enclave.training.tensors import State
+
+if TYPE_CHECKING:
+    from enclave.programs.releasing import ReleaseArguments
+    from enclave.training.tensors import State
 
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
 
@@ -79,7 +81,6 @@ class Aggregator(EnclaveProgram):
             "aggregate": Operation(AggregateArguments, self._aggregate),
             "reissue": Operation(NoArguments, lambda _arguments, _report: self.rounds.reissue()),
             "restore": Operation(RestoreArguments, self._restore),
-            "release": Operation(ReleaseArguments, self._release),
             "status": Operation(NoArguments, lambda _arguments, _report: self.rounds.status()),
         }
 
@@ -98,9 +99,13 @@ class Aggregator(EnclaveProgram):
         return self._rounds
 
     def bound(self, identity: Identity) -> None:
-        """See `EnclaveProgram.bound`."""
+        """See `EnclaveProgram.bound`. A run that lets nothing out loads no way to."""
         self._admission = Admission(identity, "client_slice")
         self._rounds = Rounds(identity, self.mailbox, self._admission)
+        if identity.manifest.release.rule in ("sealed-to-sites", "export"):
+            from enclave.programs.releasing import ReleaseArguments
+
+            self.operations["release"] = Operation(ReleaseArguments, self._release)
 
     def _challenge(self, arguments: ChallengeArguments, _report: Report) -> dict[str, Any]:
         site = self.identity.manifest.site(arguments.site)
@@ -122,6 +127,7 @@ class Aggregator(EnclaveProgram):
         return self.rounds.restore(arguments.state)
 
     def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
+        from enclave.programs.releasing import release
         from enclave.slicing.released import adapter_files, pack, pinned_config
 
         manifest, standing = self.identity.manifest, self.rounds.standing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from attestation.quote import parse as parse_quote
+from attestation.own_quote import read_own
 from attestation.sources import Source
 from contracts.approvals import Approval, verify_approvals
 from contracts.evidence import Claims, report_data
@@ -69,4 +69,4 @@ def bind(program: Program, source: Source, manifest_text: str, approvals: dict[s
 
 def own_measurement(source: Source) -> str:
     """What a quote by this TEE says that this program is, in hex (`attestation.quote`)."""
-    return parse_quote(source.quote(secrets.token_bytes(64))).report.measurement
+    return read_own(source.quote(secrets.token_bytes(64))).measurement

@@ -8,26 +8,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from attestation.sources import Source
-from contracts.course import is_over
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.roster import Roster
-from contracts.sealed.handback import take_back
-from contracts.sealed.session import Base64, decode
+from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.releasing import ReleaseArguments, release
-from enclave.programs.serving import (
-    CloseArguments,
-    OpenArguments,
-    RevokeArguments,
-    ServeArguments,
-    Served,
-    Serving,
-    StepArguments,
-)
 
 if TYPE_CHECKING:
+    from enclave.programs.afterwards import Afterwards
     from enclave.programs.tail_rounds import TailRounds
 
 PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
@@ -60,14 +49,6 @@ class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
     state: Hex32
 
 
-class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The last receipt that a site has seen, and its share of the state's key if it holds one, sealed to this
-    enclave (`contracts.sealed.handback`)."""
-
-    site: str
-    sealed: Base64
-
-
 class SplitServer(EnclaveProgram):
     """Trains the tail of a model on features that the sites have sealed for it, and serves it to them."""
 
@@ -76,23 +57,14 @@ class SplitServer(EnclaveProgram):
     def __init__(self, source: Source, mailbox: Mailbox) -> None:
         super().__init__(source, mailbox)
         self._rounds: TailRounds | None = None
-        self._serving: Serving | None = None
-        self._answers: Served | None = None
+        self._afterwards: Afterwards | None = None
         self.operations |= {
             "prepare": Operation(PrepareArguments, self._prepare),
             "features": Operation(FeaturesArguments, self._features),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
-            "share": Operation(ShareArguments, self._share),
             "restore": Operation(RestoreArguments, self._restore),
-            "release": Operation(ReleaseArguments, self._release),
             "status": Operation(NoArguments, self._status),
-            "serve": Operation(ServeArguments, lambda told, _report: self.serving.begin(told)),
-            "open": Operation(OpenArguments, lambda told, _report: self.serving.open(told.opening)),
-            "step": Operation(StepArguments, lambda told, _report: self.serving.step(told)),
-            "close": Operation(CloseArguments, lambda told, _report: self.serving.close(told.session)),
-            "revoke": Operation(RevokeArguments, self._revoke),
-            "meters": Operation(NoArguments, lambda _arguments, _report: self.serving.meters()),
         }
 
     @property
@@ -102,32 +74,13 @@ class SplitServer(EnclaveProgram):
             raise Refusal("tail.not_prepared")
         return self._rounds
 
-    @property
-    def serving(self) -> Serving:
-        """Refuses with `program.not_bound`."""
-        if self._serving is None:
-            self._serving = Serving(self.identity, self._served)
-        return self._serving
+    def bound(self, identity: Identity) -> None:
+        """See `EnclaveProgram.bound`. Nothing leaves a run whose rule is `nothing`: it loads no way to."""
+        if identity.manifest.release.rule != "nothing":
+            from enclave.programs.afterwards import Afterwards
 
-    def _served(self) -> Served:
-        """The tail with the parameters of the last round. Refuses with `serving.not_ready` while rounds still
-        train, or with `state.not_named`."""
-        if self._rounds is None:
-            raise Refusal("serving.not_ready")
-        standing, manifest = self._rounds.standing, self.identity.manifest
-        if standing.receipt is None or standing.state is None or not is_over(manifest, standing.receipt):
-            raise Refusal("serving.not_ready")
-        self._rounds.require_named()
-        if self._answers is None:
-            from enclave.slicing.questions import Answers
-
-            learner = self._rounds.learner
-            learner.start_from(standing.state)
-            self._answers = Answers(learner.tail, learner.manifest.model, self._rounds.standing.hash)
-        return self._answers
-
-    def _revoke(self, arguments: RevokeArguments, _report: Report) -> dict[str, Any]:
-        return self.serving.revoke(arguments.sites)
+            self._afterwards = Afterwards(identity, self.mailbox, lambda: self.rounds)
+            self.operations |= self._afterwards.operations
 
     def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
         if self._rounds is None:
@@ -148,39 +101,21 @@ class SplitServer(EnclaveProgram):
         return msgspec.to_builtins(held.input)
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
-        self._answers = None  # a round changes the tail, also one that is refused
-        return self.rounds.train(arguments.round, arguments.roster, arguments.countersignatures, report)
+        return self._in_round().train(arguments.round, arguments.roster, arguments.countersignatures, report)
 
     def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
-        self._answers = None
-        return self.rounds.evaluate(arguments.round, arguments.roster, arguments.countersignatures, report)
-
-    def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:
-        identity = self.identity
-        member = identity.manifest.site(arguments.site)
-        told = take_back(
-            decode(arguments.sealed),
-            manifest=identity.manifest_hash,
-            site=member.id,
-            site_key=member.public_key,
-            key=identity.hpke,
+        return self._in_round().evaluate(
+            arguments.round, arguments.roster, arguments.countersignatures, report
         )
-        self.rounds.hand_back(member.id, told)
-        return {}
+
+    def _in_round(self) -> TailRounds:
+        """A round changes the tail, also one that is refused: what answers questions is made anew."""
+        if self._afterwards is not None:
+            self._afterwards.forget()
+        return self.rounds
 
     def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.restore(arguments.state)
-
-    def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
-        rounds = self.rounds
-        return release(
-            self.identity,
-            self.mailbox,
-            rounds.standing,
-            arguments,
-            lambda state: rounds.learner.packed(rounds.standing.hash, state),
-            require_named=rounds.require_named,
-        )
 
     def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         bound = self._identity is not None

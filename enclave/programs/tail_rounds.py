@@ -12,7 +12,6 @@ from typing import Any
 from contracts.course import kind_of, naming_sites
 from contracts.refusal import Refusal
 from contracts.roster import Roster
-from contracts.sealed.handback import HandedBack
 from contracts.sealed.shards import Purpose, SiteKeys
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
@@ -58,10 +57,10 @@ class TailRounds(Ledger):
         """Open a site's features; what is used once can be replaced by nothing. Refuses as `Shelf.take`."""
         return self.shelf.take(site, keys, self.standing.pins.get(site), report)
 
-    def hand_back(self, site: str, told: HandedBack) -> None:
+    def hand_back(self, site: str, receipt: str, share: bytes | None) -> None:
         """What a site tells a life that serves or releases. Refuses with `state.no_shares`."""
-        self.keys.meet(site, None, told.share)
-        self.naming.tell(site, told.receipt)
+        self.keys.meet(site, None, share)
+        self.naming.tell(site, receipt)
 
     def train(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report

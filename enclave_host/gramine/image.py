@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN
+from attestation.measured import PROGRAMS
+from attestation.measurement import PRODUCT_IDS, SVN
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.environments import DEFAULT, is_current

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from attestation.development import tee_of
-from attestation.measurement import PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE
 from contracts.manifest import require_measured
 from contracts.policy import Program
 from contracts.refusal import Refusal

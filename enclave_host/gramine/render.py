@@ -20,7 +20,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from attestation.measurement import PROGRAMS, TREE, measured_files
+from attestation.measured import PROGRAMS, TREE
+from attestation.measurement import measured_files
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.gramine import schema, trusted

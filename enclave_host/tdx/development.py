@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from attestation.development_quoting.trust_domain import EVENT_LOG, FOLDER, REGISTER, REPORTS
-from attestation.measurement import TREE
+from attestation.measured import TREE
 from contracts.policy import Program
 
 LAUNCHER = TREE / "enclave" / "launcher.py"

@@ -27,7 +27,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from attestation.measurement import PROGRAMS, TREE, measured_files
+from attestation.measured import PROGRAMS, TREE
+from attestation.measurement import measured_files
 from attestation.trust_domain import rtmr3_of
 from contracts.policy import Program
 from contracts.refusal import Refusal

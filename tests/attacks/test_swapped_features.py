@@ -9,6 +9,7 @@ import shutil
 import msgspec
 import pytest
 
+from contracts.manifest import Release
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.sealed.handback import HandedBack, hand_back
@@ -22,7 +23,9 @@ SITES = ("anna", "berta")
 def run(house, tmp_path_factory, consortium_class):
     """Both sites have trained in round 1."""
     folder = tmp_path_factory.mktemp("swapped")
-    consortium = consortium_class(house, folder / "run", split_manifest(house))
+    consortium = consortium_class(
+        house, folder / "run", split_manifest(house, release=Release("serve-only", 2))
+    )
     (folder / "sites").mkdir()
     run = SplitRun(consortium, folder / "sites")
     run.the_server = run.server()

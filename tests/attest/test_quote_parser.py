@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.own_quote import read_own
 from attestation.quote import MAX_QUOTE_BYTES, QE_REPORT_CERTIFICATION, TdReport, parse
 from contracts.refusal import Refusal
 from tests.attest.corpus import ABSENT, CASES
@@ -44,6 +45,26 @@ def test_fields_stand_where_intel_puts_them():
         else:
             assert (ours.mrenclave, ours.mrsigner) == (theirs.mr_enclave, theirs.mr_signer)
             assert ours.attributes == theirs.attributes
+
+
+@needs_corpus
+def test_an_enclave_finds_the_same_in_its_own_quote():
+    """`own_quote` has the places of two fields alone; versions 3, 4 and 5 are all there."""
+    assert {parse(data).header.version for data in GENUINE} == {3, 4, 5}
+    for data in GENUINE:
+        report = parse(data).report
+        assert read_own(data) == (report.report_data, report.measurement)
+
+
+@pytest.mark.parametrize("change", [{0: 2}, {4: 0x42}, {0: 5}], ids=["version", "TEE", "SGX v5"])
+def test_an_enclave_reads_nothing_in_what_is_no_quote_of_its_kinds(workshop, change):
+    data = bytearray(workshop.quote("sgx").encode())
+    for place, value in change.items():
+        data[place] = value
+    for wrong in (bytes(data), bytes(workshop.quote("sgx").encode()[:431]), b""):
+        with pytest.raises(Refusal) as caught:
+            read_own(wrong)
+        assert caught.value.code == "source.wrong_quote"
 
 
 @pytest.mark.parametrize("tee", ["sgx", "tdx"])

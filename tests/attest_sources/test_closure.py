@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from attestation.measurement import PROGRAMS, TREE, modules_of
+from attestation.measured import PROGRAMS, TREE, modules_of
 from enclave_host import closure, tcb_page
 from enclave_host.closure import lines_of_code, outside, reading_order
 

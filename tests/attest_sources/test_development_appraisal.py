@@ -7,7 +7,8 @@ import pytest
 from attestation import development
 from attestation.appraisal import appraise
 from attestation.development_quoting.trust_domain import MRTD
-from attestation.measurement import TREE, measure
+from attestation.measured import TREE
+from attestation.measurement import measure
 from attestation.sources import open_source
 from attestation.trust_domain import development_reference, launch_of
 from contracts.canonical import canonical

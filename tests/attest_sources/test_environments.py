@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from attestation.measurement import PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE
 from contracts.refusal import Refusal
 from enclave_host import environments, lock
 from enclave_host.gramine.launch import command

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from attestation.measurement import PRODUCT_IDS, PROGRAMS, SVN, TREE, measured_files
+from attestation.measured import PROGRAMS, TREE
+from attestation.measurement import PRODUCT_IDS, SVN, measured_files
 from contracts.refusal import Refusal
 from enclave_host.gramine import launch, render, schema, trusted
 from enclave_host.gramine.render import ENCLAVE_SIZES, values_for

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from attestation.development_quoting.trust_domain import EVENT_LOG, FOLDER, REGISTER, REPORTS, rtmr3
-from attestation.measurement import PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE
 from attestation.trust_domain import launch_of, main, rtmr3_of
 from contracts.canonical import canonical
 from enclave_host.tdx.development import LAUNCHER, boot, launch

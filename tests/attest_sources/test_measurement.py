@@ -10,7 +10,8 @@ import pytest
 import rfc8785
 
 from attestation import measurement
-from attestation.measurement import DOMAIN, PRODUCT_IDS, PROGRAMS, TREE, measure, measured_files, modules_of
+from attestation.measured import PROGRAMS, TREE, list_of, modules_of
+from attestation.measurement import DOMAIN, PRODUCT_IDS, measure, measured_files
 from contracts.refusal import Refusal
 
 ALL = {"aggregator", "client_slice", "split_server"}
@@ -122,10 +123,10 @@ def test_an_unlisted_file_beside_a_listed_one_is_not_measured(tree, copy):
 
 
 def test_a_renamed_file_is_another_measurement(tree, copy):
-    (copy / "attestation" / "quote.py").rename(copy / "attestation" / "renamed.py")
+    (copy / "attestation" / "own_quote.py").rename(copy / "attestation" / "renamed.py")
     for program in PROGRAMS:
-        listed = copy / measurement.list_of(program)
-        listed.write_text(listed.read_text().replace("attestation/quote.py", "attestation/renamed.py"))
+        listed = copy / list_of(program)
+        listed.write_text(listed.read_text().replace("attestation/own_quote.py", "attestation/renamed.py"))
     assert moved(tree, copy) == ALL
 
 

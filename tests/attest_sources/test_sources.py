@@ -18,7 +18,8 @@ import dcap_qvl
 import pytest
 
 from attestation import development
-from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, TREE, measure
+from attestation.measured import TREE
+from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, measure
 from attestation.sources import open_source
 from attestation.sources.development import DevelopmentSource
 from attestation.sources.gramine import GramineSource

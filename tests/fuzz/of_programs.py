@@ -95,15 +95,19 @@ def _mailbox(data: bytes) -> object:
 @cache
 def operations() -> dict[str, type[Any]]:
     """The arguments of every operation of every program."""
+    from enclave.programs.afterwards import Afterwards
     from enclave.programs.aggregator import Aggregator
     from enclave.programs.client_slice import ClientSlice
+    from enclave.programs.releasing import ReleaseArguments
     from enclave.programs.split_server import SplitServer
 
     found: dict[str, type[Any]] = {}
     for program in (Aggregator, ClientSlice, SplitServer):
         running = program(None, mailbox())  # type: ignore[arg-type]  # nothing is asked for evidence
         found |= {f"{program.name} {op}": operation.arguments for op, operation in running.operations.items()}
-    return found
+    later = Afterwards(None, mailbox(), None).operations  # type: ignore[arg-type]
+    found |= {f"split_server {op}": operation.arguments for op, operation in later.items()}
+    return found | {"aggregator release": ReleaseArguments}
 
 
 @target(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.measurement import PROGRAMS, TREE, modules_of
+from attestation.measured import PROGRAMS, TREE, modules_of
 from contracts.manifest import Masking, Training
 from enclave_host import process as host
 from enclave_host.closure import count
@@ -20,11 +20,19 @@ from tests.programs.split_house import SplitRun, split_manifest
 SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
-    "aggregator": 5_127,
-    "client_slice all_in_tee": 5_100,
-    "client_slice masked": 7_037,
-    "split_server": 5_721,
+    "aggregator": 4_734,
+    "client_slice all_in_tee": 4_897,
+    "client_slice masked": 6_837,
+    "split_server": 4_728,
 }
+HARDWARE = "attestation/sources/gramine.py"
+DEVELOPMENT = (
+    "attestation/development_quoting/",
+    "attestation/sources/development.py",
+    "attestation/measurement.py",
+)
+"""What plays a processor here, and what stands in its place on SGX: counted apart."""
+DEVELOPMENT_BUDGET = 276
 ONE_ROUND = Training(rounds=1, local_epochs=1, batch_size=4, learning_rate=0.01, seed=7)
 
 
@@ -99,10 +107,19 @@ def test_a_program_loads_nothing_of_ours_that_is_not_measured(loaded, run):
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_program_stays_within_its_line_budget(loaded, run):
-    """Our lines that were really loaded, without blanks, comments and docstrings. A larger program is a
-    larger review for every hospital: find what does not belong there before you raise a number."""
+    """Our lines that were really loaded, without blanks, comments and docstrings, as on SGX: the part of the
+    processor, which a program plays in development alone, is counted apart. A larger program is a larger
+    review for every hospital: find what does not belong there before you raise a number."""
     ours = [file for file in loaded(run)["ours"] if not file.startswith("tests/")]
-    assert count(ours) <= BUDGETS[run]
+    played = [file for file in ours if file.startswith(DEVELOPMENT)]
+    assert 0 < count(played) <= DEVELOPMENT_BUDGET
+    assert count({*ours, HARDWARE}.difference(played)) <= BUDGETS[run]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_that_lets_nothing_out_loads_no_way_to(loaded, run):
+    ways = {"releasing", "afterwards", "serving"}
+    assert not {f"enclave/programs/{name}.py" for name in ways} & set(loaded(run)["ours"])
 
 
 @pytest.mark.parametrize("run", [run for run in RUNS if run != "aggregator"])

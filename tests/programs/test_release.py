@@ -194,7 +194,7 @@ def test_a_restarted_aggregator_releases_only_with_the_last_state(sealed, code_o
 def test_a_rule_that_lets_nothing_out_lets_nothing_out(consortium, rule, code_of):
     aggregator = consortium(release=Release(rule, 1)).aggregator()
     asked = {"receipt": "0" * 64, "consents": {}, "model": "."}
-    assert code_of(aggregator.call, "release", **asked) == "release.not_allowed"
+    assert code_of(aggregator.call, "release", **asked) == "program.unknown_operation"
 
 
 def test_an_unfinished_run_releases_nothing(consortium, code_of):

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from attestation.measurement import PROGRAMS
+from attestation.measured import PROGRAMS
 from enclave_host.lock import read_lock
 from tests.support.installation import REPOSITORY
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from attestation.measurement import TREE, measured_files
+from attestation.measured import TREE
+from attestation.measurement import measured_files
 from attestation.trust_domain import rtmr3_of
 from contracts.refusal import Refusal
 from enclave_host.environments import STAMP, _stamp

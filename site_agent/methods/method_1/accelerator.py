@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from attestation.measurement import TREE
+from attestation.measured import TREE
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 

@@ -1,0 +1,109 @@
+"""What a split server does after its run: it serves the tail to the sites, and lets its parameters out.
+
+Loaded once a manifest is bound whose rule of release is not `nothing`: a run that ends with nothing has none
+of these operations. Runs inside the split server's enclave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from contracts.course import is_over
+from contracts.refusal import Refusal
+from contracts.sealed.handback import take_back
+from contracts.sealed.session import Base64, decode
+from enclave.programs.identity import Identity
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.program import NoArguments, Operation, Report
+from enclave.programs.releasing import ReleaseArguments, release
+from enclave.programs.serving import (
+    CloseArguments,
+    OpenArguments,
+    RevokeArguments,
+    ServeArguments,
+    Served,
+    Serving,
+    StepArguments,
+)
+
+if TYPE_CHECKING:
+    from enclave.programs.tail_rounds import TailRounds
+
+
+class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The last receipt that a site has seen, and its share of the state's key if it holds one, sealed to this
+    enclave (`contracts.sealed.handback`)."""
+
+    site: str
+    sealed: Base64
+
+
+class Afterwards:
+    """`rounds` gives the run's rounds, or refuses with `tail.not_prepared`."""
+
+    def __init__(self, identity: Identity, mailbox: Mailbox, rounds: Callable[[], TailRounds]) -> None:
+        self._identity, self._mailbox, self._rounds = identity, mailbox, rounds
+        self._answers: Served | None = None
+        serving = Serving(identity, self._served)
+        self.operations = {
+            "share": Operation(ShareArguments, self._share),
+            "release": Operation(ReleaseArguments, self._release),
+            "serve": Operation(ServeArguments, lambda told, _report: serving.begin(told)),
+            "open": Operation(OpenArguments, lambda told, _report: serving.open(told.opening)),
+            "step": Operation(StepArguments, lambda told, _report: serving.step(told)),
+            "close": Operation(CloseArguments, lambda told, _report: serving.close(told.session)),
+            "revoke": Operation(RevokeArguments, lambda told, _report: serving.revoke(told.sites)),
+            "meters": Operation(NoArguments, lambda _arguments, _report: serving.meters()),
+        }
+
+    def forget(self) -> None:
+        """A round is about to change the tail."""
+        self._answers = None
+
+    def _served(self) -> Served:
+        """The tail with the run's parameters. Refuses with `serving.not_ready` while rounds still train, or
+        with `state.not_named`."""
+        try:
+            rounds = self._rounds()
+        except Refusal as refusal:
+            raise Refusal("serving.not_ready") from refusal
+        standing = rounds.standing
+        if standing.receipt is None or standing.state is None:
+            raise Refusal("serving.not_ready")
+        if not is_over(self._identity.manifest, standing.receipt):
+            raise Refusal("serving.not_ready")
+        rounds.require_named()
+        if self._answers is None:
+            from enclave.slicing.questions import Answers
+
+            learner = rounds.learner
+            learner.start_from(standing.state)
+            self._answers = Answers(learner.tail, learner.manifest.model, standing.hash)
+        return self._answers
+
+    def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:
+        identity = self._identity
+        member = identity.manifest.site(arguments.site)
+        told = take_back(
+            decode(arguments.sealed),
+            manifest=identity.manifest_hash,
+            site=member.id,
+            site_key=member.public_key,
+            key=identity.hpke,
+        )
+        self._rounds().hand_back(member.id, told.receipt, told.share)
+        return {}
+
+    def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
+        rounds = self._rounds()
+        return release(
+            self._identity,
+            self._mailbox,
+            rounds.standing,
+            arguments,
+            lambda state: rounds.learner.packed(rounds.standing.hash, state),
+            require_named=rounds.require_named,
+        )
