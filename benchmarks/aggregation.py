@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import study
 from contracts.manifest import Lora, ModelSpec, Privacy, Training
@@ -39,7 +40,7 @@ from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
 from enclave.slicing import models
 from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
-from enclave.training.aggregate import State, Update, clip, fedavg
+from enclave.training.aggregate import State, Update, clip
 from enclave.training.loop import train
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd
@@ -184,7 +185,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             elif rule == "dp-fedavg":
                 result = dp_fedavg(sites, clock, options)
             else:
-                result = in_enclave(sites, clock, stack_svd if rule == "stack-svd" else fedavg)
+                result = in_enclave(sites, clock, _stacked if rule == "stack-svd" else fedavg)
         config = {
             **{
                 name: str(value) if isinstance(value, Path) else value
@@ -227,6 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = [f"{values[name]:>15.3g}" if name in values else f"{'–':>15}" for name in names]
         print(f"{rule:<12}" + "".join(cells))
     return 0
+
+
+def _stacked(updates: list[Update]) -> State:
+    return stack_svd(updates, fedavg(updates))
 
 
 def _mean(updates: Sequence[Update]) -> State:

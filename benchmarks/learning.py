@@ -31,11 +31,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names, read_site
 from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.training.aggregate import clip, fedavg
+from enclave.training.aggregate import clip
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores, pool

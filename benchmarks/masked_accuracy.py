@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
 from contracts.manifest import Lora, ModelSpec, Training
@@ -33,7 +34,6 @@ from enclave.masking.words import WIDTHS
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
-from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
 from enclave_host import base_models
 

@@ -30,6 +30,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
 from contracts.architecture.plan import plan
@@ -38,7 +39,6 @@ from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
-from enclave.training.aggregate import fedavg
 from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, Layout, compute, layout_of
 from enclave.training.loop import MAX_GRADIENT_NORM, derive_seed, train

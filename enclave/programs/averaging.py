@@ -7,20 +7,22 @@ contributions give the same bits, with noise never.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from contracts.manifest import Manifest
 from contracts.receipts import Averaging, Spent
-from enclave.programs.opening import Contribution
-from enclave.training.aggregate import Update, clip, fedavg
-from enclave.training.products import deviation, stack_svd
+from enclave.training.aggregate import Mean, Update, clip
+from enclave.training.products import A, B, deviation, stack_svd
 from enclave.training.tensors import State
 
+KEPT_BYTES = 32 << 20
+"""All sites' LoRA pairs together, up to which their deviation is computed: its memory and time grow with the
+sites (10 s of 200 sites' 2 MB), and no promise rests on it."""
 
-@dataclass(frozen=True)
-class Averaged:
+
+class Averaged(NamedTuple):
     """The next global parameters (float32), how they were made, what noise the run has had so far, and
     metrics for the receipt."""
 
@@ -30,67 +32,80 @@ class Averaged:
     metrics: dict[str, float]
 
 
-def average(
-    manifest: Manifest,
-    contributions: Sequence[Contribution],
-    start: State | None,
-    before: Spent | None,
-    count: int,
-) -> Averaged:
-    """Clip, weigh, average by the rule, add noise: in this order.
+class Averager:
+    """A round's contributions, each clipped, weighed, added and forgotten: what is kept is one sum, whatever
+    the number of sites.
 
-    `start` is what the round began with (needed where the manifest clips), `before` what was spent until now.
-    How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
-    where noise per site hides it, nor of fewer sites than scores are pooled over, of which so many
-    `count` (contracts/counting.py): none where the roster lets nothing be pooled.
+    Two things need the LoRA pairs of all sites side by side, and keep them: the rule stack-svd, and the
+    `deviation` of few small ones (KEPT_BYTES). Nothing is told of a sum before `average`.
     """
-    rules = manifest.aggregation
-    samples = [item.enclosed.samples for item in contributions]
-    weights = [min(count, rules.max_samples or count) for count in samples]
-    states, cut = [item.state for item in contributions], None
-    if rules.clip is not None:
-        assert start is not None
-        bounded = [clip(state, start, rules.clip) for state in states]
-        states, cut = [state for state, _ in bounded], sum(was for _, was in bounded)
-    updates = list(zip(weights, states, strict=True))
-    state = stack_svd(updates) if rules.rule == "stack-svd" else fedavg(updates)
-    metrics, noise = _deviations(rules.rule, updates, state), None
-    noisy = rules.privacy is not None and rules.privacy.unit == "site"
-    if noisy or count < manifest.publication.sites:
-        cut, metrics = None, {}
-    if rules.privacy is not None and noisy:
-        from enclave.training.noise import gaussian, site_deviation
 
-        assert rules.clip is not None
-        noise = site_deviation(rules.privacy.noise, rules.clip, weights)
-        state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
-    return Averaged(
-        {name: tensor.astype(np.float32) for name, tensor in state.items()},
-        Averaging(
-            rule=rules.rule,
-            cohort=len(contributions),
-            clip=rules.clip,
-            clipped=cut,
-            capped=sum(weight < count for weight, count in zip(weights, samples, strict=True)),
-            noise=noise,
-        ),
-        _spend(manifest, contributions, before),
-        metrics,
-    )
+    def __init__(self, manifest: Manifest, sites: int) -> None:
+        self._manifest = manifest
+        self._sites = sites
+        self._mean = Mean()
+        self._rows: dict[str, tuple[int, int]] = {}  # site -> its rows, and as how many they count
+        self._clipped = 0
+        self._kept: list[Update] = []
+
+    def add(self, site: str, samples: int, state: State, start: State | None) -> None:
+        """`start` is what the round began with; it is needed where the manifest clips."""
+        rules = self._manifest.aggregation
+        weight = min(samples, rules.max_samples or samples)
+        if rules.clip is not None:
+            assert start is not None
+            state, was = clip(state, start, rules.clip)
+            self._clipped += was
+        self._mean.add(weight, state)
+        pairs = {name: tensor for name, tensor in state.items() if name.endswith((A, B))}
+        size = self._sites * sum(tensor.nbytes for tensor in pairs.values())
+        if rules.rule == "stack-svd" or (rules.rule == "fedavg" and size <= KEPT_BYTES):
+            self._kept.append((weight, pairs))
+        self._rows[site] = samples, weight
+
+    def average(self, spent: Spent | None, count: int) -> Averaged:
+        """The mean by the rule, then noise. `spent` is what was until now.
+
+        How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
+        where noise per site hides it, nor of fewer sites than scores are pooled over, of which so many
+        `count` (contracts/counting.py): none where the roster lets nothing be pooled.
+        """
+        rules = self._manifest.aggregation
+        mean = self._mean.result(np.float32 if rules.clip is None else np.float64)
+        state = stack_svd(self._kept, mean) if rules.rule == "stack-svd" else mean
+        noisy, noise = rules.privacy is not None and rules.privacy.unit == "site", None
+        told = not noisy and count >= self._manifest.publication.sites
+        metrics = _deviations(rules.rule, self._kept, state, mean) if told and self._kept else {}
+        if rules.privacy is not None:
+            from contracts.privacy import spend
+
+            spent = spend(self._manifest, {site: rows for site, (rows, _) in self._rows.items()}, spent)
+        if rules.privacy is not None and noisy:
+            from enclave.training.noise import gaussian, site_deviation
+
+            assert rules.clip is not None
+            weights = [weight for _, weight in self._rows.values()]
+            noise = site_deviation(rules.privacy.noise, rules.clip, weights)
+            state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
+        return Averaged(
+            {name: tensor.astype(np.float32) for name, tensor in state.items()},
+            Averaging(
+                rule=rules.rule,
+                cohort=len(self._rows),
+                clip=rules.clip,
+                clipped=self._clipped if told and rules.clip is not None else None,
+                capped=sum(weight < rows for rows, weight in self._rows.values()),
+                noise=noise,
+            ),
+            spent,
+            metrics,
+        )
 
 
-def _deviations(rule: str, updates: Sequence[Update], state: State) -> dict[str, float]:
+def _deviations(rule: str, updates: Sequence[Update], state: State, mean: State) -> dict[str, float]:
     """How far the result is from the mean of what the sites' LoRA pairs do; for stack-svd also what averaging
     the factors apart would have cost. Two digits: it is a number about parameters, told to everybody."""
     found = {"deviation": deviation(updates, state)}
     if rule == "stack-svd":
-        found["deviation_of_factors"] = deviation(updates, fedavg(updates))
+        found["deviation_of_factors"] = deviation(updates, mean)
     return {name: float(f"{value:.2g}") for name, value in found.items() if value is not None}
-
-
-def _spend(manifest: Manifest, contributions: Sequence[Contribution], before: Spent | None) -> Spent | None:
-    if manifest.aggregation.privacy is None:
-        return None
-    from contracts.privacy import spend
-
-    return spend(manifest, {item.site: item.enclosed.samples for item in contributions}, before)

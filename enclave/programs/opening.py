@@ -5,7 +5,8 @@ Runs inside the aggregator's enclave; what is sealed stands in contributions.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,12 +28,10 @@ START_TOLERANCE = 1e-5
 """Processors may differ in the last bits of the initial parameters that they draw from one seed."""
 
 
-@dataclass(frozen=True)
-class Contribution:
+class Contribution(NamedTuple):
     """An opened and checked contribution of one site; `start` is what it says that it began with, where it
     has to."""
 
-    site: str
     sealed: FileRef
     enclosed: Enclosed
     state: State
@@ -46,30 +45,32 @@ def open_contribution(
     site: str,
     sha256: str,
     round: int,
-    lives: tuple[Peer, ...],
+    lives: Callable[[], tuple[Peer, ...]],
     previous: str,
     template: State | None,
     start: State | None,
 ) -> Contribution:
     """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
 
-    `lives` are the site's admitted client slices, one of which must have sealed it; `previous` is the hash of
-    the receipt that it must continue; `template` has the tensors that it must hold, and `start` is what the
-    round begins with: None if nobody has shown them yet. Refuses with `mailbox.*` (the host's fault) or
-    `round.bad_contribution`, whose facts name the site and, as `cause`, the code of what is wrong.
+    `lives` tells the site's admitted client slices, one of which must have sealed it; `previous` is the hash
+    of the receipt that it must continue; `template` has the tensors that it must hold, and `start` is what
+    the round begins with: None if nobody has shown them yet. Refuses with `mailbox.*` (the host's fault),
+    `admission.not_admitted`, or `round.bad_contribution`, whose facts name the site and, as `cause`, the code
+    of what is wrong.
     """
     try:
-        plain, size = _open(identity, mailbox, site, sha256, round, lives)
+        plain, size = _open(identity, mailbox, site, sha256, round, lives())
         rows = identity.manifest.site(site).dataset.rows
         enclosed, state, shown = _read(plain, identity.manifest, rows, round, previous, template)
         if shown is not None and start is not None:
             _compare_starts(shown, start)
     except Refusal as refusal:
-        if refusal.code.startswith("mailbox.") and refusal.code != "mailbox.plaintext_too_large":
+        passing = refusal.code.startswith("mailbox.") or refusal.code == "admission.not_admitted"
+        if passing and refusal.code != "mailbox.plaintext_too_large":
             raise
         facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
         raise Refusal("round.bad_contribution", **facts) from refusal
-    return Contribution(site, FileRef(sha256, size), enclosed, state, shown)
+    return Contribution(FileRef(sha256, size), enclosed, state, shown)
 
 
 def _open(

@@ -22,7 +22,7 @@ from contracts.roster import Roster
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
-from enclave.programs.averaging import average
+from enclave.programs.averaging import Averager
 from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
@@ -31,6 +31,7 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
+from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 
 
@@ -86,21 +87,57 @@ class Rounds(Ledger):
     ) -> dict[str, Any]:
         """Average the countersigned contributions, seal the next parameters and this enclave's state, and
         sign the receipt. In the closing round the next parameters are those of the best one; the test makes
-        none.
+        none. Each contribution is opened, checked in full, added and forgotten before the next; if one is
+        refused, the sum is dropped whole, and nothing of it has left this call.
 
         Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished`, `roster.*`, and what
         `open_contribution` refuses with.
         """
         self.require_open(round)
         self.require_roster(round, roster, countersignatures)
-        contributions: list[Contribution] = []
-        template, start = self.standing.state, None
+        averager, kind = Averager(self.manifest, len(roster.inputs)), kind_of(self.manifest, round)
+        template = start = self.standing.state
+        inputs: list[ReceiptInput] = []
+        scores: dict[str, Scores] = {}
         for entry in roster.inputs:
-            report({"stage": "opening", "done": len(contributions), "of": len(roster.inputs)})
-            contributions.append(self._open(round, entry.site, entry.sha256, template, start))
-            template, start = template or contributions[0].state, contributions[0].start
-        report({"stage": "averaging", "done": len(contributions), "of": len(contributions)})
-        return self._conclude(round, roster, contributions)
+            report({"stage": "opening", "done": len(inputs), "of": len(roster.inputs)})
+            found = self._open(round, entry.site, entry.sha256, template, start)
+            template, start = template or found.state, start or found.start
+            samples, scores[entry.site] = found.enclosed.samples, found.enclosed.scores
+            inputs.append(ReceiptInput(entry.site, entry.sha256, found.sealed.bytes, samples))
+            if kind == "update":
+                averager.add(entry.site, samples, found.state, start)
+            del found  # before the next one is opened
+        state, output, averaged, recipients = self.standing.state, None, None, None
+        steered = self.steer(round, scores, roster)
+        spent = None if self.standing.receipt is None else self.standing.receipt.privacy
+        if kind == "update":
+            pooled = list(scores) if roster.pooled else []
+            averaged = averager.average(spent, counted(self._identity.approvals, pooled))
+            state, spent = averaged.state, averaged.spent
+        elif kind == "closing":
+            state = self.chosen(steered)
+        if kind != "test":
+            assert state is not None  # `require_open`: no closing round comes first
+            recipients = self._lives.recipients(self._admission.newest())
+            output = self._seal_next(round, state, recipients)
+        result = self.enter(
+            round,
+            roster,
+            inputs,
+            steered,
+            state=state,
+            output=output,
+            averaging=None if averaged is None else averaged.averaging,
+            privacy=spent,
+            lives=self._lives.told(recipients),
+            more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
+        )
+
+        assert self.standing.receipt is not None
+        self._lives.entered(self.standing.receipt)
+        self._confirmed = True
+        return result
 
     def reissue(self) -> dict[str, Any]:
         """Seal the last global parameters again, for the client slices that are admitted now. A client slice
@@ -125,73 +162,26 @@ class Rounds(Ledger):
     def _open(
         self, round: int, site: str, sha256: str, template: State | None, start: State | None
     ) -> Contribution:
-        try:
-            lives = self._lives.may_contribute(site, self._admission.lives(site))
-        except Refusal as refusal:
-            if refusal.code == "admission.not_admitted":
-                raise
-            facts = {**refusal.facts, "site": site, "round": round, "cause": refusal.code}
-            raise Refusal("round.bad_contribution", **facts) from refusal
         return open_contribution(
             self._identity,
             self._mailbox,
-            site=self.manifest.site(site).id,
+            site=site,
             sha256=sha256,
             round=round,
-            lives=lives,
+            lives=lambda: self._lives.may_contribute(site, self._admission.lives(site)),
             previous=self.standing.hash,
             template=template,
             start=start,
         )
 
-    def _conclude(self, round: int, roster: Roster, contributions: list[Contribution]) -> dict[str, Any]:
-        state, output, averaged = self.standing.state, None, None
-        recipients, kind = None, kind_of(self.manifest, round)
-        steered = self.steer(round, {item.site: item.enclosed.scores for item in contributions}, roster)
-        spent = None if self.standing.receipt is None else self.standing.receipt.privacy
-        if kind == "update":
-            start = contributions[0].start if state is None else state
-            pooled = [item.site for item in contributions] if roster.pooled else []
-            count = counted(self._identity.approvals, pooled)
-            averaged = average(self.manifest, contributions, start, spent, count)
-            state, spent = averaged.state, averaged.spent
-        elif kind == "closing":
-            state = self.chosen(steered)
-        if kind != "test":
-            assert state is not None  # `require_open`: no closing round comes first
-            recipients = self._lives.recipients(self._admission.newest())
-            output = self._seal_next(round, state, recipients)
-        inputs = [
-            ReceiptInput(item.site, item.sealed.sha256, item.sealed.bytes, item.enclosed.samples)
-            for item in contributions
-        ]
-        result = self.enter(
-            round,
-            roster,
-            inputs,
-            steered,
-            state=state,
-            output=output,
-            averaging=None if averaged is None else averaged.averaging,
-            privacy=spent,
-            lives=self._lives.told(recipients),
-            more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
-        )
-
-        assert self.standing.receipt is not None
-        self._lives.entered(self.standing.receipt)
-        self._confirmed = True
-        return result
-
     def _seal_next(self, round: int, state: State, recipients: Mapping[str, Peer]) -> FileRef:
         """One stream for one life of each site."""
-        identity = self._identity
         return self._mailbox.outgoing(
             lambda file: seal(
                 BytesIO(to_bytes(state)),
                 file,
-                binding=Binding(identity.manifest_hash, round, "next", AGGREGATOR),
+                binding=Binding(self._identity.manifest_hash, round, "next", AGGREGATOR),
                 recipients={site: peer.hpke_key for site, peer in recipients.items()},
-                signer=identity.signing,
+                signer=self._identity.signing,
             )
         )

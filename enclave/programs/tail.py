@@ -24,7 +24,7 @@ from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.halves import open_tail
 from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail
-from enclave.training.aggregate import fedavg
+from enclave.training.aggregate import Mean
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
 from enclave.training.loop import TrainResult, evaluate, train
 from enclave.training.metrics import Scores
@@ -86,15 +86,14 @@ class TailLearner:
         if self.split.batches == POOLED:
             return self._train(round, POOLED, [shard for own in shards.values() for shard in own], report)
         start = tuned_state(self.tail)
-        results, states = [], []
+        results, mean = [], Mean()
         for site, own in shards.items():
             self.start_from(start)
             result, state = self._train(round, site, own, report)
             results.append(result)
-            states.append((result.samples, state))
-        samples = sum(result.samples for result in results)
-        loss = sum(result.loss * result.samples for result in results) / samples
-        return TrainResult(loss, samples, sum(result.seconds for result in results)), fedavg(states)
+            mean.add(result.samples, state)
+        loss = sum(result.loss * result.samples for result in results) / mean.total
+        return TrainResult(loss, mean.total, sum(result.seconds for result in results)), mean.result()
 
     def packed(self, receipt: str, state: State) -> bytes:
         """The package that is released of these parameters (enclave/slicing/released.py)."""

@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from contracts.refusal import Refusal
 
@@ -26,32 +26,36 @@ Update = tuple[int, State]
 """A site's weight (its training rows, or fewer where weights are capped), and its tuned parameters."""
 
 
-def fedavg(updates: Sequence[Update]) -> State:
-    """The mean of the updates weighted by their samples (McMahan et al., arXiv 1602.05629, algorithm 1).
+class Mean:
+    """The mean of updates weighted by their samples (McMahan et al., arXiv 1602.05629, algorithm 1), each
+    added as it comes: of all of them one sum is kept.
 
-    `updates` holds (samples, state) in the order of the site ids; sums run in that order in float64, so the
-    same updates give the same bits. The result has the states' number type. Refuses with `aggregate.nothing`,
-    `aggregate.samples`, `tensors.names` or `tensors.shape`.
+    Sums run in float64 in the order of `add`, that of the site ids, so the same updates give the same bits.
     """
-    if not updates:
-        raise Refusal("aggregate.nothing")
-    template = updates[0][1]
-    for samples, state in updates:
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._sums: State = {}
+
+    def add(self, samples: int, state: State) -> None:
+        """Refuses with `aggregate.samples`, `tensors.names` or `tensors.shape`, with nothing added."""
         if not 0 < samples <= MAX_SAMPLES:
             raise Refusal("aggregate.samples", samples=samples)
-        if state.keys() != template.keys():
+        if not self.total:
+            self._sums = {name: np.zeros(tensor.shape) for name, tensor in state.items()}
+        if state.keys() != self._sums.keys():
             raise Refusal("tensors.names")
+        if any(tensor.shape != self._sums[name].shape for name, tensor in state.items()):
+            raise Refusal("tensors.shape")
         for name, tensor in state.items():
-            if tensor.shape != template[name].shape:
-                raise Refusal("tensors.shape", name=name)
-    total = sum(samples for samples, _ in updates)
-    mean: State = {}
-    for name, tensor in template.items():
-        accumulated = np.zeros(tensor.shape, np.float64)
-        for samples, state in updates:
-            accumulated += state[name].astype(np.float64) * samples
-        mean[name] = (accumulated / total).astype(tensor.dtype)
-    return mean
+            self._sums[name] += tensor.astype(np.float64) * samples
+        self.total += samples
+
+    def result(self, kind: DTypeLike = np.float32) -> State:
+        """As numbers of this type. Refuses with `aggregate.nothing`."""
+        if not self.total:
+            raise Refusal("aggregate.nothing")
+        return {name: (added / self.total).astype(kind) for name, added in self._sums.items()}
 
 
 def clip(state: State, start: Mapping[str, NDArray[Any]], bound: float) -> tuple[State, bool]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from enclave.training.aggregate import State, Update, fedavg
+from enclave.training.aggregate import State, Update
 
 Matrix = NDArray[np.float64]
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -81,17 +81,15 @@ def mean_products(updates: Sequence[Update]) -> dict[str, Product]:
     }
 
 
-def stack_svd(updates: Sequence[Update]) -> State:
-    """The best factors, of the sites' own rank, of the mean of the products; all other tensors by `fedavg`.
-
-    Refuses as `fedavg` does.
-    """
-    mean = fedavg(updates)
+def stack_svd(updates: Sequence[Update], mean: State) -> State:
+    """The best factors, of the sites' own rank, of the mean of the products; all other tensors as in `mean`,
+    which is that of the same updates."""
+    state = dict(mean)
     for layer, product in mean_products(updates).items():
         rank, kind = len(mean[layer + A]), mean[layer + A].dtype
         best = product.best(rank)
-        mean[layer + A], mean[layer + B] = best.right.astype(kind), best.left.astype(kind)
-    return mean
+        state[layer + A], state[layer + B] = best.right.astype(kind), best.left.astype(kind)
+    return state
 
 
 def deviation(updates: Sequence[Update], state: State) -> float | None:

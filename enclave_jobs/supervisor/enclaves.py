@@ -3,6 +3,7 @@ fro."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
+from enclave.programs.mailbox import Mailbox
 from enclave_host.base_models import resolve
 from enclave_host.process import EnclaveProcess
 from enclave_jobs import blobs
@@ -135,7 +137,8 @@ class Enclaves:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def listing(self) -> list[dict[str, Any]]:
-        """`{enclave, program, alive}` of every enclave that was started and not stopped."""
+        """`{enclave, program, alive, pid, memory, peak}` of every enclave that was started and not stopped;
+        resident memory now and at its highest, in bytes."""
         with self._lock:
             slots = dict(self._slots)
         return [
@@ -144,6 +147,7 @@ class Enclaves:
                 "program": slot.program,
                 "alive": slot.alive,
                 "pid": slot.process.pid if slot.process else None,
+                **_memory_of(slot.process.pid if slot.process else None),
             }
             for name, slot in slots.items()
         ]
@@ -161,8 +165,7 @@ class Enclaves:
             path = blobs.path_of(sha256)
             if not path.is_file():
                 raise Refusal("blob.unknown")
-            with blobs.refusing_when_full():
-                process.mailbox.deliver(path, sha256)
+            put_in(process.mailbox, path, sha256)
 
     @staticmethod
     def _collect(process: EnclaveProcess, outputs: list[Any]) -> None:
@@ -172,6 +175,29 @@ class Enclaves:
             sha256 = output["sha256"]
             blobs.store(process.mailbox.collect(sha256), sha256)
             process.mailbox.discard(sha256)
+
+
+def _memory_of(pid: int | None) -> dict[str, int]:
+    """As the operating system counts it: on SGX what is in the enclave's pages is its loader's."""
+    found = {"memory": 0, "peak": 0}
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                found["memory" if name == "VmRSS" else "peak"] = int(value.split()[0]) * 1024
+    return found
+
+
+def put_in(mailbox: Mailbox, path: Path, sha256: str) -> None:
+    """Put a blob into the mailbox under a second name: no byte of it is written or hashed for that, as the
+    upload was and the enclave hashes what it reads. On another file system than the blobs it is a copy."""
+    target = mailbox.folder / "in" / sha256
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        with blobs.refusing_when_full():
+            mailbox.deliver(path, sha256)
 
 
 def provide(model: Model, folder: Path) -> None:

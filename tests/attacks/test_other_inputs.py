@@ -15,12 +15,10 @@ import pytest
 from contracts.manifest import Aggregation, Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
-from contracts.sealed.container import FileRef
 from contracts.sealed.hpke import HpkeKey
-from enclave.programs.averaging import average
+from enclave.programs.averaging import Averager
 from enclave.programs.contributions import Enclosed
 from enclave.programs.mailbox import PADS, WEIGHTS
-from enclave.programs.opening import Contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House
@@ -103,14 +101,12 @@ def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_change
     """How far two factors' mean is from their products', one of two can solve for the other's."""
     rules = Aggregation("fedavg", quorum=1, deadline_seconds=60, clip=1e-3)
     manifest = house.manifest(aggregation=rules)
-    enclosed = Enclosed("0" * 64, 12, Scores(8, 8, 5, 5.5, ((4, 0), (3, 1))))
     told = {}
     for sites, count in (("ab", 2), ("abc", 3), ("abcd", 2)):
-        made = [
-            Contribution(site, FileRef("1" * 64, 1), enclosed, drawn(place))
-            for place, site in enumerate(sites)
-        ]
-        found = average(manifest, made, drawn(9), None, count)
+        averager = Averager(manifest, len(sites))
+        for place, site in enumerate(sites):
+            averager.add(site, 12, drawn(place), drawn(9))
+        found = averager.average(None, count)
         told[len(sites)] = (found.averaging.clipped, set(found.metrics))
     assert told == {2: (None, set()), 3: (3, {"deviation"}), 4: (None, set())}, "two were made up"
 

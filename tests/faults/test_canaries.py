@@ -21,12 +21,13 @@ import torch
 from redis import Redis, ResponseError
 from transformers import PreTrainedTokenizerBase
 
+from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Manifest, parse
 from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
-from enclave.training.aggregate import State, fedavg
+from enclave.training.aggregate import State
 from enclave.training.loop import train
 from enclave.training.reading import encode, read_rows
 from enclave_host import base_models

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from contracts.bound_request import AGENTS_API
+from contracts.bound_request import AGENTS_API, bind_request
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from site_agent import leases
@@ -215,8 +215,6 @@ def test_who_left_the_line_is_leased_nothing(place: Place) -> None:
 
 
 def _bound(place: Place, wait: int) -> object:
-    from contracts.bound_request import bind_request
-
     return bind_request("POST", "lease", f'{{"wait":{wait}}}'.encode())
 
 
@@ -227,6 +225,26 @@ def test_a_redis_that_went_away_delays_work_and_loses_none(place: Place, later: 
     job, _ = asked.result(20)
     if job is None:  # the word fell between two subscriptions: the next request finds the job
         job, _ = leases.ask(place.agent(), 0, 0.0)
+    assert job is not None
+    assert job.id == offered
+
+
+def test_a_redis_that_forgot_everything_opens_no_replay_and_agents_go_on(
+    place: Place, later: ThreadPoolExecutor
+) -> None:
+    """Token ids and nonces are the database's, so that nothing that Redis loses can be sent a second time."""
+    body = b'{"wait":0}'
+    token = place.agent()._authorization(bind_request("POST", f"{AGENTS_API}lease", body))["Authorization"]
+    headers = {"Authorization": token, "Content-Type": "application/json"}
+    used = httpx.post(f"{place.url}{AGENTS_API}lease", content=body, headers=headers)
+    assert used.status_code == 204
+    asked = kept(place, later, 20)
+    place.redis.flushall()
+    assert place.redis.dbsize() == 0
+    replayed = httpx.post(f"{place.url}{AGENTS_API}lease", content=body, headers=headers)
+    assert (replayed.status_code, replayed.json()["code"]) == (401, "auth.replayed")
+    offered = place.offer()
+    job, _ = asked.result(10)
     assert job is not None
     assert job.id == offered
 

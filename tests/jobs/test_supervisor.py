@@ -3,12 +3,14 @@ enclaves with it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +20,11 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
+from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import Channel, Reply, Request
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.enclaves import put_in
 from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting
 from tests.support.installation import REPOSITORY, wait_for
 
@@ -112,6 +116,26 @@ def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dea
     assert not client.lives("two")
     assert code_of(client.call, "two", "ping", {}) == "program.died"
     client.stop("two")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_blob_comes_into_a_mailbox_without_a_byte_being_written_but_across_file_systems(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    """So a round of 200 large updates takes no second place on the disk; the enclave hashes what it reads."""
+    content = b"sealed"
+    name = hashlib.sha256(content).hexdigest()
+    blob = tmp_path / name
+    blob.write_bytes(content)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if elsewhere else tmp_path) as place:
+        mailbox = Mailbox.create(Path(place) / "mailbox")
+        for _ in range(2):
+            put_in(mailbox, blob, name)
+        with mailbox.incoming(name) as file:
+            assert file.read() == content
+        assert (mailbox.folder / "in" / name).samefile(blob) is not elsewhere
+        mailbox.discard(name)
+    assert blob.read_bytes() == content
 
 
 @pytest.mark.usefixtures("process")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fedavg import fedavg
 from contracts.canonical import canonical
 from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
 from contracts.receipt_chain import parse_receipt, verify_chain
@@ -130,7 +131,8 @@ def test_a_run_of_stack_svd_with_a_clip_is_what_the_rule_says_bit_for_bit(consor
             updates.append(
                 (outcome.samples, clip(state, learner.initial if start is None else start, 0.5)[0])
             )
-        start = {name: tensor.astype(np.float32) for name, tensor in stack_svd(updates).items()}
+        stacked = stack_svd(updates, fedavg(updates))
+        start = {name: tensor.astype(np.float32) for name, tensor in stacked.items()}
         sealed = world.parameters(aggregator, result["state"]["sha256"])
         assert all(np.array_equal(start[name], sealed[name]) for name in start.keys() | sealed.keys())
         assert (receipt.averaging.clip, receipt.averaging.clipped, receipt.metrics) == (0.5, None, {})

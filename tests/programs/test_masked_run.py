@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Masking, Prefix, PublicFront
 from enclave.masking.engine import UnmaskedEngine
 from enclave.programs.learner import load_learner
 from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
-from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
 from tests.programs.conftest import DATASET_KEY
 

@@ -92,8 +92,8 @@ def test_a_run_that_was_interrupted_computes_what_an_undisturbed_one_does(world,
     """The second round's parameters, by plain federated averaging from the manifest's seed."""
     import torch
 
+    from benchmarks.fedavg import fedavg
     from enclave.programs.learner import load_learner
-    from enclave.training.aggregate import fedavg
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

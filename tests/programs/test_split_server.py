@@ -261,8 +261,8 @@ def test_a_round_trains_only_on_what_all_listed_sites_have_countersigned_and_in_
 
 def test_one_tail_a_site_is_averaged_exactly(another, run):
     """The mean of the sites' tails, weighted by their examples: the same library, without an enclave."""
+    from benchmarks.fedavg import fedavg
     from enclave.programs.tail import load_tail
-    from enclave.training.aggregate import fedavg
     from enclave.training.features import from_bytes
 
     sites = another(split=Split(1, batches="per-site"))

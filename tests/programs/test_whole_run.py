@@ -118,8 +118,8 @@ def test_the_enclaves_compute_exactly_what_plain_federated_averaging_does(run, h
     """Bit for bit: the same training code without enclaves, seals or wires."""
     import torch
 
+    from benchmarks.fedavg import fedavg
     from enclave.programs.learner import load_learner
-    from enclave.training.aggregate import fedavg
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

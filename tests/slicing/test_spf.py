@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from benchmarks.fedavg import fedavg
 from contracts.architecture.layers import linears_of
 from contracts.architecture.plan import plan
 from contracts.manifest import Spf
@@ -21,7 +22,6 @@ from enclave.slicing.adapters import load_tuned_state, tuned_parameters, tuned_s
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.spf import optimizer_bytes, selected_rows, tune
 from enclave.slicing.split import Front, Tail
-from enclave.training.aggregate import fedavg
 from tests.slicing.small import FAMILIES, LABELS, LAYERS, MODELS, ONE_EACH, config, model, texts
 from tests.support.families import tried
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enclave.training.aggregate import State, clip, fedavg
+from benchmarks.fedavg import fedavg
+from enclave.training.aggregate import State, clip
 from enclave.training.products import A, B, deviation, stack_svd
 
 LAYERS = {"query": (7, 5), "dense": (4, 9)}
@@ -38,6 +39,10 @@ def mean_product(sites: list[tuple[int, State]], layer: str) -> np.ndarray:
     return sum(samples / total * product(state, layer) for samples, state in sites)
 
 
+def stacked(sites: list[tuple[int, State]]) -> State:
+    return stack_svd(sites, fedavg(sites))
+
+
 def norm_of_change(state: dict, start: dict) -> float:
     return math.sqrt(
         sum(float(np.square(state[n].astype(np.float64) - start[n].astype(np.float64)).sum()) for n in start)
@@ -60,7 +65,7 @@ def test_fedavg_is_the_weighted_mean_of_every_tensor(chosen: list[int]) -> None:
 
 @quick
 @given(seeds, st.randoms(use_true_random=False))
-@pytest.mark.parametrize("rule", [fedavg, stack_svd])
+@pytest.mark.parametrize("rule", [fedavg, stacked])
 def test_the_order_of_the_sites_does_not_matter(rule, chosen: list[int], draw) -> None:
     sites = updates(chosen)
     shuffled = draw.sample(sites, len(sites))
@@ -73,7 +78,7 @@ def test_the_order_of_the_sites_does_not_matter(rule, chosen: list[int], draw) -
 @quick
 @given(seeds)
 def test_the_same_updates_give_the_same_bits(chosen: list[int]) -> None:
-    for rule in (fedavg, stack_svd):
+    for rule in (fedavg, stacked):
         there, back = rule(updates(chosen)), rule(updates(chosen))
         assert all(np.array_equal(there[name], back[name]) for name in there)
     assert deviation(updates(chosen), there) == deviation(updates(chosen), back)
@@ -85,7 +90,7 @@ def test_stacking_gives_the_best_product_of_the_rank(chosen: list[int]) -> None:
     """Eckart and Young: what is lost is exactly the singular values beyond the rank, and no more can be
     kept."""
     sites = updates(chosen)
-    found = stack_svd(sites)
+    found = stacked(sites)
     for layer in LAYERS:
         mean = mean_product(sites, layer)
         lost = np.linalg.norm(np.linalg.svd(mean, compute_uv=False)[2:])
@@ -98,7 +103,7 @@ def test_stacking_gives_the_best_product_of_the_rank(chosen: list[int]) -> None:
 @given(st.integers(0, 10**6))
 def test_one_site_alone_keeps_its_product(seed: int) -> None:
     state = site(seed)
-    found = stack_svd([(5, state)])
+    found = stacked([(5, state)])
     for layer in LAYERS:
         assert np.allclose(product(found, layer), product(state, layer), atol=1e-5)
 
@@ -106,7 +111,7 @@ def test_one_site_alone_keeps_its_product(seed: int) -> None:
 @pytest.mark.parametrize("rank", [6, 12])
 def test_a_rank_beyond_the_layers_width_keeps_its_shape_and_the_mean(rank: int) -> None:
     sites = updates([1, 2], rank=rank)
-    found = stack_svd(sites)
+    found = stacked(sites)
     for layer in LAYERS:
         assert found[layer + B].shape == sites[0][1][layer + B].shape
         assert np.allclose(product(found, layer), mean_product(sites, layer), atol=1e-4)
@@ -117,7 +122,7 @@ def test_a_direction_without_weight_can_still_be_learnt() -> None:
     state = site(3)
     for layer in LAYERS:
         state[layer + B][:] = 0
-    found = stack_svd([(1, state), (1, state)])
+    found = stacked([(1, state), (1, state)])
     for layer in LAYERS:
         assert not found[layer + B].any()
         assert np.allclose(np.linalg.norm(found[layer + A], axis=1), 1)
@@ -127,7 +132,7 @@ def test_a_direction_without_weight_can_still_be_learnt() -> None:
 @given(seeds)
 def test_the_deviation_is_that_of_the_full_matrices(chosen: list[int]) -> None:
     sites = updates(chosen)
-    for state in (fedavg(sites), stack_svd(sites)):
+    for state in (fedavg(sites), stacked(sites)):
         wrong = sum(float(np.square(mean_product(sites, x) - product(state, x)).sum()) for x in LAYERS)
         size = sum(float(np.square(mean_product(sites, x)).sum()) for x in LAYERS)
         assert deviation(sites, state) == pytest.approx(math.sqrt(wrong / size), abs=1e-6)

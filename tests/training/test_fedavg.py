@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.fedavg import fedavg
 from contracts.refusal import Refusal
-from enclave.training.aggregate import fedavg
 
 
 def array(values: list[float]) -> np.ndarray:

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from benchmarks import learning
+from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import MEDQUAD, hospitals, label_names, read_site, write
 from contracts.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.training.aggregate import fedavg
 from enclave.training.loop import train
 from enclave.training.reading import Rows
 from privacy_accounting.epsilon import epsilon, planned
