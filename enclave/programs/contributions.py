@@ -47,7 +47,8 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
         """With as much padding as its numbers lack digits: the size of a sealed file is seen by every host on
         its way, and shall not tell how long a loss or a count is."""
         scores = self.scores
-        counts = (scores.rows, scores.predictions, scores.correct, *chain.from_iterable(scores.confusion))
+        told = (scores.rows, scores.predictions, scores.correct, scores.exact, scores.ended)
+        counts = (*told, *chain.from_iterable(scores.confusion))
         lacking = sum(NUMBER_BYTES - len(canonical(number)) for number in (scores.loss_sum, *counts))
         return structs.replace(self, padding=" " * lacking)
 

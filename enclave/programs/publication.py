@@ -70,7 +70,9 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
     if loss is not None:
         numbers["loss"] = loss
     if not scores.confusion:
-        numbers["token_accuracy"] = _to_step(scores.accuracy, step(scores.rows))
+        shares = (scores.accuracy, scores.share(scores.exact), scores.share(scores.ended))
+        for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
+            numbers[name] = _to_step(share, step(scores.rows))
         if loss is not None and loss < 700:
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers

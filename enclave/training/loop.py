@@ -124,6 +124,7 @@ def evaluate(
     """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM."""
     confusion = torch.zeros(labels, labels, dtype=torch.long)
     predictions, correct, loss_sum, done, started = 0, 0, 0.0, 0, time.monotonic()
+    answers: list[Tensor] = []
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
@@ -137,9 +138,14 @@ def evaluate(
             if labels:
                 cells = (targets * labels + guesses).cpu()
                 confusion.view(-1).add_(torch.bincount(cells, minlength=labels * labels))
+            else:
+                of_rows = (batch.targets[:, 1:] != IGNORED).sum(1).tolist()
+                answers += [row for row in (guesses == targets).split(of_rows) if len(row)]
             done += batch.rows
             _tell(progress, "evaluating", done, len(examples), loss_sum / max(predictions, 1), started)
-    return Scores(len(examples), predictions, correct, loss_sum, tuple(map(tuple, confusion.tolist())))
+    table = tuple(map(tuple, confusion.tolist()))
+    exact, ended = sum(bool(row.all()) for row in answers), sum(bool(row[-1]) for row in answers)
+    return Scores(len(examples), predictions, correct, loss_sum, table, exact, ended)
 
 
 def share_of_rate(training: Training, rows: int, round: int, step: int) -> float:

@@ -1,9 +1,13 @@
-"""Scores from counts: accuracy, macro-F1 and loss of a classifier; loss, perplexity and token accuracy of a
-causal LM.
+"""Scores from counts: accuracy, macro-F1 and loss of a classifier; loss, token accuracy, exact matches and
+stops of a causal LM.
+
+A model that writes the likeliest token each time writes exactly a row's answer if, and only if, each of its
+tokens is the likeliest after those before it. So exact matches are counted where the loss is, with all rows,
+and nothing is generated.
 
 Only counts and loss sums are kept, so that the pooled score of several sites is exactly the score of their
 joined rows: pooling adds counts. Counts are as private as label counts: they travel sealed between enclaves,
-and only `summary` is for others.
+and what others are told is in `programs.publication`.
 """
 
 from __future__ import annotations
@@ -21,13 +25,17 @@ Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     """What an evaluation counted. `predictions` are rows for a classifier and tokens for a causal LM;
-    `loss_sum` is in nats over them. `confusion[truth][predicted]` counts rows; a causal LM has none."""
+    `loss_sum` is in nats over them. `confusion[truth][predicted]` counts rows; a causal LM has none. Of its
+    rows, `exact` are written as they stand, every learnt token and the end, and `ended` end where they do:
+    their last learnt token is the likeliest after the others."""
 
     rows: Count
     predictions: Count
     correct: Count
     loss_sum: float
     confusion: tuple[tuple[Count, ...], ...] = ()
+    exact: Count = 0
+    ended: Count = 0
 
     @property
     def accuracy(self) -> float:
@@ -39,10 +47,9 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
         """Mean cross-entropy in nats."""
         return self.loss_sum / self.predictions if self.predictions else 0.0
 
-    @property
-    def perplexity(self) -> float:
-        """exp(loss); infinite where that overflows."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+    def share(self, count: int) -> float:
+        """Of the rows."""
+        return count / self.rows if self.rows else 0.0
 
     @property
     def macro_f1(self) -> float:
@@ -53,23 +60,6 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
             if sum(row) + claims:
                 scores.append(2 * row[label] / (sum(row) + claims))
         return math.fsum(scores) / len(scores) if scores else 0.0
-
-    def summary(self) -> dict[str, float | int]:
-        """The numbers for receipts and pages."""
-        if self.confusion:
-            return {
-                "accuracy": self.accuracy,
-                "macro_f1": self.macro_f1,
-                "loss": self.loss,
-                "rows": self.rows,
-            }
-        return {
-            "token_accuracy": self.accuracy,
-            "perplexity": self.perplexity,
-            "loss": self.loss,
-            "tokens": self.predictions,
-            "rows": self.rows,
-        }
 
 
 def check(scores: Scores, labels: int) -> None:
@@ -85,9 +75,11 @@ def check(scores: Scores, labels: int) -> None:
             and square
             and sum(map(sum, scores.confusion)) == scores.predictions == scores.rows
             and sum(scores.confusion[i][i] for i in range(labels)) == scores.correct
+            and not scores.ended
         )
     else:
-        consistent = consistent and not scores.confusion
+        consistent = consistent and not scores.confusion and scores.ended <= min(scores.rows, scores.correct)
+    consistent = consistent and scores.exact <= scores.ended
     if not consistent:
         raise Refusal("metrics.mismatch")
 
@@ -106,4 +98,6 @@ def pool(scores: Sequence[Scores]) -> Scores:
         confusion=tuple(
             tuple(sum(score.confusion[i][j] for score in scores) for j in labels) for i in labels
         ),
+        exact=sum(score.exact for score in scores),
+        ended=sum(score.ended for score in scores),
     )

@@ -112,6 +112,13 @@ def test_a_model_that_diverged_has_no_loss_and_no_perplexity():
     assert "perplexity" not in publish(RULES, dict.fromkeys("abc", huge), ()).numbers
 
 
+def test_exact_matches_and_stops_are_told_to_the_step_of_the_rows_not_of_the_tokens():
+    each = Scores(30, 900, 700, 400.0, (), 11, 27)
+    numbers = publish(RULES, dict.fromkeys("abc", each), ()).numbers
+    assert step(90) == pytest.approx(0.1)
+    assert (numbers["exact_match"], numbers["stop_rate"], numbers["token_accuracy"]) == (0.4, 0.9, 0.8)
+
+
 def test_numbers_are_multiples_of_the_step():
     for rows, right in itertools.product((8, 40, 111), (0.1, 0.5, 0.77)):
         hits = round(rows * right)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.learning import summary
 from contracts.refusal import Refusal
 from enclave.training.metrics import Scores, check, pool
 
@@ -64,12 +65,14 @@ def test_pooling_different_things_is_refused() -> None:
 
 
 def test_a_causal_score_has_perplexity_and_token_accuracy() -> None:
-    scores = Scores(rows=2, predictions=10, correct=4, loss_sum=10 * math.log(7))
-    summary = scores.summary()
-    assert summary["perplexity"] == pytest.approx(7)
-    assert (summary["token_accuracy"], summary["tokens"], summary["rows"]) == (0.4, 10, 2)
+    scores = Scores(rows=2, predictions=10, correct=4, loss_sum=10 * math.log(7), exact=1, ended=2)
+    told = summary(scores)
+    assert told["perplexity"] == pytest.approx(7)
+    assert (told["token_accuracy"], told["tokens"], told["rows"]) == (0.4, 10, 2)
+    assert (told["exact_match"], told["stop_rate"]) == (0.5, 1)
     check(scores, 0)
-    assert Scores(1, 1, 0, 1e6).perplexity == math.inf
+    assert pool([scores, scores]) == Scores(4, 20, 8, 20 * math.log(7), (), 2, 4)
+    assert summary(Scores(1, 1, 0, 1e6))["perplexity"] == math.inf
 
 
 def test_no_rows_score_zero_and_do_not_divide() -> None:
@@ -86,6 +89,8 @@ FORGED = [
     Scores(4, 4, 4, 1.0, ((2, 0, 0), (0, 2, 0))),
     Scores(4, 4, 4, 1.0, ((4,),)),
     Scores(4, 4, 4, 1.0),
+    Scores(4, 4, 4, 1.0, ((2, 0), (0, 2)), ended=1),
+    Scores(4, 4, 4, 1.0, ((2, 0), (0, 2)), exact=1),
 ]
 
 
@@ -98,7 +103,13 @@ def test_scores_that_contradict_themselves_are_refused(forged: Scores) -> None:
 
 
 def test_a_causal_score_with_a_confusion_or_more_right_than_all_is_refused() -> None:
-    for forged in (Scores(1, 1, 1, 0.0, ((1,),)), Scores(1, 2, 3, 0.0)):
+    for forged in (
+        Scores(1, 1, 1, 0.0, ((1,),)),
+        Scores(1, 2, 3, 0.0),
+        Scores(2, 9, 9, 0.0, ended=3),
+        Scores(9, 9, 2, 0.0, ended=3),
+        Scores(9, 9, 9, 0.0, exact=3, ended=2),
+    ):
         with pytest.raises(Refusal):
             check(forged, 0)
 

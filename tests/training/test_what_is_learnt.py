@@ -4,6 +4,7 @@ end."""
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,46 @@ def test_a_decoder_that_is_tuned_on_answers_stops_where_they_end_and_has_learnt_
     after = evaluate(model, examples, labels=0)
     assert answers() == wanted
     assert (after.rows, after.predictions) == (12, 24), "an answer is a word and its end"
-    assert after.perplexity < 3 < before.perplexity
+    assert (after.exact, after.ended) == (12, 12) and before.exact == 0
+    assert math.exp(after.loss) < 3 < math.exp(before.loss)
     assert of_prompts() > 0.8 * prompts, "nothing of what was given has been learnt"
+
+
+def test_exact_matches_and_stops_are_those_of_writing_the_likeliest_token(
+    chat_folder: Path, chat: Chat
+) -> None:
+    """Counted in one pass over the true answers, without writing one."""
+    tokenizer, spec = chat
+    base, _ = load(chat_folder, spec)
+    model = adapt(base, LLAMA_ADAPTER, 7)
+    rows = [
+        *QUESTIONS,
+        *(PromptResponse(row.prompt, f"{row.response} mild", "train") for row in QUESTIONS[:4]),
+    ]
+    examples = encode(rows, tokenizer, spec)
+
+    @torch.no_grad()
+    def written(ids: list[int], steps: int) -> list[int]:
+        for _ in range(steps):
+            ids = [*ids, int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())]
+        return ids
+
+    def by_writing() -> tuple[int, int]:
+        exact = ended = 0
+        for tokens, targets in zip(examples.tokens, examples.targets, strict=True):
+            first = next(place for place, target in enumerate(targets) if target != IGNORED)
+            exact += written(tokens[:first], len(tokens) - first) == tokens
+            ended += written(tokens[:-1], 1) == tokens
+        return exact, ended
+
+    seen = set()
+    for epochs in (0, 2, 2, 2, 10):
+        if epochs:
+            train(model, examples, settings(local_epochs=epochs, learning_rate=0.05), round=1, site="a")
+        found = evaluate(model, examples, labels=0)
+        assert (found.exact, found.ended) == by_writing()
+        seen |= {found.exact, found.ended}
+    assert len(seen) > 2, "some of these models write some of the answers and not all"
 
 
 PAIR = PairLabel("fever", "cough", "injury", "train")
