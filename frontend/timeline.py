@@ -13,6 +13,7 @@ from enclave_jobs.runs.models import Contribution, ContributionState, Round, Rou
 from error_catalogue import explain
 from federation.sites.maintenance import open_windows
 from federation.studies.models import Event
+from frontend.methods import Method
 from frontend.templatetags.fedslice import since, when
 
 SILENT = timedelta(seconds=60)
@@ -77,20 +78,10 @@ SENTENCES = {
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),
 }
 
-SPLIT_SENTENCES = {
-    "site.joined": gettext_lazy("%(site)s joined: its features are here, and the enclave has their keys."),
-    "round.collecting": gettext_lazy("%(head)s takes the features of the hospitals that have joined."),
-    "round.aggregating": gettext_lazy("%(head)s: the server enclave works on the features."),
-    "contribution.submitted": gettext_lazy("%(site)s takes part with its features."),
-    "contribution.accepted": gettext_lazy("%(site)s is in the round's receipt."),
-}
-"""In Method 2 the hospitals bring features once, and the server enclave does the rounds."""
 
-
-def sentence(event: Event, *, split: bool = False) -> str:
-    """One line of the timeline; `split` for a run of Method 2. A kind without a sentence of its own shows its
-    name."""
-    template = (SPLIT_SENTENCES if split else {}).get(event.kind) or SENTENCES.get(event.kind)
+def sentence(event: Event, method: Method) -> str:
+    """One line of the timeline of a run by this method. A kind without a sentence shows its name."""
+    template = method.sentences.get(event.kind) or SENTENCES.get(event.kind)
     if template is None:
         return f"{event.site}: {event.kind}" if event.site else event.kind
     code = event.facts.get("code") or event.facts.get("error_code") or ""

@@ -39,6 +39,8 @@ STEPS = (
     Step("review", _("Review"), _("Exactly what the hospitals will be asked to approve."), None),
 )
 NAMES = [step.name for step in STEPS]
+TUNING: dict[str, type[StepForm]] = {"method-1": AdapterForm, "method-2": SplitForm}
+"""What a method tunes, as a form."""
 
 
 def step_named(name: str) -> Step | None:
@@ -49,8 +51,7 @@ def step_named(name: str) -> Step | None:
 def form_class(step: Step, study: Study | None) -> type[StepForm] | None:
     """The step's form; what is tuned depends on the method."""
     if step.name == "tuning":
-        method = study.settings.get("method") if study else None
-        return SplitForm if method == "method-2" else AdapterForm
+        return TUNING.get(study.settings.get("method", "") if study else "", AdapterForm)
     return step.form
 
 

@@ -36,6 +36,7 @@ from federation.studies import services
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Study
 from federation.studies.plan import Plan
+from frontend.methods import named
 from frontend.timeline import sentence
 
 MODEL = "embedded:all-MiniLM-L6-v2"
@@ -183,14 +184,14 @@ class Story:
     def _watch(self, run: Run) -> None:
         """Say each line of the timeline as it comes, until the run ends."""
         seen, deadline = 0, time.monotonic() + RUN_SECONDS
-        split = self.plan.method == "method-2"
+        method = named(self.plan.method)
         while True:
             run.refresh_from_db()
             for event in timeline(run, after=seen):
                 seen = event.pk
                 if not event.kind.startswith("contribution.") or event.kind.endswith(("dropped", "refused")):
                     published = event.kind == "round.published"
-                    say(f"  {sentence(event, split=split)}{_accuracy(event.round) if published else ''}")
+                    say(f"  {sentence(event, method)}{_accuracy(event.round) if published else ''}")
             if run.state in ENDED:
                 break
             if time.monotonic() > deadline:

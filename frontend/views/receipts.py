@@ -20,6 +20,7 @@ from federation.studies.frozen import frozen
 from federation.studies.models import Approval
 from frontend.averaging import worth
 from frontend.manifests import is_plaintext, short_facts
+from frontend.methods import named
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
 from frontend.views.sites import visible_site
@@ -73,7 +74,7 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
             "rounds": sum(line["row"].state == "accepted" for line in lines),
         },
         "sealed": sealed,
-        "split": found.at("method") == "method-2",
+        "method": named(found.at("method")),
         "development": found.at("policy", "root") == "development",
         "plaintext": is_plaintext(found),
     }

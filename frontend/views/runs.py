@@ -26,6 +26,7 @@ from frontend.intervals import sure
 from frontend.lanes import lanes
 from frontend.manifests import is_plaintext
 from frontend.measures import burdens, newest_measures, working_times
+from frontend.methods import named
 from frontend.older import unrunnable
 from frontend.phases import phases
 from frontend.rounds import ENDED, standing, title_of
@@ -144,7 +145,7 @@ def _visible(request: HttpRequest, run_id: str) -> Run:
 
 def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     rounds = list(run.rounds.prefetch_related("contributions__site"))
-    total, split = found.at("training", "rounds"), found.at("method") == "method-2"
+    total, method = found.at("training", "rounds"), named(found.at("method"))
     for row in rounds:
         row.title = title_of(row, total)  # type: ignore[attr-defined]
         row.standing = standing(row, run)  # type: ignore[attr-defined]
@@ -158,8 +159,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     scores = scores_of(published)
     events = list(timeline(run).order_by("-pk")[: SHOWN_EVENTS + 1])
     names, shown_lanes = _names(found, user), lanes(run, current, contributions)
-    # Features of Method 2 went up once, not by round.
-    done = [] if split else burdens(rounds, names, working_times(run))
+    done = [] if method.sends_once else burdens(rounds, names, working_times(run))
     costly = newest_measures(rounds, names)
     return {
         "run": run,
@@ -196,7 +196,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "accelerated": any(line["accelerated"] for line in costly),
         "burdens": done,
         "timed": any(line["seconds"] is not None for line in done),
-        "events": [{"at": event.at, "text": sentence(event, split=split)} for event in events[:SHOWN_EVENTS]],
+        "events": [{"at": event.at, "text": sentence(event, method)} for event in events[:SHOWN_EVENTS]],
         "more_events": len(events) > SHOWN_EVENTS,
     }
 

@@ -24,6 +24,7 @@ from frontend.forms.wizard.basics import METHODS, DataForm, tried
 from frontend.forms.wizard.step import StepForm
 from frontend.forms.wizard.tuning import GIB, SplitForm
 from frontend.manifests import manifest_facts
+from frontend.methods import named
 from frontend.older import unreadable_plan
 from frontend.overlap import overlap
 from frontend.sessions import typed
@@ -197,7 +198,8 @@ def _costs(study: Study, form: StepForm | None) -> dict[str, Any]:
     valid = form if form is not None and form.is_bound and form.is_valid() else None
     try:
         draft = wizard.draft_with(study, valid)
-        return {"costs": costs_of(draft.plan, draft.datasets), "draft": draft.plan}
+        costs = costs_of(draft.plan, draft.datasets)
+        return {"costs": costs, "draft": draft.plan, "method": named(draft.plan.method)}
     except Refusal as refusal:
         return {"costs": None, "costs_refused": refusal}
 

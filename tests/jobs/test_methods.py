@@ -10,6 +10,7 @@ from contracts.manifest import Manifest, Spf, Split
 from enclave_jobs.conductor import dispatch, methods
 from federation.celery import app
 from federation.studies.methods import METHODS as PLANNED
+from frontend.methods import METHODS as ON_PAGES
 from manifest_summary.methods import METHODS as IN_WORDS
 from site_agent.methods import METHODS as AT_A_SITE
 from tests.jobs.cast import make_scene
@@ -18,7 +19,8 @@ NAMES = set(get_args(get_type_hints(Manifest)["method"]))
 METHOD_2: dict[str, Any] = {"method": "method-2", "adapter": Spf(25, 25), "split": Split(1)}
 
 
-SIDES = {"conductor": methods.METHODS, "site": AT_A_SITE, "studies": PLANNED, "summary": IN_WORDS}
+SIDES = {"conductor": methods.METHODS, "site": AT_A_SITE, "studies": PLANNED, "summary": IN_WORDS,
+         "pages": ON_PAGES}  # fmt: skip
 
 
 @pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)

@@ -20,6 +20,7 @@ from federation.sites.models import SiteState
 from federation.studies.labels import Group, groups
 from federation.studies.models import BaseModel, Study
 from frontend.forms.wizard.step import StepForm, number
+from frontend.methods import named
 
 METHODS = {
     "all_in_tee": ("method-1", "all_in_tee"),
@@ -28,15 +29,15 @@ METHODS = {
     "plaintext": ("method-1", "plaintext"),
 }
 """What the chooser offers -> the plan's method and placement."""
-ADAPTERS = ("lora", "prefix")
 
 
 def tried(model: BaseModel | None, choice: str) -> dict[str, Verdict]:
-    """What was seen of the model in the ways of a choice: by adapter, of which Method 2 has one."""
+    """What was seen of the model in the ways of a choice, by adapter."""
     method, placement = METHODS[choice]
-    adapters = ADAPTERS if method == "method-1" else ("spf",)
     unknown = Verdict("study.no_model")
-    return {a: model.verdict(way_of(method, placement, a)) if model else unknown for a in adapters}
+    return {
+        a: model.verdict(way_of(method, placement, a)) if model else unknown for a in named(method).adapters
+    }
 
 
 def offered(model: BaseModel | None, choice: str) -> list[str]:
@@ -228,14 +229,10 @@ class MethodForm(StepForm):
     def changes(self) -> dict[str, Any]:
         method, placement = METHODS[self.cleaned_data["choice"]]
         changes: dict[str, Any] = {"method": method, "placement": placement}
-        if method == "method-2" or placement == "plaintext":
+        if placement == "plaintext":
             changes["front"] = 0
-        if method == "method-2":
-            # One tail sees all features: there are no updates to average, to clip or to hide in noise.
-            changes |= {"rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}
-        elif self.plan.get("adapter", "lora") not in (there := offered(self.base_model, self._chosen)):
-            changes["adapter"] = there[0]
-        return changes
+        there = offered(self.base_model, self._chosen)
+        return changes | named(method).chosen(self.plan.get("adapter", "lora"), there)
 
     @property
     def _chosen(self) -> str:

@@ -15,6 +15,7 @@ from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
+from frontend.methods import named
 from manifest_summary.words import word
 
 _word = lazy(word, str)  # in the language of who reads the form
@@ -152,7 +153,7 @@ class TrainingForm(StepForm):
         self.fields["runtime"].choices = [  # type: ignore[attr-defined]
             (name, name) for name in settings.ENCLAVE_RUNTIMES if name not in UNMEASURED
         ]
-        if self.plan.get("method") == "method-2":
+        if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.PRIVACY):
                 del self.fields[name]
 
