@@ -31,13 +31,15 @@ KIND = "release"
 
 ReleaseRule = Literal["sealed-to-sites", "export"]
 OrderedRule = Literal["serve-only", "sealed-to-sites", "export"]
+Number = Annotated[int, Meta(ge=1, le=1000)]
 HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
 
 
-class Order(Struct, forbid_unknown_fields=True, frozen=True):
+class Order(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
     """What a site's approval key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt;
     `hpke_key` is where the site wants its copy sealed to, null unless it gets one. `confirmed` is as in an
-    `Approval`, of the day of the order."""
+    `Approval`, of the day of the order. `number`: of a sweep that this site has approved by one signature,
+    the how manieth result it lets out (absent otherwise)."""
 
     manifest: Hex32
     receipt: Hex32
@@ -45,14 +47,16 @@ class Order(Struct, forbid_unknown_fields=True, frozen=True):
     site: Identifier
     hpke_key: HpkePublic | None
     confirmed: tuple[Identifier, ...]
+    number: Number | None = None
 
 
-class Consent(Struct, forbid_unknown_fields=True, frozen=True):
+class Consent(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
     """A site's part of its order, and its signature (hex): all else is the same for all sites."""
 
     hpke_key: HpkePublic | None
     confirmed: tuple[Identifier, ...]
     signature: Hex64
+    number: Number | None = None
 
 
 class Released(Struct, forbid_unknown_fields=True, frozen=True):
@@ -92,13 +96,14 @@ def consent(
     confirmed: Sequence[str],
     hpke_key: str | None = None,
     rule: str | None = None,
+    number: int | None = None,
 ) -> Consent:
-    """The site's order by this rule (None: the manifest's), by its approval key. Runs at the site. Refuses as
-    `allowed`."""
+    """The site's order by this rule (None: the manifest's), by its approval key; `number` as in `Order`. Runs
+    at the site. Refuses as `allowed`."""
     rule = allowed(manifest, rule)
     own = hpke_key if rule == SEALED else None
-    order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed))
-    return Consent(own, order.confirmed, key.sign(ORDER_DOMAIN, order))
+    order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed), number)
+    return Consent(own, order.confirmed, key.sign(ORDER_DOMAIN, order), number)
 
 
 def rule_of(manifest: Manifest) -> ReleaseRule:
@@ -130,7 +135,7 @@ def verify_consent(
     member = manifest.site(site)
     if (given.hpke_key is not None) != (rule == SEALED):
         raise Refusal("release.bad_order", site=site)
-    order = Order(manifest.hash, receipt, rule, site, given.hpke_key, given.confirmed)
+    order = Order(manifest.hash, receipt, rule, site, given.hpke_key, given.confirmed, given.number)
     member.verify_decision(ORDER_DOMAIN, order, given.signature, "release.bad_order")
 
 
@@ -142,12 +147,22 @@ def verify_consents(
     rule: str | None = None,
 ) -> None:
     """All of them, and that enough count: by every member's approval, and by every order. Refuses as
-    `verify_consent`, or with `release.too_few`."""
+    `verify_consent` and `require_number`, or with `release.too_few`."""
     for site, given in consents.items():
         verify_consent(manifest, receipt, site, given, rule)
+        require_number(site, given.number, approvals.get(site), rule)
     found, needed = counted_orders(consents, approvals), manifest.release.approvals
     if found < needed:
         raise Refusal("release.too_few", found=found, needed=needed)
+
+
+def require_number(site: str, number: int | None, approval: Approval | None, rule: str | None) -> None:
+    """Where a site has approved the run in a sweep, its order says the how manieth result it is; no more than
+    its approval states. An order to serve lets none out. Refuses with `release.beyond_sweep`."""
+    place = None if approval is None or rule == SERVE else approval.sweep
+    allowed_numbers = (None,) if place is None else range(1, place.signed.releases + 1)
+    if number not in allowed_numbers:
+        raise Refusal("release.beyond_sweep", site=site, releases=place.signed.releases if place else 0)
 
 
 def counted_orders(consents: Mapping[str, Confirming], approvals: Mapping[str, Confirming]) -> int:

@@ -1,7 +1,8 @@
 """Sweeps: a set of ratios, cuts, selections and seeds as one study each, compared with each other.
 
-Every point is an ordinary study with a manifest of its own, which every site approves: a sweep is no way
-around an approval. Points with the same cut and dataset have the same features; the sites compute them once.
+Every point is an ordinary study with a manifest of its own. A hospital approves each alone, or all of them by
+one signature over the root of their tree (docs/decisions/0039). Points with the same cut and dataset have the
+same features; the sites compute them once.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class Row:
     optimizer_bytes: int | None
 
 
-def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
-    """One draft a point, cloned from `study` with its datasets. `study` itself stays as it is.
+def create(by: User, study: Study, axes: Axes, name: str = "", releases: int = 1) -> Sweep:
+    """One draft a point, cloned from `study` with its datasets. `study` itself stays as it is. Of at most so
+    many `releases` the hospitals are asked to allow the release.
 
     Refuses with `auth.forbidden`, `sweep.not_method_2`, `sweep.empty`, `sweep.too_large`, or
     `study.invalid_plan` for a value that is out of range.
@@ -100,7 +102,8 @@ def create(by: User, study: Study, axes: Axes, name: str = "") -> Sweep:
         raise Refusal("sweep.too_large", points=len(points), limit=MAX_POINTS)
     datasets = list(study.datasets.all())
     with transaction.atomic():
-        sweep = Sweep.objects.create(name=(name.strip() or study.name)[:200], lead=by)
+        title = (name.strip() or study.name)[:200]
+        sweep = Sweep.objects.create(name=title, lead=by, releases=min(releases, len(points)))
         for ratio, cut, select, seed in points:
             varied = _varied(plan, ratio, cut, select, seed)
             title = f"{study.name[:150]} · {ratio:g} % · k {cut} · {select} · seed {seed}"

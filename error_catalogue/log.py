@@ -92,6 +92,8 @@ define(
     Entry("bundle.two_receipts", "A round has two receipts.", _DO_NOT_RELY, "operator"),
     Entry("bundle.not_last_receipt", "What was released are not the parameters after the last receipt.",
           _DO_NOT_RELY, "operator"),
+    Entry("bundle.beyond_sweep", "More came of a sweep than a hospital signed for: epsilon or results.",
+          _DO_NOT_RELY, "operator"),
     Entry("bundle.round_outside", "A round is beyond those of the manifest.", _DO_NOT_RELY, "operator"),
     Entry("bundle.too_many_rows", "A hospital counts with more rows than the manifest has.", _DO_NOT_RELY,
           "operator"),

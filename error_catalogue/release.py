@@ -18,6 +18,13 @@ define(
           "Run `python -m site_agent approve` at the hospital again.", "site"),
     Entry("release.too_few", "{found} orders count; the manifest demands {needed}.",
           "The other hospitals run `python -m site_agent approve`.", "site", retry=True),
+    Entry("release.beyond_sweep",
+          "The order of {site} is for none of the {releases} results that its approval of the sweep allows.",
+          "That approval lets out no further result of this sweep. The lead asks for a study of its own.",
+          "lead"),
+    Entry("release.sweep_used_up",
+          "This hospital has allowed the release of {releases} results of this sweep, and has signed for as "
+          "many: {runs}.", "Nothing was signed. The lead asks for a study of its own.", "lead"),
     Entry("release.bad_statement", "The statement about the release cannot be read: {fault}.",
           "Let coordinator, enclaves and agents run the same release of FedSlice.", "operator"),
     Entry("release.mismatch", "The enclave's statement about the release does not fit in: {field}.",

@@ -124,6 +124,12 @@ define(
           "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "
           "hospital that accepts it all the same says so by name: --accept {accept}. What was signed on "
           "another machine (--import) is exported again, and accepted there.", "lead"),
+    Entry("approval.not_in_sweep", "This manifest is none of those that {site} has signed for as a sweep.",
+          "Nothing was approved. If nobody changed the sweep, tell the operator: somebody shows another "
+          "manifest than the one that was signed.", "operator"),
+    Entry("approval.sweep_differs",
+          "The points of the sweep \"{sweep}\" differ in more than ratio, cut, selection and seed: {what}.",
+          "One signature would hide it. Read and sign each alone: approve --hash FINGERPRINT.", "lead"),
     Entry("ledger.missing",
           "The ledger of what this site's datasets have told is gone, though runs were approved.",
           "Restore ledger.json of the state folder from a backup; else `python -m site_agent budget rebuild` "

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from attestation.floors import require_floors
-from contracts.approvals import Approval, approval_payload, verify_approval
+from contracts.approvals import Approval, InSweep, approval_payload, verify_approval
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.refusal import Refusal
 from site_agent.approval_key import ApprovalKey
@@ -42,7 +42,8 @@ class Approved(Struct, frozen=True, forbid_unknown_fields=True):
     """What was approved here: the canonical manifest, its hash, the members that were confirmed, and the
     signature that was given.
 
-    `at` is in Unix seconds; `accepted` are the names of the weaknesses that were accepted.
+    `at` is in Unix seconds; `accepted` are the names of the weaknesses that were accepted; `sweep` is its
+    place in what was signed, where one signature was given for a sweep.
     """
 
     manifest: str
@@ -51,11 +52,22 @@ class Approved(Struct, frozen=True, forbid_unknown_fields=True):
     signature: str
     at: int
     accepted: tuple[str, ...] = ()
+    sweep: InSweep | None = None
 
     @property
     def given(self) -> Approval:
         """As others check it."""
-        return Approval(self.confirmed, self.signature)
+        return Approval(self.confirmed, self.signature, self.sweep)
+
+
+class OfSweep(Struct, frozen=True):
+    """The sweep that a manifest is a point of, as the coordinator tells of it: how many points it has, and of
+    how many results the release is to be allowed."""
+
+    id: str
+    name: str
+    points: int
+    releases: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,7 @@ class Waiting:
     hash: str
     text: str
     signed: bool
+    sweep: OfSweep | None = None
 
 
 def waiting(coordinator: Coordinator) -> list[Waiting]:
@@ -83,7 +96,11 @@ def _waiting(item: Any) -> Waiting:
     if not all(isinstance(field, str) for field in fields):
         raise Refusal("agent.bad_answer", fault="an approval lacks its hash, manifest or state")
     name = printable(item.get("name") or item.get("study") or "", 200)
-    return Waiting(name, str(fields[0]), str(fields[1]), fields[2] == "signed")
+    try:
+        sweep = msgspec.convert(item.get("sweep"), OfSweep | None)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
+    return Waiting(name, str(fields[0]), str(fields[1]), fields[2] == "signed", sweep)
 
 
 def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
@@ -123,12 +140,13 @@ def examine(
     last = last_approved(state, manifest.hash)
     previous = None if last is None else parse(last.manifest.encode())
     known = known_here(state, coordinator, manifest, previous)
-    found = outlook(read_book(state), _run(state, manifest, dataset))
+    found = outlook(read_book(state), used_here(state, manifest, dataset))
     labels = of_labels(manifest.model, dataset.card.labels)
     return known, found, [*weaknesses(manifest, known), *labels, *found.weak]
 
 
-def _run(state: State, manifest: Manifest, dataset: Dataset) -> Used:
+def used_here(state: State, manifest: Manifest, dataset: Dataset) -> Used:
+    """What the run counts for in this site's ledger."""
     return used_by(manifest, state.config.site, Catalogue(state).training_rows(dataset))
 
 
@@ -194,7 +212,7 @@ def _keep(
 ) -> Approved:
     """Count the run, keep the copy, post the signature. What another approval has told since `_approvable`
     is judged under the ledger's lock."""
-    run = _run(state, judged.manifest, judged.dataset)
+    run = used_here(state, judged.manifest, judged.dataset)
     with changing(state) as book:
         found = outlook(book, run)
         require_accepted(found.weak, judged.accepted)
@@ -203,10 +221,15 @@ def _keep(
             book.used.append(run)
     now = int(time.time())
     approved = Approved(item.text, item.hash, given.confirmed, given.signature, now, judged.accepted)
-    write_private(_path(state, approved.hash), msgspec.json.encode(approved))
-    body = {"manifest_hash": approved.hash, **msgspec.to_builtins(given)}
-    coordinator.call("POST", "approvals", body)
+    store(state, coordinator, approved)
     return approved
+
+
+def store(state: State, coordinator: Coordinator, approved: Approved) -> None:
+    """Keep the copy that `run` will enforce, then post the approval. Its run is counted before."""
+    write_private(_path(state, approved.hash), msgspec.json.encode(approved))
+    body = {"manifest_hash": approved.hash, **msgspec.to_builtins(approved.given)}
+    coordinator.call("POST", "approvals", body)
 
 
 def approved_manifest(state: State, manifest_hash: str) -> Manifest:

@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from contracts.releases import SERVE
-from site_agent import approvals, release_commands, releases, signing_commands
+from site_agent import approvals, release_commands, releases, signing_commands, sweeps
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import add_key_options, key_of
 from site_agent.approve_questions import ask_members, ask_weaknesses, typed
@@ -18,6 +18,7 @@ from site_agent.enrolment import connect
 from site_agent.proofs import require_manifest
 from site_agent.reading import describe
 from site_agent.state import State
+from site_agent.sweeps import describe_sweep, root_of
 from site_agent.transport import Coordinator
 from site_agent.words import printable
 
@@ -73,12 +74,15 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
         return signing_commands.run_import(state, chosen, say)
     key = key_of(state, chosen)
     with contextlib.closing(connect(state)) as coordinator:
-        items = approvals.waiting(coordinator)
+        groups, items = sweeps.grouped(approvals.waiting(coordinator))
         asked = release_commands.waiting(state, coordinator, chosen.hash, say)
         if chosen.hash:
-            items = [item for item in items if item.hash.startswith(chosen.hash.lower())]
+            named = chosen.hash.lower()
+            items += [item for group in groups for item in group.items]  # one of them alone
+            items = [item for item in items if item.hash.startswith(named)]
+            groups = [group for group in groups if root_of(group).startswith(named)]
             if (
-                len(items) + len(asked) != 1
+                len(items) + len(asked) + len(groups) != 1
                 or len(chosen.hash) < approvals.TYPED
                 or (chosen.yes and len(chosen.hash) < 64)
             ):
@@ -87,10 +91,12 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
         for item in items:
             if item.signed and not chosen.hash:
                 say(f'"{item.study}" is approved already ({printable(item.hash[:16])}…).')
-        if not waiting and not asked:
+        if not waiting and not asked and not groups:
             say("Nothing waits for this site's approval.")
         for item in waiting:
             _approve(state, coordinator, item, key, chosen, say)
+        for group in groups:
+            _approve_sweep(state, coordinator, group, key, chosen, say)
         for judged in asked:
             say(releases.describe(judged))
             say("")
@@ -123,4 +129,30 @@ def _approve(
         return
     approved = approvals.approve(state, coordinator, item, key, accepted)
     say(f"Approved and signed with this site's approval key: {approved.hash}")
+    say("`python -m site_agent run` takes part as soon as all sites have approved.")
+
+
+def _approve_sweep(
+    state: State,
+    coordinator: Coordinator,
+    group: sweeps.Asked,
+    key: ApprovalKey,
+    chosen: argparse.Namespace,
+    say: Say,
+) -> None:
+    judged = sweeps.judge(state, group)
+    for manifest in judged.manifests:
+        require_manifest(state, coordinator, manifest)
+    known, found, weak, signed = sweeps.examine(state, coordinator, judged)
+    say(describe_sweep(judged, signed, state.config.site))
+    if len(group.items) < group.of.points:
+        say(f"  {group.of.points - len(group.items)} more points of this sweep are not asked for now.")
+    ask_members(state, judged.manifests[0], chosen, say)
+    accepted = ask_weaknesses(judged.manifests[0], known, found, weak, chosen, say)
+    if accepted is None:
+        return
+    if not chosen.yes and not typed(judged.root, say):
+        return
+    approved = sweeps.approve(state, coordinator, group, key, accepted)
+    say(f"Approved {len(approved)} runs by one signature of this site's approval key: {judged.root}")
     say("`python -m site_agent run` takes part as soon as all sites have approved.")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from contracts.labels import spelled
 from contracts.manifest import Manifest
-from manifest_summary.facts import Fact
+from manifest_summary.facts import Fact, Section
 from manifest_summary.short import in_short
 from manifest_summary.summary import summary
 from site_agent.datasets.catalogue import Dataset
@@ -37,8 +37,13 @@ def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
     ]
     rows = (dataset.card.splits.get("train"),)
     for section in (in_short(manifest, site_id, dataset.name), *summary(manifest, rows)):
-        lines += ["", section.title, *(line for fact in section.facts for line in _fact(fact))]
+        lines += ["", *section_lines(section)]
     return "\n".join([*lines, "", "Fingerprint", f"  {manifest.hash}"])
+
+
+def section_lines(section: Section) -> list[str]:
+    """Its title and its facts."""
+    return [section.title, *(line for fact in section.facts for line in _fact(fact))]
 
 
 def _own(manifest: Manifest, dataset: Dataset, site_id: str) -> Iterator[str]:

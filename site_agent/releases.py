@@ -49,6 +49,7 @@ from site_agent.members import confirmed_now, require_enough_for_release
 from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
+from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
 from site_agent.words import printable
 
@@ -124,12 +125,14 @@ def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
 
 def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
     """Sign it with the site's approval key. Doing it again sends the same signature. Refuses as
-    `require_enough_for_release` and `ApprovalKey.of`."""
+    `require_enough_for_release`, `next_number` and `ApprovalKey.of`."""
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
     own = own_key(state, judged)
     signer, known = key.of(manifest, site), confirmed_now(state, manifest)
-    send(coordinator, judged, consent(manifest, judged.parameters, site, signer, known, own, judged.rule))
+    number = next_number(state, manifest, judged.rule)
+    given = consent(manifest, judged.parameters, site, signer, known, own, judged.rule, number)
+    send(coordinator, judged, given)
 
 
 def own_key(state: State, judged: Judged) -> str | None:

@@ -14,14 +14,13 @@ from contracts.fingerprint import typed_fingerprint
 from contracts.manifest import APPROVAL_DOMAIN, Manifest
 from contracts.refusal import Refusal
 from contracts.releases import allowed, consent, verify_consent
-from site_agent import approvals, release_commands, releases
+from site_agent import approvals, release_commands, releases, signing_sweeps, sweeps
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import key_of
 from site_agent.approve_questions import ask_members, ask_weaknesses, typed
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect
 from site_agent.files import write_private
-from site_agent.knowledge import kept_statement
 from site_agent.ledger.accounting import require_budget
 from site_agent.ledger.wording import describe_outlook
 from site_agent.members import (
@@ -38,6 +37,7 @@ from site_agent.signing_requests import (
     Release,
     Signed,
     accepted_payload,
+    asked_of,
     export,
     known_at_desk,
     outlook_at_desk,
@@ -45,6 +45,7 @@ from site_agent.signing_requests import (
     read_signed,
 )
 from site_agent.state import Config, State
+from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import of_labels, weaknesses
 from site_agent.words import printable
@@ -56,12 +57,19 @@ def run_export(state: State, chosen: argparse.Namespace, say: Say) -> int:
     """`approve --export`: one manifest or release that waits, all that its summary needs, in a file."""
     beginning = (chosen.hash or "").lower()
     with contextlib.closing(connect(state)) as coordinator:
-        items = [item for item in approvals.waiting(coordinator) if not item.signed]
-        items = [item for item in items if item.hash.startswith(beginning)]
+        groups, items = sweeps.grouped(approvals.waiting(coordinator))
+        items += [item for group in groups for item in group.items if beginning]  # one of them alone
+        items = [item for item in items if not item.signed and item.hash.startswith(beginning)]
+        groups = [group for group in groups if sweeps.root_of(group).startswith(beginning)]
         asked = release_commands.waiting(state, coordinator, chosen.hash, say)
-        if len(items) + len(asked) != 1:
-            raise Refusal("signing_request.which", found=len(items) + len(asked))
-        out = _of_manifest(state, coordinator, items[0], say) if items else _of_release(state, asked[0], say)
+        if (found := len(items) + len(asked) + len(groups)) != 1:
+            raise Refusal("signing_request.which", found=found)
+        if groups:
+            out = signing_sweeps.ask(state, coordinator, groups[0], say)
+        elif items:
+            out = _of_manifest(state, coordinator, items[0], say)
+        else:
+            out = _of_release(state, asked[0], say)
     export(state, out, chosen.export)
     say("")
     say(f"Written to {printable(chosen.export, 200)}. On the machine that has the approval key:")
@@ -84,6 +92,7 @@ def run_sign(chosen: argparse.Namespace, say: Say) -> int:
     if chosen.hash and chosen.hash.lower() != _fingerprint(asked, manifest):
         raise Refusal("approval.unknown", fingerprint=printable(chosen.hash, 64))
     sign = _sign_manifest if asked.release is None else _sign_release
+    sign = sign if asked.sweep is None else signing_sweeps.sign
     signed = sign(state, asked, manifest, key, chosen, say)
     if signed is None:
         return 0
@@ -98,6 +107,8 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
     """`approve --import`: judged here once more, then kept and sent."""
     signed = read_signed(chosen.signed)
     with contextlib.closing(connect(state)) as coordinator:
+        if signed.stated is not None:
+            return signing_sweeps.take(state, coordinator, signed, chosen, say)
         if signed.approval is not None:
             found = [item for item in approvals.waiting(coordinator) if item.hash == signed.manifest]
             if not found:
@@ -114,7 +125,8 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
             if judged.manifest.hash == signed.manifest and signed.order is not None:
                 require_enough_for_release(state, judged.manifest)
                 own = releases.own_key(state, judged)
-                if signed.order.hpke_key != own:
+                number = next_number(state, judged.manifest, judged.rule)
+                if (signed.order.hpke_key, signed.order.number) != (own, number):
                     raise Refusal("release.bad_order", site=state.config.site)
                 verify_consent(
                     judged.manifest, judged.parameters, state.config.site, signed.order, judged.rule
@@ -138,11 +150,7 @@ def _of_manifest(state: State, coordinator: Coordinator, item: approvals.Waiting
     say("")
     say(describe_code(manifest, known, weak))
     require_budget(found)
-    last = approvals.last_approved(state, manifest.hash)
-    if last is not None and not _by_present_key(state, last.hash):
-        last = None
-    root, statement = known.root_sha256, kept_statement(state)
-    return Asked(1, state.config.site, item.text, dataset, root, statement, last, found)
+    return asked_of(state, item.text, manifest, dataset, known, found)
 
 
 def _of_release(state: State, judged: releases.Judged, say: Say) -> Asked:
@@ -150,14 +158,10 @@ def _of_release(state: State, judged: releases.Judged, say: Say) -> Asked:
     manifest, item = judged.manifest, judged.asked
     dataset = Catalogue(state).referred(manifest.site(state.config.site).dataset)
     own = releases.own_key(state, judged)
-    asked = Release(judged.receipt, judged.rule, own, item.found, item.needed)
+    number = next_number(state, manifest, judged.rule)
+    asked = Release(judged.receipt, judged.rule, own, item.found, item.needed, number)
     last = approvals.approved_copy(state, manifest.hash)
     return Asked(1, state.config.site, canonical(manifest).decode(), dataset, None, None, last, None, asked)
-
-
-def _by_present_key(state: State, manifest_hash: str) -> bool:
-    manifest = approvals.approved_manifest(state, manifest_hash)
-    return manifest.site(state.config.site).approval_key == state.config.approval_key
 
 
 def _sign_manifest(
@@ -198,7 +202,8 @@ def _sign_release(
     own = key.of(manifest, asked.site)
     known = confirmed_now(state, manifest)
     sealed_to = asked.release.hpke_key
-    order = consent(manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule)
+    number = asked.release.number
+    order = consent(manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule, number)
     return Signed(1, manifest.hash, fingerprint=judged.fingerprint, order=order)
 
 
@@ -217,4 +222,6 @@ def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:
 
 
 def _fingerprint(asked: Asked, manifest: Manifest) -> str:
+    if asked.sweep is not None:
+        return signing_sweeps.judged_at_desk(asked, manifest).root
     return manifest.hash if asked.release is None else _judged(asked, manifest).fingerprint

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
-from contracts.approvals import Approval, verify_approval
+from contracts.approvals import Approval, Sweep, verify_approval
 from contracts.manifest import Identifier, Manifest, parse
 from contracts.policy import Hex32
 from contracts.receipt_chain import parse_receipt
@@ -30,9 +30,10 @@ from contracts.releases import Consent, OrderedRule
 from contracts.sealed.hpke import PUBLIC_BYTES
 from contracts.signing import verify
 from site_agent.approval_key import read_key_file
-from site_agent.approvals import Approved
+from site_agent.approvals import Approved, OfSweep, approved_manifest, last_approved
 from site_agent.datasets.catalogue import Dataset
 from site_agent.files import write_private
+from site_agent.knowledge import kept_statement
 from site_agent.ledger.accounting import Outlook
 from site_agent.state import State
 from site_agent.weaknesses import Known, Weakness
@@ -45,18 +46,20 @@ MAX_BYTES = 4 << 20
 
 class Release(Struct, frozen=True, forbid_unknown_fields=True):
     """That a run's parameters are to be released, or served: those after this receipt, by this rule, sealed
-    to `hpke_key`."""
+    to `hpke_key`. `number`: which result of its sweep it is."""
 
     receipt: SignedReceipt
     rule: OrderedRule
     hpke_key: Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")] | None
     found: int
     needed: int
+    number: int | None = None
 
 
 class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest` is its canonical text. `last` was approved here before; for a release it is the run's.
-    `outlook` is what the ledger says of a manifest, None for a release."""
+    `outlook` is what the ledger says of a manifest, None for a release. Of a sweep `manifest` is one point,
+    `others` are the texts of the others, and `stated` is what its signature is to state."""
 
     version: Literal[1]
     site: Identifier
@@ -67,6 +70,9 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     last: Approved | None
     outlook: Outlook | None = None
     release: Release | None = None
+    sweep: OfSweep | None = None
+    others: tuple[str, ...] = ()
+    stated: Sweep | None = None
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,9 +83,9 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signed(Struct, frozen=True, forbid_unknown_fields=True):
-    """What comes back: for an approval itself and the weaknesses that were accepted, for a release the
-    order. `acceptance` is the approval key's signature over `accepted_payload` under ACCEPTED: nobody accepts
-    more on the way back."""
+    """What comes back, of a sweep under its root: for an approval itself and the weaknesses that were
+    accepted, for a release the order. `acceptance` is the approval key's signature over `accepted_payload`
+    under ACCEPTED: nobody accepts more on the way back. `stated` is what was signed of a sweep."""
 
     version: Literal[1]
     manifest: Hex32
@@ -88,11 +94,24 @@ class Signed(Struct, frozen=True, forbid_unknown_fields=True):
     acceptance: Hex64 | None = None
     fingerprint: Hex32 | None = None
     order: Consent | None = None
+    stated: Sweep | None = None
 
 
 def accepted_payload(manifest_hash: str, site: str, accepted: Sequence[str]) -> dict[str, object]:
     """What the approval key signs of the weaknesses that a person accepted in a manifest."""
     return {"accepted": list(accepted), "manifest": manifest_hash, "site": site}
+
+
+def asked_of(
+    state: State, text: str, manifest: Manifest, dataset: Dataset, known: Known, found: Outlook
+) -> Asked:
+    """The request for a manifest, with what was approved here before by the present key."""
+    last = last_approved(state, manifest.hash)
+    if last is not None:
+        before = approved_manifest(state, last.hash).site(state.config.site)
+        last = last if before.approval_key == state.config.approval_key else None
+    root, statement = known.root_sha256, kept_statement(state)
+    return Asked(1, state.config.site, text, dataset, root, statement, last, found)
 
 
 def export(state: State, asked: Asked, file: Path) -> None:
@@ -124,6 +143,7 @@ def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
     of_dataset = (asked.dataset.id, asked.dataset.digest, card.rows, card.kind)
     run_is_ours = asked.release is None or (asked.last is not None and asked.last.hash == manifest.hash)
     is_whole = (asked.outlook is None) == (asked.release is not None)
+    is_whole &= (asked.sweep is None) == (asked.stated is None) == (not asked.others)
     ours = (member.dataset.id, member.dataset.digest, member.dataset.rows, member.dataset.kind)
     if of_dataset != ours or not run_is_ours or not is_whole:
         raise Refusal("signing_request.altered", file=str(file))

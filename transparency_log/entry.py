@@ -17,6 +17,7 @@ import msgspec
 import rfc8785
 from msgspec import Meta, Struct
 
+from contracts.approvals import InSweep
 from contracts.canonical import canonical
 from contracts.evidence import Claims, EventLog
 from contracts.manifest import Identifier
@@ -28,7 +29,7 @@ from contracts.roster import Roster
 
 T = TypeVar("T")
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Of entries and of what they name. A change of any type that is read here makes it another one; CHANGELOG.md
 says which version writes which."""
 MAX_ENTRY_BYTES = 1 << 20
@@ -49,7 +50,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
     things kept beside it."""
 
-    version: Literal[4]
+    version: Literal[5]
     kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
     at: Annotated[int, Meta(ge=0, lt=2**53)]
     body: dict[str, Any]
@@ -80,13 +81,14 @@ class AppraisalBody(Struct, frozen=True, forbid_unknown_fields=True):
     event_log: EventLog | None = None
 
 
-class ApprovalBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """A site's approval (contracts/approvals.py) of a manifest (an attachment)."""
+class ApprovalBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A site's approval (contracts/approvals.py) of a manifest (an attachment), alone or in a sweep."""
 
     manifest: Hex32
     site: Identifier
     confirmed: tuple[Identifier, ...]
     signature: Hex64
+    sweep: InSweep | None = None
 
 
 class RosterBody(Struct, frozen=True, forbid_unknown_fields=True):

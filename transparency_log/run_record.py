@@ -47,7 +47,7 @@ class RunRecord(Struct):
 
     def approve(self, index: int, body: ApprovalBody) -> None:
         """A member's approval. Refuses as `verify_approval`. Before the run begins, the latest counts."""
-        given = Approval(body.confirmed, body.signature)
+        given = Approval(body.confirmed, body.signature, body.sweep)
         verify_approval(self.manifest, body.site, given, "sealing.bad_signature")
         if self.first_use is None or body.site not in self.confirmed:
             self.confirmed[body.site] = given

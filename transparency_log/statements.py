@@ -38,8 +38,10 @@ from transparency_log.entry import (
     typed_body,
 )
 from transparency_log.evidence import Appraisals, server_program
+from transparency_log.receipt_faults import Fault
 from transparency_log.report import CLAIMS, BundleReport, Claim
 from transparency_log.run_record import RunRecord
+from transparency_log.sweep_record import SweepRecord
 
 
 class Statements:
@@ -50,6 +52,7 @@ class Statements:
         self._done: dict[Claim, Counter[str]] = {claim: Counter() for claim in CLAIMS}
         self._appraisals = Appraisals(self._attached, report, self._done["evidence"])
         self._runs: dict[str, RunRecord] = {}
+        self._sweeps = SweepRecord()
         self._recorded = 0
         self._passed: dict[int, list[int]] = {}
 
@@ -114,6 +117,11 @@ class Statements:
             match body:
                 case ApprovalBody():
                     run.approve(index, body)
+                    if body.sweep is not None:
+                        self._fail(
+                            claim, index, self._sweeps.approve(run.manifest, body.site, body.sweep.signed)
+                        )
+                        self._done[claim]["Of them by one signature for a whole sweep"] += 1
                 case RosterFixedBody():
                     run.fix(index, body.roster, from_start)
                 case RosterBody():
@@ -162,6 +170,7 @@ class Statements:
         self._report.development |= said.development
         run.use(index, from_start)
         check_release(signed, run.manifest, said.receipt, body.consents, run.known)
+        self._fail("releases", index, self._sweeps.release(said.manifest, body.consents, run.known))
         signer = self._appraisals.signer(said.manifest, said.program, signed.signing_key)
         good = run.attested("releases", index, signed.signing_key, said.measurement, signer, from_start)
         if not self._last(index, said.receipt, run, from_start):
@@ -177,6 +186,10 @@ class Statements:
         verify_consents(run.manifest, body.receipt, body.consents, run.known, SERVE)
         if self._last(index, body.receipt, run, from_start):
             self._done["releases"]["Models that their sites have ordered to be served"] += 1
+
+    def _fail(self, claim: Claim, index: int, faults: list[Fault]) -> None:
+        for code, words in faults:
+            self._report.failed(claim, words, code, index)
 
     def _last(self, index: int, receipt: str, run: RunRecord, from_start: bool) -> bool:
         """Whether the receipt is the run's last, as far as the log goes; what is wrong is told."""

@@ -44,13 +44,15 @@ class Release(models.Model):
 
 
 class Order(models.Model):
-    """One site's signature; `hpke_key` is where it wants its copy sealed to, `confirmed` whom it knows."""
+    """One site's signature; `hpke_key` is where it wants its copy sealed to, `confirmed` whom it knows,
+    `number` which of a sweep's results it is (contracts/releases.py)."""
 
     release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="orders")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
     hpke_key = models.TextField(blank=True)
     confirmed = models.JSONField(default=list, blank=True)
     signature = models.CharField(max_length=128)
+    number = models.PositiveIntegerField(null=True, blank=True)
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -30,7 +30,7 @@ def asked_of(site: Site) -> QuerySet[Release]:
 def consents(release: Release) -> dict[str, Consent]:
     """The orders so far, as the enclave takes them."""
     return {
-        order.site_id: Consent(order.hpke_key or None, tuple(order.confirmed), order.signature)
+        order.site_id: Consent(order.hpke_key or None, tuple(order.confirmed), order.signature, order.number)
         for order in release.orders.all()
     }
 

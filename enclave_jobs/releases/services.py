@@ -15,11 +15,12 @@ from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
-from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, rule_of, verify_consent
+from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, require_number, rule_of, verify_consent
 from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases import queries
 from enclave_jobs.releases.models import Order, Release, ReleaseState
 from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.runs.queries import approvals_given
 from federation.attestation.log import Attachment, append
 from federation.audit.services import record
 from federation.people.models import User
@@ -80,8 +81,8 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
     """Take a site's signature. With enough of them the enclave is asked; a later one gets a copy of its own
     where parameters are sealed to sites. The same one again changes nothing.
 
-    Refuses with `release.not_asked`, `release.wrong_receipt`, `release.bad_order` or
-    `members.too_few`.
+    Refuses with `release.not_asked`, `release.wrong_receipt`, `release.bad_order`,
+    `release.beyond_sweep` or `members.too_few`.
     """
     site: Site = agent.site
     manifest = manifest_of(run)
@@ -92,11 +93,13 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
         if receipt != release.receipt:
             raise Refusal("release.wrong_receipt")
         verify_consent(manifest, receipt, site.pk, given)
+        require_number(site.pk, given.number, approvals_given(run).get(site.pk), release.rule)
         _require_confirmed(manifest, site.pk, given)
         fields = {
             "hpke_key": given.hpke_key or "",
             "confirmed": list(given.confirmed),
             "signature": given.signature,
+            "number": given.number,
         }
         known = release.orders.filter(site=site).first()
         if known is not None and known.signature == given.signature:

@@ -16,7 +16,7 @@ from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Fact, Refusal
-from contracts.releases import SERVE, Consent, allowed, verify_consent
+from contracts.releases import SERVE, Consent, allowed, require_number, verify_consent
 from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases.queries import last_round
 from enclave_jobs.runs.models import Run, RunState
@@ -96,6 +96,7 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Service:
         if receipt != service.receipt:
             raise Refusal("release.wrong_receipt")
         verify_consent(manifest, receipt, site.pk, given, SERVE)
+        require_number(site.pk, given.number, None, SERVE)
         found, needed = len({site.pk, *given.confirmed}), manifest.release.approvals
         if found < needed:
             raise Refusal("members.too_few", found=found, needed=needed)

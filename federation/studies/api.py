@@ -10,11 +10,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from contracts.approvals import Approval as Given
+from contracts.approvals import InSweep
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from federation.studies import queries, services
-from federation.studies.models import Approval
+from federation.studies.models import Approval, Study, Sweep
 from federation.wire import AgentView, agent, document, read
+
+
+class SweepItem(Struct):
+    """The sweep that a manifest is a point of: `points` in all, of which at most so many `releases`."""
+
+    id: str
+    name: str
+    points: int
+    releases: int
 
 
 class ApprovalItem(Struct):
@@ -27,15 +37,17 @@ class ApprovalItem(Struct):
     manifest: str
     state: Literal["waiting", "signed"]
     browser: bool
+    sweep: SweepItem | None = None
 
 
 class SignatureBody(Struct, forbid_unknown_fields=True):
     """The Ed25519 signature (hex) by the site's approval key over `approval_payload`, which names the members
-    whose keys the site has compared."""
+    whose keys the site has compared; with `sweep`, over `sweep_payload`."""
 
     manifest_hash: Hex32
     confirmed: Annotated[tuple[Identifier, ...], Meta(max_length=1000)]
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
+    sweep: InSweep | None = None
 
 
 class Approvals(AgentView):
@@ -52,7 +64,7 @@ class Approvals(AgentView):
     def post(self, request: Request) -> Response:
         """Approve a manifest by the site's signature."""
         body = read(request, SignatureBody)
-        given = Given(body.confirmed, body.signature)
+        given = Given(body.confirmed, body.signature, body.sweep)
         return Response(_item(services.sign_approval(agent(request), body.manifest_hash, given)))
 
 
@@ -64,4 +76,13 @@ def _item(row: Approval) -> dict[str, object]:
         "manifest": row.study.manifest,
         "state": "waiting" if row.signature is None else "signed",
         "browser": row.browser_at is not None,
+        "sweep": _sweep(row.study),
     }
+
+
+def _sweep(study: Study) -> dict[str, object] | None:
+    point = getattr(study, "sweep_point", None)
+    if point is None:
+        return None
+    sweep: Sweep = point.sweep
+    return {"id": sweep.pk, "name": sweep.name, "points": sweep.points.count(), "releases": sweep.releases}

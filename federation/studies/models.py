@@ -98,7 +98,8 @@ class Study(Timelined):
 
 class Approval(models.Model):
     """A site's word on one manifest hash. The browser's part is for people; only the signature counts.
-    `confirmed` are the members whose keys the site has compared (contracts/approvals.py)."""
+    `confirmed` are the members whose keys the site has compared; `sweep` is what one signature for a whole
+    sweep states, with the manifest's path to it (contracts/approvals.py)."""
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="approvals")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="approvals")
@@ -109,6 +110,7 @@ class Approval(models.Model):
     browser_at = models.DateTimeField(null=True, blank=True)
     confirmed = models.JSONField(default=list, blank=True)
     signature = models.CharField(max_length=128, null=True, blank=True)
+    sweep = models.JSONField(null=True, blank=True)
     signed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -190,11 +192,13 @@ class Event(models.Model):
 
 
 class Sweep(models.Model):
-    """Studies that differ in their ratio, cut, selection or seed alone, cloned from one to be compared."""
+    """Studies that differ in their ratio, cut, selection or seed alone, cloned from one to be compared.
+    `releases`: of how many of its results a hospital is asked to allow the release."""
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
     name = models.CharField(max_length=200)
     lead = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sweeps")
+    releases = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

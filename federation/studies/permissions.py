@@ -32,9 +32,11 @@ def can_see(user: User, study: Study) -> bool:
 
 
 def sweeps_visible_to(user: User) -> QuerySet[Sweep]:
-    """Operators and auditors see all sweeps, a lead his own; to a site admin each point is a study."""
+    """Operators and auditors see all sweeps, a lead his own, a site admin those with a point that he sees."""
     if user.role in (Role.OPERATOR, Role.AUDITOR):
         return Sweep.objects.all()
+    if user.role == Role.SITE_ADMIN:
+        return Sweep.objects.filter(pk__in=visible_to(user).values("sweep_point__sweep"))
     return Sweep.objects.filter(lead=user)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from django.db.models import F, QuerySet
 
 from contracts.approvals import Approval as Given
+from contracts.approvals import InSweep
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState
@@ -25,15 +27,19 @@ def waiting_for(study: Study) -> list[Site]:
 def given_to(study: Study, manifest_hash: str) -> dict[str, Given]:
     """Site id -> its signed approval of this manifest."""
     rows = study.approvals.filter(manifest_hash=manifest_hash, signature__isnull=False)
-    told = rows.values_list("site_id", "confirmed", "signature")
-    return {site: Given(tuple(confirmed), signature or "") for site, confirmed, signature in told}
+    told = rows.values_list("site_id", "confirmed", "signature", "sweep")
+    return {
+        site: Given(tuple(confirmed), signature or "", msgspec.convert(sweep, InSweep | None))
+        for site, confirmed, signature, sweep in told
+    }
 
 
 def approvals_for_agent(site: Site) -> list[Approval]:
     """The manifests in force that ask this site for its approval, or have it, newest study first. One that
     nothing can run by asks nobody: to an agent of today it would look altered."""
     states = (StudyState.APPROVING, StudyState.READY, StudyState.RUNNING)
-    rows = Approval.objects.filter(site=site, study__state__in=states).select_related("study")
+    rows = Approval.objects.filter(site=site, study__state__in=states)
+    rows = rows.select_related("study__sweep_point__sweep")
     in_force = rows.filter(manifest_hash=F("study__manifest_hash"))
     newest = in_force.order_by("-study__created_at")
     return [row for row in newest if row.signature is not None or frozen(row.study).fault is None]

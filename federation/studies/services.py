@@ -175,11 +175,12 @@ def approve_in_browser(by: User, study: Study, manifest_hash: str) -> Approval:
 def sign_approval(agent: Any, manifest_hash: str, given: Given) -> Approval:
     """Take the site's signature over the manifest's hash. With the last one the study is ready to launch.
 
-    The signature is checked by the approval key that the manifest lists, and goes into the log. The same one
+    The signature, of it alone or of the sweep that it is in, is checked by the approval key that the manifest
+    lists, and goes into the log. The same one
     again changes nothing; one that confirms other members takes its place until the launch.
 
     Refuses with `approval.stale_manifest`, `manifest.older_format`, `approval.online_key`,
-    `sealing.bad_signature` or `members.too_few`.
+    `approval.not_in_sweep`, `sealing.bad_signature` or `members.too_few`.
     """
     site: Site = agent.site
     with transaction.atomic():
@@ -191,9 +192,10 @@ def sign_approval(agent: Any, manifest_hash: str, given: Given) -> Approval:
             return approval
         _require_confirmed(manifest, site.pk, given)
         approval.confirmed, approval.signature = list(given.confirmed), given.signature
+        approval.sweep = None if given.sweep is None else msgspec.to_builtins(given.sweep)
         approval.signed_at = timezone.now()
-        approval.save(update_fields=["confirmed", "signature", "signed_at"])
-        body = ApprovalBody(manifest_hash, site.pk, given.confirmed, given.signature)
+        approval.save(update_fields=["confirmed", "signature", "sweep", "signed_at"])
+        body = ApprovalBody(manifest_hash, site.pk, given.confirmed, given.signature, given.sweep)
         append(APPROVAL, body, [Attachment("manifest", canonical(manifest))])
         record(agent, "study.approval_signed", f"study:{study.pk}", manifest=manifest_hash)
         Event.objects.create(study=study, site=site, kind="approval.signed")

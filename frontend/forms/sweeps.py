@@ -39,6 +39,16 @@ class SweepForm(forms.Form):
         label=_("Seeds"), required=False, initial="0, 1, 2",
         help_text=_("Two or more give a confidence interval. Empty: the study's own."),
     )  # fmt: skip
+    releases = forms.IntegerField(
+        label=_("How many of its results may be released"), min_value=0, max_value=60, initial=1,
+        required=False,
+        help_text=_("Each hospital signs this number with the sweep; 0: none. Empty: one."),
+    )  # fmt: skip
+
+    def allowed(self) -> int:
+        """How many results are asked to be released."""
+        chosen = self.cleaned_data["releases"]
+        return 1 if chosen is None else int(chosen)
 
     def axes(self) -> Axes:
         """What was chosen."""

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from enclave_jobs.releases import queries as release_queries
 from enclave_jobs.releases.models import ReleaseState
@@ -32,6 +33,7 @@ from federation.threads import queries as threads
 from federation.threads.models import Speaker
 from federation.threads.permissions import studies_visible_to as asked_here
 from frontend.rounds import ENDED
+from frontend.sweeps import lines
 from frontend.timeline import waits_for
 from frontend.views.acting import person
 from frontend.views.runs import with_figures
@@ -94,9 +96,14 @@ def _waiting(user: User) -> list[dict[str, str]]:
             add(_("Connect your hospital's agent"), page, _("one command"))
         elif user.site.state == SiteState.ENROLLED:
             add(_("Start your hospital's agent"), page, "python -m site_agent run")
-        for study in studies.filter(state=StudyState.APPROVING):
-            if any(site.pk == user.site_id for site in queries.waiting_for(study)):
-                add(_("Approve “%(study)s”") % {"study": study.name}, reverse("study", args=[study.pk]))
+        approving = studies.filter(state=StudyState.APPROVING).select_related("sweep_point__sweep")
+        mine = [one for one in approving if user.site in queries.waiting_for(one)]
+        for line in lines(mine):
+            told = {"study": line.name, "runs": len(line.studies)}
+            if line.sweep is None:
+                add(_("Approve “%(study)s”") % told, line.url)
+            else:
+                add(_("Approve “%(study)s”") % told, line.url, _("%(runs)s runs, one signature") % told)
         for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site):
             page = reverse("study-thread", args=[said.study_id])
             add(_("Read the answer in “%(study)s”") % {"study": said.study.name}, page)
@@ -108,25 +115,17 @@ def _waiting(user: User) -> list[dict[str, str]]:
             told = {"site": said.site, "study": said.study.name}
             page = reverse("study-thread", args=[said.study_id])
             add(_("Answer %(site)s in “%(study)s”") % told, page, said.get_kind_display())
-        for study in studies.filter(state=StudyState.READY):
-            add(
-                _("Launch “%(study)s”") % {"study": study.name},
-                reverse("study", args=[study.pk]),
-                _("all have signed"),
-            )
-        for study in studies.filter(state=StudyState.APPROVING):
-            names = ", ".join(str(site) for site in queries.waiting_for(study))
-            add(
-                _("“%(study)s”") % {"study": study.name},
-                reverse("study", args=[study.pk]),
-                _("waits for %(names)s") % {"names": names},
-            )
-        for study in studies.filter(state=StudyState.DRAFT):
-            add(
-                _("Go on with “%(study)s”") % {"study": study.name},
-                reverse("study", args=[study.pk]),
-                _("a draft"),
-            )
+        own = studies.select_related("sweep_point__sweep")
+        for line in lines(own.filter(state=StudyState.READY)):
+            add(_("Launch “%(study)s”") % {"study": line.name}, line.url, _("all have signed"))
+        for line in lines(own.filter(state=StudyState.APPROVING)):
+            missing = {str(site): None for study in line.studies for site in queries.waiting_for(study)}
+            told = {"study": line.name, "names": ", ".join(missing)}
+            add(_("“%(study)s”") % told, line.url, _("waits for %(names)s") % told)
+        for line in lines(own.filter(state=StudyState.DRAFT)):
+            count = len(line.studies)
+            drafts = ngettext("a draft", "%(n)s drafts of a sweep", count) % {"n": count}
+            add(_("Go on with “%(study)s”") % {"study": line.name}, line.url, drafts)
     for review in waiting_for(user):
         add(
             _("Review a changed measurement of %(program)s") % {"program": review.program},

@@ -24,6 +24,7 @@ from frontend.manifests import plan_facts, short_facts
 from frontend.model_progress import progress_of
 from frontend.names import typed_name
 from frontend.older import unreadable_plan, unrunnable
+from frontend.sweeps import lines
 from frontend.views.acting import act, person
 from frontend.views.thread import declined_sites, thread_of
 
@@ -32,9 +33,9 @@ NOT_RUNNING = (StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
 
 @login_required
 def study_list(request: HttpRequest) -> HttpResponse:
-    """All studies that this person may see."""
-    studies = permissions.visible_to(person(request)).select_related("lead")
-    return render(request, "frontend/studies/list.html", {"studies": studies})
+    """All studies that this person may see, the points of a sweep in one line."""
+    studies = permissions.visible_to(person(request)).select_related("lead", "sweep_point__sweep")
+    return render(request, "frontend/studies/list.html", {"lines": lines(studies)})
 
 
 @login_required

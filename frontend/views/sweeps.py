@@ -16,12 +16,14 @@ from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
 from enclave_jobs import sweeps
-from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
-from federation.people.models import User
+from federation.people.models import Role, User
 from federation.studies import permissions
 from federation.studies.models import Sweep
 from frontend.forms.sweeps import SweepForm
+from frontend.manifests import short_facts
+from frontend.sweeps import to_sign
 from frontend.views.acting import form_page, person
 
 
@@ -43,7 +45,7 @@ def new(request: HttpRequest, study_id: str) -> HttpResponse:
     def create(data: dict[str, Any]) -> Callable[[], HttpResponse]:
         form = SweepForm(request.POST)
         form.is_valid()
-        made = sweeps.create(user, study, form.axes(), data["name"])
+        made = sweeps.create(user, study, form.axes(), data["name"], form.allowed())
         return lambda: redirect("sweep", made.pk)
 
     return form_page(
@@ -60,9 +62,11 @@ def new(request: HttpRequest, study_id: str) -> HttpResponse:
 @login_required
 def detail(request: HttpRequest, sweep_id: str) -> HttpResponse:
     """The points, how far they are, and what came of them."""
-    sweep = _visible(request, sweep_id)
-    points = list(sweep.points.select_related("study"))
-    runs = Run.objects.filter(study__sweep_point__sweep=sweep).order_by("created_at")
+    sweep, user = _visible(request, sweep_id), person(request)
+    seen = permissions.visible_to(user)
+    points = list(sweep.points.filter(study__in=seen).select_related("study"))
+    asked = to_sign(sweep, user.site) if user.role == Role.SITE_ADMIN and user.site is not None else None
+    runs = runs_visible_to(user).filter(study__sweep_point__sweep=sweep).order_by("created_at")
     states = [point.study.state for point in points]
     return render(
         request,
@@ -72,7 +76,9 @@ def detail(request: HttpRequest, sweep_id: str) -> HttpResponse:
             "points": points,
             "rows": sweeps.compare(sweep),
             "query": urlencode([("run", run.pk) for run in runs]),
-            "is_lead": sweep.lead_id == person(request).pk,
+            "is_lead": sweep.lead_id == user.pk,
+            "asked": asked,
+            "short": short_facts(asked["first"], user.site) if asked else [],
             "drafts": states.count("draft"),
             "ready": states.count("ready"),
             "finished": states.count("finished"),

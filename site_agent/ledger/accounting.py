@@ -72,15 +72,19 @@ class Outlook(Struct, frozen=True, forbid_unknown_fields=True):
     weak: list[Weakness]
 
 
-def outlook(book: Book, run: Used) -> Outlook:
-    """What counting `run` would mean. A run that is counted already changes nothing and asks for nothing."""
-    lineage = book.lineage(run.digest)
+def outlook(book: Book, *together: Used) -> Outlook:
+    """What counting these runs over one dataset would mean. One that is counted already changes nothing and
+    asks for nothing."""
+    lineage = book.lineage(together[0].digest)
     runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
-    counted = any(one.manifest == run.manifest for one in runs)
-    after = runs if counted else [*runs, run]
-    before, now = told_by(runs, budget.delta), told_by(after, budget.delta)
-    weak = [] if counted else _weak(book, run, now.unbounded)
-    return Outlook(book.names(lineage), budget, before, now, weak)
+    counted = {one.manifest for one in runs}
+    fresh = [run for run in together if run.manifest not in counted]
+    before, now = told_by(runs, budget.delta), told_by([*runs, *fresh], budget.delta)
+    weak: dict[str, Weakness] = {}
+    for run in fresh:
+        for one in _weak(book, run, now.unbounded):
+            weak.setdefault(one.name, one)
+    return Outlook(book.names(lineage), budget, before, now, list(weak.values()))
 
 
 def require_budget(found: Outlook) -> None:
@@ -104,7 +108,7 @@ WORDS = {"site": "epsilon per hospital", "record": "epsilon per row", "unbounded
 def _weak(book: Book, run: Used, unbounded: int) -> list[Weakness]:
     found = []
     if run.unit == "none":
-        told = "" if unbounded == 1 else f" It would be the {unbounded}th such run over these rows."
+        told = "" if unbounded == 1 else f" With it, {unbounded} such runs over these rows are counted."
         words = (
             "It adds no noise: nothing bounds what its result tells about your rows, and no sum of epsilon "
         )

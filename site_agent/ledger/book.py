@@ -71,11 +71,13 @@ class Used(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Book(Struct, forbid_unknown_fields=True):
-    """All of it. `budgets` is by lineage."""
+    """All of it. `budgets` is by lineage; `released` are the runs of each sweep (by its root) whose results
+    this site has ordered to be let out, in that order."""
 
     rows: list[Rows] = []
     used: list[Used] = []
     budgets: dict[str, Budget] = {}
+    released: dict[str, list[str]] = {}
 
     def lineage(self, digest: str) -> str:
         """Refuses with `ledger.damaged` for rows that never were entered."""

@@ -1,7 +1,8 @@
 """A ledger that was lost or damaged, counted again from what was approved: never less than it was.
 
 The approved manifests carry this site's own signature. Which rows continue which is lost with the ledger, so
-everything becomes one lineage, and no budget is kept.
+everything becomes one lineage, and no budget is kept; of which
+results of a sweep were let out is lost too, so no further ones are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from site_agent.approvals import approved_hashes, approved_manifest
+from site_agent.approvals import approved_copy, approved_hashes, approved_manifest
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import write_private
 from site_agent.ledger.accounting import used_by
@@ -37,6 +38,8 @@ def rebuild(state: State) -> Book:
         # Of rows that are gone the worst is taken: each step sees all of them.
         rows = manifest.training.batch_size if found is None else catalogue.training_rows(found)
         book.used.append(used_by(manifest, state.config.site, rows))
+        if (place := approved_copy(state, fingerprint).sweep) is not None:
+            book.released[place.signed.root] = ["?"] * place.signed.releases
     path = state.folder / FILE
     if path.exists():
         write_private(path.with_name(f"{FILE}.before-{now}"), path.read_bytes())

@@ -33,13 +33,23 @@ class Hospital:
         """A run of this hospital and another, sound but for `changes`."""
         return make_manifest(self.state, self.dataset, **changes)
 
-    def offer(self, manifest: Manifest, statement: Any = None, *, hidden: bool = False) -> None:
-        """Let the coordinator ask for the approval of this manifest, which its log holds unless `hidden`."""
-        if not hidden:
+    def offer(
+        self,
+        *manifests: Manifest,
+        statement: Any = None,
+        hidden: bool = False,
+        sweep: dict[str, Any] | None = None,
+    ) -> None:
+        """Let the coordinator ask for the approval of these manifests, all of one `sweep` or each alone; its
+        log holds them unless `hidden`."""
+        for manifest in () if hidden else manifests:
             self.log.freeze(manifest)
-        item = {"study": "s1", "name": "Triage", "manifest_hash": manifest.hash, "state": "waiting"}
+        item = {"study": "s1", "name": "Triage", "state": "waiting", "sweep": sweep}
         answers = {
-            "approvals": [{**item, "manifest": canonical(manifest).decode()}],
+            "approvals": [
+                {**item, "manifest_hash": manifest.hash, "manifest": canonical(manifest).decode()}
+                for manifest in manifests
+            ],
             "releases": [],
             "release-statement": {"statement": statement},
         }

@@ -136,7 +136,7 @@ def told(tmp_path: Path, makers: SigningKey) -> Iterator[Hospital]:
 
 def test_code_counts_as_known_by_the_makers_word(told: Hospital, makers: SigningKey) -> None:
     manifest = told.manifest()
-    told.offer(manifest, msgspec.to_builtins(statement(makers, 1)))
+    told.offer(manifest, statement=msgspec.to_builtins(statement(makers, 1)))
     status, said = told.approves(manifest)
     assert status == 0 and "release statement 1, signed by the project's release key" in said, said
 
@@ -154,7 +154,7 @@ def test_a_statement_that_is_held_back_stale_or_not_the_makers_stops_the_approva
         ("release_statement.expired", statement(makers, 6, expires=int(time.time()) - 1)),
     ]
     for code, shown in cases:
-        told.offer(manifest, None if shown is None else msgspec.to_builtins(shown))
+        told.offer(manifest, statement=None if shown is None else msgspec.to_builtins(shown))
         status, said = told.approves(manifest)
         assert (status, f"[{code}]" in said) == (1, True), said
     assert told.approved == []
@@ -162,12 +162,12 @@ def test_a_statement_that_is_held_back_stale_or_not_the_makers_stops_the_approva
 
 def test_an_older_statement_than_the_one_seen_is_refused(told: Hospital, makers: SigningKey) -> None:
     first = told.manifest()
-    told.offer(first, msgspec.to_builtins(statement(makers, 7)))
+    told.offer(first, statement=msgspec.to_builtins(statement(makers, 7)))
     assert told.approves(first)[0] == 0
     second = told.manifest(run="run-2")
     for sequence, expires in ((6, 2000), (7, 3000)):
         other = statement(makers, sequence, expires=int(time.time()) + expires)
-        told.offer(second, msgspec.to_builtins(other))
+        told.offer(second, statement=msgspec.to_builtins(other))
         status, said = told.approves(second)
         assert (status, "[release_statement.older]" in said) == (1, True), said
     assert told.approved == [first.hash]
@@ -179,6 +179,6 @@ def test_code_that_the_makers_have_withdrawn_is_unknown_also_where_it_is_install
     manifest = told.manifest()
     said = make_statement(3, int(time.time()) + 1000)
     changed = tuple(msgspec.structs.replace(one, development="5" * 64) for one in said.programs)
-    told.offer(manifest, msgspec.to_builtins(statement(makers, 3, programs=changed)))
+    told.offer(manifest, statement=msgspec.to_builtins(statement(makers, 3, programs=changed)))
     status, text = told.approves(manifest)
     assert status == 1 and "unknown-code-aggregator, unknown-code-client_slice" in text, text

@@ -30,7 +30,7 @@ PINS = {
     "study-approval": 20, "study-approvals": 6, "runs": 5, "run": 18, "run-live": 17, "run-history": 17,
     "run-curves": 5, "run-csv": 6, "compare": 6, "compare-data": 4, "compare-csv": 4, "log": 10,
     "log-check": 2, "log-entry": 18, "log-raw": 6, "references": 6, "reference-new": 2, "review": 9,
-    "operations": 9, "operations-kept": 15, "audit": 3, "collateral": 5, "sweeps": 3, "sweep-new": 3,
+    "operations": 9, "operations-kept": 15, "audit": 3, "collateral": 5, "sweeps": 4, "sweep-new": 3,
     "study-thread": 14, "sweep": 7, "sweep-csv": 5, "run-serving": 4,
 }  # fmt: skip
 

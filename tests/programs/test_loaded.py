@@ -20,10 +20,10 @@ from tests.programs.split_house import SplitRun, split_manifest
 SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
-    "aggregator": 4_734,
-    "client_slice all_in_tee": 4_897,
-    "client_slice masked": 6_837,
-    "split_server": 4_728,
+    "aggregator": 4_787,
+    "client_slice all_in_tee": 4_927,
+    "client_slice masked": 6_867,
+    "split_server": 4_785,
 }
 HARDWARE = "attestation/sources/gramine.py"
 DEVELOPMENT = (

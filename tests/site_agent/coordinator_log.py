@@ -26,7 +26,7 @@ class Log(MadeLog):
             return Reply(body={"checkpoint": self.note, "key": vkey, "size": len(self.entries)})
         if address.path == "log/proof":
             try:
-                return Reply(body=self.prove(asked["kind"]))
+                return Reply(body=self.prove(asked["kind"], asked.get("manifest", "")))
             except ValueError:
                 return Reply(409, {"code": "log.not_logged", "facts": {"kind": asked["kind"]}})
         first, second = int(asked["from"]), int(asked["to"])

@@ -61,10 +61,13 @@ class MadeLog:
         """What is logged before a site is asked for its approval."""
         self.add("manifest", {"manifest": manifest.hash, "run": manifest.run, "study": "s1"})
 
-    def prove(self, kind: str) -> dict[str, Any]:
-        """The newest entry of a kind, with its proof."""
+    def prove(self, kind: str, manifest: str = "") -> dict[str, Any]:
+        """The newest entry of a kind, if there is one the newest of it that names this manifest, with its
+        proof."""
         named = f'"kind":"{kind}"'.encode()
-        index = max(number for number, entry in enumerate(self.entries) if named in entry)
+        of_kind = [number for number, entry in enumerate(self.entries) if named in entry]
+        of_run = [number for number in of_kind if manifest.encode() in self.entries[number]]
+        index = max(of_run or of_kind)
         proof = growth.inclusion_proof(self.store, index, len(self.entries))
         return {
             "entry": self.entries[index].decode(),

@@ -1,0 +1,99 @@
+"""A sweep as one thing on the pages: one line of a list, and what a hospital's one signature would cover."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import reverse
+from django.utils.translation import get_language
+
+from contracts.manifest import Manifest
+from contracts.sweep_tree import SweepTree
+from federation.datasets.queries import training_rows
+from federation.sites.models import Site
+from federation.studies.frozen import frozen
+from federation.studies.models import Approval, Study, StudyState, Sweep
+from manifest_summary.facts import speaking
+from manifest_summary.sweep import points, sweep_facts, terms, unlike
+
+DELTA = 1e-5
+"""Where no budget says another one: an agent takes its dataset's."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list: a study, or a sweep with its points in it. `states` are theirs, most frequent
+    first."""
+
+    study: Study
+    sweep: Sweep | None
+    studies: tuple[Study, ...]
+
+    @property
+    def name(self) -> str:
+        return self.study.name if self.sweep is None else self.sweep.name
+
+    @property
+    def url(self) -> str:
+        """Its page."""
+        if self.sweep is None:
+            return reverse("study", args=[self.study.pk])
+        return reverse("sweep", args=[self.sweep.pk])
+
+    @property
+    def states(self) -> list[tuple[Study, int]]:
+        """One study of each state, as its badge needs one, and how many are in it."""
+        counted = Counter(study.state for study in self.studies)
+        first = {study.state: study for study in reversed(self.studies)}
+        return [(first[state], count) for state, count in counted.most_common()]
+
+
+def lines(studies: Iterable[Study]) -> list[Line]:
+    """The studies in their order; points of one sweep stand together, where the first of them stood. Wants
+    `select_related("sweep_point__sweep")`."""
+    found: dict[str, list[Study]] = {}
+    for study in studies:
+        point = getattr(study, "sweep_point", None)
+        found.setdefault(f"s{study.pk}" if point is None else point.sweep_id, []).append(study)
+    return [_line(members) for members in found.values()]
+
+
+def _line(members: list[Study]) -> Line:
+    point = getattr(members[0], "sweep_point", None)
+    sweep: Sweep | None = point.sweep if point is not None and len(members) > 1 else None
+    return Line(members[0], sweep, tuple(members))
+
+
+def asked_of(sweep: Sweep, site: Site) -> list[Study]:
+    """The points whose signature by this hospital is missing."""
+    waiting = Approval.objects.filter(site=site, signature=None, study__sweep_point__sweep=sweep)
+    rows = waiting.filter(study__state=StudyState.APPROVING).select_related("study")
+    return [row.study for row in rows if row.manifest_hash == row.study.manifest_hash]
+
+
+def to_sign(sweep: Sweep, site: Site) -> dict[str, Any] | None:
+    """What the hospital's terminal shows of it, in the same words; None where less than two points wait, or
+    one signature cannot cover them."""
+    studies = asked_of(sweep, site)
+    read = [frozen(study).manifest for study in studies]
+    manifests: list[Manifest] = sorted((one for one in read if one is not None), key=lambda one: one.hash)
+    if len(manifests) < 2 or len(manifests) < len(read) or unlike(manifests):
+        return None
+    rows = next(iter(training_rows([manifests[0].site(site.pk).dataset.id])), None)
+    own = manifests[0].site(site.pk).dataset
+    root = SweepTree([one.hash for one in manifests]).root
+    with speaking(get_language() or "en"):
+        signed = terms(manifests, rows or own.rows, root, sweep.releases, DELTA)
+        table = points(manifests)
+        facts = sweep_facts(signed, manifests)._asdict()
+    by_hash = {study.manifest_hash: study for study in studies}
+    return {
+        "first": manifests[0],
+        "signed": signed,
+        "plan": [facts],
+        "heads": table.heads,
+        "rows": [(by_hash[one.hash], row) for one, row in zip(manifests, table.rows, strict=True)],
+    }
