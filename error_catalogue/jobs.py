@@ -40,6 +40,11 @@ define(
           "belongs to it (docs/operations.md, Back up): with development enclaves also "
           "supervisor/platform/ of the state folder; on SGX hardware the machine's own processor.",
           "operator"),
+    Entry("run.state_unheld", "The server enclave and the client slices that held the state of round {round} "
+          "were lost together: {found} hospitals could go on with it, the manifest asks for {quorum}. A "
+          "restored enclave hands its state to no new client slice.",
+          "Start a new run from the study's page. What was published and logged stays as it is; see "
+          "docs/operations.md, Back up.", "lead"),
     Entry("run.enclave_unstable", "The run's server enclave died {times} times.",
           "Look at the supervisor's log, and at the memory of its machine.", "operator"),
     Entry("contribution.replayed", "This sealed update was already part of another round or contribution.",

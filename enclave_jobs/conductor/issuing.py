@@ -2,7 +2,8 @@
 
 The output of a round is sealed to the client slices of that moment. One that came later, or was started
 again, gets the same parameters in another file, which the aggregator seals and signs for (`reissue`): once a
-round for each site, and not after it was restored. Sites that go empty-handed wait for the next round.
+round for each site, and not after it was restored. Sites that go empty-handed wait for the next round; where
+too few others are left for one, the run ends.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
 from enclave_jobs.runs.models import Round, Run
+from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client
 from federation.attestation import release
+from federation.sites.models import Site, SiteState
 from federation.studies.frozen import manifest_of
 
 PENDING: Final = "pending"
@@ -68,10 +71,26 @@ def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
     except Refusal as refusal:
         if refusal.code != "round.not_confirmed" or before is None:
             raise
+        _require_holders(run, before)
         return before
     if done is None:
         return PENDING
     return keep(run, last, done["next"], done["recipients"], done["reissue"])
+
+
+def _require_holders(run: Run, issue: Issue) -> None:
+    """A restored enclave hands its state to nobody who does not hold it. So holders must make a quorum: those
+    that are here, and those that may still come with the client slice that they had.
+
+    Refuses with `run.state_unheld`: enclave and client slices were lost in one round, and no deadline would
+    bring them back.
+    """
+    manifest, here = manifest_of(run), set(joined(run))
+    members = Site.objects.filter(pk__in=[site.id for site in manifest.sites], state=SiteState.ACTIVE)
+    away = set(members.values_list("pk", flat=True)) - here
+    could, quorum = counting(run, sorted(able(run, issue) | away)), manifest.aggregation.quorum
+    if could < quorum:
+        raise Refusal("run.state_unheld", round=issue.round.number, found=could, quorum=quorum)
 
 
 def able(run: Run, issue: Issue | str | None) -> set[str]:

@@ -199,6 +199,33 @@ def test_a_killed_enclave_is_restored_attested_anew_and_the_sites_go_on_with_it(
     assert "contribution.again" in consortium.events(run)
 
 
+def test_a_run_whose_enclave_and_client_slices_are_lost_together_ends_and_waits_for_no_deadline(
+    consortium: Consortium,
+) -> None:
+    """A restored enclave gives its state to no new client slice, and no old one is left."""
+    run = consortium.launch(TWO, rounds=3, deadline_seconds=3600)
+    killed: list[int] = []
+    first = threading.Lock()
+
+    def lose(job: dict[str, Any]) -> None:
+        if job["round"] == 2 and first.acquire(blocking=False):
+            for name in TWO:
+                hospital = consortium.hospitals[name]
+                if hospital.slice is not None:
+                    hospital.slice.kill()
+            killed.extend(consortium.kill(AGGREGATOR))
+
+    for name in TWO:
+        consortium.hospitals[name].hooks["train"] = lose
+    consortium.start()
+    ended = consortium.finished(run)
+    assert len(killed) == 1
+    assert (ended["state"], ended["error_code"]) == ("failed", "run.state_unheld")
+    assert ended["facts"] == {"round": 1, "found": 0, "quorum": 2}
+    assert states(consortium, run)[0] == (1, "train", "published")
+    assert len(receipts(consortium, run)) == 1, "what was published stays"
+
+
 @pytest.mark.long
 def test_a_supervisor_killed_after_the_roster_was_signed_costs_that_round_only(
     consortium: Consortium,
