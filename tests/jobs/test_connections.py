@@ -1,0 +1,84 @@
+"""PostgreSQL turns nobody away: threads of a process share a bounded pool of connections."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from contracts.bound_request import AGENTS_API
+from tests.jobs.test_line import start_web
+from tests.support import redis_server
+from tests.support.engines import postgresql_server
+from tests.support.installation import REPOSITORY, free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PROCESSES, EACH, MOST = 2, 5, 14
+REQUESTS = 20
+"""To each process; it has 16 threads, so that both together would hold 32 connections and more."""
+
+
+def ask(url: str) -> tuple[int, str]:
+    """Something that reads the table of sites."""
+    token = jwt.encode({"iss": "nobody"}, Ed25519PrivateKey.generate(), algorithm="EdDSA")
+    answer = httpx.post(
+        f"{url}{AGENTS_API}lease", json={}, headers={"Authorization": f"Bearer {token}"}, timeout=90
+    )
+    return answer.status_code, answer.json()["code"]
+
+
+def held(url: str) -> int:
+    """Connections of others to our database now."""
+    query = (
+        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    with psycopg.connect(url) as asking:
+        return int(asking.execute(query).fetchone()[0])  # type: ignore[index]
+
+
+def test_more_threads_than_postgresql_has_connections_wait_for_one_and_are_all_answered(
+    tmp_path: Path,
+) -> None:
+    with postgresql_server(f"max_connections={MOST + 4}") as database, redis_server.running() as redis:
+        environment = {
+            **os.environ,
+            "FEDSLICE_STATE": str(tmp_path),
+            "FEDSLICE_DATABASE": database,
+            "FEDSLICE_DATABASE_CONNECTIONS": str(EACH),
+            "FEDSLICE_REDIS": redis_server.url_of(redis),
+        }
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=REPOSITORY, env=environment, check=True, timeout=300)
+        running, urls = [], []
+        try:
+            for number in range(PROCESSES):
+                port = free_port()
+                url = f"http://127.0.0.1:{port}"
+                running.append(
+                    start_web({**environment, "FEDSLICE_URL": url}, port, tmp_path / f"web-{number}.log")
+                )
+                urls.append(url)
+            with ThreadPoolExecutor(PROCESSES * REQUESTS) as pool, psycopg.connect(database) as locking:
+                locking.execute("LOCK TABLE sites_site IN ACCESS EXCLUSIVE MODE")
+                asked = [pool.submit(ask, url) for url in urls for _ in range(REQUESTS)]
+                time.sleep(5)
+                assert not any(each.done() for each in asked), [
+                    each.result() for each in asked if each.done()
+                ]
+                assert PROCESSES * EACH <= held(database) <= PROCESSES * EACH + 1  # and the one that locks
+                locking.rollback()
+                answers = {each.result(90) for each in asked}
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+    assert answers == {(401, "auth.unknown_site")}
