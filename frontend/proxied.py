@@ -20,20 +20,20 @@ from contracts.refusal import Refusal
 from error_catalogue import explain
 from federation.errors import body_of
 from federation.people.clients import is_proxy
-from frontend.views.health import healthz
+from frontend.views.health import BY_PATH
 
 log = logging.getLogger(__name__)
 
 
 class Health:
-    """Answers /healthz before anything that redirects, signs in or asks for the host's name: a load balancer
-    asks by plain HTTP and by an address."""
+    """Answers /healthz, /livez, /readyz and /metrics before anything that redirects, signs in or asks for the
+    host's name: load balancers and Prometheus ask by plain HTTP and by an address."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return healthz(request) if request.path_info == "/healthz" else self.get_response(request)
+        return BY_PATH.get(request.path_info, self.get_response)(request)
 
 
 class ThroughProxy:

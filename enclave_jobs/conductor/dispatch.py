@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from uuid import uuid4
 
 from celery import current_app
-from celery.signals import task_prerun
+from celery.signals import before_task_publish, task_prerun
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -21,6 +22,7 @@ END = "enclave_jobs.end_run"
 SERVE = "enclave_jobs.serve_run"
 RELEASE = "enclave_jobs.release_run"
 PROVE = "enclave_jobs.prove_model"
+SENT_AT = "fedslice_sent_at"
 OF_A_RUN = (ADVANCE, END, SERVE, RELEASE)
 
 
@@ -39,6 +41,13 @@ def send(task: str, identifier: str | int) -> None:
             pending.sent(task, identifier, message)
     except (OperationalError, RedisError, OSError) as error:
         logger.warning("%s was not dispatched (%s); the sweep will", task, type(error).__name__)
+
+
+@before_task_publish.connect
+def _dated(headers: dict[str, object] | None = None, **_: object) -> None:
+    """Each message says when it was sent: how long queues wait is read from those that still do."""
+    if headers is not None:
+        headers[SENT_AT] = time.time()
 
 
 @task_prerun.connect

@@ -30,6 +30,7 @@ from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, L
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
+LISTING_SECONDS = 5.0
 AT_ONCE_SECONDS = 0.1
 """What is over so soon needs no second message; anything longer, the supervisor tells when it is over."""
 
@@ -98,6 +99,12 @@ def lives(enclave: str) -> bool:
     """Whether the enclave lives."""
     listing = _ask("list", Listing(), SHORT_SECONDS, at=_holder(enclave))
     return any(entry["enclave"] == enclave and entry["alive"] for entry in listing["enclaves"])
+
+
+def listing(at: str = "") -> list[dict[str, Any]]:
+    """Every enclave of the supervisor at this address (the one of this state folder): its program, whether it
+    lives, and its memory in bytes."""
+    return list(_ask("list", Listing(), LISTING_SECONDS, at=at)["enclaves"])
 
 
 def home_of(run: Run) -> str:
