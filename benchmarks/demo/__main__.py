@@ -1,4 +1,5 @@
-"""`python -m benchmarks.demo [--headless] [--data FOLDER] [--placement masked | --method method-2]`."""
+"""`python -m benchmarks.demo [--headless] [--model smollm2] [--data FOLDER] [--placement masked | --method
+method-2]`."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def main() -> int:
 
     # Ctrl-C and a polite kill both end the `with` blocks, which stop every process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    story = Story(state, options.data, options.placement, options.method)
+    told: type[Story] = Story
+    if options.model == "smollm2":
+        from benchmarks.demo.language import LanguageStory as told
+    story = told(state, options.data, options.placement, options.method)
     try:
         with running() as stack:
             try:
@@ -59,6 +63,12 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--headless", action="store_true", help="end by itself")
+    parser.add_argument(
+        "--model",
+        choices=("minilm", "smollm2"),
+        default="minilm",
+        help="smollm2: a language model learns to answer discharge questions (make smollm2 fetches it)",
+    )
     parser.add_argument("--data", type=Path, help="folder with train.jsonl.gz and test.jsonl.gz")
     parser.add_argument(
         "--placement",
