@@ -79,9 +79,9 @@ def appraise(
 ) -> Appraisal:
     """Judge evidence at Unix time `at`.
 
-    `expected` is what the relying party asked for; offline, where nonce and binding have no one to answer to,
-    it is `appraise_offline`. Runs on the side of whoever is about to trust: no secret may be released to an
-    enclave whose appraisal is not `accepted` (`require`).
+    `expected` is what the relying party asked for; where nobody asked there is `offline.appraise_offline`.
+    Runs on the side of whoever is about to trust: no secret may be released to an enclave whose appraisal is
+    not `accepted` (`require`).
     """
     return judge(
         Examination(
@@ -96,22 +96,6 @@ def appraise(
         ),
         [*CHECKS, SECOND_OPINION],
     )
-
-
-def appraise_offline(
-    quote: bytes,
-    collateral: dict[str, str],
-    at: int,
-    policy: Policy | None = None,
-    event_log: str | None = None,
-) -> Appraisal:
-    """Judge a quote that nobody asked for, as an auditor does, at Unix time `at`.
-
-    Without a policy the question is only: is it genuine evidence of a TEE that is not in debug mode, under
-    Intel's root? The TCB status is then reported and not judged, unless it is Revoked.
-    """
-    examination = Examination(quote, collateral, at, policy, event_log=event_log)
-    return judge(examination, [*CHECKS, SECOND_OPINION])
 
 
 def require(appraisal: Appraisal) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attestation.quote import Cursor, TdReport
+from attestation.quote import Cursor
+from attestation.td_report import TdReport
 from contracts.launch import extended
 from contracts.refusal import Refusal
 

@@ -16,7 +16,6 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
 from contracts.policy import Policy
-from contracts.refusal import Refusal
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -105,27 +104,3 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
         )
         others = [f for f in self.seen if (f.root_sha256, f.fmspc, f.ca) != (root, fmspc, ca)]
         return Floors((*others, new))
-
-
-def require_floors(policy: Policy, seen: Floors) -> None:
-    """A policy with lower floors than this relying party has itself seen would let older collateral count.
-
-    For whoever approves a manifest: an agent, by the floors that it keeps. Refuses with
-    `attest.policy_floor`.
-    """
-    for own in seen.seen:
-        if own.root_sha256 != policy.root_sha256:
-            continue
-        known = seen.of(own.root_sha256, own.fmspc, own.ca)
-        told = Floors().under(policy).of(own.root_sha256, own.fmspc, own.ca)
-        least = policy.minimum_tcb_evaluation
-        pairs = {
-            "TCB info": (known.tcb_evaluation, max(told.tcb_evaluation, least)),
-            "QE identity": (known.qe_evaluation, max(told.qe_evaluation, least)),
-            "root CA CRL": (known.root_ca_crl_number, told.root_ca_crl_number),
-            "PCK CRL": (known.pck_crl_number, told.pck_crl_number),
-        }
-        for name, (expected, found) in pairs.items():
-            if found < expected:
-                what = f"{name} of {own.fmspc} ({own.ca})"
-                raise Refusal("attest.policy_floor", what=what, expected=expected, found=found)

@@ -8,12 +8,14 @@ only if encoding what it read gives the same bytes again.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from contracts.refusal import Refusal
+
+if TYPE_CHECKING:
+    from attestation.td_report import TdReport
 
 MAX_QUOTE_BYTES = 32 * 1024
 
@@ -25,13 +27,9 @@ VERSIONS: dict[Tee, tuple[int, ...]] = {"sgx": (3,), "tdx": (4, 5)}
 INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 PCK_CHAIN_PEM = 5
 QE_REPORT_CERTIFICATION = 6
-BODY_TD_10 = 2
-BODY_TD_15 = 3
 
 _HEADER = struct.Struct("<HHI4s16s20s")
 _SGX = struct.Struct("<16sI12s16sQ8s32s32s32s32s64sHHH42s16s64s")
-_TD_10 = struct.Struct("<16s48s48s8sQ8s48s48s48s48s48s48s48s48s64s")
-_TD_15 = struct.Struct("<16s48s")
 
 
 class Header(NamedTuple):
@@ -66,7 +64,7 @@ class SgxReport(NamedTuple):
     isv_family_id: bytes
     report_data: bytes
 
-    def encode(self) -> bytes:
+    def encode(self, _version: int = 3) -> bytes:
         """The 384 bytes."""
         return _SGX.pack(*self)
 
@@ -79,48 +77,6 @@ class SgxReport(NamedTuple):
     def attributes(self) -> bytes:
         """FLAGS ‖ XFRM, 16 bytes: what Intel's QE identity masks and compares."""
         return self.flags.to_bytes(8, "little") + self.xfrm
-
-
-class TdReport(NamedTuple):
-    """TD quote body, 584 bytes (TDX 1.0); with the last two fields 648 (TDX 1.5), else they are None."""
-
-    tee_tcb_svn: bytes
-    mrseam: bytes
-    mrsigner_seam: bytes
-    seam_attributes: bytes
-    td_attributes: int
-    xfam: bytes
-    mrtd: bytes
-    mrconfigid: bytes
-    mrowner: bytes
-    mrownerconfig: bytes
-    rtmr0: bytes
-    rtmr1: bytes
-    rtmr2: bytes
-    rtmr3: bytes
-    report_data: bytes
-    tee_tcb_svn2: bytes | None = None
-    mrservicetd: bytes | None = None
-
-    def encode(self) -> bytes:
-        """The 584 or 648 bytes."""
-        base = _TD_10.pack(*self[:15])
-        return base if self.tee_tcb_svn2 is None else base + _TD_15.pack(*self[15:])
-
-    @property
-    def measurement(self) -> str:
-        """All that was measured, in hex: SHA-384(MRTD ‖ RTMR0 ‖ … ‖ RTMR3). MRTD alone is the firmware."""
-        return hashlib.sha384(b"".join((self.mrtd, *self.rtmrs))).hexdigest()
-
-    @property
-    def rtmrs(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """The four run-time registers, 48 bytes each."""
-        return (self.rtmr0, self.rtmr1, self.rtmr2, self.rtmr3)
-
-    @property
-    def tee_tcb_svns(self) -> tuple[bytes, ...]:
-        """At the launch and, since TDX 1.5, now."""
-        return tuple(svn for svn in (self.tee_tcb_svn, self.tee_tcb_svn2) if svn is not None)
 
 
 @dataclass(frozen=True)
@@ -143,11 +99,7 @@ class Quote:
     @property
     def signed(self) -> bytes:
         """header ‖ body; v5 has the body's type and size between them."""
-        body = self.report.encode()
-        if self.header.version == 5:
-            kind = BODY_TD_10 if len(body) == _TD_10.size else BODY_TD_15
-            body = struct.pack("<HI", kind, len(body)) + body
-        return _HEADER.pack(*self.header) + body
+        return _HEADER.pack(*self.header) + self.report.encode(self.header.version)
 
     def encode(self) -> bytes:
         """The canonical bytes: the only ones that parse to this quote."""
@@ -241,16 +193,9 @@ def _supported(header: Header) -> Tee:
 def _body(cursor: Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
     if tee == "sgx":
         return _sgx_report(cursor, "enclave report")
-    kind, size = BODY_TD_10, _TD_10.size
-    if header.version == 5:
-        kind, size = cursor.u16("body type"), cursor.u32("body size")
-        if kind not in (BODY_TD_10, BODY_TD_15):
-            raise Refusal("attest.quote_unsupported", found=f"body type {kind}")
-        if size != _TD_10.size + (_TD_15.size if kind == BODY_TD_15 else 0):
-            raise Refusal("attest.quote_malformed", found=f"body type {kind} with {size} bytes")
-    body = cursor.take(size, "TD report")
-    more = _TD_15.unpack(body[_TD_10.size :]) if kind == BODY_TD_15 else ()
-    return TdReport(*_TD_10.unpack(body[: _TD_10.size]), *more)
+    from attestation.td_report import read_report  # loaded where somebody shows a trust domain
+
+    return read_report(cursor, header.version)
 
 
 def _sgx_report(cursor: Cursor, what: str) -> SgxReport:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from attestation.documents import PartLevel, TcbInfo, TcbLevel, TcbStatus, TdxModule, TdxModuleIdentity
+from attestation.documents import PartLevel, TcbInfo, TcbLevel, TcbStatus, TdxModuleIdentity
 from attestation.pck import Platform
 from contracts.refusal import Refusal
 
@@ -19,13 +19,6 @@ MODULE_SVN = 0
 MODULE_VERSION = 1
 
 Status = TcbStatus | Literal["TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"]
-
-_BEHIND = ("OutOfDate", "OutOfDateConfigurationNeeded")
-_UNCONFIGURED = (
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDateConfigurationNeeded",
-)
 
 
 class Evaluation(NamedTuple):
@@ -64,27 +57,14 @@ def part_level(levels: Sequence[PartLevel], svn: int, what: str) -> PartLevel:
     raise Refusal("attest.tcb_not_supported", expected=f"a published level of the {what}", found=f"SVN {svn}")
 
 
-def module_identity(info: TcbInfo, tee_tcb_svn: bytes) -> TdxModule | TdxModuleIdentity:
-    """Whose TDX module it must be. Refuses with `attest.tdx_module` where that version is not named."""
-    version = tee_tcb_svn[MODULE_VERSION]
-    if version == 0:
-        if info.tdx_module is None:
-            raise Refusal("attest.tdx_module", expected="a TDX module in the TCB info", found="none")
-        return info.tdx_module
-    wanted = f"TDX_{version:02X}"
-    for identity in info.tdx_module_identities:
-        if identity.id.upper() == wanted:
-            return identity
-    known = ", ".join(identity.id for identity in info.tdx_module_identities) or "none"
-    raise Refusal("attest.tdx_module", expected=f"one of: {known}", found=wanted)
-
-
 def evaluate(info: TcbInfo, platform: Platform, qe: PartLevel, tee_tcb_svn: bytes | None) -> Evaluation:
     """The merged status for one TEE_TCB_SVN (None for SGX). Refuses with `attest.tcb_not_supported` or
     `attest.tdx_module`."""
     level = platform_level(info, platform, tee_tcb_svn)
     parts = [qe]
     if tee_tcb_svn is not None:
+        from attestation.td_tcb import module_identity  # loaded where somebody shows a trust domain
+
         identity = module_identity(info, tee_tcb_svn)
         if isinstance(identity, TdxModuleIdentity):
             parts.insert(0, part_level(identity.tcb_levels, tee_tcb_svn[MODULE_SVN], "TDX module"))
@@ -104,21 +84,6 @@ def merge(platform: TcbStatus, parts: Iterable[str]) -> TcbStatus:
         if platform in ("ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"):
             return "OutOfDateConfigurationNeeded"
     return platform
-
-
-def relaunch(launch: Evaluation, current: Evaluation) -> Evaluation:
-    """TDX 1.5: the TD was launched at one TCB, and the TDX module may have been updated beneath it since.
-
-    QVL's checkForRelaunch: the launch decides; if only the launch was out of date, a new launch would help.
-    The advisories are the launch's: what an old module did to the TD is not undone by an update.
-    """
-    if current.status == "Revoked":
-        return current
-    if launch.status not in _BEHIND or current.status in _BEHIND:
-        return launch
-    unconfigured = launch.status in _UNCONFIGURED or current.status in _UNCONFIGURED
-    status: Status = "TDRelaunchAdvisedConfigurationNeeded" if unconfigured else "TDRelaunchAdvised"
-    return Evaluation(status, launch.advisories)
 
 
 def _height(level: TcbLevel) -> tuple[bytes, int, bytes]:

@@ -38,7 +38,6 @@ from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
-from enclave.slicing import models
 from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
 from enclave.training.aggregate import State, Update, clip
 from enclave.training.loop import train
@@ -46,6 +45,7 @@ from enclave.training.noise import gaussian, site_deviation
 from enclave.training.products import deviation, stack_svd
 from enclave.training.tensors import to_bytes
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from privacy_accounting.epsilon import epsilon, planned
 
 RULES = ("fedavg", "ffa-lora", "stack-svd", "dp-fedavg", "ckks")
@@ -93,7 +93,7 @@ def train_sites(options: argparse.Namespace, *, frozen_a: bool) -> Sites:
     folder = base_models.resolve(base_models.EMBEDDED)
     rows = hospitals(options.data, rows=options.rows_per_site, test_rows=1)
     names = label_names(rows)
-    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(folder), names, 64)
+    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", pin(folder), names, 64)
     training = Training(1, 1, 16, 1e-3, seed=0)
     shared = study(rows, spec, Lora(options.rank, 16, ("query", "key", "value", "dense")), training, folder)
     model = shared.fresh()

@@ -19,9 +19,10 @@ from typing import Any
 import dcap_qvl
 
 from attestation import development
-from attestation.appraisal import appraise_offline, judge
+from attestation.appraisal import judge
 from attestation.checks import CHECKS
 from attestation.checks.examination import Examination
+from attestation.offline import appraise_offline
 from contracts.policy import Policy, SgxReference
 
 CORPUS = Path(__file__).parents[1] / ".." / "shared" / "attestation-corpus"

@@ -45,6 +45,7 @@ from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
 from enclave.training.reading import Rows, encode, read_rows
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from privacy_accounting.epsilon import epsilon, planned
 
 Tell = Callable[[str, Progress], None]
@@ -333,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = ModelSpec(
             source=options.model,
             task="sequence-classification",
-            files=models.pin(folder),
+            files=pin(folder),
             labels=label_names(sites),
             max_tokens=options.max_tokens,
         )

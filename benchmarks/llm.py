@@ -117,11 +117,11 @@ def make(shape: Shape, folder: Path) -> None:
 def pinned(folder: Path, shape: Shape) -> ModelSpec:
     """The checkpoint, as a manifest names it; the hashes are taken once."""
     from contracts.manifest import ModelSpec
-    from enclave.slicing import models
+    from enclave_host.pinning import pin
 
     kept = folder / "pins"
     if not kept.exists():
-        kept.write_text(json.dumps(models.pin(folder)))
+        kept.write_text(json.dumps(pin(folder)))
     return ModelSpec("random", "causal-lm", json.loads(kept.read_text()), (), shape.tokens)
 
 

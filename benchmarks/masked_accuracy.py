@@ -36,6 +36,7 @@ from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
 from enclave.training.loop import train
 from enclave_host import base_models
+from enclave_host.pinning import pin
 
 GOAL, WIDTHS_GOAL = 0.5, 0.3
 """Points of accuracy that the mean over seeds may lie below plaintext, and three limbs below four."""
@@ -80,7 +81,7 @@ def measure(data: Path, seed: int, options: argparse.Namespace) -> Pair:
     spec = ModelSpec(
         source=base_models.EMBEDDED,
         task="sequence-classification",
-        files=models.pin(folder),
+        files=pin(folder),
         labels=label_names(sites),
         max_tokens=options.max_tokens,
     )

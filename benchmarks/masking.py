@@ -52,12 +52,12 @@ from enclave.masking.layers import FrozenLayer, Store
 from enclave.masking.masks import Index, Masks
 from enclave.masking.ring import Limbs, quickest
 from enclave.masking.words import Buffers, Packed, mask, unmask
-from enclave.slicing import models
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut, open_cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Masked, Shape, put_out
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
@@ -318,7 +318,7 @@ def enclave(folder: Path) -> None:
     """The process whose memory is measured."""
     bare = peak_memory()
     saved = folder / "saved"
-    spec = ModelSpec("saved", "sequence-classification", models.pin(saved), ("a", "b", "c"), 64)
+    spec = ModelSpec("saved", "sequence-classification", pin(saved), ("a", "b", "c"), 64)
     opened = open_cut(saved, spec, LORA, 1, folder / "opened")
     with accelerator(folder / "opened", folder / "second", 1) as (channel, _):
         masked = put_out(opened.cut, Channel(channel), folder / "pads")

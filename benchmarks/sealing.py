@@ -29,7 +29,7 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shards import About, draw_key, open_shard, seal_shard
 from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
-from enclave.programs.mailbox import Mailbox
+from enclave_host.mailbox import HostMailbox
 
 BINDING = Binding("a" * 64, 1, "update", "site-a")
 KEY, SIGNER, CIPHER = HpkeKey.generate(), SigningKey.generate(), AESGCM(bytes(32))
@@ -73,7 +73,7 @@ def in_files(act: Act, source: Path, target: Path) -> float:
         return time.perf_counter() - start
 
 
-def from_mailbox(box: Mailbox, name: str, target: Path) -> float:
+def from_mailbox(box: HostMailbox, name: str, target: Path) -> float:
     """Seconds that opening a shard takes, with the comparison of its name."""
     with target.open("r+b") as writer:
         start = time.perf_counter()
@@ -141,7 +141,7 @@ def measure(mib: int, folder: Path | None, whats: tuple[str, ...]) -> Iterator[F
                 (do_seal if what == "stream" else do_seal_shard)(reader, writer)
             opens: Callable[[], float] = lambda: in_files(do_open, sealed, out)  # noqa: E731
             if what == "shard":
-                box = Mailbox.create(place / "mailbox")
+                box = HostMailbox.create(place / "mailbox")
                 with sealed.open("rb") as reader:
                     address = hashlib.file_digest(reader, "sha256").hexdigest()
                 box.deliver(sealed, address)

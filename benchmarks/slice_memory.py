@@ -40,16 +40,16 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
 
     from contracts.manifest import Aggregation, DatasetRef, Lora, Masking, ModelSpec, Training
     from enclave.programs.learner import load_learner
-    from enclave.slicing import models
     from enclave.slicing.memory import return_large_blocks
     from enclave_host import base_models
+    from enclave_host.pinning import pin
     from site_agent.datasets.card import content_digest
 
     tell("imports")
     torch.set_num_threads(1)
     return_large_blocks()
     source = base_models.resolve(base_models.EMBEDDED)
-    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(source), ("a", "b"), tokens)
+    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", pin(source), ("a", "b"), tokens)
     # What a learner asks of a manifest; who takes part and what is released is nothing to it.
     rows, key = _rows(folder / "rows.jsonl", tokens), bytes(32)
     number = len(rows.read_bytes().splitlines())

@@ -44,6 +44,7 @@ from enclave.training.features import FeatureSet, Layout, compute, layout_of
 from enclave.training.loop import MAX_GRADIENT_NORM, derive_seed, train
 from enclave.training.metrics import Scores
 from enclave_host import base_models
+from enclave_host.pinning import pin
 
 DATASETS = ("chemprot", "medquad-qtype", "msha-injury", "mts-dialog", "nhs-feedback")
 RATIOS = "12.5,25,50,62.5,100"
@@ -287,7 +288,7 @@ def _study(options: argparse.Namespace, data: str, seed: int) -> Study:
     )
     folder = base_models.resolve(options.model)
     spec = ModelSpec(
-        options.model, "sequence-classification", models.pin(folder), label_names(sites), options.max_tokens
+        options.model, "sequence-classification", pin(folder), label_names(sites), options.max_tokens
     )
     training = Training(
         options.rounds, 1, options.batch_size, options.learning_rate, seed, precision=options.precision

@@ -24,9 +24,9 @@ import msgspec
 from attestation.measured import TREE
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Channel, Hello, HostFile, Reply, Request
 from enclave_host.gramine.launch import command
+from enclave_host.mailbox import HostMailbox
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class EnclaveProcess:
     The program ends when this process does, whatever ends it: it watches the connection.
     """
 
-    def __init__(self, program: Program, mailbox: Mailbox, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, program: Program, mailbox: HostMailbox, process: subprocess.Popen[bytes]) -> None:
         self.program = program
         self.mailbox = mailbox
         self._process = process
@@ -71,7 +71,7 @@ class EnclaveProcess:
 
         The program's own output goes to `program.log` in the folder. Refuses with `program.start_failed`.
         """
-        box = Mailbox.create(mailbox)
+        box = HostMailbox.create(mailbox)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             token = secrets.token_hex(32)
             named = str(platform.resolve()) if platform else None

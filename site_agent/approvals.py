@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from attestation.floors import require_floors
+from attestation.policy_floors import require_floors
 from contracts.approvals import Approval, InSweep, approval_payload, verify_approval
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.refusal import Refusal

@@ -10,6 +10,7 @@ from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_cosignatures
 from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_note, parse_vkey
+from contracts.log.note_writing import note_text
 from contracts.refusal import Refusal
 from transparency_log.archive import Archive
 from transparency_log.entry import Entry, outline, parse_entry
@@ -36,9 +37,9 @@ def check_checkpoint(
         report.origin, report.size = head.origin, head.size
         if head.origin != header.origin:
             raise Refusal("log.wrong_origin", found=head.origin[:100], expected=header.origin[:100])
-        verify_checkpoint(str(note), log_key or parse_vkey(header.log_key))
+        verify_checkpoint(note_text(note), log_key or parse_vkey(header.log_key))
         # One by one: two witnesses may share a name.
-        cosigned = [verify_cosignatures(str(note), [witness]) for witness in witnesses]
+        cosigned = [verify_cosignatures(note_text(note), [witness]) for witness in witnesses]
     except Refusal as refusal:
         report.failed(LOG, f"The checkpoint was refused: {refusal}", refusal.code)
         return None

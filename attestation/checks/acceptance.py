@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attestation.certificates import crl_number, iso
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
 from attestation.documents import unix
-from attestation.quote import SgxReport, TdReport
+from attestation.quote import SgxReport
 from contracts.policy import Reference, SgxReference
 from contracts.refusal import Refusal
+
+if TYPE_CHECKING:
+    from attestation.td_report import TdReport
 
 NO_POLICY = NotApplicable("no policy was given: it is only asked whether the evidence is genuine")
 
@@ -89,7 +94,7 @@ def measurement(e: Examination) -> Outcome:
 def _is(report: SgxReport | TdReport, reference: Reference, *, any_svn: bool = False) -> bool:
     if isinstance(reference, SgxReference):
         return isinstance(report, SgxReport) and _is_enclave(report, reference, any_svn)
-    return isinstance(report, TdReport) and report.measurement == reference.measurement
+    return not isinstance(report, SgxReport) and report.measurement == reference.measurement
 
 
 def _is_enclave(report: SgxReport, reference: SgxReference, any_svn: bool) -> bool:

@@ -8,11 +8,15 @@ Every field of either report is judged here or in another check; none is only sh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
-from attestation.quote import SgxReport, TdReport
+from attestation.quote import SgxReport
 from contracts.policy import Reference, SgxReference, TdxReference
 from contracts.refusal import Refusal
+
+if TYPE_CHECKING:
+    from attestation.td_report import TdReport
 
 Field = tuple[str, str, str]  # name, expected, found; under the reference's mask where it has one
 
@@ -41,7 +45,7 @@ def _fields(report: SgxReport | TdReport, reference: Reference) -> Iterator[Fiel
         yield "CONFIGSVN", str(reference.config_svn), str(report.config_svn)
         yield "ISVEXTPRODID", reference.ext_product_id, report.isv_ext_product_id.hex()
         yield "ISVFAMILYID", reference.family_id, report.isv_family_id.hex()
-    elif isinstance(report, TdReport) and isinstance(reference, TdxReference):
+    elif not isinstance(report, SgxReport) and isinstance(reference, TdxReference):
         from attestation.checks.trust_domain import fields
 
         yield from fields(report, reference)

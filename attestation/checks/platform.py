@@ -37,12 +37,16 @@ def in_a_td(check: str) -> Callable[[Examination], Outcome]:
 def tcb_level(e: Examination) -> Outcome:
     """The level that platform, TDX module and quoting enclave reach together is not revoked.
 
-    TDX 1.5 reports two TEE_TCB_SVN, at the TD's launch and now: `tcb.relaunch` weighs them.
+    TDX 1.5 reports two TEE_TCB_SVN, at the TD's launch and now: `td_tcb.relaunch` weighs them.
     """
     report = e.quote.report
     svns = (None,) if isinstance(report, SgxReport) else report.tee_tcb_svns
     evaluations = [tcb.evaluate(e.tcb_info, e.platform, e.qe_level, svn) for svn in svns]
-    e.evaluation = evaluations[0] if len(evaluations) == 1 else tcb.relaunch(*evaluations)
+    e.evaluation = evaluations[0]
+    if len(evaluations) > 1:
+        from attestation.td_tcb import relaunch
+
+        e.evaluation = relaunch(*evaluations)
     status, advisories = e.evaluation
     found = " ".join([status, *advisories])
     if status == "Revoked":

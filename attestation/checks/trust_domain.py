@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attestation import tcb
 from attestation.checks.configuration import Field, masked
 from attestation.checks.examination import Examination, NotApplicable, Outcome, Passed
-from attestation.quote import SgxReport, TdReport
+from attestation.quote import SgxReport
+from attestation.td_report import TdReport
+from attestation.td_tcb import module_identity
 from contracts.launch import read_launches, rtmr3_after
 from contracts.policy import TdxReference
 from contracts.refusal import Refusal
@@ -29,7 +30,7 @@ def module(e: Examination) -> Outcome:
     """MRSIGNERSEAM and SEAMATTRIBUTES are those that Intel publishes for this version of the TDX module."""
     report = _report(e)
     for svn in report.tee_tcb_svns:
-        identity = tcb.module_identity(e.tcb_info, svn)
+        identity = module_identity(e.tcb_info, svn)
         mask = int.from_bytes(bytes.fromhex(identity.attributes_mask))
         wanted = int.from_bytes(bytes.fromhex(identity.attributes)) & mask
         # Bits outside the mask must be clear: Intel has given them no meaning yet.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from contracts.log import growth
 from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint
-from contracts.log.note import KeyType, NoteKey, cosign_note, parse_note, sign_note
+from contracts.log.note import KeyType, NoteKey, parse_note
+from contracts.log.note_writing import cosign_note, sign_note
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 

@@ -17,12 +17,11 @@ from msgspec import Struct
 
 from contracts import signing
 from contracts.refusal import Refusal
-from contracts.signing import SigningKey
 
 MAX_NOTE_BYTES = 64 * 1024
 MAX_SIGNATURES = 100
 MAX_TIMESTAMP = 2**63 - 1
-_DASH = "— "
+DASH = "— "
 
 
 class KeyType(IntEnum):
@@ -60,10 +59,6 @@ class NoteSignature(Struct, frozen=True):
     key_id: bytes
     signature: bytes
 
-    @property
-    def line(self) -> str:
-        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
-
 
 class Note(Struct, frozen=True):
     """A note as it was read. Its text is worth nothing until `check_signature` has passed for a trusted
@@ -72,16 +67,13 @@ class Note(Struct, frozen=True):
     text: str
     signatures: tuple[NoteSignature, ...]
 
-    def __str__(self) -> str:
-        return self.text + "\n" + "".join(signature.line for signature in self.signatures)
-
 
 def parse_vkey(text: str) -> NoteKey:
     """Read a vkey. Refuses with `log.invalid_note`."""
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     material = strict_base64(encoded)
-    _check_name(name)
+    check_name(name)
     if len(material) != 33 or material[0] not in tuple(KeyType):
         raise Refusal("log.invalid_note", fault="the verifier key is of a type that is not used here")
     key = NoteKey(name, material[1:].hex(), KeyType(material[0]))
@@ -110,23 +102,6 @@ def parse_note(data: bytes | str) -> Note:
     return Note(text + "\n", tuple(_parse_line(line) for line in lines))
 
 
-def sign_note(text: str, name: str, signer: SigningKey) -> str:
-    """The text as a signed note. The key serves one log only: the message is the bare text, as C2SP has
-    it."""
-    _check_name(name)
-    key = NoteKey(name, signer.public)
-    note = Note(text, (NoteSignature(name, key.id, signer.sign_bytes(text.encode())),))
-    return str(parse_note(str(note)))
-
-
-def cosign_note(note: Note, name: str, signer: SigningKey, at: int) -> str:
-    """The note with one more line: a cosignature/v1 at Unix time `at`, by a key used for nothing else."""
-    _check_name(name)
-    key = NoteKey(name, signer.public, KeyType.COSIGNATURE)
-    signature = at.to_bytes(8, "big") + signer.sign_bytes(_cosigned(note.text, at))
-    return str(Note(note.text, (*note.signatures, NoteSignature(name, key.id, signature))))
-
-
 def check_signature(note: Note, key: NoteKey) -> int | None:
     """Check the signature by `key`: its timestamp for a cosignature, None for a plain one.
 
@@ -141,7 +116,7 @@ def check_signature(note: Note, key: NoteKey) -> int | None:
         message, signature = note.text.encode(), line.signature
         if key.type == KeyType.COSIGNATURE:
             at, signature = int.from_bytes(signature[:8], "big"), signature[8:]
-            message = _cosigned(note.text, at)
+            message = cosigned(note.text, at)
         try:
             if at is not None and at > MAX_TIMESTAMP:
                 raise refusal
@@ -151,22 +126,22 @@ def check_signature(note: Note, key: NoteKey) -> int | None:
     return at
 
 
-def _cosigned(text: str, at: int) -> bytes:
+def cosigned(text: str, at: int) -> bytes:
     return f"cosignature/v1\ntime {at}\n{text}".encode()
 
 
 def _parse_line(line: str) -> NoteSignature:
-    name, _, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH):
+    name, _, encoded = line.removeprefix(DASH).partition(" ")
+    if not line.startswith(DASH):
         raise Refusal("log.invalid_note", fault="a signature line does not begin with a dash")
-    _check_name(name)
+    check_name(name)
     signature = strict_base64(encoded)
     if len(signature) < 5:
         raise Refusal("log.invalid_note", fault="a signature is too short")
     return NoteSignature(name, signature[:4], signature[4:])
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not name or "+" in name or any(character.isspace() or character < " " for character in name):
         raise Refusal("log.invalid_note", fault="a key's name is empty or holds spaces or a plus sign")
 

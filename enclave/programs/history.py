@@ -12,29 +12,11 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from contracts.policy import Hex32
-from contracts.receipts import NO_RECEIPT, Hex64, Receipt, SignedReceipt, receipt_hash, verify_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, receipt_hash, verify_receipt
 from contracts.refusal import Refusal
-from contracts.signing import SigningKey, verify
+from contracts.signing import verify
 from enclave.programs.identity import Identity
-
-REISSUE_DOMAIN = "fedslice/reissue/v1"
-
-
-class Reissue(Struct, forbid_unknown_fields=True, frozen=True):
-    """The aggregator's word that `output` (SHA-256 of a sealed stream) holds the same parameters as the
-    output of the receipt with hash `receipt`, sealed again for the client slices that are admitted now."""
-
-    manifest: Hex32
-    receipt: Hex32
-    output: Hex32
-
-
-class SignedReissue(Struct, forbid_unknown_fields=True, frozen=True):
-    """A reissue with the attested Ed25519 key that signed it, and the signature, in hex."""
-
-    reissue: Reissue
-    signing_key: Hex32
-    signature: Hex64
+from enclave.programs.reissue import REISSUE_DOMAIN, SignedReissue
 
 
 class Previous(Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,11 +26,6 @@ class Previous(Struct, forbid_unknown_fields=True, frozen=True):
     sha256: Hex32
     receipt: SignedReceipt
     reissue: SignedReissue | None = None
-
-
-def sign_reissue(reissue: Reissue, signer: SigningKey) -> SignedReissue:
-    """Inside the aggregator."""
-    return SignedReissue(reissue, signer.public, signer.sign(REISSUE_DOMAIN, reissue))
 
 
 class History:

@@ -15,7 +15,6 @@ from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
-from enclave.slicing.models import load
 from enclave.slicing.shape import Shape
 from enclave.training.data import Examples
 from enclave.training.loop import (
@@ -157,6 +156,8 @@ def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
 
         tail, base = tuned_tail(manifest, folder)
         return _Opened(tail, base.tokenizer, Inside(weight_bytes(folder, spec)), base)
+    from enclave.slicing.models import load  # all of it: by no other placement
+
     whole, tokenizer = load(folder, spec)
     return _Opened(_tuned(whole, manifest), tokenizer, Inside(weight_bytes(folder, spec)))
 

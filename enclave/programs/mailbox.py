@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,21 +87,12 @@ class HashedReader:
 
 
 class Mailbox:
-    """Both sides of the folder: the program uses `incoming` and `outgoing`, its host `deliver` and
-    `collect`."""
+    """The program's side of the folder; its host's is `enclave_host.mailbox`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._in = folder / "in"
         self._out = folder / "out"
-
-    @classmethod
-    def create(cls, folder: Path) -> Mailbox:
-        """Host side: make the folder, for its owner only."""
-        for part in (folder, folder / "in", folder / "out"):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part.chmod(0o700)
-        return cls(folder)
 
     @contextmanager
     def incoming(self, sha256: str, *, limit: int = MAX_FILE_BYTES) -> Iterator[BinaryIO]:
@@ -130,37 +120,8 @@ class Mailbox:
             temporary.unlink(missing_ok=True)
         return FileRef(digest, size)
 
-    def deliver(self, file: Path, sha256: str) -> FileRef:
-        """Host side: put a copy of `file` at `in/<sha256>`. Refuses with `mailbox.hash_mismatch`."""
-        target = self._in / _name(sha256)
-        temporary = self._in / f".{os.urandom(8).hex()}"
-        try:
-            with (
-                file.open("rb") as source,
-                temporary.open("xb") as copy,
-                HashedReader(source, sha256, MAX_FILE_BYTES) as reader,
-            ):
-                shutil.copyfileobj(reader, copy, _CHUNK)
-                reader.finish()
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return FileRef(sha256, reader.bytes)
-
-    def collect(self, sha256: str) -> Path:
-        """Host side: where the program's file lies. Refuses with `mailbox.bad_name` or `mailbox.missing`."""
-        path = self._out / _name(sha256)
-        if not path.is_file() or path.is_symlink():
-            raise Refusal("mailbox.missing", sha256=sha256)
-        return path
-
-    def discard(self, sha256: str) -> None:
-        """Host side: remove this file from both sides; it need not be there."""
-        for side in (self._in, self._out):
-            (side / _name(sha256)).unlink(missing_ok=True)
-
     def _open(self, side: Path, sha256: str) -> IO[bytes]:
-        path = side / _name(sha256)
+        path = side / checked_name(sha256)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -185,7 +146,7 @@ class BoundedBuffer(BytesIO):
         return super().write(data)
 
 
-def _name(sha256: str) -> str:
+def checked_name(sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
         raise Refusal("mailbox.bad_name")
     return sha256

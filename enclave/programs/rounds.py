@@ -23,7 +23,6 @@ from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
-from enclave.programs.history import Reissue, sign_reissue
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.lives import Lives
@@ -31,6 +30,7 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
+from enclave.programs.reissue import Reissue, sign_reissue
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 

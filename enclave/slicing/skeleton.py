@@ -25,7 +25,7 @@ from contracts.architecture.layers import row_of
 from contracts.manifest import ModelSpec
 from contracts.model_files import CONFIG
 from contracts.refusal import Refusal
-from enclave.slicing import models
+from enclave.slicing import base_files
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.eager import BUILDING
@@ -44,8 +44,8 @@ class Base:
         with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
             own = Path(private)
             weights = _copy_all_but_weights(folder, own, spec)
-            with models.refusing_what_transformers_cannot_read(own, spec):
-                config, tokenizer, automatic = models.configure(own, spec)
+            with base_files.refusing_what_transformers_cannot_read(own, spec):
+                config, tokenizer, automatic = base_files.configure(own, spec)
                 self._kind: Any = automatic._model_mapping[type(config)]
                 config.dtype = torch.float32
                 config._attn_implementation = "eager"
@@ -196,14 +196,14 @@ def _copy_all_but_weights(folder: Path, own: Path, spec: ModelSpec) -> list[str]
     """Copy and check the pinned files but the weights, whose names are returned."""
     weights = []
     for name, pin in sorted(spec.files.items()):
-        models._check_name(name)
+        base_files.check_name(name)
         if name.endswith(".safetensors"):
             weights.append(name)
-        elif models._copy(folder / name, own / name) != pin:
+        elif base_files.copy_hashed(folder / name, own / name) != pin:
             raise Refusal("model.file_changed", file=name)
     if CONFIG not in spec.files:
         raise Refusal("model.file_missing", file=CONFIG)
     if not weights:
         raise Refusal("model.no_weights")
-    models._refuse_remote_code(own)
+    base_files.refuse_remote_code(own)
     return weights

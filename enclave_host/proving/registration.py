@@ -16,7 +16,8 @@ from contracts.architecture.table import ARCHITECTURES
 from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Proof, Verdict, Way
 from contracts.refusal import Refusal
-from enclave.slicing.models import configure, pin, refusing_what_transformers_cannot_read
+from enclave.slicing.base_files import configure, refusing_what_transformers_cannot_read
+from enclave_host.pinning import pin
 from enclave_host.proving.files import Tensor, read_config, read_tensors
 from enclave_host.proving.passes import TOKENS, WAYS, Trial, attempt, usual_targets
 from enclave_host.proving.reduced import reduce, require_layers

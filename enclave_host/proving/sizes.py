@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Pretrained
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from enclave.slicing.models import refusing_what_transformers_cannot_read
+from enclave.slicing.base_files import refusing_what_transformers_cannot_read
 from enclave_host.proving.files import Tensor
 
 SLACK = 1 << 20

@@ -14,8 +14,8 @@ from typing import Any
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.mailbox import Mailbox
 from enclave_host.base_models import resolve
+from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from enclave_jobs import blobs
 from enclave_jobs.supervisor.protocol import Call, Model
@@ -188,7 +188,7 @@ def _memory_of(pid: int | None) -> dict[str, int]:
     return found
 
 
-def put_in(mailbox: Mailbox, path: Path, sha256: str) -> None:
+def put_in(mailbox: HostMailbox, path: Path, sha256: str) -> None:
     """Put a blob into the mailbox under a second name: no byte of it is written or hashed for that, as the
     upload was and the enclave hashes what it reads. On another file system than the blobs it is a copy."""
     target = mailbox.folder / "in" / sha256

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
 from contracts.log.note import KeyType, Note, NoteKey, parse_note, parse_vkey
+from contracts.log.note_writing import note_text
 from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import Checkpoint
@@ -38,7 +39,7 @@ def take(data: bytes, witness: NoteKey) -> Checkpoint:
         added = next(
             line for line in came.signatures if (line.name, line.key_id) == (witness.name, witness.id)
         )
-        row.note = str(Note(ours.text, (*ours.signatures, added)))
+        row.note = note_text(Note(ours.text, (*ours.signatures, added)))
         row.save(update_fields=["note"])
         record(None, "checkpoint.cosigned", f"checkpoint:{row.size}", witness=witness.name)
     return row

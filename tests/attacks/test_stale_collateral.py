@@ -10,8 +10,8 @@ import time
 import msgspec
 import pytest
 
-from attestation.appraisal import appraise_offline
 from attestation.development import collateral, revoke_platform
+from attestation.offline import appraise_offline
 from attestation.sources import open_source
 from contracts.evidence import Claims, report_data
 from contracts.policy import CollateralFloor

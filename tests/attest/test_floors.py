@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from attestation.floors import Floors, require_floors
+from attestation.floors import Floors
+from attestation.policy_floors import require_floors
 from contracts.policy import CollateralFloor
 from contracts.refusal import Refusal
 from tests.attest.workshop import AT

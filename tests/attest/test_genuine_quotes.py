@@ -2,9 +2,10 @@
 
 import pytest
 
-from attestation.appraisal import appraise_offline, judge, require
+from attestation.appraisal import judge, require
 from attestation.checks import CHECKS
 from attestation.checks.examination import Examination
+from attestation.offline import appraise_offline
 from contracts.refusal import Refusal
 from tests.attest.corpus import ABSENT, ACCEPTED, CASES, one
 

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation.appraisal import appraise_offline, judge
+from attestation.appraisal import judge
 from attestation.certificates import load_chain
 from attestation.checks import CHECKS
 from attestation.checks.examination import Examination
+from attestation.offline import appraise_offline
 from attestation.quote import MAX_QUOTE_BYTES, parse, unpadded
 from tests.attest.corpus import ABSENT, ACCEPTED, one
 

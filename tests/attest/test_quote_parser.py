@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.own_quote import read_own
-from attestation.quote import MAX_QUOTE_BYTES, QE_REPORT_CERTIFICATION, TdReport, parse
+from attestation.quote import MAX_QUOTE_BYTES, QE_REPORT_CERTIFICATION, parse
+from attestation.td_report import TdReport
 from contracts.refusal import Refusal
 from tests.attest.corpus import ABSENT, CASES
 

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attestation.appraisal import appraise_offline
 from attestation.development import certificates as pki
 from attestation.development_quoting import constants as dev
+from attestation.offline import appraise_offline
 from tests.attest.corpus import ABSENT, ACCEPTED, one
 from tests.attest.workshop import AT, Workshop
 

@@ -14,9 +14,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from attestation.appraisal import appraise_offline
 from attestation.development import collateral as made_by_root
 from attestation.development import create_root, revoke_platform
+from attestation.offline import appraise_offline
 from contracts.canonical import digest
 from contracts.refusal import Refusal
 from federation.attestation import collateral, floors, pcs

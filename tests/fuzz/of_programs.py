@@ -17,7 +17,7 @@ import msgspec
 
 from contracts.bound_request import bind_request
 from enclave.programs import wire
-from enclave.programs.mailbox import Mailbox
+from enclave_host.mailbox import HostMailbox
 from enclave_jobs.results import lease_of, read_result
 from site_agent.transport import _json
 from tests.fuzz.targets import target
@@ -77,8 +77,8 @@ def _host(data: bytes) -> object:
 
 
 @cache
-def mailbox() -> Mailbox:
-    return Mailbox.create(Path(tempfile.mkdtemp(prefix="fedslice-fuzz-")))
+def mailbox() -> HostMailbox:
+    return HostMailbox.create(Path(tempfile.mkdtemp(prefix="fedslice-fuzz-")))
 
 
 @target("mailbox", lambda: [hashlib.sha256(b"content").hexdigest().encode() + b"content"])

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import Channel, Reply, Request
+from enclave_host.mailbox import HostMailbox
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import put_in
@@ -128,7 +128,7 @@ def test_a_blob_comes_into_a_mailbox_without_a_byte_being_written_but_across_fil
     blob = tmp_path / name
     blob.write_bytes(content)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if elsewhere else tmp_path) as place:
-        mailbox = Mailbox.create(Path(place) / "mailbox")
+        mailbox = HostMailbox.create(Path(place) / "mailbox")
         for _ in range(2):
             put_in(mailbox, blob, name)
         with mailbox.incoming(name) as file:

@@ -23,6 +23,7 @@ from enclave.slicing.placement import Shape, put_out
 from enclave.training.loop import derive_seed, train
 from enclave.training.reading import encode
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, model, sorts
 
 LABELS = ("no", "yes", "maybe")
@@ -33,7 +34,7 @@ LORA = Lora(4, 8, ("query", "value"))
 def minilm():
     folder = base_models.resolve(base_models.EMBEDDED)
     return folder, ModelSpec(
-        base_models.EMBEDDED, "sequence-classification", models.pin(folder), LABELS, max_tokens=64
+        base_models.EMBEDDED, "sequence-classification", pin(folder), LABELS, max_tokens=64
     )
 
 
@@ -113,7 +114,7 @@ def test_every_family_opens_from_its_files(name, tmp_path):
         if (folder_of_words / file).is_file():
             (folder / file).write_bytes((folder_of_words / file).read_bytes())
     task, labels = ("sequence-classification", LABELS) if sorts(name) else ("causal-lm", ())
-    spec = ModelSpec("local", task, models.pin(folder), labels, max_tokens=32)
+    spec = ModelSpec("local", task, pin(folder), labels, max_tokens=32)
     done = open_cut(folder, spec, small_models.lora(name), 1, tmp_path / "store").cut
     done.attach(UnmaskedEngine(done.store))
     ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
@@ -166,7 +167,7 @@ def test_an_architecture_outside_the_table_is_refused_by_name(minilm, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     config = json.loads((tmp_path / "config.json").read_bytes()) | {"model_type": "electra"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    changed = ModelSpec(spec.source, spec.task, models.pin(tmp_path), LABELS, 64)
+    changed = ModelSpec(spec.source, spec.task, pin(tmp_path), LABELS, 64)
     assert refused(open_cut, tmp_path, changed, LORA, 1, tmp_path / "store") == "slicing.unknown_architecture"
 
 

@@ -12,6 +12,7 @@ from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut
 from enclave.slicing.placement import Shape, put_out
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
 
 LORA = Lora(8, 16, ("query", "key", "value", "dense"))
@@ -26,7 +27,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def base():
     folder = base_models.resolve(base_models.EMBEDDED)
-    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", models.pin(folder), ("no", "yes"), 32)
+    spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", pin(folder), ("no", "yes"), 32)
     return lambda: models.load(folder, spec)
 
 

@@ -55,9 +55,10 @@ from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.contributions import seal_contribution
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import WEIGHTS, Mailbox
+from enclave.programs.mailbox import WEIGHTS
 from enclave.programs.peer import Peer
 from enclave.programs.statekeys import label
+from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_1.accelerator import AcceleratorProcess
@@ -108,7 +109,7 @@ class House:
     """What does not change between runs."""
 
     def __init__(self, folder: Path, sites=SITES) -> None:
-        from enclave.slicing.models import pin
+        from enclave_host.pinning import pin
 
         self.root = folder / "root"
         create_root(self.root)
@@ -328,7 +329,7 @@ class Consortium:
     def contribute(self, aggregator, identity, site, round, enclosed, state) -> str:
         """Seal what this test likes; returns the file's name, which lies in the aggregator's mailbox."""
         claims = aggregator.call("evidence", nonce="00" * 32)["claims"]
-        box = Mailbox.create(self.folder / "rogue")
+        box = HostMailbox.create(self.folder / "rogue")
         receiver = Peer(claims["hpke_key"], claims["signing_key"])
         arguments = {"receiver": receiver, "enclosed": enclosed, "state": state}
         filed = seal_contribution(identity, box, site=site, round=round, **arguments)

@@ -20,10 +20,10 @@ from tests.programs.split_house import SplitRun, split_manifest
 SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
-    "aggregator": 4_787,
-    "client_slice all_in_tee": 4_927,
-    "client_slice masked": 6_867,
-    "split_server": 4_785,
+    "aggregator": 4_605,
+    "client_slice all_in_tee": 4_797,
+    "client_slice masked": 6_693,
+    "split_server": 4_711,
 }
 HARDWARE = "attestation/sources/gramine.py"
 DEVELOPMENT = (

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.mailbox import BoundedBuffer, Mailbox
+from enclave.programs.mailbox import BoundedBuffer
+from enclave_host.mailbox import HostMailbox
 
 
 def sha(data: bytes) -> str:
@@ -15,7 +16,7 @@ def sha(data: bytes) -> str:
 
 @pytest.fixture
 def box(tmp_path):
-    return Mailbox.create(tmp_path / "box")
+    return HostMailbox.create(tmp_path / "box")
 
 
 def read(box, name, **kwargs):

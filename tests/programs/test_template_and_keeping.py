@@ -18,10 +18,10 @@ from contracts.sealed.state import read_escrow
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import keep, unkeep
-from enclave.programs.mailbox import Mailbox
 from enclave.programs.sharedkeys import SharedKeys
 from enclave.programs.template import learn
 from enclave.training.tensors import from_bytes, to_bytes
+from enclave_host.mailbox import HostMailbox
 from tests.programs.split_house import split_manifest
 
 LAYER = "base_model.model.bert.encoder.layer.0.attention.self.query"
@@ -117,7 +117,7 @@ def draft(in_shares) -> Receipt:
 def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_shares(
     life, draft, tmp_path, code_of
 ):
-    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
     kept = keep(identity, box, keys, draft, STATE, BEST, PINS)
     assert (kept.receipt, kept.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
@@ -128,7 +128,7 @@ def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_sha
 def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     life, draft, tmp_path, code_of, in_shares
 ):
-    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
     draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
@@ -170,7 +170,7 @@ def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of
 def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_refused_and_the_other_way_round(
     named, held, life, draft, tmp_path, code_of, in_shares
 ):
-    (identity, keys), box = life(), Mailbox.create(tmp_path / "box")
+    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
     if named:
         draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}

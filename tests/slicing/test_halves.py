@@ -25,6 +25,7 @@ from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, compute, layout_of
 from enclave.training.loop import train
 from enclave_host import base_models
+from enclave_host.pinning import pin
 from tests.slicing.small import LABELS, MODELS, model, texts
 
 CLASSES = tuple(f"class {number}" for number in range(LABELS))
@@ -44,7 +45,7 @@ def saved(folder: Path, name: str, head: str, dtype: torch.dtype = torch.float32
 
 def pinned(folder: Path, head: str) -> ModelSpec:
     task: Any = "causal-lm" if head == "lm" else "sequence-classification"
-    return ModelSpec("local", task, models.pin(folder), () if head == "lm" else CLASSES, max_tokens=32)
+    return ModelSpec("local", task, pin(folder), () if head == "lm" else CLASSES, max_tokens=32)
 
 
 def examples(head: str) -> Examples:

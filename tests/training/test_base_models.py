@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from contracts.refusal import Refusal
 from enclave.slicing import models
-from enclave.slicing.models import load, pin
+from enclave.slicing.models import load
 from enclave_host.base_models import EMBEDDED, resolve
+from enclave_host.pinning import pin
 from error_catalogue import CATALOGUE
 from tests.training.tiny import LABELS, causal_spec, classifier_spec
 
@@ -129,7 +131,7 @@ def test_a_model_with_code_of_its_own_is_refused(bert_folder: Path, name: str) -
     honest = classifier_spec(bert_folder)
     change_json(bert_folder / name, auto_map={"AutoConfig": "evil.Config"})
     refusal("model.remote_code", pin, bert_folder)
-    changed = {**honest.files, name: models._sha256(bert_folder / name)}
+    changed = {**honest.files, name: hashlib.sha256((bert_folder / name).read_bytes()).hexdigest()}
     refusal("model.remote_code", load, bert_folder, classifier_spec_of(honest, changed))
 
 

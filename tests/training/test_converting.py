@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import load_file
 
 from contracts.refusal import Refusal
-from enclave.slicing.models import pin
 from enclave_host.base_models import resolve_pickled
 from enclave_host.bounded import REPOSITORY, Limits
 from enclave_host.converting import PICKLED, convert
 from enclave_host.converting.archive import look_into
 from enclave_host.converting.unpickle import state_of
+from enclave_host.pinning import pin
 from error_catalogue import CATALOGUE, explain
 from tests.training.test_registered_is_proven import CLASSIFICATION, proven
 

@@ -7,9 +7,10 @@ import torch
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from enclave.slicing.models import load, pin
+from enclave.slicing.models import load
 from enclave_host import smollm2
 from enclave_host.base_models import SMOLLM2, resolve, smollm2_folder
+from enclave_host.pinning import pin
 
 fetched = pytest.mark.skipif(
     not (smollm2_folder() / "config.json").is_file(),

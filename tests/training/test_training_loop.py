@@ -14,11 +14,12 @@ from torch import Tensor
 from contracts.manifest import Training
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.slicing.models import load, pin
+from enclave.slicing.models import load
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, derive_seed, evaluate, share_of_rate, train
 from enclave.training.reading import encode
 from enclave_host.base_models import EMBEDDED, resolve
+from enclave_host.pinning import pin
 from tests.training.tiny import (
     BERT_ADAPTER,
     LABELS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from contracts.manifest import Lora, ModelSpec, Training
 from contracts.rows import PairLabel, PromptResponse, Text, TextLabel
-from enclave.slicing.models import pin
+from enclave_host.pinning import pin
 
 LABELS = ("infection", "injury", "metabolic")
 WORDS = ("fever", "cough", "pain", "rash", "knee", "heart", "liver", "sugar", "[TOPIC]", "mild", "severe")

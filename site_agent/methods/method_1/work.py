@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster
-from enclave.programs.mailbox import Mailbox
+from enclave_host.mailbox import HostMailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.leases import Job, Lease, epoch_of
@@ -46,7 +46,7 @@ class Work:
         self._state = state
         self._coordinator = coordinator
         self._member = membership
-        self._mailbox = Mailbox(membership.mailbox)
+        self._mailbox = HostMailbox(membership.mailbox)
         self._pads = PadMaker(membership)
         self._receipts = ReceiptBook(state, membership.manifest, coordinator)
         self._rosters = RosterBook(state.rosters, state.key)

@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 import msgspec
 from django.core.management.base import BaseCommand, CommandParser
 
-from attestation.appraisal import Appraisal, Check, appraise_offline
+from attestation.appraisal import Appraisal, Check
 from attestation.certificates import iso
 from attestation.event_log import read_events, require_replay
-from attestation.quote import TdReport, parse, unpadded
+from attestation.offline import appraise_offline
+from attestation.quote import parse, unpadded
+from attestation.td_report import TdReport
 from contracts.policy import CollateralFloor, Policy
 from contracts.refusal import Refusal
 from error_catalogue import explain

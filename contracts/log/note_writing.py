@@ -1,0 +1,34 @@
+"""C2SP signed notes, written: by the log, and by those who cosign. No enclave loads this."""
+
+from __future__ import annotations
+
+import base64
+
+from contracts.log.note import DASH, KeyType, Note, NoteKey, NoteSignature, check_name, cosigned, parse_note
+from contracts.signing import SigningKey
+
+
+def note_text(note: Note) -> str:
+    """The note as it travels."""
+    lines = (
+        f"{DASH}{each.name} {base64.b64encode(each.key_id + each.signature).decode()}\n"
+        for each in note.signatures
+    )
+    return note.text + "\n" + "".join(lines)
+
+
+def sign_note(text: str, name: str, signer: SigningKey) -> str:
+    """The text as a signed note. The key serves one log only: the message is the bare text, as C2SP has
+    it."""
+    check_name(name)
+    key = NoteKey(name, signer.public)
+    note = Note(text, (NoteSignature(name, key.id, signer.sign_bytes(text.encode())),))
+    return note_text(parse_note(note_text(note)))
+
+
+def cosign_note(note: Note, name: str, signer: SigningKey, at: int) -> str:
+    """The note with one more line: a cosignature/v1 at Unix time `at`, by a key used for nothing else."""
+    check_name(name)
+    key = NoteKey(name, signer.public, KeyType.COSIGNATURE)
+    signature = at.to_bytes(8, "big") + signer.sign_bytes(cosigned(note.text, at))
+    return note_text(Note(note.text, (*note.signatures, NoteSignature(name, key.id, signature))))

@@ -1,0 +1,33 @@
+"""The aggregator's word that parameters which it has sealed again are those of a receipt."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from contracts.policy import Hex32
+from contracts.receipts import Hex64
+from contracts.signing import SigningKey
+
+REISSUE_DOMAIN = "fedslice/reissue/v1"
+
+
+class Reissue(Struct, forbid_unknown_fields=True, frozen=True):
+    """The aggregator's word that `output` (SHA-256 of a sealed stream) holds the same parameters as the
+    output of the receipt with hash `receipt`, sealed again for the client slices that are admitted now."""
+
+    manifest: Hex32
+    receipt: Hex32
+    output: Hex32
+
+
+class SignedReissue(Struct, forbid_unknown_fields=True, frozen=True):
+    """A reissue with the attested Ed25519 key that signed it, and the signature, in hex."""
+
+    reissue: Reissue
+    signing_key: Hex32
+    signature: Hex64
+
+
+def sign_reissue(reissue: Reissue, signer: SigningKey) -> SignedReissue:
+    """Inside the aggregator."""
+    return SignedReissue(reissue, signer.public, signer.sign(REISSUE_DOMAIN, reissue))
