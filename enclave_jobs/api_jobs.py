@@ -43,7 +43,7 @@ class Wish(Struct, forbid_unknown_fields=True):
 
 class LeasedJob(Struct):
     """A job that this agent now holds. `lease` names the lease in every later request; `deadline` is in Unix
-    seconds. `inputs.enclave` and `inputs.epoch` name the server enclave that the job is for."""
+    seconds. `inputs` are those of contracts/jobs.py for its kind."""
 
     id: str
     kind: str

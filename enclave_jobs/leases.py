@@ -16,11 +16,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from contracts.canonical import digest
+from contracts.jobs import Joining
 from contracts.refusal import Fact, Refusal
+from contracts.sealed.escrow import Escrow
 from enclave_jobs.models import Inputs, Job, JobKind, JobState
 from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.transitions import JOB
@@ -45,16 +48,18 @@ def offer(
     enclave: str,
     *,
     round: Round | None,
-    common: dict[str, Any],
-    sites: Mapping[str, dict[str, Any]],
+    common: Joining,
+    sites: Mapping[str, Escrow | None],
 ) -> None:
-    """Make a job wait for each of `sites` (ids, each with inputs of its own), with `common` inputs; in as
-    many queries for a thousand sites as for one. Offering again adds no second job; jobs that are not over
-    get the common inputs of now, and their agents see them with their next lease."""
+    """Make a job wait for each of `sites` (ids, each with its share of the state's key where it brings one
+    back), with the inputs that they have in `common`; in as many queries for a thousand sites as for one.
+    Offering again adds no second job; jobs that are not over get the common inputs of now, and their agents
+    see them with their next lease."""
     if not sites:
         return
-    hash = digest(common)
-    Inputs.objects.get_or_create(pk=hash, defaults={"run": run, "said": common})
+    said = msgspec.to_builtins(common)
+    hash = digest(said)
+    Inputs.objects.get_or_create(pk=hash, defaults={"run": run, "said": said})
     asked = Job.objects.filter(run=run, kind=kind, round=round, enclave=enclave)
     known = dict(asked.values_list("site_id", "common_id"))
     if any(known.get(site, hash) != hash for site in sites):
@@ -63,9 +68,13 @@ def offer(
     fresh = [site for site in sites if site not in known]
     if fresh:
         fields: dict[str, Any] = {"run": run, "kind": kind, "round": round, "enclave": enclave}
-        jobs = (Job(**fields, site_id=site, common_id=hash, inputs=sites[site]) for site in fresh)
+        jobs = (Job(**fields, site_id=site, common_id=hash, inputs=_own(sites[site])) for site in fresh)
         Job.objects.bulk_create(jobs, ignore_conflicts=True)  # another worker may offer them too
         wake(fresh)
+
+
+def _own(escrow: Escrow | None) -> dict[str, Any]:
+    return {} if escrow is None else {"escrow": msgspec.to_builtins(escrow)}
 
 
 def lease(site: Site) -> Job | None:

@@ -10,11 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
 
+from contracts.jobs import Joining, Kind, Result, inputs_of
 from contracts.refusal import Fact, Refusal
 from site_agent.transport import Answer, Coordinator, is_passing
 
@@ -28,11 +29,11 @@ SLOW_SECONDS = 15.0
 SHOWN_SECONDS = 60.0
 """How often long work is shown to people."""
 
-Kind = Literal["join", "features", "rewrap", "train", "evaluate", "countersign", "share"]
+T = TypeVar("T", bound=Joining)
 
 
 class Job(Struct, frozen=True):
-    """A job as the coordinator leases it. `deadline` is in Unix seconds; who uses `inputs` checks them."""
+    """A job as the coordinator leases it. `deadline` is in Unix seconds; `given` reads `inputs`."""
 
     id: str
     kind: str
@@ -44,12 +45,9 @@ class Job(Struct, frozen=True):
     inputs: dict[str, Any]
 
 
-def epoch_of(job: Job) -> int:
-    """Which of the run's server enclaves the job is for. Refuses with `agent.bad_inputs`."""
-    epoch = job.inputs.get("epoch")
-    if not isinstance(epoch, int) or isinstance(epoch, bool):
-        raise Refusal("agent.bad_inputs", fault="it does not say for which server enclave the job is")
-    return epoch
+def given(job: Job, wanted: type[T]) -> T:
+    """The job's inputs. Refuses with `agent.bad_inputs` what is not of the agreed form."""
+    return inputs_of(job.kind, job.inputs, wanted)
 
 
 def ask(coordinator: Coordinator, wait: int, patience: float) -> tuple[Job | None, Answer]:
@@ -103,10 +101,10 @@ class Lease:
         if self._lost is not None:
             raise self._lost
 
-    def done(self, result: dict[str, Any]) -> None:
+    def done(self, result: Result) -> None:
         """Hand the result in. Doing it twice is the same to the coordinator."""
         self.check()
-        body = {"lease": self.job.lease, **result}
+        body = msgspec.to_builtins(result)
         self._coordinator.call("POST", f"jobs/{self.job.id}/result", body, patience=300)
 
     def failed(self, code: str, facts: dict[str, Fact]) -> None:

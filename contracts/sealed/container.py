@@ -4,19 +4,20 @@
 
 `magic` names the format; the header is canonical JSON. SHA-256 of all up to the header's end is the
 container's *context*: it goes into the frames' key or into what is signed, and into each frame's associated
-data,X"""
+data."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import BinaryIO, TypeVar
+from typing import Annotated, BinaryIO, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from contracts.canonical import canonical
+from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.frames import Chunk, HashBeside, decrypt_frames, encrypt_frames, read_exactly
 
@@ -25,11 +26,11 @@ MAX_HEADER_BYTES = 2 << 20
 HeaderType = TypeVar("HeaderType", bound=Struct)
 
 
-class FileRef(Struct, frozen=True):
+class FileRef(Struct, frozen=True, forbid_unknown_fields=True):
     """A file by its name (SHA-256 of all its bytes, hex) and its length in bytes."""
 
-    sha256: str
-    bytes: int
+    sha256: Hex32
+    bytes: Annotated[int, Meta(ge=1)]
 
 
 class _Container:

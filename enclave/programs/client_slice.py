@@ -11,9 +11,9 @@ from msgspec import Meta, Struct
 from attestation.sources import Source
 from contracts.evidence import Evidence
 from contracts.policy import Hex32
+from contracts.previous import Previous
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
-from enclave.programs.history import Previous
 from enclave.programs.identity import Identity
 from enclave.programs.in_public import InLog, require_in_log
 from enclave.programs.mailbox import Mailbox

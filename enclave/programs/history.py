@@ -9,23 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from msgspec import Struct
-
-from contracts.policy import Hex32
-from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, receipt_hash, verify_receipt
+from contracts.previous import Previous
+from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash, verify_receipt
 from contracts.refusal import Refusal
+from contracts.reissue import REISSUE_DOMAIN
 from contracts.signing import verify
 from enclave.programs.identity import Identity
-from enclave.programs.reissue import REISSUE_DOMAIN, SignedReissue
-
-
-class Previous(Struct, forbid_unknown_fields=True, frozen=True):
-    """What a round continues: the sealed state at `in/<sha256>`, the receipt that stands for it, and the
-    reissue where the state was sealed again."""
-
-    sha256: Hex32
-    receipt: SignedReceipt
-    reissue: SignedReissue | None = None
 
 
 class History:

@@ -18,6 +18,7 @@ from contracts.course import kind_of
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
+from contracts.reissue import Reissue, sign_reissue
 from contracts.roster import Roster
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
@@ -30,7 +31,6 @@ from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
-from enclave.programs.reissue import Reissue, sign_reissue
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 

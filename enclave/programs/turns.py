@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from contracts.course import kind_of
+from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
 from enclave.programs.contributions import Enclosed, seal_contribution, shows_start, with_start
-from enclave.programs.history import History, Previous
+from enclave.programs.history import History
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR

@@ -7,6 +7,15 @@ from typing import Any
 
 from django.utils import timezone
 
+from contracts.jobs import (
+    CountersignResult,
+    EvaluateResult,
+    FeaturesResult,
+    JoinResult,
+    Result,
+    ShareResult,
+    TrainResult,
+)
 from contracts.refusal import Fact, Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import (
@@ -22,14 +31,6 @@ from enclave_jobs.conductor import (
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended
 from enclave_jobs.models import Admission, Blob, Enclave, Job, JobKind
-from enclave_jobs.results import (
-    CountersignResult,
-    EvaluateResult,
-    FeaturesResult,
-    JoinResult,
-    ShareResult,
-    TrainResult,
-)
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState
 from enclave_jobs.runs.queries import counting
 from error_catalogue import CATALOGUE
@@ -47,9 +48,6 @@ def require_current_enclave(job: Job) -> None:
     current = shares.is_wanted(job) if job.kind == JobKind.SHARE else job.enclave == job.run.enclave_id
     if not current:
         raise Refusal("run.reattest")
-
-
-Result = JoinResult | FeaturesResult | TrainResult | EvaluateResult | CountersignResult | ShareResult
 
 
 def take_result(job: Job, result: Result) -> None:

@@ -7,12 +7,12 @@ opens without it (contracts/roster.py says why nothing less will do).
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.jobs import Countersigning
 from contracts.manifest import Manifest
 from contracts.pooling import may_pool, sites_of
 from contracts.refusal import Refusal
@@ -76,9 +76,9 @@ def ask(round: Round) -> None:
     """Ask each listed site that has not signed for its countersignature, on behalf of the present enclave;
     asking again changes nothing."""
     enclave = Enclave.objects.get(pk=round.run.enclave_id)
-    inputs = {"enclave": enclave.pk, "epoch": enclave.epoch, "roster": round.roster}
+    inputs = Countersigning(enclave.pk, enclave.epoch, parse_roster(round.roster or {}))
     listed = round.contributions.filter(state=ContributionState.SUBMITTED, countersignature="")
-    sites: dict[str, dict[str, Any]] = {site: {} for site in listed.values_list("site_id", flat=True)}
+    sites = dict.fromkeys(listed.values_list("site_id", flat=True))
     leases.offer(round.run, JobKind.COUNTERSIGN, enclave.pk, round=round, common=inputs, sites=sites)
 
 

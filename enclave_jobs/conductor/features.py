@@ -6,10 +6,10 @@ from __future__ import annotations
 import msgspec
 from django.db import transaction
 
+from contracts.jobs import FeaturesResult
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
 from enclave_jobs.models import Blob, BlobKind, Features, Job, Wrapped
-from enclave_jobs.results import FeaturesResult
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, Run
 from enclave_jobs.supervisor import client
 from federation.studies.events import entered

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from django.db import transaction
 
 from contracts.canonical import digest
+from contracts.previous import Previous
+from contracts.receipt_chain import parse_receipt
 from contracts.refusal import Refusal
+from contracts.reissue import SignedReissue
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.models import Admission, Blob, BlobKind, Issue
@@ -47,17 +51,13 @@ def current(run: Run) -> Issue | str | None:
     return _again(run, last, needed)
 
 
-def as_previous(issue: Issue | str | None) -> dict[str, Any] | None:
+def as_previous(issue: Issue | str | None) -> Previous | None:
     """`previous` of a job's inputs: the file, the receipt that stands for it, and the reissue if there is
     one."""
     if not isinstance(issue, Issue):
         return None
-    return {
-        "sha256": issue.sha256,
-        "bytes": issue.bytes,
-        "receipt": issue.round.receipt,
-        "reissue": issue.reissue,
-    }
+    reissue = None if issue.reissue is None else msgspec.convert(issue.reissue, SignedReissue)
+    return Previous(issue.sha256, parse_receipt(issue.round.receipt or {}), reissue)
 
 
 def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:

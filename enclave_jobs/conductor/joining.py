@@ -4,11 +4,11 @@ admitted by it, or the agent verifies it and brings sealed features with their k
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.jobs import Joining
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
@@ -33,7 +33,7 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
     # To join this enclave, in whatever way: once is enough.
     asked = Job.objects.filter(run=run, enclave=enclave.pk, kind__in=JOINS)
     missing = sorted(active - set(asked.values_list("site_id", flat=True)))
-    inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
+    inputs = Joining(enclave.pk, enclave.epoch)
     for kind, sites in methods.of(manifest).join_jobs(run, missing).items():
         leases.offer(run, kind, enclave.pk, round=None, common=inputs, sites=sites)
 

@@ -8,9 +8,7 @@ the state is opened when enough have.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
-
-import msgspec
+from typing import Literal
 
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import Escrow
@@ -51,9 +49,9 @@ def restore(run: Run, enclave: Enclave) -> Restored:
     return "now"
 
 
-def escrows(run: Run, sites: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Site id -> inputs of a job that have its own share of the key of the last published state, wrapped for
-    it, as `escrow`; no inputs where it has none. Refuses with `run.state_lost`."""
+def escrows(run: Run, sites: Iterable[str]) -> dict[str, Escrow | None]:
+    """Site id -> its own share of the key of the last published state, wrapped for it; None where it has
+    none. Refuses with `run.state_lost`."""
     last, escrow = last_published(run), None
     if last is not None and last.state_blob:
         try:
@@ -64,8 +62,7 @@ def escrows(run: Run, sites: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {site: _own(escrow, site) for site in sites}
 
 
-def _own(escrow: Escrow | None, site: str) -> dict[str, Any]:
+def _own(escrow: Escrow | None, site: str) -> Escrow | None:
     if escrow is None or site not in escrow.shares:
-        return {}
-    own = Escrow(escrow.threshold, escrow.commitment, {site: escrow.shares[site]})
-    return {"escrow": msgspec.to_builtins(own)}
+        return None
+    return Escrow(escrow.threshold, escrow.commitment, {site: escrow.shares[site]})

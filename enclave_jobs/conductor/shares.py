@@ -8,11 +8,11 @@ uses the restored state once enough have named its receipt.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from django.db import transaction
 
 from contracts.course import naming_sites
+from contracts.jobs import Joining
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
@@ -71,7 +71,7 @@ def _ask(run: Run, enclave: Enclave, manifest: Manifest) -> None:
         if Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE).exists():
             return
         active = Site.objects.filter(pk__in=members, state=SiteState.ACTIVE).values_list("pk", flat=True)
-        inputs: dict[str, Any] = {"enclave": enclave.pk, "epoch": enclave.epoch}
+        inputs = Joining(enclave.pk, enclave.epoch)
         shares = restoring.escrows(run, active)
         leases.offer(run, JobKind.SHARE, enclave.pk, round=None, common=inputs, sites=shares)
         what = "release" if enclave.releases else "serving"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from contracts.jobs import Result
 from contracts.manifest import Manifest
 from site_agent.leases import Job, Lease
 from site_agent.state import State
@@ -34,8 +35,8 @@ class Membership(Protocol):
 class Work(Protocol):
     """Does the jobs of one run, one at a time."""
 
-    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
-        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+    def do(self, job: Job, lease: Lease) -> Result:
+        """Carry the job out. Refuses with any code of the catalogue."""
 
     def prepare_next(self, job: Job, /) -> None:
         """After a job, in idle time: what the next one can be given ahead."""

@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
+from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash, sign_receipt
+from contracts.reissue import Reissue, sign_reissue
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
-from enclave.programs.history import History, Previous
+from enclave.programs.history import History
 from enclave.programs.identity import Identity
-from enclave.programs.reissue import Reissue, sign_reissue
 
 AGGREGATOR = SigningKey.from_bytes(b"a" * 32)
 SUCCESSOR = SigningKey.from_bytes(b"b" * 32)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from contracts.evidence import Claims
+from contracts.jobs import ShareResult
 from contracts.manifest import KeyShares, Manifest, Spf, Split
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
@@ -73,17 +74,17 @@ class Scene:
         self.archive = Archive(server, self.receipt)
         self.archive.signers[signs.public] = platform.evidence(self.manifest, "split_server", signs)
 
-    def work(self, **changes: Any) -> dict[str, Any]:
-        told = {"epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
+    def work(self, **changes: Any) -> ShareResult:
+        told = {"enclave": "enclave-2", "epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
         job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, told | changes)
         membership: Any = self.membership
         coordinator: Any = None
         lease: Any = Quiet()
         return SplitWork(self.state, coordinator, membership).do(job, lease)
 
-    def opened(self, result: dict[str, Any], **changes: Any) -> HandedBack:
+    def opened(self, result: ShareResult, **changes: Any) -> HandedBack:
         expected = {"site": SITE, "site_key": self.state.key.public, "key": self.enclave} | changes
-        return take_back(decode(result["share"]), manifest=self.manifest.hash, **expected)
+        return take_back(decode(result.share), manifest=self.manifest.hash, **expected)
 
 
 @pytest.fixture

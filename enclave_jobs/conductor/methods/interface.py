@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.sealed.escrow import Escrow
 from enclave_jobs.conductor.questions import Question
 from enclave_jobs.models import Enclave, JobKind
 from enclave_jobs.runs.models import Contribution, Round, Run
 from enclave_jobs.supervisor.protocol import Model
 
-JoinJobs = dict[JobKind, dict[str, dict[str, Any]]]
-"""What sites are asked to do that they join: for each kind of `models.JOINS` the sites' ids, with inputs
-beside the enclave's."""
+JoinJobs = dict[JobKind, dict[str, Escrow | None]]
+"""What sites are asked to do that they join: for each kind of `models.JOINS` the sites' ids, each
+with its share of the state's key where it brings one back."""
 
 
 class Method(Protocol):

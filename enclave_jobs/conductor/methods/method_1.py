@@ -12,6 +12,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.jobs import Contributing
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs import leases
@@ -30,7 +31,7 @@ queue = ENCLAVE
 
 def join_jobs(_run: Run, sites: list[str]) -> JoinJobs:
     """Have a client slice attested and admitted."""
-    return {JobKind.JOIN: {site: {} for site in sites}}
+    return {JobKind.JOIN: dict.fromkeys(sites)}
 
 
 def least_present(manifest: Manifest) -> int:
@@ -54,12 +55,7 @@ def offer_jobs(round: Round) -> None:
     if issue is issuing.PENDING:
         return
     enclave = Enclave.objects.get(pk=run.enclave_id)
-    inputs = {
-        "enclave": enclave.pk,
-        "epoch": enclave.epoch,
-        "round": round.number,
-        "previous": issuing.as_previous(issue),
-    }
+    inputs = Contributing(enclave.pk, enclave.epoch, round.number, issuing.as_previous(issue))
     here = issuing.able(run, issue)
     kind = JobKind.TRAIN if round.kind == RoundKind.TRAIN else JobKind.EVALUATE
     with transaction.atomic():
@@ -68,7 +64,7 @@ def offer_jobs(round: Round) -> None:
             state__in=(ContributionState.OFFERED, ContributionState.LEASED, ContributionState.WORKING)
         )
         asked = open_ones.filter(site_id__in=here).values_list("site_id", flat=True)
-        leases.offer(run, kind, enclave.pk, round=round, common=inputs, sites={site: {} for site in asked})
+        leases.offer(run, kind, enclave.pk, round=round, common=inputs, sites=dict.fromkeys(asked))
 
 
 def is_good(contribution: Contribution) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,23 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from contracts.jobs import (
+    Contributing,
+    Countersigning,
+    CountersignResult,
+    EvaluateResult,
+    Joining,
+    JoinResult,
+    Result,
+    TrainResult,
+)
+from contracts.previous import Previous
 from contracts.refusal import Refusal
-from contracts.roster import parse_roster
+from contracts.sealed.container import FileRef
 from enclave_host.mailbox import HostMailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
-from site_agent.leases import Job, Lease, epoch_of
+from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.method_1.membership import Membership
 from site_agent.methods.method_1.pads import PadMaker
@@ -25,8 +35,6 @@ from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.words import readable_bytes
-
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class HandedIn(Struct, frozen=True):
@@ -51,13 +59,13 @@ class Work:
         self._receipts = ReceiptBook(state, membership.manifest, coordinator)
         self._rosters = RosterBook(state.rosters, state.key)
 
-    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
-        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+    def do(self, job: Job, lease: Lease) -> Result:
+        """Carry the job out. Refuses with any code of the catalogue."""
         match job.kind:
             case "join":
                 self._pads.wait(lambda news: _tell_progress(lease, news))
-                self._member.ready(epoch_of(job), lease.tell)
-                return {}
+                self._member.ready(given(job, Joining).epoch, lease.tell)
+                return JoinResult(job.lease)
             case "train" | "evaluate":
                 return self._contribute(job, lease)
             case "countersign":
@@ -69,17 +77,18 @@ class Work:
         if job.kind in ("join", "train"):
             self._pads.start(1 if job.round is None else job.round + 1)
 
-    def _contribute(self, job: Job, lease: Lease) -> dict[str, Any]:
+    def _contribute(self, job: Job, lease: Lease) -> TrainResult | EvaluateResult:
         """Fetch what the round continues, work on it, and bring the sealed result up.
 
         A result that was made before for this round and server enclave is brought up again: the client slice
         answers a round once.
         """
-        round, epoch = _round(job), epoch_of(job)
+        asked = given(job, Contributing)
+        round, epoch = asked.round, asked.epoch
         self._pads.wait(lambda news: _tell_progress(lease, news))
         restarted = not self._member.alive
         self._member.ready(epoch, lease.tell)
-        previous = self._previous(job, round, lease)
+        previous = self._previous(asked, lease)
         made = next(
             (item for item in self._handed_in(round) if item.epoch == epoch and self._has(item)), None
         )
@@ -87,7 +96,10 @@ class Work:
             lease.tell("training" if job.kind == "train" else "evaluating", 0.0)
             try:
                 result = self._member.call(
-                    job.kind, lambda news: _tell_progress(lease, news), round=round, previous=previous
+                    job.kind,
+                    lambda news: _tell_progress(lease, news),
+                    round=round,
+                    previous=msgspec.to_builtins(previous),
                 )
             except Refusal as refusal:
                 self._member.failed(refusal)
@@ -105,21 +117,23 @@ class Work:
             self._remember(round, made)
         file = self._mailbox.collect(made.sha256)
         upload(self._coordinator, file, made.sha256, job.run, _transfer(lease, "sending the sealed result"))
-        update = {"sha256": made.sha256, "bytes": made.bytes}
-        return {"update": update, "samples": made.samples, "measures": made.measures}
+        update, kind = (
+            FileRef(made.sha256, made.bytes),
+            TrainResult if job.kind == "train" else EvaluateResult,
+        )
+        return kind(job.lease, update, made.samples, made.measures)
 
-    def _previous(self, job: Job, round: int, lease: Lease) -> dict[str, Any] | None:
-        given = job.inputs.get("previous")
-        if given is None:
+    def _previous(self, asked: Contributing, lease: Lease) -> Previous | None:
+        """Fetch what the round continues: it must be of the last receipt that this site knows of."""
+        previous, round = asked.previous, asked.round
+        if previous is None:
             self._receipts.catch_up()
             if self._receipts.last(before=round) is not None:
                 fault = "the job continues nothing, but this site has seen a receipt of the run"
                 raise Refusal("receipt.not_ours", round=round, fault=fault)
             return None
-        if not isinstance(given, dict) or not _SHA256.fullmatch(str(given.get("sha256"))):
-            raise Refusal("agent.bad_inputs", fault="previous names no file")
-        self._receipts.require_latest(given.get("receipt"), before=round)
-        sha256 = given["sha256"]
+        self._receipts.require_latest(previous.receipt, before=round)
+        sha256 = previous.sha256
         folder = self._member.folder / "incoming"
         for old in folder.glob("*"):
             # Of an older round; what has arrived of this one is not fetched again.
@@ -129,14 +143,14 @@ class Work:
         download(self._coordinator, sha256, incoming, _transfer(lease, "fetching the sealed state"))
         self._mailbox.deliver(incoming, sha256)
         incoming.unlink()
-        return {name: given.get(name) for name in ("sha256", "receipt", "reissue")}
+        return previous
 
-    def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
+    def _countersign(self, job: Job, lease: Lease) -> CountersignResult:
         """Sign the roster of the round, once, if it is fit to be signed."""
-        round = _round(job)
         lease.tell("countersigning the roster")
-        roster = parse_roster(job.inputs.get("roster") or {})
-        if roster.round != round:
+        roster = given(job, Countersigning).roster
+        round = roster.round
+        if round != job.round:
             raise Refusal("roster.wrong_run")
         require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
         require_roster(self._state, self._coordinator, self._member.manifest, roster)
@@ -147,7 +161,7 @@ class Work:
             own_inputs={item.sha256 for item in self._handed_in(round)},
             last_receipt=self._receipts.last_hash(before=round),
         )
-        return {"countersignature": signature}
+        return CountersignResult(job.lease, signature)
 
     def _has(self, item: HandedIn) -> bool:
         return (self._member.mailbox / "out" / item.sha256).is_file()
@@ -164,12 +178,6 @@ class Work:
 
     def _book(self, round: int) -> Path:
         return self._member.folder / "handed-in" / f"{round}.json"
-
-
-def _round(job: Job) -> int:
-    if job.round is None or job.round < 1:
-        raise Refusal("agent.bad_inputs", fault="the job has no round")
-    return job.round
 
 
 def _transfer(lease: Lease, stage: str) -> Callable[[int, int], None]:

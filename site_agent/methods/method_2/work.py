@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
 
-import msgspec
-
+from contracts.jobs import Bringing, Countersigning, CountersignResult, FeaturesResult, Result, ShareResult
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from contracts.roster import parse_roster
-from contracts.sealed.escrow import Escrow
+from contracts.sealed.container import FileRef
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import wrap_keys
@@ -20,7 +17,7 @@ from enclave_host.base_models import resolve
 from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import replacing
-from site_agent.leases import Job, Lease, epoch_of
+from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.fronts import prune
 from site_agent.methods.method_2.features import FeatureStore, Kept
@@ -43,8 +40,8 @@ class SplitWork:
         self._receipts = membership.receipts
         self._rosters = RosterBook(state.rosters, state.key)
 
-    def do(self, job: Job, lease: Lease) -> dict[str, Any]:
-        """Carry the job out; its result's fields. Refuses with any code of the catalogue."""
+    def do(self, job: Job, lease: Lease) -> Result:
+        """Carry the job out. Refuses with any code of the catalogue."""
         match job.kind:
             case "features":
                 return self._bring(job, lease)
@@ -61,9 +58,9 @@ class SplitWork:
     def prepare_next(self, _job: Job) -> None:
         """Nothing is made ahead: the server has all that a round takes."""
 
-    def _bring(self, job: Job, lease: Lease) -> dict[str, Any]:
+    def _bring(self, job: Job, lease: Lease) -> FeaturesResult:
         """Verify first, then compute what is missing, bring the shards up, and wrap their keys."""
-        self._member.verified(epoch_of(job), lease.tell)
+        self._member.verified(given(job, Bringing).epoch, lease.tell)
         manifest = self._member.manifest
         kept = self._store.kept()
         if kept is None:
@@ -83,10 +80,10 @@ class SplitWork:
             before += shard.bytes
         return self._wrap(job, lease, kept)
 
-    def _wrap(self, job: Job, lease: Lease, kept: Kept) -> dict[str, Any]:
+    def _wrap(self, job: Job, lease: Lease, kept: Kept) -> FeaturesResult:
         """Seal the keys to the server enclave that was verified here, and with them which receipt was last.
         Nothing else is sent."""
-        claims = self._member.verified(epoch_of(job), lease.tell)
+        claims = self._member.verified(given(job, Bringing).epoch, lease.tell)
         lease.tell("wrapping the keys of the features")
         manifest = self._member.manifest
         shares = manifest.split is not None and manifest.split.shares is not None
@@ -109,12 +106,12 @@ class SplitWork:
                 target.write(sealed.getvalue())
         sha256, size = file_sha256(file), file.stat().st_size
         upload(self._coordinator, file, sha256, job.run)
-        return {"index": msgspec.to_builtins(kept.index), "keys": {"sha256": sha256, "bytes": size}}
+        return FeaturesResult(job.lease, kept.index, FileRef(sha256, size))
 
-    def _hand_back(self, job: Job, lease: Lease) -> dict[str, Any]:
+    def _hand_back(self, job: Job, lease: Lease) -> ShareResult:
         """The enclave that serves a finished run's model, or releases its parameters, needs the sites' word:
         verify it, and seal to it which receipt was last, with this site's share of the state's key."""
-        claims = self._member.verified(epoch_of(job), lease.tell)
+        claims = self._member.verified(given(job, Bringing).epoch, lease.tell)
         lease.tell("naming the run's last receipt")
         manifest = self._member.manifest
         sealed = hand_back(
@@ -124,13 +121,13 @@ class SplitWork:
             receiver=claims.hpke_key,
             signer=self._state.key,
         )
-        return {"share": encode(sealed)}
+        return ShareResult(job.lease, encode(sealed))
 
-    def _countersign(self, job: Job, lease: Lease) -> dict[str, Any]:
+    def _countersign(self, job: Job, lease: Lease) -> CountersignResult:
         """Sign the round's roster, once, if it lists this site's shards and builds on the last receipt."""
         lease.tell("countersigning the roster")
-        roster = parse_roster(job.inputs.get("roster") or {})
-        if job.round is None or roster.round != job.round:
+        roster = given(job, Countersigning).roster
+        if roster.round != job.round:
             raise Refusal("roster.wrong_run")
         self._receipts.catch_up()
         require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
@@ -141,22 +138,18 @@ class SplitWork:
             self._member.manifest,
             site=self._state.config.site,
             own_inputs=set() if kept is None else {kept.index.hash},
-            last_receipt=self._receipts.last_hash(before=job.round),
+            last_receipt=self._receipts.last_hash(before=roster.round),
         )
-        return {"countersignature": signature}
+        return CountersignResult(job.lease, signature)
 
 
 def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
     """This site's share of the key of the server's last state, where the coordinator brings it: the new
     enclave was verified before, and only that one can read what it is sealed into. Refuses with
     `agent.bad_inputs`, or with `state.no_shares` or `shares.*` where it is not as the manifest says."""
-    told = job.inputs.get("escrow")
-    if told is None:
+    escrow = given(job, Bringing).escrow
+    if escrow is None:
         return None
-    try:
-        escrow = msgspec.convert(told, Escrow)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_inputs", fault="the share of the state's key is malformed") from error
     require_of(escrow, manifest, holders=1)
     return withdraw(escrow, state.config.site, state.share_key, manifest.hash)
 

@@ -1,4 +1,5 @@
-"""The aggregator's word that parameters which it has sealed again are those of a receipt."""
+"""The aggregator's word that it has sealed the same parameters again: for a client slice that came later, or
+after it was restarted."""
 
 from __future__ import annotations
 
