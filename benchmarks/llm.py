@@ -184,17 +184,17 @@ def _step(model: nn.Module, shape: Shape, inputs: dict[str, Tensor]) -> Callable
     import torch
 
     from enclave.training.answers import IGNORED
-    from enclave.training.loop import batch_loss
+    from enclave.training.loop import batch_logits, batch_loss
 
     ids, mask = _texts(shape)
     targets = ids.clone()
     targets[:, : -shape.tokens // 4] = IGNORED
-    batch: Any = argparse.Namespace(targets=targets)
+    batch: Any = argparse.Namespace(inputs={**inputs, "attention_mask": mask}, targets=targets)
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0)
 
     def step() -> None:
-        batch_loss(model(**inputs, attention_mask=mask).logits, batch)[0].backward()
+        batch_loss(batch_logits(model, batch, torch.device("cpu")), batch)[0].backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -120,18 +120,16 @@ class Tail(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         cache: DynamicCache | None = None,
-        last_only: bool = False,
+        **head: int | Tensor,
     ) -> Any:
         """Features (batch, tokens, d_model) -> an object with `logits`: (batch, labels), or of a causal LM
-        (batch, tokens, vocabulary), with `last_only` (batch, 1, vocabulary)."""
+        (batch, places, vocabulary): at all places, or at those that `logits_to_keep` names."""
         inputs = _inputs(self.config, attention_mask, position_ids, cache)
         if self._last_token:
             hidden = getattr(self.model, self._backbone)(inputs_embeds=features, **inputs).last_hidden_state
             score = self.model.get_submodule("score")
             return SimpleNamespace(logits=score(_last_kept(hidden, attention_mask)))
-        if last_only:
-            inputs["logits_to_keep"] = 1
-        return self.model(inputs_embeds=features, **inputs)
+        return self.model(inputs_embeds=features, **inputs, **head)
 
     def layers(self) -> tuple[tuple[str, nn.Module], ...]:
         """(place in this module, layer) of the layers that are left, in order. After `model.` a place is the
@@ -180,7 +178,7 @@ class Session:
         if isinstance(self._half, Front):
             features: Tensor = self._half(inputs, self._mask, positions, self._cache)
             return features
-        logits: Tensor = self._half(inputs, self._mask, positions, self._cache, last_only=True).logits
+        logits: Tensor = self._half(inputs, self._mask, positions, self._cache, logits_to_keep=1).logits
         return logits[:, -1]
 
 

@@ -177,8 +177,10 @@ def derive_seed(seed: int, round: int, site: str) -> int:
 
 
 def batch_logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-    """(batch, labels), or (batch, tokens, vocabulary) of a causal LM."""
-    logits: Tensor = model(**{name: value.to(device) for name, value in batch.inputs.items()}).logits
+    """(batch, labels), or of a causal LM (batch, places, vocabulary) at `_predicting` alone: the scores of a
+    whole vocabulary at a place where nothing is learnt cost the most, and say nothing."""
+    keep = {"logits_to_keep": _predicting(batch)} if batch.targets.dim() == 2 else {}
+    logits: Tensor = model(**{name: value.to(device) for name, value in (batch.inputs | keep).items()}).logits
     return logits
 
 
@@ -186,11 +188,16 @@ def batch_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens."""
     targets = batch.targets.to(logits.device)
     if logits.dim() == 3:
-        logits, targets = logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()
+        logits, targets = logits.flatten(0, 1), targets[:, _predicting(batch) + 1].flatten()
         logits, targets = logits[targets != IGNORED], targets[targets != IGNORED]
     if not len(targets):  # a batch of one-token texts predicts nothing
         return logits.sum() * 0.0, targets, targets
     return cross_entropy(logits.float(), targets), logits.argmax(-1), targets
+
+
+def _predicting(batch: Batch) -> Tensor:
+    """The places after which one of the rows has a token that is learnt."""
+    return (batch.targets[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
 
 
 def precision_of(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -79,8 +79,7 @@ def check(scores: Scores, labels: int) -> None:
         )
     else:
         consistent = consistent and not scores.confusion and scores.ended <= min(scores.rows, scores.correct)
-    consistent = consistent and scores.exact <= scores.ended
-    if not consistent:
+    if not consistent or scores.exact > scores.ended:
         raise Refusal("metrics.mismatch")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
@@ -21,7 +22,7 @@ from enclave.slicing.split import Front
 from enclave.training.conversations import PLAIN, Template
 from enclave.training.data import IGNORED, Examples, collate
 from enclave.training.features import compute
-from enclave.training.loop import evaluate, train
+from enclave.training.loop import batch_logits, batch_loss, evaluate, train
 from enclave.training.reading import encode
 from enclave_host.base_models import EMBEDDED, resolve
 from tests.training.tiny import LLAMA_ADAPTER, PAIRS, QUESTIONS, causal_spec, classifier_spec, pin, settings
@@ -199,6 +200,25 @@ def test_a_decoder_that_is_tuned_on_answers_stops_where_they_end_and_has_learnt_
     assert (after.exact, after.ended) == (12, 12) and before.exact == 0
     assert math.exp(after.loss) < 3 < math.exp(before.loss)
     assert of_prompts() > 0.8 * prompts, "nothing of what was given has been learnt"
+
+
+def test_a_vocabulary_is_scored_at_answers_alone_with_the_loss_of_all_places(
+    chat_folder: Path, chat: Chat
+) -> None:
+    tokenizer, spec = chat
+    base, _ = load(chat_folder, spec)
+    examples = encode(QUESTIONS, tokenizer, spec)
+    batch = collate(examples, [0, 5, 2])
+    with torch.no_grad():
+        found = batch_logits(base, batch, torch.device("cpu"))
+        whole = base(**batch.inputs).logits
+    learnt = (batch.targets != IGNORED).any(0)
+    assert found.shape[1] == int(learnt[1:].sum()) < whole.shape[1] - 2
+    expected = cross_entropy(whole[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten())
+    loss, guesses, targets = batch_loss(found, batch)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert targets.tolist() == [t for row in batch.targets[:, 1:].tolist() for t in row if t != IGNORED]
+    assert len(guesses) == len(targets)
 
 
 def test_exact_matches_and_stops_are_those_of_writing_the_likeliest_token(
