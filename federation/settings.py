@@ -21,6 +21,7 @@
 | FEDSLICE_PROXIES | comma list of our proxies (addresses, networks); https needs it | none |
 | FEDSLICE_SECOND_FACTOR | comma list of roles that must have a second factor, or `none` | operator,auditor |
 | FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
+| FEDSLICE_LOG_FORMAT | plain, or json: one object a line | plain |
 | FEDSLICE_METRICS_TOKEN | what Prometheus shows at /metrics | made once, kept in the state folder |
 | FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
 | FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
@@ -162,6 +163,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "frontend.request_ids.RequestIds",
     "frontend.proxied.Health",
     "frontend.proxied.ThroughProxy",
     "django.middleware.security.SecurityMiddleware",
@@ -317,12 +319,18 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "plain": {
-            "()": "federation.without_links.WithoutLinks",
-            "fmt": "{asctime} {levelname} {name} {message}",
+            "()": "federation.logs.PlainLines",
+            "fmt": "{asctime} {levelname} {name} {message}{about}",
             "style": "{",
+        },
+        "json": {"()": "federation.logs.JsonLines"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": os.environ.get("FEDSLICE_LOG_FORMAT", "plain"),
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("FEDSLICE_LOG_LEVEL", "INFO")},
 }
 

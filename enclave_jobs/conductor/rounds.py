@@ -28,6 +28,7 @@ from enclave_jobs.conductor.published import last_receipt
 from enclave_jobs.models import Enclave, Job, JobKind
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.queries import counting
+from federation import logs
 from federation.studies.events import apply, note, note_sites
 from federation.studies.frozen import manifest_of
 
@@ -38,6 +39,7 @@ KINDS = {"update": RoundKind.TRAIN, "closing": RoundKind.EVALUATE, "test": Round
 def step(run: Run) -> None:
     """See the last round through, or go on to the next."""
     last = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
+    logs.also(round=None if last is None else last.number)
     if last is not None and last.state == RoundState.AGGREGATING:
         # The answer may be there although the enclave is gone: it is asked for first.
         aggregating.aggregate(last)

@@ -27,6 +27,7 @@ from enclave_jobs.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
+from federation import logs
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
@@ -51,7 +52,9 @@ def call(
 ) -> dict[str, Any]:
     """Let the enclave do something short and wait for it. Refuses with `program.busy` where the enclave
     is at other work for longer than `patience` seconds."""
-    request = Call(enclave=enclave, op=op, args=args, inputs=tuple(inputs), patience=patience)
+    request = Call(
+        enclave=enclave, op=op, args=args, inputs=tuple(inputs), patience=patience, about=logs.about()
+    )
     return _ask("call", request, 2 * patience + CONNECT_SECONDS, at=_holder(enclave))["done"]
 
 
@@ -78,6 +81,7 @@ def once(
         key=key,
         patience=patience,
         model=model,
+        about=logs.about(),
     )
     return _ask("call", request, patience + SHORT_SECONDS, at=_holder(enclave)).get("done")
 

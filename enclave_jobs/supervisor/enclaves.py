@@ -7,6 +7,7 @@ import contextlib
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from enclave_jobs import blobs
 from enclave_jobs.supervisor.protocol import Call, Model
+from federation import logs
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,12 @@ class Enclaves:
         `blob.storage_full`, `model.*`, the host's `program.*` codes, and what the program itself refuses
         with.
         """
-        process = self._process(call.enclave)
+        round, site = call.args.get("round"), call.args.get("site")
+        with logs.telling(**call.about), logs.telling(run=call.run, round=round, site=site):
+            return self._call(call, patience)
+
+    def _call(self, call: Call, patience: float | None) -> dict[str, Any]:
+        process, began = self._process(call.enclave), time.monotonic()
         if call.model is not None:
             provide(call.model, process.mailbox.folder)
         self._deliver(process, call.inputs)
@@ -113,6 +120,7 @@ class Enclaves:
         finally:
             for sha256 in call.inputs:
                 process.mailbox.discard(sha256)
+            logger.info("%s in enclave %s: %.2f s", call.op, call.enclave, time.monotonic() - began)
         return result
 
     def stop(self, enclave: str) -> None:

@@ -18,6 +18,7 @@ from contracts.policy import Hex32, Program
 PROTOCOL = 1
 EnclaveId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
 RunId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
+Named = Annotated[str, Meta(max_length=64)]
 Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9./-]{0,199}\Z")]
 
 
@@ -50,7 +51,7 @@ class Call(Struct, forbid_unknown_fields=True, frozen=True):
     """Let an enclave carry out `op`. `inputs` are blobs to put into its mailbox before; `outputs` name
     fields of its result (`{sha256, bytes}`) whose files go into the blob store after. `run` and `key` make
     the answer outlive the caller, the enclave and the supervisor. `patience` is in seconds; `model` is put
-    into the mailbox before."""
+    into the mailbox before. `about` are ids for the log (federation/logs.py), which prove nothing."""
 
     enclave: EnclaveId
     op: Annotated[str, Meta(pattern=r"^[a-z]{1,32}\Z")]
@@ -61,6 +62,7 @@ class Call(Struct, forbid_unknown_fields=True, frozen=True):
     key: Key | None = None
     patience: Annotated[float, Meta(ge=0, le=600)] = 30.0
     model: Model | None = None
+    about: Annotated[dict[Named, Named], Meta(max_length=8)] = {}
 
 
 class Stop(Struct, forbid_unknown_fields=True, frozen=True):

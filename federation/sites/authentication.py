@@ -24,6 +24,7 @@ from rest_framework.request import Request
 from contracts.bound_request import BoundRequest, bind_request
 from contracts.instance import Instance, read_instance
 from contracts.refusal import Refusal
+from federation import logs
 from federation.sites.models import Site, SiteState, StoppedBy, UsedTokenId
 
 AUDIENCE = "fedslice-coordinator"
@@ -94,6 +95,7 @@ def authenticate(token: str, bound: BoundRequest) -> AgentPrincipal:
     if any(claims[name] != value for name, value in bound._asdict().items()):
         raise Refusal("auth.another_request")
     _spend(claims["jti"], claims["exp"])
+    logs.also(site=site.pk)
     return AgentPrincipal(site, instance)
 
 

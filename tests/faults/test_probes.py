@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ pytestmark = [pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    running = Installation(tmp_path_factory.mktemp("probes"))
+    running = Installation(tmp_path_factory.mktemp("probes"), engines={"FEDSLICE_LOG_FORMAT": "json"})
     running.start()
     yield running
     running.stop()
@@ -48,6 +50,33 @@ def test_each_process_is_well_and_the_metrics_are_those_of_living_ones(place: In
     assert 'fedslice_supervisor_up{supervisor="local"} 1.0' in told
     age = next(line for line in told.splitlines() if line.startswith("fedslice_sweep_age_seconds "))
     assert float(age.split()[1]) < 30
+
+
+SEND = """
+from enclave_jobs.conductor import dispatch
+from federation import logs
+with logs.telling(request="from-the-browser", site="st-anna"):
+    dispatch.send(dispatch.ADVANCE, "no-such-run")
+"""
+
+
+def test_what_a_request_asked_for_is_found_in_every_process_by_its_id(place: Installation) -> None:
+    answer = httpx.get(f"{place.url}/nowhere", headers={"X-Request-ID": "given-by-a-proxy"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (404, "given-by-a-proxy")
+    other = httpx.get(f"{place.url}/nowhere", headers={"X-Request-ID": "a line\tof its own"})
+    assert re.fullmatch("[0-9a-f]{16}", other.headers["x-request-id"])
+    place.shell(SEND)
+
+    def lines(log: str, request: str | None) -> list[dict[str, str]]:
+        read = [json.loads(line) for line in place.log(log).splitlines() if line.startswith("{")]
+        return [line for line in read if line.get("request") == request]
+
+    wait_for(lambda: lines("worker", "from-the-browser"), 30, "the worker's line")
+    line = lines("worker", "from-the-browser")[-1]
+    assert (line["run"], line["site"], line["level"]) == ("no-such-run", "st-anna", "INFO")
+    assert lines("web", "given-by-a-proxy")
+    swept = lines("worker", None)
+    assert swept and not any("run" in line for line in swept), "ids end with their task"
 
 
 def test_a_frozen_worker_and_beat_are_seen_and_so_is_what_is_gone(place: Installation) -> None:
