@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from contracts.refusal import Refusal
+from contracts.signing import SigningKey
+from site_agent.transport import Coordinator
+from site_agent.witness import LogWitness
 from tests.jobs.conftest import NAMES, Consortium
+from tests.jobs.test_line import start_web
 from tests.support import beginnings
 from tests.support.engines import postgresql_server
-from tests.support.installation import REPOSITORY
+from tests.support.installation import REPOSITORY, free_port
+from tests.support.instances import HERE
 
 SCENE = """
 from pathlib import Path
@@ -190,3 +198,65 @@ def test_a_run_in_mid_course_goes_on_where_it_was_restored(
         consortium.stop()
         consortium.installation.stop()
         consortium.installation.folder = first
+
+
+LOGGED = """
+from federation.attestation import log
+from tests.jobs.cast import make_scene
+scene = make_scene()
+print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), log.key_fingerprint())
+"""
+LONGER = """
+from federation.attestation import log, release
+for number in range({count}):
+    named = dict(manifest="0" * 64, run="run", round=number + 1, output="1" * 64)
+    release.log_parameters(**named, recipients=[], sites=[])
+print(log.size())
+"""
+
+
+@pytest.mark.slow
+def test_a_hospital_that_saw_a_longer_log_than_the_restored_one_stops_with_its_proof(
+    operator: tuple[str, str], tmp_path: Path
+) -> None:
+    """What it relied on is not there any more, and however the log grows, it is another. Enrolled anew, with
+    an empty folder for the log, it goes on."""
+    before, there, file = Place(tmp_path / "before"), Place(tmp_path / "there"), tmp_path / "backup.tar"
+    before.manage("migrate", "-v", "0")
+    site, key, pinned = before.manage("shell", "-v", "0", "-c", LOGGED).split()[-3:]
+    before.manage("backup", str(file), "--keys-to", operator[0])
+    before.manage("shell", "-v", "0", "-c", LONGER.format(count=2))
+    witness = LogWitness(tmp_path / "witness", pinned)
+    with served(before, site, key) as coordinator:
+        seen = witness.look(coordinator).size
+    there.manage("restore", str(file), "--keys", *operator)
+    with served(there, site, key) as coordinator:
+        with pytest.raises(Refusal) as refused:
+            witness.look(coordinator)
+        assert refused.value.code == "log.fork" and "log.went_back" in str(refused.value.facts["fault"])
+        proof = json.loads((tmp_path / "witness" / "fork-1.json").read_text())
+        assert (proof["code"], proof["seen_key"]) == ("log.went_back", proof["shown_key"])
+        there.manage("shell", "-v", "0", "-c", LONGER.format(count=seen + 1))
+        with pytest.raises(Refusal) as again:
+            witness.look(coordinator)
+        assert again.value.code == "log.fork"
+        (tmp_path / "witness" / "fork-1.json").unlink()
+        with pytest.raises(Refusal) as other:
+            witness.look(coordinator)
+        assert "log.not_consistent" in str(other.value.facts["fault"]), "longer, and another"
+        assert LogWitness(tmp_path / "anew", pinned).look(coordinator).size > seen
+
+
+@contextmanager
+def served(place: Place, site: str, key: str) -> Iterator[Coordinator]:
+    """The agents' API of this place, as this site reaches it."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "FEDSLICE_STATE": str(place.folder), "FEDSLICE_URL": url}
+    process = start_web(environment, port, place.folder / "web.log")
+    try:
+        who = (site, SigningKey.from_bytes(bytes.fromhex(key)), HERE)
+        yield Coordinator(url, who, insecure_http=True)
+    finally:
+        process.kill()
+        process.wait()
