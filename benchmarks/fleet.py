@@ -4,8 +4,10 @@ A whole coordinator (`manage.py stack`, on SQLite and its own Redis, or on what 
 FEDSLICE_REDIS name) with simulated agents that speak the agents' API: signed tokens, kept connections,
 requests that wait. `idle_cpu_cores` is the CPU time of all its processes while nothing happens;
 `lease_p95_ms` the time from the commit that offers a job to the agent's having read it. 1,000 sites and five
-minutes; with --small (or SMALL=1) 100 sites and one. The agents run on the same machine: they are not
-counted, but take their share of its cores.
+minutes; with --small (or SMALL=1) 100 sites and one. Then `runs_concurrent` runs of three sites each at once
+(fleet_runs.py): every one must finish; `queue_age_p95_s` is the age of the oldest waiting message, sampled
+twice a second, `makespan_s` from the first launch to the last end (goal: 3 × runs × CPU seconds of one run ÷
+cores). The agents run on the same machine: they are not counted, but take their share of its cores.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks import fleet_runs
+from benchmarks.processes import cpu_seconds
 from contracts.bound_request import bind_request
 from tests.support.installation import Installation
 from tests.support.instances import HERE
 
 WAIT_SECONDS = 25
-GOALS = {"idle_cpu_cores": 0.5, "lease_p95_ms": 300.0}
+GOALS = {"idle_cpu_cores": 0.5, "lease_p95_ms": 300.0, "queue_age_p95_s": 5.0}
 SITES = """
 import json
 from contracts.signing import SigningKey
@@ -99,25 +103,6 @@ class Agent:
         return await self.client.post(self.url + target, content=content, headers=headers)
 
 
-def cpu_seconds(root: int) -> float:
-    """CPU time of a process and all its living descendants."""
-    parents: dict[int, int] = {}
-    used: dict[int, float] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(words[1])
-            used[int(entry.name)] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-    ours, before = {root}, set[int]()
-    while ours != before:
-        before = set(ours)
-        ours |= {pid for pid, parent in parents.items() if parent in ours}
-    return sum(used.get(pid, 0.0) for pid in ours)
-
-
 async def measure(place: Installation, count: int, seconds: float, jobs: int) -> dict[str, float]:
     """The figures by their names."""
     run, keys = json.loads(place.shell(SITES.format(count=count)))
@@ -153,25 +138,37 @@ async def measure(place: Installation, count: int, seconds: float, jobs: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", default=bool(os.environ.get("SMALL")))
-    small = parser.parse_args().small
-    count, seconds, jobs = (100, 30.0, 20) if small else (1000, 240.0, 100)
+    parser.add_argument("--only", choices=("idle", "runs"), help="leave the other part out")
+    options = parser.parse_args()
+    count, seconds, jobs, runs, rounds = (100, 30.0, 20, 6, 2) if options.small else (1000, 240.0, 100, 50, 3)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="fs-fleet-") as folder:
+        os.environ.setdefault("FEDSLICE_TESTS_SHARED", folder)
         names = ("FEDSLICE_DATABASE", "FEDSLICE_REDIS")
         engines = {name: os.environ[name] for name in names if name in os.environ}
-        place = Installation(Path(folder), engines=engines)
-        place.start()
-        try:
-            figures = asyncio.run(measure(place, count, seconds, jobs))
-        finally:
-            place.stop()
-    config = {"sites": count, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count(),
+        if options.only != "runs":
+            place = Installation(Path(folder, "idle"), engines=engines)
+            place.folder.mkdir()
+            place.start()
+            try:
+                figures |= asyncio.run(measure(place, count, seconds, jobs))
+            finally:
+                place.stop()
+        if options.only != "idle":
+            figures |= fleet_runs.measure(Path(folder, "runs"), runs, rounds)
+            goal = 3 * runs * figures["run_cpu_s"] / (os.cpu_count() or 1)
+            GOALS["makespan_s"] = round(goal, 1)
+    config = {"sites": count, "runs": runs, "rounds": rounds, "load": round(os.getloadavg()[0], 1),
+              "cores": os.cpu_count(),
               "engine": "postgresql" if "FEDSLICE_DATABASE" in engines else "sqlite"}  # fmt: skip
     for name, value in figures.items():
-        unit = name.rpartition("_")[2]
+        unit = "1" if name == "runs_concurrent" else name.rpartition("_")[2]
+        better = "higher" if name == "runs_concurrent" else "lower"
         print(json.dumps({"figure": name, "value": round(value, 3), "unit": unit, "goal": GOALS.get(name),
-                          "better": "lower", "config": config}))  # fmt: skip
+                          "better": better, "config": config}))  # fmt: skip
     for name, value in figures.items():
-        sys.stdout.write(f"{name:>16}  {value:10.3f}\n")
+        sys.stdout.write(f"{name:>22}  {value:10.3f}\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import cpu_seconds
 from contracts.manifest import Aggregation, Lora, Training
 from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
@@ -49,12 +50,6 @@ def peak_mb(pid: int) -> float:
     """The highest resident memory that a process has had, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has computed so far, its children left out."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def round_of(folder: Path, count: int, megabytes: float, rule: Any) -> dict[str, float]:

@@ -1,0 +1,213 @@
+"""Many runs at once, to their end: what `benchmarks/fleet.py` tells of `runs_concurrent`.
+
+Real coordinator, real aggregators; the hospitals are simulated: they speak the agents' API, and their client
+slices are keys of this process, admitted by development evidence, that seal random updates. So what is
+measured is the coordinator's side alone. CPU is that of the stack and of the aggregators below it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from redis import Redis
+
+from attestation.development import create_platform, install_platform
+from attestation.sources import open_source
+from benchmarks.processes import cpu_seconds
+from contracts.course import kind_of
+from contracts.endorsement import endorse
+from contracts.evidence import Claims
+from contracts.manifest import Lora, parse
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import NO_RECEIPT, receipt_hash
+from contracts.sealed.hpke import HpkeKey
+from contracts.signing import SigningKey
+from enclave.programs.clock import Clock
+from enclave.programs.contributions import Enclosed, seal_contribution
+from enclave.programs.identity import Identity
+from enclave.programs.mailbox import Mailbox
+from enclave.programs.peer import Peer
+from enclave.training.metrics import Scores
+from tests.jobs.conftest import Consortium, ask
+from tests.jobs.driver import Api, Hospital, make_rows
+from tests.support import beginnings
+from tests.support.installation import Installation
+
+SITES_OF_A_RUN = 3
+SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))
+WIDTH = 256
+SAMPLE_SECONDS = 0.5
+LATER = 6
+QUEUES = ("cpu", "enclave", "tail", "models")
+SENT_AT = "fedslice_sent_at"
+
+
+@dataclass
+class Simulated(Hospital):
+    """A hospital whose client slice is a pair of keys."""
+
+    identity: Identity | None = None
+    aggregator: Peer | None = None
+    collateral: Any = None
+
+    def ensure_admitted(self, job: dict[str, Any]) -> None:
+        """Be admitted by the run's present aggregator, whoever that is."""
+        run = job["run"]
+        if self.identity is None:
+            told = self.api.call("GET", f"runs/{run}/manifest")
+            manifest = parse(told["manifest"].encode())
+            source = open_source("development", platform=self.platform, program="client_slice")
+            keys = HpkeKey.generate(), SigningKey.generate()
+            self.identity = Identity(
+                "client_slice", source, manifest, manifest.hash, Clock(0), *keys, "0" * 64
+            )
+            self.collateral = self.api.call("GET", "collateral")["sgx"]
+        if self.admitted_by == job["inputs"]["enclave"]:
+            return
+        claims = self.api.call("POST", f"runs/{run}/aggregator/evidence", {"nonce": "1" * 64})["claims"]
+        self.aggregator = Peer(claims["hpke_key"], claims["signing_key"])
+        nonce = self.api.call("POST", f"runs/{run}/aggregator/challenge", {})["nonce"]
+        own = self.identity.evidence(nonce)
+        signed = endorse(msgspec.convert(own["claims"], Claims), self.api.key)
+        shown = {"evidence": own | {"collateral": self.collateral}, "endorsement": signed}
+        verdict = self.api.call("POST", f"runs/{run}/aggregator/admit", shown)
+        assert verdict["verdict"] == "accepted", verdict
+        self.admitted_by = job["inputs"]["enclave"]
+
+    def train(self, job: dict[str, Any], op: str = "train") -> dict[str, Any]:
+        """Fetch the last state, as an agent does, and hand in a random update."""
+        self.ensure_admitted(job)
+        assert self.identity is not None and self.aggregator is not None
+        manifest, previous = self.identity.manifest, job["inputs"]["previous"]
+        if previous is not None:
+            self.api.download(previous["sha256"])
+        last = NO_RECEIPT if previous is None else receipt_hash(parse_receipt(previous["receipt"]).receipt)
+        trains = kind_of(manifest, job["round"]) == "update"
+        sealed = seal_contribution(
+            self.identity,
+            Mailbox.create(self.folder / "mailbox"),
+            site=self.site,
+            round=job["round"],
+            receiver=self.aggregator,
+            enclosed=Enclosed(last, 12 if trains else 0, SCORES),
+            state=_drawn(manifest.adapter) if trains else {},
+        )
+        path = self.folder / "mailbox" / "out" / sealed.sha256
+        self.api.upload(path.read_bytes(), job["run"])
+        path.unlink()
+        return {"update": msgspec.to_builtins(sealed), "samples": 12 if trains else 0}
+
+
+def _drawn(adapter: Any) -> dict[str, Any]:
+    """LoRA pairs of two layers, about 64 kB."""
+    assert isinstance(adapter, Lora)
+    numbers, shapes = np.random.default_rng(), {"A": (adapter.rank, WIDTH), "B": (WIDTH, adapter.rank)}
+    return {
+        f"encoder.layer.{layer}.{target}.lora_{side}.weight": numbers.normal(size=shapes[side]).astype(
+            np.float32
+        )
+        for layer in range(2)
+        for target in adapter.targets
+        for side in ("A", "B")
+    }
+
+
+@dataclass
+class QueueAges:
+    """How old the oldest waiting message was, sampled until `stopping`: of steps and sweeps, and of what may
+    wait (mails, forgetting), which has the lower priority."""
+
+    redis: Redis
+    ages: dict[int, list[float]] = field(default_factory=lambda: {0: [], LATER: []})
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.stopping.wait(SAMPLE_SECONDS):
+            for step, ages in self.ages.items():
+                names = [f"{name}\x06\x16{step}" if step else name for name in QUEUES]
+                waiting = [self.redis.lindex(name, -1) for name in names]
+                sent = [json.loads(each)["headers"].get(SENT_AT) for each in waiting if each]  # type: ignore[arg-type]
+                ages.append(max((time.time() - at for at in sent if at), default=0.0))
+
+    def p95(self, step: int) -> float:
+        """Of the samples of one priority."""
+        return statistics.quantiles(self.ages[step], n=20)[-1]
+
+
+def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
+    """One run alone, then `count` at once."""
+    model = beginnings.tiny_model()
+    place = Installation(folder / "state", model=str(model))
+    place.folder.mkdir(parents=True)
+    place.start()
+    try:
+        place.manage("register_measurements")
+        consortium, groups = _consortium(place, model, folder, count + 1)
+        assert place.process is not None
+        alone, used = _together(consortium, groups[:1], rounds, place.process.pid)
+        redis = Redis(unix_socket_path=str(_socket(place)))
+        ages = QueueAges(redis)
+        sampling = threading.Thread(target=ages.run, daemon=True)
+        sampling.start()
+        makespan, all_used = _together(consortium, groups[1:], rounds, place.process.pid)
+        ages.stopping.set()
+        sampling.join()
+        consortium.stop()
+    finally:
+        place.stop()
+    return {
+        "runs_concurrent": float(count),
+        "queue_age_p95_s": ages.p95(0),
+        "queue_age_max_s": max(ages.ages[0]),
+        "queue_age_later_p95_s": ages.p95(LATER),
+        "run_alone_s": alone,
+        "run_cpu_s": used,
+        "makespan_s": makespan,
+        "run_concurrent_cpu_s": all_used / count,
+    }
+
+
+def _consortium(
+    place: Installation, model: Path, folder: Path, runs: int
+) -> tuple[Consortium, list[tuple[str, ...]]]:
+    groups = [tuple(f"run-{run}-site-{site}" for site in range(SITES_OF_A_RUN)) for run in range(runs)]
+    names = [name for group in groups for name in group]
+    keys = {name: SigningKey.generate() for name in names}
+    requests = {name: create_platform(folder / name / "platform").decode() for name in names}
+    secrets = {name: key.to_bytes().hex() for name, key in keys.items()}
+    chains = ask(place, verb="hospitals", keys=secrets, requests=requests)
+    hospitals: dict[str, Hospital] = {}
+    for name in names:
+        install_platform(folder / name / "platform", chains[name])
+        rows = folder / name / "rows.jsonl"
+        make_rows(rows, name, train=12)
+        api = Api(place.url, name, keys[name])
+        hospitals[name] = Simulated(api, folder / name, model, rows, folder / name / "platform")
+    return Consortium(place, hospitals, model), groups
+
+
+def _together(
+    consortium: Consortium, groups: list[tuple[str, ...]], rounds: int, stack: int
+) -> tuple[float, float]:
+    """Launch a run of each group with its agents; seconds from the first launch to the last end, and CPU."""
+    began, used, runs = time.monotonic(), cpu_seconds(stack), list[str]()
+    for group in groups:
+        runs.append(consortium.launch(group, rounds=rounds, deadline_seconds=600))
+        consortium.start()
+    for run in runs:
+        ended = consortium.finished(run, seconds=1800)
+        assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    return time.monotonic() - began, cpu_seconds(stack) - used
+
+
+def _socket(place: Installation) -> Path:
+    code = "from django.conf import settings; print(settings.REDIS_SOCKET)"
+    return Path(place.shell(code).splitlines()[-1])
