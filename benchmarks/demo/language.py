@@ -42,7 +42,6 @@ LANGUAGE: dict[str, Any] = {
 }
 METHOD_1: dict[str, Any] = {
     "front": CUT,
-    "front_sample": 4,
     "batch_size": 4,
     "targets": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 }

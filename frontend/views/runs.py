@@ -178,6 +178,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "sure": sure(scores.validation),
         "macro_f1": scores.validation.get("macro_f1"),
         "loss": scores.validation.get("loss"),
+        "written": scores.validation,
         "test": {**scores.test, "accuracy": accuracy_of(scores.test)} if scores.test else None,
         "tested": any(row.kind == RoundKind.TEST for row in published),
         "withheld": withheld(published[-1]) if published else "",

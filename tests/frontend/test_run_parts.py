@@ -95,6 +95,20 @@ def test_test_scores_stand_apart_from_what_was_chosen_by(run: Run, lead: Client)
     assert (row["validation_accuracy"], row["test_accuracy"], row["best_round"]) == ("0.8", "0.61", "1")
 
 
+def test_a_language_models_answers_are_told_as_written_exactly_and_as_ended(run: Run, lead: Client) -> None:
+    written = {"token_accuracy": 0.95, "exact_match": 0.55, "stop_rate": 1.0, "loss": 0.1, "rows": 102}
+    Round.objects.create(run=run, number=1, state="published", metrics={"pooled": written})
+    told = {"test": {**written, "exact_match": 0.65}}
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=told)
+    said = " ".join(page_of(lead, run).split())
+    for figure in (
+        "55.0 % of answers written exactly, validation",
+        "100.0 % of answers end",
+        "65.0 % of answers",
+    ):
+        assert figure in re.sub(r"<[^>]*>", " ", said).replace("  ", " ")
+
+
 def test_the_interval_is_wilsons() -> None:
     # R: prop.test(24, 30, correct = FALSE)$conf.int
     assert wilson(0.8, 30) == pytest.approx((0.6269, 0.9049), abs=1e-4)
