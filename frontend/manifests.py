@@ -17,6 +17,7 @@ from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 from federation.studies.short import short_for
+from manifest_summary.explained import explanation
 from manifest_summary.facts import Fact, speaking
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
@@ -39,6 +40,15 @@ def plan_facts(study: Study) -> list[dict[str, Any]]:
         return _of_plan(study, read(study.settings))
     except Refusal:  # an older version's; `frontend.older` says so
         return [{"title": _("Settings"), "facts": [(k, _short(v), True) for k, v in study.settings.items()]}]
+
+
+def explained(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same cards, and under each the words that a reader may not know: (name, meaning)."""
+    with speaking(get_language() or "en"):
+        for part in parts:
+            told = [(str(fact[0]), explanation(str(fact[0]))) for fact in part["facts"]]
+            part["words"] = [(name, means) for name, means in told if means]
+    return parts
 
 
 def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:

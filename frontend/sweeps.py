@@ -95,5 +95,8 @@ def to_sign(sweep: Sweep, site: Site) -> dict[str, Any] | None:
         "signed": signed,
         "plan": [facts],
         "heads": table.heads,
-        "rows": [(by_hash[one.hash], row) for one, row in zip(manifests, table.rows, strict=True)],
+        "rows": sorted(
+            ((by_hash[one.hash], row) for one, row in zip(manifests, table.rows, strict=True)),
+            key=lambda shown: shown[0].name,
+        ),
     }

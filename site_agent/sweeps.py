@@ -107,10 +107,11 @@ def describe_sweep(judged: Judged, signed: Sweep, site: str) -> str:
     """What is the same in all, what differs, and what the one signature states."""
     table = points(judged.manifests)
     heads = ("Run", *table.heads)
-    rows = [
-        (one.run, *(printable(value, 40) for value in values))
-        for one, values in zip(judged.manifests, table.rows, strict=True)
-    ]
+    rows = sorted(
+        ((one.run, *(printable(value, 40) for value in values))
+         for one, values in zip(judged.manifests, table.rows, strict=True)),
+        key=lambda row: row[1:],
+    )  # fmt: skip
     widths = [max(len(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
     lines = [
         f'Sweep "{judged.name}": {len(judged.manifests)} runs. The first of them, as it stands for all:',

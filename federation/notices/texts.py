@@ -36,6 +36,8 @@ def text_of(event: Event, reader: User) -> Text:
     study = event.study or (event.run.study if event.run else None)
     name = study.name if study else ""
     path = f"/runs/{event.run_id}" if event.run_id else f"/studies/{study.pk}" if study else "/"
+    if study and event.kind.startswith(("release.", "serving.")):
+        path = f"/studies/{study.pk}#{event.kind.partition('.')[0]}"
     if event.kind in THREADS and study is not None:
         path = f"/studies/{study.pk}/thread"
     subject, news, todo = _words(event, name)
@@ -110,7 +112,7 @@ def _words(event: Event, name: str) -> tuple[str, str, str]:
             return (
                 _("The parameters of “%(study)s” are released") % told,
                 _("The enclave has released the tuned parameters of “%(study)s”.") % told,
-                _("The run's page says how to get them."),
+                _("The study's page says how to get them."),
             )
         case "release.failed":
             return (

@@ -36,8 +36,9 @@ def decline_of(study: Study, site: Site, about: str = About.STUDY) -> Message | 
 
 
 def wished(study: Study, site: Site) -> Message | None:
-    """The hospital's last wish for changes in this study."""
-    return Message.objects.filter(study=study, site=site, kind=Kind.CHANGES).order_by("-pk").first()
+    """The hospital's last wish for changes of this study itself."""
+    wishes = Message.objects.filter(study=study, site=site, kind=Kind.CHANGES, about=About.STUDY)
+    return wishes.order_by("-pk").first()
 
 
 def unanswered(studies: QuerySet[Study], *, by: Speaker, site: Site | None = None) -> list[Message]:

@@ -32,6 +32,7 @@ from federation.studies.models import BaseModel, StudyState
 from federation.threads import queries as threads
 from federation.threads.models import Speaker
 from federation.threads.permissions import studies_visible_to as asked_here
+from frontend.people import with_people
 from frontend.rounds import ENDED
 from frontend.sweeps import lines
 from frontend.timeline import waits_for
@@ -72,13 +73,19 @@ def _running(live: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
-def _to_sign(site: Site) -> list[tuple[str, Run]]:
+def _to_sign(site: Site) -> list[tuple[str, Run, str]]:
     """What asks for this hospital's signature after a run: its release, its model in service."""
     released = release_queries.asked_of(site).filter(state=ReleaseState.WAITING)
     served = serving_queries.asked_of(site).filter(state=ServiceState.WAITING)
     return [
-        *((_("Sign the release of “%(study)s”"), row.run) for row in released.exclude(orders__site=site)),
-        *((_("Sign that “%(study)s” is served"), row.run) for row in served.exclude(orders__site=site)),
+        *(
+            (_("Sign the release of “%(study)s”"), row.run, "release")
+            for row in released.exclude(orders__site=site)
+        ),
+        *(
+            (_("Sign that “%(study)s” is served"), row.run, "serving")
+            for row in served.exclude(orders__site=site)
+        ),
     ]
 
 
@@ -107,8 +114,8 @@ def _waiting(user: User) -> list[dict[str, str]]:
         for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site):
             page = reverse("study-thread", args=[said.study_id])
             add(_("Read the answer in “%(study)s”") % {"study": said.study.name}, page)
-        for text, run in _to_sign(user.site):
-            page = reverse("run", args=[run.pk])
+        for text, run, about in _to_sign(user.site):
+            page = reverse("study", args=[run.study_id]) + f"?about={about}#{about}"
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
         for said in threads.unanswered(studies, by=Speaker.HOSPITAL):
@@ -119,8 +126,8 @@ def _waiting(user: User) -> list[dict[str, str]]:
         for line in lines(own.filter(state=StudyState.READY)):
             add(_("Launch “%(study)s”") % {"study": line.name}, line.url, _("all have signed"))
         for line in lines(own.filter(state=StudyState.APPROVING)):
-            missing = {str(site): None for study in line.studies for site in queries.waiting_for(study)}
-            told = {"study": line.name, "names": ", ".join(missing)}
+            missing = {site.pk: site for study in line.studies for site in queries.waiting_for(study)}
+            told = {"study": line.name, "names": with_people(list(missing.values()))}
             add(_("“%(study)s”") % told, line.url, _("waits for %(names)s") % told)
         for line in lines(own.filter(state=StudyState.DRAFT)):
             count = len(line.studies)

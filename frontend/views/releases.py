@@ -74,9 +74,8 @@ def ask(request: HttpRequest, run_id: str) -> HttpResponse:
     run = _visible(user, run_id)
     if not typed_name(request.POST.get("confirm", ""), run.study.name):
         messages.error(request, _("Type the study's name to confirm; nothing was changed."))
-        return redirect("run", run.pk)
-    back = reverse("run", args=[run.pk]) + "#release"
-    return act(request, lambda: services.ask(user, run), back, _("The hospitals are asked to sign."))
+        return redirect(_place(run))
+    return act(request, lambda: services.ask(user, run), _place(run), _("The hospitals are asked to sign."))
 
 
 @login_required
@@ -89,12 +88,17 @@ def download(request: HttpRequest, run_id: str) -> HttpResponseBase:
     answer = act(
         request,
         lambda: found.append(services.exported(user, run)),
-        reverse("run", args=[run.pk]) + "#release",
+        _place(run),
     )
     if not found:
         return answer
     _release, file = found[0]
     return FileResponse(file.open("rb"), as_attachment=True, filename=f"{run.pk}-adapter.zip")
+
+
+def _place(run: Run) -> str:
+    """Where the section stands: in the study's room."""
+    return reverse("study", args=[run.study_id]) + "#release"
 
 
 def _visible(user: User, run_id: str) -> Run:

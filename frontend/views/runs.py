@@ -33,8 +33,6 @@ from frontend.rounds import ENDED, standing, title_of
 from frontend.scoring import accuracy_of, by_training, pooled, scores_of, withheld
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
-from frontend.views.releases import release_of
-from frontend.views.serving import serving_of
 
 SHOWN_EVENTS = 200
 SHOWN_ROUNDS = 50
@@ -72,8 +70,6 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     found = frozen(run)
     context = {
         **_live(run, found, person(request)),
-        **serving_of(run, person(request)),
-        **release_of(run, person(request)),
         "runtime": found.at("runtime"),
         "costs": _costs(found.manifest) if found.manifest else None,
         "method": found.at("method"),

@@ -101,7 +101,7 @@ def switch(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
         "allow": (lambda: services.allow(user, run, site()), _("The hospital may ask again.")),
     }
     deed, done = deeds.get(verb, (lambda: _refuse(), ""))
-    return act(request, deed, reverse("run", args=[run.pk]) + "#serving", done)
+    return act(request, deed, reverse("study", args=[run.study_id]) + "#serving", done)
 
 
 def _refuse() -> None:

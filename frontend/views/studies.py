@@ -15,18 +15,14 @@ from django.views.decorators.http import require_POST
 from contracts.refusal import Refusal
 from enclave_jobs import model_jobs
 from enclave_jobs.runs import services as runs
-from enclave_jobs.runs.permissions import runs_visible_to
-from federation.people.models import User
 from federation.studies import permissions, queries, services
-from federation.studies.frozen import frozen
-from federation.studies.models import Approval, Study, StudyState
-from frontend.manifests import plan_facts, short_facts
+from federation.studies.models import Study, StudyState
 from frontend.model_progress import progress_of
 from frontend.names import typed_name
-from frontend.older import unreadable_plan, unrunnable
+from frontend.people import named_at
 from frontend.sweeps import lines
 from frontend.views.acting import act, person
-from frontend.views.thread import declined_sites, thread_of
+from frontend.views.thread import declined_sites
 
 NOT_RUNNING = (StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
 
@@ -39,54 +35,10 @@ def study_list(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def detail(request: HttpRequest, study_id: str) -> HttpResponse:
-    """One study: what will run, who has approved it, what came of it."""
-    user, study = person(request), _visible(request, study_id)
-    mine = _own_approval(user, study)
-    return render(
-        request,
-        "frontend/studies/detail.html",
-        {
-            "study": study,
-            "is_lead": permissions.can_edit(user, study),
-            "cancels": permissions.can_cancel(user, study) and study.state in NOT_RUNNING,
-            "approvals": queries.approvals_of(study),
-            "my_approval_pending": mine is not None and mine.signature is None,
-            "my_browser_approval": mine is not None and mine.browser_at is not None,
-            "runs": runs_visible_to(user).filter(study=study),
-            "short": _short(study, user),
-            **thread_of(study, user),
-            "plan": plan_facts(study),
-            **_age(study, user),
-            **_trial(study),
-        },
-    )
-
-
-def _age(study: Study, user: User) -> dict[str, Any]:
-    """What `studies/older.html` says of a manifest, or of a draft, that this version cannot act by."""
-    if study.manifest:
-        return unrunnable(frozen(study), study, user)
-    unreadable = unreadable_plan(study)
-    return {"older": unreadable, "clonable": permissions.can_create(user) and unreadable is None}
-
-
-def _short(study: Study, user: User) -> list[dict[str, Any]]:
-    manifest = frozen(study).manifest if study.manifest else None
-    return short_facts(manifest, user.site) if manifest is not None else []
-
-
-def _own_approval(user: User, study: Study) -> Approval | None:
-    if not permissions.can_approve(user, study):
-        return None
-    return queries.approvals_of(study).filter(site=user.site).first()
-
-
-@login_required
 def approvals(request: HttpRequest, study_id: str) -> HttpResponse:
     """The list that renews itself; it reloads the page once the study has moved on."""
     study = _visible(request, study_id)
-    shown = {"approvals": queries.approvals_of(study), "declined_sites": declined_sites(study)}
+    shown = {"approvals": named_at(queries.approvals_of(study)), "declined_sites": declined_sites(study)}
     response = render(request, "frontend/studies/approvals.html", shown)
     if study.state != StudyState.APPROVING:
         response.headers["HX-Refresh"] = "true"
@@ -105,14 +57,14 @@ def freeze(request: HttpRequest, study_id: str) -> HttpResponse:
 def check(request: HttpRequest, study_id: str) -> HttpResponse:
     """How far the trial of the model is; the page is loaded anew when it has ended."""
     study = _visible(request, study_id)
-    shown = _trial(study)
+    shown = trial(study)
     response = render(request, "frontend/studies/check.html", shown)
     if not shown["trying"]:
         response.headers["HX-Refresh"] = "true"
     return response
 
 
-def _trial(study: Study) -> dict[str, Any]:
+def trial(study: Study) -> dict[str, Any]:
     """The last trial of a draft's model, while it says something."""
     job = study.model_jobs.first() if study.state == StudyState.DRAFT else None
     trying = job is not None and job.state in model_jobs.OPEN

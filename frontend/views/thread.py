@@ -1,28 +1,20 @@
-"""The thread of a study on its page: what was said, the box to write in, and erasing."""
+"""The thread of a study as a section of its room: what was said, and the box to write in."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
-from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
-from contracts.refusal import Refusal
 from enclave_jobs.releases.models import Release, ReleaseState
 from enclave_jobs.serving.models import Service, ServiceState
-from federation.people.models import Role, User
+from federation.people.models import User
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies.models import Approval, Study
 from federation.threads import permissions, queries, services
-from federation.threads.models import About, Kind, Message
+from federation.threads.models import About, Message
 from federation.threads.plain import LIMIT
-from frontend.views.acting import act, person
 
 
 def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: str = "") -> dict[str, Any]:
@@ -49,7 +41,8 @@ def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: st
         "chosen_about": about or (undecided[0] if undecided else abouts[-1][0]),
         "chosen_site": to,
         "may_decline": bool(set(undecided) - {decline.about for decline in declines}),
-        "may_wish": hospital is not None and study.state in services.OPEN,
+        "may_wish": hospital is not None and (study.state in services.OPEN or bool(undecided)),
+        "wishes_draft": study.state in services.OPEN,
         "declines": declines,
         "declined_sites": _of_study(standing),
     }
@@ -89,59 +82,3 @@ def _abouts(study: Study) -> list[tuple[str, str]]:
     if run is not None and Service.objects.filter(run=run).exclude(state=ServiceState.OFF).exists():
         found.append((About.SERVING.value, _("serving its model")))
     return found
-
-
-@login_required
-def thread(request: HttpRequest, study_id: str) -> HttpResponse:
-    """The thread alone, and saying something in it; what is refused stays in the box."""
-    user, study = person(request), _visible(request, study_id)
-    refused, text = None, request.POST.get("text", "")
-    if request.method == "POST":
-        kind = request.POST.get("kind", Kind.MESSAGE.value)
-        try:
-            _write(request, user, study, kind, text)
-        except Refusal as refusal:
-            refused = refusal
-        else:
-            messages.success(request, _told(kind))
-            return redirect(reverse("study-thread", args=[study.pk]))
-    chosen = {**request.GET.dict(), **request.POST.dict()}
-    shown = thread_of(study, user, text, chosen.get("about", ""), chosen.get("site", ""))
-    context = {"study": study, "refused": refused, **shown}
-    context["sees_study"] = study_permissions.can_see(user, study)
-    return render(request, "frontend/studies/thread_page.html", context, status=422 if refused else 200)
-
-
-def _write(request: HttpRequest, user: User, study: Study, kind: str, text: str) -> None:
-    about = request.POST.get("about", About.STUDY.value)
-    if user.role == Role.SITE_ADMIN and user.site is not None:
-        shown = request.POST.get("manifest_hash", "")
-        services.write(user, study, user.site, kind, text, shown, about)
-        return
-    site = Site.objects.filter(pk=request.POST.get("site", "")).first()
-    if site is None:
-        raise Refusal("thread.not_asked")
-    services.answer(user, study, site, text, about)
-
-
-def _told(kind: str) -> str:
-    return {
-        Kind.CHANGES: _("The study is a draft again; its lead reads what you wish for."),
-        Kind.DECLINE: _("Declined. The lead is told; your hospital can still change its mind."),
-        Kind.RECONSIDER: _("The decline is taken back. To take part, sign at the hospital."),
-    }.get(Kind(kind), _("Sent."))
-
-
-@login_required
-@require_POST
-def erase(request: HttpRequest, study_id: str, message_id: int) -> HttpResponse:
-    """Erase a text; its hash remains in the log."""
-    user, study = person(request), _visible(request, study_id)
-    message = get_object_or_404(permissions.visible_to(user, study), pk=message_id)
-    back = reverse("study-thread", args=[study.pk])
-    return act(request, lambda: services.erase(user, message), back, _("The text is erased."))
-
-
-def _visible(request: HttpRequest, study_id: str) -> Study:
-    user = person(request)
-    return get_object_or_404(permissions.studies_visible_to(user).select_related("lead"), pk=study_id)

@@ -80,7 +80,7 @@ class Reader:
         return words(describe(manifest, here, self.anna.site.pk))
 
     def page(self, name: str, *arguments: str) -> str:
-        answer = self.client.get(reverse(name, args=arguments))
+        answer = self.client.get(reverse(name, args=arguments), follow=True)
         assert answer.status_code == 200
         return words(answer.content.decode())
 
@@ -89,8 +89,7 @@ class Reader:
         mail = render_to_string("notices/mail.txt", {"text": text_of(asked, self.alice), "event": asked})
         return {
             "terminal": self.terminal(manifest),
-            "approval page": self.page("study-approval", self.study.pk),
-            "study page": self.page("study", self.study.pk),
+            "room": self.page("study", self.study.pk),
             "officer's sheet": self.page("site-receipts-of-run", self.anna.site.pk, self.run.pk),
             "mail": words(mail),
         }
@@ -117,14 +116,14 @@ def test_every_place_states_the_same_facts_of_every_kind_of_manifest(reader: Rea
             assert ("use no real patients' data" in text) == (manifest.policy.root == "development")
 
 
-def test_terminal_and_approval_page_say_all_of_the_rest_in_the_same_words(reader: Reader) -> None:
+def test_terminal_and_room_say_all_of_the_rest_in_the_same_words(reader: Reader) -> None:
     for name in NAMES[::3]:
         manifest = reader.show(name)
         facts = [fact for section in summary(manifest, (40,)) for fact in section.facts]
         facts = [
             fact for fact in facts if not fact.name.startswith("Epsilon after")
         ]  # by rows that are known
-        texts = reader.terminal(manifest), reader.page("study-approval", reader.study.pk)
+        texts = reader.terminal(manifest), reader.page("study", reader.study.pk)
         assert [unsaid(text, facts) for text in texts] == [[], []], name
 
 

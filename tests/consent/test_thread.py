@@ -42,7 +42,7 @@ def says(study: Study, hospital: Hospital, by: Any, kind: str = "message", text:
 
 def page(client: Client, user: User, name: str, *arguments: Any) -> str:
     client.force_login(user)
-    return client.get(reverse(name, args=arguments)).content.decode()
+    return client.get(reverse(name, args=arguments), follow=True).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_wish_for_changes_brings_the_draft_back_and_the_next_question_shows_wh
     frozen.settings = {**frozen.settings, "rounds": 2}
     frozen.save()
     freeze_tried(lena, frozen)
-    shown = page(client, alice, "study-approval", frozen.pk)
+    shown = page(client, alice, "study", frozen.pk)
     assert "Compared with what your hospital asked to change" in shown and "Training: Rounds" in shown
 
 

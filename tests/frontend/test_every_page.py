@@ -15,6 +15,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 from playwright.sync_api import Page, sync_playwright
 
+from enclave_jobs.runs.models import Run
 from federation.people.models import User
 from federation.sites.models import Site
 from tests.federation.cast import Hospital
@@ -32,7 +33,7 @@ AXE = Axe().axe_script
 # What passed is not carried over.
 VIOLATIONS = "options => axe.run({resultTypes: ['violations'], ...options}).then(found => found.violations)"
 OFTEN = (
-    "sign-in", "home", "site", "dataset", "study", "study-approval", "wizard-draft-tuning",
+    "sign-in", "home", "site", "dataset", "study", "wizard-draft-tuning",
     "wizard-split-tuning", "run-lead", "compare-lead", "log", "review",
 )  # fmt: skip
 """Of each kind one: forms, tables, figures, dialogs. `make test-long` and `make screenshots` see all."""
@@ -94,7 +95,7 @@ def test_axe_finds_nothing_of_weight_on_the_pages_of_a_full_installation(
 ) -> None:
     run = live_on(world)
     released = [
-        Shown(f"run-release-{state}", "lena", reverse("run", args=[pk]))
+        Shown(f"run-release-{state}", "lena", reverse("study", args=[Run.objects.get(pk=pk).study_id]))
         for state, pk in releases_of(run).items()
     ]
     Site.objects.filter(pk=anna.site.pk).update(agent_version="0.0.9")

@@ -68,7 +68,7 @@ def client_of(user: User) -> Client:
     return client
 
 
-PAGES = ("run", "run-live", "run-history", "run-curves", "run-csv", "run-serving", "study", "study-approval",
+PAGES = ("run", "run-live", "run-history", "run-curves", "run-csv", "run-serving", "study",
          "study-approvals", "site-receipts-of-run")  # fmt: skip
 LISTS = ("home", "runs", "studies", "sweeps", "compare", "compare-csv", "compare-data", "references")
 
@@ -92,7 +92,7 @@ def test_every_page_about_it_opens(shape: Shape, world: dict[str, Any], people: 
     assert review.status_code == 200
 
 
-@pytest.mark.parametrize("name", ["run", "study", "study-approval"])
+@pytest.mark.parametrize("name", ["run", "study"])
 def test_its_pages_say_that_it_is_older_and_offer_its_lead_a_clone(
     name: str, world: dict[str, Any], people: dict[str, User]
 ) -> None:

@@ -21,6 +21,8 @@ from frontend.urls import urlpatterns
 
 ALL = {"olga": 200, "lena": 200, "ludo": 200, "alice": 200, "carol": 200, "audrey": 200}
 SITE = {**ALL, "carol": 404}
+MOVED = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
+"""Of a study's older addresses: its room has all of them."""
 STUDY = {"olga": 200, "lena": 200, "ludo": 404, "alice": 200, "carol": 404, "audrey": 200}
 # A POST that may be made answers with a redirect, whether or not the deed was possible in this state.
 LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
@@ -92,10 +94,10 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-advice": ("GET", DRAFTS),
     "study-clone": ("POST", LEAD_ACTS),
     "study-edit": ("GET", {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}),
-    "study-approval": ("GET", STUDY),
+    "study-approval": ("GET", MOVED),
     "study-approvals": ("GET", STUDY),
     "study-check": ("GET", STUDY),
-    "study-thread": ("GET", STUDY),
+    "study-thread": ("GET", MOVED),
     # A message of the lead's, which only he erases: for others nothing is done, and they hear so.
     "study-thread-erase": ("POST", LEAD_ACTS),
     "study-freeze": ("POST", LEAD_ACTS),

@@ -26,12 +26,12 @@ PINS = {
     "site": 9, "site-status": 5, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
     "site-receipts-of-run": 12, "site-evidence": 6, "site-maintenance": 4, "datasets": 4, "dataset": 4,
     "models": 4, "model": 3, "model-jobs": 3, "model-new": 2, "study-check": 4,
-    "studies": 4, "study-new": 3, "study": 18, "study-costs": 9, "study-labels": 5, "study-advice": 4,
-    "study-approval": 20, "study-approvals": 6, "runs": 5, "run": 18, "run-live": 17, "run-history": 17,
+    "studies": 4, "study-new": 3, "study": 23, "study-costs": 9, "study-labels": 5, "study-advice": 4,
+    "study-approvals": 7, "runs": 5, "run": 18, "run-live": 17, "run-history": 17,
     "run-curves": 5, "run-csv": 6, "compare": 6, "compare-data": 4, "compare-csv": 4, "log": 10,
     "log-check": 2, "log-entry": 18, "log-raw": 6, "references": 6, "reference-new": 2, "review": 9,
     "operations": 9, "operations-kept": 15, "audit": 3, "collateral": 5, "sweeps": 4, "sweep-new": 3,
-    "study-thread": 14, "sweep": 7, "sweep-csv": 5, "run-serving": 4,
+    "sweep": 7, "sweep-csv": 5, "run-serving": 4,
 }  # fmt: skip
 
 

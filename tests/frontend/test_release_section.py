@@ -84,7 +84,7 @@ def code_of(act: Any) -> str:
 
 
 def page(client: Client, run: Run) -> str:
-    text: str = client.get(reverse("run", args=[run.pk])).content.decode()
+    text: str = client.get(reverse("study", args=[run.study_id])).content.decode()
     return text
 
 

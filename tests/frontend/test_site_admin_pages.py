@@ -232,7 +232,7 @@ class TestApproval:
             datasets=list(ready.datasets.all()),
         )
         freeze_tried(lena, ready)
-        page = signed_in(alice).get(reverse("study-approval", args=[ready.pk]))
+        page = signed_in(alice).get(reverse("study", args=[ready.pk]))
         assert "<mark>17</mark>" in page.content.decode()
         fields = {change.name: (change.before, change.now) for change in page.context["fields"]}
         assert fields["training.rounds"][1] == "17"
@@ -241,16 +241,16 @@ class TestApproval:
         assert page.context["before"].same_study
 
     def test_a_hospital_that_signed_nothing_yet_is_told_so(self, frozen: Study, alice: User) -> None:
-        text = signed_in(alice).get(reverse("study-approval", args=[frozen.pk])).content.decode()
+        text = signed_in(alice).get(reverse("study", args=[frozen.pk])).content.decode()
         assert "has not approved anything before" in text
         assert frozen.manifest_hash[:8] in text and "I have read it and approve" in text
 
     def test_a_suspended_measurement_is_shown_as_one(self, frozen: Study, alice: User, olga: User) -> None:
-        address = reverse("study-approval", args=[frozen.pk])
+        address = reverse("study", args=[frozen.pk])
         assert "suspended" not in signed_in(alice).get(address).content.decode()
         references.suspend(olga, Reference.objects.all()[0], "a flaw was found")
         assert "suspended" in signed_in(alice).get(address).content.decode()
 
     def test_only_the_hospital_that_is_asked_finds_the_button(self, frozen: Study, lena: User) -> None:
-        text = signed_in(lena).get(reverse("study-approval", args=[frozen.pk])).content.decode()
+        text = signed_in(lena).get(reverse("study", args=[frozen.pk])).content.decode()
         assert "I have read it and approve" not in text and "you approved before" not in text

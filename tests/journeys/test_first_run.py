@@ -136,7 +136,9 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
     go_on.click()
     expect(lead.get_by_role("heading", name="What happens next")).to_be_visible()
     lead.get_by_role("button", name="Freeze and ask the hospitals").click()
-    expect(lead.get_by_role("heading", name="Approvals")).to_be_visible(timeout=120_000)  # a model is loaded
+    expect(lead.get_by_role("heading", name="Who has approved it")).to_be_visible(
+        timeout=120_000
+    )  # a model is loaded
     shown = fingerprint_on(lead)
 
     for email, admin in story.admins.items():
@@ -144,7 +146,7 @@ def test_a_study_is_approved_at_both_hospitals_and_launched(installation: Instal
         admin.get_by_role("link", name=re.compile("Approve")).click()
         assert fingerprint_on(admin) == shown
         admin.get_by_role("button", name="I have read it and approve").click()
-        expect(admin.get_by_text("the signature is still missing")).to_be_visible()
+        expect(admin.get_by_text("That is not yet binding")).to_be_visible()
         refused = story.agents[email].run("approve", "--yes", "--hash", shown, YES[0], expect=1)
         assert "[approval.weak]" in refused and "export" in refused
         words = story.agents[email].run("approve", "--yes", "--hash", shown, *YES)
@@ -191,6 +193,7 @@ def test_the_lead_takes_the_adapter_away_once_both_hospitals_have_signed(story: 
     lead = story.lead
     assert lead is not None
     lead.get_by_role("link", name="Result", exact=True).click()
+    lead.get_by_role("link", name="Go there").click()
     release = lead.get_by_role("region", name="Release of the tuned parameters")
     release.get_by_label("to confirm").fill("Triage of notes")
     release.get_by_role("button", name="Ask the hospitals to release").click()

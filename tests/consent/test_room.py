@@ -1,0 +1,131 @@
+"""A study's room: one page on which a hospital reads, asks and decides, and which is the record
+afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from enclave_jobs.releases import services as releases
+from enclave_jobs.runs.models import Contribution, Round
+from federation.people.models import User
+from federation.sites.models import Site
+from federation.studies import services
+from federation.studies.models import Study, StudyState
+from federation.threads.models import Message
+from federation.threads.queries import wished
+from manifest_summary.explained import explanation
+from manifest_summary.summary import summary
+from tests.consent.test_one_text import KINDS
+from tests.federation.cast import Hospital
+from tests.frontend.test_release_section import finished
+
+
+def seen(user: User, study: Study, query: str = "") -> str:
+    client = Client()
+    client.force_login(user)
+    answer = client.get(reverse("study", args=[study.pk]) + query)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_a_yes_in_the_browser_is_called_not_yet_binding_until_the_key_has_signed(
+    frozen: Study, lena: User, alice: User, bob: User, anna: Hospital
+) -> None:
+    assert "not yet binding" not in seen(alice, frozen)
+    services.approve_in_browser(alice, frozen, frozen.manifest_hash)
+    told = seen(alice, frozen)
+    assert f"{alice.email} has approved in the browser. That is not yet binding." in told
+    assert "I have read it and approve" not in told and "python -m site_agent approve" in told
+    assert "not yet binding" in seen(lena, frozen) and "not yet binding" in seen(bob, frozen)
+    services.sign_approval(anna.as_agent(), frozen.manifest_hash, anna.sign(frozen.manifest_hash))
+    assert "not yet binding" not in seen(lena, frozen)
+
+
+def test_what_waits_names_the_people_it_waits_for(
+    frozen: Study, lena: User, alice: User, bob: User, anna: Hospital, barbara: Hospital
+) -> None:
+    told = seen(lena, frozen)
+    assert f"for {alice.email}" in told and f"for {bob.email}" in told
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    told = seen(lena, frozen)
+    assert f"for {bob.email}" not in told and "nobody there has an account yet" in told
+    client = Client()
+    client.force_login(lena)
+    (item,) = [item for item in client.get("/").context["waiting"] if frozen.name in item["text"]]
+    assert f"St. Anna ({alice.email})" in item["detail"] and "St. Barbara" in item["detail"]
+
+
+@pytest.mark.parametrize(("name", "query"), [("study-approval", ""), ("study-thread", "?about=release")])
+def test_older_addresses_lead_to_the_room(frozen: Study, alice: User, name: str, query: str) -> None:
+    client = Client()
+    client.force_login(alice)
+    answer = client.get(reverse(name, args=[frozen.pk]) + query)
+    room = reverse("study", args=[frozen.pk])
+    assert answer.status_code == 302 and answer.headers["Location"].startswith(room + query)
+
+
+def test_changes_are_asked_for_before_a_release_and_leave_the_study_as_it_is(
+    ready: Study, lena: User, alice: User, anna: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    study, state = run.study, run.study.state
+    assert "Ask for changes" not in seen(alice, study), "nothing is asked yet"
+    releases.ask(lena, run)
+    study.refresh_from_db()
+    told = seen(alice, study, "?about=release")
+    assert 'value="release" selected' in told and "Ask for changes" in told and "Decline" in told
+    client = Client()
+    client.force_login(alice)
+    said = {
+        "kind": "changes", "about": "release", "text": "Seal it to the hospitals instead",
+        "manifest_hash": study.manifest_hash,
+    }  # fmt: skip
+    answer = client.post(reverse("study-thread", args=[study.pk]), said, follow=True)
+    assert "Nothing is signed meanwhile" in answer.content.decode()
+    study.refresh_from_db()
+    assert study.state == state != StudyState.DRAFT
+    assert wished(study, anna.site) is None, "the study's own manifest was not asked to change"
+    assert Message.objects.get(study=study, kind="changes").about == "release"
+    read = seen(lena, study)
+    assert "Seal it to the hospitals instead" in read and "asks for changes" in read
+
+
+def test_afterwards_it_is_the_record_and_a_hospital_sees_its_own_alone(
+    ready: Study, lena: User, alice: User, anna: Hospital, barbara: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    round = Round.objects.get(run=run)
+    for hospital, size in ((anna, 3 << 20), (barbara, 7 << 20)):
+        Contribution.objects.create(round=round, site=hospital.site, state="accepted", bytes=size)
+    told = seen(alice, run.study)
+    sheet = reverse("site-receipts-of-run", args=[anna.site.pk, run.pk])
+    assert sheet in told and "3.0 MiB" in told and "7.0 MiB" not in told
+    told = seen(lena, run.study)
+    assert "3.0 MiB" in told and "7.0 MiB" in told
+    assert Site.objects.get(pk=barbara.site.pk).name in told
+
+
+def test_release_and_serving_are_asked_for_in_the_room_and_count_their_own_signatures(
+    ready: Study, lena: User, alice: User, anna: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    assert "Ask the hospitals to release" in seen(lena, run.study)
+    client = Client()
+    client.force_login(lena)
+    asked = client.post(reverse("run-release-ask", args=[run.pk]), {"confirm": run.study.name})
+    assert asked.headers["Location"] == reverse("study", args=[run.study_id]) + "#release"
+    assert "0 of 2 signatures are there" in seen(alice, run.study)
+
+
+def test_every_word_of_a_manifest_is_explained() -> None:
+    plain: set[str] = set()
+    for manifest in KINDS.values():
+        names: set[Any] = {site.name for site in manifest.sites}
+        names |= {reference.program for reference in manifest.policy.references} | set(manifest.model.files)
+        told = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
+        plain |= {name for name in told - names if not explanation(name)}
+    assert plain == set()
