@@ -153,6 +153,26 @@ define(
     # 12 binding
     Entry("attest.report_data", "The quote does not bind the keys that came with it.",
           "Do not use these keys: somebody put them beside a valid quote.", "operator"),
+    # a confidential GPU beside a TD
+    Entry("attest.gpu_missing", "There is no {expected}.",
+          "Give what is missing: a trust domain whose GPU nobody can judge is not believed.", "operator"),
+    Entry("attest.gpu_malformed", "The GPU's report cannot be read: {found}.", _MENDED, "operator"),
+    Entry("attest.gpu_named", "The trust domain does not name this GPU's report: {found}; expected "
+          "{expected}.", _DO_NOT_TRUST, "operator"),
+    Entry("attest.gpu_root", "The GPU stands under root {found}; accepted is {expected}.", _DO_NOT_TRUST,
+          "operator"),
+    Entry("attest.gpu_chain", "The GPU's certificates do not hold: {found}; expected {expected}.",
+          _DO_NOT_TRUST, "operator"),
+    Entry("attest.gpu_revocation", "It is not shown that the GPU's certificates are good: {found}; expected "
+          "{expected}.", "Fetch the OCSP answers again; if one says revoked, do not use this GPU.",
+          "operator"),
+    Entry("attest.gpu_nonce", "The GPU was not asked by this start of the program.", _MENDED, "operator"),
+    Entry("attest.gpu_signature", "The report is not signed by the GPU.", _DO_NOT_TRUST, "operator"),
+    Entry("attest.gpu_versions", "The GPU runs {found}; expected {expected}.",
+          "Install the versions that the reference names, or propose a reference for these.", "operator"),
+    Entry("attest.gpu_measurement", "The GPU measures something else: {found}; expected {expected}.",
+          "Its confidential mode may be off, or its mode for developers on; else do not trust it.",
+          "operator"),
     # both opinions
     Entry("attest.second_opinion", "Our checks accept this evidence, dcap-qvl does not: {found}.",
           "Nothing is released while two verifiers disagree. Tell us, with the evidence.", "us"),
