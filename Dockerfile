@@ -25,6 +25,6 @@ COPY enclave_host enclave_host
 RUN mkdir -p /state /blobs && chown fedslice /state /blobs \
     && FEDSLICE_STATE=/tmp/build FEDSLICE_STATIC=/fedslice/static \
        python manage.py collectstatic --noinput --verbosity 0 && rm -rf /tmp/build
-USER fedslice
+USER 10001
 ENV FEDSLICE_STATE=/state FEDSLICE_STATIC=/fedslice/static PYTHONUNBUFFERED=1
 EXPOSE 8000

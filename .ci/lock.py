@@ -2,12 +2,12 @@
 
     python .ci/lock.py [--write]
 
-`requirements-site.lock`, `requirements-token.lock` and `requirements-coordinator.lock` name every package,
-the needed ones of the needed too, by version and SHA-256: at the versions of the environment that runs
-this, the one in which the tests pass. pip resolves them (`pip install --dry-run --report`), for CPython
-3.11 on Linux x86-64; torch is its CPU build. `pip install --require-hashes --requirement …lock` then
-installs these bytes or nothing. Without `--write` this checks, without a network, that each lock holds
-every pin of its requirements.
+`requirements-site.lock`, `-token.lock`, `-enclaves.lock` and `-coordinator.lock` name every package, the
+needed ones of the needed too, by version and SHA-256: at the versions of the environment that runs this, the
+one in which the tests pass. pip resolves them (`pip install --dry-run --report`), for CPython 3.11 on Linux
+x86-64; torch is its CPU build. `pip install --require-hashes --requirement …lock` then installs these bytes
+or nothing. Without `--write` this checks, without a network, that each lock holds every pin of its
+requirements.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ LOCKS = {
     "requirements-site.lock": ("requirements-site.txt",),
     # Beside it, where the approval key is on a token.
     "requirements-token.lock": ("requirements-token.txt",),
+    # In the enclaves' image, to render and sign their manifests.
+    "requirements-enclaves.lock": ("requirements-enclaves.txt",),
     # The server enclaves run at the coordinator, so it has what a site has, too.
     "requirements-coordinator.lock": ("requirements-site.txt", "requirements-coordinator.txt"),
 }

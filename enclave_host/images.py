@@ -1,10 +1,11 @@
-"""The container images by digest: images.env, which docker compose and the Dockerfile take them from.
+"""The container images by digest: images.env, which docker compose and the Dockerfiles take them from.
 
     python -m enclave_host.images [--write]
 
 Without `--write` this says, without a network, which images are locked. With it each image's digest is asked
 of its registry and written behind its tag. A tag is moved by whoever owns the registry, a digest by nobody
-(OCI Image Specification 1.1, "Digests").
+(OCI Image Specification 1.1, "Digests"). A line with an https address names a file that an image is built
+with; its digest is that of its bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from pathlib import Path
 
 from attestation.measured import TREE
 from contracts.refusal import Refusal
-from enclave_host.registry import digest_of
+from enclave_host.registry import digest_of, digest_of_file
 from error_catalogue import explain
 
 FILE = "images.env"
 UNLOCKED = "unlocked"
 LINE = re.compile(
-    r"(?P<name>[A-Z][A-Z0-9_]*)=(?P<image>[\w./:-]+:[\w.-]+)"
+    r"(?P<name>[A-Z][A-Z0-9_]*)=(?P<image>https://[\w.:/-]+|[\w./:-]+:[\w.-]+)"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64})|  # (?P<word>unlocked))"
 )
 
@@ -57,7 +58,10 @@ def lock(tree: Path = TREE) -> None:
     """Ask for every digest, then write them all or, where one is refused, none.
 
     Refuses with `images.unreadable` or `images.unreachable`."""
-    digests = {name: (image, digest_of(image)) for name, (image, _old) in images(tree).items()}
+    digests = {
+        name: (image, (digest_of_file if image.startswith("https:") else digest_of)(image))
+        for name, (image, _old) in images(tree).items()
+    }
     lines = []
     for line in (tree / FILE).read_text().splitlines():
         match = LINE.fullmatch(line)

@@ -72,6 +72,18 @@ def digest_of(image: str) -> str:
     return digest
 
 
+def digest_of_file(address: str) -> str:
+    """`sha256:…` over the bytes at this address. Refuses with `images.unreachable`."""
+    try:
+        with client_for(address, tls_context(), timeout=20.0) as client:
+            answer = client.get(address)
+    except httpx.TransportError as error:
+        raise _refusal(address, in_plain_words(error)) from error
+    if answer.status_code != 200 or not 0 < len(answer.content) <= MAX_MANIFEST:
+        raise _refusal(address, f"it answered {answer.status_code}, {len(answer.content)} bytes")
+    return f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+
+
 def _token(challenge: str) -> str:
     """An anonymous token that may pull, from where the registry sends us; "" where it gives none."""
     words = dict(re.findall(r'(realm|service|scope)="([^"]*)"', challenge))
@@ -88,4 +100,5 @@ def _token(challenge: str) -> str:
 
 
 def _refusal(image: str, fault: str) -> Refusal:
-    return Refusal("images.unreachable", registry=parse(image).registry, image=image, fault=fault)
+    registry = httpx.URL(image).host if image.startswith("https:") else parse(image).registry
+    return Refusal("images.unreachable", registry=registry, image=image, fault=fault)

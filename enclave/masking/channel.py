@@ -1,6 +1,6 @@
 """The way to the accelerator: words in a shared file, outside every trust boundary.
 
-The host makes the file (under Gramine an `untrusted_shm` mount, /dev/shm/fedslice-accelerator); both
+The host makes the file (under Gramine in an `untrusted_shm` mount, /channel); both
 processes map it. A header page, then a ring of slots; a slot is a line of the header and two areas:
 
     header   magic u64, slots u64, area bytes u64, heartbeat u64, name (64 bytes, ASCII), answered u64

@@ -14,7 +14,7 @@ from contracts.manifest import require_measured
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.environments import environment_of
-from enclave_host.gramine.render import render, values_for
+from enclave_host.gramine.render import CHANNEL, render, values_for
 from enclave_host.tdx.development import boot, launch
 
 SIGNED_FOLDER = "FEDSLICE_GRAMINE"
@@ -54,6 +54,8 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
         application = _signed(program)
     else:
         raise Refusal("source.unknown_runtime", runtime=runtime[:40])
+    if program == "client_slice":
+        (mailbox / CHANNEL).mkdir(exist_ok=True)  # Gramine mounts it when it starts
     # Manifests name the mailbox ".", so that its path is not measured: Gramine must start in that folder.
     return [tool("env"), f"--chdir={mailbox.resolve()}", gramine, str(application)]
 

@@ -31,7 +31,8 @@ from error_catalogue import explain
 TEMPLATES = TREE / "enclave" / "measured"
 ENTRYPOINT = "libsysdb.so"
 GRAMINE_LIB = "/usr/lib/x86_64-linux-gnu/gramine"
-ACCELERATOR = "dev:/dev/shm/fedslice-accelerator"
+CHANNEL = "channel"
+"""The folder of the mailbox through which a client slice shares memory with its accelerator."""
 ENCLAVE_SIZES: dict[Program, str] = {"aggregator": "4G", "client_slice": "8G", "split_server": "64G"}
 
 
@@ -129,7 +130,8 @@ def check_production(manifest: dict[str, Any], platform: str = "") -> None:
     mailboxes = [mount["uri"] for mount in manifest["fs"]["mounts"] if mount["path"] == "/mailbox"]
     allowed = sgx.get("allowed_files", [])
     protected = [item["uri"] for item in sgx.get("trusted_files", [])]
-    outside = {ACCELERATOR, f"file:{platform}/"} if platform else {ACCELERATOR}
+    outside = {f"file:{platform}/"} if platform else set()
+    shared = [mount["uri"] for mount in manifest["fs"]["mounts"] if mount.get("type") == "untrusted_shm"]
     faults = {
         "it can be debugged": sgx.get("debug", False),
         "remote attestation is not dcap": sgx.get("remote_attestation") != "dcap",
@@ -146,6 +148,9 @@ def check_production(manifest: dict[str, Any], platform: str = "") -> None:
         "it has not exactly one mailbox": len(mailboxes) != 1,
         "the host may change a file outside the mailbox": bool(mailboxes)
         and not all(uri in outside or _inside(uri, mailboxes[0]) for uri in allowed),
+        "it shares memory elsewhere than in the mailbox": not all(
+            bool(mailboxes) and _inside(uri.replace("dev:", "file:", 1), mailboxes[0]) for uri in shared
+        ),
         "a protected file lies in a folder that the host may change": any(
             uri == other or (other.endswith("/") and uri.startswith(other))
             for uri in protected

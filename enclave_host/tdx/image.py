@@ -13,8 +13,9 @@
 
 `image.json` says all that can be known here: root hash, command line, RTMR3. MRTD and RTMR0 to RTMR2 depend
 on firmware, kernel (6.16 or later: RTMR3 in sysfs) and initrd, which must open the verity device before it
-leaves (systemd-veritysetup does, by `roothash=`) and mount the mailbox by the tree's fstab. What was never
-tried, docs/threat-model.md says. Needs Debian's erofs-utils and cryptsetup-bin.
+leaves (systemd-veritysetup does, by `roothash=`) and mount the mailbox by the tree's fstab: recipe/README.md
+has base, boot and registers, as text. What was never tried, docs/threat-model.md says. Needs Debian's
+erofs-utils and cryptsetup-bin.
 """
 
 from __future__ import annotations

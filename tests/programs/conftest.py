@@ -106,7 +106,9 @@ def make_rows(file: Path, site: str, train: int = 16, test: int = 8) -> None:
 
 
 class House:
-    """What does not change between runs."""
+    """What does not change between runs. `runtime` is how its enclave programs are started."""
+
+    runtime = "development"
 
     def __init__(self, folder: Path, sites=SITES) -> None:
         from enclave_host.pinning import pin
@@ -137,7 +139,7 @@ class House:
             purpose="Test",
             method="method-1",
             placement="all_in_tee",
-            runtime="development",
+            runtime=self.runtime,
             model=ModelSpec("tiny", "sequence-classification", self.files, LABELS, 16),
             adapter=Lora(4, 8, ("query", "value")),
             training=Training(rounds=3, local_epochs=2, batch_size=4, learning_rate=0.01, seed=7),
@@ -181,7 +183,7 @@ class Consortium:
 
     def start(self, program, host) -> EnclaveProcess:
         folder = self.folder / f"{program}-{host}-{len(self.processes)}"
-        process = EnclaveProcess.start(program, "development", folder, self.house.platforms[host])
+        process = EnclaveProcess.start(program, self.manifest.runtime, folder, self.house.platforms[host])
         self.processes.append(process)
         return process
 
@@ -207,9 +209,27 @@ class Consortium:
                 self.accelerate(site, client)
         return client
 
+    def given(self, process, path: Path) -> str:
+        """How a program is told of a folder (the model) or file (rows) of its host. Under Gramine it sees
+        what lies in its mailbox alone, where agents put these."""
+        if self.manifest.runtime == "development":
+            return str(path)
+        name = "model" if path.is_dir() else f"data/{path.name}"
+        target = process.mailbox.folder / name
+        target.parent.mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, target)
+        return name
+
     def load(self, client, site, **changes) -> dict | None:
         """Returns the features that it commits to."""
-        given = {"model": str(self.house.model), **self.rows_of(site), **changes}
+        rows = self.rows_of(site)
+        for name in ("dataset", "features"):
+            if name in rows:
+                rows[name] = self.given(client, Path(rows[name]))
+        given = {"model": self.given(client, self.house.model), **rows, **changes}
         return client.call("load", **given)["features"]
 
     def rows_of(self, site) -> dict:
@@ -232,9 +252,11 @@ class Consortium:
         if site in self.accelerators:
             self.accelerators[site].stop()
         weights = client.mailbox.folder / WEIGHTS
-        started = AcceleratorProcess.start(weights, "development", self.folder / f"{site}-accelerator.log")
+        started = AcceleratorProcess.start(
+            weights, self.manifest.runtime, self.folder / f"{site}-accelerator.log"
+        )
         self.accelerators[site] = started
-        return client.call("accelerate", channel=str(started.channel), room=room)
+        return client.call("accelerate", channel=str(started.seen), room=room)
 
     def introduce(self, aggregator, client, site, committed=None) -> None:
         """Admission both ways, as supervisor and site agent do it."""

@@ -49,7 +49,7 @@ class SplitRun:
 
     def server(self, **_ignored):
         process = self.consortium.bound("split_server", "coordinator")
-        process.call("prepare", model=str(self.consortium.house.model))
+        process.call("prepare", model=self.consortium.given(process, self.consortium.house.model))
         return process
 
     def store(self, site) -> FeatureStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import trustme
 
 from contracts.refusal import Refusal
 from enclave_host import images
@@ -89,12 +91,12 @@ def refused(code: str, function: object, *arguments: object) -> Refusal:
 
 def test_every_image_of_dockerfile_and_compose_comes_from_the_list() -> None:
     compose = (REPOSITORY / "docker-compose.yml").read_text()
-    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    dockerfile = "".join(path.read_text() for path in REPOSITORY.glob("Dockerfile*"))
     taken = re.findall(r"^\s*(?:image|IMAGE_\w+): (\S.*)$", compose, re.MULTILINE)
     taken += re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     outside = [image for image in taken if not re.match(r"\$\{IMAGE_\w+", image)]
     assert outside == ["fedslice:0.1.0"], "what is built here is the only image with a name of its own"
-    assert set(re.findall(r"\$\{(IMAGE_\w+)", compose + dockerfile)) == set(images.images())
+    assert set(re.findall(r"\$\{((?:IMAGE|FILE)_\w+)", compose + dockerfile)) == set(images.images())
 
 
 def test_a_locked_list_names_the_digest_of_what_the_registry_serves(tree: Path, registry: Registry) -> None:
@@ -137,6 +139,44 @@ def test_without_a_registry_the_command_says_so_and_changes_nothing(
     said = capsys.readouterr().err
     assert "nothing listens there" in said and "Run this where the registry is reachable" in said
     assert (tmp_path / images.FILE).read_text() == listed
+
+
+def test_a_file_that_an_image_is_built_with_is_locked_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/key.gpg" else 404)
+            self.end_headers()
+            self.wfile.write(b"a key")
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    authority = trustme.CA()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    monkeypatch.setattr("enclave_host.registry.tls_context", lambda: trusted)
+    address = f"https://127.0.0.1:{server.server_port}"
+    try:
+        for name in ("key.gpg", "other"):
+            (tmp_path / images.FILE).write_text(f"FILE_KEY={address}/{name}  # unlocked\n")
+            refused("images.unlocked", images.require_locked, tmp_path)
+            if name == "other":
+                assert "404" in str(refused("images.unreachable", images.lock, tmp_path).facts["fault"])
+            else:
+                images.lock(tmp_path)
+                images.require_locked(tmp_path)
+                digest = f"sha256:{hashlib.sha256(b'a key').hexdigest()}"
+                assert images.images(tmp_path) == {"FILE_KEY": (f"{address}/key.gpg", digest)}
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(

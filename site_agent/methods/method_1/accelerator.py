@@ -21,12 +21,12 @@ from pathlib import Path
 from attestation.measured import TREE
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from enclave_host.gramine.render import CHANNEL
 
 PROGRAM = "FEDSLICE_ACCELERATOR"
 OWNER = "FEDSLICE_ACCELERATOR_OWNER"
 SHARED = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
-CHANNEL = "fedslice-accelerator"
-"""The one name that a client slice under Gramine can see in SHARED."""
+NAME = "fedslice-accelerator"
 CHANNEL_BYTES = 160 << 20
 START_SECONDS = 300.0
 
@@ -34,16 +34,16 @@ START_SECONDS = 300.0
 class AcceleratorProcess:
     """One accelerator, for one client slice. It ends when this process does."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: Path, link: Path | None) -> None:
         self._process = process
         self.channel = channel
+        self._link = link
 
     @classmethod
     def start(cls, weights: Path, runtime: str, log: Path) -> AcceleratorProcess:
         """Start it on the folder that the client slice wrote, and wait until its channel is there. Its own
         output goes to `log`. Refuses with `accelerator.not_started`."""
-        channel = _place(runtime, weights)
-        channel.unlink(missing_ok=True)
+        channel = _place(weights)
         program = shlex.split(os.environ.get(PROGRAM, "")) or _own_program()
         command = [*program, "--weights", str(weights), "--channel", str(channel)]
         with log.open("ab") as output:
@@ -59,13 +59,18 @@ class AcceleratorProcess:
                 )
             except OSError as error:
                 raise Refusal("accelerator.not_started", fault=type(error).__name__) from error
-        started = cls(process, channel)
+        started = cls(process, channel, _link(runtime, weights, channel))
         try:
             started._wait()
         except BaseException:
             started.stop()
             raise
         return started
+
+    @property
+    def seen(self) -> Path:
+        """Where the client slice sees the channel. Under Gramine that is another place than the host's."""
+        return Path("/", CHANNEL, NAME) if self._link else self.channel
 
     @property
     def alive(self) -> bool:
@@ -81,8 +86,10 @@ class AcceleratorProcess:
         """End it, and remove its channel. Safe to call twice."""
         self._process.kill()
         self._process.wait()
-        with contextlib.suppress(OSError):
-            self.channel.unlink(missing_ok=True)
+        for file in (self.channel, self._link):
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -107,10 +114,18 @@ def _own_program() -> list[str]:
     return [sys.executable, "-m", "enclave_host.accelerator"]
 
 
-def _place(runtime: str, weights: Path) -> Path:
-    """Shared memory where there is enough of it, else a file beside the weights. A client slice under Gramine
-    can see one name in shared memory, and shares it with nobody."""
-    if runtime in ("sgx", "direct"):
-        return SHARED / CHANNEL
+def _place(weights: Path) -> Path:
+    """Shared memory where there is enough of it, else a file beside the weights."""
     roomy = SHARED.is_dir() and shutil.disk_usage(SHARED).free >= CHANNEL_BYTES
-    return (SHARED if roomy else weights.parent) / f"{CHANNEL}-{secrets.token_hex(8)}"
+    return (SHARED if roomy else weights.parent) / f"{NAME}-{secrets.token_hex(8)}"
+
+
+def _link(runtime: str, weights: Path, channel: Path) -> Path | None:
+    """A client slice under Gramine sees one folder of its mailbox for this, whose name its manifest fixes;
+    there a link leads to the channel. Without Gramine there is none."""
+    if runtime not in ("sgx", "direct"):
+        return None
+    link = weights.parents[1] / CHANNEL / NAME  # they lie in the mailbox's `out`
+    link.unlink(missing_ok=True)
+    link.symlink_to(channel.absolute())
+    return link

@@ -171,7 +171,7 @@ class Membership:
         self._accelerator = started
         try:
             answer = self._client().call(
-                "accelerate", timeout=LOADING, channel=str(started.channel), room=self._room()
+                "accelerate", timeout=LOADING, channel=str(started.seen), room=self._room()
             )
         except Refusal:
             self._stop_accelerator()
