@@ -35,12 +35,13 @@ from torch import Tensor, nn
 from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names, read_site
 from contracts.manifest import Lora, ModelSpec, Privacy, Training
+from enclave.programs.publication import pool
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training.aggregate import clip
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, evaluate, train
-from enclave.training.metrics import Scores, pool
+from enclave.training.metrics import Scores
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
 from enclave.training.reading import Rows, encode, read_rows

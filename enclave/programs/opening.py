@@ -5,6 +5,7 @@ Runs inside the aggregator's enclave; what is sealed stands in contributions.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.template import learn
-from enclave.training.metrics import check
+from enclave.training.metrics import Scores
 from enclave.training.tensors import State, from_bytes
 
 START_TOLERANCE = 1e-5
@@ -130,3 +131,24 @@ def _read(
 def _compare_starts(shown: State, start: State) -> None:
     if any(not np.allclose(shown[name], start[name], rtol=0, atol=START_TOLERANCE) for name in start):
         raise Refusal("round.another_start")
+
+
+def check(scores: Scores, labels: int) -> None:
+    """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels
+    (`labels` = 0: a causal LM)."""
+    consistent = (
+        math.isfinite(scores.loss_sum) and scores.loss_sum >= 0 and scores.correct <= scores.predictions
+    )
+    if labels:
+        square = len(scores.confusion) == labels and all(len(row) == labels for row in scores.confusion)
+        consistent = (
+            consistent
+            and square
+            and sum(map(sum, scores.confusion)) == scores.predictions == scores.rows
+            and sum(scores.confusion[i][i] for i in range(labels)) == scores.correct
+            and not scores.ended
+        )
+    else:
+        consistent = consistent and not scores.confusion and scores.ended <= min(scores.rows, scores.correct)
+    if not consistent or scores.exact > scores.ended:
+        raise Refusal("metrics.mismatch")

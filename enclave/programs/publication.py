@@ -18,7 +18,8 @@ from contracts.approvals import Approval
 from contracts.counting import counted, views
 from contracts.manifest import Publication
 from contracts.receipts import Scoring
-from enclave.training.metrics import Scores, pool
+from contracts.refusal import Refusal
+from enclave.training.metrics import Scores
 
 LEAST_OF_A_LABEL = 10
 """Rows that each label must have among those scored before macro-F1, which looks at labels alone, is told."""
@@ -52,6 +53,25 @@ def publish(
     if fixed and sites != fixed:
         return Published({}, Scoring(fixed, "another_set"))
     return Published(rounded(pool(list(scored.values())), known), Scoring(sites, None))
+
+
+def pool(scores: Sequence[Scores]) -> Scores:
+    """The scores of all rows together. Refuses with `metrics.mismatch` when they count different things."""
+    sizes = {len(score.confusion) for score in scores}
+    if len(sizes) != 1:
+        raise Refusal("metrics.mismatch")
+    labels = range(sizes.pop())
+    return Scores(
+        rows=sum(score.rows for score in scores),
+        predictions=sum(score.predictions for score in scores),
+        correct=sum(score.correct for score in scores),
+        loss_sum=math.fsum(score.loss_sum for score in scores),
+        confusion=tuple(
+            tuple(sum(score.confusion[i][j] for score in scores) for j in labels) for i in labels
+        ),
+        exact=sum(score.exact for score in scores),
+        ended=sum(score.ended for score in scores),
+    )
 
 
 def step(rows: int) -> float:

@@ -1,4 +1,4 @@
-"""Scores from counts: accuracy, macro-F1 and loss of a classifier; loss, token accuracy, exact matches and
+"""Scores as counts: accuracy, macro-F1 and loss of a classifier; loss, token accuracy, exact matches and
 stops of a causal LM.
 
 A model that writes the likeliest token each time writes exactly a row's answer if, and only if, each of its
@@ -7,18 +7,15 @@ and nothing is generated.
 
 Only counts and loss sums are kept, so that the pooled score of several sites is exactly the score of their
 joined rows: pooling adds counts. Counts are as private as label counts: they travel sealed between enclaves,
-and what others are told is in `programs.publication`.
+and servers pool them and tell others of them (`programs.publication`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
-
-from contracts.refusal import Refusal
 
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
@@ -60,43 +57,3 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
             if sum(row) + claims:
                 scores.append(2 * row[label] / (sum(row) + claims))
         return math.fsum(scores) / len(scores) if scores else 0.0
-
-
-def check(scores: Scores, labels: int) -> None:
-    """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels
-    (`labels` = 0: a causal LM)."""
-    consistent = (
-        math.isfinite(scores.loss_sum) and scores.loss_sum >= 0 and scores.correct <= scores.predictions
-    )
-    if labels:
-        square = len(scores.confusion) == labels and all(len(row) == labels for row in scores.confusion)
-        consistent = (
-            consistent
-            and square
-            and sum(map(sum, scores.confusion)) == scores.predictions == scores.rows
-            and sum(scores.confusion[i][i] for i in range(labels)) == scores.correct
-            and not scores.ended
-        )
-    else:
-        consistent = consistent and not scores.confusion and scores.ended <= min(scores.rows, scores.correct)
-    if not consistent or scores.exact > scores.ended:
-        raise Refusal("metrics.mismatch")
-
-
-def pool(scores: Sequence[Scores]) -> Scores:
-    """The scores of all rows together. Refuses with `metrics.mismatch` when they count different things."""
-    sizes = {len(score.confusion) for score in scores}
-    if len(sizes) != 1:
-        raise Refusal("metrics.mismatch")
-    labels = range(sizes.pop())
-    return Scores(
-        rows=sum(score.rows for score in scores),
-        predictions=sum(score.predictions for score in scores),
-        correct=sum(score.correct for score in scores),
-        loss_sum=math.fsum(score.loss_sum for score in scores),
-        confusion=tuple(
-            tuple(sum(score.confusion[i][j] for score in scores) for j in labels) for i in labels
-        ),
-        exact=sum(score.exact for score in scores),
-        ended=sum(score.ended for score in scores),
-    )

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks.learning import summary
 from contracts.refusal import Refusal
-from enclave.training.metrics import Scores, check, pool
+from enclave.programs.opening import check
+from enclave.programs.publication import pool
+from enclave.training.metrics import Scores
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
 
