@@ -33,9 +33,9 @@ from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.contributions import Enclosed, seal_contribution
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import Peer
 from enclave.training.metrics import Scores
+from enclave_host.mailbox import HostMailbox
 from tests.jobs.conftest import Consortium, ask
 from tests.jobs.driver import Api, Hospital, make_rows
 from tests.support import beginnings
@@ -93,7 +93,7 @@ class Simulated(Hospital):
         trains = kind_of(manifest, job["round"]) == "update"
         sealed = seal_contribution(
             self.identity,
-            Mailbox.create(self.folder / "mailbox"),
+            HostMailbox.create(self.folder / "mailbox"),
             site=self.site,
             round=job["round"],
             receiver=self.aggregator,
@@ -150,10 +150,10 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
     place.start()
     try:
         place.manage("register_measurements")
-        consortium, groups = _consortium(place, model, folder, count + 1)
+        consortium, groups = consortium_of(place, model, folder, count + 1)
         assert place.process is not None
         alone, used = _together(consortium, groups[:1], rounds, place.process.pid)
-        redis = Redis(unix_socket_path=str(_socket(place)))
+        redis = Redis(unix_socket_path=str(socket_of(place)))
         ages = QueueAges(redis)
         sampling = threading.Thread(target=ages.run, daemon=True)
         sampling.start()
@@ -175,9 +175,10 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
     }
 
 
-def _consortium(
+def consortium_of(
     place: Installation, model: Path, folder: Path, runs: int
 ) -> tuple[Consortium, list[tuple[str, ...]]]:
+    """As many groups of three simulated hospitals, enrolled there."""
     groups = [tuple(f"run-{run}-site-{site}" for site in range(SITES_OF_A_RUN)) for run in range(runs)]
     names = [name for group in groups for name in group]
     keys = {name: SigningKey.generate() for name in names}
@@ -208,6 +209,7 @@ def _together(
     return time.monotonic() - began, cpu_seconds(stack) - used
 
 
-def _socket(place: Installation) -> Path:
+def socket_of(place: Installation) -> Path:
+    """Of its Redis."""
     code = "from django.conf import settings; print(settings.REDIS_SOCKET)"
     return Path(place.shell(code).splitlines()[-1])
