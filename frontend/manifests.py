@@ -17,6 +17,7 @@ from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 from federation.studies.short import short_for
+from frontend.methods import named
 from manifest_summary.explained import explanation
 from manifest_summary.facts import Fact, speaking
 from manifest_summary.leaving import release
@@ -118,7 +119,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Base model"), plan.model, True),
                 (_("Task"), word(plan.task), False),
                 (_("Method"), word(plan.method), False),
-                (_("Placement"), word(plan.placement), False),
+                *([(_("Placement"), word(plan.placement), False)] if named(plan.method).averages else []),
                 (_("Runtime"), plan.runtime, True),
                 (_("Tokens per text"), plan.max_tokens, False),
                 *_to_be_tuned(plan),

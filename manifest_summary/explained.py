@@ -42,6 +42,7 @@ _MEANS = {
     "A round needs": lambda: _("with fewer hospitals nothing is averaged"),
     "A round waits for": lambda: _("after that time it goes on without who is late"),
     "A hospital's enclave may begin": lambda: _("a restart is counted: who starts an enclave anew asks anew"),
+    "Of no effect": lambda: _("it stands in the manifest, and nothing of this method reads it"),
     "Ends early after": lambda: _("training stops by itself when it brings nothing more"),
     "Batches": lambda: _("from whose rows each step is drawn"),
     "In every round": lambda: _("what goes out sealed: only an attested enclave can open it"),

@@ -61,7 +61,7 @@ def _what(manifest: Manifest) -> list[Fact]:
         *(labels(model) if model.task == "sequence-classification" else _learnt(model)),
         Fact(_("Tokens per text"), str(model.max_tokens)),
         Fact(_("Method"), word(manifest.method)),
-        Fact(_("Placement"), word(manifest.placement)),
+        *of(manifest).where(manifest),
     ]
     if masking is not None:
         facts += [
@@ -113,7 +113,7 @@ def _rounds(manifest: Manifest) -> list[Fact]:
     return [
         Fact(_("A round needs"), quorum),
         Fact(_("A round waits for"), duration(rules.deadline_seconds)),
-        Fact(_("A hospital's enclave may begin"), _("%(n)d times in the run") % {"n": rules.lives}),
+        *of(manifest).begins(manifest),
     ]
 
 

@@ -79,6 +79,7 @@ class Waiting:
     text: str
     signed: bool
     sweep: OfSweep | None = None
+    declined: bool = False
 
 
 def waiting(coordinator: Coordinator) -> list[Waiting]:
@@ -100,7 +101,9 @@ def _waiting(item: Any) -> Waiting:
         sweep = msgspec.convert(item.get("sweep"), OfSweep | None)
     except msgspec.ValidationError as error:
         raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
-    return Waiting(name, str(fields[0]), str(fields[1]), fields[2] == "signed", sweep)
+    return Waiting(
+        name, str(fields[0]), str(fields[1]), fields[2] == "signed", sweep, item.get("declined") is True
+    )
 
 
 def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:

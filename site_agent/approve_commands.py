@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def _approve(
     manifest, dataset = approvals.judge(state, item)
     require_manifest(state, coordinator, manifest)
     say(describe(manifest, dataset, state.config.site))
+    _say_declined([item], say)
     ask_members(state, manifest, chosen, say)
     known, found, weak = approvals.examine(state, coordinator, manifest, dataset)
     accepted = ask_weaknesses(manifest, known, found, weak, chosen, say)
@@ -145,6 +146,7 @@ def _approve_sweep(
         require_manifest(state, coordinator, manifest)
     known, found, weak, signed = sweeps.examine(state, coordinator, judged)
     say(describe_sweep(judged, signed, state.config.site))
+    _say_declined(group.items, say)
     if len(group.items) < group.of.points:
         say(f"  {group.of.points - len(group.items)} more points of this sweep are not asked for now.")
     ask_members(state, judged.manifests[0], chosen, say)
@@ -156,3 +158,11 @@ def _approve_sweep(
     approved = sweeps.approve(state, coordinator, group, key, accepted)
     say(f"Approved {len(approved)} runs by one signature of this site's approval key: {judged.root}")
     say("`python -m site_agent run` takes part as soon as all sites have approved.")
+
+
+def _say_declined(items: Sequence[approvals.Waiting], say: Say) -> None:
+    """Somebody of this hospital has said no, in the browser or here; a signature takes it back."""
+    if any(item.declined for item in items):
+        say("")
+        say("DECLINED: your hospital has declined this, says the coordinator. A signature takes that back.")
+        say("  Why, and what was answered: python -m site_agent thread")

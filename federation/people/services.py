@@ -20,6 +20,7 @@ from federation.audit.services import record
 from federation.people import auditors, permissions
 from federation.people.models import Invitation, Role, User
 from federation.people.permissions import can_invite, require
+from federation.people.release_key import fingerprint
 from federation.sites.models import Site
 from federation.sites.services import forget_site, invite_site, name_site
 from federation.tokens import MAX_TOKEN, new_token, token_hash
@@ -87,7 +88,15 @@ def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitat
 
 def _send(invitation: Invitation, token: str, by: User) -> None:
     link = f"{settings.PUBLIC_URL}/invitations/{token}/"
-    text = render_to_string("people/invitation.txt", {"invitation": invitation, "link": link, "by": by})
+    text = render_to_string(
+        "people/invitation.txt",
+        {
+            "invitation": invitation,
+            "link": link,
+            "by": by,
+            "release_key": fingerprint() if invitation.role == Role.SITE_ADMIN else "",
+        },
+    )
     try:
         send_mail(_("You are invited to FedSlice"), text, None, [invitation.email])
     except OSError as error:

@@ -15,6 +15,7 @@ from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from federation.studies import queries, services
 from federation.studies.models import Approval, Study, Sweep
+from federation.threads.queries import decline_of
 from federation.wire import AgentView, agent, document, read
 
 
@@ -29,7 +30,8 @@ class SweepItem(Struct):
 
 class ApprovalItem(Struct):
     """`manifest` is the canonical JSON as text; check its SHA-256 yourself. `browser` says whether the site
-    admin said yes in the browser, which counts for nothing here."""
+    admin said yes in the browser, which counts for nothing here, `declined` whether the hospital has declined
+    it and not changed its mind."""
 
     study: str
     name: str
@@ -37,6 +39,7 @@ class ApprovalItem(Struct):
     manifest: str
     state: Literal["waiting", "signed"]
     browser: bool
+    declined: bool
     sweep: SweepItem | None = None
 
 
@@ -76,6 +79,7 @@ def _item(row: Approval) -> dict[str, object]:
         "manifest": row.study.manifest,
         "state": "waiting" if row.signature is None else "signed",
         "browser": row.browser_at is not None,
+        "declined": row.signature is None and decline_of(row.study, row.site) is not None,
         "sweep": _sweep(row.study),
     }
 

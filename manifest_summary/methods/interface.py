@@ -21,6 +21,12 @@ class Method(Protocol):
     def ever(self) -> str:
         """What leaves in any run, for whoever looks after a hospital's network."""
 
+    def where(self, manifest: Manifest, /) -> list[Fact]:
+        """Which part of the computing is inside an enclave, where there is a choice of it."""
+
+    def begins(self, manifest: Manifest, /) -> list[Fact]:
+        """How often a hospital's own enclave may begin, where it has one."""
+
     def leaving(self, manifest: Manifest, /) -> list[Fact]:
         """What crosses a hospital's border, and when."""
 

@@ -35,6 +35,21 @@ def ever() -> str:
     )
 
 
+def where(manifest: Manifest) -> list[Fact]:
+    """All of it, or with an accelerator beside it, or none."""
+    return [Fact(_("Placement"), word(manifest.placement))]
+
+
+def begins(manifest: Manifest) -> list[Fact]:
+    """A restart of a client slice is another life."""
+    return [
+        Fact(
+            _("A hospital's enclave may begin"),
+            _("%(n)d times in the run") % {"n": manifest.aggregation.lives},
+        )
+    ]
+
+
 def leaving(manifest: Manifest) -> list[Fact]:
     """Tuned parameters, sealed, but for the baseline in plaintext."""
     if manifest.placement == "plaintext":

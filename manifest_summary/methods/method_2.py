@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.manifest import Manifest, Split
+from contracts.manifest import Aggregation, Manifest, Split
 from manifest_summary.facts import Fact, _
+
+USUAL_LIVES = Aggregation("fedavg", 1, 10).lives
 
 
 def sent(manifest: Manifest) -> str:
@@ -32,6 +34,20 @@ def ever() -> str:
         "in a study by Method 2: features of patients' texts (numbers that the base model's first layers "
         "make of them) and labels, sealed; of texts that a trained model is asked about, features, sealed"
     )
+
+
+def where(_manifest: Manifest) -> list[Fact]:
+    """The tail is in the server's enclave; what stays at a hospital is said with what is tuned."""
+    return []
+
+
+def begins(manifest: Manifest) -> list[Fact]:
+    """A hospital has none: only a number that somebody has set is told, as what it is."""
+    lives = manifest.aggregation.lives
+    if lives == USUAL_LIVES:
+        return []
+    told = _("a hospital's enclave may begin %(n)d times; by this method a hospital has none")
+    return [Fact(_("Of no effect"), told % {"n": lives})]
 
 
 def leaving(manifest: Manifest) -> list[Fact]:

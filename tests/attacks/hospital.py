@@ -39,12 +39,13 @@ class Hospital:
         statement: Any = None,
         hidden: bool = False,
         sweep: dict[str, Any] | None = None,
+        declined: bool = False,
     ) -> None:
         """Let the coordinator ask for the approval of these manifests, all of one `sweep` or each alone; its
         log holds them unless `hidden`."""
         for manifest in () if hidden else manifests:
             self.log.freeze(manifest)
-        item = {"study": "s1", "name": "Triage", "state": "waiting", "sweep": sweep}
+        item = {"study": "s1", "name": "Triage", "state": "waiting", "sweep": sweep, "declined": declined}
         answers = {
             "approvals": [
                 {**item, "manifest_hash": manifest.hash, "manifest": canonical(manifest).decode()}

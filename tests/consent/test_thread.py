@@ -4,6 +4,7 @@ it in the log."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from federation.threads import permissions, services
 from federation.threads.models import Message
 from federation.threads.plain import LIMIT, plain
 from federation.threads.queries import decline_of, standing
+from manifest_summary.summary import summary
+from tests.attacks.hospital import attacked_hospital
+from tests.consent.test_one_text import KINDS
 from tests.federation.cast import Hospital
 from tests.frontend.test_release_section import finished, order
 from tests.support.proofs import freeze as freeze_tried
@@ -210,3 +214,33 @@ def test_a_release_is_asked_about_declined_and_signed_after_all(
     assert code_of(again) == "thread.declined"
     order(run, anna)
     assert standing(study) == [] and code_of(again) == "thread.signed"
+
+
+def test_a_decline_is_seen_by_whoever_is_about_to_sign(
+    frozen: Study, alice: User, anna: Hospital, barbara: Hospital, tmp_path: Path
+) -> None:
+    """In the coordinator's answer, and on the agent's terminal above the question."""
+
+    def declined(hospital: Hospital) -> list[bool]:
+        return [item["declined"] for item in hospital.call("GET", "approvals").json()]
+
+    says(frozen, anna, alice, "decline", "No legal basis")
+    assert (declined(anna), declined(barbara)) == ([True], [False])
+    says(frozen, anna, alice, "reconsider", "There is one")
+    assert declined(anna) == [False]
+    with attacked_hospital(tmp_path) as made:
+        manifest = made.manifest()
+        made.offer(manifest, declined=True)
+        status, said = made.approves(manifest)
+        assert status == 0 and "DECLINED: your hospital has declined this" in said
+    with attacked_hospital(tmp_path / "other") as made:
+        made.offer(made.manifest())
+        assert "DECLINED" not in made.approves(made.manifest())[1]
+
+
+def test_method_2_is_told_without_what_only_method_1_has() -> None:
+    for name, manifest in KINDS.items():
+        told = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
+        assert ({"Placement", "A hospital's enclave may begin"} <= told) == (manifest.method == "method-1"), (
+            name
+        )

@@ -213,7 +213,6 @@ def test_the_lead_takes_the_adapter_away_once_both_hospitals_have_signed(story: 
 def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation, story: Story) -> None:
     lead = story.lead
     assert lead is not None
-    lead.get_by_role("link", name="Triage of notes").click()
     lead.get_by_role("button", name="Clone").click()
     lead.get_by_label("Name", exact=True).fill("Triage with a higher rank")
     lead.get_by_role("button", name="Save and go on").click()
