@@ -1,5 +1,5 @@
 """From rendered manifests to signed ones. Gramine's signer is not installed where these tests run: scripts of
-those names show what it is called with and answer in its format. The tools themselves were not run here."""
+those names show what it is called with and answer in its format. The tools: tests/gramine/test_signing.py."""
 
 from __future__ import annotations
 
