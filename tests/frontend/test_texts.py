@@ -72,6 +72,8 @@ MACHINES = {
     "Origin",
     "Origin checking failed",
     "not established",
+    "Bearer",
+    "the token in metrics-token is missing\n",
     "the log",
 }
 """Names of headers, of a type, Django's reason, and keys of a bundle's report."""
