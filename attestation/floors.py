@@ -10,33 +10,17 @@ appraisal by it starts there (`under`), an enclave's first one as well.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
 from contracts.policy import Policy
 
+if TYPE_CHECKING:
+    from attestation.appraisal import Appraisal
+
 Count = Annotated[int, Meta(ge=0)]
-
-
-class Numbers(Protocol):
-    """What an appraisal tells of collateral (`appraisal.Appraisal`)."""
-
-    @property
-    def root_sha256(self) -> str | None: ...
-    @property
-    def fmspc(self) -> str | None: ...
-    @property
-    def ca(self) -> str | None: ...
-    @property
-    def tcb_evaluation(self) -> int | None: ...
-    @property
-    def qe_evaluation(self) -> int | None: ...
-    @property
-    def root_ca_crl_number(self) -> int | None: ...
-    @property
-    def pck_crl_number(self) -> int | None: ...
 
 
 class Floor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +73,7 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
             return self
         return Floors((*self.seen, *(Floor(policy.root_sha256, **asdict(one)) for one in policy.floors)))
 
-    def raised(self, accepted: Numbers) -> Floors:
+    def raised(self, accepted: Appraisal) -> Floors:
         """These floors after an *accepted* appraisal."""
         root, fmspc, ca = accepted.root_sha256, accepted.fmspc, accepted.ca
         if root is None or fmspc is None or ca is None:

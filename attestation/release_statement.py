@@ -23,6 +23,7 @@ from attestation.measured import PROGRAMS
 from attestation.measurement import PRODUCT_IDS, SVN, measure
 from contracts.canonical import canonical
 from contracts.fingerprint import key_fingerprint
+from contracts.kept_keys import signing_key, signing_secret
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from contracts.release_statement import ReleasedProgram, ReleaseStatement, parse_statement, sign_statement
@@ -60,13 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
         key = SigningKey.generate()
         descriptor = os.open(options.new_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(key.to_bytes().hex() + "\n")
+            file.write(signing_secret(key).hex() + "\n")
         sys.stdout.write(f"Fingerprint of the release key: {key_fingerprint(key.public)}\n")
         return 0
     if options.key is None or options.sequence is None or options.expires is None:
         parser.error("--key, --sequence and --expires go together")
     try:
-        key = SigningKey.from_bytes(bytes.fromhex(options.key.read_text().strip()))
+        key = signing_key(bytes.fromhex(options.key.read_text().strip()))
         built = None if options.built is None else msgspec.json.decode(options.built.read_bytes())
         expires = int(options.expires.replace(tzinfo=UTC).timestamp())
         signed = sign_statement(make_statement(options.sequence, expires, built), key)

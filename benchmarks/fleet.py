@@ -50,7 +50,7 @@ Run.objects.filter(pk=scene.run.pk).update(state="finished")  # nothing moves it
 Enclave.objects.update(state="stopped")
 for number in range({count}):
     key, id = SigningKey.generate(), f"site-{{number}}"
-    keys[id] = key.to_bytes().hex()
+    keys[id] = signing_secret(key).hex()
     Site.objects.create(id=id, name=id, state="active", public_key=key.public, runtime="development")
 print(json.dumps([scene.run.pk, keys]))
 """

@@ -22,12 +22,13 @@ from redis import Redis
 from attestation.development import create_platform, install_platform
 from attestation.sources import open_source
 from benchmarks.processes import cpu_seconds
-from contracts.course import kind_of
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
+from contracts.kept_keys import signing_secret
 from contracts.manifest import Lora, parse
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
+from contracts.round_kind import kind_of
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
@@ -183,7 +184,7 @@ def consortium_of(
     names = [name for group in groups for name in group]
     keys = {name: SigningKey.generate() for name in names}
     requests = {name: create_platform(folder / name / "platform").decode() for name in names}
-    secrets = {name: key.to_bytes().hex() for name, key in keys.items()}
+    secrets = {name: signing_secret(key).hex() for name, key in keys.items()}
     chains = ask(place, verb="hospitals", keys=secrets, requests=requests)
     hospitals: dict[str, Hospital] = {}
     for name in names:

@@ -28,7 +28,6 @@ from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
 from contracts.manifest import Lora, ModelSpec, Training
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.masking.words import WIDTHS
 from enclave.slicing import models
@@ -37,6 +36,7 @@ from enclave.slicing.cut import cut
 from enclave.training.loop import train
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from enclave_host.unmasked import UnmaskedEngine
 
 GOAL, WIDTHS_GOAL = 0.5, 0.3
 """Points of accuracy that the mean over seeds may lie below plaintext, and three limbs below four."""

@@ -46,7 +46,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from contracts.manifest import Lora, ModelSpec
 from enclave.masking import integrity
 from enclave.masking.channel import Channel
-from enclave.masking.engine import QuantisedEngine, UnmaskedEngine, Work, blocks
+from enclave.masking.engine import QuantisedEngine, Work, blocks
 from enclave.masking.fixed_point import parts, quantise
 from enclave.masking.layers import FrozenLayer, Store
 from enclave.masking.masks import Index, Masks
@@ -59,6 +59,7 @@ from enclave.slicing.placement import Masked, Shape, put_out
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
+from enclave_host.unmasked import UnmaskedEngine
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
 LAYERS = {384: 6, 1024: 4, 2048: 2, 4096: 1}

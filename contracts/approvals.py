@@ -13,11 +13,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, to_builtins
 
-from contracts.log.merkle import leaf_hash, verify_inclusion
 from contracts.manifest import APPROVAL_DOMAIN, Identifier, Manifest
 from contracts.policy import Hex32
 from contracts.receipts import Hex64
-from contracts.refusal import Refusal
 
 SWEEP_DOMAIN = "fedslice/approval-of-sweep/v1"
 
@@ -72,7 +70,9 @@ def verify_approval(manifest: Manifest, site_id: str, approval: Approval, code: 
     else is wrong."""
     domain, payload = APPROVAL_DOMAIN, approval_payload(manifest.hash, site_id, approval.confirmed)
     if approval.sweep is not None:
-        _require_inside(manifest.hash, site_id, approval.sweep)
+        from contracts.in_sweep import require_in_sweep  # loaded where somebody has signed for a sweep
+
+        require_in_sweep(manifest.hash, site_id, approval.sweep)
         domain, payload = SWEEP_DOMAIN, sweep_payload(approval.sweep.signed, site_id, approval.confirmed)
     manifest.site(site_id).verify_decision(domain, payload, approval.signature, code)
 
@@ -83,11 +83,3 @@ def verify_approvals(manifest: Manifest, approvals: Mapping[str, Approval]) -> N
     `manifest.unknown_site` anybody else's approval."""
     for site_id in sorted({site.id for site in manifest.sites}.union(approvals)):
         verify_approval(manifest, site_id, approvals.get(site_id, Approval((), "")), "manifest.not_approved")
-
-
-def _require_inside(manifest_hash: str, site_id: str, place: InSweep) -> None:
-    root, *path = (bytes.fromhex(one) for one in (place.signed.root, *place.path))
-    try:
-        verify_inclusion(place.index, place.signed.runs, leaf_hash(bytes.fromhex(manifest_hash)), path, root)
-    except Refusal as refusal:
-        raise Refusal("approval.not_in_sweep", site=site_id) from refusal

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 
-from contracts.course import Kind
 from contracts.receipts import Best, Receipt
+from contracts.round_kind import Kind
 
 
 def best_after(

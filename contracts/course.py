@@ -9,20 +9,10 @@ round reads. No parameters are served or released that no closing round has chos
 
 from __future__ import annotations
 
-from typing import Literal
-
 from contracts.manifest import Manifest
 from contracts.policy import Program
 from contracts.receipts import Receipt
-
-Kind = Literal["update", "closing", "test"]
-
-
-def kind_of(manifest: Manifest, round: int) -> Kind:
-    """What the round of this number does."""
-    if round <= manifest.training.rounds:
-        return "update"
-    return "closing" if round < manifest.last_round else "test"
+from contracts.round_kind import kind_of
 
 
 def has_stopped(receipt: Receipt) -> bool:

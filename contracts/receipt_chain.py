@@ -11,11 +11,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from contracts.best import best_after
-from contracts.course import kind_of, may_follow
+from contracts.course import may_follow
 from contracts.manifest import Manifest
 from contracts.reading import read_strictly
 from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, verify_receipt
 from contracts.refusal import Refusal
+from contracts.round_kind import kind_of
 
 MAX_RECEIPT_BYTES = 1 << 20
 

@@ -33,7 +33,7 @@ class SigningKey:
     """A private Ed25519 key. It is drawn and used on one side of a trust boundary and never crosses it."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
+        self.private = key
         self.public: str = key.public_key().public_bytes_raw().hex()
 
     @classmethod
@@ -41,27 +41,13 @@ class SigningKey:
         """A new key from the operating system's randomness."""
         return cls(Ed25519PrivateKey.generate())
 
-    @classmethod
-    def from_bytes(cls, secret: bytes) -> SigningKey:
-        """The key with this 32-byte seed. Refuses with `sealing.bad_key`."""
-        if len(secret) != 32:
-            raise Refusal("sealing.bad_key", kind="Ed25519 private key")
-        return cls(Ed25519PrivateKey.from_private_bytes(secret))
-
-    def to_bytes(self) -> bytes:
-        """The 32-byte seed: a secret."""
-        return self._key.private_bytes_raw()
-
     def sign(self, domain: str, payload: Any) -> str:
         """The signature in hex (128 characters). `payload` is a JSON value or a msgspec Struct."""
         return self.sign_bytes(message(domain, payload)).hex()
 
     def sign_bytes(self, data: bytes) -> bytes:
         """The raw signature over bytes that another specification defines (C2SP signed notes)."""
-        return self._key.sign(data)
-
-    def __repr__(self) -> str:
-        return f"SigningKey(public={self.public!r})"
+        return self.private.sign(data)
 
 
 def verify(public: str, domain: str, payload: Any, signature: str) -> None:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical
+from contracts.kept_keys import signing_key, signing_secret
 from contracts.manifest import Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
@@ -100,7 +101,7 @@ def create_on_token(
 def create_development(file: Path) -> Development:
     """Draw a key into a new file that anybody who has it can use. Refuses with `approval_key.exists`."""
     key = SigningKey.generate()
-    made = Development(1, key.public, key.to_bytes().hex())
+    made = Development(1, key.public, signing_secret(key).hex())
     _create(file, made)
     return made
 
@@ -130,7 +131,7 @@ def unseal_key(file: Path, held: Sealed, passphrase: str) -> SigningKey:
         )
     except InvalidTag as error:
         raise Refusal("approval_key.wrong_passphrase", file=str(file)) from error
-    key = SigningKey.from_bytes(seed)
+    key = signing_key(seed)
     if key.public != held.public:
         raise Refusal("approval_key.damaged", file=str(file))
     return key
@@ -175,7 +176,7 @@ class ApprovalKey:
                 from site_agent.token_key import TokenKey
             return TokenKey.open(held, self._passphrase_file)
         if isinstance(held, Development):
-            key = SigningKey.from_bytes(bytes.fromhex(held.secret))
+            key = signing_key(bytes.fromhex(held.secret))
             if key.public != held.public:
                 raise Refusal("approval_key.damaged", file=str(self.file))
             return key
@@ -202,7 +203,7 @@ def _create(file: Path, made: KeyFile) -> None:
 def _seal(key: SigningKey, passphrase: str) -> Sealed:
     salt, nonce = os.urandom(16), os.urandom(12)
     cipher = AESGCM(_stretch(passphrase, salt))
-    sealed = cipher.encrypt(nonce, key.to_bytes(), _bound(key.public, salt.hex()))
+    sealed = cipher.encrypt(nonce, signing_secret(key), _bound(key.public, salt.hex()))
     return Sealed(1, key.public, salt.hex(), nonce.hex(), sealed.hex())
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from attestation.appraisal import appraise, require
-from attestation.floors import Floors, Numbers
+from attestation.appraisal import Appraisal, appraise, require
+from attestation.floors import Floors
 from contracts.evidence import Evidence, Expected
 from contracts.manifest import Manifest
 from contracts.policy import Program
@@ -37,7 +37,7 @@ class FloorBook:
         except (OSError, msgspec.DecodeError) as error:
             raise Refusal("agent.state_damaged", file=FLOORS) from error
 
-    def rise(self, accepted: Numbers) -> None:
+    def rise(self, accepted: Appraisal) -> None:
         """Keep the numbers of an accepted appraisal where they are higher."""
         before = self.load()
         after = before.raised(accepted)

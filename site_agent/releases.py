@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from contracts.course import is_over, server_of
 from contracts.evidence import Claims
+from contracts.kept_keys import hpke_key, hpke_secret
 from contracts.manifest import Manifest
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -244,5 +245,5 @@ def _attested(
 def _key(state: State, manifest: Manifest) -> HpkeKey:
     """The key that this site's copy is sealed to: made here, kept here, one for each run."""
     path = private_folder(state.folder / "releases") / f"{manifest.hash}.key"
-    create_private(path, HpkeKey.generate().to_bytes())
-    return HpkeKey.from_bytes(path.read_bytes())
+    create_private(path, hpke_secret(HpkeKey.generate()))
+    return hpke_key(path.read_bytes())

@@ -37,9 +37,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.kept_keys import HPKE_SECRET_BYTES, hpke_key, signing_key
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.sealed.hpke import SECRET_BYTES, HpkeKey
+from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from site_agent.files import create_private, private_folder, write_private
 
@@ -129,7 +130,7 @@ class State:
         """The agent's key. It is made before the enrolment, and never leaves this folder."""
         if self.enrolled and not (self.folder / "site.key").exists():
             raise Refusal("agent.state_damaged", file="site.key")
-        return SigningKey.from_bytes(self._secret("site.key"))
+        return signing_key(self._secret("site.key"))
 
     @cached_property
     def dataset_key(self) -> bytes:
@@ -139,7 +140,7 @@ class State:
     @cached_property
     def share_key(self) -> HpkeKey:
         """What this site's shares of a server's state key are wrapped for (contracts/sealed/shares.py)."""
-        return HpkeKey.from_bytes(self._secret("share.key", SECRET_BYTES))
+        return hpke_key(self._secret("share.key", HPKE_SECRET_BYTES))
 
     def _secret(self, name: str, size: int = 32) -> bytes:
         path = self.folder / name

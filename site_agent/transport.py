@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contracts.bound_request import AGENTS_API, BoundRequest, bind_request
 from contracts.instance import Instance
+from contracts.kept_keys import signing_secret
 from contracts.refusal import Fact, Refusal
 from contracts.signing import SigningKey
 from error_catalogue import CATALOGUE
@@ -86,7 +87,7 @@ class Coordinator:
         self._site, self._key = "", None
         if identity is not None:
             self._site = identity[0]
-            self._key = Ed25519PrivateKey.from_private_bytes(identity[1].to_bytes())
+            self._key = Ed25519PrivateKey.from_private_bytes(signing_secret(identity[1]))
             self._instance = identity[2]
         self._client = client_for(
             self.address,

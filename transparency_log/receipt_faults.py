@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from contracts.approvals import Approval
 from contracts.counting import counted
-from contracts.course import kind_of
 from contracts.manifest import Manifest
 from contracts.receipts import Receipt
 from contracts.roster import Roster
+from contracts.round_kind import kind_of
 from transparency_log.evidence import server_program
 
 Fault = tuple[str, str]  # code, words

@@ -25,8 +25,6 @@ from contracts.refusal import Refusal
 
 MLKEM_PUBLIC_BYTES = 1184
 PUBLIC_BYTES = MLKEM_PUBLIC_BYTES + 32
-MLKEM_SEED_BYTES = 64
-SECRET_BYTES = MLKEM_SEED_BYTES + 32
 WRAP_OVERHEAD = 1120 + 16  # encapsulated secret (ML-KEM ciphertext 1088 ‖ X25519 32) and the GCM tag
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
@@ -37,7 +35,7 @@ class HpkeKey:
     """A receiver's private key, drawn inside an enclave; it dies with it."""
 
     def __init__(self, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> None:
-        self._mlkem, self._x25519 = mlkem, x25519
+        self.private = mlkem, x25519
         self._key = MLKEM768X25519PrivateKey(mlkem, x25519)
         components = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
         self.public: str = components.hex()
@@ -47,30 +45,12 @@ class HpkeKey:
         """A new key from the operating system's randomness."""
         return cls(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
 
-    @classmethod
-    def from_bytes(cls, secret: bytes) -> HpkeKey:
-        """The key with this secret, ML-KEM seed (64 bytes) ‖ X25519 scalar (32). Refuses with
-        `sealing.bad_key`."""
-        if len(secret) != SECRET_BYTES:
-            raise Refusal("sealing.bad_key", kind="HPKE private key")
-        return cls(
-            MLKEM768PrivateKey.from_seed_bytes(secret[:MLKEM_SEED_BYTES]),
-            X25519PrivateKey.from_private_bytes(secret[MLKEM_SEED_BYTES:]),
-        )
-
-    def to_bytes(self) -> bytes:
-        """ML-KEM seed ‖ X25519 scalar (96 bytes): a secret."""
-        return self._mlkem.private_bytes_raw() + self._x25519.private_bytes_raw()
-
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
         """The secret that `wrap` put in under the same `info`. Refuses with `sealing.refused`."""
         try:
             return _SUITE.decrypt(wrapped, self._key, info=info)
         except (InvalidTag, ValueError) as error:
             raise Refusal("sealing.refused") from error
-
-    def __repr__(self) -> str:
-        return f"HpkeKey(public={self.public[:16]!r}…)"
 
 
 def wrap(public: str, secret: bytes, info: bytes) -> bytes:

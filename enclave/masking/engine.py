@@ -1,10 +1,9 @@
 """Engines: who multiplies the frozen layers of a cut model, and what the multiplication costs.
 
-`QuantisedEngine` holds the fixed-point arithmetic around an exact integer product. `UnmaskedEngine`
-computes that product with the weights at hand: it is the measure for the masked one, and serves public data
-only. `MaskedEngine` (enclave/masking/masked.py) has it computed outside. Both products are exact, so both
-engines give the same bits. Features pass through in blocks of rows that stay in a cache. Runs inside the
-enclave.
+`QuantisedEngine` holds the fixed-point arithmetic around an exact integer product. `MaskedEngine`
+(enclave/masking/masked.py) has that product computed outside; `UnmaskedEngine` (enclave_host/unmasked.py)
+computes it with the weights at hand, for comparison. Both are exact, so both engines give the same bits.
+Features pass through in blocks of rows that stay in a cache. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from enclave.masking.fixed_point import quantise
-from enclave.masking.layers import FrozenLayer, Product, Store, oriented
+from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.words import Buffers
 
 BLOCK = 1 << 16
@@ -87,32 +86,6 @@ class QuantisedEngine(ABC):
         result = torch.empty(len(features), products[0].outer)
         self.multiply(Work(products, features, scale_in, scale_out, result))
         return result
-
-
-class UnmaskedEngine(QuantisedEngine):
-    """Multiplies in this process, with all int8 weights in memory.
-
-    No partial sum of q·wᵢ is larger than ‖q‖·‖wᵢ‖ either, so a float32 GEMM is exact for three limbs, and a
-    float64 one for four.
-    """
-
-    def __init__(self, store: Store) -> None:
-        super().__init__()
-        self._weights = {
-            product.number: oriented(values, product)
-            for layer in store.layers.values()
-            for values in [store.read(layer)]
-            for product in layer.products
-        }
-
-    def multiply(self, work: Work) -> None:
-        """See `QuantisedEngine.multiply`."""
-        for product in work.products:
-            kind = torch.float32 if product.limbs == 3 else torch.float64
-            weight = self._weights[product.number].to(kind).t()
-            for rows in blocks(len(work.features), product.inner):
-                fixed, scale = self.quantise(work, product, rows)
-                self.deliver(work, product, rows, (fixed.to(kind) @ weight).to(torch.int32), scale)
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:

@@ -6,9 +6,10 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 | both | `ping`, `bind` {manifest, approvals}, `evidence` {nonce}, `status`, `stop` |
 | aggregator | `challenge` {site}, `admit` {site, evidence, endorsement}, `inspect` {round, site, sha256},
   `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
-| client_slice | `challenge`, `admit` {evidence}, `load` {model, dataset, site}, `accelerate` {channel, room}
-  and `prepare` {round} (placement `masked`), `train` and `evaluate` {round, previous: null or {sha256,
-  receipt, reissue}} |
+| client_slice | `challenge`, `admit` {evidence, logged}, `load` {model, dataset, site, key, features},
+  `train` and `evaluate` {round, previous: null or {sha256, receipt, reissue}} |
+| client_slice, placement `masked` | `accelerate` {channel, room}, `prepare` {round} (`slice_outside`) |
+| client_slice, behind a public front | `held` {begun, signature} (`slice_front`) |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
   countersignatures}, `restore` {state} |
 | split_server, where the rule of release is not `nothing` | `share` {site, sealed}, `serve` and `release`

@@ -3,10 +3,10 @@ aggregator that it has verified itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from attestation.sources import Source
 from contracts.evidence import Evidence
@@ -19,13 +19,7 @@ from enclave.programs.in_public import InLog, require_in_log
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.turns import Turns
-
-if TYPE_CHECKING:
-    from contracts.commitment import Committed
-
-RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
-PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
+from enclave.programs.turns import PathText, RoundNumber, Turns
 
 
 class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,28 +38,6 @@ class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
     site: str
     key: Hex32
     features: PathText | None = None
-
-
-class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """What the aggregator has answered to the features that this life has committed to: see
-    `contracts.commitment.Held`."""
-
-    begun: Annotated[int, Meta(ge=1, lt=2**31)]
-    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
-
-
-class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The file that the accelerator's process has made, absolute or inside the mailbox, and how many bytes of
-    pads the host has room for: an enclave's own `statvfs` may be answered with invented numbers."""
-
-    channel: PathText
-    room: Annotated[int, Meta(ge=0, lt=2**53)]
-
-
-class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The coming round."""
-
-    round: RoundNumber
 
 
 class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -88,9 +60,6 @@ class ClientSlice(EnclaveProgram):
             "challenge": Operation(NoArguments, self._challenge),
             "admit": Operation(AdmitArguments, self._admit),
             "load": Operation(LoadArguments, self._load),
-            "held": Operation(HeldArguments, self._held),
-            "accelerate": Operation(AccelerateArguments, self._accelerate),
-            "prepare": Operation(PrepareArguments, self._prepare),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
             "status": Operation(NoArguments, self._status),
@@ -111,8 +80,16 @@ class ClientSlice(EnclaveProgram):
         return self._turns
 
     def bound(self, identity: Identity) -> None:
-        """See `EnclaveProgram.bound`."""
+        """See `EnclaveProgram.bound`. What only some manifests need is loaded for those."""
         self._aggregators = Admission(identity, "aggregator")
+        if identity.manifest.masking is not None:
+            from enclave.programs import slice_outside
+
+            self.operations |= slice_outside.operations(lambda: self.turns, self.mailbox.folder)
+        if identity.manifest.front is not None:
+            from enclave.programs import slice_front
+
+            self.operations |= slice_front.operations(identity, self._aggregators, lambda: self.turns)
 
     def _challenge(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         return {"nonce": self.aggregators.challenge(AGGREGATOR)}
@@ -144,35 +121,20 @@ class ClientSlice(EnclaveProgram):
         learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
         self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
         parts = (learner.training, learner.validation, learner.test)
+        committed = None
+        if learner.front is not None:
+            from enclave.programs.slice_front import committed as commit
+
+            committed = commit(self.identity, self._turns)
         return {
             "site": site,
             "training_rows": len(learner.training),
             "validation_rows": len(learner.validation),
             "test_rows": len(learner.test),
-            "features": msgspec.to_builtins(self._committed(site)),
+            "features": msgspec.to_builtins(committed),
             "cut": sum(part.cut for part in parts),
             "left_out": sum(part.left_out for part in parts),
         }
-
-    def _committed(self, site: str) -> Committed | None:
-        features, identity = self.turns.features, self.identity
-        if features is None:
-            return None
-        from contracts.commitment import commit  # here and below: loaded behind a public front alone
-
-        return commit(identity.manifest_hash, site, features, identity.signing)
-
-    def _held(self, arguments: HeldArguments, report: Report) -> dict[str, Any]:
-        self.turns.held(arguments.begun, arguments.signature, report)
-        return {}
-
-    def _accelerate(self, arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
-        channel = self.mailbox.folder / arguments.channel
-        return {"accelerator": self.turns.accelerate(channel, arguments.room)}
-
-    def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
-        self.turns.prepare(arguments.round, report)
-        return {}
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
         return self.turns.train(arguments.round, arguments.previous, report)

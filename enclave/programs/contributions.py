@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from contracts.canonical import canonical
-from contracts.course import kind_of
 from contracts.manifest import Manifest
 from contracts.policy import Hex32
 from contracts.receipts import NO_RECEIPT
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity

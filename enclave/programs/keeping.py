@@ -14,11 +14,11 @@ from io import BytesIO
 import msgspec
 from msgspec import Struct
 
-from contracts.course import kind_of
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.receipts import Receipt
 from contracts.refusal import Refusal
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.state import StateBinding, read_escrow, seal_state, unseal_state
 from enclave.programs.identity import Identity

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from contracts.course import Kind
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
+from contracts.round_kind import Kind
 from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.course import kind_of, may_follow
+from contracts.course import may_follow
 from contracts.manifest import Manifest
 from contracts.receipts import (
     NO_RECEIPT,
@@ -29,6 +29,7 @@ from contracts.receipts import (
 )
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import Pins, keep, unkeep

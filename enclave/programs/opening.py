@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from contracts.course import kind_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.contributions import START, Enclosed, shows_start, with_start

@@ -14,12 +14,12 @@ import msgspec
 from attestation.appraisal import Appraisal
 from contracts.commitment import Committed, Held, hold, require_committed
 from contracts.counting import counted
-from contracts.course import kind_of
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.reissue import Reissue, sign_reissue
 from contracts.roster import Roster
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.admission import Admission

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.best import best_after
-from contracts.course import Kind
 from contracts.receipts import Best
+from contracts.round_kind import Kind
 from enclave.programs.publication import Published
 from enclave.training.tensors import State
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from contracts.course import kind_of, naming_sites
+from contracts.course import naming_sites
 from contracts.refusal import Refusal
 from contracts.roster import Roster
+from contracts.round_kind import kind_of
 from contracts.sealed.shards import Purpose, SiteKeys
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger

@@ -7,15 +7,15 @@ computed from parameters leaves otherwise. Everything here runs inside the clien
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from contracts.course import kind_of
 from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
+from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
@@ -30,6 +30,10 @@ from enclave.training.tensors import State, from_bytes
 
 if TYPE_CHECKING:
     from enclave.programs.learner import Learner
+
+
+RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
+PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 @dataclass
@@ -54,44 +58,10 @@ class Turns:
         self._identity = identity
         self._mailbox = mailbox
         self._aggregators = aggregators
-        self._learner = learner
+        self.learner = learner
         self._history = History(identity)
         self._answer: Answer | None = None
         self.round = 0
-
-    def accelerate(self, channel: Path, room: int) -> str:
-        """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
-        calls itself. Refuses with `slice.no_accelerator`, `accelerator.bad_channel` or
-        `masking.weights_changed`."""
-        return self._learner.placement.accelerate(channel, room)
-
-    @property
-    def features(self) -> str | None:
-        """What features this life commits to, behind a public front."""
-        return None if self._learner.front is None else self._learner.front.commitment
-
-    def held(self, begun: int, signature: str, report: Report) -> None:
-        """The aggregator holds the site to these features: look at a sample of them. Refuses with
-        `admission.not_admitted` or `front.*`."""
-        front, identity = self._learner.front, self._identity
-        if front is None:
-            raise Refusal("front.no_features")
-        from contracts.commitment import Held, require_held
-
-        keys = [life.signing_key for life in self._aggregators.lives(AGGREGATOR)]
-        life, run, held = identity.signing.public, identity.manifest_hash, Held(begun, signature)
-        require_held(run, self._learner.site, front.commitment, life, held, keys)
-        front.look(begun, report)
-
-    def prepare(self, round: int, report: Report) -> None:
-        """In idle time: make the pads of a coming round, which then begins at once. Refuses with
-        `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
-        manifest = self._identity.manifest
-        if round > manifest.last_round:
-            raise Refusal("round.finished", rounds=manifest.training.rounds)
-        if round < self.round:
-            raise Refusal("round.out_of_order", asked=round, expected=self.round)
-        self._learner.get_ready(round, kind_of(manifest, round), report)
 
     def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
@@ -103,9 +73,9 @@ class Turns:
         self._require(round, trains=True)
         if not self._is_answered(round, previous):
             scores = self._continue(round, previous, report)
-            result, state = self._learner.train(round, report)
+            result, state = self.learner.train(round, report)
             if shows_start(self._identity.manifest, self._history.last_hash):
-                state = with_start(state, self._learner.initial)
+                state = with_start(state, self.learner.initial)
             self._remember(round, Enclosed(self._history.last_hash, result.samples, scores), state)
         return self._result()
 
@@ -122,7 +92,7 @@ class Turns:
         manifest = self._identity.manifest
         self._identity.clock.now()
         self._aggregators.lives(AGGREGATOR)
-        self._learner.require_right()
+        self.learner.require_right()
         if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round < self.round or (kind_of(manifest, round) == "update") != trains:
@@ -143,16 +113,16 @@ class Turns:
         """Take up the incoming parameters, and score them."""
         if previous is None:
             self._history.check_beginning(round)
-            self._learner.start_from(None)
+            self.learner.start_from(None)
         else:
-            self._learner.start_from(self._open(round, previous))
+            self.learner.start_from(self._open(round, previous))
             self._history.remember(previous.receipt.receipt)
         self.round, kind = round, kind_of(self._identity.manifest, round)
-        self._learner.get_ready(round, kind, report)
-        return self._learner.evaluate(kind, report)
+        self.learner.get_ready(round, kind, report)
+        return self.learner.evaluate(kind, report)
 
     def _remember(self, round: int, enclosed: Enclosed, state: State) -> None:
-        self._answer = Answer(round, enclosed, state, self._learner.placement.measures(), {})
+        self._answer = Answer(round, enclosed, state, self.learner.placement.measures(), {})
 
     def _open(self, round: int, previous: Previous) -> State:
         attested = {life.signing_key for life in self._aggregators.lives(AGGREGATOR)}
@@ -164,11 +134,11 @@ class Turns:
                 file,
                 plain,
                 binding=Binding(self._identity.manifest_hash, sealed_in, "next", AGGREGATOR),
-                recipient=self._learner.site,
+                recipient=self.learner.site,
                 key=self._identity.hpke,
                 sender_key=sealer,
             )
-        return from_bytes(plain.getvalue(), self._learner.initial)[0]
+        return from_bytes(plain.getvalue(), self.learner.initial)[0]
 
     def _seal(self, answer: Answer) -> FileRef:
         receiver = self._aggregators.lives(AGGREGATOR)[0]
@@ -176,7 +146,7 @@ class Turns:
             answer.sealed[receiver.signing_key] = seal_contribution(
                 self._identity,
                 self._mailbox,
-                site=self._learner.site,
+                site=self.learner.site,
                 round=answer.round,
                 receiver=receiver,
                 enclosed=answer.enclosed,

@@ -11,9 +11,10 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from contracts.course import is_over, kind_of, next_round
+from contracts.course import is_over, next_round
 from contracts.manifest import CLOSING_TRIES, Manifest
 from contracts.refusal import Fact, Refusal
+from contracts.round_kind import kind_of
 from enclave_jobs.conductor import (
     aggregating,
     collecting,

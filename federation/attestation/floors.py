@@ -9,7 +9,8 @@ from __future__ import annotations
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from attestation.floors import Floor, Floors, Numbers
+from attestation.appraisal import Appraisal
+from attestation.floors import Floor, Floors
 from contracts import policy
 from contracts.refusal import Refusal
 from federation.attestation import collateral
@@ -52,7 +53,7 @@ def _policy_floor(row: CollateralSet) -> policy.CollateralFloor:
     )
 
 
-def rise(accepted: Numbers) -> None:
+def rise(accepted: Appraisal) -> None:
     """Keep the numbers of an *accepted* appraisal where they are higher."""
     place = {"root_sha256": accepted.root_sha256, "fmspc": accepted.fmspc, "ca": accepted.ca}
     if None in place.values():

@@ -22,6 +22,7 @@ from django.db import transaction
 
 from contracts.canonical import digest
 from contracts.fingerprint import fingerprint
+from contracts.kept_keys import signing_key, signing_secret
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint as TreeHead
 from contracts.log.following import sign_checkpoint
@@ -192,7 +193,7 @@ def log_key() -> tuple[str, SigningKey]:
     path = settings.STATE_DIR / KEY_FILE
     if not path.exists():
         origin = f"{urlsplit(settings.PUBLIC_URL).netloc}/log"
-        key = {"origin": origin, "secret": SigningKey.generate().to_bytes().hex()}
+        key = {"origin": origin, "secret": signing_secret(SigningKey.generate()).hex()}
         fresh = path.with_name(f"{KEY_FILE}.{secrets.token_hex(8)}")
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(key))
@@ -204,7 +205,7 @@ def log_key() -> tuple[str, SigningKey]:
         finally:
             fresh.unlink()
     kept = json.loads(path.read_text())
-    return kept["origin"], SigningKey.from_bytes(bytes.fromhex(kept["secret"]))
+    return kept["origin"], signing_key(bytes.fromhex(kept["secret"]))
 
 
 def key_fingerprint() -> str:

@@ -23,7 +23,6 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Manifest, parse
-from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
@@ -31,6 +30,7 @@ from enclave.training.aggregate import State
 from enclave.training.loop import train
 from enclave.training.reading import encode, read_rows
 from enclave_host import base_models
+from enclave_host.unmasked import UnmaskedEngine
 from tests.support import beginnings, story
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
 from tests.support.on_disk import contents

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from contracts.approvals import Approval
 from contracts.bound_request import bind_request
+from contracts.kept_keys import signing_secret
 from contracts.kinds import LABELLED
 from contracts.manifest import parse
 from contracts.signing import SigningKey
@@ -58,7 +59,7 @@ class Hospital:
             **HERE._asdict(),
         }
         kept = {name: value for name, value in {**whole, **claims}.items() if value is not None}
-        key = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
+        key = Ed25519PrivateKey.from_private_bytes(signing_secret(self.key))
         return jwt.encode(kept, key, algorithm="EdDSA")
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 
 from attestation import release_statement
 from contracts.fingerprint import key_fingerprint
+from contracts.kept_keys import signing_key
 from contracts.release_statement import parse_statement
-from contracts.signing import SigningKey
 from federation.attestation.models import LogEntry
 from tests.federation.cast import Hospital
 
@@ -36,7 +36,7 @@ def test_the_newest_statement_reaches_agents_and_stands_in_the_log(
     assert release_statement.main(["--new-key", str(key)]) == 0
     shown = capsys.readouterr().out
     assert key.stat().st_mode & 0o777 == 0o600
-    assert key_fingerprint(SigningKey.from_bytes(bytes.fromhex(key.read_text().strip())).public) in shown
+    assert key_fingerprint(signing_key(bytes.fromhex(key.read_text().strip())).public) in shown
     for sequence in (3, 4, 4):  # again changes nothing
         file.write_bytes(made(capsys, key, sequence))
         call_command("publish_release_statement", file)

@@ -15,6 +15,7 @@ import httpx
 
 from contracts import manifest, receipt_chain, receipts, release_check, release_statement, roster
 from contracts.approvals import Approval
+from contracts.kept_keys import hpke_key, signing_key
 from contracts.log.checkpoint import verify_checkpoint, verify_cosignatures
 from contracts.log.note import parse_vkey
 from contracts.log.proof import Logged, require_logged
@@ -22,17 +23,15 @@ from contracts.releases import Released, sign_release
 from contracts.sealed import container, handback, package, session, shards, shares, state, stream
 from contracts.sealed.frames import decrypt_frames, encrypt_frames
 from contracts.sealed.handback import HandedBack
-from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.stream import Binding
-from contracts.signing import SigningKey
 from site_agent.transport import _json
 from tests.fuzz.targets import target
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import parse_entry, typed_body
 
 VECTORS = Path(__file__).parents[1] / "sealing" / "vectors"
-SITE, ENCLAVE = SigningKey.from_bytes(b"a" * 32), SigningKey.from_bytes(b"E" * 32)
-RECEIVER = HpkeKey.from_bytes(bytes(range(96)))
+SITE, ENCLAVE = signing_key(b"a" * 32), signing_key(b"E" * 32)
+RECEIVER = hpke_key(bytes(range(96)))
 KEY, HASH = bytes(range(32)), "a" * 64
 BINDING = Binding(HASH, 1, "update", "site-a")
 ABOUT = shards.About("site-a", HASH, "training", 0)

@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from contracts.bound_request import bind_request
+from contracts.kept_keys import signing_key, signing_secret
 from enclave.programs import wire
 from enclave_host.mailbox import HostMailbox
 from enclave_jobs.results import lease_of, read_result
@@ -95,6 +96,7 @@ def _mailbox(data: bytes) -> object:
 @cache
 def operations() -> dict[str, type[Any]]:
     """The arguments of every operation of every program."""
+    from enclave.programs import slice_front, slice_outside
     from enclave.programs.afterwards import Afterwards
     from enclave.programs.aggregator import Aggregator
     from enclave.programs.client_slice import ClientSlice
@@ -107,6 +109,13 @@ def operations() -> dict[str, type[Any]]:
         found |= {f"{program.name} {op}": operation.arguments for op, operation in running.operations.items()}
     later = Afterwards(None, mailbox(), None).operations  # type: ignore[arg-type]
     found |= {f"split_server {op}": operation.arguments for op, operation in later.items()}
+    found |= {
+        f"client_slice {op}": operation.arguments
+        for op, operation in (
+            slice_outside.operations(None, mailbox().folder)  # type: ignore[arg-type]
+            | slice_front.operations(None, None, None)  # type: ignore[arg-type]
+        ).items()
+    }
     return found | {"aggregator release": ReleaseArguments}
 
 
@@ -169,11 +178,10 @@ def tokens() -> list[bytes]:
 def the_site() -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from contracts.signing import SigningKey
     from federation.sites.models import Site
 
-    key = SigningKey.from_bytes(b"k" * 32)
-    return Site(id="site-a", public_key=key.public), Ed25519PrivateKey.from_private_bytes(key.to_bytes())
+    key = signing_key(b"k" * 32)
+    return Site(id="site-a", public_key=key.public), Ed25519PrivateKey.from_private_bytes(signing_secret(key))
 
 
 @target("agent's token", tokens)

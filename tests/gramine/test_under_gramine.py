@@ -24,11 +24,11 @@ from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import receipt_hash
 from contracts.release_check import parse_release
 from contracts.sealed.hpke import HpkeKey
-from enclave.masking.engine import UnmaskedEngine
 from enclave.programs.learner import load_learner
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
 from enclave.training.loop import train
+from enclave_host.unmasked import UnmaskedEngine
 from site_agent.methods.method_1.accelerator import NAME
 from tests.programs.conftest import DATASET_KEY, Consortium
 from tests.programs.split_house import SplitRun, split_manifest

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.kept_keys import signing_secret
 from contracts.manifest import parse
 from site_agent.approvals import Approved
 from site_agent.files import create_private, private_folder
@@ -28,7 +29,7 @@ class Asker:
         self.consortium, self.run, self.folder = consortium, run, private_folder(folder)
         hospital = consortium.hospitals["anna"]
         state = State(private_folder(folder / "state"))
-        create_private(state.folder / "site.key", hospital.api.key.to_bytes().hex().encode())
+        create_private(state.folder / "site.key", signing_secret(hospital.api.key).hex().encode())
         own = approval_key(hospital.api.key).public
         row = consortium.run(run)
         text, digest = row["manifest"], row["manifest_hash"]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from attestation.development import create_platform, install_platform
+from contracts.kept_keys import signing_secret
 from contracts.signing import SigningKey
 from tests.jobs.driver import Api, Hospital, make_rows
 from tests.support import beginnings
@@ -34,7 +35,7 @@ class Consortium:
     def launch(self, members: tuple[str, ...] = NAMES, **plan: Any) -> str:
         """A run of these hospitals; a client slice each costs seconds, so no more than a claim needs."""
         self.members = members
-        keys = {name: self.hospitals[name].api.key.to_bytes().hex() for name in members}
+        keys = {name: signing_secret(self.hospitals[name].api.key).hex() for name in members}
         settings = {
             "model": str(self.model),
             "max_tokens": 16,
@@ -100,7 +101,7 @@ class Consortium:
 
     def serve(self, run: str) -> str:
         """Have the run's model served: its lead asks, and as many hospitals sign as the manifest demands."""
-        keys = {name: hospital.api.key.to_bytes().hex() for name, hospital in self.hospitals.items()}
+        keys = {name: signing_secret(hospital.api.key).hex() for name, hospital in self.hospitals.items()}
         return ask(self.installation, verb="serve", run=run, keys=keys)
 
     def pids(self, pattern: str) -> list[int]:
@@ -157,7 +158,7 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium
     try:
         installation.start()
         installation.manage("register_measurements")
-        secrets = {name: key.to_bytes().hex() for name, key in keys.items()}
+        secrets = {name: signing_secret(key).hex() for name, key in keys.items()}
         chains = ask(installation, verb="hospitals", keys=secrets, requests=requests)
         hospitals = {}
         for number, name in enumerate(NAMES):

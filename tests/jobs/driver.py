@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contracts.bound_request import bind_request
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
+from contracts.kept_keys import signing_secret
 from contracts.manifest import Manifest, parse
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
@@ -110,7 +111,7 @@ class Api:
             **bind_request(method, path, body)._asdict(),
             **HERE._asdict(),
         }
-        private = Ed25519PrivateKey.from_private_bytes(self.key.to_bytes())
+        private = Ed25519PrivateKey.from_private_bytes(signing_secret(self.key))
         return {"Authorization": "Bearer " + jwt.encode(claims, private, algorithm="EdDSA")}
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:

@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 
 from attestation.development import create_root, issue_platform
+from contracts.kept_keys import signing_key
 from contracts.kinds import LABELLED
-from contracts.signing import SigningKey
 from enclave_jobs.runs import services as runs
 from federation.people.models import Role
 from federation.sites.models import Site
@@ -26,7 +26,7 @@ def hospitals(keys: dict[str, str], requests: dict[str, str]) -> dict[str, str]:
     create_root(settings.DEVELOPMENT_ROOT_DIR)
     chains = {}
     for name, secret in keys.items():
-        key = SigningKey.from_bytes(bytes.fromhex(secret))
+        key = signing_key(bytes.fromhex(secret))
         keys = {"public_key": key.public, "approval_key": approval_key(key).public, "development_key": True}
         Site.objects.create(id=name, name=name, state="active", runtime="development", **keys)
         chains[name] = issue_platform(settings.DEVELOPMENT_ROOT_DIR, requests[name]).decode()
@@ -52,7 +52,7 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
     freeze_tried(lena, study)
     study.refresh_from_db()
     for site in sites:
-        hospital = Hospital(site, SigningKey.from_bytes(bytes.fromhex(keys[site.pk])))
+        hospital = Hospital(site, signing_key(bytes.fromhex(keys[site.pk])))
         services.sign_approval(hospital.as_agent(), study.manifest_hash, hospital.sign(study.manifest_hash))
     study.refresh_from_db()
     return runs.launch(lena, study).pk
@@ -71,7 +71,7 @@ def serve(run: str, keys: dict[str, str]) -> str:
     manifest = parse(row.manifest.encode())
     service = start(User.objects.get(email="lena@university.example"), row)
     for site in manifest.sites[: manifest.release.approvals]:
-        hospital = Hospital(Site.objects.get(pk=site.id), SigningKey.from_bytes(bytes.fromhex(keys[site.id])))
+        hospital = Hospital(Site.objects.get(pk=site.id), signing_key(bytes.fromhex(keys[site.id])))
         given = ordered(manifest, service.receipt, site.id, hospital.key, rule=SERVE)
         order(hospital.as_agent(), row, service.receipt, given)
     service.refresh_from_db()

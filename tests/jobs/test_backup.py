@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts.kept_keys import signing_key
 from contracts.refusal import Refusal
-from contracts.signing import SigningKey
 from site_agent.transport import Coordinator
 from site_agent.witness import LogWitness
 from tests.jobs.conftest import NAMES, Consortium
@@ -201,10 +201,11 @@ def test_a_run_in_mid_course_goes_on_where_it_was_restored(
 
 
 LOGGED = """
+from contracts.kept_keys import signing_secret
 from federation.attestation import log
 from tests.jobs.cast import make_scene
 scene = make_scene()
-print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), log.key_fingerprint())
+print(scene.anna.site.pk, signing_secret(scene.anna.key).hex(), log.key_fingerprint())
 """
 LONGER = """
 from federation.attestation import log, release
@@ -255,7 +256,7 @@ def served(place: Place, site: str, key: str) -> Iterator[Coordinator]:
     environment = {**os.environ, "FEDSLICE_STATE": str(place.folder), "FEDSLICE_URL": url}
     process = start_web(environment, port, place.folder / "web.log")
     try:
-        who = (site, SigningKey.from_bytes(bytes.fromhex(key)), HERE)
+        who = (site, signing_key(bytes.fromhex(key)), HERE)
         yield Coordinator(url, who, insecure_http=True)
     finally:
         process.kill()

@@ -19,6 +19,7 @@ import pytest
 from redis import Redis
 
 from contracts.bound_request import AGENTS_API, bind_request
+from contracts.kept_keys import signing_key
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from site_agent import leases
@@ -32,9 +33,10 @@ from tests.support.instances import HERE
 
 SCENE = """
 import enclave_jobs.leases, federation.studies.models as studies
+from contracts.kept_keys import signing_secret
 from tests.jobs.cast import make_scene
 scene = make_scene()
-print(scene.anna.site.pk, scene.anna.key.to_bytes().hex(), scene.run.pk)
+print(scene.anna.site.pk, signing_secret(scene.anna.key).hex(), scene.run.pk)
 """
 OFFER = """
 from enclave_jobs.models import JobKind
@@ -104,7 +106,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         process = start_web(environment, port, folder / "web.log")
         try:
             yield Place(
-                environment["FEDSLICE_URL"], site, SigningKey.from_bytes(bytes.fromhex(key)), run, console,
+                environment["FEDSLICE_URL"], site, signing_key(bytes.fromhex(key)), run, console,
                 redis, process,
             )  # fmt: skip
         finally:

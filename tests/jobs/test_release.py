@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import safetensors.torch
 
+from contracts.kept_keys import signing_secret
 from contracts.log.note import parse_vkey
 from contracts.manifest import parse
 from contracts.sealed.package import ADAPTER, ADAPTER_CONFIG, README, unpack
@@ -40,7 +41,7 @@ class Terminal:
     def __init__(self, consortium: Consortium, site: str, folder: Path) -> None:
         self.site, self.key = site, consortium.hospitals[site].api.key
         self.state = State(private_folder(folder))
-        create_private(self.state.folder / "site.key", self.key.to_bytes().hex().encode())
+        create_private(self.state.folder / "site.key", signing_secret(self.key).hex().encode())
         own = keep_approval_key(self.state.folder, self.key)
         self.state.save(Config(consortium.installation.url, site, site.title(), own, insecure_http=True))
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.kept_keys import signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_cosignatures
 from contracts.log.following import cosign, follow, sign_checkpoint, witness_key
 from contracts.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey
 from contracts.log.note_writing import note_text, sign_note
 from contracts.refusal import Refusal
-from contracts.signing import SigningKey
 
-LOG, WITNESS = SigningKey.from_bytes(b"\1" * 32), SigningKey.from_bytes(b"\2" * 32)
+LOG, WITNESS = signing_key(b"\1" * 32), signing_key(b"\2" * 32)
 ORIGIN = "fedslice.example/log"
 KEY, WITNESS_KEY = NoteKey(ORIGIN, LOG.public), witness_key("witness.example/w1", WITNESS.public)
 

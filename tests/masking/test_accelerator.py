@@ -14,13 +14,13 @@ import torch
 
 from contracts.refusal import Refusal
 from enclave.masking.channel import Channel, SharedFile
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
 from enclave.masking.words import WIDTHS, Packed, pack
 from enclave_host.accelerator import Multiplier, Server, read_products
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import LocalAccelerator, times
 
 AREA = 1 << 14

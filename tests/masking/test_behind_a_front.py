@@ -8,13 +8,13 @@ import torch
 from benchmarks import small_models
 from contracts.architecture.numbering import layer_of
 from contracts.refusal import Refusal
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.masking.words import WIDTHS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
 from enclave.slicing.placement import Profile, Shape, put_out
 from enclave.slicing.split import Front, Tail
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking import attacks
 from tests.masking.test_training_bit_for_bit import STEPS, batches
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, cut_model, model, sorts

@@ -9,12 +9,12 @@ from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.architecture.table import SUPPORTED
 from contracts.manifest import Lora, Prefix
 from contracts.refusal import Refusal
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.architectures import architecture_of
 from enclave.slicing.cut import cut, inspect_cut
 from enclave.slicing.outsourced import OutsourcedLinear
 from enclave.slicing.prefix import usable_tokens
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import ARCHITECTURES, VOCABULARY, WAYS, adapter, cut_model, model, sorts
 from tests.support.families import tried
 

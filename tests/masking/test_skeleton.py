@@ -12,7 +12,6 @@ from benchmarks import small_models
 from contracts.manifest import Lora, ModelSpec, Prefix, Training
 from contracts.refusal import Refusal
 from contracts.rows import TextLabel
-from enclave.masking.engine import UnmaskedEngine
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.architectures import architecture_of
@@ -24,6 +23,7 @@ from enclave.training.loop import derive_seed, train
 from enclave.training.reading import encode
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, model, sorts
 
 LABELS = ("no", "yes", "maybe")

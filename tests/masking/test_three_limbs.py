@@ -5,7 +5,6 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from contracts.manifest import Lora, ModelSpec
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt
@@ -14,6 +13,7 @@ from enclave.slicing.placement import Shape, put_out
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
+from enclave_host.unmasked import UnmaskedEngine
 
 LORA = Lora(8, 16, ("query", "key", "value", "dense"))
 TEXTS = [

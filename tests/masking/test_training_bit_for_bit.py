@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
 from enclave.slicing.placement import Shape, put_out
 from enclave.slicing.prefix import tune_prefix
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import (
     KINDS,
     USUAL,

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from enclave.masking.engine import UnmaskedEngine
 from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
 from enclave.masking.words import WIDTHS, Buffers, meaning
 from enclave.slicing.placement import put_out
+from enclave_host.unmasked import UnmaskedEngine
 from tests.masking import attacks
 from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
 

@@ -32,6 +32,7 @@ from contracts.canonical import canonical
 from contracts.commitment import commit
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
+from contracts.kept_keys import signing_key
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -127,9 +128,7 @@ class House:
         for number, site in enumerate(sites):
             self.rows[site] = folder / f"{site}.jsonl"
             make_rows(self.rows[site], site, train=12 + 8 * number)
-        self.site_keys = {
-            site: SigningKey.from_bytes(bytes([number] * 32)) for number, site in enumerate(sites)
-        }
+        self.site_keys = {site: signing_key(bytes([number] * 32)) for number, site in enumerate(sites)}
 
     def manifest(self, **changes) -> Manifest:
         manifest = Manifest(

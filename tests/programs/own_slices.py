@@ -6,8 +6,8 @@ by the program's own learner.
 
 from __future__ import annotations
 
-from contracts.course import kind_of
 from contracts.receipts import NO_RECEIPT
+from contracts.round_kind import kind_of
 from enclave.programs.contributions import Enclosed, shows_start, with_start
 from tests.programs.conftest import DATASET_KEY, SITES, hash_of
 

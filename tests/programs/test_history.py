@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from contracts.kept_keys import signing_key
 from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash, sign_receipt
 from contracts.reissue import Reissue, sign_reissue
@@ -12,8 +13,8 @@ from enclave.programs.clock import Clock
 from enclave.programs.history import History
 from enclave.programs.identity import Identity
 
-AGGREGATOR = SigningKey.from_bytes(b"a" * 32)
-SUCCESSOR = SigningKey.from_bytes(b"b" * 32)
+AGGREGATOR = signing_key(b"a" * 32)
+SUCCESSOR = signing_key(b"b" * 32)
 OUTPUT = "e" * 64
 
 

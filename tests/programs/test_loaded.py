@@ -20,10 +20,10 @@ from tests.programs.split_house import SplitRun, split_manifest
 SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
-    "aggregator": 4_605,
-    "client_slice all_in_tee": 4_797,
-    "client_slice masked": 6_693,
-    "split_server": 4_711,
+    "aggregator": 4_545,
+    "client_slice all_in_tee": 4_664,
+    "client_slice masked": 6_575,
+    "split_server": 4_641,
 }
 HARDWARE = "attestation/sources/gramine.py"
 DEVELOPMENT = (

@@ -69,7 +69,9 @@ def test_an_internal_fault_tells_its_code_and_nothing_else(world, load_code, ref
 
 def test_no_turn_is_taken_before_loading(world, code_of):
     assert code_of(world.anna.call, "train", round=1, previous=None) == "slice.not_loaded"
-    assert code_of(world.anna.call, "accelerate", channel="/dev/shm/none", room=0) == "slice.not_loaded"
+    assert (
+        code_of(world.anna.call, "accelerate", channel="/dev/shm/none", room=0) == "program.unknown_operation"
+    )
     assert world.anna.call("status") == {"bound": True, "admitted": False, "loaded": False, "round": 0}
 
 

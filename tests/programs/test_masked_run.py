@@ -13,12 +13,12 @@ import torch
 
 from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Masking, Prefix, PublicFront
-from enclave.masking.engine import UnmaskedEngine
 from enclave.programs.learner import load_learner
 from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
 from enclave.training.loop import train
+from enclave_host.unmasked import UnmaskedEngine
 from tests.programs.conftest import DATASET_KEY
 
 pytestmark = pytest.mark.enosys

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import torch
 
+from contracts.kept_keys import signing_key
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -45,7 +46,7 @@ from tests.slicing import small
 from tests.support.approvals import approvals, ordered
 from tests.support.keys import approval_key
 
-KEYS = {"anna": SigningKey.from_bytes(b"\1" * 32), "berta": SigningKey.from_bytes(b"\2" * 32)}
+KEYS = {"anna": signing_key(b"\1" * 32), "berta": signing_key(b"\2" * 32)}
 RECEIPT = "7" * 64
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [6, 6]]
 

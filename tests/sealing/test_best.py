@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from contracts.best import best_after
-from contracts.course import is_over, kind_of, may_follow, next_round
+from contracts.course import is_over, may_follow, next_round
 from contracts.manifest import CLOSING_TRIES, Manifest
 from contracts.receipt_chain import course_fault
 from contracts.receipts import NO_RECEIPT, Averaging, Best, Receipt, Scoring, receipt_hash
+from contracts.round_kind import kind_of
 from enclave.programs.ledger import Standing
 from enclave.programs.publication import Published
 from enclave.programs.steering import steer

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from contracts.approvals import Approval
+from contracts.kept_keys import signing_key
 from contracts.manifest import Manifest, parse
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
@@ -17,7 +18,7 @@ from contracts.roster import Roster, RosterEntry, countersign, parse_roster, ros
 from contracts.signing import SigningKey
 
 VECTORS = Path(__file__).parent / "vectors"
-KEYS = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
+KEYS = {f"site-{name}": signing_key(name.encode() * 32) for name in "abc"}
 KNOWN = {site: Approval(tuple(KEYS), "") for site in KEYS}
 
 

@@ -17,6 +17,7 @@ from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
 from contracts.evidence import Claims, report_data
 from contracts.fingerprint import key_fingerprint, site_fingerprint, typed_fingerprint
+from contracts.kept_keys import hpke_key, signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import verify_checkpoint
 from contracts.log.following import sign_checkpoint
@@ -27,9 +28,7 @@ from contracts.receipts import receipt_hash, sign_receipt
 from contracts.refusal import Refusal
 from contracts.release_statement import parse_statement, sign_statement
 from contracts.roster import countersign, parse_roster, roster_hash, verify_roster
-from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.stream import Binding, unseal
-from contracts.signing import SigningKey
 
 VECTORS = Path(__file__).parent / "vectors"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -44,7 +43,7 @@ def test_the_manifest_has_its_hash_and_its_approval_is_reproduced() -> None:
     manifest, approval = parse(MANIFEST), vector("approval.json")
     assert manifest.hash == hashlib.sha256(MANIFEST).hexdigest() == approval["manifest_hash"]
     payload = approval_payload(manifest.hash, approval["site"], approval["confirmed"])
-    key = SigningKey.from_bytes(bytes.fromhex(approval["secret"]))
+    key = signing_key(bytes.fromhex(approval["secret"]))
     assert key.sign(approval["domain"], payload) == approval["signature"]
     member = manifest.site(approval["site"])
     member.verify_decision(APPROVAL_DOMAIN, payload, approval["signature"], "sealing.bad_signature")
@@ -61,7 +60,7 @@ def test_a_changed_letter_of_the_manifest_is_another_manifest_or_none() -> None:
 def test_the_release_statement_is_reproduced_and_its_key_has_its_fingerprint() -> None:
     case = vector("release_statement.json")
     signed = parse_statement(case["signed"])
-    key = SigningKey.from_bytes(bytes.fromhex(case["secret"]))
+    key = signing_key(bytes.fromhex(case["secret"]))
     assert sign_statement(signed.statement, key) == signed
     assert key_fingerprint(signed.key) == case["fingerprint"]
     assert (
@@ -82,7 +81,7 @@ def test_the_evidence_binding_is_reproduced() -> None:
 
 def test_the_sealed_stream_opens() -> None:
     case = vector("stream.json")
-    key = HpkeKey.from_bytes(bytes.fromhex(case["recipient_secret"]))
+    key = hpke_key(bytes.fromhex(case["recipient_secret"]))
     assert hashlib.sha256(bytes.fromhex(key.public)).hexdigest() == case["recipient_key_sha256"]
     blob, target = base64.b64decode(case["sealed"]), io.BytesIO()
     unseal(
@@ -102,7 +101,7 @@ def test_the_roster_its_hash_and_its_countersignatures_are_reproduced() -> None:
     roster = parse_roster(case["roster"])
     assert canonical(roster).decode() == case["canonical"] and roster_hash(roster) == case["hash"]
     for site, signature in case["countersignatures"].items():
-        assert countersign(roster, SigningKey.from_bytes(site[-1].encode() * 32)) == signature
+        assert countersign(roster, signing_key(site[-1].encode() * 32)) == signature
     sites = tuple(site.id for site in manifest.sites)
     everybody = {site: Approval(sites, "") for site in sites}
     verify_roster(roster, case["countersignatures"], manifest, everybody)
@@ -113,9 +112,7 @@ def test_the_receipt_its_hash_and_its_signature_are_reproduced() -> None:
     signed = parse_receipt(case["signed"])
     assert canonical(signed.receipt).decode() == case["canonical"]
     assert receipt_hash(signed.receipt) == case["hash"] == verify_chain([signed])
-    assert (
-        sign_receipt(signed.receipt, SigningKey.from_bytes(bytes.fromhex(case["enclave_secret"]))) == signed
-    )
+    assert sign_receipt(signed.receipt, signing_key(bytes.fromhex(case["enclave_secret"]))) == signed
     assert signed.receipt.roster == vector("roster.json")["hash"]
 
 
@@ -127,7 +124,7 @@ def test_the_checkpoint_and_its_proofs_are_reproduced() -> None:
         growth.append(store, index, leaf)
     head = verify_checkpoint(case["note"], parse_vkey(case["vkey"]))
     assert head.root == growth.root(store, 3)
-    assert sign_checkpoint(head, SigningKey.from_bytes(bytes.fromhex(case["log_secret"]))) == case["note"]
+    assert sign_checkpoint(head, signing_key(bytes.fromhex(case["log_secret"]))) == case["note"]
     inclusion = [bytes.fromhex(node) for node in case["inclusion_of_leaf_1"]]
     merkle.verify_inclusion(1, 3, hashes[1], inclusion, head.root)
     consistency = [bytes.fromhex(node) for node in case["consistency_2_to_3"]]

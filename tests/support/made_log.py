@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 
 from contracts.canonical import canonical
+from contracts.kept_keys import signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint
 from contracts.log.following import cosign, sign_checkpoint, witness_key
 from contracts.log.note import NoteKey
 from contracts.manifest import Manifest
-from contracts.signing import SigningKey
 
-LOG_KEY = SigningKey.from_bytes(b"L" * 32)
+LOG_KEY = signing_key(b"L" * 32)
 ORIGIN = "coordinator.example/log"
 VKEY = NoteKey(ORIGIN, LOG_KEY.public).vkey
-WITNESS = SigningKey.from_bytes(b"W" * 32)
+WITNESS = signing_key(b"W" * 32)
 WITNESS_KEY = witness_key("witness.example/w1", WITNESS.public)
 
 

@@ -23,6 +23,7 @@ from contracts.approvals import approval_payload  # noqa: E402
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
 from contracts.fingerprint import key_fingerprint, site_fingerprint  # noqa: E402
+from contracts.kept_keys import hpke_key, signing_key, signing_secret  # noqa: E402
 from contracts.log import growth, merkle  # noqa: E402
 from contracts.log.checkpoint import Checkpoint  # noqa: E402
 from contracts.log.following import sign_checkpoint  # noqa: E402
@@ -54,15 +55,13 @@ from contracts.receipts import (  # noqa: E402
 )
 from contracts.release_statement import ReleasedProgram, ReleaseStatement, sign_statement  # noqa: E402
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
-from contracts.sealed.hpke import HpkeKey  # noqa: E402
 from contracts.sealed.stream import Binding, seal  # noqa: E402
-from contracts.signing import SigningKey  # noqa: E402
 
-SITES = {f"site-{name}": SigningKey.from_bytes(name.encode() * 32) for name in "abc"}
-APPROVERS = {f"site-{name}": SigningKey.from_bytes(name.upper().encode() * 32) for name in "abc"}
-ENCLAVE, RECEIVER = SigningKey.from_bytes(b"E" * 32), HpkeKey.from_bytes(bytes(range(96)))
-LOG = SigningKey.from_bytes(b"L" * 32)
-MAKERS = SigningKey.from_bytes(b"M" * 32)
+SITES = {f"site-{name}": signing_key(name.encode() * 32) for name in "abc"}
+APPROVERS = {f"site-{name}": signing_key(name.upper().encode() * 32) for name in "abc"}
+ENCLAVE, RECEIVER = signing_key(b"E" * 32), hpke_key(bytes(range(96)))
+LOG = signing_key(b"L" * 32)
+MAKERS = signing_key(b"M" * 32)
 
 
 def sha(text: str) -> str:
@@ -117,7 +116,7 @@ def make() -> None:
         {
             "manifest_hash": MANIFEST.hash,
             "site": "site-a",
-            "secret": APPROVERS["site-a"].to_bytes().hex(),
+            "secret": signing_secret(APPROVERS["site-a"]).hex(),
             "fingerprint": site_fingerprint(SITES["site-a"].public, APPROVERS["site-a"].public),
             "domain": APPROVAL_DOMAIN,
             "confirmed": ["site-a", "site-b"],
@@ -129,7 +128,7 @@ def make() -> None:
     write(
         "release_statement.json",
         {
-            "secret": MAKERS.to_bytes().hex(),
+            "secret": signing_secret(MAKERS).hex(),
             "fingerprint": key_fingerprint(MAKERS.public),
             "signed": msgspec.to_builtins(statement),
         },
@@ -157,7 +156,7 @@ def make() -> None:
         {
             "binding": msgspec.to_builtins(binding),
             "recipient": "aggregator",
-            "recipient_secret": RECEIVER.to_bytes().hex(),
+            "recipient_secret": signing_secret(RECEIVER).hex(),
             "recipient_key_sha256": hashlib.sha256(bytes.fromhex(RECEIVER.public)).hexdigest(),
             "sender_key": SITES["site-a"].public,
             "plaintext": plaintext.decode(),
@@ -209,7 +208,7 @@ def make() -> None:
             "signed": msgspec.to_builtins(sign_receipt(receipt, ENCLAVE)),
             "canonical": canonical(receipt).decode(),
             "hash": receipt_hash(receipt),
-            "enclave_secret": ENCLAVE.to_bytes().hex(),
+            "enclave_secret": signing_secret(ENCLAVE).hex(),
         },
     )
     store = growth.MemoryStore()
@@ -221,7 +220,7 @@ def make() -> None:
         "checkpoint.json",
         {
             "leaves": [leaf.decode() for leaf in leaves],
-            "log_secret": LOG.to_bytes().hex(),
+            "log_secret": signing_secret(LOG).hex(),
             "vkey": NoteKey(head.origin, LOG.public).vkey,
             "note": sign_checkpoint(head, LOG),
             "inclusion_of_leaf_1": [node.hex() for node in growth.inclusion_proof(store, 1, 3)],

@@ -1,0 +1,58 @@
+"""Operations of a client slice in the placement `masked`: it is given an accelerator, and gets ready ahead.
+
+Loaded once a manifest is bound that has this placement. Runs inside the client slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from contracts.refusal import Refusal
+from contracts.round_kind import kind_of
+from enclave.programs.program import Operation, Report
+from enclave.programs.turns import PathText, RoundNumber, Turns
+
+
+class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The file that the accelerator's process has made, absolute or inside the mailbox, and how many bytes of
+    pads the host has room for: an enclave's own `statvfs` may be answered with invented numbers."""
+
+    channel: PathText
+    room: Annotated[int, Meta(ge=0, lt=2**53)]
+
+
+class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+    """The coming round."""
+
+    round: RoundNumber
+
+
+def operations(turns: Callable[[], Turns], folder: Path) -> dict[str, Operation]:
+    """`turns` gives the slice's turns, or refuses with `slice.not_loaded`; `folder` is the mailbox's."""
+
+    def accelerate(arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
+        """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
+        calls itself. Refuses with `accelerator.bad_channel` or `masking.weights_changed`."""
+        placement = turns().learner.placement
+        return {"accelerator": placement.accelerate(folder / arguments.channel, arguments.room)}
+
+    def prepare(arguments: PrepareArguments, report: Report) -> dict[str, Any]:
+        """In idle time: make the pads of a coming round, which then begins at once. Refuses with
+        `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
+        held, round = turns(), arguments.round
+        manifest = held.learner.manifest
+        if round > manifest.last_round:
+            raise Refusal("round.finished", rounds=manifest.training.rounds)
+        if round < held.round:
+            raise Refusal("round.out_of_order", asked=round, expected=held.round)
+        held.learner.get_ready(round, kind_of(manifest, round), report)
+        return {}
+
+    return {
+        "accelerate": Operation(AccelerateArguments, accelerate),
+        "prepare": Operation(PrepareArguments, prepare),
+    }
