@@ -34,7 +34,7 @@ PROCESSES = {
     "worker": "celery --app federation worker",
     "beat": "celery --app federation beat",
     "supervisor": "manage.py supervisor",
-    "redis": "redis.conf",
+    "redis": "redis-server",
     "enclave": "enclave.programs.aggregator",
 }
 
