@@ -226,7 +226,8 @@ def test_the_lead_clones_the_study_and_steers_its_run(installation: Installation
     lead.get_by_role("button", name="Save and go on").click()
     expect(lead.get_by_role("main")).to_contain_text("falling in a line to 0, after a warm-up over 10 %")
     lead.get_by_role("button", name="Freeze and ask the hospitals").click()
-    expect(lead.get_by_role("heading", name="Approvals")).to_be_visible(timeout=120_000)  # a model is loaded
+    asked = lead.get_by_role("heading", name="Who has approved it")
+    expect(asked).to_be_visible(timeout=120_000)  # a model is loaded
     shown = fingerprint_on(lead)
     for agent in story.agents.values():
         agent.run("approve", "--yes", "--hash", shown, *YES)
