@@ -87,6 +87,7 @@ lint-closure:
 lint-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/djlint --quiet --check frontend/templates
 
 closure: setup ## After a changed import in enclave code: write what each program can load
 	$(BIN)/python -m enclave_host.closure --write --count
@@ -112,9 +113,10 @@ fuzz: setup-dev ## Fuzz every parser of foreign bytes, guided by coverage: SECON
 audit: setup-dev ## Look for known weaknesses of every locked package (asks PyPI's advisory service)
 	$(BIN)/python .ci/audit.py
 
-format: setup-dev ## Let ruff format the code
+format: setup-dev ## Let ruff format the code, and djlint the templates
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	-$(BIN)/djlint --quiet --reformat frontend/templates
 
 test: setup-dev lint ## Every test but the long ones, the browser's too
 	@bash .ci/install-debian.sh
