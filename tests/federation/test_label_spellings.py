@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any
 
@@ -160,7 +161,7 @@ class TestWizard:
         assert lead.post(where, self.sent(spelt)).status_code == 422
         assert lead.post(where, self.sent(spelt, alike_confirmed="0" * 12)).status_code == 422
         page = lead.get(where).content.decode()
-        value = page.split('name="alike_confirmed" value="')[1].split('"')[0]
+        value = re.findall(r'name="alike_confirmed"\s+value="([^"]+)"', page)[0]
         assert lead.post(where, self.sent(spelt, alike_confirmed=value)).status_code == 302
         spelt.refresh_from_db()
         assert spelt.settings["same_labels"] == {"yes": "Yes"}
@@ -172,7 +173,7 @@ class TestWizard:
         where = reverse("study-step", args=[spelt.pk, "data"])
         group = groups(list(spelt.datasets.all()))[0]
         page = lead.get(where).content.decode()
-        value = page.split('name="alike_confirmed" value="')[1].split('"')[0]
+        value = re.findall(r'name="alike_confirmed"\s+value="([^"]+)"', page)[0]
         for chosen, same in (("different", {}), (group.spellings[1].key, {"Yes": "yes"})):
             said = self.sent(spelt, alike_confirmed=value, **{f"alike-{group.key}": chosen})
             assert lead.post(where, said).status_code == 302

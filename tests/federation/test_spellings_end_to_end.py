@@ -3,6 +3,7 @@ frozen manifest to the class that an enclave reads in each row."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -61,7 +62,7 @@ def test_three_hospitals_spellings_are_three_classes_for_every_enclave(
     assert lead.post(where, sent).status_code == 422, "the wizard asks, too"
     page = lead.get(where).content.decode()
     assert "ge&lt;U+0301&gt;ne&lt;U+0301&gt;rale" in page and "St. Clara (30 rows)" in page
-    confirmed = page.split('name="alike_confirmed" value="')[1].split('"')[0]
+    confirmed = re.findall(r'name="alike_confirmed"\s+value="([^"]+)"', page)[0]
     assert lead.post(where, {**sent, "alike_confirmed": confirmed}).status_code == 302
 
     study.refresh_from_db()
