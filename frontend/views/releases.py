@@ -19,7 +19,7 @@ from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
-from federation.people.models import User
+from federation.people.models import Role, User
 from federation.studies import permissions
 from federation.studies.frozen import frozen
 from frontend.manifests import release_facts
@@ -30,7 +30,11 @@ from frontend.views.acting import act, person
 def release_of(run: Run, user: User) -> dict[str, Any]:
     """What the section shows: why nothing is released, or how far it is, and who has signed. It `changes`
     by itself while the run still trains, and from the question to the release."""
-    context: dict[str, Any] = {"run": run, "may_ask": permissions.can_edit(user, run.study)}
+    context: dict[str, Any] = {
+        "run": run,
+        "may_ask": permissions.can_edit(user, run.study),
+        "answers": user.role == Role.SITE_ADMIN,
+    }
     try:
         manifest = services.require_releasable(run)
     except Refusal as refusal:

@@ -46,6 +46,7 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
         "awaited": _awaited(run, service),
         **_signatures(manifest, service),
         "may_switch": permissions.can_edit(user, run.study),
+        "answers": user.role == Role.SITE_ADMIN,
     }
 
 
