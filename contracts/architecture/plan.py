@@ -31,11 +31,6 @@ class Plan:
         return self.rows + self.lora + self.head
 
     @property
-    def gradient_bytes(self) -> int:
-        """Float32 gradients."""
-        return 4 * self.parameters
-
-    @property
     def optimizer_bytes(self) -> int:
         """AdamW's state: two float32 moments a parameter, and a float32 step count a tensor."""
         return 8 * self.parameters + 4 * self.tensors

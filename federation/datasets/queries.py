@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db.models import QuerySet
-
 from federation.datasets.cards import read
 from federation.datasets.models import Dataset
-from federation.sites.models import SiteState
-
-
-def on_offer() -> QuerySet[Dataset]:
-    """Every dataset that a study may take now: not withdrawn, of an active site."""
-    return Dataset.objects.filter(withdrawn_at=None, site__state=SiteState.ACTIVE).select_related("site")
 
 
 def all_labels(datasets: Iterable[Dataset]) -> list[str]:

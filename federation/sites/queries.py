@@ -7,17 +7,9 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from federation.sites.models import AgentInstance, Site, SiteEvent, SiteState
+from federation.sites.models import AgentInstance, Site, SiteEvent
 
-QUIET_AFTER = timedelta(minutes=2)
 WARNED_FOR = timedelta(days=7)
-
-
-def is_reachable(site: Site) -> bool:
-    """Has the agent of an active site been heard of lately? It sends a heartbeat at least every 30 s."""
-    if site.state != SiteState.ACTIVE or site.last_seen is None:
-        return False
-    return timezone.now() - site.last_seen < QUIET_AFTER
 
 
 def instance_of(site: Site) -> AgentInstance | None:

@@ -83,7 +83,7 @@ def the_plan_is_what_is_built(name, head, ratio, lora):
         optimizer = steps(tail, features(name, head, k), 1)
         assert optimizer_bytes(optimizer) == planned.optimizer_bytes
         grads = [parameter.grad for parameter in parameters.values()]
-        assert sum(grad.numel() * grad.element_size() for grad in grads) == planned.gradient_bytes
+        assert sum(grad.numel() * grad.element_size() for grad in grads) == 4 * planned.parameters
 
 
 def test_the_formula_by_hand_for_a_llama():
