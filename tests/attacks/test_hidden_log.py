@@ -53,7 +53,7 @@ def test_a_proof_for_another_tree_is_no_proof(hospital: Hospital) -> None:
     hospital.offer(manifest)
     shown = hospital.log.prove("manifest")
     shown["entry"] = shown["entry"].replace("run-1", "run-2")
-    hospital.log.prove = lambda kind: shown  # type: ignore[method-assign]
+    hospital.log.prove = lambda *_: shown  # type: ignore[method-assign]
     status, said = hospital.approves(manifest)
     assert (status, "[log.not_included]" in said) == (1, True), said
     assert hospital.approved == []

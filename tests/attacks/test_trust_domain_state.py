@@ -11,7 +11,7 @@ import pytest
 
 from attestation.development import create_platform, install_platform, issue_platform
 from attestation.trust_domain import development_reference
-from contracts.manifest import KeyShares, Split
+from contracts.manifest import KeyShares, Release, Split
 from contracts.receipts import receipt_hash
 from enclave_host import process as host
 from enclave_host.tdx.development import boot
@@ -50,7 +50,8 @@ def keyed(house, machines, tmp_path_factory, consortium_class):
     """A run whose manifest lets the sites hold shares, after a round on a machine that needs none."""
     folder = tmp_path_factory.mktemp("domain")
     policy = msgspec.structs.replace(house.policy(), references=(development_reference(PROGRAM),))
-    manifest = split_manifest(house, policy=policy, split=Split(1, shares=KeyShares(2)))
+    shares, rule = Split(1, shares=KeyShares(2)), Release("serve-only", 2)
+    manifest = split_manifest(house, policy=policy, split=shares, release=rule)
     consortium = consortium_class(house, folder / "run", manifest)
     (folder / "sites").mkdir()
     run = SplitRun(consortium, folder / "sites")
