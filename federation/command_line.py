@@ -11,6 +11,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db.migrations.exceptions import MigrationSchemaMissing
 from django.db.utils import OperationalError, ProgrammingError
 
 from contracts.refusal import Refusal
@@ -45,7 +46,7 @@ def _refusal_of(error: Exception) -> Refusal:
             return error
         case ImproperlyConfigured():
             return Refusal("coordinator.settings", fault=str(error)[:500])
-        case OperationalError() | ProgrammingError():
+        case OperationalError() | ProgrammingError() | MigrationSchemaMissing():
             return _of_database(str(error)) or _kept(error)
         case OSError():
             return refusal_of(error, "coordinator")
