@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
+from contracts.jobs import JoinResult
 from contracts.manifest import Manifest
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
@@ -56,6 +57,9 @@ class Coordinator:
         return [request.json for request in self.server.requests if request.path.endswith(end)]
 
 
+FOR_ENCLAVE = {"enclave": "enclave-1", "epoch": 1}
+
+
 def job(manifest: Manifest, kind: str = "join", round: int | None = None, **changes: Any) -> dict[str, Any]:
     fields = {
         "id": "j1",
@@ -65,7 +69,7 @@ def job(manifest: Manifest, kind: str = "join", round: int | None = None, **chan
         "run": manifest.run,
         "manifest_hash": manifest.hash,
         "round": round,
-        "inputs": {"epoch": 1, "previous": None},
+        "inputs": FOR_ENCLAVE,
     }
     return {**fields, **changes}
 
@@ -134,11 +138,11 @@ def test_an_unknown_job_and_unfit_inputs_have_their_codes(
         job(approved, "predict"),
         job(approved, "train", 1, inputs={}),
         job(approved, "train", None),
-        job(approved, "countersign", 1, inputs={"roster": {"round": 1}}),
+        job(approved, "countersign", 1, inputs={**FOR_ENCLAVE, "roster": {"round": 1}}),
     )
     work(state)
     codes = [failure["code"] for failure in coordinator.said("/failure")]
-    assert codes == ["agent.unknown_job", "agent.bad_inputs", "agent.bad_inputs", "roster.invalid"]
+    assert codes == ["agent.unknown_job", *["agent.bad_inputs"] * 3]
 
 
 def test_a_roster_without_a_contribution_of_ours_is_not_signed(
@@ -152,7 +156,9 @@ def test_a_roster_without_a_contribution_of_ours_is_not_signed(
         "previous": NO_RECEIPT,
         "pooled": True,
     }
-    coordinator = Coordinator(server, job(approved, "countersign", 1, inputs={"roster": roster}))
+    coordinator = Coordinator(
+        server, job(approved, "countersign", 1, inputs={**FOR_ENCLAVE, "roster": roster})
+    )
     coordinator.log.add("roster.fixed", {"roster": roster})
     work(state)
     assert [failure["code"] for failure in coordinator.said("/failure")] == ["roster.own_input"]
@@ -171,7 +177,7 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
 
     def roster(previous: str) -> dict[str, Any]:
         told = {"manifest": approved.hash, "round": 2, "inputs": entries, "previous": previous}
-        return {"roster": {**told, "pooled": True}}
+        return {**FOR_ENCLAVE, "roster": {**told, "pooled": True}}
 
     coordinator = Coordinator(
         server,
@@ -181,7 +187,7 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
 
     def log_what_is_leased(request: Request) -> None:
         if request.path == "lease" and coordinator.jobs:
-            coordinator.log.add("roster.fixed", coordinator.jobs[0]["inputs"])
+            coordinator.log.add("roster.fixed", {"roster": coordinator.jobs[0]["inputs"]["roster"]})
 
     coordinator.other = log_what_is_leased
     work(state)
@@ -207,12 +213,12 @@ def test_a_forked_log_ends_the_daemon_before_any_job(
 def slow_work(monkeypatch: pytest.MonkeyPatch, begun: threading.Event) -> None:
     """Replace the work itself by one that only tells its progress, for at most 20 s."""
 
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> dict[str, Any]:
+    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
         begun.set()
         for step in range(400):
             lease.tell("training", step / 400, f"{step} of 400 rows")
             time.sleep(0.05)
-        return {}
+        return JoinResult(job.lease)
 
     monkeypatch.setattr(Work, "do", do)
     monkeypatch.setattr(leases, "QUICK_SECONDS", 0.05)
@@ -251,11 +257,11 @@ def test_a_lease_that_was_taken_back_ends_the_work(
 def test_progress_is_told_and_survives_a_broken_line(
     state: State, server: Server, approved: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> dict[str, Any]:
+    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
         for step in range(10):
             lease.tell("training", step / 10, f"{step} of 10 rows")
             time.sleep(0.1)
-        return {}
+        return JoinResult(job.lease)
 
     monkeypatch.setattr(Work, "do", do)
     monkeypatch.setattr(leases, "QUICK_SECONDS", 0.05)
@@ -276,7 +282,7 @@ def test_an_unforeseen_error_is_told_by_code_only(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> dict[str, Any]:
+    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
         raise ValueError("row: Mrs Canary-4711")
 
     monkeypatch.setattr(Work, "do", do)

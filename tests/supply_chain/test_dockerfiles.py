@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_the_keyring_is_taken_only_with_its_hash(tmp_path: Path) -> None:
     lines = instructions(REPOSITORY / "Dockerfile.enclaves")
     (run,) = [line for line in lines if line.startswith("RUN") and "FILE_GRAMINE" in line]
     command = run.removeprefix("RUN ").split("&& rm -f")[0].replace("/usr/share/keyrings", str(tmp_path))
-    command = command.replace("python -c", f"{sys.executable} -c")
+    command = command.replace("python -c", f"{quote(sys.executable)} -c")
     (tmp_path / "key").write_bytes(b"a key")
     digest = hashlib.sha256(b"a key").hexdigest()
     for said, code in ((digest, 0), ("0" * 64, 1)):
