@@ -43,6 +43,12 @@ class Floor(Struct, frozen=True, forbid_unknown_fields=True):
     pck_crl_issued: Count = 0
 
 
+SEEN = ("tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number")
+"""What rises with what was seen."""
+OF_ROOT, OF_CA = ("root_ca_crl_number", "root_ca_crl_issued"), ("pck_crl_number", "pck_crl_issued")
+NUMBERS = (*SEEN, "tcb_info_issued", "qe_identity_issued", "root_ca_crl_issued", "pck_crl_issued")
+
+
 class Floors(Struct, frozen=True, forbid_unknown_fields=True):
     """All floors of one relying party. Starts empty; a value, never changed in place."""
 
@@ -53,19 +59,13 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
         under_root = [floor for floor in self.seen if floor.root_sha256 == root_sha256]
         under_ca = [floor for floor in under_root if floor.ca == ca]
         own = [floor for floor in under_ca if floor.fmspc == fmspc]
-        return Floor(
-            root_sha256,
-            fmspc,
-            ca,
-            tcb_evaluation=max((floor.tcb_evaluation for floor in own), default=0),
-            qe_evaluation=max((floor.qe_evaluation for floor in own), default=0),
-            root_ca_crl_number=max((floor.root_ca_crl_number for floor in under_root), default=0),
-            pck_crl_number=max((floor.pck_crl_number for floor in under_ca), default=0),
-            tcb_info_issued=max((floor.tcb_info_issued for floor in own), default=0),
-            qe_identity_issued=max((floor.qe_identity_issued for floor in own), default=0),
-            root_ca_crl_issued=max((floor.root_ca_crl_issued for floor in under_root), default=0),
-            pck_crl_issued=max((floor.pck_crl_issued for floor in under_ca), default=0),
-        )
+        among = {
+            **dict.fromkeys(NUMBERS, own),
+            **dict.fromkeys(OF_ROOT, under_root),
+            **dict.fromkeys(OF_CA, under_ca),
+        }
+        highest = {name: max((getattr(one, name) for one in rows), default=0) for name, rows in among.items()}
+        return Floor(root_sha256, fmspc, ca, **highest)
 
     def under(self, policy: Policy | None) -> Floors:
         """These floors and the policy's: what evidence is judged by. A view; the policy's are not kept."""
@@ -79,12 +79,7 @@ class Floors(Struct, frozen=True, forbid_unknown_fields=True):
         if root is None or fmspc is None or ca is None:
             return self
         old = self.of(root, fmspc, ca)
-        new = replace(
-            old,
-            tcb_evaluation=max(old.tcb_evaluation, accepted.tcb_evaluation or 0),
-            qe_evaluation=max(old.qe_evaluation, accepted.qe_evaluation or 0),
-            root_ca_crl_number=max(old.root_ca_crl_number, accepted.root_ca_crl_number or 0),
-            pck_crl_number=max(old.pck_crl_number, accepted.pck_crl_number or 0),
-        )
+        higher = {name: max(getattr(old, name), getattr(accepted, name) or 0) for name in SEEN}
+        new = replace(old, **higher)
         others = [f for f in self.seen if (f.root_sha256, f.fmspc, f.ca) != (root, fmspc, ca)]
         return Floors((*others, new))

@@ -38,6 +38,7 @@ from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from enclave.programs.publication import pool
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.training import rates
 from enclave.training.aggregate import clip
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, evaluate, train
@@ -77,14 +78,14 @@ class LinearHead(nn.Module):
 def summary(scores: Scores) -> dict[str, float | int]:
     """The exact numbers, for benchmarks: an enclave tells coarser ones (enclave/programs/publication.py)."""
     if scores.confusion:
-        told = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
-        return {**told, "loss": scores.loss, "rows": scores.rows}
+        told = {"accuracy": rates.accuracy(scores), "macro_f1": rates.macro_f1(scores)}
+        return {**told, "loss": rates.loss(scores), "rows": scores.rows}
     return {
-        "token_accuracy": scores.accuracy,
-        "exact_match": scores.share(scores.exact),
-        "stop_rate": scores.share(scores.ended),
-        "perplexity": math.exp(scores.loss) if scores.loss < 700 else math.inf,
-        "loss": scores.loss,
+        "token_accuracy": rates.accuracy(scores),
+        "exact_match": rates.share(scores, scores.exact),
+        "stop_rate": rates.share(scores, scores.ended),
+        "perplexity": math.exp(rates.loss(scores)) if rates.loss(scores) < 700 else math.inf,
+        "loss": rates.loss(scores),
         "tokens": scores.predictions,
         "rows": scores.rows,
     }
@@ -250,8 +251,8 @@ def baselines(
     return {
         "local": {site: summary(scores) for site, scores in local.items()},
         "centralised": summary(together),
-        "accuracy_local_mean": statistics.fmean(scores.accuracy for scores in local.values()),
-        "accuracy_centralised": together.accuracy,
+        "accuracy_local_mean": statistics.fmean(rates.accuracy(scores) for scores in local.values()),
+        "accuracy_centralised": rates.accuracy(together),
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -264,7 +265,7 @@ def measure(study: Study, strategies: Sequence[str]) -> dict[str, dict[str, Any]
         detail: dict[str, Any] = {}
         if strategy == "local":
             each = local_only(study)
-            detail = {site: round(scores.accuracy, 4) for site, scores in each.items()}
+            detail = {site: round(rates.accuracy(scores), 4) for site, scores in each.items()}
             numbers = {
                 key: statistics.fmean(summary(scores)[key] for scores in each.values())
                 for key in ("accuracy", "macro_f1", "loss")
@@ -274,11 +275,11 @@ def measure(study: Study, strategies: Sequence[str]) -> dict[str, dict[str, Any]
                 final = centralised(study)
             elif strategy in NOISY:
                 curve, spent = noisy(study, NOISY[strategy])
-                detail = {"rounds": [round(scores.accuracy, 4) for scores in curve], "epsilon": spent}
+                detail = {"rounds": [round(rates.accuracy(scores), 4) for scores in curve], "epsilon": spent}
                 final = curve[-1]
             else:
                 curve = federated(study, head_only=strategy == "head")
-                detail, final = {"rounds": [round(scores.accuracy, 4) for scores in curve]}, curve[-1]
+                detail, final = {"rounds": [round(rates.accuracy(scores), 4) for scores in curve]}, curve[-1]
             numbers = {key: summary(final)[key] for key in ("accuracy", "macro_f1", "loss")}
         found[strategy] = {**numbers, "seconds": time.monotonic() - started, "detail": detail}
     return found

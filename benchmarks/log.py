@@ -20,7 +20,8 @@ from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash, sign_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from transparency_log.bundle import verify_bundle, write_bundle
 from transparency_log.entry import RECEIPT, encode_entry, make_entry

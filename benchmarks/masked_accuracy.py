@@ -33,6 +33,7 @@ from enclave.masking.words import WIDTHS
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
+from enclave.training import rates
 from enclave.training.loop import train
 from enclave_host import base_models
 from enclave_host.pinning import pin
@@ -111,7 +112,7 @@ def federated(study: Study) -> float:
             updates.append((result.samples, tuned_state(model)))
         state = fedavg(updates)
     load_tuned_state(model, state)
-    return 100 * study.scores(model).accuracy
+    return 100 * rates.accuracy(study.scores(model))
 
 
 def figures(name: str, pairs: Sequence[Pair], config: dict[str, Any]) -> list[dict[str, Any]]:

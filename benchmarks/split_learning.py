@@ -39,6 +39,7 @@ from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
+from enclave.training import rates
 from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, Layout, compute, layout_of
 from enclave.training.loop import MAX_GRADIENT_NORM, derive_seed, train
@@ -181,7 +182,14 @@ def _evaluate(tail: Tail, rows: FeatureSet, labels: int) -> Scores:
 
 
 def _found(scores: Scores, seconds: float, steps: Sequence[float], parameters: int, optimizer: int) -> Found:
-    return Found(scores.accuracy, scores.macro_f1, seconds, statistics.median(steps), parameters, optimizer)
+    return Found(
+        rates.accuracy(scores),
+        rates.macro_f1(scores),
+        seconds,
+        statistics.median(steps),
+        parameters,
+        optimizer,
+    )
 
 
 def interval(values: Sequence[float]) -> float:

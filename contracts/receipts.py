@@ -19,7 +19,6 @@ from contracts.canonical import canonical, digest
 from contracts.manifest import Identifier, Rule
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
-from contracts.signing import SigningKey
 
 RECEIPT_DOMAIN = "fedslice/receipt/v1"
 NO_RECEIPT = "0" * 64  # `previous` of a run's first receipt
@@ -147,21 +146,15 @@ def receipt_hash(receipt: Receipt) -> str:
     return digest(receipt)
 
 
-def sign_receipt(receipt: Receipt, signer: SigningKey) -> SignedReceipt:
-    """Sign inside the enclave. Refuses with `receipt.invalid` where the receipt breaks its own rules."""
-    parsed, data = _checked(receipt)
-    return SignedReceipt(parsed, signer.public, signer.sign(RECEIPT_DOMAIN, data))
-
-
 def verify_receipt(signed: SignedReceipt) -> str:
     """Check one receipt's form and signature, not whose key it is; returns its hash. Refuses with
     `receipt.invalid` or `sealing.bad_signature`."""
-    _, data = _checked(signed.receipt)
+    _, data = checked(signed.receipt)
     signing.verify(signed.signing_key, RECEIPT_DOMAIN, data, signed.signature)
     return hashlib.sha256(data).hexdigest()
 
 
-def _checked(receipt: Receipt) -> tuple[Receipt, bytes]:
+def checked(receipt: Receipt) -> tuple[Receipt, bytes]:
     """The receipt after one trip through its canonical form (typed, finite, in order), and that form."""
     try:
         data = canonical(receipt)

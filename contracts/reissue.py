@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from contracts.policy import Hex32
 from contracts.receipts import Hex64
-from contracts.signing import SigningKey
 
 REISSUE_DOMAIN = "fedslice/reissue/v1"
 
@@ -27,8 +26,3 @@ class SignedReissue(Struct, forbid_unknown_fields=True, frozen=True):
     reissue: Reissue
     signing_key: Hex32
     signature: Hex64
-
-
-def sign_reissue(reissue: Reissue, signer: SigningKey) -> SignedReissue:
-    """Inside the aggregator."""
-    return SignedReissue(reissue, signer.public, signer.sign(REISSUE_DOMAIN, reissue))

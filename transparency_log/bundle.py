@@ -19,6 +19,7 @@ from contracts.canonical import canonical
 from contracts.log import growth
 from contracts.log.checkpoint import Checkpoint, verify_checkpoint
 from contracts.log.note import NoteKey, parse_vkey
+from contracts.log.note_writing import vkey_of
 from transparency_log.archive import ATTACHMENTS, MAX_UNPACKED_BYTES, Archive
 from transparency_log.entry import FORMAT, outline
 from transparency_log.format import BUNDLE_FORMAT, Earlier, Header, Place, header_of
@@ -51,7 +52,7 @@ def write_bundle(
     may come from a cursor. Raises Refusal("log.bad_range") for an entry beyond the checkpoint.
     """
     head = verify_checkpoint(checkpoint, log_key)
-    header = Header(BUNDLE_FORMAT, head.origin, log_key.vkey, created, VERIFIER, NOTICE)
+    header = Header(BUNDLE_FORMAT, head.origin, vkey_of(log_key), created, VERIFIER, NOTICE)
     places: list[int] = []
     named: dict[str, None] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from contracts.log import growth, merkle
-from contracts.log.checkpoint import Checkpoint, read_checkpoint, verify_checkpoint, verify_cosignatures
+from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint, verify_cosignatures
 from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_note, parse_vkey
 from contracts.log.note_writing import note_text
@@ -33,7 +33,7 @@ def check_checkpoint(
     """The signed head; None where it was refused. Without a key from elsewhere it is nobody's."""
     try:
         note = parse_note(archive.read("checkpoint"))
-        head = read_checkpoint(note)
+        head = parse_text(note.text)
         report.origin, report.size = head.origin, head.size
         if head.origin != header.origin:
             raise Refusal("log.wrong_origin", found=head.origin[:100], expected=header.origin[:100])

@@ -53,16 +53,7 @@ def open_source(
 
         return TdxSource()
     if runtime in ("development", "direct"):
-        from attestation.development_quoting.platform import load_platform
+        from attestation.sources.development import open_played
 
-        if platform is None:
-            raise Refusal("source.no_platform_given")
-        opened = load_platform(platform)
-        if opened.tee == "tdx":
-            from attestation.sources.trust_domain import DevelopmentTrustDomain
-
-            return DevelopmentTrustDomain(opened, mailbox)
-        from attestation.sources.development import DevelopmentSource, started_program
-
-        return DevelopmentSource(opened, program or started_program())
+        return open_played(platform, program, mailbox)
     raise Refusal("source.unknown_runtime", runtime=runtime[:40])

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from attestation.development_quoting.platform import Platform
+from attestation.development_quoting.platform import Platform, load_platform
 from attestation.measured import PROGRAMS
 from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, measure
+from attestation.sources import Source
 from attestation.sources.report_data import require_length
 from contracts.policy import Program
 from contracts.refusal import Refusal
+
+if TYPE_CHECKING:
+    pass
 
 
 def started_program() -> Program:
@@ -52,3 +58,16 @@ class DevelopmentSource:
     def sealing_key(self, label: str) -> bytes | None:
         """32 bytes from the platform's secret, the measurement and the label; None where it has no secret."""
         return self._platform.sealing_key(self._mrenclave, label)
+
+
+def open_played(platform: Path | None, program: Program | None, mailbox: Path) -> Source:
+    """The source that plays SGX, or TDX where the platform says so. Refuses with `source.no_platform_given`,
+    `development.*` or `source.program_unknown`."""
+    if platform is None:
+        raise Refusal("source.no_platform_given")
+    opened = load_platform(platform)
+    if opened.tee == "tdx":
+        from attestation.sources.trust_domain import DevelopmentTrustDomain
+
+        return DevelopmentTrustDomain(opened, mailbox)
+    return DevelopmentSource(opened, program or started_program())

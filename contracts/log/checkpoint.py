@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from contracts.log import merkle
-from contracts.log.note import Note, NoteKey, check_signature, parse_note, strict_base64
+from contracts.log.note import NoteKey, check_signature, parse_note, strict_base64
 from contracts.refusal import Refusal
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -32,11 +32,6 @@ class Checkpoint(Struct, frozen=True):
     def text(self) -> str:
         lines = (self.origin, str(self.size), base64.b64encode(self.root).decode(), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
-
-
-def read_checkpoint(note: Note) -> Checkpoint:
-    """What a note says, not who says it. Refuses with `log.invalid_note`."""
-    return parse_text(note.text)
 
 
 def verify_checkpoint(data: bytes | str, key: NoteKey) -> Checkpoint:

@@ -45,12 +45,6 @@ class NoteKey(Struct, frozen=True):
         data = self.name.encode() + b"\n" + bytes([self.type]) + bytes.fromhex(self.public)
         return hashlib.sha256(data).digest()[:4]
 
-    @property
-    def vkey(self) -> str:
-        """The key as text, to be handed to those who verify."""
-        material = bytes([self.type]) + bytes.fromhex(self.public)
-        return f"{self.name}+{self.id.hex()}+{base64.b64encode(material).decode()}"
-
 
 class NoteSignature(Struct, frozen=True):
     """One signature line. `signature` is what follows the key id."""

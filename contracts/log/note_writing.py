@@ -32,3 +32,9 @@ def cosign_note(note: Note, name: str, signer: SigningKey, at: int) -> str:
     key = NoteKey(name, signer.public, KeyType.COSIGNATURE)
     signature = at.to_bytes(8, "big") + signer.sign_bytes(cosigned(note.text, at))
     return note_text(Note(note.text, (*note.signatures, NoteSignature(name, key.id, signature))))
+
+
+def vkey_of(key: NoteKey) -> str:
+    """The key as text, to be handed to those who verify."""
+    material = bytes([key.type]) + bytes.fromhex(key.public)
+    return f"{key.name}+{key.id.hex()}+{base64.b64encode(material).decode()}"

@@ -25,12 +25,12 @@ from contracts.receipts import (
     Scoring,
     Spent,
     receipt_hash,
-    sign_receipt,
 )
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
+from contracts.server_words import sign_receipt
 from enclave.programs.identity import Identity
 from enclave.programs.keeping import Pins, keep, unkeep
 from enclave.programs.mailbox import Mailbox

@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import nn
 
-from contracts.architecture.numbering import require_layer
+from contracts.architecture.front import require_layer
 from contracts.commitment import commitment
 from contracts.manifest import Lora, Manifest, PublicFront
 from contracts.refusal import Refusal

@@ -19,6 +19,7 @@ from contracts.counting import counted, views
 from contracts.manifest import Publication
 from contracts.receipts import Scoring
 from contracts.refusal import Refusal
+from enclave.training import rates
 from enclave.training.metrics import Scores
 
 LEAST_OF_A_LABEL = 10
@@ -86,20 +87,24 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
     What no JSON number can say (the loss of a model that has diverged) is left out. Perplexity is that of the
     rounded loss."""
     numbers: Numbers = {"rows": scores.rows}
-    loss = _to_step(scores.loss, step(scores.rows)) if math.isfinite(scores.loss) else None
+    loss = _to_step(rates.loss(scores), step(scores.rows)) if math.isfinite(rates.loss(scores)) else None
     if loss is not None:
         numbers["loss"] = loss
     if not scores.confusion:
-        shares = (scores.accuracy, scores.share(scores.exact), scores.share(scores.ended))
+        shares = (
+            rates.accuracy(scores),
+            rates.share(scores, scores.exact),
+            rates.share(scores, scores.ended),
+        )
         for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
             numbers[name] = _to_step(share, step(scores.rows))
         if loss is not None and loss < 700:
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers
-    numbers["accuracy"] = _to_step(scores.accuracy, step(scores.rows))
+    numbers["accuracy"] = _to_step(rates.accuracy(scores), step(scores.rows))
     rarest = min(sum(row) for part in known for row in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
-        numbers["macro_f1"] = _to_step(scores.macro_f1, step(rarest))
+        numbers["macro_f1"] = _to_step(rates.macro_f1(scores), step(rarest))
     return numbers
 
 

@@ -17,11 +17,12 @@ from contracts.counting import counted
 from contracts.evidence import Evidence
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
-from contracts.reissue import Reissue, sign_reissue
+from contracts.reissue import Reissue
 from contracts.roster import Roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
+from contracts.server_words import sign_reissue
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
 from enclave.programs.identity import Identity

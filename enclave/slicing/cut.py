@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from contracts.architecture.numbering import require_layer
+from contracts.architecture.front import require_layer
 from contracts.architecture.table import Architecture
 from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.refusal import Refusal
@@ -30,9 +30,9 @@ from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
 from enclave.slicing.architectures import architecture_of, permits
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
-from enclave.slicing.memory import give_back
 from enclave.slicing.outsourced import OutsourcedLinear, Trip
 from enclave.slicing.skeleton import Base
+from enclave.slicing.trimming import give_back
 
 if TYPE_CHECKING:
     from enclave.slicing.split import Tail

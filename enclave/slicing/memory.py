@@ -1,8 +1,5 @@
-"""How much memory the enclave takes, and giving back what it no longer needs.
-
-Pages of an enclave are scarce. glibc keeps freed memory for later; after a model was cut that would be as
-much as the model itself. Runs inside the enclave.
-"""
+"""How much memory the enclave takes, and giving back what it no longer needs: pages of an enclave are scarce.
+Runs inside the enclave."""
 
 from __future__ import annotations
 
@@ -27,13 +24,6 @@ def peak_memory() -> int:
         return 0
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.M) or re.search(r"^VmPeak:\s*(\d+) kB", status, re.M)
     return int(found[1]) * 1024 if found else 0
-
-
-def give_back() -> None:
-    """Return freed memory to the system. A C library without `malloc_trim` keeps it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def return_large_blocks() -> None:

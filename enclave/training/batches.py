@@ -1,32 +1,13 @@
-"""Which rows make a batch together, and batches of features: the same for rows, shards, and features behind a
-public front, so that the same examples meet in the same order wherever they come from."""
+"""Which rows make a batch together: the same for rows, shards, and features behind a public front, so that
+the same examples meet in the same order wherever they come from."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
 
 BUCKET = 16
 """Batches per bucket: shuffled rows are sorted by length within so many batches, which cuts padding."""
-
-
-@dataclass(frozen=True)
-class FeatureBatch:
-    """`features` (batch, tokens, d_model) float32, `attention_mask` (batch, tokens), padded on the right;
-    `targets` and `rows` as in `data.Batch`."""
-
-    features: Tensor
-    attention_mask: Tensor
-    targets: Tensor
-    rows: int
-
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        """What a tail is called with."""
-        return {"features": self.features, "attention_mask": self.attention_mask}
 
 
 def shuffled(lengths: Sequence[int], batch_size: int, shuffle: random.Random) -> list[list[int]]:

@@ -25,8 +25,9 @@ from contracts.feature_origin import origin
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.split import Front
-from enclave.training.batches import FeatureBatch, by_length, shuffled
+from enclave.training.batches import by_length, shuffled
 from enclave.training.data import IGNORED, Examples, collate
+from enclave.training.feature_batch import FeatureBatch
 
 SHARD_BYTES = 32 << 20
 """Payload of a shard at most, unless one example alone is larger."""

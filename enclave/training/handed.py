@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from contracts.refusal import Refusal
-from enclave.training.batches import FeatureBatch, by_length, shuffled
+from enclave.training.batches import by_length, shuffled
 from enclave.training.data import Examples, collate
+from enclave.training.feature_batch import FeatureBatch
 
 NUMBER = 2
 """Bytes of a bf16."""

@@ -1,5 +1,4 @@
-"""Scores as counts: accuracy, macro-F1 and loss of a classifier; loss, token accuracy, exact matches and
-stops of a causal LM.
+"""Scores as counts; what they come to is in rates.py, for servers.
 
 A model that writes the likeliest token each time writes exactly a row's answer if, and only if, each of its
 tokens is the likeliest after those before it. So exact matches are counted where the loss is, with all rows,
@@ -12,7 +11,6 @@ and servers pool them and tell others of them (`programs.publication`).
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -33,27 +31,3 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     confusion: tuple[tuple[Count, ...], ...] = ()
     exact: Count = 0
     ended: Count = 0
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right predictions; of tokens for a causal LM."""
-        return self.correct / self.predictions if self.predictions else 0.0
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy in nats."""
-        return self.loss_sum / self.predictions if self.predictions else 0.0
-
-    def share(self, count: int) -> float:
-        """Of the rows."""
-        return count / self.rows if self.rows else 0.0
-
-    @property
-    def macro_f1(self) -> float:
-        """Unweighted mean of F1 over the labels that occur as truth or as prediction (as in scikit-learn)."""
-        scores = []
-        for label, row in enumerate(self.confusion):
-            claims = sum(other[label] for other in self.confusion)
-            if sum(row) + claims:
-                scores.append(2 * row[label] / (sum(row) + claims))
-        return math.fsum(scores) / len(scores) if scores else 0.0

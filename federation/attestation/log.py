@@ -27,6 +27,7 @@ from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint as TreeHead
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
+from contracts.log.note_writing import vkey_of
 from contracts.manifest import parse
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
@@ -216,7 +217,7 @@ def key_fingerprint() -> str:
 def verifier_key() -> str:
     """The log's public key as a C2SP vkey, for agents, witnesses and auditors."""
     origin, signer = log_key()
-    return NoteKey(origin, signer.public).vkey
+    return vkey_of(NoteKey(origin, signer.public))
 
 
 def kept_verifier_key() -> str | None:

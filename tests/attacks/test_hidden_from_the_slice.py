@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from contracts.log.note_writing import vkey_of
 from contracts.manifest import TransparencyLog
 from contracts.signing import SigningKey
 from tests.programs.conftest import Consortium, House, code_of, house  # noqa: F401
 from tests.support.made_log import VKEY, WITNESS_KEY
 
-WATCHED = TransparencyLog(VKEY, (WITNESS_KEY.vkey,))
+WATCHED = TransparencyLog(VKEY, (vkey_of(WITNESS_KEY),))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.evidence import Claims
 from contracts.log.note import NoteKey
+from contracts.log.note_writing import vkey_of
 from contracts.manifest import Release, Spf, Split, TransparencyLog
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
@@ -75,7 +76,7 @@ def test_a_log_that_is_shown_to_this_hospital_alone_is_a_fork(hospital: Hospital
 def test_another_log_than_the_one_the_operator_told_of_is_refused(hospital: Hospital) -> None:
     other = SigningKey.generate()
     hospital.log.key = other
-    for log in (None, TransparencyLog(NoteKey(ORIGIN, other.public).vkey)):
+    for log in (None, TransparencyLog(vkey_of(NoteKey(ORIGIN, other.public)))):
         manifest = hospital.manifest(log=log)
         hospital.offer(manifest)
         status, said = hospital.approves(manifest)
@@ -88,7 +89,7 @@ def test_another_log_than_the_one_the_operator_told_of_is_refused(hospital: Hosp
 
 
 def test_a_witness_that_the_manifest_names_must_have_cosigned(hospital: Hospital) -> None:
-    manifest = hospital.manifest(log=TransparencyLog(VKEY, (WITNESS_KEY.vkey,)))
+    manifest = hospital.manifest(log=TransparencyLog(VKEY, (vkey_of(WITNESS_KEY),)))
     hospital.offer(manifest)
     status, said = hospital.approves(manifest)
     assert (status, "[log.not_cosigned]" in said) == (1, True), said

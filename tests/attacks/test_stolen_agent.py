@@ -20,9 +20,10 @@ from contracts.approvals import approval_payload, verify_approvals
 from contracts.canonical import canonical
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.manifest import Release as Rule
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import consent
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.releases import services as release_services
 from enclave_jobs.releases.models import Release

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.demo.language import METHOD_1, ROWS, LanguageStory, _deal
-from contracts.architecture.numbering import require_layer
+from contracts.architecture.front import require_layer
 
 
 @pytest.fixture

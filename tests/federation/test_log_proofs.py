@@ -11,6 +11,7 @@ from contracts.canonical import canonical
 from contracts.evidence import Claims
 from contracts.log.following import cosign, witness_key
 from contracts.log.note import parse_note, parse_vkey
+from contracts.log.note_writing import vkey_of
 from contracts.log.proof import Logged, require_logged
 from contracts.receipts import NO_RECEIPT
 from contracts.roster import Roster, RosterEntry, parse_roster
@@ -84,7 +85,7 @@ def test_what_is_not_logged_or_not_the_callers_has_no_proof(
 def test_a_proof_waits_for_the_witness_that_the_manifest_names(
     draft: Study, lena: User, anna: Hospital, settings: Any
 ) -> None:
-    settings.LOG_WITNESSES = [WITNESS.vkey]
+    settings.LOG_WITNESSES = [vkey_of(WITNESS)]
     manifest = freeze_tried(lena, draft)
     path = f"log/proof?kind=manifest&manifest={manifest.hash}"
     assert anna.call("get", path).json()["code"] == "log.not_cosigned"

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from contracts.log.checkpoint import verify_cosignatures
 from contracts.log.following import cosign, witness_key
 from contracts.log.note import NoteKey, parse_vkey
+from contracts.log.note_writing import vkey_of
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from federation.attestation import log, witnesses
@@ -35,7 +36,7 @@ def test_an_imported_cosignature_is_on_the_checkpoint_that_agents_get(
     path = tmp_path / "note"
     path.write_text(cosigned())
     for _ in range(2):  # again changes nothing
-        call_command("import_cosignature", path, witness=WITNESS.vkey)
+        call_command("import_cosignature", path, witness=vkey_of(WITNESS))
     told = anna.call("get", "log/checkpoint").json()["checkpoint"]
     assert verify_cosignatures(told, [WITNESS]) == {WITNESS.name: 1_700_000_000}
     assert told.count(WITNESS.name) == 1
@@ -57,5 +58,5 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> Non
             witnesses.take(data.encode(), witness)
         assert refusal.value.code == code
     with pytest.raises(CommandError):
-        call_command("import_cosignature", tmp_path / "absent", witness=WITNESS.vkey)
+        call_command("import_cosignature", tmp_path / "absent", witness=vkey_of(WITNESS))
     assert Checkpoint.objects.get().note == before

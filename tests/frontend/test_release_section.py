@@ -14,10 +14,11 @@ from django.utils import timezone
 from contracts.canonical import canonical
 from contracts.manifest import Release as Rule
 from contracts.manifest import parse
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, sign_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import Released, sign_release
 from contracts.sealed.hpke import HpkeKey
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from contracts.receipts import NO_RECEIPT, Best, Lived, Receipt, ReceiptInput, Scoring, sign_receipt
+from contracts.receipts import NO_RECEIPT, Best, Lived, Receipt, ReceiptInput, Scoring
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.conductor import (
     advancing,

@@ -39,9 +39,9 @@ from contracts.receipts import (
     Scoring,
     SignedReceipt,
     receipt_hash,
-    sign_receipt,
 )
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from tests.support.approvals import approve
 from tests.support.keys import approval_key

@@ -14,6 +14,7 @@ from contracts.canonical import canonical
 from contracts.log import growth, merkle
 from contracts.log.following import cosign, sign_checkpoint, witness_key
 from contracts.log.note import NoteKey
+from contracts.log.note_writing import vkey_of
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
@@ -453,4 +454,4 @@ def test_bundle_json_warns_of_the_ppid(history: History, tmp_path: Path) -> None
 
 def test_the_log_key_in_the_bundle_is_a_vkey_of_the_origin(history: History) -> None:
     assert history.note_key == NoteKey(ORIGIN, history.key.public)
-    assert history.note_key.vkey.startswith(f"{ORIGIN}+")
+    assert vkey_of(history.note_key).startswith(f"{ORIGIN}+")

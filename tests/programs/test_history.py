@@ -5,9 +5,10 @@ import pytest
 
 from contracts.kept_keys import signing_key
 from contracts.previous import Previous
-from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash, sign_receipt
-from contracts.reissue import Reissue, sign_reissue
+from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash
+from contracts.reissue import Reissue
 from contracts.sealed.hpke import HpkeKey
+from contracts.server_words import sign_receipt, sign_reissue
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.history import History

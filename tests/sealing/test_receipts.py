@@ -17,10 +17,10 @@ from contracts.receipts import (
     ReceiptInput,
     SignedReceipt,
     receipt_hash,
-    sign_receipt,
     verify_receipt,
 )
 from contracts.refusal import Refusal
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 
 KEY, NEXT_KEY = SigningKey.generate(), SigningKey.generate()

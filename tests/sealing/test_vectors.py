@@ -24,11 +24,12 @@ from contracts.log.following import sign_checkpoint
 from contracts.log.note import parse_vkey
 from contracts.manifest import APPROVAL_DOMAIN, parse
 from contracts.receipt_chain import parse_receipt, verify_chain
-from contracts.receipts import receipt_hash, sign_receipt
+from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.release_statement import parse_statement, sign_statement
 from contracts.roster import countersign, parse_roster, roster_hash, verify_roster
 from contracts.sealed.stream import Binding, unseal
+from contracts.server_words import sign_receipt
 
 VECTORS = Path(__file__).parent / "vectors"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from contracts.log import growth
 from contracts.log.note import NoteKey
+from contracts.log.note_writing import vkey_of
 from tests.site_agent.conftest import Reply, Request, Server
 from tests.support.made_log import MadeLog
 
@@ -22,7 +23,7 @@ class Log(MadeLog):
         address = urlsplit(request.path)
         asked = {name: values[0] for name, values in parse_qs(address.query).items()}
         if address.path == "log/checkpoint":
-            vkey = NoteKey(self.origin, self.key.public).vkey
+            vkey = vkey_of(NoteKey(self.origin, self.key.public))
             return Reply(body={"checkpoint": self.note, "key": vkey, "size": len(self.entries)})
         if address.path == "log/proof":
             try:

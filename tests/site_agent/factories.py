@@ -28,7 +28,8 @@ from contracts.manifest import (
     parse,
 )
 from contracts.policy import Policy, SgxReference
-from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, Scoring, SignedReceipt, sign_receipt
+from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, Scoring, SignedReceipt
+from contracts.server_words import sign_receipt
 from contracts.signing import SigningKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes

@@ -12,11 +12,12 @@ from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint
 from contracts.log.following import cosign, sign_checkpoint, witness_key
 from contracts.log.note import NoteKey
+from contracts.log.note_writing import vkey_of
 from contracts.manifest import Manifest
 
 LOG_KEY = signing_key(b"L" * 32)
 ORIGIN = "coordinator.example/log"
-VKEY = NoteKey(ORIGIN, LOG_KEY.public).vkey
+VKEY = vkey_of(NoteKey(ORIGIN, LOG_KEY.public))
 WITNESS = signing_key(b"W" * 32)
 WITNESS_KEY = witness_key("witness.example/w1", WITNESS.public)
 

@@ -19,6 +19,7 @@ from contracts.rows import Message, Messages, PairLabel, PromptResponse, Role, T
 from enclave.slicing.adapters import adapt
 from enclave.slicing.models import load
 from enclave.slicing.split import Front
+from enclave.training import rates
 from enclave.training.conversations import PLAIN, Template
 from enclave.training.data import IGNORED, Examples, collate
 from enclave.training.features import compute
@@ -188,7 +189,7 @@ def test_a_decoder_that_is_tuned_on_answers_stops_where_they_end_and_has_learnt_
         given = Examples(
             examples.tokens, [ids[:4] + [IGNORED] * (len(ids) - 4) for ids in examples.tokens], 0
         )
-        return evaluate(model, given, labels=0).loss
+        return rates.loss(evaluate(model, given, labels=0))
 
     wanted = [f"{row.response} <|im_end|>" for row in QUESTIONS]
     before, prompts = evaluate(model, examples, labels=0), of_prompts()
@@ -198,7 +199,7 @@ def test_a_decoder_that_is_tuned_on_answers_stops_where_they_end_and_has_learnt_
     assert answers() == wanted
     assert (after.rows, after.predictions) == (12, 24), "an answer is a word and its end"
     assert (after.exact, after.ended) == (12, 12) and before.exact == 0
-    assert math.exp(after.loss) < 3 < math.exp(before.loss)
+    assert math.exp(rates.loss(after)) < 3 < math.exp(rates.loss(before))
     assert of_prompts() > 0.8 * prompts, "nothing of what was given has been learnt"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.architecture.front import require_layer
 from contracts.architecture.layers import linears_of
-from contracts.architecture.numbering import require_layer
 from contracts.manifest import Adapter, Lora, Prefix, PublicFront
 from contracts.policy import Program
 from contracts.refusal import Refusal

@@ -28,6 +28,7 @@ from contracts.log import growth, merkle  # noqa: E402
 from contracts.log.checkpoint import Checkpoint  # noqa: E402
 from contracts.log.following import sign_checkpoint  # noqa: E402
 from contracts.log.note import NoteKey  # noqa: E402
+from contracts.log.note_writing import vkey_of  # noqa: E402
 from contracts.manifest import (  # noqa: E402
     APPROVAL_DOMAIN,
     Aggregation,
@@ -51,11 +52,11 @@ from contracts.receipts import (  # noqa: E402
     Scoring,
     Spent,
     receipt_hash,
-    sign_receipt,
 )
 from contracts.release_statement import ReleasedProgram, ReleaseStatement, sign_statement  # noqa: E402
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
 from contracts.sealed.stream import Binding, seal  # noqa: E402
+from contracts.server_words import sign_receipt  # noqa: E402
 
 SITES = {f"site-{name}": signing_key(name.encode() * 32) for name in "abc"}
 APPROVERS = {f"site-{name}": signing_key(name.upper().encode() * 32) for name in "abc"}
@@ -221,7 +222,7 @@ def make() -> None:
         {
             "leaves": [leaf.decode() for leaf in leaves],
             "log_secret": signing_secret(LOG).hex(),
-            "vkey": NoteKey(head.origin, LOG.public).vkey,
+            "vkey": vkey_of(NoteKey(head.origin, LOG.public)),
             "note": sign_checkpoint(head, LOG),
             "inclusion_of_leaf_1": [node.hex() for node in growth.inclusion_proof(store, 1, 3)],
             "consistency_2_to_3": [node.hex() for node in growth.consistency_proof(store, 2, 3)],
