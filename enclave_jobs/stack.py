@@ -26,6 +26,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
+from contracts.refusal import Refusal
+
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 30.0
@@ -59,10 +61,7 @@ class Stack:
         self.logs.mkdir(mode=0o700, exist_ok=True)
         address = _web_address()
         if _accepts(address):
-            raise RuntimeError(
-                f"{settings.LISTEN} is already served by another process. Stop it, or set "
-                "FEDSLICE_URL or FEDSLICE_LISTEN to another port."
-            )
+            raise Refusal("coordinator.port_taken", address=settings.LISTEN)
         embedded_redis = "FEDSLICE_REDIS" not in os.environ
         self.services = [*([_redis()] if embedded_redis else []), _supervisor(), _web(), _worker(), _beat()]
         call_command("migrate", verbosity=0)
@@ -209,5 +208,6 @@ def _wait(ready: Callable[[], bool], timeout: float, name: str, logs: Path) -> N
     deadline = time.monotonic() + timeout
     while not ready():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{name} did not come up within {timeout:.0f} s; see {logs / name}.log")
+            log = str(logs / f"{name}.log")
+            raise Refusal("coordinator.not_up", service=name, seconds=round(timeout), log=log)
         time.sleep(0.05)

@@ -48,6 +48,8 @@ define(
     Entry("bundle.unusable", "The file is not a usable audit bundle: {fault}.",
           "Take the file as it was exported: unpacking and packing it again changes it. Or export it again.",
           "operator"),
+    Entry("bundle.no_vkey", "This is no verifier key; a fingerprint alone cannot check a signature.",
+          "Give the whole line, name+id+key, as `manage.py log_key` prints it.", "operator"),
     Entry("bundle.too_large", "The audit bundle unpacks to more than allowed: {what} may have {limit}.",
           "Export fewer entries at once, or raise the limit if you trust where it came from.", "operator"),
     # What is missing in a bundle.

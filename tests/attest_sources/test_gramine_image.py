@@ -94,6 +94,13 @@ def test_an_auditor_compares_with_what_was_published(make, tools, tmp_path):
     assert "[gramine.other_mrenclave]" in result[2] and "cc" * 32 in result[2]
 
 
+def test_a_comparison_without_a_key_is_no_comparison(make, tools, tmp_path):
+    """It would compare nothing and end well."""
+    with pytest.raises(SystemExit) as caught:
+        make("--compare", str(tmp_path))
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize(
     ("said", "key", "code"),
     [

@@ -47,3 +47,10 @@ def test_every_promise_of_the_threat_model_names_a_test_that_tries_it() -> None:
     assert len(promises) > 20
     untried = [promise.split("**")[1] for promise in promises if not re.search(r"\btest_\w+\.py", promise)]
     assert untried == []
+
+
+def test_operations_lists_every_setting_that_the_coordinator_reads() -> None:
+    read = set(re.findall(r"FEDSLICE_[A-Z_]+", (REPOSITORY / "federation" / "settings.py").read_text()))
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    section = page.split("## Settings")[1].split("\n## ")[0]
+    assert read == set(re.findall(r"^\| `(FEDSLICE_[A-Z_]+)` \|", section, re.M))

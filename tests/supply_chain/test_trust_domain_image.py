@@ -110,3 +110,11 @@ def test_the_kernel_starts_the_launcher_as_the_only_process_from_the_verified_ro
     kernel, _, launcher = command_line(PROGRAM, "ab" * 32).partition(" -- ")
     assert "roothash=" + "ab" * 32 in kernel.split() and "init=/usr/bin/python3.11" in kernel.split()
     assert re.fullmatch(rf"-I -B /{CODE}/enclave/launcher.py {PROGRAM} --mailbox /mailbox", launcher)
+
+
+def test_a_running_system_is_no_base(environment, tmp_path):
+    assert refused("image.base", Path("/"), environment, tmp_path / "root")["fault"].startswith(
+        "it is the root"
+    )
+    assert "lie in it" in refused("image.base", tmp_path, environment, tmp_path / "image" / "root")["fault"]
+    assert not (tmp_path / "image").exists()

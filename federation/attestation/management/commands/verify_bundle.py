@@ -36,7 +36,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
-        parser.add_argument("--log-key", help="the log's vkey, obtained elsewhere")
+        parser.add_argument("--log-key", help="the log's verifier key (name+id+key), obtained elsewhere")
         parser.add_argument("--seen", type=Path, action="append", default=[], metavar="NOTE",
                             help="a checkpoint of this log that you kept; needs --log-key")  # fmt: skip
         parser.add_argument("--witness", action="append", default=[], metavar="VKEY",
@@ -55,6 +55,8 @@ class Command(BaseCommand):
         sys.exit(EXIT[report.verdict])
 
     def _verify(self, options: dict[str, Any]) -> BundleReport:
+        if any("+" not in key for key in (options["log_key"] or "+", *options["witness"])):
+            raise Refusal("bundle.no_vkey")
         return check(
             options["file"],
             log_key=options["log_key"],
