@@ -120,9 +120,11 @@ def _require_own(base: Path, root: Path) -> None:
     """A running system is no base: it would be copied with all that is mounted in it, the image too."""
     base, root = base.resolve(), root.resolve()
     faults = {
+        "it is no folder": not base.is_dir(),
         "it is the root of this machine": base == Path(base.anchor),
         "the image would lie in it": root.is_relative_to(base),
         "something is mounted in it": any(path.is_mount() for path in base.glob("*")),
+        "it holds no usr/bin/python3.11": not (base / "usr/bin/python3.11").exists(),
     }
     for fault, found in faults.items():
         if found:
@@ -154,12 +156,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--environments", type=Path, default=DEFAULT, help="default: %(default)s")
     parser.add_argument("--into", type=Path, required=True, help="a new folder")
     options = parser.parse_args(arguments)
+    if options.into.exists():
+        parser.error(f"{options.into} is there already; give a new folder")
     try:
         options.into.mkdir(parents=True)
         root = options.into / "root"
         assemble(options.program, options.base, options.environments / options.program, root)
         sys.stdout.write(json.dumps(build(options.program, root, options.into), indent=2) + "\n")
     except Refusal as refusal:
+        shutil.rmtree(options.into)  # half an image is none
         sys.stderr.write(f"{refusal}\n")
         return 1
     return 0

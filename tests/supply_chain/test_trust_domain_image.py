@@ -18,7 +18,7 @@ from attestation.trust_domain import rtmr3_of
 from contracts.refusal import Refusal
 from enclave_host.environments import STAMP, _stamp
 from enclave_host.lock import read_lock
-from enclave_host.tdx.image import CODE, PACKAGES, assemble, build, command_line
+from enclave_host.tdx.image import CODE, PACKAGES, assemble, build, command_line, main
 
 PROGRAM = "split_server"
 pytestmark = pytest.mark.skipif(
@@ -118,3 +118,20 @@ def test_a_running_system_is_no_base(environment, tmp_path):
     )
     assert "lie in it" in refused("image.base", tmp_path, environment, tmp_path / "image" / "root")["fault"]
     assert not (tmp_path / "image").exists()
+
+
+def test_what_holds_no_python_is_no_base(environment, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "python3.11" in refused("image.base", tmp_path / "empty", environment, tmp_path / "root")["fault"]
+    assert "no folder" in refused("image.base", tmp_path / "missing", environment, tmp_path / "root")["fault"]
+
+
+def test_a_refusal_leaves_nothing_behind_and_an_image_is_never_overwritten(environment, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    asked = [PROGRAM, "--base", str(tmp_path / "empty"), "--into", str(tmp_path / "image")]
+    assert main(asked) == 1 and not (tmp_path / "image").exists()
+    assert "[image.base]" in capsys.readouterr().err
+    (tmp_path / "image").mkdir()
+    with pytest.raises(SystemExit):
+        main(asked)
+    assert (tmp_path / "image").exists()
