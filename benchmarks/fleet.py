@@ -59,7 +59,7 @@ import time
 from enclave_jobs import leases
 from enclave_jobs.models import JobKind
 from enclave_jobs.runs.models import Run
-run, sites = Run.objects.get(pk={run!r}), {{{site!r}: {{}}}}
+run, sites = Run.objects.get(pk={run!r}), {{{site!r}: None}}
 leases.offer(run, JobKind.SHARE, "bench-{number}", round=None, common={{"round": {number}}}, sites=sites)
 print(time.time())
 """

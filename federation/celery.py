@@ -1,4 +1,4 @@
-"""The Celery application. Messages carry ids; the database is the truth (DESIGN.md, decision 1)."""
+"""The Celery application. Messages carry ids; the database is the truth (docs/decisions/0001)."""
 
 import os
 

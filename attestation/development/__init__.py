@@ -1,8 +1,8 @@
 """Development evidence: a root per installation that signs the same binary structures as Intel's.
 
 It proves nothing about hardware, and every name in it says so. What it is good for: that all code which
-makes, carries, appraises, logs and re-verifies evidence is the code that runs with hardware (DESIGN.md,
-decision 5).
+makes, carries, appraises, logs and re-verifies evidence is the code that runs with hardware
+(docs/decisions/0005-development-evidence.md).
 
 The coordinator plays Intel's provisioning service: `create_root`, `issue_platform`, `revoke_platform`,
 `collateral`. A host (supervisor or site) plays the processor: `create_platform`, `install_platform`,

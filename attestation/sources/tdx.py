@@ -12,7 +12,7 @@ EVENT_LOG = Path("/run/fedslice/launches")
 
 
 class TdxSource:
-    """TDX through the kernel's configfs-tsm. A trust domain has no sealing key (DESIGN.md, decision 12).
+    """TDX through the kernel's configfs-tsm. A trust domain has no sealing key (docs/decisions/0012).
 
     What was started in it, `enclave/launcher.py` has written to its event log.
     """

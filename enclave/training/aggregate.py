@@ -1,7 +1,7 @@
 """Aggregation rules. Run inside the aggregator's enclave, which alone sees more than one site's update.
 
 - `fedavg` averages every tensor: the paper's rule. Of LoRA it averages the factors A and B apart, and the
-  mean of the products differs from the product of the means (DESIGN.md, decision 10).
+  mean of the products differs from the product of the means (docs/decisions/0010).
 - `ffa-lora` is the same mean, but sites tune and send B alone: with one A, it is exact (Sun et al.,
   arXiv 2403.12313).
 - `stack-svd` averages the products and takes the best factors of the rank (enclave/training/products.py).

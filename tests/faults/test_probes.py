@@ -49,7 +49,7 @@ def test_each_process_is_well_and_the_metrics_are_those_of_living_ones(place: In
     assert "fedslice_redis_up 1.0" in told
     assert 'fedslice_supervisor_up{supervisor="local"} 1.0' in told
     age = next(line for line in told.splitlines() if line.startswith("fedslice_sweep_age_seconds "))
-    assert float(age.split()[1]) < 30
+    assert 0 <= float(age.split()[1]) < 600
 
 
 SEND = """

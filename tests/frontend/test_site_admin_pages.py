@@ -99,7 +99,7 @@ class TestMaintenance:
         run = Run.objects.get(pk=world["run_id"])
         opened = run.rounds.get()
         late = opened.contributions.get(site=anna.site)
-        sites: dict[str, dict[str, Any]] = {anna.site.pk: {}}
+        sites = {anna.site.pk: None}
         leases.offer(run, JobKind.TRAIN, "enclave", round=opened, common={}, sites=sites)
         window = planned(anna, alice, hours=-1)
         assert leases.lease(anna.site) is None

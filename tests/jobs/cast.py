@@ -75,7 +75,7 @@ def manifest_of(run: str, hospitals: list[Hospital], **changes: Any) -> Manifest
 
 def offer(run: Run, site: str, kind: JobKind, round: Round | None, inputs: dict[str, Any]) -> Job:
     """A job for this site alone, for the run's present enclave."""
-    leases.offer(run, kind, run.enclave_id, round=round, common=inputs, sites={site: {}})
+    leases.offer(run, kind, run.enclave_id, round=round, common=inputs, sites={site: None})
     return Job.objects.get(run=run, site=site, kind=kind, round=round, enclave=run.enclave_id)
 
 
