@@ -53,6 +53,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("people/invitations/<int:invitation_id>/<str:step>", people.invitation, name="person-invitation"),
     path("account", account.account, name="account"),
     path("account/mails", account.mails, name="account-mails"),
+    path("account/steps", account.steps, name="account-steps"),
     path("account/password", account.password, name="password"),
     path("account/second-factor", account.setup, name="second-factor"),
     path("account/second-factor/codes", account.codes, name="second-factor-codes"),

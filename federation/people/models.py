@@ -46,6 +46,8 @@ class User(AbstractUser):
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="admins")
     auditor_confirmed_at = models.DateTimeField(null=True, blank=True)
     """When this person's word began to count as an auditor's (federation/people/auditors.py)."""
+    steps_put_away = models.BooleanField(default=False)
+    """Whether this person wants to see the first steps of his role no longer."""
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

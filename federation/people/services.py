@@ -226,6 +226,11 @@ def change_password(user: User, current: str, password: str) -> None:
         record(user, "person.password_changed", f"user:{user.pk}")
 
 
+def put_steps_away(user: User, away: bool) -> None:
+    """Show the first steps of the role no longer, or again. A matter of taste: no deed is recorded."""
+    User.objects.filter(pk=user.pk).update(steps_put_away=away)
+
+
 def _set(by: User, user: User, action: str, **changes: Any) -> None:
     require(permissions.can_manage(by))
     if by.pk == user.pk:

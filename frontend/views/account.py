@@ -40,6 +40,17 @@ def mails(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
+@require_POST
+def steps(request: HttpRequest) -> HttpResponse:
+    """Put the first steps away, or have them back; they stand on the first page."""
+    away = request.POST.get("steps") == "away"
+    services.put_steps_away(person(request), away)
+    if away:
+        messages.success(request, _("The first steps are put away. Your account has them back for you."))
+    return redirect("home")
+
+
+@login_required
 def password(request: HttpRequest) -> HttpResponse:
     """Change the password; every other session of the account ends."""
     user = person(request)

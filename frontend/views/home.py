@@ -32,6 +32,7 @@ from federation.studies.models import BaseModel, StudyState
 from federation.threads import queries as threads
 from federation.threads.models import Speaker
 from federation.threads.permissions import studies_visible_to as asked_here
+from frontend.first_steps import first_steps
 from frontend.people import with_people
 from frontend.rounds import ENDED
 from frontend.sweeps import lines
@@ -45,11 +46,14 @@ def home(request: HttpRequest) -> HttpResponse:
     user = person(request)
     visible = runs_visible_to(user).select_related("study")
     runs = visible.filter(state__in=ENDED)[:10]
+    steps = first_steps(user)
     return render(
         request,
         "frontend/home/home.html",
         {
-            "waiting": _waiting(user),
+            "steps": steps,
+            "steps_done": sum(step.done for step in steps),
+            "waiting": _waiting(user, begins=bool(steps)),
             "running": _running(list(visible.exclude(state__in=ENDED)[:10])),
             "runs": with_figures(list(runs)),
             "sites": site_permissions.visible_to(user),
@@ -89,8 +93,8 @@ def _to_sign(site: Site) -> list[tuple[str, Run, str]]:
     ]
 
 
-def _waiting(user: User) -> list[dict[str, str]]:
-    """What only this person can move on."""
+def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
+    """What only this person can move on. `begins`: the first steps stand beside it and are not said twice."""
     items: list[dict[str, str]] = []
 
     def add(text: str, url: str, detail: str = "") -> None:
@@ -99,9 +103,9 @@ def _waiting(user: User) -> list[dict[str, str]]:
     studies = permissions.visible_to(user)
     if user.role == Role.SITE_ADMIN and user.site is not None:
         page = reverse("site", args=[user.site_id])
-        if user.site.state == SiteState.INVITED:
+        if user.site.state == SiteState.INVITED and not begins:
             add(_("Connect your hospital's agent"), page, _("one command"))
-        elif user.site.state == SiteState.ENROLLED:
+        elif user.site.state == SiteState.ENROLLED and not begins:
             add(_("Start your hospital's agent"), page, "python -m site_agent run")
         approving = studies.filter(state=StudyState.APPROVING).select_related("sweep_point__sweep")
         mine = [one for one in approving if user.site in queries.waiting_for(one)]
@@ -145,7 +149,7 @@ def _waiting(user: User) -> list[dict[str, str]]:
             reverse("person", args=[auditor.pk]),
             _("or their word does not count"),
         )
-    if user.role == Role.OPERATOR:
+    if user.role == Role.OPERATOR and not begins:
         _beginnings(add)
     return items
 

@@ -111,6 +111,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "run-history": ("GET", STUDY),
     "run-curves": ("GET", STUDY),
     "account-mails": ("POST", dict.fromkeys(ALL, 302)),
+    "account-steps": ("POST", dict.fromkeys(ALL, 302)),
     "sweeps": ("GET", ALL),
     "sweep-new": ("GET", {**EDITS, "lena": 200}),
     "sweep": ("GET", SWEEPS),
