@@ -223,10 +223,12 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
 
 class Publication(Struct, forbid_unknown_fields=True, frozen=True):
     """Over how many sites and scored rows scores are pooled at least before any leave a server enclave.
-    How they are rounded: enclave/programs/publication.py."""
+    How they are rounded: enclave/programs/publication.py. `cells`: of the test, tables of counts are told as
+    well, in multiples of at least so many rows (0: none are; enclave/programs/tables.py)."""
 
     sites: Annotated[int, Meta(ge=3, le=1000)] = 3
     rows: Annotated[int, Meta(ge=10, lt=2**40)] = 20
+    cells: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class Release(Struct, forbid_unknown_fields=True, frozen=True):
@@ -274,6 +276,10 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     def hash(self) -> str:
         """SHA-256 of the canonical form, in hex: the run's identity."""
         return digest(self)
+
+    def tells_tables(self, round: int) -> bool:
+        """Whether the scores of this round, which is then the test, have what tables are made of."""
+        return bool(self.publication.cells) and round == self.last_round
 
     @property
     def last_round(self) -> int:
@@ -330,7 +336,9 @@ def _check(manifest: Manifest) -> None:
         "sites are not in the order of their ids": ids != sorted(ids),
         "the quorum is larger than the number of sites": manifest.aggregation.quorum > len(ids),
         "the release needs more approvals than there are sites": manifest.release.approvals > len(ids),
-        "a classification needs two labels": model.task == "sequence-classification" and len(labels) < 2,
+        "a classification needs two labels, and nothing else has any": (
+            bool(labels) if model.task == "causal-lm" else len(labels) < 2
+        ),
         "labels repeat": len(labels) < len(model.labels),
         "a dataset is of a kind that the task cannot use": not kinds.issubset(KINDS[model.task]),
         "a classification is of single texts or of pairs": len(kinds) > 1
@@ -367,29 +375,16 @@ def _check(manifest: Manifest) -> None:
         "one site alone would make the server's key, or all of them would not": shares is not None
         and not min(2, len(manifest.sites)) <= shares.threshold <= len(manifest.sites),
     }
-    _raise(faults | _front_faults(manifest) | _aggregation_faults(manifest))
+    faults |= _aggregation_faults(manifest)
+    if manifest.front or manifest.aggregation.privacy or manifest.publication.cells:
+        from contracts import manifest_options
 
-
-def _front_faults(manifest: Manifest) -> dict[str, bool]:
-    """That there is a layer for the adapters is checked where the model is at hand."""
-    if manifest.front is None:
-        return {}
-    noise, masking = manifest.aggregation.privacy, manifest.masking
-    return {
-        "a public front goes with method-1, LoRA, and an enclave at each site": manifest.method != "method-1"
-        or not isinstance(manifest.adapter, Lora)
-        or manifest.placement == "plaintext",
-        "a public front is for accelerators that are the sites' own": masking is not None
-        and masking.accelerator != "site",
-        # Its host would see which rows a step draws, and epsilon is counted as if nobody did.
-        "a public front does not go with noise per record": noise is not None and noise.unit == "record",
-    }
+        faults |= manifest_options.faults(manifest)
+    _raise(faults)
 
 
 def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
     rules = manifest.aggregation
-    noise = rules.privacy
-    unit = None if noise is None else noise.unit
     return {
         f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
         and not isinstance(manifest.adapter, Lora),
@@ -397,17 +392,7 @@ def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
         "under the rule ffa-lora no parameters are released": rules.rule == "ffa-lora"
         and manifest.release.rule in ("sealed-to-sites", "export"),
         "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
-        and (rules.clip, rules.max_samples, noise) != (None, None, None),
-        # A bound on the change of the factors is none on what a decomposition makes of their product.
-        "noise per site goes with a clip, and with the rules fedavg or ffa-lora": unit == "site"
-        and (rules.clip is None or rules.rule == "stack-svd"),
-        "noise per record goes with a gradient clip, and noise per site with none": noise is not None
-        and (unit == "record") != (noise.gradient_clip is not None),
-        "noise per record goes with a constant learning rate": unit == "record"
-        and (manifest.training.schedule, manifest.training.warmup) != ("constant", 0.0),
-        # It feeds rows one by one and draws them at random: no pad could be made for them beforehand.
-        "noise per record does not go with the placement masked": unit == "record"
-        and manifest.placement == "masked",
+        and (rules.clip, rules.max_samples, rules.privacy) != (None, None, None),
     }
 
 

@@ -19,8 +19,19 @@ def leaving(manifest: Manifest) -> list[Fact]:
     return [
         *method.leaving(manifest),
         Fact(_("Readable by the coordinator"), readable % pool),
+        *_tables(manifest),
         Fact(_("Never"), method.never(manifest)),
     ]
+
+
+def _tables(manifest: Manifest) -> list[Fact]:
+    if not manifest.publication.cells:
+        return []
+    told = _(
+        "once, of the test rows of all hospitals together: how many of each label the model took for which, "
+        "and how sure it was, in multiples of at least %(cells)d rows"
+    )
+    return [Fact(_("Tables of the test"), told % {"cells": manifest.publication.cells})]
 
 
 def receivers(rule: str) -> str:

@@ -29,7 +29,7 @@ from contracts.roster import Roster
 
 T = TypeVar("T")
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Of entries and of what they name. A change of any type that is read here makes it another one; CHANGELOG.md
 says which version writes which."""
 MAX_ENTRY_BYTES = 1 << 20
@@ -50,7 +50,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
     things kept beside it."""
 
-    version: Literal[5]
+    version: Literal[6]
     kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
     at: Annotated[int, Meta(ge=0, lt=2**53)]
     body: dict[str, Any]

@@ -48,7 +48,7 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
         its way, and shall not tell how long a loss or a count is."""
         scores = self.scores
         told = (scores.rows, scores.predictions, scores.correct, scores.exact, scores.ended)
-        counts = (*told, *chain.from_iterable(scores.confusion))
+        counts = (*told, *chain.from_iterable(scores.confusion + scores.bins))
         lacking = sum(NUMBER_BYTES - len(canonical(number)) for number in (scores.loss_sum, *counts))
         return structs.replace(self, padding=" " * lacking)
 

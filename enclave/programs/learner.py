@@ -73,12 +73,15 @@ class Learner:
 
     def evaluate(self, kind: Kind, report: Report) -> Scores:
         """Score the present parameters: on the site's test rows in a test, else on its validation rows."""
-        model = self.manifest.model
-        labels = 0 if model.task == "causal-lm" else len(model.labels)
-        precision = self.manifest.training.precision
+        labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
         rows: Learner | Front = self if self.front is None else self.front
         scored: Material = rows.test if kind == "test" else rows.validation
-        return evaluate(self.model, scored, labels=labels, precision=precision, progress=throttle(report))
+        told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
+        if kind == "test" and self.manifest.publication.cells:
+            from enclave.training.tables import evaluate_finely
+
+            return evaluate_finely(self.model, scored, **told)
+        return evaluate(self.model, scored, **told)
 
     def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
         """Train one round on the site's rows; returns the tuned parameters."""

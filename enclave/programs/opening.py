@@ -112,7 +112,7 @@ def _read(
         enclosed = msgspec.convert(metadata, Enclosed)
     except msgspec.ValidationError as error:
         raise Refusal("round.not_a_contribution") from error
-    check(enclosed.scores, len(manifest.model.labels) if manifest.model.task != "causal-lm" else 0)
+    check(enclosed.scores, len(manifest.model.labels), tables=manifest.tells_tables(round))
     if enclosed.samples + enclosed.scores.rows > rows:
         raise Refusal("round.too_many_rows", claimed=enclosed.samples + enclosed.scores.rows, rows=rows)
     if trains != (enclosed.samples > 0):
@@ -133,9 +133,9 @@ def _compare_starts(shown: State, start: State) -> None:
         raise Refusal("round.another_start")
 
 
-def check(scores: Scores, labels: int) -> None:
+def check(scores: Scores, labels: int, *, tables: bool = False) -> None:
     """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels
-    (`labels` = 0: a causal LM)."""
+    (`labels` = 0: a causal LM), or have not what `tables` are made of."""
     consistent = (
         math.isfinite(scores.loss_sum) and scores.loss_sum >= 0 and scores.correct <= scores.predictions
     )
@@ -150,5 +150,9 @@ def check(scores: Scores, labels: int) -> None:
         )
     else:
         consistent = consistent and not scores.confusion and scores.ended <= min(scores.rows, scores.correct)
-    if not consistent or scores.exact > scores.ended:
+    if not consistent or scores.exact > scores.ended or bool(scores.bins) != tables:
         raise Refusal("metrics.mismatch")
+    if tables:
+        from enclave.programs.tables import check_bins
+
+        check_bins(scores)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contracts.approvals import Approval
 from contracts.counting import counted, views
@@ -25,7 +26,8 @@ from enclave.training.metrics import Scores
 LEAST_OF_A_LABEL = 10
 """Rows that each label must have among those scored before macro-F1, which looks at labels alone, is told."""
 
-Numbers = dict[str, float | int]
+Numbers = dict[str, Any]
+Table = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,34 @@ def publish(
         return Published({}, Scoring(fixed, "too_few_rows"))
     if fixed and sites != fixed:
         return Published({}, Scoring(fixed, "another_set"))
-    return Published(rounded(pool(list(scored.values())), known), Scoring(sites, None))
+    whole = pool(list(scored.values()))
+    numbers = rounded(whole, known)
+    if whole.bins:
+        from enclave.programs.tables import tables
+
+        numbers |= tables(whole, known, rules.cells)
+    return Published(numbers, Scoring(sites, None))
 
 
 def pool(scores: Sequence[Scores]) -> Scores:
     """The scores of all rows together. Refuses with `metrics.mismatch` when they count different things."""
-    sizes = {len(score.confusion) for score in scores}
-    if len(sizes) != 1:
+    if len({(len(score.confusion), len(score.bins)) for score in scores}) != 1:
         raise Refusal("metrics.mismatch")
-    labels = range(sizes.pop())
     return Scores(
         rows=sum(score.rows for score in scores),
         predictions=sum(score.predictions for score in scores),
         correct=sum(score.correct for score in scores),
         loss_sum=math.fsum(score.loss_sum for score in scores),
-        confusion=tuple(
-            tuple(sum(score.confusion[i][j] for score in scores) for j in labels) for i in labels
-        ),
+        confusion=_added([score.confusion for score in scores]),
         exact=sum(score.exact for score in scores),
         ended=sum(score.ended for score in scores),
+        bins=_added([score.bins for score in scores]),
     )
+
+
+def _added(tables: Sequence[Table]) -> Table:
+    """All of one shape, cell by cell."""
+    return tuple(tuple(map(sum, zip(*rows, strict=True))) for rows in zip(*tables, strict=True))
 
 
 def step(rows: int) -> float:
@@ -87,7 +97,7 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
     What no JSON number can say (the loss of a model that has diverged) is left out. Perplexity is that of the
     rounded loss."""
     numbers: Numbers = {"rows": scores.rows}
-    loss = _to_step(rates.loss(scores), step(scores.rows)) if math.isfinite(rates.loss(scores)) else None
+    loss = to_step(rates.loss(scores), step(scores.rows)) if math.isfinite(rates.loss(scores)) else None
     if loss is not None:
         numbers["loss"] = loss
     if not scores.confusion:
@@ -97,17 +107,17 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
             rates.share(scores, scores.ended),
         )
         for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
-            numbers[name] = _to_step(share, step(scores.rows))
+            numbers[name] = to_step(share, step(scores.rows))
         if loss is not None and loss < 700:
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers
-    numbers["accuracy"] = _to_step(rates.accuracy(scores), step(scores.rows))
+    numbers["accuracy"] = to_step(rates.accuracy(scores), step(scores.rows))
     rarest = min(sum(row) for part in known for row in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
-        numbers["macro_f1"] = _to_step(rates.macro_f1(scores), step(rarest))
+        numbers["macro_f1"] = to_step(rates.macro_f1(scores), step(rarest))
     return numbers
 
 
-def _to_step(value: float, size: float) -> float:
+def to_step(value: float, size: float) -> float:
     # To 12 digits, so that 3 · 0.1 is written 0.3.
     return round(round(value / size) * size, 12)

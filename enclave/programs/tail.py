@@ -66,17 +66,15 @@ class TailLearner:
         """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
         load_tuned_state(self.tail, self.initial if state is None else state)
 
-    def evaluate(self, shards: list[Shard], report: Report) -> Scores:
-        """Score the present parameters."""
-        model = self.manifest.model
-        labels = 0 if model.task == "causal-lm" else len(model.labels)
-        return evaluate(
-            self.tail,
-            self.feature_set(shards),
-            labels=labels,
-            precision=self.manifest.training.precision,
-            progress=throttle(report),
-        )
+    def evaluate(self, shards: list[Shard], report: Report, *, tables: bool = False) -> Scores:
+        """Score the present parameters; with `tables`, for these too."""
+        labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
+        told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
+        if tables:
+            from enclave.training.tables import evaluate_finely
+
+            return evaluate_finely(self.tail, self.feature_set(shards), **told)
+        return evaluate(self.tail, self.feature_set(shards), **told)
 
     def train(
         self, round: int, shards: Mapping[str, list[Shard]], report: Report
@@ -119,12 +117,11 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
         raise Refusal("manifest.invalid", fault="a split server has no part in method-1")
     opened = open_tail(folder, manifest.model, split.cut)
     config, tail = opened.config, opened.tail
-    labels = 0 if manifest.model.task == "causal-lm" else len(manifest.model.labels)
     tune(tail, adapter, manifest.training.seed)
     if split.checkpointing:
         _compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = plan(config, adapter, split.cut, labels)
+    size = plan(config, adapter, split.cut, len(manifest.model.labels))
     return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.reach)
 
 

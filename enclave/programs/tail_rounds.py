@@ -143,8 +143,10 @@ class TailRounds(Ledger):
         purpose: Purpose,
         report: Report,
     ) -> Steered:
+        tables = self.manifest.tells_tables(round)
         scores = {
-            site: self.learner.evaluate(features.of(purpose), report) for site, features in listed.items()
+            site: self.learner.evaluate(features.of(purpose), report, tables=tables)
+            for site, features in listed.items()
         }
         return self.steer(round, scores, roster)
 

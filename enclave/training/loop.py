@@ -120,8 +120,10 @@ def evaluate(
     labels: int,
     precision: str = "fp32",
     progress: Report | None = None,
+    count: Callable[[Tensor, Tensor], None] = lambda _logits, _targets: None,
 ) -> Scores:
-    """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM."""
+    """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM. `count` is told
+    the logits and targets of each batch."""
     confusion = torch.zeros(labels, labels, dtype=torch.long)
     predictions, correct, loss_sum, done, started = 0, 0, 0.0, 0, time.monotonic()
     answers: list[Tensor] = []
@@ -135,6 +137,7 @@ def evaluate(
             predictions += len(targets)
             correct += int((guesses == targets).sum())
             loss_sum += float(mean) * len(targets)
+            count(logits, targets)
             if labels:
                 cells = (targets * labels + guesses).cpu()
                 confusion.view(-1).add_(torch.bincount(cells, minlength=labels * labels))

@@ -22,7 +22,8 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     """What an evaluation counted. `predictions` are rows for a classifier and tokens for a causal LM;
     `loss_sum` is in nats over them. `confusion[truth][predicted]` counts rows; a causal LM has none. Of its
     rows, `exact` are written as they stand, every learnt token and the end, and `ended` end where they do:
-    their last learnt token is the likeliest after the others."""
+    their last learnt token is the likeliest after the others. `bins` are of a test whose tables are told
+    (tables.py)."""
 
     rows: Count
     predictions: Count
@@ -31,3 +32,4 @@ class Scores(Struct, frozen=True, forbid_unknown_fields=True):
     confusion: tuple[tuple[Count, ...], ...] = ()
     exact: Count = 0
     ended: Count = 0
+    bins: tuple[tuple[Count, ...], ...] = ()

@@ -16,6 +16,7 @@ from contracts.manifest import (
     Masking,
     ModelSpec,
     Privacy,
+    Publication,
     Release,
     Site,
     Training,
@@ -23,6 +24,7 @@ from contracts.manifest import (
     parse,
     require_measured,
 )
+from contracts.manifest_options import MOST_LABELS
 from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
@@ -91,6 +93,7 @@ def build_manifest(study: Study) -> Manifest:
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
         masking=_masking(plan),
+        publication=Publication(cells=_cells(plan, datasets)),
         split=method.split(plan, len(datasets)),
         front=method.front(plan),
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),
@@ -104,6 +107,13 @@ def _masking(plan: Plan) -> Masking | None:
     if plan.placement != "masked":
         return None
     return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator)
+
+
+def _cells(plan: Plan, datasets: list[Dataset]) -> int:
+    """Noise covers no score, so beside it nothing is told that need not be."""
+    labels = {label for dataset in datasets for label in dataset.card["labels"] or ()}
+    there = plan.task == "sequence-classification" and plan.privacy == "none"
+    return plan.cells if there and len(labels) <= MOST_LABELS else 0
 
 
 def _privacy(plan: Plan) -> Privacy | None:

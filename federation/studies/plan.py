@@ -24,7 +24,8 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
     None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
     `different_labels` decide about labels that look alike; `merge_own_labels`: also where one hospital has
-    both.
+    both. `cells`: tables of the test are told in multiples of so many rows at least, where a manifest may
+    have them (0: never).
     """
 
     model: Name
@@ -73,6 +74,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
     quorum: Annotated[int, Meta(ge=1, le=1000)] | None = None
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)] = 3600
+    cells: Annotated[int, Meta(ge=0, le=10_000)] = 5
     release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"
     release_approvals: Annotated[int, Meta(ge=1, le=1000)] | None = None
     accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)

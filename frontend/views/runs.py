@@ -23,6 +23,7 @@ from federation.studies.models import BaseModel
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
 from frontend.intervals import sure
+from frontend.label_tables import tables_of
 from frontend.lanes import lanes
 from frontend.manifests import is_plaintext
 from frontend.measures import burdens, newest_measures, working_times
@@ -176,6 +177,8 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "loss": scores.validation.get("loss"),
         "written": scores.validation,
         "test": {**scores.test, "accuracy": accuracy_of(scores.test)} if scores.test else None,
+        "test_sure": sure(scores.test),
+        "tables": tables_of(scores.test, found.at("model", "labels") or ()),
         "tested": any(row.kind == RoundKind.TEST for row in published),
         "withheld": withheld(published[-1]) if published else "",
         "bytes_up": sent(rounds, found),

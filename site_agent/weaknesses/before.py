@@ -132,6 +132,12 @@ def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
             f"Scores are published of {pools[0].sites} sites and {pools[0].rows} rows together; before, of "
             f"{pools[1].sites} and {pools[1].rows}.",
         )
+    if 0 < pools[0].cells < pools[1].cells:
+        yield Weakness(
+            "finer-tables",
+            f"Counts of the test are told in multiples of {pools[0].cells} rows; before, of "
+            f"{pools[1].cells}.",
+        )
 
 
 def _of_averaging(rules: Aggregation, previous: Aggregation) -> Iterator[Weakness]:

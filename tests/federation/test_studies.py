@@ -150,6 +150,12 @@ class TestFreezing:
         draft.refresh_from_db()
         refused("manifest.invalid", services.freeze, lena, draft)
 
+    def test_tables_of_the_test_are_frozen_unless_there_is_noise(self, draft: Study, lena: User) -> None:
+        for choices, cells in (({}, 5), ({"cells": 20}, 20), ({"cells": 0}, 0), ({"privacy": "record"}, 0)):
+            settle(**choices)
+            draft.refresh_from_db()
+            assert build_manifest(draft).publication.cells == cells
+
     def test_plaintext_is_frozen_only_over_public_datasets(self, draft: Study, lena: User) -> None:
         settle(placement="plaintext")
         draft.refresh_from_db()

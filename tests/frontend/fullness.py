@@ -64,6 +64,14 @@ def scores(number: int, shift: float) -> dict[str, float]:
     }
 
 
+TABLES = {
+    "cell": 5, "confusion": [[35, 5, 0], [5, 30, 5], [0, 10, 30]], "truth": [40, 40, 40],
+    "predicted": [40, 45, 35], "auroc": 0.9, "calibration_error": 0.1,
+    "reliability": [[0, 0, 0, 5, 10, 10, 15, 20, 25, 35], [0, 0, 0, 0, 5, 5, 10, 15, 25, 35]],
+}  # fmt: skip
+"""Of the test of three labels."""
+
+
 def live_on(world: dict[str, Any], rounds: int = 4) -> Run:
     """Fill `world` (tests/frontend/conftest.py): `rounds` published rounds, one in progress."""
     run = Run.objects.get(pk=world["run_id"])
@@ -188,6 +196,8 @@ def _ended(run: Run, rank: int, older: bool = False, rule: str = "nothing") -> R
         Round.objects.create(
             run=ended, number=number, kind=kind, state="published", metrics=metrics, closed_at=now
         )
+    tested = {"test": {**scores(4, rank / 200), **TABLES}}
+    Round.objects.create(run=ended, number=8, kind="test", state="published", metrics=tested, closed_at=now)
     Event.objects.create(study=study, run=ended, kind="run.finished")
     return ended
 

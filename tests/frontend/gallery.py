@@ -90,6 +90,7 @@ def _of_the_lead(world: dict[str, Any]) -> list[Shown]:
     ]
     return [
         *(Shown(name, "lena", reverse("run", args=[run])) for name, run in runs),
+        Shown("run-result", "lena", reverse("run", args=[world["ended_id"]]) + "#result"),
         Shown("compare-lead", "lena", f"{reverse('compare')}?{query}"),
         Shown("study-draft", "lena", reverse("study", args=[world["draft_id"]])),
         *(

@@ -34,7 +34,7 @@ AXE = Axe().axe_script
 VIOLATIONS = "options => axe.run({resultTypes: ['violations'], ...options}).then(found => found.violations)"
 OFTEN = (
     "sign-in", "home", "site", "dataset", "study", "wizard-draft-tuning",
-    "wizard-split-tuning", "run-lead", "compare-lead", "log", "review",
+    "wizard-split-tuning", "run-lead", "run-result", "compare-lead", "log", "review",
 )  # fmt: skip
 """Of each kind one: forms, tables, figures, dialogs. `make test-long` and `make screenshots` see all."""
 EMPTY = (

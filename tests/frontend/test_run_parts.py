@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from typing import Any
 
@@ -17,7 +18,9 @@ from federation.sites.models import Site
 from federation.studies.events import apply
 from federation.studies.models import Event, Study
 from frontend.intervals import sure, wilson
+from frontend.label_tables import tables_of
 from tests.federation.cast import Hospital
+from tests.frontend.fullness import TABLES
 from tests.frontend.reading import signed_in, text
 
 
@@ -93,6 +96,32 @@ def test_test_scores_stand_apart_from_what_was_chosen_by(run: Run, lead: Client)
     assert curves["accuracy"][0]["values"] == [0.9, 0.8], "no test score is a point of a curve"
     (row,) = csv.DictReader(lead.get(reverse("compare-csv"), {"run": run.pk}).content.decode().splitlines())
     assert (row["validation_accuracy"], row["test_accuracy"], row["best_round"]) == ("0.8", "0.61", "1")
+
+
+def test_a_classifiers_tables_are_read_label_by_label(run: Run, lead: Client) -> None:
+    told = {"test": {"accuracy": 0.8, "loss": 0.6, "rows": 120, **TABLES}}
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=told)
+    page = lead.get(reverse("run", args=[run.pk]))
+    found = page.context["tables"]
+    labels = json.loads(run.manifest)["model"]["labels"]
+    assert [label.name for label in found.labels] == labels and found.cell == 5
+    second = found.labels[1]
+    assert [cell.count for cell in second.cells] == [5, 30, 5]
+    assert [cell.shade for cell in found.labels[0].cells] == [4, 1, 0]
+    assert (second.precision, second.recall, second.f1) == pytest.approx((30 / 45, 30 / 40, 60 / 85))
+    assert [(tenth.rows, tenth.right) for tenth in found.tenths][:3] == [(5, 0), (10, 0.5), (10, 0.5)]
+    said = " ".join(re.sub(r"<[^>]*>", " ", page.content.decode()).split())
+    assert "told as multiples of 5: 0 stands for less" in said and "0.900 macro AUROC on test rows" in said
+    assert "on 120 rows; 95 % interval 72.0 % to 86.2 %" in said
+    assert "Expected calibration error: 10.0 %" in said
+
+
+def test_counts_that_are_rounded_by_themselves_make_no_share_above_one() -> None:
+    odd = {**TABLES, "confusion": [[5, 0], [0, 5]], "truth": [0, 5], "predicted": [0, 5],
+           "reliability": [[5], [10]]}  # fmt: skip
+    found = tables_of(odd, ("a", "b"))
+    assert found is not None and found.labels[0].recall is None and found.labels[1].recall == 1.0
+    assert found.tenths[0].right == 1.0 and tables_of({"accuracy": 1.0}, ("a", "b")) is None
 
 
 def test_a_language_models_answers_are_told_as_written_exactly_and_as_ended(run: Run, lead: Client) -> None:

@@ -252,7 +252,7 @@ TRAINING = {
     "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
     "schedule": "constant", "warmup": "0", "patience": 0, "rule": "fedavg", "noise": 1, "delta": "0.00001",
     "gradient_clip": 1, "deadline_seconds": 60, "release": "nothing",
-    "runtime": "development", "privacy": "none", "accepted_statuses": ["UpToDate"],
+    "runtime": "development", "privacy": "none", "accepted_statuses": ["UpToDate"], "cells": 5,
 }  # fmt: skip
 
 
@@ -299,6 +299,16 @@ def test_a_runtime_in_which_nothing_measures_the_program_is_not_offered(
     page = text(lead.get(at(shaped, "training")))
     assert 'value="sgx"' in page and 'value="tdx"' not in page
     assert lead.post(at(shaped, "training"), {**TRAINING, "runtime": "tdx"}).status_code == 422
+
+
+def test_how_coarse_the_tables_of_the_test_are_is_chosen_and_read(lead: Client, shaped: Study) -> None:
+    assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 20}).status_code == 302
+    review = lead.get(at(shaped, "review"))
+    assert review.context["manifest"].publication.cells == 20
+    assert "in multiples of at least 20 rows" in text(review)
+    assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 0}).status_code == 302
+    assert "Tables of the test" not in text(lead.get(at(shaped, "review")))
+    assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 1}).status_code == 422
 
 
 @pytest.mark.parametrize("choice", ["split", "all_in_tee"])

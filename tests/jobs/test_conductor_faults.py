@@ -75,6 +75,10 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
     )
     assert summary["bytes_up"] == sealed > 0
     assert summary["bytes_down"] > 0
+    told = consortium.rounds(run)[-1]["receipt"]
+    tables = json.loads(told)["receipt"]["metrics"]["test"]
+    assert tables["rows"] == 24 and tables["cell"] == 5 and sum(tables["truth"]) > 0
+    assert len(tables["reliability"][0]) == 10 and "bins" not in tables
 
 
 @pytest.mark.long

@@ -67,6 +67,7 @@ def test_three_hospitals_send_features_once_and_the_server_trains_the_tail(
     verify_chain(receipts(consortium, undisturbed), manifest=ended["manifest_hash"])
     # Whether a tail learns is tested on rows that can be learnt from; these are too few.
     assert [len(scores(consortium, undisturbed)), ended["summary"]["test"]["rows"]] == [4, 24]
+    assert ended["summary"]["test"]["cell"] == 5 and sum(ended["summary"]["test"]["truth"]) > 0
     assert all(hospital.slice is None for hospital in consortium.hospitals.values())
 
 

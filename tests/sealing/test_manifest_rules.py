@@ -9,7 +9,18 @@ import msgspec
 import pytest
 
 from contracts.canonical import canonical
-from contracts.manifest import Aggregation, KeyShares, Manifest, Masking, Prefix, Privacy, Spf, Split, parse
+from contracts.manifest import (
+    Aggregation,
+    KeyShares,
+    Manifest,
+    Masking,
+    Prefix,
+    Privacy,
+    Publication,
+    Spf,
+    Split,
+    parse,
+)
 from contracts.refusal import Refusal
 
 MANIFEST = parse((Path(__file__).parent / "vectors" / "manifest.json").read_bytes())
@@ -37,6 +48,12 @@ def spelt(spellings: dict[str, str]) -> Manifest:
     return changed(model=model, **rules())
 
 
+def tables(cells: int, labels: int = 2, **more: Any) -> Manifest:
+    names = tuple(f"label {number}" for number in range(labels))
+    model = msgspec.structs.replace(MANIFEST.model, labels=names, spellings={}, **more)
+    return changed(model=model, publication=Publication(cells=cells), **rules())
+
+
 def public(manifest: Manifest) -> Manifest:
     sites = tuple(
         msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, public=True))
@@ -53,6 +70,7 @@ KEPT = {
     "noise per record of stacked factors": changed(**rules(rule="stack-svd", privacy=RECORD)),
     "method 2 without bounds": changed(**SPLIT, **rules()),
     "a server's key in shares": changed(**shares(2), **rules()),
+    "tables of fifty labels": tables(5, 50),
     "a plaintext baseline over public data": public(changed(placement="plaintext")),
 }
 BROKEN = {
@@ -77,6 +95,11 @@ BROKEN = {
     ),
     "plaintext that calls itself direct": public(changed(placement="plaintext", runtime="direct")),
     "plaintext in method 2": public(changed(placement="plaintext", **SPLIT)),
+    "tables of cells that tell single rows": tables(4),
+    "tables of fifty-one labels": tables(5, 51),
+    "tables beside noise": changed(publication=Publication(cells=5), **rules(privacy=RECORD)),
+    "tables of a model that writes": tables(5, 0, task="causal-lm"),
+    "labels of a model that writes": tables(0, 2, task="causal-lm"),
     "a bound of zero": changed(**rules(clip=0.0)),
     "noise of zero": changed(**rules(clip=1.0, privacy=Privacy("site", 0.0, 1e-5))),
     "a delta of one": changed(**rules(clip=1.0, privacy=Privacy("site", 1.0, 1.0))),

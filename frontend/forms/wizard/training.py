@@ -86,6 +86,16 @@ class TrainingForm(StepForm):
         _("A round waits for (seconds)"), 10, 7 * 24 * 3600,
         _("After that it goes on with those who came, if they are a quorum."),
     )  # fmt: skip
+    cells = forms.TypedChoiceField(
+        label=_("Tables of the test: confusion matrix, calibration, AUROC"), coerce=int,
+        choices=(
+            (0, _("none")),
+            (5, _("counts in multiples of 5")),
+            (10, _("counts in multiples of 10")),
+            (20, _("counts in multiples of 20")),
+        ),
+        help_text=_("Of all hospitals together. With noise, and of models that write, none are told."),
+    )  # fmt: skip
     release = forms.ChoiceField(label=_("What may come out"), choices=RELEASES)
     release_approvals = number(
         _("Hospitals that must sign a release"), 1, 1000, _("Empty: all of them."), required=False
@@ -113,7 +123,7 @@ class TrainingForm(StepForm):
         (_("Noise"), PRIVACY[:1], PRIVACY[1:]),
         (_("Rounds and release"), RULES, ()),
     )
-    MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals")
+    MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals", "cells")
     PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
 
     @property

@@ -23,7 +23,7 @@ from contracts.approvals import approval_payload  # noqa: E402
 from contracts.canonical import canonical  # noqa: E402
 from contracts.evidence import Claims, report_data  # noqa: E402
 from contracts.fingerprint import key_fingerprint, site_fingerprint  # noqa: E402
-from contracts.kept_keys import hpke_key, signing_key, signing_secret  # noqa: E402
+from contracts.kept_keys import hpke_key, hpke_secret, signing_key, signing_secret  # noqa: E402
 from contracts.log import growth, merkle  # noqa: E402
 from contracts.log.checkpoint import Checkpoint  # noqa: E402
 from contracts.log.following import sign_checkpoint  # noqa: E402
@@ -157,7 +157,7 @@ def make() -> None:
         {
             "binding": msgspec.to_builtins(binding),
             "recipient": "aggregator",
-            "recipient_secret": signing_secret(RECEIVER).hex(),
+            "recipient_secret": hpke_secret(RECEIVER).hex(),
             "recipient_key_sha256": hashlib.sha256(bytes.fromhex(RECEIVER.public)).hexdigest(),
             "sender_key": SITES["site-a"].public,
             "plaintext": plaintext.decode(),
