@@ -99,7 +99,10 @@ def appraise(
 
 
 def require(appraisal: Appraisal) -> None:
-    """Pass only an accepted appraisal. Refuses with the appraisal's code and the failed check's values."""
+    """Pass only an accepted appraisal.
+
+    Raises: the appraisal's code and the failed check's values.
+    """
     if appraisal.verdict == "accepted":
         return
     failed = next(check for check in appraisal.checks if check.outcome == "fail")

@@ -47,7 +47,9 @@ _FAULTS = (
 def load_chain(pem: bytes, what: str) -> tuple[Certificate, ...]:
     """The certificates of a PEM text, leaf first. White space is free; anything else must be a certificate.
 
-    A quote's chain may end in NUL bytes. Refuses with `attest.certificate_malformed`.
+    A quote's chain may end in NUL bytes.
+
+    Raises: `attest.certificate_malformed`.
     """
     text = pem.rstrip(b"\0")
     if len(text) > MAX_PEM_BYTES:
@@ -63,7 +65,10 @@ def load_chain(pem: bytes, what: str) -> tuple[Certificate, ...]:
 
 
 def load_crl(der: bytes, what: str) -> Crl:
-    """One CRL in DER. Refuses with `attest.crl_malformed`."""
+    """One CRL in DER.
+
+    Raises: `attest.crl_malformed`.
+    """
     try:
         crl = x509.load_der_x509_crl(der)
         _ = crl.issuer, crl.extensions, crl.next_update_utc, crl.last_update_utc, crl.signature_algorithm_oid
@@ -73,7 +78,10 @@ def load_crl(der: bytes, what: str) -> Crl:
 
 
 def check_issued(certificate: Certificate, issuer: Certificate, what: str) -> None:
-    """`issuer` names, and its key signed, `certificate`. Refuses with `attest.chain_broken`."""
+    """`issuer` names, and its key signed, `certificate`.
+
+    Raises: `attest.chain_broken`.
+    """
     if not _links(certificate, issuer):
         raise Refusal(
             "attest.chain_broken",
@@ -84,18 +92,26 @@ def check_issued(certificate: Certificate, issuer: Certificate, what: str) -> No
 
 
 def check_authority(certificate: Certificate, role: str, what: str) -> None:
-    """A CA for certificates and CRLs, named for its role. Refuses with `attest.certificate_role`."""
+    """A CA for certificates and CRLs, named for its role.
+
+    Raises: `attest.certificate_role`.
+    """
     _check_role(certificate, role, what, authority=True)
 
 
 def check_end_entity(certificate: Certificate, role: str, what: str) -> None:
-    """A leaf that may sign data only, named for its role. Refuses with `attest.certificate_role`."""
+    """A leaf that may sign data only, named for its role.
+
+    Raises: `attest.certificate_role`.
+    """
     _check_role(certificate, role, what, authority=False)
 
 
 def check_period(certificate: Certificate, at: int, what: str) -> None:
-    """notBefore ≤ at ≤ notAfter (RFC 5280, 4.1.2.5). Refuses with `attest.certificate_not_yet_valid` or
-    `attest.certificate_expired`."""
+    """notBefore ≤ at ≤ notAfter (RFC 5280, 4.1.2.5).
+
+    Raises: `attest.certificate_not_yet_valid` or `attest.certificate_expired`.
+    """
     start, end = _seconds(certificate.not_valid_before_utc), _seconds(certificate.not_valid_after_utc)
     if at < start:
         raise Refusal("attest.certificate_not_yet_valid", what=what, **window(start, end, at))
@@ -106,7 +122,7 @@ def check_period(certificate: Certificate, at: int, what: str) -> None:
 def check_crl(crl: Crl, issuer: Certificate, at: int, what: str) -> None:
     """Complete, signed by `issuer`, and thisUpdate ≤ at < nextUpdate.
 
-    Refuses with `attest.crl_issuer`, `attest.crl_not_yet_valid` or `attest.crl_expired`.
+    Raises: `attest.crl_issuer`, `attest.crl_not_yet_valid` or `attest.crl_expired`.
     """
     if not _signs_list(issuer, crl):
         raise Refusal(
@@ -124,7 +140,10 @@ def check_crl(crl: Crl, issuer: Certificate, at: int, what: str) -> None:
 
 
 def check_not_revoked(certificate: Certificate, crl: Crl, what: str) -> None:
-    """The list does not name the certificate's serial number. Refuses with `attest.revoked`."""
+    """The list does not name the certificate's serial number.
+
+    Raises: `attest.revoked`.
+    """
     serial = certificate.serial_number
     if crl.get_revoked_certificate_by_serial_number(serial) is not None:
         raise Refusal(
@@ -160,7 +179,10 @@ def raw_key(point: bytes) -> ec.EllipticCurvePublicKey | None:
 
 
 def p256_key(certificate: Certificate, what: str) -> ec.EllipticCurvePublicKey:
-    """The certificate's key. Refuses with `attest.certificate_malformed` any but P-256."""
+    """The certificate's key.
+
+    Raises: `attest.certificate_malformed` for any but P-256.
+    """
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Refusal("attest.certificate_malformed", what=what, found="its key is not on P-256")

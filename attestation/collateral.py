@@ -49,8 +49,10 @@ class Collateral:
 
 
 def decode(fields: dict[str, str]) -> Collateral:
-    """Decode the nine fields. Refuses with `attest.collateral_malformed`, `attest.certificate_malformed` or
-    `attest.crl_malformed`."""
+    """Decode the nine fields.
+
+    Raises: `attest.collateral_malformed`, `attest.certificate_malformed` or `attest.crl_malformed`.
+    """
     if odd := {*fields, PCK_CHAIN_FIELD} ^ {*FIELDS, PCK_CHAIN_FIELD}:
         told = ", ".join(f"{'no' if name in FIELDS else 'unknown'} {name[:40]!a}" for name in sorted(odd))
         _malformed(f"its fields ({told[:300]})", "the nine of QuoteCollateralV3, and no other")

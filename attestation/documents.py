@@ -149,8 +149,10 @@ S = TypeVar("S", TcbInfo, QeIdentity)
 
 
 def read_signed(text: bytes, kind: type[S]) -> S:
-    """Read a signed JSON text strictly. Refuses with `attest.tcb_info_malformed` or
-    `attest.qe_identity_malformed`."""
+    """Read a signed JSON text strictly.
+
+    Raises: `attest.tcb_info_malformed` or `attest.qe_identity_malformed`.
+    """
     code = "attest.tcb_info_malformed" if kind is TcbInfo else "attest.qe_identity_malformed"
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)

@@ -38,7 +38,7 @@ class Event:
 def read_events(data: bytes) -> tuple[Event, ...]:
     """The events after the Spec ID event, up to the unused rest of the log's area (all ones or all zeros).
 
-    Refuses with `attest.event_log_malformed`.
+    Raises: `attest.event_log_malformed`.
     """
     if len(data) > MAX_LOG_BYTES:
         raise Refusal(CODE, expected=f"at most {MAX_LOG_BYTES} bytes", found=f"{len(data)} bytes")
@@ -64,7 +64,7 @@ def replay(events: tuple[Event, ...]) -> tuple[bytes, bytes, bytes, bytes]:
 def require_replay(events: tuple[Event, ...], report: TdReport) -> None:
     """The log explains RTMR0 to RTMR2 of this report. RTMR3 the launcher extends (contracts/launch.py).
 
-    Refuses with `attest.event_log`.
+    Raises: `attest.event_log`.
     """
     for number, (expected, found) in enumerate(zip(report.rtmrs[:3], replay(events)[:3], strict=True)):
         if expected != found:

@@ -60,8 +60,10 @@ class Guard:
 
 
 def install(program: Program) -> None:
-    """From now on, and for what is loaded already, only the program's listed modules are accepted. Refuses
-    with `measurement.missing` where there is no list."""
+    """From now on, and for what is loaded already, only the program's listed modules are accepted.
+
+    Raises: `measurement.missing` where there is no list.
+    """
     guard = Guard(program)
     for name, module in list(sys.modules.items()):
         guard.check(name, getattr(module, "__file__", None))

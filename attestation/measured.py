@@ -23,13 +23,18 @@ def list_of(program: Program) -> str:
 
 
 def modules_of(program: Program, tree: Path = TREE) -> tuple[str, ...]:
-    """The paths, relative to `tree`, of all modules of ours that the program may load. Refuses with
-    `measurement.missing`."""
+    """The paths, relative to `tree`, of all modules of ours that the program may load.
+
+    Raises: `measurement.missing`.
+    """
     return tuple(read_measured(list_of(program), tree).decode().split())
 
 
 def read_measured(name: str, tree: Path) -> bytes:
-    """The content of a file of the tree. Refuses with `measurement.missing`."""
+    """The content of a file of the tree.
+
+    Raises: `measurement.missing`.
+    """
     try:
         return (tree / name).read_bytes()
     except OSError as error:

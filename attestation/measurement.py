@@ -36,13 +36,18 @@ SVN = 1
 
 
 def measure(program: Program, tree: Path = TREE) -> str:
-    """The program's development MRENCLAVE, 64 hex characters. Refuses with `measurement.missing`."""
+    """The program's development MRENCLAVE, 64 hex characters.
+
+    Raises: `measurement.missing`.
+    """
     return digest({"domain": DOMAIN, "program": program, "files": measured_files(program, tree)})
 
 
 def measured_files(program: Program, tree: Path = TREE) -> dict[str, str]:
-    """What `measure` covers: path relative to `tree` -> SHA-256 of the content. Refuses with
-    `measurement.missing` if one of the files is not there."""
+    """What `measure` covers: path relative to `tree` -> SHA-256 of the content.
+
+    Raises: `measurement.missing` if one of the files is not there.
+    """
     beside = [f"{MEASURED}/{program}.{kind}" for kind in ("modules", "manifest.template", "packages")]
     names = sorted({*modules_of(program, tree), *beside})
     return {name: hashlib.sha256(read_measured(name, tree)).hexdigest() for name in names}

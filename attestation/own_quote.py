@@ -26,7 +26,7 @@ class Own(NamedTuple):
 
 
 def read_own(quote: bytes) -> Own:
-    """Refuses with `source.wrong_quote` what is no quote of a kind that programs get."""
+    """Raises: `source.wrong_quote` for what is no quote of a kind that programs get."""
     kind, report = (quote[:2], quote[4:8]), quote[HEADER_BYTES:]
     if kind == SGX_V3 and len(report) >= SGX_REPORT_BYTES:
         return Own(report[320:384], report[64:96].hex())

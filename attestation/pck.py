@@ -46,7 +46,10 @@ def has_extension(certificate: x509.Certificate) -> bool:
 
 
 def read_platform(certificate: x509.Certificate) -> Platform:
-    """The platform that a PCK certificate describes. Refuses with `attest.certificate_malformed`."""
+    """The platform that a PCK certificate describes.
+
+    Raises: `attest.certificate_malformed`.
+    """
     try:
         oid = x509.ObjectIdentifier(SGX_EXTENSION)
         value = certificate.extensions.get_extension_for_oid(oid).value

@@ -22,7 +22,10 @@ class PlatformKind(NamedTuple):
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
-    """Read it from the quote's own PCK certificate. Refuses with the verifier's codes where it cannot."""
+    """Read it from the quote's own PCK certificate.
+
+    Raises: the verifier's codes where it cannot.
+    """
     parsed = parse(unpadded(quote))
     chain = load_chain(parsed.pck_chain, "PCK certificate chain")
     if len(chain) != 3:

@@ -10,8 +10,9 @@ from contracts.refusal import Refusal
 def require_floors(policy: Policy, seen: Floors) -> None:
     """A policy with lower floors than this relying party has itself seen would let older collateral count.
 
-    For whoever approves a manifest: an agent, by the floors that it keeps. Refuses with
-    `attest.policy_floor`.
+    For whoever approves a manifest: an agent, by the floors that it keeps.
+
+    Raises: `attest.policy_floor`.
     """
     for own in seen.seen:
         if own.root_sha256 != policy.root_sha256:

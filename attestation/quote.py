@@ -122,9 +122,9 @@ class Quote:
 def parse(data: bytes) -> Quote:
     """Read one quote, strictly.
 
-    Refuses with `attest.quote_too_large`, `attest.quote_malformed` (lengths, or bytes that do not come back
-    when encoded) or `attest.quote_unsupported` (version, TEE, key type, vendor or certification data that
-    this verifier does not know).
+    Raises: `attest.quote_too_large`, `attest.quote_malformed` (lengths, or bytes that do not come back when
+    encoded) or `attest.quote_unsupported` (version, TEE, key type, vendor or certification data that this
+    verifier does not know).
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise Refusal(

@@ -33,8 +33,10 @@ from contracts.signing import SigningKey
 def make_statement(
     sequence: int, expires: int, built: dict[Program, dict[str, Any]] | None = None
 ) -> ReleaseStatement:
-    """What this source tree is. `built` names what hardware builds measure, by program. Refuses with
-    `measurement.missing` or `release_statement.invalid`."""
+    """What this source tree is. `built` names what hardware builds measure, by program.
+
+    Raises: `measurement.missing` or `release_statement.invalid`.
+    """
     programs = [
         {"program": program, "product_id": PRODUCT_IDS[program], "svn": SVN, "development": measure(program)}
         | (built or {}).get(program, {})

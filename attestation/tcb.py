@@ -31,8 +31,9 @@ class Evaluation(NamedTuple):
 def platform_level(info: TcbInfo, platform: Platform, tee_tcb_svn: bytes | None) -> TcbLevel:
     """The highest level that the platform reaches. `tee_tcb_svn` (16 bytes) is the TD's; None for SGX.
 
-    Where the TDX module has a major version, its own identity rates bytes 0 and 1. Refuses with
-    `attest.tcb_not_supported`.
+    Where the TDX module has a major version, its own identity rates bytes 0 and 1.
+
+    Raises: `attest.tcb_not_supported`.
     """
     for level in sorted(info.tcb_levels, key=_height, reverse=True):
         reached = platform.pce_svn >= level.tcb.pcesvn and _covers(platform.components, level.tcb.sgx)
@@ -49,8 +50,10 @@ def platform_level(info: TcbInfo, platform: Platform, tee_tcb_svn: bytes | None)
 
 
 def part_level(levels: Sequence[PartLevel], svn: int, what: str) -> PartLevel:
-    """The highest level of the quoting enclave or TDX module with this SVN. Refuses with
-    `attest.tcb_not_supported`."""
+    """The highest level of the quoting enclave or TDX module with this SVN.
+
+    Raises: `attest.tcb_not_supported`.
+    """
     for level in sorted(levels, key=lambda level: level.tcb.isvsvn, reverse=True):
         if svn >= level.tcb.isvsvn:
             return level
@@ -58,8 +61,10 @@ def part_level(levels: Sequence[PartLevel], svn: int, what: str) -> PartLevel:
 
 
 def evaluate(info: TcbInfo, platform: Platform, qe: PartLevel, tee_tcb_svn: bytes | None) -> Evaluation:
-    """The merged status for one TEE_TCB_SVN (None for SGX). Refuses with `attest.tcb_not_supported` or
-    `attest.tdx_module`."""
+    """The merged status for one TEE_TCB_SVN (None for SGX).
+
+    Raises: `attest.tcb_not_supported` or `attest.tdx_module`.
+    """
     level = platform_level(info, platform, tee_tcb_svn)
     parts = [qe]
     if tee_tcb_svn is not None:

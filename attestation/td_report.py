@@ -63,7 +63,7 @@ class TdReport(NamedTuple):
 
 
 def read_report(cursor: Cursor, version: int) -> TdReport:
-    """Refuses with `attest.quote_unsupported` or `attest.quote_malformed`."""
+    """Raises: `attest.quote_unsupported` or `attest.quote_malformed`."""
     kind, size = BODY_TD_10, _TD_10.size
     if version == 5:
         kind, size = cursor.u16("body type"), cursor.u32("body size")

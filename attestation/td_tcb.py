@@ -18,7 +18,10 @@ _UNCONFIGURED = (
 
 
 def module_identity(info: TcbInfo, tee_tcb_svn: bytes) -> TdxModule | TdxModuleIdentity:
-    """Whose TDX module it must be. Refuses with `attest.tdx_module` where that version is not named."""
+    """Whose TDX module it must be.
+
+    Raises: `attest.tdx_module` where that version is not named.
+    """
     version = tee_tcb_svn[MODULE_VERSION]
     if version == 0:
         if info.tdx_module is None:

@@ -22,19 +22,27 @@ from contracts.refusal import Refusal
 
 
 def launch_of(program: Program, tree: Path = TREE) -> Launch:
-    """The event that `enclave/launcher.py` writes when it starts the program. Refuses with
-    `measurement.missing`."""
+    """The event that `enclave/launcher.py` writes when it starts the program.
+
+    Raises: `measurement.missing`.
+    """
     packages = measured_files(program, tree)[f"enclave/measured/{program}.packages"]
     return launch(program, measure(program, tree), packages)
 
 
 def rtmr3_of(program: Program, tree: Path = TREE) -> str:
-    """RTMR3 in hex after one start of the program, the only one. Refuses with `measurement.missing`."""
+    """RTMR3 in hex after one start of the program, the only one.
+
+    Raises: `measurement.missing`.
+    """
     return rtmr3_after(launch_of(program, tree).digest).hex()
 
 
 def development_reference(program: Program) -> TdxReference:
-    """The program in a development trust domain. Refuses with `measurement.missing`."""
+    """The program in a development trust domain.
+
+    Raises: `measurement.missing`.
+    """
     registers = (td.RTMR0.hex(), td.RTMR1.hex(), td.RTMR2.hex(), rtmr3_of(program))
     return TdxReference(program=program, mrtd=td.MRTD.hex(), rtmrs=registers)
 

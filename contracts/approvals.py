@@ -65,9 +65,10 @@ def sweep_payload(sweep: Sweep, site_id: str, confirmed: Sequence[str]) -> dict[
 
 
 def verify_approval(manifest: Manifest, site_id: str, approval: Approval, code: str) -> None:
-    """Refuses with `manifest.unknown_site`, with `approval.not_in_sweep` where the manifest is none of those
-    that were signed, with `approval.online_key` where the site's agent has signed, and with `code` whatever
-    else is wrong."""
+    """Raises: `manifest.unknown_site`, `approval.not_in_sweep` where the manifest is none of those that
+    were signed, `approval.online_key` where the site's agent has signed, and `code` whatever else is
+    wrong.
+    """
     domain, payload = APPROVAL_DOMAIN, approval_payload(manifest.hash, site_id, approval.confirmed)
     if approval.sweep is not None:
         from contracts.in_sweep import require_in_sweep  # loaded where somebody has signed for a sweep
@@ -78,8 +79,9 @@ def verify_approval(manifest: Manifest, site_id: str, approval: Approval, code: 
 
 
 def verify_approvals(manifest: Manifest, approvals: Mapping[str, Approval]) -> None:
-    """Refuses with `manifest.not_approved` unless each site's approval key has signed this manifest's hash,
-    alone or in a sweep, with `approval.not_in_sweep`, with `approval.online_key` where its agent's has, with
-    `manifest.unknown_site` anybody else's approval."""
+    """Raises: `manifest.not_approved` unless each site's approval key has signed this manifest's hash,
+    alone or in a sweep, `approval.not_in_sweep`, `approval.online_key` where its agent's has,
+    `manifest.unknown_site` for anybody else's approval.
+    """
     for site_id in sorted({site.id for site in manifest.sites}.union(approvals)):
         verify_approval(manifest, site_id, approvals.get(site_id, Approval((), "")), "manifest.not_approved")

@@ -58,7 +58,10 @@ def commit(manifest: str, site: str, features: str, life: SigningKey) -> Committ
 
 
 def require_committed(manifest: str, site: str, committed: Committed, life: str) -> None:
-    """Inside the aggregator: this life of the site has signed it. Refuses with `front.not_committed`."""
+    """Inside the aggregator: this life of the site has signed it.
+
+    Raises: `front.not_committed`.
+    """
     payload = _committed(manifest, site, committed.features)
     try:
         signing.verify(life, COMMITTED_DOMAIN, payload, committed.signature)
@@ -75,7 +78,10 @@ def require_held(
     manifest: str, site: str, features: str, life: str, held: Held, aggregators: Iterable[str]
 ) -> None:
     """Inside the client slice: one of the admitted aggregators' keys has signed this answer, to this very
-    life. Refuses with `front.not_held`."""
+    life.
+
+    Raises: `front.not_held`.
+    """
     payload = _held(manifest, site, features, life, held.begun)
     for key in aggregators:
         try:

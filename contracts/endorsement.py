@@ -23,7 +23,7 @@ def endorse(claims: Claims, site_key: SigningKey) -> str:
 
 
 def require_endorsement(site: str, public_key: str, claims: Claims, endorsement: str) -> None:
-    """Refuses with `admission.bad_endorsement`."""
+    """Raises: `admission.bad_endorsement`."""
     try:
         verify(public_key, ENDORSEMENT_DOMAIN, endorsement_payload(claims), endorsement)
     except Refusal as refusal:

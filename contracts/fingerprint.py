@@ -44,7 +44,7 @@ def site_fingerprint(public_key: str, approval_key: str) -> str:
 def typed_fingerprint(text: str) -> str:
     """What a person typed, as `fingerprint` spells it: case, spaces and hyphens do not matter.
 
-    Refuses with `fingerprint.malformed` what is no fingerprint at all.
+    Raises: `fingerprint.malformed` for what is no fingerprint at all.
     """
     letters = "".join(text.upper().translate(_HEARD).replace("-", " ").split())
     if len(letters) != BYTES * 8 // 5 or not set(letters) <= set(_CROCKFORD):

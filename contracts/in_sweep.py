@@ -8,7 +8,7 @@ from contracts.refusal import Refusal
 
 
 def require_in_sweep(manifest_hash: str, site_id: str, place: InSweep) -> None:
-    """Refuses with `approval.not_in_sweep`."""
+    """Raises: `approval.not_in_sweep`."""
     root, *path = (bytes.fromhex(one) for one in (place.signed.root, *place.path))
     try:
         verify_inclusion(place.index, place.signed.runs, leaf_hash(bytes.fromhex(manifest_hash)), path, root)

@@ -132,7 +132,10 @@ T = TypeVar("T", bound=Joining)
 
 
 def inputs_of(kind: str, said: dict[str, Any], wanted: type[T]) -> T:
-    """At the site: what the job of this kind is given. Refuses with `agent.bad_inputs`."""
+    """At the site: what the job of this kind is given.
+
+    Raises: `agent.bad_inputs`.
+    """
     try:
         read = msgspec.convert(said, INPUTS.get(kind, wanted))
     except msgspec.ValidationError as error:

@@ -17,7 +17,10 @@ HPKE_SECRET_BYTES = MLKEM_SEED_BYTES + 32
 
 
 def signing_key(secret: bytes) -> SigningKey:
-    """The key with this 32-byte seed. Refuses with `sealing.bad_key`."""
+    """The key with this 32-byte seed.
+
+    Raises: `sealing.bad_key`.
+    """
     if len(secret) != SIGNING_SECRET_BYTES:
         raise Refusal("sealing.bad_key", kind="Ed25519 private key")
     return SigningKey(Ed25519PrivateKey.from_private_bytes(secret))
@@ -29,8 +32,10 @@ def signing_secret(key: SigningKey) -> bytes:
 
 
 def hpke_key(secret: bytes) -> HpkeKey:
-    """The key with this secret, ML-KEM seed (64 bytes) ‖ X25519 scalar (32). Refuses with
-    `sealing.bad_key`."""
+    """The key with this secret, ML-KEM seed (64 bytes) ‖ X25519 scalar (32).
+
+    Raises: `sealing.bad_key`.
+    """
     if len(secret) != HPKE_SECRET_BYTES:
         raise Refusal("sealing.bad_key", kind="HPKE private key")
     return HpkeKey(

@@ -48,8 +48,10 @@ def launch(program: Program, measurement: str, packages: str) -> Launch:
 
 
 def read_launches(event_log: str) -> tuple[Launch, ...]:
-    """Read a log strictly: each line must be the canonical form of what it says. Refuses with
-    `attest.launches_malformed`."""
+    """Read a log strictly: each line must be the canonical form of what it says.
+
+    Raises: `attest.launches_malformed`.
+    """
     *lines, rest = event_log.split("\n")
     if rest or not 0 < len(lines) <= MAX_EVENTS:
         raise Refusal(CODE, expected=f"1 to {MAX_EVENTS} whole lines", found=f"{len(lines)}")

@@ -177,8 +177,11 @@ class Site(Struct, forbid_unknown_fields=True, frozen=True):
     development_key: bool = False
 
     def verify_decision(self, domain: str, payload: Any, signature: str, code: str) -> None:
-        """Check a person's signature by the approval key. Refuses with `approval.online_key` what its agent
-        has signed (a copy of it decides nothing), and with `code` whatever else is wrong."""
+        """Check a person's signature by the approval key.
+
+        Raises: `approval.online_key` for what its agent has signed (a copy of it decides nothing), and
+        `code` whatever else is wrong.
+        """
         with suppress(Refusal):
             return verify(self.approval_key, domain, payload, signature)
         with suppress(Refusal):
@@ -287,7 +290,10 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         return self.training.rounds + CLOSING_TRIES + 1
 
     def site(self, site_id: str) -> Site:
-        """The member with this id. Refuses with `manifest.unknown_site`."""
+        """The member with this id.
+
+        Raises: `manifest.unknown_site`.
+        """
         for site in self.sites:
             if site.id == site_id:
                 return site
@@ -297,7 +303,7 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
 def parse(data: bytes) -> Manifest:
     """Read a manifest strictly: the bytes must be the canonical form of what they say.
 
-    Refuses with `manifest.too_large`, `manifest.invalid` (with the first fault), `manifest.not_canonical` or
+    Raises: `manifest.too_large`, `manifest.invalid` (with the first fault), `manifest.not_canonical` or
     `runtime.unmeasured`.
     """
     if len(data) > MAX_MANIFEST_BYTES:
@@ -314,9 +320,12 @@ def parse(data: bytes) -> Manifest:
 
 
 def require_measured(runtime: str) -> None:
-    """Refuses with `runtime.unmeasured` the runtime `tdx`: the image whose launcher measures the program
+    """Development evidence of TDX's form stands in.
+
+    Raises: `runtime.unmeasured` for the runtime `tdx`: the image whose launcher measures the program
     (docs/threat-model.md says what it lacks) is not believed before it has run on hardware, and an ordinary
-    process in the host's own trust domain proves no program. Development evidence of TDX's form stands in."""
+    process in the host's own trust domain proves no program.
+    """
     if runtime in UNMEASURED:
         raise Refusal("runtime.unmeasured", runtime=runtime)
 

@@ -71,7 +71,10 @@ def way_of(method: str, placement: str, adapter: str) -> Way:
 
 
 def read_proof(told: Any) -> Proof:
-    """A proof that was stored or sent as JSON. Refuses with `model.no_proof`."""
+    """A proof that was stored or sent as JSON.
+
+    Raises: `model.no_proof`.
+    """
     try:
         return msgspec.convert(told, Proof)
     except msgspec.ValidationError as error:

@@ -13,8 +13,10 @@ Kind = TypeVar("Kind")
 
 
 def read_strictly(data: bytes | Any, kind: type[Kind], *, code: str, limit: int) -> Kind:
-    """JSON bytes (at most `limit`) or decoded JSON as a value of this kind. Refuses with `code` and the
-    fault."""
+    """JSON bytes (at most `limit`) or decoded JSON as a value of this kind.
+
+    Raises: `code` and the fault.
+    """
     try:
         if not isinstance(data, bytes):
             return msgspec.convert(data, kind)

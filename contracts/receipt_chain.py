@@ -45,7 +45,7 @@ def verify_chain(
     5. no site's count of lives falls, and the features that it is held to stay the same
     6. once scores were published, they stay those of one set of sites
 
-    Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
+    Raises: `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
     """
     last: SignedReceipt | None = None
     previous = after

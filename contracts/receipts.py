@@ -147,8 +147,10 @@ def receipt_hash(receipt: Receipt) -> str:
 
 
 def verify_receipt(signed: SignedReceipt) -> str:
-    """Check one receipt's form and signature, not whose key it is; returns its hash. Refuses with
-    `receipt.invalid` or `sealing.bad_signature`."""
+    """Check one receipt's form and signature, not whose key it is; returns its hash.
+
+    Raises: `receipt.invalid` or `sealing.bad_signature`.
+    """
     _, data = checked(signed.receipt)
     signing.verify(signed.signing_key, RECEIPT_DOMAIN, data, signed.signature)
     return hashlib.sha256(data).hexdigest()

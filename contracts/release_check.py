@@ -17,8 +17,10 @@ from contracts.signing import verify
 
 
 def parse_release(data: Any) -> SignedRelease:
-    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is. Refuses with
-    `release.bad_statement` or `sealing.bad_signature`."""
+    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is.
+
+    Raises: `release.bad_statement` or `sealing.bad_signature`.
+    """
     try:
         signed = msgspec.convert(data, SignedRelease)
         canonical(signed)
@@ -41,8 +43,10 @@ def check_release(
     consents: Mapping[str, Consent],
     approvals: Mapping[str, Approval],
 ) -> None:
-    """Whether a statement says no other than what the manifest allows and the sites have ordered. Refuses
-    with `release.mismatch`, or as `verify_consents`."""
+    """Whether a statement says no other than what the manifest allows and the sites have ordered.
+
+    Raises: `release.mismatch`, or as `verify_consents`.
+    """
     said = signed.released
     verify_consents(manifest, receipt, consents, approvals)
     sites = tuple(sorted(consents))

@@ -72,8 +72,10 @@ def sign_statement(statement: ReleaseStatement, key: SigningKey) -> SignedReleas
 
 
 def parse_statement(data: bytes | Any) -> SignedReleaseStatement:
-    """Read one (JSON bytes or decoded JSON) strictly, and verify its signature, not whose key it is. Refuses
-    with `release_statement.invalid`."""
+    """Read one (JSON bytes or decoded JSON) strictly, and verify its signature, not whose key it is.
+
+    Raises: `release_statement.invalid`.
+    """
     code = "release_statement.invalid"
     signed = read_strictly(data, SignedReleaseStatement, code=code, limit=MAX_STATEMENT_BYTES)
     try:
@@ -92,8 +94,8 @@ def judge_statement(
     """The statement, if the relying party may go by it. `key` is the fingerprint that was pinned, `newest`
     the last statement that was accepted.
 
-    Refuses with `release_statement.other_key`, `release_statement.older` (also another one of the same
-    sequence) or `release_statement.expired`.
+    Raises: `release_statement.other_key`, `release_statement.older` (also another one of the same sequence)
+    or `release_statement.expired`.
     """
     said = signed.statement
     if key_fingerprint(signed.key) != key:

@@ -98,8 +98,11 @@ def consent(
     rule: str | None = None,
     number: int | None = None,
 ) -> Consent:
-    """The site's order by this rule (None: the manifest's), by its approval key; `number` as in `Order`. Runs
-    at the site. Refuses as `allowed`."""
+    """The site's order by this rule (None: the manifest's), by its approval key; `number` as in `Order`.
+    Runs at the site.
+
+    Raises: as `allowed`.
+    """
     rule = allowed(manifest, rule)
     own = hpke_key if rule == SEALED else None
     order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed), number)
@@ -107,7 +110,10 @@ def consent(
 
 
 def rule_of(manifest: Manifest) -> ReleaseRule:
-    """By which rule parameters may leave the enclave. Refuses with `release.not_allowed`."""
+    """By which rule parameters may leave the enclave.
+
+    Raises: `release.not_allowed`.
+    """
     rule = manifest.release.rule
     if rule == "sealed-to-sites" or rule == "export":
         return rule
@@ -115,8 +121,10 @@ def rule_of(manifest: Manifest) -> ReleaseRule:
 
 
 def allowed(manifest: Manifest, rule: str | None) -> OrderedRule:
-    """The rule, if the manifest lets an order say it; None is the manifest's own. Refuses with
-    `release.not_allowed` or `serving.not_allowed`."""
+    """The rule, if the manifest lets an order say it; None is the manifest's own.
+
+    Raises: `release.not_allowed` or `serving.not_allowed`.
+    """
     if rule == SERVE and manifest.release.rule == "nothing":
         raise Refusal("serving.not_allowed", rule=manifest.release.rule)
     if rule == SERVE:
@@ -129,8 +137,10 @@ def allowed(manifest: Manifest, rule: str | None) -> OrderedRule:
 def verify_consent(
     manifest: Manifest, receipt: str, site: str, given: Consent, rule: str | None = None
 ) -> None:
-    """One site's order by this rule (None: the manifest's). Refuses as `allowed`, or with
-    `manifest.unknown_site`, `approval.online_key` or `release.bad_order`."""
+    """One site's order by this rule (None: the manifest's).
+
+    Raises: as `allowed`, or `manifest.unknown_site`, `approval.online_key` or `release.bad_order`.
+    """
     rule = allowed(manifest, rule)
     member = manifest.site(site)
     if (given.hpke_key is not None) != (rule == SEALED):
@@ -146,8 +156,10 @@ def verify_consents(
     approvals: Mapping[str, Approval],
     rule: str | None = None,
 ) -> None:
-    """All of them, and that enough count: by every member's approval, and by every order. Refuses as
-    `verify_consent` and `require_number`, or with `release.too_few`."""
+    """All of them, and that enough count: by every member's approval, and by every order.
+
+    Raises: as `verify_consent` and `require_number`, or `release.too_few`.
+    """
     for site, given in consents.items():
         verify_consent(manifest, receipt, site, given, rule)
         require_number(site, given.number, approvals.get(site), rule)
@@ -157,8 +169,11 @@ def verify_consents(
 
 
 def require_number(site: str, number: int | None, approval: Approval | None, rule: str | None) -> None:
-    """Where a site has approved the run in a sweep, its order says the how manieth result it is; no more than
-    its approval states. An order to serve lets none out. Refuses with `release.beyond_sweep`."""
+    """Where a site has approved the run in a sweep, its order says the how manieth result it is; no more
+    than its approval states. An order to serve lets none out.
+
+    Raises: `release.beyond_sweep`.
+    """
     place = None if approval is None or rule == SERVE else approval.sweep
     allowed_numbers = (None,) if place is None else range(1, place.signed.releases + 1)
     if number not in allowed_numbers:

@@ -51,7 +51,10 @@ def roster_hash(roster: Roster) -> str:
 
 
 def parse_roster(data: bytes | dict[str, Any]) -> Roster:
-    """Read a roster (JSON bytes or decoded JSON) strictly. Refuses with `roster.invalid`."""
+    """Read a roster (JSON bytes or decoded JSON) strictly.
+
+    Raises: `roster.invalid`.
+    """
     try:
         if isinstance(data, bytes):
             return msgspec.json.decode(data, type=Roster)
@@ -76,7 +79,7 @@ def verify_roster(
        by the members' `approvals` (contracts/counting.py)
     3. every listed site has countersigned it with its key in the manifest; other members may have, too
 
-    Refuses with `roster.invalid`, `roster.below_quorum`, `roster.not_countersigned` or
+    Raises: `roster.invalid`, `roster.below_quorum`, `roster.not_countersigned` or
     `roster.bad_countersignature`; `manifest.unknown_site` for a stranger.
     """
     roster = parse_roster(msgspec.to_builtins(roster))

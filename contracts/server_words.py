@@ -8,7 +8,10 @@ from contracts.signing import SigningKey
 
 
 def sign_receipt(receipt: Receipt, signer: SigningKey) -> SignedReceipt:
-    """Sign inside the enclave. Refuses with `receipt.invalid` where the receipt breaks its own rules."""
+    """Sign inside the enclave.
+
+    Raises: `receipt.invalid` where the receipt breaks its own rules.
+    """
     parsed, data = checked(receipt)
     return SignedReceipt(parsed, signer.public, signer.sign(RECEIPT_DOMAIN, data))
 

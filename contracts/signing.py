@@ -53,7 +53,7 @@ class SigningKey:
 def verify(public: str, domain: str, payload: Any, signature: str) -> None:
     """Check `signature` by the key `public` (both hex) over `payload` under `domain`.
 
-    Refuses with `sealing.bad_signature`, whatever is wrong.
+    Raises: `sealing.bad_signature`, whatever is wrong.
     """
     if not _SIGNATURE.fullmatch(signature):
         raise Refusal("sealing.bad_signature")
@@ -61,7 +61,10 @@ def verify(public: str, domain: str, payload: Any, signature: str) -> None:
 
 
 def verify_bytes(public: str, data: bytes, signature: bytes) -> None:
-    """Check a raw signature over `data`. Refuses with `sealing.bad_signature`."""
+    """Check a raw signature over `data`.
+
+    Raises: `sealing.bad_signature`.
+    """
     if not _PUBLIC.fullmatch(public):
         raise Refusal("sealing.bad_signature")
     try:

@@ -111,7 +111,10 @@ def choose(device: str) -> tuple[str, str]:
 
 
 def read_products(folder: Path) -> Iterator[tuple[Product, Tensor]]:
-    """Every product with its (outer, inner) int8 weights. Refuses with `accelerator.bad_store`."""
+    """Every product with its (outer, inner) int8 weights.
+
+    Raises: `accelerator.bad_store`.
+    """
     try:
         index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
         flat = np.memmap(folder / WEIGHTS, dtype=np.int8, mode="r")

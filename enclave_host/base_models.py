@@ -18,7 +18,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 def resolve(source: str) -> Path:
     """The folder of a base model: an embedded one, a local folder, or a Hugging Face id (fetched).
 
-    Refuses with `model.not_found` or `model.not_made`. Runs where the network is, never in an enclave.
+    Runs where the network is, never in an enclave.
+
+    Raises: `model.not_found` or `model.not_made`.
     """
     return _resolve(source, ("*.safetensors", INDEX))
 

@@ -54,8 +54,10 @@ class Limits:
 
 
 def run_bounded(module: str, request: dict[str, Any], limits: Limits, tell: Tell | None = None) -> Any:
-    """The child's result. `tell` hears its progress. Refuses with what the child refuses, or `child.timeout`,
-    `child.killed`, `child.failed`."""
+    """The child's result. `tell` hears its progress.
+
+    Raises: what the child raises, or `child.timeout`, `child.killed`, `child.failed`.
+    """
     threads = max(1, min(4, len(os.sched_getaffinity(0))))
     bounds = {**asdict(limits), "cpu": limits.seconds * threads}
     with tempfile.TemporaryDirectory(prefix="fedslice-child-") as own, tempfile.TemporaryFile() as errors:
@@ -111,7 +113,10 @@ def _answer(child: subprocess.Popen[bytes], limits: Limits, tell: Tell | None) -
 
 
 def _lines(child: subprocess.Popen[bytes], deadline: float, limits: Limits) -> Iterator[bytes]:
-    """The child's lines as they come. Refuses with `child.timeout`."""
+    """The child's lines as they come.
+
+    Raises: `child.timeout`.
+    """
     assert child.stdout is not None
     kept, total = b"", 0
     with selectors.DefaultSelector() as ready:

@@ -49,9 +49,11 @@ _NEEDED = (
 
 
 def lock_down() -> None:
-    """From now on, in every thread and for good: no file is opened, no process started, no socket made; only
-    what is open is read and written. By libseccomp, whose list of system calls is the kernel's own. Refuses
-    with `child.no_sandbox` where that cannot be had."""
+    """From now on, in every thread and for good: no file is opened, no process started, no socket made;
+    only what is open is read and written. By libseccomp, whose list of system calls is the kernel's own.
+
+    Raises: `child.no_sandbox` where that cannot be had.
+    """
     try:
         seccomp = ctypes.CDLL("libseccomp.so.2")
     except OSError as error:

@@ -28,8 +28,10 @@ STAMP = "made-from"
 
 
 def environment_of(program: Program) -> Path | None:
-    """The folder of the environment that the setting asks for; None where it is not set. Refuses with
-    `program.no_environment` if it is missing or was made from another lock."""
+    """The folder of the environment that the setting asks for; None where it is not set.
+
+    Raises: `program.no_environment` if it is missing or was made from another lock.
+    """
     folder = os.environ.get(SETTING)
     if not folder:
         return None

@@ -29,7 +29,10 @@ LINE = re.compile(
 
 
 def images(tree: Path = TREE) -> dict[str, tuple[str, str]]:
-    """Name → (image with its tag, digest or "unlocked"). Refuses with `images.unreadable`."""
+    """Name → (image with its tag, digest or "unlocked").
+
+    Raises: `images.unreadable`.
+    """
     found: dict[str, tuple[str, str]] = {}
     try:
         lines = (tree / FILE).read_text().splitlines()
@@ -48,7 +51,10 @@ def images(tree: Path = TREE) -> dict[str, tuple[str, str]]:
 
 
 def require_locked(tree: Path = TREE) -> None:
-    """SGX is built for from known bytes only. Refuses with `images.unlocked` or `images.unreadable`."""
+    """SGX is built for from known bytes only.
+
+    Raises: `images.unlocked` or `images.unreadable`.
+    """
     for image, digest in images(tree).values():
         if digest == UNLOCKED:
             raise Refusal("images.unlocked", file=FILE, image=image)
@@ -57,7 +63,8 @@ def require_locked(tree: Path = TREE) -> None:
 def lock(tree: Path = TREE) -> None:
     """Ask for every digest, then write them all or, where one is refused, none.
 
-    Refuses with `images.unreadable` or `images.unreachable`."""
+    Raises: `images.unreadable` or `images.unreachable`.
+    """
     digests = {
         name: (image, (digest_of_file if image.startswith("https:") else digest_of)(image))
         for name, (image, _old) in images(tree).items()

@@ -26,7 +26,10 @@ class HostMailbox(Mailbox):
         return cls(folder)
 
     def deliver(self, file: Path, sha256: str) -> FileRef:
-        """Put a copy of `file` at `in/<sha256>`. Refuses with `mailbox.hash_mismatch`."""
+        """Put a copy of `file` at `in/<sha256>`.
+
+        Raises: `mailbox.hash_mismatch`.
+        """
         target = self._in / checked_name(sha256)
         temporary = self._in / f".{os.urandom(8).hex()}"
         try:
@@ -43,7 +46,10 @@ class HostMailbox(Mailbox):
         return FileRef(sha256, reader.bytes)
 
     def collect(self, sha256: str) -> Path:
-        """Where the program's file lies. Refuses with `mailbox.bad_name` or `mailbox.missing`."""
+        """Where the program's file lies.
+
+        Raises: `mailbox.bad_name` or `mailbox.missing`.
+        """
         path = self._out / checked_name(sha256)
         if not path.is_file() or path.is_symlink():
             raise Refusal("mailbox.missing", sha256=sha256)

@@ -13,7 +13,7 @@ from enclave.slicing.base_files import refuse_remote_code, weight_files
 def pin(folder: Path) -> dict[str, str]:
     """SHA-256 of exactly the files that an enclave will read: configuration, safetensors, tokenizer.
 
-    Refuses with `model.no_weights`, `model.pickle_weights`, `model.file_missing` or `model.remote_code`.
+    Raises: `model.no_weights`, `model.pickle_weights`, `model.file_missing` or `model.remote_code`.
     """
     if not (folder / CONFIG).is_file():
         raise Refusal("model.file_missing", file=CONFIG)

@@ -69,7 +69,9 @@ class EnclaveProcess:
     ) -> EnclaveProcess:
         """Make the mailbox folder, start the program, and wait for its greeting.
 
-        The program's own output goes to `program.log` in the folder. Refuses with `program.start_failed`.
+        The program's own output goes to `program.log` in the folder.
+
+        Raises: `program.start_failed`.
         """
         box = HostMailbox.create(mailbox)
         with socket.create_server(("127.0.0.1", 0)) as listener:

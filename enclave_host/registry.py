@@ -47,7 +47,8 @@ def parse(image: str) -> Image:
 def digest_of(image: str) -> str:
     """`sha256:…` over the bytes of the image's manifest (of all platforms), computed here.
 
-    Refuses with `images.unreachable`, which says what the registry answered, or how far the way went."""
+    Raises: `images.unreachable`, which says what the registry answered, or how far the way went.
+    """
     at = parse(image)
     base = f"{'http' if LOCAL.fullmatch(at.registry) else 'https'}://{at.registry}"
     try:
@@ -73,7 +74,10 @@ def digest_of(image: str) -> str:
 
 
 def digest_of_file(address: str) -> str:
-    """`sha256:…` over the bytes at this address. Refuses with `images.unreachable`."""
+    """`sha256:…` over the bytes at this address.
+
+    Raises: `images.unreachable`.
+    """
     try:
         with client_for(address, tls_context(), timeout=20.0) as client:
             answer = client.get(address)

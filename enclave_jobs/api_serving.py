@@ -141,7 +141,10 @@ class ServingClose(AgentView):
 
 
 def _use(request: Request, run_id: str) -> Use:
-    """That this site may ask this run's model now. Refuses with `run.unknown`, or as `require_use`."""
+    """That this site may ask this run's model now.
+
+    Raises: `run.unknown`, or as `require_use`.
+    """
     site = site_of(request)
     return services.require_use(run_of(site, run_id, active=False), site)
 

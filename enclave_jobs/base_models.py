@@ -17,7 +17,10 @@ def register(
     targets: tuple[str, ...] = (),
     tell: Tell | None = None,
 ) -> BaseModel:
-    """Fetch the model where it is not here, load it once, and offer it to studies. `targets` are LoRA's where
-    they shall not be the usual ones. Refuses with a `model.*` or `child.*` code."""
+    """Fetch the model where it is not here, load it once, and offer it to studies. `targets` are LoRA's
+    where they shall not be the usual ones.
+
+    Raises: a `model.*` or `child.*` code.
+    """
     proof = prove(resolve(source), task, targets=targets, tell=tell)
     return register_base_model(source, proof, name or source.rpartition(":")[2])

@@ -51,7 +51,7 @@ def write_frame(upload_id: str, offset: int, frame: bytes) -> None:
     """Put `frame` at `offset` of the part file and sync it. Bytes past `offset` from a broken earlier try are
     overwritten, since only the upload's row says how many count.
 
-    Refuses with `blob.busy` (another request writes) and `blob.storage_full` (the file keeps `offset` bytes).
+    Raises: `blob.busy` (another request writes) and `blob.storage_full` (the file keeps `offset` bytes).
     """
     path = part_of(upload_id)
     with refusing_when_full():
@@ -85,7 +85,7 @@ def _put(descriptor: int, offset: int, frame: bytes) -> None:
 def finish(upload_id: str, sha256: str, size: int) -> None:
     """Check the part file's size and hash and give it its name.
 
-    Refuses with `blob.hash_mismatch`; the part file is then gone and the upload begins anew.
+    Raises: `blob.hash_mismatch`; the part file is then gone and the upload begins anew.
     """
     part = part_of(upload_id)
     with part.open("rb") as file:
@@ -100,7 +100,7 @@ def finish(upload_id: str, sha256: str, size: int) -> None:
 def store(source: Path, sha256: str) -> int:
     """Copy a file of our own machine (an enclave's output) into the store; its size in bytes.
 
-    Refuses with `blob.hash_mismatch` and `blob.storage_full`.
+    Raises: `blob.hash_mismatch` and `blob.storage_full`.
     """
     part = part_of(f"{sha256}.{os.getpid()}.{os.urandom(4).hex()}")
     try:

@@ -142,8 +142,10 @@ def current(site: Site, job_id: str, number: int, *, handed_in: bool = False) ->
     """The job, locked, if this site holds its lease `number` now; call it inside a transaction.
 
     With `handed_in`, also a job that was done under this very lease: an agent that lost our answer asks
-    again. Refuses with `job.unknown`, `lease.foreign`, `run.reattest` (the job was for an enclave that is
-    gone) and `lease.late`.
+    again.
+
+    Raises: `job.unknown`, `lease.foreign`, `run.reattest` (the job was for an enclave that is gone) and
+    `lease.late`.
     """
     jobs = Job.objects.select_for_update(of=("self",)).select_related("run", "round__run", "site")
     job = jobs.filter(pk=job_id).first()

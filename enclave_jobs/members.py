@@ -13,7 +13,10 @@ from federation.studies.frozen import frozen
 
 
 def site_of(request: Request) -> Site:
-    """The site whose agent asks. Refuses with `auth.missing` anybody else."""
+    """The site whose agent asks.
+
+    Raises: `auth.missing` for anybody else.
+    """
     principal: object = request.user
     if not isinstance(principal, AgentPrincipal):
         raise Refusal("auth.missing")
@@ -21,8 +24,11 @@ def site_of(request: Request) -> Site:
 
 
 def run_of(site: Site, run_id: str, *, active: bool) -> Run:
-    """A run that this site is a member of. Refuses with `run.unknown`, also where the run is others'
-    business; with `run.not_active` where it must still be going on."""
+    """A run that this site is a member of.
+
+    Raises: `run.unknown`, also where the run is others' business; `run.not_active` where it must still be
+    going on.
+    """
     run = Run.objects.filter(pk=run_id).select_related("study").first()
     if run is None or site.pk not in frozen(run).names:
         raise Refusal("run.unknown")

@@ -31,7 +31,10 @@ SENT_AGAIN_AFTER = timedelta(minutes=1)
 
 
 def ask_to_register(by: User, source: str, task: str, name: str = "") -> ModelJob:
-    """Have a base model registered. Refuses with `auth.forbidden`."""
+    """Have a base model registered.
+
+    Raises: `auth.forbidden`.
+    """
     if not permissions.can_register_models(by):
         raise Refusal("auth.forbidden")
     with transaction.atomic():
@@ -44,9 +47,12 @@ def ask_to_register(by: User, source: str, task: str, name: str = "") -> ModelJo
 
 
 def ask_to_freeze(by: User, study: Study) -> ModelJob:
-    """Have the study's model looked at again, exactly as the study will tune it, and the study frozen if all
-    is well. Asked while it is under way, it is the same job. Refuses with `auth.forbidden`,
-    `study.wrong_state`, or what `build_manifest` refuses: what can be said at once is."""
+    """Have the study's model looked at again, exactly as the study will tune it, and the study frozen if
+    all is well. Asked while it is under way, it is the same job.
+
+    Raises: `auth.forbidden`, `study.wrong_state`, or what `build_manifest` raises: what can be said at once
+    is.
+    """
     if not permissions.can_edit(by, study):
         raise Refusal("auth.forbidden")
     with transaction.atomic():

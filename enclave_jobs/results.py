@@ -36,14 +36,20 @@ class _AnyResult(Struct):
 
 
 def lease_of(body: bytes) -> int:
-    """The lease that a result names, before its kind is known. Refuses with `job.result_invalid`."""
+    """The lease that a result names, before its kind is known.
+
+    Raises: `job.result_invalid`.
+    """
     if len(body) > MAX_RESULT_BYTES:
         raise Refusal("job.result_invalid", fault=f"it has more than {MAX_RESULT_BYTES} bytes")
     return _decode(body, _AnyResult).lease
 
 
 def read_result(kind: str, body: bytes) -> Result:
-    """The result of a job of this kind. Refuses with `job.result_invalid` and the first fault."""
+    """The result of a job of this kind.
+
+    Raises: `job.result_invalid` and the first fault.
+    """
     return _decode(body, RESULTS[kind])
 
 

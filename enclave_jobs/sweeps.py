@@ -85,7 +85,7 @@ def create(by: User, study: Study, axes: Axes, name: str = "", releases: int = 1
     """One draft a point, cloned from `study` with its datasets. `study` itself stays as it is. Of at most so
     many `releases` the hospitals are asked to allow the release.
 
-    Refuses with `auth.forbidden`, `sweep.not_method_2`, `sweep.empty`, `sweep.too_large`, or
+    Raises: `auth.forbidden`, `sweep.not_method_2`, `sweep.empty`, `sweep.too_large`, or
     `study.invalid_plan` for a value that is out of range.
     """
     if not permissions.can_edit(by, study):

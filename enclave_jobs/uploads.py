@@ -29,8 +29,9 @@ def begin(site: Site, run: Run, sha256: str, size: int, kind: BlobKind = BlobKin
     """The upload of this blob by this site for this run, new or as it stands.
 
     A blob that is stored already gives an unsaved upload whose offset is its size; a shard of features also
-    where another run of the site has brought it. Refuses with `blob.too_large`, `blob.foreign`,
-    `blob.too_many_uploads`.
+    where another run of the site has brought it.
+
+    Raises: `blob.too_large`, `blob.foreign`, `blob.too_many_uploads`.
     """
     if size > blobs.MAX_BLOB_BYTES:
         raise Refusal("blob.too_large", bytes=size, limit=blobs.MAX_BLOB_BYTES)
@@ -53,7 +54,10 @@ def begin(site: Site, run: Run, sha256: str, size: int, kind: BlobKind = BlobKin
 
 
 def of_site(site: Site, upload_id: str) -> Upload:
-    """This site's upload. Refuses with `blob.unknown`, also where it is another site's."""
+    """This site's upload.
+
+    Raises: `blob.unknown`, also where it is another site's.
+    """
     upload = Upload.objects.filter(pk=upload_id, site=site).select_related("run").first()
     if upload is not None:
         return upload
@@ -66,8 +70,11 @@ def of_site(site: Site, upload_id: str) -> Upload:
 
 
 def append(upload: Upload, offset: int, frame: bytes) -> int:
-    """Write one frame; the new offset. Refuses with `blob.wrong_offset`, `blob.frame_too_large`,
-    `blob.frame_past_end`, `blob.busy`, `blob.storage_full`, and at the end `blob.hash_mismatch`."""
+    """Write one frame; the new offset.
+
+    Raises: `blob.wrong_offset`, `blob.frame_too_large`, `blob.frame_past_end`, `blob.busy`,
+    `blob.storage_full`, and at the end `blob.hash_mismatch`.
+    """
     if len(frame) > blobs.FRAME_BYTES:
         raise Refusal("blob.frame_too_large", bytes=len(frame), limit=blobs.FRAME_BYTES)
     if offset != upload.offset:

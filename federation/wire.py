@@ -50,14 +50,20 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def agent(request: Request) -> AgentPrincipal:
-    """Who asks. Refuses with `auth.missing` if it is not an agent."""
+    """Who asks.
+
+    Raises: `auth.missing` if it is not an agent.
+    """
     if not isinstance(request.user, AgentPrincipal):
         raise Refusal("auth.missing")
     return request.user
 
 
 def read(request: Request, kind: type[T]) -> T:
-    """The request's JSON body as `kind`. Refuses with `request.invalid` and the first fault."""
+    """The request's JSON body as `kind`.
+
+    Raises: `request.invalid` and the first fault.
+    """
     if rb"\u0000" in request.body:
         raise Refusal(
             "request.invalid", fault="a text holds the character NUL, which PostgreSQL cannot store"

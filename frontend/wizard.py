@@ -75,7 +75,10 @@ class Draft:
 
 
 def draft_with(study: Study, form: StepForm | None) -> Draft:
-    """The draft with the changes of a valid form. Refuses with `study.invalid_plan`."""
+    """The draft with the changes of a valid form.
+
+    Raises: `study.invalid_plan`.
+    """
     cleaned = form.cleaned_data if form is not None else {}
     changes = form.changes() if form is not None else {}
     datasets = cleaned.get("datasets")

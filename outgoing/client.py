@@ -13,7 +13,7 @@ from outgoing.proxies import Proxy, proxy_for
 def client_for(address: str, context: ssl.SSLContext, **others: Any) -> httpx.Client:
     """A client for one address. It follows no redirect: a token for one host must not reach another.
 
-    Refuses as `proxy_for` does.
+    Raises: as `proxy_for` does.
     """
     proxy = proxy_for(address)
     return httpx.Client(

@@ -38,7 +38,7 @@ class Proxy:
 def proxy_for(address: str, environment: Mapping[str, str] | None = None) -> Proxy | None:
     """The proxy on the way to `address` (scheme://host[:port]), or None for a direct connection.
 
-    Refuses with `outgoing.bad_proxy` or `outgoing.proxy_kind`; both name the variable.
+    Raises: `outgoing.bad_proxy` or `outgoing.proxy_kind`; both name the variable.
     """
     found = os.environ if environment is None else environment
     target = urlsplit(address)

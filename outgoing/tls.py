@@ -15,8 +15,9 @@ from contracts.refusal import Refusal
 def tls_context(ca_bundle: str | None = None, environment: Mapping[str, str] | None = None) -> ssl.SSLContext:
     """The one context of checks and transport. `ca_bundle` is a file of PEM certificates.
 
-    SSL_CERT_FILE and SSL_CERT_DIR replace the system's store, as OpenSSL has it. Refuses with
-    `agent.bad_ca_bundle`, or `outgoing.bad_store`, which names the variable.
+    SSL_CERT_FILE and SSL_CERT_DIR replace the system's store, as OpenSSL has it.
+
+    Raises: `agent.bad_ca_bundle`, or `outgoing.bad_store`, which names the variable.
     """
     context = public_context(environment)
     if ca_bundle is not None:

@@ -12,7 +12,7 @@ from site_agent.words import printable
 def base_url(address: str, *, insecure_http: bool = False) -> str:
     """The coordinator's address in its one spelling, scheme://host[:port][/path].
 
-    Refuses with `agent.bad_address`, and with `agent.insecure_http` for plain HTTP to another machine.
+    Raises: `agent.bad_address`, and `agent.insecure_http` for plain HTTP to another machine.
     """
     try:
         parts = urlsplit(address.strip())

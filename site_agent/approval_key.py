@@ -75,8 +75,10 @@ KeyFile = Sealed | Development | OnToken | Public
 
 
 def create_sealed(file: Path, passphrase: str) -> Sealed:
-    """Draw a key, seal it into a new file, and put its public half beside it (`FILE.pub`). Refuses with
-    `approval_key.exists`."""
+    """Draw a key, seal it into a new file, and put its public half beside it (`FILE.pub`).
+
+    Raises: `approval_key.exists`.
+    """
     made = _seal(SigningKey.generate(), passphrase)
     _create(file, made)
     _put_public_half(file, made.public)
@@ -86,8 +88,11 @@ def create_sealed(file: Path, passphrase: str) -> Sealed:
 def create_on_token(
     file: Path, module: Path, label: str, key: str | None, pin_file: Path | None = None
 ) -> OnToken:
-    """Make a key on a token (or take the one there with the id `key`), write into a new file where it is, and
-    put its public half beside it. Refuses with `approval_key.exists`, or as `make_on_token`."""
+    """Make a key on a token (or take the one there with the id `key`), write into a new file where it is,
+    and put its public half beside it.
+
+    Raises: `approval_key.exists`, or as `make_on_token`.
+    """
     with _needing_pkcs11():
         from site_agent.token_key import make_on_token
     if file.exists():
@@ -99,7 +104,10 @@ def create_on_token(
 
 
 def create_development(file: Path) -> Development:
-    """Draw a key into a new file that anybody who has it can use. Refuses with `approval_key.exists`."""
+    """Draw a key into a new file that anybody who has it can use.
+
+    Raises: `approval_key.exists`.
+    """
     key = SigningKey.generate()
     made = Development(1, key.public, signing_secret(key).hex())
     _create(file, made)
@@ -112,7 +120,7 @@ def public_half(file: Path) -> Path:
 
 
 def read_key_file(file: Path) -> KeyFile:
-    """Refuses with `approval_key.missing` or `approval_key.damaged`."""
+    """Raises: `approval_key.missing` or `approval_key.damaged`."""
     try:
         with file.open("rb") as opened:
             return msgspec.json.decode(opened.read(MAX_FILE_BYTES), type=KeyFile)
@@ -123,7 +131,7 @@ def read_key_file(file: Path) -> KeyFile:
 
 
 def unseal_key(file: Path, held: Sealed, passphrase: str) -> SigningKey:
-    """Refuses with `approval_key.wrong_passphrase`, or `approval_key.damaged` if it is another file's key."""
+    """Raises: `approval_key.wrong_passphrase`, or `approval_key.damaged` if it is another file's key."""
     cipher = AESGCM(_stretch(passphrase, bytes.fromhex(held.salt)))
     try:
         seed = cipher.decrypt(
@@ -138,8 +146,10 @@ def unseal_key(file: Path, held: Sealed, passphrase: str) -> SigningKey:
 
 
 def change_passphrase(file: Path, held: Sealed, old: str, new: str) -> None:
-    """Seal the same key under another passphrase. Copies of the file keep the old one. Refuses as
-    `unseal_key`; then nothing has changed."""
+    """Seal the same key under another passphrase. Copies of the file keep the old one.
+
+    Raises: as `unseal_key`; then nothing has changed.
+    """
     write_private(file, msgspec.json.encode(_seal(unseal_key(file, held, old), new)) + b"\n")
 
 
@@ -155,8 +165,8 @@ class ApprovalKey:
     def of(self, manifest: Manifest, site: str) -> SigningKey:
         """The key, fit to sign for this site and this manifest.
 
-        Refuses with `approval_key.other`, with `approval_key.development` outside of the development trust
-        root, with `approval_key.public_only`, or as `read_key_file`, `ask_passphrase`, `unseal_key` and
+        Raises: `approval_key.other`, `approval_key.development` for outside of the development trust root,
+        `approval_key.public_only`, or as `read_key_file`, `ask_passphrase`, `unseal_key` and
         `TokenKey.open`.
         """
         held, member = read_key_file(self.file), manifest.site(site)

@@ -116,7 +116,7 @@ def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
     5. its run is that of no other manifest which was approved here: a person names a run by its id
     6. its policy lets no older collateral count than this site has seen
 
-    Refuses with a `manifest.`, `approval.` or `dataset.` code, or `attest.policy_floor`.
+    Raises: a `manifest.`, `approval.` or `dataset.` code, or `attest.policy_floor`.
     """
     data = item.text.encode()
     manifest = parse(data)
@@ -139,7 +139,10 @@ def examine(
     state: State, coordinator: Coordinator, manifest: Manifest, dataset: Dataset
 ) -> tuple[Known, Outlook, list[Weakness]]:
     """What this site knows of the code that the manifest trusts, what its dataset has told and would tell,
-    and what is weak in both. Refuses with a `release_statement.` or `ledger.` code."""
+    and what is weak in both.
+
+    Raises: a `release_statement.` or `ledger.` code.
+    """
     last = last_approved(state, manifest.hash)
     previous = None if last is None else parse(last.manifest.encode())
     known = known_here(state, coordinator, manifest, previous)
@@ -177,15 +180,20 @@ def approve(
 def take(
     state: State, coordinator: Coordinator, item: Waiting, given: Approval, accepted: Collection[str]
 ) -> Approved:
-    """As `approve`, with a signature that was made on another machine. Refuses also with
-    `approval.online_key` or `sealing.bad_signature`."""
+    """As `approve`, with a signature that was made on another machine.
+
+    Raises: also `approval.online_key` or `sealing.bad_signature`.
+    """
     judged = _approvable(state, coordinator, item, accepted)
     verify_approval(judged.manifest, state.config.site, given, "sealing.bad_signature")
     return _keep(state, coordinator, item, judged, given)
 
 
 def require_accepted(weak: Collection[Weakness], accepted: Collection[str]) -> tuple[str, ...]:
-    """The names of the weaknesses, all of which a person has accepted. Refuses with `approval.weak`."""
+    """The names of the weaknesses, all of which a person has accepted.
+
+    Raises: `approval.weak`.
+    """
     names = tuple(weakness.name for weakness in weak)
     missing = [name for name in names if name not in accepted]
     if missing:
@@ -238,7 +246,7 @@ def store(state: State, coordinator: Coordinator, approved: Approved) -> None:
 def approved_manifest(state: State, manifest_hash: str) -> Manifest:
     """The manifest with this hash, if it was approved here, from the copy that was kept.
 
-    Refuses with `run.not_approved_here`, or `agent.state_damaged` if the copy is not what was signed.
+    Raises: `run.not_approved_here`, or `agent.state_damaged` if the copy is not what was signed.
     """
     fingerprint = printable(manifest_hash, 64)
     if len(manifest_hash) != 64 or not manifest_hash.isalnum():
@@ -266,7 +274,10 @@ def last_approved(state: State, manifest_hash: str) -> Approved | None:
 
 
 def approved_copy(state: State, manifest_hash: str) -> Approved:
-    """The copy that was kept of an approval. Refuses as `approved_manifest`."""
+    """The copy that was kept of an approval.
+
+    Raises: as `approved_manifest`.
+    """
     approved_manifest(state, manifest_hash)
     return msgspec.json.decode(_path(state, manifest_hash).read_bytes(), type=Approved)
 

@@ -50,7 +50,7 @@ def upload(
     """Bring `file` up whole, going on from where an earlier try (of any process) ended. A `shard` of features
     that another run has brought is there already.
 
-    Refuses with a `blob.` or `agent.` code.
+    Raises: a `blob.` or `agent.` code.
     """
     size = file.stat().st_size
     wanted = {"sha256": sha256, "bytes": size, "run": run} | ({} if kind == "update" else {"kind": kind})
@@ -98,8 +98,9 @@ def download(
 ) -> Path:
     """Bring the blob down to `target`, which appears only when its hash is right.
 
-    What is there of an earlier try (`target` + `.part`) is not fetched again. Refuses with
-    `agent.blob_corrupt` after two whole downloads with a wrong hash, `agent.blob_too_large`,
+    What is there of an earlier try (`target` + `.part`) is not fetched again.
+
+    Raises: `agent.blob_corrupt` after two whole downloads with a wrong hash, `agent.blob_too_large`,
     `agent.no_space`, or another code.
     """
     if target.exists() and file_sha256(target) == sha256:

@@ -68,8 +68,11 @@ class Daemon:
         self._looked_at_runs = time.monotonic()
 
     def run(self, *, once: bool = False, until_idle: float | None = None) -> None:
-        """Work until `stop` is set; with `once` until one job is done, with `until_idle` until there was none
-        for that many seconds. Refuses with `log.fork` when the coordinator's log is not what it was."""
+        """Work until `stop` is set; with `once` until one job is done, with `until_idle` until there was
+        none for that many seconds.
+
+        Raises: `log.fork` when the coordinator's log is not what it was.
+        """
         threads = [
             threading.Thread(target=self._beat, name="heartbeat", daemon=True),
             threading.Thread(target=self._end_work_on_stop, name="end-of-work", daemon=True),

@@ -190,7 +190,10 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
 
 
 def _languages(said: list[str]) -> tuple[str, ...]:
-    """BCP 47 tags. Refuses with `dataset.bad_language`."""
+    """BCP 47 tags.
+
+    Raises: `dataset.bad_language`.
+    """
     for tag in said:
         if not re.fullmatch(LANGUAGE, tag):
             raise Refusal("dataset.bad_language", said=printable(tag, 40))
@@ -198,7 +201,10 @@ def _languages(said: list[str]) -> tuple[str, ...]:
 
 
 def _renamed(said: list[str]) -> dict[str, str]:
-    """`FROM=TO`, as often as it is said, spelled as it is shown. Refuses with `dataset.bad_rename`."""
+    """`FROM=TO`, as often as it is said, spelled as it is shown.
+
+    Raises: `dataset.bad_rename`.
+    """
     pairs = [tuple(part.strip() for part in pair.split("=", 1)) for pair in said]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise Refusal("dataset.bad_rename")

@@ -32,11 +32,11 @@ _OPTIONS = {
 
 
 def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = None) -> None:
-    """Refuses with `dataset.unconfirmed_columns`, `dataset.unconfirmed_encoding` or `dataset.unanswered`
-    while something is undecided.
-
-    `kept` are the kinds of finding that somebody has said to keep. `ask` puts a question to a person; by
+    """`kept` are the kinds of finding that somebody has said to keep. `ask` puts a question to a person; by
     default the terminal does, where there is one.
+
+    Raises: `dataset.unconfirmed_columns`, `dataset.unconfirmed_encoding` or `dataset.unanswered` while
+    something is undecided.
     """
     if ask is None and sys.stdin.isatty():
         ask = input
@@ -68,7 +68,7 @@ def _require_decisions(findings: Findings, kept: Collection[str], ask: Ask | Non
 def agreed(ask: Ask | None = None) -> bool:
     """Whether a person at the terminal says that the card may be published; the default is no.
 
-    Refuses with `dataset.publish_unsaid` where nobody can be asked.
+    Raises: `dataset.publish_unsaid` where nobody can be asked.
     """
     if ask is None and not sys.stdin.isatty():
         raise Refusal("dataset.publish_unsaid")

@@ -57,7 +57,7 @@ def enrol(
        runtimes need one. It can be given later, and is then pinned for good.
     5. `name` changes only how the agent calls the site here; the hospital's name is given in the browser.
 
-    Refuses with `agent.enrolled_elsewhere`, `fingerprint.malformed`, `log.key_not_pinned`, `log.other_key`,
+    Raises: `agent.enrolled_elsewhere`, `fingerprint.malformed`, `log.key_not_pinned`, `log.other_key`,
     `release_statement.key_not_pinned`, `approval_key.development`, an `enrolment.` code, or as
     `read_key_file` or `Coordinator`.
     """

@@ -29,7 +29,7 @@ class FloorBook:
         self._path = folder / FLOORS
 
     def load(self) -> Floors:
-        """Refuses with `agent.state_damaged`: to begin anew would be to forget."""
+        """Raises: `agent.state_damaged`: to begin anew would be to forget."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Floors)
         except FileNotFoundError:
@@ -56,7 +56,7 @@ class Judge:
     def evidence(self, shown: Any, nonce: str) -> Evidence:
         """Evidence (decoded JSON) that answers `nonce`, found good; its claims say whose keys they are.
 
-        Refuses with `agent.bad_answer`, `program.clock_below_floor` or the code of the failed check.
+        Raises: `agent.bad_answer`, `program.clock_below_floor` or the code of the failed check.
         """
         evidence = read_evidence(shown)
         expected = Expected(nonce, self._manifest.hash, self._program)
@@ -69,7 +69,10 @@ class Judge:
 
 
 def read_evidence(shown: Any) -> Evidence:
-    """What else stands beside the three parts of evidence is left alone. Refuses with `agent.bad_answer`."""
+    """What else stands beside the three parts of evidence is left alone.
+
+    Raises: `agent.bad_answer`.
+    """
     try:
         return msgspec.convert({name: shown[name] for name in Evidence.__struct_fields__}, Evidence)
     except (msgspec.ValidationError, KeyError, TypeError) as error:

@@ -34,7 +34,7 @@ def known_here(
 ) -> Known:
     """What the manifest is to be compared with. `previous` was approved here last.
 
-    Refuses with a `release_statement.` code where a release key was pinned and its statement cannot be had.
+    Raises: a `release_statement.` code where a release key was pinned and its statement cannot be had.
     """
     programs = {reference.program for reference in manifest.policy.references}
     development = needs_platform(state.config.runtime)
@@ -50,9 +50,10 @@ def known_here(
 def release_statement(state: State, coordinator: Coordinator) -> ReleaseStatement | None:
     """The statement in force; None where no release key was pinned, which only development runtimes allow.
 
-    The newest one is kept. Refuses with `release_statement.key_not_pinned`, `release_statement.missing`,
-    `release_statement.older`, `release_statement.expired`, `release_statement.other_key` or
-    `release_statement.invalid`.
+    The newest one is kept.
+
+    Raises: `release_statement.key_not_pinned`, `release_statement.missing`, `release_statement.older`,
+    `release_statement.expired`, `release_statement.other_key` or `release_statement.invalid`.
     """
     key = state.config.release_key
     if key is None:

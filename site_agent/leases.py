@@ -46,7 +46,10 @@ class Job(Struct, frozen=True):
 
 
 def given(job: Job, wanted: type[T]) -> T:
-    """The job's inputs. Refuses with `agent.bad_inputs` what is not of the agreed form."""
+    """The job's inputs.
+
+    Raises: `agent.bad_inputs` for what is not of the agreed form.
+    """
     return inputs_of(job.kind, job.inputs, wanted)
 
 
@@ -89,13 +92,16 @@ class Lease:
         self._thread.join(timeout=5)
 
     def tell(self, stage: str, fraction: float | None = None, detail: str = "") -> None:
-        """Say how far the work is (no row, no label). Refuses as `check` does."""
+        """Say how far the work is (no row, no label).
+
+        Raises: as `check` does.
+        """
         self.check()
         self._news = {"stage": stage[:64], "fraction": fraction, "detail": detail[:300]}
         self._fresh.set()
 
     def check(self) -> None:
-        """Refuses with `agent.stopped`, or with what the coordinator said when it took the lease back."""
+        """Raises: `agent.stopped`, or what the coordinator said when it took the lease back."""
         if self._coordinator.stop.is_set():
             raise Refusal("agent.stopped")
         if self._lost is not None:

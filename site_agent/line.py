@@ -40,7 +40,7 @@ class Line:
     def next_job(self, longest: float, patience: float) -> Job | None:
         """The next job, or None after at most about `longest` seconds without one.
 
-        Refuses as `leases.ask` does, and with `agent.stopped` as soon as the agent is to end.
+        Raises: as `leases.ask` does, and `agent.stopped` as soon as the agent is to end.
         """
         wait = min(self._wait, int(longest))
         began = time.monotonic()

@@ -56,7 +56,10 @@ def confirm(state: State, members: Iterable[Member]) -> None:
 
 
 def forget(state: State, fingerprint: str) -> Confirmed:
-    """The member whose keys have this fingerprint counts no more. Refuses with `members.unknown`."""
+    """The member whose keys have this fingerprint counts no more.
+
+    Raises: `members.unknown`.
+    """
     book = known_members(state)
     member = book.pop(fingerprint, None)
     if member is None:
@@ -83,8 +86,10 @@ def unconfirmed(state: State, manifest: Manifest) -> list[Member]:
 
 
 def require_enough(state: State, manifest: Manifest, listed: Iterable[str] | None = None) -> None:
-    """A round's quorum is met by confirmed members, of all or of those `listed` on a roster. Refuses with
-    `members.too_few`."""
+    """A round's quorum is met by confirmed members, of all or of those `listed` on a roster.
+
+    Raises: `members.too_few`.
+    """
     counted = confirmed_sites(state, manifest)
     found = len(counted if listed is None else counted.intersection(listed))
     if found < manifest.aggregation.quorum:
@@ -92,8 +97,11 @@ def require_enough(state: State, manifest: Manifest, listed: Iterable[str] | Non
 
 
 def require_approvable(state: State, manifest: Manifest) -> None:
-    """Before the manifest is approved: confirmed members could meet each minimum that the enclaves count, by
-    what this approval will say. Refuses with `members.too_few`."""
+    """Before the manifest is approved: confirmed members could meet each minimum that the enclaves count,
+    by what this approval will say.
+
+    Raises: `members.too_few`.
+    """
     found, needed = len(confirmed_sites(state, manifest)), least_confirmed(manifest)
     if found < needed:
         raise Refusal("members.too_few", found=found, needed=needed)
@@ -101,7 +109,9 @@ def require_approvable(state: State, manifest: Manifest) -> None:
 
 def require_enough_for_release(state: State, manifest: Manifest) -> None:
     """Before this site signs for a release: confirmed members could give all signatures that it needs.
-    Refuses with `members.too_few`."""
+
+    Raises: `members.too_few`.
+    """
     found = len(confirmed_sites(state, manifest))
     if found < manifest.release.approvals:
         raise Refusal("members.too_few", found=found, needed=manifest.release.approvals)

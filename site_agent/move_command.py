@@ -25,8 +25,11 @@ def add_move_command(commands: Any, say: Say) -> None:
 
 
 def run_move(chosen: argparse.Namespace, say: Say) -> int:
-    """`move`. Refuses with `instance.alive` while the other machine's agent is, with `move.needs_terminal`
-    without a terminal or `--yes`."""
+    """`move`.
+
+    Raises: `instance.alive` while the other machine's agent is, `move.needs_terminal` without a terminal or
+    `--yes`.
+    """
     state = State.open(chosen.state)
     with contextlib.closing(connect(state)) as coordinator:
         held = coordinator.call("GET", "machine")

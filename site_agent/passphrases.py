@@ -22,21 +22,23 @@ MAX_BYTES = 1024
 def ask_passphrase(key: Path, file: Path | None = None, *, word: str = "Passphrase") -> str:
     """The passphrase of the approval key in the file `key`, from `file` or else a person.
 
-    Refuses with `approval_key.needs_passphrase`, or `approval_key.exposed` a file that others can read.
+    Raises: `approval_key.needs_passphrase`, or `approval_key.exposed` for a file that others can read.
     """
     return _normal(_answer(f"{word} of the approval key {key}: ", file))
 
 
 def ask_pin(token: str, module: str, file: Path | None = None) -> str:
     """The PIN of a token, as it is typed: the token compares bytes. The library that will read it is named.
-    Refuses as `ask_passphrase`."""
+
+    Raises: as `ask_passphrase`.
+    """
     return _answer(f'PIN of the token "{printable(token, 64)}", for {printable(module, 200)}: ', file)
 
 
 def new_passphrase(key: Path, file: Path | None = None) -> str:
     """A passphrase for a key that is being made: a person types it twice.
 
-    Refuses as `ask_passphrase`, with `approval_key.short_passphrase` or `approval_key.passphrases_differ`.
+    Raises: as `ask_passphrase`, `approval_key.short_passphrase` or `approval_key.passphrases_differ`.
     """
     chosen = ask_passphrase(key, file, word="New passphrase")
     if len(chosen) < LEAST:

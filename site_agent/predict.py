@@ -73,7 +73,10 @@ class Predictor:
 
     def classify(self, texts: Sequence[Text]) -> list[Prediction]:
         """The classes of some texts, or pairs of texts where the run is of pairs, cut at the run's
-        `max_tokens` as in training (`cut_short` counts). Refuses with `predict.pairs`."""
+        `max_tokens` as in training (`cut_short` counts).
+
+        Raises: `predict.pairs`.
+        """
         from enclave.slicing.questions import ask_about, read_probabilities
         from enclave.training.texts import tokenise
 
@@ -132,8 +135,11 @@ class Predictor:
 
 
 def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterator[Text]:
-    """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet; `pair` is the column
-    of the second text. Refuses with `predict.nothing` or a `dataset.` code."""
+    """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet; `pair` is the
+    column of the second text.
+
+    Raises: `predict.nothing` or a `dataset.` code.
+    """
     if file.suffix.lower() == ".txt":
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -171,7 +177,7 @@ def answer_file(
 ) -> int:
     """Answer a file's texts into `target`; how many. `write` answers one prompt of a causal LM.
 
-    Refuses with `predict.nothing` and `predict.other_output`, or as asking does; what is answered is kept.
+    Raises: `predict.nothing` and `predict.other_output`, or as asking does; what is answered is kept.
     """
     texts = list(texts_of(source, column, pair))
     if not texts:

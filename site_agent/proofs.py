@@ -18,15 +18,20 @@ from site_agent.witness import LogWitness
 
 
 def require_manifest(state: State, coordinator: Coordinator, manifest: Manifest) -> Logged:
-    """Before the manifest is approved; the proof. Refuses as `LogWitness.require`."""
+    """Before the manifest is approved; the proof.
+
+    Raises: as `LogWitness.require`.
+    """
     body, logged = LogWitness.of(state).require(coordinator, manifest, "manifest")
     require_manifest_entry(body, manifest)
     return logged
 
 
 def require_appraisal(state: State, coordinator: Coordinator, manifest: Manifest, claims: Claims) -> Logged:
-    """Before anything is sealed to the enclave with these keys: it was accepted in public; the proof. Refuses
-    as `LogWitness.require`."""
+    """Before anything is sealed to the enclave with these keys: it was accepted in public; the proof.
+
+    Raises: as `LogWitness.require`.
+    """
     key = claims.signing_key
     body, logged = LogWitness.of(state).require(coordinator, manifest, "appraisal", key=key)
     require_appraisal_entry(body, claims)
@@ -34,7 +39,10 @@ def require_appraisal(state: State, coordinator: Coordinator, manifest: Manifest
 
 
 def require_roster(state: State, coordinator: Coordinator, manifest: Manifest, roster: Roster) -> None:
-    """Before the roster is countersigned. Refuses as `LogWitness.require`."""
+    """Before the roster is countersigned.
+
+    Raises: as `LogWitness.require`.
+    """
     body, _ = LogWitness.of(state).require(coordinator, manifest, "roster.fixed", round=roster.round)
     if parse_roster(body.get("roster") or {}) != roster:
         raise Refusal("log.wrong_entry", kind="roster.fixed")

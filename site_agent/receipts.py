@@ -36,8 +36,10 @@ class ReceiptBook:
         self._signers.enter(evidence)
 
     def last(self, *, before: int | None = None) -> SignedReceipt | None:
-        """The latest receipt here, or the latest of a round before `before`. Refuses with
-        `agent.state_damaged`."""
+        """The latest receipt here, or the latest of a round before `before`.
+
+        Raises: `agent.state_damaged`.
+        """
         known = [number for number in self._rounds() if before is None or number < before]
         return self._read(max(known)) if known else None
 
@@ -50,8 +52,9 @@ class ReceiptBook:
         """Fetch what was published since, and enter it; the hash of the last receipt then.
 
         Each receipt continues the chain, is of a round that the manifest has, and is signed by an attested
-        enclave of this run's server program. Refuses with `receipt.*`, `sealing.bad_signature`, or an
-        `agent.` code where the line is down.
+        enclave of this run's server program.
+
+        Raises: `receipt.*`, `sealing.bad_signature`, or an `agent.` code where the line is down.
         """
         self._require_no_fork()
         while True:
@@ -66,7 +69,10 @@ class ReceiptBook:
 
     def require_latest(self, given: Any, *, before: int | None = None) -> SignedReceipt:
         """That this receipt (decoded JSON) is the last one (of the rounds before `before`), after catching
-        up. Refuses as `catch_up`, or with `receipt.not_ours`."""
+        up.
+
+        Raises: as `catch_up`, or `receipt.not_ours`.
+        """
         self.catch_up()
         signed = parse_receipt(given)
         self._require_same_past(signed)

@@ -97,7 +97,10 @@ class Judged:
 
 
 def asked(coordinator: Coordinator) -> list[Asked]:
-    """The releases of this site's runs. Refuses with `agent.bad_answer`."""
+    """The releases of this site's runs.
+
+    Raises: `agent.bad_answer`.
+    """
     try:
         return msgspec.convert(coordinator.call("GET", "releases").body, list[Asked])
     except msgspec.ValidationError as error:
@@ -111,7 +114,7 @@ def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
     2. the receipt is the last one of the run, at the end of a chain that enclaves have signed which this site
        has attested; no round trains after it
 
-    Refuses with `run.not_approved_here`, `run.wrong_manifest`, `release.unfinished`, `receipt.*`, or as
+    Raises: `run.not_approved_here`, `run.wrong_manifest`, `release.unfinished`, `receipt.*`, or as
     `allowed`.
     """
     manifest = approved_manifest(state, item.manifest_hash)
@@ -125,8 +128,10 @@ def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
 
 
 def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
-    """Sign it with the site's approval key. Doing it again sends the same signature. Refuses as
-    `require_enough_for_release`, `next_number` and `ApprovalKey.of`."""
+    """Sign it with the site's approval key. Doing it again sends the same signature.
+
+    Raises: as `require_enough_for_release`, `next_number` and `ApprovalKey.of`.
+    """
     manifest, site = judged.manifest, state.config.site
     require_enough_for_release(state, manifest)
     own = own_key(state, judged)
@@ -189,8 +194,9 @@ def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) 
     """Open what the enclave has sealed to this site, and write its files to `folder`.
 
     The enclave's evidence is appraised here, by the policy of the manifest that was approved here; it must
-    attest the key that signed statement and stream, and stand in the log. Refuses with `release.*`,
-    `sealing.*`, `log.*`, or the code of a failed check; then nothing was written.
+    attest the key that signed statement and stream, and stand in the log.
+
+    Raises: `release.*`, `sealing.*`, `log.*`, or the code of a failed check; then nothing was written.
     """
     item, manifest, site = judged.asked, judged.manifest, state.config.site
     if judged.rule == EXPORT:

@@ -46,7 +46,9 @@ class RosterBook:
         4. no other roster was signed for this (manifest, round)
         5. where it lets scores be pooled: with the one set of sites of this run, and once after a receipt
 
-        Refuses with a `roster.` code. The same roster again gets the same signature.
+        The same roster again gets the same signature.
+
+        Raises: a `roster.` code.
         """
         self._check(roster, manifest, site, own_inputs, last_receipt)
         page = Page(roster, countersign(roster, self._key))

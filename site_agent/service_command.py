@@ -32,9 +32,11 @@ def add_service_command(commands: Any, say: Say) -> None:
 
 
 def run_install(chosen: argparse.Namespace, say: Say) -> int:
-    """`service install`, as the account that is to run the agent. It asks for no root: what only root can do
-    is said in lines to copy. Refuses with `agent.not_enrolled`, or `service.unit` where systemd finds a fault
-    in the unit."""
+    """`service install`, as the account that is to run the agent. It asks for no root: what only root can
+    do is said in lines to copy.
+
+    Raises: `agent.not_enrolled`, or `service.unit` where systemd finds a fault in the unit.
+    """
     state = State.open(chosen.state)
     _ = state.config  # a service without an enrolment would only fail
     owner = pwd.getpwuid(state.folder.stat().st_uid).pw_name

@@ -63,14 +63,20 @@ class _Answered(Struct, frozen=True):
 
 
 def offers(coordinator: Coordinator) -> list[Offer]:
-    """What may be asked. Refuses with `agent.bad_answer`."""
+    """What may be asked.
+
+    Raises: `agent.bad_answer`.
+    """
     return _read(coordinator.call("GET", "serving").body, list[Offer])
 
 
 def choose(state: State, coordinator: Coordinator, asked: str | None) -> tuple[Offer, Manifest]:
-    """The run that `asked` names by its id, the beginning of its fingerprint, or its study's name; without it
-    the only one there is. Refuses with `serving.not_here`, `run.not_approved_here`, or `run.wrong_manifest`
-    where the coordinator names another run for this manifest."""
+    """The run that `asked` names by its id, the beginning of its fingerprint, or its study's name; without
+    it the only one there is.
+
+    Raises: `serving.not_here`, `run.not_approved_here`, or `run.wrong_manifest` where the coordinator names
+    another run for this manifest.
+    """
     wanted = (asked or "").lower()
     found = [
         offer
@@ -115,7 +121,10 @@ class ServedModel:
         return self.persist(lambda: self._ask(again()))
 
     def persist(self, attempt: Callable[[], T]) -> T:
-        """Try until an answer comes. Refuses with `serving.lost` after MAX_BREAKS breaks without one."""
+        """Try until an answer comes.
+
+        Raises: `serving.lost` after MAX_BREAKS breaks without one.
+        """
         while True:
             try:
                 return attempt()
@@ -181,8 +190,11 @@ class ServedModel:
         return knock.entered(told.session, decode(told.proof))
 
     def _verify(self) -> Claims:
-        """The claims of the enclave, once its evidence for a nonce of ours was found good here, and stands in
-        the log. Refuses with the code of the failed check, or as `require_appraisal`."""
+        """The claims of the enclave, once its evidence for a nonce of ours was found good here, and stands
+        in the log.
+
+        Raises: the code of the failed check, or as `require_appraisal`.
+        """
         nonce = secrets.token_hex(32)
         claims = self._judge.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
         require_appraisal(self._state, self._coordinator, self._manifest, claims)

@@ -50,7 +50,10 @@ class Signers:
 
     def require(self, key: str, coordinator: Coordinator) -> None:
         """That this key (hex) signs for a server enclave of this run. Asks for the evidence if it was never
-        attested here. Refuses with `receipt.unattested`, or with an `agent.` code where the line is down."""
+        attested here.
+
+        Raises: `receipt.unattested`, or an `agent.` code where the line is down.
+        """
         if key in self:
             return
         path = f"runs/{self._manifest.run}/signers/{key}"

@@ -123,7 +123,7 @@ def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
     """A request that is fit to be shown: unchanged since this site's agent wrote it, for the approval key in
     the file `key`.
 
-    Refuses with `signing_request.malformed`, `signing_request.altered`, `approval_key.other`, a `manifest.`
+    Raises: `signing_request.malformed`, `signing_request.altered`, `approval_key.other`, a `manifest.`
     code, or as `read_key_file`.
     """
     request = _read(file, Request)
@@ -151,13 +151,16 @@ def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
 
 
 def read_signed(file: Path) -> Signed:
-    """Refuses with `signing_request.malformed`."""
+    """Raises: `signing_request.malformed`."""
     return _read(file, Signed)
 
 
 def known_at_desk(asked: Asked, manifest: Manifest, release_key: str | None) -> Known:
-    """What the machine that signs knows of the code. Its own packages are measured here; `release_key` is the
-    fingerprint that the person typed. Refuses with a `release_statement.` code."""
+    """What the machine that signs knows of the code. Its own packages are measured here; `release_key` is
+    the fingerprint that the person typed.
+
+    Raises: a `release_statement.` code.
+    """
     development = manifest.policy.root == "development"
     programs = sorted({reference.program for reference in manifest.policy.references})
     statement = None

@@ -37,7 +37,10 @@ Say = Callable[[str], None]
 
 
 def ask(state: State, coordinator: Coordinator, group: sweeps.Asked, say: Say) -> Asked:
-    """The request, on the agent's machine. Refuses as `sweeps.approve`."""
+    """The request, on the agent's machine.
+
+    Raises: as `sweeps.approve`.
+    """
     judged = sweeps.judge(state, group)
     for manifest in judged.manifests:
         require_manifest(state, coordinator, manifest)
@@ -77,8 +80,9 @@ def sign(
 
 
 def judged_at_desk(asked: Asked, manifest: Manifest) -> sweeps.Judged:
-    """Refuses with `approval.sweep_differs`, with a `manifest.` code, or with `signing_request.altered` where
-    what is to be stated is of other runs than those."""
+    """Raises: `approval.sweep_differs`, a `manifest.` code, or `signing_request.altered` where what is
+    to be stated is of other runs than those.
+    """
     assert asked.sweep is not None and asked.stated is not None
     manifests = [manifest, *(parse(text.encode()) for text in asked.others)]
     judged = sweeps.judged_of(asked.sweep, manifests, asked.dataset)

@@ -107,7 +107,7 @@ class State:
 
     @cached_property
     def config(self) -> Config:
-        """Refuses with `agent.not_enrolled` or `agent.state_damaged`."""
+        """Raises: `agent.not_enrolled` or `agent.state_damaged`."""
         path = self.folder / "config.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=Config)
@@ -156,7 +156,10 @@ class State:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held by `run`: two daemons on one folder would disturb each other. Refuses with `agent.running`."""
+        """Held by `run`: two daemons on one folder would disturb each other.
+
+        Raises: `agent.running`.
+        """
         descriptor = os.open(self.folder / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

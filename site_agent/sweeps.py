@@ -82,13 +82,19 @@ def root_of(asked: Asked) -> str:
 
 
 def judge(state: State, asked: Asked) -> Judged:
-    """Each as `approvals.judge`. Refuses also with `approval.sweep_differs`."""
+    """Each as `approvals.judge`.
+
+    Raises: also `approval.sweep_differs`.
+    """
     found = [approvals.judge(state, item) for item in asked.items]
     return judged_of(asked.of, [manifest for manifest, _ in found], found[0][1])
 
 
 def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> Judged:
-    """What differs between them is what a person is shown. Refuses with `approval.sweep_differs`."""
+    """What differs between them is what a person is shown.
+
+    Raises: `approval.sweep_differs`.
+    """
     name = printable(of.name, 200)
     if what := unlike(manifests):
         raise Refusal("approval.sweep_differs", sweep=name, what=", ".join(what))
@@ -147,8 +153,10 @@ def examine(
 def approve(
     state: State, coordinator: Coordinator, asked: Asked, key: ApprovalKey, accepted: Collection[str]
 ) -> list[Approved]:
-    """Judge once more, sign the root, count every run, keep each copy, post each. Refuses as
-    `approvals.approve` and `judge`."""
+    """Judge once more, sign the root, count every run, keep each copy, post each.
+
+    Raises: as `approvals.approve` and `judge`.
+    """
     judged, names, signed = _approvable(state, coordinator, asked, accepted)
     site, confirmed = state.config.site, confirmed_now(state, judged.manifests[0])
     own = key.of(judged.manifests[0], site)
@@ -219,7 +227,10 @@ def _runs(state: State, judged: Judged) -> list[Used]:
 
 def next_number(state: State, manifest: Manifest, rule: str) -> int | None:
     """The how manieth result of its sweep this run's release is; None where it was approved alone, or is to
-    be served. From now on the number is this run's. Refuses with `release.sweep_used_up`."""
+    be served. From now on the number is this run's.
+
+    Raises: `release.sweep_used_up`.
+    """
     place = approvals.approved_copy(state, manifest.hash).sweep
     if place is None or rule == SERVE:
         return None

@@ -49,13 +49,18 @@ class Thread(Struct, frozen=True):
 
 
 def threads(coordinator: Coordinator) -> list[Thread]:
-    """All of them. Refuses with `agent.bad_answer`."""
+    """All of them.
+
+    Raises: `agent.bad_answer`.
+    """
     return _read(coordinator.call("GET", "threads").body, list[Thread])
 
 
 def choose(found: list[Thread], asked: str | None) -> Thread:
-    """The one whose fingerprint begins so, or whose study is called so; without a name the only one. Refuses
-    with `thread.unknown`."""
+    """The one whose fingerprint begins so, or whose study is called so; without a name the only one.
+
+    Raises: `thread.unknown`.
+    """
     wanted = (asked or "").lower()
     chosen = [
         one
@@ -78,7 +83,10 @@ def say_in(coordinator: Coordinator, thread: Thread, kind: Decision, text: str, 
 
 
 def describe(thread: Thread) -> str:
-    """The thread as lines for people. Refuses with `thread.altered`."""
+    """The thread as lines for people.
+
+    Raises: `thread.altered`.
+    """
     decided = f", fingerprint {thread.manifest_hash[:16]}…" if thread.manifest_hash else ""
     lines = [f'"{printable(thread.name, 200)}" ({printable(thread.state, 20)}{decided})']
     if thread.declined:

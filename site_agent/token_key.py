@@ -33,7 +33,7 @@ PROOF_DOMAIN = "fedslice/approval-key-proof/v1"
 def make_on_token(module: Path, label: str, key: str | None, pin_file: Path | None = None) -> OnToken:
     """Make a key on the token `label`, or take the one there with the id `key` (hex), and see it sign.
 
-    Refuses with an `approval_token.` code, or as `ask_pin`.
+    Raises: an `approval_token.` code, or as `ask_pin`.
     """
     library = str(module.expanduser().absolute())
     known = None if key is None else _identifier(key, label)
@@ -65,7 +65,7 @@ class TokenKey(SigningKey):
     def open(cls, held: OnToken, pin_file: Path | None = None) -> TokenKey:
         """Ask for the PIN once the token is there, and see that it has the key.
 
-        Refuses with an `approval_token.` code, or as `ask_pin`.
+        Raises: an `approval_token.` code, or as `ask_pin`.
         """
         token = _find(held.module, held.token, held.serial)
         opened = cls(held, ask_pin(held.token, held.module, pin_file))
@@ -78,7 +78,10 @@ class TokenKey(SigningKey):
         raise TypeError("the private key never leaves its token")
 
     def sign_bytes(self, data: bytes) -> bytes:
-        """The token's signature, verified. Refuses with an `approval_token.` code."""
+        """The token's signature, verified.
+
+        Raises: an `approval_token.` code.
+        """
         held = self._held
         with _session(_find(held.module, held.token, held.serial), self._pin) as session:
             key = _one(session, ObjectClass.PRIVATE_KEY, bytes.fromhex(held.key), held.token)

@@ -56,7 +56,10 @@ class Answer:
     body: Any
 
     def field(self, name: str, kind: type) -> Any:
-        """A field of the JSON object. Refuses with `agent.bad_answer` if it is missing or of another type."""
+        """A field of the JSON object.
+
+        Raises: `agent.bad_answer` if it is missing or of another type.
+        """
         value = self.body.get(name) if isinstance(self.body, dict) else None
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise Refusal("agent.bad_answer", fault=f"the field {name} is missing or wrong")
@@ -144,7 +147,10 @@ class Coordinator:
             return answer
 
     def rest(self, seconds: float) -> None:
-        """Wait. Refuses with `agent.stopped` if the agent is asked to end meanwhile."""
+        """Wait.
+
+        Raises: `agent.stopped` if the agent is asked to end meanwhile.
+        """
         if self.stop.wait(seconds):
             raise Refusal("agent.stopped")
 

@@ -54,7 +54,7 @@ class LogWitness:
         return cls(state.log, state.config.log_key)
 
     def require_no_fork(self) -> None:
-        """Refuses with `log.fork` while the proof of one lies in the folder."""
+        """Raises: `log.fork` while the proof of one lies in the folder."""
         for proof in sorted(self._folder.glob("fork-*.json")):
             raise Refusal("log.fork", fault=f"see {proof.name}")
 
@@ -67,8 +67,8 @@ class LogWitness:
     def look(self, coordinator: Coordinator, *, patience: float = 60.0) -> Checkpoint:
         """Fetch the present checkpoint, see that it grew from the last one, and keep it.
 
-        Refuses with `log.fork` (the proof is kept), `log.key_not_pinned`, `log.other_key`, or with an
-        `agent.` code where the line is down.
+        Raises: `log.fork` (the proof is kept), `log.key_not_pinned`, `log.other_key`, or an `agent.` code
+        where the line is down.
         """
         self.require_no_fork()
         shown = coordinator.call("GET", "log/checkpoint", patience=patience)
@@ -81,8 +81,10 @@ class LogWitness:
         """The body of the log's entry of this kind about the manifest's run, and its proof: it is in the log
         that this site follows, under a checkpoint that every witness of the manifest has cosigned.
 
-        A missing proof is a refusal. Refuses with `approval.other_log`, `log.not_included`,
-        `log.not_cosigned`, `log.wrong_entry`, what the coordinator refuses, or as `look`.
+        A missing proof is a refusal.
+
+        Raises: `approval.other_log`, `log.not_included`, `log.not_cosigned`, `log.wrong_entry`, what the
+        coordinator raises, or as `look`.
         """
         self.require_no_fork()
         log = manifest.log
@@ -99,7 +101,10 @@ class LogWitness:
         return require_logged(logged, kind, self._parsed(log.key), witnesses)[0], logged
 
     def _parsed(self, key: str) -> NoteKey:
-        """The log's key. Refuses with `log.key_not_pinned`, `log.new_key` or `log.other_key`."""
+        """The log's key.
+
+        Raises: `log.key_not_pinned`, `log.new_key` or `log.other_key`.
+        """
         if self._pinned is None:
             raise Refusal("log.key_not_pinned")
         if self._key.exists() and self._key.read_text() != key:

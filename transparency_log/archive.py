@@ -33,8 +33,10 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, Valu
 
 
 class Archive:
-    """An opened bundle file. Refuses with `bundle.unusable` or `bundle.too_large`, whatever is done with
-    it."""
+    """An opened bundle file.
+
+    Raises: `bundle.unusable` or `bundle.too_large`, whatever is done with it.
+    """
 
     def __init__(self, path: Path, *, unpacked: int = MAX_UNPACKED_BYTES) -> None:
         self._limit = unpacked

@@ -79,7 +79,10 @@ def write_bundle(
 
 
 def read_header(path: Path | str) -> Header:
-    """What a bundle says of itself; nothing is believed yet. Refuses as `verify_bundle`."""
+    """What a bundle says of itself; nothing is believed yet.
+
+    Raises: as `verify_bundle`.
+    """
     with Archive(Path(path)) as archive:
         return header_of(archive.read("bundle.json"))
 
@@ -102,8 +105,10 @@ def verify_bundle(
     5. what the entries say: see transparency_log/statements.py
     6. attachments have their names' hashes, and an entry names each
 
-    Runs with the auditor, over files alone; at most `unpacked` bytes come out of the file. Refuses with
-    `bundle.unusable` or `bundle.too_large` where it cannot be read at all; everything else is in the report.
+    Runs with the auditor, over files alone; at most `unpacked` bytes come out of the file.
+
+    Raises: `bundle.unusable` or `bundle.too_large` where it cannot be read at all; everything else is in
+    the report.
     """
     with Archive(Path(path), unpacked=unpacked) as archive:
         header = header_of(archive.read("bundle.json"))

@@ -172,8 +172,9 @@ BODIES: Mapping[str, Any] = {
 def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> Entry:
     """An entry of any kind from a Struct or a JSON value. Kinds that have a body type here must fit it.
 
-    For the typed kinds the attachments follow from the body and are added by themselves. Refuses with
-    `log.invalid_entry`.
+    For the typed kinds the attachments follow from the body and are added by themselves.
+
+    Raises: `log.invalid_entry`.
     """
     entry = Entry(FORMAT, kind, at, msgspec.to_builtins(body), attachments)
     typed = typed_body(entry)
@@ -184,7 +185,10 @@ def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ())
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """The leaf: canonical JSON. Refuses with `log.invalid_entry`."""
+    """The leaf: canonical JSON.
+
+    Raises: `log.invalid_entry`.
+    """
     try:
         data = canonical(entry)
     except (rfc8785.CanonicalizationError, msgspec.MsgspecError, RecursionError) as error:
@@ -195,8 +199,10 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def parse_entry(data: bytes) -> Entry:
-    """Read a leaf strictly: it must be the canonical form of what it says. Refuses with
-    `log.invalid_entry`, or `log.other_format` where it says that it has another format than FORMAT."""
+    """Read a leaf strictly: it must be the canonical form of what it says.
+
+    Raises: `log.invalid_entry`, or `log.other_format` where it says that it has another format than FORMAT.
+    """
     if len(data) > MAX_ENTRY_BYTES:
         raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
     if (found := outline(data).version) != FORMAT:
@@ -208,13 +214,18 @@ def parse_entry(data: bytes) -> Entry:
 
 
 def outline(data: bytes) -> Outline:
-    """Read of a leaf what all formats have. Refuses with `log.invalid_entry`."""
+    """Read of a leaf what all formats have.
+
+    Raises: `log.invalid_entry`.
+    """
     return _decoded(data, Outline)
 
 
 def typed_body(entry: Entry) -> Body | None:
-    """The body of a kind that says something of a run; None for other kinds. Refuses with
-    `log.invalid_entry` where it does not fit its kind."""
+    """The body of a kind that says something of a run; None for other kinds.
+
+    Raises: `log.invalid_entry` where it does not fit its kind.
+    """
     body_type = BODIES.get(entry.kind)
     if body_type is None:
         return None

@@ -30,7 +30,7 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def header_of(data: bytes) -> Header:
-    """Refuses with `bundle.unusable`, too where the bundle has another format."""
+    """Raises: `bundle.unusable`, too where the bundle has another format."""
     header = decode(data, Header)
     if header.format != BUNDLE_FORMAT:
         fault = f"its format is {header.format[:40]}; this version reads {BUNDLE_FORMAT}"
@@ -53,7 +53,7 @@ class Earlier(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """Refuses with `bundle.unusable`: also where a name stands twice, or anything is spelled otherwise."""
+    """Raises: `bundle.unusable`: also where a name stands twice, or anything is spelled otherwise."""
     try:
         value = msgspec.json.decode(data, type=kind)
         same = canonical(value) == data

@@ -46,7 +46,10 @@ class RunRecord(Struct):
     noise: NoiseRecord | None = None
 
     def approve(self, index: int, body: ApprovalBody) -> None:
-        """A member's approval. Refuses as `verify_approval`. Before the run begins, the latest counts."""
+        """A member's approval. Before the run begins, the latest counts.
+
+        Raises: as `verify_approval`.
+        """
         given = Approval(body.confirmed, body.signature, body.sweep)
         verify_approval(self.manifest, body.site, given, "sealing.bad_signature")
         if self.first_use is None or body.site not in self.confirmed:
@@ -94,7 +97,10 @@ class RunRecord(Struct):
             self._fail("contributors", index, words, "bundle.two_rosters")
 
     def countersigned(self, index: int, body: RosterBody, from_start: bool) -> None:
-        """A countersigned list. Refuses as `verify_roster`."""
+        """A countersigned list.
+
+        Raises: as `verify_roster`.
+        """
         self.fix(index, body.roster, from_start)
         verify_roster(body.roster, body.countersignatures, self.manifest, self.known)
         self.rosters[roster_hash(body.roster)] = body.roster

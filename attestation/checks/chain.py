@@ -40,7 +40,10 @@ def root(e: Examination) -> Outcome:
 
 
 def check_pinned(e: Examination, certificate: Certificate, what: str) -> None:
-    """This certificate is the accepted root. Refuses with `attest.root_untrusted`."""
+    """This certificate is the accepted root.
+
+    Raises: `attest.root_untrusted`.
+    """
     found = fingerprint(certificate)
     if found != e.root_sha256:
         raise Refusal(

@@ -22,7 +22,10 @@ _FAULTS = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.Dupl
 
 
 def load(pem: bytes) -> tuple[Certificate, ...]:
-    """Leaf first. Refuses with `attest.gpu_chain`."""
+    """Leaf first.
+
+    Raises: `attest.gpu_chain`.
+    """
     try:
         chain = tuple(x509.load_pem_x509_certificates(pem[: MAX_PEM_BYTES + 1]))
         for certificate in chain:
@@ -36,7 +39,7 @@ def load(pem: bytes) -> tuple[Certificate, ...]:
 
 
 def check(chain: tuple[Certificate, ...], at: int) -> None:
-    """Refuses with `attest.gpu_chain`, or as `check_period` does."""
+    """Raises: `attest.gpu_chain`, or as `check_period` does."""
     for place, certificate in enumerate(chain):
         check_period(certificate, at, "certificate of the GPU")
         issuer = chain[min(place + 1, len(chain) - 1)]
@@ -47,7 +50,10 @@ def check(chain: tuple[Certificate, ...], at: int) -> None:
 
 def check_not_revoked(chain: tuple[Certificate, ...], answers: tuple[bytes, ...], at: int) -> None:
     """Of each authority but the root, in order. The GPU's own certificate is made by the GPU itself, and no
-    service knows it. Refuses with `attest.gpu_revocation`."""
+    service knows it.
+
+    Raises: `attest.gpu_revocation`.
+    """
     asked = chain[1:-1]
     if len(answers) != len(asked):
         raise Refusal("attest.gpu_revocation", expected=f"{len(asked)} OCSP answers", found=str(len(answers)))
@@ -56,7 +62,7 @@ def check_not_revoked(chain: tuple[Certificate, ...], answers: tuple[bytes, ...]
 
 
 def key_of(certificate: Certificate) -> ec.EllipticCurvePublicKey:
-    """Refuses with `attest.gpu_chain` any but P-384."""
+    """Raises: `attest.gpu_chain` for any but P-384."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise Refusal(CODE, expected="keys on P-384", found=common_name(certificate))

@@ -45,7 +45,7 @@ class GpuReport:
 
 
 def read_report(data: bytes) -> GpuReport:
-    """Refuses with `attest.gpu_malformed` what is not one signed answer about all measurements."""
+    """Raises: `attest.gpu_malformed` for what is not one signed answer about all measurements."""
     if len(data) > MAX_REPORT_BYTES:
         raise Refusal(CODE, expected=f"at most {MAX_REPORT_BYTES} bytes", found=f"{len(data)} bytes")
     cursor = Cursor(data, CODE)

@@ -25,8 +25,10 @@ HOUR = 3600
 def collateral(root_dir: Path | str, at: int, tee: Tee = "sgx") -> dict[str, str]:
     """QuoteCollateralV3 as JSON fields (binary ones in hex) for a quote appraised at Unix time `at`.
 
-    Everything was issued between one and two hours before `at`, so that a clock a little behind does not see
-    the future, and is valid for 30 days. Refuses with `development.out_of_range`.
+    Everything was issued between one and two hours before `at`, so that a clock a little behind does not
+    see the future, and is valid for 30 days.
+
+    Raises: `development.out_of_range`.
     """
     root = open_root(root_dir)
     issued = moment(at, back=at % HOUR + HOUR)

@@ -28,8 +28,9 @@ def create_platform(directory: Path | str, tee: Tee = "sgx") -> bytes:
     """Make the host's keys in `directory`, unless they are there. Returns the certification request in PEM.
 
     The request is PKCS#10 (RFC 2986): the PCK public key, signed by its private key. It goes to the
-    coordinator's `issue_platform`. Safe to repeat. Refuses with `development.no_platform` if the folder
-    cannot be read.
+    coordinator's `issue_platform`. Safe to repeat.
+
+    Raises: `development.no_platform` if the folder cannot be read.
     """
     directory = Path(directory)
     if not (directory.is_dir() and any(directory.iterdir())):
@@ -49,8 +50,10 @@ def create_platform(directory: Path | str, tee: Tee = "sgx") -> bytes:
 
 def install_platform(directory: Path | str, pck_chain: bytes | str) -> None:
     """Keep the chain that the coordinator issued, after checking that it is for this host's key and signs
-    up to a root. (Whose root it is decides the relying party, not the host.) Refuses with
-    `development.wrong_chain`."""
+    up to a root. (Whose root it is decides the relying party, not the host.)
+
+    Raises: `development.wrong_chain`.
+    """
     directory = Path(directory)
     chain = pck_chain.encode() if isinstance(pck_chain, str) else pck_chain
     if len(chain) > MAX_CHAIN_BYTES:

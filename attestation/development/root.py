@@ -57,7 +57,7 @@ class Root:
 def create_root(directory: Path | str) -> None:
     """Make the root in `directory`, unless it is there. Safe to call at every start, and from two processes.
 
-    Refuses with `development.root_incomplete` if the folder holds something else or a part of a root.
+    Raises: `development.root_incomplete` if the folder holds something else or a part of a root.
     """
     directory = Path(directory)
     if not (directory.is_dir() and any(directory.iterdir())):
@@ -67,7 +67,10 @@ def create_root(directory: Path | str) -> None:
 
 
 def open_root(directory: Path | str) -> Root:
-    """Read the root's keys. Refuses with `development.root_incomplete`."""
+    """Read the root's keys.
+
+    Raises: `development.root_incomplete`.
+    """
     directory = Path(directory)
     root, pck_ca, tcb_signing = (_read_authority(directory, role) for role in ROLES)
     return Root(root, pck_ca, tcb_signing, _read_revoked(directory))
@@ -88,7 +91,9 @@ def issue_platform(directory: Path | str, request_pem: bytes | str) -> bytes:
 
     `request_pem` is what `create_platform` returned: a PKCS#10 request (RFC 2986), whose signature proves
     that the host holds the private key. Names and extensions in it are ignored. The PPID is a hash of the
-    key, so the same host keeps the same PPID. Refuses with `development.bad_request`.
+    key, so the same host keeps the same PPID.
+
+    Raises: `development.bad_request`.
     """
     root = open_root(directory)
     key = _proven_key(request_pem)
@@ -108,7 +113,9 @@ def issue_platform(directory: Path | str, request_pem: bytes | str) -> bytes:
 def revoke_platform(directory: Path | str, pck_chain: bytes | str, *, at: int | None = None) -> None:
     """Put the PCK certificate (first of the chain) on the PCK CRL, from the time `at` (Unix seconds) on.
 
-    Revoking twice changes nothing. Refuses with `development.bad_request` what this root did not issue.
+    Revoking twice changes nothing.
+
+    Raises: `development.bad_request` for what this root did not issue.
     """
     directory = Path(directory)
     root = open_root(directory)
@@ -129,7 +136,10 @@ def revoke_platform(directory: Path | str, pck_chain: bytes | str, *, at: int | 
 
 
 def moment(at: int, back: int = 0) -> datetime:
-    """Unix seconds `at`, less `back`, as a UTC time. Refuses `at` outside the root's life."""
+    """Unix seconds `at`, less `back`, as a UTC time.
+
+    Raises: `development.out_of_range` for a time outside the root's validity.
+    """
     if not NOT_BEFORE.timestamp() <= at <= NOT_AFTER.timestamp():
         raise Refusal("development.out_of_range", at=at)
     return datetime.fromtimestamp(at - back, UTC)

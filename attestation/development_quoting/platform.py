@@ -50,7 +50,10 @@ class Platform:
 
 
 def load_platform(directory: Path | str) -> Platform:
-    """Open an installed platform. Refuses with `development.no_platform`."""
+    """Open an installed platform.
+
+    Raises: `development.no_platform`.
+    """
     directory = Path(directory)
     try:
         signer = quotes.Signer(

@@ -21,7 +21,10 @@ class Source(Protocol):
     name: str
 
     def quote(self, report_data: bytes) -> bytes:
-        """A quote over exactly 64 bytes. Refuses with codes `source.*`."""
+        """A quote over exactly 64 bytes.
+
+        Raises: `source.*`.
+        """
 
     def event_log(self) -> str | None:
         """What was started in a trust domain (contracts/launch.py); None where the quote says that itself."""
@@ -39,10 +42,11 @@ def open_source(
 ) -> Source:
     """The source for a runtime: `sgx` (Gramine), `tdx` (configfs-tsm), `development`, `direct`.
 
-    `platform` is the folder of the development platform (development and direct only). `program` is what the
-    development measurement is of; by default the program that this process was started as. Where the platform
-    plays TDX, its trust domain lies in `mailbox`.
-    Refuses with codes `source.*`, `development.*`, `measurement.missing`.
+    `platform` is the folder of the development platform (development and direct only). `program` is what
+    the development measurement is of; by default the program that this process was started as. Where the
+    platform plays TDX, its trust domain lies in `mailbox`.
+
+    Raises: `source.*`, `development.*`, `measurement.missing`.
     """
     if runtime == "sgx":
         from attestation.sources.gramine import GramineSource

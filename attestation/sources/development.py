@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def started_program() -> Program:
     """The enclave program that this process was started as (`python -m enclave.programs.X`): like a
-    processor, by what was loaded, not by what a caller says. Refuses with `source.program_unknown`."""
+    processor, by what was loaded, not by what a caller says.
+
+    Raises: `source.program_unknown`.
+    """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     for program in PROGRAMS:
         if spec is not None and spec.name == f"enclave.programs.{program}":
@@ -61,8 +64,10 @@ class DevelopmentSource:
 
 
 def open_played(platform: Path | None, program: Program | None, mailbox: Path) -> Source:
-    """The source that plays SGX, or TDX where the platform says so. Refuses with `source.no_platform_given`,
-    `development.*` or `source.program_unknown`."""
+    """The source that plays SGX, or TDX where the platform says so.
+
+    Raises: `source.no_platform_given`, `development.*` or `source.program_unknown`.
+    """
     if platform is None:
         raise Refusal("source.no_platform_given")
     opened = load_platform(platform)

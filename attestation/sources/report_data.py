@@ -9,12 +9,12 @@ REPORT_DATA_BYTES = 64
 
 
 def require_length(report_data: bytes) -> None:
-    """Refuses with `source.bad_report_data`."""
+    """Raises: `source.bad_report_data`."""
     if len(report_data) != REPORT_DATA_BYTES:
         raise Refusal("source.bad_report_data", bytes=len(report_data))
 
 
 def require_bound(quote: bytes, report_data: bytes) -> None:
-    """Refuses with `source.wrong_quote`."""
+    """Raises: `source.wrong_quote`."""
     if read_own(quote).report_data != report_data:
         raise Refusal("source.wrong_quote", fault="it binds other report data")

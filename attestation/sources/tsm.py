@@ -27,7 +27,7 @@ _TRANSIENT = frozenset({errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT,
 def quote_from_tsm(reports: Path, report_data: bytes) -> bytes:
     """A TDX quote over 64 bytes. Each attempt is a request of its own under an unpredictable name.
 
-    Refuses with `source.unavailable`, with `source.wrong_quote` where another kind of TEE answers, and with
+    Raises: `source.unavailable`, `source.wrong_quote` where another kind of TEE answers, and
     `source.contended` after five spoilt attempts.
     """
     for attempt in range(ATTEMPTS):

@@ -47,7 +47,10 @@ class Linear:
 
 
 def row_of(config: Any) -> Architecture:
-    """The row of a model's configuration. Refuses with `slicing.unknown_architecture`."""
+    """The row of a model's configuration.
+
+    Raises: `slicing.unknown_architecture`.
+    """
     found = str(getattr(config, "model_type", type(config).__name__))
     if found not in ARCHITECTURES:
         raise Refusal("slicing.unknown_architecture", found=found[:80], supported=SUPPORTED)
@@ -55,7 +58,10 @@ def row_of(config: Any) -> Architecture:
 
 
 def linears_of(config: Any) -> tuple[Linear, ...]:
-    """The linears of one layer with their shapes. Refuses with `slicing.unknown_architecture`."""
+    """The linears of one layer with their shapes.
+
+    Raises: `slicing.unknown_architecture`.
+    """
     row = row_of(config)
     hidden, heads = config.hidden_size, config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
@@ -78,9 +84,12 @@ def linears_of(config: Any) -> tuple[Linear, ...]:
 
 
 def head_of(config: Any, labels: int) -> tuple[int, int]:
-    """Parameters of the classification head, and the tensors that they are in: one matrix on a decoder; on an
-    encoder a square layer with a bias before the labels' own. (0, 0) for a causal LM, of which `labels` is 0.
-    Refuses with `slicing.unknown_architecture`."""
+    """Parameters of the classification head, and the tensors that they are in: one matrix on a decoder; on
+    an encoder a square layer with a bias before the labels' own. (0, 0) for a causal LM, of which `labels`
+    is 0.
+
+    Raises: `slicing.unknown_architecture`.
+    """
     if not labels:
         return 0, 0
     width = config.hidden_size

@@ -40,8 +40,9 @@ def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
     """Count what `tune` trains in the tail after layer `k`. `labels` is 0 for a causal LM.
 
     For each of n − k layers: rows = Σ (taken units · rows of a unit · inputs), lora = Σ rank · (inputs +
-    outputs). The head: d·labels (a decoder), or d² + d + (d + 1)·labels (an encoder). Refuses with
-    `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
+    outputs). The head: d·labels (a decoder), or d² + d + (d + 1)·labels (an encoder).
+
+    Raises: `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
     """
     check_cut(config, k)
     rows = full = lora = tensors = 0

@@ -37,7 +37,7 @@ class Checkpoint(Struct, frozen=True):
 def verify_checkpoint(data: bytes | str, key: NoteKey) -> Checkpoint:
     """The checkpoint in a note that `key` (the log's) signed. Runs with the relying party.
 
-    Refuses with `log.invalid_note`, `log.bad_checkpoint_signature`, or `log.wrong_origin`.
+    Raises: `log.invalid_note`, `log.bad_checkpoint_signature`, or `log.wrong_origin`.
     """
     note = parse_note(data)
     check_signature(note, key)
@@ -60,7 +60,10 @@ def verify_cosignatures(data: bytes | str, witnesses: Iterable[NoteKey]) -> dict
 
 
 def parse_text(text: str) -> Checkpoint:
-    """The checkpoint that a note's text says. Refuses with `log.invalid_note`."""
+    """The checkpoint that a note's text says.
+
+    Raises: `log.invalid_note`.
+    """
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() != "" or "" in lines:
         raise Refusal("log.invalid_note", fault="it is not three or more lines")

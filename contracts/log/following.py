@@ -21,9 +21,10 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: SigningKey) -> str:
 def follow(seen: Checkpoint | None, new: Checkpoint, proof: Sequence[bytes]) -> Checkpoint:
     """The rule of agents and witnesses: a log may only grow. Returns what to keep as seen.
 
-    `proof` is the consistency proof from `seen` to `new` (empty where nothing was seen, where nothing was in
-    the log, or where both are equal). Refuses with `log.wrong_origin`, `log.went_back` or
-    `log.not_consistent` (a fork).
+    `proof` is the consistency proof from `seen` to `new` (empty where nothing was seen, where nothing was
+    in the log, or where both are equal).
+
+    Raises: `log.wrong_origin`, `log.went_back` or `log.not_consistent` (a fork).
     """
     if seen is None:
         return new
@@ -48,7 +49,9 @@ def cosign(
 ) -> str:
     """A witness's whole act: verify the log's signature, follow it from what was seen, add a cosignature.
 
-    The caller then keeps the new checkpoint as seen. Refuses as `verify_checkpoint` and `follow` do.
+    The caller then keeps the new checkpoint as seen.
+
+    Raises: as `verify_checkpoint` and `follow` do.
     """
     follow(seen, verify_checkpoint(data, log), proof)
     return cosign_note(parse_note(data), name, signer, at)

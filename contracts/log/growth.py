@@ -59,7 +59,7 @@ def root(store: HashStore, size: int) -> bytes:
 def inclusion_proof(store: HashStore, index: int, size: int) -> list[bytes]:
     """PATH(index, D[size]): the hashes beside the way from the leaf to the root, from the leaf up.
 
-    Refuses with `log.bad_range`.
+    Raises: `log.bad_range`.
     """
     if not 0 <= index < size:
         raise Refusal("log.bad_range", size=size, asked=index)
@@ -79,7 +79,9 @@ def inclusion_proof(store: HashStore, index: int, size: int) -> list[bytes]:
 def consistency_proof(store: HashStore, first: int, second: int) -> list[bytes]:
     """PROOF(first, D[second]): shows that the first `first` leaves of a tree of `second` are what they were.
 
-    Empty where both are equal. Refuses with `log.bad_range`; nothing can be shown about an empty tree.
+    Empty where both are equal.
+
+    Raises: `log.bad_range`; nothing can be shown about an empty tree.
     """
     if not 0 < first <= second:
         raise Refusal("log.bad_range", size=second, asked=first)
@@ -103,7 +105,7 @@ def verify_consistency(
 ) -> None:
     """RFC 9162, section 2.1.4.2. An empty first tree is refused: it is consistent with all and shows nothing.
 
-    Refuses with `log.not_consistent`.
+    Raises: `log.not_consistent`.
     """
     refusal = Refusal("log.not_consistent", first=first, second=second)
     if not 0 < first <= second:

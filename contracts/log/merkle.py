@@ -23,7 +23,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], head: bytes) -> None:
-    """RFC 9162, section 2.1.3.2. Refuses with `log.not_included`."""
+    """RFC 9162, section 2.1.3.2.
+
+    Raises: `log.not_included`.
+    """
     if not 0 <= index < size or not are_hashes(leaf, head, *proof):
         raise Refusal("log.not_included")
     value, place, last = leaf, index, size - 1

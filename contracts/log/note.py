@@ -63,7 +63,10 @@ class Note(Struct, frozen=True):
 
 
 def parse_vkey(text: str) -> NoteKey:
-    """Read a vkey. Refuses with `log.invalid_note`."""
+    """Read a vkey.
+
+    Raises: `log.invalid_note`.
+    """
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     material = strict_base64(encoded)
@@ -77,7 +80,10 @@ def parse_vkey(text: str) -> NoteKey:
 
 
 def parse_note(data: bytes | str) -> Note:
-    """Read a note. Believes nothing in it. Refuses with `log.invalid_note`."""
+    """Read a note. Believes nothing in it.
+
+    Raises: `log.invalid_note`.
+    """
     raw = data.encode() if isinstance(data, str) else data
     if len(raw) > MAX_NOTE_BYTES:
         raise Refusal("log.invalid_note", fault=f"it has more than {MAX_NOTE_BYTES} bytes")
@@ -99,7 +105,7 @@ def parse_note(data: bytes | str) -> Note:
 def check_signature(note: Note, key: NoteKey) -> int | None:
     """Check the signature by `key`: its timestamp for a cosignature, None for a plain one.
 
-    Refuses with `log.bad_checkpoint_signature` where there is none, or any of that name and id fails.
+    Raises: `log.bad_checkpoint_signature` where there is none, or any of that name and id fails.
     """
     refusal = Refusal("log.bad_checkpoint_signature", name=key.name[:100])
     matching = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.id)]

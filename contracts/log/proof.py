@@ -33,8 +33,9 @@ def require_logged(
 ) -> tuple[dict[str, Any], Checkpoint]:
     """The body of the entry, which is of this kind, and the checkpoint that it is proven under.
 
-    `key` is the log's; every one of `witnesses` has cosigned the checkpoint. Refuses with `log.not_included`,
-    `log.not_cosigned`, `log.wrong_entry`, or as `verify_checkpoint`.
+    `key` is the log's; every one of `witnesses` has cosigned the checkpoint.
+
+    Raises: `log.not_included`, `log.not_cosigned`, `log.wrong_entry`, or as `verify_checkpoint`.
     """
     checkpoint = verify_checkpoint(logged.checkpoint, key)
     cosigned = verify_cosignatures(logged.checkpoint, witnesses)

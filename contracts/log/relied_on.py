@@ -15,13 +15,19 @@ APPRAISED = ("manifest", "program", "hpke_key", "signing_key")
 
 
 def require_manifest_entry(body: dict[str, Any], manifest: Manifest) -> None:
-    """It is of this manifest. Refuses with `log.wrong_entry`."""
+    """It is of this manifest.
+
+    Raises: `log.wrong_entry`.
+    """
     if (body.get("manifest"), body.get("run")) != (manifest.hash, manifest.run):
         raise Refusal("log.wrong_entry", kind="manifest")
 
 
 def require_appraisal_entry(body: dict[str, Any], claims: Claims) -> None:
-    """The enclave with these keys was accepted in public. Refuses with `log.wrong_entry`."""
+    """The enclave with these keys was accepted in public.
+
+    Raises: `log.wrong_entry`.
+    """
     shown, appraisal = body.get("claims"), body.get("appraisal")
     own = msgspec.to_builtins(claims)
     same = isinstance(shown, dict) and all(shown.get(name) == own[name] for name in APPRAISED)

@@ -80,15 +80,19 @@ class Reader(_Container):
         return data
 
     def frames(self, target: BinaryIO, key: bytes, limit: int) -> int:
-        """Decrypt the frames into `target`; returns the plaintext's length. Refuses with `sealing.refused`,
-        or `sealing.too_large` beyond `limit` bytes."""
+        """Decrypt the frames into `target`; returns the plaintext's length.
+
+        Raises: `sealing.refused`, or `sealing.too_large` for beyond `limit` bytes.
+        """
         return decrypt_frames(self._file, target, self._take, key=key, context=self.context, limit=limit)
 
 
 @contextmanager
 def writing(target: BinaryIO, magic: bytes, header: Struct) -> Iterator[Writer]:
-    """Begin a container in `target`. Refuses with `sealing.refused` a header that breaks its own type's
-    bounds. On an exception `target` holds garbage that opens nowhere."""
+    """Begin a container in `target`. On an exception `target` holds garbage that opens nowhere.
+
+    Raises: `sealing.refused` for a header that breaks its own type's bounds.
+    """
     raw = canonical(header)
     parse_header(raw, type(header))
     prefix = magic + len(raw).to_bytes(4, "big") + raw
@@ -101,8 +105,10 @@ def writing(target: BinaryIO, magic: bytes, header: Struct) -> Iterator[Writer]:
 def reading(source: BinaryIO, target: BinaryIO, magic: bytes, *, hashed: bool = True) -> Iterator[Reader]:
     """Open the container in `source` into `target` (seekable), and see that nothing follows it. If this or
     the block fails, `target` is cut back to where it was: nothing unauthenticated stays in it. Not `hashed`
-    where the caller hashes in the same reading: hashing costs more than opening. Refuses with
-    `sealing.refused`, or as `read_header`."""
+    where the caller hashes in the same reading: hashing costs more than opening.
+
+    Raises: `sealing.refused`, or as `read_header`.
+    """
     start = target.tell()
     try:
         with HashBeside() if hashed else nullcontext() as content:
@@ -118,7 +124,7 @@ def reading(source: BinaryIO, target: BinaryIO, magic: bytes, *, hashed: bool = 
 def read_header(source: BinaryIO, magic: bytes) -> tuple[bytes, bytes]:
     """Read `magic ‖ u32 length ‖ header`: all of it, and the header alone. Nothing in it is believed yet.
 
-    Refuses with `sealing.not_sealed`, `sealing.too_large` or `sealing.refused` (cut short).
+    Raises: `sealing.not_sealed`, `sealing.too_large` or `sealing.refused` (cut short).
     """
     if read_exactly(source, len(magic)) != magic:
         raise Refusal("sealing.not_sealed")
@@ -133,7 +139,10 @@ def read_header(source: BinaryIO, magic: bytes) -> tuple[bytes, bytes]:
 
 
 def parse_header(raw: bytes, kind: type[HeaderType]) -> HeaderType:
-    """A header in its one canonical form. Refuses with `sealing.refused`."""
+    """A header in its one canonical form.
+
+    Raises: `sealing.refused`.
+    """
     try:
         header = msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -69,9 +69,10 @@ def decrypt_frames(
 ) -> int:
     """Decrypt frames up to and with the last into `target`; returns the number of plaintext bytes.
 
-    Every byte that is read goes to `sink` too (for hashing). Only frames whose tag holds
-    are written. Refuses with `sealing.refused`, or `sealing.too_large` before the frame that would pass
-    `limit` bytes is read.
+    Every byte that is read goes to `sink` too (for hashing). Only frames whose tag holds are written.
+
+    Raises: `sealing.refused`, or `sealing.too_large` before the frame that would pass `limit` bytes is
+    read.
     """
     cipher, index, total = AESGCM(key), 0, 0
     plain = memoryview(bytearray(FRAME_BYTES))

@@ -50,8 +50,10 @@ def hand_back(told: HandedBack, *, manifest: str, site: str, receiver: str, sign
 
 
 def take_back(sealed: bytes, *, manifest: str, site: str, site_key: str, key: HpkeKey) -> HandedBack:
-    """Inside the split server: what `site_key` (Ed25519, hex) has signed and sealed. Refuses with
-    `sealing.*`."""
+    """Inside the split server: what `site_key` (Ed25519, hex) has signed and sealed.
+
+    Raises: `sealing.*`.
+    """
     plain = BytesIO()
     unseal(
         BytesIO(sealed),

@@ -46,7 +46,10 @@ class HpkeKey:
         return cls(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
 
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
-        """The secret that `wrap` put in under the same `info`. Refuses with `sealing.refused`."""
+        """The secret that `wrap` put in under the same `info`.
+
+        Raises: `sealing.refused`.
+        """
         try:
             return _SUITE.decrypt(wrapped, self._key, info=info)
         except (InvalidTag, ValueError) as error:
@@ -56,7 +59,7 @@ class HpkeKey:
 def wrap(public: str, secret: bytes, info: bytes) -> bytes:
     """`secret` for the holder of `public` (hex), bound to `info`: len(secret) + WRAP_OVERHEAD bytes.
 
-    Refuses with `sealing.bad_key` where `public` is not a usable key.
+    Raises: `sealing.bad_key` where `public` is not a usable key.
     """
     if not _PUBLIC.fullmatch(public):
         raise Refusal("sealing.bad_key", kind="HPKE public key")

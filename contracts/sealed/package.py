@@ -28,7 +28,10 @@ def zipped(files: Files) -> bytes:
 
 
 def unpack(data: bytes) -> Files:
-    """The files of a package. Refuses with `release.bad_package` what an enclave does not write."""
+    """The files of a package.
+
+    Raises: `release.bad_package` for what an enclave does not write.
+    """
     try:
         with zipfile.ZipFile(BytesIO(data)) as package:
             entries = package.infolist()

@@ -79,8 +79,10 @@ class Channel:
         return key.encrypt(_nonce(number), content, self._bound(self._out, number, more))
 
     def open(self, sealed: bytes, *, more: bool = False) -> bytes:
-        """The next message of the other end. Refuses with `serving.bad_message`, and then nothing has
-        changed."""
+        """The next message of the other end.
+
+        Raises: `serving.bad_message`, and then nothing has changed.
+        """
         number = self.received
         try:
             key = AESGCM(self._keys[self._in])
@@ -117,7 +119,10 @@ class Knock:
         self.opening = Opening(manifest, site, signing_key, receipt, encode(wrapped), signature)
 
     def entered(self, name: str, proof: bytes) -> Channel:
-        """The session, once its enclave has proven itself. Refuses with `serving.bad_message`."""
+        """The session, once its enclave has proven itself.
+
+        Raises: `serving.bad_message`.
+        """
         channel = Channel(name, self._manifest, self._secret, sends="question")
         if channel.open(proof) != PROOF:
             raise Refusal("serving.bad_message", number=0)
@@ -130,7 +135,7 @@ def enter(
     """The enclave's end of a new session, and the proof for the site. `public_key` is the site's in the
     manifest; `hpke` and `signing_key` are the enclave's own.
 
-    Refuses with `serving.bad_opening`, whatever is wrong with it.
+    Raises: `serving.bad_opening`, whatever is wrong with it.
     """
     try:
         wrapped = decode(opening.wrapped)
@@ -157,7 +162,7 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Refuses with `serving.bad_message` what is not Base64."""
+    """Raises: `serving.bad_message` for what is not Base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -115,11 +115,13 @@ def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About) 
 
 def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, limit: int) -> None:
     """Decrypt `source` into `target` (seekable), inside the split server; it must be the shard that `about`
-    says. Refuses with `sealing.refused`, `sealing.not_sealed`, or `sealing.too_large` beyond `limit` bytes;
-    `target` is then cut back to where it was.
+    says.
 
     That it is the file which the index names, the caller finds out in the same reading (`Mailbox.incoming`):
     hashing costs more than opening, so it is done once.
+
+    Raises: `sealing.refused`, `sealing.not_sealed`, or `sealing.too_large` for beyond `limit` bytes;
+    `target` is then cut back to where it was.
     """
     with reading(source, target, MAGIC, hashed=False) as container:
         if container.header != canonical(about):
@@ -149,7 +151,7 @@ def wrap_keys(
 def unwrap_keys(source: BinaryIO, *, manifest: str, site: str, site_key: str, key: HpkeKey) -> SiteKeys:
     """Inside the split server: what `site_key` (Ed25519, hex) has signed and sealed.
 
-    Refuses with `sealing.*` or `features.bad_index`.
+    Raises: `sealing.*` or `features.bad_index`.
     """
     plain = BytesIO()
     unseal(
@@ -172,8 +174,9 @@ def unwrap_keys(source: BinaryIO, *, manifest: str, site: str, site_key: str, ke
 
 
 def check_index(index: ShardIndex, site: str) -> None:
-    """Refuses with `features.bad_index` an index that is not this site's, repeats a shard (its examples would
-    count twice), is not in order, or lacks a purpose."""
+    """Raises: `features.bad_index` for an index that is not this site's, repeats a shard (its examples
+    would count twice), is not in order, or lacks a purpose.
+    """
     purposes = [PURPOSES.index(shard.purpose) for shard in index.shards]
     faults = {
         "it is another site's": index.site != site,

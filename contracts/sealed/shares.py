@@ -39,8 +39,10 @@ class Shared:
 
 
 def threshold_in(manifest: Manifest) -> int:
-    """How many shares make the key of this run's state. Refuses with `state.no_shares` where the manifest
-    lets nobody hold any."""
+    """How many shares make the key of this run's state.
+
+    Raises: `state.no_shares` where the manifest lets nobody hold any.
+    """
     if manifest.split is None or manifest.split.shares is None:
         raise Refusal("state.no_shares")
     return manifest.split.shares.threshold
@@ -48,7 +50,10 @@ def threshold_in(manifest: Manifest) -> int:
 
 def require_of(escrow: Escrow, manifest: Manifest, holders: int) -> None:
     """That an escrow is as the manifest says: its threshold, held by members alone, at least `holders` of
-    them. Refuses with `state.no_shares` or `shares.other_escrow`."""
+    them.
+
+    Raises: `state.no_shares` or `shares.other_escrow`.
+    """
     members = {site.id for site in manifest.sites}
     fits = {
         "threshold": escrow.threshold == threshold_in(manifest),
@@ -67,7 +72,7 @@ def commitment_of(key: bytes) -> str:
 def split(key: bytes, sites: Sequence[str], threshold: int) -> Shared:
     """Share a random key (32 bytes) among `sites`, of whom any `threshold` can make it again.
 
-    Refuses with `sealing.bad_key` or `shares.bad_threshold`.
+    Raises: `sealing.bad_key` or `shares.bad_threshold`.
     """
     if len(key) != KEY_BYTES:
         raise Refusal("sealing.bad_key", kind="state key")
@@ -87,7 +92,7 @@ def combine(shares: Mapping[str, bytes], threshold: int, commitment: str) -> byt
     """The key, from the shares that came back, whoever sent a wrong one: other sets of `threshold` of them
     are tried (at most `MAX_TRIES`) until one fits the commitment.
 
-    Refuses with `shares.too_few` (ask more sites) or `shares.none_fit`.
+    Raises: `shares.too_few` (ask more sites) or `shares.none_fit`.
     """
     usable = [share for _, share in sorted(shares.items()) if len(share) == SHARE_BYTES]
     if len(usable) < threshold:
@@ -115,7 +120,10 @@ def _combine(chosen: Sequence[bytes]) -> bytes | None:
 
 def deposit(key: bytes, receivers: Mapping[str, str], threshold: int, manifest: str) -> Escrow:
     """Inside the enclave: share `key` among `receivers` (site -> its HPKE public key in hex), for the run
-    with this manifest hash. Refuses as `split` and `wrap` do."""
+    with this manifest hash.
+
+    Raises: as `split` and `wrap` do.
+    """
     shared = split(key, sorted(receivers), threshold)
     wrapped = {
         site: wrap(receivers[site], share, _info(manifest, site, shared.commitment))
@@ -128,7 +136,7 @@ def withdraw(escrow: Escrow, site: str, key: HpkeKey, manifest: str) -> bytes:
     """At the site: its own share. Whoever calls this has verified the enclave that the share goes to, and
     that the escrow is the manifest's (`require_of`).
 
-    Refuses with `shares.not_ours` or `sealing.refused`.
+    Raises: `shares.not_ours` or `sealing.refused`.
     """
     if site not in escrow.shares:
         raise Refusal("shares.not_ours")

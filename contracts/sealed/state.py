@@ -62,9 +62,12 @@ class _Header(Struct, frozen=True, forbid_unknown_fields=True):
 def seal_state(
     source: BinaryIO, target: BinaryIO, *, key: bytes, binding: StateBinding, escrow: Escrow | None = None
 ) -> FileRef:
-    """Seal all of `source` into `target` under the TEE's sealing key (32 bytes), or a drawn key of which the
-    sites hold shares (`escrow`, which stands in the clear). Runs inside the enclave, in constant memory.
-    Refuses with `sealing.bad_key`."""
+    """Seal all of `source` into `target` under the TEE's sealing key (32 bytes), or a drawn key of which
+    the sites hold shares (`escrow`, which stands in the clear). Runs inside the enclave, in constant
+    memory.
+
+    Raises: `sealing.bad_key`.
+    """
     header = _Header(binding, secrets.token_bytes(32).hex(), escrow)
     with writing(target, MAGIC, header) as container:
         container.frames(source, _derive(key, header, container.context))
@@ -83,8 +86,10 @@ def unseal_state(
     """Open `source` into `target`, inside the successor. The caller goes on only after the rollback guard
     above.
 
-    On any failure `target` (seekable) is cut back to where it was. Refuses with `sealing.refused` for every
-    failure to open, `sealing.not_sealed`, `sealing.too_large` or `sealing.bad_key`.
+    On any failure `target` (seekable) is cut back to where it was.
+
+    Raises: `sealing.refused` for every failure to open, `sealing.not_sealed`, `sealing.too_large` or
+    `sealing.bad_key`.
     """
     with reading(source, target, MAGIC) as container:
         header = parse_header(container.header, _Header)
@@ -95,8 +100,11 @@ def unseal_state(
 
 
 def read_escrow(source: BinaryIO) -> Escrow | None:
-    """The shares of the key that `source` is sealed under; None where it is a TEE's own. Nothing is believed
-    yet: a wrong escrow makes no key that opens the rest. Refuses with `sealing.*`."""
+    """The shares of the key that `source` is sealed under; None where it is a TEE's own. Nothing is
+    believed yet: a wrong escrow makes no key that opens the rest.
+
+    Raises: `sealing.*`.
+    """
     return parse_header(read_header(source, MAGIC)[1], _Header).escrow
 
 

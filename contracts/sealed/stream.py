@@ -67,8 +67,10 @@ def seal(
     """Seal all of `source` into `target` for `recipients` (name -> HPKE public key in hex). Constant memory.
 
     Runs in the enclave (or, in Method 2, at the site) that holds `signer`. On an exception `target` holds
-    garbage that opens nowhere. Refuses with `sealing.too_many_recipients`, `sealing.bad_key` or
-    `sealing.refused` (a binding that breaks its own pattern).
+    garbage that opens nowhere.
+
+    Raises: `sealing.too_many_recipients`, `sealing.bad_key` or `sealing.refused` (a binding that breaks its
+    own pattern).
     """
     if not 1 <= len(recipients) <= MAX_RECIPIENTS:
         raise Refusal("sealing.too_many_recipients", recipients=len(recipients), limit=MAX_RECIPIENTS)
@@ -108,9 +110,11 @@ def unseal(
     returns. On any failure `target` is cut back to where it was, so nothing unauthenticated stays in it; it
     must be seekable.
 
-    `sha256`, where given, is the name that the stream must have: checking it here, in the one reading, leaves
-    a host no moment to swap the file after it was checked. Refuses with `sealing.refused` for every failure
-    to open, `sealing.not_sealed` for other formats, `sealing.too_large` beyond `limit` plaintext bytes.
+    `sha256`, where given, is the name that the stream must have: checking it here, in the one reading,
+    leaves a host no moment to swap the file after it was checked.
+
+    Raises: `sealing.refused` for every failure to open, `sealing.not_sealed` for other formats,
+    `sealing.too_large` for beyond `limit` plaintext bytes.
     """
     with reading(source, target, MAGIC) as container:
         _check_signature(container, sender_key, HEADER_DOMAIN, {"header": container.context.hex()})

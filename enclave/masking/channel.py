@@ -73,7 +73,7 @@ class SharedFile:
 
     @classmethod
     def open(cls, path: Path) -> SharedFile:
-        """Refuses with `accelerator.bad_channel`."""
+        """Raises: `accelerator.bad_channel`."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             try:
@@ -141,7 +141,7 @@ class Channel:
         """Wait for the answer to the oldest request that was sent: (rows, outer) residues in shared memory,
         to be read once.
 
-        Refuses with `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
+        Raises: `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
         """
         request, product, rows = self._sent.popleft()
         words, halves = self._file.line(request)

@@ -61,8 +61,10 @@ class Weight:
 
 
 def fix_weight(weight: Iterable[Tensor], outputs: int) -> Weight:
-    """(outputs, inputs) float, some rows at a time -> int8, symmetric per output channel. Refuses with
-    `masking.bad_weight`."""
+    """(outputs, inputs) float, some rows at a time -> int8, symmetric per output channel.
+
+    Raises: `masking.bad_weight`.
+    """
     values, scale, at = torch.empty(0, dtype=torch.int8), torch.empty(outputs), 0
     for rows in (rows for piece in weight for rows in piece.split(_ROWS)):
         if not at:
@@ -121,8 +123,9 @@ def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Ten
     """(rows, inner) finite float32 -> (rows, inner) int32 with Σq² ≤ `most` in each row, valid until the
     call, and (rows, 1) float32 scales.
 
-    Every row takes the same steps, whether its first rounding misses the bound or not. Refuses with
-    `training.diverged` what is not finite.
+    Every row takes the same steps, whether its first rounding misses the bound or not.
+
+    Raises: `training.diverged` for what is not finite.
     """
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
     if not bool(torch.isfinite(norm).all()):

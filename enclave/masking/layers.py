@@ -102,7 +102,10 @@ class Store:
 
     def add(self, name: str, weight: Iterable[Tensor], outputs: int) -> FrozenLayer:
         """Make a frozen layer of float weights (outputs, inputs), which come some rows at a time; write its
-        int8 weights out, keep their hash. Refuses with `masking.bad_weight`."""
+        int8 weights out, keep their hash.
+
+        Raises: `masking.bad_weight`.
+        """
         fixed = fix_weight(weight, outputs)
         data = fixed.values.numpy().data
         offset = self._entries[-1].offset + size(self._entries[-1]) if self._entries else 0
@@ -119,7 +122,10 @@ class Store:
         (self.folder / INDEX).write_bytes(msgspec.json.encode(Index(self._entries, self._products)))
 
     def read(self, layer: FrozenLayer) -> Tensor:
-        """Copy one layer's int8 weights in. Refuses with `masking.weights_changed`."""
+        """Copy one layer's int8 weights in.
+
+        Raises: `masking.weights_changed`.
+        """
         entry = self._entries[layer.index]
         data = bytearray(size(entry))
         with (self.folder / WEIGHTS).open("rb") as file:

@@ -165,7 +165,9 @@ class MaskedEngine(QuantisedEngine):
     def prepare(self, plan: Sequence[Planned], report: Report | None = None) -> None:
         """The offline phase: make the pads of the coming steps, in their order, one layer after the other.
 
-        `report(done, of)` counts layers. Refuses with `masking.vault_full` before it makes any.
+        `report(done, of)` counts layers.
+
+        Raises: `masking.vault_full` before it makes any.
         """
         if self._vault is None or self.estimate(plan) > self.room():
             raise Refusal("masking.vault_full", limit=0 if self._vault is None else self._vault.limit)
@@ -187,8 +189,10 @@ class MaskedEngine(QuantisedEngine):
             report(len(self._store.layers), len(self._store.layers))
 
     def multiply(self, work: Work) -> None:
-        """See `QuantisedEngine.multiply`. Requests of all parts follow each other without a pause. Refuses
-        with `masking.*` and `accelerator.*`, and then all is over."""
+        """See `QuantisedEngine.multiply`. Requests of all parts follow each other without a pause.
+
+        Raises: `masking.*` and `accelerator.*`, and then all is over.
+        """
         if self._ended:
             raise Refusal("masking.ended")
         self._ended = True  # until the products are done and checked
@@ -211,7 +215,9 @@ class MaskedEngine(QuantisedEngine):
 
     def _pieces(self, product: Product, rows: int) -> Iterator[slice]:
         """As many rows at a time as the channel takes, and halves where that lets both sides work at once.
-        Refuses with `accelerator.too_large`."""
+
+        Raises: `accelerator.too_large`.
+        """
         most = self._accelerator.rows(product)
         if not most:
             raise Refusal("accelerator.too_large", bytes=product.limbs * max(product.inner, product.outer))
@@ -247,7 +253,10 @@ class MaskedEngine(QuantisedEngine):
         return self._masks.words(index, first, count, product.inner, product.limbs)
 
     def _receive(self, work: Work, sent: _Sent, pads: Packed) -> None:
-        """Add an answer to the result, and check it. Refuses with `masking.wrong_product`."""
+        """Add an answer to the result, and check it.
+
+        Raises: `masking.wrong_product`.
+        """
         product, count = sent.product, len(sent.scale)
         secret = self._secrets[product.number]
         answered = secret.room(count)

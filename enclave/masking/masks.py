@@ -52,7 +52,7 @@ class Masks:
     def words(self, index: Index, first: int, tokens: int, inner: int, limbs: int) -> Packed:
         """(tokens, inner) uniform residues for the tokens from `first` on. Valid until the next call.
 
-        Refuses with `masking.out_of_indices`.
+        Raises: `masking.out_of_indices`.
         """
         blocks = -(-inner * limbs // BLOCK_BYTES)
         if first < 0 or (first + tokens) * blocks >= 1 << _BLOCK_BITS:
@@ -75,7 +75,10 @@ class Masks:
 
 
 def number(index: Index) -> int:
-    """The index as 72 bits. Refuses with `masking.out_of_indices`."""
+    """The index as 72 bits.
+
+    Raises: `masking.out_of_indices`.
+    """
     value = 0
     for name, bits in _BITS.items():
         field = getattr(index, name)

@@ -35,13 +35,19 @@ class Ledger:
         self._next: dict[int, int] = {}
 
     def enter(self, round: int, step: int) -> None:
-        """Begin a step. Refuses with `masking.pad_reused` one that does not come after all earlier ones."""
+        """Begin a step.
+
+        Raises: `masking.pad_reused` for one that does not come after all earlier ones.
+        """
         if step <= self._at[1]:
             raise Refusal("masking.pad_reused", step=step)
         self._at, self._next = (round, step), {}
 
     def spend(self, index: Index, first: int, tokens: int) -> None:
-        """Spend tokens [first, first + tokens). Refuses with `masking.pad_reused`."""
+        """Spend tokens [first, first + tokens).
+
+        Raises: `masking.pad_reused`.
+        """
         if (index.round, index.step) != self._at or first < self._next.get(index.product, 0):
             raise Refusal("masking.pad_reused", step=index.step)
         self._next[index.product] = first + tokens
@@ -74,8 +80,11 @@ class Vault:
         self.bytes = 0
 
     def put(self, index: Index, pads: bytearray, tokens: int) -> None:
-        """Seal the pads of tokens 0…tokens − 1. Refuses with `masking.vault_full`, `masking.no_disk`, and
-        with `masking.pad_made_twice` as a nonce would serve twice."""
+        """Seal the pads of tokens 0…tokens − 1.
+
+        Raises: `masking.vault_full`, `masking.no_disk`, and `masking.pad_made_twice` as a nonce would serve
+        twice.
+        """
         places = self._places.setdefault(index.step, {})
         if index in places:
             raise Refusal("masking.pad_made_twice", step=index.step)
@@ -95,7 +104,10 @@ class Vault:
 
     def take(self, index: Index) -> tuple[memoryview, int] | None:
         """Take the pads of an index out, and for how many tokens they are; they are not there a second
-        time. None if none were made. Valid until the next call. Refuses with `masking.vault_damaged`."""
+        time. None if none were made. Valid until the next call.
+
+        Raises: `masking.vault_damaged`.
+        """
         place = self._places.get(index.step, {}).pop(index, None)
         if place is None:
             return None

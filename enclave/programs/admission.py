@@ -38,7 +38,7 @@ class Admission:
     def admit(self, name: str, evidence: Evidence) -> Appraisal:
         """Appraise evidence and remember its keys as the newest of `name`.
 
-        Refuses with `program.nonce_unknown`, `admission.key_in_use`, or the code of the failed check.
+        Raises: `program.nonce_unknown`, `admission.key_in_use`, or the code of the failed check.
         """
         now = self._identity.clock.now()
         claims = evidence.claims
@@ -58,7 +58,10 @@ class Admission:
         return appraisal
 
     def lives(self, name: str) -> tuple[Peer, ...]:
-        """All admitted lives of `name`, the newest first. Refuses with `admission.not_admitted`."""
+        """All admitted lives of `name`, the newest first.
+
+        Raises: `admission.not_admitted`.
+        """
         if name not in self._peers:
             raise Refusal("admission.not_admitted", peer=name)
         return tuple(self._peers[name])

@@ -64,8 +64,10 @@ class Afterwards:
         self._answers = None
 
     def _served(self) -> Served:
-        """The tail with the run's parameters. Refuses with `serving.not_ready` while rounds still train, or
-        with `state.not_named`."""
+        """The tail with the run's parameters.
+
+        Raises: `serving.not_ready` while rounds still train, or `state.not_named`.
+        """
         try:
             rounds = self._rounds()
         except Refusal as refusal:

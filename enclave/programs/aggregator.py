@@ -86,14 +86,14 @@ class Aggregator(EnclaveProgram):
 
     @property
     def admission(self) -> Admission:
-        """Refuses with `program.not_bound`."""
+        """Raises: `program.not_bound`."""
         if self._admission is None:
             raise Refusal("program.not_bound")
         return self._admission
 
     @property
     def rounds(self) -> Rounds:
-        """Refuses with `program.not_bound`."""
+        """Raises: `program.not_bound`."""
         if self._rounds is None:
             raise Refusal("program.not_bound")
         return self._rounds

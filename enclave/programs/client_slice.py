@@ -67,14 +67,14 @@ class ClientSlice(EnclaveProgram):
 
     @property
     def aggregators(self) -> Admission:
-        """Refuses with `program.not_bound`."""
+        """Raises: `program.not_bound`."""
         if self._aggregators is None:
             raise Refusal("program.not_bound")
         return self._aggregators
 
     @property
     def turns(self) -> Turns:
-        """Refuses with `slice.not_loaded`."""
+        """Raises: `slice.not_loaded`."""
         if self._turns is None:
             raise Refusal("slice.not_loaded")
         return self._turns

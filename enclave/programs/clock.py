@@ -16,9 +16,11 @@ class Clock:
         self._latest = 0
 
     def now(self) -> int:
-        """Refuses with `program.clock_below_floor`: certificates and revocation lists that were replaced
-        before the floor could otherwise be passed off as current. A host clock that steps back is answered
-        with the latest time that it has shown before."""
+        """A host clock that steps back is answered with the latest time that it has shown before.
+
+        Raises: `program.clock_below_floor`: certificates and revocation lists that were replaced before the
+        floor could otherwise be passed off as current.
+        """
         told = int(time.time())
         if told < self._floor:
             raise Refusal("program.clock_below_floor", told=told, floor=self._floor)

@@ -37,8 +37,9 @@ class History:
         3. the file is the one that the receipt, or the reissue, names
         4. it is of an earlier round than `round`, and of the same past as the last receipt used here
 
-        Refuses with `round.wrong_receipt`, `receipt.invalid` or `sealing.bad_signature`. Nothing is
-        remembered.
+        Nothing is remembered.
+
+        Raises: `round.wrong_receipt`, `receipt.invalid` or `sealing.bad_signature`.
         """
         verify_receipt(previous.receipt)
         receipt = previous.receipt.receipt

@@ -54,7 +54,7 @@ def bind(program: Program, source: Source, manifest_text: str, approvals: dict[s
     """Bind to a run: the manifest must be canonical, for this runtime, of a time that has come, and approved
     by every one of its sites with the key that it lists. Only then are keys drawn.
 
-    Refuses with `manifest.*`, `approval.online_key`, `program.wrong_runtime`, `program.clock_below_floor`.
+    Raises: `manifest.*`, `approval.online_key`, `program.wrong_runtime`, `program.clock_below_floor`.
     """
     manifest = parse(manifest_text.encode())
     if SOURCES[manifest.runtime] != source.name:

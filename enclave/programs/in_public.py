@@ -25,8 +25,10 @@ class InLog(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def require_in_log(manifest: Manifest, claims: Claims, shown: InLog) -> None:
-    """That the manifest, and an enclave with these claims as accepted, stand in the manifest's log. Refuses
-    with `log.none_named`, or as `require_logged` and the entries' checks do."""
+    """That the manifest, and an enclave with these claims as accepted, stand in the manifest's log.
+
+    Raises: `log.none_named`, or as `require_logged` and the entries' checks do.
+    """
     if manifest.log is None:
         raise Refusal("log.none_named")
     key, witnesses = parse_vkey(manifest.log.key), [parse_vkey(name) for name in manifest.log.witnesses]

@@ -80,8 +80,9 @@ def unkeep(
 
     The state must hold the tensors of `template`; without one, it shows them itself.
 
-    Refuses with `state.unavailable`, `shares.*`, `mailbox.*` or `sealing.refused`. Whether it is the
-    latest is not known here.
+    Whether it is the latest is not known here.
+
+    Raises: `state.unavailable`, `shares.*`, `mailbox.*` or `sealing.refused`.
     """
     with mailbox.incoming(sha256) as file:
         escrow = read_escrow(file)

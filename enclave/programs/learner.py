@@ -52,17 +52,22 @@ class Learner:
     front: Front | None = None
 
     def start_from(self, state: State | None) -> None:
-        """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
+        """Set the tuned parameters; None means those of the manifest's seed.
+
+        Raises: `tensors.*`.
+        """
         load_tuned_state(_named(self.model, self.manifest), self.initial if state is None else state)
 
     def require_right(self) -> None:
-        """Refuses with `front.*` while features that are not believed would be learnt from."""
+        """Raises: `front.*` while features that are not believed would be learnt from."""
         if self.front is not None:
             self.front.require_right()
 
     def get_ready(self, round: int, kind: Kind, report: Report) -> None:
-        """What the placement does before a round: it makes the pads of all its batches. Refuses with
-        `slice.not_accelerated`."""
+        """What the placement does before a round: it makes the pads of all its batches.
+
+        Raises: `slice.not_accelerated`.
+        """
         scored = self.test if kind == "test" else self.validation
         coming = scored.evaluation_batches(EVALUATION_BATCH)
         shapes = [_shape(batch, backward=False) for batch in coming]
@@ -112,7 +117,7 @@ def load_learner(
     accelerator finds the public int8 weights. Behind a public front `features` are what the host has computed
     of the rows.
 
-    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*` or `slice.no_file`.
+    Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*` or `slice.no_file`.
     """
     if not dataset.is_file():
         raise Refusal("slice.no_file")

@@ -91,8 +91,9 @@ class Ledger:
         }
 
     def require_open(self, round: int) -> None:
-        """Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished` or
-        `round.nothing_yet`."""
+        """Raises: `round.already_aggregated`, `round.out_of_order`, `round.finished` or
+        `round.nothing_yet`.
+        """
         reached, manifest = self.standing.round, self.manifest
         if reached == manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
@@ -105,8 +106,10 @@ class Ledger:
             raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
 
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
-        """The roster is of this round, countersigned, and continues what this enclave has done. Refuses with
-        `roster.*` or `round.wrong_receipt`."""
+        """The roster is of this round, countersigned, and continues what this enclave has done.
+
+        Raises: `roster.*` or `round.wrong_receipt`.
+        """
         verify_roster(roster, countersignatures, self.manifest, self._identity.approvals)
         if roster.round != round:
             raise Refusal("roster.invalid", round=round, fault="it is for another round")
@@ -182,8 +185,9 @@ class Ledger:
         """Go on where an earlier life of this program stopped, from the state that it sealed.
 
         The host may bring an old state. Then the next roster, which the sites countersign, names a later
-        receipt than the one that is restored here, and `require_roster` refuses it. Refuses with `state.*` or
-        `sealing.*`.
+        receipt than the one that is restored here, and `require_roster` refuses it.
+
+        Raises: `state.*` or `sealing.*`.
         """
         if self.standing.receipt is not None:
             raise Refusal("state.not_fresh")

@@ -30,8 +30,9 @@ class Lives:
         self._committed: dict[str, str] = {}  # signing key -> what that life has committed to
 
     def require(self, site: str, key: str, features: str | None = None) -> None:
-        """Refuses with `admission.too_many_lives` where a client slice with this signing key is one too many,
-        and with `front.another_commitment` where it has other features than its site is held to."""
+        """Raises: `admission.too_many_lives` where a client slice with this signing key is one too many,
+        and `front.another_commitment` where it has other features than its site is held to.
+        """
         if key not in self._seen.get(site, set()) and self._counted.get(site, 0) >= self._limit:
             raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
         if features is not None and self._features.get(site, features) != features:
@@ -106,8 +107,10 @@ class Lives:
 
     def may_contribute(self, site: str, admitted: tuple[Peer, ...]) -> tuple[Peer, ...]:
         """Of the site's admitted lives, those that the round's state was sealed to; all in the first round,
-        which begins with what the manifest's seed gives. Refuses with `admission.too_many_lives`,
-        `front.another_commitment` or `round.other_life`."""
+        which begins with what the manifest's seed gives.
+
+        Raises: `admission.too_many_lives`, `front.another_commitment` or `round.other_life`.
+        """
         if self._counted.get(site, 0) > self._limit:
             raise Refusal("admission.too_many_lives", site=site, lives=self._limit)
         admitted = tuple(peer for peer in admitted if self._is_true(site, peer))

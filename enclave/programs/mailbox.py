@@ -54,21 +54,30 @@ class HashedReader:
         self._hash.__exit__(*failure)
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes (all that is left if negative). Refuses with `mailbox.too_large`."""
+        """At most `size` bytes (all that is left if negative).
+
+        Raises: `mailbox.too_large`.
+        """
         left = self._limit - self.bytes + 1
         data = self._file.read(left if size < 0 else min(size, left))
         self._take(data)
         return data
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill `buffer` as far as the file goes; returns how far. Refuses with `mailbox.too_large`."""
+        """Fill `buffer` as far as the file goes; returns how far.
+
+        Raises: `mailbox.too_large`.
+        """
         left = self._limit - self.bytes + 1
         count = int(self._file.readinto(buffer[:left]))  # type: ignore[attr-defined]
         self._take(buffer[:count])
         return count
 
     def finish(self) -> None:
-        """Read to the end. Refuses with `mailbox.hash_mismatch` if the whole was not what its name says."""
+        """Read to the end.
+
+        Raises: `mailbox.hash_mismatch` if the whole was not what its name says.
+        """
         while self.read(_CHUNK):
             pass
         self._hash.update(*self._short)
@@ -140,7 +149,7 @@ class BoundedBuffer(BytesIO):
         self._limit = limit
 
     def write(self, data: Any, /) -> int:
-        """Refuses with `mailbox.plaintext_too_large`."""
+        """Raises: `mailbox.plaintext_too_large`."""
         if self.tell() + memoryview(data).nbytes > self._limit:
             raise Refusal("mailbox.plaintext_too_large", limit=self._limit)
         return super().write(data)

@@ -33,7 +33,7 @@ class Naming:
         return counted(self._approvals, named.union(also))
 
     def require(self, receipt: str, also: Iterable[str] = ()) -> None:
-        """Refuses with `state.not_named` where they are fewer than the manifest demands."""
+        """Raises: `state.not_named` where they are fewer than the manifest demands."""
         found, needed = self.found(receipt, also), naming_sites(self._manifest)
         if found < needed:
             raise Refusal("state.not_named", found=found, needed=needed)

@@ -26,8 +26,11 @@ class Nonces:
         return nonce
 
     def spend(self, nonce: str, purpose: str, now: int) -> None:
-        """Refuses with `program.nonce_unknown` what was not drawn here for `purpose`, was spent before, or
-        is too old. A nonce is gone after the first try, whatever comes of it."""
+        """A nonce is gone after the first try, whatever comes of it.
+
+        Raises: `program.nonce_unknown` for what was not drawn here for `purpose`, was spent before, or is
+        too old.
+        """
         drawn_for, expires = self._drawn.pop(nonce, ("", 0))
         if drawn_for != purpose or now >= expires:
             raise Refusal("program.nonce_unknown")

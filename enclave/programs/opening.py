@@ -53,11 +53,12 @@ def open_contribution(
 ) -> Contribution:
     """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
 
-    `lives` tells the site's admitted client slices, one of which must have sealed it; `previous` is the hash
-    of the receipt that it must continue; `template` has the tensors that it must hold, and `start` is what
-    the round begins with: None if nobody has shown them yet. Refuses with `mailbox.*` (the host's fault),
-    `admission.not_admitted`, or `round.bad_contribution`, whose facts name the site and, as `cause`, the code
-    of what is wrong.
+    `lives` tells the site's admitted client slices, one of which must have sealed it; `previous` is the
+    hash of the receipt that it must continue; `template` has the tensors that it must hold, and `start` is
+    what the round begins with: None if nobody has shown them yet.
+
+    Raises: `mailbox.*` (the host's fault), `admission.not_admitted`, or `round.bad_contribution`, whose
+    facts name the site and, as `cause`, the code of what is wrong.
     """
     try:
         plain, size = _open(identity, mailbox, site, sha256, round, lives())

@@ -25,7 +25,10 @@ from enclave.slicing.skeleton import Base
 
 def open_outside(manifest: Manifest, folder: Path, outside: Path) -> tuple[Any, Base, Placement]:
     """The cut model with its adapter, the base that it was taken from, and the placement. `outside` is the
-    mailbox's folder, in which the accelerator finds the public int8 weights. Refuses as `open_cut`."""
+    mailbox's folder, in which the accelerator finds the public int8 weights.
+
+    Raises: as `open_cut`.
+    """
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
     seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
@@ -47,7 +50,7 @@ class Outside(Placement):
         """Use the accelerator behind this channel from now on, with a fresh key and an empty vault: what it,
         or the one before it, was sent and has answered is of no use any more. Returns how it calls itself.
 
-        Refuses with `accelerator.bad_channel` or `masking.weights_changed`.
+        Raises: `accelerator.bad_channel` or `masking.weights_changed`.
         """
         self._masked, self._before = None, {}
         self._masked = put_out(
@@ -61,7 +64,10 @@ class Outside(Placement):
 
     def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
         """Make the pads of the round's first batches, as many as the vault can hold; say how many bytes
-        that will be before the first is made. Refuses with `slice.not_accelerated`."""
+        that will be before the first is made.
+
+        Raises: `slice.not_accelerated`.
+        """
         if self._masked is None:
             raise Refusal("slice.not_accelerated")
         self._masked.begin_round(round, shapes, _throttle(report))

@@ -34,8 +34,10 @@ class Placement(ABC):
 
     def accelerate(self, channel: Path, room: int) -> str:
         """Use the accelerator behind this channel from now on; returns how it calls itself. `room` is what
-        the host gives for pads, in bytes. Refuses with
-        `slice.no_accelerator` where the placement needs none."""
+        the host gives for pads, in bytes.
+
+        Raises: `slice.no_accelerator` where the placement needs none.
+        """
         raise Refusal("slice.no_accelerator")
 
     @abstractmethod

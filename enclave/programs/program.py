@@ -80,7 +80,7 @@ class EnclaveProgram:
 
     @property
     def identity(self) -> Identity:
-        """Refuses with `program.not_bound`."""
+        """Raises: `program.not_bound`."""
         if self._identity is None:
             raise Refusal("program.not_bound")
         return self._identity
@@ -89,8 +89,10 @@ class EnclaveProgram:
         """Called once, after `bind` has succeeded."""
 
     def perform(self, request: Request, report: Report) -> dict[str, Any]:
-        """Carry out one request. Refuses with `program.unknown_operation`, `program.bad_arguments` or what
-        the operation itself refuses with."""
+        """Carry out one request.
+
+        Raises: `program.unknown_operation`, `program.bad_arguments` or what the operation itself raises.
+        """
         operation = self.operations.get(request.op)
         if operation is None:
             raise Refusal("program.unknown_operation", program=self.name, op=request.op)

@@ -30,7 +30,9 @@ from enclave.training.handed import FeatureRows, HandedFeatures
 
 def tuned_tail(manifest: Manifest, folder: Path) -> tuple[Tail, Base]:
     """For the placement `all_in_tee`: what stands behind the public front, with its adapter, and the base
-    that it was taken from. Refuses with `model.*`, `slicing.*`, `split.*`, `adapter.*` or `front.no_layer`.
+    that it was taken from.
+
+    Raises: `model.*`, `slicing.*`, `split.*`, `adapter.*` or `front.no_layer`.
     """
     front, adapter = manifest.front, manifest.adapter
     if front is None or not isinstance(adapter, Lora):
@@ -46,7 +48,10 @@ def open_front(
     settings: PublicFront, base: Base, file: Path, examples: tuple[Examples, Examples, Examples], key: bytes
 ) -> Front:
     """The features in `file` of the training, validation and test rows, in this order; `key` is that of the
-    site's dataset digests. Refuses with `slicing.*`, `split.*` or `front.*`."""
+    site's dataset digests.
+
+    Raises: `slicing.*`, `split.*` or `front.*`.
+    """
     layers = streamed_front(base, settings.first)
     features = HandedFeatures(
         file,
@@ -78,8 +83,9 @@ class Front:
         self._found: Literal["nothing", "right", "wrong"] = "nothing"
 
     def require_right(self) -> None:
-        """Refuses with `front.not_held` before the sample was computed again, and for the rest of this life
-        with `front.wrong_features` where it was wrong."""
+        """Raises: `front.not_held` before the sample was computed again, and for the rest of this life
+        with `front.wrong_features` where it was wrong.
+        """
         if self._found == "wrong":
             raise Refusal("front.wrong_features")
         if self._found == "nothing":
@@ -88,7 +94,10 @@ class Front:
     def look(self, begun: int, report: Report) -> None:
         """Compute the sample again, as many times the manifest's number of rows as the site has `begun`, so
         that beginning again buys nothing. What was broken off is done again with the same rows; what has a
-        verdict keeps it. Refuses with `front.wrong_features` or `front.changed`."""
+        verdict keeps it.
+
+        Raises: `front.wrong_features` or `front.changed`.
+        """
         if self._found == "nothing":
             parts = {"training": self.training, "validation": self.validation, "test": self.test}
             if not self._drawn:

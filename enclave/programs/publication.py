@@ -65,7 +65,10 @@ def publish(
 
 
 def pool(scores: Sequence[Scores]) -> Scores:
-    """The scores of all rows together. Refuses with `metrics.mismatch` when they count different things."""
+    """The scores of all rows together.
+
+    Raises: `metrics.mismatch` when they count different things.
+    """
     if len({(len(score.confusion), len(score.bins)) for score in scores}) != 1:
         raise Refusal("metrics.mismatch")
     return Scores(

@@ -63,7 +63,7 @@ def release(
     4. every order is signed by its site's key, and as many count as the manifest demands
     5. enough sites name that receipt as the run's last: an order does (`require_named` takes who has signed)
 
-    Refuses with `release.*` or `state.not_named`; then nothing has left.
+    Raises: `release.*` or `state.not_named`; then nothing has left.
     """
     manifest = identity.manifest
     rule = rule_of(manifest)

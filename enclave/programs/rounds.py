@@ -53,8 +53,11 @@ class Rounds(Ledger):
         self, site: str, evidence: Evidence, committed: Committed | None = None
     ) -> tuple[Appraisal, Held | None]:
         """Let a site's client slice in, count its life, and, behind a public front, hold its site to the
-        features that it has committed to. Refuses with `admission.too_many_lives`, `front.not_committed`,
-        `front.another_commitment`, and with what `Admission.admit` refuses with."""
+        features that it has committed to.
+
+        Raises: `admission.too_many_lives`, `front.not_committed`, `front.another_commitment`, and what
+        `Admission.admit` raises.
+        """
         key, run, features = evidence.claims.signing_key, self._identity.manifest_hash, None
         if (self.manifest.front is None) != (committed is None):
             raise Refusal("front.not_committed", site=site)
@@ -91,8 +94,8 @@ class Rounds(Ledger):
         none. Each contribution is opened, checked in full, added and forgotten before the next; if one is
         refused, the sum is dropped whole, and nothing of it has left this call.
 
-        Refuses with `round.already_aggregated`, `round.out_of_order`, `round.finished`, `roster.*`, and what
-        `open_contribution` refuses with.
+        Raises: `round.already_aggregated`, `round.out_of_order`, `round.finished`, `roster.*`, and what
+        `open_contribution` raises.
         """
         self.require_open(round)
         self.require_roster(round, roster, countersignatures)
@@ -141,9 +144,12 @@ class Rounds(Ledger):
         return result
 
     def reissue(self) -> dict[str, Any]:
-        """Seal the last global parameters again, for the client slices that are admitted now. A client slice
-        that was started again, or came late, goes on with this; a second one of its site in the same round
-        does not. Refuses with `round.nothing_yet`, and with `round.not_confirmed` after a restore."""
+        """Seal the last global parameters again, for the client slices that are admitted now. A client
+        slice that was started again, or came late, goes on with this; a second one of its site in the same
+        round does not.
+
+        Raises: `round.nothing_yet`, and `round.not_confirmed` after a restore.
+        """
         standing = self.standing
         if standing.receipt is None or standing.state is None:
             raise Refusal("round.nothing_yet")

@@ -125,8 +125,8 @@ class Serving:
         """Serve the parameters after this receipt, as enough of the run's sites have signed. The host brings
         the signatures; its word counts for nothing.
 
-        Refuses with `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `release.wrong_receipt`,
-        or as `verify_consents`.
+        Raises: `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `release.wrong_receipt`, or
+        as `verify_consents`.
         """
         identity = self._identity
         allowed(identity.manifest, SERVE)
@@ -140,7 +140,7 @@ class Serving:
     def open(self, opening: Opening) -> dict[str, Any]:
         """Open a session for a site of the manifest.
 
-        Refuses with `serving.not_ready`, `state.not_named`, `serving.not_signed` before `begin`,
+        Raises: `serving.not_ready`, `state.not_named`, `serving.not_signed` before `begin`,
         `manifest.unknown_site`, `serving.revoked`, `serving.bad_opening`, `serving.another_past` where the
         site knows another last receipt of the run, or `serving.too_many_sessions`.
         """
@@ -172,8 +172,9 @@ class Serving:
         others are taken note of ("sealed" is null).
 
         The last message may come again, as its answer may have been lost: it gets the same sealed answer.
-        Refuses with `serving.unknown_session`, `serving.out_of_order`, `serving.bad_message`,
-        `serving.limit`, `serving.bad_question` or `split.too_long`.
+
+        Raises: `serving.unknown_session`, `serving.out_of_order`, `serving.bad_message`, `serving.limit`,
+        `serving.bad_question` or `split.too_long`.
         """
         self._expire()
         session = self._sessions.get(step.session)

@@ -27,7 +27,7 @@ class SharedKeys(StateKeys):
     """
 
     def __init__(self, identity: Identity) -> None:
-        """Refuses with `state.no_shares` where the manifest lets nobody hold any."""
+        """Raises: `state.no_shares` where the manifest lets nobody hold any."""
         super().__init__(identity)
         self._manifest, self._threshold = identity.manifest, threshold_in(identity.manifest)
         self._holders = known_to_all(identity.approvals)
@@ -52,7 +52,10 @@ class SharedKeys(StateKeys):
 
     def to_open(self, escrow: Escrow | None) -> bytes:
         """The key of a state with this escrow, which must be as the manifest says: what the host brings
-        decides nothing. Refuses with `state.unavailable`, `state.no_shares` or `shares.*`."""
+        decides nothing.
+
+        Raises: `state.unavailable`, `state.no_shares` or `shares.*`.
+        """
         if escrow is None:
             raise Refusal("state.unavailable")
         require_of(escrow, self._manifest, self._threshold)

@@ -62,8 +62,10 @@ class Shelf:
         """Open the sealed keys at `in/<keys>` and all shards of the index beside them. `pinned` is the
         content that the site's features had when they were first used.
 
-        What is held already is not opened again. Refuses with `mailbox.*` (the host's fault), or by what is
-        wrong with the site's: `features.*`, or `state.no_shares`.
+        What is held already is not opened again.
+
+        Raises: `mailbox.*` (the host's fault), or by what is wrong with the site's: `features.*`, or
+        `state.no_shares`.
         """
         member = self._identity.manifest.site(site)
         try:
@@ -87,7 +89,10 @@ class Shelf:
         return held
 
     def held(self, site: str, sha256: str) -> SiteFeatures:
-        """The features of a roster's entry. Refuses with `features.not_loaded`."""
+        """The features of a roster's entry.
+
+        Raises: `features.not_loaded`.
+        """
         found = self._held.get(site)
         if found is None or found.index.hash != sha256:
             raise Refusal("features.not_loaded", site=site)

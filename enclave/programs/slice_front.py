@@ -40,8 +40,10 @@ def operations(
     """`turns` gives the slice's turns, or refuses with `slice.not_loaded`."""
 
     def held(arguments: HeldArguments, report: Report) -> dict[str, Any]:
-        """The aggregator holds the site to these features: look at a sample of them. Refuses with
-        `admission.not_admitted` or `front.*`."""
+        """The aggregator holds the site to these features: look at a sample of them.
+
+        Raises: `admission.not_admitted` or `front.*`.
+        """
         learner = turns().learner
         if learner.front is None:
             raise Refusal("front.no_features")

@@ -36,13 +36,18 @@ def operations(turns: Callable[[], Turns], folder: Path) -> dict[str, Operation]
 
     def accelerate(arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
         """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
-        calls itself. Refuses with `accelerator.bad_channel` or `masking.weights_changed`."""
+        calls itself.
+
+        Raises: `accelerator.bad_channel` or `masking.weights_changed`.
+        """
         placement = turns().learner.placement
         return {"accelerator": placement.accelerate(folder / arguments.channel, arguments.room)}
 
     def prepare(arguments: PrepareArguments, report: Report) -> dict[str, Any]:
-        """In idle time: make the pads of a coming round, which then begins at once. Refuses with
-        `round.finished`, `round.out_of_order` or `slice.not_accelerated`."""
+        """In idle time: make the pads of a coming round, which then begins at once.
+
+        Raises: `round.finished`, `round.out_of_order` or `slice.not_accelerated`.
+        """
         held, round = turns(), arguments.round
         manifest = held.learner.manifest
         if round > manifest.last_round:

@@ -69,7 +69,7 @@ class SplitServer(EnclaveProgram):
 
     @property
     def rounds(self) -> TailRounds:
-        """Refuses with `tail.not_prepared`."""
+        """Raises: `tail.not_prepared`."""
         if self._rounds is None:
             raise Refusal("tail.not_prepared")
         return self._rounds

@@ -16,7 +16,10 @@ class StateKeys:
         self.own = identity.source.sealing_key(label(identity.program))
 
     def meet(self, site: str, receiver: str | None, share: bytes | None) -> None:
-        """Nobody holds shares of this key. Refuses with `state.no_shares` where a site says so."""
+        """Nobody holds shares of this key.
+
+        Raises: `state.no_shares` where a site says so.
+        """
         if receiver is not None or share is not None:
             raise Refusal("state.no_shares")
 
@@ -25,7 +28,10 @@ class StateKeys:
         return None if self.own is None else (self.own, None)
 
     def to_open(self, escrow: Escrow | None) -> bytes:
-        """The key of a state with this escrow. Refuses with `state.unavailable` or `state.no_shares`."""
+        """The key of a state with this escrow.
+
+        Raises: `state.unavailable` or `state.no_shares`.
+        """
         if escrow is not None:
             raise Refusal("state.no_shares")
         if self.own is None:

@@ -63,7 +63,10 @@ class TailLearner:
         return FeatureSet(shards, self.layout(self.manifest.sites[0].id))
 
     def start_from(self, state: State | None) -> None:
-        """Set the tuned parameters; None means those of the manifest's seed. Refuses with `tensors.*`."""
+        """Set the tuned parameters; None means those of the manifest's seed.
+
+        Raises: `tensors.*`.
+        """
         load_tuned_state(self.tail, self.initial if state is None else state)
 
     def evaluate(self, shards: list[Shard], report: Report, *, tables: bool = False) -> Scores:
@@ -110,8 +113,10 @@ class TailLearner:
 
 def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     """Read the base model (every file against its pinned hash), cut it, tune the tail as the manifest says,
-    on the accelerator inside the TEE where there is one. Refuses with `model.*`, `slicing.*`, `split.*` or
-    `spf.*`."""
+    on the accelerator inside the TEE where there is one.
+
+    Raises: `model.*`, `slicing.*`, `split.*` or `spf.*`.
+    """
     adapter, split = manifest.adapter, manifest.split
     if not isinstance(adapter, Spf) or split is None:
         raise Refusal("manifest.invalid", fault="a split server has no part in method-1")

@@ -45,7 +45,10 @@ class TailRounds(Ledger):
     def require_named(self, also: Iterable[str] = ()) -> None:
         """That more than the host's word makes this the run's past: this life has made it, or enough sites
         have named its last receipt, be it the initial parameters' that have none. `also` are sites that
-        have signed for this receipt otherwise. Refuses with `state.not_named`."""
+        have signed for this receipt otherwise.
+
+        Raises: `state.not_named`.
+        """
         if not self.standing.own:
             self.naming.require(self.standing.hash, also)
 
@@ -55,11 +58,17 @@ class TailRounds(Ledger):
         return {**super().status(), "features": self.shelf.sites, "tail": self.size, "named": named}
 
     def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
-        """Open a site's features; what is used once can be replaced by nothing. Refuses as `Shelf.take`."""
+        """Open a site's features; what is used once can be replaced by nothing.
+
+        Raises: as `Shelf.take`.
+        """
         return self.shelf.take(site, keys, self.standing.pins.get(site), report)
 
     def hand_back(self, site: str, receipt: str, share: bytes | None) -> None:
-        """What a site tells a life that serves or releases. Refuses with `state.no_shares`."""
+        """What a site tells a life that serves or releases.
+
+        Raises: `state.no_shares`.
+        """
         self.keys.meet(site, None, share)
         self.naming.tell(site, receipt)
 
@@ -69,7 +78,7 @@ class TailRounds(Ledger):
         """Score the incoming parameters on all listed sites' validation features, and train one round on
         their training features.
 
-        Refuses with `round.*`, `roster.*`, `state.not_named`, `features.not_loaded`, `features.replaced` or
+        Raises: `round.*`, `roster.*`, `state.not_named`, `features.not_loaded`, `features.replaced` or
         `training.diverged`; then nothing has changed.
         """
         listed = self._begin(round, roster, countersignatures, trains=True)
@@ -83,8 +92,10 @@ class TailRounds(Ledger):
     def evaluate(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
     ) -> dict[str, Any]:
-        """The closing round, which makes the best round's parameters the run's, and the test. Refuses as
-        `train` does."""
+        """The closing round, which makes the best round's parameters the run's, and the test.
+
+        Raises: as `train` does.
+        """
         listed = self._begin(round, roster, countersignatures, trains=False)
         tests = kind_of(self.manifest, round) == "test"
         steered = self._steered(round, roster, listed, "test" if tests else "validation", report)

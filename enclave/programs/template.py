@@ -47,9 +47,10 @@ class _Line(Struct, forbid_unknown_fields=True, frozen=True):
 def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as arrays without storage.
 
-    Only the header is read. Names after START or BEST are left out: they have to mirror the others. Refuses
-    with `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below` what
-    is no state of this manifest's adapter.
+    Only the header is read. Names after START or BEST are left out: they have to mirror the others.
+
+    Raises: `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below`
+    for what is no state of this manifest's adapter.
     """
     template = {
         name: np.broadcast_to(np.float32(0), line.shape)
@@ -71,7 +72,10 @@ def learn(data: bytes, manifest: Manifest) -> State:
 
 
 def has(data: bytes, mark: str) -> bool:
-    """Whether a safetensors file has names after this mark. Refuses with `tensors.*` as `learn`."""
+    """Whether a safetensors file has names after this mark.
+
+    Raises: `tensors.*` as `learn`.
+    """
     return any(name.startswith(mark) for name in _header(data))
 
 

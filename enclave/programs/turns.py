@@ -67,8 +67,9 @@ class Turns:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 
         Asked again (its lease was lost), it gives the same file. Nothing is computed again: an aggregator
-        that was started anew gets the same answer, sealed to its own keys. Refuses with
-        `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` refuse with.
+        that was started anew gets the same answer, sealed to its own keys.
+
+        Raises: `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` raises.
         """
         self._require(round, trains=True)
         if not self._is_answered(round, previous):
@@ -80,8 +81,10 @@ class Turns:
         return self._result()
 
     def evaluate(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
-        """The closing round, and the test: only the scores are sealed. Refuses, and answers again, as `train`
-        does."""
+        """The closing round, and the test: only the scores are sealed. Answers again as `train` does.
+
+        Raises: as `train`.
+        """
         self._require(round, trains=False)
         if not self._is_answered(round, previous):
             scores = self._continue(round, previous, report)
@@ -99,8 +102,10 @@ class Turns:
             raise Refusal("round.out_of_order", asked=round, expected=max(self.round, 1))
 
     def _is_answered(self, round: int, previous: Previous | None) -> bool:
-        """Whether this question was answered before. Refuses with `round.answered` where the round was, on
-        another receipt."""
+        """Whether this question was answered before.
+
+        Raises: `round.answered` where the round was, on another receipt.
+        """
         answer = self._answer
         if answer is None or answer.round != round:
             return False

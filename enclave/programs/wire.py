@@ -75,9 +75,11 @@ class Reply(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True)
 class Channel:
     """One end of the connection. One thread may send while another receives.
 
-    Refuses with `wire.closed` (the other end is gone, also in the middle of a frame), `wire.frame_too_large`,
-    `wire.invalid` or `wire.timeout`. After a timeout or an invalid message the channel is still in step;
-    after `wire.frame_too_large` on receipt it is not, and the caller closes it.
+    After a timeout or an invalid message the channel is still in step; after `wire.frame_too_large` on
+    receipt it is not, and the caller closes it.
+
+    Raises: `wire.closed` (the other end is gone, also in the middle of a frame), `wire.frame_too_large`,
+    `wire.invalid` or `wire.timeout`.
     """
 
     def __init__(self, connection: socket.socket) -> None:

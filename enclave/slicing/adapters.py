@@ -25,8 +25,10 @@ def adapt(model: PreTrainedModel, adapter: Lora, seed: int, first: int = 0) -> P
     """Freeze `model` and put trainable LoRA pairs on it, in place; let the head of a classification train.
     Behind a public front, pairs stand in the layers from number `first` on and nowhere else.
 
-    The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are zero.
-    Refuses with `adapter.unknown_target` when a target names no linear layer of the model.
+    The initial values depend on `seed` alone: A and the head's output layer are drawn, B and biases are
+    zero.
+
+    Raises: `adapter.unknown_target` when a target names no linear layer of the model.
     """
     head = head_modules(model)
     linears = [
@@ -90,7 +92,7 @@ def tuned_state(model: nn.Module) -> State:
 def load_tuned_state(model: nn.Module, state: State) -> None:
     """Overwrite all trainable parameters. Names and shapes must equal the model's own.
 
-    Refuses with `tensors.names` or `tensors.shape`, and then nothing has changed.
+    Raises: `tensors.names` or `tensors.shape`, and then nothing has changed.
     """
     parameters = tuned_parameters(model)
     if parameters.keys() != state.keys():

@@ -40,5 +40,8 @@ def permits(architecture: Architecture, module: nn.Module) -> bool:
 
 
 def architecture_of(model: PreTrainedModel) -> Architecture:
-    """The model's row of the table. Refuses with `slicing.unknown_architecture`."""
+    """The model's row of the table.
+
+    Raises: `slicing.unknown_architecture`.
+    """
     return row_of(model.config)

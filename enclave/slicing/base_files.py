@@ -56,8 +56,10 @@ def refusing_what_transformers_cannot_read(private: Path, spec: ModelSpec) -> It
 
 
 def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrainedTokenizerBase, Any]:
-    """Configuration, tokenizer and the automatic class of a model for the task. Refuses with
-    `model.too_many_tokens`."""
+    """Configuration, tokenizer and the automatic class of a model for the task.
+
+    Raises: `model.too_many_tokens`.
+    """
     closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(folder, **closed)
     limit = positions_of(config)

@@ -83,14 +83,20 @@ class Checkpoint:
     """The tensors of some safetensors files, by their names in the checkpoint."""
 
     def __init__(self, files: dict[Path, str], table: str = "") -> None:
-        """`files` maps each to its pinned SHA-256; the rows of a matrix whose name ends in `table` get tags.
-        Refuses with `model.file_missing`, `model.file_changed` or `model.unreadable`."""
+        """`files` maps each to its pinned SHA-256; the rows of a matrix whose name ends in `table` get
+        tags.
+
+        Raises: `model.file_missing`, `model.file_changed` or `model.unreadable`.
+        """
         self.places: dict[str, Place] = {}
         for file, pin in files.items():
             self.places |= _survey(file, pin, table)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """Copy one tensor in, some rows at a time, as it is. Refuses with `slicing.tensor_changed`."""
+        """Copy one tensor in, some rows at a time, as it is.
+
+        Raises: `slicing.tensor_changed`.
+        """
         place = self.places[name]
         left = math.prod(place.shape) * place.dtype.itemsize
         with place.file.open("rb") as opened:
@@ -104,7 +110,10 @@ class Checkpoint:
                 yield torch.frombuffer(data, dtype=place.dtype).view(-1, *place.shape[1:])
 
     def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Copy one tensor in, as `dtype`. Refuses with `slicing.tensor_changed`."""
+        """Copy one tensor in, as `dtype`.
+
+        Raises: `slicing.tensor_changed`.
+        """
         made, at = torch.empty(self.places[name].shape, dtype=dtype), 0
         for piece in self.pieces(name):
             made.view(-1)[at : at + piece.numel()] = piece.flatten()

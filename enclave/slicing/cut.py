@@ -90,7 +90,7 @@ def open_cut(
     """Build and cut the base model in `folder` that `spec` pins, or what of it stands behind a public front
     of `first` layers; write its int8 weights to `store_folder`.
 
-    Refuses with `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `split.*` or `front.no_layer`.
+    Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `split.*` or `front.no_layer`.
     """
     base = Base(folder, spec)
     skeleton = base.skeleton()
@@ -130,9 +130,11 @@ def cut(
     """Cut `model` in place and put `adapter` on it; int8 weights go to `store`.
 
     `read` and `vectors` give the weights and the embedding vectors of a model without storage (see
-    `slicing.skeleton`); else they come from the model itself. `tail` is the one of which `model` is what was
-    left: it takes features, and no vectors. The adapter's initial values are those of `adapters.adapt` for
-    the same seed. Refuses with `slicing.*`, `masking.*` or `adapter.*`.
+    `slicing.skeleton`); else they come from the model itself. `tail` is the one of which `model` is what
+    was left: it takes features, and no vectors. The adapter's initial values are those of `adapters.adapt`
+    for the same seed.
+
+    Raises: `slicing.*`, `masking.*` or `adapter.*`.
     """
     architecture = architecture_of(model)
     _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))

@@ -58,8 +58,11 @@ class FileVectors:
         self._row = self.size * place.dtype.itemsize
 
     def gather(self, ids: Tensor) -> Tensor:
-        """See `Vectors.gather`. Refuses with `slicing.no_embeddings`, and with `slicing.embedding_changed` a
-        row that is not the pinned one."""
+        """See `Vectors.gather`.
+
+        Raises: `slicing.no_embeddings`, and `slicing.embedding_changed` for a row that is not the pinned
+        one.
+        """
         rows = bytearray(len(ids) * self._row)
         for place, token in enumerate(ids.tolist()):
             if not 0 <= token < self._count:
@@ -82,7 +85,10 @@ class ScannedVectors:
         self._pieces, self.size = pieces, size
 
     def gather(self, ids: Tensor) -> Tensor:
-        """See `Vectors.gather`. Refuses with `slicing.no_embeddings`, and as `pieces` does."""
+        """See `Vectors.gather`.
+
+        Raises: `slicing.no_embeddings`, and as `pieces` does.
+        """
         found, seen, at = torch.empty(len(ids), self.size), 0, 0
         for piece in self._pieces():
             here = (ids >= at) & (ids < at + len(piece))
@@ -102,7 +108,10 @@ class HandedIn(nn.Module):
         self.vectors, self.scale = vectors, scale
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Each distinct token is asked for once. Refuses with `slicing.no_embeddings` what is not finite."""
+        """Each distinct token is asked for once.
+
+        Raises: `slicing.no_embeddings` for what is not finite.
+        """
         distinct, places = torch.unique(ids, return_inverse=True)
         vectors = self.vectors.gather(distinct)
         if not torch.isfinite(vectors).all():

@@ -38,7 +38,9 @@ def open_front(
     """The front of the base model in `folder` that `spec` pins, on `device`, and the tokenizer. Where its
     layers take more than `room` bytes, they are streamed, on the CPU.
 
-    Runs at the site. Refuses with `model.*`, `slicing.*` or `split.bad_cut`.
+    Runs at the site.
+
+    Raises: `model.*`, `slicing.*` or `split.bad_cut`.
     """
     base = Base(folder, spec)
     front, skeleton = _front(base, k)
@@ -51,13 +53,18 @@ def open_front(
 
 def open_tail(folder: Path, spec: ModelSpec, k: int) -> OpenedTail:
     """The tail of the base model in `folder` that `spec` pins, in evaluation mode. Runs inside the enclave.
-    Refuses with `model.*`, `slicing.*` or `split.*`."""
+
+    Raises: `model.*`, `slicing.*` or `split.*`.
+    """
     base = Base(folder, spec)
     return OpenedTail(tail_of(base, k), base.config, reach_of(streamed_front(base, k)))
 
 
 def tail_of(base: Base, k: int) -> Tail:
-    """The base model's tail, in evaluation mode. Refuses with `slicing.*` or `split.*`."""
+    """The base model's tail, in evaluation mode.
+
+    Raises: `slicing.*` or `split.*`.
+    """
     skeleton = base.skeleton()
     tail = Tail(skeleton.model, k)
     skeleton.fill(tail, kept=True)
@@ -65,9 +72,11 @@ def tail_of(base: Base, k: int) -> Tail:
 
 
 def streamed_front(base: Base, k: int) -> Front:
-    """The base model's front, each layer of which is read when its turn comes. Its table of tokens is read as
-    a whole for each batch: who watches the reads learns nothing of the texts. Refuses with `slicing.*` or
-    `split.*`."""
+    """The base model's front, each layer of which is read when its turn comes. Its table of tokens is read
+    as a whole for each batch: who watches the reads learns nothing of the texts.
+
+    Raises: `slicing.*` or `split.*`.
+    """
     front, skeleton = _front(base, k, scanned=True)
     _stream(front, skeleton)
     return front

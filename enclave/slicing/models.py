@@ -29,9 +29,11 @@ from enclave.slicing.eager import built_in_memory
 def load(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Build the base model in float32, evaluation mode, and its tokenizer, from the files that `spec` pins.
 
-    Every file is hashed before anything of it is believed; files that the manifest does not pin are ignored.
-    Weights that the checkpoint lacks (a fresh classification head) are drawn from a fixed seed; `adapt` draws
-    the head again from the run's. Refuses with a `model.*` code.
+    Every file is hashed before anything of it is believed; files that the manifest does not pin are
+    ignored. Weights that the checkpoint lacks (a fresh classification head) are drawn from a fixed seed;
+    `adapt` draws the head again from the run's.
+
+    Raises: a `model.*` code.
     """
     with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
         copy = Path(private)

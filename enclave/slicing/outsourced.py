@@ -53,7 +53,7 @@ class Trip:
 
     @property
     def engine(self) -> QuantisedEngine:
-        """Refuses with `masking.no_engine`."""
+        """Raises: `masking.no_engine`."""
         if self._engine is None:
             raise Refusal("masking.no_engine")
         return self._engine

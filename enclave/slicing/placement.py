@@ -174,7 +174,7 @@ def put_out(
 ) -> Masked:
     """Put a cut model to the accelerator whose channel file is given, with a fresh key and an empty vault.
 
-    Refuses with `accelerator.bad_channel` or `masking.weights_changed`.
+    Raises: `accelerator.bad_channel` or `masking.weights_changed`.
     """
     profile = Profile(cut)
     channel = Channel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator

@@ -67,7 +67,9 @@ class PrefixTuned(nn.Module):
 
 def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTuned:
     """Freeze `model`, put a trainable prefix before it, and let its head train. `seed` alone decides.
-    Refuses with `adapter.no_prefix`."""
+
+    Raises: `adapter.no_prefix`.
+    """
     _require_room_for_keys(model)
     model.requires_grad_(False)
     head = head_modules(model)
@@ -81,8 +83,11 @@ def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTune
 
 
 def usable_tokens(model: PreTrainedModel, prefix: Prefix, asked: int) -> int:
-    """Positions that are left for text. Refuses with `slicing.too_short` if `asked` tokens do not fit, and
-    with `adapter.no_prefix` a model that takes no prefix."""
+    """Positions that are left for text.
+
+    Raises: `slicing.too_short` if `asked` tokens do not fit, and `adapter.no_prefix` for a model that takes
+    no prefix.
+    """
     _require_room_for_keys(model)
     positions = positions_of(model.config)
     usable = positions - prefix.length
@@ -94,7 +99,9 @@ def usable_tokens(model: PreTrainedModel, prefix: Prefix, asked: int) -> int:
 
 
 def _require_room_for_keys(model: PreTrainedModel) -> None:
-    """Refuses with `adapter.no_prefix` an architecture whose attention takes no keys from before the text."""
+    """Raises: `adapter.no_prefix` for an architecture whose attention takes no keys from before the
+    text.
+    """
     architecture = architecture_of(model)
     if not architecture.prefix:
         raise Refusal("adapter.no_prefix", architecture=architecture.name)

@@ -105,7 +105,7 @@ def ask_for_next(features: Tensor, drawing: Drawing) -> bytes:
 def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> Question:
     """Read a question from a site that may lie. `width` is d_model, `longest` the most tokens of a text.
 
-    Refuses with `serving.limit` or `serving.bad_question`.
+    Raises: `serving.limit` or `serving.bad_question`.
     """
     try:
         tensors = safetensors.torch.load(data)
@@ -164,8 +164,10 @@ def probabilities(tail: Tail, question: Question) -> bytes:
 
 
 def read_probabilities(answer: bytes, texts: int, labels: int) -> list[list[float]]:
-    """The site's reading of `probabilities`. Refuses with `serving.bad_question` an answer of another size
-    or with what are no probabilities."""
+    """The site's reading of `probabilities`.
+
+    Raises: `serving.bad_question` for an answer of another size or what are no probabilities.
+    """
     if len(answer) != 4 * texts * labels:
         raise _bad("the answer has another size than its question asks for")
     table = torch.frombuffer(bytearray(answer), dtype=torch.float32).view(texts, labels)
@@ -186,7 +188,9 @@ class Text:
         """Feed the next tokens' features and choose the token after them: int32, little-endian.
 
         A draw depends on the seed and its place in the text alone, so that replayed features get the same
-        token. Refuses with `split.too_long`.
+        token.
+
+        Raises: `split.too_long`.
         """
         features = question.features.unsqueeze(0).to(self._parameter.device, self._parameter.dtype)
         logits = self._session.step(features)[0].float().cpu()
@@ -213,7 +217,10 @@ class Answers:
         return Text(self._tail) if self._spec.task == "causal-lm" else None
 
     def answer(self, question: bytes, text: Text | None) -> tuple[bytes, int, int]:
-        """(answer, texts, tokens). Refuses as `read_question` does, and with `split.too_long`."""
+        """(answer, texts, tokens).
+
+        Raises: as `read_question` does, and `split.too_long`.
+        """
         width, longest = self._tail.config.hidden_size, self._spec.max_tokens
         asked = read_question(question, width=width, per_token=text is not None, longest=longest)
         answer = probabilities(self._tail, asked) if text is None else text.next_token(asked)
@@ -221,7 +228,10 @@ class Answers:
 
 
 def read_token(answer: bytes, vocabulary: int) -> int:
-    """The site's reading of `next_token`. Refuses with `serving.bad_question`."""
+    """The site's reading of `next_token`.
+
+    Raises: `serving.bad_question`.
+    """
     token = int.from_bytes(answer, "little")
     if len(answer) != 4 or token >= vocabulary:
         raise _bad("the answer is no token of this model")

@@ -30,7 +30,10 @@ LORA_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
 def pinned_config(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """The base model's configuration as JSON, against its pin. Refuses with `release.missing_config`."""
+    """The base model's configuration as JSON, against its pin.
+
+    Raises: `release.missing_config`.
+    """
     try:
         with (folder / CONFIG).open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES)
@@ -43,8 +46,10 @@ def pinned_config(folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def adapter_files(manifest: Manifest, state: State, config: Mapping[str, Any]) -> Files:
-    """Method 1: the PEFT adapter directory of the tuned parameters. Refuses with `release.missing_config`
-    where the configuration does not fit them."""
+    """Method 1: the PEFT adapter directory of the tuned parameters.
+
+    Raises: `release.missing_config` where the configuration does not fit them.
+    """
     adapter = manifest.adapter
     if isinstance(adapter, Prefix):
         settings, tensors, aside = _prefix(adapter, state, config)

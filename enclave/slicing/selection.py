@@ -26,8 +26,9 @@ def choose(weight: Tensor, linear: Linear, ratio: float, select: Select, seed: i
     """The rows of `weight` (outputs, inputs) that are tuned, ascending: int64 (rows,).
 
     `count` units of each part, by their L1 norms, ties to the lower index; `random` ranks by SHA-256 of
-    seed, `name` (the layer's in the whole model), part and unit. Refuses with `spf.bad_weight` or
-    `spf.unexpected_layer`.
+    seed, `name` (the layer's in the whole model), part and unit.
+
+    Raises: `spf.bad_weight` or `spf.unexpected_layer`.
     """
     if tuple(weight.shape) != (linear.outputs, linear.inputs):
         raise Refusal("spf.unexpected_layer", layer=name)

@@ -39,8 +39,10 @@ class Base:
     """A base model's configuration and tokenizer, and where its weights lie."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        """Reads every pinned file in `folder` once. Refuses with `model.*` or
-        `slicing.unknown_architecture`."""
+        """Reads every pinned file in `folder` once.
+
+        Raises: `model.*` or `slicing.unknown_architecture`.
+        """
         with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
             own = Path(private)
             weights = _copy_all_but_weights(folder, own, spec)
@@ -73,13 +75,17 @@ class Skeleton:
         self._places = base.checkpoint.match(names, base.architecture.backbone)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The values of a parameter of the model, some rows at a time, in the checkpoint's dtype. Refuses
-        with `slicing.missing_tensor` or `slicing.tensor_changed`."""
+        """The values of a parameter of the model, some rows at a time, in the checkpoint's dtype.
+
+        Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
+        """
         return self.base.checkpoint.pieces(self._place(name))
 
     def vectors(self) -> FileVectors:
-        """The rows of the table of token embeddings, which stays where it is. Refuses with
-        `slicing.missing_tensor`."""
+        """The rows of the table of token embeddings, which stays where it is.
+
+        Raises: `slicing.missing_tensor`.
+        """
         name = self._place(self._table)
         place = self.base.checkpoint.places[name]
         if len(place.shape) != 2:
@@ -87,7 +93,10 @@ class Skeleton:
         return FileVectors(place)
 
     def scanned_vectors(self) -> ScannedVectors:
-        """The same rows, found by reading all of the table. Refuses as `vectors`."""
+        """The same rows, found by reading all of the table.
+
+        Raises: as `vectors`.
+        """
         return ScannedVectors(lambda: self.pieces(self._table), self.base.config.hidden_size)
 
     def bytes_of(self, part: nn.Module) -> int:
@@ -108,8 +117,11 @@ class Skeleton:
     ) -> None:
         """Give storage and float32 values to what lacks them in `part` of the model, or to those of it that
         are `wanted`, by name in the model. With `kept`, linears that are no part of a head keep the shorter
-        type of the checkpoint (`slicing.kept`). A head that the checkpoint lacks is drawn from a fixed seed,
-        as `models.load` draws it. Refuses with `slicing.missing_tensor` or `slicing.tensor_changed`."""
+        type of the checkpoint (`slicing.kept`). A head that the checkpoint lacks is drawn from a fixed
+        seed, as `models.load` draws it.
+
+        Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
+        """
         lacking = False
         for owner in list(part.modules()):
             for key, parameter in list(owner.named_parameters(recurse=False)):

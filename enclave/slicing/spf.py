@@ -26,8 +26,9 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
     """Freeze `tail` and make what `spf` says trainable, in place. Its answers stay what they were, but for a
     new classification head.
 
-    Initial values of LoRA and head depend on `seed` alone; rows start at the public weights. Refuses with
-    `spf.*`, and then the tail is to be thrown away.
+    Initial values of LoRA and head depend on `seed` alone; rows start at the public weights.
+
+    Raises: `spf.*`, and then the tail is to be thrown away.
     """
     tail.requires_grad_(False)
     head = head_modules(tail.model)

@@ -29,7 +29,7 @@ class Front(nn.Module):
     """Embeddings and the first `k` layers, frozen. Holds nothing secret; its input is the site's own text."""
 
     def __init__(self, model: PreTrainedModel, k: int) -> None:
-        """Refuses with `slicing.unknown_architecture` or `split.bad_cut`."""
+        """Raises: `slicing.unknown_architecture` or `split.bad_cut`."""
         super().__init__()
         architecture, row = architecture_of(model), row_of(model.config)
         check_cut(model.config, k)
@@ -91,7 +91,7 @@ class Tail(nn.Module):
     """All layers after layer `k`, and the head. Runs in the server's TEE; it never sees a token id."""
 
     def __init__(self, model: PreTrainedModel, k: int) -> None:
-        """Refuses with `slicing.unknown_architecture`, `split.bad_cut` or `split.unknown_head`."""
+        """Raises: `slicing.unknown_architecture`, `split.bad_cut` or `split.unknown_head`."""
         super().__init__()
         architecture, row = architecture_of(model), row_of(model.config)
         check_cut(model.config, k)
@@ -161,7 +161,7 @@ class Session:
         """Feed the next tokens: (batch, tokens) ids to a front, which gives features; features (batch,
         tokens, d_model) to a tail, which gives the logits of the last token, (batch, vocabulary).
 
-        Refuses with `split.session_shape` or `split.too_long`, and then the session is as it was.
+        Raises: `split.session_shape` or `split.too_long`, and then the session is as it was.
         """
         batch, tokens = inputs.shape[:2]
         if attention_mask is None:

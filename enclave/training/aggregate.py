@@ -38,7 +38,7 @@ class Mean:
         self._sums: State = {}
 
     def add(self, samples: int, state: State) -> None:
-        """Refuses with `aggregate.samples`, `tensors.names` or `tensors.shape`, with nothing added."""
+        """Raises: `aggregate.samples`, `tensors.names` or `tensors.shape`, with nothing added."""
         if not 0 < samples <= MAX_SAMPLES:
             raise Refusal("aggregate.samples", samples=samples)
         if not self.total:
@@ -52,7 +52,10 @@ class Mean:
         self.total += samples
 
     def result(self, kind: DTypeLike = np.float32) -> State:
-        """As numbers of this type. Refuses with `aggregate.nothing`."""
+        """As numbers of this type.
+
+        Raises: `aggregate.nothing`.
+        """
         if not self.total:
             raise Refusal("aggregate.nothing")
         return {name: (added / self.total).astype(kind) for name, added in self._sums.items()}

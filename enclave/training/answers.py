@@ -24,8 +24,11 @@ Part = tuple[list[int], bool]
 
 
 def encode_answers(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:
-    """Tokenise rows for a causal LM. Refuses with `rows.no_end` where the tokenizer has no token for the end
-    of an answer, with `rows.nothing_learnt` where no row has a token to learn, and with `template.*`."""
+    """Tokenise rows for a causal LM.
+
+    Raises: `rows.no_end` where the tokenizer has no token for the end of an answer, `rows.nothing_learnt`
+    where no row has a token to learn, and `template.*`.
+    """
     tokens: list[list[int]] = []
     targets: list[list[int]] = []
     cut = 0

@@ -44,7 +44,10 @@ class Template:
     """The chat template of a run."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, which: str | None) -> None:
-        """`which` is the manifest's `model.template`. Refuses with `template.missing`."""
+        """`which` is the manifest's `model.template`.
+
+        Raises: `template.missing`.
+        """
         if which not in ("model", "plain") or (which == "model" and not tokenizer.chat_template):
             raise Refusal("template.missing")
         self._tokenizer = tokenizer
@@ -53,8 +56,10 @@ class Template:
     def render(self, messages: Sequence[Message], answering: bool) -> str:
         """The text of some messages; `answering`: up to where the assistant begins to speak.
 
-        Refuses with `template.refuses` what the template does not take: an order of roles, a message of the
-        system. What it says itself is not told, as it may repeat what it was given.
+        What it says itself is not told, as it may repeat what it was given.
+
+        Raises: `template.refuses` for what the template does not take: an order of roles, a message of the
+        system.
         """
         told: list[Any] = [{"role": message.role, "content": message.content} for message in messages]
         try:
@@ -74,8 +79,9 @@ class Template:
         """The conversation up to its last answer: each answer is learnt, all else is given.
 
         A template may render an answer otherwise once others follow (some leave out what was thought); then
-        the last one alone is learnt. Refuses as `render`, and with `template.unfit` where even that one is
-        not what follows on the question.
+        the last one alone is learnt.
+
+        Raises: as `render`, and `template.unfit` where even that one is not what follows on the question.
         """
         places = [place for place, message in enumerate(messages) if message.role == "assistant"]
         return self._pieces(messages, places) or self._pieces(messages, places[-1:]) or _unfit()

@@ -130,8 +130,9 @@ def compute(
 ) -> Shard:
     """Run the front over some examples, by length, and pack what it gives in their own order.
 
-    `progress(done, of)` counts examples. Runs at the site, on the device where the front is. Refuses with
-    `features.not_finite`.
+    `progress(done, of)` counts examples. Runs at the site, on the device where the front is.
+
+    Raises: `features.not_finite`.
     """
     device = front.device
     order = sorted(which, key=lambda index: len(examples.tokens[index]))
@@ -163,7 +164,7 @@ def to_bytes(shard: Shard, layout: Layout) -> bytes:
 def from_bytes(data: bytes, layout: Layout) -> Shard:
     """Read a shard that must fit `layout` in everything.
 
-    Refuses with `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
+    Raises: `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
     `labels`, `not_finite` or `out_of_reach`.
     """
     if len(data) > layout.limit:

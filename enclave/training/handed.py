@@ -34,8 +34,10 @@ class HandedFeatures:
     the rows' own texts; `width` is d_model."""
 
     def __init__(self, file: Path, lengths: Sequence[int], width: int, reach: float) -> None:
-        """Reads all of it once. Refuses with `front.no_features`, `front.wrong_size`, `front.not_finite` or
-        `front.out_of_reach`."""
+        """Reads all of it once.
+
+        Raises: `front.no_features`, `front.wrong_size`, `front.not_finite` or `front.out_of_reach`.
+        """
         self._width, self._lengths = width, list(lengths)
         self._starts = list(accumulate((self._bytes(row) for row in range(len(lengths))), initial=0))
         try:
@@ -53,12 +55,18 @@ class HandedFeatures:
             self.hashes.append(hashlib.sha256(data).digest())
 
     def row(self, number: int) -> Tensor:
-        """(tokens, d_model) float32, as it was in the first pass. Refuses with `front.changed`."""
+        """(tokens, d_model) float32, as it was in the first pass.
+
+        Raises: `front.changed`.
+        """
         return self._tensor(self._same(number)).float()
 
     def scan(self, chosen: Collection[int]) -> dict[int, Tensor]:
         """The chosen rows, as `row`. All rows are read, in their order, so that the host does not see which
-        ones are wanted. Refuses with `front.changed`."""
+        ones are wanted.
+
+        Raises: `front.changed`.
+        """
         found = {}
         for number in range(len(self._lengths)):
             data = self._same(number)
@@ -110,7 +118,10 @@ class FeatureRows:
         return map(self.collate, by_length(self.examples.lengths, batch_size))
 
     def collate(self, indices: Sequence[int]) -> FeatureBatch:
-        """Pad the chosen rows on the right to the longest of them. Refuses with `front.changed`."""
+        """Pad the chosen rows on the right to the longest of them.
+
+        Raises: `front.changed`.
+        """
         batch = collate(self.examples, indices)
         found = [self.features.row(self.first + index) for index in indices]
         features = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)

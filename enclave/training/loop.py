@@ -86,7 +86,9 @@ def train(
     """Train the model's trainable parameters in place for `local_epochs` with a fresh AdamW.
 
     Federated averaging starts every round from the average, so no optimizer state outlives a round (McMahan
-    et al., arXiv 1602.05629). Refuses with `training.diverged`.
+    et al., arXiv 1602.05629).
+
+    Raises: `training.diverged`.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)

@@ -33,7 +33,9 @@ def train_privately(
     """Train as `loop.train` does, with the noise of `privacy` (unit `record`). Never the same twice.
 
     The loss that it returns is that of the drawn rows, and is not covered by epsilon: it stays in the
-    enclave. Refuses with `training.diverged`.
+    enclave.
+
+    Raises: `training.diverged`.
     """
     assert privacy.gradient_clip is not None
     clip, rows = privacy.gradient_clip, len(examples)

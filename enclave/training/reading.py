@@ -50,7 +50,7 @@ def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -
     """Read a normalised file, all of one kind, with rows in each split. Inside an enclave of a run the rows
     must be those of a `pin`.
 
-    Refuses with `rows.too_large`, `rows.invalid`, `rows.other_kind` or `rows.unknown_label` (with the line's
+    Raises: `rows.too_large`, `rows.invalid`, `rows.other_kind` or `rows.unknown_label` (with the line's
     number), `rows.wrong_count`, `rows.changed` and `rows.none`.
     """
     digest = begin_digest(b"" if pin is None else pin.key)
@@ -91,8 +91,10 @@ def _read(line: bytes, number: int) -> Row:
 
 
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:
-    """Tokenise rows, cut at the manifest's `max_tokens`. Refuses with `rows.*` as enclave/training/answers.py
-    what a causal LM is to learn."""
+    """Tokenise rows, cut at the manifest's `max_tokens`.
+
+    Raises: `rows.*` as enclave/training/answers.py what a causal LM is to learn.
+    """
     if spec.task == "causal-lm":
         from enclave.training.answers import encode_answers  # Jinja: loaded by no other task
 

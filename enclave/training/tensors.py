@@ -40,8 +40,10 @@ def to_bytes(state: State, metadata: dict[str, Any] | None = None) -> bytes:
 def from_bytes(data: bytes, template: State) -> tuple[State, dict[str, Any]]:
     """Read a state that must look like `template` in all but its values, and the metadata beside it.
 
-    Refuses with `tensors.too_large`, `tensors.unreadable`, `tensors.names`, `tensors.shape`, `tensors.dtype`
-    or `tensors.not_finite`. The metadata is any JSON object: its reader checks it.
+    The metadata is any JSON object: its reader checks it.
+
+    Raises: `tensors.too_large`, `tensors.unreadable`, `tensors.names`, `tensors.shape`, `tensors.dtype` or
+    `tensors.not_finite`.
     """
     payload = sum(tensor.nbytes for tensor in template.values())
     limit = payload + MAX_METADATA_BYTES + _BYTES_PER_NAME * len(template)

@@ -43,7 +43,7 @@ def convert(
 ) -> Converted:
     """Write `target`, a model's folder with safetensors in a canonical order and the other files of `folder`.
 
-    Refuses with `convert.*`, `model.*` or `child.*`, and then `target` is not there.
+    Raises: `convert.*`, `model.*` or `child.*`, and then `target` is not there.
     """
     if target.exists():
         raise Refusal("convert.exists", folder=str(target)[-200:])
@@ -76,7 +76,10 @@ def convert(
 
 
 def _pickles(folder: Path) -> list[str]:
-    """The pickled files in the order of their names. Refuses with `convert.nothing`."""
+    """The pickled files in the order of their names.
+
+    Raises: `convert.nothing`.
+    """
     if (folder / PICKLED).is_file():
         return [PICKLED]
     try:

@@ -13,9 +13,11 @@ MAX_PROGRAM = 64 << 20
 
 
 def look_into(file: BinaryIO, name: str) -> None:
-    """A zip holds its members as they are, one after the other: nothing in it is larger than the file. Files
-    of torch before 1.6 are no zips and are bounded by memory alone. Refuses with `convert.bomb` or
-    `convert.damaged`."""
+    """A zip holds its members as they are, one after the other: nothing in it is larger than the file.
+    Files of torch before 1.6 are no zips and are bounded by memory alone.
+
+    Raises: `convert.bomb` or `convert.damaged`.
+    """
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(4)

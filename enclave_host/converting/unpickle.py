@@ -35,8 +35,11 @@ def warm_up() -> None:
 
 
 def state_of(file: BinaryIO, name: str) -> dict[str, Tensor]:
-    """The tensors of a pickle by their names. Refuses with `convert.code` a pickle that asks for anything but
-    tensors, with `convert.damaged`, `convert.not_weights` or `convert.bomb`."""
+    """The tensors of a pickle by their names.
+
+    Raises: `convert.code` for a pickle that asks for anything but tensors, `convert.damaged`,
+    `convert.not_weights` or `convert.bomb`.
+    """
     try:
         read: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -44,7 +44,8 @@ class Signed(NamedTuple):
 def write_manifest(program: Program, into: Path, venvs: Path, gramine_lib: str = GRAMINE_LIB) -> Path:
     """Render the program's manifest, with the packages of its own environment below `venvs`.
 
-    Refuses with `images.unlocked`, `program.no_environment`, `gramine.*`."""
+    Raises: `images.unlocked`, `program.no_environment`, `gramine.*`.
+    """
     require_locked()
     made = venvs.resolve() / program
     if not is_current(program, made):
@@ -56,8 +57,10 @@ def write_manifest(program: Program, into: Path, venvs: Path, gramine_lib: str =
 
 
 def sign(manifest: Path, key: Path, date: str = NO_DATE) -> Signed:
-    """Make PROGRAM.manifest.sgx and PROGRAM.sig beside the manifest. Refuses with `gramine.not_installed`,
-    `gramine.sign_failed`, and what `view` refuses."""
+    """Make PROGRAM.manifest.sgx and PROGRAM.sig beside the manifest.
+
+    Raises: `gramine.not_installed`, `gramine.sign_failed`, and what `view` raises.
+    """
     signature = manifest.with_suffix(".sig")
     _run(
         *("gramine-sgx-sign", "--quiet", "--date", date, "--key", str(key)),
@@ -67,8 +70,11 @@ def sign(manifest: Path, key: Path, date: str = NO_DATE) -> Signed:
 
 
 def view(signature: Path) -> Signed:
-    """What a signature says. Refuses with `gramine.not_installed`, `gramine.sign_failed`, and with
-    `gramine.insecure` one that is not of a program of ours in production."""
+    """What a signature says.
+
+    Raises: `gramine.not_installed`, `gramine.sign_failed`, and `gramine.insecure` for one that is not of a
+    program of ours in production.
+    """
     said = json.loads(_run("gramine-sgx-sigstruct-view", "--output-format", "json", str(signature)))
     signed = Signed(said["mr_enclave"], said["mr_signer"], said["isv_prod_id"], said["isv_svn"])
     if said["debug_enclave"]:

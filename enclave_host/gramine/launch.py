@@ -32,9 +32,8 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
     - `sgx`: `gramine-sgx`, on the manifest that the operator rendered and signed in FEDSLICE_GRAMINE
       (default `var/gramine`).
 
-    Refuses with `gramine.unknown_program`, `gramine.not_installed`, `gramine.not_signed`, `gramine.bad_path`,
-    `program.no_environment`,
-    `runtime.unmeasured`, `source.unknown_runtime`.
+    Raises: `gramine.unknown_program`, `gramine.not_installed`, `gramine.not_signed`, `gramine.bad_path`,
+    `program.no_environment`, `runtime.unmeasured`, `source.unknown_runtime`.
     """
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
@@ -61,7 +60,10 @@ def command(program: Program, runtime: str, mailbox: Path) -> list[str]:
 
 
 def tool(name: str) -> str:
-    """Where a tool of Gramine is. Refuses with `gramine.not_installed`."""
+    """Where a tool of Gramine is.
+
+    Raises: `gramine.not_installed`.
+    """
     found = shutil.which(name)
     if found is None:
         raise Refusal("gramine.not_installed", tool=name)

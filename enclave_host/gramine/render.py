@@ -58,7 +58,7 @@ def values_for(
 ) -> Values:
     """The values for an interpreter and a virtual environment; by default, those that run this.
 
-    Refuses with `gramine.bad_path` if the interpreter, its library or the packages are not there.
+    Raises: `gramine.bad_path` if the interpreter, its library or the packages are not there.
     """
     executable = (python or Path(sys.executable)).resolve()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -77,7 +77,8 @@ def render(program: Program, values: Values) -> str:
     """The checked manifest, as TOML text: it trusts what is measured of our code, and what the program loads
     beside it (`enclave_host.gramine.trusted`), file by file, each with its hash.
 
-    Refuses with codes `gramine.*` or `measurement.missing`."""
+    Raises: `gramine.*` or `measurement.missing`.
+    """
     if program not in PROGRAMS:
         raise Refusal("gramine.unknown_program", program=str(program)[:40])
     _check_paths(asdict(values))
@@ -108,7 +109,9 @@ def render(program: Program, values: Values) -> str:
 
 def trusted_files(program: Program, values: Values) -> tuple[dict[str, str], dict[str, str]]:
     """Name → path of the libraries that are mounted one by one, and path → SHA-256 of every trusted file.
-    Refuses with `gramine.bad_path` or `measurement.missing`."""
+
+    Raises: `gramine.bad_path` or `measurement.missing`.
+    """
     packages = Path(values.packages)
     brought = trusted.packages(program, packages)
     stdlib = trusted.standard_library(Path(values.stdlib))

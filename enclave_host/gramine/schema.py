@@ -192,8 +192,9 @@ MANIFEST = Table(
 
 
 def check(manifest: Mapping[str, Any]) -> None:
-    """Refuses with `gramine.unknown_key`, `gramine.wrong_type` or `gramine.missing_key`, naming the first
-    offending key in dotted form."""
+    """Raises: `gramine.unknown_key`, `gramine.wrong_type` or `gramine.missing_key`, naming the first
+    offending key in dotted form.
+    """
     _check(manifest, MANIFEST, "")
 
 

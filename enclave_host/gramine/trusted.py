@@ -46,8 +46,10 @@ _LINKED = re.compile(r"^\t(?P<name>\S+) => (?P<path>/.+?|not found)(?: \(0x[0-9a
 
 
 def packages(program: Program, folder: Path) -> list[Path]:
-    """Of the environment's `folder` (its site-packages): what the program's locked packages bring. Refuses
-    with `gramine.bad_path` where one is missing or of another version."""
+    """Of the environment's `folder` (its site-packages): what the program's locked packages bring.
+
+    Raises: `gramine.bad_path` where one is missing or of another version.
+    """
     files: set[Path] = set()
     for package in read_lock(program):
         found = next(iter(distributions(name=package.name, path=[str(folder)])), None)
@@ -66,8 +68,11 @@ def standard_library(folder: Path) -> list[Path]:
 
 
 def libraries(linked: Iterable[Path], inside: Path) -> dict[str, Path]:
-    """Name → file of each library that these executables and libraries are linked with, but what lies in the
-    folder `inside` or is Gramine's. Asks the dynamic linker (`ldd`). Refuses with `gramine.bad_path`."""
+    """Name → file of each library that these executables and libraries are linked with, but what lies in
+    the folder `inside` or is Gramine's. Asks the dynamic linker (`ldd`).
+
+    Raises: `gramine.bad_path`.
+    """
     command = ["ldd", *map(str, linked)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - not a shell
     if done.returncode != 0:
@@ -83,7 +88,10 @@ def libraries(linked: Iterable[Path], inside: Path) -> dict[str, Path]:
 
 
 def glibc(gramine_lib: Path) -> list[Path]:
-    """Gramine's C library. Refuses with `gramine.bad_path` where Gramine is not installed."""
+    """Gramine's C library.
+
+    Raises: `gramine.bad_path` where Gramine is not installed.
+    """
     files = [gramine_lib / "runtime" / "glibc" / name for name in GLIBC]
     for file in files:
         if not file.is_file():
@@ -97,7 +105,10 @@ def is_library(file: Path) -> bool:
 
 
 def sha256(file: Path) -> str:
-    """Of the file's content, 64 hex characters. Refuses with `gramine.bad_path`."""
+    """Of the file's content, 64 hex characters.
+
+    Raises: `gramine.bad_path`.
+    """
     try:
         stat = file.stat()
         return _sha256(file, stat.st_ino, stat.st_size, stat.st_mtime_ns)

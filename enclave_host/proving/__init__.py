@@ -32,7 +32,7 @@ def prove(
     """Load the model in `folder` once and say what it is good for. `targets` are LoRA's instead of the usual;
     `whole` is up to how many bytes of float32 weights it is run whole (a third of the memory).
 
-    Refuses with `model.*` what cannot be registered, and with `child.*` where the child came to no end.
+    Raises: `model.*` for what cannot be registered, and `child.*` where the child came to no end.
     """
     limits = limits or Limits.of_this_machine()
     request: dict[str, Any] = {"folder": str(folder), "task": task, "targets": targets}
@@ -54,8 +54,10 @@ def prove_study(
     tell: Tell | None = None,
 ) -> None:
     """What a study is about to freeze: the files are still those that were proven, and exactly this adapter
-    can be trained in this way, on this many tokens and labels. Refuses as `prove`, and with
-    `model.file_changed`."""
+    can be trained in this way, on this many tokens and labels.
+
+    Raises: as `prove`, and `model.file_changed`.
+    """
     limits = limits or Limits.of_this_machine()
     request = {
         "folder": str(folder),

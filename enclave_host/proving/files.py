@@ -38,18 +38,22 @@ class Tensor:
 
 
 def look_at(folder: Path) -> None:
-    """What can be said of the files at a glance. Refuses as `read_config` and, of weights in one file, as
-    `read_tensors`."""
+    """What can be said of the files at a glance.
+
+    Raises: as `read_config` and, of weights in one file, as `read_tensors`.
+    """
     read_config(folder)
     if (folder / WEIGHTS).is_file():
         _header(folder / WEIGHTS)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Every file of text is what its name says; returns the configuration. Refuses with `model.not_a_file`,
-    `model.lfs_pointer`,
-    `model.byte_order_mark`, `model.bad_json`, `model.file_missing`, `model.no_model_type`, `model.quantised`,
-    `model.encoder_decoder`, `model.is_adapter` or `model.is_gguf`."""
+    """Every file of text is what its name says; returns the configuration.
+
+    Raises: `model.not_a_file`, `model.lfs_pointer`, `model.byte_order_mark`, `model.bad_json`,
+    `model.file_missing`, `model.no_model_type`, `model.quantised`, `model.encoder_decoder`,
+    `model.is_adapter` or `model.is_gguf`.
+    """
     _require_files(folder)
     if not any(folder.glob("*.safetensors")):
         for other in sorted(folder.glob("*.gguf")):
@@ -76,8 +80,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _require_files(folder: Path) -> None:
-    """What stands there under a name that is read is a file that may be read. Refuses with
-    `model.not_a_file`."""
+    """What stands there under a name that is read is a file that may be read.
+
+    Raises: `model.not_a_file`.
+    """
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
         raise Refusal("model.not_a_file", file=folder.name[:100], fault="not for this account to read")
     names = (CONFIG, INDEX, *AUXILIARY, *(file.name for file in sorted(folder.glob("*.safetensors"))))
@@ -110,8 +116,11 @@ def _look_at(file: Path) -> None:
 
 def read_tensors(folder: Path, pins: dict[str, str]) -> dict[str, Tensor]:
     """Every tensor of every pinned safetensors file, from their headers alone: each file is whole, no name
-    stands twice, and an index says what is true. Refuses with `model.lfs_pointer`, `model.not_safetensors`,
-    `model.truncated`, `model.tensor_twice` or `model.index_wrong`."""
+    stands twice, and an index says what is true.
+
+    Raises: `model.lfs_pointer`, `model.not_safetensors`, `model.truncated`, `model.tensor_twice` or
+    `model.index_wrong`.
+    """
     found: dict[str, Tensor] = {}
     for name in sorted(pins):
         if name.endswith(".safetensors"):

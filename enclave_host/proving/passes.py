@@ -125,7 +125,9 @@ def _learn(
     model: nn.Module, forward: Callable[[], Tensor], ids: Tensor, mask: Tensor, spec: ModelSpec
 ) -> None:
     """Forward, loss and backward, in training mode; everything finite, and some gradient is not zero.
-    Refuses with `model.pass_not_finite` or `model.no_gradient`."""
+
+    Raises: `model.pass_not_finite` or `model.no_gradient`.
+    """
     model.train()
     logits = forward()
     if spec.task == "causal-lm":

@@ -34,8 +34,10 @@ def layers_of(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 def require_layers(tensors: dict[str, Tensor], count: int) -> None:
-    """Every layer of the configuration stands in the files, and no other. Refuses with
-    `model.missing_tensors` or `model.unexpected_tensors`."""
+    """Every layer of the configuration stands in the files, and no other.
+
+    Raises: `model.missing_tensors` or `model.unexpected_tensors`.
+    """
     found = set(layers_of(tensors))
     if not found:
         return  # layers of another name; the whole model is compared tensor by tensor then
@@ -47,7 +49,10 @@ def require_layers(tensors: dict[str, Tensor], count: int) -> None:
 
 def reduce(folder: Path, small: Path, tensors: dict[str, Tensor], config: dict[str, Any], count: int) -> bool:
     """Write the small model to `small`; False, and nothing, where no layer can be left out. `config` is the
-    configuration's JSON, `count` its layers. Refuses with `model.not_reducible`."""
+    configuration's JSON, `count` its layers.
+
+    Raises: `model.not_reducible`.
+    """
     chosen = _one_of_each(tensors, config, count)
     if len(chosen) == count:
         return False

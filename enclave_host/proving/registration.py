@@ -42,7 +42,10 @@ share: GPT-2's n_embd is hidden_size here."""
 
 
 def carry_out(request: dict[str, Any], tell: Tell) -> Any:
-    """The proof of a registration, or True for a study that can be frozen. Refuses with `model.*`."""
+    """The proof of a registration, or True for a study that can be frozen.
+
+    Raises: `model.*`.
+    """
     folder, task, whole = Path(request["folder"]), request["task"], request["whole"]
     if "study" in request:
         _check_study(folder, task, whole, request["study"], tell)
@@ -61,7 +64,11 @@ class _Looked:
 
 
 def _look(folder: Path, task: str, tell: Tell) -> _Looked:
-    """Refuses what cannot be read, and with `model.reads_both_ways` an encoder that shall write."""
+    """What the files and tensors say by themselves.
+
+    Raises: as `read_config`, `read_tensors` and `require_sizes`, and `model.reads_both_ways` for an encoder that
+    is to write.
+    """
     tell({"stage": "files"})
     config = read_config(folder)
     row = ARCHITECTURES.get(config["model_type"])
@@ -86,8 +93,10 @@ def _kinds(folder: Path) -> dict[str, Any]:
 @contextmanager
 def _runnable(folder: Path, looked: _Looked, whole: int) -> Iterator[tuple[Path, Path]]:
     """Two folders of the model: the one that is run whole, and one with a layer of each kind, which is the
-    same where nothing can be left out. A model that does not fit is never run whole. Refuses with
-    `model.not_reducible`."""
+    same where nothing can be left out. A model that does not fit is never run whole.
+
+    Raises: `model.not_reducible`.
+    """
     fits = 4 * sum(tensor.numbers for tensor in looked.tensors.values()) <= whole
     with tempfile.TemporaryDirectory(prefix="fedslice-small-") as own:
         small = Path(own) / "model"
@@ -192,14 +201,17 @@ def replace_labels(spec: ModelSpec, labels: tuple[str, ...]) -> ModelSpec:
 
 
 def _require_some(ways: dict[Way, Verdict]) -> None:
-    """Refuses with the first way's reason a model that no way can tune."""
+    """Raises: the first way's reason a model that no way can tune."""
     if not any(verdict.proven for verdict in ways.values()):
         first = ways["all_in_tee/lora"]
         raise Refusal("model.no_way", **{**first.facts, "cause": first.code})
 
 
 def _require_unchanged(folder: Path, pins: dict[str, str]) -> None:
-    """What was looked at is what is pinned. Refuses with `model.file_changed`."""
+    """What was looked at is what is pinned.
+
+    Raises: `model.file_changed`.
+    """
     for name, sha in pin(folder).items():
         if pins.get(name) != sha:
             raise Refusal("model.file_changed", file=name)

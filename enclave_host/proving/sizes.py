@@ -27,7 +27,7 @@ SLACK = 1 << 20
 def require_sizes(folder: Path, spec: ModelSpec, tensors: Mapping[str, Tensor]) -> int:
     """The count of layers. A whole language model has its output layer, even where the task needs none.
 
-    Refuses with `model.larger_than_files`, `model.missing_tensors` or `model.unreadable`.
+    Raises: `model.larger_than_files`, `model.missing_tensors` or `model.unreadable`.
     """
     held = sum(tensor.numbers for tensor in tensors.values())
     with refusing_what_transformers_cannot_read(folder, spec):

@@ -21,9 +21,11 @@ LONGEST_PASS = 512
 
 
 def require_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
-    """How many tokens the tokenizer knows; each has one of the embedding's `rows`. Refuses with
-    `model.no_tokenizer`, `model.tokenizer_beyond`, `model.other_tokenizer`, `model.no_padding` or
-    `model.bad_template`."""
+    """How many tokens the tokenizer knows; each has one of the embedding's `rows`.
+
+    Raises: `model.no_tokenizer`, `model.tokenizer_beyond`, `model.other_tokenizer`, `model.no_padding` or
+    `model.bad_template`.
+    """
     if not any((folder / name).is_file() for name in TABLES):
         raise Refusal("model.no_tokenizer", files=", ".join(TABLES))
     vocabulary = tokenizer.get_vocab()
@@ -84,8 +86,11 @@ def embedding_rows(model: PreTrainedModel) -> int:
 
 def usable_positions(model: PreTrainedModel) -> int:
     """Positions that a text can use: proven by a pass over a text of that length, or of LONGEST_PASS where
-    positions are computed. A table whose first rows stand for padding (RoBERTa: two of 514) has fewer than it
-    has rows. Refuses with `model.positions`."""
+    positions are computed. A table whose first rows stand for padding (RoBERTa: two of 514) has fewer than
+    it has rows.
+
+    Raises: `model.positions`.
+    """
     table = _table(model)
     claimed = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     if table is None:

@@ -30,8 +30,10 @@ Progress = Callable[[int, int], None]
 
 
 def require_finite(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
-    """Look at every number of every tensor, a block at a time. Refuses with `model.not_finite`,
-    `model.tensor_type` or `model.not_safetensors`."""
+    """Look at every number of every tensor, a block at a time.
+
+    Raises: `model.not_finite`, `model.tensor_type` or `model.not_safetensors`.
+    """
     total = sum(tensor.size for tensor in tensors.values()) or 1
     done = 0
     for file in sorted({tensor.file for tensor in tensors.values()}):
@@ -50,8 +52,10 @@ def require_finite(folder: Path, tensors: dict[str, Tensor], progress: Progress)
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """Its header says where each tensor lies, without gaps or overlaps. Refuses with
-    `model.not_safetensors`."""
+    """Its header says where each tensor lies, without gaps or overlaps.
+
+    Raises: `model.not_safetensors`.
+    """
     try:
         opened = safe_open(file, framework="pt")
     except SafetensorError as error:
@@ -73,7 +77,7 @@ def _blocks(opened: Any, name: str, tensor: Tensor) -> Iterable[torch.Tensor]:
 def build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, tuple[str, ...], tuple[str, ...]]:
     """The model, the tensors that are new (its head), and those of the files that it does not use.
 
-    Refuses with `model.missing_tensors`, `model.unexpected_tensors`, `model.prefixed_tensors`,
+    Raises: `model.missing_tensors`, `model.unexpected_tensors`, `model.prefixed_tensors`,
     `model.tensor_shape` or `model.unreadable`.
     """
     with refusing_what_transformers_cannot_read(folder, spec):
@@ -124,7 +128,7 @@ def _of_another_head(name: str, model: PreTrainedModel) -> bool:
 
 
 def _say_prefix(missing: list[str], unexpected: list[str]) -> None:
-    """Refuses with `model.prefixed_tensors` where a word in front of all names is the only fault."""
+    """Raises: `model.prefixed_tensors` where a word in front of all names is the only fault."""
     prefix = unexpected[0].partition(".")[0] + "." if unexpected else ""
     if prefix and all(name.startswith(prefix) for name in unexpected):
         bare = {name.removeprefix(prefix) for name in unexpected}

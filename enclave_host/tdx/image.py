@@ -51,8 +51,11 @@ WAYS_IN = re.compile(
 
 
 def assemble(program: Program, base: Path, environment: Path, root: Path) -> None:
-    """Put the tree together in `root`, which must not exist. Refuses with `image.environment` if the packages
-    are not exactly the lock's, with `image.base` if the base is no folder of its own, with `image.way_in`."""
+    """Put the tree together in `root`, which must not exist.
+
+    Raises: `image.environment` if the packages are not exactly the lock's, `image.base` if the base is no
+    folder of its own, `image.way_in`.
+    """
     _require_own(base, root)
     shutil.copytree(base, root, symlinks=True)
     for name in code_of(program):
@@ -75,8 +78,10 @@ def code_of(program: Program) -> list[str]:
 
 
 def require_locked(program: Program, environment: Path) -> None:
-    """The environment was made from the lock as it is now, and holds its packages alone. Refuses with
-    `image.environment`."""
+    """The environment was made from the lock as it is now, and holds its packages alone.
+
+    Raises: `image.environment`.
+    """
     found = {path.name.removesuffix(".dist-info") for path in _site_packages(environment).glob("*.dist-info")}
     locked = {f"{re.sub(r'[-_.]+', '_', name)}-{version}" for name, version, _sha in read_lock(program)}
     plain = {re.sub(r"[-_.]+(?=.*-)", "_", name).lower() for name in found}
@@ -86,8 +91,10 @@ def require_locked(program: Program, environment: Path) -> None:
 
 
 def build(program: Program, root: Path, into: Path) -> dict[str, str]:
-    """The file system and its hash tree in `into`, from a tree; what `image.json` says. Refuses with
-    `image.tool_missing`; raises CalledProcessError."""
+    """The file system and its hash tree in `into`, from a tree; what `image.json` says.
+
+    Raises: `image.tool_missing`; raises CalledProcessError.
+    """
     system, hashes = into / "root.erofs", into / "root.verity"
     # The order of a tree's files, their times and owners are no part of it.
     _run("mkfs.erofs", "-T0", "--all-root", f"-U{ZEROS}", "--quiet", str(system), str(root))

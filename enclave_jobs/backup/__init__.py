@@ -28,8 +28,10 @@ _BLOB: Final = re.compile(r"blobs/([0-9a-f]{64})\Z")
 
 
 def write(target: Path, certificate: Path | None) -> dict[str, int]:
-    """Write the backup; how many blobs and keys are in it. Refuses with `backup.exists` and
-    `backup.bad_key`."""
+    """Write the backup; how many blobs and keys are in it.
+
+    Raises: `backup.exists` and `backup.bad_key`.
+    """
     if target.exists():
         raise Refusal("backup.exists", file=target.name)
     to = None if certificate is None else keys.certificate_of(certificate)
@@ -58,7 +60,7 @@ def restore(
 ) -> dict[str, Any]:
     """Bring a backup back; the number of blobs, those that are missing, and the keys' names.
 
-    Refuses with `backup.not_empty` before anything is written, `backup.unreadable`, `backup.other_engine`,
+    Raises: `backup.not_empty` before anything is written, `backup.unreadable`, `backup.other_engine`,
     `backup.other_version`, `backup.bad_key`, `blob.hash_mismatch`.
     """
     if not database.is_empty() or any(Path(settings.BLOB_DIR).glob("??/*")):

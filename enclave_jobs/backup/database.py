@@ -57,8 +57,11 @@ def dump(file: Path) -> None:
 
 
 def load(file: Path, seen: list[str]) -> None:
-    """Into an empty database. Refuses with `backup.other_version` where PostgreSQL's tables would differ from
-    those that were dumped; SQLite's file brings its own, and is migrated after."""
+    """Into an empty database.
+
+    Raises: `backup.other_version` where PostgreSQL's tables would differ from those that were dumped;
+    SQLite's file brings its own, and is migrated after.
+    """
     if engine() == "sqlite":
         connections.close_all()
         with closing(sqlite3.connect(file)) as copy, closing(sqlite3.connect(_sqlite())) as here:

@@ -24,7 +24,7 @@ KEPT: Final = (
 
 
 def certificate_of(path: Path) -> x509.Certificate:
-    """Refuses with `backup.bad_key`."""
+    """Raises: `backup.bad_key`."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
@@ -32,7 +32,10 @@ def certificate_of(path: Path) -> x509.Certificate:
 
 
 def sealed(to: x509.Certificate) -> bytes:
-    """Those of KEPT that are here. Refuses with `backup.bad_key` where the certificate has no RSA key."""
+    """Those of KEPT that are here.
+
+    Raises: `backup.bad_key` where the certificate has no RSA key.
+    """
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for name in KEPT:
@@ -47,7 +50,10 @@ def sealed(to: x509.Certificate) -> bytes:
 
 
 def restore(envelope: bytes, to: x509.Certificate, key: Path, passphrase: bytes | None) -> list[str]:
-    """Put the keys back, each readable by its owner only; their names. Refuses with `backup.bad_key`."""
+    """Put the keys back, each readable by its owner only; their names.
+
+    Raises: `backup.bad_key`.
+    """
     try:
         private = load_pem_private_key(key.read_bytes(), passphrase)
         if not isinstance(private, RSAPrivateKey):

@@ -25,7 +25,7 @@ from federation.studies.frozen import manifest_of
 def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
     """Fresh evidence of a server enclave for this nonce, with the collateral to judge it by.
 
-    Refuses with `collateral.none` or `collateral.stale`: then no key is released.
+    Raises: `collateral.none` or `collateral.stale`: then no key is released.
     """
     told = client.call(enclave, "evidence", {"nonce": nonce})
     quote = base64.b64decode(told["quote"], validate=True)
@@ -39,7 +39,10 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
 
 def kept_evidence(run: Run, signing_key: str) -> Evidence:
     """What a server enclave of the run, which may be gone, has shown us and we have accepted, with the
-    collateral of now. Refuses with `receipt.no_signer`, `collateral.none` or `collateral.stale`."""
+    collateral of now.
+
+    Raises: `receipt.no_signer`, `collateral.none` or `collateral.stale`.
+    """
     records = AppraisalRecord.objects.filter(run=run, site=None, verdict="accepted")
     for record in records.order_by("-pk"):
         if record.claims["signing_key"] == signing_key:
@@ -55,7 +58,7 @@ def kept_evidence(run: Run, signing_key: str) -> Evidence:
 def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, Evidence]:
     """Appraise for a nonce of our own. The verdict, accepted or not, is stored and logged before it is used.
 
-    Refuses with the code of the failed check, or with `reference.lapsed`.
+    Raises: the code of the failed check, or `reference.lapsed`.
     """
     release.require_in_force(manifest.policy)
     purpose = f"run:{run.pk}:{enclave.pk}"
@@ -72,8 +75,8 @@ def clear_client(run: Run, site: Site, enclave: Enclave, manifest: Manifest, evi
     """The coordinator's verdict on a site's client slice, and the entry that its keys are about to be
     released to: both in the log before the server enclave, which drew the nonce, decides for itself.
 
-    Refuses with `reference.lapsed`, with `reference.under_review` or `reference.rejected` for a site that is
-    quarantined, and with the code of the failed check.
+    Raises: `reference.lapsed`, `reference.under_review` or `reference.rejected` for a site that is
+    quarantined, and the code of the failed check.
     """
     release.require_in_force(manifest.policy)
     expected = Expected(evidence.claims.nonce, manifest.hash, "client_slice")

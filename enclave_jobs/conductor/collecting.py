@@ -43,8 +43,9 @@ MENDED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}
 
 
 def require_current_enclave(job: Job) -> None:
-    """Refuses with `run.reattest` where the run, or its served model, has another enclave than the one that
-    the job was made for."""
+    """Raises: `run.reattest` where the run, or its served model, has another enclave than the one that
+    the job was made for.
+    """
     current = shares.is_wanted(job) if job.kind == JobKind.SHARE else job.enclave == job.run.enclave_id
     if not current:
         raise Refusal("run.reattest")
@@ -53,8 +54,8 @@ def require_current_enclave(job: Job) -> None:
 def take_result(job: Job, result: Result) -> None:
     """Take what a leased (or already done) job has brought, inside the caller's transaction.
 
-    Refuses with `run.not_admitted`, the `contribution.*` codes, `sealing.bad_signature`, and `lease.late`
-    where the round is closed or another result was handed in before.
+    Raises: `run.not_admitted`, the `contribution.*` codes, `sealing.bad_signature`, and `lease.late` where
+    the round is closed or another result was handed in before.
     """
     match result:
         case JoinResult():
@@ -149,7 +150,9 @@ def step(round: Round) -> None:
     """Close the round when nobody is waited for any more, or at its deadline with a quorum.
 
     Short of a quorum, sites that have joined since the round was opened are let in, and the wait is
-    prolonged a few times. Refuses with `run.no_quorum` when a quorum cannot come.
+    prolonged a few times.
+
+    Raises: `run.no_quorum` when a quorum cannot come.
     """
     manifest = manifest_of(round.run)
     states = dict(round.contributions.values_list("site_id", "state"))

@@ -83,7 +83,10 @@ def ask(round: Round) -> None:
 
 
 def take(job: Job, signature: str) -> None:
-    """A site's countersignature. Refuses with `sealing.bad_signature` or `lease.late`."""
+    """A site's countersignature.
+
+    Raises: `sealing.bad_signature` or `lease.late`.
+    """
     if job.round is None or job.round.state != RoundState.COUNTERSIGNING:
         raise Refusal("lease.late")
     roster = parse_roster(job.round.roster or {})

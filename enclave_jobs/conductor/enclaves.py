@@ -50,7 +50,10 @@ def living(run_id: str, **purpose: bool) -> QuerySet[Enclave]:
 
 
 def stop(run_id: str, **purpose: bool) -> None:
-    """Stop those for this purpose: nobody needs them any more. Refuses as `client.stop`."""
+    """Stop those for this purpose: nobody needs them any more.
+
+    Raises: as `client.stop`.
+    """
     for enclave in living(run_id, **purpose):
         client.stop(enclave.pk)
         _over(enclave, EnclaveState.STOPPED)

@@ -28,7 +28,7 @@ def brought(run: Run, sites: list[str]) -> set[str]:
 def take(job: Job, result: FeaturesResult) -> None:
     """Enter a site's index, and its keys for the present enclave.
 
-    Refuses with `features.bad_index`, or `contribution.not_uploaded` where a file of it is not here.
+    Raises: `features.bad_index`, or `contribution.not_uploaded` where a file of it is not here.
     """
     index = result.index
     check_index(index, job.site_id)
@@ -68,7 +68,7 @@ def enrol(round: Round, sites: list[str]) -> None:
 def opened(run: Run, site: str) -> bool:
     """Have the present enclave open a site's shards; false while it is still at it.
 
-    Refuses with `features.*` what is wrong with them, `features.not_loaded` where the site has not wrapped
+    Raises: `features.*` for what is wrong with them, `features.not_loaded` where the site has not wrapped
     its keys for this enclave, and `blob.unknown`.
     """
     row = Features.objects.filter(run=run, site_id=site).first()

@@ -21,7 +21,10 @@ from federation.transitions import move
 
 
 def step(run: Run) -> None:
-    """Finish with a summary. Refuses with `receipt.chain_broken` where the receipts do not hold together."""
+    """Finish with a summary.
+
+    Raises: `receipt.chain_broken` where the receipts do not hold together.
+    """
     runs.finish(run, summary(run))
 
 

@@ -62,7 +62,10 @@ def as_previous(issue: Issue | str | None) -> Previous | None:
 
 def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
     """Have the parameters sealed again. The key names who needs them, so a repeated step gets the same
-    file. Refuses with `reference.lapsed`."""
+    file.
+
+    Raises: `reference.lapsed`.
+    """
     release.require_in_force(manifest_of(run).policy)
     before = Issue.objects.filter(round=last).select_related("round").order_by("-id").first()
     key = f"{run.enclave_id}/reissue/{last.number}/{digest(needed)[:16]}"
@@ -82,7 +85,7 @@ def _require_holders(run: Run, issue: Issue) -> None:
     """A restored enclave hands its state to nobody who does not hold it. So holders must make a quorum: those
     that are here, and those that may still come with the client slice that they had.
 
-    Refuses with `run.state_unheld`: enclave and client slices were lost in one round, and no deadline would
+    Raises: `run.state_unheld`: enclave and client slices were lost in one round, and no deadline would
     bring them back.
     """
     manifest, here = manifest_of(run), set(joined(run))

@@ -41,7 +41,7 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
 def step(run: Run) -> None:
     """Go on when all have joined, or when there is a quorum and the deadline has passed or the lead says so.
 
-    Refuses with `run.not_joined` when too few can come.
+    Raises: `run.not_joined` when too few can come.
     """
     manifest = manifest_of(run)
     enclave = Enclave.objects.get(pk=run.enclave_id)

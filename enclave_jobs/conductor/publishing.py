@@ -27,9 +27,9 @@ from transparency_log.entry import RECEIPT
 def publish(round: Round, answer: dict[str, Any]) -> None:
     """Verify the receipt, append it to the log, enter the sealed files, and close the round, all or nothing.
 
-    Refuses with `receipt.invalid`, `sealing.bad_signature` or `receipt.mismatch`: then nothing is published
-    and the run ends, for its enclave does not do what it was measured to do. Refuses with `reference.lapsed`
-    where a reference value was suspended since.
+    Raises: `receipt.invalid`, `sealing.bad_signature` or `receipt.mismatch`: then nothing is published and
+    the run ends, for its enclave does not do what it was measured to do; `reference.lapsed` where a
+    reference value was suspended since.
     """
     signed = parse_receipt(answer["receipt"])
     check(round, signed, answer)

@@ -51,7 +51,10 @@ def remove_outdated() -> None:
 
 
 def _release(release: Release) -> bool:
-    """Whether it is done. Refuses with what supervisor, verifier or enclave refuse with."""
+    """Whether it is done.
+
+    Raises: what supervisor, verifier or enclave raises.
+    """
     if release.losses > MAX_LOSSES:
         raise Refusal("run.enclave_unstable", times=release.losses)
     manifest = manifest_of(release.run)

@@ -37,7 +37,7 @@ def is_passing(refusal: Refusal) -> bool:
 
 
 def require_alive(run: Run) -> None:
-    """Refuses with `supervisor.no_enclave` where the run's enclave does not live."""
+    """Raises: `supervisor.no_enclave` where the run's enclave does not live."""
     if not client.lives(run.enclave_id):
         raise Refusal("supervisor.no_enclave")
 

@@ -26,9 +26,11 @@ Restored = Literal["now", "before", "waits for shares"]
 
 
 def restore(run: Run, enclave: Enclave) -> Restored:
-    """Bring the last published state, if there is one. Refuses with `run.state_lost` where nothing was kept,
-    with `run.state_sealed_elsewhere` where this machine's key does not open it, and with what the enclave
-    refuses with, but for shares that are still to come."""
+    """Bring the last published state, if there is one.
+
+    Raises: `run.state_lost` where nothing was kept, `run.state_sealed_elsewhere` where this machine's key
+    does not open it, and what the enclave raises, but for shares that are still to come.
+    """
     last = last_published(run)
     if last is None:
         return "before"
@@ -51,7 +53,10 @@ def restore(run: Run, enclave: Enclave) -> Restored:
 
 def escrows(run: Run, sites: Iterable[str]) -> dict[str, Escrow | None]:
     """Site id -> its own share of the key of the last published state, wrapped for it; None where it has
-    none. Refuses with `run.state_lost`."""
+    none.
+
+    Raises: `run.state_lost`.
+    """
     last, escrow = last_published(run), None
     if last is not None and last.state_blob:
         try:

@@ -30,7 +30,7 @@ def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[
     sites are asked. One that names another receipt delays the others no longer than theirs take to come.
     The sites that have signed `orders` for a release name it as well.
 
-    Refuses as `restoring.restore` does.
+    Raises: as `restoring.restore` does.
     """
     for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
         _bring(job)

@@ -31,8 +31,8 @@ def step(run: Run) -> None:
     3. Appraise its evidence for a nonce of our own; store the verdict and put it into the log.
     4. Only when that has committed is the enclave `ready` and are the sites asked to join.
 
-    Refuses with `run.wrong_id`, `manifest.older_format`, `run.enclave_unstable`, and what supervisor, enclave
-    or verifier refuse with.
+    Raises: `run.wrong_id`, `manifest.older_format`, `run.enclave_unstable`, and what supervisor, enclave or
+    verifier raises.
     """
     manifest = manifest_of(run)
     if manifest.run != run.pk:

@@ -43,8 +43,10 @@ STATES: Pairs = frozenset(
 
 
 def require_releasable(run: Run) -> Manifest:
-    """Whether this run's parameters may ever be released. Refuses with `release.not_allowed` or
-    `release.unfinished`."""
+    """Whether this run's parameters may ever be released.
+
+    Raises: `release.not_allowed` or `release.unfinished`.
+    """
     manifest = manifest_of(run)
     rule_of(manifest)
     if run.state != RunState.FINISHED:
@@ -56,7 +58,7 @@ def ask(by: User, run: Run) -> Release:
     """Ask the sites for their signatures. It cannot be undone: what they sign counts. Asked again, a release
     that failed, or whose file is gone, is tried again with the orders that are there.
 
-    Refuses with `auth.forbidden`, `release.asked`, or as `require_releasable`.
+    Raises: `auth.forbidden`, `release.asked`, or as `require_releasable`.
     """
     _require(permissions.can_edit(by, run.study))
     manifest = require_releasable(run)
@@ -81,8 +83,8 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
     """Take a site's signature. With enough of them the enclave is asked; a later one gets a copy of its own
     where parameters are sealed to sites. The same one again changes nothing.
 
-    Refuses with `release.not_asked`, `release.wrong_receipt`, `release.bad_order`,
-    `release.beyond_sweep` or `members.too_few`.
+    Raises: `release.not_asked`, `release.wrong_receipt`, `release.bad_order`, `release.beyond_sweep` or
+    `members.too_few`.
     """
     site: Site = agent.site
     manifest = manifest_of(run)
@@ -161,7 +163,7 @@ def fail(release: Release, code: str) -> None:
 def exported(by: User, run: Run) -> tuple[Release, Path]:
     """The exported package, for the study's lead alone. Each time is in the audit trail.
 
-    Refuses with `auth.forbidden`, `release.not_asked`, `release.not_allowed`, `release.waiting` or
+    Raises: `auth.forbidden`, `release.not_asked`, `release.not_allowed`, `release.waiting` or
     `release.gone`.
     """
     _require(permissions.can_edit(by, run.study))

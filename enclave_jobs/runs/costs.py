@@ -83,7 +83,10 @@ def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
 
 
 def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
-    """The costs' inputs of a draft. Refuses with `study.unknown_model` or `study.bad_targets`."""
+    """The costs' inputs of a draft.
+
+    Raises: `study.unknown_model` or `study.bad_targets`.
+    """
     method = methods.named(plan.method)
     split = method.split(plan, len(datasets))
     return Work(
@@ -103,7 +106,10 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
 
 
 def costs_of(plan: Plan, datasets: Sequence[Dataset]) -> Costs | None:
-    """What a draft would cost; None where the model's configuration is not known. Refuses as `estimate`."""
+    """What a draft would cost; None where the model's configuration is not known.
+
+    Raises: as `estimate`.
+    """
     work = work_of_plan(plan, datasets)
     return estimate(work, base_model_of(plan))
 
@@ -111,7 +117,7 @@ def costs_of(plan: Plan, datasets: Sequence[Dataset]) -> Costs | None:
 def estimate(work: Work, model: BaseModel) -> Costs | None:
     """What this work costs with this model; None where the model's configuration is not known.
 
-    Refuses with `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
+    Raises: `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
     """
     costs = counted(work, model)
     if costs is None:

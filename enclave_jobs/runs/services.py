@@ -29,7 +29,10 @@ _WAITING = (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING)
 
 
 def launch(by: User, study: Study) -> Run:
-    """Start the run that every site signed for. Refuses as `studies.services.take_off` does."""
+    """Start the run that every site signed for.
+
+    Raises: as `studies.services.take_off` does.
+    """
     with transaction.atomic():
         manifest = take_off(by, study)
         run = Run.objects.create(
@@ -68,7 +71,10 @@ def fail(run: Run, code: str, facts: dict[str, Fact] | None = None) -> bool:
 
 
 def cancel(by: User, run: Run, why: str = "") -> None:
-    """Somebody stops the run for good. Refuses with `auth.forbidden` or `run.wrong_state`."""
+    """Somebody stops the run for good.
+
+    Raises: `auth.forbidden` or `run.wrong_state`.
+    """
     if not permissions.can_cancel(by, run.study):
         raise Refusal("auth.forbidden")
     with transaction.atomic():
@@ -137,8 +143,9 @@ def who_is_here(run: Run) -> Here | None:
 def proceed(by: User, run: Run) -> None:
     """Wait no longer for those who are late: go on with those who are here, who must be a quorum.
 
-    A round's deadline becomes now; joining ends. The conductor's next step does the rest. Refuses with
-    `auth.forbidden`, `run.wrong_state` or `run.below_quorum`.
+    A round's deadline becomes now; joining ends. The conductor's next step does the rest.
+
+    Raises: `auth.forbidden`, `run.wrong_state` or `run.below_quorum`.
     """
     if not permissions.can_edit(by, run.study):
         raise Refusal("auth.forbidden")

@@ -50,8 +50,10 @@ SERVICE: Pairs = frozenset(
 
 
 def require_servable(run: Run) -> Manifest:
-    """Whether this run's model may ever be served. Refuses with `serving.not_method_2`,
-    `serving.not_allowed` or `serving.unfinished`."""
+    """Whether this run's model may ever be served.
+
+    Raises: `serving.not_method_2`, `serving.not_allowed` or `serving.unfinished`.
+    """
     manifest = manifest_of(run)
     if not methods.named(manifest.method).serves:
         raise Refusal("serving.not_method_2", method=manifest.method)
@@ -63,8 +65,10 @@ def require_servable(run: Run) -> Manifest:
 
 def start(by: User, run: Run) -> Service:
     """Ask the sites to sign that the run's model is served; it is, once enough have. What they have signed
-    before counts: it names these parameters. Refuses with `auth.forbidden`, `run.wrong_state`, or as
-    `require_servable`."""
+    before counts: it names these parameters.
+
+    Raises: `auth.forbidden`, `run.wrong_state`, or as `require_servable`.
+    """
     _require(permissions.can_edit(by, run.study))
     manifest, last = require_servable(run), last_round(run)
     if last is None:
@@ -85,7 +89,7 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Service:
     """Take a site's signature for serving. With enough of them the enclave is started. The same one again
     changes nothing.
 
-    Refuses with `serving.not_asked`, `release.wrong_receipt`, `members.too_few`, or as `verify_consent`.
+    Raises: `serving.not_asked`, `release.wrong_receipt`, `members.too_few`, or as `verify_consent`.
     """
     site: Site = agent.site
     manifest = manifest_of(run)
@@ -123,7 +127,10 @@ def _go_if_signed(service: Service, manifest: Manifest) -> None:
 
 
 def stop(by: User, run: Run) -> None:
-    """Serve it no more: its enclave ends. Refuses with `auth.forbidden` or `serving.off`."""
+    """Serve it no more: its enclave ends.
+
+    Raises: `auth.forbidden` or `serving.off`.
+    """
     _require(permissions.can_cancel(by, run.study))
     with transaction.atomic():
         service = _locked(run)
@@ -133,12 +140,18 @@ def stop(by: User, run: Run) -> None:
 
 
 def revoke(by: User, run: Run, site: Site, why: str = "") -> None:
-    """No more answers for this site; its sessions end. Refuses with `auth.forbidden` or `serving.off`."""
+    """No more answers for this site; its sessions end.
+
+    Raises: `auth.forbidden` or `serving.off`.
+    """
     _set_revoked(by, run, site, why, revoked=True)
 
 
 def allow(by: User, run: Run, site: Site) -> None:
-    """Answer this site again. Refuses with `auth.forbidden` or `serving.off`."""
+    """Answer this site again.
+
+    Raises: `auth.forbidden` or `serving.off`.
+    """
     _set_revoked(by, run, site, "", revoked=False)
 
 
@@ -172,8 +185,11 @@ def fail(service: Service, code: str) -> bool:
 
 
 def require_use(run: Run, site: Site) -> Use:
-    """That this site may ask now, and its pace. Refuses with `serving.off`, `serving.waiting`,
-    `serving.starting`, `serving.failed`, `serving.revoked` or `serving.too_fast`."""
+    """That this site may ask now, and its pace.
+
+    Raises: `serving.off`, `serving.waiting`, `serving.starting`, `serving.failed`, `serving.revoked` or
+    `serving.too_fast`.
+    """
     use = Use.objects.filter(service__run=run, site=site).select_related("service").first()
     if use is None or use.service.state == ServiceState.OFF:
         raise Refusal("serving.off")

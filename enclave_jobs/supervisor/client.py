@@ -50,8 +50,10 @@ def call(
     inputs: Iterable[str] = (),
     patience: float = SHORT_SECONDS,
 ) -> dict[str, Any]:
-    """Let the enclave do something short and wait for it. Refuses with `program.busy` where the enclave
-    is at other work for longer than `patience` seconds."""
+    """Let the enclave do something short and wait for it.
+
+    Raises: `program.busy` where the enclave is at other work for longer than `patience` seconds.
+    """
     request = Call(
         enclave=enclave, op=op, args=args, inputs=tuple(inputs), patience=patience, about=logs.about()
     )

@@ -64,8 +64,10 @@ class Enclaves:
     def start(self, enclave: str, program: Program, runtime: str, patience: float) -> bool:
         """Whether the enclave has been started within `patience` seconds; it goes on starting if not.
 
-        An enclave whose process died is not started again under its name: its keys are gone, and whoever owns
-        it must learn that. Refuses with `supervisor.runtime_unavailable` and `program.start_failed`.
+        An enclave whose process died is not started again under its name: its keys are gone, and whoever
+        owns it must learn that.
+
+        Raises: `supervisor.runtime_unavailable` and `program.start_failed`.
         """
         if runtime not in self._runtimes:
             raise Refusal("supervisor.runtime_unavailable", runtime=runtime)
@@ -100,9 +102,8 @@ class Enclaves:
         """Deliver the inputs, carry out the operation, put the outputs into the blob store. `patience` in
         seconds; None waits for as long as the work takes.
 
-        Refuses with `supervisor.no_enclave`, `blob.unknown`, `supervisor.output_missing`,
-        `blob.storage_full`, `model.*`, the host's `program.*` codes, and what the program itself refuses
-        with.
+        Raises: `supervisor.no_enclave`, `blob.unknown`, `supervisor.output_missing`, `blob.storage_full`,
+        `model.*`, the host's `program.*` codes, and what the program itself raises.
         """
         round, site = call.args.get("round"), call.args.get("site")
         with logs.telling(**call.about), logs.telling(run=call.run, round=round, site=site):
@@ -210,7 +211,10 @@ def put_in(mailbox: HostMailbox, path: Path, sha256: str) -> None:
 
 def provide(model: Model, folder: Path) -> None:
     """Put the files of a base model into `folder/model`, by hard link where that can be. The enclave checks
-    each against the manifest. Refuses with `model.not_found`, `model.unsafe_name` or `model.file_missing`."""
+    each against the manifest.
+
+    Raises: `model.not_found`, `model.unsafe_name` or `model.file_missing`.
+    """
     source, target = resolve(model.source), folder / "model"
     target.mkdir(mode=0o700, exist_ok=True)
     for name in model.files:

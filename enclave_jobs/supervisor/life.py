@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def run() -> None:
     """Serve until SIGTERM or SIGINT; the enclaves end with this process, whatever ends it.
 
-    Refuses with `supervisor.second` where one runs already for this state folder, and with the codes of
+    Raises: `supervisor.second` where one runs already for this state folder, and the codes of
     `tls.for_supervisor`.
     """
     folder = settings.STATE_DIR / "supervisor"

@@ -33,7 +33,10 @@ Arguments = TypeVar("Arguments", bound=Struct)
 
 class Server:
     """Serves until `close`. `address` is where it listens; `tell` is called with the id of an enclave whose
-    work is over, after who had asked for it went. Refuses with the codes of `tls.for_supervisor`."""
+    work is over, after who had asked for it went.
+
+    Raises: the codes of `tls.for_supervisor`.
+    """
 
     def __init__(
         self,

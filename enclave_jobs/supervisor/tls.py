@@ -36,8 +36,10 @@ class TlsChannel(Channel):
 
 
 def for_callers(host: str) -> ssl.SSLContext | None:
-    """How a supervisor that listens on `host` is called; None: in plain, on loopback. Refuses with
-    `supervisor.tls_required` or `supervisor.bad_certificate`."""
+    """How a supervisor that listens on `host` is called; None: in plain, on loopback.
+
+    Raises: `supervisor.tls_required` or `supervisor.bad_certificate`.
+    """
     return _context(host, ssl.Purpose.SERVER_AUTH)
 
 
@@ -52,8 +54,10 @@ def for_supervisor(host: str) -> ssl.SSLContext | None:
 
 
 def greeted(context: ssl.SSLContext, connection: socket.socket, *, calls: str | None = None) -> TlsChannel:
-    """The channel after the handshake: as the caller of the name `calls`, else as the supervisor. Refuses
-    with `supervisor.not_proven` where the other end cannot prove itself."""
+    """The channel after the handshake: as the caller of the name `calls`, else as the supervisor.
+
+    Raises: `supervisor.not_proven` where the other end cannot prove itself.
+    """
     try:
         return TlsChannel(context.wrap_socket(connection, server_side=calls is None, server_hostname=calls))
     except (ssl.SSLError, OSError) as error:

@@ -62,7 +62,9 @@ def store(
 
     The policy is the one of the run's manifest. `site` owns the judged enclave, None is the server's;
     `relying_party` judged. The caller releases keys or data only after the transaction around this has
-    committed: what is not in the log does not happen. Refuses with `log.invalid_entry`.
+    committed: what is not in the log does not happen.
+
+    Raises: `log.invalid_entry`.
     """
     manifest = manifest_of(run)
     quote = log.Attachment("quote", unpadded(evidence.quote))

@@ -32,8 +32,9 @@ def check(
     """Verify a bundle by the vkey `log_key`. Where none is given, this machine's own log has to have the key
     that the bundle names; otherwise whose log it is stays open.
 
-    `seen` are signed checkpoints that somebody kept, `witnesses` vkeys. Refuses with `bundle.unusable`,
-    `bundle.too_large`, or `log.*` for keys and checkpoints that cannot be used.
+    `seen` are signed checkpoints that somebody kept, `witnesses` vkeys.
+
+    Raises: `bundle.unusable`, `bundle.too_large`, or `log.*` for keys and checkpoints that cannot be used.
     """
     key, whose = _log_key(path, log_key)
     if seen and key is None:

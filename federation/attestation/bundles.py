@@ -22,7 +22,8 @@ def export(by: User | None, path: Path, *, first: int = 0, last: int | None = No
     """Write the entries `first` to `last` (all by default) to a new file; returns how many.
 
     Quotes are inside, and with them the names of platforms (PPID): for auditors and the command line only.
-    Refuses with `auth.forbidden` or `log.bad_range`.
+
+    Raises: `auth.forbidden` or `log.bad_range`.
     """
     if by is not None and by.role != Role.AUDITOR:
         raise Refusal("auth.forbidden")

@@ -35,8 +35,8 @@ OURS = "this installation's development root"
 def take(fields: dict[str, str], *, source: str, at: int) -> CollateralSet:
     """Check a set at Unix time `at` and put it in use for its kind of platform; the same again is no change.
 
-    Refuses with `collateral.stale`, `collateral.older` (it goes back behind the one in use), or the
-    verifier's codes.
+    Raises: `collateral.stale`, `collateral.older` (it goes back behind the one in use), or the verifier's
+    codes.
     """
     fields = {name: value for name, value in fields.items() if name in FIELDS}
     facts = examine(fields, _accepted_roots(), at)
@@ -57,7 +57,7 @@ def take(fields: dict[str, str], *, source: str, at: int) -> CollateralSet:
 def for_platform(root: str, tee: str, fmspc: str, ca: str, at: int) -> dict[str, str]:
     """The set in use for a kind of hardware platform. One that is not there is fetched at the next refresh.
 
-    Refuses with `collateral.none`, or `collateral.stale`: with stale collateral no key is released.
+    Raises: `collateral.none`, or `collateral.stale`: with stale collateral no key is released.
     """
     row = _in_use(root, tee, fmspc, ca)
     if row is None:
@@ -72,9 +72,10 @@ def for_platform(root: str, tee: str, fmspc: str, ca: str, at: int) -> dict[str,
 def for_quote(quote: bytes, root: str, at: int) -> dict[str, str]:
     """The set to judge this quote by. Development quotes get the development root's.
 
-    Nothing of the quote is believed by this: its PCK certificate only says which family of platforms to look
-    up, and the verifier checks that the set fits. Refuses as `for_platform`, or with `attest.*` for a quote
-    that cannot be read.
+    Nothing of the quote is believed by this: its PCK certificate only says which family of platforms to
+    look up, and the verifier checks that the set fits.
+
+    Raises: as `for_platform`, or `attest.*` for a quote that cannot be read.
     """
     kind = platform_kind(quote)
     if root == Root.DEVELOPMENT:
@@ -92,8 +93,10 @@ def development(tee: str, at: int) -> dict[str, str]:
 
 
 def only_one(root: str, tee: str, at: int) -> dict[str, str]:
-    """The set in use where the cache knows one kind of platform for this TEE. Refuses with
-    `collateral.none` where it knows none or several, `collateral.stale`."""
+    """The set in use where the cache knows one kind of platform for this TEE.
+
+    Raises: `collateral.none` where it knows none or several, `collateral.stale`.
+    """
     kinds = list(
         CollateralSet.objects.filter(root=root, tee=tee)
         .order_by("fmspc", "ca")
@@ -106,8 +109,10 @@ def only_one(root: str, tee: str, at: int) -> dict[str, str]:
 
 
 def import_file(path: Path, at: int) -> CollateralSet:
-    """Take a set from a file, where there is no way out to Intel's service. Refuses as `take` does, or with
-    `collateral.unreadable`."""
+    """Take a set from a file, where there is no way out to Intel's service.
+
+    Raises: as `take` does, or `collateral.unreadable`.
+    """
     row = take(read_file(path), source=f"file {path.name}"[:300], at=at)
     if row.root == Root.INTEL:
         want(row.tee, row.fmspc, row.ca)

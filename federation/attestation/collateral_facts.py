@@ -63,7 +63,7 @@ class CollateralFacts:
 def examine(fields: dict[str, str], roots: set[str], at: int) -> CollateralFacts:
     """Check the signatures under one of the accepted `roots` (SHA-256 of DER) and all dates, at Unix `at`.
 
-    Refuses with `collateral.stale` where a part has ended, else with the verifier's own codes (`attest.*`).
+    Raises: `collateral.stale` where a part has ended, else the verifier's own codes (`attest.*`).
     """
     collateral = decode(fields)
     pck_ca, root = _pck_ca(collateral, roots)

@@ -17,7 +17,7 @@ def read_file(path: Path) -> dict[str, str]:
     """The fields that stand in the file; which of the nine are missing is the verifier's to say. A field that
     is null was left out, and what is none of Intel's fields (a version, a type) judges nothing.
 
-    Refuses with `collateral.unreadable`, which names the field that is no text.
+    Raises: `collateral.unreadable`, which names the field that is no text.
     """
     try:
         with path.open("rb") as file:

@@ -28,7 +28,7 @@ def load() -> Floors:
 def at_freeze(root: Root, tee: str, at: int) -> tuple[policy.CollateralFloor, ...]:
     """The floors for a manifest that is frozen at Unix time `at`: of each kind of platform, the set in use.
 
-    Refuses with `study.no_collateral` where none is known: nobody's evidence could be judged.
+    Raises: `study.no_collateral` where none is known: nobody's evidence could be judged.
     """
     if root == Root.DEVELOPMENT:
         collateral.development(tee, at)

@@ -76,9 +76,10 @@ def text_hash(text: str) -> str:
 def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogEntry:
     """Add an entry. What it tells of may take effect only after the transaction around this has committed.
 
-    `body` is a Struct or a JSON value. Appends take their turn on the head's row, until the commit. Refuses
-    with `log.invalid_entry`, also if the entry names an attachment that is not kept, and an appraisal by
-    another policy than its manifest's with `log.foreign_policy`.
+    `body` is a Struct or a JSON value. Appends take their turn on the head's row, until the commit.
+
+    Raises: `log.invalid_entry`, also if the entry names an attachment that is not kept,
+    `log.foreign_policy` for an appraisal by another policy than its manifest's.
     """
     with transaction.atomic():
         head, _ = LogHead.objects.select_for_update().get_or_create(pk=_HEAD)
@@ -107,8 +108,10 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
 
 
 def _require_own_policy(entry: Entry) -> None:
-    """An appraisal is by the policy of its run's manifest. Refuses with `log.foreign_policy`, and with
-    `manifest.*` where the manifest that it names is none."""
+    """An appraisal is by the policy of its run's manifest.
+
+    Raises: `log.foreign_policy`, and `manifest.*` where the manifest that it names is none.
+    """
     body = typed_body(entry)
     if not isinstance(body, AppraisalBody):
         return
@@ -165,7 +168,7 @@ def checkpoint() -> Checkpoint:
 def inclusion(entry: str, at_size: int | None = None) -> tuple[LogEntry, int, list[bytes]]:
     """The entry (by index or by leaf hash), the tree size, and the proof that the entry is in that tree.
 
-    Refuses with `log.bad_range` or `request.not_found`.
+    Raises: `log.bad_range` or `request.not_found`.
     """
     whole = size()
     within = whole if at_size is None else at_size
@@ -179,7 +182,10 @@ def inclusion(entry: str, at_size: int | None = None) -> tuple[LogEntry, int, li
 
 
 def consistency(first: int, second: int) -> list[bytes]:
-    """The proof that the tree of `second` entries grew from that of `first`. Refuses with `log.bad_range`."""
+    """The proof that the tree of `second` entries grew from that of `first`.
+
+    Raises: `log.bad_range`.
+    """
     whole = size()
     if second > whole:
         raise Refusal("log.bad_range", size=whole, asked=second)

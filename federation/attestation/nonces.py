@@ -23,7 +23,7 @@ def issue(purpose: str) -> str:
 def consume(value: str, purpose: str) -> None:
     """Spend the nonce by one conditional update, before the evidence is looked at.
 
-    Refuses with `nonce.unknown`, `nonce.used` or `nonce.expired`.
+    Raises: `nonce.unknown`, `nonce.used` or `nonce.expired`.
     """
     now = timezone.now()
     mine = Nonce.objects.filter(value=value, purpose=purpose)

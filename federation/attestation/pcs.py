@@ -69,8 +69,10 @@ def refresh(at: int | None = None) -> dict[str, int]:
 
 
 def fetch(client: httpx.Client, base: str, tee: str, fmspc: str, ca: str) -> dict[str, str]:
-    """QuoteCollateralV3 fields for a kind of platform. Refuses with `collateral.unreachable` or
-    `collateral.unreadable`."""
+    """QuoteCollateralV3 fields for a kind of platform.
+
+    Raises: `collateral.unreachable` or `collateral.unreadable`.
+    """
     base = base.rstrip("/")
     tcb = _get(client, f"{base}/{tee}/certification/v4/tcb", {"fmspc": fmspc})
     qe = _get(client, f"{base}/{tee}/certification/v4/qe/identity")
@@ -94,8 +96,9 @@ def fetch(client: httpx.Client, base: str, tee: str, fmspc: str, ca: str) -> dic
 def root_crl_address(chain: str) -> str:
     """Where the root's own certificate says that its CRL is; only of Intel's root, which we pin.
 
-    Intel's PCS, unlike a PCCS, has no `rootcacrl`. Refuses with `attest.root_untrusted` or
-    `collateral.unreadable`.
+    Intel's PCS, unlike a PCCS, has no `rootcacrl`.
+
+    Raises: `attest.root_untrusted` or `collateral.unreadable`.
     """
     root = load_chain(chain.encode(), "issuer chain")[-1]
     if fingerprint(root) != INTEL_ROOT_SHA256:

@@ -29,8 +29,8 @@ def prove(
 ) -> Logged:
     """The newest entry of this kind about the manifest's run, and its proof.
 
-    Refuses with `request.not_found` where the site is no member, `log.not_logged`, or `log.not_cosigned`
-    while a witness of the manifest has not signed a checkpoint that covers it.
+    Raises: `request.not_found` where the site is no member, `log.not_logged`, or `log.not_cosigned` while a
+    witness of the manifest has not signed a checkpoint that covers it.
     """
     approval = Approval.objects.filter(site=site, manifest_hash=manifest_hash).select_related("study").first()
     if approval is None or kind not in KINDS:

@@ -40,10 +40,11 @@ def add(
 ) -> Reference:
     """Put the *first* identity of a program in force, from now on or later. It is logged before it counts.
 
-    A changed measurement is not put in force by one person: `reviews.propose`. Only the command line (`by` is
-    None: who has a shell here) adds further values, and under the development root alone, which proves
-    nothing about hardware. `by` is an operator else. Refuses with `auth.forbidden`, `reference.invalid`,
-    `reference.duplicate`, `reference.needs_review`.
+    A changed measurement is not put in force by one person: `reviews.propose`. Only the command line (`by`
+    is None: who has a shell here) adds further values, and under the development root alone, which proves
+    nothing about hardware. `by` is an operator else.
+
+    Raises: `auth.forbidden`, `reference.invalid`, `reference.duplicate`, `reference.needs_review`.
     """
     with transaction.atomic():
         take_turn()
@@ -64,8 +65,10 @@ def add(
 
 
 def require_valid(by: Any, value: ReferenceValue, *, root: Root, reason: str) -> None:
-    """What every new value must fulfil. Refuses with `auth.forbidden`, `reference.invalid`,
-    `reference.duplicate`."""
+    """What every new value must fulfil.
+
+    Raises: `auth.forbidden`, `reference.invalid`, `reference.duplicate`.
+    """
     _require_operator(by)
     if not reason.strip():
         raise Refusal("reference.invalid", fault="it gives no reason")
@@ -87,7 +90,7 @@ def enter(
 ) -> Reference:
     """Write a value down as in force: the end of `add` and of an approved review, and of nothing else.
 
-    Refuses with `reference.duplicate`.
+    Raises: `reference.duplicate`.
     """
     row = Reference(
         root=root,
@@ -112,7 +115,7 @@ def enter(
 def suspend(by: Any, reference: Reference, why: str) -> None:
     """Stop the use of a reference value: no new manifest names it and no launch or key release passes it.
 
-    Refuses with `auth.forbidden` or `reference.suspended`.
+    Raises: `auth.forbidden` or `reference.suspended`.
     """
     _require_operator(by)
     with transaction.atomic():
@@ -137,7 +140,7 @@ def policy_for(
     """The appraisal policy for a new manifest: every reference value in force for these programs, and as
     floors the newest collateral that is known here.
 
-    Refuses with `study.no_reference` if a program has none, `study.no_collateral` where none is known.
+    Raises: `study.no_reference` if a program has none, `study.no_collateral` where none is known.
     """
     root = root_for(runtime)
     rows = in_force(root, programs)
@@ -184,7 +187,10 @@ def lapsed(policy: Policy) -> list[ReferenceValue]:
 
 
 def measurement_of(value: ReferenceValue) -> str:
-    """MRENCLAVE, MRSIGNER or a trust domain's. Refuses with `reference.invalid`."""
+    """MRENCLAVE, MRSIGNER or a trust domain's.
+
+    Raises: `reference.invalid`.
+    """
     match value:
         case SgxReference(mrenclave=str(measurement)):
             return measurement

@@ -18,7 +18,7 @@ from transparency_log.entry import KEY_RELEASE
 
 
 def require_in_force(policy: Policy) -> None:
-    """Refuses with `reference.lapsed` where a reference value of the policy was suspended."""
+    """Raises: `reference.lapsed` where a reference value of the policy was suspended."""
     if references.still_in_force(policy):
         return
     value = references.lapsed(policy)[0]

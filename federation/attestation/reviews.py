@@ -44,7 +44,7 @@ LIVE = (StudyState.APPROVING, StudyState.READY, StudyState.RUNNING)
 def propose(by: Any, value: ReferenceValue, *, root: Root, reason: str, **details: Any) -> Review:
     """Open a review of a value that an operator puts forward. `details`: source_commit, valid_from.
 
-    Refuses with `auth.forbidden`, `reference.invalid`, `reference.duplicate` or `review.open`.
+    Raises: `auth.forbidden`, `reference.invalid`, `reference.duplicate` or `review.open`.
     """
     require_valid(by, value, root=root, reason=reason)
     with transaction.atomic():
@@ -89,8 +89,8 @@ def seen(evidence: Evidence, appraisal: Appraisal, policy: Policy, site: Site | 
 def vote(by: User, review: Review, *, approves: bool, note: str = "") -> Review:
     """One person's word. With the second approval the value is in force; one rejection closes the review.
 
-    Refuses with `auth.forbidden`, `review.closed`, `review.voted`, or `review.needs_auditor` where both would
-    be operators, `auditor.unconfirmed`.
+    Raises: `auth.forbidden`, `review.closed`, `review.voted`, or `review.needs_auditor` where both would be
+    operators, `auditor.unconfirmed`.
     """
     if by.role not in DECIDERS:
         raise Refusal("auth.forbidden")

@@ -27,7 +27,7 @@ def newest() -> Entry | None:
 def publish(data: bytes) -> bool:
     """Put a statement into the log, from where agents get it. False if it is the newest already.
 
-    Refuses with `release_statement.invalid` or `release_statement.older`.
+    Raises: `release_statement.invalid` or `release_statement.older`.
     """
     signed = parse_statement(data)
     with transaction.atomic():

@@ -20,8 +20,7 @@ from federation.audit.services import record
 def take(data: bytes, witness: NoteKey) -> Checkpoint:
     """Add the cosignature of `witness` to the checkpoint that it is for; the same one again changes nothing.
 
-    Refuses with `cosignature.unfit`, `log.invalid_note`, `log.wrong_origin` or
-    `log.bad_checkpoint_signature`.
+    Raises: `cosignature.unfit`, `log.invalid_note`, `log.wrong_origin` or `log.bad_checkpoint_signature`.
     """
     if witness.type != KeyType.COSIGNATURE:
         raise Refusal("cosignature.unfit", fault="the witness's key is not a cosignature key")

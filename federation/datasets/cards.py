@@ -46,8 +46,7 @@ class Card(Struct, forbid_unknown_fields=True, frozen=True):
 def check(card: Card) -> None:
     """Refuse a card that gives a small count away, or that is not one of its kind.
 
-    Refuses with `card.too_small`, `card.kind`, `card.small_count`, `card.recoverable_count` or
-    `card.wrong_sum`.
+    Raises: `card.too_small`, `card.kind`, `card.small_count`, `card.recoverable_count` or `card.wrong_sum`.
     """
     fits = (
         bool(card.labels) <= (card.kind in LABELLED),

@@ -19,7 +19,7 @@ HOLDING_STATES = ("approving", "ready", "running")
 def publish(agent: Any, *, name: str, digest: str, card: Card) -> Dataset:
     """Store the card of a dataset of the agent's own site. The same card published again is the same dataset.
 
-    Refuses with `card.name_taken` (another content under an active name) or what `cards.check` refuses.
+    Raises: `card.name_taken` (another content under an active name) or what `cards.check` raises.
     """
     check(card)
     stored = msgspec.to_builtins(card)
@@ -40,8 +40,8 @@ def publish(agent: Any, *, name: str, digest: str, card: Card) -> Dataset:
 def withdraw(agent: Any, dataset_id: str) -> Dataset:
     """Take a dataset of the agent's own site off the offer; doing it twice changes nothing.
 
-    Refuses with `request.not_found` for what is not the site's, and `card.in_use` while a frozen study
-    counts on it.
+    Raises: `request.not_found` for what is not the site's, and `card.in_use` while a frozen study counts on
+    it.
     """
     with transaction.atomic():
         dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, site=agent.site).first()

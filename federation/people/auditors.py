@@ -29,7 +29,7 @@ def waits(user: User) -> bool:
 
 
 def require_confirmed(user: User) -> None:
-    """Refuses with `auditor.unconfirmed` where an auditor's word does not count yet."""
+    """Raises: `auditor.unconfirmed` where an auditor's word does not count yet."""
     if waits(user):
         raise Refusal(UNCONFIRMED)
 
@@ -55,8 +55,10 @@ def waiting_for(user: User) -> list[User]:
 
 
 def confirm(by: User, user: User) -> None:
-    """An auditor confirms another: from now on that one's word counts. Again changes nothing. Refuses with
-    `auth.forbidden`."""
+    """An auditor confirms another: from now on that one's word counts. Again changes nothing.
+
+    Raises: `auth.forbidden`.
+    """
     if counts(by) and counts(user):
         return
     require(can_confirm(by, user))
@@ -66,8 +68,10 @@ def confirm(by: User, user: User) -> None:
 
 
 def confirm_at_console(email: str) -> User:
-    """`confirm`, by whoever has the installation's command line: where no auditor is left. Refuses with
-    `people.unknown`."""
+    """`confirm`, by whoever has the installation's command line: where no auditor is left.
+
+    Raises: `people.unknown`.
+    """
     user = User.objects.filter(email=email.strip().lower(), role=Role.AUDITOR).first()
     if user is None:
         raise Refusal("people.unknown")

@@ -38,9 +38,9 @@ def admit_sign_in(address: str, client: str, browser: str = "") -> None:
     """Count one try of a password for `address`. `client` is where it comes from (`clients.client_of`);
     `browser` the id of a browser that this account is known in, or empty.
 
-    Refuses with `people.too_many_tries`, `people.client_slowed` or `people.account_slowed`, each with the
-    `minutes` to wait, or with `people.pace_unknown` while the counters cannot be reached: a check whose
-    input is missing has failed.
+    Raises: `people.too_many_tries`, `people.client_slowed` or `people.account_slowed`, each with the
+    `minutes` to wait, or `people.pace_unknown` while the counters cannot be reached: a check whose input is
+    missing has failed.
     """
     if browser:
         _take(KNOWN, "people.too_many_tries", address, browser)
@@ -61,7 +61,10 @@ def forgive(address: str, client: str, browser: str = "") -> None:
 
 
 def admit_reset(address: str, client: str) -> bool:
-    """Count a wish for a link to `address`; whether one may go out. Refuses with `people.pace_unknown`."""
+    """Count a wish for a link to `address`; whether one may go out.
+
+    Raises: `people.pace_unknown`.
+    """
     try:
         return _limiter().hit(RESET_CLIENT, *_key(client)) and _limiter().hit(RESET, *_key(address))
     except RedisError as error:

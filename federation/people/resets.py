@@ -30,7 +30,10 @@ FRESH = timedelta(minutes=30)
 
 def ask(address: str, client: str) -> None:
     """Have a link mailed to this address, if it is an account's. Beyond the limit of an address, or of the
-    client that asks, nothing happens. Refuses with `people.pace_unknown`."""
+    client that asks, nothing happens.
+
+    Raises: `people.pace_unknown`.
+    """
     if pace.admit_reset(address, client):
         ResetWish.objects.create(address=address.strip().lower()[:254])
 

@@ -54,8 +54,10 @@ def standing(user: User) -> Standing:
 
 
 def begin(user: User) -> Authenticator:
-    """The app's key for setting it up; the same one until it is confirmed. Refuses with
-    `second_factor.on`."""
+    """The app's key for setting it up; the same one until it is confirmed.
+
+    Raises: `second_factor.on`.
+    """
     if is_on(user):
         raise Refusal("second_factor.on")
     device, _ = Authenticator.objects.get_or_create(
@@ -66,7 +68,10 @@ def begin(user: User) -> Authenticator:
 
 def confirm(user: User, code: str) -> list[str]:
     """The app shows the right code: from now on signing in asks for one. Returns the recovery codes, which
-    are shown once. Refuses with `second_factor.on`, `second_factor.wrong` or `second_factor.wait`."""
+    are shown once.
+
+    Raises: `second_factor.on`, `second_factor.wrong` or `second_factor.wait`.
+    """
     begin(user)
     with transaction.atomic():
         device = Authenticator.objects.select_for_update().get(user=user, confirmed=False)
@@ -83,8 +88,11 @@ def confirm(user: User, code: str) -> list[str]:
 
 
 def check(user: User, code: str) -> None:
-    """Use up a code of the app or a recovery code. Refuses with `second_factor.wrong` or
-    `second_factor.wait`; each wrong code counts, whichever kind it was meant to be."""
+    """Use up a code of the app or a recovery code.
+
+    Raises: `second_factor.wrong` or `second_factor.wait`; each wrong code counts, whichever kind it was
+    meant to be.
+    """
     with transaction.atomic():
         app = Authenticator.objects.select_for_update().filter(user=user, confirmed=True).first()
         if app is None:
@@ -103,7 +111,10 @@ def check(user: User, code: str) -> None:
 
 
 def renew_codes(user: User, code: str) -> list[str]:
-    """New recovery codes in place of all old ones, for a right code. Refuses as `check` does."""
+    """New recovery codes in place of all old ones, for a right code.
+
+    Raises: as `check` does.
+    """
     check(user, code)
     with transaction.atomic():
         codes = _fresh_codes(user)
@@ -112,7 +123,10 @@ def renew_codes(user: User, code: str) -> list[str]:
 
 
 def turn_off(user: User, code: str) -> None:
-    """Sign in with the password alone again. Refuses as `check` does, and with `second_factor.required`."""
+    """Sign in with the password alone again.
+
+    Raises: as `check` does, and `second_factor.required`.
+    """
     if is_required(user):
         raise Refusal("second_factor.required")
     check(user, code)

@@ -60,7 +60,7 @@ def create_operator(email: str, password: str) -> User:
 def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitation:
     """Send a link that makes an account. A site admin without a site brings a new hospital.
 
-    Refuses with `auth.forbidden`, `invitation.bad_email`, `invitation.account_exists` or
+    Raises: `auth.forbidden`, `invitation.bad_email`, `invitation.account_exists` or
     `invitation.mail_failed`; then nothing is kept.
     """
     if role not in Role.values or (role != Role.SITE_ADMIN and site is not None):
@@ -104,7 +104,10 @@ def _send(invitation: Invitation, token: str, by: User) -> None:
 
 
 def find_invitation(token: str) -> Invitation:
-    """The open invitation of this token. Refuses with `invitation.unknown`, `.used` or `.expired`."""
+    """The open invitation of this token.
+
+    Raises: `invitation.unknown`, `.used` or `.expired`.
+    """
     invitation = Invitation.objects.filter(token_hash=token_hash(token[:MAX_TOKEN])).first()
     if invitation is None:
         raise Refusal("invitation.unknown")
@@ -120,8 +123,8 @@ def accept_invitation(
 ) -> User:
     """Make the account that the link stands for and use the link up; name the hospital if it has no name yet.
 
-    Refuses with an `invitation.*` code, `people.bad_password`, `people.account_exists`, `site.name_missing`
-    or `site.name_taken`; then the link stays usable.
+    Raises: an `invitation.*` code, `people.bad_password`, `people.account_exists`, `site.name_missing` or
+    `site.name_taken`; then the link stays usable.
     """
     invitation = find_invitation(token)
     user = User(email=invitation.email, first_name=first_name[:150], last_name=last_name[:150])
@@ -152,8 +155,10 @@ def accept_invitation(
 
 
 def renew_invitation(by: User, invitation: Invitation) -> None:
-    """Send a new link for seven more days; the old one is worthless. Refuses with `auth.forbidden`,
-    `invitation.used` or `invitation.mail_failed`."""
+    """Send a new link for seven more days; the old one is worthless.
+
+    Raises: `auth.forbidden`, `invitation.used` or `invitation.mail_failed`.
+    """
     require(permissions.can_manage_invitation(by, invitation))
     token, hashed = new_token()
     with transaction.atomic():
@@ -186,7 +191,10 @@ def deactivate(by: User, user: User) -> None:
 
 
 def close_at_console(email: str) -> User:
-    """`deactivate`, by whoever has the installation's command line. Refuses with `people.unknown`."""
+    """`deactivate`, by whoever has the installation's command line.
+
+    Raises: `people.unknown`.
+    """
     user = User.objects.filter(email=email.strip().lower()).first()
     if user is None:
         raise Refusal("people.unknown")
@@ -202,9 +210,11 @@ def reactivate(by: User, user: User) -> None:
 
 
 def set_role(by: User, user: User, role: str) -> None:
-    """Give another role to somebody who belongs to no hospital; an auditor's word counts once another one has
-    confirmed it (`auditors`). Refuses with `auth.forbidden`,
-    `people.own_account` or `people.site_account`."""
+    """Give another role to somebody who belongs to no hospital; an auditor's word counts once another one
+    has confirmed it (`auditors`).
+
+    Raises: `auth.forbidden`, `people.own_account` or `people.site_account`.
+    """
     if user.site_id is not None or role == Role.SITE_ADMIN:
         raise Refusal("people.site_account")
     require(role in Role.values)
@@ -216,7 +226,7 @@ def set_role(by: User, user: User, role: str) -> None:
 
 
 def change_password(user: User, current: str, password: str) -> None:
-    """Refuses with `people.wrong_password` or `people.bad_password`."""
+    """Raises: `people.wrong_password` or `people.bad_password`."""
     if not user.check_password(current):
         raise Refusal("people.wrong_password")
     _checked_password(password, user)

@@ -84,7 +84,7 @@ def authenticate(token: str, bound: BoundRequest) -> AgentPrincipal:
     4. The token must be for the request that carries it.
     5. The id is spent last: a unique key in the database refuses the second use, also of two at once.
 
-    Refuses with an `auth.*` code.
+    Raises: an `auth.*` code.
     """
     site = _claimed_site(token)
     claims, instance = _verified(token, site)

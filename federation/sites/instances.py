@@ -30,7 +30,7 @@ NOTED = timedelta(seconds=5)
 def require(agent: AgentPrincipal, address: str) -> None:
     """The site's own machine asks, and is noted to be alive.
 
-    Refuses with `instance.alive`, `instance.elsewhere` or `instance.moved`.
+    Raises: `instance.alive`, `instance.elsewhere` or `instance.moved`.
     """
     now, here = timezone.now(), agent.instance
     held, fresh = AgentInstance.objects.get_or_create(
@@ -62,7 +62,7 @@ def leaves(agent: AgentPrincipal) -> None:
 def move(agent: AgentPrincipal, address: str) -> AgentInstance:
     """The machine that asks is the site's from now on; where it is already, nothing changes.
 
-    Refuses with `instance.alive` while the other one is.
+    Raises: `instance.alive` while the other one is.
     """
     now, here = timezone.now(), agent.instance
     with transaction.atomic():

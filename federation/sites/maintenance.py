@@ -20,7 +20,10 @@ MAX_WINDOWS = 20
 
 
 def plan(by: Any, site: Site, starts: datetime, ends: datetime, *, weekly: bool, reason: str) -> None:
-    """Add a window. Refuses with `auth.forbidden`, `maintenance.bad_time` or `maintenance.too_many`."""
+    """Add a window.
+
+    Raises: `auth.forbidden`, `maintenance.bad_time` or `maintenance.too_many`.
+    """
     _require(by, site)
     if site.state == SiteState.REVOKED:
         raise Refusal("site.wrong_state", state=site.state)
@@ -45,8 +48,10 @@ def plan(by: Any, site: Site, starts: datetime, ends: datetime, *, weekly: bool,
 
 
 def remove(by: Any, site: Site, window_id: int) -> None:
-    """Take a window away; one that is open ends now. Again changes nothing. Refuses with
-    `auth.forbidden`."""
+    """Take a window away; one that is open ends now. Again changes nothing.
+
+    Raises: `auth.forbidden`.
+    """
     _require(by, site)
     with transaction.atomic():
         gone, _ = MaintenanceWindow.objects.filter(site=site, pk=window_id).delete()

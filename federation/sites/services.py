@@ -50,7 +50,7 @@ def forget_site(by: Any, site: Site) -> None:
 def name_site(by: Any, site: Site, name: str) -> None:
     """Give the hospital its name, once.
 
-    Refuses with `site.name_missing`, `site.name_taken` or `site.wrong_state`.
+    Raises: `site.name_missing`, `site.name_taken` or `site.wrong_state`.
     """
     name = " ".join(name.split())[:200]
     if not name:
@@ -69,15 +69,20 @@ def enrolment_command(by: Any, site: Site, *, fresh: bool = False) -> str:
     """The one-time command for the hospital's terminal: the same one while it is good, so that a page can be
     loaded again. A `fresh` one makes every older one of this site worthless.
 
-    Possible until the agent was first heard of. Refuses with `auth.forbidden` or `site.wrong_state`.
+    Possible until the agent was first heard of.
+
+    Raises: `auth.forbidden` or `site.wrong_state`.
     """
     token = _one_time_token(by, site, SiteState.INVITED, "site.enrolment_token_made", fresh)
     return COMMAND.format(url=settings.PUBLIC_URL, log_key=_log_key(), token=token)
 
 
 def replacement_command(by: Any, site: Site, *, fresh: bool = False) -> str:
-    """The one-time command that gives an active site another approval key, as `enrolment_command`: the agent
-    alone cannot, so who steals it cannot either. Refuses with `auth.forbidden` or `site.wrong_state`."""
+    """The one-time command that gives an active site another approval key, as `enrolment_command`: the
+    agent alone cannot, so who steals it cannot either.
+
+    Raises: `auth.forbidden` or `site.wrong_state`.
+    """
     return REPLACE.format(token=_one_time_token(by, site, SiteState.ACTIVE, "site.key_token_made", fresh))
 
 
@@ -144,7 +149,7 @@ def enrol(
     The agent proves that it holds the private key by its first heartbeat, which makes the site active. Until
     then the same agent may ask again, in case our answer was lost on its way.
 
-    Refuses with an `enrolment.*` code, `site.wrong_state`, or what `issue_platform` refuses; then nothing has
+    Raises: an `enrolment.*` code, `site.wrong_state`, or what `issue_platform` raises; then nothing has
     changed and the token is still good.
     """
     if runtime not in accepted_runtimes():
@@ -192,7 +197,9 @@ def replace_approval_key(agent: Any, token: str, *, approval_key: str, developme
 
     Whoever confirmed the site confirms it anew, as its fingerprint is another one; manifests that wait for
     approval are stale, and runs keep the key that they were frozen with. The same request again changes
-    nothing. Refuses with an `enrolment.*` code, `approval_key.development` or `site.wrong_state`.
+    nothing.
+
+    Raises: an `enrolment.*` code, `approval_key.development` or `site.wrong_state`.
     """
     site = Site.objects.get(pk=agent.site.pk)
     _check_keys(site.public_key, approval_key)
@@ -269,7 +276,7 @@ def note_heard(site: Site) -> None:
 def want_checks(by: Any, site: Site) -> None:
     """Ask the agent to look at its connection again; it hears of it with its next heartbeat.
 
-    Refuses with `auth.forbidden` or `site.wrong_state`.
+    Raises: `auth.forbidden` or `site.wrong_state`.
     """
     if not permissions.can_plan_maintenance(by, site):
         raise Refusal("auth.forbidden")

@@ -8,7 +8,10 @@ from federation.studies.plan import Plan
 
 
 def base_model_of(plan: Plan) -> BaseModel:
-    """The registered model that the plan names. Refuses with `study.unknown_model`."""
+    """The registered model that the plan names.
+
+    Raises: `study.unknown_model`.
+    """
     model = BaseModel.objects.filter(source=plan.model, task=plan.task).first()
     if model is None:
         raise Refusal("study.unknown_model", source=plan.model, task=plan.task)

@@ -44,7 +44,7 @@ from federation.studies.plan import Plan, read
 def build_manifest(study: Study) -> Manifest:
     """The manifest of this study as it stands now, for a new run. Writes nothing.
 
-    Refuses with a `study.*` code that names what is missing or does not fit, `card.withdrawn`,
+    Raises: a `study.*` code that names what is missing or does not fit, `card.withdrawn`,
     `runtime.unmeasured`, `privacy.no_account` or `manifest.invalid`.
     """
     plan = read(study.settings)
@@ -185,8 +185,10 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
 
 
 def _template(base: BaseModel, kinds: set[str]) -> Literal["model", "plain"] | None:
-    """How conversations are rendered. Refuses with `study.no_template` or `study.no_end` a model that cannot
-    be tuned on them."""
+    """How conversations are rendered.
+
+    Raises: `study.no_template` or `study.no_end` for a model that cannot be tuned on them.
+    """
     if kinds.isdisjoint(CONVERSATIONS):
         return None
     proof = read_proof(base.proof)
@@ -198,7 +200,7 @@ def _template(base: BaseModel, kinds: set[str]) -> Literal["model", "plain"] | N
 
 
 def _require_proven(plan: Plan, base: BaseModel) -> None:
-    """Refuses with `study.unproven` a way to tune the model in which it was not seen to be tuned."""
+    """Raises: `study.unproven` for a way to tune the model in which it was not seen to be tuned."""
     verdict = base.verdict(way_of(plan.method, plan.placement, plan.adapter))
     if not verdict.proven:
         raise Refusal("study.unproven", **{**verdict.facts, "model": base.name, "cause": verdict.code})

@@ -89,7 +89,10 @@ def frozen(row: Bound) -> Frozen:
 
 
 def manifest_of(row: Bound) -> Manifest:
-    """The frozen manifest, to act by. Refuses as `Frozen.fault` says."""
+    """The frozen manifest, to act by.
+
+    Raises: `manifest.hash_mismatch` or `manifest.older_format`.
+    """
     parsed = frozen(row).parsed
     if isinstance(parsed, Refusal):
         raise parsed

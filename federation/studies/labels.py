@@ -71,8 +71,10 @@ def groups(datasets: Sequence[Dataset]) -> list[Group]:
 def decided(plan: Plan, datasets: Sequence[Dataset]) -> tuple[list[str], dict[str, str]]:
     """The labels of a run in their order, and what stands for which of them (spelling -> label).
 
-    Decisions about labels that no dataset has any more are left out. Refuses with `study.look_alike_labels`
-    what is undecided, `study.unlike_labels` and `study.merges_own_labels`.
+    Decisions about labels that no dataset has any more are left out.
+
+    Raises: `study.look_alike_labels` for what is undecided, `study.unlike_labels` and
+    `study.merges_own_labels`.
     """
     labels = all_labels(datasets)
     spellings = {said: label for said, label in plan.same_labels.items() if said in labels}

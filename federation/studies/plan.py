@@ -84,7 +84,10 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def read(settings: Any) -> Plan:
-    """The plan in a settings value. Refuses with `study.invalid_plan` and the first fault."""
+    """The plan in a settings value.
+
+    Raises: `study.invalid_plan` and the first fault.
+    """
     try:
         return msgspec.convert(settings, Plan)
     except msgspec.ValidationError as error:

@@ -56,7 +56,10 @@ def register_base_model(source: str, proof: Proof, name: str = "") -> BaseModel:
 
 
 def create_study(by: User, *, name: str, purpose: str, plan: Plan, datasets: Sequence[Dataset]) -> Study:
-    """A new draft. Refuses with `auth.forbidden`, `study.invalid_plan`."""
+    """A new draft.
+
+    Raises: `auth.forbidden`, `study.invalid_plan`.
+    """
     _require(permissions.can_create(by))
     with transaction.atomic():
         study = Study(lead=by)
@@ -67,7 +70,10 @@ def create_study(by: User, *, name: str, purpose: str, plan: Plan, datasets: Seq
 
 def clone_study(by: User, study: Study, name: str) -> Study:
     """A new draft of `by` with the plan and the datasets of a study that he may see, but for those datasets
-    that are withdrawn. Refuses with `auth.forbidden`, `study.invalid_plan`."""
+    that are withdrawn.
+
+    Raises: `auth.forbidden`, `study.invalid_plan`.
+    """
     _require(permissions.can_create(by) and permissions.can_see(by, study))
     return create_study(
         by,
@@ -81,7 +87,10 @@ def clone_study(by: User, study: Study, name: str) -> Study:
 def update_study(
     by: User, study: Study, *, name: str, purpose: str, plan: Plan, datasets: Sequence[Dataset]
 ) -> None:
-    """Change a draft. Refuses with `auth.forbidden`, `study.wrong_state`, `study.invalid_plan`."""
+    """Change a draft.
+
+    Raises: `auth.forbidden`, `study.wrong_state`, `study.invalid_plan`.
+    """
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
         _locked(study, StudyState.DRAFT)
@@ -104,8 +113,9 @@ def _fill(study: Study, by: User, name: str, purpose: str, plan: Plan, datasets:
 def freeze(by: User, study: Study) -> Manifest:
     """Fix everything in a manifest and ask the sites for their approval of its hash.
 
-    Called by the job that has just seen the model to be tuned exactly so (`model_jobs`). Refuses with
-    `auth.forbidden`, `study.wrong_state`, `study.untried`, or what `build_manifest` refuses.
+    Called by the job that has just seen the model to be tuned exactly so (`model_jobs`).
+
+    Raises: `auth.forbidden`, `study.wrong_state`, `study.untried`, or what `build_manifest` raises.
     """
     _require(permissions.can_edit(by, study))
     with transaction.atomic():
@@ -139,8 +149,11 @@ def reopen(by: User, study: Study) -> None:
 
 
 def give_up_manifest(by: Any, study: Study) -> None:
-    """Back to the draft, because a hospital wishes for changes before it signs; who may wish so is judged by
-    the caller (federation/threads). Refuses with `study.wrong_state`."""
+    """Back to the draft, because a hospital wishes for changes before it signs; who may wish so is judged
+    by the caller (federation/threads).
+
+    Raises: `study.wrong_state`.
+    """
     state = _locked(study, StudyState.APPROVING, StudyState.READY)
     apply(study, state, StudyState.DRAFT, manifest=None, manifest_hash="")
     record(by, "study.reopened", f"study:{study.pk}")
@@ -158,7 +171,7 @@ def cancel(by: User, study: Study) -> None:
 def approve_in_browser(by: User, study: Study, manifest_hash: str) -> Approval:
     """A site admin's word in the browser, for people: what counts is the signature made at the hospital.
 
-    Refuses with `auth.forbidden`, or `approval.stale_manifest` if this is not the manifest in force.
+    Raises: `auth.forbidden`, or `approval.stale_manifest` if this is not the manifest in force.
     """
     _require(permissions.can_approve(by, study))
     with transaction.atomic():
@@ -179,7 +192,7 @@ def sign_approval(agent: Any, manifest_hash: str, given: Given) -> Approval:
     lists, and goes into the log. The same one
     again changes nothing; one that confirms other members takes its place until the launch.
 
-    Refuses with `approval.stale_manifest`, `manifest.older_format`, `approval.online_key`,
+    Raises: `approval.stale_manifest`, `manifest.older_format`, `approval.online_key`,
     `approval.not_in_sweep`, `sealing.bad_signature` or `members.too_few`.
     """
     site: Site = agent.site
@@ -210,7 +223,8 @@ def take_off(by: User, study: Study) -> Manifest:
     made in the same transaction (enclave_jobs/runs/services.py).
 
     Everything that was approved is looked at again: signatures, sites, keys, datasets, reference values.
-    Refuses with `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved`,
+
+    Raises: `auth.forbidden`, `study.wrong_state`, `manifest.older_format`, `study.not_approved`,
     `study.too_few_holders` or `study.stale_manifest`.
     """
     _require(permissions.can_edit(by, study))
@@ -272,7 +286,10 @@ def _open_approval(manifest_hash: str, site: Site | None) -> Approval:
 
 
 def _locked(study: Study, *allowed: StudyState) -> StudyState:
-    """Lock the study's row, read it anew. Refuses with `study.wrong_state` if its state is not `allowed`."""
+    """Lock the study's row, read it anew.
+
+    Raises: `study.wrong_state` if its state is not `allowed`.
+    """
     fresh = Study.objects.select_for_update().get(pk=study.pk)
     for field in ("state", "manifest", "manifest_hash", "settings", "name", "purpose"):
         setattr(study, field, getattr(fresh, field))

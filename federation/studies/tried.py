@@ -24,7 +24,7 @@ def subject_of(manifest: Manifest) -> str:
 
 
 def require_tried(study: Study, manifest: Manifest) -> None:
-    """Refuses with `study.untried` a manifest whose model was not seen to be tuned exactly so."""
+    """Raises: `study.untried` for a manifest whose model was not seen to be tuned exactly so."""
     done = study.model_jobs.filter(kind=ModelJobKind.FREEZE, state=ModelJobState.DONE)
     if not done.filter(subject=subject_of(manifest)).exists():
         raise Refusal("study.untried")

@@ -33,7 +33,10 @@ def line(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """What may be said. Refuses with `thread.empty` or `thread.too_long`."""
+    """What may be said.
+
+    Raises: `thread.empty` or `thread.too_long`.
+    """
     said = plain(text)
     if not said:
         raise Refusal("thread.empty")

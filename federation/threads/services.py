@@ -32,8 +32,10 @@ def digest(salt: str, text: str) -> str:
 
 
 def answer(by: User, study: Study, site: Site, text: str, about: str = About.STUDY) -> Message:
-    """The lead writes to one of the study's hospitals. Refuses with `auth.forbidden`, `thread.not_asked`,
-    `thread.empty` or `thread.too_long`."""
+    """The lead writes to one of the study's hospitals.
+
+    Raises: `auth.forbidden`, `thread.not_asked`, `thread.empty` or `thread.too_long`.
+    """
     _require(study_permissions.can_edit(by, study))
     if not Approval.objects.filter(study=study, site=site).exists():
         raise Refusal("thread.not_asked")
@@ -47,8 +49,8 @@ def write(
     """The hospital writes: `by` is its admin, or its agent. `shown` is the hash of the manifest that it was
     shown; a decision about another one is none.
 
-    Refuses with `auth.forbidden`, `approval.stale_manifest`, `thread.not_asked`, `thread.signed` (a decline
-    of what is signed), `thread.declined`, `thread.not_declined`, `thread.empty` or `thread.too_long`.
+    Raises: `auth.forbidden`, `approval.stale_manifest`, `thread.not_asked`, `thread.signed` (a decline of
+    what is signed), `thread.declined`, `thread.not_declined`, `thread.empty` or `thread.too_long`.
     """
     _require(permissions.speaks_for(by, study, site))
     if kind not in Kind.values:
@@ -69,7 +71,9 @@ def write(
 
 def erase(by: User, said: Message) -> None:
     """Take text and salt away for good; that something was said, when, by which side, and its hash remain.
-    Refuses with `auth.forbidden`."""
+
+    Raises: `auth.forbidden`.
+    """
     _require(permissions.can_erase(by, said))
     with transaction.atomic():
         Message.objects.filter(pk=said.pk).update(text="", salt="", erased_at=timezone.now())
@@ -77,7 +81,10 @@ def erase(by: User, said: Message) -> None:
 
 
 def _about(study: Study, about: str) -> tuple[str, str | None]:
-    """What it is about, and the id of the run. Refuses with `thread.not_asked` where nothing of it was."""
+    """What it is about, and the id of the run.
+
+    Raises: `thread.not_asked` where nothing of it was.
+    """
     if about == About.STUDY:
         return about, None
     run = subjects.of(about).asked(study)

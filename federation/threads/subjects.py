@@ -37,7 +37,7 @@ def register(subject: Subject) -> None:
 
 
 def of(about: str) -> Subject:
-    """Refuses with `thread.not_asked` what nobody asks."""
+    """Raises: `thread.not_asked` for what nobody asks."""
     if about not in SUBJECTS:
         raise Refusal("thread.not_asked")
     return SUBJECTS[about]

@@ -51,7 +51,10 @@ class ReferenceForm(forms.Form):
     reason = forms.CharField(label=_("Why"), max_length=500, widget=forms.Textarea(attrs={"rows": 3}))
 
     def value(self) -> Reference:
-        """The identity that was typed. Refuses with `reference.invalid`."""
+        """The identity that was typed.
+
+        Raises: `reference.invalid`.
+        """
         given = self.cleaned_data
         fields: dict[str, Any] = {"program": given["program"]}
         if given["mrtd"] or given["rtmrs"]:

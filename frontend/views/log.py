@@ -141,7 +141,10 @@ def export(request: HttpRequest) -> HttpResponse | FileResponse:
 
 
 def _range(request: HttpRequest) -> tuple[int, int]:
-    """What was asked for, the whole log by default. Refuses with `log.bad_range` or `bundle.too_long`."""
+    """What was asked for, the whole log by default.
+
+    Raises: `log.bad_range` or `bundle.too_long`.
+    """
     size = log.size()
     ends = []
     for name, default in (("first", 0), ("last", size - 1)):

@@ -67,7 +67,10 @@ class Catalogue:
         self._path = state.datasets / "catalogue.json"
 
     def all(self) -> list[Dataset]:
-        """By name. Refuses with `agent.state_damaged`."""
+        """By name.
+
+        Raises: `agent.state_damaged`.
+        """
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=list[Dataset])
         except FileNotFoundError:
@@ -76,7 +79,7 @@ class Catalogue:
             raise Refusal("agent.state_damaged", file="datasets/catalogue.json") from error
 
     def named(self, name: str) -> Dataset:
-        """Refuses with `dataset.unknown`."""
+        """Raises: `dataset.unknown`."""
         for dataset in self.all():
             if dataset.name == name:
                 return dataset
@@ -106,7 +109,7 @@ class Catalogue:
         """Read files, declared public or not, to be kept under `name`: nobody knows the dataset before
         `keep`.
 
-        Refuses with a `dataset.` code; then nothing has changed.
+        Raises: a `dataset.` code; then nothing has changed.
         """
         if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
             raise Refusal("dataset.bad_name")
@@ -145,7 +148,10 @@ class Catalogue:
 
     def keep(self, dataset: Dataset, files: Sequence[Path] = (), new: str | None = None) -> None:
         """Enter a draft from these files, in the ledger first: as a relative of what it continues, or with
-        the reason `new` as a lineage of its own. Refuses with a `ledger.` code."""
+        the reason `new` as a lineage of its own.
+
+        Raises: a `ledger.` code.
+        """
         key = self._state.dataset_key
         hashes, tags = hashes_of(self.path(dataset), key), tags_of(dataset.name, files, key)
         with changing(self._state) as book:
@@ -176,7 +182,7 @@ class Catalogue:
     def referred(self, ref: DatasetRef) -> Dataset:
         """The dataset that a manifest names, unchanged since it was added.
 
-        Refuses with `approval.no_dataset`, `approval.dataset_mismatch`, `approval.not_public`, or
+        Raises: `approval.no_dataset`, `approval.dataset_mismatch`, `approval.not_public`, or
         `dataset.changed` where the file is not what the catalogue says.
         """
         dataset = next((dataset for dataset in self.all() if dataset.id == ref.id), None)
@@ -191,7 +197,10 @@ class Catalogue:
         return dataset
 
     def verify(self, dataset: Dataset) -> None:
-        """Hash the rows anew. Refuses with `dataset.changed`."""
+        """Hash the rows anew.
+
+        Raises: `dataset.changed`.
+        """
         path = self.path(dataset)
         if not path.is_file() or content_digest(path, self._state.dataset_key) != dataset.digest:
             raise Refusal("dataset.changed", dataset=dataset.name)

@@ -85,8 +85,8 @@ _ROLES_OF_COLUMNS = tuple(field.name for field in fields(Columns) if field.name 
 def infer(sample: Sequence[Record], said: Columns) -> Columns:
     """Kind and columns by what the user says, else by their names, else by what stands in the sample.
 
-    Refuses with `dataset.no_rows`, `dataset.no_column`, `dataset.which_kind`, `dataset.which_column` (with
-    the candidates' names) or `dataset.column_type`.
+    Raises: `dataset.no_rows`, `dataset.no_column`, `dataset.which_kind`, `dataset.which_column` (with the
+    candidates' names) or `dataset.column_type`.
     """
     if not sample:
         raise Refusal("dataset.no_rows")
@@ -113,8 +113,10 @@ def split_of_name(file: str) -> Split | None:
 
 def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
     """The roles that are named decide; else the columns' names: whoever has written `messages`, or a prompt
-    and a response, means a language model. Refuses with `dataset.which_kind` where a class stands beside
-    what could be an answer."""
+    and a response, means a language model.
+
+    Raises: `dataset.which_kind` where a class stands beside what could be an answer.
+    """
     if said.messages:
         return "messages"
     if said.prompt or said.response:

@@ -110,8 +110,8 @@ def open_text(path: Path, found: Format, newline: str) -> io.TextIOWrapper:
 def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     """Look at the beginning of the file. `encoding` and `skip` (lines above the header) are what people say.
 
-    Refuses with `dataset.unreadable`, `.too_large`, `.empty`, `.damaged`, `.unknown_format`,
-    `.other_format`, `.locked`, `.unknown_encoding`, `.foreign_encoding`, `.looks_utf16`.
+    Raises: `dataset.unreadable`, `.too_large`, `.empty`, `.damaged`, `.unknown_format`, `.other_format`,
+    `.locked`, `.unknown_encoding`, `.foreign_encoding`, `.looks_utf16`.
     """
     try:
         size = path.stat().st_size

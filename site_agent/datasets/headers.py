@@ -17,7 +17,7 @@ MAX_NAME = 64
 def column_names(cells: Sequence[str], file: str) -> list[str | None]:
     """The names in a header line; None for a column without one.
 
-    Refuses with `dataset.no_header`, `dataset.doubled_column` or `dataset.too_many_columns`.
+    Raises: `dataset.no_header`, `dataset.doubled_column` or `dataset.too_many_columns`.
     """
     if len(cells) > MAX_COLUMNS:
         raise Refusal("dataset.too_many_columns", file=file, columns=len(cells), limit=MAX_COLUMNS)
@@ -57,7 +57,7 @@ class Nameless:
         self._of, self._file, self._line = len(names), file, header_line
 
     def check(self, cells: Sequence[str]) -> None:
-        """Refuses with `dataset.title_lines` a row with content in a column that has no name."""
+        """Raises: `dataset.title_lines` for a row with content in a column that has no name."""
         if any(cells[place].strip() for place in self._empty):
             raise Refusal(
                 "dataset.title_lines", file=self._file, line=self._line, named=self._named, columns=self._of

@@ -118,7 +118,7 @@ def take_in(
     """Read `files` into the normalised file `target`. Nothing is kept if anything is refused. `progress` is
     told how many rows have been read, now and then.
 
-    Refuses with `BadRows` (all rows were looked at) or with another `dataset.` code.
+    Raises: `BadRows` (all rows were looked at) or another `dataset.` code.
     """
     intake = Intake()
     draft = target.with_name(f".{target.name}.draft")

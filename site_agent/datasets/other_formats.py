@@ -64,7 +64,7 @@ Hive puts between columns."""
 
 
 def refuse_other(sample: bytes, file: str) -> None:
-    """Refuses with `dataset.other_format`, which names it, or `dataset.locked`."""
+    """Raises: `dataset.other_format`, which names it, or `dataset.locked`."""
     for magic, what in _MAGIC.items():
         if sample.startswith(magic):
             if _ENCRYPTED in sample:
@@ -78,7 +78,7 @@ def refuse_other(sample: bytes, file: str) -> None:
 
 
 def refuse_binary(sample: bytes, file: str) -> None:
-    """Refuses with `dataset.unknown_format` what is no text in any encoding that a table comes in."""
+    """Raises: `dataset.unknown_format` for what is no text in any encoding that a table comes in."""
     head = sample[:8192]
     if sum(map(head.count, _CONTROLS)) <= len(head) // 50:
         return
@@ -89,7 +89,7 @@ def refuse_binary(sample: bytes, file: str) -> None:
 
 
 def refuse_other_text(text: str, file: str) -> None:
-    """Refuses with `dataset.other_format` markup, and JSON that is not one object a line for each row."""
+    """Raises: `dataset.other_format` for markup, and JSON that is not one object a line for each row."""
     start = text[:200].lstrip("\ufeff \t\r\n").lower()
     if form := next((form for shape, form in _OBJECTS.items() if re.match(shape, start)), None):
         raise Refusal("dataset.other_format", file=file, what=form)

@@ -64,7 +64,10 @@ class Fault:
 
 
 def read(path: Path, found: Format) -> Iterator[Record | Fault]:
-    """All rows of the file in order. Refuses with a `dataset.` code where the rest cannot be read at all."""
+    """All rows of the file in order.
+
+    Raises: a `dataset.` code where the rest cannot be read at all.
+    """
     readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet, "xlsx": _workbook}
     try:
         yield from readers[found.name](path, found)

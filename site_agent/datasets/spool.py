@@ -23,7 +23,10 @@ _DEVICES = (Path("/dev"), Path("/proc"))
 
 
 def name_of(file: Path) -> str:
-    """What a dataset is called after its file. Refuses with `dataset.unnamed`."""
+    """What a dataset is called after its file.
+
+    Raises: `dataset.unnamed`.
+    """
     if any(folder in file.absolute().parents for folder in _DEVICES):
         raise Refusal("dataset.unnamed", file=str(file)[:100])
     return file.name.split(".")[0]
@@ -33,8 +36,9 @@ def name_of(file: Path) -> str:
 def spooled(files: Sequence[Path], folder: Path, waits: Callable[[Path], None]) -> Iterator[list[Path]]:
     """The files, with a copy in `folder` (mode 0700) in place of each pipe; copies are gone afterwards.
 
-    `waits` is told of a pipe to which nobody has written for two seconds. Refuses with `dataset.unreadable`
-    or `dataset.too_large`.
+    `waits` is told of a pipe to which nobody has written for two seconds.
+
+    Raises: `dataset.unreadable` or `dataset.too_large`.
     """
     with contextlib.ExitStack() as stack:
         yield [_copied(file, folder, stack, waits) if _is_pipe(file) else file for file in files]

@@ -30,7 +30,7 @@ Cell = str | int | float | bool | None
 def sheet_rows(path: Path, skip: int = 0) -> Iterator[tuple[int, list[Cell]]]:
     """(line, cells) of the only sheet that holds anything, from the header on; blank rows are left out.
 
-    Refuses with `dataset.damaged`, `.too_large`, `.locked`, `.no_rows`, `.which_sheet` or, at the end,
+    Raises: `dataset.damaged`, `.too_large`, `.locked`, `.no_rows`, `.which_sheet` or, at the end,
     `.hidden_rows`.
     """
     _refuse_bomb(path)
@@ -70,7 +70,9 @@ def _refuse_bomb(path: Path) -> None:
 
 def _hidden_rows(path: Path) -> set[int]:
     """The rows that a sheet with content does not show, filtered out or hidden: calamine does not say so.
-    Refuses with `dataset.damaged`."""
+
+    Raises: `dataset.damaged`.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             parts = [name for name in archive.namelist() if name.lower().endswith(".xml")]
@@ -108,6 +110,9 @@ def _plain(cell: Any) -> Cell:
 
 
 def header(cells: Sequence[Cell], path: Path, line: int) -> tuple[list[str | None], Nameless]:
-    """The columns of a sheet's first row. Refuses as `column_names` does."""
+    """The columns of a sheet's first row.
+
+    Raises: as `column_names` does.
+    """
     names = column_names(["" if cell is None else str(cell) for cell in cells], path.name)
     return names, Nameless(names, path.name, line)

@@ -54,7 +54,7 @@ def used_by(manifest: Manifest, site: str, rows: int) -> Used:
 
 
 def told_by(runs: Sequence[Used], delta: float) -> Told:
-    """Refuses with `privacy.no_account`."""
+    """Raises: `privacy.no_account`."""
     found = {
         level: epsilon([Gaussian(one.noise, one.rate, one.steps) for one in runs if one.unit == level], delta)
         for level in LEVELS
@@ -88,7 +88,7 @@ def outlook(book: Book, *together: Used) -> Outlook:
 
 
 def require_budget(found: Outlook) -> None:
-    """Refuses with `ledger.over_budget` where the run would tell more than the hospital allows."""
+    """Raises: `ledger.over_budget` where the run would tell more than the hospital allows."""
     levels: tuple[Literal["site", "record", "unbounded"], ...] = (*LEVELS, "unbounded")
     for level in levels:
         limit, before, after = (getattr(one, level) for one in (found.budget, found.before, found.after))

@@ -80,7 +80,7 @@ class Book(Struct, forbid_unknown_fields=True):
     released: dict[str, list[str]] = {}
 
     def lineage(self, digest: str) -> str:
-        """Refuses with `ledger.damaged` for rows that never were entered."""
+        """Raises: `ledger.damaged` for rows that never were entered."""
         for rows in self.rows:
             if rows.digest == digest:
                 return rows.lineage
@@ -102,8 +102,11 @@ class _Sealed(Struct, forbid_unknown_fields=True):
 
 
 def read_book(state: State) -> Book:
-    """The ledger as it is. Refuses with `ledger.missing` where it is gone although something was approved
-    here, with `ledger.damaged` where it was edited, or lacks a run that was approved."""
+    """The ledger as it is.
+
+    Raises: `ledger.missing` where it is gone although something was approved here, `ledger.damaged` where
+    it was edited, or lacks a run that was approved.
+    """
     approved = {path.stem for path in state.approved.glob("*.json")}
     try:
         sealed = msgspec.json.decode((state.folder / FILE).read_bytes(), type=_Sealed)
@@ -123,8 +126,11 @@ def read_book(state: State) -> Book:
 
 @contextmanager
 def changing(state: State) -> Iterator[Book]:
-    """The ledger, to be changed; on the disk when the block ends well, else as it was. One process at a time
-    has it. Refuses as `read_book`."""
+    """The ledger, to be changed; on the disk when the block ends well, else as it was. One process at a
+    time has it.
+
+    Raises: as `read_book`.
+    """
     private_folder(state.folder)
     descriptor = os.open(state.folder / "ledger.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -81,7 +81,7 @@ def enter(
     """Enter a dataset; returns its lineage: that of its relatives, which become one, or where a person gives
     a reason (`new`) one of its own.
 
-    Refuses with `ledger.same_rows` where the very rows were entered before, with `ledger.no_reason`.
+    Raises: `ledger.same_rows` where the very rows were entered before, `ledger.no_reason`.
     """
     kin = relatives(book, digest, hashes, tags)
     known = next((one.rows for one in kin if one.rows.digest == digest), None)

@@ -20,8 +20,10 @@ from site_agent.state import State
 
 
 def rebuild(state: State) -> Book:
-    """Write it anew; what was there is kept beside it, as `ledger.json.before-UNIXTIME`. Refuses with
-    `agent.state_damaged` for an approval that is not what was signed."""
+    """Write it anew; what was there is kept beside it, as `ledger.json.before-UNIXTIME`.
+
+    Raises: `agent.state_damaged` for an approval that is not what was signed.
+    """
     catalogue, key, lineage, now = Catalogue(state), state.dataset_key, secrets.token_hex(8), int(time.time())
     book = Book()
     there = {dataset.digest: dataset for dataset in catalogue.all()}

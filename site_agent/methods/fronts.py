@@ -43,8 +43,10 @@ class FrontWork:
     def __init__(
         self, manifest: Manifest, site: str, cut: int, model: Path, dataset: Path, tell: Tell
     ) -> None:
-        """Reads rows and model, and tells how many bytes an example will take. Refuses with `rows.*`,
-        `model.*`, `slicing.*` or `split.*`, and with what `tell` raises."""
+        """Reads rows and model, and tells how many bytes an example will take.
+
+        Raises: `rows.*`, `model.*`, `slicing.*` or `split.*`, and what `tell` raises.
+        """
         # They bring torch, which the agent's own process needs for nothing but this.
         from enclave.slicing.halves import open_front
         from enclave.training.features import estimate, layout_of
@@ -84,8 +86,10 @@ class FrontWork:
                 before += len(which)
 
     def compute(self, piece: Piece) -> Any:
-        """The shard of a piece (enclave/training/features.py). Refuses with `features.not_finite`, and with
-        what `tell` raises."""
+        """The shard of a piece (enclave/training/features.py).
+
+        Raises: `features.not_finite`, and what `tell` raises.
+        """
         from enclave.training.features import compute
 
         def progress(done: int, _of: int) -> None:

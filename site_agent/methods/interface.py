@@ -36,7 +36,10 @@ class Work(Protocol):
     """Does the jobs of one run, one at a time."""
 
     def do(self, job: Job, lease: Lease) -> Result:
-        """Carry the job out. Refuses with any code of the catalogue."""
+        """Carry the job out.
+
+        Raises: any code of the catalogue.
+        """
 
     def prepare_next(self, job: Job, /) -> None:
         """After a job, in idle time: what the next one can be given ahead."""
@@ -53,5 +56,7 @@ class Method(Protocol):
     """A method of training, at a hospital."""
 
     def take_part(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str, /) -> Part:
-        """Begin with a run. Refuses with `run.not_approved_here`: nothing is started, asked or loaded for
-        such a manifest."""
+        """Begin with a run.
+
+        Raises: `run.not_approved_here`: nothing is started, asked or loaded for such a manifest.
+        """

@@ -22,5 +22,8 @@ def of(manifest: Manifest) -> Method:
 
 
 def of_run(run: Run) -> Method:
-    """The method of a run. Refuses where its manifest cannot be acted by (federation/studies/frozen.py)."""
+    """The method of a run.
+
+    Raises: as `manifest_of`.
+    """
     return of(manifest_of(run))

@@ -43,8 +43,10 @@ class Method(Protocol):
     # How a round closes.
 
     def is_good(self, contribution: Contribution, /) -> bool:
-        """Have the enclave look into what was submitted; false while it is at it. Refuses with the enclave's
-        verdict."""
+        """Have the enclave look into what was submitted; false while it is at it.
+
+        Raises: the enclave's verdict.
+        """
 
     def put_out(self, contribution: Contribution, code: str, /) -> None:
         """Note what follows beyond this round from the enclave's verdict on a contribution."""

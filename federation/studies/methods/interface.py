@@ -26,7 +26,10 @@ class Method(Protocol):
     # What a plan is frozen to.
 
     def adapter(self, plan: Plan, /) -> Adapter:
-        """What the plan tunes. Refuses with `study.unknown_model` or `study.bad_targets`."""
+        """What the plan tunes.
+
+        Raises: `study.unknown_model` or `study.bad_targets`.
+        """
 
     def positions(self, plan: Plan, /) -> int:
         """How many of the model's positions are taken from the texts."""
@@ -35,8 +38,10 @@ class Method(Protocol):
         """Where the model is cut, and who holds the state's key; for this many sites."""
 
     def front(self, plan: Plan, /) -> PublicFront | None:
-        """Which layers the sites' own machines compute in clear. Refuses with `study.unknown_model` or
-        `front.no_layer`."""
+        """Which layers the sites' own machines compute in clear.
+
+        Raises: `study.unknown_model` or `front.no_layer`.
+        """
 
     # What it costs (federation/studies/costs.py). `config` is the model's, and `parameters` how many it has.
 

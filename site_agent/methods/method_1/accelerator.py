@@ -42,7 +42,10 @@ class AcceleratorProcess:
     @classmethod
     def start(cls, weights: Path, runtime: str, log: Path) -> AcceleratorProcess:
         """Start it on the folder that the client slice wrote, and wait until its channel is there. Its own
-        output goes to `log`. Refuses with `accelerator.not_started`."""
+        output goes to `log`.
+
+        Raises: `accelerator.not_started`.
+        """
         channel = _place(weights)
         program = shlex.split(os.environ.get(PROGRAM, "")) or _own_program()
         command = [*program, "--weights", str(weights), "--channel", str(channel)]
@@ -103,8 +106,10 @@ class AcceleratorProcess:
 
 def require_own(manifest: Manifest) -> None:
     """A public front is for accelerators that are the site's own. Our program multiplies on this very
-    machine; of another one somebody has to say that it is the site's. Refuses with
-    `front.not_own_accelerator`."""
+    machine; of another one somebody has to say that it is the site's.
+
+    Raises: `front.not_own_accelerator`.
+    """
     said = os.environ.get(OWNER, "" if os.environ.get(PROGRAM) else "site")
     if manifest.front is not None and manifest.masking is not None and said != "site":
         raise Refusal("front.not_own_accelerator", variable=OWNER)

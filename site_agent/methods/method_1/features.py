@@ -38,8 +38,10 @@ class RowFeatures:
         self.folder = features / f"rows-{made}"
 
     def link(self, target: Path, model: Path, dataset: Path, tell: Tell) -> None:
-        """Let `target` be the features, unless it is there; computes what is missing. Refuses with `rows.*`,
-        `model.*`, `split.*` or `features.*`, and with what `tell` raises."""
+        """Let `target` be the features, unless it is there; computes what is missing.
+
+        Raises: `rows.*`, `model.*`, `split.*` or `features.*`, and what `tell` raises.
+        """
         if target.exists():
             return
         made = self.folder / FEATURES

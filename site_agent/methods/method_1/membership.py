@@ -56,7 +56,7 @@ class Membership:
     """One run's client slice. Not for several threads, except `close`."""
 
     def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
-        """Refuses with `run.not_approved_here`: nothing is started, asked or loaded for such a manifest."""
+        """Raises: `run.not_approved_here`: nothing is started, asked or loaded for such a manifest."""
         self.manifest: Manifest = approved_manifest(state, manifest_hash)
         self.folder = private_folder(state.runs / self.manifest.hash)
         self.mailbox = self.folder / "mailbox"
@@ -84,7 +84,9 @@ class Membership:
            admission carries what it commits to; the features are computed before that, once.
         4. In a masked run the accelerator starts, and the client slice is told of it.
 
-        Repeats only what is missing. Refuses with what either enclave or the coordinator refuses.
+        Repeats only what is missing.
+
+        Raises: what either enclave or the coordinator raises.
         """
         require_own(self.manifest)
         if not self.alive:
@@ -159,7 +161,7 @@ class Membership:
         log.info("the client slice is bound to %s", self.manifest.hash[:16])
 
     def _ready_accelerator(self, tell: Tell) -> None:
-        """Refuses with `accelerator.distrusted`, `accelerator.not_started` or `accelerator.bad_channel`."""
+        """Raises: `accelerator.distrusted`, `accelerator.not_started` or `accelerator.bad_channel`."""
         if self._distrusted:
             raise Refusal("accelerator.distrusted", accelerator=self._distrusted)
         if self._accelerator is not None and self._accelerator.alive:

@@ -60,7 +60,10 @@ class Work:
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> Result:
-        """Carry the job out. Refuses with any code of the catalogue."""
+        """Carry the job out.
+
+        Raises: any code of the catalogue.
+        """
         match job.kind:
             case "join":
                 self._pads.wait(lambda news: _tell_progress(lease, news))

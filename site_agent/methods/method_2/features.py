@@ -59,7 +59,10 @@ class FeatureStore:
         self.folder = features / self.origin
 
     def kept(self) -> Kept | None:
-        """All shards, if all are done. Refuses with `agent.state_damaged`."""
+        """All shards, if all are done.
+
+        Raises: `agent.state_damaged`.
+        """
         try:
             kept = _KEPT.decode((self.folder / "index.json").read_bytes())
             os.utime(self.folder / "index.json")
@@ -77,7 +80,7 @@ class FeatureStore:
     def make(self, model: Path, dataset: Path, tell: Tell) -> Kept:
         """Compute and seal what is missing. Tells first how many bytes an example will take.
 
-        Refuses with `rows.*`, `model.*`, `split.*` or `features.*`, and with what `tell` raises.
+        Raises: `rows.*`, `model.*`, `split.*` or `features.*`, and what `tell` raises.
         """
         work = FrontWork(self._manifest, self._site, self._cut, model, dataset, tell)
         tell_of_cuts(work.cut, work.left_out, self._manifest)

@@ -32,7 +32,7 @@ class SplitMembership:
     """This site's part in one run of Method 2: which server enclave it has verified."""
 
     def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
-        """Refuses with `run.not_approved_here`: nothing is asked or computed for such a manifest."""
+        """Raises: `run.not_approved_here`: nothing is asked or computed for such a manifest."""
         self.manifest: Manifest = approved_manifest(state, manifest_hash)
         self.folder = private_folder(state.runs / self.manifest.hash)
         self._state = state
@@ -45,7 +45,7 @@ class SplitMembership:
     def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:
         """The claims of the server enclave of this epoch, once its evidence was found good here.
 
-        Refuses with the code of the failed check, or `run.reattest` where another enclave answers.
+        Raises: the code of the failed check, or `run.reattest` where another enclave answers.
         """
         if self._verified is None or self._verified[0] != epoch:
             tell("verifying the server enclave")

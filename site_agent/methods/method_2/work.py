@@ -41,7 +41,10 @@ class SplitWork:
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> Result:
-        """Carry the job out. Refuses with any code of the catalogue."""
+        """Carry the job out.
+
+        Raises: any code of the catalogue.
+        """
         match job.kind:
             case "features":
                 return self._bring(job, lease)
@@ -145,8 +148,10 @@ class SplitWork:
 
 def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
     """This site's share of the key of the server's last state, where the coordinator brings it: the new
-    enclave was verified before, and only that one can read what it is sealed into. Refuses with
-    `agent.bad_inputs`, or with `state.no_shares` or `shares.*` where it is not as the manifest says."""
+    enclave was verified before, and only that one can read what it is sealed into.
+
+    Raises: `agent.bad_inputs`, or `state.no_shares` or `shares.*` where it is not as the manifest says.
+    """
     escrow = given(job, Bringing).escrow
     if escrow is None:
         return None
