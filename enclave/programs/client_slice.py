@@ -14,12 +14,12 @@ from contracts.policy import Hex32
 from contracts.previous import Previous
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
+from enclave.programs.client_rounds import ClientRounds, PathText, RoundNumber
 from enclave.programs.identity import Identity
 from enclave.programs.in_public import InLog, require_in_log
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-from enclave.programs.turns import PathText, RoundNumber, Turns
 
 
 class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -55,7 +55,7 @@ class ClientSlice(EnclaveProgram):
     def __init__(self, source: Source, mailbox: Mailbox) -> None:
         super().__init__(source, mailbox)
         self._aggregators: Admission | None = None
-        self._turns: Turns | None = None
+        self._client_rounds: ClientRounds | None = None
         self.operations |= {
             "challenge": Operation(NoArguments, self._challenge),
             "admit": Operation(AdmitArguments, self._admit),
@@ -73,11 +73,11 @@ class ClientSlice(EnclaveProgram):
         return self._aggregators
 
     @property
-    def turns(self) -> Turns:
+    def client_rounds(self) -> ClientRounds:
         """Raises: `slice.not_loaded`."""
-        if self._turns is None:
+        if self._client_rounds is None:
             raise Refusal("slice.not_loaded")
-        return self._turns
+        return self._client_rounds
 
     def bound(self, identity: Identity) -> None:
         """See `EnclaveProgram.bound`. What only some manifests need is loaded for those."""
@@ -85,11 +85,11 @@ class ClientSlice(EnclaveProgram):
         if identity.manifest.masking is not None:
             from enclave.programs import slice_outside
 
-            self.operations |= slice_outside.operations(lambda: self.turns, self.mailbox.folder)
+            self.operations |= slice_outside.operations(lambda: self.client_rounds, self.mailbox.folder)
         if identity.manifest.front is not None:
             from enclave.programs import slice_front
 
-            self.operations |= slice_front.operations(identity, self._aggregators, lambda: self.turns)
+            self.operations |= slice_front.operations(identity, self._aggregators, lambda: self.client_rounds)
 
     def _challenge(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         return {"nonce": self.aggregators.challenge(AGGREGATOR)}
@@ -101,7 +101,7 @@ class ClientSlice(EnclaveProgram):
         return {"appraisal": msgspec.to_builtins(appraisal)}
 
     def _load(self, arguments: LoadArguments, report: Report) -> dict[str, Any]:
-        if self._turns is not None:
+        if self._client_rounds is not None:
             raise Refusal("slice.already_loaded")
         manifest = self.identity.manifest
         site = manifest.site(arguments.site).id
@@ -119,13 +119,13 @@ class ClientSlice(EnclaveProgram):
         features = None if arguments.features is None else folder / arguments.features
         dataset = folder / arguments.dataset
         learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
-        self._turns = Turns(self.identity, self.mailbox, self.aggregators, learner)
+        self._client_rounds = ClientRounds(self.identity, self.mailbox, self.aggregators, learner)
         parts = (learner.training, learner.validation, learner.test)
         committed = None
         if learner.front is not None:
             from enclave.programs.slice_front import committed as commit
 
-            committed = commit(self.identity, self._turns)
+            committed = commit(self.identity, self._client_rounds)
         return {
             "site": site,
             "training_rows": len(learner.training),
@@ -137,17 +137,17 @@ class ClientSlice(EnclaveProgram):
         }
 
     def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
-        return self.turns.train(arguments.round, arguments.previous, report)
+        return self.client_rounds.train(arguments.round, arguments.previous, report)
 
     def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
-        return self.turns.evaluate(arguments.round, arguments.previous, report)
+        return self.client_rounds.evaluate(arguments.round, arguments.previous, report)
 
     def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         return {
             "bound": self._identity is not None,
             "admitted": self._aggregators is not None and bool(self._aggregators.newest()),
-            "loaded": self._turns is not None,
-            "round": 0 if self._turns is None else self._turns.round,
+            "loaded": self._client_rounds is not None,
+            "round": 0 if self._client_rounds is None else self._client_rounds.round,
         }
 
 

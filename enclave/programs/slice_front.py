@@ -12,10 +12,10 @@ from msgspec import Meta, Struct
 from contracts.commitment import Committed, Held, commit, require_held
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
+from enclave.programs.client_rounds import ClientRounds
 from enclave.programs.identity import Identity
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Operation, Report
-from enclave.programs.turns import Turns
 
 
 class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -26,25 +26,25 @@ class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
-def committed(identity: Identity, turns: Turns) -> Committed:
+def committed(identity: Identity, client_rounds: ClientRounds) -> Committed:
     """The signed commitment to what was handed in."""
-    learner = turns.learner
+    learner = client_rounds.learner
     if learner.front is None:
         raise Refusal("front.no_features")
     return commit(identity.manifest_hash, learner.site, learner.front.commitment, identity.signing)
 
 
 def operations(
-    identity: Identity, aggregators: Admission, turns: Callable[[], Turns]
+    identity: Identity, aggregators: Admission, client_rounds: Callable[[], ClientRounds]
 ) -> dict[str, Operation]:
-    """`turns` gives the slice's turns, or refuses with `slice.not_loaded`."""
+    """`client_rounds` gives the slice's rounds, or refuses with `slice.not_loaded`."""
 
     def held(arguments: HeldArguments, report: Report) -> dict[str, Any]:
         """The aggregator holds the site to these features: look at a sample of them.
 
         Raises: `admission.not_admitted` or `front.*`.
         """
-        learner = turns().learner
+        learner = client_rounds().learner
         if learner.front is None:
             raise Refusal("front.no_features")
         keys = [life.signing_key for life in aggregators.lives(AGGREGATOR)]

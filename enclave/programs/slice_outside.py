@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from contracts.refusal import Refusal
 from contracts.round_kind import kind_of
+from enclave.programs.client_rounds import ClientRounds, PathText, RoundNumber
 from enclave.programs.program import Operation, Report
-from enclave.programs.turns import PathText, RoundNumber, Turns
 
 
 class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -31,8 +31,9 @@ class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
     round: RoundNumber
 
 
-def operations(turns: Callable[[], Turns], folder: Path) -> dict[str, Operation]:
-    """`turns` gives the slice's turns, or refuses with `slice.not_loaded`; `folder` is the mailbox's."""
+def operations(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[str, Operation]:
+    """`client_rounds` gives the slice's rounds, or refuses with `slice.not_loaded`; `folder` is the
+    mailbox's."""
 
     def accelerate(arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
         """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
@@ -40,7 +41,7 @@ def operations(turns: Callable[[], Turns], folder: Path) -> dict[str, Operation]
 
         Raises: `accelerator.bad_channel` or `masking.weights_changed`.
         """
-        placement = turns().learner.placement
+        placement = client_rounds().learner.placement
         return {"accelerator": placement.accelerate(folder / arguments.channel, arguments.room)}
 
     def prepare(arguments: PrepareArguments, report: Report) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def operations(turns: Callable[[], Turns], folder: Path) -> dict[str, Operation]
 
         Raises: `round.finished`, `round.out_of_order` or `slice.not_accelerated`.
         """
-        held, round = turns(), arguments.round
+        held, round = client_rounds(), arguments.round
         manifest = held.learner.manifest
         if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)

@@ -14,12 +14,12 @@ from contracts.refusal import Refusal
 from contracts.roster import Roster
 from contracts.round_kind import kind_of
 from contracts.sealed.shards import Purpose, SiteKeys
+from enclave.programs.feature_store import FeatureStore, SiteFeatures
 from enclave.programs.identity import Identity
 from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.naming import Naming
 from enclave.programs.program import Report
-from enclave.programs.shelf import Shelf, SiteFeatures
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.steering import Steered
 from enclave.programs.tail import TailLearner
@@ -34,7 +34,7 @@ class TailRounds(Ledger):
         self.keys = _keys(identity, self.keys)
         self.learner = learner
         self.naming = Naming(identity.manifest, identity.approvals)
-        self.shelf = Shelf(identity, mailbox, learner, self._heard)
+        self.features = FeatureStore(identity, mailbox, learner, self._heard)
 
     @property
     def size(self) -> dict[str, int]:
@@ -55,14 +55,14 @@ class TailRounds(Ledger):
     def status(self) -> dict[str, Any]:
         """As the ledger's, with the sites whose features are here; `named` as `require_named`."""
         named = self.standing.own or self.naming.found(self.standing.hash) >= naming_sites(self.manifest)
-        return {**super().status(), "features": self.shelf.sites, "tail": self.size, "named": named}
+        return {**super().status(), "features": self.features.sites, "tail": self.size, "named": named}
 
     def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
         """Open a site's features; what is used once can be replaced by nothing.
 
-        Raises: as `Shelf.take`.
+        Raises: as `FeatureStore.take`.
         """
-        return self.shelf.take(site, keys, self.standing.pins.get(site), report)
+        return self.features.take(site, keys, self.standing.pins.get(site), report)
 
     def hand_back(self, site: str, receipt: str, share: bytes | None) -> None:
         """What a site tells a life that serves or releases.
@@ -116,7 +116,7 @@ class TailRounds(Ledger):
 
     def _used(self, site: str, sha256: str) -> SiteFeatures:
         """The features of a roster's entry, which are those that the site has always trained with."""
-        held = self.shelf.held(site, sha256)
+        held = self.features.held(site, sha256)
         if self.standing.pins.get(site, held.content) != held.content:
             raise Refusal("features.replaced", site=site)
         return held

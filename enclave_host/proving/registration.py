@@ -66,7 +66,7 @@ class _Looked:
 def _look(folder: Path, task: str, tell: Tell) -> _Looked:
     """What the files and tensors say by themselves.
 
-    Raises: as `read_config`, `read_tensors` and `require_sizes`, and `model.reads_both_ways` for an encoder that
+    Raises: as `read_config`, `read_tensors` and `require_sizes`; `model.reads_both_ways` for an encoder that
     is to write.
     """
     tell({"stage": "files"})

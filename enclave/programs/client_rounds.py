@@ -1,4 +1,4 @@
-"""A site's turns in the rounds: take the last round's sealed state, score it, train on it, seal the result.
+"""A site's part in the rounds: take the last round's sealed state, score it, train on it, seal the result.
 
 A round is answered once. Its scores and parameters leave sealed to the aggregator, and nothing that was
 computed from parameters leaves otherwise. Everything here runs inside the client slice's enclave.
@@ -48,8 +48,8 @@ class Answer:
     sealed: dict[str, FileRef]
 
 
-class Turns:
-    """All turns of one site in one run. `aggregators` holds the lives of the aggregator that were verified
+class ClientRounds:
+    """All rounds of one site in one run. `aggregators` holds the lives of the aggregator that were verified
     here."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The shelf: the sites' features, opened and checked, in the split server's memory.
+"""The sites' features, opened and checked, in the split server's memory.
 
 One site's fault must not become the run's: whatever is wrong with what a site has sealed is refused by code
 before any of it is kept, and the other sites' features stay as they are.
@@ -41,7 +41,7 @@ class SiteFeatures:
         return ReceiptInput(index.site, index.hash, index.bytes, index.examples("training"))
 
 
-class Shelf:
+class FeatureStore:
     """All sites' features of one run, the last accepted of each."""
 
     def __init__(
