@@ -21,7 +21,7 @@ def title_of(round: Round, total: int | None) -> str:
     return _("Round %(number)s of %(total)s") % {"number": round.number, "total": total}
 
 
-def standing(round: Round, run: Run) -> dict[str, str]:
+def badge_of(round: Round, run: Run) -> dict[str, str]:
     """A round's badge: `tone` and `label`. A round that was open when its run ended stays as it was in the
     record; people are told that it was not finished."""
     if run.state in ENDED and round.state not in (RoundState.PUBLISHED, RoundState.FAILED):

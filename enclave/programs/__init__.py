@@ -20,6 +20,6 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `client_rounds` (a site's rounds), `history` (which receipts a site believes),
 `contributions` (what it seals), `opening` (how that is read), `template` (which tensors that may be),
-`rounds` (aggregation) and `ledger` (receipts), `keeping` (sealed state). In a split server: `tail` (what it
-learns with), `feature_store` (the sites' features), `tail_rounds`, `afterwards` (`serving`, `releasing`: what
-the sites ask of it when the run is over)."""
+`rounds` (aggregation) and `ledger` (receipts), `run_checkpoint` (sealed state). In a split server: `tail`
+(what it learns with), `feature_store` (the sites' features), `tail_rounds`, `afterwards` (`serving`,
+`releasing`: what the sites ask of it when the run is over)."""

@@ -72,18 +72,18 @@ class Afterwards:
             rounds = self._rounds()
         except Refusal as refusal:
             raise Refusal("serving.not_ready") from refusal
-        standing = rounds.standing
-        if standing.receipt is None or standing.state is None:
+        run_state = rounds.run_state
+        if run_state.receipt is None or run_state.state is None:
             raise Refusal("serving.not_ready")
-        if not is_over(self._identity.manifest, standing.receipt):
+        if not is_over(self._identity.manifest, run_state.receipt):
             raise Refusal("serving.not_ready")
         rounds.require_named()
         if self._answers is None:
             from enclave.slicing.questions import Answers
 
             learner = rounds.learner
-            learner.start_from(standing.state)
-            self._answers = Answers(learner.tail, learner.manifest.model, standing.hash)
+            learner.start_from(run_state.state)
+            self._answers = Answers(learner.tail, learner.manifest.model, run_state.hash)
         return self._answers
 
     def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class Afterwards:
         return release(
             self._identity,
             self._mailbox,
-            rounds.standing,
+            rounds.run_state,
             arguments,
-            lambda state: rounds.learner.packed(rounds.standing.hash, state),
+            lambda state: rounds.learner.packed(rounds.run_state.hash, state),
             require_named=rounds.require_named,
         )

@@ -130,15 +130,15 @@ class Aggregator(EnclaveProgram):
         from enclave.programs.releasing import release
         from enclave.slicing.released import adapter_files, pack, pinned_config
 
-        manifest, standing = self.identity.manifest, self.rounds.standing
+        manifest, run_state = self.identity.manifest, self.rounds.run_state
 
         def package(state: State) -> bytes:
             config = pinned_config(self.mailbox.folder / arguments.model, manifest)
-            return pack(manifest, standing.hash, adapter_files(manifest, state, config))
+            return pack(manifest, run_state.hash, adapter_files(manifest, state, config))
 
         # What this program restores was sealed by itself, so the orders that the manifest demands are enough.
         return release(
-            self.identity, self.mailbox, standing, arguments, package, require_named=lambda _signed: None
+            self.identity, self.mailbox, run_state, arguments, package, require_named=lambda _signed: None
         )
 
 

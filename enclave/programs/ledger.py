@@ -32,9 +32,9 @@ from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.server_words import sign_receipt
 from enclave.programs.identity import Identity
-from enclave.programs.keeping import Pins, keep, unkeep
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.publication import Published, publish
+from enclave.programs.run_checkpoint import Pins, load_checkpoint, save_checkpoint
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.steering import Steered, steer
 from enclave.training.metrics import Scores
@@ -42,7 +42,7 @@ from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round has
     made so far. `restarts` counts the lives of the enclave before this one; `own` says that this life itself
     has made the receipt. `pins` are the hashes of the sites' features that were used so far (Method 2)."""
@@ -73,7 +73,7 @@ class Ledger:
         self._identity = identity
         self._mailbox = mailbox
         self._template = template
-        self.standing = Standing()
+        self.run_state = RunState()
         self.keys = StateKeys(identity)
         self._last: dict[str, Any] | None = None
 
@@ -84,9 +84,9 @@ class Ledger:
     def status(self) -> dict[str, Any]:
         """The last round, its receipt's hash, and the result that was given for it (null after a restore)."""
         return {
-            "round": self.standing.round,
-            "receipt": self.standing.hash,
-            "restarts": self.standing.restarts,
+            "round": self.run_state.round,
+            "receipt": self.run_state.hash,
+            "restarts": self.run_state.restarts,
             "last": self._last,
         }
 
@@ -94,15 +94,15 @@ class Ledger:
         """Raises: `round.already_aggregated`, `round.out_of_order`, `round.finished` or
         `round.nothing_yet`.
         """
-        reached, manifest = self.standing.round, self.manifest
+        reached, manifest = self.run_state.round, self.manifest
         if reached == manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round == reached:
             raise Refusal("round.already_aggregated", round=round)
-        if self.standing.receipt is None and kind_of(manifest, round) != "update":
+        if self.run_state.receipt is None and kind_of(manifest, round) != "update":
             raise Refusal("round.nothing_yet")
         # A round may be given up (a contributor was lost before it had countersigned), but never done again.
-        if not may_follow(manifest, self.standing.receipt, round):
+        if not may_follow(manifest, self.run_state.receipt, round):
             raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
 
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
@@ -113,7 +113,7 @@ class Ledger:
         verify_roster(roster, countersignatures, self.manifest, self._identity.approvals)
         if roster.round != round:
             raise Refusal("roster.invalid", round=round, fault="it is for another round")
-        if roster.previous != self.standing.hash:
+        if roster.previous != self.run_state.hash:
             raise Refusal(
                 "round.wrong_receipt",
                 round=round,
@@ -149,31 +149,33 @@ class Ledger:
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
         draft = msgspec.structs.replace(draft, lives=lives, best=steered.best)
         best = steered.state if kind == "update" else None
-        kept = keep(self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {})
-        signed = sign_receipt(kept.receipt, self._identity.signing)
+        saved = save_checkpoint(
+            self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {}
+        )
+        signed = sign_receipt(saved.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
-            "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
+            "state": None if saved.sealed is None else msgspec.to_builtins(saved.sealed),
             "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
-        restarts = self.standing.restarts
-        self.standing = Standing(signed.receipt, state, best, restarts, own=True, pins=kept.pins)
+        restarts = self.run_state.restarts
+        self.run_state = RunState(signed.receipt, state, best, restarts, own=True, pins=saved.pins)
         self._last = result
         return result
 
     def steer(self, round: int, scores: Mapping[str, Scores], roster: Roster) -> Steered:
         """What becomes of the run by a round's scores, which are the sites' own: nobody outside sees them."""
         published, kind = self._publish(scores, roster), kind_of(self.manifest, round)
-        return steer(self.standing, kind, published, self.manifest.training.patience)
+        return steer(self.run_state, kind, published, self.manifest.training.patience)
 
     def chosen(self, steered: Steered) -> State | None:
         """The run's parameters from the closing round on: the best round's, else the last ones."""
-        return self.standing.state if steered.best is None else steered.state
+        return self.run_state.state if steered.best is None else steered.state
 
     def _publish(self, scores: Mapping[str, Scores], roster: Roster) -> Published:
         """What of a round's scores may be told, where the sites have signed that they may."""
-        receipt = self.standing.receipt
+        receipt = self.run_state.receipt
         before = None if receipt is None else receipt.scoring
         fixed = () if before is None else before.sites
         published = publish(self.manifest.publication, scores, fixed, self._identity.approvals)
@@ -189,12 +191,12 @@ class Ledger:
 
         Raises: `state.*` or `sealing.*`.
         """
-        if self.standing.receipt is not None:
+        if self.run_state.receipt is not None:
             raise Refusal("state.not_fresh")
-        kept = unkeep(self._identity, self._mailbox, self.keys, sha256, self._template)
-        restarts = kept.receipt.restarts + 1
-        self.standing = Standing(kept.receipt, kept.state, kept.best, restarts, pins=kept.pins)
-        return {"round": self.standing.round, "receipt": self.standing.hash}
+        saved = load_checkpoint(self._identity, self._mailbox, self.keys, sha256, self._template)
+        restarts = saved.receipt.restarts + 1
+        self.run_state = RunState(saved.receipt, saved.state, saved.best, restarts, pins=saved.pins)
+        return {"round": self.run_state.round, "receipt": self.run_state.hash}
 
     def _draft(
         self,
@@ -218,12 +220,12 @@ class Ledger:
             output=None if output is None else output.sha256,
             state=None,
             metrics=metrics,
-            previous=self.standing.hash,
+            previous=self.run_state.hash,
             program=identity.program,
             measurement=identity.measurement,
             development=self.manifest.policy.root == "development",
             issued=identity.clock.now(),
-            restarts=self.standing.restarts,
+            restarts=self.run_state.restarts,
             averaging=averaging,
             privacy=privacy,
             scoring=scoring,

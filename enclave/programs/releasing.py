@@ -31,7 +31,7 @@ from contracts.releases import (
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
-from enclave.programs.ledger import Standing
+from enclave.programs.ledger import RunState
 from enclave.programs.mailbox import Mailbox
 from enclave.training.tensors import State
 
@@ -48,7 +48,7 @@ class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):
 def release(
     identity: Identity,
     mailbox: Mailbox,
-    standing: Standing,
+    run_state: RunState,
     arguments: ReleaseArguments,
     package: Callable[[State], bytes],
     *,
@@ -67,14 +67,14 @@ def release(
     """
     manifest = identity.manifest
     rule = rule_of(manifest)
-    receipt, state = standing.receipt, standing.state
+    receipt, state = run_state.receipt, run_state.state
     if receipt is None or not state:
         raise Refusal("release.no_state")
     if not is_over(manifest, receipt):
         raise Refusal("release.unfinished")
-    if arguments.receipt != standing.hash:
+    if arguments.receipt != run_state.hash:
         raise Refusal("release.wrong_receipt")
-    verify_consents(manifest, standing.hash, arguments.consents, identity.approvals)
+    verify_consents(manifest, run_state.hash, arguments.consents, identity.approvals)
     require_named(arguments.consents)
     packed = package(state)
     recipients = {
@@ -87,7 +87,7 @@ def release(
         version=1,
         manifest=identity.manifest_hash,
         run=manifest.run,
-        receipt=standing.hash,
+        receipt=run_state.hash,
         rule=rule,
         output=filed.sha256,
         bytes=filed.bytes,

@@ -74,8 +74,8 @@ class Rounds(Ledger):
     def restore(self, sha256: str) -> dict[str, Any]:
         """See `Ledger.restore`."""
         told = super().restore(sha256)
-        assert self.standing.receipt is not None
-        self._lives.restore(self.standing.receipt)
+        assert self.run_state.receipt is not None
+        self._lives.restore(self.run_state.receipt)
         self._confirmed = False
         return told
 
@@ -83,7 +83,7 @@ class Rounds(Ledger):
         """Open and check one contribution before the roster is fixed, and forget it. Sites countersign once a
         round: a contribution that turns out bad after that costs the round."""
         self.require_open(round)
-        contribution = self._open(round, site, sha256, self.standing.state, None)
+        contribution = self._open(round, site, sha256, self.run_state.state, None)
         return {"site": site, "sha256": sha256, "samples": contribution.enclosed.samples}
 
     def aggregate(
@@ -100,7 +100,7 @@ class Rounds(Ledger):
         self.require_open(round)
         self.require_roster(round, roster, countersignatures)
         averager, kind = Averager(self.manifest, len(roster.inputs)), kind_of(self.manifest, round)
-        template = start = self.standing.state
+        template = start = self.run_state.state
         inputs: list[ReceiptInput] = []
         scores: dict[str, Scores] = {}
         for entry in roster.inputs:
@@ -112,9 +112,9 @@ class Rounds(Ledger):
             if kind == "update":
                 averager.add(entry.site, samples, found.state, start)
             del found  # before the next one is opened
-        state, output, averaged, recipients = self.standing.state, None, None, None
+        state, output, averaged, recipients = self.run_state.state, None, None, None
         steered = self.steer(round, scores, roster)
-        spent = None if self.standing.receipt is None else self.standing.receipt.privacy
+        spent = None if self.run_state.receipt is None else self.run_state.receipt.privacy
         if kind == "update":
             pooled = list(scores) if roster.pooled else []
             averaged = averager.average(spent, counted(self._identity.approvals, pooled))
@@ -138,8 +138,8 @@ class Rounds(Ledger):
             more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
         )
 
-        assert self.standing.receipt is not None
-        self._lives.entered(self.standing.receipt)
+        assert self.run_state.receipt is not None
+        self._lives.entered(self.run_state.receipt)
         self._confirmed = True
         return result
 
@@ -150,15 +150,15 @@ class Rounds(Ledger):
 
         Raises: `round.nothing_yet`, and `round.not_confirmed` after a restore.
         """
-        standing = self.standing
-        if standing.receipt is None or standing.state is None:
+        run_state = self.run_state
+        if run_state.receipt is None or run_state.state is None:
             raise Refusal("round.nothing_yet")
         if not self._confirmed:
             raise Refusal("round.not_confirmed")
         heirs = self._lives.heirs(self._admission.newest())
-        sealed = self._seal_next(standing.round, standing.state, heirs)
+        sealed = self._seal_next(run_state.round, run_state.state, heirs)
         self._lives.hand_over(heirs)
-        statement = Reissue(self._identity.manifest_hash, standing.hash, sealed.sha256)
+        statement = Reissue(self._identity.manifest_hash, run_state.hash, sealed.sha256)
         signed = sign_reissue(statement, self._identity.signing)
         return {
             "next": msgspec.to_builtins(sealed),
@@ -176,7 +176,7 @@ class Rounds(Ledger):
             sha256=sha256,
             round=round,
             lives=lambda: self._lives.may_contribute(site, self._admission.lives(site)),
-            previous=self.standing.hash,
+            previous=self.run_state.hash,
             template=template,
             start=start,
         )

@@ -29,7 +29,7 @@ GROUPS, GROUP = 3, 5
 
 
 @dataclass(frozen=True)
-class Standing:
+class SecondFactorState:
     """Whether a person signs in with a second factor, must do so, and how many recovery codes are left."""
 
     on: bool
@@ -47,10 +47,10 @@ def is_required(user: User) -> bool:
     return user.role in settings.SECOND_FACTOR_ROLES
 
 
-def standing(user: User) -> Standing:
+def state_of(user: User) -> SecondFactorState:
     """What the person's own page shows."""
     left = StaticToken.objects.filter(device__user=user).count()
-    return Standing(is_on(user), is_required(user), left)
+    return SecondFactorState(is_on(user), is_required(user), left)
 
 
 def begin(user: User) -> Authenticator:

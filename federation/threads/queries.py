@@ -16,7 +16,7 @@ from federation.threads.subjects import SUBJECTS
 DECISIONS = (Kind.DECLINE, Kind.RECONSIDER)
 
 
-def standing(study: Study) -> list[Message]:
+def declines_in_force(study: Study) -> list[Message]:
     """The declines of what is asked for now, but for those of hospitals that have changed their mind or
     signed since. As many queries for many hospitals as for one."""
     decisions = Message.objects.filter(
@@ -32,7 +32,9 @@ def standing(study: Study) -> list[Message]:
 
 def decline_of(study: Study, site: Site, about: str = About.STUDY) -> Message | None:
     """This hospital's, if it stands."""
-    return next((row for row in standing(study) if (row.site_id, row.about) == (site.pk, about)), None)
+    return next(
+        (row for row in declines_in_force(study) if (row.site_id, row.about) == (site.pk, about)), None
+    )
 
 
 def wished(study: Study, site: Site) -> Message | None:

@@ -24,9 +24,11 @@ from frontend.views.acting import form_page, person
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
     """Who I am here, and how I sign in."""
-    standing = second_factor.standing(person(request))
+    second_factor_state = second_factor.state_of(person(request))
     mails = notices.wants_mails(person(request))
-    return render(request, "frontend/people/account.html", {"standing": standing, "mails": mails})
+    return render(
+        request, "frontend/people/account.html", {"second_factor": second_factor_state, "mails": mails}
+    )
 
 
 @login_required

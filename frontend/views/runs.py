@@ -30,7 +30,7 @@ from frontend.measures import burdens, newest_measures, working_times
 from frontend.methods import named
 from frontend.older import unrunnable
 from frontend.phases import phases
-from frontend.rounds import ENDED, standing, title_of
+from frontend.rounds import ENDED, badge_of, title_of
 from frontend.scoring import accuracy_of, by_training, pooled, scores_of, withheld
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
@@ -145,7 +145,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
     total, method = found.at("training", "rounds"), named(found.at("method"))
     for row in rounds:
         row.title = title_of(row, total)  # type: ignore[attr-defined]
-        row.standing = standing(row, run)  # type: ignore[attr-defined]
+        row.badge = badge_of(row, run)  # type: ignore[attr-defined]
         row.contributors = sum(c.state == "accepted" for c in row.contributions.all())  # type: ignore[attr-defined]
         row.accuracy = accuracy_of(pooled(row))  # type: ignore[attr-defined]
         row.loss = pooled(row).get("loss")  # type: ignore[attr-defined]
@@ -164,7 +164,7 @@ def _live(run: Run, found: Frozen, user: User) -> dict[str, Any]:
         "older_rounds": max(0, len(rounds) - SHOWN_ROUNDS),
         "current": current,
         "current_title": current.title if current else "",  # type: ignore[attr-defined]
-        "current_standing": current.standing if current else None,  # type: ignore[attr-defined]
+        "current_badge": current.badge if current else None,  # type: ignore[attr-defined]
         "best": scores.scored,
         "best_after": scores.best,
         "chosen": scores.best is not None and published[-1].kind != RoundKind.TRAIN,

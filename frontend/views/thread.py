@@ -28,8 +28,8 @@ def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: st
     asked = _asked(study) if study_permissions.can_edit(user, study) else []
     abouts = _abouts(study)
     undecided = _undecided(study, hospital) if hospital is not None else []
-    standing = queries.standing(study)
-    declines = [row for row in standing if hospital is None or row.site_id == hospital.pk]
+    all_declines = queries.declines_in_force(study)
+    declines = [row for row in all_declines if hospital is None or row.site_id == hospital.pk]
     return {
         "thread": said,
         "thread_limit": LIMIT,
@@ -44,17 +44,17 @@ def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: st
         "may_wish": hospital is not None and (study.state in services.OPEN or bool(undecided)),
         "wishes_draft": study.state in services.OPEN,
         "declines": declines,
-        "declined_sites": _of_study(standing),
+        "declined_sites": _of_study(all_declines),
     }
 
 
 def declined_sites(study: Study) -> set[str]:
     """The hospitals that have declined what is asked for now."""
-    return _of_study(queries.standing(study))
+    return _of_study(queries.declines_in_force(study))
 
 
-def _of_study(standing: list[Message]) -> set[str]:
-    return {row.site_id for row in standing if row.about == About.STUDY}
+def _of_study(all_declines: list[Message]) -> set[str]:
+    return {row.site_id for row in all_declines if row.about == About.STUDY}
 
 
 def _asked(study: Study) -> list[Site]:

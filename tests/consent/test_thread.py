@@ -21,7 +21,7 @@ from federation.studies.models import Study, StudyState
 from federation.threads import permissions, services
 from federation.threads.models import Message
 from federation.threads.plain import LIMIT, plain
-from federation.threads.queries import decline_of, standing
+from federation.threads.queries import decline_of, declines_in_force
 from manifest_summary.summary import summary
 from tests.attacks.hospital import attacked_hospital
 from tests.consent.test_one_text import KINDS
@@ -135,7 +135,7 @@ def test_a_decline_is_said_plainly_counts_once_and_can_be_taken_back_or_signed_o
     assert code_of(lambda: says(frozen, anna, alice, "reconsider", "x")) == "thread.not_declined"
     says(frozen, anna, alice, "decline", "After all not")
     studies.sign_approval(anna.as_agent(), stale, anna.sign(stale))
-    assert standing(frozen) == []
+    assert declines_in_force(frozen) == []
     assert code_of(lambda: says(frozen, anna, alice, "decline", "Too late")) == "thread.signed"
     # A decline of a manifest that is not asked about any more, sent again, decides nothing.
     studies.reopen(lena, frozen)
@@ -208,12 +208,12 @@ def test_a_release_is_asked_about_declined_and_signed_after_all(
     releases.ask(lena, run)
     for kind in ("message", "decline"):
         services.write(alice, study, anna.site, kind, "Who gets it?", study.manifest_hash, "release")
-    assert [(one.site, one.about) for one in standing(study)] == [(anna.site, "release")]
+    assert [(one.site, one.about) for one in declines_in_force(study)] == [(anna.site, "release")]
     assert "St. Anna has declined the release." in page(client, lena, "study-thread", study.pk)
     again = lambda: services.write(alice, study, anna.site, "decline", "x", study.manifest_hash, "release")  # noqa: E731
     assert code_of(again) == "thread.declined"
     order(run, anna)
-    assert standing(study) == [] and code_of(again) == "thread.signed"
+    assert declines_in_force(study) == [] and code_of(again) == "thread.signed"
 
 
 def test_a_decline_is_seen_by_whoever_is_about_to_sign(

@@ -107,7 +107,7 @@ class TestSigningIn:
         client = password_given(olga)
         spelt = codes[0].upper().replace("-", " ")
         assert client.post(reverse("sign-in-code"), {"code": spelt}).status_code == 302 and is_in(client)
-        assert second_factor.standing(olga).codes_left == 9
+        assert second_factor.state_of(olga).codes_left == 9
         again = password_given(olga)
         assert again.post(reverse("sign-in-code"), {"code": codes[0]}).status_code == 422
         assert AuditEntry.objects.get(action="second_factor.recovery_code_used").facts == {"left": 9}

@@ -17,7 +17,7 @@ from contracts.sealed.shares import withdraw
 from contracts.sealed.state import read_escrow
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.keeping import keep, unkeep
+from enclave.programs.run_checkpoint import load_checkpoint, save_checkpoint
 from enclave.programs.sharedkeys import SharedKeys
 from enclave.programs.template import learn
 from enclave.training.tensors import from_bytes, to_bytes
@@ -118,10 +118,12 @@ def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_sha
     life, draft, tmp_path, code_of
 ):
     (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
-    kept = keep(identity, box, keys, draft, STATE, BEST, PINS)
-    assert (kept.receipt, kept.sealed) == (draft, None)
+    saved = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS)
+    assert (saved.receipt, saved.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
-    assert keep(identity, box, keys, draft, STATE, BEST, PINS).sealed is None, "no site alone holds the key"
+    assert save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed is None, (
+        "no site alone holds the key"
+    )
     assert list((box.folder / "out").iterdir()) == []
 
 
@@ -133,7 +135,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = keep(identity, box, keys, draft, STATE, BEST, PINS).sealed
+    sealed = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed
     assert sealed is not None
     box.deliver(box.folder / "out" / sealed.sha256, sealed.sha256)
     with (box.folder / "out" / sealed.sha256).open("rb") as file:
@@ -141,15 +143,15 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     assert escrow is not None
 
     (identity, keys) = life()
-    assert code_of(unkeep, identity, box, keys, sealed.sha256, STATE) == "shares.too_few"
+    assert code_of(load_checkpoint, identity, box, keys, sealed.sha256, STATE) == "shares.too_few"
     for site in list(sites)[: escrow.threshold]:
         keys.meet(site, sites[site].public, withdraw(escrow, site, sites[site], in_shares.hash))
-    opened = unkeep(identity, box, keys, sealed.sha256, STATE)
+    opened = load_checkpoint(identity, box, keys, sealed.sha256, STATE)
     assert (opened.receipt.state, opened.pins) == (sealed.sha256, PINS)
     assert all(np.array_equal(opened.state[name], STATE[name]) for name in STATE)
     assert all(np.array_equal(opened.best[name], BEST[name]) for name in BEST)
     # The next state has another key: whoever had the old shares together knows nothing of it.
-    again = keep(identity, box, keys, draft, STATE, BEST, PINS).sealed
+    again = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed
     with (box.folder / "out" / again.sha256).open("rb") as file:
         assert read_escrow(file).commitment != escrow.commitment
 
@@ -176,11 +178,11 @@ def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_ref
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = keep(identity, box, keys, draft, STATE, BEST if held else None, PINS).sealed.sha256
+    sealed = save_checkpoint(identity, box, keys, draft, STATE, BEST if held else None, PINS).sealed.sha256
     box.deliver(box.folder / "out" / sealed, sealed)
     with (box.folder / "out" / sealed).open("rb") as file:
         escrow = read_escrow(file)
     (identity, keys) = life()
     for site, key in sites.items():
         keys.meet(site, key.public, withdraw(escrow, site, key, in_shares.hash))
-    assert code_of(unkeep, identity, box, keys, sealed, STATE) == "sealing.refused"
+    assert code_of(load_checkpoint, identity, box, keys, sealed, STATE) == "sealing.refused"

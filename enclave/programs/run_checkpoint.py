@@ -39,7 +39,7 @@ class _Beside(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Kept:
+class RunCheckpoint:
     """A receipt with its state: the sealed file (None where there is no key to seal it under), the
     parameters, and the best round's where training goes on; `pins` are the hashes of the sites' features
     that were used so far."""
@@ -51,7 +51,7 @@ class Kept:
     pins: Pins = field(default_factory=dict)
 
 
-def keep(
+def save_checkpoint(
     identity: Identity,
     mailbox: Mailbox,
     keys: StateKeys,
@@ -59,22 +59,22 @@ def keep(
     state: State,
     best: State | None,
     pins: Pins,
-) -> Kept:
+) -> RunCheckpoint:
     """Seal the state of this round and complete its receipt. Without a key for it nothing is kept."""
     found = keys.to_seal()
     if found is None:
-        return Kept(draft, state, None, best, pins)
+        return RunCheckpoint(draft, state, None, best, pins)
     key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
     both = state | {BEST + name: tensor for name, tensor in (best or {}).items()}
     plain = BytesIO(to_bytes(both, msgspec.to_builtins(_Beside(draft, dict(pins)))))
     sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
-    return Kept(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins)
+    return RunCheckpoint(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins)
 
 
-def unkeep(
+def load_checkpoint(
     identity: Identity, mailbox: Mailbox, keys: StateKeys, sha256: str, template: State | None = None
-) -> Kept:
+) -> RunCheckpoint:
     """Open `in/<sha256>`, sealed by an earlier life of this program, for this manifest: on this machine, or
     anywhere with the sites' shares.
 
@@ -107,4 +107,4 @@ def unkeep(
     receipt = msgspec.structs.replace(draft, state=sha256)
     if (best is None) != (draft.best is None or kind_of(identity.manifest, draft.round) != "update"):
         raise Refusal("sealing.refused")
-    return Kept(receipt, state, FileRef(sha256, opened.sealed.bytes), best, beside.pins)
+    return RunCheckpoint(receipt, state, FileRef(sha256, opened.sealed.bytes), best, beside.pins)
