@@ -156,13 +156,13 @@ def masked(shape: Shape, folder: Path, first: int) -> float:
     from enclave.masking.channel import Channel
     from enclave.slicing.cut import open_cut
     from enclave.slicing.placement import Shape as Batch
-    from enclave.slicing.placement import put_out
+    from enclave.slicing.placement import offload
 
     with tempfile.TemporaryDirectory(prefix="fedslice-bench-", dir=folder) as own:
         store, channel = Path(own) / "store", Path(own) / "channel"
         opened = open_cut(folder, pinned(folder, shape), Lora(8, 16, ("q_proj", "v_proj")), 1, store, first)
         with accelerator(store, channel, 1) as (_, process):
-            placed = put_out(opened.cut, Channel(channel), Path(own) / "pads")
+            placed = offload(opened.cut, Channel(channel), Path(own) / "pads")
             inputs = {"input_ids": _texts(shape)[0]}
             if first:
                 inputs = {"features": torch.randn(shape.rows, shape.tokens, shape.hidden)}

@@ -55,7 +55,7 @@ from enclave.masking.words import Buffers, Packed, mask, unmask
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut, open_cut
 from enclave.slicing.memory import peak_memory
-from enclave.slicing.placement import Masked, Shape, put_out
+from enclave.slicing.placement import Masked, Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
@@ -204,7 +204,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     times: dict[str, list[float]] = {}
     with accelerator(folder / "online", folder / "channel", threads) as (channel, process):
         places = {"online_1": InProcess(folder / "online_1"), "online": Channel(channel)}
-        masked = {name: put_out(cuts[name], place, folder / f"{name}-pads") for name, place in places.items()}
+        masked = {name: offload(cuts[name], place, folder / f"{name}-pads") for name, place in places.items()}
         steps = {name: stepper(cuts[name].model) for name in masked}
         for repeat in range(-2, repeats):
             for name, value in _once(masked, steps, others, lambda: cpu_of(process)).items():
@@ -322,7 +322,7 @@ def enclave(folder: Path) -> None:
     spec = ModelSpec("saved", "sequence-classification", pin(saved), ("a", "b", "c"), 64)
     opened = open_cut(saved, spec, LORA, 1, folder / "opened")
     with accelerator(folder / "opened", folder / "second", 1) as (channel, _):
-        masked = put_out(opened.cut, Channel(channel), folder / "pads")
+        masked = offload(opened.cut, Channel(channel), folder / "pads")
         step = stepper(opened.cut.model)
         masked.begin_round(1, [Shape(ROWS, TOKENS, backward=True)])
         step()

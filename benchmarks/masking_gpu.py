@@ -29,7 +29,7 @@ from enclave.masking.ring import Limbs
 from enclave.masking.words import WIDTHS, Packed
 from enclave_host.gpu import OnDevice
 
-# (outputs, inputs) of each trip of a layer: siblings with one input are together.
+# (outputs, inputs) of each group with one input, in a layer: siblings with one input are together.
 SHAPES = {
     "bert-4096": ((12288, 4096), (4096, 4096), (16384, 4096), (4096, 16384)),
     "llama-8b": ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336)),

@@ -32,7 +32,7 @@ from enclave.masking.channel import Channel
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut
-from enclave.slicing.placement import Shape, put_out
+from enclave.slicing.placement import Shape, offload
 from enclave.slicing.split import Front, Tail
 
 LAYERS = {768: 12, 1024: 8}
@@ -70,7 +70,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
     made = cut(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
     with masking.accelerator(folder / "weights", folder / "channel", threads) as (channel, _):
-        masked = put_out(made, Channel(channel), folder / "vault")
+        masked = offload(made, Channel(channel), folder / "vault")
         rivals: dict[str, Callable[[], object]] = {
             "fp32": whole,
             "front": lambda: front(**given),

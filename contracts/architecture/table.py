@@ -2,7 +2,7 @@
 
 One row a family, and all that the parts of FedSlice know of it: what may run inside the enclave (exact class
 names, because a new operation has to be looked at by a person before it runs beside secrets), which linears
-share their input and so make one trip, which small frozen tables stay inside, where the layers are, and what
+share their input and so form one group, which small frozen tables stay inside, where the layers are, and what
 one layer is made of. Everything that no row lists is refused. Names alone: pure, runs on every side.
 """
 

@@ -1,10 +1,9 @@
 """Frozen layers as the enclave knows them, and the public file of int8 weights that lies outside.
 
-A frozen layer is one linear map or several with the same input (q/k/v, gate/up), which then are one trip to
-the accelerator. The enclave keeps scales, biases and the SHA-256 of the int8 weights; the weights themselves
-lie in the store, a folder of the host, where the accelerator maps them. The enclave copies in one layer at a
-time, hashes what it copied, uses it and drops it.
-"""
+A frozen layer is one linear map or several with the same input (q/k/v, gate/up), which then are one request
+to the accelerator. The enclave keeps scales, biases and the SHA-256 of the int8 weights; the weights
+themselves lie in the store, a folder of the host, where the accelerator maps them. The enclave copies in
+one layer at a time, hashes what it copied, uses it and drops it."""
 
 from __future__ import annotations
 

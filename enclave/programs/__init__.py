@@ -8,7 +8,7 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
   `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
 | client_slice | `challenge`, `admit` {evidence, logged}, `load` {model, dataset, site, key, features},
   `train` and `evaluate` {round, previous: null or {sha256, receipt, reissue}} |
-| client_slice, placement `masked` | `accelerate` {channel, room}, `prepare` {round} (`slice_outside`) |
+| client_slice, placement `masked` | `accelerate` {channel, room}, `prepare` {round} (`slice_offloaded`) |
 | client_slice, behind a public front | `held` {begun, signature} (`slice_front`) |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
   countersignatures}, `restore` {state} |

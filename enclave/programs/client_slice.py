@@ -83,9 +83,9 @@ class ClientSlice(EnclaveProgram):
         """See `EnclaveProgram.bound`. What only some manifests need is loaded for those."""
         self._aggregators = Admission(identity, "aggregator")
         if identity.manifest.masking is not None:
-            from enclave.programs import slice_outside
+            from enclave.programs import slice_offloaded
 
-            self.operations |= slice_outside.operations(lambda: self.client_rounds, self.mailbox.folder)
+            self.operations |= slice_offloaded.operations(lambda: self.client_rounds, self.mailbox.folder)
         if identity.manifest.front is not None:
             from enclave.programs import slice_front
 

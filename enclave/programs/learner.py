@@ -109,13 +109,13 @@ def load_learner(
     model_folder: Path,
     dataset: Path,
     key: bytes,
-    outside: Path | None = None,
+    mailbox_folder: Path | None = None,
     features: Path | None = None,
 ) -> Learner:
     """Read the base model (every file against its pinned hash) and the rows (against the manifest's digest,
-    by the site's dataset `key`). For the placement `masked`, `outside` is the mailbox's folder, in which the
-    accelerator finds the public int8 weights. Behind a public front `features` are what the host has computed
-    of the rows.
+    by the site's dataset `key`). For the placement `masked`, `mailbox_folder` is the mailbox's folder, in
+    which the accelerator finds the public int8 weights. Behind a public front `features` are what the host
+    has computed of the rows.
 
     Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*` or `slice.no_file`.
     """
@@ -125,7 +125,7 @@ def load_learner(
         raise Refusal("front.no_features")
     approved = manifest.site(site).dataset
     rows = read_rows(dataset, manifest.model, approved.kind, Pin(approved, key))
-    opened = _open(manifest, model_folder, outside)
+    opened = _open(manifest, model_folder, mailbox_folder)
     if manifest.aggregation.rule == "ffa-lora":
         freeze_a(opened.model)
     training, validation, test = (
@@ -150,14 +150,14 @@ class _Opened(NamedTuple):
     base: Base | None = None
 
 
-def _open(manifest: Manifest, folder: Path, outside: Path | None) -> _Opened:
+def _open(manifest: Manifest, folder: Path, mailbox_folder: Path | None) -> _Opened:
     spec = manifest.model
     if manifest.masking is not None:
-        if outside is None:
+        if mailbox_folder is None:
             raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-        from enclave.programs.outside import open_outside  # masking: loaded by no other placement
+        from enclave.programs.offloaded import open_offloaded  # masking: loaded by no other placement
 
-        model, base, placement = open_outside(manifest, folder, outside)
+        model, base, placement = open_offloaded(manifest, folder, mailbox_folder)
         return _Opened(model, base.tokenizer, placement, base)
     if manifest.front is not None:
         from enclave.programs.public_front import tuned_tail

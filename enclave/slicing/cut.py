@@ -30,7 +30,7 @@ from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
 from enclave.slicing.architectures import architecture_of, permits
 from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
-from enclave.slicing.outsourced import OutsourcedLinear, Trip
+from enclave.slicing.outsourced import OutsourcedLinear, SharedInputGroup
 from enclave.slicing.skeleton import Base
 from enclave.slicing.trimming import give_back
 
@@ -48,7 +48,7 @@ class Cut:
     is a tail of the layers from number `first` on, called with features of `width` numbers a token."""
 
     model: nn.Module
-    trips: tuple[Trip, ...]
+    groups: tuple[SharedInputGroup, ...]
     store: Store
     first: int = 0
     width: int = 0
@@ -62,14 +62,14 @@ class Cut:
 
     def attach(self, engine: QuantisedEngine) -> None:
         """Let `engine` multiply from now on."""
-        for trip in self.trips:
-            trip.attach(engine)
+        for group in self.groups:
+            group.attach(engine)
 
     def enter_step(self) -> None:
         """Begin a step: done by itself before each forward pass."""
-        for trip in self.trips:
-            trip.forget()
-        self.trips[0].engine.enter_step()
+        for group in self.groups:
+            group.forget()
+        self.groups[0].engine.enter_step()
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def cut(
     _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
     if vectors is None and tail is None:
         vectors = TableVectors(_token_table(model, architecture).weight)
-    trips = tuple(_outsource(model, architecture, store, read or _own(model)))
+    groups = tuple(_outsource(model, architecture, store, read or _own(model)))
     if vectors is not None:
         table = _token_table(model, architecture)
         _place_table(model, architecture, HandedIn(vectors, float(getattr(table, "embed_scale", 1.0))))
@@ -153,9 +153,9 @@ def cut(
         tuned = adapt(model, adapter, seed, 0 if tail is None else tail.k)
     store.finish()
     inspect_cut(tuned, architecture)
-    result = Cut(tuned, trips, store)
+    result = Cut(tuned, groups, store)
     if tail is not None:
-        result = Cut(tail, trips, store, tail.k, model.config.hidden_size)
+        result = Cut(tail, groups, store, tail.k, model.config.hidden_size)
     result.model.register_forward_pre_hook(lambda *_: result.enter_step())
     return result
 
@@ -188,7 +188,7 @@ def _inspect_classes(
 
 def _outsource(
     model: PreTrainedModel, architecture: Architecture, store: Store, read: Read
-) -> Iterator[Trip]:
+) -> Iterator[SharedInputGroup]:
     head = head_modules(model)
     for name, parent in list(model.named_modules()):
         linears = {
@@ -196,18 +196,18 @@ def _outsource(
             for key, child in parent.named_children()
             if type(child) in (nn.Linear, Conv1D) and not _within(_join(name, key), head)
         }
-        for group in _groups(list(linears), architecture):
-            members = [linears[key] for key in group]
-            paths = [_join(name, key) for key in group]
+        for keys in _together(list(linears), architecture):
+            members = [linears[key] for key in keys]
+            paths = [_join(name, key) for key in keys]
             rows = chain(*(_weight(read, path, child) for path, child in zip(paths, members, strict=True)))
             widths = tuple(_outputs(member) for member in members)
             layer = store.add("+".join(paths), rows, sum(widths))
-            trip = Trip(layer, widths)
-            for member, (key, child, path) in enumerate(zip(group, members, paths, strict=True)):
+            group = SharedInputGroup(layer, widths)
+            for member, (key, child, path) in enumerate(zip(keys, members, paths, strict=True)):
                 bias = None if child.bias is None else torch.cat(tuple(read(f"{path}.bias"))).float()
-                setattr(parent, key, OutsourcedLinear(trip, member, bias))
+                setattr(parent, key, OutsourcedLinear(group, member, bias))
             give_back()
-            yield trip
+            yield group
 
 
 def _join(path: str, name: str) -> str:
@@ -218,7 +218,7 @@ def _within(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(f"{root}.") for root in roots)
 
 
-def _groups(names: list[str], architecture: Architecture) -> Iterator[tuple[str, ...]]:
+def _together(names: list[str], architecture: Architecture) -> Iterator[tuple[str, ...]]:
     """Siblings with one input together, the others alone, in the model's order."""
     done: set[str] = set()
     for name in names:

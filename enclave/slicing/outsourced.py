@@ -1,10 +1,9 @@
 """Outsourced linears: frozen linear layers whose product, forward and backward, an engine computes.
 
 `OutsourcedLinear` stands where a frozen `nn.Linear` or `Conv1D` stood and is used like it, by the model and
-by LoRA. It holds no weights. Layers with the same input (q/k/v, gate/up) share a `Trip`: the first of them
-sends the input out, the others find their share of the answer. Bias, adapters and all else stay inside. Runs
-inside the enclave.
-"""
+by LoRA. It holds no weights. Layers with the same input (q/k/v, gate/up) share a `SharedInputGroup`: the
+first of them sends the input out, the others find their share of the answer. Bias, adapters and all else
+stay inside. Runs inside the enclave."""
 
 from __future__ import annotations
 
@@ -23,25 +22,25 @@ class _Product(torch.autograd.Function):
     """y = x·Wᵀ, dL/dx = dL/dy·W. W is frozen and outside, so it has no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, trip: Trip) -> tuple[Tensor, ...]:
-        ctx.trip = trip
+    def forward(ctx: Any, features: Tensor, group: SharedInputGroup) -> tuple[Tensor, ...]:
+        ctx.group = group
         flat = features.detach().reshape(-1, features.shape[-1]).float()
-        product = trip.engine.forward(trip.layer, flat)
-        shaped = product.view(*features.shape[:-1], trip.layer.outputs)
-        return tuple(piece.contiguous() for piece in shaped.split(trip.widths, dim=-1))
+        product = group.engine.forward(group.layer, flat)
+        shaped = product.view(*features.shape[:-1], group.layer.outputs)
+        return tuple(piece.contiguous() for piece in shaped.split(group.widths, dim=-1))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
-        trip: Trip = ctx.trip
+        group: SharedInputGroup = ctx.group
         if not ctx.needs_input_grad[0]:
             return None, None
         gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=-1)
-        flat = gradient.reshape(-1, trip.layer.outputs).float()
-        product = trip.engine.backward(trip.layer, flat)
-        return product.view(*gradient.shape[:-1], trip.layer.inputs), None
+        flat = gradient.reshape(-1, group.layer.outputs).float()
+        product = group.engine.backward(group.layer, flat)
+        return product.view(*gradient.shape[:-1], group.layer.inputs), None
 
 
-class Trip:
+class SharedInputGroup:
     """One frozen layer and its members: linears of the given widths that see the same input."""
 
     def __init__(self, layer: FrozenLayer, widths: tuple[int, ...]) -> None:
@@ -68,7 +67,8 @@ class Trip:
         self._input, self._outputs = None, {}
 
     def output(self, member: int, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, width of the member). The same tensor object makes one trip for all members."""
+        """(…, inputs) -> (…, width of the member). The same tensor object makes one request for all
+        members."""
         state = (features, 0 if features.is_inference() else features._version)
         known = self._input is not None and self._input[0] is features and self._input[1] == state[1]
         if not known or member not in self._outputs:
@@ -81,20 +81,20 @@ class Trip:
 
 
 class OutsourcedLinear(nn.Linear):
-    """A member of a trip. Its `weight` is for those who ask for shape and device: one NaN, seen everywhere,
+    """A member of a group. Its `weight` is for those who ask for shape and device: one NaN, seen everywhere,
     so that whoever multiplied with it would notice."""
 
-    def __init__(self, trip: Trip, member: int, bias: Tensor | None) -> None:
-        super().__init__(trip.layer.inputs, trip.widths[member], bias=False, device="meta")
-        nothing = torch.full((), math.nan).expand(trip.widths[member], trip.layer.inputs)
+    def __init__(self, group: SharedInputGroup, member: int, bias: Tensor | None) -> None:
+        super().__init__(group.layer.inputs, group.widths[member], bias=False, device="meta")
+        nothing = torch.full((), math.nan).expand(group.widths[member], group.layer.inputs)
         self.weight = nn.Parameter(nothing, requires_grad=False)
-        self.trip, self.member = trip, member
+        self.group, self.member = group, member
         kept = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.register_parameter("bias", kept)
 
     def forward(self, features: Tensor) -> Tensor:
         """(…, inputs) -> (…, outputs), float32."""
-        output = self.trip.output(self.member, features)
+        output = self.group.output(self.member, features)
         return output if self.bias is None else output + self.bias
 
     def _apply(self, fn: Any, recurse: bool = True) -> OutsourcedLinear:

@@ -3,7 +3,7 @@ pads.
 
     opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.cut
     # … the host starts `python -m enclave_host.accelerator` on store_folder …
-    masked = put_out(opened.cut, channel_path, vault_folder, vault_bytes)
+    masked = offload(opened.cut, channel_path, vault_folder, vault_bytes)
     masked.begin_round(3, shapes)          # the offline phase for the round's batches
     train(opened.cut.model, …)             # the loop knows nothing of all this
     masked.measures()                      # for the run page
@@ -65,7 +65,7 @@ class Profile:
         cut.model.zero_grad(set_to_none=True)
         cut.model.train(training)
         self._seen = probe.seen
-        self._backward = {p.number for trip in cut.trips for p in trip.layer.backward}
+        self._backward = {p.number for group in cut.groups for p in group.layer.backward}
         self.public = frozenset(_public(cut, probe.seen.keys()))
 
     def plan(self, shape: Shape) -> Planned:
@@ -83,7 +83,7 @@ class Profile:
 def _public(cut: Cut, seen: Set[int]) -> Iterator[int]:
     """In the first layer behind a public front, the products of layers whose input needed no gradient:
     frozen norms of features apart, it is what the host has handed in."""
-    for layer in (trip.layer for trip in cut.trips if cut.first):
+    for layer in (group.layer for group in cut.groups if cut.first):
         untouched = seen.isdisjoint(product.number for product in layer.backward)
         if untouched and layer_of(layer.name) == cut.first:
             yield from (product.number for product in layer.forward)
@@ -163,7 +163,7 @@ class Masked:
         return self._engine.usage.summary() | kept
 
 
-def put_out(
+def offload(
     cut: Cut,
     accelerator: Path | Accelerator,
     vault: Path,

@@ -25,7 +25,7 @@ from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.cut import open_cut
 from enclave.slicing.halves import open_front, open_tail
 from enclave.slicing.models import load
-from enclave.slicing.placement import put_out
+from enclave.slicing.placement import offload
 from enclave.slicing.prefix import tune_prefix, usable_tokens
 from enclave.slicing.shape import Shape
 from enclave.slicing.spf import tune
@@ -101,7 +101,7 @@ def _masked(trial: Trial) -> None:
         store = Path(own) / "weights"
         opened = open_cut(trial.folder, trial.spec, trial.adapter, SEED, store)
         ids, mask = trial.texts(opened.tokenizer.pad_token_id)
-        masked = put_out(opened.cut, InProcess(store), Path(own) / "pads")
+        masked = offload(opened.cut, InProcess(store), Path(own) / "pads")
         masked.begin_round(1, [Shape(ROWS, trial.tokens, backward=True)])
         model = opened.cut.model
         _learn(model, lambda: model(input_ids=ids, attention_mask=mask).logits, ids, mask, trial.spec)

@@ -38,7 +38,7 @@ def _is_good(contribution: Contribution, good: list[int]) -> bool:
     except Refusal as refusal:
         if refusal.code not in BAD and not refusal.code.startswith("features."):
             raise
-        method.put_out(contribution, refusal.code)
+        method.note_refusal(contribution, refusal.code)
         contributions.refuse(contribution, refusal.code, dict(refusal.facts))
         dispatch.after_commit(dispatch.ADVANCE, round.run_id)
         return False

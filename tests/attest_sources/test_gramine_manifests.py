@@ -79,7 +79,7 @@ def client(texts):
 
 _LOADED = {
     "aggregator": "import dcap_qvl",
-    "client_slice": "from enclave.programs import learner, outside; from transformers import BertModel",
+    "client_slice": "from enclave.programs import learner, offloaded; from transformers import BertModel",
     "split_server": "from enclave.programs import tail; from transformers import BertModel",
 }
 """What else a program imports when a manifest asks for it."""

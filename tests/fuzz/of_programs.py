@@ -96,7 +96,7 @@ def _mailbox(data: bytes) -> object:
 @cache
 def operations() -> dict[str, type[Any]]:
     """The arguments of every operation of every program."""
-    from enclave.programs import slice_front, slice_outside
+    from enclave.programs import slice_front, slice_offloaded
     from enclave.programs.afterwards import Afterwards
     from enclave.programs.aggregator import Aggregator
     from enclave.programs.client_slice import ClientSlice
@@ -112,7 +112,7 @@ def operations() -> dict[str, type[Any]]:
     found |= {
         f"client_slice {op}": operation.arguments
         for op, operation in (
-            slice_outside.operations(None, mailbox().folder)  # type: ignore[arg-type]
+            slice_offloaded.operations(None, mailbox().folder)  # type: ignore[arg-type]
             | slice_front.operations(None, None, None)  # type: ignore[arg-type]
         ).items()
     }

@@ -12,7 +12,7 @@ from enclave.masking.layers import Store
 from enclave.masking.words import WIDTHS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
-from enclave.slicing.placement import Profile, Shape, put_out
+from enclave.slicing.placement import Profile, Shape, offload
 from enclave.slicing.split import Front, Tail
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking import attacks
@@ -55,7 +55,7 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, tmp_path):
     assert not any(".0." in layer for layer in cut.store.layers)
     cut.attach(UnmaskedEngine(cut.store))
     expected = train(cut, front, name)
-    masked = put_out(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
+    masked = offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
     shapes = [Shape(*ids.shape, backward=True) for ids, _, _ in batches(name)]
     assert masked.begin_round(1, shapes[:3]) == 3
     load_tuned_state(cut.model.model, initial)
@@ -73,7 +73,7 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, tmp_path):
 def test_nothing_goes_out_in_clear_but_what_the_host_has_handed_in(name, width, tmp_path):
     """The first layer's projections of features, frozen norms between them; all later words are uniform."""
     cut, front = cut_tail(name, tmp_path, [width])
-    put_out(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
+    offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
     mask = torch.ones(8, 16, dtype=torch.long)
     features = front(torch.full((8, 16), 5), mask)
     for _ in range(6):
@@ -93,7 +93,7 @@ def test_nothing_goes_out_in_clear_but_what_the_host_has_handed_in(name, width, 
 
 def test_a_wrong_answer_to_features_in_clear_is_found_too(tmp_path):
     cut, front = cut_tail("llama", tmp_path)
-    put_out(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
+    offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
     ids = torch.full((2, 16), 5)
     right, answers = accelerator.answer, []
 

@@ -18,7 +18,7 @@ from enclave.slicing.architectures import architecture_of
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
-from enclave.slicing.placement import Shape, put_out
+from enclave.slicing.placement import Shape, offload
 from enclave.training.loop import derive_seed, train
 from enclave.training.reading import encode
 from enclave_host import base_models
@@ -83,7 +83,7 @@ def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, mini
     for masked in (False, True):
         load_tuned_state(opened.cut.model, initial)
         if masked:
-            placed = put_out(opened.cut, LocalAccelerator(opened.cut.store.folder, 512), tmp_path / "vault")
+            placed = offload(opened.cut, LocalAccelerator(opened.cut.store.folder, 512), tmp_path / "vault")
             shuffle = random.Random(derive_seed(3, 1, "anna"))
             shapes = [
                 Shape(*batch.input_ids.shape, backward=True)

@@ -9,7 +9,7 @@ from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut
-from enclave.slicing.placement import Shape, put_out
+from enclave.slicing.placement import Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
@@ -81,7 +81,7 @@ def test_three_limbs_take_a_quarter_less_of_products_masks_pads_and_traffic(cuts
     ids = torch.randint(100, 2000, (2, 8), generator=torch.Generator().manual_seed(1))
     taken = {}
     for limbs, made in cuts.items():
-        masked = put_out(made, InProcess(made.store.folder), tmp_path / str(limbs))
+        masked = offload(made, InProcess(made.store.folder), tmp_path / str(limbs))
         shapes = [Shape(2, 8, backward=True)]
         masked.begin_round(1, shapes)
         made.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
@@ -99,11 +99,11 @@ def test_three_limbs_take_a_quarter_less_of_products_masks_pads_and_traffic(cuts
 def measures_of(made, tokens):
     """Multiplications of int8 by int8, and bytes of masks, of a step in which each product sees all tokens.
     The pooler sees one token of each text and the first layer's input needs no gradient."""
-    pooled = [trip.layer for trip in made.trips if "pooler" in trip.layer.name]
-    first = made.trips[0].layer
+    pooled = [group.layer for group in made.groups if "pooler" in group.layer.name]
+    first = made.groups[0].layer
     products = [
         (p, 2 if layer in pooled else tokens)
-        for layer in (trip.layer for trip in made.trips)
+        for layer in (group.layer for group in made.groups)
         for p in (layer.forward if layer is first else layer.products)
     ]
     return {

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
-from enclave.slicing.placement import Shape, put_out
+from enclave.slicing.placement import Shape, offload
 from enclave.slicing.prefix import tune_prefix
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import (
@@ -76,7 +76,7 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     cut.attach(UnmaskedEngine(cut.store))
     unmasked = train(cut.model, name)
     accelerator = LocalAccelerator(cut.store.folder)
-    masked = put_out(cut, accelerator, tmp_path / "vault")
+    masked = offload(cut, accelerator, tmp_path / "vault")
     shapes = [Shape(*ids.shape, backward=True) for ids, _, _ in batches(name)]
     assert masked.begin_round(1, shapes[:3]) == 3  # the other two steps make their pads inline
     load_tuned_state(cut.model, initial)
@@ -116,7 +116,7 @@ def test_masked_training_of_wide_layers_is_unmasked_training_bit_for_bit(wide, l
     for masked in (False, True):
         load_tuned_state(cut_at.model, initial)
         if masked:
-            placed = put_out(cut_at, LocalAccelerator(cut_at.store.folder, rows=500), tmp_path / "vault")
+            placed = offload(cut_at, LocalAccelerator(cut_at.store.folder, rows=500), tmp_path / "vault")
             assert placed.begin_round(1, [Shape(4, 40, backward=True)]) == 1
         else:
             cut_at.attach(UnmaskedEngine(cut_at.store))
@@ -156,7 +156,7 @@ def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
     outputs = []
     for masked in (False, True):
         if masked:
-            put_out(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(2)
+            offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(2)
         else:
             cut.attach(UnmaskedEngine(cut.store))
         with torch.inference_mode():
@@ -167,7 +167,7 @@ def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
 
 def test_training_goes_on_after_an_evaluation(tmp_path):
     cut = cut_model("bert", "lora", tmp_path)
-    put_out(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(1)
+    offload(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(1)
     ids = torch.randint(3, VOCABULARY, (3, 7))
     with torch.inference_mode():
         cut.model(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -177,13 +177,13 @@ def test_training_goes_on_after_an_evaluation(tmp_path):
 
 def test_siblings_make_one_trip(tmp_path):
     cut = cut_model("llama", "lora", tmp_path)
-    names = [trip.layer.name.split(".")[-1] for trip in cut.trips]
-    assert len(cut.trips) == 2 * 4 + 1  # qkv, o, gate+up, down in each layer, and the head
+    names = [group.layer.name.split(".")[-1] for group in cut.groups]
+    assert len(cut.groups) == 2 * 4 + 1  # qkv, o, gate+up, down in each layer, and the head
     assert "lm_head" in names
-    put_out(cut, accelerator := LocalAccelerator(cut.store.folder, rows=100), tmp_path / "vault").begin_round(
+    offload(cut, accelerator := LocalAccelerator(cut.store.folder, rows=100), tmp_path / "vault").begin_round(
         1
     )
     ids = torch.randint(3, VOCABULARY, (2, 4))
     with torch.no_grad():
         cut.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    assert len(accelerator.seen) == len(cut.trips)
+    assert len(accelerator.seen) == len(cut.groups)

@@ -9,7 +9,7 @@ from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
 from enclave.masking.words import WIDTHS, Buffers, meaning
-from enclave.slicing.placement import put_out
+from enclave.slicing.placement import offload
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking import attacks
 from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
@@ -22,7 +22,7 @@ def transcript(tmp_path_factory, request):
     """All bytes of a training run of several epochs over the same rows: a text that is easy to tell."""
     folder = tmp_path_factory.mktemp("transcript")
     cut = cut_model("llama", "lora", folder, widths=[request.param])
-    masked = put_out(cut, accelerator := LocalAccelerator(cut.store.folder, rows=64), folder / "vault")
+    masked = offload(cut, accelerator := LocalAccelerator(cut.store.folder, rows=64), folder / "vault")
     masked.begin_round(1)
     ids = torch.full((8, 16), 5)
     for _ in range(12):

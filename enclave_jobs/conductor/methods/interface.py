@@ -48,7 +48,7 @@ class Method(Protocol):
         Raises: the enclave's verdict.
         """
 
-    def put_out(self, contribution: Contribution, code: str, /) -> None:
+    def note_refusal(self, contribution: Contribution, code: str, /) -> None:
         """Note what follows beyond this round from the enclave's verdict on a contribution."""
 
     def ask_again(self, round: Round, /) -> None:

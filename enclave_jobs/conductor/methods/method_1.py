@@ -77,7 +77,7 @@ def is_good(contribution: Contribution) -> bool:
     return answer is not None
 
 
-def put_out(_contribution: Contribution, _code: str) -> None:
+def note_refusal(_contribution: Contribution, _code: str) -> None:
     """A bad update costs its site the round, and no more."""
 
 

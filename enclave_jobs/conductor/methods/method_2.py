@@ -69,7 +69,7 @@ def is_good(contribution: Contribution) -> bool:
     return features.opened(contribution.round.run, contribution.site_id)
 
 
-def put_out(contribution: Contribution, code: str) -> None:
+def note_refusal(contribution: Contribution, code: str) -> None:
     """The site is out until it brings other features."""
     features.refused(contribution.round.run, contribution.site_id, code)
 

@@ -18,26 +18,28 @@ from enclave.programs.placements import Measures, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import REPORT_SECONDS
 from enclave.slicing.cut import Cut, open_cut
-from enclave.slicing.placement import Masked, Preparation, put_out
+from enclave.slicing.placement import Masked, Preparation, offload
 from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
 
 
-def open_outside(manifest: Manifest, folder: Path, outside: Path) -> tuple[Any, Base, Placement]:
-    """The cut model with its adapter, the base that it was taken from, and the placement. `outside` is the
-    mailbox's folder, in which the accelerator finds the public int8 weights.
+def open_offloaded(manifest: Manifest, folder: Path, mailbox_folder: Path) -> tuple[Any, Base, Placement]:
+    """The cut model with its adapter, the base that it was taken from, and the placement. `mailbox_folder`
+    is the mailbox's folder, in which the accelerator finds the public int8 weights.
 
     Raises: as `open_cut`.
     """
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
     seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, outside / WEIGHTS, first)
-    placement = Outside(opened.cut, manifest.masking, outside / PADS, weight_bytes(folder, manifest.model))
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, mailbox_folder / WEIGHTS, first)
+    placement = OffloadedPlacement(
+        opened.cut, manifest.masking, mailbox_folder / PADS, weight_bytes(folder, manifest.model)
+    )
     return opened.cut.model, opened.base, placement
 
 
-class Outside(Placement):
+class OffloadedPlacement(Placement):
     """A cut model, and the accelerator of the moment: none until `accelerate`."""
 
     def __init__(self, cut: Cut, masking: Masking, pads: Path, model_bytes: int) -> None:
@@ -53,7 +55,7 @@ class Outside(Placement):
         Raises: `accelerator.bad_channel` or `masking.weights_changed`.
         """
         self._masked, self._before = None, {}
-        self._masked = put_out(
+        self._masked = offload(
             self._cut,
             channel,
             self._pads,
