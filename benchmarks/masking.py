@@ -45,7 +45,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from contracts.manifest import Lora, ModelSpec
 from enclave.masking import integrity
-from enclave.masking.channel import Channel
+from enclave.masking.channel import AcceleratorChannel
 from enclave.masking.engine import QuantisedEngine, Work, blocks
 from enclave.masking.fixed_point import parts, quantise
 from enclave.masking.layers import FrozenLayer, Store
@@ -203,7 +203,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     }  # fmt: skip
     times: dict[str, list[float]] = {}
     with accelerator(folder / "online", folder / "channel", threads) as (channel, process):
-        places = {"online_1": InProcess(folder / "online_1"), "online": Channel(channel)}
+        places = {"online_1": InProcess(folder / "online_1"), "online": AcceleratorChannel(channel)}
         masked = {name: offload(cuts[name], place, folder / f"{name}-pads") for name, place in places.items()}
         steps = {name: stepper(cuts[name].model) for name in masked}
         for repeat in range(-2, repeats):
@@ -322,7 +322,7 @@ def enclave(folder: Path) -> None:
     spec = ModelSpec("saved", "sequence-classification", pin(saved), ("a", "b", "c"), 64)
     opened = open_cut(saved, spec, LORA, 1, folder / "opened")
     with accelerator(folder / "opened", folder / "second", 1) as (channel, _):
-        masked = offload(opened.cut, Channel(channel), folder / "pads")
+        masked = offload(opened.cut, AcceleratorChannel(channel), folder / "pads")
         step = stepper(opened.cut.model)
         masked.begin_round(1, [Shape(ROWS, TOKENS, backward=True)])
         step()

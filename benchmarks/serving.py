@@ -31,7 +31,7 @@ from contracts.manifest import (
 from contracts.policy import Policy, SgxReference
 from contracts.releases import SERVE, consent
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.session import Knock, decode, encode
+from contracts.sealed.session import ClientHello, decode, encode
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
@@ -63,9 +63,9 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     order = consent(manifest, answers.receipt, "anna", person, ("anna",), rule=SERVE)
     serving.begin(ServeArguments(answers.receipt, {"anna": order}))
     keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
-    knock = Knock(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
-    told = serving.open(knock.opening)
-    channel = knock.entered(told["session"], decode(told["proof"]))
+    hello = ClientHello(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
+    told = serving.open(hello.opening)
+    channel = hello.finish(told["session"], decode(told["proof"]))
 
     def served() -> list[list[float]]:
         question, reply = ask_about(front, tokens, 0), {}

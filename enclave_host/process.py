@@ -24,7 +24,7 @@ import msgspec
 from attestation.measured import TREE
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Channel, Hello, HostFile, Reply, Request
+from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Hello, HostFile, Reply, Request, WireChannel
 from enclave_host.gramine.launch import command
 from enclave_host.mailbox import HostMailbox
 
@@ -53,7 +53,7 @@ class EnclaveProcess:
         self.program = program
         self.mailbox = mailbox
         self._process = process
-        self._channel: Channel | None = None
+        self._channel: WireChannel | None = None
         self._turn = threading.Lock()
         self._last_id = 0
 
@@ -185,7 +185,7 @@ class EnclaveProcess:
             if progress is not None and reply.progress is not None:
                 progress(reply.progress)
 
-    def _greeting(self, listener: socket.socket, token: str, deadline: float) -> Channel:
+    def _greeting(self, listener: socket.socket, token: str, deadline: float) -> WireChannel:
         """Wait for the program. Whoever else connects to the port does not know the token and is sent
         away."""
         listener.settimeout(0.2)
@@ -196,7 +196,7 @@ class EnclaveProcess:
                 connection, _ = listener.accept()
             except TimeoutError:
                 continue
-            channel = Channel(connection)
+            channel = WireChannel(connection)
             try:
                 hello = channel.receive(Hello, timeout=HELLO_SECONDS, limit=MAX_HELLO_BYTES)
             except Refusal:

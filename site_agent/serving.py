@@ -17,7 +17,7 @@ from contracts.evidence import Claims
 from contracts.manifest import Manifest
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
-from contracts.sealed.session import Channel, Knock, decode, encode
+from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Judge
 from site_agent.proofs import require_appraisal
@@ -103,7 +103,7 @@ class ServedModel:
         self._judge = Judge(manifest, PROGRAM, state.folder)
         self._receipts = ReceiptBook(state, manifest, coordinator)
         self._claims: Claims | None = None
-        self._channel: Channel | None = None
+        self._channel: SessionChannel | None = None
         self._breaks = 0
 
     def ask(self, question: bytes) -> bytes:
@@ -174,11 +174,11 @@ class ServedModel:
         self._breaks = 0
         return answer
 
-    def _open(self) -> Channel:
+    def _open(self) -> SessionChannel:
         if self._claims is None:
             self._tell("Verifying the served model's enclave.")
             self._claims = self._verify()
-        knock = Knock(
+        hello = ClientHello(
             self._manifest.hash,
             self._state.config.site,
             self._state.key,
@@ -186,8 +186,8 @@ class ServedModel:
             signing_key=self._claims.signing_key,
             receipt=self._receipts.catch_up(),
         )
-        told = _read(self._post("open", {"opening": msgspec.to_builtins(knock.opening)}), _Opened)
-        return knock.entered(told.session, decode(told.proof))
+        told = _read(self._post("open", {"opening": msgspec.to_builtins(hello.opening)}), _Opened)
+        return hello.finish(told.session, decode(told.proof))
 
     def _verify(self) -> Claims:
         """The claims of the enclave, once its evidence for a nonce of ours was found good here, and stands

@@ -56,7 +56,7 @@ class Opening(Struct, frozen=True, forbid_unknown_fields=True):
     signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 
 
-class Channel:
+class SessionChannel:
     """One end of an open session. `name` is the session's (hex); numbers run from 0 in each direction."""
 
     def __init__(self, name: str, manifest: str, secret: bytes, *, sends: Direction) -> None:
@@ -105,8 +105,8 @@ class Channel:
         )
 
 
-class Knock:
-    """The site's end before the enclave has answered: `opening` goes out, `entered` takes the answer."""
+class ClientHello:
+    """The site's end before the enclave has answered: `opening` goes out, `finish` takes the answer."""
 
     def __init__(
         self, manifest: str, site: str, key: SigningKey, *, hpke_key: str, signing_key: str, receipt: str
@@ -118,20 +118,20 @@ class Knock:
         signature = key.sign(OPENING_DOMAIN, _signed(manifest, site, signing_key, receipt, wrapped))
         self.opening = Opening(manifest, site, signing_key, receipt, encode(wrapped), signature)
 
-    def entered(self, name: str, proof: bytes) -> Channel:
+    def finish(self, name: str, proof: bytes) -> SessionChannel:
         """The session, once its enclave has proven itself.
 
         Raises: `serving.bad_message`.
         """
-        channel = Channel(name, self._manifest, self._secret, sends="question")
+        channel = SessionChannel(name, self._manifest, self._secret, sends="question")
         if channel.open(proof) != PROOF:
             raise Refusal("serving.bad_message", number=0)
         return channel
 
 
-def enter(
+def accept(
     opening: Opening, *, manifest: str, public_key: str, hpke: HpkeKey, signing_key: str
-) -> tuple[Channel, bytes]:
+) -> tuple[SessionChannel, bytes]:
     """The enclave's end of a new session, and the proof for the site. `public_key` is the site's in the
     manifest; `hpke` and `signing_key` are the enclave's own.
 
@@ -152,7 +152,7 @@ def enter(
         raise Refusal("serving.bad_opening") from refusal
     if len(secret) != SECRET_BYTES or len(wrapped) != SECRET_BYTES + WRAP_OVERHEAD:
         raise Refusal("serving.bad_opening")
-    channel = Channel(secrets.token_hex(32), manifest, secret, sends="answer")
+    channel = SessionChannel(secrets.token_hex(32), manifest, secret, sends="answer")
     return channel, channel.seal(PROOF)
 
 

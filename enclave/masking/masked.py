@@ -41,7 +41,7 @@ enclave masks or checks the other."""
 
 
 class Accelerator(Protocol):
-    """What the engine needs of the other side (see `channel.Channel`)."""
+    """What the engine needs of the other side (see `channel.AcceleratorChannel`)."""
 
     name: str
     ahead: int

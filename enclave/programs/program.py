@@ -31,7 +31,7 @@ from contracts.refusal import Refusal
 from contracts.settling import settle_types
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
-from enclave.programs.wire import PROTOCOL, Channel, Hello, HostFile, Refused, Reply, Request
+from enclave.programs.wire import PROTOCOL, Hello, HostFile, Refused, Reply, Request, WireChannel
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +135,14 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
     platform = Path(host.platform) if host.platform else None
     source = open_source(host.runtime, platform=platform, mailbox=folder)
     running = program(source, Mailbox(folder))
-    channel = Channel(socket.create_connection(("127.0.0.1", host.port), timeout=30))
+    channel = WireChannel(socket.create_connection(("127.0.0.1", host.port), timeout=30))
     channel.send(Hello(host.token, program.name, PROTOCOL))
     serve(running, channel)
     logging.shutdown()
     os._exit(0)  # nothing is left to tidy up, and torch takes a second to do it
 
 
-def serve(program: EnclaveProgram, channel: Channel) -> None:
+def serve(program: EnclaveProgram, channel: WireChannel) -> None:
     """Answer requests in order until `stop`. The host's death ends the process, also in mid-work."""
     requests: queue.Queue[Request | Refusal] = queue.Queue(maxsize=8)
     threading.Thread(target=_receive, args=(channel, requests), daemon=True).start()
@@ -159,7 +159,7 @@ def serve(program: EnclaveProgram, channel: Channel) -> None:
             channel.send(_answer(program, channel, request))
 
 
-def _answer(program: EnclaveProgram, channel: Channel, request: Request) -> Reply:
+def _answer(program: EnclaveProgram, channel: WireChannel, request: Request) -> Reply:
     def report(progress: dict[str, Any]) -> None:
         channel.send(Reply(request.id, progress=progress))
 
@@ -173,7 +173,7 @@ def _answer(program: EnclaveProgram, channel: Channel, request: Request) -> Repl
         return Reply(request.id, refused=Refused("internal", {}))
 
 
-def _receive(channel: Channel, requests: queue.Queue[Request | Refusal]) -> None:
+def _receive(channel: WireChannel, requests: queue.Queue[Request | Refusal]) -> None:
     """Read ahead, so that the host's death is seen while the program works. After an oversized frame the
     connection is out of step: nothing more is read."""
     while True:

@@ -18,7 +18,7 @@ from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.releases import SERVE, Consent, allowed, verify_consents
-from contracts.sealed.session import Base64, Channel, Opening, decode, encode, enter
+from contracts.sealed.session import Base64, Opening, SessionChannel, accept, decode, encode
 from enclave.programs.identity import Identity
 
 MAX_QUESTION_BYTES = 64 << 20
@@ -96,7 +96,7 @@ class _Open:
     """An open session. `last` repeats the answer to a message whose answer was lost on its way."""
 
     site: str
-    channel: Channel
+    channel: SessionChannel
     touched: float
     text: Any
     pending: bytearray = field(default_factory=bytearray)
@@ -151,7 +151,7 @@ class Serving:
         site = identity.manifest.site(opening.site)
         if site.id in self._revoked:
             raise Refusal("serving.revoked")
-        channel, proof = enter(
+        channel, proof = accept(
             opening,
             manifest=identity.manifest_hash,
             public_key=site.public_key,

@@ -72,7 +72,7 @@ class Reply(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True)
     refused: Refused | None = None
 
 
-class Channel:
+class WireChannel:
     """One end of the connection. One thread may send while another receives.
 
     After a timeout or an invalid message the channel is still in step; after `wire.frame_too_large` on

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from contracts.architecture.numbering import layer_of
-from enclave.masking.channel import Channel
+from enclave.masking.channel import AcceleratorChannel
 from enclave.masking.engine import QuantisedEngine, Work
 from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.masked import Accelerator, MaskedEngine, Planned
@@ -177,7 +177,9 @@ def offload(
     Raises: `accelerator.bad_channel` or `masking.weights_changed`.
     """
     profile = Profile(cut)
-    channel = Channel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
+    channel = (
+        AcceleratorChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
+    )
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
     engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions, public=profile.public)

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.wire import Channel, Reply, Request
+from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_jobs.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import tls
@@ -144,7 +144,7 @@ def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[st
         connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise Refusal("supervisor.unreachable") from error
-    channel = Channel(connection) if context is None else tls.greeted(context, connection, calls=host)
+    channel = WireChannel(connection) if context is None else tls.greeted(context, connection, calls=host)
     try:
         channel.send(Greeting(settings.SUPERVISOR_TOKEN, PROTOCOL))
         channel.send(Request(1, op, msgspec.to_builtins(arguments)))

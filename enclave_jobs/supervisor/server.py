@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Channel, Refused, Reply, Request
+from enclave.programs.wire import Refused, Reply, Request, WireChannel
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.answers import Answer, Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
@@ -80,7 +80,7 @@ class Server:
         channel = None
         try:
             connection.settimeout(GREETING_SECONDS)
-            channel = Channel(connection) if self._tls is None else tls.greeted(self._tls, connection)
+            channel = WireChannel(connection) if self._tls is None else tls.greeted(self._tls, connection)
             self._greet(channel)
             while True:
                 self._answer(channel, channel.receive(Request))
@@ -95,14 +95,14 @@ class Server:
                 channel.close()
             self._callers.release()
 
-    def _greet(self, channel: Channel) -> None:
+    def _greet(self, channel: WireChannel) -> None:
         greeting = channel.receive(Greeting, timeout=GREETING_SECONDS, limit=MAX_GREETING_BYTES)
         if not hmac.compare_digest(greeting.token.encode(), self._token):
             raise Refusal("supervisor.unauthorised")
         if greeting.protocol != PROTOCOL:
             raise Refusal("supervisor.bad_request", fault=f"protocol {greeting.protocol}")
 
-    def _answer(self, channel: Channel, request: Request) -> None:
+    def _answer(self, channel: WireChannel, request: Request) -> None:
         try:
             reply = Reply(request.id, result=self._perform(request))
         except Refusal as refusal:

@@ -16,12 +16,12 @@ from pathlib import Path
 from django.conf import settings
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Channel
+from enclave.programs.wire import WireChannel
 
 AUTHORITY, CERTIFICATE, KEY = "authority.pem", "certificate.pem", "key.pem"
 
 
-class TlsChannel(Channel):
+class TlsChannel(WireChannel):
     """A channel over TLS. One thread at a time uses it: OpenSSL's connections are not for two."""
 
     def __init__(self, connection: ssl.SSLSocket) -> None:

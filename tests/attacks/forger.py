@@ -17,7 +17,7 @@ from contracts.receipts import Receipt, receipt_hash
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.session import Knock, decode, encode
+from contracts.sealed.session import ClientHello, decode, encode
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from tests.programs.split_house import SplitRun
@@ -101,7 +101,7 @@ class Forger:
     def session(self, server, site: str):
         """A session of a site with what this server serves."""
         claims = server.call("evidence", nonce="00" * 32)["claims"]
-        knock = Knock(
+        hello = ClientHello(
             self.run.manifest.hash,
             site,
             self.run.consortium.house.site_keys[site],
@@ -109,8 +109,8 @@ class Forger:
             signing_key=claims["signing_key"],
             receipt=self.run.last,
         )
-        told = server.call("open", opening=msgspec.to_builtins(knock.opening))
-        return knock.entered(told["session"], decode(told["proof"]))
+        told = server.call("open", opening=msgspec.to_builtins(hello.opening))
+        return hello.finish(told["session"], decode(told["proof"]))
 
 
 def measurement_of(reference: SgxReference | TdxReference) -> str:

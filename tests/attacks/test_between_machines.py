@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Channel, Reply, Request
+from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_jobs.supervisor import client, life, tls
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.authority import certify, create_authority
@@ -108,7 +108,7 @@ def test_a_caller_in_plain_is_refused_before_it_is_heard(
     supervisor: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        channel = Channel(socket.create_connection(supervisor.address, timeout=10))
+        channel = WireChannel(socket.create_connection(supervisor.address, timeout=10))
         with pytest.raises(Refusal, match=r"wire\.closed|wire\.frame_too_large|wire\.invalid"):
             channel.send(Greeting(TOKEN, PROTOCOL))
             channel.send(Request(1, "list", {}))

@@ -315,10 +315,10 @@ def _member(data: bytes) -> object:
 def openings() -> list[bytes]:
     import msgspec
 
-    knock = session.Knock(
+    hello = session.ClientHello(
         HASH, "site-a", SITE, hpke_key=RECEIVER.public, signing_key=ENCLAVE.public, receipt=HASH
     )
-    return [msgspec.json.encode(knock.opening)]
+    return [msgspec.json.encode(hello.opening)]
 
 
 @target("session opening", openings)
@@ -329,18 +329,18 @@ def _opening(data: bytes) -> object:
         read = msgspec.json.decode(data, type=session.Opening)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return session.enter(
+    return session.accept(
         read, manifest=HASH, public_key=SITE.public, hpke=RECEIVER, signing_key=ENCLAVE.public
     )
 
 
 @target(
     "sealed message",
-    lambda: [base64.b64encode(session.Channel(HASH, HASH, KEY, sends="question").seal(TEXT))],
+    lambda: [base64.b64encode(session.SessionChannel(HASH, HASH, KEY, sends="question").seal(TEXT))],
 )
 def _message(data: bytes) -> object:
     sealed_part = session.decode(data.decode("latin-1"))
-    return session.Channel(HASH, HASH, KEY, sends="answer").open(sealed_part)
+    return session.SessionChannel(HASH, HASH, KEY, sends="answer").open(sealed_part)
 
 
 def handed_back() -> list[bytes]:

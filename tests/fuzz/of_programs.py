@@ -57,7 +57,7 @@ def received(kind: type[Any], data: bytes) -> object:
         theirs.setblocking(False)
         theirs.send(data[: 1 << 16])
         theirs.shutdown(socket.SHUT_WR)
-        channel = wire.Channel.__new__(wire.Channel)  # a socket pair knows no TCP_NODELAY
+        channel = wire.WireChannel.__new__(wire.WireChannel)  # a socket pair knows no TCP_NODELAY
         channel._socket, channel._buffer = ours, bytearray()
         return channel.receive(kind, timeout=5.0)
 

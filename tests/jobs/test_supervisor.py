@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Channel, Reply, Request
+from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_host.mailbox import HostMailbox
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers
@@ -154,7 +154,7 @@ def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
     told = json.loads((folder / "supervisor.json").read_text())
 
     def said(*messages: bytes | Request) -> Reply:
-        channel = Channel(socket.create_connection((told["host"], told["port"]), timeout=10))
+        channel = WireChannel(socket.create_connection((told["host"], told["port"]), timeout=10))
         try:
             channel.send(Greeting(TOKEN, PROTOCOL))
             for message in messages:

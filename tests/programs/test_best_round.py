@@ -10,7 +10,7 @@ import torch
 from contracts.manifest import Release, Training
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
-from contracts.sealed.session import Knock
+from contracts.sealed.session import ClientHello
 from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.programs.test_split_server import last_parameters
@@ -48,11 +48,11 @@ def restored(run, place):
     return server
 
 
-def knock(run, server):
+def hello(run, server):
     run.order(server)
     claims = server.call("evidence", nonce="00" * 32)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
-    asks = Knock(run.manifest.hash, "anna", run.consortium.house.site_keys["anna"], **keys)
+    asks = ClientHello(run.manifest.hash, "anna", run.consortium.house.site_keys["anna"], **keys)
     return server.call("open", opening=msgspec.to_builtins(asks.opening))
 
 
@@ -74,9 +74,9 @@ def test_the_state_of_the_closing_receipt_is_what_the_best_round_has_made(run):
 
 def test_no_other_rounds_state_is_served(run, code_of):
     """The last round's, the best one's as it was sealed then, the closing one's once a test has followed."""
-    assert [code_of(knock, run, restored(run, place)) for place in (0, 1)] == ["serving.not_ready"] * 2
-    assert code_of(knock, run, restored(run, 2)) == "state.not_named"
-    assert knock(run, restored(run, 3))["session"]
+    assert [code_of(hello, run, restored(run, place)) for place in (0, 1)] == ["serving.not_ready"] * 2
+    assert code_of(hello, run, restored(run, 2)) == "state.not_named"
+    assert hello(run, restored(run, 3))["session"]
 
 
 def test_the_closing_round_is_entered_once_and_the_test_after_it_alone(run, code_of):

@@ -264,7 +264,7 @@ def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, 
 
 def served(run, server, house, inputs):
     """The split server's own answers to the same texts, through a session."""
-    from contracts.sealed.session import Knock, decode, encode
+    from contracts.sealed.session import ClientHello, decode, encode
     from enclave.slicing.models import load
     from enclave.slicing.questions import ask_about, read_probabilities
     from enclave.slicing.split import Front
@@ -272,9 +272,9 @@ def served(run, server, house, inputs):
     run.order(server)
     claims = server.call("evidence", nonce="0" * 64)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
-    knock = Knock(run.manifest.hash, "anna", house.site_keys["anna"], **keys)
-    told = server.call("open", opening=msgspec.to_builtins(knock.opening))
-    channel = knock.entered(told["session"], decode(told["proof"]))
+    hello = ClientHello(run.manifest.hash, "anna", house.site_keys["anna"], **keys)
+    told = server.call("open", opening=msgspec.to_builtins(hello.opening))
+    channel = hello.finish(told["session"], decode(told["proof"]))
     model, tokenizer = load(house.model, run.manifest.model)
     tokens = [row[mask.bool()].tolist() for row, mask in
               zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]  # fmt: skip

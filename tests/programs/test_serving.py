@@ -27,7 +27,7 @@ from contracts.policy import Policy, SgxReference
 from contracts.refusal import Refusal
 from contracts.releases import SERVE, consent
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.session import Channel, Knock, decode, encode
+from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
@@ -111,27 +111,27 @@ class House:
         given = {site: ordered(self.told, receipt, site, KEYS[site], rule=rule) for site in signers}
         return ServeArguments(receipt, given)
 
-    def knock(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> Knock:
+    def hello(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> ClientHello:
         keys = {"hpke_key": self.identity.hpke.public, "signing_key": self.identity.signing.public}
-        return Knock(self.told.hash, site, key or KEYS[site], **keys, receipt=receipt)
+        return ClientHello(self.told.hash, site, key or KEYS[site], **keys, receipt=receipt)
 
-    def enter(self, site: str = "anna") -> Channel:
-        asked = self.knock(site)
+    def enter(self, site: str = "anna") -> SessionChannel:
+        asked = self.hello(site)
         told = self.serving.open(asked.opening)
-        return asked.entered(told["session"], decode(told["proof"]))
+        return asked.finish(told["session"], decode(told["proof"]))
 
-    def ask(self, channel: Channel, question: bytes, part: int = 1 << 19) -> bytes:
+    def ask(self, channel: SessionChannel, question: bytes, part: int = 1 << 19) -> bytes:
         """Send a question in parts; the opened answer."""
         for start in range(0, len(question), part):
             more = start + part < len(question)
             reply = self.send(channel, question[start : start + part], more)
         return channel.open(decode(reply["sealed"]))
 
-    def send(self, channel: Channel, content: bytes, more: bool = False) -> dict[str, Any]:
+    def send(self, channel: SessionChannel, content: bytes, more: bool = False) -> dict[str, Any]:
         return self.serving.step(self.message(channel, content, more))
 
     @staticmethod
-    def message(channel: Channel, content: bytes, more: bool = False) -> StepArguments:
+    def message(channel: SessionChannel, content: bytes, more: bool = False) -> StepArguments:
         number = channel.sent
         return StepArguments(channel.name, number, encode(channel.seal(content, more=more)), more)
 
@@ -254,11 +254,11 @@ def test_only_a_site_of_the_manifest_with_its_own_key_opens_a_session() -> None:
     house = House()
     stranger = SigningKey.generate()
     assert (
-        code_of(lambda: house.serving.open(house.knock("carol", stranger).opening)) == "manifest.unknown_site"
+        code_of(lambda: house.serving.open(house.hello("carol", stranger).opening)) == "manifest.unknown_site"
     )
-    assert code_of(lambda: house.serving.open(house.knock("anna", stranger).opening)) == "serving.bad_opening"
+    assert code_of(lambda: house.serving.open(house.hello("anna", stranger).opening)) == "serving.bad_opening"
     assert (
-        code_of(lambda: house.serving.open(house.knock("anna", KEYS["berta"]).opening))
+        code_of(lambda: house.serving.open(house.hello("anna", KEYS["berta"]).opening))
         == "serving.bad_opening"
     )
 

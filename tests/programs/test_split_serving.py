@@ -11,7 +11,7 @@ from contracts.manifest import Release
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
-from contracts.sealed.session import Channel, Knock, decode, encode
+from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from enclave.programs.publication import step
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
@@ -60,13 +60,13 @@ def refusal_code(act) -> str:
     return caught.value.code
 
 
-def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> Channel:
+def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> SessionChannel:
     run.order(server)
     claims = server.call("evidence", nonce="00" * 32)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
-    knock = Knock(run.manifest.hash, site, run.consortium.house.site_keys[site], **keys)
-    told = server.call("open", opening=msgspec.to_builtins(knock.opening))
-    return knock.entered(told["session"], decode(told["proof"]))
+    hello = ClientHello(run.manifest.hash, site, run.consortium.house.site_keys[site], **keys)
+    told = server.call("open", opening=msgspec.to_builtins(hello.opening))
+    return hello.finish(told["session"], decode(told["proof"]))
 
 
 def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:
@@ -77,7 +77,7 @@ def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:
     return ask_about(Front(model, 1), examples.tokens, examples.padding), examples.targets or []
 
 
-def ask(server: EnclaveProcess, channel: Channel, asked: bytes) -> bytes:
+def ask(server: EnclaveProcess, channel: SessionChannel, asked: bytes) -> bytes:
     number = channel.sent
     reply = server.call("step", session=channel.name, number=number, sealed=encode(channel.seal(asked)))
     return channel.open(decode(reply["sealed"]))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import MAX_FRAME_BYTES, Channel, Reply, Request
+from enclave.programs.wire import MAX_FRAME_BYTES, Reply, Request, WireChannel
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def pair():
     listener = socket.create_server(("127.0.0.1", 0))
     a, b = socket.create_connection(listener.getsockname()), listener.accept()[0]
     listener.close()
-    yield a, Channel(b)
+    yield a, WireChannel(b)
     a.close()
     b.close()
 
@@ -99,7 +99,7 @@ def test_a_timeout_in_the_middle_of_a_frame_loses_nothing(pair):
 def test_no_bytes_from_the_other_end_raise_anything_but_a_refusal(data):
     a, b = socket.socketpair()
     with a, b:
-        channel = Channel.__new__(Channel)
+        channel = WireChannel.__new__(WireChannel)
         channel._socket, channel._buffer = b, bytearray()
         a.sendall(data)
         a.shutdown(socket.SHUT_WR)
@@ -121,5 +121,5 @@ def test_no_bytes_from_the_other_end_raise_anything_but_a_refusal(data):
 def test_what_is_sent_is_what_arrives(args):
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as a, listener.accept()[0] as b:
-        Channel(a).send(Request(3, "train", args))
-        assert Channel(b).receive(Request, timeout=5) == Request(3, "train", json.loads(json.dumps(args)))
+        WireChannel(a).send(Request(3, "train", args))
+        assert WireChannel(b).receive(Request, timeout=5) == Request(3, "train", json.loads(json.dumps(args)))

@@ -10,28 +10,30 @@ import pytest
 
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.session import Channel, Knock, Opening, encode, enter
+from contracts.sealed.session import ClientHello, Opening, SessionChannel, accept, encode
 from contracts.signing import SigningKey
 
 MANIFEST = "a" * 64
 SITE_KEY, HPKE, ENCLAVE_KEY = SigningKey.generate(), HpkeKey.generate(), SigningKey.generate()
 
 
-def knock(manifest: str = MANIFEST, site: str = "anna", key: SigningKey = SITE_KEY) -> Knock:
-    return Knock(manifest, site, key, hpke_key=HPKE.public, signing_key=ENCLAVE_KEY.public, receipt="7" * 64)
+def hello(manifest: str = MANIFEST, site: str = "anna", key: SigningKey = SITE_KEY) -> ClientHello:
+    return ClientHello(
+        manifest, site, key, hpke_key=HPKE.public, signing_key=ENCLAVE_KEY.public, receipt="7" * 64
+    )
 
 
-def admitted(opening: Opening) -> tuple[Channel, bytes]:
-    return enter(
+def admitted(opening: Opening) -> tuple[SessionChannel, bytes]:
+    return accept(
         opening, manifest=MANIFEST, public_key=SITE_KEY.public, hpke=HPKE, signing_key=ENCLAVE_KEY.public
     )
 
 
-def pair() -> tuple[Channel, Channel]:
+def pair() -> tuple[SessionChannel, SessionChannel]:
     """(site's end, enclave's end)"""
-    asked = knock()
+    asked = hello()
     inside, proof = admitted(asked.opening)
-    return asked.entered(inside.name, proof), inside
+    return asked.finish(inside.name, proof), inside
 
 
 def refused(code: str) -> pytest.RaisesExc[Refusal]:
@@ -85,28 +87,28 @@ def test_a_message_does_not_pass_for_an_answer_nor_into_another_session() -> Non
 
 
 def test_a_replayed_opening_gives_a_session_that_nobody_can_use() -> None:
-    asked = knock()
+    asked = hello()
     first, proof = admitted(asked.opening)
-    site = asked.entered(first.name, proof)
+    site = asked.finish(first.name, proof)
     question = site.seal(b"text")
     second, second_proof = admitted(asked.opening)
     assert second.name != first.name and second_proof != proof
     with refused("serving.bad_message"):
         second.open(question)
     with refused("serving.bad_message"):
-        asked.entered(first.name, second_proof)
+        asked.finish(first.name, second_proof)
 
 
 def test_an_opening_is_refused_unless_all_of_it_was_signed_by_the_site_for_this_enclave() -> None:
-    good, other = knock().opening, SigningKey.generate()
+    good, other = hello().opening, SigningKey.generate()
     assert admitted(good)
     wrong = [
-        knock(key=other).opening,
-        knock(manifest="b" * 64).opening,
+        hello(key=other).opening,
+        hello(manifest="b" * 64).opening,
         msgspec.structs.replace(good, site="berta"),
         msgspec.structs.replace(good, manifest="b" * 64),
         msgspec.structs.replace(good, enclave=other.public),
-        msgspec.structs.replace(good, wrapped=knock().opening.wrapped),
+        msgspec.structs.replace(good, wrapped=hello().opening.wrapped),
         msgspec.structs.replace(good, wrapped=encode(b"short")),
         msgspec.structs.replace(good, wrapped="***"),
         msgspec.structs.replace(good, signature="0" * 128),
@@ -118,8 +120,8 @@ def test_an_opening_is_refused_unless_all_of_it_was_signed_by_the_site_for_this_
 
 def test_an_opening_for_an_enclave_that_died_opens_nothing_at_its_successor() -> None:
     with refused("serving.bad_opening"):
-        enter(
-            knock().opening, manifest=MANIFEST, public_key=SITE_KEY.public, hpke=HpkeKey.generate(),
+        accept(
+            hello().opening, manifest=MANIFEST, public_key=SITE_KEY.public, hpke=HpkeKey.generate(),
             signing_key=ENCLAVE_KEY.public,
         )  # fmt: skip
 
