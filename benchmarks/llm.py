@@ -153,7 +153,7 @@ def masked(shape: Shape, folder: Path, first: int) -> float:
 
     from benchmarks.masking import accelerator, cpu_of
     from contracts.manifest import Lora
-    from enclave.masking.channel import AcceleratorChannel
+    from enclave.masking.channel import MaskedChannel
     from enclave.slicing.cut import open_cut
     from enclave.slicing.placement import Shape as Batch
     from enclave.slicing.placement import offload
@@ -162,7 +162,7 @@ def masked(shape: Shape, folder: Path, first: int) -> float:
         store, channel = Path(own) / "store", Path(own) / "channel"
         opened = open_cut(folder, pinned(folder, shape), Lora(8, 16, ("q_proj", "v_proj")), 1, store, first)
         with accelerator(store, channel, 1) as (_, process):
-            placed = offload(opened.cut, AcceleratorChannel(channel), Path(own) / "pads")
+            placed = offload(opened.cut, MaskedChannel(channel), Path(own) / "pads")
             inputs = {"input_ids": _texts(shape)[0]}
             if first:
                 inputs = {"features": torch.randn(shape.rows, shape.tokens, shape.hidden)}

@@ -45,11 +45,11 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from contracts.manifest import Lora, ModelSpec
 from enclave.masking import integrity
-from enclave.masking.channel import AcceleratorChannel
-from enclave.masking.engine import QuantisedEngine, Work, blocks
+from enclave.masking.channel import MaskedChannel
+from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.fixed_point import parts, quantise
 from enclave.masking.layers import FrozenLayer, Store
-from enclave.masking.masks import Index, Masks
+from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.ring import Limbs, quickest
 from enclave.masking.words import Buffers, Packed, mask, unmask
 from enclave.slicing.adapters import adapt
@@ -140,7 +140,7 @@ class Free(QuantisedEngine):
         self.shapes: list[tuple[int, int, int]] = []
         self._given: dict[tuple[int, int], Tensor] = {}
 
-    def multiply(self, work: Work) -> None:
+    def multiply(self, work: LayerWork) -> None:
         """See `QuantisedEngine.multiply`: nothing is computed."""
 
     def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     }  # fmt: skip
     times: dict[str, list[float]] = {}
     with accelerator(folder / "online", folder / "channel", threads) as (channel, process):
-        places = {"online_1": InProcess(folder / "online_1"), "online": AcceleratorChannel(channel)}
+        places = {"online_1": InProcess(folder / "online_1"), "online": MaskedChannel(channel)}
         masked = {name: offload(cuts[name], place, folder / f"{name}-pads") for name, place in places.items()}
         steps = {name: stepper(cuts[name].model) for name in masked}
         for repeat in range(-2, repeats):
@@ -271,7 +271,7 @@ def _calls(outer: int, inner: int) -> dict[str, Callable[[], object]]:
         plain = bytearray(limbs * rows * outer)
 
         def send(words: Packed = words, limbs: int = limbs, secret: integrity.Secret = secret) -> None:
-            stream = masks.words(Index(1, 1, 1), 0, rows, inner, limbs)
+            stream = masks.words(PadIndex(1, 1, 1), 0, rows, inner, limbs)
             for block in blocks(rows, inner):
                 fixed, _ = quantise(features[block], part.most, buffers)
                 mask(stream[block], fixed.numpy(), words[block], buffers)
@@ -322,7 +322,7 @@ def enclave(folder: Path) -> None:
     spec = ModelSpec("saved", "sequence-classification", pin(saved), ("a", "b", "c"), 64)
     opened = open_cut(saved, spec, LORA, 1, folder / "opened")
     with accelerator(folder / "opened", folder / "second", 1) as (channel, _):
-        masked = offload(opened.cut, AcceleratorChannel(channel), folder / "pads")
+        masked = offload(opened.cut, MaskedChannel(channel), folder / "pads")
         step = stepper(opened.cut.model)
         masked.begin_round(1, [Shape(ROWS, TOKENS, backward=True)])
         step()

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks import masking
 from benchmarks.masking import LORA, ROWS, TOKENS, VOCABULARY, encoder, timed
-from enclave.masking.channel import AcceleratorChannel
+from enclave.masking.channel import MaskedChannel
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut
@@ -70,7 +70,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
     made = cut(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
     with masking.accelerator(folder / "weights", folder / "channel", threads) as (channel, _):
-        masked = offload(made, AcceleratorChannel(channel), folder / "vault")
+        masked = offload(made, MaskedChannel(channel), folder / "vault")
         rivals: dict[str, Callable[[], object]] = {
             "fp32": whole,
             "front": lambda: front(**given),

@@ -66,7 +66,7 @@ Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Work:
+class BenchmarkShape:
     """A shape of model, rows and batches. `layers` is divisible by four, so that both cuts exist."""
 
     layers: int
@@ -77,11 +77,11 @@ class Work:
 
 
 WORKS = {
-    "minilm": Work(layers=12, batch=16, examples=128, tokens=96, rounds=7),
-    "bert": Work(layers=12, batch=16, examples=128, tokens=128, rounds=5),
-    "llama-8b": Work(layers=32, batch=8, examples=64, tokens=512, rounds=5),
+    "minilm": BenchmarkShape(layers=12, batch=16, examples=128, tokens=96, rounds=7),
+    "bert": BenchmarkShape(layers=12, batch=16, examples=128, tokens=128, rounds=5),
+    "llama-8b": BenchmarkShape(layers=32, batch=8, examples=64, tokens=512, rounds=5),
 }
-QUICK = Work(layers=4, batch=8, examples=32, tokens=64, rounds=5)
+QUICK = BenchmarkShape(layers=4, batch=8, examples=32, tokens=64, rounds=5)
 
 
 def configuration(shape: str, layers: int) -> Any:
@@ -98,7 +98,7 @@ def configuration(shape: str, layers: int) -> Any:
     )  # fmt: skip
 
 
-def base_model(shape: str, work: Work, device: str) -> PreTrainedModel:
+def base_model(shape: str, work: BenchmarkShape, device: str) -> PreTrainedModel:
     """Random weights; float32 on a CPU, bf16 on a GPU."""
     torch.manual_seed(SEED)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -109,7 +109,7 @@ def base_model(shape: str, work: Work, device: str) -> PreTrainedModel:
     return model.eval()
 
 
-def rows(work: Work) -> Examples:
+def rows(work: BenchmarkShape) -> Examples:
     """Random token ids; lengths from a quarter of the longest to the longest."""
     draw = random.Random(SEED)
     lengths = [draw.randint(work.tokens // 4, work.tokens) for _ in range(work.examples)]
@@ -180,7 +180,7 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def epochs(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str, Any]]:
+def epochs(model: PreTrainedModel, work: BenchmarkShape, device: str) -> Iterator[dict[str, Any]]:
     """An epoch over cached features against one of full-model LoRA."""
     examples, layers = rows(work), work.layers
     lengths = [len(tokens) for tokens in examples.tokens]
@@ -230,7 +230,7 @@ def epochs(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str
         )  # fmt: skip
 
 
-def steps(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str, Any]]:
+def steps(model: PreTrainedModel, work: BenchmarkShape, device: str) -> Iterator[dict[str, Any]]:
     """A step with SPF against a step with LoRA, on the same tail and batch; optimizer state beside."""
     k = work.layers // 2
     dtype = next(model.parameters()).dtype
@@ -274,7 +274,7 @@ def steps(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str,
         )  # fmt: skip
 
 
-def answers(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[str, Any]]:
+def answers(model: PreTrainedModel, work: BenchmarkShape, device: str) -> Iterator[dict[str, Any]]:
     """Asking the served tail against asking the whole model at the same place."""
     draw, k = random.Random(SEED), work.layers // 2
     for texts in (1, work.batch):
@@ -288,7 +288,7 @@ def answers(model: PreTrainedModel, work: Work, device: str) -> Iterator[dict[st
         )  # fmt: skip
 
 
-def throughputs(_model: PreTrainedModel, work: Work, _device: str) -> Iterator[dict[str, Any]]:
+def throughputs(_model: PreTrainedModel, work: BenchmarkShape, _device: str) -> Iterator[dict[str, Any]]:
     """Sealing and opening shards against bare AES-256-GCM."""
     mib = 2 * SHARD_BYTES >> 20
     for found in sealing.measure(mib, None, ("shard",)):

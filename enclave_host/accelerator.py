@@ -26,7 +26,7 @@ from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
-from enclave.masking.layers import INDEX, WEIGHTS, Index, Product, oriented, size
+from enclave.masking.layers import INDEX, WEIGHTS, Product, StoreIndex, oriented, size
 from enclave.masking.ring import Limbs
 from enclave.masking.words import Packed
 from enclave_host.gpu import OnDevice
@@ -116,7 +116,7 @@ def read_products(folder: Path) -> Iterator[tuple[Product, Tensor]]:
     Raises: `accelerator.bad_store`.
     """
     try:
-        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
+        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=StoreIndex)
         flat = np.memmap(folder / WEIGHTS, dtype=np.int8, mode="r")
         entries = {entry.name: entry for entry in index.layers}
         for product in index.products:

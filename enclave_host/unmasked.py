@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from enclave.masking.engine import QuantisedEngine, Work, blocks
+from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.layers import Store, oriented
 
 
@@ -25,7 +25,7 @@ class UnmaskedEngine(QuantisedEngine):
             for product in layer.products
         }
 
-    def multiply(self, work: Work) -> None:
+    def multiply(self, work: LayerWork) -> None:
         """See `QuantisedEngine.multiply`."""
         for product in work.products:
             kind = torch.float32 if product.limbs == 3 else torch.float64

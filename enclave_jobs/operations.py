@@ -43,7 +43,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerReport:
     """Workers, messages that wait by queue, and how long ago the clock (beat and a worker) last swept, in
     seconds. `fault` is set where the broker did not answer."""
 
@@ -59,12 +59,12 @@ class Work:
 
 def note_sweep() -> None:
     """The sweep ran: proof that beat, broker and a worker are well. Written to Redis, for nobody but
-    `work`."""
+    `worker_report`."""
     with current_app.connection_for_write() as line:
         line.default_channel.client.set(SWEEP_KEY, f"{time.time():.3f}", ex=86400)
 
 
-def work() -> Work:
+def worker_report() -> WorkerReport:
     """Ask the broker and every worker; takes up to a second or two."""
     try:
         with current_app.connection_for_read(transport_options={"socket_timeout": ASK_SECONDS}) as line:
@@ -78,7 +78,7 @@ def work() -> Work:
         serving = asked.active_queues() or {} if stats else {}
         active = asked.active() or {} if stats else {}
     except Exception as error:  # whatever the broker's library raises: its absence is the answer
-        return Work([], [], None, type(error).__name__)
+        return WorkerReport([], [], None, type(error).__name__)
     workers = [
         Worker(
             name,
@@ -89,7 +89,7 @@ def work() -> Work:
         )
         for name, told in sorted(stats.items())
     ]
-    return Work(workers, queues, time.time() - float(swept) if swept else None)
+    return WorkerReport(workers, queues, time.time() - float(swept) if swept else None)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class SharedFile:
         return Packed.over(self._memory, rows, columns, limbs, PAGE + area * self.area)
 
 
-class AcceleratorChannel:
+class MaskedChannel:
     """The enclave's end. At most `ahead` requests are on their way; answers come in the requests' order.
     `timeout` is in seconds for each answer."""
 

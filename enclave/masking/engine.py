@@ -24,7 +24,7 @@ BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Work:
+class LayerWork:
     """A direction of a layer: (rows, inner) `features`, times `scale_in` (inner,), in `products`, the parts
     of the inner dimension; what they give is added up, times `scale_out` (outer,), in `result` (rows,
     outer)."""
@@ -54,10 +54,10 @@ class QuantisedEngine(ABC):
         return self._multiplied(layer.backward, gradient, layer.scale, None)
 
     @abstractmethod
-    def multiply(self, work: Work) -> None:
+    def multiply(self, work: LayerWork) -> None:
         """Fill `work.result`, with `quantise` and `deliver`."""
 
-    def quantise(self, work: Work, product: Product, rows: slice) -> tuple[Tensor, Tensor]:
+    def quantise(self, work: LayerWork, product: Product, rows: slice) -> tuple[Tensor, Tensor]:
         """The product's integers for some rows, and their scales: see `fixed_point.quantise`."""
         columns = slice(product.start, product.stop)
         features = work.features[rows, columns]
@@ -66,7 +66,7 @@ class QuantisedEngine(ABC):
             features = torch.mul(features, work.scale_in[columns], out=scaled)
         return quantise(features, product.most, self._buffers)
 
-    def deliver(self, work: Work, product: Product, rows: slice, exact: Tensor, scale: Tensor) -> None:
+    def deliver(self, work: LayerWork, product: Product, rows: slice, exact: Tensor, scale: Tensor) -> None:
         """Add what a product gave, (rows, outer) int32, to the result."""
         first, target = product is work.products[0], work.result[rows]
         given = target if first else self._buffers.take("given", tuple(exact.shape), torch.float32)
@@ -84,7 +84,7 @@ class QuantisedEngine(ABC):
         scale_out: Tensor | None,
     ) -> Tensor:
         result = torch.empty(len(features), products[0].outer)
-        self.multiply(Work(products, features, scale_in, scale_out, result))
+        self.multiply(LayerWork(products, features, scale_in, scale_out, result))
         return result
 
 

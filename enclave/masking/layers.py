@@ -26,7 +26,7 @@ WEIGHTS, INDEX = "weights.int8", "layers.json"
 Direction = Literal["forward", "backward"]
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+class StoredWeights(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a layer's int8 weights (outputs, inputs) lie in the store's file."""
 
     name: str
@@ -54,10 +54,10 @@ class Product(Struct, frozen=True, forbid_unknown_fields=True):
         return self.stop - self.start
 
 
-class Index(Struct, frozen=True, forbid_unknown_fields=True):
+class StoreIndex(Struct, frozen=True, forbid_unknown_fields=True):
     """The store's index."""
 
-    layers: list[Entry]
+    layers: list[StoredWeights]
     products: list[Product]
 
 
@@ -94,7 +94,7 @@ class Store:
         self.folder = folder
         self._widths = widths
         self.layers: dict[str, FrozenLayer] = {}
-        self._entries: list[Entry] = []
+        self._entries: list[StoredWeights] = []
         self._products: list[Product] = []
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WEIGHTS).write_bytes(b"")
@@ -111,14 +111,14 @@ class Store:
         with (self.folder / WEIGHTS).open("ab") as file:
             file.write(data)
         outputs, inputs = fixed.values.shape
-        self._entries.append(Entry(name, offset, outputs, inputs))
+        self._entries.append(StoredWeights(name, offset, outputs, inputs))
         layer = self._describe(name, fixed, hashlib.sha256(data).hexdigest())
         self.layers[name] = layer
         return layer
 
     def finish(self) -> None:
         """Write the index that the accelerator reads."""
-        (self.folder / INDEX).write_bytes(msgspec.json.encode(Index(self._entries, self._products)))
+        (self.folder / INDEX).write_bytes(msgspec.json.encode(StoreIndex(self._entries, self._products)))
 
     def read(self, layer: FrozenLayer) -> Tensor:
         """Copy one layer's int8 weights in.
@@ -154,6 +154,6 @@ class Store:
         return products
 
 
-def size(entry: Entry) -> int:
+def size(entry: StoredWeights) -> int:
     """Bytes of a layer's int8 weights."""
     return entry.outputs * entry.inputs

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking import integrity
-from enclave.masking.engine import QuantisedEngine, Work, blocks
+from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.layers import Product, Store, oriented
-from enclave.masking.masks import Index, Masks
+from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.ring import Limbs
-from enclave.masking.vault import TAG_BYTES, Ledger, Vault
+from enclave.masking.vault import TAG_BYTES, PadLedger, Vault
 from enclave.masking.words import Packed, mask, of_mask, unmask, unmasking
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
@@ -41,7 +41,7 @@ enclave masks or checks the other."""
 
 
 class Accelerator(Protocol):
-    """What the engine needs of the other side (see `channel.AcceleratorChannel`)."""
+    """What the engine needs of the other side (see `channel.MaskedChannel`)."""
 
     name: str
     ahead: int
@@ -113,7 +113,7 @@ class MaskedEngine(QuantisedEngine):
         self._accelerator = accelerator
         self._masks = masks or Masks()
         self._vault = vault
-        self._ledger = Ledger()
+        self._ledger = PadLedger()
         self._limbs = Limbs()
         self._secrets: dict[int, integrity.Secret] = {}
         self._round = self._step = self._made_until = 0
@@ -183,12 +183,12 @@ class MaskedEngine(QuantisedEngine):
                     weight = oriented(values, product)
                     for offset, step in enumerate(plan, start=1):
                         if tokens := step.tokens.get(product.number, 0):
-                            index = Index(self._round, self._step + offset, product.number)
+                            index = PadIndex(self._round, self._step + offset, product.number)
                             vault.put(index, self._make(index, product, weight, 0, tokens), tokens)
         if report is not None:
             report(len(self._store.layers), len(self._store.layers))
 
-    def multiply(self, work: Work) -> None:
+    def multiply(self, work: LayerWork) -> None:
         """See `QuantisedEngine.multiply`. Requests of all parts follow each other without a pause.
 
         Raises: `masking.*` and `accelerator.*`, and then all is over.
@@ -226,7 +226,7 @@ class MaskedEngine(QuantisedEngine):
         for start in range(0, rows, most):
             yield slice(start, min(start + most, rows))
 
-    def _send(self, work: Work, product: Product, first: int, rows: slice) -> _Sent:
+    def _send(self, work: LayerWork, product: Product, first: int, rows: slice) -> _Sent:
         """Only sums with the mask are written out; scales stay here."""
         index, count = self._index(product), rows.stop - rows.start
         secret = self._secrets[product.number]
@@ -244,7 +244,7 @@ class MaskedEngine(QuantisedEngine):
         self.usage.bytes_out += product.limbs * count * product.inner
         return _Sent(product, rows, scale, claimed)
 
-    def _stream(self, index: Index, product: Product, first: int, count: int) -> Packed:
+    def _stream(self, index: PadIndex, product: Product, first: int, count: int) -> Packed:
         """(count, inner) residues to mask with, each once; for the host's own features those that change
         nothing."""
         if product.number in self._public:
@@ -252,7 +252,7 @@ class MaskedEngine(QuantisedEngine):
         self._ledger.spend(index, first, count)
         return self._masks.words(index, first, count, product.inner, product.limbs)
 
-    def _receive(self, work: Work, sent: _Sent, pads: Packed) -> None:
+    def _receive(self, work: LayerWork, sent: _Sent, pads: Packed) -> None:
         """Add an answer to the result, and check it.
 
         Raises: `masking.wrong_product`.
@@ -296,7 +296,7 @@ class MaskedEngine(QuantisedEngine):
             made = self._make(index, product, weight, first, tokens)
         return Packed.over(made, tokens, product.outer, product.limbs)
 
-    def _make(self, index: Index, product: Product, weight: Tensor, first: int, tokens: int) -> bytearray:
+    def _make(self, index: PadIndex, product: Product, weight: Tensor, first: int, tokens: int) -> bytearray:
         """r·Wᵀ for what `mask` adds to the features of these tokens."""
         made = bytearray(tokens * product.outer * product.limbs)
         pads = Packed.over(made, tokens, product.outer, product.limbs)
@@ -306,8 +306,8 @@ class MaskedEngine(QuantisedEngine):
             self._limbs.multiply(of_mask(stream), weight, pads[start : start + rows])
         return made
 
-    def _index(self, product: Product) -> Index:
-        return Index(self._round, self._step, product.number)
+    def _index(self, product: Product) -> PadIndex:
+        return PadIndex(self._round, self._step, product.number)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -32,7 +32,7 @@ _ZEROS = memoryview(bytes(1 << 16))
 
 
 @dataclass(frozen=True)
-class Index:
+class PadIndex:
     """Whose masks: a training or evaluation step of a round, and the product in it."""
 
     round: int
@@ -49,7 +49,7 @@ class Masks:
         self._keys = {limbs: algorithms.AES(self.derive(f"masks/{8 * limbs}")) for limbs in WIDTHS}
         self._stream = bytearray()
 
-    def words(self, index: Index, first: int, tokens: int, inner: int, limbs: int) -> Packed:
+    def words(self, index: PadIndex, first: int, tokens: int, inner: int, limbs: int) -> Packed:
         """(tokens, inner) uniform residues for the tokens from `first` on. Valid until the next call.
 
         Raises: `masking.out_of_indices`.
@@ -74,7 +74,7 @@ class Masks:
         return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._key)
 
 
-def number(index: Index) -> int:
+def number(index: PadIndex) -> int:
     """The index as 72 bits.
 
     Raises: `masking.out_of_indices`.

@@ -20,14 +20,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.refusal import Refusal
-from enclave.masking.masks import Index, number
+from enclave.masking.masks import PadIndex, number
 
 SUFFIX = ".pads"
 TAG_BYTES = 16
 _NONCE_BYTES = 12
 
 
-class Ledger:
+class PadLedger:
     """Spends masks: every (round, step, product, token) at most once, for the life of the key."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Ledger:
             raise Refusal("masking.pad_reused", step=step)
         self._at, self._next = (round, step), {}
 
-    def spend(self, index: Index, first: int, tokens: int) -> None:
+    def spend(self, index: PadIndex, first: int, tokens: int) -> None:
         """Spend tokens [first, first + tokens).
 
         Raises: `masking.pad_reused`.
@@ -73,13 +73,13 @@ class Vault:
             stale.unlink()
         self._folder = folder
         self._seal = AESGCM(key)
-        self._places: dict[int, dict[Index, _Place]] = {}
+        self._places: dict[int, dict[PadIndex, _Place]] = {}
         self._sizes: dict[int, int] = {}
         self._sealed, self._plain = bytearray(TAG_BYTES), bytearray()
         self.limit = limit
         self.bytes = 0
 
-    def put(self, index: Index, pads: bytearray, tokens: int) -> None:
+    def put(self, index: PadIndex, pads: bytearray, tokens: int) -> None:
         """Seal the pads of tokens 0…tokens − 1.
 
         Raises: `masking.vault_full`, `masking.no_disk`, and `masking.pad_made_twice` as a nonce would serve
@@ -102,7 +102,7 @@ class Vault:
         self._sizes[index.step] = offset + size
         self.bytes += size
 
-    def take(self, index: Index) -> tuple[memoryview, int] | None:
+    def take(self, index: PadIndex) -> tuple[memoryview, int] | None:
         """Take the pads of an index out, and for how many tokens they are; they are not there a second
         time. None if none were made. Valid until the next call.
 
@@ -141,5 +141,5 @@ class Vault:
         return self._folder / f"{step:010d}{SUFFIX}"
 
 
-def _nonce(index: Index) -> bytes:
+def _nonce(index: PadIndex) -> bytes:
     return number(index).to_bytes(_NONCE_BYTES)

@@ -23,20 +23,18 @@ from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
 
 
-def open_offloaded(manifest: Manifest, folder: Path, mailbox_folder: Path) -> tuple[Any, Base, Placement]:
-    """The cut model with its adapter, the base that it was taken from, and the placement. `mailbox_folder`
-    is the mailbox's folder, in which the accelerator finds the public int8 weights.
+def open_offloaded(manifest: Manifest, folder: Path, mailbox: Path) -> tuple[Any, Base, Placement]:
+    """The cut model with its adapter, the base that it was taken from, and the placement. `mailbox` is
+    its folder, in which the accelerator finds the public int8 weights.
 
     Raises: as `open_cut`.
     """
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
     seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, mailbox_folder / WEIGHTS, first)
-    placement = OffloadedPlacement(
-        opened.cut, manifest.masking, mailbox_folder / PADS, weight_bytes(folder, manifest.model)
-    )
-    return opened.cut.model, opened.base, placement
+    opened = open_cut(folder, manifest.model, manifest.adapter, seed, mailbox / WEIGHTS, first)
+    cut, size = opened.cut, weight_bytes(folder, manifest.model)
+    return cut.model, opened.base, OffloadedPlacement(cut, manifest.masking, mailbox / PADS, size)
 
 
 class OffloadedPlacement(Placement):

@@ -31,8 +31,8 @@ from contracts.releases import (
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
-from enclave.programs.ledger import RunState
 from enclave.programs.mailbox import Mailbox
+from enclave.programs.round_ledger import RunState
 from enclave.training.tensors import State
 
 

@@ -26,17 +26,17 @@ from contracts.server_words import sign_reissue
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
 from enclave.programs.identity import Identity
-from enclave.programs.ledger import Ledger
 from enclave.programs.lives import Lives
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
+from enclave.programs.round_ledger import RoundLedger
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 
 
-class Rounds(Ledger):
+class Rounds(RoundLedger):
     """All rounds of a run, in one aggregator."""
 
     def __init__(self, identity: Identity, mailbox: Mailbox, admission: Admission) -> None:
@@ -72,7 +72,7 @@ class Rounds(Ledger):
         return appraisal, hold(run, site, features, key, begun, self._identity.signing)
 
     def restore(self, sha256: str) -> dict[str, Any]:
-        """See `Ledger.restore`."""
+        """See `RoundLedger.restore`."""
         told = super().restore(sha256)
         assert self.run_state.receipt is not None
         self._lives.restore(self.run_state.receipt)

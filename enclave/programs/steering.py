@@ -17,7 +17,7 @@ from enclave.programs.publication import Published
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:
-    from enclave.programs.ledger import RunState
+    from enclave.programs.round_ledger import RunState
 
 Numbers = dict[str, float | int]
 

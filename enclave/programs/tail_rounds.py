@@ -16,17 +16,17 @@ from contracts.round_kind import kind_of
 from contracts.sealed.shards import Purpose, SiteKeys
 from enclave.programs.feature_store import FeatureStore, SiteFeatures
 from enclave.programs.identity import Identity
-from enclave.programs.ledger import Ledger
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.naming import Naming
 from enclave.programs.program import Report
+from enclave.programs.round_ledger import RoundLedger
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.steering import Steered
 from enclave.programs.tail import TailLearner
 from enclave.training.tensors import State
 
 
-class TailRounds(Ledger):
+class TailRounds(RoundLedger):
     """All rounds of a run, in one split server."""
 
     def __init__(self, identity: Identity, mailbox: Mailbox, learner: TailLearner) -> None:

@@ -21,7 +21,7 @@ WIDENED = 1 << 26
 has in one matrix (14,336 x 4,096)."""
 
 
-class _Product(torch.autograd.Function):
+class _KeptProduct(torch.autograd.Function):
     """x Wᵀ + b, with a gradient for x alone."""
 
     @staticmethod
@@ -66,5 +66,5 @@ class KeptLinear(nn.Linear):
         if torch.is_autocast_enabled(features.device.type):
             features = features.to(torch.get_autocast_dtype(features.device.type))
             bias = None if bias is None else bias.to(features.dtype)
-        product: Tensor = _Product.apply(features, self.weight, bias)
+        product: Tensor = _KeptProduct.apply(features, self.weight, bias)
         return product

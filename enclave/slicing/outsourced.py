@@ -18,7 +18,7 @@ from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer
 
 
-class _Product(torch.autograd.Function):
+class _OffloadedProduct(torch.autograd.Function):
     """y = x·Wᵀ, dL/dx = dL/dy·W. W is frozen and outside, so it has no gradient."""
 
     @staticmethod
@@ -73,7 +73,7 @@ class SharedInputGroup:
         known = self._input is not None and self._input[0] is features and self._input[1] == state[1]
         if not known or member not in self._outputs:
             self._input = state
-            self._outputs = dict(enumerate(_Product.apply(features, self)))
+            self._outputs = dict(enumerate(_OffloadedProduct.apply(features, self)))
         output = self._outputs.pop(member)
         if not self._outputs:
             self.forget()

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from contracts.architecture.numbering import layer_of
-from enclave.masking.channel import AcceleratorChannel
-from enclave.masking.engine import QuantisedEngine, Work
+from enclave.masking.channel import MaskedChannel
+from enclave.masking.engine import LayerWork, QuantisedEngine
 from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.masked import Accelerator, MaskedEngine, Planned
 from enclave.masking.masks import Masks
@@ -102,7 +102,7 @@ class _Probe(QuantisedEngine):
     def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
         return self._zeros(layer.backward, gradient, layer.inputs)
 
-    def multiply(self, work: Work) -> None:
+    def multiply(self, work: LayerWork) -> None:
         raise AssertionError("the probe multiplies nothing")
 
     def _zeros(self, products: tuple[Product, ...], features: Tensor, width: int) -> Tensor:
@@ -177,9 +177,7 @@ def offload(
     Raises: `accelerator.bad_channel` or `masking.weights_changed`.
     """
     profile = Profile(cut)
-    channel = (
-        AcceleratorChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
-    )
+    channel = MaskedChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
     engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions, public=profile.public)

@@ -22,7 +22,7 @@ Matrix = Callable[[], Tensor]
 """The whole matrix, for a product."""
 
 
-class _Product(torch.autograd.Function):
+class _RowTunedProduct(torch.autograd.Function):
     """x Wᵀ + b with a gradient for x and for the rows `index` of W alone."""
 
     @staticmethod
@@ -105,7 +105,7 @@ class RowTunedLinear(nn.Linear):
         matrix: Matrix = partial(self._whole, features.dtype)
         if self.frozen.dtype in (features.dtype, self.rows.dtype):  # else it is made again, and costs no room
             matrix = partial(_same, matrix())
-        output: Tensor = _Product.apply(features, self.rows, matrix, bias, self.index)
+        output: Tensor = _RowTunedProduct.apply(features, self.rows, matrix, bias, self.index)
         return output
 
     def extra_repr(self) -> str:

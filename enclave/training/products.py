@@ -22,20 +22,20 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
-class Product:
+class LowRankProduct:
     """`left` (outputs, k) times `right` (k, inputs), float64; never multiplied out."""
 
     left: Matrix
     right: Matrix
 
-    def __sub__(self, other: Product) -> Product:
-        return Product(np.hstack((self.left, -other.left)), np.vstack((self.right, other.right)))
+    def __sub__(self, other: LowRankProduct) -> LowRankProduct:
+        return LowRankProduct(np.hstack((self.left, -other.left)), np.vstack((self.right, other.right)))
 
     def square(self) -> float:
         """The squared Frobenius norm."""
         return float(np.square(self._cores()[1]).sum())
 
-    def best(self, rank: int) -> Product:
+    def best(self, rank: int) -> LowRankProduct:
         """The nearest product of this rank in the Frobenius norm (Eckart and Young, 1936).
 
         `left` holds the singular values, and the rows of `right` have length one, as in FlexLoRA (Bai et al.,
@@ -49,7 +49,7 @@ class Product:
         right = v[:rank_found] @ inner.T
         sign = np.sign(np.take_along_axis(right, np.abs(right).argmax(1, keepdims=True), 1))
         missing = rank - rank_found  # a layer narrower than the rank
-        return Product(
+        return LowRankProduct(
             np.pad(left * sign.T, ((0, 0), (0, missing))),
             np.pad(right * sign, ((0, missing), (0, 0))),
         )
@@ -60,20 +60,20 @@ class Product:
         return (outer, inner), above @ beside.T
 
 
-def pairs(state: State) -> Iterator[tuple[str, Product]]:
+def pairs(state: State) -> Iterator[tuple[str, LowRankProduct]]:
     """The layers that have both factors, by name, and their products."""
     for name in state:
         layer = name.removesuffix(A)
         if layer != name and layer + B in state:
-            yield layer, Product(state[layer + B].astype(np.float64), state[name].astype(np.float64))
+            yield layer, LowRankProduct(state[layer + B].astype(np.float64), state[name].astype(np.float64))
 
 
-def mean_products(updates: Sequence[Update]) -> dict[str, Product]:
+def mean_products(updates: Sequence[Update]) -> dict[str, LowRankProduct]:
     """Layer -> Σ wᵢ·Bᵢ·Aᵢ / Σ wᵢ, as stacked factors."""
     total = sum(samples for samples, _ in updates)
     each = [(samples / total, dict(pairs(state))) for samples, state in updates]
     return {
-        layer: Product(
+        layer: LowRankProduct(
             np.hstack([share * products[layer].left for share, products in each]),
             np.vstack([products[layer].right for _, products in each]),
         )

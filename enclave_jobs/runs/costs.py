@@ -25,7 +25,7 @@ from federation.studies.base_models import base_model_of
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel
 from federation.studies.plan import Plan
-from federation.studies.workload import FLOAT, Work, layer_weights
+from federation.studies.workload import FLOAT, Workload, layer_weights
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Costs:
         return self.trained / max(1, self.parameters)
 
 
-def work_of(manifest: Manifest) -> Work:
+def work_of(manifest: Manifest) -> Workload:
     """The costs' inputs as a manifest states them."""
     training = manifest.training
-    return Work(
+    return Workload(
         method=manifest.method,
         placement=manifest.placement,
         runtime=manifest.runtime,
@@ -82,14 +82,14 @@ def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
     return max(2, len(set(all_labels(datasets)) - set(plan.same_labels)))
 
 
-def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Work:
+def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
     """The costs' inputs of a draft.
 
     Raises: `study.unknown_model` or `study.bad_targets`.
     """
     method = methods.named(plan.method)
     split = method.split(plan, len(datasets))
-    return Work(
+    return Workload(
         method=plan.method,
         placement=plan.placement,
         runtime=plan.runtime,
@@ -114,7 +114,7 @@ def costs_of(plan: Plan, datasets: Sequence[Dataset]) -> Costs | None:
     return estimate(work, base_model_of(plan))
 
 
-def estimate(work: Work, model: BaseModel) -> Costs | None:
+def estimate(work: Workload, model: BaseModel) -> Costs | None:
     """What this work costs with this model; None where the model's configuration is not known.
 
     Raises: `split.bad_cut`, `spf.nothing` or `slicing.unknown_architecture`.
@@ -126,7 +126,7 @@ def estimate(work: Work, model: BaseModel) -> Costs | None:
     return replace(costs, seconds=seconds, measured_runs=runs)
 
 
-def counted(work: Work, model: BaseModel) -> Costs | None:
+def counted(work: Workload, model: BaseModel) -> Costs | None:
     """As `estimate`, without the time, for which earlier runs must be looked at."""
     if not model.config:
         return None
@@ -148,7 +148,7 @@ def counted(work: Work, model: BaseModel) -> Costs | None:
     )
 
 
-def _memory(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+def _memory(config: Any, parameters: int, work: Workload) -> tuple[int, int]:
     """Bytes in the enclave (weights; trained parameters, their gradients and AdamW's state; activations) and
     on the site's host beside it."""
     trained, tensors = trained_parameters(config, work)
@@ -157,7 +157,7 @@ def _memory(config: Any, parameters: int, work: Work) -> tuple[int, int]:
     return inside + tuning + _activations(config, work), outside
 
 
-def trained_parameters(config: Any, work: Work) -> tuple[int, int]:
+def trained_parameters(config: Any, work: Workload) -> tuple[int, int]:
     """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
     adapter, layers = work.adapter, config.num_hidden_layers
     if not isinstance(adapter, Lora | Prefix):
@@ -191,7 +191,7 @@ def tunable(model: BaseModel) -> dict[str, list[str]]:
     }
 
 
-def _activations(config: Any, work: Work) -> int:
+def _activations(config: Any, work: Workload) -> int:
     """Bytes that the backward pass keeps for one batch of the longest texts."""
     each = sum(linear.inputs + linear.outputs for linear in linears_of(config))
     attention = 2 * config.num_attention_heads * work.tokens
@@ -205,7 +205,7 @@ def _activations(config: Any, work: Work) -> int:
     return kept + logits
 
 
-def _operations(config: Any, work: Work, trained: int) -> float:
+def _operations(config: Any, work: Workload, trained: int) -> float:
     """Multiplications and additions on the way that decides the time."""
     layers = config.num_hidden_layers - work.cut
     rows = methods.named(work.method).rows_in_turn(work)
@@ -213,7 +213,7 @@ def _operations(config: Any, work: Work, trained: int) -> float:
     return float(work.rounds * work.epochs * rows * work.tokens * passes)
 
 
-def _expected(work: Work, operations: float) -> tuple[float | None, int]:
+def _expected(work: Workload, operations: float) -> tuple[float | None, int]:
     """Seconds, by the median speed of finished runs of the same method, placement and runtime here."""
     speeds = []
     finished = Run.objects.filter(state=RunState.FINISHED).order_by("-created_at")
@@ -235,7 +235,7 @@ def _expected(work: Work, operations: float) -> tuple[float | None, int]:
     return operations / median(speeds), len(speeds)
 
 
-def _kind(work: Work) -> tuple[str, str, str]:
+def _kind(work: Workload) -> tuple[str, str, str]:
     return work.method, work.placement, work.runtime
 
 
@@ -249,7 +249,7 @@ class Advice:
     most: int | None
 
 
-def advise_cut(work: Work, model: BaseModel, tee: int, site: int) -> Advice | None:
+def advise_cut(work: Workload, model: BaseModel, tee: int, site: int) -> Advice | None:
     """The smallest cut that fits both: the more layers train in the TEE, the more can be learned. `tee` and
     `site` are bytes of memory. None where the model's configuration is not known."""
     if not model.config:

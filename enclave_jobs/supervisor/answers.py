@@ -20,7 +20,7 @@ Answer = dict[str, Any]
 Tell = Callable[[], None]
 
 
-class Work:
+class BackgroundAnswer:
     """One piece of work in its thread: `wait` for it, then read `answer` or `error`; or go, and be told."""
 
     def __init__(self, do: Callable[[], Answer]) -> None:
@@ -60,7 +60,7 @@ class Answers:
         self._folder = folder
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._works: dict[tuple[str, str], Work] = {}
+        self._works: dict[tuple[str, str], BackgroundAnswer] = {}
 
     def once(
         self, run: str, key: str, do: Callable[[], Answer], patience: float, tell: Tell | None = None
@@ -74,7 +74,7 @@ class Answers:
                 kept = self._read(run, key)
                 if kept is not None:
                     return kept
-                work = Work(lambda: self._keep(run, key, do()))
+                work = BackgroundAnswer(lambda: self._keep(run, key, do()))
                 self._works[run, key] = work
                 work.thread.start()
         if not work.wait(patience, tell):

@@ -14,7 +14,7 @@ FEATURE = 2
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What decides the costs. `rows` are the rows of each site's dataset, `cut` is how many layers stay with
     a site's own machine (Method 2; Method 1 behind a public front), `labels` is 0 for a causal LM."""
 
@@ -43,12 +43,12 @@ def table_weights(config: Any) -> int:
     return size
 
 
-def answering_weights(config: Any, work: Work) -> int:
+def answering_weights(config: Any, work: Workload) -> int:
     """Weights of the layer that a causal LM answers with; none for a classifier, whose head is trained."""
     return table_weights(config) if work.labels == 0 else 0
 
 
-def feature_bytes(config: Any, work: Work) -> int:
+def feature_bytes(config: Any, work: Workload) -> int:
     """Features of the largest site's rows, all of full length."""
     size: int = max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE
     return size

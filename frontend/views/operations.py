@@ -34,7 +34,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 def workers(request: HttpRequest) -> HttpResponse:
     """The part that asks the workers."""
     _operator(request)
-    return render(request, "frontend/operations/workers.html", {"work": operations.work()})
+    return render(request, "frontend/operations/workers.html", {"work": operations.worker_report()})
 
 
 @login_required

@@ -16,14 +16,14 @@ from enclave.slicing.spf import tune
 from enclave.slicing.split import Tail
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.base_models import register
-from enclave_jobs.runs.costs import Work, advise_cut, estimate, trained_parameters
+from enclave_jobs.runs.costs import Workload, advise_cut, estimate, trained_parameters
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.studies.models import BaseModel, Study
 from tests.slicing.small import LABELS, LAYERS, MODELS, config, model
 
-WORK = Work(
+WORK = Workload(
     method="method-1", placement="all_in_tee", runtime="development", adapter=Lora(4, 8, ("query", "value")),
     cut=0, checkpointing=False, labels=LABELS, tokens=16, batch=4, rounds=2, epochs=1, rows=(40, 60),
 )  # fmt: skip

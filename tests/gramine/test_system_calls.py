@@ -46,13 +46,13 @@ def test_a_pad_comes_back_out_of_the_vault(tmp_path):
     assert behind(
         """
         import pathlib, sys
-        from enclave.masking.masks import Index
+        from enclave.masking.masks import PadIndex
         from enclave.masking.vault import Vault
         vault = Vault(pathlib.Path(sys.argv[1]), bytes(32), 10_000_000)
         two = bytearray(range(256)) * 400, bytearray(10)
         for number, pads in enumerate(two):
-            vault.put(Index(1, 1, number), pads, tokens=number + 2)
-        print(*(vault.take(Index(1, 1, n)) == (two[n], n + 2) for n in (1, 0)))
+            vault.put(PadIndex(1, 1, number), pads, tokens=number + 2)
+        print(*(vault.take(PadIndex(1, 1, n)) == (two[n], n + 2) for n in (1, 0)))
         """,
         tmp_path,
     ) == ["True", "True"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from contracts.refusal import Refusal
-from enclave.masking.channel import AcceleratorChannel, SharedFile
+from enclave.masking.channel import MaskedChannel, SharedFile
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
@@ -59,7 +59,7 @@ def served(store, tmp_path):
         thread = threading.Thread(target=server.run, args=(lambda: not ending.is_set(),), daemon=True)
         thread.start()
         ends.append((ending, thread))
-        engine = MaskedEngine(store, AcceleratorChannel(tmp_path / "channel", timeout=timeout))
+        engine = MaskedEngine(store, MaskedChannel(tmp_path / "channel", timeout=timeout))
         engine.enter_round(1)
         engine.enter_step()
         return engine
@@ -98,7 +98,7 @@ def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(mi
         deadline = time.monotonic() + 90
         while not channel.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        engine, plain = MaskedEngine(store, AcceleratorChannel(channel)), UnmaskedEngine(store)
+        engine, plain = MaskedEngine(store, MaskedChannel(channel)), UnmaskedEngine(store)
         engine.enter_round(1)
         for _ in range(3):  # more requests than slots, more rows than a request takes
             engine.enter_step()
@@ -111,7 +111,7 @@ def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(mi
         engine._accelerator._timeout = 0.5
         first = products(store)[0]
         assert refusal(times, engine, first, features(first)).code == "accelerator.dead"
-        again = MaskedEngine(store, AcceleratorChannel(channel, timeout=0.2))  # a new enclave on the old file
+        again = MaskedEngine(store, MaskedChannel(channel, timeout=0.2))  # a new enclave on the old file
         again.enter_step()
         assert refusal(times, again, first, features(first)).code == "accelerator.dead"
     finally:
@@ -260,7 +260,7 @@ def test_a_channel_of_something_else_is_refused(tmp_path):
     SharedFile.create(tmp_path / "target", "target", area=4096)
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for name in ("short", "zeros", "link", "missing"):
-        assert refusal(AcceleratorChannel, tmp_path / name).code == "accelerator.bad_channel"
+        assert refusal(MaskedChannel, tmp_path / name).code == "accelerator.bad_channel"
 
 
 def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, monkeypatch):
@@ -274,7 +274,7 @@ def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, mon
 
     SharedFile.create(tmp_path / "channel", "device", area=4096)
     monkeypatch.setattr(mmap, "mmap", MappingOfADevice)
-    assert AcceleratorChannel(tmp_path / "channel").name == "device"
+    assert MaskedChannel(tmp_path / "channel").name == "device"
 
 
 def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
@@ -282,7 +282,7 @@ def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
     wide = Store(tmp_path / "wide")
     layer = wide.add("wide", (torch.randn(3, 2000),), 3)
     wide.finish()
-    engine = MaskedEngine(wide, AcceleratorChannel(tmp_path / "channel"))
+    engine = MaskedEngine(wide, MaskedChannel(tmp_path / "channel"))
     engine.enter_step()
     assert (
         refusal(times, engine, layer.forward[0], features(layer.forward[0])).code == "accelerator.too_large"

@@ -6,7 +6,7 @@ import torch
 from benchmarks import small_models
 from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.manifest import Prefix
-from enclave.masking.engine import Work
+from enclave.masking.engine import LayerWork
 from enclave.masking.layers import Store
 from enclave.masking.words import WIDTHS, Packed
 from enclave.slicing.cut import cut
@@ -46,7 +46,7 @@ def cut_model(name, kind, folder, seed=5, widths=WIDTHS):
 def times(engine, product, features):
     """(rows, inner) float32 by one product of the engine, as a part of a layer would be."""
     result = torch.empty(len(features), product.outer)
-    engine.multiply(Work((product,), features, None, None, result))
+    engine.multiply(LayerWork((product,), features, None, None, result))
     return result
 
 

@@ -13,8 +13,8 @@ from contracts.manifest import CLOSING_TRIES, Manifest
 from contracts.receipt_chain import course_fault
 from contracts.receipts import NO_RECEIPT, Averaging, Best, Receipt, Scoring, receipt_hash
 from contracts.round_kind import kind_of
-from enclave.programs.ledger import RunState
 from enclave.programs.publication import Published
+from enclave.programs.round_ledger import RunState
 from enclave.programs.steering import steer
 from tests.sealing.test_receipts import receipt as plain
 from tests.sealing.vectors.make import MANIFEST

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from contracts.manifest import Adapter, PublicFront, Split
 from contracts.policy import Program
 from federation.studies.plan import Plan
-from federation.studies.workload import Work
+from federation.studies.workload import Workload
 
 
 class Method(Protocol):
@@ -45,15 +45,15 @@ class Method(Protocol):
 
     # What it costs (federation/studies/costs.py). `config` is the model's, and `parameters` how many it has.
 
-    def weights(self, config: Any, parameters: int, work: Work, /) -> tuple[int, int]:
+    def weights(self, config: Any, parameters: int, work: Workload, /) -> tuple[int, int]:
         """Bytes of frozen weights in the enclave, and on the site's host or accelerator. The table of tokens
         is public and stays on the host, unless a causal LM answers with it."""
 
-    def traffic(self, config: Any, work: Work, trained: int, /) -> tuple[int, int]:
+    def traffic(self, config: Any, work: Workload, trained: int, /) -> tuple[int, int]:
         """Bytes up and down of the largest site over the run, at most; `trained` parameters."""
 
-    def kept(self, config: Any, work: Work, /) -> int:
+    def kept(self, config: Any, work: Workload, /) -> int:
         """Bytes of features of texts of full length on the largest site's disk."""
 
-    def rows_in_turn(self, work: Work, /) -> int:
+    def rows_in_turn(self, work: Workload, /) -> int:
         """How many rows one machine works on, one after the other, on the way that decides the time."""

@@ -13,7 +13,7 @@ from federation.studies.base_models import base_model_of
 from federation.studies.plan import Plan
 from federation.studies.workload import (
     FLOAT,
-    Work,
+    Workload,
     answering_weights,
     feature_bytes,
     layer_weights,
@@ -52,7 +52,7 @@ def front(plan: Plan) -> PublicFront | None:
     return PublicFront(plan.front, plan.front_sample)
 
 
-def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
+def weights(config: Any, parameters: int, work: Workload) -> tuple[int, int]:
     """All of the model behind a public front but the table, or, where it is masked, all but the linears."""
     table, front = table_weights(config), work.cut * layer_weights(config)
     rest, outside = max(0, parameters - table - front), FLOAT * (table + front)
@@ -64,16 +64,16 @@ def weights(config: Any, parameters: int, work: Work) -> tuple[int, int]:
     return FLOAT * (rest + answering_weights(config, work)), outside
 
 
-def traffic(_config: Any, work: Work, trained: int) -> tuple[int, int]:
+def traffic(_config: Any, work: Workload, trained: int) -> tuple[int, int]:
     """The adapters go up each round, and come down for each but the first, for the closing and the test."""
     return FLOAT * trained * work.rounds, FLOAT * trained * (work.rounds + 1)
 
 
-def kept(config: Any, work: Work) -> int:
+def kept(config: Any, work: Workload) -> int:
     """Behind a public front those of all rows."""
     return feature_bytes(config, work) if work.cut else 0
 
 
-def rows_in_turn(work: Work) -> int:
+def rows_in_turn(work: Workload) -> int:
     """The largest site's: sites work side by side."""
     return max(work.rows, default=0)

@@ -9,7 +9,7 @@ from contracts.policy import Program
 from federation.studies.plan import Plan
 from federation.studies.workload import (
     FLOAT,
-    Work,
+    Workload,
     answering_weights,
     feature_bytes,
     layer_weights,
@@ -53,23 +53,23 @@ def front(_plan: Plan) -> None:
     """What stands before the cut is a front of its own."""
 
 
-def weights(config: Any, _parameters: int, work: Work) -> tuple[int, int]:
+def weights(config: Any, _parameters: int, work: Workload) -> tuple[int, int]:
     """The tail's linears, and the front's with the table."""
     each = layer_weights(config)
     tail = (config.num_hidden_layers - work.cut) * each
     return FLOAT * (tail + answering_weights(config, work)), FLOAT * (work.cut * each + table_weights(config))
 
 
-def traffic(config: Any, work: Work, _trained: int) -> tuple[int, int]:
+def traffic(config: Any, work: Workload, _trained: int) -> tuple[int, int]:
     """Features of texts of full length, once; nothing comes down."""
     return feature_bytes(config, work), 0
 
 
-def kept(config: Any, work: Work) -> int:
+def kept(config: Any, work: Workload) -> int:
     """All that went up, sealed."""
     return feature_bytes(config, work)
 
 
-def rows_in_turn(work: Work) -> int:
+def rows_in_turn(work: Workload) -> int:
     """All sites': one server works on them."""
     return sum(work.rows)

@@ -65,7 +65,7 @@ class RunState:
         return NO_RECEIPT if self.receipt is None else receipt_hash(self.receipt)
 
 
-class Ledger:
+class RoundLedger:
     """The rounds of one run, in one enclave. `template` has the tensors that sealed state must hold; None
     lets the state itself show them."""
 
@@ -149,18 +149,16 @@ class Ledger:
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
         draft = msgspec.structs.replace(draft, lives=lives, best=steered.best)
         best = steered.state if kind == "update" else None
-        saved = save_checkpoint(
-            self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {}
-        )
-        signed = sign_receipt(saved.receipt, self._identity.signing)
+        kept = save_checkpoint(self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {})
+        signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
-            "state": None if saved.sealed is None else msgspec.to_builtins(saved.sealed),
+            "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
             "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
         restarts = self.run_state.restarts
-        self.run_state = RunState(signed.receipt, state, best, restarts, own=True, pins=saved.pins)
+        self.run_state = RunState(signed.receipt, state, best, restarts, own=True, pins=kept.pins)
         self._last = result
         return result
 
@@ -193,9 +191,9 @@ class Ledger:
         """
         if self.run_state.receipt is not None:
             raise Refusal("state.not_fresh")
-        saved = load_checkpoint(self._identity, self._mailbox, self.keys, sha256, self._template)
-        restarts = saved.receipt.restarts + 1
-        self.run_state = RunState(saved.receipt, saved.state, saved.best, restarts, pins=saved.pins)
+        kept = load_checkpoint(self._identity, self._mailbox, self.keys, sha256, self._template)
+        restarts = kept.receipt.restarts + 1
+        self.run_state = RunState(kept.receipt, kept.state, kept.best, restarts, pins=kept.pins)
         return {"round": self.run_state.round, "receipt": self.run_state.hash}
 
     def _draft(
