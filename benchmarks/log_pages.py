@@ -68,7 +68,7 @@ def fill(entries: int) -> None:
     from federation.people.models import Role, User
     from federation.sites.models import Site
     from federation.studies.models import Study
-    from transparency_log.entry import Entry, encode_entry
+    from transparency_log.entry import LeafEntry, encode_entry
 
     random_ = random.Random(1)
     lead = User.objects.create_user("lena@university.example", role=Role.LEAD)
@@ -85,7 +85,7 @@ def fill(entries: int) -> None:
             body: dict[str, Any] = {"site": site.pk, "study": study.pk, "number": number}
             if kind == "appraisal":
                 body = appraisal_body(random_, number // 4, site.pk)
-            data = encode_entry(Entry(1, kind, at, body))
+            data = encode_entry(LeafEntry(1, kind, at, body))
             leaf = merkle.leaf_hash(data)
             size = growth.append(store, size, leaf)
             judged = body.get("appraisal", {})

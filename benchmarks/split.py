@@ -40,7 +40,7 @@ from transformers import (
 
 from benchmarks import sealing, serving
 from contracts.architecture.layers import linears_of
-from contracts.architecture.plan import plan
+from contracts.architecture.spf_size import size_of
 from contracts.manifest import Lora, Spf
 from enclave.slicing.adapters import adapt
 from enclave.slicing.spf import optimizer_bytes, tune
@@ -265,7 +265,7 @@ def steps(model: PreTrainedModel, work: BenchmarkShape, device: str) -> Iterator
     rows_bytes = {ratio: rows_state(trainers[f"{ratio}"]) for ratio in RATIOS}
     all_bytes = {ratio: optimizer_bytes(trainers[f"{ratio}"].optimizer) for ratio in RATIOS}
     for ratio in RATIOS:
-        counted = plan(model.config, spf(ratio, ()), k, LABELS)
+        counted = size_of(model.config, spf(ratio, ()), k, LABELS)
         yield line(
             "optimizer_bytes_over_full", rows_bytes[ratio] / rows_bytes[100.0], "ratio of bytes",
             ratio / 100 * BYTES_SLACK, ratio=ratio, k=0.5, taken=counted.rows / counted.full,

@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
-from contracts.architecture.plan import plan
+from contracts.architecture.spf_size import size_of
 from contracts.manifest import Lora, ModelSpec, Spf, Training
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
@@ -141,7 +141,7 @@ def split(shared: Study, features: Cached, spf: Spf, training: Training) -> Foun
         taken, state_bytes = _round(tail, features.train, training, number)
         steps += taken
     seconds = time.monotonic() - started
-    counted = plan(features.base.config, spf, features.k, len(shared.model.labels))
+    counted = size_of(features.base.config, spf, features.k, len(shared.model.labels))
     scores = _evaluate(tail, features.test, len(shared.model.labels))
     return _found(scores, seconds, steps, counted.parameters, state_bytes)
 

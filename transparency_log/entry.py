@@ -46,7 +46,7 @@ RECORDED = frozenset(
 its manifest names what it accepts, and each approval carries the manifest."""
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+class LeafEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
     things kept beside it."""
 
@@ -169,14 +169,14 @@ BODIES: Mapping[str, Any] = {
 }
 
 
-def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> Entry:
+def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> LeafEntry:
     """An entry of any kind from a Struct or a JSON value. Kinds that have a body type here must fit it.
 
     For the typed kinds the attachments follow from the body and are added by themselves.
 
     Raises: `log.invalid_entry`.
     """
-    entry = Entry(FORMAT, kind, at, msgspec.to_builtins(body), attachments)
+    entry = LeafEntry(FORMAT, kind, at, msgspec.to_builtins(body), attachments)
     typed = typed_body(entry)
     named = _attachments(typed) if typed is not None else ()
     return parse_entry(
@@ -184,7 +184,7 @@ def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ())
     )
 
 
-def encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: LeafEntry) -> bytes:
     """The leaf: canonical JSON.
 
     Raises: `log.invalid_entry`.
@@ -198,7 +198,7 @@ def encode_entry(entry: Entry) -> bytes:
     return data
 
 
-def parse_entry(data: bytes) -> Entry:
+def parse_entry(data: bytes) -> LeafEntry:
     """Read a leaf strictly: it must be the canonical form of what it says.
 
     Raises: `log.invalid_entry`, or `log.other_format` where it says that it has another format than FORMAT.
@@ -207,7 +207,7 @@ def parse_entry(data: bytes) -> Entry:
         raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
     if (found := outline(data).version) != FORMAT:
         raise Refusal("log.other_format", found=found, known=FORMAT)
-    entry = _decoded(data, Entry)
+    entry = _decoded(data, LeafEntry)
     if encode_entry(entry) != data:
         raise Refusal("log.invalid_entry", fault="it is not in canonical form")
     return entry
@@ -221,7 +221,7 @@ def outline(data: bytes) -> Outline:
     return _decoded(data, Outline)
 
 
-def typed_body(entry: Entry) -> Body | None:
+def typed_body(entry: LeafEntry) -> Body | None:
     """The body of a kind that says something of a run; None for other kinds.
 
     Raises: `log.invalid_entry` where it does not fit its kind.

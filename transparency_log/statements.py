@@ -28,7 +28,7 @@ from transparency_log.entry import (
     AppraisalBody,
     ApprovalBody,
     Body,
-    Entry,
+    LeafEntry,
     Outline,
     ParametersBody,
     ReleaseBody,
@@ -61,7 +61,7 @@ class Statements:
         self._attached.name(entry.attachments, index)
         self._passed.setdefault(entry.version, []).append(index)
 
-    def take(self, index: int, entry: Entry, *, from_start: bool) -> None:
+    def take(self, index: int, entry: LeafEntry, *, from_start: bool) -> None:
         """Judge one entry by those before it; `from_start` where these are all that the log had before."""
         from_start &= not self._passed
         self._attached.name(entry.attachments, index)

@@ -13,7 +13,7 @@ from contracts.log.note import NoteKey, parse_note, parse_vkey
 from contracts.log.note_writing import note_text
 from contracts.refusal import Refusal
 from transparency_log.archive import Archive
-from transparency_log.entry import Entry, outline, parse_entry
+from transparency_log.entry import LeafEntry, outline, parse_entry
 from transparency_log.format import Earlier, Header, Place, Proof, decode
 from transparency_log.report import BundleReport
 from transparency_log.statements import Statements
@@ -74,7 +74,7 @@ def check_entries(
         from_start = index == report.entries - 1 and not broken
         if from_start:
             growth.append(tree, index, leaf)
-        entry: Entry | None = None
+        entry: LeafEntry | None = None
         try:
             if place.proof is None:
                 unproven += 1

@@ -32,7 +32,7 @@ from enclave.masking.vault import TAG_BYTES, PadLedger, Vault
 from enclave.masking.words import Packed, mask, of_mask, unmask, unmasking
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
-Report = Callable[[int, int], None]
+PadReport = Callable[[int, int], None]
 INLINE_ROWS = 4096
 """Tokens whose pads are made in one go: bounds the memory of making them."""
 OVERLAPPED_ROWS = 64
@@ -162,7 +162,7 @@ class MaskedEngine(QuantisedEngine):
             size[number] * tokens + TAG_BYTES for step in plan for number, tokens in step.tokens.items()
         )
 
-    def prepare(self, plan: Sequence[Planned], report: Report | None = None) -> None:
+    def prepare(self, plan: Sequence[Planned], report: PadReport | None = None) -> None:
         """The offline phase: make the pads of the coming steps, in their order, one layer after the other.
 
         `report(done, of)` counts layers.

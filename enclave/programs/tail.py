@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from contracts.architecture.plan import Plan, plan
+from contracts.architecture.spf_size import SpfSize, size_of
 from contracts.manifest import Manifest, Spf, Split
 from contracts.refusal import Refusal
 from enclave.programs.program import Report
@@ -44,7 +44,7 @@ class TailLearner:
     tail: Tail
     initial: State
     config: Any
-    size: Plan
+    size: SpfSize
     reach: float
 
     @property
@@ -126,7 +126,7 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     if split.checkpointing:
         _compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = plan(config, adapter, split.cut, len(manifest.model.labels))
+    size = size_of(config, adapter, split.cut, len(manifest.model.labels))
     return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.reach)
 
 

@@ -47,7 +47,7 @@ class Preparation:
     bytes: int
 
 
-Report = Callable[[Preparation], None]
+PrepareReport = Callable[[Preparation], None]
 
 
 class Profile:
@@ -127,7 +127,7 @@ class Masked:
         self,
         round: int,
         shapes: Sequence[Shape] = (),
-        report: Report | None = None,
+        report: PrepareReport | None = None,
     ) -> int:
         """Enter a round, and make the pads of its first batches: as many as the vault can hold.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from contracts.architecture.layers import Linear, Part
-from contracts.architecture.plan import count
+from contracts.architecture.spf_size import count
 from contracts.manifest import Select
 from contracts.refusal import Refusal
 

@@ -71,7 +71,7 @@ class Material(Protocol):
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]: ...
 
 
-Report = Callable[[Progress], None]
+TrainReport = Callable[[Progress], None]
 
 
 def train(
@@ -81,7 +81,7 @@ def train(
     *,
     round: int,
     site: str,
-    progress: Report | None = None,
+    progress: TrainReport | None = None,
 ) -> TrainResult:
     """Train the model's trainable parameters in place for `local_epochs` with a fresh AdamW.
 
@@ -121,7 +121,7 @@ def evaluate(
     *,
     labels: int,
     precision: str = "fp32",
-    progress: Report | None = None,
+    progress: TrainReport | None = None,
     count: Callable[[Tensor, Tensor], None] = lambda _logits, _targets: None,
 ) -> Scores:
     """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM. `count` is told
@@ -210,7 +210,7 @@ def precision_of(precision: str, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _tell(progress: Report | None, stage: str, done: int, total: int, loss: float, started: float) -> None:
+def _tell(progress: TrainReport | None, stage: str, done: int, of: int, loss: float, started: float) -> None:
     if progress is not None:
         seconds = max(time.monotonic() - started, 1e-9)
-        progress(Progress(stage, done, total, loss, done / seconds))
+        progress(Progress(stage, done, of, loss, done / seconds))

@@ -18,7 +18,7 @@ from contracts.manifest import Privacy, Training
 from contracts.privacy import rate, steps
 from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
-from enclave.training.loop import Progress, Report, TrainResult, batch_logits, batch_loss, precision_of
+from enclave.training.loop import Progress, TrainReport, TrainResult, batch_logits, batch_loss, precision_of
 from enclave.training.noise import gaussian, secret_words
 
 
@@ -28,7 +28,7 @@ def train_privately(
     training: Training,
     privacy: Privacy,
     *,
-    progress: Report | None = None,
+    progress: TrainReport | None = None,
 ) -> TrainResult:
     """Train as `loop.train` does, with the noise of `privacy` (unit `record`). Never the same twice.
 

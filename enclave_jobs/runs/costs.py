@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from contracts.architecture.layers import Linear, head_of, linears_of
-from contracts.architecture.plan import plan as count_spf
+from contracts.architecture.spf_size import size_of as spf_size_of
 from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Run, RunState
@@ -161,7 +161,7 @@ def trained_parameters(config: Any, work: Workload) -> tuple[int, int]:
     """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
     adapter, layers = work.adapter, config.num_hidden_layers
     if not isinstance(adapter, Lora | Prefix):
-        counted = count_spf(config, adapter, work.cut, work.labels)
+        counted = spf_size_of(config, adapter, work.cut, work.labels)
         return counted.parameters, counted.tensors
     head, tensors = head_of(config, work.labels)
     if isinstance(adapter, Prefix):

@@ -41,7 +41,7 @@ from federation.attestation.models import (
 )
 from federation.attestation.subjects import search_columns, sites_in
 from federation.people.models import User
-from transparency_log.entry import AppraisalBody, Entry, encode_entry, make_entry, typed_body
+from transparency_log.entry import AppraisalBody, LeafEntry, encode_entry, make_entry, typed_body
 
 KEY_FILE = "log-key.json"
 _HEAD = 1
@@ -107,7 +107,7 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         return row
 
 
-def _require_own_policy(entry: Entry) -> None:
+def _require_own_policy(entry: LeafEntry) -> None:
     """An appraisal is by the policy of its run's manifest.
 
     Raises: `log.foreign_policy`, and `manifest.*` where the manifest that it names is none.

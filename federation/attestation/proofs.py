@@ -16,7 +16,7 @@ from federation.attestation import log
 from federation.attestation.models import Checkpoint, LogEntry
 from federation.sites.models import Site
 from federation.studies.models import Approval
-from transparency_log.entry import APPRAISAL, Entry
+from transparency_log.entry import APPRAISAL, LeafEntry
 
 MANIFEST, ROSTER_FIXED = "manifest", "roster.fixed"
 KINDS = (MANIFEST, ROSTER_FIXED, APPRAISAL)
@@ -48,7 +48,7 @@ def _newest(kind: str, study: str, manifest_hash: str, key: str | None, round: i
     if kind == APPRAISAL:
         rows = rows.filter(verdict="accepted")
     for row in rows.iterator(chunk_size=100):
-        body = msgspec.json.decode(row.data, type=Entry).body
+        body = msgspec.json.decode(row.data, type=LeafEntry).body
         claims, roster = body.get("claims") or {}, body.get("roster") or {}
         named: dict[str, Any] = {
             MANIFEST: (body.get("manifest"), key, round),
@@ -63,7 +63,7 @@ def _newest(kind: str, study: str, manifest_hash: str, key: str | None, round: i
 def _witnesses(study: str, manifest_hash: str) -> list[NoteKey]:
     row = LogEntry.objects.filter(kind=MANIFEST, study_id=study).order_by("-index")
     for entry in row:
-        body = msgspec.json.decode(entry.data, type=Entry).body
+        body = msgspec.json.decode(entry.data, type=LeafEntry).body
         if body.get("manifest") == manifest_hash:
             return [parse_vkey(witness) for witness in body.get("witnesses") or ()]
     return []

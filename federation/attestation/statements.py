@@ -13,15 +13,15 @@ from contracts.release_statement import parse_statement
 from federation.attestation.log import append, take_turn
 from federation.attestation.models import LogEntry
 from federation.audit.services import record
-from transparency_log.entry import Entry
+from transparency_log.entry import LeafEntry
 
 KIND = "release-statement"
 
 
-def newest() -> Entry | None:
+def newest() -> LeafEntry | None:
     """The log's entry with the newest statement, or None."""
     row = LogEntry.objects.filter(kind=KIND).order_by("-index").first()
-    return None if row is None else msgspec.json.decode(row.data, type=Entry)
+    return None if row is None else msgspec.json.decode(row.data, type=LeafEntry)
 
 
 def publish(data: bytes) -> bool:

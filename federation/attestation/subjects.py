@@ -10,10 +10,10 @@ from typing import Any
 
 from federation.sites.models import Site
 from federation.studies.models import Approval, Study
-from transparency_log.entry import Entry
+from transparency_log.entry import LeafEntry
 
 
-def search_columns(entry: Entry) -> dict[str, Any]:
+def search_columns(entry: LeafEntry) -> dict[str, Any]:
     """The values of LogEntry's columns for searching."""
     body = entry.body
     appraisal = _mapping(body.get("appraisal"))
@@ -29,7 +29,7 @@ def search_columns(entry: Entry) -> dict[str, Any]:
     }
 
 
-def sites_in(entry: Entry) -> list[str]:
+def sites_in(entry: LeafEntry) -> list[str]:
     """The ids of the sites that it tells of, in order; only of those that there are."""
     body = entry.body
     roster = _mapping(body.get("roster"))
@@ -42,7 +42,7 @@ def sites_in(entry: Entry) -> list[str]:
     return sorted(Site.objects.filter(pk__in=wanted).values_list("pk", flat=True)) if wanted else []
 
 
-def _study(entry: Entry) -> str | None:
+def _study(entry: LeafEntry) -> str | None:
     body = entry.body
     if isinstance(body.get("study"), str):
         return Study.objects.filter(pk=body["study"]).values_list("pk", flat=True).first()

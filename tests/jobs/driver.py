@@ -40,7 +40,7 @@ from contracts.sealed.shares import withdraw
 from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
-from site_agent.methods.method_2.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.support.instances import HERE
 from transparency_log.messages import settle_messages
 
@@ -289,7 +289,7 @@ class Hospital:
         assert kept is not None
         return self.wrap(job, kept, self.manifest(job).hash)
 
-    def wrap(self, job: dict[str, Any], kept: Kept, manifest: str) -> dict[str, Any]:
+    def wrap(self, job: dict[str, Any], kept: CachedIndex, manifest: str) -> dict[str, Any]:
         body = {"nonce": secrets.token_hex(32)}
         shown = self.api.call("POST", f"runs/{job['run']}/aggregator/evidence", body)
         sealed = BytesIO()
@@ -347,8 +347,8 @@ class Hospital:
     def manifest(self, job: dict[str, Any]) -> Manifest:
         return parse(self.api.call("GET", f"runs/{job['run']}/manifest")["manifest"].encode())
 
-    def store(self, job: dict[str, Any]) -> FeatureStore:
-        return FeatureStore(self.folder / "features", self.manifest(job), self.site)
+    def store(self, job: dict[str, Any]) -> FeatureCache:
+        return FeatureCache(self.folder / "features", self.manifest(job), self.site)
 
     def train(self, job: dict[str, Any], op: str = "train") -> dict[str, Any]:
         self.ensure_admitted(job)

@@ -15,7 +15,7 @@ from attestation.trust_domain import development_reference
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import SignedReceipt
 from contracts.sealed.shards import open_shard
-from site_agent.methods.method_2.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.jobs.conftest import Consortium
 from tests.support.on_disk import contents
 
@@ -80,7 +80,7 @@ def test_no_row_label_or_feature_is_found_in_anything_that_the_coordinator_keeps
         lines = hospital.rows.read_text().splitlines()
         needles += [json.loads(line)["text"].encode() for line in lines]
         (origin,) = (hospital.folder / "features").iterdir()
-        kept = msgspec.json.decode((origin / "index.json").read_bytes(), type=Kept)
+        kept = msgspec.json.decode((origin / "index.json").read_bytes(), type=CachedIndex)
         for place, key in enumerate(kept.keys):
             about, plain = kept.index.about(place), BytesIO()
             with (origin / f"{about.purpose}-{about.number:05d}.sealed").open("rb") as file:
@@ -131,13 +131,13 @@ def test_a_server_killed_in_mid_epoch_costs_time_and_nothing_is_uploaded_again(
 def test_a_site_whose_features_are_of_another_dataset_is_left_out_by_code(consortium: Consortium) -> None:
     clara = consortium.hospitals["clara"]
 
-    def store(job: dict[str, Any]) -> FeatureStore:
+    def store(job: dict[str, Any]) -> FeatureCache:
         manifest = clara.manifest(job)
         other = tuple(
             msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, digest="e" * 64))
             for site in manifest.sites
         )
-        return FeatureStore(clara.folder / "other", msgspec.structs.replace(manifest, sites=other), "clara")
+        return FeatureCache(clara.folder / "other", msgspec.structs.replace(manifest, sites=other), "clara")
 
     clara.store = store  # type: ignore[method-assign]
     try:

@@ -20,7 +20,7 @@ from transparency_log.entry import (
     FORMAT,
     MAX_ENTRY_BYTES,
     ApprovalBody,
-    Entry,
+    LeafEntry,
     encode_entry,
     make_entry,
     parse_entry,
@@ -89,7 +89,7 @@ def test_an_entry_of_another_format_is_refused_by_its_number(version: int) -> No
 def test_whoever_changes_what_entries_say_gives_the_format_another_number() -> None:
     """Else a verifier takes what it cannot read for a lie. Raise FORMAT (and Entry.version), name it in
     CHANGELOG.md, then put both numbers here."""
-    schemas, parts = msgspec.json.schema_components([Entry, *BODIES.values(), Manifest, Policy])
+    schemas, parts = msgspec.json.schema_components([LeafEntry, *BODIES.values(), Manifest, Policy])
     found = hashlib.sha256(json.dumps([schemas, without_words(parts)], sort_keys=True).encode()).hexdigest()
     assert (FORMAT, found) == (6, "dd2f867f673c3e043a7ca2c23f49738a41701b77c575a96eff1f97837627e1cb")
     assert f"\n| {FORMAT} | " in CHANGELOG.read_text()
@@ -106,7 +106,7 @@ def test_a_second_spelling_of_an_entry_is_refused() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60])
 def test_numbers_without_one_spelling_are_refused(value: float) -> None:
     with pytest.raises(Refusal) as refusal:
-        encode_entry(Entry(FORMAT, "policy.changed", 5, {"a": value}))
+        encode_entry(LeafEntry(FORMAT, "policy.changed", 5, {"a": value}))
     assert refusal.value.code == "log.invalid_entry"
 
 

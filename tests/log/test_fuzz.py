@@ -31,7 +31,7 @@ from transparency_log.entry import (
     ROSTER,
     ROSTER_FIXED,
     SERVING,
-    Entry,
+    LeafEntry,
     encode_entry,
     parse_entry,
     typed_body,
@@ -72,7 +72,7 @@ def test_any_bytes_are_an_entry_or_refused(data: bytes) -> None:
 @tries(300)
 @given(kind=st.sampled_from(KINDS), body=st.dictionaries(st.text(max_size=12), JSON, max_size=6))
 def test_any_json_is_a_body_of_its_kind_or_refused(kind: str, body: dict[str, Any]) -> None:
-    entry = Entry(1, kind, 1, body)
+    entry = LeafEntry(1, kind, 1, body)
     answers_or_refuses(lambda: typed_body(entry))
     answers_or_refuses(lambda: parse_entry(encode_entry(entry)))
 

@@ -16,7 +16,7 @@ from contracts.roster import Roster, RosterEntry, countersign
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
-from site_agent.methods.method_2.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.support.approvals import ordered
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
@@ -52,10 +52,10 @@ class SplitRun:
         process.call("prepare", model=self.consortium.given(process, self.consortium.house.model))
         return process
 
-    def store(self, site) -> FeatureStore:
-        return FeatureStore(self.folder / site, self.manifest, site)
+    def store(self, site) -> FeatureCache:
+        return FeatureCache(self.folder / site, self.manifest, site)
 
-    def features(self, site) -> Kept:
+    def features(self, site) -> CachedIndex:
         store, house = self.store(site), self.consortium.house
         return store.kept() or store.make(house.model, house.rows[site], lambda *_news: None)
 
@@ -130,7 +130,7 @@ class SplitRun:
         first = msgspec.structs.replace(kept.index.shards[0], sha256=name, bytes=len(sealed.getvalue()))
         forged = msgspec.structs.replace(kept.index, shards=(first, *kept.index.shards[1:]))
         keys = (key.hex(), *kept.keys[1:])
-        wrapped = self.wrap(server, site, Kept(index(forged), keys), skip=skip)
+        wrapped = self.wrap(server, site, CachedIndex(index(forged), keys), skip=skip)
         return server.call("features", site=site, keys=wrapped)
 
     def join(self, server, site) -> dict:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.architecture.layers import Linear, Part, linears_of
-from contracts.architecture.plan import count
+from contracts.architecture.spf_size import count
 from contracts.refusal import Refusal
 from enclave.slicing.selection import choose, exact_norms
 from tests.slicing.small import config

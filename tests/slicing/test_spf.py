@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.fedavg import fedavg
 from contracts.architecture.layers import linears_of
-from contracts.architecture.plan import plan
+from contracts.architecture.spf_size import size_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import load_tuned_state, tuned_parameters, tuned_state
@@ -74,7 +74,7 @@ def the_plan_is_what_is_built(name, head, ratio, lora):
     wanted = spf(ratio, ratio, lora=lora, rows=BOTH, rank=4)
     for k in (0, 2):
         tail = tuned_tail(name, wanted, head, k)
-        planned = plan(config(name), wanted, k, LABELS if head == "classifier" else 0)
+        planned = size_of(config(name), wanted, k, LABELS if head == "classifier" else 0)
         parameters = tuned_parameters(tail)
         assert sum(parameter.numel() for parameter in parameters.values()) == planned.parameters
         assert sum(p.numel() for n, p in parameters.items() if n.endswith(".rows")) == planned.rows
@@ -89,7 +89,7 @@ def the_plan_is_what_is_built(name, head, ratio, lora):
 def test_the_formula_by_hand_for_a_llama():
     # 3 layers cut after 1: twice Q 1 of 4 heads (6 rows), K and V 1 of 2 (6 rows) of 24 inputs; gate and up
     # 5 of 40 rows of 24, down 3 of 24 rows of 40; LoRA 8·(24 + 24) on o_proj; a head of 24·3.
-    planned = plan(config("llama"), spf(25, 12.5), 1, LABELS)
+    planned = size_of(config("llama"), spf(25, 12.5), 1, LABELS)
     assert planned.rows == 2 * (3 * 6 * 24 + 2 * 5 * 24 + 3 * 40)
     assert planned.full == 2 * (24 * 24 + 2 * 12 * 24 + 3 * 40 * 24)
     assert (planned.lora, planned.head, planned.tensors) == (2 * 8 * 48, 72, 2 * 8 + 1)
@@ -306,7 +306,7 @@ def test_averaged_rows_are_the_rows_of_the_average_matrix():
 @pytest.mark.parametrize(("changes", "k"), (({"attention": 0, "dense": 0, "lora": ()}, 1), ({}, LAYERS)))
 def test_settings_that_tune_nothing_are_refused(changes, k):
     for act in (
-        lambda: plan(config("llama"), spf(**changes), k, LABELS),
+        lambda: size_of(config("llama"), spf(**changes), k, LABELS),
         lambda: tuned_tail("llama", spf(**changes), k=k),
     ):
         with pytest.raises(Refusal) as refused:
@@ -322,7 +322,7 @@ def test_a_conv1d_as_a_linear_answers_the_same():
 
 def test_a_plan_needs_no_torch():
     code = (
-        "import sys, contracts.architecture.plan as _; "
+        "import sys, contracts.architecture.spf_size as _; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import split as bench
 
-TINY = bench.Work(layers=4, batch=2, examples=4, tokens=8, rounds=1)
+TINY = bench.BenchmarkShape(layers=4, batch=2, examples=4, tokens=8, rounds=1)
 
 
 @pytest.fixture(scope="module")

@@ -29,24 +29,24 @@ from site_agent.methods.cuts import tell_of_cuts
 from site_agent.methods.fronts import FrontWork, Piece, Tell
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+class CachedShard(Struct, frozen=True, forbid_unknown_fields=True):
     """A shard that is done, and its key (hex): a secret of this site."""
 
     shard: ShardRef
     key: Hex32
 
 
-class Kept(Struct, frozen=True, forbid_unknown_fields=True):
+class CachedIndex(Struct, frozen=True, forbid_unknown_fields=True):
     """`index.json`: all shards of an origin, and their keys (hex)."""
 
     index: ShardIndex
     keys: Annotated[tuple[Hex32, ...], Meta(min_length=1)]
 
 
-_ENTRY, _KEPT = msgspec.json.Decoder(Entry), msgspec.json.Decoder(Kept)
+_SHARD, _INDEX = msgspec.json.Decoder(CachedShard), msgspec.json.Decoder(CachedIndex)
 
 
-class FeatureStore:
+class FeatureCache:
     """The features of one site under one origin."""
 
     def __init__(self, features: Path, manifest: Manifest, site: str) -> None:
@@ -58,13 +58,13 @@ class FeatureStore:
         self.origin = origin(manifest.model, self._cut, digest)
         self.folder = features / self.origin
 
-    def kept(self) -> Kept | None:
+    def kept(self) -> CachedIndex | None:
         """All shards, if all are done.
 
         Raises: `agent.state_damaged`.
         """
         try:
-            kept = _KEPT.decode((self.folder / "index.json").read_bytes())
+            kept = _INDEX.decode((self.folder / "index.json").read_bytes())
             os.utime(self.folder / "index.json")
             return kept
         except FileNotFoundError:
@@ -77,7 +77,7 @@ class FeatureStore:
         about = index.about(place)
         return self._path(about.purpose, about.number, "sealed")
 
-    def make(self, model: Path, dataset: Path, tell: Tell) -> Kept:
+    def make(self, model: Path, dataset: Path, tell: Tell) -> CachedIndex:
         """Compute and seal what is missing. Tells first how many bytes an example will take.
 
         Raises: `rows.*`, `model.*`, `split.*` or `features.*`, and what `tell` raises.
@@ -87,7 +87,7 @@ class FeatureStore:
         private_folder(self.folder)
         entries = [self._entry(piece) or self._compute(work, piece) for piece in work.pieces()]
         index = ShardIndex(self._site, self.origin, tuple(entry.shard for entry in entries))
-        kept = Kept(index, tuple(entry.key for entry in entries))
+        kept = CachedIndex(index, tuple(entry.key for entry in entries))
         write_private(self.folder / "index.json", msgspec.json.encode(kept))
         return kept
 
@@ -95,7 +95,7 @@ class FeatureStore:
         """Remove all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _compute(self, work: FrontWork, piece: Piece) -> Entry:
+    def _compute(self, work: FrontWork, piece: Piece) -> CachedShard:
         from enclave.training.features import to_bytes
 
         plain, key = to_bytes(work.compute(piece), work.layout), draw_key()
@@ -103,15 +103,15 @@ class FeatureStore:
         with replacing(self._path(purpose, number, "sealed")) as file:
             about = About(self._site, self.origin, purpose, number)
             sealed = seal_shard(BytesIO(plain), file, key=key, about=about)
-        entry = Entry(ShardRef(purpose, sealed.sha256, sealed.bytes, len(piece.which)), key.hex())
+        entry = CachedShard(ShardRef(purpose, sealed.sha256, sealed.bytes, len(piece.which)), key.hex())
         # The entry comes last: a shard with an entry is whole.
         write_private(self._path(purpose, number, "json"), msgspec.json.encode(entry))
         return entry
 
-    def _entry(self, piece: Piece) -> Entry | None:
+    def _entry(self, piece: Piece) -> CachedShard | None:
         """A shard that was done before. One without its file, or of another size, is made again."""
         try:
-            entry = _ENTRY.decode(self._path(piece.purpose, piece.number, "json").read_bytes())
+            entry = _SHARD.decode(self._path(piece.purpose, piece.number, "json").read_bytes())
             size = self._path(piece.purpose, piece.number, "sealed").stat().st_size
         except (FileNotFoundError, msgspec.DecodeError):
             return None

@@ -20,7 +20,7 @@ from site_agent.files import replacing
 from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.fronts import prune
-from site_agent.methods.method_2.features import FeatureStore, Kept
+from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from site_agent.methods.method_2.membership import SplitMembership
 from site_agent.proofs import require_roster
 from site_agent.rosters import RosterBook
@@ -36,7 +36,7 @@ class SplitWork:
         self._state = state
         self._coordinator = coordinator
         self._member = membership
-        self._store = FeatureStore(state.features, membership.manifest, state.config.site)
+        self._store = FeatureCache(state.features, membership.manifest, state.config.site)
         self._receipts = membership.receipts
         self._rosters = RosterBook(state.rosters, state.key)
 
@@ -83,7 +83,7 @@ class SplitWork:
             before += shard.bytes
         return self._wrap(job, lease, kept)
 
-    def _wrap(self, job: Job, lease: Lease, kept: Kept) -> FeaturesResult:
+    def _wrap(self, job: Job, lease: Lease, kept: CachedIndex) -> FeaturesResult:
         """Seal the keys to the server enclave that was verified here, and with them which receipt was last.
         Nothing else is sent."""
         claims = self._member.verified(given(job, Bringing).epoch, lease.tell)

@@ -15,7 +15,7 @@ from contracts.refusal import Refusal
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpfSize:
     """Trained parameters: of `rows`, `lora` and `head`, in `tensors` tensors. `full` is what full tuning of
     the matrices with tuned rows would train."""
 
@@ -36,7 +36,7 @@ class Plan:
         return 8 * self.parameters + 4 * self.tensors
 
 
-def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
+def size_of(config: Any, spf: Spf, k: int, labels: int) -> SpfSize:
     """Count what `tune` trains in the tail after layer `k`. `labels` is 0 for a causal LM.
 
     For each of n − k layers: rows = Σ (taken units · rows of a unit · inputs), lora = Σ rank · (inputs +
@@ -57,7 +57,7 @@ def plan(config: Any, spf: Spf, k: int, labels: int) -> Plan:
     if not layers * (rows + lora):
         raise Refusal("spf.nothing")
     head, head_tensors = head_of(config, labels)
-    return Plan(layers * rows, layers * lora, head, layers * tensors + head_tensors, layers * full)
+    return SpfSize(layers * rows, layers * lora, head, layers * tensors + head_tensors, layers * full)
 
 
 def count(ratio: float, units: int) -> int:
