@@ -1,12 +1,12 @@
 """How much of the tuned parameters a host gets out of client slices: `python -m benchmarks.extraction`.
 
-The attack that this project once lost to: a host handed a slice embedding vectors of its choice, had it train
-and evaluate again as often as it liked, read the exact loss each time, and fitted the LoRA changes to the
-answers. Here the coordinator and two of three hospitals attack the third with everything that they can still
-do, over real processes: they ask again, ask out of turn, start slices anew up to the manifest's lives, and
-look at sizes and codes. What they hold in the end is their own rows, what they compute from those by
-themselves, and the scores that everybody sees. Three guesses are compared with the true parameters (this
-program owns the platform, and opens the aggregator's state; the attackers do not):
+The attack that this project once lost to: a host handed a slice embedding vectors of its choice, had it
+train and evaluate again as often as it liked, read the exact loss each time, and fitted the LoRA changes to
+the answers. Here the coordinator and two of three hospitals attack the third with everything that they can
+still do, over real processes: they ask again, ask out of turn, start slices anew up to the manifest's
+instances, and look at sizes and codes. What they hold in the end is their own rows, what they compute from
+those by themselves, and the scores that everybody sees. Three guesses are compared with the true parameters
+(this program owns the platform, and opens the aggregator's state; the attackers do not):
 
     alone      the attackers' own federation of their two hospitals, asking nobody anything
     fitted     the same, moved so that its losses are those that were published (and, generously, as if the
@@ -56,7 +56,7 @@ class Seen:
     sizes: set[int] = field(default_factory=set)
     codes: dict[str, int] = field(default_factory=dict)
     answers: int = 0
-    lives: int = 1
+    instances: int = 1
 
     def ask(self, slice_: Any, op: str, **arguments: Any) -> dict[str, Any] | None:
         """One question of a host to its slice, and what of the answer a host can use."""
@@ -125,7 +125,7 @@ class Run:
             self.seen.codes[refusal.code] = self.seen.codes.get(refusal.code, 0) + 1
             again.stop()
             return previous
-        self.seen.lives += 1
+        self.seen.instances += 1
         self.slices[site] = again
         for slice_ in self.slices.values():
             self.world.move(given["next"]["sha256"], self.aggregator, slice_)
@@ -314,8 +314,8 @@ def figures(rounds: int, answers: int) -> Iterator[dict[str, Any]]:
             "oracle": guesser.oracle(truth, answers),
         }
         looked = {
-            "answers": seen.answers, "lives of one slice": seen.lives, "different sizes": len(seen.sizes),
-            "refusals": seen.codes, "published": seen.published,
+            "answers": seen.answers, "instances of one slice": seen.instances,
+            "different sizes": len(seen.sizes), "refusals": seen.codes, "published": seen.published,
         }  # fmt: skip
         yield {
             "figure": "seen",

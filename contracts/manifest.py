@@ -211,7 +211,7 @@ Rule = Literal["fedavg", "ffa-lora", "stack-svd"]
 class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
     does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
-    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. `lives` is how
+    site's change of all tuned parameters in a round, `max_samples` its weight in the mean. `instances` is how
     often a site's client slice may begin in a run: a restart is a new life, with new keys. Rules:
     enclave/training/aggregate.py."""
 
@@ -221,7 +221,7 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
     privacy: Privacy | None = None
-    lives: Annotated[int, Meta(ge=1, le=100)] = 4
+    instances: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
 class Publication(Struct, forbid_unknown_fields=True, frozen=True):

@@ -42,7 +42,7 @@ def verify_chain(
     2. every receipt names the same manifest (`manifest` where given), run, program and development mark
     3. each names the one before it, and rounds grow; a round that was abandoned may be missing
     4. the signing key and measurement change exactly where `restarts` grows
-    5. no site's count of lives falls, and the features that it is held to stay the same
+    5. no site's count of instances falls, and the features that it is held to stay the same
     6. once scores were published, they stay those of one set of sites
 
     Raises: `receipt.invalid`, `sealing.bad_signature` or `receipt.chain_broken`.
@@ -116,8 +116,8 @@ def _scored(receipt: Receipt) -> tuple[str, ...]:
 
 
 def _held(receipt: Receipt) -> set[tuple[str, str]]:
-    return {(lived.site, lived.features) for lived in receipt.lives if lived.features is not None}
+    return {(count.site, count.features) for count in receipt.instances if count.features is not None}
 
 
 def _begun(receipt: Receipt) -> Counter[str]:
-    return Counter({lived.site: lived.begun for lived in receipt.lives})
+    return Counter({count.site: count.begun for count in receipt.instances})

@@ -91,8 +91,8 @@ class Best(Struct, frozen=True, forbid_unknown_fields=True):
     loss: float
 
 
-class Lived(Struct, frozen=True, forbid_unknown_fields=True):
-    """How often a site's client slice has begun in this run, and the signing key of the life to which the
+class InstanceCount(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a site's client slice has begun in this run, and the signing key of the instance to which the
     state after this round is sealed: null where none was there. `features` is the commitment that the site is
     held to (contracts/commitment.py), null where there is no public front."""
 
@@ -129,7 +129,7 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     averaging: Averaging | None = None
     privacy: Spent | None = None
     scoring: Scoring | None = None
-    lives: Annotated[tuple[Lived, ...], Meta(max_length=1000)] = ()
+    instances: Annotated[tuple[InstanceCount, ...], Meta(max_length=1000)] = ()
     best: Best | None = None
 
 

@@ -62,11 +62,12 @@ define(
           "Each site starts its own client slice.", "site"),
     Entry("admission.not_admitted", "The enclave of {peer} was not admitted here.",
           "Show its evidence first, in answer to a challenge.", "operator", retry=True),
-    Entry("admission.too_many_lives",
-          "The client slice of site {site} has begun {lives} times, and may no more in this run.",
+    Entry("admission.too_many_instances",
+          "The client slice of site {site} has begun {instances} times, and may no more in this run.",
           "The site's part in this run is over; the others go on. Find out why its client slice keeps "
           "ending, and let the site take part in the next run.", "site"),
-    Entry("round.other_life", "The state of this round was sealed to another life of its client slice.",
+    Entry("round.other_instance",
+          "The state of this round was sealed to another instance of its client slice.",
           "The client slice that began later gets the state of the next round.", "site"),
     Entry("round.not_confirmed",
           "The enclave was restored, and hands its state to no new client slice before a round has shown "

@@ -17,7 +17,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.nonces import Nonces
 from enclave.programs.peer import Peer
 
-MAX_LIVES = 16  # a site's client slice may be started again; what its last lives have sealed stays readable
+MAX_INSTANCES = 16  # a client slice may be started again; what its last instances have sealed is readable
 
 
 class Admission:
@@ -48,17 +48,16 @@ class Admission:
         appraisal = appraise(evidence, policy, at=now, expected=expected, floors=self._floors)
         require(appraisal)
         peer = Peer(claims.hpke_key, claims.signing_key)
-        if any(
-            set(peer) & set(life) for other, lives in self._peers.items() if other != name for life in lives
-        ):
+        others = (known for other, peers in self._peers.items() if other != name for known in peers)
+        if any(set(peer) & set(known) for known in others):
             raise Refusal("admission.key_in_use", site=name)
-        lives = [life for life in self._peers.get(name, []) if life != peer]
-        self._peers[name] = [peer, *lives][:MAX_LIVES]
+        instances = [instance for instance in self._peers.get(name, []) if instance != peer]
+        self._peers[name] = [peer, *instances][:MAX_INSTANCES]
         self._floors = self._floors.raised(appraisal)
         return appraisal
 
-    def lives(self, name: str) -> tuple[Peer, ...]:
-        """All admitted lives of `name`, the newest first.
+    def instances(self, name: str) -> tuple[Peer, ...]:
+        """All admitted instances of `name`, the newest first.
 
         Raises: `admission.not_admitted`.
         """
@@ -67,5 +66,5 @@ class Admission:
         return tuple(self._peers[name])
 
     def newest(self) -> dict[str, Peer]:
-        """The newest life of each admitted peer."""
-        return {name: lives[0] for name, lives in self._peers.items()}
+        """The newest instance of each admitted peer."""
+        return {name: instances[0] for name, instances in self._peers.items()}

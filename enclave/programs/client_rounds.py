@@ -38,7 +38,7 @@ PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 @dataclass
 class Answer:
-    """What this life has answered to a round on a receipt, what that cost, and how it was sealed, by the
+    """What this instance has answered to a round on a receipt, what that cost, and how it was sealed, by the
     receiver's signing key. It stays in memory."""
 
     round: int
@@ -49,8 +49,8 @@ class Answer:
 
 
 class ClientRounds:
-    """All rounds of one site in one run. `aggregators` holds the lives of the aggregator that were verified
-    here."""
+    """All rounds of one site in one run. `aggregators` holds the instances of the aggregator that were
+    verified here."""
 
     def __init__(
         self, identity: Identity, mailbox: Mailbox, aggregators: Admission, learner: Learner
@@ -94,7 +94,7 @@ class ClientRounds:
     def _require(self, round: int, *, trains: bool) -> None:
         manifest = self._identity.manifest
         self._identity.clock.now()
-        self._aggregators.lives(AGGREGATOR)
+        self._aggregators.instances(AGGREGATOR)
         self.learner.require_right()
         if round > manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
@@ -130,7 +130,7 @@ class ClientRounds:
         self._answer = Answer(round, enclosed, state, self.learner.placement.measures(), {})
 
     def _open(self, round: int, previous: Previous) -> State:
-        attested = {life.signing_key for life in self._aggregators.lives(AGGREGATOR)}
+        attested = {instance.signing_key for instance in self._aggregators.instances(AGGREGATOR)}
         sealer = self._history.check(previous, round=round, attested=attested)
         sealed_in = previous.receipt.receipt.round
         plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
@@ -146,7 +146,7 @@ class ClientRounds:
         return from_bytes(plain.getvalue(), self.learner.initial)[0]
 
     def _seal(self, answer: Answer) -> FileRef:
-        receiver = self._aggregators.lives(AGGREGATOR)[0]
+        receiver = self._aggregators.instances(AGGREGATOR)[0]
         if receiver.signing_key not in answer.sealed:
             answer.sealed[receiver.signing_key] = seal_contribution(
                 self._identity,

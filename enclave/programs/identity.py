@@ -1,4 +1,4 @@
-"""Who an enclave is, for its whole life: one manifest, keys drawn inside, and evidence for both."""
+"""Who an enclave is: one manifest for as long as it runs, keys drawn inside, and evidence for both."""
 
 from __future__ import annotations
 

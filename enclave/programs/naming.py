@@ -2,7 +2,7 @@
 
 A host can restore an old state, and, where the sites hold the state's key in shares, one that it has made up.
 An enclave therefore uses no state before as many sites as its manifest demands have named its receipt. Each
-tells it sealed to this life's own key: nothing that was told to another life can be told again.
+tells it sealed to this instance's own key: nothing that was told to another instance can be told again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contracts.refusal import Refusal
 
 
 class Naming:
-    """What the sites of a run have told one life of its enclave."""
+    """What the sites of a run have told one instance of its enclave."""
 
     def __init__(self, manifest: Manifest, approvals: Mapping[str, Approval]) -> None:
         self._manifest, self._approvals = manifest, approvals

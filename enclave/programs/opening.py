@@ -46,14 +46,14 @@ def open_contribution(
     site: str,
     sha256: str,
     round: int,
-    lives: Callable[[], tuple[Peer, ...]],
+    instances: Callable[[], tuple[Peer, ...]],
     previous: str,
     template: State | None,
     start: State | None,
 ) -> Contribution:
     """Inside the aggregator: open `in/<sha256>` as `site`'s contribution to `round`.
 
-    `lives` tells the site's admitted client slices, one of which must have sealed it; `previous` is the
+    `instances` tells the site's admitted client slices, one of which must have sealed it; `previous` is the
     hash of the receipt that it must continue; `template` has the tensors that it must hold, and `start` is
     what the round begins with: None if nobody has shown them yet.
 
@@ -61,7 +61,7 @@ def open_contribution(
     facts name the site and, as `cause`, the code of what is wrong.
     """
     try:
-        plain, size = _open(identity, mailbox, site, sha256, round, lives())
+        plain, size = _open(identity, mailbox, site, sha256, round, instances())
         rows = identity.manifest.site(site).dataset.rows
         enclosed, state, shown = _read(plain, identity.manifest, rows, round, previous, template)
         if shown is not None and start is not None:
@@ -76,10 +76,10 @@ def open_contribution(
 
 
 def _open(
-    identity: Identity, mailbox: Mailbox, site: str, sha256: str, round: int, lives: tuple[Peer, ...]
+    identity: Identity, mailbox: Mailbox, site: str, sha256: str, round: int, instances: tuple[Peer, ...]
 ) -> tuple[bytes, int]:
     binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
-    for life in lives:
+    for instance in instances:
         plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
         with mailbox.incoming(sha256) as file:
             try:
@@ -89,10 +89,10 @@ def _open(
                     binding=binding,
                     recipient=AGGREGATOR,
                     key=identity.hpke,
-                    sender_key=life.signing_key,
+                    sender_key=instance.signing_key,
                 )
             except Refusal as refusal:
-                if refusal.code == "sealing.refused" and life is not lives[-1]:
+                if refusal.code == "sealing.refused" and instance is not instances[-1]:
                     continue
                 raise
         return plain.getvalue(), opened.bytes

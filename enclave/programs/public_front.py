@@ -1,10 +1,9 @@
 """What a client slice believes of the features that its host has computed in clear.
 
 It commits to all of them, and the aggregator answers that it holds the site to that and how often the site
-has begun. Only then a sample is drawn, from the enclave's own randomness, once in a life, and computed again
-by the front's layers, each read when its turn comes. Nothing is trained on or scored before all of the sample
-was right. Runs inside the client slice; one without a public front loads none of it.
-"""
+has begun. Only then a sample is drawn, from the enclave's own randomness, once in an instance, and computed
+again by the front's layers, each read when its turn comes. Nothing is trained on or scored before all of
+the sample was right. Runs inside the client slice; one without a public front loads none of it."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ def open_front(
 
 
 class Front:
-    """A site's features in this life: what its tail learns, and what it scores, in a test and else."""
+    """A site's features in this instance: what its tail learns, and what it scores, in a test and else."""
 
     def __init__(
         self,
@@ -83,7 +82,7 @@ class Front:
         self._found: Literal["nothing", "right", "wrong"] = "nothing"
 
     def require_right(self) -> None:
-        """Raises: `front.not_held` before the sample was computed again, and for the rest of this life
+        """Raises: `front.not_held` before the sample was computed again, and for the rest of this instance
         with `front.wrong_features` where it was wrong.
         """
         if self._found == "wrong":

@@ -19,7 +19,7 @@ from contracts.manifest import Manifest
 from contracts.receipts import (
     NO_RECEIPT,
     Averaging,
-    Lived,
+    InstanceCount,
     Receipt,
     ReceiptInput,
     Scoring,
@@ -43,9 +43,10 @@ from enclave.training.tensors import State
 
 @dataclass(frozen=True)
 class RunState:
-    """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round has
-    made so far. `restarts` counts the lives of the enclave before this one; `own` says that this life itself
-    has made the receipt. `pins` are the hashes of the sites' features that were used so far (Method 2)."""
+    """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round
+    has made so far. `restarts` counts the instances of the enclave before this one; `own` says that this
+    instance itself has made the receipt. `pins` are the hashes of the sites' features that were used so far
+    (Method 2)."""
 
     receipt: Receipt | None = None
     state: State | None = None
@@ -131,7 +132,7 @@ class RoundLedger:
         output: FileRef | None,
         averaging: Averaging | None = None,
         privacy: Spent | None = None,
-        lives: tuple[Lived, ...] = (),
+        instances: tuple[InstanceCount, ...] = (),
         more: Mapping[str, Any] | None = None,
         aside: Mapping[str, Any] | None = None,
         pins: Pins | None = None,
@@ -147,7 +148,7 @@ class RoundLedger:
             **(more or {}),
         }
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
-        draft = msgspec.structs.replace(draft, lives=lives, best=steered.best)
+        draft = msgspec.structs.replace(draft, instances=instances, best=steered.best)
         best = steered.state if kind == "update" else None
         kept = save_checkpoint(self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {})
         signed = sign_receipt(kept.receipt, self._identity.signing)
@@ -182,7 +183,7 @@ class RoundLedger:
         return published
 
     def restore(self, sha256: str) -> dict[str, Any]:
-        """Go on where an earlier life of this program stopped, from the state that it sealed.
+        """Go on where an earlier instance of this program stopped, from the state that it sealed.
 
         The host may bring an old state. Then the next roster, which the sites countersign, names a later
         receipt than the one that is restored here, and `require_roster` refuses it.

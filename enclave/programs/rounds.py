@@ -26,12 +26,12 @@ from contracts.server_words import sign_reissue
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
 from enclave.programs.identity import Identity
-from enclave.programs.lives import Lives
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.opening import Contribution, open_contribution
 from enclave.programs.peer import AGGREGATOR, Peer
 from enclave.programs.program import Report
 from enclave.programs.round_ledger import RoundLedger
+from enclave.programs.slice_instances import SliceInstances
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, to_bytes
 
@@ -42,7 +42,7 @@ class Rounds(RoundLedger):
     def __init__(self, identity: Identity, mailbox: Mailbox, admission: Admission) -> None:
         super().__init__(identity, mailbox)
         self._admission = admission
-        self._lives = Lives(identity.manifest.aggregation.lives)
+        self._slice_instances = SliceInstances(identity.manifest.aggregation.instances)
         self._confirmed = True
 
     def status(self) -> dict[str, Any]:
@@ -52,10 +52,10 @@ class Rounds(RoundLedger):
     def admit(
         self, site: str, evidence: Evidence, committed: Committed | None = None
     ) -> tuple[Appraisal, Held | None]:
-        """Let a site's client slice in, count its life, and, behind a public front, hold its site to the
+        """Let a site's client slice in, count its instance, and, behind a public front, hold its site to the
         features that it has committed to.
 
-        Raises: `admission.too_many_lives`, `front.not_committed`, `front.another_commitment`, and what
+        Raises: `admission.too_many_instances`, `front.not_committed`, `front.another_commitment`, and what
         `Admission.admit` raises.
         """
         key, run, features = evidence.claims.signing_key, self._identity.manifest_hash, None
@@ -64,9 +64,9 @@ class Rounds(RoundLedger):
         if committed is not None:
             require_committed(run, site, committed, key)
             features = committed.features
-        self._lives.require(site, key, features)
+        self._slice_instances.require(site, key, features)
         appraisal = self._admission.admit(site, evidence)
-        begun = self._lives.count(site, key, features)
+        begun = self._slice_instances.count(site, key, features)
         if features is None:
             return appraisal, None
         return appraisal, hold(run, site, features, key, begun, self._identity.signing)
@@ -75,7 +75,7 @@ class Rounds(RoundLedger):
         """See `RoundLedger.restore`."""
         told = super().restore(sha256)
         assert self.run_state.receipt is not None
-        self._lives.restore(self.run_state.receipt)
+        self._slice_instances.restore(self.run_state.receipt)
         self._confirmed = False
         return told
 
@@ -123,7 +123,7 @@ class Rounds(RoundLedger):
             state = self.chosen(steered)
         if kind != "test":
             assert state is not None  # `require_open`: no closing round comes first
-            recipients = self._lives.recipients(self._admission.newest())
+            recipients = self._slice_instances.recipients(self._admission.newest())
             output = self._seal_next(round, state, recipients)
         result = self.enter(
             round,
@@ -134,12 +134,12 @@ class Rounds(RoundLedger):
             output=output,
             averaging=None if averaged is None else averaged.averaging,
             privacy=spent,
-            lives=self._lives.told(recipients),
+            instances=self._slice_instances.told(recipients),
             more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
         )
 
         assert self.run_state.receipt is not None
-        self._lives.entered(self.run_state.receipt)
+        self._slice_instances.entered(self.run_state.receipt)
         self._confirmed = True
         return result
 
@@ -155,9 +155,9 @@ class Rounds(RoundLedger):
             raise Refusal("round.nothing_yet")
         if not self._confirmed:
             raise Refusal("round.not_confirmed")
-        heirs = self._lives.heirs(self._admission.newest())
+        heirs = self._slice_instances.heirs(self._admission.newest())
         sealed = self._seal_next(run_state.round, run_state.state, heirs)
-        self._lives.hand_over(heirs)
+        self._slice_instances.hand_over(heirs)
         statement = Reissue(self._identity.manifest_hash, run_state.hash, sealed.sha256)
         signed = sign_reissue(statement, self._identity.signing)
         return {
@@ -175,14 +175,14 @@ class Rounds(RoundLedger):
             site=site,
             sha256=sha256,
             round=round,
-            lives=lambda: self._lives.may_contribute(site, self._admission.lives(site)),
+            instances=lambda: self._slice_instances.may_contribute(site, self._admission.instances(site)),
             previous=self.run_state.hash,
             template=template,
             start=start,
         )
 
     def _seal_next(self, round: int, state: State, recipients: Mapping[str, Peer]) -> FileRef:
-        """One stream for one life of each site."""
+        """One stream for one instance of each site."""
         return self._mailbox.outgoing(
             lambda file: seal(
                 BytesIO(to_bytes(state)),

@@ -75,8 +75,8 @@ def save_checkpoint(
 def load_checkpoint(
     identity: Identity, mailbox: Mailbox, keys: StateKeys, sha256: str, template: State | None = None
 ) -> RunCheckpoint:
-    """Open `in/<sha256>`, sealed by an earlier life of this program, for this manifest: on this machine, or
-    anywhere with the sites' shares.
+    """Open `in/<sha256>`, sealed by an earlier instance of this program, for this manifest: on this
+    machine, or anywhere with the sites' shares.
 
     The state must hold the tensors of `template`; without one, it shows them itself.
 

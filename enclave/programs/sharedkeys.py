@@ -18,13 +18,12 @@ from enclave.programs.statekeys import StateKeys
 
 
 class SharedKeys(StateKeys):
-    """One life's keys. State is kept from the round on in which enough sites have given the keys that their
-    shares are wrapped for. Only a site that every member has confirmed holds any: a made-up one
-    holds none.
+    """One instance's keys. State is kept from the round on in which enough sites have given the keys that
+    their shares are wrapped for. Only a site that every member has confirmed holds any: a made-up one holds
+    none.
 
-    A life that was restored draws a key of its own: the host could have made up the state that it brings, and
-    know its key. Whether it did, the sites tell (enclave/programs/naming.py).
-    """
+    An instance that was restored draws a key of its own: the host could have made up the state that it
+    brings, and know its key. Whether it did, the sites tell (enclave/programs/naming.py)."""
 
     def __init__(self, identity: Identity) -> None:
         """Raises: `state.no_shares` where the manifest lets nobody hold any."""

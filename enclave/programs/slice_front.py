@@ -19,7 +19,7 @@ from enclave.programs.program import Operation, Report
 
 
 class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """What the aggregator has answered to the features that this life has committed to: see
+    """What the aggregator has answered to the features that this instance has committed to: see
     `contracts.commitment.Held`."""
 
     begun: Annotated[int, Meta(ge=1, lt=2**31)]
@@ -47,10 +47,10 @@ def operations(
         learner = client_rounds().learner
         if learner.front is None:
             raise Refusal("front.no_features")
-        keys = [life.signing_key for life in aggregators.lives(AGGREGATOR)]
-        life, run = identity.signing.public, identity.manifest_hash
+        keys = [instance.signing_key for instance in aggregators.instances(AGGREGATOR)]
+        instance, run = identity.signing.public, identity.manifest_hash
         answer = Held(arguments.begun, arguments.signature)
-        require_held(run, learner.site, learner.front.commitment, life, answer, keys)
+        require_held(run, learner.site, learner.front.commitment, instance, answer, keys)
         learner.front.look(arguments.begun, report)
         return {}
 

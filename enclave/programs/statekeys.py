@@ -10,7 +10,7 @@ from enclave.programs.identity import Identity
 
 
 class StateKeys:
-    """One life's key, which is the same in each life of the program on its machine."""
+    """One instance's key, which is the same in each instance of the program on its machine."""
 
     def __init__(self, identity: Identity) -> None:
         self.own = identity.source.sealing_key(label(identity.program))

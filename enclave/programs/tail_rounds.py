@@ -43,9 +43,9 @@ class TailRounds(RoundLedger):
         return {"parameters": size.parameters, "optimizer_bytes": size.optimizer_bytes}
 
     def require_named(self, also: Iterable[str] = ()) -> None:
-        """That more than the host's word makes this the run's past: this life has made it, or enough sites
-        have named its last receipt, be it the initial parameters' that have none. `also` are sites that
-        have signed for this receipt otherwise.
+        """That more than the host's word makes this the run's past: this instance has made it, or enough
+        sites have named its last receipt, be it the initial parameters' that have none. `also` are sites
+        that have signed for this receipt otherwise.
 
         Raises: `state.not_named`.
         """
@@ -65,7 +65,7 @@ class TailRounds(RoundLedger):
         return self.features.take(site, keys, self.run_state.pins.get(site), report)
 
     def hand_back(self, site: str, receipt: str, share: bytes | None) -> None:
-        """What a site tells a life that serves or releases.
+        """What a site tells an instance that serves or releases.
 
         Raises: `state.no_shares`.
         """

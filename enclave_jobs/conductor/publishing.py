@@ -55,7 +55,7 @@ def publish(round: Round, answer: dict[str, Any]) -> None:
         if state:
             _enter(round, state, BlobKind.STATE)
         if following:
-            recipients = sorted(lived.holder for lived in signed.receipt.lives if lived.holder)
+            recipients = sorted(count.holder for count in signed.receipt.instances if count.holder)
             issuing.keep(round.run, round, following, recipients, None)
         dispatch.after_commit(dispatch.ADVANCE, round.run_id)
 

@@ -38,7 +38,7 @@ def is_passing(refusal: Refusal) -> bool:
 
 def require_alive(run: Run) -> None:
     """Raises: `supervisor.no_enclave` where the run's enclave does not live."""
-    if not client.lives(run.enclave_id):
+    if not client.is_running(run.enclave_id):
         raise Refusal("supervisor.no_enclave")
 
 

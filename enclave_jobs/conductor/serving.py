@@ -96,7 +96,7 @@ def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
 
 def _look_after(service: Service) -> None:
     """Whether the enclave lives, and keeps no session of a revoked site."""
-    if not client.lives(service.enclave):
+    if not client.is_running(service.enclave):
         raise Refusal("supervisor.no_enclave")
     client.call(service.enclave, "revoke", {"sites": queries.revoked_sites(service)})
 

@@ -101,7 +101,7 @@ def forget(run: str) -> None:
         _ask("forget", Forget(run), SHORT_SECONDS, at=holder)
 
 
-def lives(enclave: str) -> bool:
+def is_running(enclave: str) -> bool:
     """Whether the enclave lives."""
     listing = _ask("list", Listing(), SHORT_SECONDS, at=_holder(enclave))
     return any(entry["enclave"] == enclave and entry["alive"] for entry in listing["enclaves"])

@@ -41,11 +41,11 @@ def where(manifest: Manifest) -> list[Fact]:
 
 
 def begins(manifest: Manifest) -> list[Fact]:
-    """A restart of a client slice is another life."""
+    """A restart of a client slice is another instance."""
     return [
         Fact(
             _("A hospital's enclave may begin"),
-            _("%(n)d times in the run") % {"n": manifest.aggregation.lives},
+            _("%(n)d times in the run") % {"n": manifest.aggregation.instances},
         )
     ]
 

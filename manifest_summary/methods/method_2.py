@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contracts.manifest import Aggregation, Manifest, Split
 from manifest_summary.facts import Fact, _
 
-USUAL_LIVES = Aggregation("fedavg", 1, 10).lives
+USUAL_INSTANCES = Aggregation("fedavg", 1, 10).instances
 
 
 def sent(manifest: Manifest) -> str:
@@ -43,11 +43,11 @@ def where(_manifest: Manifest) -> list[Fact]:
 
 def begins(manifest: Manifest) -> list[Fact]:
     """A hospital has none: only a number that somebody has set is told, as what it is."""
-    lives = manifest.aggregation.lives
-    if lives == USUAL_LIVES:
+    instances = manifest.aggregation.instances
+    if instances == USUAL_INSTANCES:
         return []
     told = _("a hospital's enclave may begin %(n)d times; by this method a hospital has none")
-    return [Fact(_("Of no effect"), told % {"n": lives})]
+    return [Fact(_("Of no effect"), told % {"n": instances})]
 
 
 def leaving(manifest: Manifest) -> list[Fact]:

@@ -141,8 +141,10 @@ def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
 
 
 def _of_averaging(rules: Aggregation, previous: Aggregation) -> Iterator[Weakness]:
-    if rules.lives > previous.lives:
-        yield Weakness("more-lives", f"A client slice may begin {rules.lives} times, not {previous.lives}.")
+    if rules.instances > previous.instances:
+        yield Weakness(
+            "more-instances", f"A client slice may begin {rules.instances} times, not {previous.instances}."
+        )
     if _is_looser(rules.clip, previous.clip):
         yield Weakness("looser-clip", "One hospital may change the parameters more in a round than before.")
     if _is_looser(rules.max_samples, previous.max_samples):

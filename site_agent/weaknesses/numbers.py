@@ -10,24 +10,24 @@ from site_agent.weaknesses.kinds import Weakness
 
 LEAST = 2
 """Sites that a mean is taken over, and that sign a release, at least."""
-LIVES = Aggregation("fedavg", LEAST, 600).lives
+INSTANCES = Aggregation("fedavg", LEAST, 600).instances
 SAMPLE = PublicFront(1).sample
 """What a manifest allows where it says nothing."""
 
 
 def of_numbers(manifest: Manifest) -> Iterator[Weakness]:
-    """A quorum or release by one hospital, many lives, few features computed again, scores of few rows, and
-    parameters that leave in clear."""
+    """A quorum or release by one hospital, many instances, few features computed again, scores of few rows,
+    and parameters that leave in clear."""
     if manifest.aggregation.quorum < LEAST:
         yield Weakness(
             "quorum-below-two",
             "A round needs one hospital only: a mean over one hospital is that hospital's parameters.",
         )
-    if manifest.aggregation.lives > LIVES:
+    if manifest.aggregation.instances > INSTANCES:
         yield Weakness(
-            "many-lives",
-            f"A client slice may begin {manifest.aggregation.lives} times: {LIVES} are enough for a machine "
-            "that fails now and then, and each is another chance to look.",
+            "many-instances",
+            f"A client slice may begin {manifest.aggregation.instances} times: {INSTANCES} are enough for a "
+            "machine that fails now and then, and each is another chance to look.",
         )
     if manifest.front is not None and manifest.front.sample < SAMPLE:
         yield Weakness(

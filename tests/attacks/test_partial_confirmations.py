@@ -105,7 +105,7 @@ def test_a_member_that_one_hospital_has_not_confirmed_fills_no_roster(run, refus
 
 @pytest.fixture(scope="module")
 def finished(run):
-    """All three have trained and been scored; a life of the server after that knows the last receipt."""
+    """All three have trained and been scored; an instance of the server after that knows the last receipt."""
     run.rounds(run.first)
     run.second = run.server()
     state = run.results[-1]["state"]["sha256"]

@@ -1,5 +1,5 @@
 """A site's host computes its own features in clear, and hands its client slice others: before it commits to
-them, after, in a later life; or its slice tunes what lies below.
+them, after, in a later instance; or its slice tunes what lies below.
 
 In one process, and how often a sample finds the wrong ones: tests/slicing/test_public_front.py.
 """
@@ -10,11 +10,11 @@ import pytest
 from contracts.canonical import canonical
 from contracts.commitment import COMMITTED_DOMAIN
 from contracts.manifest import Aggregation, Masking, PublicFront, parse
-from contracts.receipts import Lived
+from contracts.receipts import InstanceCount
 from contracts.signing import SigningKey
 from enclave.programs.contributions import Enclosed
-from enclave.programs.lives import Lives
 from enclave.programs.peer import Peer
+from enclave.programs.slice_instances import SliceInstances
 from enclave.training.metrics import Scores
 from site_agent.methods.method_1.accelerator import OWNER, PROGRAM, require_own
 from tests.programs.conftest import Consortium, House, code_of, house, refusal_of
@@ -31,7 +31,7 @@ def world(house: House, tmp_path_factory):
     """Before the first round: an aggregator, and both sites' slices, which have loaded nothing."""
     manifest = house.manifest(
         front=PublicFront(1, sample=SAMPLE),
-        aggregation=Aggregation("fedavg", quorum=2, deadline_seconds=60, lives=3),
+        aggregation=Aggregation("fedavg", quorum=2, deadline_seconds=60, instances=3),
     )
     world = Consortium(house, tmp_path_factory.mktemp("front") / "run", manifest)
     world.agg = world.aggregator()
@@ -180,11 +180,11 @@ def test_a_life_that_was_admitted_before_an_old_state_came_has_no_features_of_it
     """The host shows a fresh aggregator other features, then gives it the state in which the site is held to
     what it began with."""
     first, second = Peer("a", "1" * 64), Peer("b", "2" * 64)
-    lives = Lives(3)
-    lives.count("anna", first.signing_key, "f" * 64)
-    receipt = type("Receipt", (), {"lives": lives.told({"anna": first})})
-    assert receipt.lives == (Lived("anna", 1, first.signing_key, "f" * 64),)
-    restored = Lives(3)
+    instances = SliceInstances(3)
+    instances.count("anna", first.signing_key, "f" * 64)
+    receipt = type("Receipt", (), {"instances": instances.told({"anna": first})})
+    assert receipt.instances == (InstanceCount("anna", 1, first.signing_key, "f" * 64),)
+    restored = SliceInstances(3)
     restored.count("anna", second.signing_key, "e" * 64)
     restored.restore(receipt)
     assert restored.recipients({"anna": second}) == restored.heirs({"anna": second}) == {}

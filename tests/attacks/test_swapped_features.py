@@ -1,5 +1,5 @@
 """A site of a Method 2 run brings more features than rows were approved, or others than it trained with; the
-server's host brings another base model, or what a site has sealed to another life.
+server's host brings another base model, or what a site has sealed to another instance.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_features_that_are_sealed_anew_and_otherwise_the_same_are_taken(run):
 
 @pytest.fixture(scope="module")
 def fresh(run):
-    """Another life of the server, which has loaded nothing."""
+    """Another instance of the server, which has loaded nothing."""
     return run.consortium.bound("split_server", "coordinator")
 
 
@@ -77,7 +77,7 @@ def test_a_tail_is_cut_from_the_pinned_base_model_alone(run, fresh, tmp_path, co
 
 
 def test_keys_that_were_sealed_to_another_life_open_nothing_in_this_one(run, fresh, code_of):
-    """Nor does what a site has told that life: which receipt was last."""
+    """Nor does what a site has told that instance: which receipt was last."""
     fresh.call("prepare", model=str(run.consortium.house.model))
     keys = run.wrap(run.the_server, "anna", run.features("anna"))
     fresh.mailbox.deliver(run.folder / keys, keys)

@@ -1,5 +1,6 @@
-"""The coordinator keeps a round's answer back, and has the next round scored by another life of the server:
-over other sites, or over the same ones with the same parameters once more. Two pools would be subtracted.
+"""The coordinator keeps a round's answer back, and has the next round scored by another instance of the
+server: over other sites, or over the same ones with the same parameters once more. Two pools would be
+subtracted.
 
 Both servers are genuine, of either method, and the sites sign each round once, as their agents do.
 """
@@ -25,7 +26,7 @@ SITES = ("anna", "berta", "clara", "doris")
 
 
 class Pools(SplitRun):
-    """Four hospitals whose features two lives of the server have, neither of which has done a round."""
+    """Four hospitals whose features two instances of the server have, neither of which has done a round."""
 
     def __init__(self, house: House, folder) -> None:
         manifest = split_manifest(house, publication=Publication(3, 20))

@@ -87,12 +87,12 @@ WEAKER: dict[str, tuple[str, Any, str]] = {
     "Manifest.aggregation": (
         "aggregation",
         Aggregation("fedavg", 1, 600),
-        "larger-weight looser-clip lower-quorum more-lives quorum-below-two",
+        "larger-weight looser-clip lower-quorum more-instances quorum-below-two",
     ),
     "Aggregation.quorum": ("aggregation.quorum", 2, "lower-quorum"),
     "Aggregation.clip": ("aggregation.clip", None, "looser-clip"),
     "Aggregation.max_samples": ("aggregation.max_samples", 101, "larger-weight"),
-    "Aggregation.lives": ("aggregation.lives", 4, "more-lives"),
+    "Aggregation.instances": ("aggregation.instances", 4, "more-instances"),
     "Privacy.unit": ("aggregation.privacy.unit", "record", "less-noise"),
     "Privacy.noise": ("aggregation.privacy.noise", 1.9, "less-noise"),
     "Privacy.delta": ("aggregation.privacy.delta", 1e-4, "less-noise"),
@@ -203,7 +203,7 @@ def before(hospital: Hospital) -> Manifest:
         sound,
         sites=tuple(sites),
         policy=policy,
-        aggregation=Aggregation("fedavg", 3, 600, 1.0, 100, Privacy("site", 2.0, 1e-5), lives=2),
+        aggregation=Aggregation("fedavg", 3, 600, 1.0, 100, Privacy("site", 2.0, 1e-5), instances=2),
         publication=Publication(4, 100, cells=10),
         release=Release("serve-only", 4),
         log=TransparencyLog(VKEY, ("one", "another")),
@@ -258,13 +258,13 @@ def test_without_an_earlier_approval_only_the_least_is_asked_for(
         if set(names.split()) & {one.name for one in weaknesses(put(before, path, value), compared)}
     }
     assert {"SgxReference.flags", "Policy.references", "Release.approvals"} <= named
-    assert not {"Aggregation.lives", "Policy.floors", "TransparencyLog.witnesses"} & named
+    assert not {"Aggregation.instances", "Policy.floors", "TransparencyLog.witnesses"} & named
 
 
 @pytest.mark.parametrize(
     ("path", "value", "name"),
     [
-        ("aggregation.lives", 5, "many-lives"),
+        ("aggregation.instances", 5, "many-instances"),
         ("publication.rows", 19, "small-pool"),
         ("front.sample", 31, "small-sample"),
     ],
@@ -297,16 +297,17 @@ def test_a_registers_state_that_a_processor_needs_is_no_weakness(
 def test_a_weaker_manifest_is_signed_by_nobody_who_does_not_name_what_it_lacks(tmp_path: Path) -> None:
     """Through the command that a hospital types, one after the other."""
     with attacked_hospital(tmp_path) as hospital:
-        rules = Aggregation("fedavg", 2, 600, lives=2)
+        rules = Aggregation("fedavg", 2, 600, instances=2)
         first = hospital.manifest(aggregation=rules, publication=Publication(3, 50))
         hospital.offer(first)
         assert hospital.approves(first)[0] == 0
         second = hospital.manifest(run="run-2", release=Release("sealed-to-sites", 2))
         hospital.offer(second)
         status, said = hospital.approves(second)
-        assert (status, "wider-release, smaller-pool, more-lives. Nothing was signed" in said) == (1, True), (
-            said
-        )
+        assert (status, "wider-release, smaller-pool, more-instances. Nothing was signed" in said) == (
+            1,
+            True,
+        ), said
         assert hospital.approved == [first.hash]
-        accepted = ("--accept", "wider-release", "--accept", "smaller-pool", "--accept", "more-lives")
+        accepted = ("--accept", "wider-release", "--accept", "smaller-pool", "--accept", "more-instances")
         assert hospital.approves(second, *accepted)[0] == 0

@@ -110,9 +110,9 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
         assert (state.log / "checkpoint").exists()
     assert "internal" not in trial.log("anna") + trial.log("berta")
     assert "agent.slice_restarted" in trial.log("berta")
-    held = [{lived.site: lived.features for lived in each.receipt.lives} for each in receipts]
+    held = [{count.site: count.features for count in each.receipt.instances} for each in receipts]
     assert len(set(held[0].values())) == 2 and None not in held[0].values()
-    assert all(each == held[0] for each in held)  # also of berta's second life
+    assert all(each == held[0] for each in held)  # also of berta's second instance
     # Nothing went into the engines of a single machine.
     assert not list(trial.installation.folder.glob("*.sqlite3"))
     assert not (trial.installation.folder / "redis.conf").exists()

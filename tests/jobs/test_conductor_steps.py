@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from contracts.receipts import NO_RECEIPT, Best, Lived, Receipt, ReceiptInput, Scoring
+from contracts.receipts import NO_RECEIPT, Best, InstanceCount, Receipt, ReceiptInput, Scoring
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
 from contracts.server_words import sign_receipt
@@ -262,7 +262,7 @@ def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
         measurement="1" * 64,
         development=True,
         issued=1,
-        lives=(Lived(scene.anna.site.pk, 1, HOLDER),),
+        instances=(InstanceCount(scene.anna.site.pk, 1, HOLDER),),
         scoring=Scoring((scene.anna.site.pk,), None),
     )
     Enclave.objects.filter(pk=scene.enclave.pk).update(signing_key=SIGNER.public)

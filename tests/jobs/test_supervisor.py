@@ -77,7 +77,7 @@ def pid_of(enclave: str) -> int:
     return next(entry["pid"] for entry in listing if entry["enclave"] == enclave)
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -93,13 +93,13 @@ def code_of(function: Any, *args: Any, **kwargs: Any) -> str:
 @pytest.mark.usefixtures("process")
 def test_an_enclave_starts_answers_and_stops() -> None:
     started("one")
-    assert client.lives("one")
+    assert client.is_running("one")
     assert client.call("one", "ping", {}) == {}
     assert code_of(client.call, "one", "evidence", {"nonce": "0" * 64}) == "program.not_bound"
     pid = pid_of("one")
     client.stop("one")
-    assert not lives(pid)
-    assert not client.lives("one")
+    assert not is_running(pid)
+    assert not client.is_running("one")
     assert code_of(client.call, "one", "ping", {}) == "supervisor.no_enclave"
     client.stop("one")
 
@@ -111,9 +111,9 @@ def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dea
     started("two")
     assert pid_of("two") == pid
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not client.lives("two"), 10, "its death is seen")
+    wait_for(lambda: not client.is_running("two"), 10, "its death is seen")
     started("two")
-    assert not client.lives("two")
+    assert not client.is_running("two")
     assert code_of(client.call, "two", "ping", {}) == "program.died"
     client.stop("two")
 
@@ -141,7 +141,7 @@ def test_a_blob_comes_into_a_mailbox_without_a_byte_being_written_but_across_fil
 @pytest.mark.usefixtures("process")
 def test_only_callers_with_the_token_are_served(settings: Any) -> None:
     settings.SUPERVISOR_TOKEN = "another"
-    assert code_of(client.lives, "one") == "supervisor.unauthorised"
+    assert code_of(client.is_running, "one") == "supervisor.unauthorised"
 
 
 @pytest.mark.usefixtures("process")
@@ -197,16 +197,16 @@ def test_a_second_supervisor_for_the_same_folder_is_refused(
         timeout=60,
     )
     assert second.returncode == 1 and "supervisor.second" in second.stderr
-    assert process.poll() is None and not client.lives("nobody")
+    assert process.poll() is None and not client.is_running("nobody")
 
 
 def test_without_a_supervisor_callers_are_told_so_and_nothing_waits(settings: Any, tmp_path: Path) -> None:
     settings.SUPERVISOR_ADDRESS_FILE = tmp_path / "nothing.json"
-    assert code_of(client.lives, "one") == "supervisor.unreachable"
+    assert code_of(client.is_running, "one") == "supervisor.unreachable"
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     (tmp_path / "nothing.json").write_text(json.dumps({"host": "127.0.0.1", "port": port}))
-    assert code_of(client.lives, "one") == "supervisor.unreachable"
+    assert code_of(client.is_running, "one") == "supervisor.unreachable"
 
 
 def test_an_enclave_entered_without_an_address_is_not_looked_for_on_a_machine_with_one(
@@ -216,10 +216,10 @@ def test_an_enclave_entered_without_an_address_is_not_looked_for_on_a_machine_wi
     here = json.loads(settings.SUPERVISOR_ADDRESS_FILE.read_bytes())
     with socket.create_server(("127.0.0.1", 0)) as other:
         settings.SUPERVISOR_ADDRESS = f"127.0.0.1:{other.getsockname()[1]}"
-        assert client.lives("six")
+        assert client.is_running("six")
         settings.SUPERVISOR_ADDRESS_FILE = tmp_path / "nothing.json"
         settings.SUPERVISOR_ADDRESS = f"{here['host']}:{here['port']}"
-        assert code_of(client.lives, "six") == "supervisor.unreachable"
+        assert code_of(client.is_running, "six") == "supervisor.unreachable"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -231,10 +231,10 @@ def test_enclaves_end_with_their_supervisor_whatever_ends_it(
     try:
         started("five")
         pid = pid_of("five")
-        assert lives(pid)
+        assert is_running(pid)
         running.send_signal(number)
         running.wait(20)
-        wait_for(lambda: not lives(pid), 10, "the enclave has ended")
+        wait_for(lambda: not is_running(pid), 10, "the enclave has ended")
         assert (tmp_path / "supervisor.json").exists() == (number == signal.SIGKILL)
     finally:
         running.kill()

@@ -114,7 +114,7 @@ def test_a_run_that_was_interrupted_computes_what_an_undisturbed_one_does(world,
 
 
 def test_a_client_slice_that_was_started_again_goes_on_with_a_reissue(world, second, code_of, refusal_of):
-    """Its old life's contribution still counts; the old next state is not for its new keys."""
+    """Its old instance's contribution still counts; the old next state is not for its new keys."""
     before = world.clients["anna"].call("train", round=3, previous=world.previous)["update"]["sha256"]
     world.move(before, world.clients["anna"], second)
     os.kill(world.clients["anna"].pid, signal.SIGKILL)

@@ -98,7 +98,9 @@ def test_a_contribution_to_another_run_is_refused(world, bad):
     assert bad("anna", world.contribute(world.agg, foreign, "anna", 1, enclosed, {})) == "sealing.refused"
     own = world.contribute(world.agg, admitted, "anna", 1, enclosed, {})
     assert bad("anna", own) == "tensors.names"  # opened: of this run, and empty
-    world.introduce(world.agg, world.clients["anna"], "anna")  # the newest life is who the next state is for
+    world.introduce(
+        world.agg, world.clients["anna"], "anna"
+    )  # the newest instance is who the next state is for
 
 
 def test_a_contribution_sealed_for_another_aggregator_is_refused(world, refusal_of):

@@ -96,8 +96,8 @@ ROUND_ONE = (1, "0" * 64, (), None, None, {}, NO_RECEIPT, "split_server", None, 
 
 
 @pytest.fixture
-def life(in_shares):
-    """A new life of an enclave in a TEE without a sealing key, with what it holds of its state keys."""
+def instance(in_shares):
+    """A new instance of an enclave in a TEE without a sealing key, with what it holds of its state keys."""
 
     def start() -> tuple[Identity, SharedKeys]:
         sites = tuple(site.id for site in in_shares.sites)
@@ -115,9 +115,9 @@ def draft(in_shares) -> Receipt:
 
 
 def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_shares(
-    life, draft, tmp_path, code_of
+    instance, draft, tmp_path, code_of
 ):
-    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
+    (identity, keys), box = instance(), HostMailbox.create(tmp_path / "box")
     saved = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS)
     assert (saved.receipt, saved.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
@@ -128,9 +128,9 @@ def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_sha
 
 
 def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
-    life, draft, tmp_path, code_of, in_shares
+    instance, draft, tmp_path, code_of, in_shares
 ):
-    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
+    (identity, keys), box = instance(), HostMailbox.create(tmp_path / "box")
     draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
@@ -142,7 +142,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
         escrow = read_escrow(file)
     assert escrow is not None
 
-    (identity, keys) = life()
+    (identity, keys) = instance()
     assert code_of(load_checkpoint, identity, box, keys, sealed.sha256, STATE) == "shares.too_few"
     for site in list(sites)[: escrow.threshold]:
         keys.meet(site, sites[site].public, withdraw(escrow, site, sites[site], in_shares.hash))
@@ -156,8 +156,8 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
         assert read_escrow(file).commitment != escrow.commitment
 
 
-def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of, in_shares):
-    (_, keys) = life()
+def test_a_share_is_for_its_site_and_its_run_only(instance, draft, tmp_path, code_of, in_shares):
+    (_, keys) = instance()
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
@@ -170,9 +170,9 @@ def test_a_share_is_for_its_site_and_its_run_only(life, draft, tmp_path, code_of
 
 @pytest.mark.parametrize("named,held", ((True, False), (False, True)))
 def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_refused_and_the_other_way_round(
-    named, held, life, draft, tmp_path, code_of, in_shares
+    named, held, instance, draft, tmp_path, code_of, in_shares
 ):
-    (identity, keys), box = life(), HostMailbox.create(tmp_path / "box")
+    (identity, keys), box = instance(), HostMailbox.create(tmp_path / "box")
     if named:
         draft = msgspec.structs.replace(draft, best=Best("1" * 64, 1, 0.5))
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
@@ -182,7 +182,7 @@ def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_ref
     box.deliver(box.folder / "out" / sealed, sealed)
     with (box.folder / "out" / sealed).open("rb") as file:
         escrow = read_escrow(file)
-    (identity, keys) = life()
+    (identity, keys) = instance()
     for site, key in sites.items():
         keys.meet(site, key.public, withdraw(escrow, site, key, in_shares.hash))
     assert code_of(load_checkpoint, identity, box, keys, sealed, STATE) == "sealing.refused"

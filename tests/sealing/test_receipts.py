@@ -12,7 +12,7 @@ from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import (
     NO_RECEIPT,
     RECEIPT_DOMAIN,
-    Lived,
+    InstanceCount,
     Receipt,
     ReceiptInput,
     SignedReceipt,
@@ -113,11 +113,11 @@ def test_the_key_changes_with_a_stated_restart_only() -> None:
 
 
 def test_the_features_that_a_site_is_held_to_stay_and_sites_may_come() -> None:
-    first, later = (Lived("anna", 1, None, letter * 64) for letter in "ef")
-    other = Lived("berta", 1, None, "d" * 64)
-    verify_chain(chain({"lives": (first,)}, {"lives": (first, other)}))
-    for lives in ((later,), (Lived("anna", 1, None),)):
-        broken(chain({"lives": (first,)}, {"lives": lives}), "features are others")
+    first, later = (InstanceCount("anna", 1, None, letter * 64) for letter in "ef")
+    other = InstanceCount("berta", 1, None, "d" * 64)
+    verify_chain(chain({"instances": (first,)}, {"instances": (first, other)}))
+    for instances in ((later,), (InstanceCount("anna", 1, None),)):
+        broken(chain({"instances": (first,)}, {"instances": instances}), "features are others")
 
 
 def test_a_chain_of_another_manifest_is_refused() -> None:

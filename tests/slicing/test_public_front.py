@@ -248,7 +248,7 @@ def test_a_sample_finds_exchanged_rows_as_often_as_its_size_says(given, base, tm
     assert abs(found / tries - expected) < 4 * math.sqrt(expected * (1 - expected) / tries)
     everything = Features(
         4, layers, features, parts, KEY
-    )  # in its eighth life a site is looked at as a whole
+    )  # in its eighth instance a site is looked at as a whole
     assert code(everything.look, 8, lambda _: None) == "front.wrong_features"
 
 

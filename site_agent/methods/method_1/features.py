@@ -1,10 +1,9 @@
 """This site's features behind a public front, as its client slice reads them: a file, in clear, as rows are.
 
-`features/rows-<origin>/features.bf16` in the state folder, for all runs of one origin (model, cut, tokenizer,
-labels, dataset); a run that uses it has a hard link to it, because a client slice takes no other features in
-a later life. While it is computed it is called `features.part`, and `progress.json` says how far it is good;
-a computation that was stopped goes on there.
-"""
+`features/rows-<origin>/features.bf16` in the state folder, for all runs of one origin (model, cut,
+tokenizer, labels, dataset); a run that uses it has a hard link to it, because a client slice takes no other
+features in a later instance. While it is computed it is called `features.part`, and `progress.json` says
+how far it is good; a computation that was stopped goes on there."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from contracts.policy import Policy, SgxReference  # noqa: E402
 from contracts.receipts import (  # noqa: E402
     NO_RECEIPT,
     Averaging,
-    Lived,
+    InstanceCount,
     NoisySteps,
     Receipt,
     ReceiptInput,
@@ -201,7 +201,7 @@ def make() -> None:
             sites=tuple(NoisySteps(site, 1.0, 1) for site in SITES),
         ),
         scoring=Scoring(tuple(SITES), None),
-        lives=tuple(Lived(site, 1, sha(f"key of {site}")) for site in SITES),
+        instances=tuple(InstanceCount(site, 1, sha(f"key of {site}")) for site in SITES),
     )
     write(
         "receipt.json",
