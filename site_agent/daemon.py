@@ -21,7 +21,7 @@ from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.leases import Job, Lease, in_words
 from site_agent.line import LONGEST_WAIT, Line
-from site_agent.methods.interface import RUN_OVER, Part, Work
+from site_agent.methods.interface import RUN_OVER, JobRunner, Part
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
@@ -90,8 +90,8 @@ class Daemon:
             self.stop.set()
             for thread in threads:
                 thread.join(timeout=5)
-            for membership, _ in self._parts.values():
-                membership.close()
+            for session, _ in self._parts.values():
+                session.close()
             with contextlib.suppress(Refusal):
                 say_goodbye(self._coordinator, self._state)
             self._coordinator.close()
@@ -127,9 +127,9 @@ class Daemon:
         started = time.monotonic()
         with Lease(self._coordinator, job, self._tell) as lease:
             try:
-                work = self._work(job)
-                lease.done(work.do(job, lease))
-                work.prepare_next(job)
+                runner = self._runner_of(job)
+                lease.done(runner.do(job, lease))
+                runner.prepare_next(job)
                 took = readable_seconds(time.monotonic() - started)
                 self._tell(f"{in_words(job)} is done, after {took}.")
             except Refusal as refusal:
@@ -152,13 +152,13 @@ class Daemon:
         elif refusal.code in FORGET or refusal.code.startswith("program."):
             part = self._parts.get(job.manifest_hash)
             if part is not None:
-                part.membership.attest_again()
+                part.session.attest_again()
         if refusal.code not in ("lease.late", "lease.foreign", "job.unknown"):
             lease.failed(refusal.code, refusal.facts)
         if refusal.code == "log.fork":
             raise refusal
 
-    def _work(self, job: Job) -> Work:
+    def _runner_of(self, job: Job) -> JobRunner:
         """The run's work; it refuses here if the manifest was not approved at this site."""
         self._witness.require_no_fork()
         if job.manifest_hash not in self._parts:
@@ -167,7 +167,7 @@ class Daemon:
                 raise Refusal("run.wrong_manifest", fingerprint=job.manifest_hash[:16])
             part = methods.of(manifest).take_part(self._state, self._coordinator, job.run, job.manifest_hash)
             self._parts[job.manifest_hash] = part
-        return self._parts[job.manifest_hash].work
+        return self._parts[job.manifest_hash].runner
 
     def _look_at_log(self) -> None:
         """Now and then, and at the start. A line that is down is no fork."""
@@ -185,15 +185,15 @@ class Daemon:
         if time.monotonic() - self._looked_at_runs < RUN_CHECK_SECONDS:
             return
         self._looked_at_runs = time.monotonic()
-        for manifest_hash, (membership, _) in list(self._parts.items()):
-            if not membership.is_active():
-                self._tell(f'The run of "{membership.manifest.study}" is over; its client slice ends.')
+        for manifest_hash, (session, _) in list(self._parts.items()):
+            if not session.is_active():
+                self._tell(f'The run of "{session.manifest.study}" is over; its client slice ends.')
                 self._forget(manifest_hash)
 
     def _forget(self, manifest_hash: str) -> None:
         found = self._parts.pop(manifest_hash, None)
         if found is not None:
-            found.membership.forget()
+            found.session.forget()
 
     def _want_checks(self) -> None:
         self._checks_due.set()
@@ -220,8 +220,8 @@ class Daemon:
     def _end_work_on_stop(self) -> None:
         """A client slice that trains hears no signal; ending it ends the call that waits for it."""
         self.stop.wait()
-        for membership, _ in list(self._parts.values()):
-            membership.close()
+        for session, _ in list(self._parts.values()):
+            session.close()
 
 
 def _first_of(stop: threading.Event, other: threading.Event, seconds: float) -> None:

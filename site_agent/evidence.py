@@ -45,9 +45,10 @@ class FloorBook:
             write_private(self._path, msgspec.json.encode(after))
 
 
-class Judge:
-    """Of the enclaves with one program in one run. It begins with the manifest's floors and with those that
-    this site has seen in any run, kept in the state folder `folder`; what it accepts raises them."""
+class Verifier:
+    """Verifies evidence of the enclaves with one program in one run. It begins with the manifest's floors
+    and with those that this site has seen in any run, kept in the state folder `folder`; what it accepts
+    raises them."""
 
     def __init__(self, manifest: Manifest, program: Program, folder: Path) -> None:
         self._manifest, self._program = manifest, program

@@ -44,7 +44,7 @@ from privacy_accounting.epsilon import spent_so_far
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
-from site_agent.evidence import Judge, read_evidence
+from site_agent.evidence import Verifier, read_evidence
 from site_agent.files import create_private, private_folder, write_private
 from site_agent.members import confirmed_now, require_enough_for_release
 from site_agent.proofs import require_appraisal
@@ -242,7 +242,7 @@ def _attested(
     """The claims of the measured enclave of this run whose key has signed. Its nonce was the coordinator's:
     keys die with their enclave, so an old proof is as good as a fresh one."""
     nonce = read_evidence(shown).claims.nonce
-    claims = Judge(manifest, server_of(manifest), state.folder).evidence(shown, nonce).claims
+    claims = Verifier(manifest, server_of(manifest), state.folder).evidence(shown, nonce).claims
     if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
     return claims

@@ -19,7 +19,7 @@ from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from site_agent.approvals import approved_manifest
-from site_agent.evidence import Judge
+from site_agent.evidence import Verifier
 from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
@@ -100,7 +100,7 @@ class ServedModel:
         self, state: State, coordinator: Coordinator, manifest: Manifest, tell: Callable[[str], None]
     ) -> None:
         self._state, self._coordinator, self._manifest, self._tell = state, coordinator, manifest, tell
-        self._judge = Judge(manifest, PROGRAM, state.folder)
+        self._verifier = Verifier(manifest, PROGRAM, state.folder)
         self._receipts = ReceiptBook(state, manifest, coordinator)
         self._claims: Claims | None = None
         self._channel: SessionChannel | None = None
@@ -196,7 +196,7 @@ class ServedModel:
         Raises: the code of the failed check, or as `require_appraisal`.
         """
         nonce = secrets.token_hex(32)
-        claims = self._judge.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
+        claims = self._verifier.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
         require_appraisal(self._state, self._coordinator, self._manifest, claims)
         return claims
 

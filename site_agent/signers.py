@@ -18,7 +18,7 @@ from contracts.course import server_of
 from contracts.evidence import Claims, Evidence
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from site_agent.evidence import Judge, read_evidence
+from site_agent.evidence import Verifier, read_evidence
 from site_agent.files import create_private
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -37,7 +37,7 @@ class Signers:
 
     def __init__(self, state: State, manifest: Manifest) -> None:
         self._folder, self._manifest = state.receipts / manifest.hash / "signers", manifest
-        self._judge = Judge(manifest, server_of(manifest), state.folder)
+        self._verifier = Verifier(manifest, server_of(manifest), state.folder)
 
     def enter(self, evidence: Evidence) -> None:
         """Its key is attested: evidence that this site has found good."""
@@ -60,7 +60,7 @@ class Signers:
         try:
             shown = coordinator.call("GET", path).body
             nonce = read_evidence(shown).claims.nonce
-            evidence = self._judge.evidence(shown, nonce)
+            evidence = self._verifier.evidence(shown, nonce)
             if evidence.claims.signing_key != key:
                 raise Refusal("agent.bad_answer", fault="the evidence is of another enclave")
         except Refusal as refusal:

@@ -14,7 +14,7 @@ RUN_OVER = {"run.not_active", "run.unknown"}
 """After these the run needs nothing of this site any more."""
 
 
-class Membership(Protocol):
+class RunSession(Protocol):
     """This site's part in one run: what it runs for it, and whom it has verified."""
 
     manifest: Manifest
@@ -32,7 +32,7 @@ class Membership(Protocol):
         """The run is over: end what runs, and remove its files."""
 
 
-class Work(Protocol):
+class JobRunner(Protocol):
     """Does the jobs of one run, one at a time."""
 
     def do(self, job: Job, lease: Lease) -> Result:
@@ -48,8 +48,8 @@ class Work(Protocol):
 class Part(NamedTuple):
     """How this site takes part in one run."""
 
-    membership: Membership
-    work: Work
+    session: RunSession
+    runner: JobRunner
 
 
 class Method(Protocol):

@@ -19,7 +19,7 @@ from contracts.canonical import canonical
 from contracts.refusal import Refusal
 from enclave_host import process as host
 from enclave_host.tdx.development import boot, launch
-from site_agent.evidence import Judge
+from site_agent.evidence import Verifier
 from tests.programs.conftest import Consortium, house
 from tests.programs.split_house import split_manifest
 
@@ -59,7 +59,7 @@ class Domain:
         shown = self.process.call("evidence", nonce=nonce)
         shown |= {"collateral": collateral(self.run.house.root, int(time.time()), "tdx")} | changes
         try:
-            Judge(self.run.manifest, PROGRAM, self.folder).evidence(shown, nonce)
+            Verifier(self.run.manifest, PROGRAM, self.folder).evidence(shown, nonce)
         except Refusal as refusal:
             return refusal.code
         return None

@@ -21,7 +21,7 @@ from site_agent.approvals import Approved
 from site_agent.daemon import Daemon
 from site_agent.files import write_private
 from site_agent.members import confirm
-from site_agent.methods.method_1.work import Work
+from site_agent.methods.method_1.job_runner import JobRunner
 from site_agent.state import State
 from tests.site_agent.conftest import SITE, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log
@@ -213,14 +213,14 @@ def test_a_forked_log_ends_the_daemon_before_any_job(
 def slow_work(monkeypatch: pytest.MonkeyPatch, begun: threading.Event) -> None:
     """Replace the work itself by one that only tells its progress, for at most 20 s."""
 
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
         begun.set()
         for step in range(400):
             lease.tell("training", step / 400, f"{step} of 400 rows")
             time.sleep(0.05)
         return JoinResult(job.lease)
 
-    monkeypatch.setattr(Work, "do", do)
+    monkeypatch.setattr(JobRunner, "do", do)
     monkeypatch.setattr(leases, "QUICK_SECONDS", 0.05)
 
 
@@ -257,13 +257,13 @@ def test_a_lease_that_was_taken_back_ends_the_work(
 def test_progress_is_told_and_survives_a_broken_line(
     state: State, server: Server, approved: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
         for step in range(10):
             lease.tell("training", step / 10, f"{step} of 10 rows")
             time.sleep(0.1)
         return JoinResult(job.lease)
 
-    monkeypatch.setattr(Work, "do", do)
+    monkeypatch.setattr(JobRunner, "do", do)
     monkeypatch.setattr(leases, "QUICK_SECONDS", 0.05)
     coordinator = Coordinator(server, job(approved))
     broken = iter([Reply(502, b"down"), Reply(502, b"down")])
@@ -282,10 +282,10 @@ def test_an_unforeseen_error_is_told_by_code_only(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def do(self: Work, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
         raise ValueError("row: Mrs Canary-4711")
 
-    monkeypatch.setattr(Work, "do", do)
+    monkeypatch.setattr(JobRunner, "do", do)
     coordinator = Coordinator(server, job(approved))
     said = work(state)
     assert [failure["code"] for failure in coordinator.said("/failure")] == ["internal"]
@@ -299,7 +299,7 @@ def test_a_job_that_a_full_disk_ends_says_so_and_names_no_path_to_the_coordinato
     def full(*_: Any) -> Any:
         raise OSError(28, "No space left on device", "/home/anna/secret/mailbox")
 
-    monkeypatch.setattr(Work, "do", full)
+    monkeypatch.setattr(JobRunner, "do", full)
     coordinator = Coordinator(server, job(approved))
     work(state)
     failure = coordinator.said("/failure")[0]

@@ -20,7 +20,7 @@ from contracts.sealed.session import decode
 from contracts.sealed.shares import combine, deposit
 from contracts.signing import SigningKey
 from site_agent.leases import Job
-from site_agent.methods.method_2.work import SplitWork
+from site_agent.methods.method_2.job_runner import SplitJobRunner
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from tests.site_agent.archive import Archive, Platform
@@ -32,7 +32,7 @@ KEY = bytes(range(32))
 
 @dataclass
 class Verified:
-    """A membership that has just found this enclave good; judging evidence has tests of its own."""
+    """A run session that has just found this enclave good; judging evidence has tests of its own."""
 
     manifest: Manifest
     claims: Claims
@@ -67,7 +67,7 @@ class Scene:
         self.enclave, self.other, signs = HpkeKey.generate(), HpkeKey.generate(), SigningKey.generate()
         claims = Claims("0" * 64, self.enclave.public, signs.public, self.manifest.hash, "split_server")
         book = ReceiptBook(state, self.manifest, line.coordinator)
-        self.membership = Verified(self.manifest, claims, book, [])
+        self.session = Verified(self.manifest, claims, book, [])
         receivers = {SITE: state.share_key.public, "site-2": self.other.public}
         self.escrow = deposit(KEY, receivers, 2, self.manifest.hash)
         self.receipt = make_receipt(self.manifest, 3, signer=signs, program="split_server")
@@ -77,10 +77,10 @@ class Scene:
     def work(self, **changes: Any) -> ShareResult:
         told = {"enclave": "enclave-2", "epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
         job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, told | changes)
-        membership: Any = self.membership
+        session: Any = self.session
         coordinator: Any = None
         lease: Any = Quiet()
-        return SplitWork(self.state, coordinator, membership).do(job, lease)
+        return SplitJobRunner(self.state, coordinator, session).do(job, lease)
 
     def opened(self, result: ShareResult, **changes: Any) -> HandedBack:
         expected = {"site": SITE, "site_key": self.state.key.public, "key": self.enclave} | changes
@@ -102,7 +102,7 @@ def test_the_share_goes_sealed_to_the_verified_enclave_and_makes_the_key_with_an
     from contracts.sealed.shares import withdraw
 
     told = scene.opened(scene.work())
-    assert scene.membership.epochs == [2]
+    assert scene.session.epochs == [2]
     assert told.receipt == receipt_hash(scene.receipt.receipt)
     others = withdraw(scene.escrow, "site-2", scene.other, scene.manifest.hash)
     assert told.share is not None

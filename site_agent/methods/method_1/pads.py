@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.refusal import Refusal
-from site_agent.methods.method_1.membership import Membership
+from site_agent.methods.method_1.run_session import RunSession
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +19,15 @@ class PadMaker:
     """At most one preparation at a time, in a thread of its own. As the client slice takes one request after
     the other, the next job waits for it with `wait`."""
 
-    def __init__(self, member: Membership) -> None:
-        self._member = member
+    def __init__(self, session: RunSession) -> None:
+        self._session = session
         self._thread: threading.Thread | None = None
         self._news: dict[str, Any] = {}
 
     def start(self, round: int) -> None:
         """Begin with the pads of `round`, unless the run has no such round or other pads are being made."""
-        last = self._member.manifest.training.rounds + 1  # of the test, a site is told when it comes
-        if self._member.manifest.masking is None or round > last or self._busy:
+        last = self._session.manifest.training.rounds + 1  # of the test, a site is told when it comes
+        if self._session.manifest.masking is None or round > last or self._busy:
             return
         self._news = {"stage": "making pads"}
         self._thread = threading.Thread(target=self._make, args=(round,), name="pads", daemon=True)
@@ -45,7 +45,7 @@ class PadMaker:
 
     def _make(self, round: int) -> None:
         try:
-            self._member.call("prepare", self._hear, round=round)
+            self._session.call("prepare", self._hear, round=round)
         except Refusal as refusal:
             # The round itself makes its pads again, and tells what is wrong.
             log.info("the pads of round %d were not made ahead: %s", round, refusal.code)

@@ -21,7 +21,7 @@ from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.fronts import prune
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
-from site_agent.methods.method_2.membership import SplitMembership
+from site_agent.methods.method_2.run_session import SplitRunSession
 from site_agent.proofs import require_roster
 from site_agent.rosters import RosterBook
 from site_agent.state import State
@@ -29,15 +29,15 @@ from site_agent.transport import Coordinator
 from site_agent.words import readable_bytes
 
 
-class SplitWork:
+class SplitJobRunner:
     """Does the jobs of one run of Method 2: features, rewrap, countersign, share."""
 
-    def __init__(self, state: State, coordinator: Coordinator, membership: SplitMembership) -> None:
+    def __init__(self, state: State, coordinator: Coordinator, session: SplitRunSession) -> None:
         self._state = state
         self._coordinator = coordinator
-        self._member = membership
-        self._store = FeatureCache(state.features, membership.manifest, state.config.site)
-        self._receipts = membership.receipts
+        self._session = session
+        self._store = FeatureCache(state.features, session.manifest, state.config.site)
+        self._receipts = session.receipts
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> Result:
@@ -63,8 +63,8 @@ class SplitWork:
 
     def _bring(self, job: Job, lease: Lease) -> FeaturesResult:
         """Verify first, then compute what is missing, bring the shards up, and wrap their keys."""
-        self._member.verified(given(job, Bringing).epoch, lease.tell)
-        manifest = self._member.manifest
+        self._session.verified(given(job, Bringing).epoch, lease.tell)
+        manifest = self._session.manifest
         kept = self._store.kept()
         if kept is None:
             from enclave.slicing.eager import run_eagerly
@@ -86,12 +86,12 @@ class SplitWork:
     def _wrap(self, job: Job, lease: Lease, kept: CachedIndex) -> FeaturesResult:
         """Seal the keys to the server enclave that was verified here, and with them which receipt was last.
         Nothing else is sent."""
-        claims = self._member.verified(given(job, Bringing).epoch, lease.tell)
+        claims = self._session.verified(given(job, Bringing).epoch, lease.tell)
         lease.tell("wrapping the keys of the features")
-        manifest = self._member.manifest
+        manifest = self._session.manifest
         shares = manifest.split is not None and manifest.split.shares is not None
         receipt = self._receipts.catch_up()
-        file = self._member.folder / f"keys-{claims.signing_key[:16]}.sealed"
+        file = self._session.folder / f"keys-{claims.signing_key[:16]}.sealed"
         if not file.exists():
             sealed = BytesIO()
             wrap_keys(
@@ -114,9 +114,9 @@ class SplitWork:
     def _hand_back(self, job: Job, lease: Lease) -> ShareResult:
         """The enclave that serves a finished run's model, or releases its parameters, needs the sites' word:
         verify it, and seal to it which receipt was last, with this site's share of the state's key."""
-        claims = self._member.verified(given(job, Bringing).epoch, lease.tell)
+        claims = self._session.verified(given(job, Bringing).epoch, lease.tell)
         lease.tell("naming the run's last receipt")
-        manifest = self._member.manifest
+        manifest = self._session.manifest
         sealed = hand_back(
             HandedBack(self._receipts.catch_up(), _share(self._state, manifest, job)),
             manifest=manifest.hash,
@@ -133,12 +133,12 @@ class SplitWork:
         if roster.round != job.round:
             raise Refusal("roster.wrong_run")
         self._receipts.catch_up()
-        require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
-        require_roster(self._state, self._coordinator, self._member.manifest, roster)
+        require_enough(self._state, self._session.manifest, [entry.site for entry in roster.inputs])
+        require_roster(self._state, self._coordinator, self._session.manifest, roster)
         kept = self._store.kept()
         signature = self._rosters.sign(
             roster,
-            self._member.manifest,
+            self._session.manifest,
             site=self._state.config.site,
             own_inputs=set() if kept is None else {kept.index.hash},
             last_receipt=self._receipts.last_hash(before=roster.round),

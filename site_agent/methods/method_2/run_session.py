@@ -17,7 +17,7 @@ from contracts.manifest import Manifest
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from site_agent.approvals import approved_manifest
-from site_agent.evidence import Judge
+from site_agent.evidence import Verifier
 from site_agent.files import private_folder
 from site_agent.methods.interface import RUN_OVER
 from site_agent.proofs import require_appraisal
@@ -28,7 +28,7 @@ from site_agent.transport import Coordinator
 SERVER: Program = "split_server"
 
 
-class SplitMembership:
+class SplitRunSession:
     """This site's part in one run of Method 2: which server enclave it has verified."""
 
     def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:
@@ -39,7 +39,7 @@ class SplitMembership:
         self._coordinator = coordinator
         self._run = run
         self.receipts = ReceiptBook(state, self.manifest, coordinator)
-        self._judge = Judge(self.manifest, SERVER, state.folder)
+        self._verifier = Verifier(self.manifest, SERVER, state.folder)
         self._verified: tuple[int, Claims] | None = None
 
     def verified(self, epoch: int, tell: Callable[..., None]) -> Claims:
@@ -76,7 +76,7 @@ class SplitMembership:
     def _verify(self, epoch: int) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
         told = self._ask({"nonce": nonce, "epoch": epoch})
-        evidence = self._judge.evidence(told.body, nonce)
+        evidence = self._verifier.evidence(told.body, nonce)
         require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
         self.receipts.attested(evidence)
         return told.field("epoch", int), evidence.claims

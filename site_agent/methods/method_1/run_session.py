@@ -52,7 +52,7 @@ KEPT_FREE = 1 << 30
 """Seconds that operations of the client slice may take; training has no limit but the lease."""
 
 
-class Membership:
+class RunSession:
     """One run's client slice. Not for several threads, except `close`."""
 
     def __init__(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str) -> None:

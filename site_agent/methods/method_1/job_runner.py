@@ -27,8 +27,8 @@ from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
-from site_agent.methods.method_1.membership import Membership
 from site_agent.methods.method_1.pads import PadMaker
+from site_agent.methods.method_1.run_session import RunSession
 from site_agent.proofs import require_roster
 from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
@@ -47,16 +47,16 @@ class HandedIn(Struct, frozen=True):
     measures: dict[str, float] = {}
 
 
-class Work:
+class JobRunner:
     """Does jobs of one run, one at a time."""
 
-    def __init__(self, state: State, coordinator: Coordinator, membership: Membership) -> None:
+    def __init__(self, state: State, coordinator: Coordinator, session: RunSession) -> None:
         self._state = state
         self._coordinator = coordinator
-        self._member = membership
-        self._mailbox = HostMailbox(membership.mailbox)
-        self._pads = PadMaker(membership)
-        self._receipts = ReceiptBook(state, membership.manifest, coordinator)
+        self._session = session
+        self._mailbox = HostMailbox(session.mailbox)
+        self._pads = PadMaker(session)
+        self._receipts = ReceiptBook(state, session.manifest, coordinator)
         self._rosters = RosterBook(state.rosters, state.key)
 
     def do(self, job: Job, lease: Lease) -> Result:
@@ -67,7 +67,7 @@ class Work:
         match job.kind:
             case "join":
                 self._pads.wait(lambda news: _tell_progress(lease, news))
-                self._member.ready(given(job, Joining).epoch, lease.tell)
+                self._session.ready(given(job, Joining).epoch, lease.tell)
                 return JoinResult(job.lease)
             case "train" | "evaluate":
                 return self._contribute(job, lease)
@@ -89,8 +89,8 @@ class Work:
         asked = given(job, Contributing)
         round, epoch = asked.round, asked.epoch
         self._pads.wait(lambda news: _tell_progress(lease, news))
-        restarted = not self._member.alive
-        self._member.ready(epoch, lease.tell)
+        restarted = not self._session.alive
+        self._session.ready(epoch, lease.tell)
         previous = self._previous(asked, lease)
         made = next(
             (item for item in self._handed_in(round) if item.epoch == epoch and self._has(item)), None
@@ -98,14 +98,14 @@ class Work:
         if made is None:
             lease.tell("training" if job.kind == "train" else "evaluating", 0.0)
             try:
-                result = self._member.call(
+                result = self._session.call(
                     job.kind,
                     lambda news: _tell_progress(lease, news),
                     round=round,
                     previous=msgspec.to_builtins(previous),
                 )
             except Refusal as refusal:
-                self._member.failed(refusal)
+                self._session.failed(refusal)
                 if restarted and refusal.code == "sealing.refused":
                     raise Refusal("agent.slice_restarted") from refusal
                 raise
@@ -137,7 +137,7 @@ class Work:
             return None
         self._receipts.require_latest(previous.receipt, before=round)
         sha256 = previous.sha256
-        folder = self._member.folder / "incoming"
+        folder = self._session.folder / "incoming"
         for old in folder.glob("*"):
             # Of an older round; what has arrived of this one is not fetched again.
             if not old.name.startswith(sha256):
@@ -155,11 +155,11 @@ class Work:
         round = roster.round
         if round != job.round:
             raise Refusal("roster.wrong_run")
-        require_enough(self._state, self._member.manifest, [entry.site for entry in roster.inputs])
-        require_roster(self._state, self._coordinator, self._member.manifest, roster)
+        require_enough(self._state, self._session.manifest, [entry.site for entry in roster.inputs])
+        require_roster(self._state, self._coordinator, self._session.manifest, roster)
         signature = self._rosters.sign(
             roster,
-            self._member.manifest,
+            self._session.manifest,
             site=self._state.config.site,
             own_inputs={item.sha256 for item in self._handed_in(round)},
             last_receipt=self._receipts.last_hash(before=round),
@@ -167,7 +167,7 @@ class Work:
         return CountersignResult(job.lease, signature)
 
     def _has(self, item: HandedIn) -> bool:
-        return (self._member.mailbox / "out" / item.sha256).is_file()
+        return (self._session.mailbox / "out" / item.sha256).is_file()
 
     def _handed_in(self, round: int) -> list[HandedIn]:
         """All that was made here for this round, the newest first; it survives a restart of the agent."""
@@ -180,7 +180,7 @@ class Work:
         write_private(self._book(round), msgspec.json.encode([made, *self._handed_in(round)]))
 
     def _book(self, round: int) -> Path:
-        return self._member.folder / "handed-in" / f"{round}.json"
+        return self._session.folder / "handed-in" / f"{round}.json"
 
 
 def _transfer(lease: Lease, stage: str) -> Callable[[int, int], None]:
