@@ -133,7 +133,7 @@ screenshots: setup-dev ## Every page, light and dark, wide and narrow, full and 
 	@bash .ci/install-debian.sh
 	FEDSLICE_SCREENSHOTS=$(CURDIR)/var/screenshots $(BIN)/python -m pytest -q tests/frontend/test_every_page.py
 
-BENCHMARKS := attest fleet faults rounds slice-memory log log_pages pages sealing learning masking split split-learning masked-accuracy aggregation
+BENCHMARKS := attest fleet faults finding rounds slice-memory log log_pages pages sealing learning masking split split-learning masked-accuracy aggregation
 
 bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
 

@@ -1,17 +1,22 @@
-"""Pages by key: page 2,000 costs what page 1 does. The key is the primary key, newest first."""
+"""Pages by key: page 2,000 costs what page 1 does. The key is the primary key, or what a list is ordered by
+with the primary key behind it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_aware
 
 M = TypeVar("M", bound=Model)
 SIZE = 50
 MAX_KEY = 2**63 - 1
+MAX_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,40 @@ def keyset(
     found = list(chosen[: size + 1])
     older = "?" + urlencode({**asked, "before": found[size - 1].pk}) if len(found) > size else ""
     return Page(found[:size], "?" + urlencode(asked) if before is not None else "", older)
+
+
+def newest_first(
+    request: HttpRequest, rows: QuerySet[M], asked: dict[str, Any] | None = None, *, size: int = SIZE
+) -> Page[M]:
+    """A page of `rows` by falling `created_at`; of the same moment by rising primary key."""
+    moment, pk = _cursor(request)
+    at = parse_datetime(moment) if moment else None
+    after = Q(created_at__lt=at) | Q(created_at=at, pk__gt=pk) if at and is_aware(at) else None
+    return _ordered(rows.order_by("-created_at", "pk"), after, "created_at", asked or {}, size)
+
+
+def by_name(
+    request: HttpRequest, rows: QuerySet[M], asked: dict[str, Any] | None = None, *, size: int = SIZE
+) -> Page[M]:
+    """A page of `rows` by their `name`; of the same name by primary key."""
+    name, pk = _cursor(request)
+    after = Q(name__gt=name) | Q(name=name, pk__gt=pk) if pk else None
+    return _ordered(rows.order_by("name", "pk"), after, "name", asked or {}, size)
+
+
+def _cursor(request: HttpRequest) -> tuple[str, str]:
+    """What the last row of the page before was ordered by, and its primary key; both empty for the first."""
+    text = request.GET.get("before", "")[:MAX_TEXT].replace("\0", "")
+    value, _sign, pk = text.rpartition("~")
+    return value, pk
+
+
+def _ordered(rows: QuerySet[M], after: Q | None, field: str, asked: dict[str, Any], size: int) -> Page[M]:
+    found = list((rows if after is None else rows.filter(after))[: size + 1])
+    first = "?" + urlencode(asked) if after is not None else ""
+    if len(found) <= size:
+        return Page(found, first, "")
+    last = found[size - 1]
+    value = getattr(last, field)
+    text = value.isoformat() if isinstance(value, datetime) else value
+    return Page(found[:size], first, "?" + urlencode({**asked, "before": f"{text}~{last.pk}"}))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.urls import reverse
 from django.utils.translation import get_language
 
@@ -19,6 +20,7 @@ from federation.studies.models import Approval, Study, StudyState, Sweep
 from manifest_summary.facts import speaking
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
 
+M = TypeVar("M", bound=Model)
 DELTA = 1e-5
 """Where no budget says another one: an agent takes its dataset's."""
 
@@ -65,6 +67,14 @@ def _line(members: list[Study]) -> Line:
     point = getattr(members[0], "sweep_point", None)
     sweep: Sweep | None = point.sweep if point is not None and len(members) > 1 else None
     return Line(members[0], sweep, tuple(members))
+
+
+def one_a_sweep(rows: QuerySet[M], path: str) -> QuerySet[M]:
+    """The rows in a list of newest first, of those of one sweep (`path` leads to it) the first alone."""
+    same_moment = Q(created_at=OuterRef("created_at"), pk__lt=OuterRef("pk"))
+    before = Q(created_at__gt=OuterRef("created_at")) | same_moment
+    earlier = rows.order_by().filter(before, **{path: OuterRef(path)})
+    return rows.filter(Q(**{path: None}) | ~Exists(earlier))
 
 
 def asked_of(sweep: Sweep, site: Site) -> list[Study]:

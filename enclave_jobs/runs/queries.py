@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from contracts.approvals import Approval as Given
 from contracts.counting import counted
@@ -26,3 +26,9 @@ def counting(run: Run, sites: Iterable[str]) -> int:
 def timeline(run: Run, after: int = 0) -> QuerySet[Event]:
     """The run's events with an id larger than `after`, oldest first."""
     return run.events.filter(pk__gt=after).select_related("site", "round").order_by("pk")
+
+
+def runs_named(runs: QuerySet[Run], text: str) -> QuerySet[Run]:
+    """Those with this text in their study's or sweep's name, or whose id or manifest's hash begins so."""
+    in_name = Q(study__name__icontains=text) | Q(study__sweep_point__sweep__name__icontains=text)
+    return runs.filter(in_name | Q(pk__startswith=text) | Q(manifest_hash__startswith=text.lower()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from contracts.approvals import Approval as Given
 from contracts.approvals import InSweep
@@ -43,3 +43,10 @@ def approvals_for_agent(site: Site) -> list[Approval]:
     in_force = rows.filter(manifest_hash=F("study__manifest_hash"))
     newest = in_force.order_by("-study__created_at")
     return [row for row in newest if row.signature is not None or frozen(row.study).fault is None]
+
+
+def named(studies: QuerySet[Study], text: str) -> QuerySet[Study]:
+    """Those with this text in their name, purpose or sweep's name, or whose manifest's hash begins so."""
+    in_name = Q(name__icontains=text) | Q(purpose__icontains=text)
+    in_name |= Q(sweep_point__sweep__name__icontains=text)
+    return studies.filter(in_name | Q(manifest_hash__startswith=text.lower()))

@@ -35,17 +35,21 @@ from federation.threads.permissions import studies_visible_to as asked_here
 from frontend.first_steps import first_steps
 from frontend.people import with_people
 from frontend.rounds import ENDED
-from frontend.sweeps import lines
+from frontend.sweeps import lines, one_a_sweep
 from frontend.timeline import waits_for
 from frontend.views.acting import person
-from frontend.views.runs import with_figures
+from frontend.views.runs import with_figures, with_sweeps
+
+SHOWN_SITES = 20
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     user = person(request)
     visible = runs_visible_to(user).select_related("study")
-    runs = visible.filter(state__in=ENDED)[:10]
+    ended = one_a_sweep(visible.filter(state__in=ENDED), "study__sweep_point__sweep")
+    runs = with_sweeps(visible, list(ended.select_related("study__sweep_point__sweep")[:10]))
+    sites = site_permissions.visible_to(user)
     steps = first_steps(user)
     return render(
         request,
@@ -55,8 +59,9 @@ def home(request: HttpRequest) -> HttpResponse:
             "steps_done": sum(step.done for step in steps),
             "waiting": _waiting(user, begins=bool(steps)),
             "running": _running(list(visible.exclude(state__in=ENDED)[:10])),
-            "runs": with_figures(list(runs)),
-            "sites": site_permissions.visible_to(user),
+            "runs": with_figures(runs),
+            "sites": sites[:SHOWN_SITES],
+            "more_sites": sites.count() > SHOWN_SITES,
             "can_invite": people_permissions.can_invite(user, Role.SITE_ADMIN),
         },
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext as _
@@ -13,15 +15,16 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.runs import costs
 from enclave_jobs.runs import services as runs
-from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
+from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.permissions import runs_visible_to
-from enclave_jobs.runs.queries import timeline
+from enclave_jobs.runs.queries import runs_named, timeline
 from federation.people.models import Role, User
 from federation.studies import permissions
 from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
+from frontend.forms.finding import ListForm
 from frontend.intervals import sure
 from frontend.label_tables import tables_of
 from frontend.lanes import lanes
@@ -29,9 +32,11 @@ from frontend.manifests import is_plaintext
 from frontend.measures import burdens, newest_measures, working_times
 from frontend.methods import named
 from frontend.older import unrunnable
+from frontend.paging import newest_first
 from frontend.phases import phases
 from frontend.rounds import ENDED, badge_of, title_of
 from frontend.scoring import accuracy_of, by_training, pooled, scores_of, withheld
+from frontend.sweeps import one_a_sweep
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 
@@ -59,9 +64,40 @@ def with_figures(runs: list[Run]) -> list[Run]:
 
 @login_required
 def run_list(request: HttpRequest) -> HttpResponse:
-    """All runs that this person may see."""
-    runs = runs_visible_to(person(request)).select_related("study")[:200]
-    return render(request, "frontend/runs/list.html", {"runs": with_figures(list(runs))})
+    """The runs that this person may see and asks for, those of a sweep in one line."""
+    visible, form = runs_visible_to(person(request)), ListForm(request.GET, RunState.choices)
+    wanted = visible if form.is_valid() else visible.none()
+    if form.is_valid() and form.cleaned_data["q"]:
+        wanted = runs_named(wanted, form.cleaned_data["q"])
+    if form.is_valid() and form.cleaned_data["state"]:
+        wanted = wanted.filter(state=form.cleaned_data["state"])
+    first = one_a_sweep(wanted, "study__sweep_point__sweep").select_related("study__sweep_point__sweep")
+    page = newest_first(request, first, form.asked)
+    shown = {
+        "runs": with_figures(with_sweeps(visible, page.rows)),
+        "page": page,
+        "form": form,
+        "filtered": bool(form.asked),
+    }
+    return render(request, "frontend/runs/list.html", shown)
+
+
+def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
+    """The rows; one that stands for several runs of a sweep has it as `sweep`, and the states of all of them,
+    most frequent first, as `states`: one run of each, and how many are in it."""
+    sweeps = {row: point.sweep for row in rows if (point := getattr(row.study, "sweep_point", None))}
+    members: dict[str, list[Run]] = {}
+    for run in visible.filter(study__sweep_point__sweep__in=set(sweeps.values())).annotate(
+        sweep_id=F("study__sweep_point__sweep")
+    ):
+        members.setdefault(run.sweep_id, []).append(run)
+    for row, sweep in sweeps.items():
+        runs = members.get(sweep.pk, [])
+        if len(runs) > 1:
+            counted, first = Counter(run.state for run in runs), {run.state: run for run in runs}
+            row.sweep, row.members = sweep, len(runs)  # type: ignore[attr-defined]
+            row.states = [(first[state], count) for state, count in counted.most_common()]  # type: ignore[attr-defined]
+    return rows
 
 
 @login_required

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -23,8 +24,10 @@ from federation.people.models import Role, User
 from federation.sites import maintenance, permissions, queries, services
 from federation.sites.models import Site, SiteState
 from frontend import startup_kit
+from frontend.forms.finding import ListForm
 from frontend.forms.people import InviteSiteForm
 from frontend.names import typed_name
+from frontend.paging import by_name
 from frontend.views.acting import act, form_page, person
 
 MOVES: dict[str, Callable[[User, Site, str], None]] = {
@@ -36,11 +39,20 @@ MOVES: dict[str, Callable[[User, Site, str], None]] = {
 
 @login_required
 def site_list(request: HttpRequest) -> HttpResponse:
-    """All sites that this person may see."""
-    user = person(request)
-    sites = list(permissions.visible_to(user))
+    """The sites that this person may see and asks for."""
+    user, form = person(request), ListForm(request.GET, SiteState.choices)
     coming = people_permissions.invitations_visible_to(user).filter(used_at=None, site__isnull=False)
-    by_site = {invitation.site_id: invitation for invitation in coming}
+    wanted = permissions.visible_to(user)
+    if not form.is_valid():
+        wanted = wanted.none()
+    elif text := form.cleaned_data["q"]:
+        invited = coming.filter(email__icontains=text).values("site")
+        wanted = wanted.filter(Q(name__icontains=text) | Q(name="", pk__in=invited))
+    if form.is_valid() and form.cleaned_data["state"]:
+        wanted = wanted.filter(state=form.cleaned_data["state"])
+    page = by_name(request, wanted, form.asked)
+    sites = page.rows
+    by_site = {invitation.site_id: invitation for invitation in coming.filter(site__in=sites)}
     for site in sites:
         # A hospital without a name is whom its invitation went to.
         invitation = None if site.name else by_site.get(site.pk)
@@ -52,6 +64,9 @@ def site_list(request: HttpRequest) -> HttpResponse:
         "frontend/sites/list.html",
         {
             "sites": sites,
+            "page": page,
+            "form": form,
+            "filtered": bool(form.asked),
             "now": timezone.now(),
             "can_invite": people_permissions.can_invite(user, Role.SITE_ADMIN),
         },

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -17,10 +18,12 @@ from enclave_jobs import model_jobs
 from enclave_jobs.runs import services as runs
 from federation.studies import permissions, queries, services
 from federation.studies.models import Study, StudyState
+from frontend.forms.finding import ListForm
 from frontend.model_progress import progress_of
 from frontend.names import typed_name
+from frontend.paging import newest_first
 from frontend.people import named_at
-from frontend.sweeps import lines
+from frontend.sweeps import lines, one_a_sweep
 from frontend.views.acting import act, person
 from frontend.views.thread import declined_sites
 
@@ -29,9 +32,29 @@ NOT_RUNNING = (StudyState.DRAFT, StudyState.APPROVING, StudyState.READY)
 
 @login_required
 def study_list(request: HttpRequest) -> HttpResponse:
-    """All studies that this person may see, the points of a sweep in one line."""
-    studies = permissions.visible_to(person(request)).select_related("lead", "sweep_point__sweep")
-    return render(request, "frontend/studies/list.html", {"lines": lines(studies)})
+    """The studies that this person may see and asks for, the points of a sweep in one line."""
+    visible, form = permissions.visible_to(person(request)), ListForm(request.GET, StudyState.choices)
+    wanted = visible if form.is_valid() else visible.none()
+    if form.is_valid() and form.cleaned_data["q"]:
+        wanted = queries.named(wanted, form.cleaned_data["q"])
+    if form.is_valid() and form.cleaned_data["state"]:
+        wanted = wanted.filter(state=form.cleaned_data["state"])
+    first = one_a_sweep(wanted, "sweep_point__sweep").select_related("lead", "sweep_point__sweep")
+    page = newest_first(request, first, form.asked)
+    shown = {
+        "lines": lines([*page.rows, *_other_points(visible, page.rows)]),
+        "page": page,
+        "form": form,
+        "filtered": bool(form.asked),
+    }
+    return render(request, "frontend/studies/list.html", shown)
+
+
+def _other_points(visible: QuerySet[Study], rows: list[Study]) -> QuerySet[Study]:
+    """The other points of the sweeps of which these rows show one."""
+    sweeps = {row.sweep_point.sweep_id for row in rows if getattr(row, "sweep_point", None)}
+    others = visible.filter(sweep_point__sweep__in=sweeps).exclude(pk__in=[row.pk for row in rows])
+    return others.select_related("lead", "sweep_point__sweep")
 
 
 @login_required

@@ -34,6 +34,7 @@ SWEEPS = {"olga": 200, "lena": 200, "ludo": 404, "alice": 404, "carol": 404, "au
 
 TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "home": ("GET", ALL),
+    "search": ("GET", ALL),
     "people": ("GET", {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200}),
     "person-invite": (
         "GET",

@@ -21,7 +21,7 @@ from tests.support.proofs import made_proof
 RATHER = ("alice", "lena", "olga", "audrey")
 ASKS_THE_BROKER = {"operations-workers"}
 PINS = {
-    "home": 17, "people": 4, "person-invite": 2, "person": 4, "account": 6, "password": 2,
+    "home": 18, "search": 2, "people": 4, "person-invite": 2, "person": 4, "account": 6, "password": 2,
     "second-factor": 6, "second-factor-codes": 2, "second-factor-off": 2, "sites": 4, "site-invite": 2,
     "site": 9, "site-status": 5, "site-connection": 3, "site-checks": 3, "site-receipts": 5,
     "site-receipts-of-run": 12, "site-evidence": 6, "site-maintenance": 4, "datasets": 4, "dataset": 4,

@@ -44,6 +44,17 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("button[data-print]")) window.print();
 });
 
+// "/" leads to the search box, unless somebody is typing.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const box = document.getElementById("search-box");
+  if (!box) return;
+  event.preventDefault();
+  box.focus();
+  box.select();
+});
+
 // <form data-confirm-name="St. Anna">: the submit button works once the name is typed, as a keyboard makes it.
 const bare = (name) => name.normalize("NFC").replace(/\p{Cf}/gu, "").replace(/\s+/g, " ").trim();
 document.addEventListener("input", (event) => {
