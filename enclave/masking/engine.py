@@ -19,8 +19,8 @@ from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.words import Buffers
 
-BLOCK = 1 << 16
-"""Numbers of a block."""
+BLOCK = 1 << 17
+"""Numbers of a block. With half as many, twice the calls cost a tenth of a step of hidden size 384."""
 
 
 @dataclass(frozen=True)
