@@ -19,6 +19,7 @@ COPY transparency_log transparency_log
 COPY error_catalogue error_catalogue
 COPY outgoing outgoing
 COPY privacy_accounting privacy_accounting
+COPY translations translations
 COPY manifest_summary manifest_summary
 COPY enclave enclave
 COPY enclave_host enclave_host

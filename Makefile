@@ -18,7 +18,7 @@ COMPARE ?=
 # Of the tests: one more than two cores, because browsers and hospitals wait more than they compute.
 WORKERS ?= 3
 
-.PHONY: help setup setup-dev enclave-envs enclave-image closure lock image-lock audit wheelhouse smollm2 fuzz demo stack check test test-long lint format bench screenshots clean
+.PHONY: help setup setup-dev enclave-envs enclave-image closure messages lock image-lock audit wheelhouse smollm2 fuzz demo stack check test test-long lint format bench screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -92,6 +92,9 @@ lint-style:
 closure: setup ## After a changed import in enclave code: write what each program can load
 	$(BIN)/python -m enclave_host.closure --write --count
 	$(BIN)/python -m enclave_host.tcb_page --write
+
+messages: setup-dev ## After a changed text: put it into the catalogues of other languages, and list what is untranslated there
+	@$(BIN)/python .ci/messages.py --write
 
 lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site's and the coordinator's packages anew (asks the index)
 	$(BIN)/python .ci/lock.py --write

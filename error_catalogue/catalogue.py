@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contracts.refusal import Fact, word_refusals
+from translations.catalogues import words
+from translations.spoken import ENGLISH, speaking
 
 Turn = Literal["site", "lead", "operator", "us"]
+_ = words("error_catalogue")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class _Missing(dict[str, Fact]):
 
 
 def explain(code: str, facts: dict[str, Fact] | None = None) -> Explained:
-    """The catalogue's words for `code`; a code that is not in it is an internal error to the reader.
+    """The catalogue's words for `code` in the language that is spoken; an unknown code is an internal error
+    to the reader.
 
     An enclave names by `cause` the code of what is behind a refusal; its words are the fact `reason`.
     """
@@ -74,10 +78,15 @@ def explain(code: str, facts: dict[str, Fact] | None = None) -> Explained:
     cause = values.get("cause")
     if isinstance(cause, str) and "reason" not in values:
         values["reason"] = explain(cause, {**values, "cause": None}).message
-    return Explained(
-        entry.code, entry.message.format_map(values), entry.hint.format_map(values), entry.turn, entry.retry
-    )
+    message, hint = _(entry.message).format_map(values), _(entry.hint).format_map(values)
+    return Explained(entry.code, message, hint, entry.turn, entry.retry)
+
+
+def _as_logged(code: str, facts: dict[str, Fact]) -> str:
+    """A refusal's own text, which logs and tracebacks hold: in English, whoever reads."""
+    with speaking(ENGLISH):
+        return explain(code, facts).message
 
 
 define(INTERNAL)
-word_refusals(lambda code, facts: explain(code, facts).message)
+word_refusals(_as_logged)

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from translations import catalogues, spoken
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 STATE_DIR = Path(os.environ.get("FEDSLICE_STATE", BASE_DIR / "var")).resolve()
 STATE_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -150,10 +152,11 @@ MIDDLEWARE = [
     "frontend.middleware.ContentSecurityPolicy",
     "frontend.sessions.NotKept",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "frontend.languages.OfTheBrowser",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "frontend.languages.OfThePerson",
     "django.contrib.messages.middleware.MessageMiddleware",
     "frontend.sessions.SignedInTime",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -209,7 +212,9 @@ CSRF_FAILURE_VIEW = "frontend.sessions.csrf_failure"
 
 LANGUAGE_CODE = "en"
 # The languages in which every text is there: what a page says it is in, it is in, all of it.
-LANGUAGES = [("en", "English")]
+LANGUAGES = list(spoken.LANGUAGES.items())
+LOCALE_PATHS = [catalogues.for_django(STATE_DIR / "locale")]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True

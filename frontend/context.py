@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from federation.people.models import Role, User
+from translations.spoken import LANGUAGES
 
 EVERYBODY = set(Role.values)
 
@@ -41,4 +42,5 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
     return {
         "development_runtime": "development" in settings.ENCLAVE_RUNTIMES,
         "navigation": navigation,
+        "languages": LANGUAGES.items(),
     }

@@ -18,6 +18,7 @@ DEEDS = {
     "person.joined": _("joined"),
     "person.deactivated": _("closed an account"),
     "person.reactivated": _("opened an account again"),
+    "person.language_chosen": _("chose the language of pages and mails"),
     "person.mails_on": _("asked for mails again"),
     "person.mails_off": _("switched mails off"),
     "person.role_changed": _("gave another role"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from contracts.manifest import Manifest
@@ -19,7 +18,7 @@ from federation.studies.plan import Plan, read
 from federation.studies.short import short_for
 from frontend.methods import named
 from manifest_summary.explained import explanation
-from manifest_summary.facts import Fact, speaking
+from manifest_summary.facts import Fact
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
 from manifest_summary.tuning import early_end, learning_rate, tuned
@@ -45,10 +44,9 @@ def plan_facts(study: Study) -> list[dict[str, Any]]:
 
 def explained(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same cards, and under each the words that a reader may not know: (name, meaning)."""
-    with speaking(get_language() or "en"):
-        for part in parts:
-            told = [(str(fact[0]), explanation(str(fact[0]))) for fact in part["facts"]]
-            part["words"] = [(name, means) for name, means in told if means]
+    for part in parts:
+        told = [(str(fact[0]), explanation(str(fact[0]))) for fact in part["facts"]]
+        part["words"] = [(name, means) for name, means in told if means]
     return parts
 
 
@@ -57,20 +55,17 @@ def manifest_facts(manifest: Manifest) -> list[dict[str, Any]]:
     privacy = manifest.aggregation.privacy
     by_row = privacy is not None and privacy.unit == "record"
     rows = training_rows(site.dataset.id for site in manifest.sites) if by_row else ()
-    with speaking(get_language() or "en"):
-        return [part._asdict() for part in summary(manifest, rows)]
+    return [part._asdict() for part in summary(manifest, rows)]
 
 
 def short_facts(manifest: Manifest, site: Site | None = None) -> list[dict[str, Any]]:
     """The manifest in plain sentences, as this hospital reads them, or whoever is at none."""
-    with speaking(get_language() or "en"):
-        return [short_for(manifest, site)._asdict()]
+    return [short_for(manifest, site)._asdict()]
 
 
 def release_facts(manifest: Manifest) -> list[Fact]:
     """What may come out after the run, who gets it, who signs, what it may tell."""
-    with speaking(get_language() or "en"):
-        return release(manifest)
+    return release(manifest)
 
 
 def frozen_facts(found: Frozen) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.urls import reverse
-from django.utils.translation import get_language
 
 from contracts.manifest import Manifest
 from contracts.sweep_tree import SweepTree
@@ -17,7 +16,6 @@ from federation.datasets.queries import training_rows
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState, Sweep
-from manifest_summary.facts import speaking
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
 
 M = TypeVar("M", bound=Model)
@@ -95,10 +93,9 @@ def to_sign(sweep: Sweep, site: Site) -> dict[str, Any] | None:
     rows = next(iter(training_rows([manifests[0].site(site.pk).dataset.id])), None)
     own = manifests[0].site(site.pk).dataset
     root = SweepTree([one.hash for one in manifests]).root
-    with speaking(get_language() or "en"):
-        signed = terms(manifests, rows or own.rows, root, sweep.releases, DELTA)
-        table = points(manifests)
-        facts = sweep_facts(signed, manifests)._asdict()
+    signed = terms(manifests, rows or own.rows, root, sweep.releases, DELTA)
+    table = points(manifests)
+    facts = sweep_facts(signed, manifests)._asdict()
     by_hash = {study.manifest_hash: study for study in studies}
     return {
         "first": manifests[0],

@@ -15,6 +15,7 @@ from federation.sites.maintenance import open_windows
 from federation.studies.models import Event
 from frontend.methods import Method
 from frontend.templatetags.fedslice import since, when
+from translations.numbers import number
 
 SILENT = timedelta(seconds=60)
 SENTENCES = {
@@ -90,7 +91,7 @@ def sentence(event: Event, method: Method) -> str:
         "site": event.site or "",
         "found": event.facts.get("found", ""),
         "of": event.facts.get("of", ""),
-        "parameters": f"{event.facts.get('parameters', 0):,}",
+        "parameters": number(f"{event.facts.get('parameters', 0):,}"),
         "why": explain(code, event.facts).message if code else _reason(event),
     }
 

@@ -6,8 +6,9 @@ from manifest_summary.facts import _
 
 
 def explanation(name: str) -> str:
-    """Of the fact with this name; empty where the name is a hospital's, a program's or a file's."""
-    return _MEANS.get(name, lambda: "")()
+    """Of the fact with this name, in the language that is spoken; empty where the name is a hospital's, a
+    program's or a file's."""
+    return next((means() for known, means in _MEANS.items() if name in (known, _(known))), "")
 
 
 _MEANS = {

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gettext
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-CATALOGUES = Path(__file__).parent / "locale"
-_language: ContextVar[str] = ContextVar("language", default="en")
+from translations.catalogues import words
+
+_ = words("manifest_summary")
 
 
 class Fact(NamedTuple):
@@ -27,23 +22,3 @@ class Section(NamedTuple):
 
     title: str
     facts: tuple[Fact, ...]
-
-
-def _(text: str) -> str:
-    """The text in the language that is spoken."""
-    return _catalogue(_language.get()).gettext(text)
-
-
-@contextmanager
-def speaking(language: str) -> Iterator[None]:
-    """Speak `language` (`de`, `fr`) where there is a catalogue of it, else English."""
-    before = _language.set(language)
-    try:
-        yield
-    finally:
-        _language.reset(before)
-
-
-@cache
-def _catalogue(language: str) -> gettext.NullTranslations:
-    return gettext.translation("manifest_summary", CATALOGUES, [language], fallback=True)

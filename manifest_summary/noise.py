@@ -8,26 +8,31 @@ from contracts.manifest import Manifest, Privacy
 from contracts.refusal import Refusal
 from manifest_summary.facts import Fact, _
 from privacy_accounting.epsilon import epsilon, planned
+from translations.numbers import number
 
 
 def noise(privacy: Privacy, manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
     """How much, where it is drawn, what epsilon is about and how large it becomes. `rows`: as
     `manifest_summary.summary` takes them."""
-    told = {"noise": privacy.noise, "delta": privacy.delta, "clip": privacy.gradient_clip}
+    told = {
+        "noise": number(f"{privacy.noise:g}"),
+        "delta": number(f"{privacy.delta:g}"),
+        "clip": number(f"{privacy.gradient_clip or 0:g}"),
+    }
     if privacy.unit == "site":
-        drawn = _("%(noise)g sensitivities on each mean, drawn in the aggregator's enclave")
+        drawn = _("%(noise)s sensitivities on each mean, drawn in the aggregator's enclave")
         unit = _(
-            "per hospital, at delta %(delta)g: whether any one hospital's changes are in it, not single rows "
+            "per hospital, at delta %(delta)s: whether any one hospital's changes are in it, not single rows "
             "of large hospitals"
         )
         counts: Sequence[int | None] = (1,)  # rows do not matter to this unit
     else:
         drawn = _(
-            "%(noise)g sensitivities on each step, in the hospital's enclave; a row's gradient is clipped to "
-            "%(clip)g"
+            "%(noise)s sensitivities on each step, in the hospital's enclave; a row's gradient is clipped to "
+            "%(clip)s"
         )
         unit = _(
-            "per row, at delta %(delta)g: whether any one row was used; a patient with several rows is "
+            "per row, at delta %(delta)s: whether any one row was used; a patient with several rows is "
             "hidden less"
         )
         counts = rows
@@ -51,4 +56,4 @@ def _worst(privacy: Privacy, manifest: Manifest, rows: Sequence[int | None]) -> 
         worst = max(epsilon(planned(privacy, manifest.training, count), privacy.delta) for count in known)
     except Refusal as refusal:
         return refusal.code
-    return f"{worst:.3g}"
+    return number(f"{worst:.3g}")

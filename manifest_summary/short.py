@@ -11,6 +11,7 @@ from manifest_summary.facts import Fact, Section, _
 from manifest_summary.leaving import receivers, signatures
 from manifest_summary.methods import of
 from manifest_summary.words import no_patients
+from translations.numbers import number
 
 
 def in_short(manifest: Manifest, reader: str = "", dataset: str = "") -> Section:
@@ -55,12 +56,12 @@ def _rows(manifest: Manifest, reader: str, dataset: str) -> str:
     others = ", ".join(site.name for site in manifest.sites if site.id != reader)
     if not own:
         rows = sum(site.dataset.rows for site in manifest.sites)
-        return _("%(rows)s rows of %(others)s") % {"rows": f"{rows:,}", "others": others}
+        return _("%(rows)s rows of %(others)s") % {"rows": number(f"{rows:,}"), "others": others}
     told = _("“%(dataset)s” of %(site)s, %(rows)s rows")
     mine = told % {
         "dataset": dataset or own[0].dataset.id,
         "site": own[0].name,
-        "rows": f"{own[0].dataset.rows:,}",
+        "rows": number(f"{own[0].dataset.rows:,}"),
     }
     return mine + (_("; others bring theirs: %(others)s") % {"others": others} if others else "")
 

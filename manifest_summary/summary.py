@@ -15,6 +15,7 @@ from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
 from manifest_summary.tuning import early_end, learning_rate, public_front, tuned
 from manifest_summary.words import duration, size, word
+from translations.numbers import number
 
 
 def summary(manifest: Manifest, rows: Sequence[int | None] = (None,)) -> tuple[Section, ...]:
@@ -42,7 +43,7 @@ def _sites(manifest: Manifest) -> list[Fact]:
 
 def _site(site: Site) -> str:
     told = [
-        _("%(rows)s rows") % {"rows": f"{site.dataset.rows:,}"},
+        _("%(rows)s rows") % {"rows": number(f"{site.dataset.rows:,}")},
         word(site.dataset.kind),
         _("fingerprint %(keys)s") % {"keys": site_fingerprint(site.public_key, site.approval_key)},
         _("dataset %(id)s, digest %(digest)s") % {"id": site.dataset.id, "digest": site.dataset.digest[:16]},

@@ -16,6 +16,7 @@ from contracts.approvals import Sweep
 from contracts.manifest import Manifest, Spf
 from manifest_summary.facts import Fact, Section, _
 from privacy_accounting.epsilon import epsilon, planned
+from translations.numbers import number
 
 
 class Table(NamedTuple):
@@ -100,7 +101,9 @@ def _told(signed: Sweep) -> str:
     for value, unit in ((signed.site, _("hospital")), (signed.record, _("training row"))):
         if value:
             words = _("at most epsilon %(value)s at delta %(delta)s per %(unit)s")
-            told.append(words % {"value": f"{value:.4g}", "delta": f"{signed.delta:g}", "unit": unit})
+            told.append(
+                words % {"value": number(f"{value:.4g}"), "delta": number(f"{signed.delta:g}"), "unit": unit}
+            )
     if signed.unbounded:
         words = _("%(runs)s of them add no noise: no sum bounds what these tell")
         told.append(words % {"runs": signed.unbounded})
@@ -108,7 +111,7 @@ def _told(signed: Sweep) -> str:
 
 
 def _percent(manifest: Manifest, name: str) -> str:
-    return f"{getattr(manifest.adapter, name):g} %" if isinstance(manifest.adapter, Spf) else ""
+    return number(f"{getattr(manifest.adapter, name):g} %") if isinstance(manifest.adapter, Spf) else ""
 
 
 def _levelled(manifest: Manifest, like: Manifest) -> Manifest:

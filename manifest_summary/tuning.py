@@ -7,6 +7,7 @@ from typing import Protocol
 from contracts.manifest import Adapter, Lora, Prefix, PublicFront
 from manifest_summary.facts import Fact, _
 from manifest_summary.words import word
+from translations.numbers import number
 
 
 class Pace(Protocol):
@@ -66,7 +67,7 @@ def public_front(front: PublicFront | None) -> list[Fact]:
 
 def learning_rate(pace: Pace) -> str:
     """The rate and its course."""
-    told = f"{pace.learning_rate:g}, {word(pace.schedule)}"
+    told = f"{number(f'{pace.learning_rate:g}')}, {word(pace.schedule)}"
     if not pace.warmup:
         return told
     return told + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * pace.warmup}

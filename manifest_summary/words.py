@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manifest_summary.facts import _
+from translations.numbers import number
 
 
 def word(name: object) -> str:
@@ -61,4 +62,4 @@ def size(count: int) -> str:
     while value >= 1024 and len(units) > 1:
         value /= 1024
         del units[0]
-    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+    return f"{count} B" if units[0] == "B" else number(f"{value:.1f} {units[0]}")

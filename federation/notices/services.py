@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F, Max, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.translation import override
 
 from contracts.releases import SEALED
 from error_catalogue import CATALOGUE
@@ -105,8 +106,9 @@ def _send(notice: Notice) -> bool:
     mine = Notice.objects.filter(pk=notice.pk, sent_at=None)
     if not mine.update(sent_at=timezone.now(), attempts=F("attempts") + 1):
         return False
-    text = text_of(notice.event, notice.user)
-    body = render_to_string("notices/mail.txt", {"text": text, "event": notice.event})
+    with override(notice.user.reads):
+        text = text_of(notice.event, notice.user)
+        body = render_to_string("notices/mail.txt", {"text": text, "event": notice.event})
     try:
         send_mail(line(f"FedSlice: {text.subject}"), plain(body), None, [notice.user.email])
     except (OSError, SMTPException) as error:

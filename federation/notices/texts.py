@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
@@ -13,7 +12,6 @@ from federation.people.models import User
 from federation.studies.frozen import frozen
 from federation.studies.models import Event
 from federation.studies.short import short_for
-from manifest_summary.facts import speaking
 
 THREADS = ("thread.message", "thread.changes", "thread.decline", "thread.reconsider")
 """Their mails hold no word of the message: it stands on the page, where it can be erased."""
@@ -52,8 +50,7 @@ def _about(event: Event, reader: User) -> tuple[str, ...]:
     manifest = frozen(what).manifest
     if manifest is None:
         return ()
-    with speaking(get_language() or "en"):
-        return tuple(f"{fact.name}: {fact.value}" for fact in short_for(manifest, reader.site).facts)
+    return tuple(f"{fact.name}: {fact.value}" for fact in short_for(manifest, reader.site).facts)
 
 
 def _words(event: Event, name: str) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from federation.sites.models import Site
+from translations.spoken import ENGLISH, known
 
 
 class Role(models.TextChoices):
@@ -44,6 +45,10 @@ class User(AbstractUser):
     email = models.EmailField(_("e-mail address"), unique=True)
     role = models.CharField(max_length=16, choices=Role)
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="admins")
+    language = models.CharField(max_length=8, blank=True, default="")
+    """Of pages and mails, as the person has chosen it; empty: the browser's."""
+    browser_language = models.CharField(max_length=8, blank=True, default="")
+    """Of the pages when the person last signed in: of the mails of whoever has chosen none."""
     auditor_confirmed_at = models.DateTimeField(null=True, blank=True)
     """When this person's word began to count as an auditor's (federation/people/auditors.py)."""
     steps_put_away = models.BooleanField(default=False)
@@ -64,6 +69,11 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.get_full_name() or self.email
+
+    @property
+    def reads(self) -> str:
+        """The language of mails to this person."""
+        return known(self.language or self.browser_language)
 
 
 class Authenticator(TOTPDevice):
@@ -92,6 +102,8 @@ class Invitation(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+    language = models.CharField(max_length=8, default=ENGLISH)
+    """Of the mail, which may be sent again."""
     invited_by = models.ForeignKey(
         User, null=True, on_delete=models.SET_NULL, related_name="invitations_sent"
     )

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from federation.audit.services import record
 from federation.people import pace
@@ -61,9 +62,10 @@ def _send(wish: ResetWish) -> bool:
         return False
     name = urlsafe_base64_encode(force_bytes(user.pk))
     link = f"{settings.PUBLIC_URL}/password/{name}/{default_token_generator.make_token(user)}/"
-    text = render_to_string("people/reset.txt", {"link": link})
+    with override(user.reads):
+        subject, text = _("A new password for FedSlice"), render_to_string("people/reset.txt", {"link": link})
     try:
-        send_mail(_("A new password for FedSlice"), text, None, [user.email])
+        send_mail(subject, text, None, [user.email])
     except (OSError, SMTPException) as error:
         log.warning("a link for a new password could not be sent: %s", type(error).__name__)
         ResetWish.objects.filter(pk=wish.pk).update(handled_at=None)

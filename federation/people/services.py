@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from contracts.refusal import Refusal
 from federation.audit.services import record
@@ -24,6 +25,7 @@ from federation.people.release_key import fingerprint
 from federation.sites.models import Site
 from federation.sites.services import forget_site, invite_site, name_site
 from federation.tokens import MAX_TOKEN, new_token, token_hash
+from translations.spoken import known
 
 INVITATION_LIFE = timedelta(days=7)
 
@@ -57,8 +59,11 @@ def create_operator(email: str, password: str) -> User:
     return user
 
 
-def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitation:
-    """Send a link that makes an account. A site admin without a site brings a new hospital.
+def invite(
+    by: User, email: str, role: str, site: Site | None = None, language: str | None = None
+) -> Invitation:
+    """Send a link that makes an account, in this language, else in that of whoever invites. A site admin
+    without a site brings a new hospital.
 
     Raises: `auth.forbidden`, `invitation.bad_email`, `invitation.account_exists` or
     `invitation.mail_failed`; then nothing is kept.
@@ -80,6 +85,7 @@ def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitat
             token_hash=hashed,
             expires=timezone.now() + INVITATION_LIFE,
             invited_by=by,
+            language=known(language or by.reads),
         )
         record(by, "person.invited", f"invitation:{invitation.pk}", email=email, role=role)
         _send(invitation, token, by)
@@ -88,17 +94,16 @@ def invite(by: User, email: str, role: str, site: Site | None = None) -> Invitat
 
 def _send(invitation: Invitation, token: str, by: User) -> None:
     link = f"{settings.PUBLIC_URL}/invitations/{token}/"
-    text = render_to_string(
-        "people/invitation.txt",
-        {
-            "invitation": invitation,
-            "link": link,
-            "by": by,
-            "release_key": fingerprint() if invitation.role == Role.SITE_ADMIN else "",
-        },
-    )
+    told = {
+        "invitation": invitation,
+        "link": link,
+        "by": by,
+        "release_key": fingerprint() if invitation.role == Role.SITE_ADMIN else "",
+    }
+    with override(invitation.language):
+        subject, text = _("You are invited to FedSlice"), render_to_string("people/invitation.txt", told)
     try:
-        send_mail(_("You are invited to FedSlice"), text, None, [invitation.email])
+        send_mail(subject, text, None, [invitation.email])
     except OSError as error:
         raise Refusal("invitation.mail_failed", email=invitation.email) from error
 

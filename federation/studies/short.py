@@ -11,7 +11,7 @@ from manifest_summary.short import in_short
 
 def short_for(manifest: Manifest, site: Site | None) -> Section:
     """Its own rows are called by the name that the hospital has given its dataset. In the language that
-    `manifest_summary.facts.speaking` speaks."""
+    `translations.spoken` speaks."""
     own = next((one for one in manifest.sites if site is not None and one.id == site.pk), None)
     if own is None:
         return in_short(manifest)

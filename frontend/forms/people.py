@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from contracts.refusal import Refusal
@@ -14,6 +15,7 @@ from federation.people import pace, resets
 from federation.people.clients import client_of
 from federation.people.models import Role
 from frontend import known_browsers
+from translations.spoken import LANGUAGES
 
 
 def _in_words(refusal: Refusal) -> forms.ValidationError:
@@ -96,15 +98,26 @@ class NamingAcceptForm(AcceptForm):
     field_order = ("site_name", "first_name", "last_name", "password", "repeated")
 
 
+def _language() -> forms.ChoiceField:
+    return forms.ChoiceField(
+        label=_("Language of the mail"),
+        choices=lambda: LANGUAGES.items(),
+        initial=get_language,
+        required=False,
+    )
+
+
 class InvitePersonForm(forms.Form):
     email = forms.EmailField(label=_("E-mail address"))
     role = forms.ChoiceField(
         label=_("Role"), choices=[choice for choice in Role.choices if choice[0] != Role.SITE_ADMIN]
     )
+    language = _language()
 
 
 class InviteSiteForm(forms.Form):
     email = forms.EmailField(label=_("E-mail address of the hospital's admin"))
+    language = _language()
 
 
 class CodeForm(forms.Form):

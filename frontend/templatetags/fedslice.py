@@ -16,6 +16,7 @@ from federation.sites.models import Site
 from federation.studies.models import Approval
 from frontend.comparison import title_of
 from manifest_summary.words import word
+from translations.numbers import number
 
 register = template.Library()
 
@@ -122,9 +123,9 @@ def size(count: int | None) -> str:
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+            return number(f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}")
         value /= 1024
-    return f"{value:.1f} TiB"
+    return number(f"{value:.1f} TiB")
 
 
 @register.filter
@@ -133,7 +134,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     if value < 60:
-        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+        return number(f"{value:.2f} s" if value < 10 else f"{value:.1f} s")
     return f"{value // 60:.0f} min {value % 60:.0f} s"
 
 
@@ -146,7 +147,7 @@ def amount(count: int | None) -> str:
         return f"{count:,}".replace(",", "\u202f")
     for unit, least in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= least:
-            return f"{count / least:.3g}\u202f{unit}"
+            return number(f"{count / least:.3g}\u202f{unit}")
     return str(count)
 
 
@@ -171,18 +172,18 @@ def plain(value: float) -> str:
 @register.filter
 def score(value: float | None) -> str:
     """A share between 0 and 1 as per cent with one decimal."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else number(f"{100 * value:.1f} %")
 
 
 @register.filter
 def share(value: float) -> str:
     """A share that may be tiny, as per cent with two digits that say something."""
-    return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
+    return number(f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %")
 
 
 @register.filter
 def decimals(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else number(f"{value:.3f}")
 
 
 @register.filter

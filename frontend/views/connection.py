@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -19,7 +18,6 @@ from federation.sites import permissions, services
 from federation.sites.models import Site, SiteState
 from frontend.views.acting import act, person
 from frontend.views.sites import visible_site
-from manifest_summary.facts import speaking
 from manifest_summary.leaving import ever
 
 ORDER = {"fail": 0, "warn": 1, "pass": 2}
@@ -84,8 +82,7 @@ def _letter() -> str:
     """What a network team has to know before the agent has said a word."""
     parts = urlsplit(settings.PUBLIC_URL)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    with speaking(get_language() or "en"):
-        leaves = "; ".join(ever())
+    leaves = "; ".join(ever())
     return _(
         "Subject: outgoing HTTPS to %(host)s, port %(port)d\n\n"
         "We take part in a study with FedSlice. Its site agent, a program on one machine of ours, talks to "

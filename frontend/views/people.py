@@ -161,7 +161,7 @@ def invite(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
 
     def send(data: dict[str, Any]) -> Any:
-        services.invite(user, data["email"], data["role"])
+        services.invite(user, data["email"], data["role"], language=data["language"])
         messages.success(request, _("The invitation is on its way to %(email)s.") % data)
         return lambda: redirect("people")
 

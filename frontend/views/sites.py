@@ -81,7 +81,7 @@ def invite(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
 
     def send(data: dict[str, Any]) -> Any:
-        people_services.invite(user, data["email"], Role.SITE_ADMIN)
+        people_services.invite(user, data["email"], Role.SITE_ADMIN, language=data["language"])
         messages.success(request, _("The invitation is on its way to %(email)s.") % data)
         return lambda: redirect("sites")
 

@@ -8,6 +8,7 @@ from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, _
 from manifest_summary.noise import noise
 from manifest_summary.words import word
+from translations.numbers import number
 
 
 def sent(manifest: Manifest) -> str:
@@ -86,9 +87,11 @@ def joining(manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
     }
     facts = [Fact(_("Averaging"), f"{word(rules.rule)}: {means[rules.rule]}")]
     if rules.clip is not None:
-        facts.append(Fact(_("A hospital's change in a round is clipped to (L2 norm)"), f"{rules.clip:g}"))
+        facts.append(
+            Fact(_("A hospital's change in a round is clipped to (L2 norm)"), number(f"{rules.clip:g}"))
+        )
     if rules.max_samples is not None:
-        facts.append(Fact(_("A hospital counts for at most (rows)"), f"{rules.max_samples:,}"))
+        facts.append(Fact(_("A hospital counts for at most (rows)"), number(f"{rules.max_samples:,}")))
     if rules.privacy is None:
         return [*facts, Fact(_("Noise"), _("none: the parameters may remember single texts"))]
     return [*facts, *noise(rules.privacy, manifest, rows)]

@@ -169,10 +169,11 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
     ),
 }
-# Anybody may open these: signing in and out, a link that is itself the permission, what an agent is made of.
+# Anybody may open these: signing in and out, the chooser of a language, a link that is itself the permission,
+# what an agent is made of.
 PUBLIC = {
     "sign-in", "sign-in-code", "sign-out", "invitation", "password-reset", "password-reset-sent",
-    "password-reset-choose", "install", "install-file",
+    "password-reset-choose", "install", "install-file", "language",
 }  # fmt: skip
 
 

@@ -32,8 +32,8 @@ from contracts.manifest import (
 from contracts.policy import CollateralFloor, Policy, SgxReference, TdxReference
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
-from manifest_summary.facts import speaking
 from manifest_summary.summary import summary
+from translations.spoken import speaking
 
 KEYS = [SigningKey.generate().public for _ in range(6)]
 SGX = SgxReference("aggregator", mrsigner="a" * 64, product_id=1, minimum_svn=2)

@@ -41,6 +41,7 @@ def test_every_module_template_and_static_file_is_in_the_wheel(wheel):
         "outgoing",
         "privacy_accounting",
         "site_agent",
+        "translations",
         "transparency_log",
     )
     wanted = {

@@ -9,7 +9,7 @@ from tests.support.installation import REPOSITORY
 
 PACKAGES = (
     "attestation|benchmarks|contracts|enclave|enclave_host|enclave_jobs|error_catalogue|federation|frontend|"
-    "outgoing|privacy_accounting|site_agent|tests|transparency_log"
+    "outgoing|privacy_accounting|site_agent|tests|translations|transparency_log"
 )
 ATTACKS = REPOSITORY / "tests" / "attacks"
 

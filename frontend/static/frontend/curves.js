@@ -62,6 +62,7 @@
     const below = lines > 1 ? (narrow.matches ? 22 * lines : 28) : 0;  // for the legend
     const axis = { gridcolor: c.line, zeroline: false, linecolor: c.line, tickcolor: c.line };
     return {
+      separators: document.documentElement.lang === "de" ? ",." : ".,",
       title: { text: wrapped(title), font: { size: 14, color: c.ink }, x: 0, xref: "paper" },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",

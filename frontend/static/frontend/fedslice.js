@@ -1,17 +1,21 @@
 // Small behaviours of the pages: copy buttons, local times, confirmation by typing a name.
 "use strict";
 
+// The page's language, as the browser's region writes it where it speaks the same.
+const PAGE = document.documentElement.lang;
+const SPOKEN = navigator.language.startsWith(PAGE) ? navigator.language : PAGE;
+
 function showLocalTimes(root) {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const format = new Intl.DateTimeFormat(SPOKEN, { dateStyle: "medium", timeStyle: "medium" });
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
     element.title = element.dateTime.replace("T", " ").replace(/(\.\d+)?(\+00:00|Z)$/, " UTC");
     element.dataset.local = "yes";
     if (element.dataset.style === "clock") {
-      element.textContent = moment.toLocaleTimeString();
+      element.textContent = moment.toLocaleTimeString(SPOKEN);
     } else if (element.dataset.style === "date") {
-      element.textContent = moment.toLocaleDateString(undefined, { dateStyle: "medium" });
+      element.textContent = moment.toLocaleDateString(SPOKEN, { dateStyle: "medium" });
     } else {
       element.textContent = format.format(moment);
     }
@@ -74,7 +78,7 @@ function tellZone() {
 // A slider's value stands beside it.
 function showValue(input) {
   const output = input.parentElement.querySelector("output");
-  if (output) output.textContent = input.value + (output.dataset.unit ? " " + output.dataset.unit : "");
+  if (output) output.textContent = Number(input.value).toLocaleString(SPOKEN, { useGrouping: false }) + (output.dataset.unit ? " " + output.dataset.unit : "");
 }
 document.addEventListener("input", (event) => {
   if (event.target.matches(".slider input")) showValue(event.target);
@@ -156,7 +160,7 @@ function heard() {
 function unheard() {
   const box = document.getElementById("offline");
   if (!box.hidden) return;
-  document.getElementById("offline-since").textContent = heardAt.toLocaleTimeString();
+  document.getElementById("offline-since").textContent = heardAt.toLocaleTimeString(SPOKEN);
   box.hidden = false;
 }
 document.addEventListener("htmx:sendError", unheard);
