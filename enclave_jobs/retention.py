@@ -12,6 +12,7 @@ and a blob's row stays with its hash and size when its file goes.
                  parameters in them, and of the one that a release names
     jobs         jobs, with what they were told, JOB_DAYS after their run's end
     sessions     sessions of people that have expired
+    notices      news for people (federation/notices), inbox.KEPT_DAYS after what they tell of
 
 Nonces, token ids, collateral, abandoned uploads and released files have short times of their own, and go in
 `sweeping.upkeep`.
@@ -34,6 +35,7 @@ from enclave_jobs.blobs import path_of
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState, Inputs, Issue, Job
 from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
+from federation.notices import inbox
 
 KEPT_ROUNDS: Final = 3
 JOB_DAYS: Final = 90
@@ -141,6 +143,10 @@ def _forget_sessions() -> None:
     _sessions().delete()
 
 
+def _forget_notices() -> None:
+    inbox.past().delete()
+
+
 def _grace() -> datetime:
     return timezone.now() - GRACE
 
@@ -169,4 +175,5 @@ RULES: Final = (
     _files("states", _states),
     Rule(lambda: Due("jobs", _jobs().count(), 0), _forget_jobs),
     Rule(lambda: Due("sessions", _sessions().count(), 0), _forget_sessions),
+    Rule(lambda: Due("notices", inbox.past().count(), 0), _forget_notices),
 )

@@ -7,8 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext as _
 
+from federation.notices import inbox
 from federation.people.models import Role, User
 from translations.spoken import LANGUAGES
 
@@ -17,7 +19,7 @@ EVERYBODY = set(Role.values)
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
     """`development_runtime` puts the mark DEVELOPMENT on every page of an installation that allows it;
-    `navigation` lists the pages of this person's role."""
+    `navigation` lists the pages of this person's role; `unread` counts his news, where a page asks for it."""
     user = getattr(request, "user", None)
     entries = (
         ("home", _("Home"), EVERYBODY),
@@ -43,4 +45,11 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
         "development_runtime": "development" in settings.ENCLAVE_RUNTIMES,
         "navigation": navigation,
         "languages": LANGUAGES.items(),
+        "unread": SimpleLazyObject(lambda: _unread(user)),
     }
+
+
+def _unread(user: object) -> str:
+    """What stands on the bell: nothing, a number, or that there are many."""
+    count = inbox.unread(user) if isinstance(user, User) else 0
+    return "" if not count else f"{inbox.MANY}+" if count > inbox.MANY else str(count)

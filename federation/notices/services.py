@@ -1,4 +1,5 @@
-"""Tell people by mail when a run ends or needs someone: once an event, with a link, unless they want none.
+"""Tell people when a run ends or needs someone: once an event, with a link, in the browser, and by mail for
+those who want it.
 
 The events are the outbox. `send_due` may run anywhere, twice, and at once.
 """
@@ -6,6 +7,7 @@ The events are the outbox. `send_due` may run anywhere, twice, and at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from smtplib import SMTPException
 
@@ -19,7 +21,7 @@ from django.utils.translation import override
 from contracts.releases import SEALED
 from error_catalogue import CATALOGUE
 from federation.audit.services import record
-from federation.notices.models import Handled, Muted, Notice
+from federation.notices.models import Handled, Notice, Topic, Unwanted
 from federation.notices.texts import text_of
 from federation.people.models import Role, User
 from federation.studies.models import Event
@@ -29,9 +31,14 @@ from federation.threads.plain import line, plain
 log = logging.getLogger(__name__)
 
 ENDS = ("run.finished", "run.failed", "run.cancelled")
-RELEASES = ("release.asked", "release.released", "release.failed", "serving.waiting")
 THREADS = tuple(f"thread.{kind}" for kind in Kind.values)
-KINDS = ("study.approving", "study.ready", "quorum.awaited", "job.failed", *ENDS, *RELEASES, *THREADS)
+TOPICS = {
+    **dict.fromkeys(("study.approving", "study.ready", "release.asked", "serving.waiting"), Topic.ASKED),
+    **dict.fromkeys(THREADS, Topic.TALK),
+    **dict.fromkeys(("quorum.awaited", "job.failed"), Topic.TROUBLE),
+    **dict.fromkeys((*ENDS, "release.released", "release.failed"), Topic.ENDED),
+}
+KINDS = tuple(TOPICS)
 FRESH = timedelta(days=1)
 """Older events are no news: an installation that mails for the first time does not tell its history."""
 _OVERLAP = 5000
@@ -45,9 +52,14 @@ def send_due() -> int:
         with transaction.atomic():
             _handled, first = Handled.objects.get_or_create(event=event)
             if first:
-                for user in _whom(event):
-                    Notice.objects.get_or_create(event=event, user=user)
-    due = Notice.objects.filter(sent_at=None, attempts__lt=MAX_ATTEMPTS)
+                people, topic = _whom(event), TOPICS[event.kind]
+                no_mail = set(
+                    Unwanted.objects.filter(user__in=people, topic=topic).values_list("user", flat=True)
+                )
+                for user in people:
+                    told = {"by_mail": user.pk not in no_mail}
+                    Notice.objects.get_or_create(event=event, user=user, defaults=told)
+    due = Notice.objects.filter(by_mail=True, sent_at=None, attempts__lt=MAX_ATTEMPTS)
     return sum(
         _send(notice) for notice in due.select_related("event__study", "event__run__study", "user__site")
     )
@@ -61,7 +73,7 @@ def _new() -> QuerySet[Event]:
 
 
 def _whom(event: Event) -> list[User]:
-    """Those who can do something about it, or have waited for it, and want mails."""
+    """Those who can do something about it, or have waited for it."""
     study = event.study or (event.run.study if event.run else None)
     if study is None:
         return []
@@ -87,7 +99,7 @@ def _whom(event: Event) -> list[User]:
             sites = _members(event)
         case kind if kind in ENDS:
             sites = _members(event)
-    people = User.objects.filter(is_active=True, muted=None)
+    people = User.objects.filter(is_active=True)
     admins = people.filter(role=Role.SITE_ADMIN, site_id__in=sites)
     return [*(people.filter(pk=study.lead_id) if lead else []), *admins]
 
@@ -118,16 +130,16 @@ def _send(notice: Notice) -> bool:
     return True
 
 
-def wants_mails(user: User) -> bool:
-    """Whether this person is told by mail."""
-    return not Muted.objects.filter(user=user).exists()
+def unwanted_by(user: User) -> set[str]:
+    """The topics of which this person wants no mails."""
+    return set(Unwanted.objects.filter(user=user).values_list("topic", flat=True))
 
 
-def choose_mails(user: User, wanted: bool) -> None:
-    """A person's own choice."""
+def choose_mails(user: User, wanted: Collection[str]) -> None:
+    """A person's own choice: mails of these topics, of others none."""
+    unwanted = [topic for topic in Topic.values if topic not in wanted]
     with transaction.atomic():
-        if wanted:
-            Muted.objects.filter(user=user).delete()
-        else:
-            Muted.objects.get_or_create(user=user)
-        record(user, "person.mails_on" if wanted else "person.mails_off", f"user:{user.pk}")
+        Unwanted.objects.filter(user=user).delete()
+        Unwanted.objects.bulk_create(Unwanted(user=user, topic=topic) for topic in unwanted)
+        chosen = ", ".join(sorted(set(Topic.values) - set(unwanted)))
+        record(user, "person.mails_chosen", f"user:{user.pk}", topics=chosen)

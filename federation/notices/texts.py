@@ -31,15 +31,26 @@ class Text(NamedTuple):
 
 def text_of(event: Event, reader: User) -> Text:
     """The mail about this event to this person."""
+    return brief_of(event)._replace(about=_about(event, reader))
+
+
+def brief_of(event: Event) -> Text:
+    """The same without what is to be decided, which stands on the page that it leads to."""
     study = event.study or (event.run.study if event.run else None)
-    name = study.name if study else ""
-    path = f"/runs/{event.run_id}" if event.run_id else f"/studies/{study.pk}" if study else "/"
-    if study and event.kind.startswith(("release.", "serving.")):
-        path = f"/studies/{study.pk}#{event.kind.partition('.')[0]}"
-    if event.kind in THREADS and study is not None:
-        path = f"/studies/{study.pk}/thread"
-    subject, news, todo = _words(event, name)
-    return Text(subject, news, todo, settings.PUBLIC_URL + path, _about(event, reader))
+    subject, news, todo = _words(event, study.name if study else "")
+    return Text(subject, news, todo, settings.PUBLIC_URL + path_of(event))
+
+
+def path_of(event: Event) -> str:
+    """The path of the page on which the reader can act."""
+    study_id = event.study_id or (event.run.study_id if event.run else None)
+    if study_id and event.kind.startswith(("release.", "serving.")):
+        return f"/studies/{study_id}#{event.kind.partition('.')[0]}"
+    if study_id and event.kind in THREADS:
+        return f"/studies/{study_id}/thread"
+    if event.run_id:
+        return f"/runs/{event.run_id}"
+    return f"/studies/{study_id}" if study_id else "/"
 
 
 def _about(event: Event, reader: User) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
 from federation.notices import services as notices
+from federation.notices.models import Topic
 from federation.people import second_factor, services
 from frontend.forms.people import CodeForm, PasswordForm
 from frontend.views.acting import form_page, person
@@ -25,19 +26,18 @@ from frontend.views.acting import form_page, person
 def account(request: HttpRequest) -> HttpResponse:
     """Who I am here, and how I sign in."""
     second_factor_state = second_factor.state_of(person(request))
-    mails = notices.wants_mails(person(request))
-    return render(
-        request, "frontend/people/account.html", {"second_factor": second_factor_state, "mails": mails}
-    )
+    unwanted = notices.unwanted_by(person(request))
+    topics = [(value, label, value not in unwanted) for value, label in Topic.choices]
+    context = {"second_factor": second_factor_state, "topics": topics}
+    return render(request, "frontend/people/account.html", context)
 
 
 @login_required
 @require_POST
 def mails(request: HttpRequest) -> HttpResponse:
-    """Be told of events by mail, or not."""
-    wanted = request.POST.get("mails") == "on"
-    notices.choose_mails(person(request), wanted)
-    messages.success(request, _("You get mails about events.") if wanted else _("You get no such mails."))
+    """Be told by mail of events of the topics that are ticked, and of no others."""
+    notices.choose_mails(person(request), request.POST.getlist("topic"))
+    messages.success(request, _("Kept. In the browser you find all news, whatever you get by mail."))
     return redirect("account")
 
 

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from enclave_jobs import operations, retention
+from federation.notices import inbox
 from federation.people.models import Role
 from frontend.views.acting import person
 
@@ -42,5 +43,10 @@ def kept(request: HttpRequest) -> HttpResponse:
     """What is kept for how long, and what would go now."""
     _operator(request)
     due = {one.rule: one for one in retention.due()}
-    context = {"due": due, "rounds": retention.KEPT_ROUNDS, "days": retention.JOB_DAYS}
+    context = {
+        "due": due,
+        "rounds": retention.KEPT_ROUNDS,
+        "days": retention.JOB_DAYS,
+        "news_days": inbox.KEPT_DAYS,
+    }
     return render(request, "frontend/operations/kept.html", context)

@@ -10,11 +10,14 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
+from enclave_jobs import retention
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Contribution, Round, Run
 from enclave_jobs.runs.services import launch
+from federation.notices import inbox
 from federation.notices import services as notices
-from federation.notices.models import Notice
+from federation.notices.models import Notice, Topic
+from federation.notices.texts import brief_of
 from federation.people.models import User
 from federation.studies.events import apply, note
 from federation.studies.models import Event, Study
@@ -102,14 +105,55 @@ def test_a_job_that_failed_for_good_is_told_to_whose_turn_it_is(
     assert set(told()) == {alice.email if who == "site" else lena.email}
 
 
-def test_who_wants_no_mails_gets_none_and_can_change_his_mind(run: Run, lena: User, alice: User) -> None:
-    notices.choose_mails(lena, False)
-    assert not notices.wants_mails(lena)
+def test_who_wants_no_mails_of_a_topic_gets_none_and_can_change_his_mind(
+    run: Run, lena: User, alice: User
+) -> None:
+    notices.choose_mails(lena, ["asked", "trouble", "no such topic"])
+    assert notices.unwanted_by(lena) == {"talk", "ended"} and not notices.unwanted_by(alice)
     apply(run, "starting", "cancelled")
     assert lena.email not in told()
-    notices.choose_mails(lena, True)
     note(run, "quorum.awaited")
     assert list(told()) == [lena.email]
+    notices.choose_mails(lena, [])
+    note(run, "quorum.awaited")
+    assert not told()
+    notices.choose_mails(lena, Topic.values)
+    note(run, "quorum.awaited")
+    assert list(told()) == [lena.email]
+
+
+def test_every_kind_of_news_has_one_topic() -> None:
+    assert set(notices.TOPICS.values()) == set(Topic) and set(notices.THREADS) < set(notices.KINDS)
+
+
+def test_news_stand_in_the_browser_for_the_same_people_whether_or_not_they_get_mails(
+    run: Run, lena: User, alice: User, bob: User, carol: User
+) -> None:
+    notices.choose_mails(alice, [])
+    before = inbox.unread(alice)
+    note(run, "release.asked", rule="export")
+    assert set(told()) == {bob.email}
+    for user in (alice, bob):
+        (newest, *_older) = inbox.news_of(user)
+        assert "asks for the release" in brief_of(newest.event).subject
+    assert inbox.unread(alice) == before + 1 and not inbox.news_of(carol)
+    assert told() == {}  # and later neither
+    inbox.mark_read(alice, newest.pk)  # Bob's: nothing happens to it
+    assert inbox.unread(alice) == before + 1 and Notice.objects.get(pk=newest.pk).read_at is None
+    inbox.mark_read(alice)
+    assert inbox.unread(alice) == 0 and inbox.unread(bob) > 0
+
+
+def test_news_are_forgotten_after_their_time_and_do_not_come_again(run: Run, lena: User) -> None:
+    note(run, "quorum.awaited")
+    notices.send_due()
+    assert not inbox.past().exists()
+    Event.objects.update(at=timezone.now() - timedelta(days=inbox.KEPT_DAYS + 1))
+    assert inbox.past().count() == Notice.objects.count() > 0
+    retention.forget()
+    assert not Notice.objects.exists() and Event.objects.exists()
+    Event.objects.update(at=timezone.now())
+    assert notices.send_due() == 0 and not Notice.objects.exists()
 
 
 def test_a_mail_server_that_fails_is_tried_again_and_not_for_ever(

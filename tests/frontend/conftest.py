@@ -15,10 +15,11 @@ from enclave_jobs.runs.models import Contribution, Round
 from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
+from federation.notices.models import Notice
 from federation.people.models import Invitation, User
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.models import BaseModel, Study, Sweep, SweepPoint
+from federation.studies.models import BaseModel, Event, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
 from federation.threads import services as threads
 from tests.federation.cast import MODEL, Hospital, make_dataset
@@ -102,11 +103,13 @@ def world(
         email="dora@hospital.example", role="lead", token_hash="0" * 64, expires=timezone.now()
     )
     dataset = ready.datasets.get(site=anna.site)
+    event = Event.objects.filter(study=ready).latest("pk")
+    notice = Notice.objects.create(event=event, user=lena, by_mail=False)
     sweep = Sweep.objects.create(name="Ratios", lead=lena)
     SweepPoint.objects.create(sweep=sweep, study=draft, ratio=25, cut=1, select="largest", seed=0)
     return {"site_id": anna.site.pk, "study_id": ready.pk, "draft_id": draft.pk, "run_id": run.pk,
             "dataset_id": dataset.pk, "index": record.log_entry_id, "sha256": record.quote_sha256,
             "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": Review.objects.get().pk,
-            "sweep_id": sweep.pk, "message_id": message.pk,
+            "sweep_id": sweep.pk, "notice_id": notice.pk, "message_id": message.pk,
             "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
             "model_id": BaseModel.objects.get().pk, "host": host, "run": run}  # fmt: skip

@@ -35,6 +35,10 @@ SWEEPS = {"olga": 200, "lena": 200, "ludo": 404, "alice": 404, "carol": 404, "au
 TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "home": ("GET", ALL),
     "search": ("GET", ALL),
+    "news": ("GET", ALL),
+    "news-read": ("POST", dict.fromkeys(ALL, 302)),
+    # Nobody's news are another's; this one is Lena's.
+    "news-open": ("POST", {**dict.fromkeys(ALL, 404), "lena": 302}),
     "people": ("GET", {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200}),
     "person-invite": (
         "GET",
