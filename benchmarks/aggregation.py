@@ -38,11 +38,14 @@ from contracts.manifest import Lora, ModelSpec, Privacy, Training
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
-from enclave.slicing.adapters import freeze_a, load_tuned_state, tuned_state
-from enclave.training.aggregate import State, Update, clip
+from enclave.slicing.adapters import load_tuned_state, tuned_state
+from enclave.slicing.frozen_a import freeze_a
+from enclave.training.aggregate import State, Update
+from enclave.training.clipping import clip
 from enclave.training.loop import train
 from enclave.training.noise import gaussian, site_deviation
-from enclave.training.products import deviation, stack_svd
+from enclave.training.products import deviation
+from enclave.training.stacking import stack_svd
 from enclave.training.tensors import to_bytes
 from enclave_host import base_models
 from enclave_host.pinning import pin

@@ -39,7 +39,7 @@ from enclave.programs.publication import pool
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training import rates
-from enclave.training.aggregate import clip
+from enclave.training.clipping import clip
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores

@@ -57,11 +57,15 @@ Select = Literal["largest", "smallest", "random"]
 
 
 class Lora(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="lora"):
-    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head."""
+    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head. A pair sees
+    its inputs with the share `dropout` of them set to 0 in training; it counts alpha / rank, with `rslora`
+    alpha / √rank (Kalajdzievski, arXiv 2312.03732)."""
 
     rank: Annotated[int, Meta(ge=1, le=512)]
     alpha: Annotated[int, Meta(ge=1, le=1024)]
     targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    rslora: bool = False
 
 
 class Prefix(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="prefix"):
@@ -73,7 +77,7 @@ class Prefix(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", 
 
 class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="spf"):
     """What is tuned in Method 2's tail. `attention` and `dense` are ratios in percent (0: leave them alone);
-    `rows` says which linears the dense ratio is for, `lora` which get LoRA of `rank` and `alpha` as well.
+    `rows` says which linears the dense ratio is for, `lora` which get LoRA as well, as `Lora` describes it.
     `seed` is for the selection `random` alone. The head is tuned too. Source: arXiv 2401.09796."""
 
     attention: Percent
@@ -84,6 +88,8 @@ class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag
     lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
     rank: Annotated[int, Meta(ge=1, le=512)] = 8
     alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    rslora: bool = False
 
     def ratio(self, role: Role) -> float:
         """The ratio for a linear of this role, in percent."""
@@ -139,7 +145,8 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
 
     The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup` of
     them. Training ends early when the pooled loss on validation rows has not fallen for `patience` rounds
-    (0: never).
+    (0: never). `proximal` is FedProx's μ (Li et al., arXiv 1812.06127): each step also pulls towards what the
+    round began with (0: not).
     """
 
     rounds: Annotated[int, Meta(ge=1, le=1000)]
@@ -151,6 +158,7 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
+    proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
 
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
@@ -204,6 +212,18 @@ class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
     gradient_clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
 
 
+class ServerOptimizer(Struct, forbid_unknown_fields=True, frozen=True):
+    """What the aggregator makes of a round's mean change: a step of momentum (`fedavgm`: Hsu et al., arXiv
+    1909.06335), or an adaptive one, which alone has `beta2` and `tau` (Reddi et al., arXiv 2003.00295). The
+    formulas: enclave/training/server_step.py."""
+
+    kind: Literal["fedavgm", "fedadam", "fedyogi"]
+    learning_rate: Annotated[float, Meta(gt=0, le=10)]
+    beta1: Annotated[float, Meta(ge=0, lt=1)]
+    beta2: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    tau: Annotated[float, Meta(ge=1e-9, le=1)] | None = None
+
+
 Placement = Literal["all_in_tee", "masked", "plaintext"]
 Rule = Literal["fedavg", "ffa-lora", "stack-svd"]
 
@@ -212,8 +232,8 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
     does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
     site's change of all tuned parameters in a round, `max_samples` its weight in the mean. `instances` is how
-    often a site's client slice may begin in a run: a restart is a new life, with new keys. Rules:
-    enclave/training/aggregate.py."""
+    often a site's client slice may begin in a run: a restart is a new life, with new keys. Without
+    an `optimizer` the mean is the next round's parameters. Rules: enclave/training/aggregate.py."""
 
     rule: Rule
     quorum: Annotated[int, Meta(ge=1, le=1000)]
@@ -222,6 +242,7 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
     privacy: Privacy | None = None
     instances: Annotated[int, Meta(ge=1, le=100)] = 4
+    optimizer: ServerOptimizer | None = None
 
 
 class Publication(Struct, forbid_unknown_fields=True, frozen=True):
@@ -334,7 +355,6 @@ def _check(manifest: Manifest) -> None:
     require_measured(manifest.runtime)
     ids = [site.id for site in manifest.sites]
     keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
-    shares = None if manifest.split is None else manifest.split.shares
     model, labels = manifest.model, set(manifest.model.labels)
     kinds = {site.dataset.kind for site in manifest.sites}
     faults = {
@@ -369,23 +389,11 @@ def _check(manifest: Manifest) -> None:
         "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
-        "the placement plaintext is for method-1 in fp32, runtime development, public datasets": (
-            manifest.placement == "plaintext"
-            and not (
-                manifest.method == "method-1"
-                and manifest.training.precision == "fp32"
-                and manifest.runtime == "development"
-                and all(site.dataset.public for site in manifest.sites)
-            )
-        ),
-        # The development runtime stands in for both kinds of TEE.
-        "shares of the server's key are for TEEs without a sealing key": shares is not None
-        and manifest.runtime not in ("tdx", "development"),
-        "one site alone would make the server's key, or all of them would not": shares is not None
-        and not min(2, len(manifest.sites)) <= shares.threshold <= len(manifest.sites),
     }
     faults |= _aggregation_faults(manifest)
-    if manifest.front or manifest.aggregation.privacy or manifest.publication.cells:
+    rules, shares = manifest.aggregation, manifest.split and manifest.split.shares
+    few = (manifest.front, rules.privacy, rules.optimizer, shares, manifest.publication.cells)
+    if any(few) or manifest.training.proximal or manifest.placement == "plaintext":
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)

@@ -1,10 +1,11 @@
-"""What does not go together where a manifest asks for what few ask for: a public front, noise, tables of the
-test. Loaded where one of them is asked for, by `contracts.manifest` alone.
+"""What does not go together where a manifest asks for what few ask for: a public front, noise, a server's
+optimizer, tables of the test, shares of a key, a baseline. Loaded where one of them is asked for, by
+`contracts.manifest` alone.
 """
 
 from __future__ import annotations
 
-from contracts.manifest import Lora, Manifest, Privacy
+from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimizer
 
 LEAST_CELL = 5
 MOST_LABELS = 50
@@ -20,7 +21,51 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         found |= _of_noise(manifest, manifest.aggregation.privacy)
     if manifest.publication.cells:
         found |= _of_tables(manifest)
-    return found
+    if manifest.aggregation.optimizer is not None:
+        found |= _of_optimizer(manifest, manifest.aggregation.optimizer)
+    if manifest.split is not None and manifest.split.shares is not None:
+        found |= _of_shares(manifest, manifest.split.shares)
+    return found | {
+        "a proximal term goes with sites that train apart": manifest.training.proximal > 0
+        and manifest.split is not None
+        and manifest.split.batches != "per-site",
+        "the placement plaintext is for method-1 in fp32, runtime development, public datasets": (
+            manifest.placement == "plaintext"
+            and not (
+                manifest.method == "method-1"
+                and manifest.training.precision == "fp32"
+                and manifest.runtime == "development"
+                and all(site.dataset.public for site in manifest.sites)
+            )
+        ),
+    }
+
+
+def _of_shares(manifest: Manifest, shares: KeyShares) -> dict[str, bool]:
+    sites = len(manifest.sites)
+    return {
+        # The development runtime stands in for both kinds of TEE.
+        "shares of the server's key are for TEEs without a sealing key": manifest.runtime
+        not in ("tdx", "development"),
+        "one site alone would make the server's key, or all of them would not": not min(2, sites)
+        <= shares.threshold
+        <= sites,
+    }
+
+
+def _of_optimizer(manifest: Manifest, optimizer: ServerOptimizer) -> dict[str, bool]:
+    """Noise goes with all of them. Per site it is added to the mean before the step, per record it is in what
+    the sites send: a step and its moments are computed from noisy numbers and public ones alone, and what is
+    computed from a private mechanism's result costs no more epsilon (Dwork and Roth, proposition 2.1)."""
+    adaptive = optimizer.kind != "fedavgm"
+    return {
+        "a server's optimizer goes with method-1": manifest.method != "method-1",
+        # Each round's decomposition turns the factors anew: the moments of one round's numbers would be
+        # those of other directions in the next.
+        "a server's optimizer does not go with the rule stack-svd": manifest.aggregation.rule == "stack-svd",
+        "beta2 and tau go with fedadam and fedyogi": (optimizer.beta2 is not None) != adaptive
+        or (optimizer.tau is not None) != adaptive,
+    }
 
 
 def _of_front(manifest: Manifest) -> dict[str, bool]:

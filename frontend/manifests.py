@@ -21,7 +21,7 @@ from manifest_summary.explained import explanation
 from manifest_summary.facts import Fact
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
-from manifest_summary.tuning import early_end, learning_rate, tuned
+from manifest_summary.tuning import early_end, learning_rate, pull, tuned
 from manifest_summary.words import word
 
 Facts = list[tuple[str, Any, bool]]
@@ -128,6 +128,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Batch size"), plan.batch_size, False),
                 (_("Learning rate"), learning_rate(plan), False),
                 *early_end(plan.patience),
+                *pull(plan.proximal),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),

@@ -21,6 +21,12 @@ _MEANS = {
     "Placement": lambda: _("which part of the computing is inside an enclave"),
     "Tuned": lambda: _("which few numbers of the model are changed; all others stay as they are"),
     "LoRA rank and alpha": lambda: _("LoRA adds small matrices to the model; their size and weight"),
+    "LoRA counts": lambda: _("how much these matrices weigh beside the model's own"),
+    "LoRA dropout": lambda: _("what each step leaves out, so that single rows are learnt less"),
+    "Pull towards what a round began with": lambda: _(
+        "keeps hospitals whose texts differ from drifting apart"
+    ),
+    "The next round's parameters": lambda: _("a mean can be taken as it is, or as the way to go"),
     "Tuned modules": lambda: _("the parts of the model that get such matrices"),
     "LoRA on": lambda: _("the parts of the model that get such matrices"),
     "Rounds": lambda: _("how often all hospitals' results are brought together"),

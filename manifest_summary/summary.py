@@ -13,7 +13,7 @@ from manifest_summary.enclaves import enclaves
 from manifest_summary.facts import Fact, Section, _
 from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
-from manifest_summary.tuning import early_end, learning_rate, public_front, tuned
+from manifest_summary.tuning import early_end, learning_rate, public_front, pull, tuned
 from manifest_summary.words import duration, size, word
 from translations.numbers import number
 
@@ -101,6 +101,7 @@ def _training(manifest: Manifest) -> list[Fact]:
         Fact(_("Batch size"), str(training.batch_size)),
         Fact(_("Learning rate"), learning_rate(training)),
         *early_end(training.patience),
+        *pull(training.proximal),
         Fact(_("Precision"), training.precision),
         Fact(_("Seed"), str(training.seed)),
         Fact(_("Not before"), f"{datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC"),

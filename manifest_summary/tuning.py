@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from contracts.manifest import Adapter, Lora, Prefix, PublicFront
+from contracts.manifest import Adapter, Lora, Prefix, PublicFront, Spf
 from manifest_summary.facts import Fact, _
 from manifest_summary.words import word
 from translations.numbers import number
@@ -26,7 +26,7 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
     if isinstance(adapter, Lora):
         return [
             Fact(_("Tuned"), _("LoRA, and the classification head where there is one")),
-            Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}"),
+            *_pairs(adapter),
             Fact(_("Tuned modules"), ", ".join(adapter.targets), is_code=True),
         ]
     if isinstance(adapter, Prefix):
@@ -40,10 +40,20 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
         Fact(_("Tuned dense rows"), rows),
         Fact(_("Dense rows of"), ", ".join(adapter.rows) or _("nothing"), is_code=True),
         Fact(_("LoRA on"), ", ".join(adapter.lora) or _("nothing"), is_code=True),
-        Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}"),
+        *_pairs(adapter),
     ]
     if adapter.select == "random":
         facts.append(Fact(_("Seed of the random choice"), str(adapter.seed), is_code=True))
+    return facts
+
+
+def _pairs(adapter: Lora | Spf) -> list[Fact]:
+    """How large LoRA is, how much it counts, and what training leaves out."""
+    facts = [Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}")]
+    if adapter.rslora:
+        facts.append(Fact(_("LoRA counts"), _("alpha / √rank (rsLoRA)")))
+    if adapter.dropout:
+        facts.append(Fact(_("LoRA dropout"), number(f"{100 * adapter.dropout:g} %")))
     return facts
 
 
@@ -77,3 +87,9 @@ def early_end(patience: int) -> list[Fact]:
     """After how many rounds without progress the run ends; nothing where it does not."""
     after = _("%(n)d rounds without a lower loss on validation rows") % {"n": patience}
     return [Fact(_("Ends early after"), after)] if patience else []
+
+
+def pull(strength: float) -> list[Fact]:
+    """FedProx; nothing where it is off."""
+    told = _("%(mu)s (FedProx): each step also goes back towards it") % {"mu": number(f"{strength:g}")}
+    return [Fact(_("Pull towards what a round began with"), told)] if strength else []

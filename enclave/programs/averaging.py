@@ -13,8 +13,8 @@ import numpy as np
 
 from contracts.manifest import Manifest
 from contracts.receipts import Averaging, Spent
-from enclave.training.aggregate import Mean, Update, clip
-from enclave.training.products import A, B, deviation, stack_svd
+from enclave.training.aggregate import Mean, Update
+from enclave.training.products import A, B, deviation
 from enclave.training.tensors import State
 
 KEPT_BYTES = 32 << 20
@@ -23,13 +23,14 @@ sites (10 s of 200 sites' 2 MB), and no promise rests on it."""
 
 
 class Averaged(NamedTuple):
-    """The next global parameters (float32), how they were made, what noise the run has had so far, and
-    metrics for the receipt."""
+    """The next global parameters (float32), how they were made, what noise the run has had so far, metrics
+    for the receipt, and the moments of the server's optimizer."""
 
     state: State
     averaging: Averaging
     spent: Spent | None
     metrics: dict[str, float]
+    moments: State
 
 
 class Averager:
@@ -53,6 +54,8 @@ class Averager:
         rules = self._manifest.aggregation
         weight = min(samples, rules.max_samples or samples)
         if rules.clip is not None:
+            from enclave.training.clipping import clip
+
             assert start is not None
             state, was = clip(state, start, rules.clip)
             self._clipped += was
@@ -63,16 +66,21 @@ class Averager:
             self._kept.append((weight, pairs))
         self._rows[site] = samples, weight
 
-    def average(self, spent: Spent | None, count: int) -> Averaged:
-        """The mean by the rule, then noise. `spent` is what was until now.
+    def average(self, spent: Spent | None, count: int, start: State | None, moments: State) -> Averaged:
+        """The mean by the rule, then noise, then the step of the server's optimizer from `start`, what the
+        round began with. `spent` and `moments` are what was until now.
 
         How many were clipped, and how far the factors' mean is from the products', the receipt does not tell
         where noise per site hides it, nor of fewer sites than scores are pooled over, of which so many
         `count` (contracts/counting.py): none where the roster lets nothing be pooled.
         """
         rules = self._manifest.aggregation
-        mean = self._mean.result(np.float32 if rules.clip is None else np.float64)
-        state = stack_svd(self._kept, mean) if rules.rule == "stack-svd" else mean
+        mean = self._mean.result(np.float32 if rules.clip is rules.optimizer is None else np.float64)
+        state = mean
+        if rules.rule == "stack-svd":
+            from enclave.training.stacking import stack_svd
+
+            state = stack_svd(self._kept, mean)
         noisy, noise = rules.privacy is not None and rules.privacy.unit == "site", None
         told = not noisy and count >= self._manifest.publication.sites
         metrics = _deviations(rules.rule, self._kept, state, mean) if told and self._kept else {}
@@ -87,6 +95,11 @@ class Averager:
             weights = [weight for _, weight in self._rows.values()]
             noise = site_deviation(rules.privacy.noise, rules.clip, weights)
             state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
+        if rules.optimizer is not None:
+            from enclave.training.server_step import server_step
+
+            assert start is not None
+            state, moments = server_step(rules.optimizer, start, state, moments)
         return Averaged(
             {name: tensor.astype(np.float32) for name, tensor in state.items()},
             Averaging(
@@ -99,6 +112,7 @@ class Averager:
             ),
             spent,
             metrics,
+            moments,
         )
 
 

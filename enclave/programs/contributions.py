@@ -55,8 +55,9 @@ class Enclosed(Struct, forbid_unknown_fields=True, frozen=True):
 
 def shows_start(manifest: Manifest, previous: str) -> bool:
     """Whether an update that continues this receipt carries what it began with: the aggregator clips changes,
-    and draws no initial parameters itself."""
-    return manifest.aggregation.clip is not None and previous == NO_RECEIPT
+    or takes steps of its own, and draws no initial parameters itself."""
+    rules = manifest.aggregation
+    return (rules.clip is not None or rules.optimizer is not None) and previous == NO_RECEIPT
 
 
 def with_start(state: State, start: State) -> State:

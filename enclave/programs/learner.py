@@ -14,7 +14,7 @@ from contracts.round_kind import Kind
 from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
-from enclave.slicing.adapters import adapt, freeze_a, load_tuned_state, tuned_state
+from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.shape import Shape
 from enclave.training.data import Examples
 from enclave.training.loop import (
@@ -127,6 +127,8 @@ def load_learner(
     rows = read_rows(dataset, manifest.model, approved.kind, Pin(approved, key))
     opened = _open(manifest, model_folder, mailbox_folder)
     if manifest.aggregation.rule == "ffa-lora":
+        from enclave.slicing.frozen_a import freeze_a
+
         freeze_a(opened.model)
     training, validation, test = (
         encode(part, opened.tokenizer, manifest.model) for part in (rows.train, rows.validation, rows.test)

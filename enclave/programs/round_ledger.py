@@ -46,7 +46,7 @@ class RunState:
     """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round
     has made so far. `restarts` counts the instances of the enclave before this one; `own` says that this
     instance itself has made the receipt. `pins` are the hashes of the sites' features that were used so far
-    (Method 2)."""
+    (Method 2), `moments` those of the server's optimizer (enclave/training/server_step.py)."""
 
     receipt: Receipt | None = None
     state: State | None = None
@@ -54,6 +54,7 @@ class RunState:
     restarts: int = 0
     own: bool = False
     pins: Pins = field(default_factory=dict)
+    moments: State = field(default_factory=dict)
 
     @property
     def round(self) -> int:
@@ -136,6 +137,7 @@ class RoundLedger:
         more: Mapping[str, Any] | None = None,
         aside: Mapping[str, Any] | None = None,
         pins: Pins | None = None,
+        moments: State | None = None,
     ) -> dict[str, Any]:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
@@ -150,7 +152,9 @@ class RoundLedger:
         draft = self._draft(round, roster, inputs, output, metrics, published.scoring, averaging, privacy)
         draft = msgspec.structs.replace(draft, instances=instances, best=steered.best)
         best = steered.state if kind == "update" else None
-        kept = save_checkpoint(self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {})
+        kept = save_checkpoint(
+            self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {}, moments or {}
+        )
         signed = sign_receipt(kept.receipt, self._identity.signing)
         result = {
             "next": None if output is None else msgspec.to_builtins(output),
@@ -159,7 +163,9 @@ class RoundLedger:
             "receipt": msgspec.to_builtins(signed),
         }
         restarts = self.run_state.restarts
-        self.run_state = RunState(signed.receipt, state, best, restarts, own=True, pins=kept.pins)
+        self.run_state = RunState(
+            signed.receipt, state, best, restarts, own=True, pins=kept.pins, moments=kept.moments
+        )
         self._last = result
         return result
 
@@ -194,7 +200,9 @@ class RoundLedger:
             raise Refusal("state.not_fresh")
         kept = load_checkpoint(self._identity, self._mailbox, self.keys, sha256, self._template)
         restarts = kept.receipt.restarts + 1
-        self.run_state = RunState(kept.receipt, kept.state, kept.best, restarts, pins=kept.pins)
+        self.run_state = RunState(
+            kept.receipt, kept.state, kept.best, restarts, pins=kept.pins, moments=kept.moments
+        )
         return {"round": self.run_state.round, "receipt": self.run_state.hash}
 
     def _draft(

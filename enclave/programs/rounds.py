@@ -117,7 +117,8 @@ class Rounds(RoundLedger):
         spent = None if self.run_state.receipt is None else self.run_state.receipt.privacy
         if kind == "update":
             pooled = list(scores) if roster.pooled else []
-            averaged = averager.average(spent, counted(self._identity.approvals, pooled))
+            count = counted(self._identity.approvals, pooled)
+            averaged = averager.average(spent, count, start, self.run_state.moments)
             state, spent = averaged.state, averaged.spent
         elif kind == "closing":
             state = self.chosen(steered)
@@ -136,6 +137,7 @@ class Rounds(RoundLedger):
             privacy=spent,
             instances=self._slice_instances.told(recipients),
             more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
+            moments=None if averaged is None else averaged.moments,
         )
 
         assert self.run_state.receipt is not None

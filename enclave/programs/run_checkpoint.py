@@ -25,7 +25,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import BEST, has, learn
-from enclave.training.tensors import State, from_bytes, to_bytes
+from enclave.training.tensors import FIRST, SECOND, State, from_bytes, to_bytes
 
 Pins = Mapping[str, str]
 """Site id -> hash of the features that it has first trained with; empty in Method 1."""
@@ -42,13 +42,14 @@ class _Beside(Struct, frozen=True, forbid_unknown_fields=True):
 class RunCheckpoint:
     """A receipt with its state: the sealed file (None where there is no key to seal it under), the
     parameters, and the best round's where training goes on; `pins` are the hashes of the sites' features
-    that were used so far."""
+    that were used so far, `moments` are those of the server's optimizer."""
 
     receipt: Receipt
     state: State
     sealed: FileRef | None
     best: State | None = None
     pins: Pins = field(default_factory=dict)
+    moments: State = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -59,17 +60,20 @@ def save_checkpoint(
     state: State,
     best: State | None,
     pins: Pins,
+    moments: State,
 ) -> RunCheckpoint:
     """Seal the state of this round and complete its receipt. Without a key for it nothing is kept."""
     found = keys.to_seal()
     if found is None:
-        return RunCheckpoint(draft, state, None, best, pins)
+        return RunCheckpoint(draft, state, None, best, pins, moments)
     key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
-    both = state | {BEST + name: tensor for name, tensor in (best or {}).items()}
+    both = state | {BEST + name: tensor for name, tensor in (best or {}).items()} | moments
     plain = BytesIO(to_bytes(both, msgspec.to_builtins(_Beside(draft, dict(pins)))))
     sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
-    return RunCheckpoint(msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins)
+    return RunCheckpoint(
+        msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins, moments
+    )
 
 
 def load_checkpoint(
@@ -92,10 +96,12 @@ def load_checkpoint(
         opened = unseal_state(file, plain, key=key, program=identity.program, manifest=identity.manifest_hash)
     content = plain.getvalue()
     template = learn(content, identity.manifest) if template is None else template
-    marked = {BEST + name: tensor for name, tensor in template.items()} if has(content, BEST) else {}
+    marks = [mark for mark in (BEST, FIRST, SECOND) if has(content, mark)]
+    marked = {mark + name: tensor for mark in marks for name, tensor in template.items()}
     both, metadata = from_bytes(content, template | marked)
     state = {name: both[name] for name in template}
-    best = {name: both[BEST + name] for name in template} if marked else None
+    best = {name: both[BEST + name] for name in template} if BEST in marks else None
+    moments = {name: tensor for name, tensor in both.items() if name.startswith((FIRST, SECOND))}
     try:
         beside = msgspec.convert(metadata, _Beside)
     except msgspec.ValidationError as error:
@@ -105,6 +111,9 @@ def load_checkpoint(
     if (draft.manifest, draft.round, draft.previous) != named:
         raise Refusal("sealing.refused")
     receipt = msgspec.structs.replace(draft, state=sha256)
-    if (best is None) != (draft.best is None or kind_of(identity.manifest, draft.round) != "update"):
+    optimizer = identity.manifest.aggregation.optimizer
+    expected = [BEST] * (draft.best is not None) + [FIRST] * (optimizer is not None)
+    expected += [SECOND] * (optimizer is not None and optimizer.tau is not None)
+    if marks != expected * (kind_of(identity.manifest, draft.round) == "update"):
         raise Refusal("sealing.refused")
-    return RunCheckpoint(receipt, state, FileRef(sha256, opened.sealed.bytes), best, beside.pins)
+    return RunCheckpoint(receipt, state, FileRef(sha256, opened.sealed.bytes), best, beside.pins, moments)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from contracts.architecture.spf_size import SpfSize, size_of
 from contracts.manifest import Manifest, Spf, Split
@@ -24,7 +22,6 @@ from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.halves import open_tail
 from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail
-from enclave.training.aggregate import Mean
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
 from enclave.training.loop import TrainResult, evaluate, train
 from enclave.training.metrics import Scores
@@ -85,16 +82,10 @@ class TailLearner:
         """Train one round on the sites' training shards (by site id, in their order), from the present
         parameters. Pooled, or one tail a site and the mean of them."""
         if self.split.batches == POOLED:
-            return self._train(round, POOLED, [shard for own in shards.values() for shard in own], report)
-        start = tuned_state(self.tail)
-        results, mean = [], Mean()
-        for site, own in shards.items():
-            self.start_from(start)
-            result, state = self._train(round, site, own, report)
-            results.append(result)
-            mean.add(result.samples, state)
-        loss = sum(result.loss * result.samples for result in results) / mean.total
-        return TrainResult(loss, mean.total, sum(result.seconds for result in results)), mean.result()
+            return self.train_on(round, POOLED, [shard for own in shards.values() for shard in own], report)
+        from enclave.programs.tails_apart import train_apart
+
+        return train_apart(self, round, shards, report)
 
     def packed(self, receipt: str, state: State) -> bytes:
         """The package that is released of these parameters (enclave/slicing/released.py)."""
@@ -104,7 +95,10 @@ class TailLearner:
         rows = {name: chosen.cpu().numpy() for name, chosen in selected_rows(self.tail).items()}
         return pack(self.manifest, receipt, row_files(state, self.initial, rows))
 
-    def _train(self, round: int, site: str, shards: list[Shard], report: Report) -> tuple[TrainResult, State]:
+    def train_on(
+        self, round: int, site: str, shards: list[Shard], report: Report
+    ) -> tuple[TrainResult, State]:
+        """Train on one site's shards, or on all sites' together."""
         material = self.feature_set(shards)
         training = self.manifest.training
         result = train(self.tail, material, training, round=round, site=site, progress=throttle(report))
@@ -124,16 +118,9 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     config, tail = opened.config, opened.tail
     tune(tail, adapter, manifest.training.seed)
     if split.checkpointing:
-        _compute_again(tail)
+        from enclave.slicing.checkpointed import compute_again
+
+        compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
     size = size_of(config, adapter, split.cut, len(manifest.model.labels))
     return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.reach)
-
-
-def _compute_again(tail: Tail) -> None:
-    """Keep no activations inside the layers: the backward pass computes them again. The model's own switch
-    looks for its embeddings, which are not here; its layers know what to do without it."""
-    for _, layer in tail.layers():
-        known: Any = layer
-        known.gradient_checkpointing = True
-        known._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

@@ -24,7 +24,7 @@ from contracts.architecture.numbering import layer_of
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from enclave.programs.contributions import START
-from enclave.training.tensors import State
+from enclave.training.tensors import FIRST, SECOND, State
 
 MAX_TENSORS = 100_000
 MAX_HEADER_BYTES = 32 << 20
@@ -47,7 +47,8 @@ class _Line(Struct, forbid_unknown_fields=True, frozen=True):
 def learn(data: bytes, manifest: Manifest) -> State:
     """The template that a safetensors file of tuned parameters describes, as arrays without storage.
 
-    Only the header is read. Names after START or BEST are left out: they have to mirror the others.
+    Only the header is read. Names after START, BEST, FIRST or SECOND are left out: they have to mirror the
+    others.
 
     Raises: `tensors.unreadable`, `tensors.dtype`, `tensors.names`, `tensors.shape` or `front.tuned_below`
     for what is no state of this manifest's adapter.
@@ -55,7 +56,7 @@ def learn(data: bytes, manifest: Manifest) -> State:
     template = {
         name: np.broadcast_to(np.float32(0), line.shape)
         for name, line in _header(data).items()
-        if not name.startswith((START, BEST))
+        if not name.startswith((START, BEST, FIRST, SECOND))
     }
     adapter = manifest.adapter
     if isinstance(adapter, Lora):

@@ -44,18 +44,10 @@ def adapt(model: PreTrainedModel, adapter: Lora, seed: int, first: int = 0) -> P
         torch.manual_seed(seed)
         _draw_output_layer(model, head[-1:])
         places = [name for name in linears if any(_ends_in(name, target) for target in adapter.targets)]
-        put_lora(model, places, adapter.rank, adapter.alpha)
+        put_lora(model, places, adapter)
     for name in head:
         model.get_submodule(name).requires_grad_(True)
     return model
-
-
-def freeze_a(model: nn.Module) -> None:
-    """FFA-LoRA: A stays at its initial value, which the seed gives to every site, and B alone is tuned (Sun
-    et al., arXiv 2403.12313)."""
-    for name, parameter in model.named_parameters():
-        if ".lora_A." in name:
-            parameter.requires_grad_(False)
 
 
 def head_modules(model: PreTrainedModel) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""LoRA on one linear: y = W·x + b + (alpha / rank) · B·A·x, with W and b left as they are.
+"""LoRA on one linear: y = W·x + b + scale · B·A·dropout(x), with W and b left as they are.
 
-Hu et al., LoRA, arXiv 2106.09685. Bit for bit what peft's LoRA without dropout computes, and drawn as peft
-draws it, so that a run can be repeated with plain peft. peft itself is not loaded in an enclave: importing it
-costs seconds and megabytes for this one formula. Runs inside the enclave.
+Hu et al., LoRA, arXiv 2106.09685. Bit for bit what peft's LoRA computes, and drawn as peft draws it, so that
+a run can be repeated with plain peft. peft itself is not loaded in an enclave: importing it costs seconds and
+megabytes for this one formula. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from contracts.lora_scale import lora_scale
+from contracts.manifest import Lora, Spf
+
 LINEARS = (nn.Linear, Conv1D)
 """What can carry LoRA: layers (…, inputs) -> (…, outputs) with one matrix."""
 
@@ -20,16 +23,18 @@ LINEARS = (nn.Linear, Conv1D)
 class LoraLinear(nn.Module):
     """A linear, and beside it a trainable float32 pair: A (rank, inputs) and B (outputs, rank)."""
 
-    def __init__(self, base_layer: nn.Module, rank: int, alpha: int) -> None:
-        """A is drawn (He et al., arXiv 1502.01852, a = √5) and B is zero: the answer stays what it was."""
+    def __init__(self, base_layer: nn.Module, adapter: Lora | Spf) -> None:
+        """A is drawn (He et al., arXiv 1502.01852, a = √5) and B is zero: the answer stays what it was. What
+        training drops is drawn by torch, in here, where the training loop has set its seed."""
         super().__init__()
         weight = base_layer.weight
         assert isinstance(base_layer, LINEARS) and isinstance(weight, Tensor)
         outputs, inputs = weight.shape if isinstance(base_layer, nn.Linear) else weight.shape[::-1]
         self.base_layer = base_layer
-        self.lora_A = nn.Linear(inputs, rank, bias=False)
-        self.lora_B = nn.Linear(rank, outputs, bias=False)
-        self.scale = alpha / rank
+        self.lora_dropout = nn.Dropout(adapter.dropout) if adapter.dropout else nn.Identity()
+        self.lora_A = nn.Linear(inputs, adapter.rank, bias=False)
+        self.lora_B = nn.Linear(adapter.rank, outputs, bias=False)
+        self.scale = lora_scale(adapter)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))  # a second draw, as in peft
         nn.init.zeros_(self.lora_B.weight)
         self.lora_A.to(weight.device)
@@ -40,11 +45,12 @@ class LoraLinear(nn.Module):
         answer: Tensor = self.base_layer(features)
         if not torch.is_autocast_enabled(features.device.type):
             features = features.to(self.lora_A.weight.dtype)
-        return (answer + self.lora_B(self.lora_A(features)) * self.scale).to(answer.dtype)
+        return (answer + self.lora_B(self.lora_A(self.lora_dropout(features))) * self.scale).to(answer.dtype)
 
 
-def put_lora(model: nn.Module, places: list[str], rank: int, alpha: int) -> None:
+def put_lora(model: nn.Module, places: list[str], adapter: Lora | Spf) -> None:
     """Put a pair on the linears at `places` (their paths in `model`), in this order: so they are drawn."""
     for place in places:
         parent, _, name = place.rpartition(".")
-        setattr(model.get_submodule(parent), name, LoraLinear(model.get_submodule(place), rank, alpha))
+        pair = LoraLinear(model.get_submodule(place), adapter)
+        setattr(model.get_submodule(parent), name, pair.train(model.training))

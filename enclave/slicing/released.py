@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from contracts.lora_scale import lora_scale
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
 from contracts.sealed.package import ABOUT, ADAPTER, ADAPTER_CONFIG, HEAD, README, ROWS, Files, zipped
@@ -84,7 +85,7 @@ def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
         "task": manifest.model.task,
         "labels": manifest.model.labels,
         "adapter": type(adapter).__name__.lower(),
-        "scale": 0.0 if isinstance(adapter, Prefix) else adapter.alpha / adapter.rank,
+        "scale": 0.0 if isinstance(adapter, Prefix) else lora_scale(adapter),
         "placement": manifest.placement,
         "development": manifest.policy.root == "development",
     }
@@ -158,7 +159,8 @@ def _lora(adapter: Lora, state: State, config: Mapping[str, Any]) -> dict[str, A
         "peft_type": "LORA",
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": adapter.dropout,
+        "use_rslora": adapter.rslora,
         "bias": "none",
         "fan_in_fan_out": config.get("model_type") == "gpt2",
         "target_modules": list(adapter.targets),

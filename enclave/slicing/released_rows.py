@@ -14,8 +14,8 @@ def row_files(state: State, start: State, rows: State) -> Files:
     parameters, after and before training; `rows` says which rows they are.
 
     `rows/M` (tuned,) int64 and `delta/M` (tuned, inputs) are for the matrix (outputs, inputs) of the linear
-    M; `lora_A/M` (rank, inputs) and `lora_B/M` (outputs, rank) add alpha/rank · B·A to it; `value/P` replaces
-    the parameter P.
+    M; `lora_A/M` (rank, inputs) and `lora_B/M` (outputs, rank) add scale · B·A to it (`scale` of
+    `release.json`); `value/P` replaces the parameter P.
     """
     tensors: State = {}
     for name, tensor in state.items():

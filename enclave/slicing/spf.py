@@ -52,7 +52,7 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _draw_output_layer(tail.model, head[-1:])
-        put_lora(tail, lora, spf.rank, spf.alpha)
+        put_lora(tail, lora, spf)
     for module in tail.modules():
         if isinstance(module, RowTunedLinear):
             module.rows.requires_grad_(True)

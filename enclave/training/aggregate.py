@@ -4,13 +4,13 @@
   mean of the products differs from the product of the means (docs/decisions/0010).
 - `ffa-lora` is the same mean, but sites tune and send B alone: with one A, it is exact (Sun et al.,
   arXiv 2403.12313).
-- `stack-svd` averages the products and takes the best factors of the rank (enclave/training/products.py).
+- `stack-svd` averages the products and takes the best factors of the rank (enclave/training/stacking.py).
+
+What few runs ask for stands in modules that no other loads: clipping.py, stacking.py, server_step.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,3 @@ class Mean:
         if not self.total:
             raise Refusal("aggregate.nothing")
         return {name: (added / self.total).astype(kind) for name, added in self._sums.items()}
-
-
-def clip(state: State, start: Mapping[str, NDArray[Any]], bound: float) -> tuple[State, bool]:
-    """Bound the L2 norm of the change from `start` to `state`, over all tensors together.
-
-    Returns the state in float64, shortened towards `start` where the change was longer than `bound`, and
-    whether it was (McMahan et al., arXiv 1710.06963). A change within the bound keeps its exact values.
-    """
-    changes = {name: tensor.astype(np.float64) - start[name] for name, tensor in state.items()}
-    norm = math.sqrt(math.fsum(float(np.square(change).sum()) for change in changes.values()))
-    if norm <= bound:
-        return {name: tensor.astype(np.float64) for name, tensor in state.items()}, False
-    scale = bound / norm
-    return {name: start[name] + change * scale for name, change in changes.items()}, True

@@ -9,7 +9,6 @@ from (seed, round, site) alone.
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -86,26 +85,35 @@ def train(
     """Train the model's trainable parameters in place for `local_epochs` with a fresh AdamW.
 
     Federated averaging starts every round from the average, so no optimizer state outlives a round (McMahan
-    et al., arXiv 1602.05629).
+    et al., arXiv 1602.05629). The loss is that of the rows, without a proximal term.
 
     Raises: `training.diverged`.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
     device = parameters[0].device
+    if training.proximal:
+        from enclave.training.proximal import proximal
+
+        pull = proximal(parameters, training.proximal)
     total, done, loss_sum, started = len(examples) * training.local_epochs, 0, 0.0, time.monotonic()
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, round, site))
         for step, batch in enumerate(round_batches(examples, training, round=round, site=site)):
-            for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * share_of_rate(training, len(examples), round, step)
+            if (training.schedule, training.warmup) != ("constant", 0.0):
+                from enclave.training.schedule import share_of_rate
+
+                for group in optimizer.param_groups:
+                    group["lr"] = training.learning_rate * share_of_rate(training, len(examples), round, step)
             with precision_of(training.precision, device):
                 loss = batch_loss(batch_logits(model, batch, device), batch)[0]
             value = loss.item()
             if not torch.isfinite(loss):
                 raise Refusal("training.diverged")
             loss.backward()
+            if training.proximal:
+                pull()
             nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad()
@@ -151,22 +159,6 @@ def evaluate(
     table = tuple(map(tuple, confusion.tolist()))
     exact, ended = sum(bool(row.all()) for row in answers), sum(bool(row[-1]) for row in answers)
     return Scores(len(examples), predictions, correct, loss_sum, table, exact, ended)
-
-
-def share_of_rate(training: Training, rows: int, round: int, step: int) -> float:
-    """Which share of the learning rate a step takes. `step` counts from 0 in its round; the schedule runs
-    over all rounds, so a round that is done again, or alone, takes the same shares."""
-    a_round = training.local_epochs * math.ceil(rows / training.batch_size)
-    total, now = a_round * training.rounds, a_round * (round - 1) + step
-    warm = training.warmup * total
-    if now < warm:
-        return min(1.0, (now + 1) / warm)
-    past = (now - warm) / max(1.0, total - warm)
-    if training.schedule == "linear":
-        return max(0.0, 1.0 - past)
-    if training.schedule == "cosine":
-        return (1.0 + math.cos(math.pi * min(1.0, past))) / 2
-    return 1.0
 
 
 def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[Batch]:

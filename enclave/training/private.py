@@ -43,6 +43,10 @@ def train_privately(
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
     drawn, wanted = rate(rows, training), steps(rows, training)
     expected = drawn * rows
+    if training.proximal:
+        from enclave.training.proximal import proximal
+
+        pull = proximal(parameters, training.proximal)
     seen, loss_sum, started = 0, 0.0, time.monotonic()
     model.train()
     for step in range(1, wanted + 1):
@@ -51,6 +55,8 @@ def train_privately(
         for parameter, total in zip(parameters, sums, strict=True):
             noise = torch.from_numpy(gaussian(tuple(total.shape), privacy.noise * clip))
             parameter.grad = ((total + noise) / expected).to(parameter.dtype)
+        if training.proximal:  # of no row: what it is computed from is noisy already
+            pull()
         optimizer.step()
         optimizer.zero_grad()
         seen, loss_sum = seen + len(batch), loss_sum + loss

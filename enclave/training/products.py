@@ -33,28 +33,10 @@ class LowRankProduct:
 
     def square(self) -> float:
         """The squared Frobenius norm."""
-        return float(np.square(self._cores()[1]).sum())
+        return float(np.square(self.cores()[1]).sum())
 
-    def best(self, rank: int) -> LowRankProduct:
-        """The nearest product of this rank in the Frobenius norm (Eckart and Young, 1936).
-
-        `left` holds the singular values, and the rows of `right` have length one, as in FlexLoRA (Bai et al.,
-        arXiv 2402.11505): a direction whose singular value is 0 can still be learnt. Each direction's sign is
-        such that its largest entry in `right` is positive.
-        """
-        (outer, inner), core = self._cores()
-        u, s, v = np.linalg.svd(core, full_matrices=False)
-        rank_found = min(rank, len(s))
-        left = outer @ (u[:, :rank_found] * s[:rank_found])
-        right = v[:rank_found] @ inner.T
-        sign = np.sign(np.take_along_axis(right, np.abs(right).argmax(1, keepdims=True), 1))
-        missing = rank - rank_found  # a layer narrower than the rank
-        return LowRankProduct(
-            np.pad(left * sign.T, ((0, 0), (0, missing))),
-            np.pad(right * sign, ((0, missing), (0, 0))),
-        )
-
-    def _cores(self) -> tuple[tuple[Matrix, Matrix], Matrix]:
+    def cores(self) -> tuple[tuple[Matrix, Matrix], Matrix]:
+        """Orthonormal columns for each side, and the small matrix between them."""
         outer, above = np.linalg.qr(self.left)
         inner, beside = np.linalg.qr(self.right.T)
         return (outer, inner), above @ beside.T
@@ -79,17 +61,6 @@ def mean_products(updates: Sequence[Update]) -> dict[str, LowRankProduct]:
         )
         for layer in each[0][1]
     }
-
-
-def stack_svd(updates: Sequence[Update], mean: State) -> State:
-    """The best factors, of the sites' own rank, of the mean of the products; all other tensors as in `mean`,
-    which is that of the same updates."""
-    state = dict(mean)
-    for layer, product in mean_products(updates).items():
-        rank, kind = len(mean[layer + A]), mean[layer + A].dtype
-        best = product.best(rank)
-        state[layer + A], state[layer + B] = best.right.astype(kind), best.left.astype(kind)
-    return state
 
 
 def deviation(updates: Sequence[Update], state: State) -> float | None:

@@ -23,6 +23,8 @@ State = dict[str, NDArray[np.float32]]
 """Tuned parameters by name. Programs with torch convert where they read a model and where they set it."""
 
 METADATA = "fedslice"
+FIRST, SECOND = "first/", "second/"
+"""Before the name of a tensor in a server's sealed state: its moments in the server's optimizer."""
 MAX_METADATA_BYTES = 16 << 20
 _BYTES_PER_NAME = 512
 """Allowance for one tensor's line in the header."""

@@ -18,6 +18,7 @@ from contracts.manifest import (
     Privacy,
     Publication,
     Release,
+    ServerOptimizer,
     Site,
     Training,
     TransparencyLog,
@@ -74,6 +75,7 @@ def build_manifest(study: Study) -> Manifest:
             schedule=plan.schedule,
             warmup=plan.warmup,
             patience=plan.patience,
+            proximal=plan.proximal,
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(
@@ -83,6 +85,7 @@ def build_manifest(study: Study) -> Manifest:
             clip=plan.clip,
             max_samples=plan.max_samples,
             privacy=_privacy(plan),
+            optimizer=_optimizer(plan),
         ),
         policy=policy_for(
             plan.runtime,
@@ -121,6 +124,19 @@ def _privacy(plan: Plan) -> Privacy | None:
         return None
     clip = plan.gradient_clip if plan.privacy == "record" else None
     return Privacy(plan.privacy, plan.noise, plan.delta, clip)
+
+
+def _optimizer(plan: Plan) -> ServerOptimizer | None:
+    if plan.server_optimizer == "none":
+        return None
+    adapts = plan.server_optimizer != "fedavgm"
+    return ServerOptimizer(
+        plan.server_optimizer,
+        plan.server_learning_rate or (0.01 if adapts else 1.0),
+        plan.server_beta1,
+        plan.server_beta2 if adapts else None,
+        plan.server_tau if adapts else None,
+    )
 
 
 def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:

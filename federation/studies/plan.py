@@ -20,7 +20,8 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     `repetitions`, `vault_bytes` and `accelerator`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets`
     means the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the
     noise that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and `release_approvals`
-    of None mean all sites; `rounds` counts training rounds (an evaluation follows).
+    of None mean all sites; a `server_learning_rate` of None is 1 with momentum and 0.01 where it adapts, and
+    only there are `server_beta2` and `server_tau` read. `rounds` counts training rounds.
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
     None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
     `different_labels` decide about labels that look alike; `merge_own_labels`: also where one hospital has
@@ -40,6 +41,8 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     merge_own_labels: bool = False
     rank: Annotated[int, Meta(ge=1, le=512)] = 8
     alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
+    lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    rslora: bool = False
     targets: Annotated[tuple[Name, ...], Meta(max_length=32)] = ()
     prefix_length: Annotated[int, Meta(ge=1, le=1024)] = 16
     repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
@@ -65,9 +68,15 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
+    proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     rule: Rule = "fedavg"
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None
+    server_optimizer: Literal["none", "fedavgm", "fedadam", "fedyogi"] = "none"
+    server_learning_rate: Annotated[float, Meta(gt=0, le=10)] | None = None
+    server_beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    server_beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.99
+    server_tau: Annotated[float, Meta(ge=1e-9, le=1)] = 1e-3
     privacy: Literal["none", "site", "record"] = "none"
     noise: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
     delta: Annotated[float, Meta(gt=0, le=0.1)] = 1e-5

@@ -26,5 +26,6 @@ sent = _("sent by a hospital, once, at most")
 
 def chosen(adapter: str, offered: list[str]) -> dict[str, Any]:
     """One tail sees all features: no front in clear beside it, and no updates to average, to clip or to hide
-    in noise."""
-    return {"front": 0, "rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}
+    in noise, nor sites that train apart."""
+    bounds = {"rule": "fedavg", "clip": None, "max_samples": None, "privacy": "none"}
+    return {"front": 0, **bounds, "server_optimizer": "none", "proximal": 0.0}

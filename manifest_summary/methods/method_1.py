@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.manifest import Manifest
+from contracts.manifest import Manifest, ServerOptimizer
 from manifest_summary.facts import Fact, _
 from manifest_summary.noise import noise
 from manifest_summary.words import word
@@ -92,6 +92,21 @@ def joining(manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
         )
     if rules.max_samples is not None:
         facts.append(Fact(_("A hospital counts for at most (rows)"), number(f"{rules.max_samples:,}")))
+    if rules.optimizer is not None:
+        facts.append(Fact(_("The next round's parameters"), _step(rules.optimizer)))
     if rules.privacy is None:
         return [*facts, Fact(_("Noise"), _("none: the parameters may remember single texts"))]
     return [*facts, *noise(rules.privacy, manifest, rows)]
+
+
+def _step(optimizer: ServerOptimizer) -> str:
+    """What the aggregator's enclave makes of the mean."""
+    told = _("a step of %(name)s towards the mean: learning rate %(rate)s, momentum %(beta)s") % {
+        "name": word(optimizer.kind),
+        "rate": number(f"{optimizer.learning_rate:g}"),
+        "beta": number(f"{optimizer.beta1:g}"),
+    }
+    if optimizer.beta2 is None or optimizer.tau is None:
+        return told
+    adapted = {"beta": number(f"{optimizer.beta2:g}"), "tau": number(f"{optimizer.tau:g}")}
+    return told + _(", β₂ %(beta)s, τ %(tau)s") % adapted

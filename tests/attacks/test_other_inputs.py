@@ -106,7 +106,7 @@ def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_change
         averager = Averager(manifest, len(sites))
         for place, site in enumerate(sites):
             averager.add(site, 12, drawn(place), drawn(9))
-        found = averager.average(None, count)
+        found = averager.average(None, count, None, {})
         told[len(sites)] = (found.averaging.clipped, set(found.metrics))
     assert told == {2: (None, set()), 3: (3, {"deviation"}), 4: (None, set())}, "two were made up"
 

@@ -132,6 +132,7 @@ ELSEWHERE: dict[str, str] = {
     "TdxReference.program": "a reference of another program is compared as that program's",
     "Aggregation.rule": READ,
     "Aggregation.deadline_seconds": READ,
+    "Aggregation.optimizer": READ,
     "Aggregation.privacy": "the ledger asks for a yes to `unbounded`, and counts it",
     "Privacy.gradient_clip": "noise is in units of it: epsilon does not depend on it",
     "Masking.vault_bytes": READ,
@@ -144,7 +145,7 @@ ELSEWHERE: dict[str, str] = {
         ("DatasetRef.id", "DatasetRef.digest", "DatasetRef.rows", "DatasetRef.kind", "DatasetRef.public"), OWN
     ),
 }
-PLAIN = ("ModelSpec", "Lora", "Prefix", "Spf", "Training")
+PLAIN = ("ModelSpec", "Lora", "Prefix", "Spf", "Training", "ServerOptimizer")
 """What is trained and how: a person's choice, all of it on the screen."""
 
 

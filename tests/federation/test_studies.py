@@ -14,7 +14,7 @@ from attestation.development import root_sha256
 from attestation.development_quoting import constants as dev
 from contracts.approvals import Approval as Given
 from contracts.canonical import canonical
-from contracts.manifest import Privacy, parse
+from contracts.manifest import Privacy, ServerOptimizer, parse
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
@@ -118,6 +118,20 @@ class TestFreezing:
         assert (rules.rule, rules.clip, rules.max_samples) == ("ffa-lora", 0.5, 40)
         assert rules.privacy == Privacy("site", 1.5, 1e-6)
 
+    def test_a_servers_step_and_a_proximal_term_go_into_the_manifest(self, draft: Study) -> None:
+        for chosen, expected in (
+            ({"server_optimizer": "fedavgm", "server_beta1": 0.5}, ServerOptimizer("fedavgm", 1.0, 0.5)),
+            (
+                {"server_optimizer": "fedyogi", "server_learning_rate": 0.1, "proximal": 0.25},
+                ServerOptimizer("fedyogi", 0.1, 0.9, 0.99, 1e-3),
+            ),
+        ):
+            settle(**chosen)
+            draft.refresh_from_db()
+            manifest = build_manifest(draft)
+            assert manifest.aggregation.optimizer == expected
+            assert manifest.training.proximal == chosen.get("proximal", 0)
+
     def test_epsilon_of_a_frozen_study_is_that_of_its_worst_hospital(
         self, draft: Study, lena: User, anna: Hospital
     ) -> None:
@@ -141,6 +155,7 @@ class TestFreezing:
             {"privacy": "site", "clip": 1.0, "rule": "stack-svd"},
             {"privacy": "record", "placement": "masked"},
             {"rule": "stack-svd", "adapter": "prefix"},
+            {"rule": "stack-svd", "server_optimizer": "fedadam"},
         ],
     )
     def test_rules_that_promise_what_they_cannot_keep_are_not_frozen(

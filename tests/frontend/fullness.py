@@ -179,7 +179,7 @@ def _ended(run: Run, rank: int, older: bool = False, rule: str = "nothing") -> R
     manifest |= {"run": new_id(), "adapter": {**manifest["adapter"], "rank": rank}}
     manifest["release"] = {**manifest["release"], "rule": rule}
     if older:
-        for name in ("schedule", "warmup", "patience"):
+        for name in ("schedule", "warmup", "patience", "proximal"):
             del manifest["training"][name]
     text = canonical(manifest).decode()
     study = services.clone_study(run.study.lead, run.study, f"Triage, rank {rank}")

@@ -27,7 +27,7 @@ from tests.support.proofs import freeze as freeze_tried
 
 def without_schedules(manifest: dict[str, Any]) -> None:
     """Before learning-rate schedules."""
-    for name in ("schedule", "warmup", "patience"):
+    for name in ("schedule", "warmup", "patience", "proximal"):
         del manifest["training"][name]
 
 
@@ -35,7 +35,7 @@ def of_the_first_version(manifest: dict[str, Any]) -> None:
     """Before adapters by kind, masking, split, privacy and public datasets."""
     without_schedules(manifest)
     del manifest["masking"], manifest["split"]
-    for name in ("clip", "max_samples", "privacy"):
+    for name in ("clip", "max_samples", "privacy", "optimizer"):
         del manifest["aggregation"][name]
     for site in manifest["sites"]:
         del site["dataset"]["public"]

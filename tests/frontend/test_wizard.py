@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.canonical import canonical
-from contracts.manifest import PublicFront
+from contracts.manifest import PublicFront, ServerOptimizer
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
 from enclave_host.proving.registration import SHAPE
@@ -250,7 +250,9 @@ def test_the_chart_shows_skew_and_what_is_hidden(anna: Hospital, barbara: Hospit
 
 TRAINING = {
     "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
-    "schedule": "constant", "warmup": "0", "patience": 0, "rule": "fedavg", "noise": 1, "delta": "0.00001",
+    "schedule": "constant", "warmup": "0", "patience": 0, "rule": "fedavg",
+    "server_optimizer": "none", "server_beta1": "0.9", "server_beta2": "0.99", "server_tau": "0.001",
+    "proximal": "0", "noise": 1, "delta": "0.00001",
     "gradient_clip": 1, "deadline_seconds": 60, "release": "nothing",
     "runtime": "development", "privacy": "none", "accepted_statuses": ["UpToDate"], "cells": 5,
 }  # fmt: skip
@@ -351,6 +353,13 @@ def test_what_lora_is_put_on_can_be_chosen_and_goes_with_the_model(lead: Client,
     assert trained[0] < trained[1]
     lead.post(at(shaped, "tuning"), {**asked, "targets": ["attention.self.key"]})
     assert lead.get(at(shaped, "review")).context["manifest"].adapter.targets == ("attention.self.key",)
+    page = lead.post(at(shaped, "tuning"), {**asked, "lora_dropout": "1"})
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"lora_dropout"}
+    lead.post(at(shaped, "tuning"), {**asked, "lora_dropout": "0.1", "rslora": "on"})
+    page = lead.get(at(shaped, "review"))
+    adapter = page.context["manifest"].adapter
+    assert (adapter.dropout, adapter.rslora) == (0.1, True)
+    assert "alpha / √rank (rsLoRA)" in text(page) and "10 %" in text(page)
     lead.post(at(shaped, "tuning"), {**asked, "targets": ["value", "query"]})
     shaped.refresh_from_db()
     assert shaped.settings["targets"] == []  # the usual ones
@@ -411,11 +420,19 @@ def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_th
     assert set(page.context["form"].errors) == {"rule"}
     page = lead.post(at(shaped, "training"), {**TRAINING, "rule": "ffa-lora", "release": "export"})
     assert set(page.context["form"].errors) == {"release"}
+    asked = {**TRAINING, "server_optimizer": "fedadam", "proximal": "0.1"}
+    page = lead.post(at(shaped, "training"), {**asked, "rule": "stack-svd"})
+    assert set(page.context["form"].errors) == {"server_optimizer"}
+    assert lead.post(at(shaped, "training"), asked).status_code == 302
+    page = lead.get(at(shaped, "review"))
+    assert page.context["manifest"].aggregation.optimizer == ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 1e-3)
+    assert "a step of FedAdam towards the mean" in text(page) and "0.1 (FedProx)" in text(page)
     assert lead.post(at(shaped, "training"), {**kept, "clip": 1}).status_code == 302
     # Method 2 averages no updates: choosing it takes noise and clip back, so that it can be frozen.
     lead.post(at(shaped, "method"), {"choice": "split"})
     shaped.refresh_from_db()
     assert (shaped.settings["privacy"], shaped.settings["clip"]) == ("none", None)
+    assert (shaped.settings["server_optimizer"], shaped.settings["proximal"]) == ("none", 0.0)
     assert 'name="noise"' not in text(lead.get(at(shaped, "training")))
 
 

@@ -22,6 +22,7 @@ from contracts.manifest import (
     Publication,
     PublicFront,
     Release,
+    ServerOptimizer,
     Site,
     Spf,
     Split,
@@ -113,6 +114,14 @@ KINDS = {
         runtime="development",
         policy=Policy("development", "1" * 64, (TDX,)),
     ),
+    "a server that steps with momentum": manifest(
+        training=Training(2, 1, 8, 0.001, 7, proximal=0.1),
+        aggregation=Aggregation("fedavg", 2, 60, optimizer=ServerOptimizer("fedavgm", 1.0, 0.9)),
+    ),
+    "a server that adapts": manifest(
+        adapter=Lora(8, 16, ("query",), dropout=0.25, rslora=True),
+        aggregation=Aggregation("fedavg", 2, 60, optimizer=ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 1e-3)),
+    ),
     "plaintext": manifest(
         placement="plaintext",
         runtime="development",
@@ -151,7 +160,7 @@ def others(value: Any) -> list[Any]:
             words = (
                 *("bf16", "cosine", "smallest", "per-site", "attention_output", "dense", "platform"),
                 *("OutOfDate", "method-2", "masked", "all_in_tee", "development", "causal-lm", "stack-svd"),
-                *("serve-only", "client_slice", "site", "other"),
+                *("fedyogi", "serve-only", "client_slice", "site", "other"),
             )
             return [*(word for word in words if word != value), value + "2"]
     return []

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -89,6 +90,23 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     assert measures["pads_used"] > 0 and measures["pads_inline"] > 0 and measures["pads_left"] == 0
     directions = {product.direction for product, _ in accelerator.seen}
     assert directions == {"forward", "backward"}
+
+
+def test_what_lora_drops_is_dropped_masked_as_unmasked(tmp_path):
+    pairs = msgspec.structs.replace(adapter("bert", "lora"), dropout=0.25, rslora=True)
+    learner = cut(model("bert"), pairs, 5, Store(tmp_path / "store"))
+    initial, runs = tuned_state(learner.model), []
+    learner.model.train()
+    learner.attach(UnmaskedEngine(learner.store))
+    for masked in (False, True):
+        if masked:
+            offload(learner, LocalAccelerator(learner.store.folder), tmp_path / "vault")
+        load_tuned_state(learner.model, initial)
+        torch.manual_seed(3)
+        runs.append(train(learner.model, "bert"))
+    load_tuned_state(learner.model, initial)
+    torch.manual_seed(4)
+    assert same(*runs) and not same(runs[0], train(learner.model, "bert"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -339,13 +339,17 @@ class Consortium:
         keys = HpkeKey.generate(), SigningKey.generate()
         manifest = self.manifest
         rogue = Identity("client_slice", source, manifest, manifest.hash, Clock(0), *keys, "0" * 64)
+        said = None if features is None else commit(manifest.hash, site, features, rogue.signing)
+        self.show(rogue, aggregator, site, said)
+        return rogue
+
+    def show(self, rogue, aggregator, site, said=None) -> None:
+        """Have these keys admitted, by this aggregator as by one before it."""
         evidence = rogue.evidence(aggregator.call("challenge", site=site)["nonce"])
         evidence |= {"collateral": self.collateral()}
         endorsement = self.endorsement(site, evidence)
-        said = None if features is None else commit(manifest.hash, site, features, rogue.signing)
         shown = {"endorsement": endorsement, "features": msgspec.to_builtins(said)}
         aggregator.call("admit", site=site, evidence=evidence, **shown)
-        return rogue
 
     def contribute(self, aggregator, identity, site, round, enclosed, state) -> str:
         """Seal what this test likes; returns the file's name, which lies in the aggregator's mailbox."""
@@ -358,9 +362,14 @@ class Consortium:
         return filed.sha256
 
     def parameters(self, aggregator, sha256) -> dict:
-        """Open a sealed state with the development platform's key. Only a test can: it owns the platform."""
+        """The parameters in a sealed state, which only a test can open: it owns the platform."""
+        template, tensors = self.opened(aggregator, sha256)
+        return {name: tensor for name, tensor in tensors.items() if name in template}
+
+    def opened(self, aggregator, sha256) -> tuple[dict, dict]:
+        """What its parameters look like, and all tensors of a sealed state."""
         from enclave.programs.template import BEST, has, learn
-        from enclave.training.tensors import from_bytes
+        from enclave.training.tensors import FIRST, SECOND, from_bytes
 
         source = open_source(
             "development", platform=self.house.platforms["coordinator"], program="aggregator"
@@ -376,12 +385,9 @@ class Consortium:
             )
         data = plain.getvalue()
         template = learn(data, self.manifest)
-        marked = {BEST + name: tensor for name, tensor in template.items()} if has(data, BEST) else {}
-        return {
-            name: tensor
-            for name, tensor in from_bytes(data, template | marked)[0].items()
-            if name in template
-        }
+        marks = [mark for mark in (BEST, FIRST, SECOND) if has(data, mark)]
+        marked = {mark + name: tensor for mark in marks for name, tensor in template.items()}
+        return template, from_bytes(data, template | marked)[0]
 
     def close(self) -> None:
         for accelerator in self.accelerators.values():

@@ -13,9 +13,9 @@ from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import NO_RECEIPT, NoisySteps, Spent
 from enclave.programs.contributions import Enclosed, with_start
-from enclave.training.aggregate import clip
+from enclave.training.clipping import clip
 from enclave.training.metrics import Scores
-from enclave.training.products import stack_svd
+from enclave.training.stacking import stack_svd
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.own_slices import OwnSlices
 

@@ -23,7 +23,7 @@ from contracts.sealed.stream import Binding, unseal
 from enclave.slicing.halves import open_front
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.own_slices import OwnSlices
-from tests.programs.split_house import SplitRun, split_manifest
+from tests.programs.split_house import SPF, SplitRun, split_manifest
 from tests.support.approvals import approvals, ordered
 
 pytestmark = pytest.mark.enosys
@@ -212,13 +212,14 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
     "changes",
     [
         {"adapter": Prefix(4)},
+        {"adapter": Lora(4, 8, ("query", "value"), dropout=0.25, rslora=True)},
         {
             "adapter": Lora(4, 8, ("query",)),
             "aggregation": Aggregation("stack-svd", 2, 60),
             "front": PublicFront(1, sample=2),
         },
     ],
-    ids=["prefix", "stack-svd behind a public front"],
+    ids=["prefix", "dropout and rsLoRA", "stack-svd behind a public front"],
 )
 def test_an_exported_adapter_gives_the_predictions_of_the_enclaves(consortium, changes, tmp_path, code_of):
     finished = Finished(consortium(release=Release("export", 1), training=TRAINING, **changes))
@@ -232,11 +233,14 @@ def test_an_exported_adapter_gives_the_predictions_of_the_enclaves(consortium, c
     torch.testing.assert_close(answers(model, inputs), of_the_enclave(finished, inputs), rtol=0, atol=1e-6)
 
 
-def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, consortium_class):
+@pytest.mark.parametrize(
+    "spf", [SPF, msgspec.structs.replace(SPF, dropout=0.25, rslora=True)], ids=["plain", "dropout and rsLoRA"]
+)
+def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, consortium_class, spf):
     from enclave.slicing.models import load
     from enclave.slicing.split import Front
 
-    manifest = split_manifest(house, release=Release("export", 2), training=TRAINING)
+    manifest = split_manifest(house, release=Release("export", 2), training=TRAINING, adapter=spf)
     world = consortium_class(house, tmp_path / "run", manifest)
     try:
         run = SplitRun(world, tmp_path)

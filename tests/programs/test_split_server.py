@@ -326,14 +326,17 @@ def test_no_feature_label_or_parameter_lies_open_in_the_mailbox_or_the_log(run):
     assert searched >= 8
 
 
-def test_activations_that_are_computed_again_give_the_same_tail(run):
-    """Gradient checkpointing saves memory and changes no bit."""
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_activations_that_are_computed_again_give_the_same_tail(run, dropout):
+    """Gradient checkpointing saves memory and changes no bit, nor what is dropped."""
     from enclave.programs.tail import load_tail
     from enclave.training.features import from_bytes
 
     def trained(checkpointing):
         split = Split(1, checkpointing=checkpointing)
-        learner = load_tail(msgspec.structs.replace(run.manifest, split=split), run.consortium.house.model)
+        spf = msgspec.structs.replace(run.manifest.adapter, dropout=dropout)
+        manifest = msgspec.structs.replace(run.manifest, split=split, adapter=spf)
+        learner = load_tail(manifest, run.consortium.house.model)
         kept = run.features("anna")
         shard = from_bytes(opened(run, "anna", kept, 0), learner.layout("anna"))
         recomputed: list[int] = []

@@ -15,7 +15,7 @@ from contracts.manifest import Aggregation, Privacy
 from contracts.receipts import NO_RECEIPT
 from enclave.programs.averaging import KEPT_BYTES, Averager
 from enclave.programs.contributions import Enclosed
-from enclave.training.aggregate import clip
+from enclave.training.clipping import clip
 from enclave.training.metrics import Scores
 from tests.programs.conftest import Consortium, House
 
@@ -46,7 +46,7 @@ def test_one_after_the_other_gives_the_bits_of_all_at_once(house, samples, bound
     averager = Averager(manifest, len(samples))
     for number, (rows, state) in enumerate(zip(samples, states, strict=True)):
         averager.add(f"site-{number}", rows, state, start)
-    found = averager.average(None, len(samples))
+    found = averager.average(None, len(samples), None, {})
     bounded = states if bound is None else [clip(state, start, bound)[0] for state in states]
     expected = all_at_once([(min(rows, 300), s) for rows, s in zip(samples, bounded, strict=True)])
     assert all(np.array_equal(found.state[name], expected[name]) for name in expected | found.state)
@@ -60,7 +60,7 @@ def peak(manifest, sites, megabytes):
     averager = Averager(manifest, sites)
     for number in range(sites):
         averager.add(f"site-{number}", 12, drawn(number, megabytes), drawn(0, megabytes))
-    averager.average(None, sites)
+    averager.average(None, sites, None, {})
     found = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return found

@@ -17,8 +17,10 @@ from contracts.manifest import (
     Prefix,
     Privacy,
     Publication,
+    ServerOptimizer,
     Spf,
     Split,
+    Training,
     parse,
 )
 from contracts.refusal import Refusal
@@ -28,6 +30,7 @@ PLAIN = Aggregation("fedavg", 2, 600)
 SITE = Privacy("site", 1.0, 1e-5)
 RECORD = Privacy("record", 1.0, 1e-5, gradient_clip=1.0)
 MASKED = {"placement": "masked", "masking": Masking()}
+MOMENTUM, ADAM = ServerOptimizer("fedavgm", 1.0, 0.9), ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 1e-3)
 SPLIT = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
 
 
@@ -37,6 +40,10 @@ def changed(**changes: Any) -> Manifest:
 
 def rules(**more: Any) -> dict[str, Aggregation]:
     return {"aggregation": msgspec.structs.replace(PLAIN, **more)}
+
+
+def pulled(strength: float) -> Training:
+    return msgspec.structs.replace(MANIFEST.training, proximal=strength)
 
 
 def shares(threshold: int) -> dict[str, Any]:
@@ -64,6 +71,16 @@ def public(manifest: Manifest) -> Manifest:
 
 KEPT = {
     "two spellings of one label": spelt({"a": MANIFEST.model.labels[0], "b": MANIFEST.model.labels[0]}),
+    "momentum of one factor": changed(**rules(rule="ffa-lora", optimizer=MOMENTUM)),
+    "adam of a prefix, with noise per site": changed(
+        adapter=Prefix(4), **rules(clip=1.0, privacy=SITE, optimizer=ADAM)
+    ),
+    "adam with noise per record": changed(**rules(privacy=RECORD, optimizer=ADAM)),
+    "momentum under masks": changed(**MASKED, **rules(optimizer=MOMENTUM)),
+    "a proximal term": changed(training=pulled(0.1), **rules()),
+    "a proximal term of tails apart": changed(
+        **{**SPLIT, "split": Split(1, batches="per-site")}, training=pulled(0.1), **rules()
+    ),
     "svd with a clip": changed(**rules(rule="stack-svd", clip=1.0, max_samples=9)),
     "a prefix that is averaged": changed(adapter=Prefix(4), **rules(clip=1.0)),
     "noise per site under masks": changed(**MASKED, **rules(clip=1.0, privacy=SITE)),
@@ -88,6 +105,16 @@ BROKEN = {
         **rules(clip=1.0, privacy=Privacy("site", 1.0, 1e-5, gradient_clip=1.0))
     ),
     "noise per record under masks": changed(**MASKED, **rules(privacy=RECORD)),
+    "moments of factors that are decomposed": changed(**rules(rule="stack-svd", optimizer=MOMENTUM)),
+    "a server's step in method 2": changed(**SPLIT, **rules(optimizer=ADAM)),
+    "momentum with what adapts": changed(**rules(optimizer=ServerOptimizer("fedavgm", 1.0, 0.9, 0.99))),
+    "momentum with a tau": changed(**rules(optimizer=ServerOptimizer("fedavgm", 1.0, 0.9, None, 1e-3))),
+    "what adapts, with nothing to adapt by": changed(**rules(optimizer=ServerOptimizer("fedyogi", 1.0, 0.9))),
+    "adam without a tau": changed(**rules(optimizer=ServerOptimizer("fedadam", 1.0, 0.9, 0.99))),
+    "a rate of zero": changed(**rules(optimizer=ServerOptimizer("fedavgm", 0.0, 0.9))),
+    "momentum that never ends": changed(**rules(optimizer=ServerOptimizer("fedavgm", 1.0, 1.0))),
+    "a proximal term in pooled batches": changed(**SPLIT, training=pulled(0.1), **rules()),
+    "a push instead of a pull": changed(training=pulled(-0.1), **rules()),
     "a clip in method 2": changed(**SPLIT, **rules(clip=1.0)),
     "plaintext over data that is not public": changed(placement="plaintext", aggregation=PLAIN),
     "plaintext in bf16": public(

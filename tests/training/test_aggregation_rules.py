@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.fedavg import fedavg
-from enclave.training.aggregate import State, clip
-from enclave.training.products import A, B, deviation, stack_svd
+from enclave.training.aggregate import State
+from enclave.training.clipping import clip
+from enclave.training.products import A, B, deviation
+from enclave.training.stacking import stack_svd
 
 LAYERS = {"query": (7, 5), "dense": (4, 9)}
 

@@ -31,12 +31,12 @@ DECODERS = [name for name in TARGETS if name != "bert"]
 KINDS = [("bert", "classifier"), *((name, head) for name in DECODERS for head in ("classifier", "lm"))]
 
 
-def by_peft(base, targets, seed=SEED):
+def by_peft(base, targets, seed=SEED, dropout=0.0, rslora=False):
     """What peft makes of the model, with a fresh output layer drawn before it, as `adapt` draws one."""
     head = list(head_modules(base))
     settings = LoraConfig(
         task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(targets),
+        r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, use_rslora=rslora, target_modules=list(targets),
         modules_to_save=head or None,
     )  # fmt: skip
     torch.manual_seed(seed)
@@ -51,7 +51,8 @@ def by_peft(base, targets, seed=SEED):
 def taught(tuned, head, precision, steps=3):
     """All losses and gradients of a few steps, and the parameters after them, in the model's order."""
     ids, mask = texts()
-    parameters = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in tuned.train().parameters() if parameter.requires_grad]
+    torch.manual_seed(SEED)  # of what is dropped
     optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.0)
     seen = []
     for _ in range(steps):
@@ -66,13 +67,16 @@ def taught(tuned, head, precision, steps=3):
     return [*seen, *(parameter.detach() for parameter in parameters)]
 
 
+@pytest.mark.parametrize(
+    ("dropout", "rslora"), ((0.0, False), (0.25, True)), ids=("plain", "dropout and rsLoRA")
+)
 @pytest.mark.parametrize("precision", ("fp32", "bf16"))
 @pytest.mark.parametrize(("name", "head"), KINDS)
-def test_lora_learns_bit_for_bit_what_peft_learns(name, head, precision):
+def test_lora_learns_bit_for_bit_what_peft_learns(name, head, precision, dropout, rslora):
     base = model(name, head)
     theirs, ours = (
-        by_peft(copy.deepcopy(base), TARGETS[name]),
-        adapt(base, Lora(RANK, ALPHA, TARGETS[name]), SEED),
+        by_peft(copy.deepcopy(base), TARGETS[name], SEED, dropout, rslora),
+        adapt(base, Lora(RANK, ALPHA, TARGETS[name], dropout, rslora), SEED),
     )
     start, same = tuned_state(ours), get_peft_model_state_dict(theirs, save_embedding_layers=False)
     assert start.keys() == same.keys()
@@ -85,9 +89,20 @@ def test_lora_learns_bit_for_bit_what_peft_learns(name, head, precision):
     assert all(not np.array_equal(start[key], now) for key, now in tuned_state(ours).items() if "lora" in key)
 
 
+def test_what_is_dropped_is_drawn_anew_in_training_and_nothing_is_in_an_answer():
+    base = nn.Sequential(nn.Linear(64, 4))
+    put_lora(base, ["0"], Lora(2, 4, ("0",), dropout=0.5))
+    nn.init.ones_(base[0].lora_B.weight)
+    features = torch.randn(1, 64)
+    base.train()
+    assert not torch.equal(base(features), base(features))
+    base.eval()
+    assert torch.equal(base(features), base(features))
+
+
 def test_a_pair_beside_a_half_precision_linear_stays_in_single_precision():
     base = nn.Sequential(nn.Linear(6, 4).to(torch.bfloat16))
-    put_lora(base, ["0"], 2, 4)
+    put_lora(base, ["0"], Lora(2, 4, ("0",)))
     assert {base[0].lora_A.weight.dtype, base[0].lora_B.weight.dtype} == {torch.float32}
     nn.init.ones_(base[0].lora_B.weight)
     features = torch.randn(3, 6, dtype=torch.bfloat16)

@@ -17,8 +17,9 @@ from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.training import rates
 from enclave.training.data import Examples
-from enclave.training.loop import Progress, derive_seed, evaluate, share_of_rate, train
+from enclave.training.loop import Progress, derive_seed, evaluate, train
 from enclave.training.reading import encode
+from enclave.training.schedule import share_of_rate
 from enclave_host.base_models import EMBEDDED, resolve
 from enclave_host.pinning import pin
 from tests.training.tiny import (

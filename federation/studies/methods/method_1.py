@@ -32,7 +32,7 @@ def adapter(plan: Plan) -> Adapter:
     targets = plan.targets or tuple(base_model_of(plan).targets)
     if not targets:
         raise Refusal("study.bad_targets")
-    return Lora(rank=plan.rank, alpha=plan.alpha, targets=targets)
+    return Lora(plan.rank, plan.alpha, targets, plan.lora_dropout, plan.rslora)
 
 
 def positions(plan: Plan) -> int:

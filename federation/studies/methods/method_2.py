@@ -32,6 +32,8 @@ def adapter(plan: Plan) -> Adapter:
         lora=plan.tuned_lora,
         rank=plan.rank,
         alpha=plan.alpha,
+        dropout=plan.lora_dropout,
+        rslora=plan.rslora,
     )
 
 

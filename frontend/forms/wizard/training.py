@@ -60,6 +60,37 @@ class TrainingForm(StepForm):
         _("A hospital counts for at most (rows)"), 1, 2**40 - 1, _("Empty: for all of its rows."),
         required=False,
     )  # fmt: skip
+    server_optimizer = forms.ChoiceField(
+        label=_("What the server makes of the mean"),
+        choices=(
+            ("none", _("the next round's parameters, as it is")),
+            ("fedavgm", _("FedAvgM: a step with momentum")),
+            ("fedadam", _("FedAdam: a step that adapts to each parameter")),
+            ("fedyogi", _("FedYogi: the same, and slower to grow")),
+        ),
+        help_text=_("It steadies runs whose hospitals differ much. In few rounds, none is best."),
+    )
+    server_learning_rate = forms.FloatField(
+        label=_("The server's learning rate"), min_value=1e-7, max_value=10, required=False,
+        help_text=_("Empty: 1 for FedAvgM, else 0.01."), widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    server_beta1 = forms.FloatField(
+        label=_("The server's momentum (β₁)"), min_value=0, max_value=0.999999,
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    server_beta2 = forms.FloatField(
+        label=_("The server's β₂"), min_value=0, max_value=0.999999,
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    server_tau = forms.FloatField(
+        label=_("The server's τ"), min_value=1e-9, max_value=1,
+        help_text=_("The larger, the less it adapts."), widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+    proximal = forms.FloatField(
+        label=_("Pull towards the round's beginning (FedProx's μ)"), min_value=0, max_value=1000,
+        help_text=_("0: none. 0.001 to 1 keeps hospitals whose texts differ from drifting apart."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
     privacy = forms.ChoiceField(
         label=_("Noise (differential privacy)"),
         choices=(
@@ -113,24 +144,47 @@ class TrainingForm(StepForm):
     )  # fmt: skip
 
     TRAINING: ClassVar = ("rounds", "local_epochs", "batch_size", "learning_rate", "schedule")
-    AVERAGING: ClassVar = ("rule", "clip", "max_samples")
+    AVERAGING: ClassVar = ("rule", "clip", "max_samples", "server_optimizer")
+    STEP: ClassVar = ("server_learning_rate", "server_beta1")
+    ADAPTS: ClassVar = ("server_beta2", "server_tau")
     PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip")
     RULES: ClassVar = ("quorum", "release", "runtime")
     PARTS: ClassVar = (
         (_("Training"), TRAINING, ()),
-        (_("Averaging"), AVERAGING, ()),
-        # What describes the noise is shown where there is some.
-        (_("Noise"), PRIVACY[:1], PRIVACY[1:]),
+        # What describes a choice is shown where it is made.
+        (
+            _("Averaging"), AVERAGING,
+            (
+                ("server_optimizer=fedavgm|fedadam|fedyogi", STEP),
+                ("server_optimizer=fedadam|fedyogi", ADAPTS),
+            ),
+        ),
+        (_("Noise"), PRIVACY[:1], (("privacy=site|record", PRIVACY[1:]),)),
         (_("Rounds and release"), RULES, ()),
+    )  # fmt: skip
+    MORE: ClassVar = (
+        "warmup",
+        "patience",
+        "proximal",
+        "seed",
+        "deadline_seconds",
+        "release_approvals",
+        "cells",
     )
-    MORE: ClassVar = ("warmup", "patience", "seed", "deadline_seconds", "release_approvals", "cells")
     PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
 
     @property
     def parts(self) -> list[dict[str, Any]]:
         """Cards of fields, for the template."""
-        there = [(title, self._there(names), self._there(details)) for title, names, details in self.PARTS]
-        return [{"title": title, "fields": these, "details": more} for title, these, more in there if these]
+        return [
+            {
+                "title": title,
+                "fields": self._there(names),
+                "details": [(when, self._there(these)) for when, these in details],
+            }
+            for title, names, details in self.PARTS
+            if self._there(names)
+        ]
 
     @property
     def more(self) -> list[forms.BoundField]:
@@ -164,7 +218,7 @@ class TrainingForm(StepForm):
             (name, name) for name in settings.ENCLAVE_RUNTIMES if name not in UNMEASURED
         ]
         if not named(self.plan.get("method")).averages:
-            for name in (*self.AVERAGING, *self.PRIVACY):
+            for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
 
     def clean_quorum(self) -> int | None:
@@ -199,6 +253,11 @@ class TrainingForm(StepForm):
             self.add_error("clip", _("Noise per hospital needs a bound on a hospital's change."))
         if privacy == "site" and rule == "stack-svd":
             self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
+        if cleaned.get("server_optimizer", "none") != "none" and rule == "stack-svd":
+            told = _(
+                "Stacking and SVD turns the factors anew each round; a server's step needs them to stand."
+            )
+            self.add_error("server_optimizer", told)
         if rule == "ffa-lora" and cleaned.get("release") in ("sealed-to-sites", "export"):
             self.add_error("release", _("With FFA-LoRA no parameters can come out; choose another mean."))
         if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):

@@ -16,6 +16,24 @@ from frontend.forms.wizard.step import Slider, StepForm, number, ratio
 GIB = 1 << 30
 
 
+def dropout() -> forms.FloatField:
+    """A share; nothing typed is none."""
+    return forms.FloatField(
+        label=_("LoRA dropout"), min_value=0, max_value=0.9, required=False,
+        help_text=_("The share of a pair's inputs that each training step leaves out. 0: none; 0.05 to 0.1 "
+                    "for few rows."),
+        widget=forms.NumberInput({"step": "any"}),
+    )  # fmt: skip
+
+
+def by_root() -> forms.BooleanField:
+    """rsLoRA."""
+    return forms.BooleanField(
+        label=_("Weigh LoRA by alpha / √rank (rsLoRA)"), required=False,
+        help_text=_("Instead of alpha / rank: high ranks learn as fast as low ones."),
+    )  # fmt: skip
+
+
 class AdapterForm(StepForm):
     """Method 1: what is tuned, which layers are left to the hospitals' own machines, and, where masked, how
     the accelerator is checked."""
@@ -33,6 +51,7 @@ class AdapterForm(StepForm):
         widget=Slider(min=1, max=64, step=1),
     )  # fmt: skip
     alpha = number(_("LoRA alpha"), 1, 1024, _("Usually twice the rank."))
+    lora_dropout, rslora = dropout(), by_root()
     targets = forms.MultipleChoiceField(
         label=_("LoRA is put on, in every tuned layer"), required=False, widget=forms.CheckboxSelectMultiple,
         help_text=_("None ticked: those that are usual for this model."),
@@ -117,6 +136,9 @@ class AdapterForm(StepForm):
             changes["targets"] = []  # the usual ones, also where they change
         return changes
 
+    def clean_lora_dropout(self) -> float:
+        return self.cleaned_data["lora_dropout"] or 0.0
+
     def clean(self) -> dict[str, Any]:
         """A public front leaves a layer to be tuned, and is for the hospitals' own accelerators."""
         cleaned = super().clean() or {}
@@ -181,6 +203,7 @@ class SplitForm(StepForm):
     )
     rank = number(_("LoRA rank"), 1, 512)
     alpha = number(_("LoRA alpha"), 1, 1024)
+    lora_dropout, rslora = dropout(), by_root()
     batches = forms.ChoiceField(
         label=_("Batches"),
         choices=(
@@ -197,6 +220,9 @@ class SplitForm(StepForm):
         layers = (self.base_model.config if self.base_model else {}).get("num_hidden_layers", 2)
         self.deepest = max(1, layers - 1)
         self.fields["cut"].widget.attrs["max"] = self.deepest
+
+    def clean_lora_dropout(self) -> float:
+        return self.cleaned_data["lora_dropout"] or 0.0
 
     def clean_cut(self) -> int:
         cut: int = self.cleaned_data["cut"]

@@ -38,6 +38,7 @@ from contracts.manifest import (  # noqa: E402
     ModelSpec,
     Privacy,
     Release,
+    ServerOptimizer,
     Site,
     Training,
 )
@@ -96,7 +97,15 @@ MANIFEST = Manifest(
         )
         for site, key in SITES.items()
     ),
-    aggregation=Aggregation("ffa-lora", 2, 600, 1.5, 500, Privacy("site", 1.0, 1e-5)),
+    aggregation=Aggregation(
+        "ffa-lora",
+        2,
+        600,
+        1.5,
+        500,
+        Privacy("site", 1.0, 1e-5),
+        optimizer=ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 0.001),
+    ),
     policy=Policy("development", sha("root"), (SgxReference("aggregator", mrenclave=sha("mrenclave")),)),
     release=Release("nothing", 2),
     minimum_time=1_800_000_000,

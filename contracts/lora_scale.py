@@ -1,0 +1,12 @@
+"""What a LoRA pair counts beside the linear that it stands on."""
+
+from __future__ import annotations
+
+import math
+
+from contracts.manifest import Lora, Spf
+
+
+def lora_scale(adapter: Lora | Spf) -> float:
+    """As peft computes it, with and without `use_rslora`."""
+    return adapter.alpha / (math.sqrt(adapter.rank) if adapter.rslora else adapter.rank)
