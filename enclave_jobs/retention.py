@@ -1,8 +1,8 @@
 """What is kept, and for how long: one set of rules, by which the clock forgets and an operator's page counts.
 
 Every rule names files or rows that nothing can need any more; what is in doubt stays. What people and
-auditors go by is never forgotten: rounds, receipts, contributions, releases, events, deeds and the log stay,
-and a blob's row stays with its hash and size when its file goes.
+auditors go by is never forgotten: rounds, receipts, contributions, releases, events, the audit trail and
+the log stay, and a blob's row stays with its hash and size when its file goes.
 
     updates      a site's sealed update, once its round is published or given up: the enclave has opened it,
                  or never will

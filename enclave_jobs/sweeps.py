@@ -166,11 +166,11 @@ def _varied(plan: Plan, ratio: float, cut: int, select: Select, seed: int) -> Pl
     return read(msgspec.to_builtins(varied))  # it is as strict as a form's
 
 
-def _each(sweep: Sweep, state: str, deed: Callable[[Study], Any]) -> dict[str, Refusal]:
+def _each(sweep: Sweep, state: str, action: Callable[[Study], Any]) -> dict[str, Refusal]:
     refused = {}
     for point in sweep.points.select_related("study").filter(study__state=state):
         try:
-            deed(point.study)
+            action(point.study)
         except Refusal as refusal:
             refused[point.study_id] = refusal
     return refused

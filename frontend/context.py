@@ -30,7 +30,7 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
         ("log", _("Log"), {Role.AUDITOR, Role.OPERATOR, Role.LEAD}),
         ("references", _("References"), {Role.AUDITOR, Role.OPERATOR, Role.LEAD}),
         ("collateral", _("Collateral"), {Role.AUDITOR, Role.OPERATOR}),
-        ("audit", _("Deeds"), {Role.AUDITOR, Role.OPERATOR}),
+        ("audit", _("Activity"), {Role.AUDITOR, Role.OPERATOR}),
         ("operations", _("Operations"), {Role.OPERATOR}),
         ("people", _("People"), {Role.OPERATOR, Role.AUDITOR}),
     )

@@ -74,13 +74,13 @@ def _questions(user: User) -> dict[str, QuerySet[Any]]:
                 "signed": given.filter(signature__isnull=False),
             }
         case _:
-            deeds = AuditEntry.objects.filter(actor=user.email)
+            actions = AuditEntry.objects.filter(actor=user.email)
             return {
                 "factor": factor,
                 "counts": User.objects.filter(pk=user.pk, auditor_confirmed_at__isnull=False),
                 "vote": ReviewVote.objects.filter(user=user),
-                "evidence": deeds.filter(action="evidence.downloaded"),
-                "bundle": deeds.filter(action="log.exported"),
+                "evidence": actions.filter(action="evidence.downloaded"),
+                "bundle": actions.filter(action="log.exported"),
             }
 
 

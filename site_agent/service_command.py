@@ -26,8 +26,8 @@ CODE = Path(__file__).resolve().parent.parent
 def add_service_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
     command = commands.add_parser("service", help="have systemd run the agent")
-    deeds = command.add_subparsers(required=True, metavar="DEED")
-    install = deeds.add_parser("install", help="write a hardened unit, and say how root takes it")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    install = actions.add_parser("install", help="write a hardened unit, and say how root takes it")
     install.set_defaults(run=lambda chosen: run_install(chosen, say))
 
 

@@ -32,7 +32,7 @@ def log_admission(
 ) -> LogEntry:
     """A site's client slice is about to be admitted: the server enclave will seal to its keys.
 
-    Like every entry it is appended before the deed; should the enclave then refuse, the log says more than
+    Like every entry it is appended before the action; should the enclave then refuse, the log says more than
     happened, never less.
     """
     return _append(

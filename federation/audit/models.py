@@ -1,4 +1,4 @@
-"""Who did what: one row per deed, with a dotted action name that pages translate."""
+"""Who did what: one row per action, with a dotted action name that pages translate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the audit trail. Services call this inside the transaction of the deed that they record."""
+"""Write the audit trail. Services call this inside the transaction of the action that they record."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def withdraw_invitation(by: User, invitation: Invitation) -> None:
 
 
 def deactivate(by: User, user: User) -> None:
-    """Close an account: it is signed out everywhere with its next request. Its deeds stay on record."""
+    """Close an account: it is signed out everywhere with its next request. Its actions stay on record."""
     _set(by, user, "person.deactivated", is_active=False)
 
 
@@ -242,7 +242,7 @@ def change_password(user: User, current: str, password: str) -> None:
 
 
 def put_steps_away(user: User, away: bool) -> None:
-    """Show the first steps of the role no longer, or again. A matter of taste: no deed is recorded."""
+    """Show the first steps of the role no longer, or again. A matter of taste: no action is recorded."""
     User.objects.filter(pk=user.pk).update(steps_put_away=away)
 
 

@@ -93,7 +93,7 @@ def _open_token(site: Site) -> str:
     return token if row is not None and token_hash(token) == row.token_hash else ""
 
 
-def _one_time_token(by: Any, site: Site, needed: SiteState, deed: str, fresh: bool) -> str:
+def _one_time_token(by: Any, site: Site, needed: SiteState, action: str, fresh: bool) -> str:
     if not permissions.can_enrol(by, site):
         raise Refusal("auth.forbidden")
     with transaction.atomic():
@@ -107,7 +107,7 @@ def _one_time_token(by: Any, site: Site, needed: SiteState, deed: str, fresh: bo
         token = token_of(salt)
         expires = timezone.now() + ENROLMENT_LIFE
         EnrolmentToken.objects.create(site=site, salt=salt, token_hash=token_hash(token), expires=expires)
-        record(by, deed, f"site:{site.pk}")
+        record(by, action, f"site:{site.pk}")
     return token
 
 

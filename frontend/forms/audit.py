@@ -9,7 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from federation.audit.queries import AuditFilter
-from frontend.deeds import KINDS
+from frontend.activity import KINDS
 
 
 class AuditFilterForm(forms.Form):

@@ -21,10 +21,10 @@ def person(request: HttpRequest) -> User:
     return request.user
 
 
-def act(request: HttpRequest, deed: Callable[[], Any], back: str, done: str = "") -> HttpResponse:
+def act(request: HttpRequest, action: Callable[[], Any], back: str, done: str = "") -> HttpResponse:
     """Do it and go back to `back` (a path), with a message that says what happened."""
     try:
-        deed()
+        action()
     except Refusal as refusal:
         words = explain(refusal.code, refusal.facts)
         messages.error(request, f"{words.message} {words.hint} [{words.code}]")
@@ -37,17 +37,17 @@ def act(request: HttpRequest, deed: Callable[[], Any], back: str, done: str = ""
 def form_page(
     request: HttpRequest,
     form_class: type[forms.Form],
-    deed: Callable[[dict[str, Any]], Callable[[], HttpResponse]],
+    action: Callable[[dict[str, Any]], Callable[[], HttpResponse]],
     template: str = "frontend/parts/form_page.html",
     **context: Any,
 ) -> HttpResponse:
-    """A page with one form. `deed` gets the cleaned data and returns how to go on; a refusal stands above the
-    form, which keeps what was typed."""
+    """A page with one form. `action` gets the cleaned data and returns how to go on; a refusal stands above
+    the form, which keeps what was typed."""
     form = form_class(request.POST or None)
     refused = None
     if request.method == "POST" and form.is_valid():
         try:
-            return deed(form.cleaned_data)()
+            return action(form.cleaned_data)()
         except Refusal as refusal:
             refused = refusal
     status = 422 if request.method == "POST" else 200

@@ -1,4 +1,4 @@
-"""Who did what: the audit trail, found by person, deed, thing and day."""
+"""Who did what: the audit trail, found by person, action, thing and day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from federation.audit import permissions, queries
-from frontend.deeds import described
+from frontend.activity import described
 from frontend.forms.audit import AuditFilterForm
 from frontend.paging import keyset
 from frontend.views.acting import person

@@ -23,7 +23,7 @@ from federation.audit import queries as audit
 from federation.people import auditors, permissions, second_factor, services
 from federation.people.models import Authenticator, Role, User
 from frontend import known_browsers
-from frontend.deeds import described
+from frontend.activity import described
 from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
 from frontend.views.acting import act, form_page, person
 
@@ -98,30 +98,30 @@ def detail(request: HttpRequest, user_id: int) -> HttpResponse:
             "waits_as_auditor": auditors.waits(shown),
             "can_confirm": auditors.can_confirm(user, shown),
             "form": RoleForm(initial={"role": shown.role}) if shown.site_id is None else None,
-            "deeds": described(done),
+            "activity": described(done),
         },
     )
 
 
 @login_required
 @require_POST
-def change(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
+def change(request: HttpRequest, user_id: int, action: str) -> HttpResponse:
     """Change the role, close or open the account, reset the second factor, confirm an auditor."""
     user = _reader(request)
     shown = get_object_or_404(permissions.visible_to(user), pk=user_id)
-    deeds: dict[str, Callable[[], None]] = {
+    actions: dict[str, Callable[[], None]] = {
         "role": lambda: services.set_role(user, shown, request.POST.get("role", "")),
         "close": lambda: services.deactivate(user, shown),
         "open": lambda: services.reactivate(user, shown),
         "reset": lambda: second_factor.reset(user, shown),
         "confirm-auditor": lambda: auditors.confirm(user, shown),
     }
-    if deed not in deeds:
+    if action not in actions:
         raise Http404
-    if deed in ("close", "reset", "confirm-auditor") and request.POST.get("confirm") != shown.email:
+    if action in ("close", "reset", "confirm-auditor") and request.POST.get("confirm") != shown.email:
         messages.error(request, _("Type the e-mail address to confirm; nothing was changed."))
         return redirect("person", shown.pk)
-    return act(request, deeds[deed], reverse("person", args=[shown.pk]), _("Done."))
+    return act(request, actions[action], reverse("person", args=[shown.pk]), _("Done."))
 
 
 @login_required

@@ -89,7 +89,7 @@ def switch(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
     def site() -> Site:
         return get_object_or_404(Site, pk=request.POST.get("site", ""))
 
-    deeds: dict[str, tuple[Any, str]] = {
+    actions: dict[str, tuple[Any, str]] = {
         "start": (
             lambda: services.start(user, run),
             _("The hospitals are asked to sign."),
@@ -101,8 +101,8 @@ def switch(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
         ),
         "allow": (lambda: services.allow(user, run, site()), _("The hospital may ask again.")),
     }
-    deed, done = deeds.get(verb, (lambda: _refuse(), ""))
-    return act(request, deed, reverse("study", args=[run.study_id]) + "#serving", done)
+    action, done = actions.get(verb, (lambda: _refuse(), ""))
+    return act(request, action, reverse("study", args=[run.study_id]) + "#serving", done)
 
 
 def _refuse() -> None:

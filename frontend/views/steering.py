@@ -37,5 +37,5 @@ def steer(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
     if verb == "cancel" and not typed_name(request.POST.get("confirm", ""), run.study.name):
         messages.error(request, _("Type the study's name to confirm; nothing was changed."))
         return redirect("run", run.pk)
-    deed, done = VERBS[verb]
-    return act(request, lambda: deed(person(request), run), reverse("run", args=[run.pk]), str(done))
+    action, done = VERBS[verb]
+    return act(request, lambda: action(person(request), run), reverse("run", args=[run.pk]), str(done))

@@ -111,9 +111,9 @@ def as_csv(request: HttpRequest, sweep_id: str) -> HttpResponse:
 
 
 def _all(
-    request: HttpRequest, sweep_id: str, deed: Callable[[User, Sweep], dict[str, Refusal]], done: str
+    request: HttpRequest, sweep_id: str, action: Callable[[User, Sweep], dict[str, Refusal]], done: str
 ) -> HttpResponse:
-    refused = deed(person(request), _visible(request, sweep_id))
+    refused = action(person(request), _visible(request, sweep_id))
     for refusal in {refusal.code: refusal for refusal in refused.values()}.values():
         words = explain(refusal.code, refusal.facts)
         count = sum(other.code == refusal.code for other in refused.values())

@@ -88,8 +88,8 @@ def test_the_table_has_every_endpoint() -> None:
 
 def records() -> list[Any]:
     """All that an agent's request could have changed."""
-    deeds = AuditEntry.objects.exclude(action="site.machine")  # the first request binds the site's machine
-    tables = (Dataset.objects, Approval.objects, LogEntry.objects, deeds)
+    actions = AuditEntry.objects.exclude(action="site.machine")  # the first request binds the site's machine
+    tables = (Dataset.objects, Approval.objects, LogEntry.objects, actions)
     sites = list(Site.objects.values("pk", "state", "last_seen", "agent_version"))
     return [*(list(table.values()) for table in tables), sites]
 

@@ -34,9 +34,9 @@ TDX = ("tdx-v4-uptodate-then-outofdate", "collateral-2025-06-19.json")
 TDX_LATER = ("tdx-v4-uptodate-then-outofdate", "collateral-2026-03-01.json")
 
 
-def refused(deed: Any) -> str:
+def refused(action: Any) -> str:
     with pytest.raises(Refusal) as refusal:
-        deed()
+        action()
     return refusal.value.code
 
 
@@ -175,12 +175,12 @@ class TestCache:
         end = int(row.expires.timestamp())
         where = (Root.INTEL, "sgx", known.fmspc, known.ca)
         assert collateral.for_platform(*where, end - 1) == known.fields
-        for deed in (
+        for action in (
             lambda: collateral.for_platform(*where, end),
             lambda: collateral.for_quote(known.quote, Root.INTEL, end),
             lambda: collateral.take(known.fields, source="file", at=end),
         ):
-            assert refused(deed) == "collateral.stale"
+            assert refused(action) == "collateral.stale"
         start = max(part["start"] for part in row.parts)
         early = refused(lambda: collateral.take(known.fields, source="file", at=start - 1))
         assert early == "collateral.from_the_future"

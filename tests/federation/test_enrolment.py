@@ -340,9 +340,9 @@ class TestAnInvitationOfAHospital:
     ) -> None:
         invitation = people.invite(lena, "Dora@dorothea.example", Role.SITE_ADMIN)
         first = invitation.token_hash
-        for deed in (people.renew_invitation, people.withdraw_invitation):
+        for action in (people.renew_invitation, people.withdraw_invitation):
             with pytest.raises(Refusal, match=r"auth\.forbidden"):
-                deed(ludo, invitation)
+                action(ludo, invitation)
         people.renew_invitation(lena, invitation)
         invitation.refresh_from_db()
         assert invitation.token_hash != first

@@ -60,7 +60,7 @@ def full_disk() -> Iterator[None]:
 
 @contextmanager
 def nothing_is_written(*models: Any) -> Iterator[None]:
-    """The deed fails, and no row of any of these appears, changes or goes."""
+    """The action fails, and no row of any of these appears, changes or goes."""
 
     def rows() -> list[Any]:
         return [list(model.objects.order_by("pk").values()) for model in (*models, LogEntry, StoredEvidence)]

@@ -26,9 +26,9 @@ NEW = SgxReference(program="client_slice", mrenclave="e" * 64)
 DEVELOPMENT = {"root": Root.DEVELOPMENT, "reason": "release 2"}
 
 
-def code(deed: Any) -> str:
+def code(action: Any) -> str:
     with pytest.raises(Refusal) as refusal:
-        deed()
+        action()
     return refusal.value.code
 
 

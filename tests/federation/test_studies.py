@@ -40,7 +40,7 @@ from tests.support.proofs import made_proof
 
 
 def refused(code: str, act: Any, *arguments: Any) -> None:
-    """The deed is refused by this code, and studies, approvals, runs and log are as before."""
+    """The action is refused by this code, and studies, approvals, runs and log are as before."""
 
     def everything() -> list[Any]:
         return [list(table.objects.values()) for table in (Study, Approval, Run, Event, LogEntry)]

@@ -1,4 +1,4 @@
-"""A world that has lived: a run with published rounds and signed receipts, red checks, deeds."""
+"""A world that has lived: a run with published rounds and signed receipts, red checks, actions."""
 
 from __future__ import annotations
 

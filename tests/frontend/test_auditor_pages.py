@@ -1,4 +1,5 @@
-"""What the auditor decides and watches: reviews of measurements, collateral, and deeds in the audit trail."""
+"""What the auditor decides and watches: reviews of measurements, collateral, and actions in the audit
+trail."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from federation.attestation.models import (
 from federation.audit.models import AuditEntry
 from federation.audit.services import record
 from federation.people.models import User
-from frontend.deeds import DEEDS
+from frontend.activity import ACTIONS
 from tests.federation.cast import Hospital
 from tests.frontend.reading import signed_in, text
 
@@ -171,7 +172,7 @@ class TestDeeds:
             for path in Path(package).rglob("*.py"):
                 code = path.read_text()
                 recorded |= set(re.findall(r"\brecord\(\s*[\w.]+,\s*\"([a-z_.]+)\"", code))
-        assert len(recorded) > 30 and recorded <= set(DEEDS)
+        assert len(recorded) > 30 and recorded <= set(ACTIONS)
 
     def test_filters_find_what_they_say_and_nothing_else(
         self, world: dict[str, Any], auditor: Client, lena: User

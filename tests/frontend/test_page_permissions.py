@@ -1,7 +1,7 @@
 """Every address of the pages × every person: a new address without a row here fails.
 
 Olga operates, Lena leads the study, Ludo another; Alice is the admin of a member site, Carol of another site;
-Audrey audits. 404 where even the existence is not theirs to know, 403 where only the deed is.
+Audrey audits. 404 where even the existence is not theirs to know, 403 where only the action is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SITE = {**ALL, "carol": 404}
 MOVED = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
 """Of a study's older addresses: its room has all of them."""
 STUDY = {"olga": 200, "lena": 200, "ludo": 404, "alice": 200, "carol": 404, "audrey": 200}
-# A POST that may be made answers with a redirect, whether or not the deed was possible in this state.
+# A POST that may be made answers with a redirect, whether or not the action was possible in this state.
 LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
 # The wizard is the lead's; once its study is frozen it sends him back to the study's page.
 EDITS = {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}
@@ -191,7 +191,7 @@ def address_of(name: str, world: dict[str, Any]) -> str:
     wanted = pattern.pattern.converters  # type: ignore[union-attr]
     given = {
         **world,
-        "deed": "close",
+        "action": "close",
         "step": "renew",
         "move": "suspend",
         "token": "none",

@@ -160,13 +160,13 @@ class TestParameters:
         answer = answer_for(scene, SIGNER)
         suspend_all()
         round = Round.objects.select_related("run__study").get(pk=scene.round.pk)
-        for deed in (
+        for action in (
             lambda: aggregating.aggregate(round),
             lambda: publishing.publish(round, answer),
             lambda: issuing._again(scene.run, round, ["c" * 64]),
         ):
             with pytest.raises(Refusal, match=r"reference\.lapsed"):
-                deed()
+                action()
         assert asked == [] and not Blob.objects.exists()
 
 

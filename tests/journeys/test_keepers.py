@@ -217,7 +217,7 @@ def test_the_auditor_finds_who_did_it(installation: Installation, browser: Brows
     operator.get_by_role("button", name="Send the invitation").click()
     auditor = people.new_page(browser)
     people.accept_invitation(auditor, installation, AUDITOR)
-    auditor.get_by_role("link", name="Deeds").click()
+    auditor.get_by_role("link", name="Activity").click()
     auditor.get_by_label("Who").fill(OPERATOR)
     auditor.get_by_label("What").select_option("person.")
     auditor.get_by_role("button", name="Show", exact=True).click()

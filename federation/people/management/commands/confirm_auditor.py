@@ -11,7 +11,7 @@ from federation.people.auditors import confirm_at_console
 
 
 class Command(BaseCommand):
-    help = "Let an auditor's word count in reviews. Make sure first who it is; it stands among the deeds."
+    help = "Let an auditor's word count in reviews. Make sure first who it is; it stands in the audit trail."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")

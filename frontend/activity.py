@@ -1,4 +1,4 @@
-"""The deeds of the audit trail in words, and the page of what each was done to."""
+"""The actions of the audit trail in words, and the page of what each was done to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from federation.audit.models import AuditEntry
 
-DEEDS = {
+ACTIONS = {
     "person.operator_created": _("made the first operator"),
     "person.invited": _("invited somebody"),
     "person.invited_again": _("sent an invitation again"),
@@ -122,13 +122,13 @@ _PAGES = {
 
 
 def described(rows: Iterable[AuditEntry]) -> list[dict[str, Any]]:
-    """The deeds with their words and the page of what each was done to."""
+    """The actions with their words and the page of what each was done to."""
     return [{"row": row, "words": in_words(row.action), "url": page_of(row.target)} for row in rows]
 
 
 def in_words(action: str) -> str:
-    """A deed as a person would say it; one without words shows its name."""
-    return str(DEEDS.get(action, action))
+    """An action as a person would say it; one without words shows its name."""
+    return str(ACTIONS.get(action, action))
 
 
 def page_of(target: str) -> str:
