@@ -14,7 +14,7 @@ define(
     Entry("front.not_finite", "A feature is not a number.",
           "The machine that computed it is at fault, or the base model is. Remove the folder features/ of "
           "the agent's state, and look at the memory of that machine.", "site"),
-    Entry("front.out_of_reach", "A feature is beyond {limit}, far from what this base model makes of texts.",
+    Entry("front.beyond_bound", "A feature is beyond {limit}, far from what this base model makes of texts.",
           "The machine that computed it is at fault. Remove the folder features/ of the agent's state, and "
           "look at the memory of that machine.", "site"),
     Entry("front.changed", "The features of a row are others than this hospital's enclave has committed to.",

@@ -52,7 +52,7 @@ define(
           "Compare the dataset's labels with the study's, and compute the features again.", "site"),
     Entry("features.not_finite", "A shard of features holds values that are not numbers.",
           "Compute the features again; if it stays so, the base model does not fit bf16.", "site"),
-    Entry("features.out_of_reach", "A shard of features holds values beyond {limit}, far from what the "
+    Entry("features.beyond_bound", "A shard of features holds values beyond {limit}, far from what the "
           "public front gives.",
           "They would make the training of all hospitals diverge. Compute the features again with the base "
           "model that the study pins.", "site"),

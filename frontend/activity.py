@@ -68,7 +68,7 @@ ACTIONS = {
     "sweep.created": _("made a sweep"),
     "contribution.refused": _("refused a contribution"),
     "run.launched": _("launched the run"),
-    "run.hurried": _("let the run go on with those who were there"),
+    "run.proceeded_early": _("let the run go on with those who were there"),
     "run.paused": _("paused the run"),
     "run.resumed": _("resumed the run"),
     "run.cancelled": _("cancelled the run"),

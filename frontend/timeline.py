@@ -45,8 +45,10 @@ SENTENCES = {
     "site.joined": gettext_lazy("%(site)s joined: its enclave is attested."),
     "site.left_out": gettext_lazy("%(site)s is left out: %(why)s"),
     "site.let_in": gettext_lazy("%(site)s joined late and is let into %(round)s."),
-    "round.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have handed in."),
-    "run.hurried": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
+    "round.proceeded_early": gettext_lazy(
+        "The lead goes on with the %(found)s of %(of)s who have handed in."
+    ),
+    "run.proceeded_early": gettext_lazy("The lead goes on with the %(found)s of %(of)s who have joined."),
     "tail.prepared": gettext_lazy(
         "The server enclave has loaded its part of the model: %(parameters)s parameters are tuned."
     ),

@@ -38,7 +38,7 @@ from site_agent.predict_commands import add_predict_command
 from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
 from site_agent.words import counted, printable, size, table
-from transparency_log.messages import settle_messages
+from transparency_log.messages import warm_up_message_decoders
 
 REMAINS = (
     "run the agent: python -m site_agent service install, or here and now: python -m site_agent run",
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    settle_messages()
+    warm_up_message_decoders()
     _let_any_terminal_show_all()
     try:
         status: int = chosen.run(chosen)

@@ -1,11 +1,11 @@
 """The messages of a process outside of the enclaves (coordinator, supervisor, site agent), resolved before it
-has threads (contracts/settling.py says why)."""
+has threads (contracts/decoder_warm_up.py says why)."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from contracts.settling import settle_types
+from contracts.decoder_warm_up import warm_up_decoders
 
 MESSAGES = (
     "contracts.manifest",
@@ -23,8 +23,8 @@ MESSAGES = (
 torch."""
 
 
-def settle_messages() -> None:
+def warm_up_message_decoders() -> None:
     """Import these modules, and resolve their types and all others that are imported by now."""
     for name in MESSAGES:
         import_module(name)
-    settle_types()
+    warm_up_decoders()

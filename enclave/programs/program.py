@@ -25,10 +25,10 @@ from msgspec import Struct
 from attestation import guard
 from attestation.sources import Source, open_source
 from contracts.approvals import Approval
+from contracts.decoder_warm_up import warm_up_decoders
 from contracts.faults import log_fault
 from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
-from contracts.settling import settle_types
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.wire import PROTOCOL, Hello, HostFile, Refused, Reply, Request, WireChannel
@@ -130,7 +130,7 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
     threading.excepthook = lambda fault: _end(fault.exc_value)
     warnings.simplefilter("ignore")  # a library's warning may quote what it warns about
     guard.install(program.name)
-    settle_types()
+    warm_up_decoders()
     host = _read_host_file(folder / "host.json")
     platform = Path(host.platform) if host.platform else None
     source = open_source(host.runtime, platform=platform, mailbox=folder)

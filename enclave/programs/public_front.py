@@ -22,7 +22,7 @@ from enclave.slicing.adapters import adapt
 from enclave.slicing.halves import streamed_front, tail_of
 from enclave.slicing.recomputed import differing
 from enclave.slicing.skeleton import Base
-from enclave.slicing.split import Tail, reach_of
+from enclave.slicing.split import Tail, feature_bound_of
 from enclave.training.data import Examples
 from enclave.training.handed import FeatureRows, HandedFeatures
 
@@ -56,7 +56,7 @@ def open_front(
         file,
         [length for part in examples for length in part.lengths],
         base.config.hidden_size,
-        reach_of(layers),
+        feature_bound_of(layers),
     )
     return Front(settings.sample, layers, features, examples, key)
 

@@ -35,14 +35,14 @@ and one that does harms nobody."""
 @dataclass(frozen=True)
 class TailLearner:
     """A tail with SPF for the life of a run. `config` is the whole base model's; `size` is what is tuned;
-    `reach` bounds the features that are taken."""
+    `feature_bound` bounds the features that are taken."""
 
     manifest: Manifest
     tail: Tail
     initial: State
     config: Any
     size: SpfSize
-    reach: float
+    feature_bound: float
 
     @property
     def split(self) -> Split:
@@ -53,7 +53,7 @@ class TailLearner:
         """What a site's shards must look like."""
         digest = self.manifest.site(site).dataset.digest
         layout = layout_of(self.manifest.model, self.config, self.split.cut, digest)
-        return replace(layout, reach=self.reach)
+        return replace(layout, feature_bound=self.feature_bound)
 
     def feature_set(self, shards: list[Shard]) -> FeatureSet:
         """Shards of any sites, put together: their layouts differ in nothing but the origin."""
@@ -123,4 +123,4 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
         compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
     size = size_of(config, adapter, split.cut, len(manifest.model.labels))
-    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.reach)
+    return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.feature_bound)

@@ -20,16 +20,16 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from contracts.manifest import ModelSpec
 from enclave.slicing.embeddings import HandedIn
 from enclave.slicing.skeleton import Base, Skeleton
-from enclave.slicing.split import Front, Tail, reach_of
+from enclave.slicing.split import Front, Tail, feature_bound_of
 
 
 @dataclass(frozen=True)
 class OpenedTail:
-    """A tail with the configuration of the whole model, and how far the front's features reach."""
+    """A tail with the configuration of the whole model, and how large the front's features can be."""
 
     tail: Tail
     config: PretrainedConfig
-    reach: float
+    feature_bound: float
 
 
 def open_front(
@@ -57,7 +57,7 @@ def open_tail(folder: Path, spec: ModelSpec, k: int) -> OpenedTail:
     Raises: `model.*`, `slicing.*` or `split.*`.
     """
     base = Base(folder, spec)
-    return OpenedTail(tail_of(base, k), base.config, reach_of(streamed_front(base, k)))
+    return OpenedTail(tail_of(base, k), base.config, feature_bound_of(streamed_front(base, k)))
 
 
 def tail_of(base: Base, k: int) -> Tail:

@@ -71,10 +71,10 @@ class Front(nn.Module):
 
 
 @torch.no_grad()
-def reach_of(front: Front) -> float:
+def feature_bound_of(front: Front) -> float:
     """The largest absolute value that features of a public front are believed to have: SLACK times the
     largest in a few texts of random tokens, after any of its layers. A feature of 10³⁰ is finite, and one
-    site's would make everybody's training diverge; what is within reach, the tail's own norms bring to
+    site's would make everybody's training diverge; what is within the bound, the tail's own norms bring to
     scale."""
     config, backbone = front.config, front.backbone
     longest = min(PROBE_TOKENS, (positions_of(config) or PROBE_TOKENS) - 2)

@@ -49,15 +49,15 @@ _HEADER = msgspec.json.Decoder(_Header)
 @dataclass(frozen=True)
 class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
-    `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `reach` the largest
-    absolute value that is believed to come from the front (`slicing.split.reach_of`)."""
+    `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `feature_bound` the
+    largest absolute value that is believed to come from the front (`slicing.split.feature_bound_of`)."""
 
     origin: str
     width: int
     tokens: int
     labels: int
     per_token: bool
-    reach: float = math.inf
+    feature_bound: float = math.inf
 
     def bytes_of(self, length: int) -> int:
         """Payload of one example of `length` tokens."""
@@ -165,7 +165,7 @@ def from_bytes(data: bytes, layout: Layout) -> Shard:
     """Read a shard that must fit `layout` in everything.
 
     Raises: `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
-    `labels`, `not_finite` or `out_of_reach`.
+    `labels`, `not_finite` or `beyond_bound`.
     """
     if len(data) > layout.limit:
         raise Refusal("features.too_large", bytes=len(data), limit=layout.limit)
@@ -214,8 +214,8 @@ def _check_values(shard: Shard, layout: Layout) -> None:
         raise Refusal("features.labels")
     if not torch.isfinite(shard.features).all():
         raise Refusal("features.not_finite")
-    if float(shard.features.abs().max()) > layout.reach:
-        raise Refusal("features.out_of_reach", limit=round(layout.reach, 1))
+    if float(shard.features.abs().max()) > layout.feature_bound:
+        raise Refusal("features.beyond_bound", limit=round(layout.feature_bound, 1))
 
 
 def _each_predicts(shard: Shard, known: Tensor) -> bool:

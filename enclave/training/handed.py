@@ -1,10 +1,9 @@
 """Features that a site's host computed in clear and hands in: one file, all rows one after the other, each
 (tokens, d_model) bf16 without padding, little-endian.
 
-The host owns the file, and what stands in it no enclave can pin. So each row is hashed in one first pass, in
-which its values must be finite and within the front's reach; the hashes are what the site commits to, and a
-row that is read later must still have its own. Runs inside the client slice.
-"""
+The host owns the file, and what stands in it no enclave can pin. So each row is hashed in one first pass,
+in which its values must be finite and within the front's feature bound; the hashes are what the site
+commits to, and a row that is read later must still have its own. Runs inside the client slice."""
 
 from __future__ import annotations
 
@@ -33,10 +32,10 @@ class HandedFeatures:
     """Rows of features in a file of the host. `lengths` are the tokens of each, which the enclave knows from
     the rows' own texts; `width` is d_model."""
 
-    def __init__(self, file: Path, lengths: Sequence[int], width: int, reach: float) -> None:
+    def __init__(self, file: Path, lengths: Sequence[int], width: int, feature_bound: float) -> None:
         """Reads all of it once.
 
-        Raises: `front.no_features`, `front.wrong_size`, `front.not_finite` or `front.out_of_reach`.
+        Raises: `front.no_features`, `front.wrong_size`, `front.not_finite` or `front.beyond_bound`.
         """
         self._width, self._lengths = width, list(lengths)
         self._starts = list(accumulate((self._bytes(row) for row in range(len(lengths))), initial=0))
@@ -51,7 +50,7 @@ class HandedFeatures:
         self.hashes: list[bytes] = []
         for row in range(len(lengths)):
             data = self._read(row)
-            _check(data, reach)
+            _check(data, feature_bound)
             self.hashes.append(hashlib.sha256(data).digest())
 
     def row(self, number: int) -> Tensor:
@@ -128,9 +127,9 @@ class FeatureRows:
         return FeatureBatch(features, batch.attention_mask, batch.targets, batch.rows)
 
 
-def _check(data: bytearray, reach: float) -> None:
+def _check(data: bytearray, feature_bound: float) -> None:
     largest = float(torch.frombuffer(data, dtype=torch.bfloat16).abs().max())  # NaN where one is among them
     if not largest < float("inf"):
         raise Refusal("front.not_finite")
-    if largest > reach:
-        raise Refusal("front.out_of_reach", limit=round(reach, 1))
+    if largest > feature_bound:
+        raise Refusal("front.beyond_bound", limit=round(feature_bound, 1))

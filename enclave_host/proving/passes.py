@@ -115,7 +115,7 @@ def _split(trial: Trial) -> None:
         raise Refusal("model.one_layer")
     ids, mask = trial.texts(tokenizer.pad_token_id)
     features, tail = front(ids, mask), opened.tail
-    if not features.isfinite().all() or float(features.abs().max()) > opened.reach:
+    if not features.isfinite().all() or float(features.abs().max()) > opened.feature_bound:
         raise Refusal("model.pass_not_finite", where="features")
     tune(tail, trial.adapter, SEED)
     _learn(tail, lambda: tail(features, mask).logits, ids, mask, trial.spec)

@@ -14,7 +14,7 @@ from contracts.refusal import Refusal
 from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.conductor.attendance import joined
-from enclave_jobs.conductor.waiting import extended, hurried, joining_since
+from enclave_jobs.conductor.waiting import extended, joining_since, proceeds_early
 from enclave_jobs.models import JOINS, Enclave, Job, JobState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import counting
@@ -59,7 +59,7 @@ def step(run: Run) -> None:
     began = joining_since(run, enclave.ready_at or enclave.started_at)
     deadline = began + wait
     found = counting(run, here)
-    go_on = found >= quorum and hurried(run, began)
+    go_on = found >= quorum and proceeds_early(run, began)
     if still_out and timezone.now() < deadline and not go_on:
         return
     if found < quorum:

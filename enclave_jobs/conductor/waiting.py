@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from enclave_jobs.runs.models import Round, Run
-from enclave_jobs.runs.services import HURRIED
+from enclave_jobs.runs.services import PROCEEDED_EARLY
 from federation.studies.events import note
 from federation.studies.models import Event
 
@@ -21,9 +21,9 @@ def joining_since(run: Run, ready: datetime) -> datetime:
     return max(ready, asked.at) if asked is not None else ready
 
 
-def hurried(run: Run, since: datetime) -> bool:
+def proceeds_early(run: Run, since: datetime) -> bool:
     """Whether the lead has said since then that no more sites are to be waited for."""
-    return Event.objects.filter(run=run, kind=HURRIED, at__gte=since).exists()
+    return Event.objects.filter(run=run, kind=PROCEEDED_EARLY, at__gte=since).exists()
 
 
 def extended(run: Run, round: Round | None, deadline: datetime, wait: timedelta) -> bool:

@@ -23,7 +23,7 @@ from federation.studies.frozen import frozen
 from federation.studies.models import Event, Study, StudyState
 from federation.studies.services import take_off
 
-HURRIED = "run.hurried"
+PROCEEDED_EARLY = "run.proceeded_early"
 """The kind of the event that says: do not wait for more sites to join."""
 _WAITING = (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING)
 
@@ -159,10 +159,10 @@ def proceed(by: User, run: Run) -> None:
         round = run.rounds.filter(state=RoundState.COLLECTING).order_by("-number").first()
         if round is not None and run.state == RunState.RUNNING:
             run.rounds.filter(pk=round.pk).update(deadline=timezone.now())
-            note(round, "round.hurried", found=here.found, of=here.of)
+            note(round, "round.proceeded_early", found=here.found, of=here.of)
         else:
-            note(run, HURRIED, found=here.found, of=here.of)
-        record(by, "run.hurried", f"run:{run.pk}", found=here.found, of=here.of)
+            note(run, PROCEEDED_EARLY, found=here.found, of=here.of)
+        record(by, "run.proceeded_early", f"run:{run.pk}", found=here.found, of=here.of)
 
 
 def _steer(by: User, run: Run, sources: list[RunState], target: RunState) -> None:

@@ -60,7 +60,7 @@ def one(value):
 
 @pytest.mark.parametrize(
     ("bits", "code"),
-    [(0x7FC0, "front.not_finite"), (0xFF80, "front.not_finite"), (0x7149, "front.out_of_reach")],
+    [(0x7FC0, "front.not_finite"), (0xFF80, "front.not_finite"), (0x7149, "front.beyond_bound")],
     ids=["nan", "minus infinity", "1e30"],
 )
 def test_features_that_are_no_numbers_or_far_from_any_text_are_not_loaded(world, code_of, bits, code):

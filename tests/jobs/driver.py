@@ -42,13 +42,13 @@ from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.support.instances import HERE
-from transparency_log.messages import settle_messages
+from transparency_log.messages import warm_up_message_decoders
 
 FRAME = 1 << 20
 HEARTBEAT_SECONDS = 5.0
 WAIT_SECONDS = 2
 logging.getLogger("httpx").setLevel(logging.WARNING)
-settle_messages()  # the hospitals are threads of one process here
+warm_up_message_decoders()  # the hospitals are threads of one process here
 LABELS = ("routine", "urgent")
 WORDS = {
     "routine": ["checkup", "renewal", "letter", "vaccine", "travel"],

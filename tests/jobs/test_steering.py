@@ -65,8 +65,8 @@ def test_a_round_goes_on_with_those_who_came_once_the_lead_says_so(
     assert here is not None and (here.found, here.of, here.quorum, here.enough) == (1, 2, 1, True)
     runs.proceed(lena, scene.run)
     assert closed(scene, monkeypatch)
-    assert Event.objects.get(kind="round.hurried").facts == {"found": 1, "of": 2}
-    assert AuditEntry.objects.filter(action="run.hurried", actor=lena.email).count() == 1
+    assert Event.objects.get(kind="round.proceeded_early").facts == {"found": 1, "of": 2}
+    assert AuditEntry.objects.filter(action="run.proceeded_early", actor=lena.email).count() == 1
 
 
 def test_nobody_goes_on_below_the_quorum_that_was_approved(scene: Scene, lena: User) -> None:

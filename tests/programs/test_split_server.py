@@ -206,7 +206,7 @@ def test_a_hostile_shard_is_refused_by_its_code_and_the_run_goes_on_without_it(a
     for forge, code in (
         (wrong_width, "features.shape"),
         (nan, "features.not_finite"),
-        (huge, "features.out_of_reach"),
+        (huge, "features.beyond_bound"),
         (wrong_label, "features.labels"),
         (poisoned_lengths, "features.lengths"),
         (fewer_examples, "features.bad_index"),

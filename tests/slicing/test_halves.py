@@ -20,7 +20,7 @@ from enclave.slicing.adapters import tuned_state
 from enclave.slicing.halves import open_front, open_tail
 from enclave.slicing.kept import KeptLinear
 from enclave.slicing.spf import tune
-from enclave.slicing.split import Front, Tail, reach_of
+from enclave.slicing.split import Front, Tail, feature_bound_of
 from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, compute, layout_of
 from enclave.training.loop import train
@@ -73,7 +73,7 @@ def test_halves_compute_and_learn_what_those_of_the_whole_model_do_bit_for_bit(n
     opened = open_tail(tmp_path, spec, 1)
     assert tokenizer("a fever")["input_ids"]
     assert torch.equal(opened_front(*texts()), front(*texts()))
-    assert opened.reach == reach_of(front)
+    assert opened.feature_bound == feature_bound_of(front)
     assert opened.config.num_hidden_layers == 3 and opened.tail.config.num_hidden_layers == 2
     kept = [module for half in (opened_front, opened.tail) for module in half.modules()
             if isinstance(module, KeptLinear)]  # fmt: skip

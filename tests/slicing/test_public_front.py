@@ -19,7 +19,7 @@ from enclave.slicing.adapters import adapt, tuned_state
 from enclave.slicing.halves import streamed_front
 from enclave.slicing.recomputed import SHARE, TOLERANCE, agrees, differing
 from enclave.slicing.skeleton import Base
-from enclave.slicing.split import Front, Tail, reach_of
+from enclave.slicing.split import Front, Tail, feature_bound_of
 from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, compute, layout_of
 from enclave.training.handed import FeatureRows, HandedFeatures
@@ -52,8 +52,8 @@ def given(base, tmp_path_factory):
     return examples, file
 
 
-def handed(given, file=None, reach=math.inf):
-    return HandedFeatures(file or given[1], given[0].lengths, WIDTH, reach)
+def handed(given, file=None, feature_bound=math.inf):
+    return HandedFeatures(file or given[1], given[0].lengths, WIDTH, feature_bound)
 
 
 def code(call, *arguments):
@@ -123,16 +123,16 @@ def put(value):
 
 
 def test_features_that_are_no_numbers_or_out_of_reach_are_refused(given, base, tmp_path):
-    reach = reach_of(streamed_front(base, 1))
-    handed(given, reach=reach)
+    feature_bound = feature_bound_of(streamed_front(base, 1))
+    handed(given, feature_bound=feature_bound)
     for value, expected in (
         (math.nan, "front.not_finite"),
         (math.inf, "front.not_finite"),
         (-math.inf, "front.not_finite"),
-        (1e30, "front.out_of_reach"),
-        (-1.01 * reach, "front.out_of_reach"),
+        (1e30, "front.beyond_bound"),
+        (-1.01 * feature_bound, "front.beyond_bound"),
     ):
-        assert code(handed, given, spoilt(given, tmp_path, put(value)), reach) == expected
+        assert code(handed, given, spoilt(given, tmp_path, put(value)), feature_bound) == expected
 
 
 def test_a_file_of_another_size_is_refused(given, tmp_path):

@@ -12,7 +12,7 @@ from benchmarks import small_models
 from contracts.architecture.layers import linears_of
 from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.refusal import Refusal
-from enclave.slicing.split import SLACK, Front, Session, Tail, reach_of
+from enclave.slicing.split import SLACK, Front, Session, Tail, feature_bound_of
 from tests.slicing.small import (
     DECODERS,
     FAMILIES,
@@ -64,10 +64,10 @@ def the_halves_are_the_whole(name, head, cuts):
 @pytest.mark.parametrize(("name", "head"), MODELS)
 def test_the_fronts_own_features_are_far_within_reach_and_reach_is_no_large_number(name, head, k):
     whole = model(name, head)
-    reach = reach_of(Front(copy.deepcopy(whole), k))
+    feature_bound = feature_bound_of(Front(copy.deepcopy(whole), k))
     ids, mask = texts()
     largest = float(Front(whole, k)(ids, mask).abs().max())
-    assert largest < reach / 8 < SLACK * 1000
+    assert largest < feature_bound / 8 < SLACK * 1000
 
 
 @pytest.mark.parametrize(("name", "head"), MODELS)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from contracts.refusal import Refusal
 from enclave_jobs.supervisor import life
-from transparency_log.messages import settle_messages
+from transparency_log.messages import warm_up_message_decoders
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Own the server enclaves of this machine and serve the conductor, until SIGTERM."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        settle_messages()
+        warm_up_message_decoders()
         try:
             life.run()
         except Refusal as refusal:

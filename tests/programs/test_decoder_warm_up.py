@@ -17,7 +17,7 @@ from contracts.manifest import Manifest
 from contracts import receipts, releases, roster
 from contracts.sealed import handback, session, shards, shares, state, stream
 import msgspec
-{settle}
+{warm_up}
 sys.setswitchinterval(1e-6)
 kinds, pending = [], [msgspec.Struct]
 while pending:
@@ -41,13 +41,13 @@ threads = [threading.Thread(target=decode) for _ in range(12)]
 
 @pytest.mark.parametrize("again", range(3))
 def test_twelve_threads_may_decode_every_type_for_the_first_time_at_once(again: int) -> None:
-    first, settle = "from contracts.settling import settle_types", "settle_types()"
-    script = CRASH.format(first=first, settle=settle)
+    first, warm_up = "from contracts.decoder_warm_up import warm_up_decoders", "warm_up_decoders()"
+    script = CRASH.format(first=first, warm_up=warm_up)
     ended = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, timeout=100)
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 
-# They bring torch, so jobs import them when they need them: after the types were settled.
+# They bring torch, so jobs import them when they need them: after the decoders were warmed up.
 LATE = (
     "enclave.slicing.checkpoint", "enclave.slicing.questions", "enclave.training.data",
     "enclave.training.features", "site_agent.methods.method_2.features",
@@ -58,8 +58,8 @@ LATE = (
 UNRESOLVED = """
 import gc, msgspec
 from msgspec import Struct
-from transparency_log.messages import settle_messages
-settle_messages()
+from transparency_log.messages import warm_up_message_decoders
+warm_up_message_decoders()
 from enclave.slicing.eager import run_eagerly
 run_eagerly()
 import {late}
@@ -79,10 +79,11 @@ def test_types_of_modules_that_come_later_are_resolved_as_they_are_imported() ->
     assert (ended.returncode, ended.stdout) == (0, "[]\n"), ended.stderr[-2000:]
 
 
-def test_an_enclave_program_loads_no_message_of_the_log_to_settle_its_types() -> None:
+def test_an_enclave_program_loads_no_message_of_the_log_to_warm_up_its_decoders() -> None:
     script = (
-        "import sys; from enclave.programs import aggregator; from contracts.settling import settle_types\n"
-        "settle_types(); print([name for name in sys.modules if name.startswith('transparency_log')])"
+        "import sys; from enclave.programs import aggregator\n"
+        "from contracts.decoder_warm_up import warm_up_decoders\n"
+        "warm_up_decoders(); print([name for name in sys.modules if name.startswith('transparency_log')])"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
