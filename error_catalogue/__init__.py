@@ -9,9 +9,9 @@ Django. Importing it fills the catalogue with the tables of the modules beside t
 from importlib import import_module
 from pkgutil import iter_modules
 
-from error_catalogue.catalogue import CATALOGUE, INTERNAL, Entry, Explained, Turn, define, explain
+from error_catalogue.catalogue import CATALOGUE, INTERNAL, Entry, Explained, ResponsibleParty, define, explain
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["CATALOGUE", "INTERNAL", "Entry", "Explained", "Turn", "define", "explain"]
+__all__ = ["CATALOGUE", "INTERNAL", "Entry", "Explained", "ResponsibleParty", "define", "explain"]

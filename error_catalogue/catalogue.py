@@ -15,7 +15,7 @@ from contracts.refusal import Fact, word_refusals
 from translations.catalogues import words
 from translations.spoken import ENGLISH, speaking
 
-Turn = Literal["site", "lead", "operator", "us"]
+ResponsibleParty = Literal["site", "lead", "operator", "us"]
 _ = words("error_catalogue")
 
 
@@ -30,7 +30,7 @@ class Entry:
     code: str
     message: str
     hint: str
-    turn: Turn
+    responsible: ResponsibleParty
     retry: bool = False
 
 
@@ -41,7 +41,7 @@ class Explained:
     code: str
     message: str
     hint: str
-    turn: Turn
+    responsible: ResponsibleParty
     retry: bool
 
 
@@ -79,7 +79,7 @@ def explain(code: str, facts: dict[str, Fact] | None = None) -> Explained:
     if isinstance(cause, str) and "reason" not in values:
         values["reason"] = explain(cause, {**values, "cause": None}).message
     message, hint = _(entry.message).format_map(values), _(entry.hint).format_map(values)
-    return Explained(entry.code, message, hint, entry.turn, entry.retry)
+    return Explained(entry.code, message, hint, entry.responsible, entry.retry)
 
 
 def _as_logged(code: str, facts: dict[str, Fact]) -> str:

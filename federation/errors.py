@@ -50,13 +50,13 @@ def as_refusal(error: Exception) -> Refusal | None:
 
 
 def body_of(code: str, facts: dict[str, Any], reference: str) -> dict[str, Any]:
-    """The error as agents read it: {code, message, hint, turn, retry, facts, reference}."""
+    """The error as agents read it: {code, message, hint, responsible, retry, facts, reference}."""
     words = explain(code, facts)
     return {
         "code": words.code,
         "message": words.message,
         "hint": words.hint,
-        "turn": words.turn,
+        "responsible": words.responsible,
         "retry": words.retry,
         "facts": facts,
         "reference": reference,

@@ -115,7 +115,7 @@ class ErrorBody(msgspec.Struct):
     code: str
     message: str
     hint: str
-    turn: str
+    responsible: str
     retry: bool
     facts: dict[str, str | int | float | bool | None]
     reference: str

@@ -85,7 +85,7 @@ def _whom(event: Event) -> list[User]:
             if event.facts.get("again"):
                 return []  # it is tried once more; nobody is needed
             entry = CATALOGUE.get(str(event.facts.get("code", "")))
-            if entry is not None and entry.turn == "site":
+            if entry is not None and entry.responsible == "site":
                 lead, sites = False, {event.site_id or ""}
         case "quorum.awaited":
             if event.round is not None:

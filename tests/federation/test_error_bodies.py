@@ -23,10 +23,10 @@ BEAT = {"agent_version": "0.1", "runtime": "development", "checks": []}
 
 def test_a_refusal_has_the_catalogues_words(anna: Hospital) -> None:
     told = anna.call("delete", "datasets/none").json()
-    assert set(told) == {"code", "message", "hint", "turn", "retry", "facts", "reference"}
+    assert set(told) == {"code", "message", "hint", "responsible", "retry", "facts", "reference"}
     words = explain("request.not_found")
     assert (told["code"], told["message"], told["hint"]) == (words.code, words.message, words.hint)
-    assert (told["turn"], told["retry"], told["facts"]) == ("site", False, {})
+    assert (told["responsible"], told["retry"], told["facts"]) == ("site", False, {})
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,12 @@ def test_a_release_is_told_to_those_who_must_sign_and_to_those_who_get_something
 
 
 @pytest.mark.parametrize(("code", "who"), [("model.file_changed", "site"), ("spf.nothing", "lead")])
-def test_a_job_that_failed_for_good_is_told_to_whose_turn_it_is(
+def test_a_job_that_failed_for_good_is_told_to_who_is_responsible(
     code: str, who: str, run: Run, lena: User, alice: User, anna: Hospital
 ) -> None:
     from error_catalogue import CATALOGUE
 
-    assert CATALOGUE[code].turn == who
+    assert CATALOGUE[code].responsible == who
     note(run, "job.failed", site=anna.site, job="train", code=code, again=True)
     assert told() == {}
     note(run, "job.failed", site=anna.site, job="train", code=code, again=False)

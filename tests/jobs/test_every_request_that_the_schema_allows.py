@@ -116,7 +116,7 @@ def judge(held: Held, label: str, role: str, answer: Any) -> None:  # noqa: F811
     if answer.status_code >= 400:
         said = json.loads(told)
         assert said["code"] in CATALOGUE and said["code"] != "internal", where
-        assert set(said) == {"code", "message", "hint", "turn", "retry", "facts", "reference"}, where
+        assert set(said) == {"code", "message", "hint", "responsible", "retry", "facts", "reference"}, where
     if role not in AGENTS:
         assert answer.status_code >= 400, where
         refused_first = ("request.too_large", "request.cut_off", "blob.frame_truncated")
