@@ -17,8 +17,10 @@ from translations.spoken import LANGUAGES, known
 
 
 def choose_language(user: User, language: str) -> None:
-    """Of pages and mails of this person from now on; empty: as the browser says. Refuses with
-    `request.invalid`."""
+    """Of pages and mails of this person from now on; empty: as the browser says.
+
+    Raises: `request.invalid`.
+    """
     if language not in {"", *LANGUAGES}:
         raise Refusal("request.invalid", fault="there is no such language")
     with transaction.atomic():
