@@ -36,7 +36,7 @@ from contracts.refusal import Refusal
 from contracts.rows import TextLabel
 from enclave.programs.learner import load_learner
 from enclave.slicing.adapters import tuned_parameters
-from enclave.training.reading import encode
+from enclave.training.row_reader import encode
 from enclave.training.tensors import State
 from tests.programs.conftest import COMMON, DATASET_KEY, LABELS, WORDS, Consortium, House, hash_of
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from contracts.rows import TextLabel, read_row, write_row
-from enclave.training.reading import Rows
+from enclave.training.row_reader import Rows
 
 MEDQUAD = {
     "genetics-clinic": ("GHR",),

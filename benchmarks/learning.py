@@ -45,7 +45,7 @@ from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
-from enclave.training.reading import Rows, encode, read_rows
+from enclave.training.row_reader import Rows, encode, read_rows
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from privacy_accounting.epsilon import epsilon, planned

@@ -21,7 +21,7 @@ from contracts.log.checkpoint import Checkpoint
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from transparency_log.bundle import verify_bundle, write_bundle
 from transparency_log.entry import RECEIPT, encode_entry, make_entry

@@ -29,7 +29,7 @@ from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
 from contracts.manifest import Lora, ModelSpec, Training
 from enclave.masking.layers import Store
-from enclave.masking.words import WIDTHS
+from enclave.masking.residues import WIDTHS
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut

@@ -50,8 +50,8 @@ from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.fixed_point import parts, quantise
 from enclave.masking.layers import FrozenLayer, Store
 from enclave.masking.masks import Masks, PadIndex
+from enclave.masking.residues import Buffers, Packed, mask, unmask
 from enclave.masking.ring import Limbs, quickest
-from enclave.masking.words import Buffers, Packed, mask, unmask
 from enclave.slicing.adapters import adapt
 from enclave.slicing.cut import cut, open_cut
 from enclave.slicing.memory import peak_memory

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from enclave.masking.residues import WIDTHS, Packed
 from enclave.masking.ring import Limbs
-from enclave.masking.words import WIDTHS, Packed
 from enclave_host.gpu import OnDevice
 
 # (outputs, inputs) of each group with one input, in a layer: siblings with one input are together.

@@ -13,10 +13,10 @@ from typing import Any
 from contracts.best import best_after
 from contracts.course import may_follow
 from contracts.manifest import Manifest
-from contracts.reading import read_strictly
 from contracts.receipts import NO_RECEIPT, Receipt, SignedReceipt, verify_receipt
 from contracts.refusal import Refusal
 from contracts.round_kind import kind_of
+from contracts.strict_reading import read_strictly
 
 MAX_RECEIPT_BYTES = 1 << 20
 

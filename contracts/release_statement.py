@@ -14,9 +14,9 @@ from msgspec import Meta, Struct
 
 from contracts.fingerprint import key_fingerprint
 from contracts.policy import Hex32, Hex48, Program
-from contracts.reading import read_strictly
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify
+from contracts.strict_reading import read_strictly
 
 RELEASE_DOMAIN = "fedslice/release-statement/v1"
 MAX_STATEMENT_BYTES = 64 * 1024

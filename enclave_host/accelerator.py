@@ -27,8 +27,8 @@ from torch import Tensor
 from contracts.refusal import Refusal
 from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
 from enclave.masking.layers import INDEX, WEIGHTS, Product, StoreIndex, oriented, size
+from enclave.masking.residues import Packed
 from enclave.masking.ring import Limbs
-from enclave.masking.words import Packed
 from enclave_host.gpu import OnDevice
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from enclave.masking.residues import Packed
 from enclave.masking.ring import weigh
-from enclave.masking.words import Packed
 
 SUMS = 1 << 26
 """On a GPU one large product is faster than many small ones; this bounds its memory (256 MiB)."""

@@ -19,10 +19,10 @@ from federation.studies.short import short_for
 from frontend.methods import named
 from manifest_summary.explained import explanation
 from manifest_summary.facts import Fact
+from manifest_summary.formatting import word
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
 from manifest_summary.tuning import early_end, learning_rate, pull, tuned
-from manifest_summary.words import word
 
 Facts = list[tuple[str, Any, bool]]
 

@@ -10,7 +10,7 @@ from msgspec.structs import asdict, fields
 from contracts.manifest import Manifest
 from contracts.policy import Reference, SgxReference
 from manifest_summary.facts import Fact, _
-from manifest_summary.words import no_patients
+from manifest_summary.formatting import no_patients
 
 _IDENTITY = ("program", "mrenclave", "mrsigner", "product_id", "minimum_svn", "mrtd", "rtmrs")
 

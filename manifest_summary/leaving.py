@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, _
+from manifest_summary.formatting import word
 from manifest_summary.methods import METHODS, of
-from manifest_summary.words import word
 
 
 def leaving(manifest: Manifest) -> list[Fact]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, Section, _
+from manifest_summary.formatting import no_patients
 from manifest_summary.leaving import receivers, signatures
 from manifest_summary.methods import of
-from manifest_summary.words import no_patients
 from translations.numbers import number
 
 

@@ -11,10 +11,10 @@ from contracts.labels import spelled
 from contracts.manifest import Manifest, ModelSpec, Site
 from manifest_summary.enclaves import enclaves
 from manifest_summary.facts import Fact, Section, _
+from manifest_summary.formatting import duration, size, word
 from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
 from manifest_summary.tuning import early_end, learning_rate, public_front, pull, tuned
-from manifest_summary.words import duration, size, word
 from translations.numbers import number
 
 

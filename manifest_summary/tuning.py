@@ -6,7 +6,7 @@ from typing import Protocol
 
 from contracts.manifest import Adapter, Lora, Prefix, PublicFront, Spf
 from manifest_summary.facts import Fact, _
-from manifest_summary.words import word
+from manifest_summary.formatting import word
 from translations.numbers import number
 
 

@@ -6,7 +6,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from contracts.refusal import Refusal
-from site_agent.words import printable
+from site_agent.formatting import printable
 
 
 def base_url(address: str, *, insecure_http: bool = False) -> str:

@@ -28,9 +28,9 @@ from site_agent.approval_key import (
     read_key_file,
 )
 from site_agent.enrolment import connect, needs_platform
+from site_agent.formatting import printable
 from site_agent.passphrases import ask_passphrase, new_passphrase
 from site_agent.state import State
-from site_agent.words import printable
 
 Say = Callable[..., None]
 

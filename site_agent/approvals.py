@@ -24,6 +24,7 @@ from site_agent.approval_key import ApprovalKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.evidence import FloorBook
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.knowledge import known_here
 from site_agent.ledger.accounting import Outlook, outlook, require_budget, used_by
 from site_agent.ledger.book import Used, changing, read_book
@@ -32,7 +33,6 @@ from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import Known, Weakness, of_labels, weaknesses
-from site_agent.words import printable
 
 TYPED = 8
 """Characters of the fingerprint that a person types."""

@@ -15,12 +15,12 @@ from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import add_key_options, key_of
 from site_agent.approve_questions import ask_members, ask_weaknesses, typed
 from site_agent.enrolment import connect
+from site_agent.formatting import printable
+from site_agent.manifest_text import describe
 from site_agent.proofs import require_manifest
-from site_agent.reading import describe
 from site_agent.state import State
 from site_agent.sweeps import describe_sweep, root_of
 from site_agent.transport import Coordinator
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.approvals import TYPED
+from site_agent.formatting import printable
 from site_agent.ledger.accounting import Outlook
 from site_agent.ledger.wording import describe_outlook
+from site_agent.manifest_text import describe_code
 from site_agent.members import confirm, describe_members, unconfirmed
-from site_agent.reading import describe_code
 from site_agent.state import State
 from site_agent.weaknesses import Known, Weakness
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from contracts.refusal import Refusal
+from site_agent.formatting import counted, printable
 from site_agent.ledger.accounting import Told, told_by
 from site_agent.ledger.book import Book, Budget, Used, changing, read_book
 from site_agent.ledger.rebuild import rebuild
 from site_agent.ledger.wording import account
 from site_agent.state import State
-from site_agent.words import counted, printable
 
 Say = Callable[..., None]
 

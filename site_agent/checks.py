@@ -15,13 +15,13 @@ from site_agent.check_rows import Check
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
 from site_agent.files import replacing
+from site_agent.formatting import counted, printable, readable_seconds
 from site_agent.letters import letter
 from site_agent.machine_checks import gpu, machine
 from site_agent.network_checks import host_and_port, network
 from site_agent.state import State
 from site_agent.tee_checks import tee
 from site_agent.transport import PASSING
-from site_agent.words import counted, printable, readable_seconds
 
 WORST_SKEW = 5.0
 LAST_SKEW = 10.0

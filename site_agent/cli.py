@@ -33,11 +33,11 @@ from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
 from site_agent.enrolment import connect, enrol, heartbeat
+from site_agent.formatting import counted, printable, size, table
 from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
 from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
-from site_agent.words import counted, printable, size, table
 from transparency_log.messages import warm_up_message_decoders
 
 REMAINS = (

@@ -19,13 +19,13 @@ from site_agent import methods
 from site_agent.approvals import approved_manifest
 from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
+from site_agent.formatting import readable_seconds
 from site_agent.leases import Job, Lease, in_words
 from site_agent.line import LONGEST_WAIT, Line
 from site_agent.methods.interface import RUN_OVER, JobRunner, Part
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
-from site_agent.words import readable_seconds
 
 HEARTBEAT_SECONDS = 30.0
 CHECK_SECONDS = 1800.0

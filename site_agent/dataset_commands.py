@@ -23,11 +23,11 @@ from site_agent.datasets.findings import QUESTIONS
 from site_agent.datasets.intake import Wishes
 from site_agent.datasets.spool import name_of, spooled
 from site_agent.enrolment import connect
+from site_agent.formatting import printable, table
 from site_agent.pulse import Pulse
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
 from site_agent.transport import is_passing
-from site_agent.words import printable, table
 
 Say = Callable[..., None]
 _DROPPED = {

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from contracts.refusal import Refusal
 from site_agent.datasets.findings import Findings
 from site_agent.datasets.intake import Intake
-from site_agent.words import printable
+from site_agent.formatting import printable
 
 Ask = Callable[[str], str]
 _QUESTIONS = {

@@ -16,8 +16,8 @@ from contracts.labels import spelled
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
 from site_agent.datasets.intake import Intake
+from site_agent.formatting import counted, printable, table
 from site_agent.ledger.lineage import Relative
-from site_agent.words import counted, printable, table
 
 Say = Callable[..., None]
 SHOWN = 12

@@ -16,10 +16,10 @@ from contracts.refusal import Refusal
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
 from site_agent.approval_key import Development, read_key_file
+from site_agent.formatting import printable
 from site_agent.state import Config, Runtime, State
 from site_agent.transport import Coordinator
 from site_agent.witness import LogWitness
-from site_agent.words import printable
 
 
 def connect(state: State, **options: object) -> Coordinator:

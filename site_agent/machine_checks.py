@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from site_agent.check_rows import Check, Outcome
+from site_agent.formatting import counted, readable_bytes
 from site_agent.state import State
-from site_agent.words import counted, readable_bytes
 
 LEAST_DISK = 5 << 30
 LEAST_MEMORY = 4 << 30

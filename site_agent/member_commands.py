@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.fingerprint import site_fingerprint, typed_fingerprint
+from site_agent.formatting import table
 from site_agent.members import forget, known_members
 from site_agent.state import State
-from site_agent.words import table
 
 Say = Callable[[str], None]
 

@@ -19,8 +19,8 @@ from contracts.manifest import Manifest
 from contracts.manifest import Site as Member
 from contracts.refusal import Refusal
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.state import State
-from site_agent.words import printable
 
 FILE = "members.json"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
+from site_agent.formatting import printable
 from site_agent.state import State
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 

@@ -19,12 +19,12 @@ from outgoing.faults import why
 from outgoing.proxies import Proxy, proxy_for
 from outgoing.tls import browsers_context, public_context, tls_context
 from site_agent.check_rows import Check, Outcome
+from site_agent.formatting import printable
 from site_agent.letters import letter
 from site_agent.lines import SECONDS, ProxyFault, connect_to, seen_unverified, shake_hands
-from site_agent.proxy_words import proxy_row
+from site_agent.proxy_messages import proxy_row
 from site_agent.state import State
-from site_agent.tls_words import not_trusted, signer_of
-from site_agent.words import printable
+from site_agent.tls_messages import not_trusted, signer_of
 
 CERTIFICATE_DAYS = 14
 

@@ -12,7 +12,7 @@ import unicodedata
 from pathlib import Path
 
 from contracts.refusal import Refusal
-from site_agent.words import printable
+from site_agent.formatting import printable
 
 LEAST = 12
 """Characters."""

@@ -22,8 +22,8 @@ from site_agent.datasets.columns import TEXT_NAMES
 from site_agent.datasets.formats import detect
 from site_agent.datasets.readers import Fault, read
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.serving import ServedModel
-from site_agent.words import printable
 
 BATCH = 32
 Tell = Callable[[str], None]

@@ -13,11 +13,11 @@ from typing import Any
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
+from site_agent.formatting import counted, printable, table
 from site_agent.predict import Predictor, Text, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.words import counted, printable, table
 
 Say = Callable[[str], None]
 

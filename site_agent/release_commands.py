@@ -12,10 +12,10 @@ from contracts.refusal import Refusal
 from contracts.releases import SERVE
 from site_agent import releases
 from site_agent.enrolment import connect
+from site_agent.formatting import printable
 from site_agent.releases import Judged
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 

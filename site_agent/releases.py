@@ -46,13 +46,13 @@ from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.evidence import Verifier, read_evidence
 from site_agent.files import create_private, private_folder, write_private
+from site_agent.formatting import printable
 from site_agent.members import confirmed_now, require_enough_for_release
 from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
-from site_agent.words import printable
 
 
 class Asked(Struct, frozen=True):

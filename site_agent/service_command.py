@@ -15,9 +15,9 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.service import NAME, settings, unit
 from site_agent.state import State
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 CODE = Path(__file__).resolve().parent.parent

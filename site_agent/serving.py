@@ -20,11 +20,11 @@ from contracts.refusal import Refusal
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Verifier
+from site_agent.formatting import printable
 from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.words import printable
 
 PROGRAM: Program = "split_server"
 PART_BYTES = 512 << 10

@@ -21,8 +21,10 @@ from site_agent.approve_questions import ask_members, ask_weaknesses, typed
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.ledger.accounting import require_budget
 from site_agent.ledger.wording import describe_outlook
+from site_agent.manifest_text import describe, describe_code
 from site_agent.members import (
     confirmed_now,
     describe_members,
@@ -30,7 +32,6 @@ from site_agent.members import (
     require_enough_for_release,
 )
 from site_agent.proofs import require_manifest
-from site_agent.reading import describe, describe_code
 from site_agent.signing_requests import (
     ACCEPTED,
     Asked,
@@ -48,7 +49,6 @@ from site_agent.state import Config, State
 from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import of_labels, weaknesses
-from site_agent.words import printable
 
 Say = Callable[[str], None]
 

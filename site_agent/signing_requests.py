@@ -33,11 +33,11 @@ from site_agent.approval_key import read_key_file
 from site_agent.approvals import Approved, OfSweep, approved_manifest, last_approved
 from site_agent.datasets.catalogue import Dataset
 from site_agent.files import write_private
+from site_agent.formatting import printable
 from site_agent.knowledge import kept_statement
 from site_agent.ledger.accounting import Outlook
 from site_agent.state import State
 from site_agent.weaknesses import Known, Weakness
-from site_agent.words import printable
 
 DOMAIN = "fedslice/signing-request/v1"
 ACCEPTED = "fedslice/accepted-weaknesses/v1"

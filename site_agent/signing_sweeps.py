@@ -17,9 +17,9 @@ from site_agent.approval_key import ApprovalKey
 from site_agent.approve_questions import ask_members, ask_weaknesses, typed
 from site_agent.ledger.accounting import require_budget
 from site_agent.ledger.wording import describe_outlook
+from site_agent.manifest_text import describe_code
 from site_agent.members import confirmed_now, describe_members, require_approvable
 from site_agent.proofs import require_manifest
-from site_agent.reading import describe_code
 from site_agent.signing_requests import (
     ACCEPTED,
     Asked,

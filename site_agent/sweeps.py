@@ -23,15 +23,15 @@ from site_agent import approvals
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import Approved, OfSweep, Waiting
 from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.formatting import printable
 from site_agent.ledger.accounting import SUBTRACTS, UNBOUNDED, Outlook, outlook, require_budget
 from site_agent.ledger.book import Used, changing, read_book
+from site_agent.manifest_text import describe, section_lines
 from site_agent.members import confirmed_now, require_approvable
 from site_agent.proofs import require_manifest
-from site_agent.reading import describe, section_lines
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import Known, Weakness
-from site_agent.words import printable
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from contracts.refusal import Refusal
 from site_agent.check_rows import Check
 from site_agent.enrolment import needs_platform
+from site_agent.formatting import printable, readable_bytes
 from site_agent.state import State
-from site_agent.words import printable, readable_bytes
 
 DCAP_PORT = 8081
 """Where a PCCS listens by default (Intel DCAP)."""

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from contracts.refusal import Refusal
+from site_agent.formatting import printable
 from site_agent.transport import Coordinator
-from site_agent.words import printable
 
 LIMIT = 4000
 Decision = Literal["message", "changes", "decline", "reconsider"]

@@ -20,8 +20,8 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, exceptions
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey, verify_bytes
 from site_agent.approval_key import OnToken
+from site_agent.formatting import printable
 from site_agent.passphrases import ask_pin
-from site_agent.words import printable
 
 ED25519 = bytes.fromhex("06032b6570")
 """RFC 8410: the curve's object identifier, in DER."""

@@ -36,7 +36,7 @@ from outgoing.tls import tls_context
 from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
-from site_agent.words import printable, readable_seconds
+from site_agent.formatting import printable, readable_seconds
 
 log = logging.getLogger(__name__)
 

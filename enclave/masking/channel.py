@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from contracts.refusal import Refusal
 from enclave.masking.layers import Product
-from enclave.masking.words import Packed
+from enclave.masking.residues import Packed
 
 MAGIC = int.from_bytes(b"fedslice")
 PAGE = 1 << 16

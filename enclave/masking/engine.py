@@ -17,7 +17,7 @@ from torch import Tensor
 
 from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import FrozenLayer, Product
-from enclave.masking.words import Buffers
+from enclave.masking.residues import Buffers
 
 BLOCK = 1 << 17
 """Numbers of a block. With half as many, twice the calls cost a tenth of a step of hidden size 384."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.refusal import Refusal
-from enclave.masking.words import WIDTHS, Buffers
+from enclave.masking.residues import WIDTHS, Buffers
 
 WEIGHT_LIMIT = 127
 _ROWS = 256

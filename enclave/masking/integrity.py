@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from enclave.masking.words import Buffers
+from enclave.masking.residues import Buffers
 
 PRIME_BITS = 61
 PRIME = (1 << PRIME_BITS) - 1

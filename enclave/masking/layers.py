@@ -20,7 +20,7 @@ from torch import Tensor
 
 from contracts.refusal import Refusal
 from enclave.masking.fixed_point import Part, Weight, fix_weight, parts
-from enclave.masking.words import WIDTHS
+from enclave.masking.residues import WIDTHS
 
 WEIGHTS, INDEX = "weights.int8", "layers.json"
 Direction = Literal["forward", "backward"]

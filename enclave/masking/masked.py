@@ -27,9 +27,9 @@ from enclave.masking import integrity
 from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.layers import Product, Store, oriented
 from enclave.masking.masks import Masks, PadIndex
+from enclave.masking.residues import Packed, mask, of_mask, unmask, unmasking
 from enclave.masking.ring import Limbs
 from enclave.masking.vault import TAG_BYTES, PadLedger, Vault
-from enclave.masking.words import Packed, mask, of_mask, unmask, unmasking
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
 PadReport = Callable[[int, int], None]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
-from enclave.masking.words import WIDTHS, Packed
+from enclave.masking.residues import WIDTHS, Packed
 
 KEY_BYTES = 32
 BLOCK_BYTES = 16

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from enclave.masking.words import Buffers, Packed, meaning, pack
+from enclave.masking.residues import Buffers, Packed, meaning, pack
 
 CACHED_SUMS, MIN_COLUMNS = 1 << 20, 64
 """Limb sums (4 MiB of int32) that are carried together while they are in a cache. Smaller pieces would fit

@@ -27,7 +27,7 @@ from enclave.training.loop import (
     train,
 )
 from enclave.training.metrics import Scores
-from enclave.training.reading import Pin, encode, read_rows
+from enclave.training.row_reader import Pin, encode, read_rows
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:

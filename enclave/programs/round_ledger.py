@@ -30,7 +30,7 @@ from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.publication import Published, publish

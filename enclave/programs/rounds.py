@@ -22,7 +22,7 @@ from contracts.roster import Roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
-from contracts.server_words import sign_reissue
+from contracts.server_statements import sign_reissue
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
 from enclave.programs.identity import Identity

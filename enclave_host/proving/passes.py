@@ -20,7 +20,7 @@ from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Verdict, Way
 from contracts.refusal import Refusal
 from enclave.masking.layers import Product
-from enclave.masking.words import Packed
+from enclave.masking.residues import Packed
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.cut import open_cut
 from enclave.slicing.halves import open_front, open_tail

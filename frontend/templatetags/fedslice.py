@@ -15,7 +15,7 @@ from error_catalogue import explain
 from federation.sites.models import Site
 from federation.studies.models import Approval
 from frontend.comparison import title_of
-from manifest_summary.words import word
+from manifest_summary.formatting import word
 from translations.numbers import number
 
 register = template.Library()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from contracts.manifest import Manifest, ServerOptimizer
 from manifest_summary.facts import Fact, _
+from manifest_summary.formatting import word
 from manifest_summary.noise import noise
-from manifest_summary.words import word
 from translations.numbers import number
 
 

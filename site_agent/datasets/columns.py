@@ -24,7 +24,7 @@ from site_agent.datasets.names import (
     together,
 )
 from site_agent.datasets.readers import Nested, Record
-from site_agent.words import printable
+from site_agent.formatting import printable
 
 SPLITS: dict[str, Split] = {
     "train": "train", "training": "train",

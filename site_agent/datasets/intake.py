@@ -28,7 +28,7 @@ from site_agent.datasets.rows import Found, label_of, normalise
 from site_agent.datasets.splits import HELD_OUT, assign, complete
 from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
-from site_agent.words import printable
+from site_agent.formatting import printable
 
 SAMPLE_ROWS = 1000
 MAX_ROWS = 2_000_000

@@ -17,9 +17,9 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from privacy_accounting.epsilon import Gaussian, epsilon, planned
 from privacy_accounting.subtraction import is_covered, kind_of, odd_one
+from site_agent.formatting import printable
 from site_agent.ledger.book import LEVELS, Book, Budget, Used
 from site_agent.weaknesses import Weakness
-from site_agent.words import printable
 
 UNBOUNDED, SUBTRACTS = "unbounded", "differs-by-one-hospital"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from site_agent.formatting import counted, printable
 from site_agent.ledger.accounting import Outlook, Told
 from site_agent.ledger.book import LEVELS, Budget
-from site_agent.words import counted, printable
 
 LEVEL = {"site": "per hospital", "record": "per row"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from contracts.manifest import Manifest
-from site_agent.words import counted
+from site_agent.formatting import counted
 
 log = logging.getLogger(__name__)
 

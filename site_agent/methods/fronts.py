@@ -16,7 +16,7 @@ from typing import Any
 
 from contracts.manifest import Manifest
 from contracts.sealed.shards import PURPOSES, Purpose
-from site_agent.words import readable_bytes
+from site_agent.formatting import readable_bytes
 
 BATCH = 32
 KEEP_SECONDS = 7 * 86400
@@ -50,7 +50,7 @@ class FrontWork:
         # They bring torch, which the agent's own process needs for nothing but this.
         from enclave.slicing.halves import open_front
         from enclave.training.features import estimate, layout_of
-        from enclave.training.reading import encode, read_rows
+        from enclave.training.row_reader import encode, read_rows
         from enclave_host.bounded import Limits
 
         spec = manifest.model

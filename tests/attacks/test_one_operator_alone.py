@@ -18,7 +18,7 @@ from federation.people.models import User
 from tests.federation.cast import PASSWORD
 from tests.federation.conftest import audrey, olga, reference_values  # noqa: F401
 from tests.frontend.conftest import redis_server, state_folder  # noqa: F401
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 
 pytestmark = pytest.mark.django_db
 OWN = "olga.privately@mail.example"

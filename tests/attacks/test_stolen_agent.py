@@ -23,7 +23,7 @@ from contracts.manifest import Release as Rule
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import consent
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.releases import services as release_services
 from enclave_jobs.releases.models import Release

@@ -25,7 +25,7 @@ from manifest_summary.summary import summary
 from site_agent.datasets.card import Card
 from site_agent.datasets.catalogue import Dataset
 from site_agent.letters import letter
-from site_agent.reading import describe
+from site_agent.manifest_text import describe
 from tests.federation.cast import Hospital, make_dataset
 from tests.manifest_summary.test_summary import KINDS
 

@@ -28,7 +28,7 @@ from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import State
 from enclave.training.loop import train
-from enclave.training.reading import encode, read_rows
+from enclave.training.row_reader import encode, read_rows
 from enclave_host import base_models
 from enclave_host.unmasked import UnmaskedEngine
 from tests.support import beginnings, story

@@ -13,7 +13,7 @@ from contracts.manifest import Release, Spf, Split, parse
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import SERVE
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.runs.services import launch

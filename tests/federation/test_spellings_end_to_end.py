@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.refusal import Refusal
-from enclave.training.reading import read_rows
+from enclave.training.row_reader import read_rows
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.studies import services

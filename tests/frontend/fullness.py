@@ -15,7 +15,7 @@ from contracts.canonical import canonical, digest
 from contracts.policy import SgxReference
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash
 from contracts.releases import EXPORT, SEALED
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job

@@ -25,7 +25,7 @@ from federation.audit.services import record
 from federation.people.models import User
 from frontend.activity import ACTIONS
 from tests.federation.cast import Hospital
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from federation.studies.models import Study, Sweep, SweepPoint
 from frontend.forms.finding import ListForm
 from frontend.paging import SIZE
 from tests.frontend.gallery import Desk, Shown, opened
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 from tests.support.chromium import launch
 
 

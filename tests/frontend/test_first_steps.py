@@ -19,7 +19,7 @@ from federation.studies.models import Study
 from federation.studies.plan import Plan
 from frontend.first_steps import first_steps
 from tests.federation.cast import MODEL, Hospital, make_dataset
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 from tests.support.proofs import freeze as freeze_tried
 
 pytestmark = pytest.mark.django_db

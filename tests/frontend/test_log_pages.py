@@ -35,7 +35,7 @@ from federation.audit.models import AuditEntry
 from federation.people.models import User
 from tests.federation.cast import Hospital
 from tests.federation.development import expected
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 
 PPID_OID = "1.2.840.113741.1.13.1.1"
 

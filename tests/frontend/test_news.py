@@ -9,7 +9,7 @@ from federation.notices import services as notices
 from federation.notices.models import Notice
 from federation.people.models import User
 from federation.studies.models import Event, Study
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 
 
 def test_the_bell_counts_what_is_unread_and_opening_reads_it(frozen: Study, alice: User, bob: User) -> None:

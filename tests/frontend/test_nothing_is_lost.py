@@ -20,7 +20,7 @@ from frontend.timeline import waits_for
 from tests.federation.cast import Hospital
 from tests.frontend.fullness import live_on
 from tests.frontend.gallery import Desk, Shown, opened
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 from tests.support.chromium import launch
 
 

@@ -15,7 +15,7 @@ from federation.studies.models import Study
 from frontend.middleware import POLICY
 from frontend.names import typed_name
 from tests.federation.cast import PASSWORD, Hospital
-from tests.frontend.reading import signed_in
+from tests.frontend.page_reader import signed_in
 
 
 @pytest.fixture

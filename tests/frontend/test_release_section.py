@@ -18,7 +18,7 @@ from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import Released, sign_release
 from contracts.sealed.hpke import HpkeKey
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release

@@ -21,7 +21,7 @@ from frontend.intervals import sure, wilson
 from frontend.label_tables import tables_of
 from tests.federation.cast import Hospital
 from tests.frontend.fullness import TABLES
-from tests.frontend.reading import signed_in, text
+from tests.frontend.page_reader import signed_in, text
 
 
 @pytest.fixture

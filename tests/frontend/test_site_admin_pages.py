@@ -24,7 +24,7 @@ from federation.studies.plan import Plan
 from frontend.timeline import waits_for
 from tests.federation.cast import MODEL, Hospital
 from tests.frontend.fullness import live_on
-from tests.frontend.reading import signed_in
+from tests.frontend.page_reader import signed_in
 from tests.support.proofs import freeze as freeze_tried
 
 BEAT = {"agent_version": "0.1", "runtime": "development"}

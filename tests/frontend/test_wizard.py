@@ -464,7 +464,7 @@ def test_the_review_says_what_leaves_a_hospital_by_method(
 def test_the_advice_starts_from_the_memory_of_the_smallest_hospital(
     lead: Client, shaped: Study, anna: Hospital, barbara: Hospital
 ) -> None:
-    from site_agent.words import readable_bytes
+    from site_agent.formatting import readable_bytes
 
     lead.post(at(shaped, "method"), {"choice": "split"})
     for hospital, memory in ((anna, 64 << 30), (barbara, 15 << 30)):

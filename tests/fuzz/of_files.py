@@ -21,7 +21,7 @@ from enclave.masking.layers import INDEX, Store
 from enclave.programs.template import learn
 from enclave.slicing.checkpoint import Checkpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
-from enclave.training import features, reading, tensors
+from enclave.training import features, row_reader, tensors
 from enclave.training.handed import HandedFeatures
 from enclave_host.accelerator import read_products
 from site_agent.datasets.card import content_digest
@@ -133,8 +133,8 @@ def _workbook(data: bytes) -> object:
 )
 def _rows(data: bytes) -> object:
     path = written(data, ".rows")
-    pin = reading.Pin(DatasetRef("notes", content_digest(path, bytes(32)), 20), bytes(32))
-    return reading.read_rows(path, SPEC, "text-label", pin)
+    pin = row_reader.Pin(DatasetRef("notes", content_digest(path, bytes(32)), 20), bytes(32))
+    return row_reader.read_rows(path, SPEC, "text-label", pin)
 
 
 @target(
@@ -148,8 +148,8 @@ def _rows(data: bytes) -> object:
 )
 def _conversations(data: bytes) -> object:
     path = written(data, ".rows")
-    pin = reading.Pin(DatasetRef("talks", content_digest(path, bytes(32)), 20), bytes(32))
-    return reading.read_rows(
+    pin = row_reader.Pin(DatasetRef("talks", content_digest(path, bytes(32)), 20), bytes(32))
+    return row_reader.read_rows(
         path, msgspec.structs.replace(SPEC, task="causal-lm", labels=()), "messages", pin
     )
 

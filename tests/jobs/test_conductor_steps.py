@@ -13,7 +13,7 @@ from django.utils import timezone
 from contracts.receipts import NO_RECEIPT, Best, InstanceCount, Receipt, ReceiptInput, Scoring
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.conductor import (
     advancing,

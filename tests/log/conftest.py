@@ -41,7 +41,7 @@ from contracts.receipts import (
     receipt_hash,
 )
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from tests.support.approvals import approve
 from tests.support.keys import approval_key

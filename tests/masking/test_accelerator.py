@@ -17,8 +17,8 @@ from enclave.masking.channel import MaskedChannel, SharedFile
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
+from enclave.masking.residues import WIDTHS, Packed, pack
 from enclave.masking.vault import Vault
-from enclave.masking.words import WIDTHS, Packed, pack
 from enclave_host.accelerator import Multiplier, Server, read_products
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import LocalAccelerator, times

@@ -9,7 +9,7 @@ from benchmarks import small_models
 from contracts.architecture.numbering import layer_of
 from contracts.refusal import Refusal
 from enclave.masking.layers import Store
-from enclave.masking.words import WIDTHS
+from enclave.masking.residues import WIDTHS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.cut import cut
 from enclave.slicing.placement import Profile, Shape, offload

@@ -22,7 +22,7 @@ from enclave.masking.fixed_point import (
     parts,
     quantise,
 )
-from enclave.masking.words import WIDTHS, Buffers
+from enclave.masking.residues import WIDTHS, Buffers
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 rows_of_features = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=finite)

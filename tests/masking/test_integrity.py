@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from enclave.masking import integrity
 from enclave.masking.fixed_point import MAX_NORM
-from enclave.masking.words import WIDTHS, Buffers
+from enclave.masking.residues import WIDTHS, Buffers
 
 ROWS, INNER, OUTER = 5, 33, 21
 

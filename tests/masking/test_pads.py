@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
 from enclave.masking.masks import Masks, PadIndex
+from enclave.masking.residues import WIDTHS
 from enclave.masking.vault import PadLedger, Vault
-from enclave.masking.words import WIDTHS
 
 KEY = bytes(range(32))
 

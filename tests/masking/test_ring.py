@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from enclave.masking import ring
 from enclave.masking.fixed_point import MAX_INNER
+from enclave.masking.residues import WIDTHS, Buffers, Packed, mask, meaning, of_mask, pack, unmask
 from enclave.masking.ring import Limbs
-from enclave.masking.words import WIDTHS, Buffers, Packed, mask, meaning, of_mask, pack, unmask
 from enclave_host.gpu import OnDevice
 
 widths = st.sampled_from(WIDTHS)

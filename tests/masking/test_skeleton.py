@@ -20,7 +20,7 @@ from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, offload
 from enclave.training.loop import derive_seed, train
-from enclave.training.reading import encode
+from enclave.training.row_reader import encode
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.unmasked import UnmaskedEngine

@@ -8,7 +8,7 @@ from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
-from enclave.masking.words import WIDTHS, Buffers, meaning
+from enclave.masking.residues import WIDTHS, Buffers, meaning
 from enclave.slicing.placement import offload
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking import attacks

@@ -8,7 +8,7 @@ from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.manifest import Prefix
 from enclave.masking.engine import LayerWork
 from enclave.masking.layers import Store
-from enclave.masking.words import WIDTHS, Packed
+from enclave.masking.residues import WIDTHS, Packed
 from enclave.slicing.cut import cut
 from enclave_host.accelerator import Multiplier, read_products
 from tests.support.families import tried

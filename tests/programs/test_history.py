@@ -8,7 +8,7 @@ from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, Receipt, receipt_hash
 from contracts.reissue import Reissue
 from contracts.sealed.hpke import HpkeKey
-from contracts.server_words import sign_receipt, sign_reissue
+from contracts.server_statements import sign_receipt, sign_reissue
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.history import History

@@ -16,8 +16,8 @@ from enclave.programs.publication import step
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
-from enclave.training.reading import encode as tokenised
-from enclave.training.reading import read_rows
+from enclave.training.row_reader import encode as tokenised
+from enclave.training.row_reader import read_rows
 from enclave_host.process import EnclaveProcess
 from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest

@@ -20,7 +20,7 @@ from contracts.receipts import (
     verify_receipt,
 )
 from contracts.refusal import Refusal
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 
 KEY, NEXT_KEY = SigningKey.generate(), SigningKey.generate()

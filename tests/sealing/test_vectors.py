@@ -29,7 +29,7 @@ from contracts.refusal import Refusal
 from contracts.release_statement import parse_statement, sign_statement
 from contracts.roster import countersign, parse_roster, roster_hash, verify_roster
 from contracts.sealed.stream import Binding, unseal
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 
 VECTORS = Path(__file__).parent / "vectors"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

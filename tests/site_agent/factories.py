@@ -29,7 +29,7 @@ from contracts.manifest import (
 )
 from contracts.policy import Policy, SgxReference
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, Scoring, SignedReceipt
-from contracts.server_words import sign_receipt
+from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.datasets.intake import Wishes

@@ -31,8 +31,8 @@ from site_agent import cli
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
+from site_agent.manifest_text import describe
 from site_agent.members import confirm
-from site_agent.reading import describe
 from site_agent.state import State
 from tests.site_agent.conftest import SITE, Line, Reply, Request, Server
 from tests.site_agent.coordinator_log import Log

@@ -16,9 +16,9 @@ import pytest
 
 from site_agent import tee_checks
 from site_agent.check_rows import Check
+from site_agent.formatting import size
 from site_agent.state import State
 from site_agent.tee_checks import Machine, tee
-from site_agent.words import size
 from tests.support.installation import REPOSITORY
 
 GIB = 1 << 30

@@ -18,7 +18,7 @@ from contracts.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training import rates
 from enclave.training.loop import train
-from enclave.training.reading import Rows
+from enclave.training.row_reader import Rows
 from privacy_accounting.epsilon import epsilon, planned
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 

@@ -17,7 +17,7 @@ from enclave.training.data import collate
 from enclave.training.loop import Progress, batch_logits, batch_loss
 from enclave.training.noise import Words, gaussian, normal_quantile, secret_words, site_deviation
 from enclave.training.private import clipped_sum, draw, train_privately
-from enclave.training.reading import encode
+from enclave.training.row_reader import encode
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec
 
 TRAINING = Training(rounds=3, local_epochs=2, batch_size=8, learning_rate=0.01, seed=1)

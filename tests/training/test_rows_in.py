@@ -15,9 +15,9 @@ from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from contracts.rows import TextLabel
 from enclave.slicing.models import load
-from enclave.training import reading
+from enclave.training import row_reader
 from enclave.training.data import IGNORED, Examples, collate
-from enclave.training.reading import encode, read_rows
+from enclave.training.row_reader import encode, read_rows
 from tests.training.tiny import LABELS, TEXTS, causal_spec, classifier_spec
 
 SPEC = ModelSpec("tiny", "sequence-classification", {"config.json": "0" * 64}, LABELS, 16)
@@ -92,7 +92,7 @@ def test_limits_on_rows_lines_and_bytes_hold(tmp_path: Path, monkeypatch: pytest
         ("MAX_FILE_BYTES", 200, "rows.too_large"),
     ):
         with monkeypatch.context() as patched, pytest.raises(Refusal) as caught:
-            patched.setattr(reading, name, limit)
+            patched.setattr(row_reader, name, limit)
             read_rows(file, SPEC, "text-label")
         assert caught.value.code == code
     assert len(read_rows(file, SPEC, "text-label").train) == 2

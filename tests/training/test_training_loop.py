@@ -18,7 +18,7 @@ from enclave.slicing.models import load
 from enclave.training import rates
 from enclave.training.data import Examples
 from enclave.training.loop import Progress, derive_seed, evaluate, train
-from enclave.training.reading import encode
+from enclave.training.row_reader import encode
 from enclave.training.schedule import share_of_rate
 from enclave_host.base_models import EMBEDDED, resolve
 from enclave_host.pinning import pin

@@ -24,7 +24,7 @@ from enclave.training.conversations import PLAIN, Template
 from enclave.training.data import IGNORED, Examples, collate
 from enclave.training.features import compute
 from enclave.training.loop import batch_logits, batch_loss, evaluate, train
-from enclave.training.reading import encode
+from enclave.training.row_reader import encode
 from enclave_host.base_models import EMBEDDED, resolve
 from tests.training.tiny import LLAMA_ADAPTER, PAIRS, QUESTIONS, causal_spec, classifier_spec, pin, settings
 

@@ -16,7 +16,7 @@ from contracts.policy import TcbStatus
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
-from manifest_summary.words import word
+from manifest_summary.formatting import word
 
 _word = lazy(word, str)  # in the language of who reads the form
 RELEASES = [(name, _word(name)) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]

@@ -25,6 +25,7 @@ from contracts.sealed.container import FileRef
 from enclave_host.mailbox import HostMailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
+from site_agent.formatting import readable_bytes
 from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.method_1.pads import PadMaker
@@ -34,7 +35,6 @@ from site_agent.receipts import ReceiptBook
 from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.words import readable_bytes
 
 
 class HandedIn(Struct, frozen=True):

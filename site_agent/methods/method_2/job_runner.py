@@ -17,6 +17,7 @@ from enclave_host.base_models import resolve
 from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import replacing
+from site_agent.formatting import readable_bytes
 from site_agent.leases import Job, Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.fronts import prune
@@ -26,7 +27,6 @@ from site_agent.proofs import require_roster
 from site_agent.rosters import RosterBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
-from site_agent.words import readable_bytes
 
 
 class SplitJobRunner:

@@ -57,7 +57,7 @@ from contracts.receipts import (  # noqa: E402
 from contracts.release_statement import ReleasedProgram, ReleaseStatement, sign_statement  # noqa: E402
 from contracts.roster import Roster, RosterEntry, countersign, roster_hash  # noqa: E402
 from contracts.sealed.stream import Binding, seal  # noqa: E402
-from contracts.server_words import sign_receipt  # noqa: E402
+from contracts.server_statements import sign_receipt  # noqa: E402
 
 SITES = {f"site-{name}": signing_key(name.encode() * 32) for name in "abc"}
 APPROVERS = {f"site-{name}": signing_key(name.upper().encode() * 32) for name in "abc"}

@@ -11,9 +11,9 @@ from cryptography import x509
 
 from outgoing import faults
 from site_agent.check_rows import Check
+from site_agent.formatting import counted, printable
 from site_agent.letters import letter
 from site_agent.lines import Shown
-from site_agent.words import counted, printable
 
 CLOCK = "If this machine's clock is wrong, switch time synchronisation on: timedatectl set-ntp true."
 

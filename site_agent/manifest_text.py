@@ -15,8 +15,8 @@ from manifest_summary.facts import Fact, Section
 from manifest_summary.short import in_short
 from manifest_summary.summary import summary
 from site_agent.datasets.catalogue import Dataset
+from site_agent.formatting import printable
 from site_agent.weaknesses import Known, Weakness
-from site_agent.words import printable
 
 _WIDTH = 100
 _LIMIT = 4000
