@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from django.db.models import F
 from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from rest_framework.parsers import FileUploadParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -36,10 +36,12 @@ class NewBlob(Struct, forbid_unknown_fields=True):
 
 
 class UploadStands(Struct):
-    """The upload's id, and how many of its bytes are stored for good."""
+    """The upload's id, and how many of its bytes are stored for good. `part_bytes`: so long are the parts
+    that may be put into the storage straight away; left out where only frames are taken."""
 
     upload: str
     offset: int
+    part_bytes: int | UnsetType = UNSET
 
 
 class Offset(Struct):
@@ -56,7 +58,10 @@ class Uploads(AgentView):
         wanted = read(request, NewBlob)
         run = run_of(site_of(request), wanted.run, active=True)
         upload = uploads.begin(site_of(request), run, wanted.sha256, wanted.bytes, BlobKind(wanted.kind))
-        return Response({"upload": upload.pk, "offset": upload.offset})
+        stands: dict[str, str | int] = {"upload": upload.pk, "offset": upload.offset}
+        if uploads.direct():
+            stands["part_bytes"] = uploads.PART_BYTES
+        return Response(stands)
 
 
 class UploadFrames(AgentView):
@@ -101,7 +106,7 @@ class Download(AgentView):
         },
     )
     def get(self, request: Request, sha256: str) -> HttpResponse | StreamingHttpResponse:
-        blob = _readable(site_of(request), sha256)
+        blob = readable(site_of(request), sha256)
         start, end, partial = _range(request.headers.get("Range"), blob.bytes)
         Blob.objects.filter(pk=blob.pk).update(downloaded_bytes=F("downloaded_bytes") + (end - start))
         response = StreamingHttpResponse(
@@ -124,7 +129,11 @@ def _frame(request: Request) -> bytes:
     return request.body
 
 
-def _readable(site: Site, sha256: str) -> Blob:
+def readable(site: Site, sha256: str) -> Blob:
+    """The blob, where this site may read it.
+
+    Raises: `blob.unknown`, `run.unknown` and `blob.lost`.
+    """
     blob = Blob.objects.filter(sha256=sha256, complete=True).select_related("run").first()
     if blob is None or blob.run is None:
         raise Refusal("blob.unknown")
@@ -132,7 +141,7 @@ def _readable(site: Site, sha256: str) -> Blob:
     published = blob.kind in (BlobKind.NEXT, BlobKind.RELEASE) and blob.owner_site_id is None
     if not published and blob.owner_site_id != site.pk:
         raise Refusal("blob.unknown")
-    if not blobs.path_of(sha256).is_file():  # before an answer begins that could not be finished
+    if not blobs.is_there(sha256):  # before an answer begins that could not be finished
         raise Refusal("blob.lost")
     return blob
 

@@ -1,4 +1,4 @@
-"""The content-addressed store of sealed files: `BLOB_DIR/<first two digits>/<sha256>`.
+"""The content-addressed store of sealed files: `BLOB_DIR/<first two digits>/<sha256>`, or bucket.py's.
 
 The coordinator cannot open what lies here. A file appears under its name only whole, hashed and on disk for
 good: it is written beside, synced, and renamed. When the disk is full the write is refused by code
@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO, cast
 
 from django.conf import settings
 
@@ -23,6 +25,15 @@ from contracts.refusal import Refusal
 MAX_BLOB_BYTES = 4 << 30
 FRAME_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def bucket() -> ModuleType | None:
+    """The bucket that stands in the folder's place, if the operator has named one."""
+    if "blobs" not in settings.STORAGES:
+        return None
+    from enclave_jobs import bucket  # boto3, for who has one
+
+    return bucket
 
 
 def path_of(sha256: str) -> Path:
@@ -100,8 +111,10 @@ def finish(upload_id: str, sha256: str, size: int) -> None:
 def store(source: Path, sha256: str) -> int:
     """Copy a file of our own machine (an enclave's output) into the store; its size in bytes.
 
-    Raises: `blob.hash_mismatch` and `blob.storage_full`.
+    Raises: `blob.hash_mismatch`, `blob.storage_full` and `blob.storage_away`.
     """
+    if away := bucket():
+        return int(away.put(source, sha256))
     part = part_of(f"{sha256}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with refusing_when_full():
@@ -132,8 +145,47 @@ def _name(part: Path, sha256: str) -> None:
             os.close(folder)
 
 
+def is_there(sha256: str) -> bool:
+    """Whether the file is stored.
+
+    Raises: `blob.storage_away`.
+    """
+    away = bucket()
+    return bool(away.is_there(sha256)) if away else path_of(sha256).is_file()
+
+
+def is_empty() -> bool:
+    """Whether nothing is stored yet.
+
+    Raises: `blob.storage_away`.
+    """
+    away = bucket()
+    return bool(away.is_empty()) if away else not any(Path(settings.BLOB_DIR).glob("??/*"))
+
+
+def opened(sha256: str) -> BinaryIO:
+    """The file, to be read here. Raises FileNotFoundError; from a bucket it is checked, and may refuse with
+    `mailbox.hash_mismatch` and `blob.storage_away`."""
+    away = bucket()
+    return cast(BinaryIO, away.opened(sha256)) if away else path_of(sha256).open("rb")
+
+
+def remove(sha256: str) -> None:
+    """Nothing happens where it is gone.
+
+    Raises: `blob.storage_away`.
+    """
+    if away := bucket():
+        away.remove(sha256)
+    else:
+        path_of(sha256).unlink(missing_ok=True)
+
+
 def read(sha256: str, start: int, end: int) -> Iterator[bytes]:
     """The bytes [start, end) of a stored blob, in pieces of at most FRAME_BYTES."""
+    if away := bucket():
+        yield from away.read(sha256, start, end)
+        return
     with path_of(sha256).open("rb") as file:
         file.seek(start)
         left = end - start

@@ -117,6 +117,12 @@ def next_at(site: Site) -> datetime | None:
     return _waiting(Job.objects.filter(site=site)).aggregate(at=Min("not_before"))["at"]
 
 
+def deadline(site: Site, run: Run) -> datetime | None:
+    """Until when this site's lease of a job of this run lasts; None where it has none."""
+    held = Job.objects.filter(site=site, run=run, state=JobState.LEASED, lease_deadline__gt=timezone.now())
+    return held.values_list("lease_deadline", flat=True).first()
+
+
 def _waiting(jobs: QuerySet[Job]) -> QuerySet[Job]:
     return jobs.filter(state=JobState.WAITING).filter(Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
 

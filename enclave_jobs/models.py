@@ -252,7 +252,8 @@ class Blob(models.Model):
 
 
 class Upload(models.Model):
-    """A blob that is on its way. `offset` bytes of it are on disk for good."""
+    """A blob that is on its way. `offset` bytes of it are on disk for good; where it goes into a bucket,
+    `multipart` is the storage's name of the upload there, empty until the first part comes."""
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)
     sha256 = models.CharField(max_length=64)
@@ -261,6 +262,7 @@ class Upload(models.Model):
     site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="uploads")
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="uploads")
     kind = models.CharField(max_length=16, choices=BlobKind, default=BlobKind.UPDATE)
+    multipart = models.CharField(max_length=1024, blank=True)
     touched_at = models.DateTimeField(auto_now=True)
 
     class Meta:

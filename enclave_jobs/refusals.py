@@ -6,13 +6,14 @@ from federation.refusals import STATUS
 
 _CONFLICT = (
     "lease.late", "blob.wrong_offset", "blob.busy", "run.not_active", "run.reattest", "run.not_admitted",
-    "contribution.replayed", "contribution.not_uploaded", "blob.too_many_uploads",
+    "contribution.replayed", "contribution.not_uploaded", "blob.too_many_uploads", "blob.no_direct_way",
+    "blob.parts_missing",
     "serving.off", "serving.failed", "serving.unfinished", "serving.unknown_session", "serving.out_of_order",
     "serving.too_many_sessions",
 )  # fmt: skip
 _UNAVAILABLE = (
     "supervisor.unreachable", "supervisor.no_enclave", "program.busy", "program.timeout", "program.died",
-    "serving.starting", "serving.not_ready", "blob.lost",
+    "serving.starting", "serving.not_ready", "blob.lost", "blob.storage_away",
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from django.utils import timezone
 
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
-from enclave_jobs.blobs import path_of
+from enclave_jobs.blobs import remove
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState, Inputs, Issue, Job
 from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
@@ -164,7 +164,7 @@ def _files(name: str, which: Callable[[], QuerySet[Blob]]) -> Rule:
         for sha256 in list(which().values_list("sha256", flat=True)):
             # The row first: a file without a row that calls it whole is nobody's, and goes with the next try.
             Blob.objects.filter(pk=sha256).update(complete=False)
-            path_of(sha256).unlink(missing_ok=True)
+            remove(sha256)
 
     return Rule(counted, forget)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from enclave_jobs import operations, proving, retention
+from enclave_jobs import operations, proving, retention, uploads
 from enclave_jobs.conductor import advancing, releasing, serving, sweeping
 from federation.attestation import pcs
 from federation.notices import services as notices
@@ -39,6 +39,12 @@ def release_run(run_id: str) -> None:
 def prove_model(job_id: int) -> None:
     """Register a base model, or try a study's tuning and freeze it."""
     proving.step(job_id)
+
+
+@shared_task(name="enclave_jobs.read_back")
+def read_back(upload_id: str) -> None:
+    """Read a large upload back from the bucket; the storage's word for it is not enough."""
+    uploads.read_back(upload_id)
 
 
 @shared_task(name="enclave_jobs.upkeep")

@@ -3,18 +3,26 @@
 1. `begin` names the blob; asking again gives the same upload and where it stands.
 2. `append` writes one frame at exactly the offset; the last one makes the file a blob, if its hash is right.
 3. An upload that nobody touched for a day is removed by the sweep.
+
+Where blobs lie in a bucket, frames become its parts, and an agent may bring the parts there itself
+(parts.py); `whole` makes a blob of them.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import ModuleType
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from contracts.refusal import Refusal
 from enclave_jobs import blobs
+from enclave_jobs.conductor import dispatch
 from enclave_jobs.models import Blob, BlobKind, Upload
 from enclave_jobs.runs.models import Run
 from federation.sites.models import Site
@@ -23,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 MAX_OPEN_UPLOADS = 16
 ABANDONED_AFTER = timedelta(days=1)
+READ_BACK_AT_ONCE = 64 << 20
+PART_BYTES = 8 << 20
+"""S3 wants 5 MiB at least, and takes 10,000 parts: 4 GiB are 512."""
 
 
 def begin(site: Site, run: Run, sha256: str, size: int, kind: BlobKind = BlobKind.UPDATE) -> Upload:
@@ -48,7 +59,7 @@ def begin(site: Site, run: Run, sha256: str, size: int, kind: BlobKind = BlobKin
             if upload.bytes != size:
                 raise Refusal("blob.invalid", fault="this blob was announced with another size")
             return upload
-        if Upload.objects.filter(site=site).count() >= MAX_OPEN_UPLOADS:
+        if Upload.objects.filter(site=site, offset__lt=F("bytes")).count() >= MAX_OPEN_UPLOADS:
             raise Refusal("blob.too_many_uploads", limit=MAX_OPEN_UPLOADS)
         return Upload.objects.create(site=site, run=run, sha256=sha256, bytes=size, kind=kind)
 
@@ -87,16 +98,93 @@ def append(upload: Upload, offset: int, frame: bytes) -> int:
     if end == upload.bytes:
         _complete(upload, offset, frame)
         return end
-    blobs.write_frame(upload.pk, offset, frame)
+    if parts := _parts():
+        parts.write_frame(upload, offset, frame)
+    else:
+        blobs.write_frame(upload.pk, offset, frame)
     moved = Upload.objects.filter(pk=upload.pk, offset=offset).update(offset=end, touched_at=timezone.now())
     if not moved:
         raise Refusal("blob.busy")
     return end
 
 
+def direct() -> bool:
+    """Whether hospitals reach the bucket themselves."""
+    return bool(settings.STORAGE_FOR_SITES) and blobs.bucket() is not None
+
+
+def part_url(upload: Upload, number: int, sha256: str, until: datetime) -> str | None:
+    """As `parts.sites_url`; an upload that is still worked on is not abandoned."""
+    parts = _parts()
+    if parts is None:
+        raise Refusal("blob.no_direct_way")
+    url: str | None = parts.sites_url(upload, number, sha256, until)
+    Upload.objects.filter(pk=upload.pk).update(touched_at=timezone.now())
+    return url
+
+
+def download_url(sha256: str, until: datetime) -> str:
+    """As `parts.download_url`."""
+    parts = _parts()
+    if parts is None:
+        raise Refusal("blob.no_direct_way")
+    return str(parts.download_url(sha256, until))
+
+
+def whole(upload: Upload) -> bool:
+    """Whether the parts that the site's agent has brought are a blob now. What takes longer to read back than
+    an agent waits for an answer is left to a worker: ask again.
+
+    Raises: `blob.no_direct_way`, `blob.parts_missing`, `blob.hash_mismatch`, `blob.storage_away`.
+    """
+    if upload.offset == upload.bytes:
+        return True
+    if _parts() is None:
+        raise Refusal("blob.no_direct_way")
+    if upload.bytes > READ_BACK_AT_ONCE:
+        _ask_a_worker(upload)
+        return False
+    _complete_parts(upload)
+    return True
+
+
+def _ask_a_worker(upload: Upload) -> None:
+    Upload.objects.filter(pk=upload.pk).update(touched_at=timezone.now())
+    dispatch.send(dispatch.READ_BACK, upload.pk)
+
+
+def read_back(upload_id: str) -> None:
+    """A worker's part of `whole`. The row stays for a day and says that all is there: the agent asks for
+    it."""
+    upload = Upload.objects.filter(pk=upload_id).select_related("site", "run").first()
+    if upload is not None and upload.offset < upload.bytes and _parts():
+        try:
+            _complete_parts(upload, keep=True)
+        except Refusal as refusal:
+            logger.warning("upload %s of site %s: %s", upload.pk, upload.site_id, refusal.code)
+
+
+def _complete_parts(upload: Upload, *, keep: bool = False) -> None:
+    parts = _parts()
+    assert parts is not None
+    try:
+        parts.complete(upload)
+    except Refusal as refusal:
+        if refusal.code == "blob.hash_mismatch":
+            Upload.objects.filter(pk=upload.pk).delete()
+        raise
+    _enter(upload, keep=keep)
+    with suppress(Refusal):  # what is left there costs room, no more
+        parts.forget(upload)
+
+
 def _complete(upload: Upload, offset: int, frame: bytes) -> None:
     """Write the last frame, name the file, and enter it as a blob. A crash between these steps is mended when
     the agent sends the last frame again: a file under its name was checked already."""
+    if parts := _parts():
+        parts.write_frame(upload, offset, frame)
+        _complete_frames(upload)
+        return
     if not blobs.path_of(upload.sha256).exists():
         blobs.write_frame(upload.pk, offset, frame)
         try:
@@ -105,6 +193,32 @@ def _complete(upload: Upload, offset: int, frame: bytes) -> None:
             if refusal.code == "blob.hash_mismatch":
                 Upload.objects.filter(pk=upload.pk).delete()
             raise
+    _enter(upload)
+
+
+def _complete_frames(upload: Upload) -> None:
+    """Frames were acknowledged: where the storage lost one, the upload begins anew."""
+    if upload.bytes > READ_BACK_AT_ONCE:
+        _ask_a_worker(upload)
+        raise Refusal("blob.busy")
+    try:
+        _complete_parts(upload)
+    except Refusal as refusal:
+        if refusal.code != "blob.parts_missing":
+            raise
+        Upload.objects.filter(pk=upload.pk).delete()
+        raise Refusal("blob.hash_mismatch") from refusal
+
+
+def _parts() -> ModuleType | None:
+    if blobs.bucket() is None:
+        return None
+    from enclave_jobs import parts  # boto3, for who has a bucket
+
+    return parts
+
+
+def _enter(upload: Upload, *, keep: bool = False) -> None:
     try:
         with transaction.atomic():
             # A shard whose file was removed after its last run may come again.
@@ -120,7 +234,11 @@ def _complete(upload: Upload, offset: int, frame: bytes) -> None:
                     run=upload.run,
                     complete=True,
                 )
-            Upload.objects.filter(pk=upload.pk).delete()
+            done = Upload.objects.filter(pk=upload.pk)
+            if keep:
+                done.update(offset=upload.bytes)
+            else:
+                done.delete()
     except IntegrityError as error:
         raise Refusal("blob.foreign") from error
     logger.info("blob %s of %d bytes came from site %s", upload.sha256[:12], upload.bytes, upload.site_id)
@@ -130,6 +248,9 @@ def remove_abandoned() -> int:
     """Forget uploads that nobody touched for a day, with their part files; how many."""
     abandoned = Upload.objects.filter(touched_at__lt=timezone.now() - ABANDONED_AFTER)
     for upload in abandoned:
-        blobs.part_of(upload.pk).unlink(missing_ok=True)
+        if parts := _parts():
+            parts.forget(upload)
+        else:
+            blobs.part_of(upload.pk).unlink(missing_ok=True)
         upload.delete()
     return len(abandoned)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from enclave_jobs import api_blobs, api_jobs, api_receipts, api_runs, api_serving
+from enclave_jobs import api_blobs, api_jobs, api_parts, api_receipts, api_runs, api_serving
 from enclave_jobs.releases import api as releases
 
 urlpatterns = [
@@ -38,5 +38,8 @@ urlpatterns = [
     path("runs/<str:run>/serving/close", api_serving.ServingClose.as_view(), name="agent-serving-close"),
     path("blobs", api_blobs.Uploads.as_view(), name="agent-blobs"),
     path("blobs/uploads/<str:upload>", api_blobs.UploadFrames.as_view(), name="agent-blob-upload"),
+    path("blobs/uploads/<str:upload>/parts", api_parts.UploadPart.as_view(), name="agent-blob-part"),
+    path("blobs/uploads/<str:upload>/whole", api_parts.UploadWhole.as_view(), name="agent-blob-whole"),
+    path("blobs/<str:sha256>/url", api_parts.DownloadAddress.as_view(), name="agent-blob-address"),
     path("blobs/<str:sha256>", api_blobs.Download.as_view(), name="agent-blob"),
 ]

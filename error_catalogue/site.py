@@ -42,6 +42,14 @@ define(
           "The proxy {proxy} (from {variable}) fails: {fault}. So the coordinator {host} cannot be reached.",
           "Correct {variable} if it names the wrong proxy. Else ask your network team: `python -m site_agent "
           "check` writes a text for them.", "site", retry=True),
+    Entry("agent.storage", "The storage {host} does not take or give sealed files: {fault}.",
+          "They go by the coordinator meanwhile. `python -m site_agent check` says where the way ends.",
+          "site", retry=True),
+    Entry("agent.storage_elsewhere", "The coordinator names the storage {found}, this hospital {expected}.",
+          "Nothing was sent there. If the operator has told you of a new host: `python -m site_agent storage "
+          "ADDRESS`.", "site"),
+    Entry("agent.bad_storage", "{address} is not the address of a host.",
+          "Give it as https://host or https://host:port, without a path.", "site"),
     Entry("agent.overloaded",
           "The coordinator {host} answered {status}: it is busy, being upgraded, or has a fault of its own.",
           "Nothing is lost. The agent tries again by itself.", "operator", retry=True),

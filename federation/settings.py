@@ -12,6 +12,7 @@ import tempfile
 from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -86,6 +87,40 @@ def _database(url: str | None) -> dict[str, object]:
             }
         },
     }
+
+
+def _bucket(address: str | None, region: str) -> dict[str, dict[str, Any]]:
+    """Django's settings of an S3 bucket, from https://key:secret@storage.example/bucket; none without."""
+    if not address:
+        return {}
+    from botocore.config import Config  # a second of imports, for who has a bucket
+
+    parts = urlsplit(address)
+    bucket = parts.path.strip("/")
+    if parts.scheme not in ("http", "https") or not (parts.hostname and parts.username and parts.password):
+        raise ImproperlyConfigured("FEDSLICE_STORAGE is https://key:secret@storage.example/bucket")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise ImproperlyConfigured(
+            "FEDSLICE_STORAGE names no bucket: https://key:secret@storage.example/bucket"
+        )
+    options = {
+        "access_key": unquote(parts.username),
+        "secret_key": unquote(parts.password),
+        "bucket_name": bucket,
+        "endpoint_url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        "region_name": region,
+        # What we believe of a file is its SHA-256 alone; other checksums not every storage knows.
+        "client_config": Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"total_max_attempts": 3, "mode": "standard"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    }
+    return {"blobs": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}}
 
 
 def _roles(text: str) -> list[str]:
@@ -254,6 +289,14 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "celerybeat-schedule")
 CELERY_TIMEZONE = "UTC"
 
 BLOB_DIR = Path(os.environ.get("FEDSLICE_BLOBS", STATE_DIR / "blobs"))
+# Sealed files in a bucket in place of that folder, and where hospitals reach it (enclave_jobs/bucket.py).
+STORAGE_REGION = os.environ.get("FEDSLICE_STORAGE_REGION", "us-east-1")
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    **_bucket(os.environ.get("FEDSLICE_STORAGE"), STORAGE_REGION),
+}
+STORAGE_FOR_SITES = os.environ.get("FEDSLICE_STORAGE_FOR_SITES", "").rstrip("/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
 DEVELOPMENT_ROOT_DIR = STATE_DIR / "development-root"

@@ -2,6 +2,7 @@
 
 Up: frames of at most 1 MiB, each at the offset that the coordinator has on its disk. Down: one ranged request
 from the byte that we have on ours. A broken connection costs what was in flight; nothing is sealed twice.
+Where hospital and coordinator share a storage, both go there straight (direct.py), and here when that fails.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from contracts.refusal import Refusal
+from site_agent import direct
 from site_agent.backoff import pause
 from site_agent.files import private_folder, sync_folder
 from site_agent.transport import Answer, Coordinator, asked_pause, is_passing
@@ -55,6 +60,11 @@ def upload(
     size = file.stat().st_size
     wanted = {"sha256": sha256, "bytes": size, "run": run} | ({} if kind == "update" else {"kind": kind})
     begun = coordinator.call("POST", "blobs", wanted, patience=patience)
+    part_bytes = begun.body.get("part_bytes")
+    if begun.field("offset", int) == 0 < size and direct.usable(coordinator, part_bytes):
+        if direct.sent(coordinator, begun.field("upload", str), file, part_bytes, progress, patience):
+            return
+        begun = coordinator.call("POST", "blobs", wanted, patience=patience)
     name, offset = begun.field("upload", str), begun.field("offset", int)
     tries, moved_at = 0, time.monotonic()
     with file.open("rb") as content:
@@ -116,6 +126,8 @@ def download(
         part.unlink()
         if last:
             break
+        if coordinator.storage is not None:  # whose bytes they were: the coordinator's own come next
+            coordinator.storage.rest(Refusal("agent.blob_corrupt", sha256=sha256))
     raise Refusal("agent.blob_corrupt", sha256=sha256)
 
 
@@ -142,14 +154,32 @@ def _fetch(
             tries += 1
 
 
+@contextmanager
+def _source(coordinator: Coordinator, sha256: str, have: int) -> Iterator[httpx.Response]:
+    """The rest of the blob, from the storage where there is one."""
+    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
+    storage = coordinator.storage
+    if storage is None or not storage.ready:
+        with coordinator.stream("GET", f"blobs/{sha256}", headers=headers) as response:
+            yield response
+        return
+    try:
+        url = coordinator.call("GET", f"blobs/{sha256}/url").field("url", str)
+        with storage.get(url, headers) as response:
+            yield response
+    except Refusal as refusal:
+        if refusal.code not in direct.BY_THE_COORDINATOR:
+            raise
+        storage.rest(refusal)
+        raise Refusal("agent.unreachable", host=storage.host, fault="the storage gave nothing") from refusal
+
+
 def _fetch_rest(coordinator: Coordinator, sha256: str, part: Path, progress: Progress, limit: int) -> None:
     """One request for what is missing."""
     have = part.stat().st_size if part.exists() else 0
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        with coordinator.stream(
-            "GET", f"blobs/{sha256}", headers={"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-        ) as response:
+        with _source(coordinator, sha256, have) as response:
             total = int(response.headers.get("content-length", "0")) + have
             found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             if response.status_code == 206 and found and int(found[1]) == have:

@@ -16,10 +16,11 @@ from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
 from site_agent.files import replacing
 from site_agent.formatting import counted, printable, readable_seconds
-from site_agent.letters import letter
+from site_agent.letters import letter, with_storage
 from site_agent.machine_checks import gpu, machine
 from site_agent.network_checks import host_and_port, network
 from site_agent.state import State
+from site_agent.storage_checks import storage
 from site_agent.tee_checks import tee
 from site_agent.transport import PASSING
 
@@ -39,6 +40,13 @@ def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[C
     `enclave` is how many bytes a study's enclave takes, where that is asked."""
     checks = list(_seen("enrolment", _enrolled, state))
     known = checks[-1].outcome != "fail"
+    with with_storage(state.config.storage if known else None):
+        checks.extend(_looked(state, patience, enclave, known))
+    return checks
+
+
+def _looked(state: State, patience: float, enclave: int, known: bool) -> list[Check]:
+    checks: list[Check] = []
     for name, look in LOOKS:
         if known or name not in OF_THE_ENROLLED:
             checks.extend(_seen(name, partial(tee, enclave=enclave) if look is tee else look, state))
@@ -168,6 +176,7 @@ def _versions(state: State) -> Iterator[Check]:
 LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
     ("state folder", _files),
     ("network", network),
+    ("storage", storage),
     ("machine", machine),
     ("GPU", gpu),
     ("TEE", tee),
@@ -175,5 +184,5 @@ LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
     ("versions", _versions),
 )
 """In the order in which one would mend things; the coordinator itself is asked after `network`."""
-OF_THE_ENROLLED = ("network",)
+OF_THE_ENROLLED = ("network", "storage")
 """What cannot be looked at before the agent knows its coordinator."""

@@ -38,6 +38,7 @@ from site_agent.move_command import add_move_command
 from site_agent.predict_commands import add_predict_command
 from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
+from site_agent.storage_command import add_storage_command
 from transparency_log.messages import warm_up_message_decoders
 
 REMAINS = (
@@ -195,6 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_daemon)
 
+    add_storage_command(commands, say)
     add_service_command(commands, say)
     add_move_command(commands, say)
     add_predict_command(commands, say)

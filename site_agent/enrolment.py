@@ -18,6 +18,7 @@ from site_agent.addresses import base_url
 from site_agent.approval_key import Development, read_key_file
 from site_agent.formatting import printable
 from site_agent.state import Config, Runtime, State
+from site_agent.storage import Storage
 from site_agent.transport import Coordinator
 from site_agent.witness import LogWitness
 
@@ -25,13 +26,15 @@ from site_agent.witness import LogWitness
 def connect(state: State, **options: object) -> Coordinator:
     """The line to the coordinator that this state folder is enrolled with, as this site."""
     config = state.config
-    return Coordinator(
+    ways = {"ca_bundle": config.ca_bundle, "insecure_http": config.insecure_http, **options}
+    coordinator = Coordinator(
         config.coordinator,
         (config.site, state.key, instance_of(state.folder, socket.gethostname())),
-        ca_bundle=config.ca_bundle,
-        insecure_http=config.insecure_http,
-        **options,  # type: ignore[arg-type]
+        **ways,  # type: ignore[arg-type]
     )
+    if config.storage is not None:
+        coordinator.storage = Storage(config.storage, **ways)  # type: ignore[arg-type]
+    return coordinator
 
 
 def enrol(

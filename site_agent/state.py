@@ -52,7 +52,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint of the project's release key, which a person typed; None on development runtimes alone.
     `log_key` is the fingerprint of the key of the coordinator's transparency log. `approval_key` is the
     public half (hex) of the key that approves for this site, `former_keys` those that did before, for the
-    runs that were approved with them; `approval_file` is where it lies, if not in the state folder."""
+    runs that were approved with them; `approval_file` is where it lies, if not in the state folder. `storage`
+    is the only other host (scheme://host[:port]) to which sealed files may go; None: to the coordinator
+    alone."""
 
     coordinator: str
     site: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]
@@ -65,6 +67,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log_key: str | None = None
     approval_file: str | None = None
     former_keys: tuple[Hex32, ...] = ()
+    storage: str | None = None
 
 
 class State:

@@ -37,6 +37,7 @@ from site_agent import AGENT_VERSION
 from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
 from site_agent.formatting import printable, readable_seconds
+from site_agent.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ class Coordinator:
     """The coordinator as the agent sees it. Any thread may use it.
 
     `identity` is (site id, site key, where this runs); without it only `enrol` makes sense. `stop` ends every
-    wait. `tell` gets a plain sentence when a request has to wait, and when it goes on.
+    wait. `tell` gets a plain sentence when a request has to wait, and when it goes on. `storage` is the
+    second destination, for sealed files, where the hospital has named one.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Coordinator:
         self.address = base_url(address, insecure_http=insecure_http)
         self.host = urlsplit(self.address).netloc
         self.stop = stop or threading.Event()
+        self.storage: Storage | None = None
         self._tell = tell
         self._site, self._key = "", None
         if identity is not None:
@@ -102,6 +105,8 @@ class Coordinator:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+        if self.storage is not None:
+            self.storage.close()
 
     def call(self, method: str, path: str, body: Any = None, *, patience: float = 60.0) -> Answer:
         """One request of the agents' API with JSON in and out, tried again while that can help.

@@ -20,6 +20,8 @@ for _name in (
     "DATABASE",
     "REDIS",
     "BLOBS",
+    "STORAGE",
+    "STORAGE_FOR_SITES",
     "SUPERVISOR",
     "RUNTIMES",
     "MAIL",

@@ -63,7 +63,7 @@ def restore(
     Raises: `backup.not_empty` before anything is written, `backup.unreadable`, `backup.other_engine`,
     `backup.other_version`, `backup.bad_key`, `blob.hash_mismatch`.
     """
-    if not database.is_empty() or any(Path(settings.BLOB_DIR).glob("??/*")):
+    if not database.is_empty() or not blobs.is_empty():
         raise Refusal("backup.not_empty")
     restored, names = set[str](), list[str]()
     try:
@@ -100,7 +100,8 @@ def _add(out: tarfile.TarFile, folder: str, name: str, content: bytes) -> None:
 
 def _add_blob(out: tarfile.TarFile, sha256: str) -> bool:
     try:
-        out.add(blobs.path_of(sha256), f"blobs/{sha256}")
+        with blobs.opened(sha256) as file:
+            out.addfile(out.gettarinfo(arcname=f"blobs/{sha256}", fileobj=file), file)
     except FileNotFoundError:
         return False
     return True

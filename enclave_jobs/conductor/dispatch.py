@@ -22,6 +22,7 @@ END = "enclave_jobs.end_run"
 SERVE = "enclave_jobs.serve_run"
 RELEASE = "enclave_jobs.release_run"
 PROVE = "enclave_jobs.prove_model"
+READ_BACK = "enclave_jobs.read_back"
 SENT_AT = "fedslice_sent_at"
 OF_A_RUN = (ADVANCE, END, SERVE, RELEASE)
 

@@ -9,8 +9,7 @@ from django.utils import timezone
 
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
-from enclave_jobs import leases
-from enclave_jobs.blobs import path_of
+from enclave_jobs import blobs, leases
 from enclave_jobs.conductor import features
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
 from enclave_jobs.runs import services as runs
@@ -48,9 +47,9 @@ def summary(run: Run) -> dict[str, Any]:
     best = receipts[-1].receipt.best if receipts else None
     scored = {signed.receipt.previous: round for signed, round in zip(receipts, published, strict=True)}
     pooled = {} if best is None else scored[best.receipt].metrics.get("pooled", {})
-    blobs = Blob.objects.filter(run=run)
-    up = blobs.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
-    down = blobs.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
+    stored = Blob.objects.filter(run=run)
+    up = stored.filter(kind__in=(BlobKind.UPDATE, BlobKind.SHARD)).aggregate(total=Sum("bytes"))["total"] or 0
+    down = stored.aggregate(total=Sum("downloaded_bytes"))["total"] or 0
     return {
         "sites": len({item.site for signed in receipts for item in signed.receipt.inputs}),
         "rounds": sum(round.kind == RoundKind.TRAIN for round in published),
@@ -87,5 +86,5 @@ def stop_enclaves(run_id: str) -> None:
         *updates.values_list("sha256", flat=True),
         *features.remove_shards(run_id, leases.LIVE_RUNS),
     ):
-        path_of(sha256).unlink(missing_ok=True)
+        blobs.remove(sha256)
         Blob.objects.filter(pk=sha256).update(complete=False)

@@ -15,7 +15,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
-from enclave_jobs.blobs import path_of
+from enclave_jobs import blobs
 from enclave_jobs.conductor import attesting, dispatch, enclaves, methods, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
@@ -45,7 +45,7 @@ def step(run_id: str) -> None:
 def remove_outdated() -> None:
     """Released files are kept for a while only; what was released, when and to whom stays on record."""
     for release in queries.outdated():
-        path_of(release.output).unlink(missing_ok=True)
+        blobs.remove(release.output)
         Blob.objects.filter(pk=release.output).update(complete=False)
         Release.objects.filter(pk=release.pk).update(removed_at=timezone.now())
 

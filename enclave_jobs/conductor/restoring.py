@@ -43,7 +43,7 @@ def restore(run: Run, enclave: Enclave) -> Restored:
             return "before"
         if refusal.code in ("shares.too_few", "shares.none_fit"):
             return "waits for shares"
-        if refusal.code == "blob.unknown":
+        if refusal.code in ("blob.unknown", "mailbox.hash_mismatch"):
             raise Refusal("run.state_lost") from refusal
         if refusal.code in NOT_OPENED:
             raise Refusal("run.state_sealed_elsewhere") from refusal
@@ -60,7 +60,7 @@ def escrows(run: Run, sites: Iterable[str]) -> dict[str, Escrow | None]:
     last, escrow = last_published(run), None
     if last is not None and last.state_blob:
         try:
-            with blobs.path_of(last.state_blob).open("rb") as file:
+            with blobs.opened(last.state_blob) as file:
                 escrow = read_escrow(file)
         except FileNotFoundError as error:
             raise Refusal("run.state_lost") from error

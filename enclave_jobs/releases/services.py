@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from django.conf import settings
@@ -16,6 +15,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, require_number, rule_of, verify_consent
+from enclave_jobs import blobs
 from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases import queries
 from enclave_jobs.releases.models import Order, Release, ReleaseState
@@ -160,8 +160,8 @@ def fail(release: Release, code: str) -> None:
             note(release.run, "release.failed", code=code)
 
 
-def exported(by: User, run: Run) -> tuple[Release, Path]:
-    """The exported package, for the study's lead alone. Each time is in the audit trail.
+def exported(by: User, run: Run) -> tuple[Release, IO[bytes]]:
+    """The exported package, opened, for the study's lead alone. Each time is in the audit trail.
 
     Raises: `auth.forbidden`, `release.not_asked`, `release.not_allowed`, `release.waiting` or
     `release.gone`.
@@ -175,9 +175,12 @@ def exported(by: User, run: Run) -> tuple[Release, Path]:
     if release.state != ReleaseState.RELEASED:
         needed = manifest_of(run).release.approvals
         raise Refusal("release.waiting", found=queries.found(release), needed=needed)
-    file = Path(settings.BLOB_DIR) / release.output[:2] / release.output
-    if release.removed_at is not None or not file.is_file():
-        raise Refusal("release.gone", days=settings.RELEASE_DAYS)
+    try:
+        if release.removed_at is not None:
+            raise FileNotFoundError
+        file = blobs.opened(release.output)
+    except FileNotFoundError as error:
+        raise Refusal("release.gone", days=settings.RELEASE_DAYS) from error
     record(by, "release.downloaded", f"run:{run.pk}", sha256=release.output)
     return release, file
 

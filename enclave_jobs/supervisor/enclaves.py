@@ -171,10 +171,10 @@ class Enclaves:
     @staticmethod
     def _deliver(process: EnclaveProcess, inputs: tuple[str, ...]) -> None:
         for sha256 in inputs:
-            path = blobs.path_of(sha256)
-            if not path.is_file():
-                raise Refusal("blob.unknown")
-            put_in(process.mailbox, path, sha256)
+            try:
+                put_in(process.mailbox, sha256)
+            except FileNotFoundError as error:
+                raise Refusal("blob.unknown") from error
 
     @staticmethod
     def _collect(process: EnclaveProcess, outputs: list[Any]) -> None:
@@ -197,13 +197,21 @@ def _memory_of(pid: int | None) -> dict[str, int]:
     return found
 
 
-def put_in(mailbox: HostMailbox, path: Path, sha256: str) -> None:
+def put_in(mailbox: HostMailbox, sha256: str) -> None:
     """Put a blob into the mailbox under a second name: no byte of it is written or hashed for that, as the
-    upload was and the enclave hashes what it reads. On another file system than the blobs it is a copy."""
+    upload was and the enclave hashes what it reads. On another file system than the blobs it is a copy, and
+    so it is out of a bucket. Raises FileNotFoundError for a blob that is not there."""
     target = mailbox.folder / "in" / sha256
     target.unlink(missing_ok=True)
+    if away := blobs.bucket():
+        with blobs.refusing_when_full():
+            away.bring(sha256, target)
+        return
+    path = blobs.path_of(sha256)
     try:
         target.hardlink_to(path)
+    except FileNotFoundError:
+        raise
     except OSError:
         with blobs.refusing_when_full():
             mailbox.deliver(path, sha256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -30,6 +30,7 @@ def connection(request: HttpRequest, site_id: str) -> HttpResponse:
     context = {
         **_context(request, site),
         "letter": _letter(),
+        "storage": settings.STORAGE_FOR_SITES,
         "connected": site.state in (SiteState.ACTIVE, SiteState.SUSPENDED),
     }
     return render(request, "frontend/sites/connection.html", context)
@@ -80,10 +81,11 @@ def _context(request: HttpRequest, site: Site) -> dict[str, Any]:
 
 def _letter() -> str:
     """What a network team has to know before the agent has said a word."""
-    parts = urlsplit(settings.PUBLIC_URL)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    leaves = "; ".join(ever())
-    return _(
+    parts, second = urlsplit(settings.PUBLIC_URL), urlsplit(settings.STORAGE_FOR_SITES)
+    known = {"host": parts.hostname or "", "port": _port(parts), "leaves": "; ".join(ever())}
+    if second.hostname:
+        return _with_storage() % {**known, "storage": second.hostname, "its_port": _port(second)}
+    text = _(
         "Subject: outgoing HTTPS to %(host)s, port %(port)d\n\n"
         "We take part in a study with FedSlice. Its site agent, a program on one machine of ours, talks to "
         "%(host)s only. Please allow:\n\n"
@@ -92,4 +94,23 @@ def _letter() -> str:
         "- Please exempt it from TLS inspection, or send us the certificate of the proxy.\n"
         "- What goes out: %(leaves)s.\n"
         "- Uploads may have some hundred megabytes and last for minutes."
-    ) % {"host": parts.hostname or "", "port": port, "leaves": leaves}
+    )
+    return text % known
+
+
+def _with_storage() -> str:
+    return _(
+        "Subject: outgoing HTTPS to %(host)s, port %(port)d, and %(storage)s, port %(its_port)d\n\n"
+        "We take part in a study with FedSlice. Its site agent, a program on one machine of ours, talks to "
+        "%(host)s and %(storage)s only. Please allow:\n\n"
+        "- Direction: outgoing only. The agent accepts no connections from outside.\n"
+        "- Destination: %(host)s, TCP port %(port)d, and %(storage)s, TCP port %(its_port)d (sealed files "
+        "alone go there), TLS 1.2 or 1.3. No other address is needed.\n"
+        "- Please exempt both from TLS inspection, or send us the certificate of the proxy.\n"
+        "- What goes out: %(leaves)s.\n"
+        "- Uploads may have some hundred megabytes and last for minutes."
+    )
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)

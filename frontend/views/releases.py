@@ -97,7 +97,7 @@ def download(request: HttpRequest, run_id: str) -> HttpResponseBase:
     if not found:
         return answer
     _release, file = found[0]
-    return FileResponse(file.open("rb"), as_attachment=True, filename=f"{run.pk}-adapter.zip")
+    return FileResponse(file, as_attachment=True, filename=f"{run.pk}-adapter.zip")
 
 
 def _place(run: Run) -> str:

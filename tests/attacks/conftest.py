@@ -8,6 +8,8 @@ import pytest
 
 from attestation.development import create_platform, install_platform, issue_platform
 from contracts.manifest import Masking
+from tests.jobs.bucket_scene import bucket as bucket
+from tests.jobs.bucket_scene import storage as storage
 from tests.programs.conftest import (  # noqa: F401 (fixtures of the attacks as well)
     Consortium,
     code_of,

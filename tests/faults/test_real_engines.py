@@ -19,6 +19,7 @@ from site_agent.state import State
 from tests.site_agent.trial import Trial
 from tests.support.engines import binary, postgresql_server
 from tests.support.installation import free_port, wait_for
+from tests.support.object_storage import ObjectStorage, object_storage
 
 pytestmark = [pytest.mark.timeout(900)]
 NAMES = ("anna", "berta")
@@ -47,11 +48,20 @@ def redis() -> Iterator[str]:
 
 
 @pytest.fixture
-def trial(postgres: str, redis: str, tmp_path: Path) -> Iterator[Trial]:
+def storage() -> Iterator[ObjectStorage]:
+    with object_storage() as running:
+        running.create("sealed")
+        yield running
+
+
+@pytest.fixture
+def trial(postgres: str, redis: str, storage: ObjectStorage, tmp_path: Path) -> Iterator[Trial]:
     engines = {
         "FEDSLICE_DATABASE": postgres,
         "FEDSLICE_REDIS": redis,
         "FEDSLICE_BLOBS": str(tmp_path / "blobs"),
+        "FEDSLICE_STORAGE": storage.setting("sealed"),
+        "FEDSLICE_STORAGE_FOR_SITES": storage.address,
         "FEDSLICE_SUPERVISOR_TOKEN": "a-token-from-the-environment-only",
         "FEDSLICE_SECRET_KEY": "a-key-from-the-environment-only-and-long-enough-for-django",
     }
@@ -63,11 +73,13 @@ def trial(postgres: str, redis: str, tmp_path: Path) -> Iterator[Trial]:
         running.stop()
 
 
-def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
-    trial: Trial, tmp_path: Path
+def test_on_postgresql_redis_and_s3_two_agents_train_and_a_killed_one_comes_back(
+    trial: Trial, storage: ObjectStorage, tmp_path: Path
 ) -> None:
+    """Anna's sealed files go straight into the storage, berta's by the coordinator."""
     for number, name in enumerate(NAMES):
         trial.enrol(name, train=12 + 4 * number)
+    trial.agents["anna"].run("storage", storage.address)
     approved, run = trial.launched(rank=4, alpha=8, rounds=2, quorum=2, front=1)
 
     def published(number: int) -> bool:
@@ -116,7 +128,13 @@ def test_on_postgresql_and_redis_two_agents_train_and_a_killed_one_comes_back(
     # Nothing went into the engines of a single machine.
     assert not list(trial.installation.folder.glob("*.sqlite3"))
     assert not (trial.installation.folder / "redis.conf").exists()
-    assert list((tmp_path / "blobs").rglob("*"))
+    assert not (tmp_path / "blobs").exists()
+    sealed = {row["sha256"] for row in trial.rows("select sha256 from enclave_jobs_blob")}
+    straight = {one.query["partNumber"] for one in storage.of_sites("PUT")}
+    assert len(sealed) >= 6 and straight == {"1"}
+    assert len(storage.of_sites("PUT")) >= 2 and len(storage.of_sites("GET")) >= 2
+    frames = [one for one in storage.seen if one.method == "PUT" and "/frames/" in one.path]
+    assert frames, "berta's"
 
     anna = trial.agents["anna"]
     assert anna.daemon is not None

@@ -16,6 +16,8 @@ import pytest
 from attestation.development import create_platform, install_platform
 from contracts.kept_keys import signing_secret
 from contracts.signing import SigningKey
+from tests.jobs.bucket_scene import bucket as bucket
+from tests.jobs.bucket_scene import storage as storage
 from tests.jobs.driver import Api, Hospital, make_rows
 from tests.support import beginnings
 from tests.support.installation import Installation, wait_for

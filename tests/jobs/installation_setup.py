@@ -126,7 +126,7 @@ def download(run: str) -> dict[str, str]:
         _, file = releases.exported(lena, Run.objects.get(pk=run))
     except Refusal as refusal:
         return {"code": refusal.code}
-    return {"content": file.read_bytes().hex()}
+    return {"content": file.read().hex()}
 
 
 def outdate(run: str) -> str:

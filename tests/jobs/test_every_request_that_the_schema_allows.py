@@ -188,7 +188,7 @@ def request_of(case: Any, names: dict[str, list[str]]) -> tuple[str, str, bytes 
 
 
 def test_whoever_asks_whatever_the_schema_names_hears_a_documented_answer(held: Held) -> None:  # noqa: F811
-    assert len(operations()) == 38
+    assert len(operations()) == 41
     assert not (faults := try_all(held, 3)), "\n".join(faults)
 
 

@@ -111,6 +111,12 @@ TABLE: dict[str, Row] = {
         "run.unknown",
     ),
     "agent-blob-upload": ("get", "blobs/uploads/{upload}", lambda held: None, OWNER, "blob.unknown"),
+    "agent-blob-part": (
+        "post", "blobs/uploads/{upload}/parts", lambda held: {"number": 1, "sha256": FRESH}, OWNER,
+        "blob.unknown",
+    ),
+    "agent-blob-whole": ("post", "blobs/uploads/{upload}/whole", lambda held: {}, OWNER, "blob.unknown"),
+    "agent-blob-address": ("get", "blobs/{blob}/url", lambda held: None, OWNER, "blob.unknown"),
     "agent-blob": ("get", "blobs/{blob}", lambda held: None, OWNER, "blob.unknown"),
 }  # fmt: skip
 

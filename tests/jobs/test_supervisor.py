@@ -22,6 +22,7 @@ import pytest
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_host.mailbox import HostMailbox
+from enclave_jobs import blobs
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import put_in
@@ -120,17 +121,19 @@ def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dea
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_blob_comes_into_a_mailbox_without_a_byte_being_written_but_across_file_systems(
-    tmp_path: Path, elsewhere: bool
+    settings: Any, tmp_path: Path, elsewhere: bool
 ) -> None:
     """So a round of 200 large updates takes no second place on the disk; the enclave hashes what it reads."""
     content = b"sealed"
     name = hashlib.sha256(content).hexdigest()
-    blob = tmp_path / name
+    settings.BLOB_DIR = tmp_path / "blobs"
+    blob = blobs.path_of(name)
+    blob.parent.mkdir(parents=True)
     blob.write_bytes(content)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if elsewhere else tmp_path) as place:
         mailbox = HostMailbox.create(Path(place) / "mailbox")
         for _ in range(2):
-            put_in(mailbox, blob, name)
+            put_in(mailbox, name)
         with mailbox.incoming(name) as file:
             assert file.read() == content
         assert (mailbox.folder / "in" / name).samefile(blob) is not elsewhere

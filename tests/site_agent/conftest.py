@@ -81,7 +81,7 @@ class Server:
                 outer.requests.append(request)
                 self.reply(outer.answer(request))
 
-            do_GET = do_POST = do_PATCH = do_DELETE = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def reply(self, reply: Reply) -> None:
                 if reply.cut is not None:
