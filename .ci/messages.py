@@ -13,6 +13,7 @@ import ast
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,9 +114,18 @@ def _django() -> None:
 
 
 def kept(domain: str, language: str) -> dict[tuple[str, str], po.Message]:
-    """What the catalogue holds."""
+    """What the catalogue holds; in the middle of a merge or rebase, what both sides hold."""
     path = catalogues.path(domain, language)
-    return {message.key: message for message in po.read(path.read_text("utf-8"))} if path.exists() else {}
+    source = path.read_text("utf-8") if path.exists() else ""
+    sources = [source] if "<<<<<<<" not in source else [_staged(path, stage) for stage in (2, 3)]
+    messages = [message for one in sources for message in po.read(one)]
+    return {message.key: message for message in sorted(messages, key=lambda message: all(message.said))}
+
+
+def _staged(path: Path, stage: int) -> str:
+    name = path.relative_to(REPOSITORY).as_posix()
+    git = ["git", "-C", str(REPOSITORY), "show", f":{stage}:{name}"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
 
 def merged(domain: str, language: str) -> list[po.Message]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 ENGLISH = "en"
-LANGUAGES = {ENGLISH: "English"}
+LANGUAGES = {ENGLISH: "English", "de": "Deutsch"}
 """The languages in which every text is there, by what they call themselves."""
 
 _chosen: ContextVar[str | None] = ContextVar("language", default=None)
