@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from contracts.manifest import Manifest, parse
@@ -62,14 +62,10 @@ class Frozen:
     @cached_property
     def parsed(self) -> Manifest | Refusal:
         """As this version reads it, or why it cannot."""
-        found = hashlib.sha256(self.text.encode()).hexdigest()
-        if found != self.hash:
-            return Refusal("manifest.hash_mismatch", found=found, expected=self.hash)
         try:
-            return parse(self.text.encode())
-        except Refusal:
-            # It was checked when it was frozen, and its hash is the same: the format is another.
-            return Refusal("manifest.older_format")
+            return _read(self.text, self.hash)
+        except Refusal as refusal:
+            return refusal
 
     @property
     def manifest(self) -> Manifest | None:
@@ -81,6 +77,20 @@ class Frozen:
         """Why nothing can run by it: `manifest.older_format`, or `manifest.hash_mismatch` where it is not
         what was frozen."""
         return self.parsed if isinstance(self.parsed, Refusal) else None
+
+
+@lru_cache(maxsize=32)
+def _read(text: str, expected: str) -> Manifest:
+    """Each step of a run asks for its manifest several times, and one of a thousand sites takes long to read.
+    What was frozen does not change, and a parsed manifest cannot; what is refused is not kept."""
+    found = hashlib.sha256(text.encode()).hexdigest()
+    if found != expected:
+        raise Refusal("manifest.hash_mismatch", found=found, expected=expected)
+    try:
+        return parse(text.encode())
+    except Refusal as refusal:
+        # It was checked when it was frozen, and its hash is the same: the format is another.
+        raise Refusal("manifest.older_format") from refusal
 
 
 def frozen(row: Bound) -> Frozen:
