@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["text-label", "pair-label", "prompt-response", "messages", "text"]
+Kind = Literal["text-label", "pair-label", "text-labels", "prompt-response", "messages", "text"]
 Task = Literal["sequence-classification", "causal-lm"]
 
-LABELLED: tuple[Kind, ...] = ("text-label", "pair-label")
-"""A text, or two, that a person has sorted into a class."""
+SEVERAL: Kind = "text-labels"
+"""A text with any number of labels, none among them: each is decided for itself."""
+LABELLED: tuple[Kind, ...] = ("text-label", "pair-label", SEVERAL)
+"""A text, or two, that a person has sorted into a class, or into several."""
 CONVERSATIONS: tuple[Kind, ...] = ("prompt-response", "messages")
 """What a model is asked and is to answer: rendered by a chat template, learnt in the answers alone."""
 KINDS: dict[Task, tuple[Kind, ...]] = {

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical, digest
-from contracts.kinds import CONVERSATIONS, KINDS, Kind, Task
+from contracts.kinds import CONVERSATIONS, KINDS, SEVERAL, Kind, Task
 from contracts.policy import Hex32, Policy
 from contracts.refusal import Refusal
 from contracts.signing import verify
@@ -301,6 +301,11 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         """SHA-256 of the canonical form, in hex: the run's identity."""
         return digest(self)
 
+    @property
+    def has_several(self) -> bool:
+        """Whether a row may have several labels; then all sites' rows may."""
+        return self.sites[0].dataset.kind == SEVERAL
+
     def tells_tables(self, round: int) -> bool:
         """Whether the scores of this round, which is then the test, have what tables are made of."""
         return bool(self.publication.cells) and round == self.last_round
@@ -370,12 +375,10 @@ def _check(manifest: Manifest) -> None:
         ),
         "labels repeat": len(labels) < len(model.labels),
         "a dataset is of a kind that the task cannot use": not kinds.issubset(KINDS[model.task]),
-        "a classification is of single texts or of pairs": len(kinds) > 1
+        "a classification is of datasets of one kind": len(kinds) > 1
         and model.task == "sequence-classification",
         "a chat template goes with conversations": (model.template is not None)
         == kinds.isdisjoint(CONVERSATIONS),
-        "a spelling stands for no label": not labels.issuperset(model.spellings.values()),
-        "a spelling is a label itself": not labels.isdisjoint(model.spellings),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
         != (manifest.policy.root == "development"),
         # Else a host could show collateral of the day before a revocation.
@@ -390,27 +393,14 @@ def _check(manifest: Manifest) -> None:
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
     }
-    faults |= _aggregation_faults(manifest)
     rules, shares = manifest.aggregation, manifest.split and manifest.split.shares
-    few = (manifest.front, rules.privacy, rules.optimizer, shares, manifest.publication.cells)
-    if any(few) or manifest.training.proximal or manifest.placement == "plaintext":
+    few = (manifest.front, rules.privacy, rules.optimizer, shares, manifest.publication.cells, rules.clip)
+    more = (rules.max_samples, manifest.training.proximal, manifest.has_several, model.spellings)
+    if any(few + more) or rules.rule != "fedavg" or manifest.placement == "plaintext":
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)
     _raise(faults)
-
-
-def _aggregation_faults(manifest: Manifest) -> dict[str, bool]:
-    rules = manifest.aggregation
-    return {
-        f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
-        and not isinstance(manifest.adapter, Lora),
-        # The aggregator has B alone, and no base model from which to draw A.
-        "under the rule ffa-lora no parameters are released": rules.rule == "ffa-lora"
-        and manifest.release.rule in ("sealed-to-sites", "export"),
-        "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
-        and (rules.clip, rules.max_samples, rules.privacy) != (None, None, None),
-    }
 
 
 def _raise(faults: dict[str, bool]) -> None:

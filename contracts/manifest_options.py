@@ -1,5 +1,5 @@
 """What does not go together where a manifest asks for what few ask for: a public front, noise, a server's
-optimizer, tables of the test, shares of a key, a baseline. Loaded where one of them is asked for, by
+optimizer, tables of the test, several labels, shares of a key, a baseline. Loaded where one is asked for, by
 `contracts.manifest` alone.
 """
 
@@ -10,15 +10,20 @@ from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimiz
 LEAST_CELL = 5
 MOST_LABELS = 50
 """A table has a cell for each pair of labels, and stands in a receipt."""
+MOST_SEVERAL = 31
+"""Labels of which a row may have several: they are the bits of a number (enclave/training/several.py)."""
 
 
 def faults(manifest: Manifest) -> dict[str, bool]:
     """What is wrong -> whether it is."""
-    found: dict[str, bool] = {}
+    found = _of_averaging(manifest) | _of_spellings(manifest)
     if manifest.front is not None:
         found |= _of_front(manifest)
     if manifest.aggregation.privacy is not None:
         found |= _of_noise(manifest, manifest.aggregation.privacy)
+    if manifest.has_several:
+        fault = f"of at most {MOST_SEVERAL} labels a row may have several"
+        found[fault] = len(manifest.model.labels) > MOST_SEVERAL
     if manifest.publication.cells:
         found |= _of_tables(manifest)
     if manifest.aggregation.optimizer is not None:
@@ -38,6 +43,27 @@ def faults(manifest: Manifest) -> dict[str, bool]:
                 and all(site.dataset.public for site in manifest.sites)
             )
         ),
+    }
+
+
+def _of_averaging(manifest: Manifest) -> dict[str, bool]:
+    rules = manifest.aggregation
+    return {
+        f"the rule {rules.rule} is for LoRA adapters": rules.rule != "fedavg"
+        and not isinstance(manifest.adapter, Lora),
+        # The aggregator has B alone, and no base model from which to draw A.
+        "under the rule ffa-lora no parameters are released": rules.rule == "ffa-lora"
+        and manifest.release.rule in ("sealed-to-sites", "export"),
+        "clipping, capped weights and noise go with method-1": manifest.method != "method-1"
+        and (rules.clip, rules.max_samples, rules.privacy) != (None, None, None),
+    }
+
+
+def _of_spellings(manifest: Manifest) -> dict[str, bool]:
+    labels, spellings = set(manifest.model.labels), manifest.model.spellings
+    return {
+        "a spelling stands for no label": not labels.issuperset(spellings.values()),
+        "a spelling is a label itself": not labels.isdisjoint(spellings),
     }
 
 

@@ -34,6 +34,14 @@ class PairLabel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     split: Split
 
 
+class TextLabels(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text-labels"):
+    """A text and those of the labels that it has, in their alphabet."""
+
+    text: str
+    labels: tuple[str, ...]
+    split: Split
+
+
 class PromptResponse(
     Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="prompt-response"
 ):
@@ -65,12 +73,13 @@ class Text(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", ta
     split: Split
 
 
-Row = TextLabel | PairLabel | PromptResponse | Messages | Text
+Row = TextLabel | PairLabel | TextLabels | PromptResponse | Messages | Text
 Labelled = TextLabel | PairLabel
 Conversation = PromptResponse | Messages
 OF_KIND: dict[Kind, type[Row]] = {
     "text-label": TextLabel,
     "pair-label": PairLabel,
+    "text-labels": TextLabels,
     "prompt-response": PromptResponse,
     "messages": Messages,
     "text": Text,

@@ -174,8 +174,12 @@ define(
           "cannot use.",
           "Choose another dataset or model. A classification wants labels; a model that writes text wants "
           "prompts with responses, conversations, or texts without labels.", "lead"),
-    Entry("study.mixed_kinds", "Some datasets hold single texts, and others pairs of texts.",
-          "Choose datasets of one kind: a classification reads single texts or pairs.", "lead"),
+    Entry("study.mixed_kinds", "The datasets are of different kinds: single texts, pairs of texts, or texts "
+          "with any number of labels.",
+          "Choose datasets of one kind: a classification reads one alone.", "lead"),
+    Entry("study.too_many_labels", "The datasets have {labels} labels together; where a text may have "
+          "several of them, {limit} are allowed.",
+          "Leave a dataset out, or ask the hospitals for coarser labels.", "lead"),
     Entry("study.no_template", "By the chat template of {model} no answer follows on its question, so "
           "it cannot be tuned on conversations.",
           "Choose another model, or datasets of plain texts.", "lead"),

@@ -43,30 +43,48 @@ class Tenth:
 
 @dataclass(frozen=True)
 class Tables:
-    """`cell`: each count is a multiple of it."""
+    """`cell`: each count is a multiple of it. `several`: a row may have several labels; then there is no
+    confusion of one with another, and `tenths` count decisions."""
 
     cell: int
     labels: list[Label]
     tenths: list[Tenth]
     calibration_error: float | None
     auroc: float | None
+    several: bool = False
 
 
 def tables_of(test: dict[str, Any], names: Sequence[str]) -> Tables | None:
     """None where the run's manifest asks for none, or they are withheld."""
+    if "decisions" in test:
+        labels = [_decided(*named) for named in zip(names, test["decisions"], strict=False)]
+        return Tables(
+            test["cell"], labels, _tenths(test), test.get("calibration_error"), test.get("auroc"), True
+        )
     if "confusion" not in test:
         return None
     labels = [
         _label(name, place, test) for place, name in enumerate(names[: len(test["confusion"])])
     ]  # fmt: skip
+    return Tables(test["cell"], labels, _tenths(test), test.get("calibration_error"), test.get("auroc"))
+
+
+def _tenths(test: dict[str, Any]) -> list[Tenth]:
     rows, right = test["reliability"]
     size = 1 / len(rows)
-    tenths = [
+    return [
         Tenth(place * size, (place + 1) * size, count, _share(right[place], count))
         for place, count in enumerate(rows)
         if count
     ]
-    return Tables(test["cell"], labels, tenths, test.get("calibration_error"), test.get("auroc"))
+
+
+def _decided(name: str, quad: Sequence[int]) -> Label:
+    """A label of which a row may have several: rows that have it and are said to, have it, are said to,
+    neither."""
+    both, has, said, _neither = quad
+    precision, recall = _share(both, both + said), _share(both, both + has)
+    return Label(name, [], both + has, precision, recall, _share(2 * both, 2 * both + has + said))
 
 
 def _label(name: str, place: int, test: dict[str, Any]) -> Label:

@@ -41,14 +41,14 @@ def _published(dataset: Dataset) -> dict[str, int]:
 
 def _bar(dataset: Dataset, mine: dict[str, int], total: Counter[str], every: list[str]) -> dict[str, Any]:
     parts, x = [], 0.0
-    rows = max(1, dataset.rows)
+    rows = max(1, dataset.rows, sum(mine.values()))  # a row may have several labels
     for i, label in enumerate(every):
         if label in mine:
             width = 100 * mine[label] / rows
             parts.append({"label": label, "count": mine[label], "x": x, "width": width,
                           "colour": min(i, COLOURS)})  # fmt: skip
             x += width
-    hidden = dataset.rows - sum(mine.values())
+    hidden = max(0, dataset.rows - sum(mine.values()))
     cells = [
         {
             "label": label,

@@ -20,6 +20,7 @@ def word(name: object) -> str:
         "causal-lm": _("writing text"),
         "text-label": _("texts, each with its class"),
         "pair-label": _("pairs of texts, each with its class"),
+        "text-labels": _("texts, each with any number of labels"),
         "prompt-response": _("prompts with their responses"),
         "messages": _("conversations"),
         "text": _("texts"),

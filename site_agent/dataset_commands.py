@@ -58,6 +58,14 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
     verb.add_argument("--pair-column", metavar="NAME", help="a second text that is read with the first")
     verb.add_argument("--label-column", metavar="NAME")
     verb.add_argument(
+        "--labels-column",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="any number of labels: a column that lists them, or (said again) a column of 0 and 1 for each",
+    )
+    verb.add_argument("--label-separator", metavar="SIGN", help="what parts labels in one cell, as ; or |")
+    verb.add_argument(
         "--prompt-column",
         metavar="NAME",
         action="append",
@@ -172,6 +180,8 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
             text=chosen.text_column,
             pair=chosen.pair_column,
             label=chosen.label_column,
+            labels=tuple(chosen.labels_column),
+            separator=chosen.label_separator,
             prompt=tuple(chosen.prompt_column),
             choices=tuple(chosen.choices_column),
             response=chosen.response_column,

@@ -17,6 +17,7 @@ from site_agent.datasets.intake import Intake
 from site_agent.formatting import printable
 
 Ask = Callable[[str], str]
+_OPTION = {"separator": "label-separator"}
 _QUESTIONS = {
     "missing-labels": "Some labels look like no label at all. Keep and publish them as classes?",
     "look-alikes": "Some labels look alike. Keep them as different classes?",
@@ -45,7 +46,7 @@ def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = Non
     guessed = [role for role in columns.guessed if role not in ("split", "site")]
     if guessed and not _yes(ask, "Are these columns right?"):
         told = [(role, name) for role in guessed if role != "kind" for name in columns.all_of(role)]
-        options = [f"--{role}-column {shlex.quote(name)}" for role, name in told]
+        options = [f"--{_OPTION.get(role, role + '-column')} {shlex.quote(name)}" for role, name in told]
         kind = [f"--kind {columns.kind}"] if "kind" in guessed else []
         raise Refusal(
             "dataset.unconfirmed_columns",

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.kinds import LABELLED, Kind
+from contracts.kinds import LABELLED, SEVERAL, Kind
 from contracts.labels import spelled
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
@@ -21,10 +21,22 @@ from site_agent.ledger.lineage import Relative
 
 Say = Callable[..., None]
 SHOWN = 12
-SHOWN_ROLES = ("text", "pair", "label", "prompt", "choices", "response", "messages", "split", "site")
+SHOWN_ROLES = (
+    "text",
+    "pair",
+    "label",
+    "labels",
+    "prompt",
+    "choices",
+    "response",
+    "messages",
+    "split",
+    "site",
+)
 WORDS: dict[Kind, str] = {
     "text-label": "a text with its class",
     "pair-label": "two texts that are read together, with their class",
+    "text-labels": "a text with any number of labels",
     "prompt-response": "a prompt and the response to it",
     "messages": "a conversation",
     "text": "a text",
@@ -91,6 +103,9 @@ def _show_columns(intake: Intake, say: Say) -> None:
         guessed = "  (guessed)" if role in columns.guessed else ""
         if read := [repr(printable(name, 64)) for name in columns.all_of(role)]:
             say(f"  {role:<8} from column{'s' if len(read) > 1 else ''} {', '.join(read)}{guessed}")
+    if columns.separator:
+        guessed = "  (guessed)" if "separator" in columns.guessed else ""
+        say(f"  labels are parted by {columns.separator!r}{guessed}; an empty cell is a row without any")
     if columns.site:
         say(f"         {counted(len(intake.sites), 'site')} kept")
     if intake.unused:
@@ -125,8 +140,10 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
         ("labels with few rows", _labels(found.rare_labels), "--drop-rare-labels"),
         ("texts with two different labels", str(found.contradictions or "none"), "look at the source"),
     ]
+    without = [("rows without any label", _rows(intake.rows.labels.count("")), "they stay: none applies")]
     lines = [
         *(labels if kind in LABELLED else ()),
+        *(without if kind == SEVERAL else ()),
         ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
         ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
         ("rows to judge by that stand in an earlier split, too", _rows(found.leaks), "--drop-leaks"),

@@ -1,7 +1,8 @@
 """`predict`: run the public front here, ask the served tail under seal, and print or keep what it answers.
 
 A file's answers are JSON Lines in the order of its rows: {"row", "label", "probability", "probabilities"} of
-a classification, {"row", "text"} of a causal LM. Rows are named by their line; texts are not repeated. While
+a classification, {"row", "labels", "probabilities"} where a text may have several labels, {"row", "text"} of
+a causal LM. Rows are named by their line; texts are not repeated. While
 a file is being answered, FILE.part holds what is there and FILE.part.json says whose answers they are, so
 that the same command goes on where it was stopped.
 """
@@ -47,6 +48,15 @@ class Prediction:
     probabilities: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Those of several labels that are more likely than not, and the probability of each, in the manifest's
+    order."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 class Predictor:
     """The front of one run at this site, and its served tail. It brings torch: made only when needed."""
 
@@ -63,6 +73,7 @@ class Predictor:
         self._front, self._tokenizer = open_front(folder, manifest.model, manifest.split.cut, room=room)
         self._vocabulary: int = self._front.config.vocab_size
         self._spec, self._served = manifest.model, served
+        self.several = manifest.has_several
         self.paired = manifest.sites[0].dataset.kind == "pair-label"
         self.cut_short = 0
 
@@ -71,7 +82,7 @@ class Predictor:
         """Whether it writes texts instead of naming classes."""
         return self._spec.task == "causal-lm"
 
-    def classify(self, texts: Sequence[Text]) -> list[Prediction]:
+    def classify(self, texts: Sequence[Text]) -> Sequence[Prediction | Labels]:
         """The classes of some texts, or pairs of texts where the run is of pairs, cut at the run's
         `max_tokens` as in training (`cut_short` counts).
 
@@ -89,6 +100,8 @@ class Predictor:
         question = ask_about(self._front, tokens.ids, self._tokenizer.pad_token_id, tokens.segments)
         labels = self._spec.labels
         rows = read_probabilities(self._served.ask(question), len(texts), len(labels))
+        if self.several:
+            return [_labels(labels, row) for row in rows]
         return [_prediction(labels, row) for row in rows]
 
     def write(self, prompt: str, most: int, temperature: float, seed: int) -> Iterator[str]:
@@ -242,6 +255,11 @@ def _prediction(labels: Sequence[str], row: Sequence[float]) -> Prediction:
     best = max(range(len(labels)), key=row.__getitem__)
     chances = {label: round(chance, 6) for label, chance in zip(labels, row, strict=True)}
     return Prediction(labels[best], round(row[best], 6), chances)
+
+
+def _labels(labels: Sequence[str], row: Sequence[float]) -> Labels:
+    chances = {label: round(chance, 6) for label, chance in zip(labels, row, strict=True)}
+    return Labels([label for label, chance in chances.items() if chance >= 0.5], chances)
 
 
 def _sha256(file: Path) -> str:

@@ -14,7 +14,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.formatting import counted, printable, table
-from site_agent.predict import Predictor, Text, answer_file
+from site_agent.predict import Labels, Predictor, Text, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -91,8 +91,12 @@ def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
     if chosen.json:
         say(json.dumps(vars(found), ensure_ascii=False))
         return
-    say(f"{printable(found.label)}  {found.probability:.3f}")
-    others = sorted(found.probabilities.items(), key=lambda item: -item[1])[1:6]
+    others = sorted(found.probabilities.items(), key=lambda item: -item[1])
+    if isinstance(found, Labels):
+        say(", ".join(map(printable, found.labels)) or "none of the labels")
+    else:
+        say(f"{printable(found.label)}  {found.probability:.3f}")
+        others = others[1:6]
     for label, chance in others:
         say(f"  {printable(label)}  {chance:.3f}")
     _tell_cuts(predictor)

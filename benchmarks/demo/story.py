@@ -129,8 +129,8 @@ class Story:
         return self._summary(self.run, more, time.monotonic() - started)
 
     def afterwards(self, _lead: User, run: Run) -> dict[str, Any]:
-        """What follows on the run, for the summary: the baselines. The same training of all rows in one process,
-        on the same cores, is also the measure of what the federation costs in time."""
+        """What follows on the run, for the summary: the baselines. The same training of all rows in one
+        process, on the same cores, is also the measure of what the federation costs in time."""
         with step("baselines: each hospital alone, and all rows in one place"):
             found = self._baselines(run)
         seconds = {

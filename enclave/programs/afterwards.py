@@ -83,7 +83,10 @@ class Afterwards:
 
             learner = rounds.learner
             learner.start_from(run_state.state)
-            self._answers = Answers(learner.tail, learner.manifest.model, run_state.hash)
+            manifest = learner.manifest
+            self._answers = Answers(
+                learner.tail, manifest.model, run_state.hash, several=manifest.has_several
+            )
         return self._answers
 
     def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:

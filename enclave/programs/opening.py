@@ -113,7 +113,13 @@ def _read(
         enclosed = msgspec.convert(metadata, Enclosed)
     except msgspec.ValidationError as error:
         raise Refusal("round.not_a_contribution") from error
-    check(enclosed.scores, len(manifest.model.labels), tables=manifest.tells_tables(round))
+    tables = manifest.tells_tables(round)
+    if manifest.has_several:
+        from enclave.programs.several import check_several
+
+        check_several(enclosed.scores, len(manifest.model.labels), tables=tables)
+    else:
+        check(enclosed.scores, len(manifest.model.labels), tables=tables)
     if enclosed.samples + enclosed.scores.rows > rows:
         raise Refusal("round.too_many_rows", claimed=enclosed.samples + enclosed.scores.rows, rows=rows)
     if trains != (enclosed.samples > 0):

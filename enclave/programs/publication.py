@@ -56,6 +56,10 @@ def publish(
     if fixed and sites != fixed:
         return Published({}, Scoring(fixed, "another_set"))
     whole = pool(list(scored.values()))
+    if whole.confusion and whole.predictions > whole.rows:
+        from enclave.programs.several import rounded_of_several
+
+        return Published(rounded_of_several(whole, known, rules.cells), Scoring(sites, None))
     numbers = rounded(whole, known)
     if whole.bins:
         from enclave.programs.tables import tables

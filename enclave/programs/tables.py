@@ -41,7 +41,7 @@ def tables(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any
     size = cell(scores.rows, cells)
 
     def told(counts: Sequence[int]) -> list[int]:
-        return [_to_multiple(count, size) for count in counts]
+        return [to_multiple(count, size) for count in counts]
 
     claims = [sum(column) for column in zip(*scores.confusion, strict=True)]
     found: dict[str, Any] = {
@@ -85,5 +85,5 @@ def area(own: Sequence[int], others: Sequence[int]) -> float:
     return pairs / (sum(own) * sum(others))
 
 
-def _to_multiple(count: int, size: int) -> int:
+def to_multiple(count: int, size: int) -> int:
     return (2 * count + size) // (2 * size) * size

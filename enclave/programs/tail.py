@@ -52,7 +52,8 @@ class TailLearner:
     def layout(self, site: str) -> Layout:
         """What a site's shards must look like."""
         digest = self.manifest.site(site).dataset.digest
-        layout = layout_of(self.manifest.model, self.config, self.split.cut, digest)
+        several = self.manifest.has_several
+        layout = layout_of(self.manifest.model, self.config, self.split.cut, digest, several=several)
         return replace(layout, feature_bound=self.feature_bound)
 
     def feature_set(self, shards: list[Shard]) -> FeatureSet:
@@ -70,10 +71,11 @@ class TailLearner:
         """Score the present parameters; with `tables`, for these too."""
         labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
         told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
-        if tables:
-            from enclave.training.tables import evaluate_finely
+        if tables or self.manifest.has_several:
+            from enclave.training.finely import evaluate_finely
 
-            return evaluate_finely(self.tail, self.feature_set(shards), **told)
+            several = self.manifest.has_several
+            return evaluate_finely(self.tail, self.feature_set(shards), several, tables, **told)
         return evaluate(self.tail, self.feature_set(shards), **told)
 
     def train(

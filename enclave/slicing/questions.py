@@ -140,8 +140,9 @@ def _check_lengths(lengths: Tensor, tokens: int, longest: int) -> None:
 
 
 @torch.inference_mode()
-def probabilities(tail: Tail, question: Question) -> bytes:
-    """Class probabilities of the question's texts: float32, little-endian, (texts, labels)."""
+def probabilities(tail: Tail, question: Question, *, several: bool = False) -> bytes:
+    """Class probabilities of the question's texts: float32, little-endian, (texts, labels). Where a text may
+    have several labels, each for itself."""
     parameter = next(tail.parameters())
     lengths = question.lengths.tolist()
     starts = [sum(lengths[:index]) for index in range(len(lengths))]
@@ -157,7 +158,8 @@ def probabilities(tail: Tail, question: Question) -> bytes:
             features[place, : lengths[index]] = question.features[starts[index] : end]
             mask[place, : lengths[index]] = 1
         logits = tail(features.to(parameter.device, parameter.dtype), mask.to(parameter.device)).logits
-        for place, row in zip(indices, logits.float().softmax(-1).cpu(), strict=True):
+        likely = logits.float().sigmoid() if several else logits.float().softmax(-1)
+        for place, row in zip(indices, likely.cpu(), strict=True):
             answers[place] = row
     table = torch.stack([answers[index] for index in range(len(lengths))])
     return table.numpy().astype("<f4").tobytes()
@@ -209,8 +211,8 @@ class Answers:
     """A trained tail that answers questions: what `programs.serving` serves. `receipt` is the hash of the
     receipt whose parameters it has."""
 
-    def __init__(self, tail: Tail, spec: ModelSpec, receipt: str) -> None:
-        self._tail, self._spec, self.receipt = tail.eval(), spec, receipt
+    def __init__(self, tail: Tail, spec: ModelSpec, receipt: str, *, several: bool = False) -> None:
+        self._tail, self._spec, self._several, self.receipt = tail.eval(), spec, several, receipt
 
     def text(self) -> Text | None:
         """What a session remembers: the text of a causal LM."""
@@ -223,8 +225,9 @@ class Answers:
         """
         width, longest = self._tail.config.hidden_size, self._spec.max_tokens
         asked = read_question(question, width=width, per_token=text is not None, longest=longest)
-        answer = probabilities(self._tail, asked) if text is None else text.next_token(asked)
-        return answer, asked.texts, asked.tokens
+        if text is not None:
+            return text.next_token(asked), asked.texts, asked.tokens
+        return probabilities(self._tail, asked, several=self._several), asked.texts, asked.tokens
 
 
 def read_token(answer: bytes, vocabulary: int) -> int:

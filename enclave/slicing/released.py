@@ -84,6 +84,7 @@ def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
         "model": {"source": manifest.model.source, "files": manifest.model.files},
         "task": manifest.model.task,
         "labels": manifest.model.labels,
+        "several_labels": manifest.has_several,
         "adapter": type(adapter).__name__.lower(),
         "scale": 0.0 if isinstance(adapter, Prefix) else lora_scale(adapter),
         "placement": manifest.placement,
@@ -119,6 +120,8 @@ def readme(manifest: Manifest, files: Files) -> str:
     else:
         lines += _ROWS_RECIPE
     lines += ["```", ""]
+    if manifest.has_several:
+        lines += ["A text may have several labels: take the sigmoid of each score, not the softmax.", ""]
     if manifest.masking is not None:
         lines += [
             "Tuned on int8 weights (placement masked): on the float model scores differ a little.",

@@ -17,9 +17,10 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised rows. `targets` are label ids in the manifest's order; or, for a causal LM, each row's own
-    tokens, with IGNORED in the place of those that it is given and does not learn. `segments` say which of
-    two texts a token is of, where rows are pairs and the model reads that."""
+    """Tokenised rows. `targets` are label ids in the manifest's order, or where a row may have several labels
+    the complement of their bits (several.py); or, for a causal LM, each row's own tokens, with IGNORED in the
+    place of those that it is given and does not learn. `segments` say which of two texts a token is of, where
+    rows are pairs and the model reads that."""
 
     tokens: list[list[int]]
     targets: list[int] | list[list[int]]

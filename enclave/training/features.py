@@ -50,7 +50,8 @@ _HEADER = msgspec.json.Decoder(_Header)
 class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
     `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `feature_bound` the
-    largest absolute value that is believed to come from the front (`slicing.split.feature_bound_of`)."""
+    largest absolute value that is believed to come from the front (`slicing.split.feature_bound_of`), `least`
+    the smallest label (several.py)."""
 
     origin: str
     width: int
@@ -58,6 +59,7 @@ class Layout:
     labels: int
     per_token: bool
     feature_bound: float = math.inf
+    least: int = 0
 
     def bytes_of(self, length: int) -> int:
         """Payload of one example of `length` tokens."""
@@ -95,11 +97,13 @@ class Estimate:
         return self.payload_bytes / max(1, self.examples)
 
 
-def layout_of(spec: ModelSpec, config: Any, k: int, dataset_digest: str) -> Layout:
-    """What both sides expect. `config` is the base model's."""
+def layout_of(spec: ModelSpec, config: Any, k: int, dataset_digest: str, *, several: bool = False) -> Layout:
+    """What both sides expect. `config` is the base model's; `several`: rows may have several labels."""
     per_token = spec.task == "causal-lm"
     labels = config.vocab_size if per_token else len(spec.labels)
-    return Layout(origin(spec, k, dataset_digest), config.hidden_size, spec.max_tokens, labels, per_token)
+    least, labels = (-(1 << labels), 0) if several else (0, labels)
+    made, width, longest = origin(spec, k, dataset_digest), config.hidden_size, spec.max_tokens
+    return Layout(made, width, longest, labels, per_token, least=least)
 
 
 def plan_shards(lengths: Sequence[int], layout: Layout) -> list[range]:
@@ -206,7 +210,7 @@ def _check_values(shard: Shard, layout: Layout) -> None:
     within = (shard.lengths >= 1) & (shard.lengths <= layout.tokens)
     if not within.all() or int(shard.lengths.sum(dtype=torch.int64)) != len(shard.features):
         raise Refusal("features.lengths")
-    known = (shard.labels >= 0) & (shard.labels < layout.labels)
+    known = (shard.labels >= layout.least) & (shard.labels < layout.labels)
     if layout.per_token:
         if not (known | (shard.labels == IGNORED)).all() or not _each_predicts(shard, known):
             raise Refusal("features.labels")

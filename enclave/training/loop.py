@@ -182,8 +182,13 @@ def batch_logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor
 
 
 def batch_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens."""
+    """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens;
+    where a row may have several labels (its target is negative), each of them is predicted."""
     targets = batch.targets.to(logits.device)
+    if targets.dim() == 1 and (batch.targets < 0).all():
+        from enclave.training.several import loss_of_several
+
+        return loss_of_several(logits, targets)
     if logits.dim() == 3:
         logits, targets = logits.flatten(0, 1), targets[:, _predicting(batch) + 1].flatten()
         logits, targets = logits[targets != IGNORED], targets[targets != IGNORED]

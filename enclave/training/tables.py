@@ -20,7 +20,7 @@ from enclave.training.loop import Material, evaluate
 from enclave.training.metrics import Scores
 
 
-def evaluate_finely(model: nn.Module, examples: Material, *, labels: int, **how: Any) -> Scores:
+def evaluate_with_bins(model: nn.Module, examples: Material, *, labels: int, **how: Any) -> Scores:
     """As `loop.evaluate`, with `bins`."""
     tenths = torch.zeros(3, TENTHS, dtype=torch.long)
     odds = torch.zeros(labels, 2, ODDS, dtype=torch.long)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, Kind
+from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, SEVERAL, Kind
 from contracts.refusal import Refusal
 
 THRESHOLD = 5
@@ -57,9 +57,24 @@ def check(card: Card) -> None:
         raise Refusal("card.kind", kind=card.kind)
     if card.rows < card.threshold:
         raise Refusal("card.too_small", rows=card.rows, threshold=card.threshold)
-    if card.labels:
+    if card.kind == SEVERAL:
+        _check_each(card)
+    elif card.labels:
         _check_counts("labels", dict(card.labels), card)
     _check_counts("splits", {str(name): count for name, count in card.splits.items()}, card)
+
+
+def _check_each(card: Card) -> None:
+    """Of labels of which a row may have several: each count stands for itself, and is published where neither
+    it nor what it leaves of all rows is small."""
+    for count in card.labels.values():
+        if count is None:
+            continue
+        for part in (count, card.rows - count):
+            if part < 0:
+                raise Refusal("card.wrong_sum", part="labels", rows=card.rows)
+            if 0 < part < card.threshold:
+                raise Refusal("card.small_count", count=part, threshold=card.threshold)
 
 
 def _check_counts(part: str, counts: dict[str, int | None], card: Card) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from django.conf import settings
 
 from contracts.canonical import canonical
-from contracts.kinds import CONVERSATIONS, KINDS
+from contracts.kinds import CONVERSATIONS, KINDS, SEVERAL
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -25,13 +25,13 @@ from contracts.manifest import (
     parse,
     require_measured,
 )
-from contracts.manifest_options import MOST_LABELS
+from contracts.manifest_options import MOST_LABELS, MOST_SEVERAL
 from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from federation.attestation.log import verifier_key
 from federation.attestation.references import policy_for
 from federation.datasets.models import Dataset
-from federation.datasets.queries import is_public
+from federation.datasets.queries import all_labels, is_public
 from federation.ids import new_id
 from federation.sites.models import SiteState
 from federation.studies import methods
@@ -114,9 +114,8 @@ def _masking(plan: Plan) -> Masking | None:
 
 def _cells(plan: Plan, datasets: list[Dataset]) -> int:
     """Noise covers no score, so beside it nothing is told that need not be."""
-    labels = {label for dataset in datasets for label in dataset.card["labels"] or ()}
     there = plan.task == "sequence-classification" and plan.privacy == "none"
-    return plan.cells if there and len(labels) <= MOST_LABELS else 0
+    return plan.cells if there and len(all_labels(datasets)) <= MOST_LABELS else 0
 
 
 def _privacy(plan: Plan) -> Privacy | None:
@@ -158,6 +157,9 @@ def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
             raise Refusal("study.no_labels", dataset=dataset.name)
     if plan.task == "sequence-classification" and len({dataset.kind for dataset in datasets}) > 1:
         raise Refusal("study.mixed_kinds")
+    labels = all_labels(datasets)
+    if datasets[0].kind == SEVERAL and len(labels) > MOST_SEVERAL:
+        raise Refusal("study.too_many_labels", labels=len(labels), limit=MOST_SEVERAL)
     return datasets
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from contracts.dataset_digest import begin_digest
-from contracts.kinds import CONVERSATIONS, Kind
-from site_agent.datasets.suppression import THRESHOLD, suppress
+from contracts.kinds import CONVERSATIONS, SEVERAL, Kind
+from site_agent.datasets.suppression import THRESHOLD, suppress, suppress_each
 
 QUANTILES = (10, 25, 50, 75, 90)
 
@@ -53,7 +53,7 @@ def make_card(
     every_split = {split: splits.get(split, 0) for split in ("train", "validation", "test")}
     return Card(
         rows=len(lengths),
-        labels=suppress(dict(sorted(labels.items()))),
+        labels=_suppressed(dict(sorted(labels.items())), len(lengths), kind),
         splits=suppress(every_split),
         text_length=_quantiles(lengths),
         public=public,
@@ -62,6 +62,12 @@ def make_card(
         turns=_quantiles(turns) if kind == "messages" else {},
         languages=tuple(languages),
     )
+
+
+def _suppressed(labels: dict[str, int], rows: int, kind: Kind) -> dict[str, int | None]:
+    """Counts of one label a row come to the number of rows; those of several do not, and each stands for
+    itself."""
+    return suppress_each(labels, rows) if kind == SEVERAL else suppress(labels)
 
 
 def content_digest(file: Path, key: bytes) -> str:

@@ -24,6 +24,7 @@ from site_agent.datasets.names import (
     together,
 )
 from site_agent.datasets.readers import Nested, Record
+from site_agent.datasets.several import separator_of, several
 from site_agent.formatting import printable
 
 SPLITS: dict[str, Split] = {
@@ -35,13 +36,19 @@ MAX_LABELS = 1000
 ROLES: dict[Kind, tuple[str, ...]] = {
     "text-label": ("text", "label"),
     "pair-label": ("text", "pair", "label"),
+    "text-labels": ("text", "labels"),
     "prompt-response": ("prompt", "response"),
     "messages": ("messages",),
     "text": ("text",),
 }
 """The roles that a kind needs a column for; what is not among them is read from no column."""
 _LISTS = ("list", "large_list")
-_NESTED = {"messages": _LISTS, "prompt": (*_LISTS, "struct"), "choices": (*_LISTS, "struct")}
+_NESTED = {
+    "messages": _LISTS,
+    "labels": _LISTS,
+    "prompt": (*_LISTS, "struct"),
+    "choices": (*_LISTS, "struct"),
+}
 """What a role can hold beside texts, as Parquet names it."""
 
 
@@ -49,18 +56,21 @@ _NESTED = {"messages": _LISTS, "prompt": (*_LISTS, "struct"), "choices": (*_LIST
 class Columns:
     """The columns in use, by role: those of ROLES, and `split` and `site` where the file has them. What a
     model is asked may stand in several columns (`prompt`), and the `choices` of a question in one or several.
+    Several `labels` stand in one column, as a list or parted by a `separator`, or in columns of 0 and 1.
     `guessed` are the roles whose column nobody has named; as what a user says, nothing is guessed yet."""
 
     kind: Kind | None = None
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    labels: tuple[str, ...] = ()
     prompt: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     response: str | None = None
     messages: str | None = None
     split: str | None = None
     site: str | None = None
+    separator: str | None = None
     guessed: tuple[str, ...] = ()
 
     @property
@@ -79,7 +89,9 @@ class Columns:
         return self.all_of(role)[0]
 
 
-_ROLES_OF_COLUMNS = tuple(field.name for field in fields(Columns) if field.name not in ("kind", "guessed"))
+_ROLES_OF_COLUMNS = tuple(
+    field.name for field in fields(Columns) if field.name not in ("kind", "separator", "guessed")
+)
 
 
 def infer(sample: Sequence[Record], said: Columns) -> Columns:
@@ -101,7 +113,8 @@ def infer(sample: Sequence[Record], said: Columns) -> Columns:
     for role in (*ROLES[kind], "choices"):
         for name in found.all_of(role):
             _refuse_type(sample, name, _NESTED.get(role, ()))
-    roles = [role for role in _ROLES_OF_COLUMNS if found.all_of(role) and not said.all_of(role)]
+    every = (*_ROLES_OF_COLUMNS, "separator")
+    roles = [role for role in every if found.all_of(role) and not said.all_of(role)]
     guessed = ("kind", *roles) if said.kind is None and kind == "text" else tuple(roles)
     return replace(found, guessed=guessed)
 
@@ -119,6 +132,8 @@ def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
     """
     if said.messages:
         return "messages"
+    if said.labels or said.separator:
+        return "text-labels"
     if said.prompt or said.response:
         return "prompt-response"
     if said.pair:
@@ -137,6 +152,8 @@ def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
             return "text"
     if said.text is None and together(PAIR_NAMES, [name for name in names if name != said.label]):
         return "pair-label"
+    if said.label is None and by_name(LABEL_NAMES, names) is None and several(sample, names):
+        return "text-labels"
     return "text-label"
 
 
@@ -149,6 +166,17 @@ def _text_label(sample: Sequence[Record], names: list[str], found: Columns) -> C
     found = _text(sample, names, found)
     left = _left(names, found)
     return replace(found, label=found.label or by_name(LABEL_NAMES, left) or _few_values(sample, left))
+
+
+def _text_labels(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    columns = found.labels or several(sample, _left(names, found))
+    if not columns:
+        listed = _listed(_left(names, found))
+        raise Refusal("dataset.which_column", role="labels", option="--labels-column", columns=listed)
+    found = _text(sample, names, replace(found, labels=columns))
+    if len(columns) == 1 and found.separator is None:
+        found = replace(found, separator=separator_of(sample, columns[0]))
+    return found
 
 
 def _pair_label(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
@@ -191,6 +219,7 @@ def _messages(_sample: Sequence[Record], names: list[str], found: Columns) -> Co
 _OF_KIND: dict[Kind, Any] = {
     "text-label": _text_label,
     "pair-label": _pair_label,
+    "text-labels": _text_labels,
     "prompt-response": _prompt_response,
     "messages": _messages,
     "text": _text,

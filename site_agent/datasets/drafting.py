@@ -10,14 +10,14 @@ from itertools import compress
 
 from contracts.rows import Messages, Row, Split
 from site_agent.datasets.missing import looks_missing
-from site_agent.datasets.rows import Found, answers, given, label_of, texts
+from site_agent.datasets.rows import Found, answers, each, given, label_of, texts
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Of each row, in order: a hash of what a model reads of it, a hash of all of it, its label (empty where
-    its kind has none) and split, the characters of all its texts, those of what a language model is to say,
-    and its turns."""
+    """Of each row, in order: a hash of what a model reads of it, a hash of all of it, its label (as
+    `rows.label_of` says it) and split, the characters of all its texts, those of what a language model is to
+    say, and its turns."""
 
     texts: list[bytes] = field(default_factory=list)
     wholes: list[bytes] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Rows:
     @property
     def counts(self) -> Counter[str]:
         """How many rows each label has."""
-        return Counter(label for label in self.labels if label)
+        return Counter(label for said in self.labels for label in each(said))
 
 
 @dataclass
@@ -60,8 +60,7 @@ class Drafted:
         rows.answers.append(sum(map(len, answers(row))))
         rows.turns.append(len(row.messages) if isinstance(row, Messages) else 1)
         self.given.append(found.split)
-        if label:
-            self.labels.add(label)
+        self.labels.update(each(label))
         self.missing_texts += missing(row)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
-
+from contracts.kinds import SEVERAL
+from contracts.manifest_options import MOST_SEVERAL
 from contracts.refusal import Refusal
-from contracts.rows import PairLabel, Row, Split, TextLabel, read_row, write_row
+from contracts.rows import Split, read_row, write_row
 from site_agent.datasets.codes import whole_numbers
 from site_agent.datasets.columns import MAX_LABELS, Columns, infer, reads_as_text, split_of_name
 from site_agent.datasets.conversations import unread
@@ -24,7 +24,7 @@ from site_agent.datasets.findings import Findings, find, leaking, repeated
 from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
-from site_agent.datasets.rows import Found, label_of, normalise
+from site_agent.datasets.rows import Found, each, label_of, normalise, with_label
 from site_agent.datasets.splits import HELD_OUT, assign, complete
 from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
@@ -136,8 +136,9 @@ def take_in(
                     raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
         _check_drafted(drafted, intake, wishes)
         intake.codes = whole_numbers(drafted.labels)
-        labels = [intake.codes.get(label, label) for label in drafted.rows.labels]
-        splits, intake.splits_from = _splits(drafted.given, drafted.rows.texts, labels, intake.columns)
+        labels = [_renamed(label, intake.codes) for label in drafted.rows.labels]
+        strata = [label.partition("\n")[0] for label in labels]
+        splits, intake.splits_from = _splits(drafted.given, drafted.rows.texts, strata, intake.columns)
         everything = replace(drafted.rows, labels=labels, splits=splits)
         kept = _kept(everything, wishes, intake)
         intake.rows = everything.only(kept)
@@ -165,7 +166,8 @@ def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
         drop("leaks", leaking(rows.texts, rows.splits))
     if wishes.drop_rare_labels:
         counts = rows.only(kept).counts
-        drop("rare labels", [0 < counts[label] < THRESHOLD for label in rows.labels])
+        rare = {label for label, count in counts.items() if count < THRESHOLD}
+        drop("rare labels", [not rare.isdisjoint(each(label)) for label in rows.labels])
     return kept
 
 
@@ -192,12 +194,12 @@ def _write(draft: Path, target: Path, rows: Rows, kept: list[bool]) -> None:
     with draft.open("rb") as source, replacing(target) as file:
         for line, label, split, keep in zip(source, rows.labels, rows.splits, kept, strict=True):
             if keep:
-                file.write(write_row(_with(read_row(line), label, split)))
+                file.write(write_row(with_label(read_row(line), label, split)))
 
 
-def _with(row: Row, label: str, split: Split) -> Row:
-    named = {"label": label} if isinstance(row, TextLabel | PairLabel) else {}
-    return msgspec.structs.replace(row, split=split, **named)
+def _renamed(said: str, names: Mapping[str, str]) -> str:
+    """A label, or several, each by its other name where it has one."""
+    return "\n".join(names.get(label, label) for label in each(said))
 
 
 def _rows(files: Sequence[Path], wishes: Wishes, intake: Intake) -> Iterator[Found]:
@@ -261,15 +263,16 @@ def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: Split | 
     if isinstance(found, Fault):
         return found
     label = label_of(found.row)
-    if wishes.drop_missing_labels and looks_missing(label):
+    if wishes.drop_missing_labels and any(map(looks_missing, each(label))):
         intake.dropped["missing labels"] += 1
         return None
     if wishes.drop_missing_texts and missing(found.row):
         intake.dropped["missing texts"] += 1
         return None
-    if label in wishes.label_map:
-        intake.mapped.add(label)
-        return Found(_with(found.row, wishes.label_map[label], found.row.split), found.split)
+    if renamed := wishes.label_map.keys() & set(each(label)):
+        intake.mapped |= renamed
+        named = _renamed(label, wishes.label_map)
+        return Found(with_label(found.row, named, found.row.split), found.split)
     return found
 
 
@@ -281,16 +284,18 @@ def _check_drafted(drafted: Drafted, intake: Intake, wishes: Wishes) -> None:
     missed = sorted(set(wishes.label_map) - intake.mapped)
     if missed:
         raise Refusal("dataset.unknown_label", label=printable(missed[0], 100))
-    _refuse_too_many_labels(len(drafted.labels), len(drafted))
+    _refuse_too_many_labels(intake, len(drafted.labels), len(drafted))
 
 
 def _check(intake: Intake, distinct: int) -> None:
     rows = len(intake.rows.texts)
     if rows < LEAST_ROWS or distinct < LEAST_ROWS // 2:
         raise Refusal("dataset.too_small", rows=rows, least=LEAST_ROWS)
-    _refuse_too_many_labels(len(intake.labels), rows)
+    _refuse_too_many_labels(intake, len(intake.labels), rows)
 
 
-def _refuse_too_many_labels(labels: int, rows: int) -> None:
-    if labels > min(MAX_LABELS, rows // 2):
-        raise Refusal("dataset.too_many_labels", labels=labels, rows=rows, limit=MAX_LABELS)
+def _refuse_too_many_labels(intake: Intake, labels: int, rows: int) -> None:
+    several = intake.columns is not None and intake.columns.kind == SEVERAL
+    most = MOST_SEVERAL if several else MAX_LABELS
+    if labels > min(most, rows // 2):
+        raise Refusal("dataset.too_many_labels", labels=labels, rows=rows, limit=most)

@@ -19,6 +19,7 @@ LABEL_NAMES = (
     "klasse",
     "kategorie",
 )
+LABELS_NAMES = ("labels", "classes", "categories", "codes", "diagnoses", "diagnosen", "klassen", "kategorien")
 PAIR_NAMES = (
     ("text", "text_pair"), ("text", "pair"), ("text1", "text2"), ("text_1", "text_2"), ("text_a", "text_b"),
     ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("sentence_a", "sentence_b"),

@@ -12,10 +12,21 @@ from typing import Any
 import msgspec
 
 from contracts.kinds import Kind
-from contracts.rows import Messages, PairLabel, PromptResponse, Row, Split, Text, TextLabel, write_row
+from contracts.rows import (
+    Messages,
+    PairLabel,
+    PromptResponse,
+    Row,
+    Split,
+    Text,
+    TextLabel,
+    TextLabels,
+    write_row,
+)
 from site_agent.datasets.columns import SPLITS, Columns
 from site_agent.datasets.conversations import answer, messages, question
-from site_agent.datasets.readers import Fault, Record, Value
+from site_agent.datasets.readers import Fault, Record
+from site_agent.datasets.several import labels_in
 from site_agent.datasets.unusable import Unusable, sound, text
 
 MAX_ROW_BYTES = 1_000_000
@@ -55,14 +66,29 @@ def normalise(record: Record, columns: Columns, split: Split | None) -> Found | 
 
 
 def label_of(row: Row) -> str:
-    """A row's class; empty where its kind has none."""
+    """A row's class, or all of its labels, a line each; empty where its kind has none, or the row."""
+    if isinstance(row, TextLabels):
+        return "\n".join(row.labels)
     return row.label if isinstance(row, TextLabel | PairLabel) else ""
+
+
+def each(label: str) -> list[str]:
+    """What `label_of` has put together."""
+    return label.split("\n") if label else []
+
+
+def with_label(row: Row, label: str, split: Split) -> Row:
+    """The row with another class, or other labels, as `label_of` says them."""
+    if isinstance(row, TextLabels):
+        return msgspec.structs.replace(row, labels=tuple(sorted(set(each(label)))), split=split)
+    named = {"label": label} if isinstance(row, TextLabel | PairLabel) else {}
+    return msgspec.structs.replace(row, split=split, **named)
 
 
 def given(row: Row) -> str:
     """What a model reads of a row; two rows that agree in it are one case."""
     match row:
-        case TextLabel() | Text():
+        case TextLabel() | TextLabels() | Text():
             return row.text
         case PairLabel():
             return msgspec.json.encode((row.text, row.text_pair)).decode()
@@ -76,7 +102,7 @@ def given(row: Row) -> str:
 def texts(row: Row) -> tuple[str, ...]:
     """All texts of a row, each for itself."""
     match row:
-        case TextLabel() | Text():
+        case TextLabel() | TextLabels() | Text():
             return (row.text,)
         case PairLabel():
             return (row.text, row.text_pair)
@@ -105,6 +131,12 @@ def _pair_label(values: dict[str, Any], columns: Columns) -> Row:
     return PairLabel(first, second, _label(values, columns), UNSPLIT)
 
 
+def _text_labels(values: dict[str, Any], columns: Columns) -> Row:
+    found = labels_in(values, columns.labels, columns.separator)
+    labels = sorted({as_label(value) for value in found})
+    return TextLabels(text(values.get(columns.the("text")), "text"), tuple(labels), UNSPLIT)
+
+
 def _prompt_response(values: dict[str, Any], columns: Columns) -> Row:
     return PromptResponse(question(values, columns), answer(values, columns), UNSPLIT)
 
@@ -120,6 +152,7 @@ def _text(values: dict[str, Any], columns: Columns) -> Row:
 _OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {
     "text-label": _text_label,
     "pair-label": _pair_label,
+    "text-labels": _text_labels,
     "prompt-response": _prompt_response,
     "messages": _messages,
     "text": _text,
@@ -127,7 +160,11 @@ _OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {
 
 
 def _label(values: dict[str, Any], columns: Columns) -> str:
-    value: Value = values.get(columns.the("label"))
+    return as_label(values.get(columns.the("label")))
+
+
+def as_label(value: Any) -> str:
+    """A label as it is kept. Raises Unusable."""
     if value is None:
         raise Unusable("the label is missing")
     if isinstance(value, bool):

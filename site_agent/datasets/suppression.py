@@ -34,5 +34,15 @@ def suppress(counts: Mapping[str, int]) -> dict[str, int | None]:
     return {name: None if name in hidden else count for name, count in counts.items()}
 
 
+def suppress_each(counts: Mapping[str, int], rows: int) -> dict[str, int | None]:
+    """Of labels of which a row may have several: the counts are parts of no total, so none gives another
+    away. Hidden is a count below the threshold, and one that leaves fewer rows than that without the label;
+    0 and all rows are published."""
+    small = range(1, THRESHOLD)
+    return {
+        name: None if count in small or rows - count in small else count for name, count in counts.items()
+    }
+
+
 def _order(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()

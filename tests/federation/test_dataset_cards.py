@@ -86,6 +86,8 @@ def test_hiding_every_count_hides_nothing_where_each_is_nearly_one() -> None:
     ("kind", "more", "fits"),
     [
         ("pair-label", {}, True),
+        ("text-labels", {}, True),
+        ("text-labels", {"turns": {"p50": 3}}, False),
         ("messages", {"labels": {}, "answer_length": {"p50": 9}, "turns": {"p50": 3}}, True),
         ("prompt-response", {"labels": {}, "answer_length": {"p50": 9}, "languages": ("de", "en-GB")}, True),
         ("prompt-response", {}, False),

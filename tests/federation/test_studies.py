@@ -252,6 +252,10 @@ class TestFreezing:
                 card={"rows": 60, "labels": {}, "splits": {}, "text_length": {}}), "study.no_labels"),
             (lambda study: offer("messages"), "study.wrong_kind"),
             (lambda study: offer("pair-label"), "study.mixed_kinds"),
+            (lambda study: offer("text-labels"), "study.mixed_kinds"),
+            (lambda study: Dataset.objects.update(card={
+                "rows": 60, "kind": "text-labels", "splits": {}, "text_length": {},
+                "labels": dict.fromkeys(map(str, range(32)), 10)}), "study.too_many_labels"),
             (lambda study: settle(rounds=0), "study.invalid_plan"),
             (lambda study: settle(adapter="prefix", prefix_length=400), "slicing.too_short"),
             (lambda study: settle(extra=1), "study.invalid_plan"),

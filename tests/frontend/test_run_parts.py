@@ -116,6 +116,20 @@ def test_a_classifiers_tables_are_read_label_by_label(run: Run, lead: Client) ->
     assert "Expected calibration error: 10.0 %" in said
 
 
+def test_several_labels_have_no_confusion_and_a_line_each(run: Run, lead: Client) -> None:
+    told = {"accuracy": 0.6, "micro_f1": 0.72, "loss": 0.4, "rows": 120, "labels": 3, "auroc": 0.8, "cell": 5,
+            "decisions": [[30, 10, 5, 75], [0, 5, 0, 115], [60, 0, 20, 40]], "calibration_error": 0.05,
+            "reliability": [[200, 60, 40, 30, 30], [5, 10, 20, 25, 30]]}  # fmt: skip
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": told})
+    page = lead.get(reverse("run", args=[run.pk]))
+    first, second, _third = page.context["tables"].labels
+    assert (first.rows, first.precision, first.recall) == (40, 30 / 35, 0.75)
+    assert (second.precision, second.recall, second.f1) == (None, 0.0, 0.0)
+    said = " ".join(re.sub(r"<[^>]*>", " ", page.content.decode()).split())
+    assert "72.0 % micro-F1 on test rows" in said and "Confusion matrix" not in said
+    assert "Decisions The row has it 0 % – 20 % 200 2.5 %" in said
+
+
 def test_counts_that_are_rounded_by_themselves_make_no_share_above_one() -> None:
     odd = {**TABLES, "confusion": [[5, 0], [0, 5]], "truth": [0, 5], "predicted": [0, 5],
            "reliability": [[5], [10]]}  # fmt: skip

@@ -122,7 +122,7 @@ def test_datasets_that_the_models_task_cannot_use_are_named_and_not_offered(
     assert lead.post(at(shaped, "data"), {"datasets": [chats.pk]}).status_code == 422
     mixed = [pairs.pk, *shaped.datasets.exclude(site=anna.site).values_list("pk", flat=True)]
     refused = lead.post(at(shaped, "data"), {"datasets": mixed})
-    assert refused.status_code == 422 and "single texts or pairs of texts" in text(refused)
+    assert refused.status_code == 422 and "datasets of one kind: single texts, pairs" in text(refused)
 
 
 def test_a_study_of_a_model_that_writes_asks_for_no_labels(

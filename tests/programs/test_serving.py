@@ -101,7 +101,7 @@ class House:
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        answers = Answers(self.tail, self.told.model, RECEIPT)
+        answers = Answers(self.tail, self.told.model, RECEIPT, several=self.told.has_several)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
         if self.signers:
             self.serving.begin(self.orders(*self.signers))
@@ -155,6 +155,19 @@ def test_the_sealed_answer_is_the_whole_models_within_bf16(name: str) -> None:
             logits = house.whole(torch.tensor([text]), attention_mask=torch.ones(1, len(text))).logits[0]
         assert sum(row) == pytest.approx(1, abs=1e-5)
         assert row == pytest.approx(logits.softmax(-1).tolist(), abs=0.06)
+
+
+def test_where_a_text_may_have_several_labels_each_is_likely_for_itself() -> None:
+    told = manifest()
+    kind = DatasetRef("notes", "0" * 64, 20, kind="text-labels")
+    sites = tuple(msgspec.structs.replace(site, dataset=kind) for site in told.sites)
+    house = House(told=msgspec.structs.replace(told, sites=sites))
+    found = read_probabilities(house.ask(house.enter(), question(house)), len(TEXTS), 3)
+    for text, row in zip(TEXTS, found, strict=True):
+        with torch.no_grad():
+            logits = house.whole(torch.tensor([text]), attention_mask=torch.ones(1, len(text))).logits[0]
+        assert row == pytest.approx(logits.sigmoid().tolist(), abs=0.06)
+        assert sum(row) != pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3", "glm4"])

@@ -16,7 +16,7 @@ from enclave.programs.publication import pool, step
 from enclave.programs.tables import area, calibration_error, cell
 from enclave.training.data import Examples
 from enclave.training.metrics import Scores
-from enclave.training.tables import evaluate_finely
+from enclave.training.tables import evaluate_with_bins
 from tests.programs.test_publication import publish
 
 LABELS = 3
@@ -41,7 +41,7 @@ def scored(seed, rows=60, sharpness=2.0):
     logits = sharpness * torch.randn(rows, LABELS, generator=draw)
     logits[torch.arange(rows), truth] += 1.0
     examples = Examples([[row] for row in range(rows)], truth.tolist(), 0)
-    return evaluate_finely(Told(logits), examples, labels=LABELS), truth, logits
+    return evaluate_with_bins(Told(logits), examples, labels=LABELS), truth, logits
 
 
 def test_bins_come_to_what_scikit_learn_makes_of_the_probabilities():
@@ -64,14 +64,14 @@ def test_pooled_bins_are_those_of_all_rows():
     parts = [scored(seed) for seed in (1, 2, 3)]
     truth, logits = (torch.cat([part[place] for part in parts]) for place in (1, 2))
     examples = Examples([[row] for row in range(len(truth))], truth.tolist(), 0)
-    whole = evaluate_finely(Told(logits), examples, labels=LABELS)
+    whole = evaluate_with_bins(Told(logits), examples, labels=LABELS)
     pooled = pool([part[0] for part in parts])
     assert (pooled.bins, pooled.confusion) == (whole.bins, whole.confusion)
 
 
 def test_a_model_that_is_certain_or_has_diverged_is_counted_all_the_same():
     logits = torch.tensor([[1e9, 0, 0], [0, -1e9, 0], [float("nan")] * 3])
-    found = evaluate_finely(Told(logits), Examples([[0], [1], [2]], [0, 1, 2], 0), labels=LABELS)
+    found = evaluate_with_bins(Told(logits), Examples([[0], [1], [2]], [0, 1, 2], 0), labels=LABELS)
     assert sum(found.bins[0]) == 3 and all(sum(row) <= 3 for row in found.bins[3:])
 
 

@@ -60,10 +60,14 @@ class Trial:
         agent = Agent(self.folder / name, {**self.installation.environment, **environment})
         self.agents[name] = agent
         agent.run(*self.ask(verb="hospital", name=name).split()[3:], DEVELOPMENT)
+        self.offer(agent, name, train, public=public)
+        return agent
+
+    def offer(self, agent: Agent, name: str, train: int, *, public: bool = False) -> None:
+        """Add a dataset."""
         make_rows(self.folder / f"{name}.jsonl", name, train=train)
         said = [*NAMED, "--yes", *(["--public"] if public else [])]
         agent.run("dataset", "add", str(self.folder / f"{name}.jsonl"), *said)
-        return agent
 
     def log(self, name: str) -> str:
         return (self.agents[name].folder / "agent.log").read_text()

@@ -210,7 +210,9 @@ class DataForm(StepForm):
         if twice:
             raise forms.ValidationError(_("%s gives two datasets: choose one.") % ", ".join(twice))
         if self.sorts and len({dataset.kind for dataset in datasets}) > 1:
-            raise forms.ValidationError(_("Choose single texts or pairs of texts, not both."))
+            raise forms.ValidationError(
+                _("Choose datasets of one kind: single texts, pairs, or texts with any number of labels.")
+            )
         return datasets
 
 
