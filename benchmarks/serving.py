@@ -29,7 +29,7 @@ from contracts.manifest import (
     Training,
 )
 from contracts.policy import Policy, SgxReference
-from contracts.releases import SERVE, consent
+from contracts.releases import SERVE, approve_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import ClientHello, decode, encode
 from contracts.signing import SigningKey
@@ -60,7 +60,7 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     identity = Identity("split_server", source, manifest, manifest.hash, Clock(0), *own, "0" * 64, approved)
     answers = Answers(tail, manifest.model, "0" * 64)
     serving = Serving(identity, lambda: answers)
-    order = consent(manifest, answers.receipt, "anna", person, ("anna",), rule=SERVE)
+    order = approve_release(manifest, answers.receipt, "anna", person, ("anna",), rule=SERVE)
     serving.begin(ServeArguments(answers.receipt, {"anna": order}))
     keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
     hello = ClientHello(manifest.hash, "anna", key, **keys, receipt=answers.receipt)

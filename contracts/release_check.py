@@ -12,7 +12,14 @@ from contracts.approvals import Approval
 from contracts.canonical import canonical, digest
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from contracts.releases import RELEASED_DOMAIN, SEALED, SERVE, Consent, SignedRelease, verify_consents
+from contracts.releases import (
+    RELEASED_DOMAIN,
+    SEALED,
+    SERVE,
+    ReleaseApproval,
+    SignedRelease,
+    require_approved,
+)
 from contracts.signing import verify
 
 
@@ -31,7 +38,7 @@ def parse_release(data: Any) -> SignedRelease:
 
 
 def fingerprint(receipt: str, rule: str) -> str:
-    """What a person compares and types before he orders: of a release the hash of the receipt, of serving
+    """What a person compares and types before they approve: of a release the hash of the receipt, of serving
     another value, so that nobody types the one and means the other."""
     return digest({"receipt": receipt, "rule": rule}) if rule == SERVE else receipt
 
@@ -40,21 +47,21 @@ def check_release(
     signed: SignedRelease,
     manifest: Manifest,
     receipt: str,
-    consents: Mapping[str, Consent],
+    by_site: Mapping[str, ReleaseApproval],
     approvals: Mapping[str, Approval],
 ) -> None:
-    """Whether a statement says no other than what the manifest allows and the sites have ordered.
+    """Whether a statement says no other than what the manifest allows and the sites have approved.
 
-    Raises: `release.mismatch`, or as `verify_consents`.
+    Raises: `release.mismatch`, or as `require_approved`.
     """
     said = signed.released
-    verify_consents(manifest, receipt, consents, approvals)
-    sites = tuple(sorted(consents))
+    require_approved(manifest, receipt, by_site, approvals)
+    sites = tuple(sorted(by_site))
     fits = {
         "manifest": (said.manifest, said.run) == (manifest.hash, manifest.run),
         "receipt": said.receipt == receipt,
         "rule": said.rule == manifest.release.rule,
-        "consents": said.consents == sites,
+        "approved_by": said.approved_by == sites,
         "recipients": said.recipients == (sites if said.rule == SEALED else ()),
         "program": said.program == ("split_server" if manifest.method == "method-2" else "aggregator"),
         "development": said.development == (manifest.policy.root == "development"),

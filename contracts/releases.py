@@ -1,11 +1,11 @@
 """A release of tuned parameters: what a site signs for it, and what the enclave says that it has let out.
 
-A site's approval key signs an *order*: these parameters (those after this receipt), by this rule, where they
-are sealed to sites to this key of mine, and whose keys that site has confirmed by now. The enclave counts the
-orders itself against the manifest. Its statement goes into the log beside them, so that an auditor counts
-them again. docs/protocol.md has both. That an enclave may answer questions with the parameters is ordered in
-the same way, by the rule `serve-only`; such an order lets no parameter out, whatever the manifest allows.
-"""
+A site's approval key signs an *release approval*: these parameters (those after this receipt), by this
+rule, where they are sealed to sites to this key of mine, and whose keys that site has confirmed by now. The
+enclave counts the approvals itself against the manifest. Its statement goes into the log beside them, so
+that an auditor counts them again. docs/protocol.md has both. That an enclave may answer questions with the
+parameters is approved in the same way, by the rule `serve-only`; such an approval lets no parameter out,
+whatever the manifest allows."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from contracts.refusal import Refusal
 from contracts.sealed.hpke import PUBLIC_BYTES
 from contracts.signing import SigningKey
 
-ORDER_DOMAIN = "fedslice/release/v1"
+RELEASE_APPROVAL_DOMAIN = "fedslice/release/v1"
 RELEASED_DOMAIN = "fedslice/released/v1"
 SERVE, SEALED, EXPORT = "serve-only", "sealed-to-sites", "export"
 KIND = "release"
 """The kind of a sealed stream that holds a released package."""
 
 ReleaseRule = Literal["sealed-to-sites", "export"]
-OrderedRule = Literal["serve-only", "sealed-to-sites", "export"]
+ApprovedRule = Literal["serve-only", "sealed-to-sites", "export"]
 Number = Annotated[int, Meta(ge=1, le=1000)]
 HpkePublic = Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")]
 
 
-class Order(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+class ReleasePayload(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
     """What a site's approval key signs under ORDER_DOMAIN. `receipt` is the hash of the run's last receipt;
     `hpke_key` is where the site wants its copy sealed to, null unless it gets one. `confirmed` is as in an
-    `Approval`, of the day of the order. `number`: of a sweep that this site has approved by one signature,
+    `Approval`, of the day of the approval. `number`: of a sweep that this site has approved by one signature,
     the how manieth result it lets out (absent otherwise)."""
 
     manifest: Hex32
     receipt: Hex32
-    rule: OrderedRule
+    rule: ApprovedRule
     site: Identifier
     hpke_key: HpkePublic | None
     confirmed: tuple[Identifier, ...]
     number: Number | None = None
 
 
-class Consent(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """A site's part of its order, and its signature (hex): all else is the same for all sites."""
+class ReleaseApproval(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    """A site's part of its approval, and its signature (hex): all else is the same for all sites."""
 
     hpke_key: HpkePublic | None
     confirmed: tuple[Identifier, ...]
@@ -60,9 +60,9 @@ class Consent(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=Tru
 
 
 class Released(Struct, forbid_unknown_fields=True, frozen=True):
-    """What an enclave has let out. `output` is the SHA-256 of the file that left it: a sealed stream, or, by
-    `export`, the package itself. `package` is that of the package in both cases. `consents` are the sites
-    whose orders it counted, `recipients` those that can open the stream."""
+    """What an enclave has let out. `output` is the SHA-256 of the file that left it: a sealed stream, or,
+    by `export`, the package itself. `package` is that of the package in both cases. `approved_by` are
+    the sites whose approvals it counted, `recipients` those that can open the stream."""
 
     version: Literal[1]
     manifest: Hex32
@@ -72,7 +72,7 @@ class Released(Struct, forbid_unknown_fields=True, frozen=True):
     output: Hex32
     bytes: Annotated[int, Meta(ge=1)]
     package: Hex32
-    consents: tuple[Identifier, ...]
+    approved_by: tuple[Identifier, ...]
     recipients: tuple[Identifier, ...]
     program: Literal["aggregator", "split_server"]
     measurement: str
@@ -88,7 +88,7 @@ class SignedRelease(Struct, forbid_unknown_fields=True, frozen=True):
     signature: Hex64
 
 
-def consent(
+def approve_release(
     manifest: Manifest,
     receipt: str,
     site: str,
@@ -97,16 +97,16 @@ def consent(
     hpke_key: str | None = None,
     rule: str | None = None,
     number: int | None = None,
-) -> Consent:
-    """The site's order by this rule (None: the manifest's), by its approval key; `number` as in `Order`.
-    Runs at the site.
+) -> ReleaseApproval:
+    """The site's approval by this rule (None: the manifest's), by its approval key; `number` as in
+    `ReleasePayload`. Runs at the site.
 
     Raises: as `allowed`.
     """
     rule = allowed(manifest, rule)
     own = hpke_key if rule == SEALED else None
-    order = Order(manifest.hash, receipt, rule, site, own, tuple(confirmed), number)
-    return Consent(own, order.confirmed, key.sign(ORDER_DOMAIN, order), number)
+    payload = ReleasePayload(manifest.hash, receipt, rule, site, own, tuple(confirmed), number)
+    return ReleaseApproval(own, payload.confirmed, key.sign(RELEASE_APPROVAL_DOMAIN, payload), number)
 
 
 def rule_of(manifest: Manifest) -> ReleaseRule:
@@ -120,8 +120,8 @@ def rule_of(manifest: Manifest) -> ReleaseRule:
     raise Refusal("release.not_allowed", rule=rule)
 
 
-def allowed(manifest: Manifest, rule: str | None) -> OrderedRule:
-    """The rule, if the manifest lets an order say it; None is the manifest's own.
+def allowed(manifest: Manifest, rule: str | None) -> ApprovedRule:
+    """The rule, if the manifest lets an approval say it; None is the manifest's own.
 
     Raises: `release.not_allowed` or `serving.not_allowed`.
     """
@@ -134,43 +134,43 @@ def allowed(manifest: Manifest, rule: str | None) -> OrderedRule:
     return rule_of(manifest)
 
 
-def verify_consent(
-    manifest: Manifest, receipt: str, site: str, given: Consent, rule: str | None = None
+def verify_release_approval(
+    manifest: Manifest, receipt: str, site: str, said: ReleaseApproval, rule: str | None = None
 ) -> None:
-    """One site's order by this rule (None: the manifest's).
+    """One site's approval by this rule (None: the manifest's).
 
-    Raises: as `allowed`, or `manifest.unknown_site`, `approval.online_key` or `release.bad_order`.
+    Raises: as `allowed`, or `manifest.unknown_site`, `approval.online_key` or `release.bad_approval`.
     """
     rule = allowed(manifest, rule)
     member = manifest.site(site)
-    if (given.hpke_key is not None) != (rule == SEALED):
-        raise Refusal("release.bad_order", site=site)
-    order = Order(manifest.hash, receipt, rule, site, given.hpke_key, given.confirmed, given.number)
-    member.verify_decision(ORDER_DOMAIN, order, given.signature, "release.bad_order")
+    if (said.hpke_key is not None) != (rule == SEALED):
+        raise Refusal("release.bad_approval", site=site)
+    payload = ReleasePayload(manifest.hash, receipt, rule, site, said.hpke_key, said.confirmed, said.number)
+    member.verify_decision(RELEASE_APPROVAL_DOMAIN, payload, said.signature, "release.bad_approval")
 
 
-def verify_consents(
+def require_approved(
     manifest: Manifest,
     receipt: str,
-    consents: Mapping[str, Consent],
+    by_site: Mapping[str, ReleaseApproval],
     approvals: Mapping[str, Approval],
     rule: str | None = None,
 ) -> None:
-    """All of them, and that enough count: by every member's approval, and by every order.
+    """All of them, and that enough count: by every member's approval, and by every approval.
 
-    Raises: as `verify_consent` and `require_number`, or `release.too_few`.
+    Raises: as `verify_release_approval` and `require_number`, or `release.too_few`.
     """
-    for site, given in consents.items():
-        verify_consent(manifest, receipt, site, given, rule)
-        require_number(site, given.number, approvals.get(site), rule)
-    found, needed = counted_orders(consents, approvals), manifest.release.approvals
+    for site, approval in by_site.items():
+        verify_release_approval(manifest, receipt, site, approval, rule)
+        require_number(site, approval.number, approvals.get(site), rule)
+    found, needed = counted_approvals(by_site, approvals), manifest.release.approvals
     if found < needed:
         raise Refusal("release.too_few", found=found, needed=needed)
 
 
 def require_number(site: str, number: int | None, approval: Approval | None, rule: str | None) -> None:
-    """Where a site has approved the run in a sweep, its order says the how manieth result it is; no more
-    than its approval states. An order to serve lets none out.
+    """Where a site has approved the run in a sweep, its approval says the how manieth result it is; no more
+    than its approval states. An approval to serve lets none out.
 
     Raises: `release.beyond_sweep`.
     """
@@ -180,9 +180,10 @@ def require_number(site: str, number: int | None, approval: Approval | None, rul
         raise Refusal("release.beyond_sweep", site=site, releases=place.signed.releases if place else 0)
 
 
-def counted_orders(consents: Mapping[str, Confirming], approvals: Mapping[str, Confirming]) -> int:
-    """How many of the orders count (contracts/counting.py). Who orders may know better by now who is real."""
-    return min(counted(approvals, consents), counted(consents, consents))
+def counted_approvals(by_site: Mapping[str, Confirming], approvals: Mapping[str, Confirming]) -> int:
+    """How many of the approvals count (contracts/counting.py). Who approves may know better by now who is
+    real."""
+    return min(counted(approvals, by_site), counted(by_site, by_site))
 
 
 def sign_release(released: Released, key: SigningKey) -> SignedRelease:

@@ -14,7 +14,7 @@ define(
           "round's state is still in the blob store.", "operator"),
     Entry("release.wrong_receipt", "The sites have signed for other parameters than this enclave holds.",
           "Ask for the release again: the sites then sign for the last receipt of the run.", "lead"),
-    Entry("release.bad_order", "The order of {site} is not signed by its key for these parameters.",
+    Entry("release.bad_approval", "The order of {site} is not signed by its key for these parameters.",
           "Run `python -m site_agent approve` at the hospital again.", "site"),
     Entry("release.too_few", "{found} orders count; the manifest demands {needed}.",
           "The other hospitals run `python -m site_agent approve`.", "site", retry=True),

@@ -59,7 +59,7 @@ SENTENCES = {
     "thread.decline": gettext_lazy("%(site)s declines."),
     "thread.reconsider": gettext_lazy("%(site)s takes its decline back."),
     "serving.waiting": gettext_lazy("The lead asks the hospitals to sign that the model is served."),
-    "serving.ordered": gettext_lazy("%(site)s has signed that the model is served."),
+    "serving.approved": gettext_lazy("%(site)s has signed that the model is served."),
     "serving.starting": gettext_lazy("The model is to be served: its enclave starts."),
     "serving.waits_for_sites": gettext_lazy(
         "The model's enclave waits until enough hospitals have named the run's last receipt; their agents do "
@@ -75,7 +75,7 @@ SENTENCES = {
         "The enclave that is to release waits until enough hospitals have named the run's last receipt; "
         "their agents do so by themselves."
     ),
-    "release.ordered": gettext_lazy("%(site)s has signed for the release."),
+    "release.approved": gettext_lazy("%(site)s has signed for the release."),
     "release.released": gettext_lazy("The enclave has released the tuned parameters."),
     "release.failed": gettext_lazy("The parameters could not be released: %(why)s"),
     "contribution.again": gettext_lazy("%(site)s is asked again: the enclave that it worked for is gone."),

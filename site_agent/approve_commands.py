@@ -102,7 +102,7 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
             say("")
             if not chosen.yes and not typed(judged.fingerprint, say):
                 continue
-            releases.order(state, coordinator, judged, key)
+            releases.approve(state, coordinator, judged, key)
             what = "serving" if judged.rule == SERVE else "release"
             say(f"Signed with this site's approval key: {what} of {judged.fingerprint}")
             say(releases.what_next(judged))

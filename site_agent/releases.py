@@ -28,12 +28,12 @@ from contracts.releases import (
     KIND,
     SEALED,
     SERVE,
-    Consent,
-    OrderedRule,
+    ApprovedRule,
+    ReleaseApproval,
     Released,
     SignedRelease,
     allowed,
-    consent,
+    approve_release,
 )
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.package import MAX_PACKAGE_BYTES, unpack
@@ -81,8 +81,8 @@ class Judged:
     receipt: SignedReceipt
 
     @property
-    def rule(self) -> OrderedRule:
-        """By which rule it is ordered."""
+    def rule(self) -> ApprovedRule:
+        """By which rule it is approved."""
         return allowed(self.manifest, self.asked.rule)
 
     @property
@@ -127,7 +127,7 @@ def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
     return Judged(item, manifest, receipt)
 
 
-def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
+def approve(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
     """Sign it with the site's approval key. Doing it again sends the same signature.
 
     Raises: as `require_enough_for_release`, `next_number` and `ApprovalKey.of`.
@@ -137,8 +137,8 @@ def order(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalK
     own = own_key(state, judged)
     signer, known = key.of(manifest, site), confirmed_now(state, manifest)
     number = next_number(state, manifest, judged.rule)
-    given = consent(manifest, judged.parameters, site, signer, known, own, judged.rule, number)
-    send(coordinator, judged, given)
+    approval = approve_release(manifest, judged.parameters, site, signer, known, own, judged.rule, number)
+    send(coordinator, judged, approval)
 
 
 def own_key(state: State, judged: Judged) -> str | None:
@@ -146,10 +146,10 @@ def own_key(state: State, judged: Judged) -> str | None:
     return _key(state, judged.manifest).public if judged.rule == SEALED else None
 
 
-def send(coordinator: Coordinator, judged: Judged, given: Consent) -> None:
-    """Give the coordinator this site's order."""
+def send(coordinator: Coordinator, judged: Judged, approval: ReleaseApproval) -> None:
+    """Give the coordinator this site's approval."""
     body = {"run": judged.manifest.run, "rule": judged.rule, "receipt": judged.parameters}
-    coordinator.call("POST", "releases", body | {"consent": msgspec.to_builtins(given)})
+    coordinator.call("POST", "releases", body | {"approval": msgspec.to_builtins(approval)})
 
 
 def describe(judged: Judged) -> str:

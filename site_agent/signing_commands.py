@@ -13,7 +13,7 @@ from contracts.canonical import canonical
 from contracts.fingerprint import typed_fingerprint
 from contracts.manifest import APPROVAL_DOMAIN, Manifest
 from contracts.refusal import Refusal
-from contracts.releases import allowed, consent, verify_consent
+from contracts.releases import allowed, approve_release, verify_release_approval
 from site_agent import approvals, release_commands, releases, signing_sweeps, sweeps
 from site_agent.approval_key import ApprovalKey
 from site_agent.approval_key_commands import key_of
@@ -122,16 +122,20 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
             say(f"Approved with the signature that was made elsewhere: {signed.manifest}")
             return 0
         for judged in release_commands.waiting(state, coordinator, signed.fingerprint or "-", say):
-            if judged.manifest.hash == signed.manifest and signed.order is not None:
+            if judged.manifest.hash == signed.manifest and signed.release_approval is not None:
                 require_enough_for_release(state, judged.manifest)
                 own = releases.own_key(state, judged)
                 number = next_number(state, judged.manifest, judged.rule)
-                if (signed.order.hpke_key, signed.order.number) != (own, number):
-                    raise Refusal("release.bad_order", site=state.config.site)
-                verify_consent(
-                    judged.manifest, judged.parameters, state.config.site, signed.order, judged.rule
+                if (signed.release_approval.hpke_key, signed.release_approval.number) != (own, number):
+                    raise Refusal("release.bad_approval", site=state.config.site)
+                verify_release_approval(
+                    judged.manifest,
+                    judged.parameters,
+                    state.config.site,
+                    signed.release_approval,
+                    judged.rule,
                 )
-                releases.send(coordinator, judged, signed.order)
+                releases.send(coordinator, judged, signed.release_approval)
                 say(f"Ordered with the signature that was made elsewhere: {judged.fingerprint}")
                 say(releases.what_next(judged))
                 return 0
@@ -203,8 +207,10 @@ def _sign_release(
     known = confirmed_now(state, manifest)
     sealed_to = asked.release.hpke_key
     number = asked.release.number
-    order = consent(manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule, number)
-    return Signed(1, manifest.hash, fingerprint=judged.fingerprint, order=order)
+    release_approval = approve_release(
+        manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule, number
+    )
+    return Signed(1, manifest.hash, fingerprint=judged.fingerprint, release_approval=release_approval)
 
 
 def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:

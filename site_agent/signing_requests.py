@@ -26,7 +26,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import Hex64, SignedReceipt
 from contracts.refusal import Refusal
 from contracts.release_statement import SignedReleaseStatement, judge_statement
-from contracts.releases import Consent, OrderedRule
+from contracts.releases import ApprovedRule, ReleaseApproval
 from contracts.sealed.hpke import PUBLIC_BYTES
 from contracts.signing import verify
 from site_agent.approval_key import read_key_file
@@ -49,7 +49,7 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True):
     to `hpke_key`. `number`: which result of its sweep it is."""
 
     receipt: SignedReceipt
-    rule: OrderedRule
+    rule: ApprovedRule
     hpke_key: Annotated[str, Meta(pattern=f"^[0-9a-f]{{{2 * PUBLIC_BYTES}}}\\Z")] | None
     found: int
     needed: int
@@ -93,7 +93,7 @@ class Signed(Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[str, ...] = ()
     acceptance: Hex64 | None = None
     fingerprint: Hex32 | None = None
-    order: Consent | None = None
+    release_approval: ReleaseApproval | None = None
     stated: Sweep | None = None
 
 

@@ -24,7 +24,7 @@ from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.receipts import Hex64, SignedReceipt
 from contracts.refusal import Refusal
-from contracts.releases import Consent, SignedRelease
+from contracts.releases import ReleaseApproval, SignedRelease
 from contracts.roster import Roster
 
 T = TypeVar("T")
@@ -130,20 +130,20 @@ class ParametersBody(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class ReleaseBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Tuned parameters have left an enclave: its statement, and the sites' orders that it counted. Logged
+    """Tuned parameters have left an enclave: its statement, and the sites' approvals that it counted. Logged
     before anybody gets the file."""
 
     release: SignedRelease
-    consents: dict[Identifier, Consent]
+    release_approvals: dict[Identifier, ReleaseApproval]
 
 
 class ServingBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """An enclave is about to answer questions with the parameters after this receipt: the sites' orders, by
-    the rule `serve-only`. Logged before it starts."""
+    """An enclave is about to answer questions with the parameters after this receipt: the sites' approvals,
+    by the rule `serve-only`. Logged before it starts."""
 
     manifest: Hex32
     receipt: Hex32
-    consents: dict[Identifier, Consent]
+    release_approvals: dict[Identifier, ReleaseApproval]
 
 
 KeyReleaseBody = AdmissionBody | ParametersBody

@@ -2,8 +2,8 @@
 
 1. every appraisal: over the raw quote and collateral, at its time, under its manifest's policy (evidence.py)
 2. every run: approvals of all members before it begins, countersigned lists of contributors, receipts by
-   attested keys that chain and keep to the manifest (run_record.py, receipt_faults.py)
-3. keys and parameters go to attested enclaves only; a release is by the manifest's rule, on enough orders, of
+attested keys that chain and keep to the manifest (run_record.py, receipt_faults.py) 3. keys and parameters
+go to attested enclaves only; a release is by the manifest's rule, on enough approvals, of
    the last receipt
 
 What a bundle cannot show is said too: that a nonce was fresh is known only to the party that drew it.
@@ -18,7 +18,7 @@ import msgspec
 from contracts.receipts import SignedReceipt
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
-from contracts.releases import SERVE, verify_consents
+from contracts.releases import SERVE, require_approved
 from transparency_log.archive import Archive
 from transparency_log.attached import Attached
 from transparency_log.entry import (
@@ -169,8 +169,8 @@ class Statements:
         said = signed.released
         self._report.development |= said.development
         run.use(index, from_start)
-        check_release(signed, run.manifest, said.receipt, body.consents, run.known)
-        self._fail("releases", index, self._sweeps.release(said.manifest, body.consents, run.known))
+        check_release(signed, run.manifest, said.receipt, body.release_approvals, run.known)
+        self._fail("releases", index, self._sweeps.release(said.manifest, body.release_approvals, run.known))
         signer = self._appraisals.signer(said.manifest, said.program, signed.signing_key)
         good = run.attested("releases", index, signed.signing_key, said.measurement, signer, from_start)
         if not self._last(index, said.receipt, run, from_start):
@@ -178,14 +178,14 @@ class Statements:
         run.released[said.output] = index
         if good:
             self._done["releases"][
-                "Releases of parameters that their sites have ordered, by attested enclaves"
+                "Releases of parameters that their sites have approved, by attested enclaves"
             ] += 1
 
     def _serving(self, index: int, body: ServingBody, run: RunRecord, from_start: bool) -> None:
         run.use(index, from_start)
-        verify_consents(run.manifest, body.receipt, body.consents, run.known, SERVE)
+        require_approved(run.manifest, body.receipt, body.release_approvals, run.known, SERVE)
         if self._last(index, body.receipt, run, from_start):
-            self._done["releases"]["Models that their sites have ordered to be served"] += 1
+            self._done["releases"]["Models that their sites have approved for serving"] += 1
 
     def _fail(self, claim: Claim, index: int, faults: list[Fault]) -> None:
         for code, words in faults:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from contracts.approvals import Approval, Sweep
 from contracts.manifest import Manifest
-from contracts.releases import Consent
+from contracts.releases import ReleaseApproval
 from privacy_accounting.epsilon import Gaussian, epsilon, planned
 from transparency_log.receipt_faults import Fault
 
@@ -45,17 +45,22 @@ class SweepRecord:
         return [(BEYOND, f"{site}'s approval of a sweep: {fault}.") for fault in faults]
 
     def release(
-        self, manifest: str, consents: Mapping[str, Consent], approvals: Mapping[str, Approval]
+        self,
+        manifest: str,
+        by_site: Mapping[str, ReleaseApproval],
+        approvals: Mapping[str, Approval],
     ) -> list[Fault]:
-        """A release whose orders are good: each number stands for one run."""
+        """A release whose approvals are good: each number stands for one run."""
         faults = []
-        for site, given in consents.items():
+        for site, approval in by_site.items():
             place = approvals[site].sweep if site in approvals else None
-            if place is None or given.number is None:
+            if place is None or approval.number is None:
                 continue
-            first = self._let_out.setdefault((site, place.signed.root, given.number), manifest)
+            first = self._let_out.setdefault((site, place.signed.root, approval.number), manifest)
             if first != manifest:
-                words = f"result {given.number} of a sweep, by {site}'s orders, is another run's already."
+                words = (
+                    f"result {approval.number} of a sweep, by {site}'s approvals, is another run's already."
+                )
                 faults.append((BEYOND, words))
         return faults
 

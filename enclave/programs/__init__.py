@@ -13,9 +13,10 @@ one request at a time (`program`). Sealed files go through a folder (`mailbox`).
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
   countersignatures}, `restore` {state} |
 | split_server, where the rule of release is not `nothing` | `share` {site, sealed}, `serve` and `release`
-  {receipt, consents}, `open` {opening}, `step` {session, number, sealed, more}, `close` {session}, `revoke`
+{receipt, release_approvals}, `open` {opening}, `step` {session, number, sealed, more}, `close` {session},
+`revoke`
   {sites}, `meters` |
-| aggregator, where the rule lets parameters out | `release` {receipt, consents, model} |
+| aggregator, where the rule lets parameters out | `release` {receipt, release_approvals, model} |
 
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `client_rounds` (a site's rounds), `history` (which receipts a site believes),

@@ -136,7 +136,8 @@ class Aggregator(EnclaveProgram):
             config = pinned_config(self.mailbox.folder / arguments.model, manifest)
             return pack(manifest, run_state.hash, adapter_files(manifest, state, config))
 
-        # What this program restores was sealed by itself, so the orders that the manifest demands are enough.
+        # What this program restores was sealed by itself, so the approvals that the manifest demands are
+        # enough.
         return release(
             self.identity, self.mailbox, run_state, arguments, package, require_named=lambda _signed: None
         )

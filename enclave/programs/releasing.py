@@ -22,11 +22,11 @@ from contracts.releases import (
     EXPORT,
     KIND,
     SEALED,
-    Consent,
+    ReleaseApproval,
     Released,
+    require_approved,
     rule_of,
     sign_release,
-    verify_consents,
 )
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
@@ -37,11 +37,11 @@ from enclave.training.tensors import State
 
 
 class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The receipt whose parameters are to leave, the sites' orders, and the base model's folder (absolute or
-    inside the mailbox)."""
+    """The receipt whose parameters are to leave, the sites' approvals, and the base model's folder
+    (absolute or inside the mailbox)."""
 
     receipt: Hex32
-    consents: dict[Identifier, Consent]
+    release_approvals: dict[Identifier, ReleaseApproval]
     model: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
@@ -55,13 +55,12 @@ def release(
     require_named: Callable[[Iterable[str]], None],
 ) -> dict[str, Any]:
     """Put the package out, sealed to the sites that have signed or in clear as the rule says; the file, and
-    the signed statement about it. It may be asked for again: the parameters and the orders are the same.
+    the signed statement about it. It may be asked for again: the parameters and the approvals are the same.
 
-    1. the manifest's rule lets parameters out
-    2. this enclave holds the run's parameters, and no round changes them any more
-    3. they are those after the receipt that the orders name
-    4. every order is signed by its site's key, and as many count as the manifest demands
-    5. enough sites name that receipt as the run's last: an order does (`require_named` takes who has signed)
+    1. the manifest's rule lets parameters out 2. this enclave holds the run's parameters, and no round
+    changes them any more 3. they are those after the receipt that the approvals name 4. every approval is
+    signed by its site's key, and as many count as the manifest demands 5. enough sites name that receipt as
+    the run's last: an approval does (`require_named` takes who has signed)
 
     Raises: `release.*` or `state.not_named`; then nothing has left.
     """
@@ -74,12 +73,12 @@ def release(
         raise Refusal("release.unfinished")
     if arguments.receipt != run_state.hash:
         raise Refusal("release.wrong_receipt")
-    verify_consents(manifest, run_state.hash, arguments.consents, identity.approvals)
-    require_named(arguments.consents)
+    require_approved(manifest, run_state.hash, arguments.release_approvals, identity.approvals)
+    require_named(arguments.release_approvals)
     packed = package(state)
     recipients = {
         site: given.hpke_key
-        for site, given in sorted(arguments.consents.items())
+        for site, given in sorted(arguments.release_approvals.items())
         if rule == SEALED and given.hpke_key is not None
     }
     filed = _put_out(identity, mailbox, receipt.round, packed, recipients, in_clear=rule == EXPORT)
@@ -92,7 +91,7 @@ def release(
         output=filed.sha256,
         bytes=filed.bytes,
         package=hashlib.sha256(packed).hexdigest(),
-        consents=tuple(sorted(arguments.consents)),
+        approved_by=tuple(sorted(arguments.release_approvals)),
         recipients=tuple(recipients),
         program="split_server" if identity.program == "split_server" else "aggregator",
         measurement=identity.measurement,

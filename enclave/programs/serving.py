@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.releases import SERVE, Consent, allowed, verify_consents
+from contracts.releases import SERVE, ReleaseApproval, allowed, require_approved
 from contracts.sealed.session import Base64, Opening, SessionChannel, accept, decode, encode
 from enclave.programs.identity import Identity
 
@@ -25,10 +25,10 @@ MAX_QUESTION_BYTES = 64 << 20
 
 
 class ServeArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The receipt whose parameters are to answer, and the sites' orders by the rule `serve-only`."""
+    """The receipt whose parameters are to answer, and the sites' approvals by the rule `serve-only`."""
 
     receipt: Hex32
-    consents: dict[Identifier, Consent]
+    release_approvals: dict[Identifier, ReleaseApproval]
 
 
 class OpenArguments(Struct, forbid_unknown_fields=True, frozen=True):
@@ -126,14 +126,14 @@ class Serving:
         the signatures; its word counts for nothing.
 
         Raises: `serving.not_allowed`, `serving.not_ready`, `state.not_named`, `release.wrong_receipt`, or
-        as `verify_consents`.
+        as `require_approved`.
         """
         identity = self._identity
         allowed(identity.manifest, SERVE)
         receipt = self._served().receipt
         if asked.receipt != receipt:
             raise Refusal("release.wrong_receipt")
-        verify_consents(identity.manifest, receipt, asked.consents, identity.approvals, SERVE)
+        require_approved(identity.manifest, receipt, asked.release_approvals, identity.approvals, SERVE)
         self._ordered = receipt
         return {}
 

@@ -1,4 +1,4 @@
-"""Let a run's parameters out once its sites have ordered it: start a server enclave from its sealed state,
+"""Let a run's parameters out once its sites have approved it: start a server enclave from its sealed state,
 attest it, have it release, and put its statement into the log before anybody gets the file."""
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def _release(release: Release) -> bool:
         return False
     if enclave.state == EnclaveState.STARTING and not _ready(release, enclave, manifest):
         return False
-    given = queries.consents(release)
+    given = queries.release_approvals(release)
     method = methods.of(manifest)
     if not method.may_release(release.run, enclave, manifest, given):
         return False
     answer = client.once(
         enclave.pk,
         "release",
-        {"receipt": release.receipt, "consents": msgspec.to_builtins(given), "model": "model"},
+        {"receipt": release.receipt, "release_approvals": msgspec.to_builtins(given), "model": "model"},
         run=release.run_id,
         key=f"{enclave.pk}/release/{digest(msgspec.to_builtins(given))[:32]}",
         outputs=("output",),

@@ -58,7 +58,7 @@ def _start(service: Service) -> None:
     2. Bind it, load the tail, restore the last published state where the TEE has a key of its own for it.
     3. Appraise its evidence; store the verdict and put it into the log; only then is it used.
     4. Ask the sites for their word on which receipt was last, and for their shares where they hold some.
-    5. Give it the sites' orders, which it counts itself; then it serves.
+    5. Give it the sites' approvals, which it counts itself; then it serves.
     """
     if service.losses > MAX_LOSSES:
         raise Refusal("run.enclave_unstable", times=service.losses)
@@ -70,8 +70,8 @@ def _start(service: Service) -> None:
         return
     if not shares.restored(service.run, enclave, manifest):
         return
-    orders = msgspec.to_builtins(queries.consents(service))
-    client.call(enclave.pk, "serve", {"receipt": service.receipt, "consents": orders})
+    approved_by = msgspec.to_builtins(queries.release_approvals(service))
+    client.call(enclave.pk, "serve", {"receipt": service.receipt, "release_approvals": approved_by})
     client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})
     services.ready(service, enclave.pk)
 

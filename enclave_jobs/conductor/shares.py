@@ -25,17 +25,17 @@ from federation.sites.models import Site, SiteState
 from federation.studies.events import note
 
 
-def restored(run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str] = ()) -> bool:
+def restored(run: Run, enclave: Enclave, manifest: Manifest, approved_by: Collection[str] = ()) -> bool:
     """Whether the enclave has the last published state, and enough sites have named its receipt; if not, the
     sites are asked. One that names another receipt delays the others no longer than theirs take to come.
-    The sites that have signed `orders` for a release name it as well.
+    The sites that have signed `approved_by` for a release name it as well.
 
     Raises: as `restoring.restore` does.
     """
     for job in Job.objects.filter(enclave=enclave.pk, kind=JobKind.SHARE, state=JobState.DONE):
         _bring(job)
     here = restoring.restore(run, enclave) != "waits for shares"
-    if here and (counting(run, orders) >= naming_sites(manifest) or _is_named(enclave)):
+    if here and (counting(run, approved_by) >= naming_sites(manifest) or _is_named(enclave)):
         leases.withdraw(enclave=enclave.pk, kind=JobKind.SHARE)
         return True
     _ask(run, enclave, manifest)

@@ -23,7 +23,7 @@ def sweep() -> None:
     2. Every run that can move is moved on; most of these steps find nothing to do.
     3. Runs that are over, with an enclave that lives: it is stopped.
     4. Models that are served, and those that are not any more: their enclaves are looked after, or stopped.
-    5. Releases that are ordered, and enclaves that have released: likewise.
+    5. Releases that are approved, and enclaves that have released: likewise.
     6. Work on base models that waits, or whose worker is gone.
     """
     for job in leases.expire_overdue():

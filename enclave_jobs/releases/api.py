@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.releases import SERVE, Consent, OrderedRule
+from contracts.releases import SERVE, ApprovedRule, ReleaseApproval
 from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release
 from enclave_jobs.serving import queries as serving
@@ -26,7 +26,7 @@ from federation.wire import AgentView, agent, document, read
 class ReleaseItem(Struct):
     """`rule` is `serve-only` where the model is to be served. `receipt` is the signed receipt whose
     parameters are asked for; `statement` and `evidence` are there once the enclave has released them. `found`
-    of the `needed` orders that count are there; `signed` says whether this one has."""
+    of the `needed` approvals that count are there; `signed` says whether this one has."""
 
     run: str
     study: str
@@ -42,13 +42,13 @@ class ReleaseItem(Struct):
     evidence: dict[str, Any] | None
 
 
-class OrderBody(Struct, forbid_unknown_fields=True):
-    """The site's order (contracts/releases.py) for the parameters after the receipt with this hash."""
+class ReleaseApprovalBody(Struct, forbid_unknown_fields=True):
+    """The site's approval (contracts/releases.py) for the parameters after the receipt with this hash."""
 
     run: Identifier
-    rule: OrderedRule
+    rule: ApprovedRule
     receipt: Hex32
-    consent: Consent
+    approval: ReleaseApproval
 
 
 class Releases(AgentView):
@@ -63,29 +63,29 @@ class Releases(AgentView):
         released = [_item(release, site.pk) for release in queries.asked_of(site)]
         return Response([*released, *(_served(service, site.pk) for service in serving.asked_of(site))])
 
-    @extend_schema(operation_id="release_order", **document(OrderBody, ReleaseItem))
+    @extend_schema(operation_id="release_order", **document(ReleaseApprovalBody, ReleaseItem))
     def post(self, request: Request) -> Response:
-        """Order the release by the site's signature."""
-        body, principal = read(request, OrderBody), agent(request)
+        """Approve the release by the site's signature."""
+        body, principal = read(request, ReleaseApprovalBody), agent(request)
         if body.rule == SERVE:
             service = serving.asked_of(principal.site).filter(run_id=body.run).first()
             if service is None:
                 raise Refusal("serving.not_asked")
-            ordered = serving_services.order(principal, service.run, body.receipt, body.consent)
-            return Response(_served(ordered, principal.site.pk))
+            approved = serving_services.approve(principal, service.run, body.receipt, body.approval)
+            return Response(_served(approved, principal.site.pk))
         release = queries.asked_of(principal.site).filter(run_id=body.run).first()
         if release is None:
             raise Refusal("release.not_asked")
         if body.rule != release.rule:
             raise Refusal("release.not_allowed", rule=release.rule)
-        services.order(principal, release.run, body.receipt, body.consent)
+        services.approve(principal, release.run, body.receipt, body.approval)
         release.refresh_from_db()
         return Response(_item(release, principal.site.pk))
 
 
 def _item(release: Release, site: str) -> dict[str, object]:
     last = queries.last_round(release.run)
-    signed = list(release.orders.values_list("site_id", flat=True))
+    signed = list(release.signatures.values_list("site_id", flat=True))
     return {
         "run": release.run_id,
         "study": release.run.study.name,
@@ -113,7 +113,7 @@ def _served(service: Service, site: str) -> dict[str, object]:
         "receipt": (last.receipt if last is not None else None) or {},
         "found": serving.found(service),
         "needed": frozen(service.run).at("release", "approvals") or 0,
-        "signed": service.orders.filter(site_id=site).exists(),
+        "signed": service.signatures.filter(site_id=site).exists(),
         "kept": False,
         "statement": None,
         "evidence": None,

@@ -1,4 +1,4 @@
-"""The release of a run's parameters, and the sites' orders for it: hashes, signatures, public keys."""
+"""The release of a run's parameters, and the sites' approvals for it: hashes, signatures, public keys."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Release(models.Model):
         return f"release of {self.run_id}"
 
 
-class Order(models.Model):
+class ReleaseSignature(models.Model):
     """One site's signature; `hpke_key` is where it wants its copy sealed to, `confirmed` whom it knows,
     `number` which of a sweep's results it is (contracts/releases.py)."""
 
-    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="orders")
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="signatures")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
     hpke_key = models.TextField(blank=True)
     confirmed = models.JSONField(default=list, blank=True)
@@ -58,8 +58,8 @@ class Order(models.Model):
     class Meta:
         ordering: ClassVar = ["site_id"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["release", "site"], name="one_order_per_release_and_site")
+            models.UniqueConstraint(fields=["release", "site"], name="one_signature_per_release_and_site")
         ]
 
     def __str__(self) -> str:
-        return f"{self.site_id}'s order of {self.release}"
+        return f"{self.site_id}'s signature of {self.release}"

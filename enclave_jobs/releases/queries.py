@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from contracts.releases import Consent, counted_orders
+from contracts.releases import ReleaseApproval, counted_approvals
 from enclave_jobs.releases.models import Release, ReleaseState
 from enclave_jobs.runs.models import Round, RoundState, Run
 from enclave_jobs.runs.queries import approvals_given
@@ -27,17 +27,17 @@ def asked_of(site: Site) -> QuerySet[Release]:
     return Release.objects.filter(run__in=runs).select_related("run__study").order_by("-asked_at")
 
 
-def consents(release: Release) -> dict[str, Consent]:
-    """The orders so far, as the enclave takes them."""
+def release_approvals(release: Release) -> dict[str, ReleaseApproval]:
+    """The approvals so far, as the enclave takes them."""
     return {
-        order.site_id: Consent(order.hpke_key or None, tuple(order.confirmed), order.signature, order.number)
-        for order in release.orders.all()
+        row.site_id: ReleaseApproval(row.hpke_key or None, tuple(row.confirmed), row.signature, row.number)
+        for row in release.signatures.all()
     }
 
 
 def found(release: Release) -> int:
-    """How many of its orders count."""
-    return counted_orders(consents(release), approvals_given(release.run))
+    """How many of its approvals count."""
+    return counted_approvals(release_approvals(release), approvals_given(release.run))
 
 
 def to_do() -> list[str]:

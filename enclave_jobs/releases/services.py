@@ -1,4 +1,4 @@
-"""Releases' verbs: the lead asks, sites order, the conductor reports, the lead fetches an export."""
+"""Releases' verbs: the lead asks, sites approve, the conductor reports, the lead fetches an export."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
-from contracts.releases import EXPORT, SEALED, Consent, SignedRelease, require_number, rule_of, verify_consent
+from contracts.releases import (
+    EXPORT,
+    SEALED,
+    ReleaseApproval,
+    SignedRelease,
+    require_number,
+    rule_of,
+    verify_release_approval,
+)
 from enclave_jobs import blobs
 from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases import queries
-from enclave_jobs.releases.models import Order, Release, ReleaseState
+from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import approvals_given
 from federation.attestation.log import Attachment, append
@@ -56,7 +64,7 @@ def require_releasable(run: Run) -> Manifest:
 
 def ask(by: User, run: Run) -> Release:
     """Ask the sites for their signatures. It cannot be undone: what they sign counts. Asked again, a release
-    that failed, or whose file is gone, is tried again with the orders that are there.
+    that failed, or whose file is gone, is tried again with the approvals that are there.
 
     Raises: `auth.forbidden`, `release.asked`, or as `require_releasable`.
     """
@@ -79,11 +87,11 @@ def ask(by: User, run: Run) -> Release:
     return release
 
 
-def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
+def approve(agent: Any, run: Run, receipt: str, approval: ReleaseApproval) -> Release:
     """Take a site's signature. With enough of them the enclave is asked; a later one gets a copy of its own
     where parameters are sealed to sites. The same one again changes nothing.
 
-    Raises: `release.not_asked`, `release.wrong_receipt`, `release.bad_order`, `release.beyond_sweep` or
+    Raises: `release.not_asked`, `release.wrong_receipt`, `release.bad_approval`, `release.beyond_sweep` or
     `members.too_few`.
     """
     site: Site = agent.site
@@ -94,21 +102,21 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
             raise Refusal("release.not_asked")
         if receipt != release.receipt:
             raise Refusal("release.wrong_receipt")
-        verify_consent(manifest, receipt, site.pk, given)
-        require_number(site.pk, given.number, approvals_given(run).get(site.pk), release.rule)
-        _require_confirmed(manifest, site.pk, given)
+        verify_release_approval(manifest, receipt, site.pk, approval)
+        require_number(site.pk, approval.number, approvals_given(run).get(site.pk), release.rule)
+        _require_confirmed(manifest, site.pk, approval)
         fields = {
-            "hpke_key": given.hpke_key or "",
-            "confirmed": list(given.confirmed),
-            "signature": given.signature,
-            "number": given.number,
+            "hpke_key": approval.hpke_key or "",
+            "confirmed": list(approval.confirmed),
+            "signature": approval.signature,
+            "number": approval.number,
         }
-        known = release.orders.filter(site=site).first()
-        if known is not None and known.signature == given.signature:
+        known = release.signatures.filter(site=site).first()
+        if known is not None and known.signature == approval.signature:
             return release
-        Order.objects.update_or_create(release=release, site=site, defaults=fields)
-        record(agent, "release.ordered", f"run:{run.pk}", rule=release.rule, receipt=receipt)
-        note(run, "release.ordered", site=site)
+        ReleaseSignature.objects.update_or_create(release=release, site=site, defaults=fields)
+        record(agent, "release.approved", f"run:{run.pk}", rule=release.rule, receipt=receipt)
+        note(run, "release.approved", site=site)
         enough = queries.found(release) >= manifest.release.approvals
         late = release.state == ReleaseState.RELEASED and release.rule == SEALED
         if enough and (release.state == ReleaseState.WAITING or late):
@@ -116,9 +124,9 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Release:
     return release
 
 
-def _require_confirmed(manifest: Manifest, site: str, given: Consent) -> None:
-    """Where a site knows too few members its order can never count, and lets no other count either."""
-    found, needed = len({site, *given.confirmed}), manifest.release.approvals
+def _require_confirmed(manifest: Manifest, site: str, approval: ReleaseApproval) -> None:
+    """Where a site knows too few members its approval can never count, and lets no other count either."""
+    found, needed = len({site, *approval.confirmed}), manifest.release.approvals
     if found < needed:
         raise Refusal("members.too_few", found=found, needed=needed)
 
@@ -128,7 +136,7 @@ def attested(release: Release, evidence: dict[str, Any]) -> None:
     Release.objects.filter(pk=release.pk).update(evidence=evidence)
 
 
-def released(release: Release, signed: SignedRelease, given: dict[str, Consent]) -> bool:
+def released(release: Release, signed: SignedRelease, approval: dict[str, ReleaseApproval]) -> bool:
     """The enclave has let the parameters out: into the log, then for those whom they are for. False if
     another worker was faster; call it in a transaction."""
     said = signed.released
@@ -144,11 +152,17 @@ def released(release: Release, signed: SignedRelease, given: dict[str, Consent])
         if not move(release, STATES, ReleaseState.RELEASING, ReleaseState.RELEASED, **fields):
             return False
         manifest = Attachment("manifest", canonical(manifest_of(release.run)))
-        append(RELEASE, ReleaseBody(signed, given), [manifest])
+        append(RELEASE, ReleaseBody(signed, approval), [manifest])
         facts = {"rule": said.rule, "sha256": said.output, "package": said.package}
-        record(None, "release.released", f"run:{release.run_id}", **facts, sites=", ".join(said.consents))
+        record(
+            None,
+            "release.released",
+            f"run:{release.run_id}",
+            **facts,
+            sites=", ".join(said.approved_by),
+        )
         note(release.run, "release.released", rule=said.rule)
-        if release.orders.count() > len(given):  # somebody has signed meanwhile
+        if release.signatures.count() > len(approval):  # somebody has signed meanwhile
             _go(release)
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from enclave_jobs.releases.models import Order, Release, ReleaseState
+from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
 from federation.sites.models import Site
 from federation.studies.models import Study
 from federation.threads.models import About
@@ -20,7 +20,7 @@ class ReleaseSubject:
 
     def waits_for(self, study: Study, site: Site) -> bool:
         release = Release.objects.filter(run=study.runs.first(), state=ReleaseState.WAITING).first()
-        return release is not None and not release.orders.filter(site=site).exists()
+        return release is not None and not release.signatures.filter(site=site).exists()
 
     def signed(self, study: Study) -> Iterable[tuple[str, datetime]]:
-        return Order.objects.filter(release__run__study=study).values_list("site_id", "at")
+        return ReleaseSignature.objects.filter(release__run__study=study).values_list("site_id", "at")

@@ -36,11 +36,11 @@ class Service(models.Model):
         return f"service of {self.run_id}"
 
 
-class ServingOrder(models.Model):
-    """One site's signature for serving (`contracts.releases.Order` by the rule `serve-only`); `confirmed` are
-    the members whom it knows."""
+class ServingSignature(models.Model):
+    """One site's signature for serving (`contracts.releases.ReleaseSignature` by the rule `serve-only`);
+    `confirmed` are the members whom it knows."""
 
-    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="orders")
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="signatures")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
     confirmed = models.JSONField(default=list, blank=True)
     signature = models.CharField(max_length=128)
@@ -49,11 +49,11 @@ class ServingOrder(models.Model):
     class Meta:
         ordering: ClassVar = ["site_id"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["service", "site"], name="one_order_per_service_and_site")
+            models.UniqueConstraint(fields=["service", "site"], name="one_signature_per_service_and_site")
         ]
 
     def __str__(self) -> str:
-        return f"{self.site_id}'s order of {self.service}"
+        return f"{self.site_id}'s signature of {self.service}"
 
 
 class Use(models.Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from contracts.releases import Consent, counted_orders
+from contracts.releases import ReleaseApproval, counted_approvals
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.serving.models import Service, ServiceState, Use
@@ -27,17 +27,17 @@ def asked_of(site: Site) -> QuerySet[Service]:
     return asked.select_related("run__study").order_by("-changed_at")
 
 
-def consents(service: Service) -> dict[str, Consent]:
-    """The orders so far, as the enclave takes them."""
+def release_approvals(service: Service) -> dict[str, ReleaseApproval]:
+    """The approvals so far, as the enclave takes them."""
     return {
-        order.site_id: Consent(None, tuple(order.confirmed), order.signature)
-        for order in service.orders.all()
+        row.site_id: ReleaseApproval(None, tuple(row.confirmed), row.signature)
+        for row in service.signatures.all()
     }
 
 
 def found(service: Service) -> int:
-    """How many of its orders count."""
-    return counted_orders(consents(service), approvals_given(service.run))
+    """How many of its approvals count."""
+    return counted_approvals(release_approvals(service), approvals_given(service.run))
 
 
 def uses_of(service: Service) -> QuerySet[Use]:

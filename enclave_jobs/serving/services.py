@@ -1,5 +1,5 @@
-"""Serving's verbs: its lead's (start, stop, revoke, allow), the sites' orders, the conductor's, and the
-relay's counting. The enclave that serves counts the orders itself."""
+"""Serving's verbs: its lead's (start, stop, revoke, allow), the sites' approvals, the conductor's, and the
+relay's counting. The enclave that serves counts the approvals itself."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from contracts.manifest import Manifest
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Fact, Refusal
-from contracts.releases import SERVE, Consent, allowed, require_number, verify_consent
+from contracts.releases import SERVE, ReleaseApproval, allowed, require_number, verify_release_approval
 from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases.queries import last_round
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.serving import queries
-from enclave_jobs.serving.models import Service, ServiceState, ServingOrder, Use
+from enclave_jobs.serving.models import Service, ServiceState, ServingSignature, Use
 from federation.attestation.log import Attachment, append
 from federation.audit.services import record
 from federation.people.models import User
@@ -85,11 +85,11 @@ def start(by: User, run: Run) -> Service:
     return service
 
 
-def order(agent: Any, run: Run, receipt: str, given: Consent) -> Service:
+def approve(agent: Any, run: Run, receipt: str, approval: ReleaseApproval) -> Service:
     """Take a site's signature for serving. With enough of them the enclave is started. The same one again
     changes nothing.
 
-    Raises: `serving.not_asked`, `release.wrong_receipt`, `members.too_few`, or as `verify_consent`.
+    Raises: `serving.not_asked`, `release.wrong_receipt`, `members.too_few`, or as `verify_release_approval`.
     """
     site: Site = agent.site
     manifest = manifest_of(run)
@@ -99,28 +99,28 @@ def order(agent: Any, run: Run, receipt: str, given: Consent) -> Service:
             raise Refusal("serving.not_asked")
         if receipt != service.receipt:
             raise Refusal("release.wrong_receipt")
-        verify_consent(manifest, receipt, site.pk, given, SERVE)
-        require_number(site.pk, given.number, None, SERVE)
-        found, needed = len({site.pk, *given.confirmed}), manifest.release.approvals
+        verify_release_approval(manifest, receipt, site.pk, approval, SERVE)
+        require_number(site.pk, approval.number, None, SERVE)
+        found, needed = len({site.pk, *approval.confirmed}), manifest.release.approvals
         if found < needed:
             raise Refusal("members.too_few", found=found, needed=needed)
-        known = service.orders.filter(site=site).first()
-        if known is not None and known.signature == given.signature:
+        known = service.signatures.filter(site=site).first()
+        if known is not None and known.signature == approval.signature:
             return service
-        fields = {"confirmed": list(given.confirmed), "signature": given.signature}
-        ServingOrder.objects.update_or_create(service=service, site=site, defaults=fields)
-        record(agent, "serving.ordered", f"run:{run.pk}", receipt=receipt)
-        note(run, "serving.ordered", site=site)
+        fields = {"confirmed": list(approval.confirmed), "signature": approval.signature}
+        ServingSignature.objects.update_or_create(service=service, site=site, defaults=fields)
+        record(agent, "serving.approved", f"run:{run.pk}", receipt=receipt)
+        note(run, "serving.approved", site=site)
         if service.state == ServiceState.WAITING:
             _go_if_signed(service, manifest)
     return service
 
 
 def _go_if_signed(service: Service, manifest: Manifest) -> None:
-    """Into the log, and let the conductor start the enclave, once enough orders count."""
+    """Into the log, and let the conductor start the enclave, once enough approvals count."""
     if queries.found(service) < manifest.release.approvals:
         return
-    body = ServingBody(manifest.hash, service.receipt, queries.consents(service))
+    body = ServingBody(manifest.hash, service.receipt, queries.release_approvals(service))
     append(SERVING, body, [Attachment("manifest", canonical(manifest))])
     _step(service, ServiceState.WAITING, ServiceState.STARTING, {}, enclave="")
     dispatch.after_commit(dispatch.SERVE, service.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from enclave_jobs.serving.models import Service, ServiceState, ServingOrder
+from enclave_jobs.serving.models import Service, ServiceState, ServingSignature
 from federation.sites.models import Site
 from federation.studies.models import Study
 from federation.threads.models import About
@@ -21,7 +21,7 @@ class ServingSubject:
 
     def waits_for(self, study: Study, site: Site) -> bool:
         service = Service.objects.filter(run=study.runs.first(), state=ServiceState.WAITING).first()
-        return service is not None and not service.orders.filter(site=site).exists()
+        return service is not None and not service.signatures.filter(site=site).exists()
 
     def signed(self, study: Study) -> Iterable[tuple[str, datetime]]:
-        return ServingOrder.objects.filter(service__run__study=study).values_list("site_id", "at")
+        return ServingSignature.objects.filter(service__run__study=study).values_list("site_id", "at")

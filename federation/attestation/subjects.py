@@ -35,7 +35,7 @@ def sites_in(entry: LeafEntry) -> list[str]:
     roster = _mapping(body.get("roster"))
     receipt = _mapping(body.get("receipt"))
     listed = [*_listed(roster.get("inputs")), *_listed(receipt.get("inputs")), *_listed(body.get("sites"))]
-    listed += list(_mapping(body.get("consents")))
+    listed += list(_mapping(body.get("release_approvals")))
     named = [item.get("site") if isinstance(item, dict) else item for item in listed]
     named += [body.get("site"), body.get("subject") if entry.kind == "appraisal" else None]
     wanted = {name for name in named if isinstance(name, str)}

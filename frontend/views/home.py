@@ -89,11 +89,11 @@ def _to_sign(site: Site) -> list[tuple[str, Run, str]]:
     return [
         *(
             (_("Sign the release of “%(study)s”"), row.run, "release")
-            for row in released.exclude(orders__site=site)
+            for row in released.exclude(signatures__site=site)
         ),
         *(
             (_("Sign that “%(study)s” is served"), row.run, "serving")
-            for row in served.exclude(orders__site=site)
+            for row in served.exclude(signatures__site=site)
         ),
     ]
 

@@ -86,7 +86,7 @@ def _served(run: Run, site: Site) -> dict[str, Any]:
     service = Service.objects.filter(run=run).exclude(receipt="").first()
     if service is None:
         return {}
-    signed = service.orders.filter(site=site).first()
+    signed = service.signatures.filter(site=site).first()
     return {"served": service, "use": service.uses.filter(site=site).first(), "signed_serving": signed}
 
 

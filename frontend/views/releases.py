@@ -44,7 +44,7 @@ def release_of(run: Run, user: User) -> dict[str, Any]:
         changes = refusal.code == "release.unfinished" and run.finished_at is None
         return context | {"release_refused": told, "release_rule": rule, "changes": changes}
     release = Release.objects.filter(run=run).first()
-    signed = {row.site_id: row.at for row in release.orders.all()} if release is not None else {}
+    signed = {row.site_id: row.at for row in release.signatures.all()} if release is not None else {}
     again = release is not None and (release.state == "failed" or release.removed_at is not None)
     return context | {
         "release": release,

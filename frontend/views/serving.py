@@ -52,7 +52,7 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
 
 def _signatures(manifest: Manifest, service: Service | None) -> dict[str, Any]:
     """Who has signed that the model is served, and by which fingerprint the others would."""
-    rows = service.orders.all() if service is not None else []
+    rows = service.signatures.all() if service is not None else []
     signed = {row.site_id: row.at for row in rows}
     receipt = service.receipt if service is not None else ""
     return {

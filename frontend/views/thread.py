@@ -69,8 +69,8 @@ def _undecided(study: Study, hospital: Site) -> list[str]:
     found = [About.STUDY.value] if study.state in services.OPEN and waits.exists() else []
     releases = Release.objects.filter(run__study=study, state=ReleaseState.WAITING)
     serving = Service.objects.filter(run__study=study, state=ServiceState.WAITING)
-    found += [About.RELEASE.value] if releases.exclude(orders__site=hospital).exists() else []
-    found += [About.SERVING.value] if serving.exclude(orders__site=hospital).exists() else []
+    found += [About.RELEASE.value] if releases.exclude(signatures__site=hospital).exists() else []
+    found += [About.SERVING.value] if serving.exclude(signatures__site=hospital).exists() else []
     return found
 
 

@@ -21,7 +21,7 @@ from contracts.sealed.session import ClientHello, decode, encode
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
 from tests.programs.split_house import SplitRun
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 
 HONEST, ACCOMPLICE = "anna", "berta"
 
@@ -94,9 +94,9 @@ class Forger:
     def release(self, server, receipt: str, sites=(ACCOMPLICE,)) -> dict:
         """Orders of `sites` for the parameters after a receipt."""
         house, manifest = self.run.consortium.house, self.run.manifest
-        orders = {site: ordered(manifest, receipt, site, house.site_keys[site]) for site in sites}
+        orders = {site: release_approval(manifest, receipt, site, house.site_keys[site]) for site in sites}
         given = msgspec.to_builtins(orders)
-        return server.call("release", receipt=receipt, consents=given, model=str(house.model))
+        return server.call("release", receipt=receipt, release_approvals=given, model=str(house.model))
 
     def session(self, server, site: str):
         """A session of a site with what this server serves."""

@@ -32,7 +32,7 @@ from tests.log.conftest import (
     make_roster,
     tell,
 )
-from tests.support.approvals import approve, ordered
+from tests.support.approvals import approve, release_approval
 from transparency_log.entry import (
     APPRAISAL,
     APPROVAL,
@@ -269,13 +269,13 @@ class TestReleases:
     ) -> None:
         manifest = told.manifest
         assert manifest is not None
-        consents = {site: ordered(manifest, receipt, site, SITES[site]) for site in sites}
+        release_approvals = {site: release_approval(manifest, receipt, site, SITES[site]) for site in sites}
         released = Released(
             version=1, manifest=manifest.hash, run=manifest.run, receipt=receipt, rule="export",
-            output="e" * 64, bytes=1, package="e" * 64, consents=tuple(sorted(consents)), recipients=(),
-            program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
+            output="e" * 64, bytes=1, package="e" * 64, approved_by=tuple(sorted(release_approvals)),
+            recipients=(), program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
         )  # fmt: skip
-        told.append(RELEASE, ReleaseBody(sign_release(released, signer), consents))
+        told.append(RELEASE, ReleaseBody(sign_release(released, signer), release_approvals))
 
     def test_a_release_of_the_last_receipt_on_enough_orders_is_verified(
         self, told: History, tmp_path: Path
@@ -306,14 +306,16 @@ class TestReleases:
 
         def serve(name: str, rule: str, *sites: str) -> BundleReport:
             again = retold(told, list(range(len(told.leaves))))
-            given = {site: ordered(manifest, told.last, site, SITES[site], rule=rule) for site in sites}
+            given = {
+                site: release_approval(manifest, told.last, site, SITES[site], rule=rule) for site in sites
+            }
             again.append(SERVING, ServingBody(manifest.hash, told.last, given))
             (tmp_path / name).mkdir()
             return checked(again, tmp_path / name)
 
         assert serve("good", "serve-only", "site-a", "site-b").verdicts()["releases"] == "verified"
         assert failed(serve("few", "serve-only", "site-a")) == {"release.too_few"}
-        assert failed(serve("export", "export", "site-a", "site-b")) == {"release.bad_order"}
+        assert failed(serve("export", "export", "site-a", "site-b")) == {"release.bad_approval"}
 
     def test_a_release_on_orders_of_whom_one_member_never_confirmed_fails(
         self, aggregator: Enclave, tmp_path: Path

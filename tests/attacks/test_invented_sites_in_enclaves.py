@@ -25,7 +25,7 @@ from enclave.programs.publication import publish
 from enclave.programs.sharedkeys import SharedKeys
 from enclave.training.metrics import Scores
 from tests.programs.conftest import DATASET_KEY, Consortium, House, code_of, refusal_of
-from tests.support.approvals import approvals, ordered
+from tests.support.approvals import approvals, release_approval
 
 __all__ = ["code_of", "refusal_of"]
 
@@ -57,17 +57,17 @@ class Attacked:
         told = self.world.roster(round, blobs, self.receipt)
         return self.aggregator.call("aggregate", round=round, **told)
 
-    def orders(self, *sites, **knows):
+    def signatures(self, *sites, **knows):
         keys = self.house.site_keys
         given = {
-            site: ordered(
+            site: release_approval(
                 self.world.manifest, self.receipt, site, keys[site], knows=knows.get(site, KNOWS[site])
             )
             for site in sites
         }
         return {
             "receipt": self.receipt,
-            "consents": msgspec.to_builtins(given),
+            "release_approvals": msgspec.to_builtins(given),
             "model": str(self.house.model),
         }
 
@@ -124,18 +124,18 @@ def test_the_rows_and_labels_of_a_hospital_that_was_made_up_lift_no_minimum():
 
 def test_the_order_of_a_hospital_that_was_made_up_lets_no_parameters_out(finished, refusal_of):
     for sites in (("berta", "clara"), ("anna", "clara")):
-        refusal = refusal_of(finished.aggregator.call, "release", **finished.orders(*sites))
+        refusal = refusal_of(finished.aggregator.call, "release", **finished.signatures(*sites))
         assert (refusal.code, refusal.facts["found"]) == ("release.too_few", 1)
 
 
 def test_who_orders_a_release_may_know_better_by_then_who_is_real(finished, refusal_of):
     """Anna has learned that Berta's keys are not Berta's, and says so in the order that she signs."""
-    asked = finished.orders("anna", "berta", anna=("anna",))
+    asked = finished.signatures("anna", "berta", anna=("anna",))
     assert refusal_of(finished.aggregator.call, "release", **asked).code == "release.too_few"
-    altered = finished.orders("anna", "berta", anna=("anna",))
-    altered["consents"]["anna"]["confirmed"] = ["anna", "berta"]
-    assert refusal_of(finished.aggregator.call, "release", **altered).code == "release.bad_order"
-    assert finished.aggregator.call("release", **finished.orders("anna", "berta"))["output"]["bytes"] > 0
+    altered = finished.signatures("anna", "berta", anna=("anna",))
+    altered["release_approvals"]["anna"]["confirmed"] = ["anna", "berta"]
+    assert refusal_of(finished.aggregator.call, "release", **altered).code == "release.bad_approval"
+    assert finished.aggregator.call("release", **finished.signatures("anna", "berta"))["output"]["bytes"] > 0
 
 
 def test_nobody_widens_what_a_hospital_has_signed(attacked, code_of):

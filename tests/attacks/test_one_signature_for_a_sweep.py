@@ -166,18 +166,18 @@ class TestReleases:
             receipt = receipt_hash(parse_receipt(told["receipt"]).receipt)
         return aggregator, receipt
 
-    def orders(self, house, manifest, receipt, *numbers):
-        from contracts.releases import consent
+    def signatures(self, house, manifest, receipt, *numbers):
+        from contracts.releases import approve_release
 
         given = {
-            site: consent(
+            site: approve_release(
                 manifest, receipt, site, approval_key(house.site_keys[site]), members(manifest), number=number
             )
             for site, number in zip(SITES, numbers, strict=False)
         }
         return {
             "receipt": receipt,
-            "consents": msgspec.to_builtins(given),
+            "release_approvals": msgspec.to_builtins(given),
             "model": str(house.model),
         }
 
@@ -186,18 +186,18 @@ class TestReleases:
         self, house, points, finished, refusal_of, numbers
     ):
         aggregator, receipt = finished
-        asked = self.orders(house, points[0], receipt, *numbers)
+        asked = self.signatures(house, points[0], receipt, *numbers)
         assert refusal_of(aggregator.call, "release", **asked).code == "release.beyond_sweep"
 
     def test_a_number_that_nobody_has_signed_is_refused(self, house, points, finished, refusal_of):
         aggregator, receipt = finished
-        asked = self.orders(house, points[0], receipt, 2, 1)
-        asked["consents"]["anna"]["number"] = 1
-        assert refusal_of(aggregator.call, "release", **asked).code == "release.bad_order"
+        asked = self.signatures(house, points[0], receipt, 2, 1)
+        asked["release_approvals"]["anna"]["number"] = 1
+        assert refusal_of(aggregator.call, "release", **asked).code == "release.bad_approval"
 
     def test_the_one_that_was_allowed_comes_out(self, house, points, finished):
         aggregator, receipt = finished
-        asked = self.orders(house, points[0], receipt, 1, 1)
+        asked = self.signatures(house, points[0], receipt, 1, 1)
         assert aggregator.call("release", **asked)["output"]["bytes"] > 0
 
 

@@ -23,7 +23,7 @@ from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House
 from tests.programs.own_slices import OwnSlices
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 
 SITES = ("anna", "berta")
 
@@ -126,16 +126,18 @@ class Finished:
     def receipt(self, place: int) -> str:
         return receipt_hash(parse_receipt(self.results[place]["receipt"]).receipt)
 
-    def orders(self, receipt: str) -> dict:
+    def signatures(self, receipt: str) -> dict:
         keys = self.world.house.site_keys
         made = {
-            site: ordered(self.world.manifest, receipt, site, keys[site], self.keys[site].public)
+            site: release_approval(self.world.manifest, receipt, site, keys[site], self.keys[site].public)
             for site in SITES
         }
         return msgspec.to_builtins(made)
 
-    def ask(self, receipt: str, orders: dict, model) -> dict:
-        return self.aggregator.call("release", receipt=receipt, consents=orders, model=str(model))
+    def ask(self, receipt: str, signatures: dict, model) -> dict:
+        return self.aggregator.call(
+            "release", receipt=receipt, release_approvals=signatures, model=str(model)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +148,11 @@ def finished(house: House, tmp_path_factory):
 
 
 def test_a_copy_cannot_be_sealed_to_a_key_that_the_host_put_into_an_order(finished, code_of):
-    orders = finished.orders(finished.receipt(-1))
-    orders["anna"]["hpke_key"] = HpkeKey.generate().public
+    signatures = finished.signatures(finished.receipt(-1))
+    signatures["anna"]["hpke_key"] = HpkeKey.generate().public
     assert (
-        code_of(finished.ask, finished.receipt(-1), orders, finished.world.house.model) == "release.bad_order"
+        code_of(finished.ask, finished.receipt(-1), signatures, finished.world.house.model)
+        == "release.bad_approval"
     )
 
 
@@ -157,10 +160,10 @@ def test_orders_for_an_earlier_round_let_nothing_out(finished, code_of):
     """Two states of one run, released one after the other, would be subtracted."""
     for place in (0, 1):
         earlier = finished.receipt(place)
-        asked = (finished.ask, earlier, finished.orders(earlier), finished.world.house.model)
+        asked = (finished.ask, earlier, finished.signatures(earlier), finished.world.house.model)
         assert code_of(*asked) == "release.wrong_receipt"
-        asked = (finished.ask, finished.receipt(-1), finished.orders(earlier), finished.world.house.model)
-        assert code_of(*asked) == "release.bad_order"
+        asked = (finished.ask, finished.receipt(-1), finished.signatures(earlier), finished.world.house.model)
+        assert code_of(*asked) == "release.bad_approval"
 
 
 def test_a_release_names_no_other_base_model_than_the_pinned_one(finished, code_of, tmp_path):
@@ -170,12 +173,12 @@ def test_a_release_names_no_other_base_model_than_the_pinned_one(finished, code_
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
     last = finished.receipt(-1)
-    assert code_of(finished.ask, last, finished.orders(last), model) == "release.missing_config"
+    assert code_of(finished.ask, last, finished.signatures(last), model) == "release.missing_config"
 
 
 def test_a_release_that_is_asked_again_says_the_same_of_the_same_parameters(finished):
     last, model = finished.receipt(-1), finished.world.house.model
-    both = [finished.ask(last, finished.orders(last), model)["release"]["released"] for _ in range(2)]
+    both = [finished.ask(last, finished.signatures(last), model)["release"]["released"] for _ in range(2)]
     assert both[0]["package"] == both[1]["package"] and both[0]["recipients"] == both[1][
         "recipients"
     ] == list(SITES)

@@ -22,7 +22,7 @@ from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.manifest import Release as Rule
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
-from contracts.releases import consent
+from contracts.releases import approve_release
 from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.releases import services as release_services
@@ -156,13 +156,13 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
     release = Release.objects.get(run=run)
     site = State.open(theft.thief.folder).config.site
     everybody = [member.id for member in manifest.sites]
-    forged = consent(manifest, release.receipt, site, theft.online_key, everybody)
+    forged = approve_release(manifest, release.receipt, site, theft.online_key, everybody)
     body = {"run": run.pk, "rule": release.rule, "receipt": release.receipt}
-    body["consent"] = msgspec.to_builtins(forged)
+    body["approval"] = msgspec.to_builtins(forged)
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
         coordinator.call("POST", "releases", body)
     assert caught.value.code == "approval.online_key"
-    assert not release.orders.exists()
+    assert not release.signatures.exists()
 
 
 def test_neither_key_is_good_for_what_the_other_one_is_for(theft: Theft) -> None:

@@ -21,7 +21,12 @@ from contracts.course import server_of
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, Release, Spf, Split
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
-from contracts.releases import Consent, consent, verify_consent, verify_consents
+from contracts.releases import (
+    ReleaseApproval,
+    approve_release,
+    require_approved,
+    verify_release_approval,
+)
 from contracts.roster import Roster, RosterEntry, countersign, verify_roster
 from contracts.signing import SigningKey
 from site_agent.approval_key import ApprovalKey, create_development, create_sealed
@@ -152,8 +157,8 @@ def test_no_release_is_ordered_with_what_lies_in_the_folder(theft: Theft, tmp_pa
     status, said = theft.anna(*order, "--passphrase-file", str(theft.passphrase))
     assert status == 0, said
     (sent,) = theft.ordered()
-    given = msgspec.convert(sent["consent"], Consent)
-    verify_consent(theft.manifest, theft.fingerprint, SITE, given)
+    given = msgspec.convert(sent["approval"], ReleaseApproval)
+    verify_release_approval(theft.manifest, theft.fingerprint, SITE, given)
 
 
 def test_an_agent_that_is_told_of_another_approval_key_remembers_none_of_its_runs(
@@ -174,10 +179,10 @@ def test_each_key_signs_for_its_own_purpose_wherever_it_is_counted(theft: Theft)
     manifest, last = theft.manifest, theft.fingerprint
     known = members(manifest)
     approvals = {site: Approval(known, "") for site in known}
-    forged = consent(manifest, last, SITE, theft.online_key, known)
-    others = consent(manifest, last, "site-2", approval_key(OTHER), known)
+    forged = approve_release(manifest, last, SITE, theft.online_key, known)
+    others = approve_release(manifest, last, "site-2", approval_key(OTHER), known)
     with pytest.raises(Refusal) as caught:
-        verify_consents(manifest, last, {SITE: forged, "site-2": others}, approvals)
+        require_approved(manifest, last, {SITE: forged, "site-2": others}, approvals)
     assert caught.value.code == "approval.online_key"
 
     entries = (RosterEntry(SITE, "a" * 64), RosterEntry("site-2", "b" * 64))

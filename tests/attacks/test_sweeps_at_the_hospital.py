@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from contracts.approvals import Approval, InSweep, verify_approval
 from contracts.manifest import Aggregation, Manifest, Privacy, Release, Spf, Split
 from contracts.refusal import Refusal
-from contracts.releases import Released, consent, sign_release
+from contracts.releases import Released, approve_release, sign_release
 from contracts.sweep_tree import SweepTree
 from privacy_accounting.epsilon import epsilon, planned
 from site_agent.approvals import approved_copy
@@ -240,16 +240,16 @@ class TestBundles:
             told.append(RECEIPT, receipt)
             told.last = receipt_hash(receipt.receipt)
         known = members(manifest)
-        consents = {
-            site: consent(manifest, told.last, site, approval_key(SITES[site]), known, number=number)
+        release_approvals = {
+            site: approve_release(manifest, told.last, site, approval_key(SITES[site]), known, number=number)
             for site in ("site-a", "site-b")
         }
         released = Released(
             version=1, manifest=manifest.hash, run=manifest.run, receipt=told.last, rule="export",
-            output=f"{number}" * 64, bytes=1, package="e" * 64, consents=tuple(sorted(consents)),
+            output=f"{number}" * 64, bytes=1, package="e" * 64, approved_by=tuple(sorted(release_approvals)),
             recipients=(), program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
         )  # fmt: skip
-        told.append(RELEASE, ReleaseBody(sign_release(released, told.enclave), consents))
+        told.append(RELEASE, ReleaseBody(sign_release(released, told.enclave), release_approvals))
 
     def test_two_results_under_two_numbers_are_verified(self, aggregator: Enclave, tmp_path: Path) -> None:
         report = checked(self.told(aggregator, 1, 2), tmp_path)

@@ -24,7 +24,7 @@ from federation.notices.services import send_due
 from federation.people.models import User
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 
 
 def finished(lena: User, ready: Study, rule: str = "serve-only", approvals: int = 1, **changes: Any) -> Run:
@@ -60,8 +60,8 @@ def order(run: Run, hospital: Hospital, rule: str = SERVE, **changes: Any) -> Se
     """The hospital signs."""
     receipt = changes.pop("receipt", None) or Service.objects.get(run=run).receipt
     told = {"manifest": parse(run.manifest.encode()), "signer": hospital, **changes}
-    given = ordered(told["manifest"], receipt, hospital.site.pk, told["signer"].key, rule=rule)
-    return services.order(hospital.as_agent(), run, receipt, given)
+    given = release_approval(told["manifest"], receipt, hospital.site.pk, told["signer"].key, rule=rule)
+    return services.approve(hospital.as_agent(), run, receipt, given)
 
 
 def started(lena: User, run: Run, *signers: Hospital) -> Service:
@@ -172,8 +172,8 @@ def test_two_of_three_signatures_start_nothing_and_a_stranger_s_or_an_other_one_
     assert not LogEntry.objects.filter(kind="serving").exists()
     manifest = parse(run.manifest.encode())
     other = msgspec.structs.replace(manifest, study="Another study")
-    assert code_of(lambda: order(run, barbara, manifest=other)) == "release.bad_order"
-    assert code_of(lambda: order(run, barbara, signer=anna)) == "release.bad_order"
+    assert code_of(lambda: order(run, barbara, manifest=other)) == "release.bad_approval"
+    assert code_of(lambda: order(run, barbara, signer=anna)) == "release.bad_approval"
     assert code_of(lambda: order(run, barbara, receipt="8" * 64)) == "release.wrong_receipt"
     assert code_of(lambda: order(run, clara)) == "manifest.unknown_site"
     assert Service.objects.get().state == ServiceState.WAITING
@@ -186,7 +186,7 @@ def test_what_was_signed_counts_when_the_lead_asks_again_and_an_order_to_export_
 ) -> None:
     run = finished(lena, ready, rule="export")
     services.start(lena, run)
-    assert code_of(lambda: order(run, anna, rule="export")) == "release.bad_order"
+    assert code_of(lambda: order(run, anna, rule="export")) == "release.bad_approval"
     order(run, anna)
     services.stop(lena, run)
     assert code_of(lambda: order(run, anna)) == "serving.not_asked"

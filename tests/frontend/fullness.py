@@ -19,7 +19,7 @@ from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.models import Blob, Enclave, Issue, Job
-from enclave_jobs.releases.models import Order, Release, ReleaseState
+from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
 from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.attestation import references
 from federation.attestation.models import Root
@@ -170,7 +170,7 @@ def releases_of(run: Run) -> dict[str, str]:
         )  # fmt: skip
         sites = list(Site.objects.filter(contributions__round__run=run).distinct().order_by("pk"))
         for site in sites[: 1 if state == "waiting" else None]:
-            Order.objects.create(release=release, site=site, signature="0" * 128)
+            ReleaseSignature.objects.create(release=release, site=site, signature="0" * 128)
     return found
 
 

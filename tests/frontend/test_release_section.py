@@ -29,7 +29,7 @@ from federation.audit.models import AuditEntry
 from federation.people.models import User
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 
 
 def finished(lena: User, ready: Study, rule: str, anna: Hospital, approvals: int = 2) -> Run:
@@ -59,15 +59,15 @@ def order(run: Run, hospital: Hospital, signer: Hospital | None = None, receipt:
     receipt = receipt or Release.objects.get(run=run).receipt
     key = (signer or hospital).key
     own = HpkeKey.generate().public
-    return services.order(
-        hospital.as_agent(), run, receipt, ordered(manifest, receipt, hospital.site.pk, key, own)
+    return services.approve(
+        hospital.as_agent(), run, receipt, release_approval(manifest, receipt, hospital.site.pk, key, own)
     )
 
 
 def let_out(run: Run) -> Release:
     """What the conductor reports when the enclave has released."""
     release, manifest = Release.objects.get(run=run), parse(run.manifest.encode())
-    given = queries.consents(release)
+    given = queries.release_approvals(release)
     sites = tuple(sorted(given))
     said = Released(
         1, manifest.hash, run.pk, release.receipt, manifest.release.rule, "a" * 64, 4711, "b" * 64, sites,  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def test_a_release_goes_from_the_leads_question_over_signatures_to_every_hospita
     assert Release.objects.get().state == "waiting" and "0 of 1 signatures" in page(lead, run)
     assert code_of(lambda: services.ask(lena, run)) == "release.asked"
 
-    assert code_of(lambda: order(run, anna, signer=barbara)) == "release.bad_order"
+    assert code_of(lambda: order(run, anna, signer=barbara)) == "release.bad_approval"
     assert code_of(lambda: order(run, anna, receipt="9" * 64)) == "release.wrong_receipt"
     order(run, anna)
     assert Release.objects.get().state == "releasing" and "attested, and lets" in page(lead, run)

@@ -221,9 +221,9 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "approvals": ("federation.studies.api", "SignatureBody", {
         "manifest_hash": "0" * 64, "confirmed": ["a"], "signature": "0" * 128,
     }),
-    "releases": ("enclave_jobs.releases.api", "OrderBody", {
+    "releases": ("enclave_jobs.releases.api", "ReleaseApprovalBody", {
         "run": "r", "rule": "export", "receipt": "0" * 64,
-        "consent": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
+        "approval": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
     }),
     "threads": ("federation.threads.api", "MessageBody", {
         "study": "s", "kind": "decline", "about": "study", "text": "No", "manifest_hash": "0" * 64,

@@ -34,7 +34,7 @@ from tests.programs.conftest import DATASET_KEY, Consortium
 from tests.programs.split_house import SplitRun, split_manifest
 from tests.programs.test_split_server import last_parameters
 from tests.programs.test_split_serving import ask, enter, question
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 from tests.support.on_disk import contents
 
 pytestmark = [pytest.mark.gramine, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -163,13 +163,13 @@ def test_rows_and_parameters_lie_nowhere_in_the_mailboxes(inside, two_house):
 def test_it_is_released_to_the_sites_that_signed(inside):
     world, receipt = inside.world, receipt_hash(parse_receipt(inside.results[-1]["receipt"]).receipt)
     keys = {site: HpkeKey.generate().public for site in SITES}
-    consents = {
-        site: ordered(inside.manifest, receipt, site, world.house.site_keys[site], keys[site])
+    release_approvals = {
+        site: release_approval(inside.manifest, receipt, site, world.house.site_keys[site], keys[site])
         for site in SITES
     }
     model = world.given(inside.aggregator, world.house.model)
     answer = inside.aggregator.call(
-        "release", receipt=receipt, consents=msgspec.to_builtins(consents), model=model
+        "release", receipt=receipt, release_approvals=msgspec.to_builtins(release_approvals), model=model
     )
     assert parse_release(answer["release"]).released.output == answer["output"]["sha256"]
 

@@ -63,17 +63,17 @@ def serve(run: str, keys: dict[str, str]) -> str:
     from contracts.manifest import parse
     from contracts.releases import SERVE
     from enclave_jobs.runs.models import Run
-    from enclave_jobs.serving.services import order, start
+    from enclave_jobs.serving.services import approve, start
     from federation.people.models import User
-    from tests.support.approvals import ordered
+    from tests.support.approvals import release_approval
 
     row = Run.objects.get(pk=run)
     manifest = parse(row.manifest.encode())
     service = start(User.objects.get(email="lena@university.example"), row)
     for site in manifest.sites[: manifest.release.approvals]:
         hospital = Hospital(Site.objects.get(pk=site.id), signing_key(bytes.fromhex(keys[site.id])))
-        given = ordered(manifest, service.receipt, site.id, hospital.key, rule=SERVE)
-        order(hospital.as_agent(), row, service.receipt, given)
+        given = release_approval(manifest, service.receipt, site.id, hospital.key, rule=SERVE)
+        approve(hospital.as_agent(), row, service.receipt, given)
     service.refresh_from_db()
     return service.state
 

@@ -61,8 +61,8 @@ def held(db: None, settings: Any, tmp_path: Path) -> Held:
 
 def order(held: Held) -> dict[str, Any]:
     """An order where nothing was asked for."""
-    consent = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
-    return {"run": held.scene.run.pk, "rule": "export", "receipt": "0" * 64, "consent": consent}
+    approval = {"hpke_key": None, "confirmed": [], "signature": "0" * 128}
+    return {"run": held.scene.run.pk, "rule": "export", "receipt": "0" * 64, "approval": approval}
 
 
 Row = tuple[str, str, Callable[[Held], Any], str, str]

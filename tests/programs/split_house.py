@@ -17,7 +17,7 @@ from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.session import encode
 from contracts.sealed.shards import draw_key, open_shard, seal_shard, wrap_keys
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
-from tests.support.approvals import ordered
+from tests.support.approvals import release_approval
 
 SPF = Spf(attention=50, dense=50, rank=4, alpha=8)
 
@@ -83,11 +83,11 @@ class SplitRun:
         """All sites, or these, sign that this server may answer from what it has."""
         receipt, keys = server.call("status")["receipt"], self.consortium.house.site_keys
         signed = {
-            site.id: ordered(self.manifest, receipt, site.id, keys[site.id], rule=SERVE)
+            site.id: release_approval(self.manifest, receipt, site.id, keys[site.id], rule=SERVE)
             for site in self.manifest.sites
             if sites is None or site.id in sites
         }
-        server.call("serve", receipt=receipt, consents=msgspec.to_builtins(signed))
+        server.call("serve", receipt=receipt, release_approvals=msgspec.to_builtins(signed))
 
     def wrap(self, server, site, kept, *, signer=None, skip=0) -> str:
         """Seal the keys to this server; they and the shards (but the first `skip`) go into its mailbox."""

@@ -24,7 +24,7 @@ from enclave.slicing.halves import open_front
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.own_slices import OwnSlices
 from tests.programs.split_house import SPF, SplitRun, split_manifest
-from tests.support.approvals import approvals, ordered
+from tests.support.approvals import approvals, release_approval
 
 pytestmark = pytest.mark.enosys
 
@@ -47,19 +47,21 @@ class Finished:
         self.state = world.parameters(self.aggregator, self.results[-1]["state"]["sha256"])
         self.keys = {site: HpkeKey.generate() for site in SITES}
 
-    def consents(self, *sites, receipt=None, **signers):
+    def release_approvals(self, *sites, receipt=None, **signers):
         """Orders of these sites; a name given as a keyword signs in place of a site."""
         made = {}
         for site in sites:
             key = self.world.house.site_keys[signers.get(site, site)]
-            made[site] = ordered(self.manifest, receipt or self.receipt, site, key, self.keys[site].public)
+            made[site] = release_approval(
+                self.manifest, receipt or self.receipt, site, key, self.keys[site].public
+            )
         return made
 
-    def ask(self, consents, receipt=None, enclave=None):
+    def ask(self, release_approvals, receipt=None, enclave=None):
         return (enclave or self.aggregator).call(
             "release",
             receipt=receipt or self.receipt,
-            consents=msgspec.to_builtins(consents),
+            release_approvals=msgspec.to_builtins(release_approvals),
             model=str(self.world.house.model),
         )
 
@@ -129,10 +131,10 @@ def of_the_enclave(finished, inputs):
 
 
 def test_each_site_that_signed_opens_an_adapter_that_plain_peft_loads(sealed, tmp_path):
-    answer = sealed.ask(sealed.consents(*SITES))
+    answer = sealed.ask(sealed.release_approvals(*SITES))
     signed = parse_release(answer["release"])
     given = approvals(sealed.manifest, sealed.world.house.site_keys)
-    check_release(signed, sealed.manifest, sealed.receipt, sealed.consents(*SITES), given)
+    check_release(signed, sealed.manifest, sealed.receipt, sealed.release_approvals(*SITES), given)
     assert signed.signing_key == sealed.aggregator.call("evidence", nonce="0" * 64)["claims"]["signing_key"]
     assert signed.released.output == answer["output"]["sha256"]
 
@@ -158,22 +160,25 @@ def test_each_site_that_signed_opens_an_adapter_that_plain_peft_loads(sealed, tm
 
 
 def test_the_host_alone_gets_nothing_out(sealed, code_of):
-    both = sealed.consents(*SITES)
+    both = sealed.release_approvals(*SITES)
     assert code_of(sealed.ask, {}) == "release.too_few"
     assert code_of(sealed.ask, {"anna": both["anna"]}) == "release.too_few"
-    assert code_of(sealed.ask, sealed.consents(*SITES, berta="anna")) == "release.bad_order"
+    assert code_of(sealed.ask, sealed.release_approvals(*SITES, berta="anna")) == "release.bad_approval"
     swapped = {"anna": both["anna"], "berta": both["anna"]}
-    assert code_of(sealed.ask, swapped) == "release.bad_order"
+    assert code_of(sealed.ask, swapped) == "release.bad_approval"
     mine = msgspec.structs.replace(both["berta"], hpke_key=HpkeKey.generate().public)
-    assert code_of(sealed.ask, both | {"berta": mine}) == "release.bad_order", "a copy to the host's key"
+    assert code_of(sealed.ask, both | {"berta": mine}) == "release.bad_approval", "a copy to the host's key"
     assert code_of(sealed.ask, both | {"clara": both["anna"]}) == "manifest.unknown_site"
     earlier = receipt_hash(parse_receipt(sealed.results[0]["receipt"]).receipt)
-    assert code_of(sealed.ask, sealed.consents(*SITES, receipt=earlier)) == "release.bad_order"
-    assert code_of(sealed.ask, sealed.consents(*SITES, receipt=earlier), earlier) == "release.wrong_receipt"
+    assert code_of(sealed.ask, sealed.release_approvals(*SITES, receipt=earlier)) == "release.bad_approval"
+    assert (
+        code_of(sealed.ask, sealed.release_approvals(*SITES, receipt=earlier), earlier)
+        == "release.wrong_receipt"
+    )
 
 
 def test_a_restarted_aggregator_releases_only_with_the_last_state(sealed, code_of):
-    world, both = sealed.world, sealed.consents(*SITES)
+    world, both = sealed.world, sealed.release_approvals(*SITES)
     fresh = world.aggregator()
     assert code_of(sealed.ask, both, enclave=fresh) == "release.no_state"
     for older, code in ((-3, "release.unfinished"), (-2, "release.wrong_receipt")):
@@ -193,7 +198,7 @@ def test_a_restarted_aggregator_releases_only_with_the_last_state(sealed, code_o
 @pytest.mark.parametrize("rule", ["nothing", "serve-only"])
 def test_a_rule_that_lets_nothing_out_lets_nothing_out(consortium, rule, code_of):
     aggregator = consortium(release=Release(rule, 1)).aggregator()
-    asked = {"receipt": "0" * 64, "consents": {}, "model": "."}
+    asked = {"receipt": "0" * 64, "release_approvals": {}, "model": "."}
     assert code_of(aggregator.call, "release", **asked) == "program.unknown_operation"
 
 
@@ -203,8 +208,8 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
     aggregator = world.aggregator()
     result = OwnSlices(world, aggregator).round(1)
     receipt = receipt_hash(parse_receipt(result["receipt"]).receipt)
-    order = ordered(world.manifest, receipt, "anna", world.house.site_keys["anna"])
-    asked = {"receipt": receipt, "consents": {"anna": msgspec.to_builtins(order)}, "model": "."}
+    order = release_approval(world.manifest, receipt, "anna", world.house.site_keys["anna"])
+    asked = {"receipt": receipt, "release_approvals": {"anna": msgspec.to_builtins(order)}, "model": "."}
     assert code_of(aggregator.call, "release", **asked) == "release.unfinished"
 
 
@@ -223,7 +228,9 @@ def test_an_unfinished_run_releases_nothing(consortium, code_of):
 )
 def test_an_exported_adapter_gives_the_predictions_of_the_enclaves(consortium, changes, tmp_path, code_of):
     finished = Finished(consortium(release=Release("export", 1), training=TRAINING, **changes))
-    order = ordered(finished.manifest, finished.receipt, "anna", finished.world.house.site_keys["anna"])
+    order = release_approval(
+        finished.manifest, finished.receipt, "anna", finished.world.house.site_keys["anna"]
+    )
     answer = finished.ask({"anna": order})
     package = finished.aggregator.mailbox.collect(answer["output"]["sha256"]).read_bytes()
     assert parse_release(answer["release"]).released.package == answer["output"]["sha256"]
@@ -251,8 +258,14 @@ def test_rows_that_a_tail_has_tuned_merge_into_the_plain_model(house, tmp_path, 
             run.join(server, site)
         run.rounds(server)
         receipt = receipt_hash(parse_receipt(run.results[-1]["receipt"]).receipt)
-        orders = {site: ordered(manifest, receipt, site, house.site_keys[site]) for site in SITES}
-        asked = {"receipt": receipt, "consents": msgspec.to_builtins(orders), "model": str(house.model)}
+        signatures = {
+            site: release_approval(manifest, receipt, site, house.site_keys[site]) for site in SITES
+        }
+        asked = {
+            "receipt": receipt,
+            "release_approvals": msgspec.to_builtins(signatures),
+            "model": str(house.model),
+        }
         answer = server.call("release", **asked)
         files = unpack(server.mailbox.collect(answer["output"]["sha256"]).read_bytes())
         assert ROWS in files and ADAPTER not in files

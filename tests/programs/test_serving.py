@@ -25,7 +25,7 @@ from contracts.manifest import (
 )
 from contracts.policy import Policy, SgxReference
 from contracts.refusal import Refusal
-from contracts.releases import SERVE, consent
+from contracts.releases import SERVE, approve_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from contracts.signing import SigningKey
@@ -43,7 +43,7 @@ from enclave.slicing.questions import (
 )
 from enclave.slicing.split import Front, Session, Tail
 from tests.slicing import small
-from tests.support.approvals import approvals, ordered
+from tests.support.approvals import approvals, release_approval
 from tests.support.keys import approval_key
 
 KEYS = {"anna": signing_key(b"\1" * 32), "berta": signing_key(b"\2" * 32)}
@@ -104,11 +104,11 @@ class House:
         answers = Answers(self.tail, self.told.model, RECEIPT, several=self.told.has_several)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
         if self.signers:
-            self.serving.begin(self.orders(*self.signers))
+            self.serving.begin(self.signatures(*self.signers))
 
-    def orders(self, *signers: str, receipt: str = RECEIPT, rule: str = SERVE) -> ServeArguments:
+    def signatures(self, *signers: str, receipt: str = RECEIPT, rule: str = SERVE) -> ServeArguments:
         """The orders of these hospitals, as their approval keys sign them."""
-        given = {site: ordered(self.told, receipt, site, KEYS[site], rule=rule) for site in signers}
+        given = {site: release_approval(self.told, receipt, site, KEYS[site], rule=rule) for site in signers}
         return ServeArguments(receipt, given)
 
     def hello(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> ClientHello:
@@ -296,25 +296,25 @@ def test_the_release_rule_nothing_serves_nobody() -> None:
 def test_nothing_is_answered_before_as_many_hospitals_have_signed_as_the_manifest_says() -> None:
     house = House(told=manifest(release=Release("serve-only", 2)), signers=())
     assert code_of(house.enter) == "serving.not_signed"
-    assert code_of(lambda: house.serving.begin(house.orders("anna"))) == "release.too_few"
+    assert code_of(lambda: house.serving.begin(house.signatures("anna"))) == "release.too_few"
     assert code_of(house.enter) == "serving.not_signed"
-    house.serving.begin(house.orders("anna", "berta"))
+    house.serving.begin(house.signatures("anna", "berta"))
     house.enter()
 
 
 def test_an_order_for_other_parameters_another_study_or_another_use_is_not_counted() -> None:
     house = House(told=manifest(release=Release("export", 1)), signers=())
     begin = house.serving.begin
-    assert code_of(lambda: begin(house.orders("anna", receipt="8" * 64))) == "release.wrong_receipt"
+    assert code_of(lambda: begin(house.signatures("anna", receipt="8" * 64))) == "release.wrong_receipt"
     # The same hospital's order to export these parameters lets nobody ask them.
-    assert code_of(lambda: begin(house.orders("anna", rule="export"))) == "release.bad_order"
+    assert code_of(lambda: begin(house.signatures("anna", rule="export"))) == "release.bad_approval"
     other = House(told=manifest(study="Another", release=Release("export", 1)), signers=())
-    assert code_of(lambda: begin(other.orders("anna"))) == "release.bad_order"
+    assert code_of(lambda: begin(other.signatures("anna"))) == "release.bad_approval"
     # What its agent signs is no person's word, and a stranger has none.
     known = ("anna", "berta")
-    forged = consent(house.told, RECEIPT, "anna", KEYS["anna"], known, rule=SERVE)
+    forged = approve_release(house.told, RECEIPT, "anna", KEYS["anna"], known, rule=SERVE)
     assert code_of(lambda: begin(ServeArguments(RECEIPT, {"anna": forged}))) == "approval.online_key"
-    given = house.orders("anna").consents["anna"]
+    given = house.signatures("anna").release_approvals["anna"]
     assert code_of(lambda: begin(ServeArguments(RECEIPT, {"carol": given}))) == "manifest.unknown_site"
     assert code_of(house.enter) == "serving.not_signed"
 

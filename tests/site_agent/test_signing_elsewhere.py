@@ -13,7 +13,7 @@ from contracts.canonical import canonical
 from contracts.manifest import Manifest, Release
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
-from contracts.releases import Consent, verify_consent
+from contracts.releases import ReleaseApproval, verify_release_approval
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from site_agent import approval_key as module
@@ -289,9 +289,9 @@ def test_a_release_is_ordered_from_there_too(
     assert status == 0, said
     order = hospital.server.requests[-1].json
     assert (order["run"], order["receipt"]) == (manifest.run, fingerprint)
-    given = msgspec.convert(order["consent"], Consent)
-    verify_consent(manifest, fingerprint, "site-1", given)
+    given = msgspec.convert(order["approval"], ReleaseApproval)
+    verify_release_approval(manifest, fingerprint, "site-1", given)
     spoilt = json.loads(signed.read_bytes())
     spoilt["order"]["hpke_key"] = HpkeKey.generate().public
     signed.write_text(json.dumps(spoilt))
-    assert "[release.bad_order]" in hospital.types("approve", "--import", str(signed))[1]
+    assert "[release.bad_approval]" in hospital.types("approve", "--import", str(signed))[1]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from contracts.approvals import Approval, approval_payload
 from contracts.manifest import APPROVAL_DOMAIN, Manifest
-from contracts.releases import Consent, consent
+from contracts.releases import ReleaseApproval, approve_release
 from contracts.signing import SigningKey
 from tests.support.keys import approval_key
 
@@ -31,7 +31,7 @@ def approvals(
     }
 
 
-def ordered(
+def release_approval(
     manifest: Manifest,
     receipt: str,
     site: str,
@@ -39,7 +39,7 @@ def ordered(
     hpke_key: str | None = None,
     knows: Iterable[str] | None = None,
     rule: str | None = None,
-) -> Consent:
+) -> ReleaseApproval:
     """The order of a hospital that has confirmed all members, or those whom it `knows`."""
     known = members(manifest) if knows is None else tuple(knows)
-    return consent(manifest, receipt, site, approval_key(agent), known, hpke_key, rule)
+    return approve_release(manifest, receipt, site, approval_key(agent), known, hpke_key, rule)

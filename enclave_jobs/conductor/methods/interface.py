@@ -70,8 +70,10 @@ class Method(Protocol):
     def enclave_lost(self, round: Round, /) -> None:
         """The run's enclave is gone: what becomes of its last round. Inside the caller's transaction."""
 
-    def may_release(self, run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str], /) -> bool:
-        """Whether an enclave that was started to release has the last published state. `orders` are the
+    def may_release(
+        self, run: Run, enclave: Enclave, manifest: Manifest, approved_by: Collection[str], /
+    ) -> bool:
+        """Whether an enclave that was started to release has the last published state. `approved_by` are the
         sites that have signed for it."""
 
     def release_files(self, manifest: Manifest, /) -> Model | None:

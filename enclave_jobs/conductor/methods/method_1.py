@@ -112,8 +112,8 @@ def enclave_lost(round: Round) -> None:
         Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
 
 
-def may_release(_run: Run, _enclave: Enclave, _manifest: Manifest, _orders: Collection[str]) -> bool:
-    """Orders of release name the receipt, and the enclave counts them."""
+def may_release(_run: Run, _enclave: Enclave, _manifest: Manifest, _approved_by: Collection[str]) -> bool:
+    """Release approvals name the receipt, and the enclave counts them."""
     return True
 
 

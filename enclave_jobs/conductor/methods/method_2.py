@@ -121,9 +121,9 @@ def enclave_lost(round: Round) -> None:
         Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
 
 
-def may_release(run: Run, enclave: Enclave, manifest: Manifest, orders: Collection[str]) -> bool:
+def may_release(run: Run, enclave: Enclave, manifest: Manifest, approved_by: Collection[str]) -> bool:
     """Once enough sites have named the last receipt, and handed back their shares where they hold some."""
-    return shares.restored(run, enclave, manifest, orders)
+    return shares.restored(run, enclave, manifest, approved_by)
 
 
 def release_files(_manifest: Manifest) -> None:
