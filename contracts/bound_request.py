@@ -1,7 +1,7 @@
 """What an agent's token is good for: one method, one path, one body (as RFC 9449 binds a proof).
 
 TLS may end at a proxy, at the hospital or before the coordinator. Who sits there can withhold a request; with
-a token bound to it he cannot send another one in its place.
+a token bound to it they cannot send another one in its place.
 """
 
 from __future__ import annotations

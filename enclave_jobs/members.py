@@ -1,4 +1,4 @@
-"""Who asks, and whether his site belongs to a run: the gate of every endpoint."""
+"""Who asks, and whether their site belongs to a run: the gate of every endpoint."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ define(
           " tries.", "Try again in a minute. The operator looks whether Redis is up.", "operator",
           retry=True),
     Entry("people.unknown", "There is no account with this address.", "Check its spelling.", "operator"),
-    Entry("people.own_account", "Nobody changes the role of his own account, or closes it.",
+    Entry("people.own_account", "Nobody changes the role of their own account, or closes it.",
           "Ask another operator.", "operator"),
     Entry("people.site_account", "The account belongs to a hospital; its role stays.",
           "Close it, and invite the person with another address.", "operator"),

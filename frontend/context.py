@@ -19,7 +19,8 @@ EVERYBODY = set(Role.values)
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
     """`development_runtime` puts the mark DEVELOPMENT on every page of an installation that allows it;
-    `navigation` lists the pages of this person's role; `unread` counts his news, where a page asks for it."""
+    `navigation` lists the pages of this person's role; `unread` counts their news, where a page asks for
+    it."""
     user = getattr(request, "user", None)
     entries = (
         ("home", _("Home"), EVERYBODY),

@@ -1,4 +1,4 @@
-"""In which language a page is: what its reader has chosen, else what his browser asks for, else English."""
+"""In which language a page is: what its reader has chosen, else what their browser asks for, else English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manifest in six plain sentences, for whoever decides before he reads the rest.
+"""A manifest in six plain sentences, for whoever decides before they read the rest.
 
 Terminal, pages, mails and the officer's sheet show the same ones. All that stands here is said in full by
 `manifest_summary.summary`, or holds for every run.

@@ -74,7 +74,7 @@ def in_plain_words(error: httpx.TransportError) -> str:
 
 
 def is_tls(error: httpx.TransportError) -> bool:
-    """Whether somebody was reached, and TLS with him failed."""
+    """Whether somebody was reached, and TLS with them failed."""
     return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
 
 

@@ -148,7 +148,7 @@ def run_passphrase(chosen: argparse.Namespace, say: Say) -> int:
 
 
 def run_replace(chosen: argparse.Namespace, say: Say) -> int:
-    """`approval-key replace`: the site's admin has shown by the token that he wants it."""
+    """`approval-key replace`: the site's admin has shown by the token that they want it."""
     state = State.open(chosen.state)
     config = state.config
     file = chosen.approval_key or _next_file(state, OnToken if chosen.on_token else (Sealed, Development))

@@ -1,4 +1,4 @@
-"""What a person is asked before he signs, at the agent's machine or at another one."""
+"""What a person is asked before they sign, at the agent's machine or at another one."""
 
 from __future__ import annotations
 

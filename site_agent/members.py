@@ -1,9 +1,8 @@
 """Which hospitals this one knows to be real: whose keys somebody here has compared by another channel.
 
 The coordinator invites the members of a run, so it could make them up and hold their keys. Keys whose
-fingerprint came here by letter or telephone cannot be its invention. Who was confirmed stays so until he is
-forgotten; a hospital with another agent's or approval key is another one, and is confirmed anew.
-"""
+fingerprint came here by letter or telephone cannot be its invention. Who was confirmed stays so until they
+are forgotten; a hospital with another agent's or approval key is another one, and is confirmed anew."""
 
 from __future__ import annotations
 

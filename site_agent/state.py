@@ -147,7 +147,7 @@ class State:
 
     def _secret(self, name: str, size: int = 32) -> bytes:
         path = self.folder / name
-        if not path.exists():  # so that a full disk hinders nobody who has his keys
+        if not path.exists():  # so that a full disk hinders nobody who has their keys
             create_private(path, os.urandom(size).hex().encode() + b"\n")
         try:
             secret = bytes.fromhex(path.read_text("ascii").strip())

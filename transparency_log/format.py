@@ -19,7 +19,7 @@ BUNDLE_FORMAT = "fedslice-bundle/1"
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True):
-    """bundle.json. The log's key in it is the exporter's word: an auditor brings his own."""
+    """bundle.json. The log's key in it is the exporter's word: an auditor brings their own."""
 
     format: str
     origin: str

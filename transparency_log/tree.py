@@ -48,7 +48,9 @@ def check_checkpoint(
     else:
         words = f"The checkpoint over {head.size} entries is signed by the key that the bundle names."
         report.established(LOG, words)
-        words = "Whose key signs: anybody can sign a log of his own. Give the log's key, obtained elsewhere."
+        words = (
+            "Whose key signs: anybody can sign a log of their own. Give the log's key, obtained elsewhere."
+        )
         report.missing(LOG, words, "bundle.log_key_unknown")
     for witness, times in zip(witnesses, cosigned, strict=True):
         for name, at in times.items():

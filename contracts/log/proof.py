@@ -1,6 +1,6 @@
 """Proof that something stands in the log: the entry, a signed checkpoint, and the way from one to the other.
 
-Whoever relies on an entry demands this, and compares the checkpoint with the one that he saw last.
+Whoever relies on an entry demands this, and compares the checkpoint with the one that they saw last.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The state folder's keys, for one operator: a tar in a CMS envelope (RFC 5652) to the certificate of his own
-key. `openssl cms -decrypt` opens it as well."""
+"""The state folder's keys, for one operator: a tar in a CMS envelope (RFC 5652) to the certificate of their
+own key. `openssl cms -decrypt` opens it as well."""
 
 from __future__ import annotations
 

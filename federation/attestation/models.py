@@ -305,7 +305,7 @@ class Review(models.Model):
 
 
 class ReviewVote(models.Model):
-    """One person's word on a review; nobody has two. The role is the one that he had when he gave it."""
+    """One person's word on a review; nobody has two. The role is the one that they had when they gave it."""
 
     review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="votes")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")

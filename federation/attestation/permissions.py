@@ -21,7 +21,7 @@ PLATFORM_NAMING = ("quote", "collateral")
 
 def log_visible_to(user: User) -> QuerySet[LogEntry]:
     """Operators and auditors read the whole log, others the entries of appraisals that they may see; a lead
-    also those of his studies, a site admin those that tell of his site."""
+    also those of their studies, a site admin those that tell of their site."""
     if user.role in WHOLE_LOG:
         return LogEntry.objects.all()
     judged = appraisals_visible_to(user).values("log_entry_id")
@@ -63,7 +63,7 @@ def references_visible_to(user: User) -> QuerySet[Reference]:
 
 
 def reviews_visible_to(user: User) -> QuerySet[Review]:
-    """A review names hospitals: a site admin sees those that his own is in, others all."""
+    """A review names hospitals: a site admin sees those that their own is in, others all."""
     if user.role == Role.SITE_ADMIN:
         return Review.objects.filter(sites=user.site)
     return Review.objects.all()

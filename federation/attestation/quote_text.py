@@ -1,5 +1,5 @@
 """A quote that came as text or packed: what it is, and how it becomes the raw quote again. It is named, not
-guessed at: whoever judges bytes must judge those that he was given."""
+guessed at: whoever judges bytes must judge those that they were given."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def quarantines(site: Site) -> list[Review]:
 
 
 def waiting_for(user: User) -> list[Review]:
-    """The open reviews on which this person may still give his word, newest first."""
+    """The open reviews on which this person may still give their word, newest first."""
     if user.role not in DECIDERS or auditors.waits(user):
         return []
     return list(Review.objects.filter(state=ReviewState.OPEN).exclude(votes__user=user)[:20])

@@ -1,4 +1,4 @@
-"""Who may read the audit trail: operators and auditors all of it, a site admin what concerns his site."""
+"""Who may read the audit trail: operators and auditors all of it, a site admin what concerns their site."""
 
 from __future__ import annotations
 

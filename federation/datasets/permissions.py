@@ -9,8 +9,8 @@ from federation.people.models import Role, User
 
 
 def visible_to(user: User) -> QuerySet[Dataset]:
-    """Operators and auditors see all cards, leads those on offer and those of their studies, a site admin his
-    site's."""
+    """Operators and auditors see all cards, leads those on offer and those of their studies, a site admin
+    their site's."""
     datasets = Dataset.objects.select_related("site")
     if user.role in (Role.OPERATOR, Role.AUDITOR):
         return datasets

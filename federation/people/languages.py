@@ -30,7 +30,7 @@ def choose_language(user: User, language: str) -> None:
 
 @receiver(user_logged_in)
 def remember(request: HttpRequest, user: User, **_sender: Any) -> None:
-    """Mails to somebody who has chosen nothing are in the language of the page that he came in by."""
+    """Mails to somebody who has chosen nothing are in the language of the page that they came in by."""
     spoken = known(get_language())
     if user.browser_language != spoken:
         User.objects.filter(pk=user.pk).update(browser_language=spoken)

@@ -39,7 +39,7 @@ class PeopleManager(UserManager["User"]):
 
 
 class User(AbstractUser):
-    """A person. The role decides what he may do; a site admin belongs to one site. E-mail is lower case."""
+    """A person. The role decides what they may do; a site admin belongs to one site. E-mail is lower case."""
 
     username = None  # type: ignore[assignment]
     email = models.EmailField(_("e-mail address"), unique=True)
@@ -52,7 +52,7 @@ class User(AbstractUser):
     auditor_confirmed_at = models.DateTimeField(null=True, blank=True)
     """When this person's word began to count as an auditor's (federation/people/auditors.py)."""
     steps_put_away = models.BooleanField(default=False)
-    """Whether this person wants to see the first steps of his role no longer."""
+    """Whether this person wants to see the first steps of their role no longer."""
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -51,7 +51,8 @@ def admit_sign_in(address: str, client: str, browser: str = "") -> None:
 
 
 def forgive(address: str, client: str, browser: str = "") -> None:
-    """The person has shown who he is: his own earlier mistakes no longer count. What strangers did stays."""
+    """The person has shown who they are: their own earlier mistakes no longer count. What strangers did
+    stays."""
     try:
         _limiter().clear(PAIR, *_key(address, client))
         if browser:

@@ -10,7 +10,7 @@ from federation.sites.models import Site
 
 
 def can_invite(user: User, role: str, site: Site | None = None) -> bool:
-    """Operators invite anybody; leads invite hospitals; a site admin invites colleagues of his own site."""
+    """Operators invite anybody; leads invite hospitals; a site admin invites colleagues of their own site."""
     if user.role == Role.OPERATOR:
         return True
     if role != Role.SITE_ADMIN:
@@ -21,7 +21,7 @@ def can_invite(user: User, role: str, site: Site | None = None) -> bool:
 
 
 def visible_to(user: User) -> QuerySet[User]:
-    """Operators and auditors see all accounts, a site admin those of his site, everybody his own."""
+    """Operators and auditors see all accounts, a site admin those of their site, everybody their own."""
     if user.role in (Role.OPERATOR, Role.AUDITOR):
         return User.objects.all()
     own = Q(pk=user.pk)
@@ -29,7 +29,7 @@ def visible_to(user: User) -> QuerySet[User]:
 
 
 def invitations_visible_to(user: User) -> QuerySet[Invitation]:
-    """Operators see all invitations; others those that they sent, and a site admin those of his site."""
+    """Operators see all invitations; others those that they sent, and a site admin those of their site."""
     if user.role == Role.OPERATOR:
         return Invitation.objects.all()
     sent = Q(invited_by=user)

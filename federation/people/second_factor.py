@@ -136,8 +136,8 @@ def turn_off(user: User, code: str) -> None:
 
 
 def reset(by: User, user: User) -> None:
-    """For somebody who lost the app and the codes: an operator, never for himself, after he made sure who
-    asks. The person signs in with the password and, where it is demanded, sets up a new app at once."""
+    """For somebody who lost the app and the codes: an operator, never for themselves, after they made sure
+    who asks. The person signs in with the password and, where it is demanded, sets up a new app at once."""
     require(by.role == Role.OPERATOR and by.pk != user.pk)
     with transaction.atomic():
         _forget(user)

@@ -58,8 +58,8 @@ class EnrolAnswer(Struct):
 
 
 class CheckResult(Struct, forbid_unknown_fields=True):
-    """One connection check of the agent, in words for the site admin. `letter` is a text that he can send to
-    whoever looks after the network."""
+    """One connection check of the agent, in words for the site admin. `letter` is a text that they can send
+    to whoever looks after the network."""
 
     name: Short
     outcome: Annotated[str, Meta(pattern=r"^(pass|warn|fail)\Z")]

@@ -9,7 +9,7 @@ from federation.sites.models import Site, SiteState, StoppedBy
 
 
 def visible_to(user: User) -> QuerySet[Site]:
-    """Operators, leads and auditors see all sites; a site admin sees his own."""
+    """Operators, leads and auditors see all sites; a site admin sees their own."""
     if user.role == Role.SITE_ADMIN:
         return Site.objects.filter(pk=user.site_id)
     return Site.objects.all()
@@ -21,12 +21,12 @@ def can_see(user: User, site: Site) -> bool:
 
 
 def can_enrol(user: User, site: Site) -> bool:
-    """May he have an enrolment command? Only the hospital's own admin: whoever runs it is the hospital."""
+    """May they have an enrolment command? Only the hospital's own admin: whoever runs it is the hospital."""
     return user.role == Role.SITE_ADMIN and user.site_id == site.pk
 
 
 def can_govern(user: User, site: Site, target: str) -> bool:
-    """May he move the site to the state `target`? Operators any site, the hospital's admin his own; but a
+    """May they move the site to the state `target`? Operators any site, the hospital's admin their own; but a
     suspended site comes back by the side that stopped it, else one would undo the other's caution."""
     own = can_enrol(user, site)
     if target == SiteState.ACTIVE:

@@ -1,4 +1,4 @@
-"""Labels of hospitals that look alike: side by side for the lead, and what his decisions make of them.
+"""Labels of hospitals that look alike: side by side for the lead, and what their decisions make of them.
 
 The plan holds the decisions: `same_labels` (spelling -> the label that it stands for) and `different_labels`.
 Freezing takes none for granted: each group of look-alikes is decided, or the study is not frozen.

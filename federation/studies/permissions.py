@@ -9,8 +9,8 @@ from federation.studies.models import Study, Sweep
 
 
 def visible_to(user: User) -> QuerySet[Study]:
-    """Operators and auditors see all studies, a lead his own, a site admin those that use a dataset of his
-    site once they are frozen: a draft is the lead's own affair."""
+    """Operators and auditors see all studies, a lead their own, a site admin those that use a dataset of
+    their site once they are frozen: a draft is the lead's own affair."""
     if user.role in (Role.OPERATOR, Role.AUDITOR):
         return Study.objects.all()
     if user.role == Role.LEAD:
@@ -32,7 +32,8 @@ def can_see(user: User, study: Study) -> bool:
 
 
 def sweeps_visible_to(user: User) -> QuerySet[Sweep]:
-    """Operators and auditors see all sweeps, a lead his own, a site admin those with a point that he sees."""
+    """Operators and auditors see all sweeps, a lead their own, a site admin those with a point that they
+    see."""
     if user.role in (Role.OPERATOR, Role.AUDITOR):
         return Sweep.objects.all()
     if user.role == Role.SITE_ADMIN:

@@ -69,7 +69,7 @@ def create_study(by: User, *, name: str, purpose: str, plan: Plan, datasets: Seq
 
 
 def clone_study(by: User, study: Study, name: str) -> Study:
-    """A new draft of `by` with the plan and the datasets of a study that he may see, but for those datasets
+    """A new draft of `by` with the plan and the datasets of a study that they may see, but for those datasets
     that are withdrawn.
 
     Raises: `auth.forbidden`, `study.invalid_plan`.

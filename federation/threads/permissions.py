@@ -14,8 +14,8 @@ from federation.threads.models import Message, Speaker
 
 
 def studies_visible_to(user: User) -> QuerySet[Study]:
-    """Whose threads this person may open: of the studies that he sees; and an admin of a hospital that was
-    asked once, also while the study is a draft again, of which the thread is all that he sees."""
+    """Whose threads this person may open: of the studies that they see; and an admin of a hospital that was
+    asked once, also while the study is a draft again, of which the thread is all that they see."""
     if user.role != Role.SITE_ADMIN:
         return permissions.visible_to(user)
     asked = Approval.objects.filter(site=user.site).values("study_id")

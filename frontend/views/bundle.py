@@ -1,8 +1,7 @@
 """A bundle checked in the browser: one of three verdicts, what is missing, and what to do.
 
-The machine that checks is the coordinator. The page says so: who doubts it checks on a machine of his own, by
-the same code.
-"""
+The machine that checks is the coordinator. The page says so: who doubts it checks on a machine of their
+own, by the same code."""
 
 from __future__ import annotations
 

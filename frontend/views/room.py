@@ -112,8 +112,8 @@ def _after(request: HttpRequest, study: Study, user: User) -> dict[str, Any]:
 
 
 def _record(run: Run, user: User) -> list[dict[str, Any]]:
-    """By hospital: rounds that counted, what left sealed, what was asked of its model. A site admin sees his
-    own hospital's alone."""
+    """By hospital: rounds that counted, what left sealed, what was asked of its model. A site admin sees
+    their own hospital's alone."""
     mine = Q(site=user.site) if user.role == Role.SITE_ADMIN else Q()
     done = Contribution.objects.filter(mine, round__run=run)
     totals = done.values("site_id", "site__name").annotate(

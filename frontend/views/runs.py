@@ -166,7 +166,7 @@ def _points(scores: list[tuple[int, dict[str, Any]]], key: str) -> dict[str, lis
 
 
 def _names(found: Frozen, user: User) -> dict[str, str]:
-    """Members whose costs this person may see: a site admin sees his own."""
+    """Members whose costs this person may see: a site admin sees their own."""
     if user.role != Role.SITE_ADMIN:
         return found.names
     return {site: name for site, name in found.names.items() if site == user.site_id}

@@ -26,7 +26,7 @@ from frontend.views.acting import act, person
 
 
 def serving_of(run: Run, user: User) -> dict[str, Any]:
-    """What the section shows. A site admin sees his own hospital's counts alone; `servable` is false where
+    """What the section shows. A site admin sees their own hospital's counts alone; `servable` is false where
     this run's model is never served."""
     try:
         manifest = services.require_servable(run)

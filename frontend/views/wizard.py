@@ -108,7 +108,7 @@ def _save(request: HttpRequest, study: Study, here: wizard.Step) -> HttpResponse
     if form is None:
         return onward
     if request.POST.get("go"):
-        # He goes elsewhere on purpose: what he typed waits for him here.
+        # They go elsewhere on purpose: what they typed waits for them here.
         wizard.keep(request, study, here)
         return onward
     return _page(request, study, here, form, refused)

@@ -40,7 +40,7 @@ PROGRESS_ROWS = 1_000
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says instead of leaving it to be inferred, of `columns` as much as he names."""
+    """What the user says instead of leaving it to be inferred, of `columns` as much as they name."""
 
     columns: Columns = field(default_factory=Columns)
     only_sites: tuple[str, ...] = ()

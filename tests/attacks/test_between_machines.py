@@ -66,7 +66,7 @@ def code_of(call: Callable[[], object]) -> str:
 
 @contextmanager
 def between(port: int, context: ssl.SSLContext | None) -> Iterator[tuple[int, list[bytes]]]:
-    """Somebody who answers in the supervisor's place, passes on what he hears, and keeps it."""
+    """Somebody who answers in the supervisor's place, passes on what they hear, and keeps it."""
     heard: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
 

@@ -82,7 +82,7 @@ def private(file: Path, text: str) -> Path:
 
 @pytest.fixture
 def theft(live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Theft:
-    # The thief says that he is on the hospital's machine: nothing proves the contrary.
+    # The thief says that they are on the hospital's machine: nothing proves the contrary.
     monkeypatch.setattr(enrolment, "instance_of", lambda *_: HERE)
     address = live_coordinator.set_up(live_server, settings, tmp_path / "coordinator")
     passphrase = private(tmp_path / "passphrase", f"{PASSPHRASE}\n")

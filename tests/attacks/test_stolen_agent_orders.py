@@ -164,7 +164,8 @@ def test_no_release_is_ordered_with_what_lies_in_the_folder(theft: Theft, tmp_pa
 def test_an_agent_that_is_told_of_another_approval_key_remembers_none_of_its_runs(
     theft: Theft, tmp_path: Path
 ) -> None:
-    """The thief writes his own key into the copy's settings: it is not by that one that this was approved."""
+    """The thief writes their own key into the copy's settings: it is not by that one that this was
+    approved."""
     state = State.open(theft.thief.folder)
     own = tmp_path / "own.key"
     public = create_development(own).public

@@ -95,7 +95,7 @@ def test_a_leaf_that_may_sign_certificates(workshop):
 
 
 def test_a_pck_that_another_leaf_issued(workshop):
-    """The owner of a platform certifies a PCK of his own with his genuine one."""
+    """The owner of a platform certifies a PCK of their own with their genuine one."""
     key = ec.generate_private_key(ec.SECP256R1())
     own = pki.certificate(pki.PCK_NAME, key.public_key(), pki.PCK_NAME, workshop.platform.signer.pck_key)
     chain = own.public_bytes(Encoding.PEM) + workshop.links[0] + workshop.root.root.pem

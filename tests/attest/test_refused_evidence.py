@@ -42,7 +42,7 @@ def test_a_qe_report_that_the_pck_did_not_sign(workshop):
 
 
 def test_an_attestation_key_that_the_qe_did_not_make(workshop):
-    """The adversary signs a report of his own with his own key."""
+    """The adversary signs a report of their own with their own key."""
     key = ec.generate_private_key(ec.SECP256R1())
     quote = replace(workshop.quote(), attestation_key=raw_public_key(key.public_key()))
     quote = replace(quote, signature=raw_signature(key, quote.signed))

@@ -1,4 +1,4 @@
-"""Who sees what: (person, what, ids that he may see), for all reads that pages and API build on."""
+"""Who sees what: (person, what, ids that they may see), for all reads that pages and API build on."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def pages(world: dict[str, Any]) -> list[Shown]:
 
 
 def _of_the_lead(world: dict[str, Any]) -> list[Shown]:
-    """What only a study's lead sees: his run with its buttons, the comparison of two, an older run, and every
-    step of the wizard, for both methods."""
+    """What only a study's lead sees: their run with its buttons, the comparison of two, an older run, and
+    every step of the wizard, for both methods."""
     runs = [("run-lead", world["run_id"]), ("run-ended", world["ended_id"]), ("run-older", world["older_id"])]
     query = "&".join(f"run={run}" for _name, run in runs)
     steps = [

@@ -26,7 +26,7 @@ MOVED = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "aud
 STUDY = {"olga": 200, "lena": 200, "ludo": 404, "alice": 200, "carol": 404, "audrey": 200}
 # A POST that may be made answers with a redirect, whether or not the action was possible in this state.
 LEAD_ACTS = {"olga": 302, "lena": 302, "ludo": 404, "alice": 302, "carol": 404, "audrey": 302}
-# The wizard is the lead's; once its study is frozen it sends him back to the study's page.
+# The wizard is the lead's; once its study is frozen it sends them back to the study's page.
 EDITS = {"olga": 403, "lena": 302, "ludo": 404, "alice": 403, "carol": 404, "audrey": 403}
 DRAFTS = {**EDITS, "lena": 200}
 MODELS = {**ALL, "alice": 403, "carol": 403}
@@ -103,7 +103,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-approvals": ("GET", STUDY),
     "study-check": ("GET", STUDY),
     "study-thread": ("GET", MOVED),
-    # A message of the lead's, which only he erases: for others nothing is done, and they hear so.
+    # A message of the lead's, which only they erase: for others nothing is done, and they hear so.
     "study-thread-erase": ("POST", LEAD_ACTS),
     "study-freeze": ("POST", LEAD_ACTS),
     "study-reopen": ("POST", LEAD_ACTS),
@@ -158,7 +158,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         "POST",
         {"olga": 302, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 403},
     ),
-    # A review names hospitals: a site admin sees those that his own is in.
+    # A review names hospitals: a site admin sees those that their own is in.
     "review": ("GET", SITE),
     "review-vote": (
         "POST",

@@ -1,4 +1,4 @@
-"""What a hospital's admin finds on the pages of his hospital: connection, maintenance, receipts."""
+"""What a hospital's admin finds on the pages of their hospital: connection, maintenance, receipts."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_a_bundle_of_another_format_is_unusable_and_says_so(history: History, tm
 
 
 def test_without_a_key_from_elsewhere_the_bundle_is_incomplete(history: History, tmp_path: Path) -> None:
-    """Anybody can sign a log of his own."""
+    """Anybody can sign a log of their own."""
     report = verify_bundle(history.write(tmp_path / "b.zip"))
     assert report.verdict == "incomplete" and missing(report) == {"bundle.log_key_unknown"}
 

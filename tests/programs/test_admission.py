@@ -36,7 +36,7 @@ def to_aggregator(world, name="anna", **changes):
 
 
 def forged(world, platform, program, nonce, root, manifest=None):
-    """Evidence with keys that the forger knows, by a platform that he owns."""
+    """Evidence with keys that the forger knows, by a platform that they own."""
     source = open_source("development", platform=platform, program=program)
     keys = HpkeKey.generate().public, SigningKey.generate().public
     claims = Claims(nonce, *keys, manifest or world.manifest.hash, program)

@@ -41,7 +41,7 @@ from tests.support.made_log import VKEY
 OTHER = SigningKey.generate()
 """The key of the other hospital, site-2."""
 PINNED = log_key_fingerprint(VKEY)
-"""What the operator has told the hospital by letter: the fingerprint of the key of his log."""
+"""What the operator has told the hospital by letter: the fingerprint of the key of their log."""
 
 
 def add_dataset(

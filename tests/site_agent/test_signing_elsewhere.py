@@ -34,7 +34,7 @@ SECRET = "six random words are enough"
 
 
 class Officer:
-    """His machine: a sealed key and a passphrase file; no network, no enrolment."""
+    """Their machine: a sealed key and a passphrase file; no network, no enrolment."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -87,7 +87,7 @@ def test_both_machines_say_the_same_and_only_the_officers_signs(
     assert hospital.approved == []
     exact = ("--yes", "--accept", "unbounded", "--hash", manifest.hash)
     status, said = officer.signs(hospital, request, *exact)
-    assert status == 1 and "[members.too_few]" in said, "his own book counts, not the agent's"
+    assert status == 1 and "[members.too_few]" in said, "their own book counts, not the agent's"
     status, said = officer.signs(hospital, request, *exact, "--confirm-members")
     assert status == 0, said
     status, said = officer.signs(hospital, request, *exact)
