@@ -32,7 +32,7 @@ _HEADER = struct.Struct("<HHI4s16s20s")
 _SGX = struct.Struct("<16sI12s16sQ8s32s32s32s32s64sHHH42s16s64s")
 
 
-class Header(NamedTuple):
+class QuoteHeader(NamedTuple):
     """The first 48 bytes. `reserved` holds the SVNs of QE and PCE in v3 and zeros in v4 and v5."""
 
     version: int
@@ -86,7 +86,7 @@ class Quote:
     `attestation_key` is x ‖ y and each signature r ‖ s, 64 bytes big-endian, on P-256.
     """
 
-    header: Header
+    header: QuoteHeader
     tee: Tee
     report: SgxReport | TdReport
     signature: bytes
@@ -131,7 +131,7 @@ def parse(data: bytes) -> Quote:
             "attest.quote_too_large", expected=f"at most {MAX_QUOTE_BYTES} bytes", found=f"{len(data)} bytes"
         )
     cursor = Cursor(data)
-    header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
+    header = QuoteHeader(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
     tee = _supported(header)
     report = _body(cursor, header, tee)
     signature_data = Cursor(cursor.take(cursor.u32("length of signature data"), "signature data"))
@@ -169,7 +169,7 @@ def unpadded(data: bytes) -> bytes:
         return data
     cursor = Cursor(data)
     try:
-        header = Header(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
+        header = QuoteHeader(*_HEADER.unpack(cursor.take(_HEADER.size, "header")))
         _body(cursor, header, _supported(header))
         cursor.take(cursor.u32("length of signature data"), "signature data")
     except Refusal:
@@ -177,7 +177,7 @@ def unpadded(data: bytes) -> bytes:
     return cursor.taken if not any(cursor.rest) else data
 
 
-def _supported(header: Header) -> Tee:
+def _supported(header: QuoteHeader) -> Tee:
     tee = TEE_TYPES.get(header.tee_type)
     if tee is None:
         raise Refusal("attest.quote_unsupported", found=f"TEE type {header.tee_type:#x}")
@@ -190,7 +190,7 @@ def _supported(header: Header) -> Tee:
     return tee
 
 
-def _body(cursor: Cursor, header: Header, tee: Tee) -> SgxReport | TdReport:
+def _body(cursor: Cursor, header: QuoteHeader, tee: Tee) -> SgxReport | TdReport:
     if tee == "sgx":
         return _sgx_report(cursor, "enclave report")
     from attestation.td_report import read_report  # loaded where somebody shows a trust domain

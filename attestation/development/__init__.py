@@ -18,10 +18,10 @@ from attestation.development.root import (
     root_der,
     root_sha256,
 )
-from attestation.development_quoting.platform import Platform, load_platform
+from attestation.development_quoting.platform import DevelopmentPlatform, load_platform
 
 __all__ = [
-    "Platform",
+    "DevelopmentPlatform",
     "collateral",
     "create_platform",
     "create_root",

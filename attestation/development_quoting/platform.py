@@ -19,7 +19,7 @@ SEALING_DOMAIN = b"fedslice/development-sealing/v1"
 
 
 @dataclass(frozen=True, repr=False)
-class Platform:
+class DevelopmentPlatform:
     """A certified development platform, opened. Never printed: it holds private keys. `tee` says whose
     evidence it makes. An empty sealing secret makes it a platform without sealing keys, as TDX is."""
 
@@ -49,7 +49,7 @@ class Platform:
         return HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self.sealing_secret)
 
 
-def load_platform(directory: Path | str) -> Platform:
+def load_platform(directory: Path | str) -> DevelopmentPlatform:
     """Open an installed platform.
 
     Raises: `development.no_platform`.
@@ -72,4 +72,4 @@ def load_platform(directory: Path | str) -> Platform:
         raise Refusal("development.no_platform", directory=str(directory), fault="sealing.secret is damaged")
     if tee not in ("sgx", "tdx"):
         raise Refusal("development.no_platform", directory=str(directory), fault="tee is damaged")
-    return Platform(signer, secret, tee)
+    return DevelopmentPlatform(signer, secret, tee)

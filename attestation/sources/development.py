@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.development_quoting.platform import Platform, load_platform
+from attestation.development_quoting.platform import DevelopmentPlatform, load_platform
 from attestation.measured import PROGRAMS
 from attestation.measurement import DEVELOPMENT_MRSIGNER, PRODUCT_IDS, SVN, measure
 from attestation.sources import Source
@@ -38,7 +38,7 @@ class DevelopmentSource:
 
     name = "development"
 
-    def __init__(self, platform: Platform, program: Program) -> None:
+    def __init__(self, platform: DevelopmentPlatform, program: Program) -> None:
         self._platform = platform
         self._mrenclave = bytes.fromhex(measure(program))
         self._product_id = PRODUCT_IDS[program]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attestation.development_quoting import trust_domain as td
-from attestation.development_quoting.platform import Platform
+from attestation.development_quoting.platform import DevelopmentPlatform
 from attestation.sources.launches import read_event_log
 from attestation.sources.report_data import require_length
 
@@ -15,7 +15,7 @@ class DevelopmentTrustDomain:
 
     name = "development"
 
-    def __init__(self, platform: Platform, mailbox: Path) -> None:
+    def __init__(self, platform: DevelopmentPlatform, mailbox: Path) -> None:
         self._platform, self._folder = platform, mailbox / td.FOLDER
 
     def quote(self, report_data: bytes) -> bytes:

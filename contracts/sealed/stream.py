@@ -50,7 +50,7 @@ class Binding(Struct, frozen=True, forbid_unknown_fields=True):
     sender: Party
 
 
-class Header(Struct, frozen=True, forbid_unknown_fields=True):
+class StreamHeader(Struct, frozen=True, forbid_unknown_fields=True):
     """The clear part. `commitment` ties all receivers to one data key, hence to one plaintext: GCM alone does
     not commit to its key."""
 
@@ -76,7 +76,7 @@ def seal(
         raise Refusal("sealing.too_many_recipients", recipients=len(recipients), limit=MAX_RECIPIENTS)
     data_key = secrets.token_bytes(DATA_KEY_BYTES)
     frame_key, commitment = _derive(data_key)
-    header = Header(
+    header = StreamHeader(
         binding=binding,
         sender_key=signer.public,
         commitment=commitment.hex(),
@@ -119,7 +119,7 @@ def unseal(
     with reading(source, target, MAGIC) as container:
         _check_signature(container, sender_key, HEADER_DOMAIN, {"header": container.context.hex()})
 
-        header = parse_header(container.header, Header)
+        header = parse_header(container.header, StreamHeader)
         if header.binding != binding or header.sender_key != sender_key or recipient not in header.recipients:
             raise Refusal("sealing.refused")
         data_key = key.unwrap(header.recipients[recipient], _info(binding, sender_key, recipient))

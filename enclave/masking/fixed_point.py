@@ -80,7 +80,7 @@ def fix_weight(weight: Iterable[Tensor], outputs: int) -> Weight:
 
 
 @dataclass(frozen=True)
-class Part:
+class InnerPart:
     """A slice of a direction's inner dimension, its width, and the most that Σq² may be in it."""
 
     start: int
@@ -89,7 +89,7 @@ class Part:
     most: int
 
 
-def parts(values: Tensor, widths: Sequence[int] = WIDTHS) -> tuple[Part, ...]:
+def parts(values: Tensor, widths: Sequence[int] = WIDTHS) -> tuple[InnerPart, ...]:
     """Split the inner dimension of (outer, inner) int8 weights, and choose the narrowest of `widths` in
     which rows of integers may be MIN_SIZE large. All parts are of one width; the widest always does."""
     inner = values.shape[1]
@@ -102,7 +102,7 @@ def parts(values: Tensor, widths: Sequence[int] = WIDTHS) -> tuple[Part, ...]:
             step, each = size * finest // count, squares.view(count, finest // count, -1).sum(1).amax(1)
             ring = (1 << (8 * limbs - 1)) ** 2
             found = tuple(
-                Part(at, min(at + step, inner), limbs, min((ring - 1) // max(largest, 1), MAX_NORM**2))
+                InnerPart(at, min(at + step, inner), limbs, min((ring - 1) // max(largest, 1), MAX_NORM**2))
                 for at, largest in zip(range(0, inner, step), each.tolist(), strict=False)
             )
             if step <= MAX_INNER and all(isqrt(p.most) >= MIN_SIZE * sqrt(p.stop - p.start) for p in found):

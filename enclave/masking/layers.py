@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from contracts.refusal import Refusal
-from enclave.masking.fixed_point import Part, Weight, fix_weight, parts
+from enclave.masking.fixed_point import InnerPart, Weight, fix_weight, parts
 from enclave.masking.residues import WIDTHS
 
 WEIGHTS, INDEX = "weights.int8", "layers.json"
@@ -143,7 +143,7 @@ class Store:
         )
 
     def _number(
-        self, name: str, direction: Direction, outer: int, pieces: Sequence[Part]
+        self, name: str, direction: Direction, outer: int, pieces: Sequence[InnerPart]
     ) -> tuple[Product, ...]:
         first = len(self._products)
         products = tuple(

@@ -33,7 +33,7 @@ class ChallengeArguments(Struct, forbid_unknown_fields=True, frozen=True):
     site: str
 
 
-class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class AdmitClientArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The evidence of a site's client slice, the site key's signature over its claims (hex), and, in a run
     with a public front, the features that it has committed to."""
 
@@ -76,7 +76,7 @@ class Aggregator(EnclaveProgram):
         self._rounds: Rounds | None = None
         self.operations |= {
             "challenge": Operation(ChallengeArguments, self._challenge),
-            "admit": Operation(AdmitArguments, self._admit),
+            "admit": Operation(AdmitClientArguments, self._admit),
             "inspect": Operation(InspectArguments, self._inspect),
             "aggregate": Operation(AggregateArguments, self._aggregate),
             "reissue": Operation(NoArguments, lambda _arguments, _report: self.rounds.reissue()),
@@ -111,7 +111,7 @@ class Aggregator(EnclaveProgram):
         site = self.identity.manifest.site(arguments.site)
         return {"nonce": self.admission.challenge(site.id)}
 
-    def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
+    def _admit(self, arguments: AdmitClientArguments, _report: Report) -> dict[str, Any]:
         site = self.identity.manifest.site(arguments.site)
         require_endorsement(site.id, site.public_key, arguments.evidence.claims, arguments.endorsement)
         appraisal, held = self.rounds.admit(site.id, arguments.evidence, arguments.features)

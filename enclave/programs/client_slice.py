@@ -22,7 +22,7 @@ from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
 
 
-class AdmitArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class AdmitAggregatorArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The aggregator's evidence, and the proofs that it and the manifest stand in the log."""
 
     evidence: Evidence
@@ -58,7 +58,7 @@ class ClientSlice(EnclaveProgram):
         self._client_rounds: ClientRounds | None = None
         self.operations |= {
             "challenge": Operation(NoArguments, self._challenge),
-            "admit": Operation(AdmitArguments, self._admit),
+            "admit": Operation(AdmitAggregatorArguments, self._admit),
             "load": Operation(LoadArguments, self._load),
             "train": Operation(RoundArguments, self._train),
             "evaluate": Operation(RoundArguments, self._evaluate),
@@ -94,7 +94,7 @@ class ClientSlice(EnclaveProgram):
     def _challenge(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
         return {"nonce": self.aggregators.challenge(AGGREGATOR)}
 
-    def _admit(self, arguments: AdmitArguments, _report: Report) -> dict[str, Any]:
+    def _admit(self, arguments: AdmitAggregatorArguments, _report: Report) -> dict[str, Any]:
         aggregators, evidence = self.aggregators, arguments.evidence
         require_in_log(self.identity.manifest, evidence.claims, arguments.logged)
         appraisal = aggregators.admit(AGGREGATOR, evidence)

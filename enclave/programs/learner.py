@@ -19,9 +19,9 @@ from enclave.slicing.shape import Shape
 from enclave.training.data import Examples
 from enclave.training.loop import (
     EVALUATION_BATCH,
-    Batch,
+    BatchLike,
     Material,
-    TrainResult,
+    TrainOutcome,
     evaluate,
     round_batches,
     train,
@@ -31,7 +31,7 @@ from enclave.training.row_reader import Pin, encode, read_rows
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:
-    from enclave.programs.public_front import Front
+    from enclave.programs.public_front import SiteFront
     from enclave.slicing.skeleton import Base
 
 
@@ -49,7 +49,7 @@ class Learner:
     validation: Examples
     test: Examples
     placement: Placement
-    front: Front | None = None
+    front: SiteFront | None = None
 
     def start_from(self, state: State | None) -> None:
         """Set the tuned parameters; None means those of the manifest's seed.
@@ -79,7 +79,7 @@ class Learner:
     def evaluate(self, kind: Kind, report: Report) -> Scores:
         """Score the present parameters: on the site's test rows in a test, else on its validation rows."""
         labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
-        rows: Learner | Front = self if self.front is None else self.front
+        rows: Learner | SiteFront = self if self.front is None else self.front
         scored: Material = rows.test if kind == "test" else rows.validation
         told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
         tables, several = kind == "test" and self.manifest.publication.cells > 0, self.manifest.has_several
@@ -89,7 +89,7 @@ class Learner:
             return evaluate_finely(self.model, scored, several, tables, **told)
         return evaluate(self.model, scored, **told)
 
-    def train(self, round: int, report: Report) -> tuple[TrainResult, State]:
+    def train(self, round: int, report: Report) -> tuple[TrainOutcome, State]:
         """Train one round on the site's rows; returns the tuned parameters."""
         privacy, settings = self.manifest.aggregation.privacy, self.manifest.training
         learnt: Material = self.training if self.front is None else self.front.training
@@ -179,7 +179,7 @@ def _named(model: Any, manifest: Manifest) -> Any:
     return model if manifest.front is None else model.model
 
 
-def _shape(batch: Batch, *, backward: bool) -> Shape:
+def _shape(batch: BatchLike, *, backward: bool) -> Shape:
     rows, tokens = batch.inputs["input_ids"].shape
     return Shape(rows, tokens, backward)
 

@@ -45,7 +45,7 @@ def tuned_tail(manifest: Manifest, folder: Path) -> tuple[Tail, Base]:
 
 def open_front(
     settings: PublicFront, base: Base, file: Path, examples: tuple[Examples, Examples, Examples], key: bytes
-) -> Front:
+) -> SiteFront:
     """The features in `file` of the training, validation and test rows, in this order; `key` is that of the
     site's dataset digests.
 
@@ -58,10 +58,10 @@ def open_front(
         base.config.hidden_size,
         feature_bound_of(layers),
     )
-    return Front(settings.sample, layers, features, examples, key)
+    return SiteFront(settings.sample, layers, features, examples, key)
 
 
-class Front:
+class SiteFront:
     """A site's features in this instance: what its tail learns, and what it scores, in a test and else."""
 
     def __init__(

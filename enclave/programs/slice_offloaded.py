@@ -25,7 +25,7 @@ class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
     room: Annotated[int, Meta(ge=0, lt=2**53)]
 
 
-class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class PreparePadsArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The coming round."""
 
     round: RoundNumber
@@ -44,7 +44,7 @@ def operations(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[
         placement = client_rounds().learner.placement
         return {"accelerator": placement.accelerate(folder / arguments.channel, arguments.room)}
 
-    def prepare(arguments: PrepareArguments, report: Report) -> dict[str, Any]:
+    def prepare(arguments: PreparePadsArguments, report: Report) -> dict[str, Any]:
         """In idle time: make the pads of a coming round, which then begins at once.
 
         Raises: `round.finished`, `round.out_of_order` or `slice.not_accelerated`.
@@ -60,5 +60,5 @@ def operations(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[
 
     return {
         "accelerate": Operation(AccelerateArguments, accelerate),
-        "prepare": Operation(PrepareArguments, prepare),
+        "prepare": Operation(PreparePadsArguments, prepare),
     }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
-class PrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class TailPrepareArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The base model's folder, absolute or inside the mailbox."""
 
     model: PathText
@@ -35,7 +35,7 @@ class FeaturesArguments(Struct, forbid_unknown_fields=True, frozen=True):
     keys: Hex32
 
 
-class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class TailRoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """The roster, whose entries name the sites' indexes, and the listed sites' signatures on it (hex)."""
 
     round: Annotated[int, Meta(ge=1, lt=2**31)]
@@ -43,7 +43,7 @@ class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
     countersignatures: dict[str, str]
 
 
-class RestoreArguments(Struct, forbid_unknown_fields=True, frozen=True):
+class RestoreTailArguments(Struct, forbid_unknown_fields=True, frozen=True):
     """Sealed state at `in/<sha256>`."""
 
     state: Hex32
@@ -59,11 +59,11 @@ class SplitServer(EnclaveProgram):
         self._rounds: TailRounds | None = None
         self._afterwards: Afterwards | None = None
         self.operations |= {
-            "prepare": Operation(PrepareArguments, self._prepare),
+            "prepare": Operation(TailPrepareArguments, self._prepare),
             "features": Operation(FeaturesArguments, self._features),
-            "train": Operation(RoundArguments, self._train),
-            "evaluate": Operation(RoundArguments, self._evaluate),
-            "restore": Operation(RestoreArguments, self._restore),
+            "train": Operation(TailRoundArguments, self._train),
+            "evaluate": Operation(TailRoundArguments, self._evaluate),
+            "restore": Operation(RestoreTailArguments, self._restore),
             "status": Operation(NoArguments, self._status),
         }
 
@@ -82,7 +82,7 @@ class SplitServer(EnclaveProgram):
             self._afterwards = Afterwards(identity, self.mailbox, lambda: self.rounds)
             self.operations |= self._afterwards.operations
 
-    def _prepare(self, arguments: PrepareArguments, report: Report) -> dict[str, Any]:
+    def _prepare(self, arguments: TailPrepareArguments, report: Report) -> dict[str, Any]:
         if self._rounds is None:
             report({"stage": "loading"})
             # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
@@ -100,10 +100,10 @@ class SplitServer(EnclaveProgram):
         held = self.rounds.take(arguments.site, arguments.keys, report)
         return msgspec.to_builtins(held.input)
 
-    def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+    def _train(self, arguments: TailRoundArguments, report: Report) -> dict[str, Any]:
         return self._in_round().train(arguments.round, arguments.roster, arguments.countersignatures, report)
 
-    def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+    def _evaluate(self, arguments: TailRoundArguments, report: Report) -> dict[str, Any]:
         return self._in_round().evaluate(
             arguments.round, arguments.roster, arguments.countersignatures, report
         )
@@ -114,7 +114,7 @@ class SplitServer(EnclaveProgram):
             self._afterwards.forget()
         return self.rounds
 
-    def _restore(self, arguments: RestoreArguments, _report: Report) -> dict[str, Any]:
+    def _restore(self, arguments: RestoreTailArguments, _report: Report) -> dict[str, Any]:
         return self.rounds.restore(arguments.state)
 
     def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:

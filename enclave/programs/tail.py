@@ -23,7 +23,7 @@ from enclave.slicing.halves import open_tail
 from enclave.slicing.spf import selected_rows, tune
 from enclave.slicing.split import Tail
 from enclave.training.features import FeatureSet, Layout, Shard, layout_of
-from enclave.training.loop import TrainResult, evaluate, train
+from enclave.training.loop import TrainOutcome, evaluate, train
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State
 
@@ -80,7 +80,7 @@ class TailLearner:
 
     def train(
         self, round: int, shards: Mapping[str, list[Shard]], report: Report
-    ) -> tuple[TrainResult, State]:
+    ) -> tuple[TrainOutcome, State]:
         """Train one round on the sites' training shards (by site id, in their order), from the present
         parameters. Pooled, or one tail a site and the mean of them."""
         if self.split.batches == POOLED:
@@ -99,7 +99,7 @@ class TailLearner:
 
     def train_on(
         self, round: int, site: str, shards: list[Shard], report: Report
-    ) -> tuple[TrainResult, State]:
+    ) -> tuple[TrainOutcome, State]:
         """Train on one site's shards, or on all sites' together."""
         material = self.feature_set(shards)
         training = self.manifest.training

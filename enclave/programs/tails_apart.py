@@ -10,7 +10,7 @@ from enclave.programs.program import Report
 from enclave.slicing.adapters import tuned_state
 from enclave.training.aggregate import Mean
 from enclave.training.features import Shard
-from enclave.training.loop import TrainResult
+from enclave.training.loop import TrainOutcome
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def train_apart(
     learner: TailLearner, round: int, shards: Mapping[str, list[Shard]], report: Report
-) -> tuple[TrainResult, State]:
+) -> tuple[TrainOutcome, State]:
     """Each tail from the present parameters, on its site's shards."""
     start = tuned_state(learner.tail)
     results, mean = [], Mean()
@@ -29,4 +29,4 @@ def train_apart(
         results.append(result)
         mean.add(result.samples, state)
     loss = sum(result.loss * result.samples for result in results) / mean.total
-    return TrainResult(loss, mean.total, sum(result.seconds for result in results)), mean.result()
+    return TrainOutcome(loss, mean.total, sum(result.seconds for result in results)), mean.result()

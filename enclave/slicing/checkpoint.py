@@ -79,7 +79,7 @@ class Place:
     rows: RowTags | None = None
 
 
-class Checkpoint:
+class ModelCheckpoint:
     """The tensors of some safetensors files, by their names in the checkpoint."""
 
     def __init__(self, files: dict[Path, str], table: str = "") -> None:

@@ -179,7 +179,7 @@ def read_probabilities(answer: bytes, texts: int, labels: int) -> list[list[floa
     return rows
 
 
-class Text:
+class QuestionText:
     """One text of a causal LM that grows, on the tail's side."""
 
     def __init__(self, tail: Tail) -> None:
@@ -214,11 +214,11 @@ class Answers:
     def __init__(self, tail: Tail, spec: ModelSpec, receipt: str, *, several: bool = False) -> None:
         self._tail, self._spec, self._several, self.receipt = tail.eval(), spec, several, receipt
 
-    def text(self) -> Text | None:
+    def text(self) -> QuestionText | None:
         """What a session remembers: the text of a causal LM."""
-        return Text(self._tail) if self._spec.task == "causal-lm" else None
+        return QuestionText(self._tail) if self._spec.task == "causal-lm" else None
 
-    def answer(self, question: bytes, text: Text | None) -> tuple[bytes, int, int]:
+    def answer(self, question: bytes, text: QuestionText | None) -> tuple[bytes, int, int]:
         """(answer, texts, tokens).
 
         Raises: as `read_question` does, and `split.too_long`.

@@ -27,7 +27,7 @@ from contracts.model_files import CONFIG
 from contracts.refusal import Refusal
 from enclave.slicing import base_files
 from enclave.slicing.adapters import head_modules
-from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.slicing.eager import BUILDING
 from enclave.slicing.embeddings import FileVectors, ScannedVectors
 
@@ -55,7 +55,7 @@ class Base:
         self.tokenizer: PreTrainedTokenizerBase = tokenizer
         self.architecture = row_of(config)
         table = f"{self.architecture.token_table}.weight"
-        self.checkpoint = Checkpoint({folder / name: spec.files[name] for name in weights}, table)
+        self.checkpoint = ModelCheckpoint({folder / name: spec.files[name] for name in weights}, table)
 
     def skeleton(self) -> Skeleton:
         """The model, all of whose parameters lack storage: take it apart, and build another for more."""

@@ -41,7 +41,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainOutcome:
     """`loss` is the mean over all rows and epochs, `samples` the number of training rows (the weight in
     FedAvg), `seconds` the wall-clock time."""
 
@@ -50,7 +50,7 @@ class TrainResult:
     seconds: float
 
 
-class Batch(Protocol):
+class BatchLike(Protocol):
     """What the loop must know of a batch: `inputs` of the model by name, `targets` as in `data.Batch`, and
     the number of `rows`."""
 
@@ -66,8 +66,8 @@ class Material(Protocol):
     """What a model learns from: `data.Examples` or `features.FeatureSet`. Its length counts rows."""
 
     def __len__(self) -> int: ...
-    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[Batch]: ...
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]: ...
+    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[BatchLike]: ...
+    def evaluation_batches(self, batch_size: int) -> Iterator[BatchLike]: ...
 
 
 TrainReport = Callable[[Progress], None]
@@ -81,7 +81,7 @@ def train(
     round: int,
     site: str,
     progress: TrainReport | None = None,
-) -> TrainResult:
+) -> TrainOutcome:
     """Train the model's trainable parameters in place for `local_epochs` with a fresh AdamW.
 
     Federated averaging starts every round from the average, so no optimizer state outlives a round (McMahan
@@ -120,7 +120,7 @@ def train(
             done, loss_sum = done + batch.rows, loss_sum + value * batch.rows
             _tell(progress, "training", done, total, loss_sum / done, started)
     model.eval()
-    return TrainResult(loss_sum / max(done, 1), len(examples), time.monotonic() - started)
+    return TrainOutcome(loss_sum / max(done, 1), len(examples), time.monotonic() - started)
 
 
 def evaluate(
@@ -161,7 +161,7 @@ def evaluate(
     return Scores(len(examples), predictions, correct, loss_sum, table, exact, ended)
 
 
-def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[Batch]:
+def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[BatchLike]:
     """All batches of a round in their order, epoch after epoch: the same ones whoever asks."""
     shuffle = random.Random(derive_seed(training.seed, round, site))  # noqa: S311  # the order is no secret
     for _ in range(training.local_epochs):
@@ -173,7 +173,7 @@ def derive_seed(seed: int, round: int, site: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{round}/{site}".encode()).digest()[:8])
 
 
-def batch_logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+def batch_logits(model: nn.Module, batch: BatchLike, device: torch.device) -> Tensor:
     """(batch, labels), or of a causal LM (batch, places, vocabulary) at `_predicting` alone: the scores of a
     whole vocabulary at a place where nothing is learnt cost the most, and say nothing."""
     keep = {"logits_to_keep": _predicting(batch)} if batch.targets.dim() == 2 else {}
@@ -181,7 +181,7 @@ def batch_logits(model: nn.Module, batch: Batch, device: torch.device) -> Tensor
     return logits
 
 
-def batch_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def batch_loss(logits: Tensor, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
     """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens;
     where a row may have several labels (its target is negative), each of them is predicted."""
     targets = batch.targets.to(logits.device)
@@ -197,7 +197,7 @@ def batch_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return cross_entropy(logits.float(), targets), logits.argmax(-1), targets
 
 
-def _predicting(batch: Batch) -> Tensor:
+def _predicting(batch: BatchLike) -> Tensor:
     """The places after which one of the rows has a token that is learnt."""
     return (batch.targets[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
 

@@ -18,7 +18,7 @@ from contracts.manifest import Privacy, Training
 from contracts.privacy import rate, steps
 from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
-from enclave.training.loop import Progress, TrainReport, TrainResult, batch_logits, batch_loss, precision_of
+from enclave.training.loop import Progress, TrainOutcome, TrainReport, batch_logits, batch_loss, precision_of
 from enclave.training.noise import gaussian, secret_words
 
 
@@ -29,7 +29,7 @@ def train_privately(
     privacy: Privacy,
     *,
     progress: TrainReport | None = None,
-) -> TrainResult:
+) -> TrainOutcome:
     """Train as `loop.train` does, with the noise of `privacy` (unit `record`). Never the same twice.
 
     The loss that it returns is that of the drawn rows, and is not covered by epsilon: it stays in the
@@ -66,7 +66,7 @@ def train_privately(
             mean = loss_sum / max(seen, 1)
             progress(Progress("training", done, rows * training.local_epochs, mean, speed))
     model.eval()
-    return TrainResult(loss_sum / max(seen, 1), rows, time.monotonic() - started)
+    return TrainOutcome(loss_sum / max(seen, 1), rows, time.monotonic() - started)
 
 
 def draw(rows: int, probability: float) -> list[int]:

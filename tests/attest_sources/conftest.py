@@ -9,7 +9,7 @@ import dcap_qvl
 import pytest
 
 from attestation import development
-from attestation.development import Platform
+from attestation.development import DevelopmentPlatform
 
 AT = 1_800_000_000  # 2027-01-15; any time in the root's life will do
 
@@ -19,7 +19,7 @@ class Installation:
     root: Path
     host: Path
     chain: bytes
-    platform: Platform
+    platform: DevelopmentPlatform
 
 
 @pytest.fixture(scope="session")

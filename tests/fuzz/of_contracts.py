@@ -136,7 +136,7 @@ def _stream(data: bytes) -> object:
     lambda: [container.read_header(io.BytesIO(one), stream.MAGIC)[1] for one in streams()],
 )
 def _stream_header(data: bytes) -> object:
-    return container.parse_header(data, stream.Header)
+    return container.parse_header(data, stream.StreamHeader)
 
 
 def frames() -> list[bytes]:

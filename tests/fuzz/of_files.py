@@ -19,7 +19,7 @@ from contracts.manifest import DatasetRef, ModelSpec
 from enclave.masking.channel import PAGE, SharedFile
 from enclave.masking.layers import INDEX, Store
 from enclave.programs.template import learn
-from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
 from enclave.training import features, row_reader, tensors
 from enclave.training.handed import HandedFeatures
@@ -185,7 +185,7 @@ def checkpoints() -> list[bytes]:
 def _checkpoint(data: bytes) -> object:
     """Pinned as they are: a lead may register a broken file, and the hospitals may sign its hash."""
     path = written(data, ".safetensors")
-    read = Checkpoint({path: hashlib.sha256(data).hexdigest()}, "word.weight")
+    read = ModelCheckpoint({path: hashlib.sha256(data).hexdigest()}, "word.weight")
     return [read.read(name) for name in read.places]
 
 

@@ -20,7 +20,7 @@ from contracts.log.proof import Logged, require_logged
 from contracts.manifest import parse
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
-from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.training.tensors import METADATA, from_bytes
 from site_agent.datasets.workbooks import sheet_rows
 from site_agent.transport import _json
@@ -54,7 +54,7 @@ def test_a_models_header_is_refused(tmp_path: Path, header: bytes) -> None:
     data = len(header).to_bytes(8, "little") + header + bytes(8)
     (tmp_path / "m.safetensors").write_bytes(data)
     with refused("model.unreadable"):
-        Checkpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
+        ModelCheckpoint({tmp_path / "m.safetensors": hashlib.sha256(data).hexdigest()})
 
 
 def directory_changed(data: bytes, at: int, value: bytes) -> bytes:

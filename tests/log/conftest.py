@@ -171,7 +171,7 @@ class Enclave:
     """A development platform and what an aggregator on it would show."""
 
     root: Path
-    platform: development.Platform
+    platform: development.DevelopmentPlatform
 
     def policy(self, mrenclave: bytes = MRENCLAVE) -> Policy:
         reference = SgxReference("aggregator", mrenclave=mrenclave.hex())

@@ -15,7 +15,7 @@ from contracts.rows import TextLabel
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.architectures import architecture_of
-from enclave.slicing.checkpoint import Checkpoint
+from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, offload
@@ -148,7 +148,7 @@ def test_files_that_changed_are_refused(minilm, tmp_path):
     assert refused(open_cut, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
     data[-5] ^= 1
     weights.write_bytes(data)
-    checkpoint = Checkpoint({weights: spec.files["model.safetensors"]})
+    checkpoint = ModelCheckpoint({weights: spec.files["model.safetensors"]})
     name, place = max(checkpoint.places.items(), key=lambda pair: pair[1].offset)
     data[place.offset] ^= 1  # after the survey: the host swaps a tensor between the passes
     weights.write_bytes(data)

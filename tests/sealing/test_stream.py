@@ -212,7 +212,7 @@ def test_a_receiver_who_knows_the_data_key_cannot_rewrite_the_stream_for_another
     honest = sealed(b"honest", recipients={"aggregator": KEY.public, "b": OTHER_KEY.public})
     first, _ = parts(honest)
     start = len(stream.MAGIC)
-    header = msgspec.json.decode(honest[start + 4 : first - stream.SIGNATURE_BYTES], type=stream.Header)
+    header = msgspec.json.decode(honest[start + 4 : first - stream.SIGNATURE_BYTES], type=stream.StreamHeader)
     wrapped = header.recipients["b"]
     data_key = OTHER_KEY.unwrap(wrapped, stream._info(BINDING, SENDER.public, "b"))
     context = hashlib.sha256(honest[: first - stream.SIGNATURE_BYTES]).digest()
@@ -228,7 +228,7 @@ def test_one_stream_cannot_hold_two_data_keys() -> None:
     blob = sealed(b"data")
     first, _ = parts(blob)
     start = len(stream.MAGIC)
-    header = msgspec.json.decode(blob[start + 4 : first - stream.SIGNATURE_BYTES], type=stream.Header)
+    header = msgspec.json.decode(blob[start + 4 : first - stream.SIGNATURE_BYTES], type=stream.StreamHeader)
     raw = canonical(msgspec.structs.replace(header, commitment="0" * 64))
     prefix = stream.MAGIC + len(raw).to_bytes(4, "big") + raw
     signature = SENDER.sign(stream.HEADER_DOMAIN, {"header": hashlib.sha256(prefix).hexdigest()})

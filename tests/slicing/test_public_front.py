@@ -14,7 +14,7 @@ import torch
 from benchmarks import small_models
 from contracts.commitment import commitment
 from contracts.refusal import Refusal
-from enclave.programs.public_front import Front as Features
+from enclave.programs.public_front import SiteFront as Features
 from enclave.slicing.adapters import adapt, tuned_state
 from enclave.slicing.halves import streamed_front
 from enclave.slicing.recomputed import SHARE, TOLERANCE, agrees, differing
