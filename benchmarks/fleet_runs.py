@@ -31,6 +31,7 @@ from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.round_kind import kind_of
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
+from contracts.tables import ODDS, TENTHS
 from enclave.programs.clock import Clock
 from enclave.programs.contributions import Enclosed, seal_contribution
 from enclave.programs.identity import Identity
@@ -44,6 +45,9 @@ from tests.support.installation import Installation
 
 SITES_OF_A_RUN = 3
 SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))
+TENTH, ODD = (0,) * (TENTHS - 1), (0,) * (ODDS - 1)
+TABLES = msgspec.structs.replace(SCORES, bins=((8, *TENTH), (4, *TENTH), (0, *TENTH), *((4, *ODD),) * 4))
+"""Of the test, where the manifest has tables of it told."""
 WIDTH = 256
 SAMPLE_SECONDS = 0.5
 LATER = 6
@@ -91,14 +95,14 @@ class Simulated(Hospital):
         if previous is not None:
             self.api.download(previous["sha256"])
         last = NO_RECEIPT if previous is None else receipt_hash(parse_receipt(previous["receipt"]).receipt)
-        trains = kind_of(manifest, job["round"]) == "update"
+        trains, tells = kind_of(manifest, job["round"]) == "update", manifest.tells_tables(job["round"])
         sealed = seal_contribution(
             self.identity,
             HostMailbox.create(self.folder / "mailbox"),
             site=self.site,
             round=job["round"],
             receiver=self.aggregator,
-            enclosed=Enclosed(last, 12 if trains else 0, SCORES),
+            enclosed=Enclosed(last, 12 if trains else 0, TABLES if tells else SCORES),
             state=_drawn(manifest.adapter) if trains else {},
         )
         path = self.folder / "mailbox" / "out" / sealed.sha256
@@ -177,9 +181,9 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
 
 
 def consortium_of(
-    place: Installation, model: Path, folder: Path, runs: int
+    place: Installation, model: Path, folder: Path, runs: int, kind: type[Hospital] = Simulated
 ) -> tuple[Consortium, list[tuple[str, ...]]]:
-    """As many groups of three simulated hospitals, enrolled there."""
+    """As many groups of three hospitals of this kind, enrolled there."""
     groups = [tuple(f"run-{run}-site-{site}" for site in range(SITES_OF_A_RUN)) for run in range(runs)]
     names = [name for group in groups for name in group]
     keys = {name: SigningKey.generate() for name in names}
@@ -192,7 +196,7 @@ def consortium_of(
         rows = folder / name / "rows.jsonl"
         make_rows(rows, name, train=12)
         api = Api(place.url, name, keys[name])
-        hospitals[name] = Simulated(api, folder / name, model, rows, folder / name / "platform")
+        hospitals[name] = kind(api, folder / name, model, rows, folder / name / "platform")
     return Consortium(place, hospitals, model), groups
 
 

@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from celery import current_app
-from django.conf import settings
 from django.db.models import Count, Min, Sum
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -24,9 +23,9 @@ from redis.exceptions import RedisError
 from contracts.refusal import Refusal
 from enclave_jobs import operations
 from enclave_jobs.conductor.dispatch import SENT_AT
-from enclave_jobs.models import Blob, Enclave, EnclaveState, Job, JobState
+from enclave_jobs.models import Blob, Job, JobState
 from enclave_jobs.runs.models import Round, RoundState, Run, RunState
-from enclave_jobs.supervisor import client
+from enclave_jobs.supervisor import client, pool
 from federation.attestation import log
 from federation.attestation.models import Checkpoint, CollateralSet
 from federation.redis_client import client as redis_client
@@ -148,8 +147,7 @@ def _enclaves() -> Iterator[Gauge]:
     memory = Gauge("fedslice_enclave_memory_bytes", "Resident memory of the largest enclave of a program.")
     peak = Gauge("fedslice_enclave_memory_peak_bytes", "The most that one of them has had.")
     up = Gauge("fedslice_supervisor_up", "Whether a supervisor answers, by its address.")
-    ours = Enclave.objects.filter(state__in=(EnclaveState.STARTING, EnclaveState.READY)).order_by()
-    for holder in {settings.SUPERVISOR_ADDRESS or "", *ours.values_list("supervisor", flat=True).distinct()}:
+    for holder in pool.known():
         try:
             listed = client.listing(holder)
         except Refusal:

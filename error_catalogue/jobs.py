@@ -102,6 +102,9 @@ define(
     # Supervisor
     Entry("supervisor.unreachable", "The supervisor of the server enclaves does not answer.",
           "Start it with `python manage.py supervisor`; runs go on by themselves.", "operator", retry=True),
+    Entry("supervisor.draining", "All supervisors that could take this run are being drained.",
+          "Let one take runs again: `python manage.py drain_supervisor HOST:PORT --back`.", "operator",
+          retry=True),
     Entry("supervisor.tls_required", "The address {host} is not loopback, and nothing proves who is there.",
           "Make a certificate for each machine with `python manage.py supervisor_certificate NAME`, and set"
           " FEDSLICE_SUPERVISOR_TLS.", "operator"),

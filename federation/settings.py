@@ -304,6 +304,12 @@ DEVELOPMENT_TEE = os.environ.get("FEDSLICE_DEVELOPMENT_TEE", "sgx")
 if DEVELOPMENT_TEE not in ("sgx", "tdx"):
     raise ImproperlyConfigured("FEDSLICE_DEVELOPMENT_TEE is sgx or tdx")
 SUPERVISOR_ADDRESS = os.environ.get("FEDSLICE_SUPERVISOR")
+# A pool for all runs: each goes to the one with the most free memory (enclave_jobs/supervisor/pool.py).
+SUPERVISORS = [one for one in os.environ.get("FEDSLICE_SUPERVISORS", "").replace(" ", "").split(",") if one]
+if wrong := [
+    one for one in SUPERVISORS if not re.fullmatch(r"[^:\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", one)
+]:
+    raise ImproperlyConfigured(f"FEDSLICE_SUPERVISORS: {wrong[0]} is no host:port")
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")

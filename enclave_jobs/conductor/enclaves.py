@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
@@ -10,21 +11,33 @@ from contracts.evidence import Evidence
 from enclave_jobs import leases
 from enclave_jobs.models import Enclave, EnclaveState
 from enclave_jobs.runs.models import Run
-from enclave_jobs.supervisor import client
+from enclave_jobs.supervisor import client, pool
 from enclave_jobs.transitions import ENCLAVE
 from federation.transitions import move
 
 
-def name_next(run: Run, program: str, **purpose: bool) -> Enclave:
-    """Enter the run's next enclave, on the machine that is its home. The caller holds a lock that keeps
-    others from doing the same."""
+def home_of(run: Run, runtime: str) -> str:
+    """Where a run's next enclave belongs: with its others, whose state opens there. The first goes to the
+    supervisor of the pool that has most room, or without a pool to the caller's own machine.
+
+    Raises: as `pool.place`.
+    """
+    last = Enclave.objects.filter(run=run).order_by("-epoch").first()
+    if last is not None:
+        return last.supervisor
+    return pool.place(runtime) if settings.SUPERVISORS else settings.SUPERVISOR_ADDRESS or ""
+
+
+def name_next(run: Run, program: str, home: str, **purpose: bool) -> Enclave:
+    """Enter the run's next enclave, on the machine that is its `home`. The caller holds a lock that keeps
+    others from doing the same; `home_of` may ask over the network, so before that."""
     epoch = (Enclave.objects.filter(run=run).aggregate(last=Max("epoch"))["last"] or 0) + 1
     return Enclave.objects.create(
         id=f"{run.pk.lower()}-{epoch}",
         run=run,
         epoch=epoch,
         program=program,
-        supervisor=client.home_of(run),
+        supervisor=home,
         **purpose,
     )
 

@@ -104,12 +104,13 @@ def _ready(release: Release, enclave: Enclave, manifest: Manifest) -> bool:
 
 def _enclave(release: Release, manifest: Manifest) -> Enclave:
     """The enclave that releases; the same for everybody who asks."""
+    home = enclaves.home_of(release.run, manifest.runtime)
     with transaction.atomic():
         Release.objects.select_for_update().get(pk=release.pk)
         found = enclaves.living(release.run_id, releases=True).first()
         if found is not None:
             return found
-        return enclaves.name_next(release.run, server_of(manifest), releases=True)
+        return enclaves.name_next(release.run, server_of(manifest), home, releases=True)
 
 
 def _judge(release: Release, refusal: Refusal) -> None:

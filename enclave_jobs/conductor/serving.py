@@ -85,13 +85,14 @@ def _attested(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
 
 def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
     """The enclave that is being started; the same for everybody who asks."""
+    home = enclaves.home_of(service.run, manifest.runtime)
     with transaction.atomic():
         if Service.objects.select_for_update().get(pk=service.pk).state != ServiceState.STARTING:
             return None
         being_started = enclaves.living(service.run_id, serves=True).first()
         if being_started is not None:
             return being_started
-        return enclaves.name_next(service.run, server_of(manifest), serves=True)
+        return enclaves.name_next(service.run, server_of(manifest), home, serves=True)
 
 
 def _look_after(service: Service) -> None:

@@ -38,7 +38,7 @@ def step(run: Run) -> None:
     if manifest.run != run.pk:
         raise Refusal("run.wrong_id", found=manifest.run, expected=run.pk)
     program = server_of(manifest)
-    enclave = _enclave(run, program)
+    enclave = _enclave(run, program, enclaves.home_of(run, manifest.runtime))
     if enclave is None or not client.start(enclave.pk, program, manifest.runtime):
         return
     if not prepare(run, enclave, manifest):
@@ -56,7 +56,7 @@ def step(run: Run) -> None:
             dispatch.after_commit(dispatch.ADVANCE, run.pk)
 
 
-def _enclave(run: Run, program: str) -> Enclave | None:
+def _enclave(run: Run, program: str, home: str) -> Enclave | None:
     """The enclave that is being started; the same for everybody who asks. None for who asks too late: another
     worker has made it ready."""
     with transaction.atomic():
@@ -67,7 +67,7 @@ def _enclave(run: Run, program: str) -> Enclave | None:
             return last
         if last is not None and last.epoch >= MAX_EPOCHS:
             raise Refusal("run.enclave_unstable", times=last.epoch)
-        return enclaves.name_next(run, program)
+        return enclaves.name_next(run, program, home)
 
 
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:

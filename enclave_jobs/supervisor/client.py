@@ -24,9 +24,19 @@ from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_jobs.models import Enclave
-from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import tls
-from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Model, Start, Stop
+from enclave_jobs.supervisor.protocol import (
+    PROTOCOL,
+    Call,
+    Drain,
+    Forget,
+    Greeting,
+    Listing,
+    Model,
+    Room,
+    Start,
+    Stop,
+)
 from federation import logs
 
 CONNECT_SECONDS = 3.0
@@ -113,11 +123,14 @@ def listing(at: str = "") -> list[dict[str, Any]]:
     return list(_ask("list", Listing(), LISTING_SECONDS, at=at)["enclaves"])
 
 
-def home_of(run: Run) -> str:
-    """Where a run's next enclave belongs: with its others, whose state opens there; the first goes to the
-    caller's own machine."""
-    last = Enclave.objects.filter(run=run).order_by("-epoch").first()
-    return (settings.SUPERVISOR_ADDRESS or "") if last is None else last.supervisor
+def room(at: str) -> Room:
+    """What the supervisor at this address has to offer."""
+    return msgspec.convert(_ask("room", Listing(), LISTING_SECONDS, at=at)["room"], Room)
+
+
+def drain(at: str, draining: bool) -> None:
+    """Let new runs go elsewhere, or come again."""
+    _ask("drain", Drain(draining), LISTING_SECONDS, at=at)
 
 
 def _holder(enclave: str) -> str:

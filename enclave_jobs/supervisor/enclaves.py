@@ -19,7 +19,7 @@ from enclave_host.base_models import resolve
 from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from enclave_jobs import blobs
-from enclave_jobs.supervisor.protocol import Call, Model
+from enclave_jobs.supervisor.protocol import Call, Model, Room
 from federation import logs
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
@@ -58,6 +58,7 @@ class Enclaves:
         self._platform = platform
         self._lock = threading.Lock()
         self._slots: dict[str, Slot] = {}
+        self.draining = False
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
 
@@ -161,6 +162,13 @@ class Enclaves:
             for name, slot in slots.items()
         ]
 
+    def room(self) -> Room:
+        """What new enclaves find here."""
+        held = {
+            each["enclave"]: each["memory"] for each in self.listing() if each["alive"] or not each["pid"]
+        }
+        return Room(_free_memory(), tuple(self._runtimes), self.draining, held)
+
     def _process(self, enclave: str) -> EnclaveProcess:
         with self._lock:
             slot = self._slots.get(enclave)
@@ -184,6 +192,14 @@ class Enclaves:
             sha256 = output["sha256"]
             blobs.store(process.mailbox.collect(sha256), sha256)
             process.mailbox.discard(sha256)
+
+
+def _free_memory() -> int:
+    """What the operating system would give without taking it from somebody, in bytes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _memory_of(pid: int | None) -> dict[str, int]:

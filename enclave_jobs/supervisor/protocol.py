@@ -1,10 +1,10 @@
 """What the supervisor and its callers say to each other, in the frames of `enclave/programs/wire.py`.
 
-The caller's first frame is `Greeting`; then it sends `Request`s (`start`, `call`, `stop`, `list`, `forget`)
-and gets one `Reply` for each. A `call` with a `key` is done once, however often it is asked for: whoever
-asks again waits for, or is handed, the same answer. Its reply is `{"done": {...}}`, or `{"pending": true}`
-when the work outlasted the caller's `patience`: then the supervisor has the run's next step sent when it is
-over (`conductor/telling.py`), and nobody waits.
+The caller's first frame is `Greeting`; then it sends `Request`s (`start`, `call`, `stop`, `list`, `room`,
+`drain`, `forget`) and gets one `Reply` for each. A `call` with a `key` is done once, however often it is
+asked for: whoever asks again waits for, or is handed, the same answer. Its reply is `{"done": {...}}`, or
+`{"pending": true}` when the work outlasted the caller's `patience`: then the supervisor has the run's next
+step sent when it is over (`conductor/telling.py`), and nobody waits.
 """
 
 from __future__ import annotations
@@ -75,6 +75,22 @@ class Forget(Struct, forbid_unknown_fields=True, frozen=True):
     """Forget the kept answers of a run that is over."""
 
     run: RunId
+
+
+class Drain(Struct, forbid_unknown_fields=True, frozen=True):
+    """Whether new runs shall go elsewhere from now on, until this supervisor is started again."""
+
+    draining: bool
+
+
+class Room(Struct, frozen=True):
+    """What a supervisor has to offer: free memory of its machine, runtimes, whether it is being drained, and
+    the resident memory of each living enclave, in bytes."""
+
+    free: int
+    runtimes: tuple[str, ...]
+    draining: bool
+    enclaves: dict[str, int]
 
 
 class Listing(Struct, forbid_unknown_fields=True, frozen=True):

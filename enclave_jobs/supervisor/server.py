@@ -21,7 +21,7 @@ from enclave.programs.wire import Refused, Reply, Request, WireChannel
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.answers import Answer, Answers
 from enclave_jobs.supervisor.enclaves import Enclaves
-from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Forget, Greeting, Listing, Start, Stop
+from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Drain, Forget, Greeting, Listing, Start, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +126,12 @@ class Server:
                 return {}
             case "forget":
                 self._answers.forget(_read(request, Forget).run)
+                return {}
+            case "room":
+                _read(request, Listing)
+                return {"room": msgspec.to_builtins(self._enclaves.room())}
+            case "drain":
+                self._enclaves.draining = _read(request, Drain).draining
                 return {}
             case "list":
                 _read(request, Listing)
