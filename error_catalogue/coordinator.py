@@ -97,6 +97,7 @@ define(
           " tries.", "Try again in a minute. The operator looks whether Redis is up.", "operator",
           retry=True),
     Entry("people.unknown", "There is no account with this address.", "Check its spelling.", "operator"),
+    Entry("people.unknown_zone", "The time zone {zone} is not known.", "Choose one of the list.", "site"),
     Entry("people.own_account", "Nobody changes the role of their own account, or closes it.",
           "Ask another operator.", "operator"),
     Entry("people.site_account", "The account belongs to a hospital; its role stays.",
@@ -148,6 +149,8 @@ define(
     Entry("card.name_taken", "This site offers another dataset called {name}.",
           "Withdraw that one first, or choose another name.", "site"),
     Entry("card.withdrawn", "The dataset {name} was withdrawn.", "Choose another dataset.", "lead"),
+    Entry("dataset.words_too_long", "The field {field} has {found} characters; {limit} are the most.",
+          "Shorten it.", "site"),
     Entry("card.in_use", "The dataset {name} belongs to a running study.",
           "Wait until its run has ended, or ask its lead to cancel it.", "site"),
     # Studies

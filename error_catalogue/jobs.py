@@ -45,6 +45,10 @@ define(
           "restored enclave hands its state to no new client slice.",
           "Start a new run from the study's page. What was published and logged stays as it is; see "
           "docs/operations.md, Back up.", "lead"),
+    Entry("run.note_too_long", "The note has {found} characters; {limit} are the most.",
+          "Shorten it.", "lead"),
+    Entry("run.bad_tags", "{count} tags were given, the longest with {longest} letters; {most} tags of "
+          "{limit} letters are the most.", "Give fewer, shorter tags.", "lead"),
     Entry("run.enclave_unstable", "The run's server enclave died {times} times.",
           "Look at the supervisor's log, and at the memory of its machine.", "operator"),
     Entry("contribution.replayed", "This sealed update was already part of another round or contribution.",

@@ -31,9 +31,9 @@ class Step(NamedTuple):
 
 
 def first_steps(user: User) -> list[Step]:
-    """The steps of this person's role, while they are of use: none once all are done or they are put away.
-    One query, whatever the role."""
-    if user.steps_put_away:
+    """The steps of this person's role, while they are of use: none once all are done or they are put away,
+    none for those who help a hospital's admin. One query, whatever the role."""
+    if user.steps_put_away or user.post:
         return []
     asked = _questions(user)
     known = User.objects.filter(pk=user.pk).annotate(**{name: Exists(rows) for name, rows in asked.items()})

@@ -3,6 +3,7 @@ with the primary key behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -47,13 +48,18 @@ def keyset(
 
 
 def newest_first(
-    request: HttpRequest, rows: QuerySet[M], asked: dict[str, Any] | None = None, *, size: int = SIZE
+    request: HttpRequest,
+    take: Callable[[int, Q | None], list[M]],
+    asked: dict[str, Any] | None = None,
+    *,
+    size: int = SIZE,
 ) -> Page[M]:
-    """A page of `rows` by falling `created_at`; of the same moment by rising primary key."""
+    """A page of a list by falling `created_at`, of the same moment by rising primary key. `take` gives so
+    many rows of it, behind where the reader has come to."""
     moment, pk = _cursor(request)
     at = parse_datetime(moment) if moment else None
     after = Q(created_at__lt=at) | Q(created_at=at, pk__gt=pk) if at and is_aware(at) else None
-    return _ordered(rows.order_by("-created_at", "pk"), after, "created_at", asked or {}, size)
+    return _page(take(size + 1, after), after, "created_at", asked or {}, size)
 
 
 def by_name(
@@ -62,7 +68,8 @@ def by_name(
     """A page of `rows` by their `name`; of the same name by primary key."""
     name, pk = _cursor(request)
     after = Q(name__gt=name) | Q(name=name, pk__gt=pk) if pk else None
-    return _ordered(rows.order_by("name", "pk"), after, "name", asked or {}, size)
+    ordered = (rows if after is None else rows.filter(after)).order_by("name", "pk")
+    return _page(list(ordered[: size + 1]), after, "name", asked or {}, size)
 
 
 def _cursor(request: HttpRequest) -> tuple[str, str]:
@@ -72,8 +79,7 @@ def _cursor(request: HttpRequest) -> tuple[str, str]:
     return value, pk
 
 
-def _ordered(rows: QuerySet[M], after: Q | None, field: str, asked: dict[str, Any], size: int) -> Page[M]:
-    found = list((rows if after is None else rows.filter(after))[: size + 1])
+def _page(found: list[M], after: Q | None, field: str, asked: dict[str, Any], size: int) -> Page[M]:
     first = "?" + urlencode(asked) if after is not None else ""
     if len(found) <= size:
         return Page(found, first, "")

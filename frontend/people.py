@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from federation.people.models import Role, User
+from federation.people import posts
+from federation.people.models import Post, Role, User
 from federation.sites.models import Site
 from federation.studies.models import Approval
 
 
 def people_of(sites: Collection[str]) -> dict[str, str]:
-    """Site id -> who of that hospital reads here and sees to its signature. One query for all."""
-    people: dict[str, list[str]] = {}
-    admins = User.objects.filter(site_id__in=sites, role=Role.SITE_ADMIN, is_active=True)
-    for user in admins.order_by("email"):
-        people.setdefault(str(user.site_id), []).append(str(user))
-    return {site: ", ".join(names) for site, names in people.items()}
+    """Site id -> whose decision is awaited there: its data protection officers', where it has some, else its
+    admins'. One query for all."""
+    officers: dict[str, list[str]] = {}
+    admins: dict[str, list[str]] = {}
+    there = User.objects.filter(
+        site_id__in=sites, role=Role.SITE_ADMIN, is_active=True, post__in=posts.DOES["decide"]
+    )
+    for user in there.order_by("email"):
+        known = officers if user.post == Post.OFFICER else admins
+        known.setdefault(str(user.site_id), []).append(str(user))
+    return {site: ", ".join(names) for site, names in {**admins, **officers}.items()}
 
 
 def named_at(rows: Collection[Approval]) -> list[Approval]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db.models import Exists, Model, OuterRef, Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.urls import reverse
 
 from contracts.manifest import Manifest
@@ -67,12 +67,45 @@ def _line(members: list[Study]) -> Line:
     return Line(members[0], sweep, tuple(members))
 
 
-def one_a_sweep(rows: QuerySet[M], path: str) -> QuerySet[M]:
-    """The rows in a list of newest first, of those of one sweep (`path` leads to it) the first alone."""
-    same_moment = Q(created_at=OuterRef("created_at"), pk__lt=OuterRef("pk"))
-    before = Q(created_at__gt=OuterRef("created_at")) | same_moment
-    earlier = rows.order_by().filter(before, **{path: OuterRef(path)})
-    return rows.filter(Q(**{path: None}) | ~Exists(earlier))
+def one_a_sweep(rows: QuerySet[M], path: str, count: int, after: Q | None = None) -> list[M]:
+    """The first `count` rows of a list of newest first (by falling `created_at`, then by primary key), of
+    those of one sweep (`path` leads to it) the first alone. `after` says where the list goes on."""
+    ordered = rows.order_by("-created_at", "pk")
+    found: list[M] = []
+    seen: set[str] = set()
+    while len(found) < count:
+        left = ordered if after is None else ordered.filter(after)
+        batch = list((left.filter(Q(**{path: None}) | ~Q(**{f"{path}__in": seen})) if seen else left)[:count])
+        found += _firsts(rows, path, batch)
+        seen |= {sweep for row in batch if (sweep := _sweep_of(row, path))}
+        if len(batch) < count:
+            break
+        after = behind(batch[-1])
+    return found[:count]
+
+
+def behind(row: Any) -> Q:
+    """What follows this row in a list of newest first."""
+    return Q(created_at__lt=row.created_at) | Q(created_at=row.created_at, pk__gt=row.pk)
+
+
+def _sweep_of(row: Any, path: str) -> str:
+    """Along `path`, which ends at the sweep; empty for a row of no sweep."""
+    *steps, last = path.split("__")
+    for step in steps:
+        row = getattr(row, step, None)
+    return str(getattr(row, f"{last}_id")) if row is not None else ""
+
+
+def _firsts(rows: QuerySet[M], path: str, batch: list[M]) -> list[M]:
+    """Of the batch those that no other row of their sweep stands before, whatever page that one is on."""
+    sweeps = {sweep for row in batch if (sweep := _sweep_of(row, path))}
+    first: dict[str, Any] = {}
+    if sweeps:
+        members = rows.filter(**{f"{path}__in": sweeps}).order_by("-created_at", "pk")
+        for sweep, pk in members.values_list(path, "pk"):
+            first.setdefault(sweep, pk)
+    return [row for row in batch if first.get(_sweep_of(row, path), row.pk) == row.pk]
 
 
 def asked_of(sweep: Sweep, site: Site) -> list[Study]:

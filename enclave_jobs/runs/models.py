@@ -68,11 +68,14 @@ class Run(Timelined):
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     summary = models.JSONField(default=dict, blank=True)
+    note = models.TextField(max_length=2000, blank=True)
+    """What its lead has written beside it (enclave_jobs/runs/notes.py)."""
 
     pairs = RUN
 
     class Meta:
         ordering: ClassVar = ["-created_at", "id"]
+        indexes: ClassVar = [models.Index(fields=["-created_at", "id"], name="runs_newest_first")]
 
     def __str__(self) -> str:
         return self.id
@@ -80,6 +83,22 @@ class Run(Timelined):
     @property
     def belongs(self) -> dict[str, Any]:
         return {"study_id": self.study_id, "run": self}
+
+
+class Tag(models.Model):
+    """A word by which a run's lead finds it again."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=30, db_index=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "name"], name="one_tag_per_name_and_run")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Round(Timelined):

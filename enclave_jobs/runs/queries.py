@@ -8,8 +8,8 @@ from django.db.models import Q, QuerySet
 
 from contracts.approvals import Approval as Given
 from contracts.counting import counted
-from enclave_jobs.runs.models import Run
-from federation.studies.models import Event
+from enclave_jobs.runs.models import Run, Tag
+from federation.studies.models import Event, SweepPoint
 from federation.studies.queries import given_to
 
 
@@ -29,6 +29,10 @@ def timeline(run: Run, after: int = 0) -> QuerySet[Event]:
 
 
 def runs_named(runs: QuerySet[Run], text: str) -> QuerySet[Run]:
-    """Those with this text in their study's or sweep's name, or whose id or manifest's hash begins so."""
-    in_name = Q(study__name__icontains=text) | Q(study__sweep_point__sweep__name__icontains=text)
+    """Those with this text in their study's or sweep's name or note, with this tag, or whose id or manifest's
+    hash begins so."""
+    of_sweeps = SweepPoint.objects.filter(sweep__name__icontains=text).values("study")
+    tagged = Tag.objects.filter(name=text.strip("#").casefold()).values("run")
+    in_name = Q(study__name__icontains=text) | Q(study__in=of_sweeps)
+    in_name |= Q(note__icontains=text) | Q(pk__in=tagged)
     return runs.filter(in_name | Q(pk__startswith=text) | Q(manifest_hash__startswith=text.lower()))

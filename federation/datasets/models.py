@@ -13,7 +13,8 @@ from federation.sites.models import Site
 
 
 class Dataset(models.Model):
-    """A dataset as its site's agent published it; `card` has the fields of `datasets.cards.Card`.
+    """A dataset as its site's agent published it; `card` has the fields of `datasets.cards.Card`, `about`
+    those of `datasets.about.LIMITS`: what the site's admin says of it.
 
     `digest` is the site-keyed HMAC-SHA-256 of the content, in hex. A card never changes: a changed dataset is
     withdrawn and published anew.
@@ -23,6 +24,7 @@ class Dataset(models.Model):
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="datasets")
     name = models.CharField(max_length=200)
     card = models.JSONField()
+    about = models.JSONField(default=dict, blank=True)
     rows = models.PositiveIntegerField()
     digest = models.CharField(max_length=64)
     published_at = models.DateTimeField(auto_now_add=True)

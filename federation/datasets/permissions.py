@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import Q, QuerySet
 
 from federation.datasets.models import Dataset
+from federation.people import posts
 from federation.people.models import Role, User
 
 
@@ -23,3 +24,8 @@ def visible_to(user: User) -> QuerySet[Dataset]:
 def can_see(user: User, dataset: Dataset) -> bool:
     """May this person open the card's page?"""
     return visible_to(user).filter(pk=dataset.pk).exists()
+
+
+def can_describe(user: User, dataset: Dataset) -> bool:
+    """Say in words what the dataset is: the admin and the researchers of its own site."""
+    return posts.may(user, "describe") and user.site_id == dataset.site_id

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection
 from datetime import timedelta
 from smtplib import SMTPException
+from zoneinfo import ZoneInfo
 
 from django.core.mail import send_mail
 from django.db import transaction
@@ -23,7 +24,8 @@ from error_catalogue import CATALOGUE
 from federation.audit.services import record
 from federation.notices.models import Handled, Notice, Topic, Unwanted
 from federation.notices.texts import text_of
-from federation.people.models import Role, User
+from federation.people import posts
+from federation.people.models import Post, Role, User
 from federation.studies.models import Event
 from federation.threads.models import Kind, Speaker
 from federation.threads.plain import line, plain
@@ -39,6 +41,13 @@ TOPICS = {
     **dict.fromkeys((*ENDS, "release.released", "release.failed"), Topic.ENDED),
 }
 KINDS = tuple(TOPICS)
+_TOLD = {
+    Topic.ASKED: posts.DOES["decide"],
+    Topic.TALK: posts.DOES["decide"],
+    Topic.TROUBLE: posts.DOES["run_agent"],
+    Topic.ENDED: frozenset({posts.ADMIN, *Post.values}),
+}
+"""Whom of a hospital's people news of a topic are for."""
 FRESH = timedelta(days=1)
 """Older events are no news: an installation that mails for the first time does not tell its history."""
 _OVERLAP = 5000
@@ -100,8 +109,8 @@ def _whom(event: Event) -> list[User]:
         case kind if kind in ENDS:
             sites = _members(event)
     people = User.objects.filter(is_active=True)
-    admins = people.filter(role=Role.SITE_ADMIN, site_id__in=sites)
-    return [*(people.filter(pk=study.lead_id) if lead else []), *admins]
+    there = people.filter(role=Role.SITE_ADMIN, site_id__in=sites, post__in=_TOLD[TOPICS[event.kind]])
+    return [*(people.filter(pk=study.lead_id) if lead else []), *there]
 
 
 def _members(event: Event) -> set[str]:
@@ -120,7 +129,9 @@ def _send(notice: Notice) -> bool:
         return False
     with override(notice.user.reads):
         text = text_of(notice.event, notice.user)
-        body = render_to_string("notices/mail.txt", {"text": text, "event": notice.event})
+        zone = notice.user.time_zone or "UTC"
+        at = notice.event.at.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+        body = render_to_string("notices/mail.txt", {"text": text, "at": at, "zone": zone})
     try:
         send_mail(line(f"FedSlice: {text.subject}"), plain(body), None, [notice.user.email])
     except (OSError, SMTPException) as error:

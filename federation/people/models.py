@@ -23,6 +23,14 @@ class Role(models.TextChoices):
     AUDITOR = "auditor", _("auditor")
 
 
+class Post(models.TextChoices):
+    """What somebody does at a hospital; whoever has no post is its admin (federation/people/posts.py)."""
+
+    OFFICER = "officer", _("data protection officer")
+    IT = "it", _("hospital IT")
+    RESEARCHER = "researcher", _("researcher")
+
+
 class PeopleManager(UserManager["User"]):
     """Users are found by e-mail address, in any spelling of its letters' case."""
 
@@ -45,12 +53,15 @@ class User(AbstractUser):
     email = models.EmailField(_("e-mail address"), unique=True)
     role = models.CharField(max_length=16, choices=Role)
     site = models.ForeignKey(Site, null=True, blank=True, on_delete=models.PROTECT, related_name="admins")
+    post = models.CharField(max_length=16, choices=Post, blank=True)
     language = models.CharField(max_length=8, blank=True, default="")
     """Of pages and mails, as the person has chosen it; empty: the browser's."""
     browser_language = models.CharField(max_length=8, blank=True, default="")
     """Of the pages when the person last signed in: of the mails of whoever has chosen none."""
     auditor_confirmed_at = models.DateTimeField(null=True, blank=True)
     """When this person's word began to count as an auditor's (federation/people/auditors.py)."""
+    time_zone = models.CharField(max_length=64, blank=True)
+    """In which this person reads moments; empty: the browser's."""
     steps_put_away = models.BooleanField(default=False)
     """Whether this person wants to see the first steps of their role no longer."""
 
@@ -64,11 +75,19 @@ class User(AbstractUser):
                 condition=models.Q(role=Role.SITE_ADMIN, site__isnull=False)
                 | (~models.Q(role=Role.SITE_ADMIN) & models.Q(site__isnull=True)),
                 name="site_admins_and_only_they_have_a_site",
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(post="") | models.Q(role=Role.SITE_ADMIN),
+                name="posts_are_of_a_hospital",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.get_full_name() or self.email
+
+    def get_role_display(self) -> str:  # type: ignore[no-redef]
+        """What this person is here: the post at a hospital, else the role."""
+        return str(Post(self.post).label if self.post else Role(self.role).label)
 
     @property
     def reads(self) -> str:
@@ -98,6 +117,7 @@ class Invitation(models.Model):
     site = models.ForeignKey(
         Site, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations"
     )
+    post = models.CharField(max_length=16, choices=Post, blank=True)
     token_hash = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
     expires = models.DateTimeField()
@@ -110,6 +130,10 @@ class Invitation(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-created_at"]
+
+    def get_role_display(self) -> str:  # type: ignore[no-redef]
+        """As whom the person is invited."""
+        return str(Post(self.post).label if self.post else Role(self.role).label)
 
     def __str__(self) -> str:
         return f"{self.role} {self.email}"

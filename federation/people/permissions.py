@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import Q, QuerySet
 
 from contracts.refusal import Refusal
+from federation.people import posts
 from federation.people.models import Invitation, Role, User
 from federation.sites.models import Site
 
@@ -17,7 +18,7 @@ def can_invite(user: User, role: str, site: Site | None = None) -> bool:
         return False
     if user.role == Role.LEAD:
         return site is None
-    return user.role == Role.SITE_ADMIN and site is not None and site.pk == user.site_id
+    return posts.may(user, "invite") and site is not None and site.pk == user.site_id
 
 
 def visible_to(user: User) -> QuerySet[User]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -18,12 +19,13 @@ from django.utils.translation import override
 
 from contracts.refusal import Refusal
 from federation.audit.services import record
-from federation.people import auditors, permissions
-from federation.people.models import Invitation, Role, User
+from federation.people import auditors, permissions, posts
+from federation.people.models import Invitation, Post, Role, User
 from federation.people.permissions import can_invite, require
 from federation.people.release_key import fingerprint
 from federation.sites.models import Site
 from federation.sites.services import forget_site, invite_site, name_site
+from federation.threads.plain import line
 from federation.tokens import MAX_TOKEN, new_token, token_hash
 from translations.spoken import known
 
@@ -60,15 +62,22 @@ def create_operator(email: str, password: str) -> User:
 
 
 def invite(
-    by: User, email: str, role: str, site: Site | None = None, language: str | None = None
+    by: User,
+    email: str,
+    role: str,
+    site: Site | None = None,
+    language: str | None = None,
+    post: str = "",
 ) -> Invitation:
     """Send a link that makes an account, in this language, else in that of whoever invites. A site admin
-    without a site brings a new hospital.
+    without a site brings a new hospital; `post` is what somebody does at one that is there.
 
     Raises: `auth.forbidden`, `invitation.bad_email`, `invitation.account_exists` or
     `invitation.mail_failed`; then nothing is kept.
     """
     if role not in Role.values or (role != Role.SITE_ADMIN and site is not None):
+        raise Refusal("auth.forbidden")
+    if post and (post not in Post.values or site is None):
         raise Refusal("auth.forbidden")
     require(can_invite(by, role, site))
     email = _checked_email(email)
@@ -82,12 +91,13 @@ def invite(
             email=email,
             role=role,
             site=site,
+            post=post,
             token_hash=hashed,
             expires=timezone.now() + INVITATION_LIFE,
             invited_by=by,
             language=known(language or by.reads),
         )
-        record(by, "person.invited", f"invitation:{invitation.pk}", email=email, role=role)
+        record(by, "person.invited", f"invitation:{invitation.pk}", email=email, role=post or role)
         _send(invitation, token, by)
     return invitation
 
@@ -98,7 +108,7 @@ def _send(invitation: Invitation, token: str, by: User) -> None:
         "invitation": invitation,
         "link": link,
         "by": by,
-        "release_key": fingerprint() if invitation.role == Role.SITE_ADMIN else "",
+        "release_key": fingerprint() if _installs(invitation) else "",
     }
     with override(invitation.language):
         subject, text = _("You are invited to FedSlice"), render_to_string("people/invitation.txt", told)
@@ -106,6 +116,11 @@ def _send(invitation: Invitation, token: str, by: User) -> None:
         send_mail(subject, text, None, [invitation.email])
     except OSError as error:
         raise Refusal("invitation.mail_failed", email=invitation.email) from error
+
+
+def _installs(invitation: Invitation) -> bool:
+    """Whether this person may be the one who installs the hospital's agent."""
+    return invitation.role == Role.SITE_ADMIN and invitation.post in posts.DOES["run_agent"]
 
 
 def find_invitation(token: str) -> Invitation:
@@ -132,7 +147,7 @@ def accept_invitation(
     `site.name_taken`; then the link stays usable.
     """
     invitation = find_invitation(token)
-    user = User(email=invitation.email, first_name=first_name[:150], last_name=last_name[:150])
+    user = User(email=invitation.email, first_name=line(first_name)[:150], last_name=line(last_name)[:150])
     _checked_password(password, user)
     with transaction.atomic():
         # Whoever changes the row first has the link; the other one finds it used.
@@ -146,6 +161,7 @@ def accept_invitation(
                     password,
                     role=invitation.role,
                     site=invitation.site,
+                    post=invitation.post,
                     first_name=user.first_name,
                     last_name=user.last_name,
                 )
@@ -239,6 +255,20 @@ def change_password(user: User, current: str, password: str) -> None:
         user.set_password(password)
         user.save(update_fields=["password"])
         record(user, "person.password_changed", f"user:{user.pk}")
+
+
+def change_profile(user: User, first_name: str, last_name: str, time_zone: str) -> None:
+    """The person's own name, and the time zone (IANA) in which pages and mails tell moments; empty: the
+    browser's in pages, UTC in mails.
+
+    Raises: `people.unknown_zone`.
+    """
+    if time_zone and time_zone not in available_timezones():
+        raise Refusal("people.unknown_zone", zone=line(time_zone)[:64])
+    names = {"first_name": line(first_name)[:150], "last_name": line(last_name)[:150]}
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(**names, time_zone=time_zone)
+        record(user, "person.profile_changed", f"user:{user.pk}", time_zone=time_zone or "browser")
 
 
 def put_steps_away(user: User, away: bool) -> None:

@@ -87,6 +87,7 @@ class Study(Timelined):
     class Meta:
         ordering: ClassVar = ["-created_at", "id"]
         verbose_name_plural = "studies"
+        indexes: ClassVar = [models.Index(fields=["-created_at", "id"], name="studies_newest_first")]
 
     def __str__(self) -> str:
         return self.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
+from federation.people import posts
 from federation.people.models import Role, User
 from federation.studies.models import Study, Sweep
 
@@ -67,5 +68,5 @@ def can_cancel(user: User, study: Study) -> bool:
 
 
 def can_approve(user: User, study: Study) -> bool:
-    """The admin of a site whose dataset the study uses."""
-    return user.role == Role.SITE_ADMIN and study.datasets.filter(site=user.site).exists()
+    """The admin, or the data protection officer, of a site whose dataset the study uses."""
+    return posts.may(user, "decide") and study.datasets.filter(site=user.site).exists()

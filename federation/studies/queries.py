@@ -9,7 +9,7 @@ from contracts.approvals import Approval as Given
 from contracts.approvals import InSweep
 from federation.sites.models import Site
 from federation.studies.frozen import frozen
-from federation.studies.models import Approval, Study, StudyState
+from federation.studies.models import Approval, Study, StudyState, SweepPoint
 
 
 def approvals_of(study: Study) -> QuerySet[Approval]:
@@ -47,6 +47,6 @@ def approvals_for_agent(site: Site) -> list[Approval]:
 
 def named(studies: QuerySet[Study], text: str) -> QuerySet[Study]:
     """Those with this text in their name, purpose or sweep's name, or whose manifest's hash begins so."""
-    in_name = Q(name__icontains=text) | Q(purpose__icontains=text)
-    in_name |= Q(sweep_point__sweep__name__icontains=text)
+    of_sweeps = SweepPoint.objects.filter(sweep__name__icontains=text).values("study")
+    in_name = Q(name__icontains=text) | Q(purpose__icontains=text) | Q(pk__in=of_sweeps)
     return studies.filter(in_name | Q(manifest_hash__startswith=text.lower()))

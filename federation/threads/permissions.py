@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from federation.people import posts
 from federation.people.models import Role, User
 from federation.sites.models import Site
 from federation.studies import permissions
@@ -31,7 +32,7 @@ def visible_to(user: User, study: Study) -> QuerySet[Message]:
 
 
 def speaks_for(by: Any, study: Study, site: Site) -> bool:
-    """An admin of this hospital, or its agent, once the study has asked it."""
+    """One of this hospital's people, or its agent, once the study has asked it."""
     if isinstance(by, User) and by.role != Role.SITE_ADMIN:
         return False
     own = getattr(by, "site", None)
@@ -40,10 +41,18 @@ def speaks_for(by: Any, study: Study, site: Site) -> bool:
     return Approval.objects.filter(study=study, site=site).exists()
 
 
+def decides(by: Any) -> bool:
+    """Ask for changes, decline, take a decline back: the hospital's admin, its data protection officer, and
+    its agent, at which somebody stands who has its keys."""
+    return not isinstance(by, User) or posts.may(by, "decide")
+
+
 def can_erase(user: User, message: Message) -> bool:
-    """Of what the lead wrote, the lead; of what a hospital or its agent wrote, an admin of that hospital."""
+    """Of what the lead wrote, the lead; of what a hospital or its agent wrote, whoever decides there, and
+    whoever wrote it."""
     if message.erased_at is not None:
         return False
     if message.speaker == Speaker.LEAD:
         return permissions.can_edit(user, message.study)
-    return user.role == Role.SITE_ADMIN and user.site_id == message.site_id
+    own = user.role == Role.SITE_ADMIN and user.site_id == message.site_id
+    return own and (decides(user) or message.by_id == user.pk)

@@ -55,6 +55,7 @@ def write(
     _require(permissions.speaks_for(by, study, site))
     if kind not in Kind.values:
         raise Refusal("thread.not_asked")
+    _require(kind == Kind.MESSAGE or permissions.decides(by))
     with transaction.atomic():
         study = Study.objects.select_for_update().get(pk=study.pk)
         run = _about(study, about)

@@ -24,3 +24,9 @@ class ListForm(forms.Form):
     def asked(self) -> dict[str, str]:
         """What was asked for, as the links to further pages keep it."""
         return {name: self.data[name] for name in self.fields if self.data.get(name)}
+
+
+class RunListForm(ListForm):
+    """And a tag."""
+
+    tag = forms.CharField(label=_("Tag"), required=False, max_length=30)

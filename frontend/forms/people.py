@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
@@ -13,7 +14,7 @@ from contracts.refusal import Refusal
 from error_catalogue import explain
 from federation.people import pace, resets
 from federation.people.clients import client_of
-from federation.people.models import Role
+from federation.people.models import Post, Role
 from frontend import known_browsers
 from translations.spoken import LANGUAGES
 
@@ -118,6 +119,33 @@ class InvitePersonForm(forms.Form):
 class InviteSiteForm(forms.Form):
     email = forms.EmailField(label=_("E-mail address of the hospital's admin"))
     language = _language()
+
+
+class InviteColleagueForm(forms.Form):
+    """Somebody else of the same hospital."""
+
+    email = forms.EmailField(label=_("E-mail address"))
+    post = forms.ChoiceField(
+        label=_("Does"), required=False, choices=lambda: [*Post.choices, ("", _("everything: another admin"))]
+    )
+    language = _language()
+
+
+class ProfileForm(forms.Form):
+    """A person's name, and where the clock of pages and mails stands."""
+
+    first_name = forms.CharField(label=_("First name"), max_length=150, required=False)
+    last_name = forms.CharField(label=_("Last name"), max_length=150, required=False)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        help_text=_("Of moments on pages and in mails. Mails are in UTC where none is chosen."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zones = [(zone, zone) for zone in sorted(available_timezones()) if "/" in zone or zone == "UTC"]
+        self.fields["time_zone"].choices = [("", _("as the browser says")), *zones]  # type: ignore[attr-defined]
 
 
 class CodeForm(forms.Form):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import segno
@@ -18,7 +19,7 @@ from contracts.refusal import Refusal
 from federation.notices import services as notices
 from federation.notices.models import Topic
 from federation.people import second_factor, services
-from frontend.forms.people import CodeForm, PasswordForm
+from frontend.forms.people import CodeForm, PasswordForm, ProfileForm
 from frontend.views.acting import form_page, person
 
 
@@ -50,6 +51,27 @@ def steps(request: HttpRequest) -> HttpResponse:
     if away:
         messages.success(request, _("The first steps are put away. Your account has them back for you."))
     return redirect("home")
+
+
+@login_required
+def profile(request: HttpRequest) -> HttpResponse:
+    """Name and time zone."""
+    user = person(request)
+
+    def change(data: dict[str, Any]) -> Any:
+        services.change_profile(user, data["first_name"], data["last_name"], data["time_zone"])
+        messages.success(request, _("Kept."))
+        return lambda: redirect("account")
+
+    known = {name: getattr(user, name) for name in ProfileForm.base_fields}
+    return form_page(
+        request,
+        partial(ProfileForm, initial=known),
+        change,
+        title=_("Name and time zone"),
+        submit=_("Save"),
+        back="/account",
+    )
 
 
 @login_required

@@ -36,7 +36,7 @@ def act(request: HttpRequest, action: Callable[[], Any], back: str, done: str = 
 
 def form_page(
     request: HttpRequest,
-    form_class: type[forms.Form],
+    form_class: Callable[[Any], forms.Form],
     action: Callable[[dict[str, Any]], Callable[[], HttpResponse]],
     template: str = "frontend/parts/form_page.html",
     **context: Any,

@@ -21,7 +21,7 @@ from enclave_jobs.serving import queries as serving_queries
 from enclave_jobs.serving.models import ServiceState
 from federation.attestation.models import Reference
 from federation.attestation.reviews import waiting_for
-from federation.people import auditors
+from federation.people import auditors, posts
 from federation.people import permissions as people_permissions
 from federation.people.models import Invitation, Role, User
 from federation.sites import permissions as site_permissions
@@ -38,7 +38,7 @@ from frontend.rounds import ENDED
 from frontend.sweeps import lines, one_a_sweep
 from frontend.timeline import waits_for
 from frontend.views.acting import person
-from frontend.views.runs import with_figures, with_sweeps
+from frontend.views.runs import TO_SWEEP, with_figures, with_sweeps
 
 SHOWN_SITES = 20
 
@@ -47,8 +47,8 @@ SHOWN_SITES = 20
 def home(request: HttpRequest) -> HttpResponse:
     user = person(request)
     visible = runs_visible_to(user).select_related("study")
-    ended = one_a_sweep(visible.filter(state__in=ENDED), "study__sweep_point__sweep")
-    runs = with_sweeps(visible, list(ended.select_related("study__sweep_point__sweep")[:10]))
+    ended = visible.filter(state__in=ENDED).select_related(TO_SWEEP)
+    runs = with_sweeps(visible, one_a_sweep(ended, TO_SWEEP, 10))
     sites = site_permissions.visible_to(user)
     steps = first_steps(user)
     return render(
@@ -108,22 +108,23 @@ def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
     studies = permissions.visible_to(user)
     if user.role == Role.SITE_ADMIN and user.site is not None:
         page = reverse("site", args=[user.site_id])
-        if user.site.state == SiteState.INVITED and not begins:
+        agent, decides = posts.may(user, "run_agent"), posts.may(user, "decide")
+        if user.site.state == SiteState.INVITED and agent and not begins:
             add(_("Connect your hospital's agent"), page, _("one command"))
-        elif user.site.state == SiteState.ENROLLED and not begins:
+        elif user.site.state == SiteState.ENROLLED and agent and not begins:
             add(_("Start your hospital's agent"), page, "python -m site_agent run")
         approving = studies.filter(state=StudyState.APPROVING).select_related("sweep_point__sweep")
-        mine = [one for one in approving if user.site in queries.waiting_for(one)]
+        mine = [one for one in approving if user.site in queries.waiting_for(one)] if decides else []
         for line in lines(mine):
             told = {"study": line.name, "runs": len(line.studies)}
             if line.sweep is None:
                 add(_("Approve “%(study)s”") % told, line.url)
             else:
                 add(_("Approve “%(study)s”") % told, line.url, _("%(runs)s runs, one signature") % told)
-        for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site):
+        for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site) if decides else ():
             page = reverse("study-thread", args=[said.study_id])
             add(_("Read the answer in “%(study)s”") % {"study": said.study.name}, page)
-        for text, run, about in _to_sign(user.site):
+        for text, run, about in _to_sign(user.site) if decides or agent else ():
             page = reverse("study", args=[run.study_id]) + f"?about={about}#{about}"
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:

@@ -10,17 +10,29 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
 
+from contracts.architecture.table import ARCHITECTURES
+from contracts.canonical import digest
 from contracts.model_proof import WAYS, Proof, read_proof
 from contracts.refusal import Refusal
 from enclave_jobs import model_jobs
+from enclave_jobs.runs.permissions import runs_visible_to
 from federation.studies import permissions
 from federation.studies.models import BaseModel, ModelJob, ModelJobKind
 from frontend.forms.models import RegisterForm
 from frontend.model_progress import Progress, progress_of
 from frontend.views.acting import form_page, person
+from frontend.views.runs import with_figures
 
 SHOWN = 10
+IN_WORDS = {
+    "all_in_tee/lora": _l("Method 1, all of it in the TEE, with LoRA"),
+    "all_in_tee/prefix": _l("Method 1, all of it in the TEE, with P-Tuning v2"),
+    "masked/lora": _l("Method 1, linears masked on an accelerator, with LoRA"),
+    "masked/prefix": _l("Method 1, linears masked on an accelerator, with P-Tuning v2"),
+    "split/spf": _l("Method 2, split, with selected rows"),
+}
 
 
 def _require_sight(request: HttpRequest) -> None:
@@ -56,13 +68,26 @@ def jobs(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def detail(request: HttpRequest, model_id: int) -> HttpResponse:
-    """What was seen of one model."""
+    """What was seen of one model, what of its family runs where, and the runs that tuned it."""
     _require_sight(request)
     model = get_object_or_404(BaseModel, pk=model_id)
-    ways = [(way, model.verdict(way)) for way in WAYS]
-    return render(
-        request, "frontend/models/detail.html", {"model": model, "proof": _proof(model), "ways": ways}
+    used = runs_visible_to(person(request)).filter(
+        study__settings__model=model.source, study__settings__task=model.task
     )
+    proof = _proof(model)
+    family = ARCHITECTURES.get(proof.model_type) if proof else None
+    context = {
+        "model": model,
+        "proof": proof,
+        "ways": [(way, IN_WORDS[way], model.verdict(way)) for way in WAYS],
+        "family": family,
+        "inside": sorted(family.inside) if family else [],
+        "tables": sorted(family.tables) if family else [],
+        "files_hash": digest(model.files) if model.files else "",
+        "used": used.count(),
+        "runs": with_figures(list(used.select_related("study")[:SHOWN])),
+    }
+    return render(request, "frontend/models/detail.html", context)
 
 
 @login_required

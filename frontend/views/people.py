@@ -132,6 +132,8 @@ def invitation(request: HttpRequest, invitation_id: int, step: str) -> HttpRespo
     found = get_object_or_404(permissions.invitations_visible_to(user), pk=invitation_id)
     listed = permissions.can_list(user) and request.POST.get("back") != "sites"
     back = reverse("people" if listed else "sites")
+    if request.POST.get("back") == "colleagues" and found.site_id is not None:
+        back = reverse("site-people", args=[found.site_id])
     if step == "renew":
         done = _("A new link is on its way to %(email)s.") % {"email": found.email}
         return act(request, lambda: services.renew_invitation(user, found), back, done)

@@ -58,7 +58,7 @@ def room_of(
         "mine": mine,
         "waits": mine is not None
         and mine.signature is None
-        and user.role == Role.SITE_ADMIN
+        and permissions.can_approve(user, study)
         and study.state in (StudyState.APPROVING, StudyState.READY)
         and found is not None
         and found.fault is None,

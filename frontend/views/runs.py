@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
 
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs.runs import costs
+from enclave_jobs.runs import costs, notes
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.permissions import runs_visible_to
@@ -24,7 +28,7 @@ from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent
-from frontend.forms.finding import ListForm
+from frontend.forms.finding import RunListForm
 from frontend.intervals import sure
 from frontend.label_tables import tables_of
 from frontend.lanes import lanes
@@ -42,11 +46,14 @@ from frontend.views.acting import person
 
 SHOWN_EVENTS = 200
 SHOWN_ROUNDS = 50
+TO_SWEEP = "study__sweep_point__sweep"
+"""From a run to the sweep that its study is a point of."""
 
 
 def with_figures(runs: list[Run]) -> list[Run]:
     """The runs with what tables show: training rounds published, pooled accuracy on validation and on test
     rows, and whether it is a plaintext baseline."""
+    prefetch_related_objects(runs, "tags")
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
     by_run: dict[str, list[Round]] = {}
     for row in published:
@@ -65,14 +72,16 @@ def with_figures(runs: list[Run]) -> list[Run]:
 @login_required
 def run_list(request: HttpRequest) -> HttpResponse:
     """The runs that this person may see and asks for, those of a sweep in one line."""
-    visible, form = runs_visible_to(person(request)), ListForm(request.GET, RunState.choices)
+    visible, form = runs_visible_to(person(request)), RunListForm(request.GET, RunState.choices)
     wanted = visible if form.is_valid() else visible.none()
     if form.is_valid() and form.cleaned_data["q"]:
         wanted = runs_named(wanted, form.cleaned_data["q"])
     if form.is_valid() and form.cleaned_data["state"]:
         wanted = wanted.filter(state=form.cleaned_data["state"])
-    first = one_a_sweep(wanted, "study__sweep_point__sweep").select_related("study__sweep_point__sweep")
-    page = newest_first(request, first, form.asked)
+    if form.is_valid() and form.cleaned_data["tag"]:
+        wanted = wanted.filter(tags__name=form.cleaned_data["tag"].strip("#").casefold())
+    take = partial(one_a_sweep, wanted.select_related(TO_SWEEP), TO_SWEEP)
+    page = newest_first(request, take, form.asked)
     shown = {
         "runs": with_figures(with_sweeps(visible, page.rows)),
         "page": page,
@@ -87,9 +96,7 @@ def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
     most frequent first, as `states`: one run of each, and how many are in it."""
     sweeps = {row: point.sweep for row in rows if (point := getattr(row.study, "sweep_point", None))}
     members: dict[str, list[Run]] = {}
-    for run in visible.filter(study__sweep_point__sweep__in=set(sweeps.values())).annotate(
-        sweep_id=F("study__sweep_point__sweep")
-    ):
+    for run in visible.filter(**{f"{TO_SWEEP}__in": set(sweeps.values())}).annotate(sweep_id=F(TO_SWEEP)):
         members.setdefault(run.sweep_id, []).append(run)
     for row, sweep in sweeps.items():
         runs = members.get(sweep.pk, [])
@@ -103,8 +110,14 @@ def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
 @login_required
 def detail(request: HttpRequest, run_id: str) -> HttpResponse:
     """The whole page; its first part renews itself by `live`."""
-    run = _visible(request, run_id)
+    return _page(request, _visible(request, run_id))
+
+
+def _page(
+    request: HttpRequest, run: Run, typed: dict[str, Any] | None = None, status: int = 200
+) -> HttpResponse:
     found = frozen(run)
+    tags = [tag.name for tag in run.tags.all()]
     context = {
         **_live(run, found, person(request)),
         "runtime": found.at("runtime"),
@@ -113,8 +126,26 @@ def detail(request: HttpRequest, run_id: str) -> HttpResponse:
         "cancels": permissions.can_cancel(person(request), run.study) and run.state not in ENDED,
         "development": found.at("policy", "root") == "development",
         **unrunnable(found, run.study, person(request)),
+        "tags": tags,
+        "typed_note": run.note,
+        "typed_tags": ", ".join(tags),
+        **(typed or {}),
     }
-    return render(request, "frontend/runs/detail.html", context)
+    return render(request, "frontend/runs/detail.html", context, status=status)
+
+
+@login_required
+@require_POST
+def annotate(request: HttpRequest, run_id: str) -> HttpResponse:
+    """A note and tags beside the run, by its lead; what is refused comes back as it was typed."""
+    run = _visible(request, run_id)
+    note, tags = request.POST.get("note", ""), request.POST.get("tags", "")
+    try:
+        notes.annotate(person(request), run, note, tags)
+    except Refusal as refusal:
+        return _page(request, run, {"typed_note": note, "typed_tags": tags, "refused": refusal}, 422)
+    messages.success(request, _("Kept."))
+    return redirect(reverse("run", args=[run.pk]) + "#notes")
 
 
 @login_required

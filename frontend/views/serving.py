@@ -19,6 +19,7 @@ from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.permissions import runs_visible_to
 from enclave_jobs.serving import queries, services
 from enclave_jobs.serving.models import Service, ServiceState
+from federation.people import posts
 from federation.people.models import Role, User
 from federation.sites.models import Site
 from federation.studies import permissions
@@ -46,7 +47,7 @@ def serving_of(run: Run, user: User) -> dict[str, Any]:
         "awaited": _awaited(run, service),
         **_signatures(manifest, service),
         "may_switch": permissions.can_edit(user, run.study),
-        "answers": user.role == Role.SITE_ADMIN,
+        "answers": posts.may(user, "decide"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -39,8 +40,9 @@ def study_list(request: HttpRequest) -> HttpResponse:
         wanted = queries.named(wanted, form.cleaned_data["q"])
     if form.is_valid() and form.cleaned_data["state"]:
         wanted = wanted.filter(state=form.cleaned_data["state"])
-    first = one_a_sweep(wanted, "sweep_point__sweep").select_related("lead", "sweep_point__sweep")
-    page = newest_first(request, first, form.asked)
+    wanted = wanted.select_related("lead", "sweep_point__sweep")
+    take = partial(one_a_sweep, wanted, "sweep_point__sweep")
+    page = newest_first(request, take, form.asked)
     shown = {
         "lines": lines([*page.rows, *_other_points(visible, page.rows)]),
         "page": page,

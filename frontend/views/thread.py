@@ -27,7 +27,8 @@ def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: st
     hospital = own if own is not None and permissions.speaks_for(user, study, own) else None
     asked = _asked(study) if study_permissions.can_edit(user, study) else []
     abouts = _abouts(study)
-    undecided = _undecided(study, hospital) if hospital is not None else []
+    decides = hospital is not None and permissions.decides(user)
+    undecided = _undecided(study, hospital) if hospital is not None and decides else []
     all_declines = queries.declines_in_force(study)
     declines = [row for row in all_declines if hospital is None or row.site_id == hospital.pk]
     return {
@@ -41,9 +42,10 @@ def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: st
         "chosen_about": about or (undecided[0] if undecided else abouts[-1][0]),
         "chosen_site": to,
         "may_decline": bool(set(undecided) - {decline.about for decline in declines}),
-        "may_wish": hospital is not None and (study.state in services.OPEN or bool(undecided)),
+        "may_wish": decides and (study.state in services.OPEN or bool(undecided)),
         "wishes_draft": study.state in services.OPEN,
         "declines": declines,
+        "decides": decides,
         "declined_sites": _of_study(all_declines),
     }
 

@@ -100,10 +100,12 @@ def make_hospital(name: str, state: str = SiteState.ACTIVE, **fields: Any) -> Ho
     return Hospital(site, key)
 
 
-def make_person(email: str, role: str, site: Site | None = None) -> User:
+def make_person(email: str, role: str, site: Site | None = None, post: str = "") -> User:
     """An account with this role; an auditor's word counts."""
     confirmed = timezone.now() if role == Role.AUDITOR else None
-    return User.objects.create_user(email, PASSWORD, role=role, site=site, auditor_confirmed_at=confirmed)
+    return User.objects.create_user(
+        email, PASSWORD, role=role, site=site, post=post, auditor_confirmed_at=confirmed
+    )
 
 
 def make_dataset(site: Site, name: str = "notes", **fields: Any) -> Dataset:

@@ -16,13 +16,13 @@ from enclave_jobs.runs.services import launch
 from federation.attestation import appraisals
 from federation.attestation.models import AppraisalRecord, Reference, Review
 from federation.notices.models import Notice
-from federation.people.models import Invitation, User
+from federation.people.models import Invitation, Role, User
 from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.models import BaseModel, Event, Study, Sweep, SweepPoint
 from federation.studies.plan import Plan
 from federation.threads import services as threads
-from tests.federation.cast import MODEL, Hospital, make_dataset
+from tests.federation.cast import MODEL, Hospital, make_dataset, make_person
 from tests.federation.conftest import (  # noqa: F401  fixtures
     alice,
     anna,
@@ -72,6 +72,16 @@ def people(
     audrey: User,  # noqa: F811
 ) -> dict[str, User]:
     return {"olga": olga, "lena": lena, "ludo": ludo, "alice": alice, "carol": carol, "audrey": audrey}
+
+
+@pytest.fixture
+def colleagues(anna: Hospital) -> dict[str, User]:  # noqa: F811
+    """St. Anna's other people: Odile is its data protection officer, Igor its IT, Rita does research."""
+    posts = {"odile": "officer", "igor": "it", "rita": "researcher"}
+    return {
+        who: make_person(f"{who}@anna.example", Role.SITE_ADMIN, anna.site, post=post)
+        for who, post in posts.items()
+    }
 
 
 @pytest.fixture

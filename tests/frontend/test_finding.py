@@ -59,7 +59,9 @@ def test_entries_of_the_log_are_found_by_number_kind_code_and_hash(
     page = reverse("log-entry", args=[entry.pk])
     refused = LogEntry.objects.get(code="attest.measurement")
     by_code = reverse("log-entry", args=[refused.pk])
-    for wanted in (str(entry.pk), "appraisal", entry.leaf_hash, entry.leaf_hash[:12].upper()):
+    assert page in found(people["audrey"], "appraisal") and not found(people["alice"], "appraisal")
+    assert found(people["ludo"], "appraisal") == {"/log?kind=appraisal"}  # the list knows what he may see
+    for wanted in (str(entry.pk), entry.leaf_hash, entry.leaf_hash[:12].upper()):
         assert page in found(people["audrey"], wanted), wanted
         assert page in found(people["lena"], wanted), wanted
         assert page not in found(people["ludo"], wanted), wanted

@@ -70,6 +70,8 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "site-receipts": ("GET", SITE),
     "site-receipts-of-run": ("GET", {**SITE, "ludo": 404}),
     "site-evidence": ("GET", SITE),
+    # Who belongs to a hospital is nothing for leads.
+    "site-people": ("GET", {**SITE, "lena": 403, "ludo": 403}),
     "site-maintenance": ("GET", SITE),
     "site-maintenance-remove": ("POST", {**dict.fromkeys(ALL, 302), "carol": 404}),
     "site-enrolment": (
@@ -86,6 +88,7 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "datasets": ("GET", ALL),
     "dataset": ("GET", SITE),
+    "dataset-describe": ("GET", {**dict.fromkeys(ALL, 403), "alice": 200, "carol": 404}),
     "models": ("GET", MODELS),
     "model": ("GET", MODELS),
     "model-jobs": ("GET", MODELS),
@@ -112,10 +115,13 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "study-cancel": ("POST", LEAD_ACTS),
     "runs": ("GET", ALL),
     "run": ("GET", STUDY),
+    # The lead's alone: to others who see the run it says so, and changes nothing.
+    "run-notes": ("POST", {who: {200: 422}.get(seen, seen) for who, seen in STUDY.items()} | {"lena": 302}),
     "run-live": ("GET", STUDY),
     "run-history": ("GET", STUDY),
     "run-curves": ("GET", STUDY),
     "account-mails": ("POST", dict.fromkeys(ALL, 302)),
+    "account-profile": ("GET", ALL),
     "account-steps": ("POST", dict.fromkeys(ALL, 302)),
     "sweeps": ("GET", ALL),
     "sweep-new": ("GET", {**EDITS, "lena": 200}),
@@ -173,6 +179,13 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         {"olga": 200, "lena": 403, "ludo": 403, "alice": 403, "carol": 403, "audrey": 200},
     ),
 }
+# Of Alice's colleagues at St. Anna only what differs from hers: Odile is its data protection officer, Igor
+# its IT, Rita does research there.
+COLLEAGUES: dict[str, dict[str, int]] = {
+    "odile": {"site-approval-key": 409, "dataset-describe": 403},
+    "igor": {"dataset-describe": 403},
+    "rita": {"site-approval-key": 409},
+}
 # Anybody may open these: signing in and out, the chooser of a language, a link that is itself the permission,
 # what an agent is made of.
 PUBLIC = {
@@ -225,6 +238,22 @@ def test_pages_open_for_whom_they_are_meant(
         counters.flushall()
     wanted = {name: expected for name, (_, expected) in TABLE.items()}
     assert opened == wanted
+
+
+def test_colleagues_at_a_hospital_open_what_its_admin_opens_but_what_is_not_their_post(
+    world: dict[str, Any], colleagues: dict[str, User], counters: Redis
+) -> None:
+    opened: dict[str, dict[str, int]] = {who: {} for who in COLLEAGUES}
+    for name, (method, _) in TABLE.items():
+        for who in COLLEAGUES:
+            client = Client(raise_request_exception=False)
+            with undone():
+                client.force_login(colleagues[who])
+                status = getattr(client, method.lower())(address_of(name, world)).status_code
+                opened[who][name] = status
+        counters.flushall()
+    alices = {name: statuses["alice"] for name, (_, statuses) in TABLE.items()}
+    assert opened == {who: {**alices, **differs} for who, differs in COLLEAGUES.items()}
 
 
 def test_whoever_is_signed_out_is_sent_to_sign_in(world: dict[str, Any]) -> None:

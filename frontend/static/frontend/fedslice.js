@@ -5,17 +5,20 @@
 const PAGE = document.documentElement.lang;
 const SPOKEN = navigator.language.startsWith(PAGE) ? navigator.language : PAGE;
 
+// The time zone that its reader has chosen, else the browser's.
+const ZONE = document.body.dataset.timeZone || Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+
 function showLocalTimes(root) {
-  const format = new Intl.DateTimeFormat(SPOKEN, { dateStyle: "medium", timeStyle: "medium" });
+  const format = new Intl.DateTimeFormat(SPOKEN, { dateStyle: "medium", timeStyle: "medium", timeZone: ZONE });
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
     element.title = element.dateTime.replace("T", " ").replace(/(\.\d+)?(\+00:00|Z)$/, " UTC");
     element.dataset.local = "yes";
     if (element.dataset.style === "clock") {
-      element.textContent = moment.toLocaleTimeString(SPOKEN);
+      element.textContent = moment.toLocaleTimeString(SPOKEN, { timeZone: ZONE });
     } else if (element.dataset.style === "date") {
-      element.textContent = moment.toLocaleDateString(SPOKEN, { dateStyle: "medium" });
+      element.textContent = moment.toLocaleDateString(SPOKEN, { dateStyle: "medium", timeZone: ZONE });
     } else {
       element.textContent = format.format(moment);
     }
@@ -69,10 +72,8 @@ document.addEventListener("input", (event) => {
 
 // A form that takes times tells the server in which zone they are; without this script they are UTC.
 function tellZone() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (!zone) return;
-  for (const input of document.querySelectorAll("input[data-zone]")) input.value = zone;
-  for (const element of document.querySelectorAll("[data-zone-name]")) element.textContent = zone;
+  for (const input of document.querySelectorAll("input[data-zone]")) input.value = ZONE;
+  for (const element of document.querySelectorAll("[data-zone-name]")) element.textContent = ZONE;
 }
 
 // A slider's value stands beside it.
@@ -160,7 +161,7 @@ function heard() {
 function unheard() {
   const box = document.getElementById("offline");
   if (!box.hidden) return;
-  document.getElementById("offline-since").textContent = heardAt.toLocaleTimeString(SPOKEN);
+  document.getElementById("offline-since").textContent = heardAt.toLocaleTimeString(SPOKEN, { timeZone: ZONE });
   box.hidden = false;
 }
 document.addEventListener("htmx:sendError", unheard);
