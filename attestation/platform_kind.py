@@ -24,7 +24,7 @@ class PlatformKind(NamedTuple):
 def platform_kind(quote: bytes) -> PlatformKind:
     """Read it from the quote's own PCK certificate.
 
-    Raises: the verifier's codes where it cannot.
+    Raises: the verifier's codes where it cannot; `attest.chain_broken`.
     """
     parsed = parse(unpadded(quote))
     chain = load_chain(parsed.pck_chain, "PCK certificate chain")

@@ -157,7 +157,10 @@ def verify_receipt(signed: SignedReceipt) -> str:
 
 
 def checked(receipt: Receipt) -> tuple[Receipt, bytes]:
-    """The receipt after one pass through its canonical form (typed, finite, in order), and that form."""
+    """The receipt after one pass through its canonical form (typed, finite, in order), and that form.
+
+    Raises: `receipt.invalid`.
+    """
     try:
         data = canonical(receipt)
         parsed = msgspec.json.decode(data, type=Receipt)

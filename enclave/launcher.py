@@ -97,7 +97,10 @@ def lock_down(reports: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, give up what the program does not need, and become it. Returns never."""
+    """Measure, give up what the program does not need, and become it.
+
+    Returns: never.
+    """
     parser = argparse.ArgumentParser(prog="enclave/launcher.py")
     parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("--mailbox", type=Path, required=True)

@@ -35,7 +35,10 @@ def crl_floor(e: Examination) -> Outcome:
 
 
 def issue_floor(e: Examination) -> Outcome:
-    """No part was issued before the policy's floor: a revocation made by then is in it."""
+    """No part was issued before the policy's floor: a revocation made by then is in it.
+
+    Raises: `attest.issue_floor`.
+    """
     seen, c = e.floor, e.collateral
     dates = {
         "TCB info": (seen.tcb_info_issued, unix(e.tcb_info.issue_date)),
@@ -51,7 +54,10 @@ def issue_floor(e: Examination) -> Outcome:
 
 
 def status(e: Examination) -> Outcome:
-    """The merged TCB status is one that the policy lists."""
+    """The merged TCB status is one that the policy lists.
+
+    Raises: `attest.status`.
+    """
     if e.policy is None:
         return NO_POLICY
     accepted = ", ".join(e.policy.accepted_statuses)
@@ -61,7 +67,10 @@ def status(e: Examination) -> Outcome:
 
 
 def advisories(e: Examination) -> Outcome:
-    """Each advisory that keeps the platform from UpToDate is one that the policy lists."""
+    """Each advisory that keeps the platform from UpToDate is one that the policy lists.
+
+    Raises: `attest.advisory`.
+    """
     if e.policy is None:
         return NO_POLICY
     if e.evaluation.status == "UpToDate":
@@ -74,7 +83,10 @@ def advisories(e: Examination) -> Outcome:
 
 
 def measurement(e: Examination) -> Outcome:
-    """The enclave or TD is one of the policy's reference values, for the program that was expected."""
+    """The enclave or TD is one of the policy's reference values, for the program that was expected.
+
+    Raises: `attest.measurement` or `attest.svn_too_low`.
+    """
     if e.policy is None:
         return NO_POLICY
     program = e.expected.program if e.expected else None

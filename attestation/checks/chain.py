@@ -27,7 +27,10 @@ PCK_ROLE = "SGX PCK Certificate"
 
 
 def root(e: Examination) -> Outcome:
-    """The root that came with the quote is the one that the policy pins: Intel's, or this installation's."""
+    """The root that came with the quote is the one that the policy pins: Intel's, or this installation's.
+
+    Raises: `attest.policy_root` or `attest.root_unmarked`.
+    """
     accepted = "Intel" if e.policy is None or e.policy.root == "intel" else "development"
     if (accepted == "Intel") != (e.root_sha256 == INTEL_ROOT_SHA256):
         raise Refusal("attest.policy_root", expected=f"{accepted} root", found=e.root_sha256)
@@ -55,7 +58,10 @@ def check_pinned(e: Examination, certificate: Certificate, what: str) -> None:
 
 
 def pck_chain(e: Examination) -> Outcome:
-    """Root → PCK CA → PCK: signatures, roles, dates, and what the PCK says of its platform."""
+    """Root → PCK CA → PCK: signatures, roles, dates, and what the PCK says of its platform.
+
+    Raises: `attest.chain_broken`.
+    """
     if len(e.pck_chain) != 3:
         raise Refusal(
             "attest.chain_broken",

@@ -30,7 +30,10 @@ def program(e: Examination) -> Outcome:
 
 
 def binding(e: Examination) -> Outcome:
-    """The quote's report data is the hash of the claims, keys included."""
+    """The quote's report data is the hash of the claims, keys included.
+
+    Raises: `attest.report_data`.
+    """
     if e.expected is None:
         return OFFLINE
     expected, found = report_data(_claims(e)), e.quote.report.report_data

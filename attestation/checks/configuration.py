@@ -22,7 +22,10 @@ Field = tuple[str, str, str]  # name, expected, found; under the reference's mas
 
 
 def configuration(e: Examination) -> Outcome:
-    """All fields are those of one reference value that names this enclave or TD."""
+    """All fields are those of one reference value that names this enclave or TD.
+
+    Raises: `attest.configuration`.
+    """
     if e.policy is None:
         return NotApplicable("no policy was given: it is only asked whether the evidence is genuine")
     faults: list[Field] = []

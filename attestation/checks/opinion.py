@@ -8,7 +8,10 @@ from contracts.refusal import Refusal
 
 
 def agrees(e: Examination) -> Outcome:
-    """Our checks have accepted. dcap-qvl must accept too, with the same TCB status and advisories."""
+    """Our checks have accepted. dcap-qvl must accept too, with the same TCB status and advisories.
+
+    Raises: `attest.second_opinion`.
+    """
     opinion = second_opinion.ask(e.quote, e.collateral, e.root, e.at)
     status, advisories = e.evaluation
     ours = " ".join(["accepted:", status, *advisories])

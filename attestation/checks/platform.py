@@ -38,6 +38,8 @@ def tcb_level(e: Examination) -> Outcome:
     """The level that platform, TDX module and quoting enclave reach together is not revoked.
 
     TDX 1.5 reports two TEE_TCB_SVN, at the TD's launch and now: `td_tcb.relaunch` weighs them.
+
+    Raises: `attest.tcb_revoked`.
     """
     report = e.quote.report
     svns = (None,) if isinstance(report, SgxReport) else report.tee_tcb_svns
@@ -55,7 +57,10 @@ def tcb_level(e: Examination) -> Outcome:
 
 
 def debug(e: Examination) -> Outcome:
-    """Nobody can read its memory by opening it in debug mode."""
+    """Nobody can read its memory by opening it in debug mode.
+
+    Raises: `attest.debug`.
+    """
     report = e.quote.report
     flags, bit = (
         (report.flags, FLAG_DEBUG) if isinstance(report, SgxReport) else (report.td_attributes, TD_DEBUG)
@@ -66,7 +71,11 @@ def debug(e: Examination) -> Outcome:
 
 
 def attributes(e: Examination) -> Outcome:
-    """SGX: initialised, 64 bit, without provisioning or launch key. No reserved bit."""
+    """SGX: initialised, 64 bit, without provisioning or launch key. No reserved bit.
+
+    Raises: `attest.not_64_bit`, `attest.not_initialised`, `attest.provisioning_key` or
+    `attest.reserved_attributes`.
+    """
     report = e.quote.report
     if not isinstance(report, SgxReport):
         return in_a_td("attributes")(e)
@@ -85,7 +94,10 @@ def attributes(e: Examination) -> Outcome:
 
 
 def reserved(e: Examination) -> Outcome:
-    """Reserved bytes are zero: what they will come to mean, this verifier cannot know."""
+    """Reserved bytes are zero: what they will come to mean, this verifier cannot know.
+
+    Raises: `attest.reserved_bytes`.
+    """
     report, fields = e.quote.report, {"header": e.quote.header.reserved}
     if isinstance(report, SgxReport):
         # The header's bytes are SVNs of QE and PCE in a quote v3, which the QE's own report and the PCK tell.

@@ -13,7 +13,10 @@ FLAG_DEBUG = 1 << 1
 
 
 def qe_signature(e: Examination) -> Outcome:
-    """The PCK signed the quoting enclave's report."""
+    """The PCK signed the quoting enclave's report.
+
+    Raises: `attest.qe_signature`.
+    """
     report = e.quote.qe_report.encode()
     if not verify_raw(p256_key(e.pck, "PCK certificate"), e.quote.qe_signature, report):
         raise Refusal(
@@ -23,7 +26,10 @@ def qe_signature(e: Examination) -> Outcome:
 
 
 def qe_binding(e: Examination) -> Outcome:
-    """The report's data is SHA-256(attestation key ‖ authentication data), then 32 zero bytes."""
+    """The report's data is SHA-256(attestation key ‖ authentication data), then 32 zero bytes.
+
+    Raises: `attest.qe_binding`.
+    """
     digest = hashlib.sha256(e.quote.attestation_key + e.quote.qe_auth_data).digest()
     expected, found = digest + bytes(32), e.quote.qe_report.report_data
     if found != expected:
@@ -32,7 +38,10 @@ def qe_binding(e: Examination) -> Outcome:
 
 
 def qe_identity(e: Examination) -> Outcome:
-    """It is the quoting enclave that the QE identity describes, not in debug mode, with a published SVN."""
+    """It is the quoting enclave that the QE identity describes, not in debug mode, with a published SVN.
+
+    Raises: `attest.qe_debug` or `attest.qe_identity`.
+    """
     report, identity = e.quote.qe_report, e.qe_identity
     if report.flags & FLAG_DEBUG:
         raise Refusal("attest.qe_debug", expected="a production enclave", found="debug mode")
@@ -56,7 +65,10 @@ def qe_identity(e: Examination) -> Outcome:
 
 
 def quote_signature(e: Examination) -> Outcome:
-    """The attestation key signed header and body."""
+    """The attestation key signed header and body.
+
+    Raises: `attest.quote_signature`.
+    """
     key = raw_key(e.quote.attestation_key)
     if key is None or not verify_raw(key, e.quote.signature, e.quote.signed):
         raise Refusal(

@@ -37,7 +37,10 @@ def tcb_info_dates(e: Examination) -> Outcome:
 
 
 def tcb_info_platform(e: Examination) -> Outcome:
-    """It is about this kind of TEE, this FMSPC and this PCEID."""
+    """It is about this kind of TEE, this FMSPC and this PCEID.
+
+    Raises: `attest.fmspc`, `attest.pce_id` or `attest.tcb_info_kind`.
+    """
     info, platform = e.tcb_info, e.platform
     if info.id != e.quote.tee.upper():
         raise Refusal("attest.tcb_info_kind", expected=e.quote.tee.upper(), found=info.id)
@@ -50,7 +53,10 @@ def tcb_info_platform(e: Examination) -> Outcome:
 
 
 def qe_identity_signature(e: Examination) -> Outcome:
-    """The QE identity is signed in the same way, and is for the quoting enclave of this kind of TEE."""
+    """The QE identity is signed in the same way, and is for the quoting enclave of this kind of TEE.
+
+    Raises: `attest.qe_identity_kind`.
+    """
     c = e.collateral
     found = _check_signed(
         e, c.qe_identity, c.qe_identity_signature, c.qe_identity_chain, "QE identity", "qe_identity"

@@ -27,7 +27,10 @@ TD_ALLOWED = TD_SEPT_VE_DISABLE | TD_PKS | TD_KL | TD_PERFMON
 
 
 def module(e: Examination) -> Outcome:
-    """MRSIGNERSEAM and SEAMATTRIBUTES are those that Intel publishes for this version of the TDX module."""
+    """MRSIGNERSEAM and SEAMATTRIBUTES are those that Intel publishes for this version of the TDX module.
+
+    Raises: `attest.tdx_module`.
+    """
     report = _report(e)
     for svn in report.tee_tcb_svns:
         identity = module_identity(e.tcb_info, svn)
@@ -45,7 +48,10 @@ def module(e: Examination) -> Outcome:
 
 
 def attributes(e: Examination) -> Outcome:
-    """SEPT_VE_DISABLE, and no reserved bit."""
+    """SEPT_VE_DISABLE, and no reserved bit.
+
+    Raises: `attest.reserved_attributes` or `attest.sept_ve_disable`.
+    """
     bits = _report(e).td_attributes
     reserved = bits & ~(TD_ALLOWED | TD_DEBUG)
     if reserved:
@@ -56,7 +62,10 @@ def attributes(e: Examination) -> Outcome:
 
 
 def service_td(e: Examination) -> Outcome:
-    """No service TD (such as one for migration) stands beside the TD: MRSERVICETD is zero."""
+    """No service TD (such as one for migration) stands beside the TD: MRSERVICETD is zero.
+
+    Raises: `attest.service_td`.
+    """
     found = _report(e).mrservicetd
     if found is None:
         return NotApplicable("this kind of report has no MRSERVICETD")
@@ -82,6 +91,8 @@ def launch(e: Examination) -> Outcome:
     """The launcher's event log replays to RTMR3 and tells of one start: that of the program which claims.
 
     Of *what* program is the policy's to say, whose reference value names RTMR3.
+
+    Raises: `attest.event_log`, `attest.launched_program`, `attest.launches` or `attest.launches_missing`.
     """
     if e.policy is None:
         return NotApplicable("no policy was given: it is only asked whether the evidence is genuine")

@@ -25,10 +25,12 @@ MAX_CHAIN_BYTES = 32 * 1024
 
 
 def create_platform(directory: Path | str, tee: Tee = "sgx") -> bytes:
-    """Make the host's keys in `directory`, unless they are there. Returns the certification request in PEM.
+    """Make the host's keys in `directory`, unless they are there.
 
     The request is PKCS#10 (RFC 2986): the PCK public key, signed by its private key. It goes to the
     coordinator's `issue_platform`. Safe to repeat.
+
+    Returns: the certification request in PEM.
 
     Raises: `development.no_platform` if the folder cannot be read.
     """
@@ -52,7 +54,7 @@ def install_platform(directory: Path | str, pck_chain: bytes | str) -> None:
     """Keep the chain that the coordinator issued, after checking that it is for this host's key and signs
     up to a root. (Whose root it is decides the relying party, not the host.)
 
-    Raises: `development.wrong_chain`.
+    Raises: `development.wrong_chain`; `development.no_platform`.
     """
     directory = Path(directory)
     chain = pck_chain.encode() if isinstance(pck_chain, str) else pck_chain

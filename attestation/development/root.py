@@ -87,11 +87,13 @@ def root_sha256(directory: Path | str) -> str:
 
 
 def issue_platform(directory: Path | str, request_pem: bytes | str) -> bytes:
-    """Certify a host's PCK key. Returns the chain PCK, PCK CA, root in PEM.
+    """Certify a host's PCK key.
 
     `request_pem` is what `create_platform` returned: a PKCS#10 request (RFC 2986), whose signature proves
     that the host holds the private key. Names and extensions in it are ignored. The PPID is a hash of the
     key, so the same host keeps the same PPID.
+
+    Returns: the chain PCK, PCK CA, root in PEM.
 
     Raises: `development.bad_request`.
     """

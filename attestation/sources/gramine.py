@@ -29,7 +29,10 @@ class GramineSource:
         self._directory = directory
 
     def quote(self, report_data: bytes) -> bytes:
-        """See `Source.quote`."""
+        """See `Source.quote`.
+
+        Raises: `source.not_dcap`.
+        """
         require_length(report_data)
         with self._lock:
             kind = self._read("attestation_type").strip(b"\0 \n").decode("ascii", "replace")
@@ -45,7 +48,10 @@ class GramineSource:
         return
 
     def sealing_key(self, label: str) -> bytes:
-        """32 bytes derived (HKDF-SHA256) from the 16-byte SGX sealing key with policy MRENCLAVE."""
+        """32 bytes derived (HKDF-SHA256) from the 16-byte SGX sealing key with policy MRENCLAVE.
+
+        Raises: `source.unavailable`.
+        """
         secret = self._read("keys/_sgx_mrenclave")
         if len(secret) != 16 or not any(secret):
             raise Refusal("source.unavailable", path=str(self._directory / "keys"), fault="no sealing key")

@@ -99,7 +99,10 @@ def head_of(config: Any, labels: int) -> tuple[int, int]:
 
 
 def check_cut(config: Any, k: int) -> None:
-    """Refuse (`split.bad_cut`) a cut that is not after a layer, or at 0 before the first."""
+    """Refuse (`split.bad_cut`) a cut that is not after a layer, or at 0 before the first.
+
+    Raises: `split.bad_cut`.
+    """
     layers = config.num_hidden_layers
     if not 0 <= k <= layers:
         raise Refusal("split.bad_cut", k=k, layers=layers)

@@ -19,10 +19,12 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: SigningKey) -> str:
 
 
 def follow(seen: Checkpoint | None, new: Checkpoint, proof: Sequence[bytes]) -> Checkpoint:
-    """The rule of agents and witnesses: a log may only grow. Returns what to keep as seen.
+    """The rule of agents and witnesses: a log may only grow.
 
     `proof` is the consistency proof from `seen` to `new` (empty where nothing was seen, where nothing was
     in the log, or where both are equal).
+
+    Returns: what to keep as seen.
 
     Raises: `log.wrong_origin`, `log.went_back` or `log.not_consistent` (a fork).
     """

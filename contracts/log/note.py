@@ -147,7 +147,10 @@ def check_name(name: str) -> None:
 
 
 def strict_base64(text: str) -> bytes:
-    """Standard base64 in its one canonical spelling."""
+    """Standard base64 in its one canonical spelling.
+
+    Raises: `log.invalid_note`.
+    """
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -70,7 +70,10 @@ class SessionChannel:
 
     def seal(self, content: bytes, *, more: bool = False) -> bytes:
         """The next message of this end: len(content) + TAG_BYTES bytes. `more`: its content goes on in the
-        next."""
+        next.
+
+        Raises: `serving.limit`.
+        """
         number = self.sent
         if number >= MAX_MESSAGES:
             raise Refusal("serving.limit", limit=MAX_MESSAGES, unit="messages")

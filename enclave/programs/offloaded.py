@@ -27,7 +27,7 @@ def open_offloaded(manifest: Manifest, folder: Path, mailbox: Path) -> tuple[Any
     """The cut model with its adapter, the base that it was taken from, and the placement. `mailbox` is
     its folder, in which the accelerator finds the public int8 weights.
 
-    Raises: as `open_cut`.
+    Raises: as `open_cut`; `manifest.invalid`.
     """
     if isinstance(manifest.adapter, Spf) or manifest.masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
@@ -47,8 +47,10 @@ class OffloadedPlacement(Placement):
         self._before: Measures = {}
 
     def accelerate(self, channel: Path, room: int) -> str:
-        """Use the accelerator behind this channel from now on, with a fresh key and an empty vault: what it,
-        or the one before it, was sent and has answered is of no use any more. Returns how it calls itself.
+        """Use the accelerator behind this channel from now on, with a fresh key and an empty vault: what
+        it, or the one before it, was sent and has answered is of no use any more.
+
+        Returns: how it calls itself.
 
         Raises: `accelerator.bad_channel` or `masking.weights_changed`.
         """

@@ -142,7 +142,10 @@ def _compare_starts(shown: State, start: State) -> None:
 
 def check(scores: Scores, labels: int, *, tables: bool = False) -> None:
     """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels
-    (`labels` = 0: a causal LM), or have not what `tables` are made of."""
+    (`labels` = 0: a causal LM), or have not what `tables` are made of.
+
+    Raises: `metrics.mismatch`.
+    """
     consistent = (
         math.isfinite(scores.loss_sum) and scores.loss_sum >= 0 and scores.correct <= scores.predictions
     )

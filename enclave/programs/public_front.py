@@ -31,7 +31,7 @@ def tuned_tail(manifest: Manifest, folder: Path) -> tuple[Tail, Base]:
     """For the placement `all_in_tee`: what stands behind the public front, with its adapter, and the base
     that it was taken from.
 
-    Raises: `model.*`, `slicing.*`, `split.*`, `adapter.*` or `front.no_layer`.
+    Raises: `model.*`, `slicing.*`, `split.*`, `adapter.*` or `front.no_layer`; `manifest.invalid`.
     """
     front, adapter = manifest.front, manifest.adapter
     if front is None or not isinstance(adapter, Lora):

@@ -23,7 +23,10 @@ Quad = Sequence[int]
 
 
 def check_several(scores: Scores, labels: int, *, tables: bool) -> None:
-    """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels."""
+    """Refuse (`metrics.mismatch`) scores of another party that contradict themselves or this run's labels.
+
+    Raises: `metrics.mismatch`.
+    """
     table, bins = scores.confusion, scores.bins
     good = math.isfinite(scores.loss_sum) and scores.loss_sum >= 0
     good = good and len(table) == labels and all(len(quad) == 4 for quad in table)

@@ -27,7 +27,10 @@ class HeldArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def committed(identity: Identity, client_rounds: ClientRounds) -> Committed:
-    """The signed commitment to what was handed in."""
+    """The signed commitment to what was handed in.
+
+    Raises: `front.no_features`.
+    """
     learner = client_rounds.learner
     if learner.front is None:
         raise Refusal("front.no_features")

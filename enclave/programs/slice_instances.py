@@ -38,7 +38,10 @@ class SliceInstances:
             raise Refusal("front.another_commitment", site=site)
 
     def count(self, site: str, key: str, features: str | None = None) -> int:
-        """An admitted instance; again changes nothing. Returns the how many-th of its site it is, at most."""
+        """An admitted instance; again changes nothing.
+
+        Returns: the how many-th of its site it is, at most.
+        """
         if key not in self._seen.setdefault(site, set()):
             self._seen[site].add(key)
             self._counted[site] = self._counted.get(site, 0) + 1

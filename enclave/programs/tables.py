@@ -21,7 +21,10 @@ from enclave.training.metrics import Scores
 
 def check_bins(scores: Scores) -> None:
     """Refuse (`metrics.mismatch`) bins of another party that contradict its other scores, which are
-    checked."""
+    checked.
+
+    Raises: `metrics.mismatch`.
+    """
     labels, bins = len(scores.confusion), scores.bins
     sizes = [TENTHS] * 3 + [ODDS] * (2 * labels)
     good = [len(row) for row in bins] == sizes

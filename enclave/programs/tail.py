@@ -111,7 +111,7 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     """Read the base model (every file against its pinned hash), cut it, tune the tail as the manifest says,
     on the accelerator inside the TEE where there is one.
 
-    Raises: `model.*`, `slicing.*`, `split.*` or `spf.*`.
+    Raises: `model.*`, `slicing.*`, `split.*` or `spf.*`; `manifest.invalid`.
     """
     adapter, split = manifest.adapter, manifest.split
     if not isinstance(adapter, Spf) or split is None:

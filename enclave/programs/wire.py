@@ -89,7 +89,10 @@ class WireChannel:
         self._buffer = bytearray()
 
     def send(self, message: Struct) -> None:
-        """Send one frame. A message over the limit is refused before a byte of it goes out."""
+        """Send one frame. A message over the limit is refused before a byte of it goes out.
+
+        Raises: `wire.closed` or `wire.frame_too_large`.
+        """
         body = msgspec.json.encode(message)
         if len(body) > MAX_FRAME_BYTES:
             raise Refusal("wire.frame_too_large", bytes=len(body), limit=MAX_FRAME_BYTES)
@@ -101,7 +104,10 @@ class WireChannel:
     def receive(
         self, kind: type[Message], *, timeout: float | None = None, limit: int = MAX_FRAME_BYTES
     ) -> Message:
-        """The next frame as a `kind`. `timeout` is in seconds for the whole frame; None waits for ever."""
+        """The next frame as a `kind`. `timeout` is in seconds for the whole frame; None waits for ever.
+
+        Raises: `wire.frame_too_large` or `wire.invalid`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._fill(_HEADER, deadline)
         length = int.from_bytes(self._buffer[:_HEADER], "big")

@@ -45,7 +45,10 @@ transformers_logging.disable_progress_bar()
 @contextmanager
 def refusing_what_transformers_cannot_read(private: Path, spec: ModelSpec) -> Iterator[None]:
     """Within, whatever is raised but a refusal becomes `model.unreadable`, without the name of the private
-    folder: transformers has no common exception for a model that it cannot read."""
+    folder: transformers has no common exception for a model that it cannot read.
+
+    Raises: `model.unreadable`.
+    """
     try:
         yield
     except Refusal:
@@ -90,7 +93,10 @@ def _switch_dropout_off(config: PretrainedConfig) -> None:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files (and of their index) in the folder."""
+    """Names of the safetensors files (and of their index) in the folder.
+
+    Raises: `model.no_weights` or `model.pickle_weights`.
+    """
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():
@@ -126,7 +132,10 @@ def refuse_remote_code(folder: Path) -> None:
 
 
 def copy_hashed(source: Path, target: Path) -> str:
-    """Copy in one pass and return the SHA-256 of the bytes copied, so no host can swap them between."""
+    """Copy in one pass and return the SHA-256 of the bytes copied, so no host can swap them between.
+
+    Raises: `model.file_missing`.
+    """
     digest = hashlib.sha256()
     try:
         with source.open("rb") as opened, target.open("wb") as written:

@@ -162,7 +162,10 @@ def cut(
 
 def inspect_cut(model: nn.Module, architecture: Architecture) -> None:
     """Refuse (`slicing.unlisted_module`, `slicing.frozen_inside`, `slicing.trained_outside`) a cut model that
-    holds anything that the table does not list."""
+    holds anything that the table does not list.
+
+    Raises: `slicing.frozen_inside` or `slicing.trained_outside`.
+    """
     _inspect_classes(model, architecture, frozen=(nn.Linear, nn.Embedding))
     outside = {id(module.weight) for module in model.modules() if isinstance(module, OutsourcedLinear)}
     for name, parameter in model.named_parameters():

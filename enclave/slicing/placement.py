@@ -131,9 +131,11 @@ class Masked:
     ) -> int:
         """Enter a round, and make the pads of its first batches: as many as the vault can hold.
 
-        Returns for how many. The others make theirs inline, when they come. `report` hears the estimate
-        before the first pad is made, then layer by layer. Asked again before a step was taken (the offline
-        phase was done in idle time), it keeps what there is.
+        The others make theirs inline, when they come. `report` hears the estimate before the first pad is
+        made, then layer by layer. Asked again before a step was taken (the offline phase was done in idle
+        time), it keeps what there is.
+
+        Returns: for how many.
         """
         asked = (round, tuple(shapes), self._engine.usage.steps)
         if asked == self._begun:

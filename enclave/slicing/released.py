@@ -49,7 +49,7 @@ def pinned_config(folder: Path, manifest: Manifest) -> dict[str, Any]:
 def adapter_files(manifest: Manifest, state: State, config: Mapping[str, Any]) -> Files:
     """Method 1: the PEFT adapter directory of the tuned parameters.
 
-    Raises: `release.missing_config` where the configuration does not fit them.
+    Raises: `release.missing_config` where the configuration does not fit them; `manifest.invalid`.
     """
     adapter = manifest.adapter
     if isinstance(adapter, Prefix):

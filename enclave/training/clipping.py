@@ -15,8 +15,10 @@ from enclave.training.aggregate import State
 def clip(state: State, start: Mapping[str, NDArray[Any]], bound: float) -> tuple[State, bool]:
     """Bound the L2 norm of the change from `start` to `state`, over all tensors together.
 
-    Returns the state in float64, shortened towards `start` where the change was longer than `bound`, and
-    whether it was (McMahan et al., arXiv 1710.06963). A change within the bound keeps its exact values.
+    A change within the bound keeps its exact values.
+
+    Returns: the state in float64, shortened towards `start` where the change was longer than `bound`, and
+    whether it was (McMahan et al., arXiv 1710.06963).
     """
     changes = {name: tensor.astype(np.float64) - start[name] for name, tensor in state.items()}
     norm = math.sqrt(math.fsum(float(np.square(change).sum()) for change in changes.values()))

@@ -168,8 +168,7 @@ def to_bytes(shard: Shard, layout: Layout) -> bytes:
 def from_bytes(data: bytes, layout: Layout) -> Shard:
     """Read a shard that must fit `layout` in everything.
 
-    Raises: `features.too_large`, `unreadable`, `stale`, `names`, `dtype`, `shape`, `empty`, `lengths`,
-    `labels`, `not_finite` or `beyond_bound`.
+    Raises: `features.*`.
     """
     if len(data) > layout.limit:
         raise Refusal("features.too_large", bytes=len(data), limit=layout.limit)

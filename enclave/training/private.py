@@ -86,7 +86,10 @@ def clipped_sum(
     precision: str = "fp32",
 ) -> tuple[list[Tensor], float]:
     """Σ over the rows of their own gradients, each shortened to the L2 norm `clip`; float64, one tensor a
-    parameter. Beside it the sum of their losses."""
+    parameter. Beside it the sum of their losses.
+
+    Raises: `training.diverged`.
+    """
     sums = [torch.zeros(parameter.shape, dtype=torch.float64) for parameter in parameters]
     loss_sum, device = 0.0, parameters[0].device
     for index in indices:

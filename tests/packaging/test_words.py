@@ -1,0 +1,130 @@
+"""Names that were replaced do not come back, and a class that an enclave may load shares its name with no
+other."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tokenize
+from collections import Counter
+
+import pytest
+
+from tests.packaging.test_docstrings import MEASURED, trees
+from tests.support.installation import REPOSITORY
+
+REPLACED = {
+    "AcceleratorChannel": "MaskedChannel",
+    "Consent": "ReleaseApproval",
+    "DEEDS": "ACTIONS (frontend/activity.py)",
+    "HURRIED": "PROCEEDED_EARLY",
+    "Judge": "Verifier",
+    "Knock": "ClientHello",
+    "Lived": "InstanceCount",
+    "Lives": "SliceInstances",
+    "Membership": "RunSession",
+    "Outside": "OffloadedPlacement",
+    "Shelf": "FeatureStore",
+    "ServingOrder": "ServingSignature",
+    "SplitWork": "SplitJobRunner",
+    "Standing": "RunState",
+    "Trip": "SharedInputGroup",
+    "Turns": "ClientRounds",
+    "Work": "JobRunner, LayerWork, Workload or another that says which",
+    "deed": "action",
+    "deeds": "actions",
+    "hurried": "proceeds_early",
+    "open_outside": "open_offloaded",
+    "put_out": "offload",
+    "settle_types": "warm_up_decoders",
+    "sparing": "throttle",
+    "unkeep": "load_checkpoint",
+    "verify_consent": "verify_release_approval",
+    "verify_consents": "require_approved",
+}
+"""Names in code, and what took their place (docs/glossary.md)."""
+CODES = {
+    "admission.too_many_lives": "admission.too_many_instances",
+    "aggregation.lives": "aggregation.instances",
+    "features.out_of_reach": "features.beyond_bound",
+    "front.out_of_reach": "front.beyond_bound",
+    "release.bad_order": "release.bad_approval",
+    "round.other_life": "round.other_instance",
+    "run.hurried": "run.proceeded_early",
+}
+HE = re.compile(r"\b(he|him|his|himself)\b", re.IGNORECASE)
+AN_AUTHOR = re.compile(r"\bHe et al\b")
+
+
+def tracked(*patterns: str) -> list[str]:
+    found = subprocess.run(
+        ["git", "ls-files", "--", *patterns], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return found.stdout.split()
+
+
+def names_in(source: str) -> set[str]:
+    """The identifiers of a source, not its words in strings and comments."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.string for token in tokens if token.type == tokenize.NAME}
+
+
+def test_replaced_names_do_not_come_back() -> None:
+    found = [
+        f"{path}: {name}; say {REPLACED[name]}"
+        for path in tracked("*.py", ":!*/migrations/*")
+        for name in sorted(names_in((REPOSITORY / path).read_text("utf-8")) & REPLACED.keys())
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_nor_do_replaced_codes_and_fields() -> None:
+    here = "tests/packaging/test_words.py"
+    texts = {
+        path: (REPOSITORY / path).read_text("utf-8")
+        for path in tracked(
+            "*.py", "*.md", "*.html", "*.po", ":!CHANGELOG.md", f":!{here}", ":!*/migrations/*"
+        )
+    }
+    found = [
+        f"{p}: {code}; say {new}" for code, new in CODES.items() for p, text in texts.items() if code in text
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_nobody_is_he_in_texts_and_code() -> None:
+    """But an author of that name, and people in invented notes."""
+    invented = (
+        ":!benchmarks/demo/*",
+        ":!site_agent/synthetic*",
+        ":!tests/site_agent/test_dataset_reading.py",
+    )
+    here = "tests/packaging/test_words.py"
+    found = [
+        f"{path}:{number}: {line.strip()[:90]}"
+        for path in tracked("*.py", "*.html", "*.md", ":!CHANGELOG.md", f":!{here}", *invented)
+        for number, line in enumerate((REPOSITORY / path).read_text("utf-8").splitlines(), 1)
+        if HE.search(AN_AUTHOR.sub("", line)) and "href" not in line
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_of_the_classes_that_an_enclave_may_load_each_name_stands_for_one() -> None:
+    """But for the two programs' main classes of a task, of which a process loads one
+    (attestation/confidential_gpu is loaded by none)."""
+    names = Counter(
+        node.name
+        for path, tree in trees(*MEASURED)
+        if not path.startswith("attestation/confidential_gpu/")
+        for node in tree.body
+        if type(node).__name__ == "ClassDef" and not node.name.startswith("_")
+    )
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"), [("class Judge: ...", {"Judge"}), ('"""Judge it."""', set()), ("# a deed", set())]
+)
+def test_only_names_are_looked_at(source: str, found: set[str]) -> None:
+    assert names_in(source) & REPLACED.keys() == found
