@@ -22,6 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks import log_pages
 
 GOAL_MS, GOAL_BYTES = 100.0, 300_000
@@ -53,9 +55,11 @@ def fill(small: bool) -> dict[str, Any]:
     from federation.attestation.models import AppraisalRecord, LogEntry, Reference, Review, Root
     from federation.audit.models import AuditEntry
     from federation.datasets.models import Dataset
+    from federation.notices.models import Notice
     from federation.people.models import Invitation, Role, User
     from federation.sites.models import Site
-    from federation.studies.models import Approval, Event, Study, Sweep, SweepPoint
+    from federation.studies.models import Approval, BaseModel, Event, Study, Sweep, SweepPoint
+    from tests.support.proofs import made_proof
 
     log_pages.SITES, log_pages.STUDIES = (6, 10) if small else (50, 200)
     entries, rounds = (2000, 10) if small else (100_000, 50)
@@ -162,6 +166,12 @@ def fill(small: bool) -> dict[str, Any]:
     )  # fmt: skip
     first = studies[0]
     lead = first.lead
+    proof = msgspec.to_builtins(made_proof())
+    model = BaseModel.objects.create(
+        source="embedded:x", task=proof["task"], name="X", files=proof["files"], proof=proof
+    )
+    told = Event.objects.order_by("-pk")[: entries // 20]
+    Notice.objects.bulk_create(Notice(event=event, user=lead, by_mail=False) for event in told)
     draft = Study.objects.create(name="A draft", lead=lead, settings={"model": "embedded:x"})
     sweep = Sweep.objects.create(name="Ratios", lead=lead)
     for number, study in enumerate(Study.objects.filter(lead=lead).order_by("pk")[:10]):
@@ -171,7 +181,7 @@ def fill(small: bool) -> dict[str, Any]:
         "site_id": first.datasets.order_by("site_id")[0].site_id, "study_id": first.pk, "draft_id": draft.pk,
         "run_id": first.runs.get().pk, "dataset_id": datasets[0].pk, "index": entries // 2,
         "sha256": "0" * 64, "reference_id": Reference.objects.order_by("pk")[0].pk, "review_id": review.pk,
-        "user_id": lead.pk, "invitation_id": invited.pk,
+        "user_id": lead.pk, "invitation_id": invited.pk, "model_id": model.pk,
     }  # fmt: skip
 
 
@@ -210,7 +220,7 @@ def visits(world: dict[str, Any]) -> list[tuple[str, str, str]]:
         who = [one for one in RATHER if statuses.get(one) in (200, 302)]
         if method == "GET" and who and name not in NOT_MEASURED:
             found.append((name, who[0], address_of(name, world)))
-    return found
+    return [*found, *(("search for a word", who, "/search?q=Study") for who in ("alice", "lena", "olga"))]
 
 
 def measure(engine: str, small: bool) -> list[dict[str, Any]]:

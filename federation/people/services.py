@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -23,6 +22,7 @@ from federation.people import auditors, permissions, posts
 from federation.people.models import Invitation, Post, Role, User
 from federation.people.permissions import can_invite, require
 from federation.people.release_key import fingerprint
+from federation.people.zones import zones
 from federation.sites.models import Site
 from federation.sites.services import forget_site, invite_site, name_site
 from federation.threads.plain import line
@@ -263,7 +263,7 @@ def change_profile(user: User, first_name: str, last_name: str, time_zone: str) 
 
     Raises: `people.unknown_zone`.
     """
-    if time_zone and time_zone not in available_timezones():
+    if time_zone and time_zone not in zones():
         raise Refusal("people.unknown_zone", zone=line(time_zone)[:64])
     names = {"first_name": line(first_name)[:150], "last_name": line(last_name)[:150]}
     with transaction.atomic():

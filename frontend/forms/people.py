@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +17,7 @@ from error_catalogue import explain
 from federation.people import pace, resets
 from federation.people.clients import client_of
 from federation.people.models import Post, Role
+from federation.people.zones import zones
 from frontend import known_browsers
 from translations.spoken import LANGUAGES
 
@@ -131,6 +134,24 @@ class InviteColleagueForm(forms.Form):
     language = _language()
 
 
+class LongSelect(forms.Select):
+    """A choice among hundreds: written at once, where Django renders a template for each option."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """The element with its options."""
+        chosen = {str(one) for one in (value if isinstance(value, list) else [value or ""])}
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            (
+                (key, mark_safe(" selected") if str(key) in chosen else "", label)
+                for key, label in self.choices
+            ),
+        )
+        given = flatatt(self.build_attrs(self.attrs, {**(attrs or {}), "name": name}))
+        return format_html("<select{}>{}</select>", given, options)
+
+
 class ProfileForm(forms.Form):
     """A person's name, and where the clock of pages and mails stands."""
 
@@ -139,13 +160,14 @@ class ProfileForm(forms.Form):
     time_zone = forms.ChoiceField(
         label=_("Time zone"),
         required=False,
+        widget=LongSelect,
         help_text=_("Of moments on pages and in mails. Mails are in UTC where none is chosen."),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zones = [(zone, zone) for zone in sorted(available_timezones()) if "/" in zone or zone == "UTC"]
-        self.fields["time_zone"].choices = [("", _("as the browser says")), *zones]  # type: ignore[attr-defined]
+        choices = [("", _("as the browser says")), *((zone, zone) for zone in zones())]
+        self.fields["time_zone"].choices = choices  # type: ignore[attr-defined]
 
 
 class CodeForm(forms.Form):

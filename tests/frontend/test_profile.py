@@ -26,6 +26,11 @@ def test_a_name_is_plain_and_stands_where_the_person_is_named(lena: User) -> Non
     lena.refresh_from_db()
     assert str(lena) == "Lena van Dam" and "Lena van Dam" in text(client, reverse("account"))
     assert 'value="van Dam"' in text(client, address)
+    assert '<option value="" selected>' in text(client, address)
+    services.change_profile(lena, "", "", "Europe/Berlin")
+    form = text(client, address)
+    assert '<option value="Europe/Berlin" selected>Europe/Berlin</option>' in form
+    assert form.count(" selected>") == 1 and 'name="time_zone"' in form
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "Europe/Berlin\n"])
@@ -60,7 +65,9 @@ def test_pages_tell_moments_in_the_chosen_zone_whatever_the_browsers(
             chromium = launch(playwright)
             page = chromium.new_context(timezone_id="America/New_York").new_page()
             with opened(page, desk, people, Shown("account", "alice", reverse("account"))):
-                shown = page.locator("time").first.evaluate("each => [each.dateTime, each.textContent]")
+                shown = page.locator("time[datetime]").first.evaluate(
+                    "each => [each.dateTime, each.textContent]"
+                )
             with opened(page, desk, people, Shown("maintenance", "alice", address)):
                 zone = page.locator("input[name=zone]").input_value()
             chromium.close()
