@@ -31,8 +31,8 @@ DOMAINS = {
     "site_agent": ("site_agent",),
 }
 """Of each catalogue the packages whose texts it holds. The errors' are the entries themselves."""
-SINGLE = {"_", "_l", "gettext", "gettext_lazy", "gettext_noop"}
-PLURAL = {"ngettext", "ngettext_lazy"}
+SINGLE = {"_", "_l", "gettext", "gettext_lazy", "gettext_noop", "marked"}
+PLURAL = {"ngettext", "ngettext_lazy", "_ngettext"}
 CONTEXT = {"pgettext", "pgettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[^a-zA-Z%]*[a-zA-Z]|%[sdgif]|%%|\{\w*(?:[!:][^}]*)?\}|<[^>]+>")
 

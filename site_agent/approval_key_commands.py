@@ -31,6 +31,9 @@ from site_agent.enrolment import connect, needs_platform
 from site_agent.formatting import printable
 from site_agent.passphrases import ask_passphrase, new_passphrase
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[..., None]
 
@@ -41,39 +44,41 @@ def add_key_options(command: argparse.ArgumentParser) -> None:
         "--approval-key",
         type=Path,
         metavar="FILE",
-        help="where the approval key lies, or its public half (else where the enrolment put it)",
+        help=_("where the approval key lies, or its public half (else where the enrolment put it)"),
     )
     command.add_argument(
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="its first line is the passphrase or the token's PIN; /dev/fd/N for an inherited descriptor",
+        help=_("its first line is the passphrase or the token's PIN; /dev/fd/N for an inherited descriptor"),
     )
 
 
 def add_approval_key_commands(commands: Any, say: Say) -> None:
     """Add `approval-key` and its own commands to the parser."""
     keys = commands.add_parser(
-        "approval-key", help="the key with which a person approves: make it, seal it anew, replace it"
+        "approval-key", help=_("the key with which a person approves: make it, seal it anew, replace it")
     )
     verbs = keys.add_subparsers(required=True, metavar="VERB")
 
-    verb = verbs.add_parser("create", help="make one, on this machine or one without network")
-    verb.add_argument("--approval-key", type=Path, required=True, metavar="FILE", help="a new file")
-    verb.add_argument("--passphrase-file", type=Path, metavar="FILE", help="as for `approve`")
+    verb = verbs.add_parser("create", help=_("make one, on this machine or one without network"))
+    verb.add_argument("--approval-key", type=Path, required=True, metavar="FILE", help=_("a new file"))
+    verb.add_argument("--passphrase-file", type=Path, metavar="FILE", help=_("as for `approve`"))
     _add_token_options(verb)
     verb.set_defaults(run=lambda chosen: run_create(chosen, say))
 
-    verb = verbs.add_parser("passphrase", help="seal the key under another passphrase")
+    verb = verbs.add_parser("passphrase", help=_("seal the key under another passphrase"))
     add_key_options(verb)
-    verb.add_argument("--new-passphrase-file", type=Path, metavar="FILE", help="the new one, likewise")
+    verb.add_argument("--new-passphrase-file", type=Path, metavar="FILE", help=_("the new one, likewise"))
     verb.set_defaults(run=lambda chosen: run_passphrase(chosen, say))
 
-    verb = verbs.add_parser("replace", help="another key for this site, after a passphrase or a key was lost")
-    verb.add_argument("--token", required=True, help="the one-time token that the hospital's page shows")
+    verb = verbs.add_parser(
+        "replace", help=_("another key for this site, after a passphrase or a key was lost")
+    )
+    verb.add_argument("--token", required=True, help=_("the one-time token that the hospital's page shows"))
     add_key_options(verb)
     _add_token_options(verb)
-    verb.add_argument("--development-approval-key", action="store_true", help="as for `enrol`")
+    verb.add_argument("--development-approval-key", action="store_true", help=_("as for `enrol`"))
     verb.set_defaults(run=lambda chosen: run_replace(chosen, say))
 
 
@@ -82,12 +87,12 @@ def _add_token_options(verb: argparse.ArgumentParser) -> None:
         "--on-token",
         nargs=2,
         metavar=("LABEL", "MODULE"),
-        help="on a PKCS#11 token: its label, and the path of the library that its maker gives",
+        help=_("on a PKCS#11 token: its label, and the path of the library that its maker gives"),
     )
     verb.add_argument(
         "--token-key",
         metavar="ID",
-        help="take the Ed25519 key with this id (hex) that is on the token already",
+        help=_("take the Ed25519 key with this id (hex) that is on the token already"),
     )
 
 
@@ -104,7 +109,7 @@ def make_key(file: Path, chosen: argparse.Namespace, say: Say) -> None:
     if chosen.development_approval_key:
         create_development(file)
         return
-    say("The approval key speaks for the hospital: its passphrase is for the person who approves.")
+    say(_("The approval key speaks for the hospital: its passphrase is for the person who approves."))
     create_sealed(file, new_passphrase(file, chosen.passphrase_file))
 
 
@@ -120,14 +125,23 @@ def run_create(chosen: argparse.Namespace, say: Say) -> int:
         raise Refusal("approval_key.exists", file=str(file))
     if chosen.on_token:
         _make_on_token(file, chosen)
-        say(f"Approval key {printable(file, 200)}{kind_of(read_key_file(file))}")
-        say("The file only says where it is: without the token or its PIN the key is lost.")
+        say(
+            _("Approval key %(file)s%(file_2)s")
+            % {"file": printable(file, 200), "file_2": kind_of(read_key_file(file))}
+        )
+        say(_("The file only says where it is: without the token or its PIN the key is lost."))
     else:
         create_sealed(file, new_passphrase(file, chosen.passphrase_file))
-        say(f"The approval key is in {printable(file, 200)}.")
-        say("Keep a copy: without file or passphrase it is lost.")
-    say(f"Its public half is in {printable(public_half(file), 200)}. On the machine of the site agent:")
-    say(f"  python -m site_agent enrol … --approval-key {printable(public_half(file).name, 200)}")
+        say(_("The approval key is in %(file)s.") % {"file": printable(file, 200)})
+        say(_("Keep a copy: without file or passphrase it is lost."))
+    say(
+        _("Its public half is in %(file)s. On the machine of the site agent:")
+        % {"file": printable(public_half(file), 200)}
+    )
+    say(
+        _("  python -m site_agent enrol … --approval-key %(name)s")
+        % {"name": printable(public_half(file).name, 200)}
+    )
     return 0
 
 
@@ -141,9 +155,9 @@ def run_passphrase(chosen: argparse.Namespace, say: Say) -> int:
         raise Refusal("approval_key.development", runtime="any")
     if isinstance(held, OnToken):
         raise Refusal("approval_token.pin_elsewhere", token=held.token)
-    old = ask_passphrase(file, chosen.passphrase_file, word="Present passphrase")
+    old = ask_passphrase(file, chosen.passphrase_file, word=_("Present passphrase"))
     change_passphrase(file, held, old, new_passphrase(file, chosen.new_passphrase_file))
-    say("The key has its new passphrase. Older copies of the file still open with the old one.")
+    say(_("The key has its new passphrase. Older copies of the file still open with the old one."))
     return 0
 
 
@@ -174,11 +188,14 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
         }
         state.save(msgspec.structs.replace(config, **changes))
     told = site_fingerprint(state.key.public, held.public)
-    say(f"Approval key {printable(file, 200)}{kind_of(held)}")
-    say(f"Fingerprint  {told}")
-    say("Tell it to the other hospitals: to them this site is not confirmed until they have compared it.")
+    say(_("Approval key %(file)s%(held)s") % {"file": printable(file, 200), "held": kind_of(held)})
+    say(_("Fingerprint  %(told)s") % {"told": told})
+    say(_("Tell it to the other hospitals: to them this site is not confirmed until they have compared it."))
     say(
-        "Studies that wait for approval are to be frozen again. Runs keep the key that they were frozen with."
+        _(
+            "Studies that wait for approval are to be frozen again. Runs keep the key that they were "
+            "frozen with."
+        )
     )
     return 0
 
@@ -186,11 +203,15 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
 def kind_of(held: KeyFile) -> str:
     """What opens the key, where it is no passphrase: in brackets, after the name of its file."""
     if isinstance(held, OnToken):
-        where = f'"{printable(held.token, 64)}", serial number {printable(held.serial, 64)}, id {held.key}'
-        return f" (on the token {where})"
+        where = _('"%(token)s", serial number %(serial)s, id %(key)s') % {
+            "token": printable(held.token, 64),
+            "serial": printable(held.serial, 64),
+            "key": held.key,
+        }
+        return _(" (on the token %(where)s)") % {"where": where}
     if isinstance(held, Public):
-        return " (its public half: the key is elsewhere)"
-    return " (without a passphrase: DEVELOPMENT ONLY)" if isinstance(held, Development) else ""
+        return _(" (its public half: the key is elsewhere)")
+    return _(" (without a passphrase: DEVELOPMENT ONLY)") if isinstance(held, Development) else ""
 
 
 def _next_file(state: State, kinds: type[OnToken] | tuple[type[Sealed], type[Development]]) -> Path:

@@ -21,6 +21,9 @@ from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.sweeps import describe_sweep, root_of
 from site_agent.transport import Coordinator
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
@@ -28,35 +31,37 @@ Say = Callable[[str], None]
 def add_approve_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
     command = commands.add_parser(
-        "approve", help="read the runs and releases that wait for this site, and sign"
+        "approve", help=_("read the runs and releases that wait for this site, and sign")
     )
-    command.add_argument("--hash", metavar="FINGERPRINT", help="approve this one")
-    command.add_argument("--yes", action="store_true", help="do not ask; needs --hash with all 64 characters")
+    command.add_argument("--hash", metavar="FINGERPRINT", help=_("approve this one"))
+    command.add_argument(
+        "--yes", action="store_true", help=_("do not ask; needs --hash with all 64 characters")
+    )
     command.add_argument(
         "--accept",
         action="append",
         default=[],
         metavar="WEAKNESS",
-        help="accept this weakness of the manifest, by the name that `approve` shows; can be repeated",
+        help=_("accept this weakness of the manifest, by the name that `approve` shows; can be repeated"),
     )
     command.add_argument(
         "--confirm-members",
         action="store_true",
-        help="the fingerprints of the members' keys were compared with what came by another channel",
+        help=_("the fingerprints of the members' keys were compared with what came by another channel"),
     )
     add_key_options(command)
     elsewhere = command.add_mutually_exclusive_group()
     elsewhere.add_argument(
-        "--export", type=Path, metavar="FILE", help="write what waits, to be signed on another machine"
+        "--export", type=Path, metavar="FILE", help=_("write what waits, to be signed on another machine")
     )
     elsewhere.add_argument(
-        "--sign", type=Path, metavar="FILE", help="on that machine: read it and sign; writes FILE.signed"
+        "--sign", type=Path, metavar="FILE", help=_("on that machine: read it and sign; writes FILE.signed")
     )
     elsewhere.add_argument(
-        "--import", type=Path, dest="signed", metavar="FILE.signed", help="send what was signed there"
+        "--import", type=Path, dest="signed", metavar="FILE.signed", help=_("send what was signed there")
     )
     command.add_argument(
-        "--release-key", metavar="FINGERPRINT", help="with --sign: of FedSlice's makers, as for `enrol`"
+        "--release-key", metavar="FINGERPRINT", help=_("with --sign: of FedSlice's makers, as for `enrol`")
     )
     command.set_defaults(run=lambda chosen: run_approve(chosen, say))
 
@@ -90,9 +95,12 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
         waiting = [item for item in items if not item.signed or chosen.hash]
         for item in items:
             if item.signed and not chosen.hash:
-                say(f'"{item.study}" is approved already ({printable(item.hash[:16])}…).')
+                say(
+                    _('"%(study)s" is approved already (%(value)s…).')
+                    % {"study": item.study, "value": printable(item.hash[:16])}
+                )
         if not waiting and not asked and not groups:
-            say("Nothing waits for this site's approval.")
+            say(_("Nothing waits for this site's approval."))
         for item in waiting:
             _approve(state, coordinator, item, key, chosen, say)
         for group in groups:
@@ -103,8 +111,11 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
             if not chosen.yes and not typed(judged.fingerprint, say):
                 continue
             releases.approve(state, coordinator, judged, key)
-            what = "serving" if judged.rule == SERVE else "release"
-            say(f"Signed with this site's approval key: {what} of {judged.fingerprint}")
+            what = _("serving") if judged.rule == SERVE else _("release")
+            say(
+                _("Signed with this site's approval key: %(what)s of %(fingerprint)s")
+                % {"what": what, "fingerprint": judged.fingerprint}
+            )
             say(releases.what_next(judged))
     return 0
 
@@ -129,8 +140,8 @@ def _approve(
     if not chosen.yes and not typed(manifest.hash, say):
         return
     approved = approvals.approve(state, coordinator, item, key, accepted)
-    say(f"Approved and signed with this site's approval key: {approved.hash}")
-    say("`python -m site_agent run` takes part as soon as all sites have approved.")
+    say(_("Approved and signed with this site's approval key: %(hash)s") % {"hash": approved.hash})
+    say(_("`python -m site_agent run` takes part as soon as all sites have approved."))
 
 
 def _approve_sweep(
@@ -148,7 +159,10 @@ def _approve_sweep(
     say(describe_sweep(judged, signed, state.config.site))
     _say_declined(group.items, say)
     if len(group.items) < group.of.points:
-        say(f"  {group.of.points - len(group.items)} more points of this sweep are not asked for now.")
+        say(
+            _("  %(value)s more points of this sweep are not asked for now.")
+            % {"value": group.of.points - len(group.items)}
+        )
     ask_members(state, judged.manifests[0], chosen, say)
     accepted = ask_weaknesses(judged.manifests[0], known, found, weak, chosen, say)
     if accepted is None:
@@ -156,13 +170,18 @@ def _approve_sweep(
     if not chosen.yes and not typed(judged.root, say):
         return
     approved = sweeps.approve(state, coordinator, group, key, accepted)
-    say(f"Approved {len(approved)} runs by one signature of this site's approval key: {judged.root}")
-    say("`python -m site_agent run` takes part as soon as all sites have approved.")
+    say(
+        _("Approved %(approved)s runs by one signature of this site's approval key: %(root)s")
+        % {"approved": len(approved), "root": judged.root}
+    )
+    say(_("`python -m site_agent run` takes part as soon as all sites have approved."))
 
 
 def _say_declined(items: Sequence[approvals.Waiting], say: Say) -> None:
     """Somebody of this hospital has said no, in the browser or here; a signature takes it back."""
     if any(item.declined for item in items):
         say("")
-        say("DECLINED: your hospital has declined this, says the coordinator. A signature takes that back.")
-        say("  Why, and what was answered: python -m site_agent thread")
+        say(
+            _("DECLINED: your hospital has declined this, says the coordinator. A signature takes that back.")
+        )
+        say(_("  Why, and what was answered: python -m site_agent thread"))

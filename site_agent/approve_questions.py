@@ -16,6 +16,9 @@ from site_agent.manifest_text import describe_code
 from site_agent.members import confirm, describe_members, unconfirmed
 from site_agent.state import State
 from site_agent.weaknesses import Known, Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
@@ -29,10 +32,15 @@ def ask_members(state: State, manifest: Manifest, chosen: argparse.Namespace, sa
         return
     if chosen.confirm_members or (
         not chosen.yes
-        and says_yes("Have you compared the fingerprints that are not confirmed with such a letter or call?")
+        and says_yes(
+            _("Have you compared the fingerprints that are not confirmed with such a letter or call?")
+        )
     ):
         confirm(state, strangers)
-        say(f"Confirmed: {', '.join(printable(member.name, 60) for member in strangers)}.")
+        say(
+            _("Confirmed: %(names)s.")
+            % {"names": ", ".join(printable(member.name, 60) for member in strangers)}
+        )
 
 
 def ask_weaknesses(
@@ -53,8 +61,8 @@ def ask_weaknesses(
     for weakness in weak:
         if weakness.name in accepted or chosen.yes:
             continue
-        if not says_yes(f"Do you accept {weakness.name}?"):
-            say("Not approved. Nothing was signed.")
+        if not says_yes(_("Do you accept %(name)s?") % {"name": weakness.name}):
+            say(_("Not approved. Nothing was signed."))
             return None
         accepted.add(weakness.name)
     return accepted
@@ -64,7 +72,12 @@ def says_yes(question: str) -> bool:
     """Ask at the terminal; only the whole word counts."""
     if not sys.stdin.isatty():
         raise Refusal("approval.needs_terminal")
-    return input(f"{question} Type yes to accept it, Enter to leave: ").strip().lower() == "yes"
+    return (
+        input(_("%(question)s Type yes to accept it, Enter to leave: ") % {"question": question})
+        .strip()
+        .lower()
+        == "yes"
+    )
 
 
 def typed(fingerprint: str, say: Say) -> bool:
@@ -73,10 +86,11 @@ def typed(fingerprint: str, say: Say) -> bool:
         raise Refusal("approval.needs_terminal")
     count = TYPED
     answer = input(
-        f"To approve, type the first {count} characters of the fingerprint (Enter: not now): "
+        _("To approve, type the first %(count)s characters of the fingerprint (Enter: not now): ")
+        % {"count": count}
     ).strip()
     if not answer:
-        say("Not approved.")
+        say(_("Not approved."))
         return False
     if answer.lower() != fingerprint[:count]:
         raise Refusal("approval.wrong_fingerprint")

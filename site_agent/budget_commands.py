@@ -18,44 +18,51 @@ from site_agent.ledger.book import Book, Budget, Used, changing, read_book
 from site_agent.ledger.rebuild import rebuild
 from site_agent.ledger.wording import account
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[..., None]
 
 
 def add_budget_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands."""
-    budget = commands.add_parser("budget", help="what your datasets have told over all runs, and may tell")
-    budget.add_argument("--json", action="store_true", help="say it as JSON")
+    budget = commands.add_parser("budget", help=_("what your datasets have told over all runs, and may tell"))
+    budget.add_argument("--json", action="store_true", help=_("say it as JSON"))
     budget.set_defaults(run=lambda chosen: _show(chosen, say))
     verbs = budget.add_subparsers(metavar="VERB")
 
-    verb = verbs.add_parser("show", help="the account of each dataset (this is what `budget` alone does)")
-    verb.add_argument("--json", action="store_true", help="say it as JSON")
+    verb = verbs.add_parser("show", help=_("the account of each dataset (this is what `budget` alone does)"))
+    verb.add_argument("--json", action="store_true", help=_("say it as JSON"))
     verb.set_defaults(run=lambda chosen: _show(chosen, say))
 
-    verb = verbs.add_parser("set", help="refuse runs beyond this; `none` takes a limit away")
-    verb.add_argument("name", help="of a dataset; its lineage has one budget")
+    verb = verbs.add_parser("set", help=_("refuse runs beyond this; `none` takes a limit away"))
+    verb.add_argument("name", help=_("of a dataset; its lineage has one budget"))
     verb.add_argument(
         "--per-hospital",
         type=_limit,
         default=...,
         metavar="EPSILON",
-        help="epsilon per hospital, of all runs",
+        help=_("epsilon per hospital, of all runs"),
     )
     verb.add_argument(
-        "--per-row", type=_limit, default=..., metavar="EPSILON", help="epsilon per training row, of all runs"
+        "--per-row",
+        type=_limit,
+        default=...,
+        metavar="EPSILON",
+        help=_("epsilon per training row, of all runs"),
     )
     verb.add_argument(
-        "--unbounded", type=_runs, default=..., metavar="RUNS", help="how many runs without noise"
+        "--unbounded", type=_runs, default=..., metavar="RUNS", help=_("how many runs without noise")
     )
     verb.add_argument(
-        "--delta", type=_delta, default=..., metavar="DELTA", help="at which both epsilons are told (1e-5)"
+        "--delta", type=_delta, default=..., metavar="DELTA", help=_("at which both epsilons are told (1e-5)")
     )
-    verb.add_argument("--json", action="store_true", help="say it as JSON")
+    verb.add_argument("--json", action="store_true", help=_("say it as JSON"))
     verb.set_defaults(run=lambda chosen: _set(chosen, say))
 
-    verb = verbs.add_parser("rebuild", help="count the approved runs again, where the ledger was lost")
-    verb.add_argument("--yes", action="store_true", help="do not ask")
+    verb = verbs.add_parser("rebuild", help=_("count the approved runs again, where the ledger was lost"))
+    verb.add_argument("--yes", action="store_true", help=_("do not ask"))
     verb.set_defaults(run=lambda chosen: _rebuild(chosen, say))
 
 
@@ -87,21 +94,26 @@ def _show(chosen: argparse.Namespace, say: Say) -> int:
         say(json.dumps([_as_json(book, lineage) for lineage in lineages], ensure_ascii=False, indent=2))
         return 0
     if not lineages:
-        say("No dataset has been added here yet.")
+        say(_("No dataset has been added here yet."))
     for lineage in lineages:
         runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
         names = ", ".join(printable(name, 100) for name in book.names(lineage))
-        say(f"{names}: {counted(len(runs), 'run')} approved here")
+        say(_("%(names)s: %(runs)s approved here") % {"names": names, "runs": counted(len(runs), "run")})
         say("\n".join(account(told_by(runs, budget.delta), budget)))
         for used in runs:
             day = time.strftime("%Y-%m-%d", time.localtime(used.at))
-            say(f"  {day}  {_noise(used)}  run {used.run}, {used.study}")
+            say(
+                _("  %(day)s  %(used)s  run %(run)s, %(study)s")
+                % {"day": day, "used": _noise(used), "run": used.run, "study": used.study}
+            )
         say("")
     return 0
 
 
 def _noise(used: Used) -> str:
-    return {"none": "without noise", "site": "noise per hospital", "record": "noise per row"}[used.unit]
+    return {"none": _("without noise"), "site": _("noise per hospital"), "record": _("noise per row")}[
+        used.unit
+    ]
 
 
 def _as_json(book: Book, lineage: str) -> dict[str, Any]:
@@ -153,13 +165,16 @@ def _set(chosen: argparse.Namespace, say: Say) -> int:
 
 def _rebuild(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
-    say("All datasets become one lineage, each approved run counts again in full, and budgets are gone.")
+    say(_("All datasets become one lineage, each approved run counts again in full, and budgets are gone."))
     if not chosen.yes:
         if not sys.stdin.isatty():
             raise Refusal("approval.needs_terminal")
-        if input("Type yes to count again, Enter to leave: ").strip().lower() != "yes":
-            say("Nothing was changed.")
+        if input(_("Type yes to count again, Enter to leave: ")).strip().lower() != "yes":
+            say(_("Nothing was changed."))
             return 1
     book = rebuild(state)
-    say(f"Counted again: {counted(len(book.used), 'run')}. Set budgets anew: python -m site_agent budget set")
+    say(
+        _("Counted again: %(used)s. Set budgets anew: python -m site_agent budget set")
+        % {"used": counted(len(book.used), "run")}
+    )
     return 0

@@ -23,6 +23,7 @@ from site_agent.state import State
 from site_agent.storage_checks import storage
 from site_agent.tee_checks import tee
 from site_agent.transport import PASSING
+from translations.spoken import ENGLISH, speaking
 
 WORST_SKEW = 5.0
 LAST_SKEW = 10.0
@@ -37,7 +38,13 @@ PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow",
 def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[Check]:
     """Every check, in the order in which one would mend things. Never raises. A coordinator that does not
     answer is asked again for `patience` seconds, or not again where the network's own rows say why.
-    `enclave` is how many bytes a study's enclave takes, where that is asked."""
+    `enclave` is how many bytes a study's enclave takes, where that is asked. The rows are in English: the
+    hospital's page shows the same ones."""
+    with speaking(ENGLISH):
+        return _rows_of(state, patience, enclave)
+
+
+def _rows_of(state: State, patience: float, enclave: int) -> list[Check]:
     checks = list(_seen("enrolment", _enrolled, state))
     known = checks[-1].outcome != "fail"
     with with_storage(state.config.storage if known else None):

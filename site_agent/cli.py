@@ -39,21 +39,44 @@ from site_agent.predict_commands import add_predict_command
 from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
 from site_agent.storage_command import add_storage_command
+from translations.catalogues import marked, words
+from translations.spoken import LANGUAGES, of_terminal, speaking
 from transparency_log.messages import warm_up_message_decoders
 
+_ = words("site_agent")
+
 REMAINS = (
-    "run the agent: python -m site_agent service install, or here and now: python -m site_agent run",
-    "offer a dataset: python -m site_agent dataset add FILE --name NAME",
-    "tell the other hospitals the fingerprint above, by letter or telephone",
+    marked("run the agent: python -m site_agent service install, or here and now: python -m site_agent run"),
+    marked("offer a dataset: python -m site_agent dataset add FILE --name NAME"),
+    marked("tell the other hospitals the fingerprint above, by letter or telephone"),
 )
 CHECK_PATIENCE = 5.0
 """Seconds: somebody waits for what `check` finds."""
 OUTPUT = "the standard output"
-SHOWN_OUTCOME = {"pass": "ok", "warn": "look", "fail": "FAIL"}
+SHOWN_OUTCOME = {"pass": marked("ok"), "warn": marked("look"), "fail": marked("FAIL")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command, in the language of --language or of the terminal; returns the exit status."""
+    asked = sys.argv[1:] if arguments is None else list(arguments)
+    with speaking(_wanted(asked) or of_terminal(os.environ)):
+        return _main(asked)
+
+
+def _wanted(arguments: Sequence[str]) -> str | None:
+    """What --language says, before the parser is made, which speaks it already."""
+    early = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    early.add_argument("--language")
+    early.add_argument("--state")
+    early.add_argument("--verbose", action="store_true")
+    early.add_argument("command", nargs=argparse.REMAINDER)
+    try:
+        return early.parse_known_args(arguments)[0].language
+    except argparse.ArgumentError:
+        return None
+
+
+def _main(arguments: Sequence[str]) -> int:
     _open_what_is_closed()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -70,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(refusal)
         return 3 if refusal.code == "log.fork" else 1
     except (KeyboardInterrupt, EOFError):
-        say("\nStopped; nothing was changed.")
+        say(_("\nStopped; nothing was changed."))
         return 1
     except OSError as error:
         if error.filename == OUTPUT:
@@ -119,65 +142,77 @@ def complain(refusal: Refusal) -> None:
     lines = [f"{words.message} [{refusal.code}]"]
     if isinstance(refusal, BadRows):
         lines += [
-            f"  {printable(fault.file, 80)}, line {fault.line}: {fault.reason}" for fault in refusal.faults
+            _("  %(file)s, line %(line)s: %(reason)s")
+            % {"file": printable(fault.file, 80), "line": fault.line, "reason": fault.reason}
+            for fault in refusal.faults
         ]
         if refusal.count > len(refusal.faults):
-            lines.append(f"  and {counted(refusal.count - len(refusal.faults), 'row')} more")
+            lines.append(
+                _("  and %(value)s more") % {"value": counted(refusal.count - len(refusal.faults), "row")}
+            )
     sys.stderr.write("\n".join([*lines, words.hint]) + "\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser(
-        prog="python -m site_agent", description="The hospital's side of FedSlice."
+        prog="python -m site_agent", description=_("The hospital's side of FedSlice.")
     )
     parser.add_argument(
-        "--state", type=Path, help="state folder (else FEDSLICE_SITE_STATE, else ~/.fedslice-site)"
+        "--state", type=Path, help=_("state folder (else FEDSLICE_SITE_STATE, else ~/.fedslice-site)")
     )
-    parser.add_argument("--verbose", action="store_true", help="log what the libraries do, on standard error")
+    parser.add_argument(
+        "--verbose", action="store_true", help=_("log what the libraries do, on standard error")
+    )
+    parser.add_argument(
+        "--language",
+        dest="spoken",
+        choices=LANGUAGES,
+        help=_("of these words (else that of LC_ALL, LC_MESSAGES or LANG)"),
+    )
     parser.add_argument("--version", action="version", version=AGENT_VERSION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("enrol", help="make this machine the hospital's agent")
+    command = commands.add_parser("enrol", help=_("make this machine the hospital's agent"))
     command.add_argument(
-        "--coordinator", required=True, metavar="URL", help="its address, as the page shows it"
+        "--coordinator", required=True, metavar="URL", help=_("its address, as the page shows it")
     )
     command.add_argument(
-        "--token", required=True, help="the one-time token that the coordinator's page shows"
+        "--token", required=True, help=_("the one-time token that the coordinator's page shows")
     )
-    command.add_argument("--name", help="how this agent calls the site in its own messages")
+    command.add_argument("--name", help=_("how this agent calls the site in its own messages"))
     command.add_argument(
         "--runtime",
         choices=get_args(Runtime),
         default="development",
-        help="what this machine's enclaves run on; development (the default) protects nothing",
+        help=_("what this machine's enclaves run on; development (the default) protects nothing"),
     )
     command.add_argument(
-        "--ca-bundle", type=Path, metavar="FILE", help="certificates (PEM) of a proxy that opens TLS"
+        "--ca-bundle", type=Path, metavar="FILE", help=_("certificates (PEM) of a proxy that opens TLS")
     )
-    command.add_argument("--insecure-http", action="store_true", help="allow plain HTTP; for a trial only")
+    command.add_argument("--insecure-http", action="store_true", help=_("allow plain HTTP; for a trial only"))
     command.add_argument(
-        "--log-key", metavar="FINGERPRINT", help="of the coordinator's log, as the operator told it"
+        "--log-key", metavar="FINGERPRINT", help=_("of the coordinator's log, as the operator told it")
     )
     command.add_argument(
         "--release-key",
         metavar="FINGERPRINT",
-        help="of the key by which FedSlice's makers sign releases; from them, never from the coordinator",
+        help=_("of the key by which FedSlice's makers sign releases; from them, never from the coordinator"),
     )
     add_key_options(command)
     command.add_argument(
         "--development-approval-key",
         action="store_true",
-        help="an approval key without a passphrase, for demonstrations; no other runtime takes it",
+        help=_("an approval key without a passphrase, for demonstrations; no other runtime takes it"),
     )
     command.set_defaults(run=run_enrol)
 
     command = commands.add_parser(
-        "check", help="look at all that can stand in the way, also before enrolment"
+        "check", help=_("look at all that can stand in the way, also before enrolment")
     )
     command.add_argument(
         "--enclave", type=size, default=0, metavar="SIZE",
-        help="the memory of a study's TEE, as its page tells it, such as 3.4GiB: does it fit here?",
+        help=_("the memory of a study's TEE, as its page tells it, such as 3.4GiB: does it fit here?"),
     )  # fmt: skip
     command.set_defaults(run=run_check)
 
@@ -189,10 +224,15 @@ def build_parser() -> argparse.ArgumentParser:
     member_commands.add_members_command(commands, say)
     add_approval_key_commands(commands, say)
 
-    command = commands.add_parser("run", help="work for the approved runs, until stopped")
-    command.add_argument("--once", action="store_true", help="end after one job")
+    command = commands.add_parser("run", help=_("work for the approved runs, until stopped"))
+    command.add_argument("--once", action="store_true", help=_("end after one job"))
     command.add_argument(
-        "--until-idle", type=float, nargs="?", const=0.0, metavar="SECONDS", help="end when there is no work"
+        "--until-idle",
+        type=float,
+        nargs="?",
+        const=0.0,
+        metavar="SECONDS",
+        help=_("end when there is no work"),
     )
     command.set_defaults(run=run_daemon)
 
@@ -208,7 +248,7 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     """`enrol`."""
     state = State.open(chosen.state)
     if chosen.log_key is None and not state.enrolled and sys.stdin.isatty():
-        chosen.log_key = input("Fingerprint of the log's key, as the operator told it to you: ").strip()
+        chosen.log_key = input(_("Fingerprint of the log's key, as the operator told it to you: ")).strip()
     approval_file = chosen.approval_key or state.approval_file
     if not state.enrolled and not approval_file.exists():
         make_key(approval_file, chosen, say)
@@ -225,25 +265,41 @@ def run_enrol(chosen: argparse.Namespace) -> int:
         log_key=chosen.log_key,
     )
     if fresh:
-        say(f'Enrolled as "{config.name}" (site {config.site}) with {config.coordinator}.')
-        say(f"The agent's key was made here and stays in {state.folder}. Back this folder up.")
         say(
-            f"Approval key {printable(state.approval_file, 200)}{kind_of(read_key_file(state.approval_file))}"
+            _('Enrolled as "%(name)s" (site %(site)s) with %(coordinator)s.')
+            % {"name": config.name, "site": config.site, "coordinator": config.coordinator}
+        )
+        say(
+            _("The agent's key was made here and stays in %(folder)s. Back this folder up.")
+            % {"folder": state.folder}
+        )
+        say(
+            _("Approval key %(approval_file)s%(approval_file_2)s")
+            % {
+                "approval_file": printable(state.approval_file, 200),
+                "approval_file_2": kind_of(read_key_file(state.approval_file)),
+            }
         )
     else:
         say(
-            f'This machine is enrolled already, as "{config.name}" (site {config.site}). Nothing was changed.'
+            _('This machine is enrolled already, as "%(name)s" (site %(site)s). Nothing was changed.')
+            % {"name": config.name, "site": config.site}
         )
-    say(f"Fingerprint  {member_commands.own(state)} (of both keys: tell it to the other hospitals)")
-    say(f"Log's key    {config.log_key}")
-    say("             Compare it with what the operator told you by letter or telephone, not on the page.")
-    nobody = "none: what is installed here decides alone (DEVELOPMENT ONLY)"
-    say(f"Release key  {config.release_key or nobody}")
-    say("\nLooking at all that can stand in the way …\n")
+    say(
+        _("Fingerprint  %(state)s (of both keys: tell it to the other hospitals)")
+        % {"state": member_commands.own(state)}
+    )
+    say(_("Log's key    %(log_key)s") % {"log_key": config.log_key})
+    say(_("             Compare it with what the operator told you by letter or telephone, not on the page."))
+    nobody = _("none: what is installed here decides alone (DEVELOPMENT ONLY)")
+    say(_("Release key  %(value)s") % {"value": config.release_key or nobody})
+    say(_("\nLooking at all that can stand in the way …\n"))
     ready = _all_well(state)
-    say("\nWhat remains:")
-    for step in REMAINS if ready else ("mend what failed above, then: python -m site_agent check", *REMAINS):
-        say(f"  - {step}")
+    say(_("\nWhat remains:"))
+    for step in (
+        REMAINS if ready else (marked("mend what failed above, then: python -m site_agent check"), *REMAINS)
+    ):
+        say(f"  - {_(step)}")
     return 0  # enrolled it is, whatever is still to be mended
 
 
@@ -255,20 +311,20 @@ def run_check(chosen: argparse.Namespace) -> int:
 def _all_well(state: State, enclave: int = 0) -> bool:
     """Look, and tell; where the coordinator can be reached, the hospital's page shows the same rows."""
     checks = run_checks(state, CHECK_PATIENCE, enclave)
-    rows = [(check.name, SHOWN_OUTCOME[check.outcome], printable(check.found)) for check in checks]
-    say(table(("what", "how", "found"), rows))
+    rows = [(check.name, _(SHOWN_OUTCOME[check.outcome]), printable(check.found)) for check in checks]
+    say(table((_("what"), _("how"), _("found")), rows))
     for check in checks:
         if check.hint:
             say(f"\n{check.name}: {printable(check.hint)}")
         if check.letter:
-            say("\nA text for your network team:\n")
+            say(_("\nA text for your network team:\n"))
             say("\n".join(f"  {printable(line)}" for line in check.letter.splitlines()))
     # No row of the coordinator means that nobody has asked it, not that it answers.
     if any(check.name == "coordinator" and check.outcome != "fail" for check in checks):
         with contextlib.suppress(Refusal, OSError), contextlib.closing(connect(state)) as coordinator:
             heartbeat(coordinator, state, as_told(checks), patience=CHECK_PATIENCE)
     failed = sum(check.outcome == "fail" for check in checks)
-    say(f"\n{counted(failed, 'check')} failed." if failed else "\nAll is ready.")
+    say(_("\n%(failed)s failed.") % {"failed": counted(failed, "check")} if failed else _("\nAll is ready."))
     return not failed
 
 

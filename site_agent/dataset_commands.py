@@ -28,112 +28,126 @@ from site_agent.pulse import Pulse
 from site_agent.state import State
 from site_agent.synthetic import HOSPITALS, write_notes
 from site_agent.transport import is_passing
+from translations.catalogues import marked, words
+from translations.numbers import number
+
+_ = words("site_agent")
 
 Say = Callable[..., None]
 _DROPPED = {
-    "missing-labels": "rows whose label looks like no label (NA, null, -, …)",
-    "missing-texts": "rows whose text looks like no text",
-    "duplicates": "rows that stand there twice",
-    "leaks": "validation and test rows whose text stands in an earlier split, too",
-    "rare-labels": "rows of labels with few rows",
+    "missing-labels": marked("rows whose label looks like no label (NA, null, -, …)"),
+    "missing-texts": marked("rows whose text looks like no text"),
+    "duplicates": marked("rows that stand there twice"),
+    "leaks": marked("validation and test rows whose text stands in an earlier split, too"),
+    "rare-labels": marked("rows of labels with few rows"),
 }
 
 
 def add_dataset_commands(commands: Any, say: Say) -> None:
     """Add `dataset` and its own commands to the parser."""
-    datasets = commands.add_parser("dataset", help="offer datasets; their rows stay here")
+    datasets = commands.add_parser("dataset", help=_("offer datasets; their rows stay here"))
     verbs = datasets.add_subparsers(required=True, metavar="VERB")
 
-    verb = verbs.add_parser("add", help="check a file, keep it, and publish its card (no rows)")
+    verb = verbs.add_parser("add", help=_("check a file, keep it, and publish its card (no rows)"))
     verb.add_argument(
         "files",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="CSV, TSV, JSON lines, Parquet, XLSX; gzip is fine",
+        help=_("CSV, TSV, JSON lines, Parquet, XLSX; gzip is fine"),
     )
-    verb.add_argument("--name", help="the dataset's name (else the file's)")
-    verb.add_argument("--kind", choices=get_args(Kind), help="what a row is (else seen from the columns)")
+    verb.add_argument("--name", help=_("the dataset's name (else the file's)"))
+    verb.add_argument("--kind", choices=get_args(Kind), help=_("what a row is (else seen from the columns)"))
     verb.add_argument("--text-column", metavar="NAME")
-    verb.add_argument("--pair-column", metavar="NAME", help="a second text that is read with the first")
+    verb.add_argument("--pair-column", metavar="NAME", help=_("a second text that is read with the first"))
     verb.add_argument("--label-column", metavar="NAME")
     verb.add_argument(
         "--labels-column",
         metavar="NAME",
         action="append",
         default=[],
-        help="any number of labels: a column that lists them, or (said again) a column of 0 and 1 for each",
+        help=_(
+            "any number of labels: a column that lists them, or (said again) a column of 0 and 1 for each"
+        ),
     )
-    verb.add_argument("--label-separator", metavar="SIGN", help="what parts labels in one cell, as ; or |")
+    verb.add_argument("--label-separator", metavar="SIGN", help=_("what parts labels in one cell, as ; or |"))
     verb.add_argument(
         "--prompt-column",
         metavar="NAME",
         action="append",
         default=[],
-        help="what a language model is asked; several are put together in the order in which they are said",
+        help=_(
+            "what a language model is asked; several are put together in the order in which they are said"
+        ),
     )
     verb.add_argument(
         "--choices-column",
         metavar="NAME",
         action="append",
         default=[],
-        help="the choices of a question: a column of lists, or as many columns as there are choices",
+        help=_("the choices of a question: a column of lists, or as many columns as there are choices"),
     )
-    verb.add_argument("--response-column", metavar="NAME", help="what a language model is to answer")
-    verb.add_argument("--messages-column", metavar="NAME", help="conversations: lists of {role, content}")
+    verb.add_argument("--response-column", metavar="NAME", help=_("what a language model is to answer"))
+    verb.add_argument("--messages-column", metavar="NAME", help=_("conversations: lists of {role, content}"))
     verb.add_argument(
         "--language",
         metavar="TAG",
         action="append",
         default=[],
-        help="the texts' language, for the card (de, en-GB)",
+        help=_("the texts' language, for the card (de, en-GB)"),
     )
     verb.add_argument("--split-column", metavar="NAME")
     verb.add_argument("--site-column", metavar="NAME")
     verb.add_argument(
-        "--only-site", action="append", default=[], metavar="VALUE", help="keep these sites' rows only"
+        "--only-site", action="append", default=[], metavar="VALUE", help=_("keep these sites' rows only")
     )
-    verb.add_argument("--encoding", help="say it if the file is not UTF-8 and the guess is wrong")
-    verb.add_argument("--skip-lines", type=int, default=0, metavar="N", help="lines above the column names")
-    verb.add_argument("--skip-bad", action="store_true", help="leave unusable rows out (they are listed)")
-    for kind, what in _DROPPED.items():
-        verb.add_argument(f"--drop-{kind}", action="store_true", help=f"leave out {what}")
+    verb.add_argument("--encoding", help=_("say it if the file is not UTF-8 and the guess is wrong"))
     verb.add_argument(
-        "--rename-label", action="append", default=[], metavar="FROM=TO", help="for labels that look alike"
+        "--skip-lines", type=int, default=0, metavar="N", help=_("lines above the column names")
+    )
+    verb.add_argument("--skip-bad", action="store_true", help=_("leave unusable rows out (they are listed)"))
+    for kind, what in _DROPPED.items():
+        verb.add_argument(
+            f"--drop-{kind}", action="store_true", help=_("leave out %(what)s") % {"what": what}
+        )
+    verb.add_argument(
+        "--rename-label", action="append", default=[], metavar="FROM=TO", help=_("for labels that look alike")
     )
     verb.add_argument(
         "--keep",
         action="append",
         default=[],
         choices=QUESTIONS,
-        help="this was seen, and is to stay as it is (and is published)",
+        help=_("this was seen, and is to stay as it is (and is published)"),
     )
     verb.add_argument(
-        "--public", action="store_true", help="anybody may read these rows: plaintext baselines may use them"
+        "--public",
+        action="store_true",
+        help=_("anybody may read these rows: plaintext baselines may use them"),
     )
     verb.add_argument(
         "--new-lineage",
         metavar="REASON",
-        help="these are other people than in the dataset that it seems to continue; the reason is kept",
+        help=_("these are other people than in the dataset that it seems to continue; the reason is kept"),
     )
-    verb.add_argument("--no-publish", action="store_true", help="keep it, publish later")
-    verb.add_argument("--yes", action="store_true", help="publish the card without asking")
-    verb.add_argument("--json", action="store_true", help="say what was seen as JSON")
+    verb.add_argument("--no-publish", action="store_true", help=_("keep it, publish later"))
+    verb.add_argument("--yes", action="store_true", help=_("publish the card without asking"))
+    verb.add_argument("--json", action="store_true", help=_("say what was seen as JSON"))
     verb.set_defaults(run=lambda chosen: _add(chosen, say))
 
-    verb = verbs.add_parser("list", help="the datasets that lie here")
+    verb = verbs.add_parser("list", help=_("the datasets that lie here"))
     verb.set_defaults(run=lambda chosen: _list(chosen, say))
 
-    verb = verbs.add_parser("publish", help="publish the card of a dataset that was only kept")
+    verb = verbs.add_parser("publish", help=_("publish the card of a dataset that was only kept"))
     verb.add_argument("name")
     verb.set_defaults(run=lambda chosen: _publish(chosen, say))
 
-    verb = verbs.add_parser("remove", help="withdraw the card and delete the rows here")
+    verb = verbs.add_parser("remove", help=_("withdraw the card and delete the rows here"))
     verb.add_argument("name")
-    verb.add_argument("--force", action="store_true", help="also where an approved run names it")
+    verb.add_argument("--force", action="store_true", help=_("also where an approved run names it"))
     verb.set_defaults(run=lambda chosen: _remove(chosen, say))
 
-    verb = verbs.add_parser("synthetic", help="write made-up triage notes, for trials")
+    verb = verbs.add_parser("synthetic", help=_("write made-up triage notes, for trials"))
     verb.add_argument("out", type=Path, metavar="OUT.jsonl")
     verb.add_argument("--hospital", type=int, choices=range(1, HOSPITALS + 1), required=True)
     verb.add_argument("--rows", type=int, default=1000)
@@ -145,12 +159,12 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
     state = State.open(chosen.state)
     catalogue = Catalogue(state)
     name = chosen.name or name_of(chosen.files[0])
-    with spooled(chosen.files, state.datasets, _waiting) as files, Pulse("Reading and checking") as pulse:
+    with spooled(chosen.files, state.datasets, _waiting) as files, Pulse(_("Reading and checking")) as pulse:
         dataset, intake = catalogue.draft(files, name, _wishes(chosen), chosen.public, pulse.rows)
     with catalogue.drafted(dataset):
         if not chosen.json:
             report.show(dataset, intake, say)
-        with Pulse("Comparing with the datasets of before"):
+        with Pulse(_("Comparing with the datasets of before")):
             kin = catalogue.relatives(dataset, chosen.files)
         if not chosen.json:
             report.show_relatives(kin, chosen.new_lineage, say)
@@ -161,12 +175,15 @@ def _add(chosen: argparse.Namespace, say: Say) -> int:
                 say(report.in_json(dataset, intake, kin, refused=refusal.code))
             raise
         publish = not chosen.no_publish and (chosen.yes or agreed())
-        with Pulse("Keeping"):
+        with Pulse(_("Keeping")):
             catalogue.keep(dataset, chosen.files, chosen.new_lineage)
     if publish:
         dataset = _send_card(state, catalogue, dataset, _silent if chosen.json else say)
     elif not chosen.json:
-        say(f"\nKept, not published. Later: python -m site_agent dataset publish {dataset.name!r}")
+        say(
+            _("\nKept, not published. Later: python -m site_agent dataset publish %(name)s")
+            % {"name": repr(dataset.name)}
+        )
     if chosen.json:
         say(report.in_json(dataset, intake, kin))
     return 0
@@ -222,7 +239,9 @@ def _renamed(said: list[str]) -> dict[str, str]:
 
 
 def _waiting(pipe: Path) -> None:
-    sys.stderr.write(f"Waiting for something to write to the pipe {pipe} … (Ctrl-C ends this)\n")
+    sys.stderr.write(
+        _("Waiting for something to write to the pipe %(pipe)s … (Ctrl-C ends this)\n") % {"pipe": pipe}
+    )
     sys.stderr.flush()
 
 
@@ -237,17 +256,18 @@ def _send_card(state: State, catalogue: Catalogue, dataset: Dataset, say: Say) -
     except Refusal as refusal:
         if is_passing(refusal) or refusal.code == "agent.not_enrolled":
             say(
-                f"\nKept, but not published yet. Later: python -m site_agent dataset publish {dataset.name!r}"
+                _("\nKept, but not published yet. Later: python -m site_agent dataset publish %(name)s")
+                % {"name": repr(dataset.name)}
             )
         raise
-    say(f"\nPublished as {published.id}.")
+    say(_("\nPublished as %(id)s.") % {"id": published.id})
     return published
 
 
 def _list(chosen: argparse.Namespace, say: Say) -> int:
     datasets = Catalogue(State.open(chosen.state)).all()
     if not datasets:
-        say("There is no dataset here. Add one: python -m site_agent dataset add FILE")
+        say(_("There is no dataset here. Add one: python -m site_agent dataset add FILE"))
         return 0
     rows = [
         (
@@ -256,11 +276,11 @@ def _list(chosen: argparse.Namespace, say: Say) -> int:
             dataset.card.kind,
             str(len(dataset.card.labels) or "-"),
             time.strftime("%Y-%m-%d", time.localtime(dataset.added)),
-            dataset.id or "not published",
+            dataset.id or _("not published"),
         )
         for dataset in datasets
     ]
-    say(table(("name", "rows", "kind", "labels", "added", "published as"), rows))
+    say(table(("name", "rows", "kind", "labels", "added", _("published as")), rows))
     return 0
 
 
@@ -285,11 +305,17 @@ def _remove(chosen: argparse.Namespace, say: Say) -> int:
             catalogue.remove(dataset, coordinator)
     else:
         catalogue.remove(dataset, None)
-    say(f'Removed "{dataset.name}": its rows are deleted here, and its card is withdrawn.')
+    say(
+        _('Removed "%(name)s": its rows are deleted here, and its card is withdrawn.')
+        % {"name": dataset.name}
+    )
     return 0
 
 
 def _synthetic(chosen: argparse.Namespace, say: Say) -> int:
     write_notes(chosen.out, hospital=chosen.hospital, rows=chosen.rows, seed=chosen.seed)
-    say(f"Wrote {chosen.rows:,} SYNTHETIC triage notes to {chosen.out}. They describe no person.")
+    say(
+        _("Wrote %(rows)s SYNTHETIC triage notes to %(out)s. They describe no person.")
+        % {"rows": number(f"{chosen.rows:,}"), "out": chosen.out}
+    )
     return 0

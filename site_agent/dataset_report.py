@@ -18,6 +18,10 @@ from site_agent.datasets.findings import LONG_TEXT, Findings
 from site_agent.datasets.intake import Intake
 from site_agent.formatting import counted, printable, table
 from site_agent.ledger.lineage import Relative
+from translations.catalogues import marked, words
+from translations.numbers import number
+
+_ = words("site_agent")
 
 Say = Callable[..., None]
 SHOWN = 12
@@ -34,12 +38,12 @@ SHOWN_ROLES = (
     "site",
 )
 WORDS: dict[Kind, str] = {
-    "text-label": "a text with its class",
-    "pair-label": "two texts that are read together, with their class",
-    "text-labels": "a text with any number of labels",
-    "prompt-response": "a prompt and the response to it",
-    "messages": "a conversation",
-    "text": "a text",
+    "text-label": marked("a text with its class"),
+    "pair-label": marked("two texts that are read together, with their class"),
+    "text-labels": marked("a text with any number of labels"),
+    "prompt-response": marked("a prompt and the response to it"),
+    "messages": marked("a conversation"),
+    "text": marked("a text"),
 }
 _TO_READ: dict[Kind, str] = {"text-label": "--pair-column NAME", "prompt-response": "--prompt-column NAME"}
 """How a column of texts is read too, where a kind has a place for it."""
@@ -51,18 +55,21 @@ def show(dataset: Dataset, intake: Intake, say: Say) -> None:
     _show_columns(intake, say)
     _show_left_out(intake, say)
     say("")
-    say("What we saw:")
-    say(table(("what", "how much", "what can be done"), _lines(intake)))
+    say(_("What we saw:"))
+    say(table((_("what"), _("how much"), _("what can be done")), _lines(intake)))
     _show_card(dataset, say)
 
 
 def show_relatives(kin: Sequence[Relative], new: str | None, say: Say) -> None:
     """Which datasets of before it continues: what was spent on them counts for it, too."""
     for one in kin:
-        say(f'It continues "{printable(one.rows.name, 100)}": {one.because}.')
+        say(
+            _('It continues "%(name)s": %(because)s.')
+            % {"name": printable(one.rows.name, 100), "because": one.because}
+        )
     if kin and new is None:
-        say("What that has told over all runs counts for this one, too: python -m site_agent budget")
-        say('If these are other people, stop here and add it with --new-lineage "REASON".')
+        say(_("What that has told over all runs counts for this one, too: python -m site_agent budget"))
+        say(_('If these are other people, stop here and add it with --new-lineage "REASON".'))
 
 
 def in_json(dataset: Dataset, intake: Intake, kin: Sequence[Relative], refused: str | None = None) -> str:
@@ -98,34 +105,53 @@ def _show_columns(intake: Intake, say: Say) -> None:
     columns = intake.columns
     assert columns is not None
     assert columns.kind is not None
-    say(f"  each row is {WORDS[columns.kind]} ({columns.kind})")
+    say(_("  each row is %(value)s (%(kind)s)") % {"value": _(WORDS[columns.kind]), "kind": columns.kind})
     for role in SHOWN_ROLES:
-        guessed = "  (guessed)" if role in columns.guessed else ""
+        guessed = _("  (guessed)") if role in columns.guessed else ""
         if read := [repr(printable(name, 64)) for name in columns.all_of(role)]:
-            say(f"  {role:<8} from column{'s' if len(read) > 1 else ''} {', '.join(read)}{guessed}")
+            where = _("from columns %(names)s") if len(read) > 1 else _("from column %(names)s")
+            say(f"  {role:<8} {where % {'names': ', '.join(read)}}{guessed}")
     if columns.separator:
-        guessed = "  (guessed)" if "separator" in columns.guessed else ""
-        say(f"  labels are parted by {columns.separator!r}{guessed}; an empty cell is a row without any")
+        guessed = _("  (guessed)") if "separator" in columns.guessed else ""
+        say(
+            _("  labels are parted by %(separator)s%(guessed)s; an empty cell is a row without any")
+            % {"separator": repr(columns.separator), "guessed": guessed}
+        )
     if columns.site:
-        say(f"         {counted(len(intake.sites), 'site')} kept")
+        say(_("         %(sites)s kept") % {"sites": counted(len(intake.sites), "site")})
     if intake.unused:
         names = ", ".join(printable(name, 64) for name in intake.unused[:SHOWN])
-        more = f" and {len(intake.unused) - SHOWN} more" if len(intake.unused) > SHOWN else ""
-        say(f"  not used, neither kept nor published: {names}{more}")
-    say(f"  splits from {intake.splits_from}")
+        more = (
+            _(" and %(value)s more") % {"value": len(intake.unused) - SHOWN}
+            if len(intake.unused) > SHOWN
+            else ""
+        )
+        say(_("  not used, neither kept nor published: %(names)s%(more)s") % {"names": names, "more": more})
+    say(_("  splits from %(splits_from)s") % {"splits_from": intake.splits_from})
 
 
 def _show_left_out(intake: Intake, say: Say) -> None:
     if intake.other_sites:
-        say(f"{counted(intake.other_sites, 'row')} of other sites left out, as asked")
+        say(
+            _("%(other_sites)s of other sites left out, as asked")
+            % {"other_sites": counted(intake.other_sites, "row")}
+        )
     for kind, count in sorted(intake.dropped.items()):
-        say(f"{counted(count, 'row')} left out, as asked: {kind}")
+        say(_("%(count)s left out, as asked: %(kind)s") % {"count": counted(count, "row"), "kind": kind})
     if intake.fault_count:
-        say(f"{counted(intake.fault_count, 'unusable row')} left out, as asked:")
+        say(
+            _("%(fault_count)s left out, as asked:")
+            % {"fault_count": counted(intake.fault_count, "unusable row")}
+        )
         for fault in intake.faults:
-            say(f"  {printable(fault.file, 80)}, line {fault.line}: {fault.reason}")
+            say(
+                _("  %(file)s, line %(line)s: %(reason)s")
+                % {"file": printable(fault.file, 80), "line": fault.line, "reason": fault.reason}
+            )
         if intake.fault_count > len(intake.faults):
-            say(f"  and {counted(intake.fault_count - len(intake.faults), 'row')} more")
+            say(
+                _("  and %(value)s more") % {"value": counted(intake.fault_count - len(intake.faults), "row")}
+            )
 
 
 def _lines(intake: Intake) -> list[tuple[str, str, str]]:
@@ -134,27 +160,33 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
     assert found is not None and columns is not None and columns.kind is not None
     kind = columns.kind
     labels = [
-        ("labels that look like no label", _labels(found.missing_labels), "--drop-missing-labels"),
-        ("labels written as 1.0, read as 1", _codes(intake.codes), "--rename-label 1=TO"),
-        ("labels that look alike", _groups(found), "--rename-label FROM=TO"),
-        ("labels with few rows", _labels(found.rare_labels), "--drop-rare-labels"),
-        ("texts with two different labels", str(found.contradictions or "none"), "look at the source"),
+        (_("labels that look like no label"), _labels(found.missing_labels), "--drop-missing-labels"),
+        (_("labels written as 1.0, read as 1"), _codes(intake.codes), _("--rename-label 1=TO")),
+        (_("labels that look alike"), _groups(found), _("--rename-label FROM=TO")),
+        (_("labels with few rows"), _labels(found.rare_labels), "--drop-rare-labels"),
+        (_("texts with two different labels"), str(found.contradictions or "none"), _("look at the source")),
     ]
-    without = [("rows without any label", _rows(intake.rows.labels.count("")), "they stay: none applies")]
+    without = [
+        (_("rows without any label"), _rows(intake.rows.labels.count("")), _("they stay: none applies"))
+    ]
     lines = [
         *(labels if kind in LABELLED else ()),
         *(without if kind == SEVERAL else ()),
-        ("texts that look like no text", _rows(found.missing_texts), "--drop-missing-texts"),
-        ("rows that stand there twice", _rows(found.duplicates), "--drop-duplicates"),
-        ("rows to judge by that stand in an earlier split, too", _rows(found.leaks), "--drop-leaks"),
-        ("columns of texts that are not read", _columns(found.unused_texts), _TO_READ.get(kind, "")),
-        (f"texts over {LONG_TEXT:,} characters", _rows(found.long_texts), "a model may read the start only"),
+        (_("texts that look like no text"), _rows(found.missing_texts), "--drop-missing-texts"),
+        (_("rows that stand there twice"), _rows(found.duplicates), "--drop-duplicates"),
+        (_("rows to judge by that stand in an earlier split, too"), _rows(found.leaks), "--drop-leaks"),
+        (_("columns of texts that are not read"), _columns(found.unused_texts), _TO_READ.get(kind, "")),
+        (
+            _("texts over %(value)s characters") % {"value": number(f"{LONG_TEXT:,}")},
+            _rows(found.long_texts),
+            _("a model may read the start only"),
+        ),
     ]
     return [(what, much, "" if much == "none" else option) for what, much, option in lines]
 
 
 def _rows(count: int) -> str:
-    return counted(count, "row") if count else "none"
+    return counted(count, "row") if count else _("none")
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -181,25 +213,36 @@ def _groups(found: Findings) -> str:
 def _show_card(dataset: Dataset, say: Say) -> None:
     """The card as the coordinator and the other sites will see it."""
     card = dataset.card
-    say(f'\nThe card of "{dataset.name}" (this is all that is published; no row leaves this machine):')
-    say(f"  rows         {card.rows:,}")
-    say(f"  kind         {card.kind}")
+    say(
+        _('\nThe card of "%(name)s" (this is all that is published; no row leaves this machine):')
+        % {"name": dataset.name}
+    )
+    say(_("  rows         %(rows)s") % {"rows": number(f"{card.rows:,}")})
+    say(_("  kind         %(kind)s") % {"kind": card.kind})
     say("  splits       " + ", ".join(f"{name} {_count(count)}" for name, count in card.splits.items()))
     for what, quantiles in (
-        ("text length", card.text_length),
+        (_("text length"), card.text_length),
         ("answers", card.answer_length),
         ("turns", card.turns),
     ):
         if quantiles:
             say(f"  {what:<12} " + ", ".join(f"{name} {value:,}" for name, value in quantiles.items()))
-    say(f"  languages    {', '.join(card.languages) or 'not said (--language TAG)'}")
-    say(f"  public       {'yes: PLAINTEXT baselines may train on it unprotected' if card.public else 'no'}")
+    say(
+        _("  languages    %(value)s") % {"value": ", ".join(card.languages) or _("not said (--language TAG)")}
+    )
+    say(
+        _("  public       %(value)s")
+        % {"value": _("yes: PLAINTEXT baselines may train on it unprotected") if card.public else "no"}
+    )
     if card.kind in LABELLED:
-        say(f"  labels       {len(card.labels)}")
+        say(_("  labels       %(labels)s") % {"labels": len(card.labels)})
     for label, count in card.labels.items():
         say(f"    {_count(count):>9}  {printable(label, 100)}")
     if None in [*card.labels.values(), *card.splits.values()]:
-        say(f"  hidden: counts below {card.threshold}, and others that would give them away")
+        say(
+            _("  hidden: counts below %(threshold)s, and others that would give them away")
+            % {"threshold": card.threshold}
+        )
 
 
 def _count(count: int | None) -> str:

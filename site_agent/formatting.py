@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from translations.catalogues import plural_words
+from translations.numbers import number
 
 # Control, format (zero-width, bidirectional), surrogate, private use, unassigned, line, paragraph separator.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -33,9 +36,9 @@ def readable_bytes(count: int) -> str:
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+            return f"{count} B" if unit == "B" else number(f"{size:.1f} {unit}")
         size /= 1024
-    return f"{size:.1f} TiB"
+    return number(f"{size:.1f} TiB")
 
 
 def size(text: str) -> int:
@@ -49,7 +52,7 @@ def size(text: str) -> int:
 def readable_seconds(seconds: float) -> str:
     """A duration: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return number(f"{seconds:.1f} s")
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} s"
@@ -58,8 +61,23 @@ def readable_seconds(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    """`1 row`, `2 rows`; in another language where the noun is one of those below."""
+    said = _NOUNS.get(noun)
+    if said is None:
+        return number(f"{count:,}") + f" {noun}" + ("" if count == 1 else "s")
+    return said(count) % {"n": number(f"{count:,}")}
+
+
+_ngettext = plural_words("site_agent")
+_NOUNS: dict[str, Callable[[int], str]] = {
+    "row": lambda n: _ngettext("%(n)s row", "%(n)s rows", n),
+    "unusable row": lambda n: _ngettext("%(n)s unusable row", "%(n)s unusable rows", n),
+    "run": lambda n: _ngettext("%(n)s run", "%(n)s runs", n),
+    "site": lambda n: _ngettext("%(n)s site", "%(n)s sites", n),
+    "check": lambda n: _ngettext("%(n)s check", "%(n)s checks", n),
+    "answer": lambda n: _ngettext("%(n)s answer", "%(n)s answers", n),
+    "text": lambda n: _ngettext("%(n)s text", "%(n)s texts", n),
+}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,10 @@ from manifest_summary.summary import summary
 from site_agent.datasets.catalogue import Dataset
 from site_agent.formatting import printable
 from site_agent.weaknesses import Known, Weakness
+from translations.catalogues import words
+from translations.numbers import number
+
+_ = words("site_agent")
 
 _WIDTH = 100
 _LIMIT = 4000
@@ -25,20 +29,20 @@ _LIMIT = 4000
 
 def describe(manifest: Manifest, dataset: Dataset, site_id: str) -> str:
     """The manifest as text of several paragraphs. Every value in it that a lead wrote is made printable."""
-    purpose = manifest.purpose.splitlines() or ["(none given)"]
+    purpose = manifest.purpose.splitlines() or [_("(none given)")]
     lines = [
         *_plaintext(manifest),
-        f'Study "{printable(manifest.study)}", run {manifest.run}',
-        "Purpose",
+        _('Study "%(study)s", run %(run)s') % {"study": printable(manifest.study), "run": manifest.run},
+        _("Purpose"),
         *(f"  {printable(line, _LIMIT)}" for line in purpose),
         "",
-        "This hospital",
+        _("This hospital"),
         *_own(manifest, dataset, site_id),
     ]
     rows = (dataset.card.splits.get("train"),)
     for section in (in_short(manifest, site_id, dataset.name), *summary(manifest, rows)):
         lines += ["", *section_lines(section)]
-    return "\n".join([*lines, "", "Fingerprint", f"  {manifest.hash}"])
+    return "\n".join([*lines, "", _("Fingerprint"), f"  {manifest.hash}"])
 
 
 def section_lines(section: Section) -> list[str]:
@@ -50,13 +54,25 @@ def _own(manifest: Manifest, dataset: Dataset, site_id: str) -> Iterator[str]:
     """What the manifest says of this hospital, as its own agent has checked it."""
     own = manifest.site(site_id)
     name = printable(own.name, 200)
-    yield from _fact(Fact("Name", f"{name} ({site_id}), one of {len(manifest.sites)} in this run"))
-    rows = f"{own.dataset.rows:,} rows, id {own.dataset.id}"
-    yield from _fact(Fact("Dataset", f'"{dataset.name}" ({rows}); its digest is that of the file here'))
+    yield from _fact(
+        Fact(
+            _("Name"),
+            _("%(name)s (%(site_id)s), one of %(sites)s in this run")
+            % {"name": name, "site_id": site_id, "sites": len(manifest.sites)},
+        )
+    )
+    rows = _("%(rows)s rows, id %(id)s") % {"rows": number(f"{own.dataset.rows:,}"), "id": own.dataset.id}
+    yield from _fact(
+        Fact(
+            _("Dataset"),
+            _('"%(name)s" (%(rows)s); its digest is that of the file here')
+            % {"name": dataset.name, "rows": rows},
+        )
+    )
     read = [said for said in sorted(manifest.model.spellings) if said in dataset.card.labels]
     for said in read:
         label = spelled(manifest.model.spellings[said])
-        yield from _fact(Fact("Read as one in it", f"\u201c{spelled(said)}\u201d as \u201c{label}\u201d"))
+        yield from _fact(Fact(_("Read as one in it"), f"\u201c{spelled(said)}\u201d as \u201c{label}\u201d"))
 
 
 def _fact(fact: Fact) -> list[str]:
@@ -74,27 +90,38 @@ def _fact(fact: Fact) -> list[str]:
 
 def describe_code(manifest: Manifest, known: Known, weak: Sequence[Weakness]) -> str:
     """Whose code the manifest trusts, as this site could check it, and what is weak in it."""
-    lines = ["Whose code it is"]
+    lines = [_("Whose code it is")]
     if known.own:
-        lines.append("  compared with what the packages installed on this machine measure")
+        lines.append(_("  compared with what the packages installed on this machine measure"))
     if known.statement is not None:
         until = datetime.fromtimestamp(known.statement.expires, UTC)
         lines.append(
-            f"  compared with the release statement {known.statement.sequence}, signed by the project's "
-            f"release key (valid until {until:%Y-%m-%d})"
+            _(
+                "  compared with the release statement %(sequence)s, signed by the project's release key "
+                "(valid until %(until)s)"
+            )
+            % {"sequence": known.statement.sequence, "until": f"{until:%Y-%m-%d}"}
         )
     elif known.own:
         lines += [
-            "  No release key was pinned at this site's enrolment (DEVELOPMENT ONLY): what is installed here",
-            "  decides alone, and nobody outside vouches for it.",
+            _(
+                "  No release key was pinned at this site's enrolment (DEVELOPMENT ONLY): what is "
+                "installed here"
+            ),
+            _("  decides alone, and nobody outside vouches for it."),
         ]
     programs = dict.fromkeys(reference.program for reference in manifest.policy.references)
     for program in programs:
         faults = [weakness.name for weakness in weak if weakness.name.endswith(f"-{program}")]
-        found = f"see {', '.join(faults)}" if faults else "it is the code that is known"
+        found = (
+            _("see %(names)s") % {"names": ", ".join(faults)} if faults else _("it is the code that is known")
+        )
         lines.append(f"  {program:<13}{found}")
     if weak:
-        lines += ["", f"WEAK in this manifest ({len(weak)}); each needs a yes of its own"]
+        lines += [
+            "",
+            _("WEAK in this manifest (%(weak)s); each needs a yes of its own") % {"weak": len(weak)},
+        ]
         lines += [f"  {weakness.name}\n      {weakness.text}" for weakness in weak]
     return "\n".join(lines)
 
@@ -103,7 +130,7 @@ def _plaintext(manifest: Manifest) -> list[str]:
     if manifest.placement != "plaintext":
         return []
     return [
-        "PLAINTEXT: a baseline in ordinary processes. Nothing protects rows or parameters in it;",
-        "your dataset is in it because this site has declared it public.",
+        _("PLAINTEXT: a baseline in ordinary processes. Nothing protects rows or parameters in it;"),
+        _("your dataset is in it because this site has declared it public."),
         "",
     ]

@@ -20,6 +20,9 @@ from contracts.refusal import Refusal
 from site_agent.files import write_private
 from site_agent.formatting import printable
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 FILE = "members.json"
 
@@ -119,14 +122,17 @@ def require_enough_for_release(state: State, manifest: Manifest) -> None:
 def describe_members(state: State, manifest: Manifest) -> str:
     """Every member with the fingerprint of its keys, and whether it is known to be real."""
     counted = confirmed_sites(state, manifest)
-    lines = ["Whose keys these are"]
+    lines = [_("Whose keys these are")]
     for site in manifest.sites:
         own = site.id == state.config.site
-        mark = "this site" if own else "confirmed" if site.id in counted else "NOT CONFIRMED"
+        mark = _("this site") if own else "confirmed" if site.id in counted else _("NOT CONFIRMED")
         lines.append(f"  {fingerprint_of(site)}  {printable(site.name, 60)}  ({mark})")
     if len(counted) < len(manifest.sites):
         lines += [
-            "  The coordinator could have made up a hospital that is not confirmed. Compare its fingerprint",
-            "  with the letter or call by which that hospital told you its own, not with a page.",
+            _(
+                "  The coordinator could have made up a hospital that is not confirmed. Compare its "
+                "fingerprint"
+            ),
+            _("  with the letter or call by which that hospital told you its own, not with a page."),
         ]
     return "\n".join(lines)

@@ -13,14 +13,17 @@ from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.formatting import printable
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
 
 def add_move_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
-    command = commands.add_parser("move", help="make this machine the site's, in place of another one")
-    command.add_argument("--yes", action="store_true", help="do not ask")
+    command = commands.add_parser("move", help=_("make this machine the site's, in place of another one"))
+    command.add_argument("--yes", action="store_true", help=_("do not ask"))
     command.set_defaults(run=lambda chosen: run_move(chosen, say))
 
 
@@ -34,33 +37,37 @@ def run_move(chosen: argparse.Namespace, say: Say) -> int:
     with contextlib.closing(connect(state)) as coordinator:
         held = coordinator.call("GET", "machine")
         if held.field("here", bool):
-            say("This machine is the site's already. Nothing was changed.")
+            say(_("This machine is the site's already. Nothing was changed."))
             return 0
         if held.body.get("machine") is not None:
-            say(f"The site's machine is {_said(held.body)}.")
+            say(_("The site's machine is %(body)s.") % {"body": _said(held.body)})
         say(
-            "This folder must be a copy that was made after that agent had stopped: an older one has "
-            "forgotten which rosters it countersigned, and what its datasets have told since."
+            _(
+                "This folder must be a copy that was made after that agent had stopped: an older one has "
+                "forgotten which rosters it countersigned, and what its datasets have told since."
+            )
         )
         if not (chosen.yes or _is_meant()):
-            say("Nothing was changed.")
+            say(_("Nothing was changed."))
             return 1
         coordinator.call("POST", "machine", {})
-    say("This machine is the site's now. Start the agent here: python -m site_agent run")
+    say(_("This machine is the site's now. Start the agent here: python -m site_agent run"))
     return 0
 
 
 def _is_meant() -> bool:
     if not sys.stdin.isatty():
         raise Refusal("move.needs_terminal")
-    said = input("Make this machine the site's, and have that one refused? [y/N] ")
+    said = input(_("Make this machine the site's, and have that one refused? [y/N] "))
     return said.strip().lower() in ("y", "yes")
 
 
 def _said(body: dict[str, Any]) -> str:
     """Name, address, and when it was last heard of."""
     heard = body.get("heard")
-    last = "it has ended in order"
+    last = _("it has ended in order")
     if isinstance(heard, int):
-        last = f"last heard of at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(heard))} UTC"
+        last = _("last heard of at %(value)s UTC") % {
+            "value": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(heard))
+        }
     return f"{printable(body.get('machine'), 64)} ({printable(body.get('address'), 64)}; {last})"

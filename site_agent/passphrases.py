@@ -13,6 +13,9 @@ from pathlib import Path
 
 from contracts.refusal import Refusal
 from site_agent.formatting import printable
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 LEAST = 12
 """Characters."""
@@ -24,7 +27,7 @@ def ask_passphrase(key: Path, file: Path | None = None, *, word: str = "Passphra
 
     Raises: `approval_key.needs_passphrase`, or `approval_key.exposed` for a file that others can read.
     """
-    return _normal(_answer(f"{word} of the approval key {key}: ", file))
+    return _normal(_answer(_("%(word)s of the approval key %(key)s: ") % {"word": word, "key": key}, file))
 
 
 def ask_pin(token: str, module: str, file: Path | None = None) -> str:
@@ -32,7 +35,11 @@ def ask_pin(token: str, module: str, file: Path | None = None) -> str:
 
     Raises: as `ask_passphrase`.
     """
-    return _answer(f'PIN of the token "{printable(token, 64)}", for {printable(module, 200)}: ', file)
+    return _answer(
+        _('PIN of the token "%(token)s", for %(module)s: ')
+        % {"token": printable(token, 64), "module": printable(module, 200)},
+        file,
+    )
 
 
 def new_passphrase(key: Path, file: Path | None = None) -> str:
@@ -40,10 +47,10 @@ def new_passphrase(key: Path, file: Path | None = None) -> str:
 
     Raises: as `ask_passphrase`, `approval_key.short_passphrase` or `approval_key.passphrases_differ`.
     """
-    chosen = ask_passphrase(key, file, word="New passphrase")
+    chosen = ask_passphrase(key, file, word=_("New passphrase"))
     if len(chosen) < LEAST:
         raise Refusal("approval_key.short_passphrase", found=len(chosen), least=LEAST)
-    if file is None and ask_passphrase(key, word="Again, the new passphrase") != chosen:
+    if file is None and ask_passphrase(key, word=_("Again, the new passphrase")) != chosen:
         raise Refusal("approval_key.passphrases_differ")
     return chosen
 

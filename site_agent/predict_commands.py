@@ -18,38 +18,45 @@ from site_agent.predict import Labels, Predictor, Text, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
 
 def add_predict_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people, on standard output."""
-    command = commands.add_parser("predict", help="ask the served model of a run, under seal")
+    command = commands.add_parser("predict", help=_("ask the served model of a run, under seal"))
     command.add_argument(
-        "--run", dest="asked", metavar="RUN", help="its id or the beginning of its fingerprint"
+        "--run", dest="asked", metavar="RUN", help=_("its id or the beginning of its fingerprint")
     )
-    command.add_argument("--study", dest="asked", metavar="NAME", help="the name of its study")
+    command.add_argument("--study", dest="asked", metavar="NAME", help=_("the name of its study"))
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="name the runs that can be asked")
-    what.add_argument("--text", help="one text")
-    what.add_argument("--in", dest="source", type=Path, metavar="FILE", help=".txt, CSV, JSON Lines, Parquet")
-    command.add_argument("--out", dest="target", type=Path, metavar="FILE", help="answers as JSON Lines")
-    command.add_argument("--column", help="the column that holds the text (else found by its name)")
-    command.add_argument("--pair", metavar="TEXT", help="with --text: the second text, in a study of pairs")
-    command.add_argument("--pair-column", metavar="NAME", help="the column that holds the second text")
-    command.add_argument("--json", action="store_true", help="with --text: the answer as one JSON object")
-    command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="of a causal model")
-    command.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
-    command.add_argument("--seed", type=int, default=0, help="of the draw, at a temperature over 0")
+    what.add_argument("--list", action="store_true", help=_("name the runs that can be asked"))
+    what.add_argument("--text", help=_("one text"))
+    what.add_argument(
+        "--in", dest="source", type=Path, metavar="FILE", help=_(".txt, CSV, JSON Lines, Parquet")
+    )
+    command.add_argument("--out", dest="target", type=Path, metavar="FILE", help=_("answers as JSON Lines"))
+    command.add_argument("--column", help=_("the column that holds the text (else found by its name)"))
+    command.add_argument(
+        "--pair", metavar="TEXT", help=_("with --text: the second text, in a study of pairs")
+    )
+    command.add_argument("--pair-column", metavar="NAME", help=_("the column that holds the second text"))
+    command.add_argument("--json", action="store_true", help=_("with --text: the answer as one JSON object"))
+    command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help=_("of a causal model"))
+    command.add_argument("--temperature", type=float, default=0.0, help=_("0: always the likeliest token"))
+    command.add_argument("--seed", type=int, default=0, help=_("of the draw, at a temperature over 0"))
     command.set_defaults(run=lambda chosen: run_predict(command, chosen, say))
 
 
 def run_predict(parser: argparse.ArgumentParser, chosen: argparse.Namespace, say: Say) -> int:
     """`predict`. Progress goes to standard error, so that standard output holds answers alone."""
     if (chosen.source is None) != (chosen.target is None):
-        parser.error("--in and --out belong together")
+        parser.error(_("--in and --out belong together"))
     if not 0 <= chosen.temperature < 1000 or chosen.seed < 0 or chosen.max_new_tokens < 1:
-        parser.error("--temperature, --seed or --max-new-tokens is out of range")
+        parser.error(_("--temperature, --seed or --max-new-tokens is out of range"))
     state = State.open(chosen.state)
     with contextlib.closing(connect(state, tell=_progress)) as coordinator:
         if chosen.list:
@@ -59,7 +66,10 @@ def run_predict(parser: argparse.ArgumentParser, chosen: argparse.Namespace, say
         if chosen.text is not None and not chosen.text.strip():
             raise Refusal("predict.nothing", fault="the text is empty")
         offer, manifest = choose(state, coordinator, chosen.asked)
-        _progress(f'Asking the model of "{printable(offer.study, 100)}", run {offer.run}.')
+        _progress(
+            _('Asking the model of "%(study)s", run %(run)s.')
+            % {"study": printable(offer.study, 100), "run": offer.run}
+        )
         served = ServedModel(state, coordinator, manifest, _progress)
         with contextlib.closing(served):
             predictor = Predictor(manifest, served)
@@ -73,7 +83,11 @@ def run_predict(parser: argparse.ArgumentParser, chosen: argparse.Namespace, say
 def _list(coordinator: Coordinator, say: Say) -> int:
     found = offers(coordinator)
     rows = [(offer.run, offer.manifest_hash[:16], offer.state, printable(offer.study)) for offer in found]
-    say(table(("run", "fingerprint", "state", "study"), rows) if rows else "No model is served to this site.")
+    say(
+        table(("run", "fingerprint", "state", "study"), rows)
+        if rows
+        else _("No model is served to this site.")
+    )
     return 0
 
 
@@ -123,7 +137,10 @@ def _file(predictor: Predictor, manifest: Manifest, chosen: argparse.Namespace) 
 
 def _tell_cuts(predictor: Predictor) -> None:
     if predictor.cut_short:
-        _progress(f"{counted(predictor.cut_short, 'text')} longer than the model reads, cut as in training.")
+        _progress(
+            _("%(cut_short)s longer than the model reads, cut as in training.")
+            % {"cut_short": counted(predictor.cut_short, "text")}
+        )
 
 
 def _shown(piece: str) -> str:

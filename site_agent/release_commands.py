@@ -16,17 +16,20 @@ from site_agent.formatting import printable
 from site_agent.releases import Judged
 from site_agent.state import State
 from site_agent.transport import Coordinator
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
 
 def add_release_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
-    command = commands.add_parser("release", help="open the released parameters of a run")
+    command = commands.add_parser("release", help=_("open the released parameters of a run"))
     command.add_argument(
-        "--run", dest="asked", metavar="RUN", required=True, help="its id, as the run's page shows it"
+        "--run", dest="asked", metavar="RUN", required=True, help=_("its id, as the run's page shows it")
     )
-    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a new or empty folder")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help=_("a new or empty folder"))
     command.set_defaults(run=lambda chosen: run_release(chosen, say))
 
 
@@ -43,10 +46,16 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
             raise Refusal("release.not_asked")
         judged = releases.judge(state, coordinator, found[0])
         said = releases.fetch(state, coordinator, judged, chosen.out)
-    say(f"Released by an enclave that was verified here, measurement {said.measurement[:16]}….")
-    say(f"The parameters are in {printable(chosen.out, 200)}; README.md there says how to load them.")
+    say(
+        _("Released by an enclave that was verified here, measurement %(value)s….")
+        % {"value": said.measurement[:16]}
+    )
+    say(
+        _("The parameters are in %(out)s; README.md there says how to load them.")
+        % {"out": printable(chosen.out, 200)}
+    )
     if said.development:
-        say("DEVELOPMENT ONLY: no hardware has protected anything in this run.")
+        say(_("DEVELOPMENT ONLY: no hardware has protected anything in this run."))
     return 0
 
 
@@ -60,8 +69,11 @@ def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: 
         try:
             judged = releases.judge(state, coordinator, item)
         except Refusal as refusal:
-            what = "serving" if item.rule == SERVE else "release"
-            say(f"The {what} of run {printable(item.run)} cannot be signed here. {refusal}")
+            what = _("serving") if item.rule == SERVE else _("release")
+            say(
+                _("The %(what)s of run %(run)s cannot be signed here. %(refusal)s")
+                % {"what": what, "run": printable(item.run), "refusal": refusal}
+            )
             continue
         if beginning is None or judged.fingerprint.startswith(beginning.lower()):
             found.append(judged)

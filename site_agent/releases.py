@@ -53,6 +53,10 @@ from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
+from translations.catalogues import words
+from translations.numbers import number
+
+_ = words("site_agent")
 
 
 class Asked(Struct, frozen=True):
@@ -161,33 +165,38 @@ def describe(judged: Judged) -> str:
     if noise is None or spent is None:
         told = remembered(manifest)
     else:
-        told = f"epsilon {spent_so_far(spent):.3g} at delta {spent.delta:g} (per {spent.unit})"
+        told = _("epsilon %(spent)s at delta %(delta)s (per %(unit)s)") % {
+            "spent": number(f"{spent_so_far(spent):.3g}"),
+            "delta": number(f"{spent.delta:g}"),
+            "unit": _("hospital") if spent.unit == "site" else _("training row"),
+        }
     lines = [
-        f"{'SERVING' if serves else 'RELEASE'} of the tuned parameters of the study "
-        f"{printable(manifest.study, 200)}",
-        f"  run          {manifest.run}, manifest {manifest.hash}",
-        f"  parameters   those after round {receipt.round}",
-        f"  to           {receivers(judged.rule)}",
-        f"  privacy      {told}",
-        f"  signatures   {judged.asked.found} of {judged.asked.needed} that the manifest demands",
-        "  The lead can stop it; what was answered, was answered."
+        _("%(value)s of the tuned parameters of the study %(study)s")
+        % {"value": _("SERVING") if serves else _("RELEASE"), "study": printable(manifest.study, 200)},
+        _("  run          %(run)s, manifest %(hash)s") % {"run": manifest.run, "hash": manifest.hash},
+        _("  parameters   those after round %(round)s") % {"round": receipt.round},
+        _("  to           %(who)s") % {"who": receivers(judged.rule)},
+        _("  privacy      %(told)s") % {"told": told},
+        _("  signatures   %(found)s of %(needed)s that the manifest demands")
+        % {"found": judged.asked.found, "needed": judged.asked.needed},
+        _("  The lead can stop it; what was answered, was answered.")
         if serves
-        else "  This cannot be taken back: who has the parameters, has them.",
+        else _("  This cannot be taken back: who has the parameters, has them."),
     ]
     if manifest.policy.root == "development":
-        lines.append("  DEVELOPMENT ONLY: no hardware has protected anything in this run.")
-    what = "of the last round's receipt and of serving it" if serves else "of the last round's receipt"
-    lines += ["", f"Fingerprint, {what}", f"  {judged.fingerprint}"]
+        lines.append(_("  DEVELOPMENT ONLY: no hardware has protected anything in this run."))
+    what = _("of the last round's receipt and of serving it") if serves else _("of the last round's receipt")
+    lines += ["", _("Fingerprint, %(what)s") % {"what": what}, f"  {judged.fingerprint}"]
     return "\n".join(lines)
 
 
 def what_next(judged: Judged) -> str:
     """What happens once it is signed, in a line."""
     if judged.rule == SERVE:
-        return "Once enough sites have signed, an enclave answers: python -m site_agent predict"
+        return _("Once enough sites have signed, an enclave answers: python -m site_agent predict")
     if judged.rule == EXPORT:
-        return "Once enough sites have signed, the study's lead downloads the adapter."
-    return f"Then: python -m site_agent release --run {judged.manifest.run} --out FOLDER"
+        return _("Once enough sites have signed, the study's lead downloads the adapter.")
+    return _("Then: python -m site_agent release --run %(run)s --out FOLDER") % {"run": judged.manifest.run}
 
 
 def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) -> Released:

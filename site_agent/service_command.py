@@ -18,6 +18,9 @@ from site_agent.files import write_private
 from site_agent.formatting import printable
 from site_agent.service import NAME, settings, unit
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 CODE = Path(__file__).resolve().parent.parent
@@ -25,9 +28,9 @@ CODE = Path(__file__).resolve().parent.parent
 
 def add_service_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
-    command = commands.add_parser("service", help="have systemd run the agent")
+    command = commands.add_parser("service", help=_("have systemd run the agent"))
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="write a hardened unit, and say how root takes it")
+    install = actions.add_parser("install", help=_("write a hardened unit, and say how root takes it"))
     install.set_defaults(run=lambda chosen: run_install(chosen, say))
 
 
@@ -38,22 +41,29 @@ def run_install(chosen: argparse.Namespace, say: Say) -> int:
     Raises: `agent.not_enrolled`, or `service.unit` where systemd finds a fault in the unit.
     """
     state = State.open(chosen.state)
-    _ = state.config  # a service without an enrolment would only fail
+    _config = state.config  # a service without an enrolment would only fail
     owner = pwd.getpwuid(state.folder.stat().st_uid).pw_name
     environment, file = state.folder / "service.env", state.folder / NAME
     write_private(environment, settings(os.environ).encode())
     write_private(file, unit(owner, sys.executable, str(CODE), str(state.folder), str(environment)).encode())
     checked = _verify(str(file))
-    say(f"The unit stands in {printable(file)}.")
-    say(f"Proxy and authorities, as they are now, stand in {environment.name} beside it.")
-    say("systemd finds no fault in it." if checked else "systemd is not on this machine: not checked.")
+    say(_("The unit stands in %(file)s.") % {"file": printable(file)})
+    say(
+        _("Proxy and authorities, as they are now, stand in %(name)s beside it.") % {"name": environment.name}
+    )
+    say(_("systemd finds no fault in it.") if checked else _("systemd is not on this machine: not checked."))
     if owner == "root":
-        say("The agent would run as root: it needs no rights of root. Give the state folder to an account.")
-    say("To take it, as root:\n")
-    say(f"  sudo install -m 644 {shlex.quote(str(file))} /etc/systemd/system/{NAME}")
-    say("  sudo systemctl daemon-reload")
-    say(f"  sudo systemctl enable --now {NAME}")
-    say(f"\nWhat it says: journalctl -u {NAME} -f")
+        say(
+            _("The agent would run as root: it needs no rights of root. Give the state folder to an account.")
+        )
+    say(_("To take it, as root:\n"))
+    say(
+        _("  sudo install -m 644 %(file)s /etc/systemd/system/%(value)s")
+        % {"file": shlex.quote(str(file)), "value": NAME}
+    )
+    say(_("  sudo systemctl daemon-reload"))
+    say(_("  sudo systemctl enable --now %(value)s") % {"value": NAME})
+    say(_("\nWhat it says: journalctl -u %(value)s -f") % {"value": NAME})
     return 0
 
 

@@ -49,6 +49,9 @@ from site_agent.state import Config, State
 from site_agent.sweeps import next_number
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import of_labels, weaknesses
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
@@ -72,8 +75,14 @@ def run_export(state: State, chosen: argparse.Namespace, say: Say) -> int:
             out = _of_release(state, asked[0], say)
     export(state, out, chosen.export)
     say("")
-    say(f"Written to {printable(chosen.export, 200)}. On the machine that has the approval key:")
-    say(f"  python -m site_agent approve --sign {printable(chosen.export.name, 200)} --approval-key FILE")
+    say(
+        _("Written to %(export)s. On the machine that has the approval key:")
+        % {"export": printable(chosen.export, 200)}
+    )
+    say(
+        _("  python -m site_agent approve --sign %(name)s --approval-key FILE")
+        % {"name": printable(chosen.export.name, 200)}
+    )
     return 0
 
 
@@ -98,8 +107,11 @@ def run_sign(chosen: argparse.Namespace, say: Say) -> int:
         return 0
     file = chosen.sign.with_name(f"{chosen.sign.name}.signed")
     write_private(file, msgspec.json.encode(signed))
-    say(f"Signed with this site's approval key: {printable(file, 200)}. On the agent's machine:")
-    say(f"  python -m site_agent approve --import {printable(file.name, 200)}")
+    say(
+        _("Signed with this site's approval key: %(file)s. On the agent's machine:")
+        % {"file": printable(file, 200)}
+    )
+    say(_("  python -m site_agent approve --import %(name)s") % {"name": printable(file.name, 200)})
     return 0
 
 
@@ -113,13 +125,16 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
             found = [item for item in approvals.waiting(coordinator) if item.hash == signed.manifest]
             if not found:
                 raise Refusal("approval.unknown", fingerprint=signed.manifest)
-            manifest, _ = approvals.judge(state, found[0])
+            manifest, _dataset = approvals.judge(state, found[0])
             own_site = manifest.site(state.config.site)
             said = accepted_payload(manifest.hash, own_site.id, signed.accepted)
             own_site.verify_decision(ACCEPTED, said, signed.acceptance or "", "sealing.bad_signature")
             ask_members(state, manifest, chosen, say)
             approvals.take(state, coordinator, found[0], signed.approval, signed.accepted)
-            say(f"Approved with the signature that was made elsewhere: {signed.manifest}")
+            say(
+                _("Approved with the signature that was made elsewhere: %(manifest)s")
+                % {"manifest": signed.manifest}
+            )
             return 0
         for judged in release_commands.waiting(state, coordinator, signed.fingerprint or "-", say):
             if judged.manifest.hash == signed.manifest and signed.release_approval is not None:
@@ -136,7 +151,10 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
                     judged.rule,
                 )
                 releases.send(coordinator, judged, signed.release_approval)
-                say(f"Ordered with the signature that was made elsewhere: {judged.fingerprint}")
+                say(
+                    _("Ordered with the signature that was made elsewhere: %(fingerprint)s")
+                    % {"fingerprint": judged.fingerprint}
+                )
                 say(releases.what_next(judged))
                 return 0
     raise Refusal("approval.unknown", fingerprint=signed.manifest)

@@ -32,6 +32,9 @@ from site_agent.signing_requests import (
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import of_labels, weaknesses
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
 
@@ -47,9 +50,9 @@ def ask(state: State, coordinator: Coordinator, group: sweeps.Asked, say: Say) -
     known, found, weak, stated = sweeps.examine(state, coordinator, judged)
     first, texts = judged.manifests[0], [item.text for item in group.items]
     say(sweeps.describe_sweep(judged, stated, state.config.site))
-    for words in (describe_members(state, first), describe_outlook(found), describe_code(first, known, weak)):
+    for told in (describe_members(state, first), describe_outlook(found), describe_code(first, known, weak)):
         say("")
-        say(words)
+        say(told)
     require_budget(found)
     asked = asked_of(state, texts[0], first, judged.dataset, known, found)
     return msgspec.structs.replace(asked, sweep=group.of, others=tuple(texts[1:]), stated=stated)
@@ -95,7 +98,7 @@ def take(state: State, coordinator: Coordinator, signed: Signed, chosen: argpars
     """What comes back, judged on the agent's machine once more, then kept and sent."""
     if signed.approval is None or signed.stated is None:
         raise Refusal("signing_request.malformed", file=str(chosen.signed), fault="it lacks the approval")
-    groups, _ = sweeps.grouped(approvals.waiting(coordinator))
+    groups, _alone = sweeps.grouped(approvals.waiting(coordinator))
     found = [group for group in groups if sweeps.root_of(group) == signed.manifest]
     if not found:
         raise Refusal("approval.unknown", fingerprint=signed.manifest)
@@ -106,5 +109,8 @@ def take(state: State, coordinator: Coordinator, signed: Signed, chosen: argpars
     own_site.verify_decision(ACCEPTED, said, signed.acceptance or "", "sealing.bad_signature")
     ask_members(state, first, chosen, say)
     kept = sweeps.take(state, coordinator, found[0], signed.approval, signed.stated, signed.accepted)
-    say(f"Approved {len(kept)} runs by the one signature that was made elsewhere: {judged.root}")
+    say(
+        _("Approved %(kept)s runs by the one signature that was made elsewhere: %(root)s")
+        % {"kept": len(kept), "root": judged.root}
+    )
     return 0

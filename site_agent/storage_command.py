@@ -13,13 +13,16 @@ from contracts.refusal import Refusal
 from site_agent.addresses import base_url
 from site_agent.formatting import printable
 from site_agent.state import State
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 
 def add_storage_command(commands: Any, say: Callable[[str], None]) -> None:
     """`storage [ADDRESS | --none]`."""
-    command = commands.add_parser("storage", help="the second host to which sealed files may go, if any")
-    command.add_argument("address", nargs="?", help="https://host[:port], as the operator told it")
-    command.add_argument("--none", action="store_true", help="to the coordinator alone, as without")
+    command = commands.add_parser("storage", help=_("the second host to which sealed files may go, if any"))
+    command.add_argument("address", nargs="?", help=_("https://host[:port], as the operator told it"))
+    command.add_argument("--none", action="store_true", help=_("to the coordinator alone, as without"))
     command.set_defaults(run=lambda chosen: run_storage(chosen, say))
 
 
@@ -36,8 +39,11 @@ def run_storage(chosen: argparse.Namespace, say: Callable[[str], None]) -> int:
         state.save(msgspec.structs.replace(config, storage=address))
     now = state.config.storage
     if now is None:
-        say(f"Sealed files go to the coordinator alone, {config.coordinator}.")
+        say(
+            _("Sealed files go to the coordinator alone, %(coordinator)s.")
+            % {"coordinator": config.coordinator}
+        )
         return 0
-    say(f"Sealed files may go to {now} as well; nothing else does.")
-    say("Run `python -m site_agent check` now, and restart the agent where it runs.")
+    say(_("Sealed files may go to %(now)s as well; nothing else does.") % {"now": now})
+    say(_("Run `python -m site_agent check` now, and restart the agent where it runs."))
     return 0

@@ -32,6 +32,9 @@ from site_agent.proofs import require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from site_agent.weaknesses import Known, Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def judge(state: State, asked: Asked) -> Judged:
     Raises: also `approval.sweep_differs`.
     """
     found = [approvals.judge(state, item) for item in asked.items]
-    return judged_of(asked.of, [manifest for manifest, _ in found], found[0][1])
+    return judged_of(asked.of, [manifest for manifest, _dataset in found], found[0][1])
 
 
 def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> Judged:
@@ -112,7 +115,7 @@ def signed_terms(judged: Judged, rows: int, delta: float) -> Sweep:
 def describe_sweep(judged: Judged, signed: Sweep, site: str) -> str:
     """What is the same in all, what differs, and what the one signature states."""
     table = points(judged.manifests)
-    heads = ("Run", *table.heads)
+    heads = (_("Run"), *table.heads)
     rows = sorted(
         ((one.run, *(printable(value, 40) for value in values))
          for one, values in zip(judged.manifests, table.rows, strict=True)),
@@ -120,19 +123,20 @@ def describe_sweep(judged: Judged, signed: Sweep, site: str) -> str:
     )  # fmt: skip
     widths = [max(len(row[place]) for row in (heads, *rows)) for place in range(len(heads))]
     lines = [
-        f'Sweep "{judged.name}": {len(judged.manifests)} runs. The first of them, as it stands for all:',
+        _('Sweep "%(name)s": %(manifests)s runs. The first of them, as it stands for all:')
+        % {"name": judged.name, "manifests": len(judged.manifests)},
         "",
         describe(judged.manifests[0], judged.dataset, site),
         "",
         *section_lines(sweep_facts(signed, judged.manifests)),
         "",
-        "What differs",
+        _("What differs"),
         *(
             "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (heads, *rows)
         ),
         "",
-        "Fingerprint of the sweep: of all its runs, and nothing else",
+        _("Fingerprint of the sweep: of all its runs, and nothing else"),
         f"  {judged.root}",
     ]
     return "\n".join(lines)
@@ -142,7 +146,7 @@ def examine(
     state: State, coordinator: Coordinator, judged: Judged
 ) -> tuple[Known, Outlook, list[Weakness], Sweep]:
     """As `approvals.examine`, over all runs, and what the signature would state."""
-    known, _, weak = approvals.examine(state, coordinator, judged.manifests[0], judged.dataset)
+    known, _outlook, weak = approvals.examine(state, coordinator, judged.manifests[0], judged.dataset)
     runs, rows = _runs(state, judged), Catalogue(state).training_rows(judged.dataset)
     found = outlook(read_book(state), *runs)
     others = [one for one in weak if one.name not in (UNBOUNDED, SUBTRACTS)]
@@ -186,7 +190,7 @@ def _approvable(
     for manifest in judged.manifests:
         require_manifest(state, coordinator, manifest)
     require_approvable(state, judged.manifests[0])
-    _, found, weak, signed = examine(state, coordinator, judged)
+    _known, found, weak, signed = examine(state, coordinator, judged)
     names = approvals.require_accepted(weak, accepted)
     require_budget(found)
     return judged, names, signed

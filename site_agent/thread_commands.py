@@ -11,27 +11,32 @@ from typing import Any
 from site_agent import threads
 from site_agent.enrolment import connect
 from site_agent.state import State
+from translations.catalogues import marked, words
+
+_ = words("site_agent")
 
 Say = Callable[[str], None]
-WARNING = "No patients' data here: the lead reads it, and it is kept until somebody erases it."
+WARNING = marked("No patients' data here: the lead reads it, and it is kept until somebody erases it.")
 
 
 def add_thread_command(commands: Any, say: Say) -> None:
     """Add it to the agent's commands. `say` takes lines for people."""
     command = commands.add_parser(
-        "thread", help="what was said about the studies that ask this hospital; ask, or decline"
+        "thread", help=_("what was said about the studies that ask this hospital; ask, or decline")
     )
-    command.add_argument("study", nargs="?", help="its name, or the beginning of its fingerprint")
+    command.add_argument("study", nargs="?", help=_("its name, or the beginning of its fingerprint"))
     does = command.add_mutually_exclusive_group()
-    does.add_argument("--say", metavar="TEXT", help=f"ask or answer. {WARNING}")
-    does.add_argument("--changes", metavar="TEXT", help="ask for changes: the study goes back to its draft")
-    does.add_argument("--decline", metavar="REASON", help="decline what is asked for now")
-    does.add_argument("--reconsider", metavar="TEXT", help="take a decline back")
+    does.add_argument("--say", metavar="TEXT", help=_("ask or answer. %(value)s") % {"value": _(WARNING)})
+    does.add_argument(
+        "--changes", metavar="TEXT", help=_("ask for changes: the study goes back to its draft")
+    )
+    does.add_argument("--decline", metavar="REASON", help=_("decline what is asked for now"))
+    does.add_argument("--reconsider", metavar="TEXT", help=_("take a decline back"))
     command.add_argument(
         "--about",
         choices=("study", "release", "serving"),
         default="study",
-        help="what it is about: the study (the default), the release after it, or serving its model",
+        help=_("what it is about: the study (the default), the release after it, or serving its model"),
     )
     command.set_defaults(run=lambda chosen: run_thread(chosen, say))
 
@@ -52,8 +57,8 @@ def run_thread(chosen: argparse.Namespace, say: Say) -> int:
             (kind, text), thread = said[0], threads.choose(found, chosen.study)
             say(threads.describe(threads.say_in(coordinator, thread, kind, text, chosen.about)))
             say("")
-            say(f"Sent. {WARNING}")
+            say(_("Sent. %(value)s") % {"value": _(WARNING)})
             return 0
     shown = [threads.choose(found, chosen.study)] if chosen.study else found
-    say("\n\n".join(threads.describe(thread) for thread in shown) or "No study asks this hospital.")
+    say("\n\n".join(threads.describe(thread) for thread in shown) or _("No study asks this hospital."))
     return 0

@@ -12,14 +12,17 @@ from msgspec import Struct
 from contracts.refusal import Refusal
 from site_agent.formatting import printable
 from site_agent.transport import Coordinator
+from translations.catalogues import marked, words
+
+_ = words("site_agent")
 
 LIMIT = 4000
 Decision = Literal["message", "changes", "decline", "reconsider"]
 DONE = {
-    "message": "says",
-    "changes": "asks for changes",
-    "decline": "declines",
-    "reconsider": "may take part after all",
+    "message": marked("says"),
+    "changes": marked("asks for changes"),
+    "decline": marked("declines"),
+    "reconsider": marked("may take part after all"),
 }
 
 
@@ -87,20 +90,28 @@ def describe(thread: Thread) -> str:
 
     Raises: `thread.altered`.
     """
-    decided = f", fingerprint {thread.manifest_hash[:16]}…" if thread.manifest_hash else ""
+    decided = (
+        _(", fingerprint %(value)s…") % {"value": thread.manifest_hash[:16]} if thread.manifest_hash else ""
+    )
     lines = [f'"{printable(thread.name, 200)}" ({printable(thread.state, 20)}{decided})']
     if thread.declined:
-        lines.append("  This hospital has declined. It can still sign (approve), or say --reconsider.")
+        lines.append(_("  This hospital has declined. It can still sign (approve), or say --reconsider."))
     for one in thread.messages:
         who = f"{one.speaker} {one.by}".strip()
-        done = DONE.get(one.kind, one.kind)
+        done = _(DONE.get(one.kind, one.kind))
         at = printable(one.at[:16].replace("T", " "), 20)
         lines += [
             "",
-            f"  {at} UTC, {printable(who, 120)} {printable(done, 40)} ({printable(one.about, 20)}):",
+            _("  %(at)s UTC, %(who)s %(done)s (%(about)s):")
+            % {
+                "at": at,
+                "who": printable(who, 120),
+                "done": printable(done, 40),
+                "about": printable(one.about, 20),
+            },
         ]
         lines += [f"    {printable(line, LIMIT)}" for line in _text(one).split("\n")]
-    return "\n".join(lines if thread.messages else [*lines, "  Nothing was said yet."])
+    return "\n".join(lines if thread.messages else [*lines, _("  Nothing was said yet.")])
 
 
 def _text(said: Message) -> str:

@@ -27,6 +27,11 @@ def plural_words(domain: str) -> Callable[[str, str, int], str]:
     return lambda one, many, count: _catalogue(domain, language()).ngettext(one, many, count)
 
 
+def marked(text: str) -> str:
+    """The text as it is, found for the catalogue; `_` translates it where it is said, not where it stands."""
+    return text
+
+
 def path(domain: str, name: str) -> Path:
     """Where the catalogue of a domain lies."""
     return LOCALE / name / "LC_MESSAGES" / f"{domain}.po"

@@ -5,17 +5,24 @@ from __future__ import annotations
 from site_agent.formatting import counted, printable
 from site_agent.ledger.accounting import Outlook, Told
 from site_agent.ledger.book import LEVELS, Budget
+from translations.catalogues import marked, words
+from translations.numbers import number
 
-LEVEL = {"site": "per hospital", "record": "per row"}
+_ = words("site_agent")
+
+LEVEL = {"site": marked("per hospital"), "record": marked("per row")}
 
 
 def describe_outlook(found: Outlook) -> str:
     """What a dataset has told in all runs that were approved here, and with this one."""
     before, after = found.before, found.after
-    lines = [f"What {_names(found.names)} has told, by {counted(before.runs, 'run')} approved here before"]
+    lines = [
+        _("What %(names)s has told, by %(runs)s approved here before")
+        % {"names": _names(found.names), "runs": counted(before.runs, "run")}
+    ]
     lines += account(before, found.budget, after)
     lines += [
-        "  Approved runs count in full, also if aborted. Epsilons of hospital and row do not add up.",
+        _("  Approved runs count in full, also if aborted. Epsilons of hospital and row do not add up."),
     ]
     return "\n".join(lines)
 
@@ -26,13 +33,27 @@ def account(told: Told, budget: Budget, after: Told | None = None) -> list[str]:
     for level in LEVELS:
         limit = getattr(budget, level)
         now, then = getattr(told, level), getattr(after or told, level)
-        change = f" → {then:.3g} with this run" if then != now else ""
-        allowed = "no budget set" if limit is None else f"budget {limit:g}"
-        lines.append(f"  {LEVEL[level]:<13}epsilon {now:.3g}{change} at delta {budget.delta:g}; {allowed}")
+        change = _(" → %(then)s with this run") % {"then": number(f"{then:.3g}")} if then != now else ""
+        allowed = (
+            _("no budget set") if limit is None else _("budget %(limit)s") % {"limit": number(f"{limit:g}")}
+        )
+        at = _("epsilon %(now)s%(change)s at delta %(delta)s; %(allowed)s") % {
+            "now": number(f"{now:.3g}"),
+            "change": change,
+            "delta": number(f"{budget.delta:g}"),
+            "allowed": allowed,
+        }
+        lines.append(f"  {_(LEVEL[level]):<13}{at}")
     runs = (after or told).unbounded
-    change = f" → {runs} with this one" if runs != told.unbounded else ""
-    allowed = "" if budget.unbounded is None else f"; {budget.unbounded} allowed"
-    return [*lines, f"  unbounded    {counted(told.unbounded, 'run')} without noise{change}{allowed}"]
+    change = _(" → %(runs)s with this one") % {"runs": runs} if runs != told.unbounded else ""
+    allowed = (
+        "" if budget.unbounded is None else _("; %(unbounded)s allowed") % {"unbounded": budget.unbounded}
+    )
+    return [
+        *lines,
+        _("  unbounded    %(unbounded)s without noise%(change)s%(allowed)s")
+        % {"unbounded": counted(told.unbounded, "run"), "change": change, "allowed": allowed},
+    ]
 
 
 def _names(names: list[str]) -> str:

@@ -15,6 +15,9 @@ from contracts.manifest import Aggregation, Manifest, Privacy, PublicFront
 from contracts.policy import Policy, Program, SgxReference, TdxReference
 from contracts.releases import EXPORT, SEALED
 from site_agent.weaknesses.kinds import Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 PACKAGED = (SEALED, EXPORT)
 RELEASES = ("nothing", "serve-only", *PACKAGED)
@@ -37,14 +40,22 @@ def since(manifest: Manifest, previous: Manifest | None) -> Iterator[Weakness]:
 
 def _of_policy(policy: Policy, previous: Policy) -> Iterator[Weakness]:
     if previous.root_sha256 != policy.root_sha256:
-        yield Weakness("changed-root", "Its trust root is another one than in what was approved here last.")
+        yield Weakness(
+            "changed-root", _("Its trust root is another one than in what was approved here last.")
+        )
     more = set(policy.accepted_statuses) - set(previous.accepted_statuses)
     if more:
-        yield Weakness("more-statuses", f"More TCB statuses than before: {', '.join(sorted(more))}.")
+        yield Weakness(
+            "more-statuses",
+            _("More TCB statuses than before: %(names)s.") % {"names": ", ".join(sorted(more))},
+        )
     advisories = set(policy.accepted_advisories) - set(previous.accepted_advisories)
     if advisories:
         told = ", ".join(sorted(advisories)[:8])
-        yield Weakness("more-advisories", f"Security advisories are accepted that were not before: {told}.")
+        yield Weakness(
+            "more-advisories",
+            _("Security advisories are accepted that were not before: %(told)s.") % {"told": told},
+        )
     for reference in policy.references:
         program = reference.program
         if isinstance(reference, TdxReference):
@@ -52,15 +63,19 @@ def _of_policy(policy: Policy, previous: Policy) -> Iterator[Weakness]:
             if known and (not reference.mrseams or set(reference.mrseams) - known):
                 yield Weakness(
                     f"more-modules-{program}",
-                    f"The {program} may run under TDX modules that were not accepted before.",
+                    _("The %(program)s may run under TDX modules that were not accepted before.")
+                    % {"program": program},
                 )
             continue
         least = _least_svn(previous, program)
         if reference.mrenclave is None and least is not None and (reference.minimum_svn or 0) < least:
             yield Weakness(
                 f"lower-svn-{program}",
-                f"An older security version of the {program} is accepted than before "
-                f"({reference.minimum_svn or 0}, not {least}).",
+                _(
+                    "An older security version of the %(program)s is accepted than before (%(value)s, "
+                    "not %(least)s)."
+                )
+                % {"program": program, "value": reference.minimum_svn or 0, "least": least},
             )
 
 
@@ -87,26 +102,39 @@ def _least_svn(policy: Policy, program: Program) -> int | None:
 def _of_collateral(policy: Policy, previous: Policy) -> Iterator[Weakness]:
     """The general floor, and those of single kinds of platforms: a floor that is left out is one of zero."""
     least = (policy.minimum_tcb_evaluation, previous.minimum_tcb_evaluation)
-    lower = [f"from number {least[0]}, before from {least[1]}"] if least[0] < least[1] else []
+    lower = (
+        [_("from number %(value)s, before from %(value_2)s") % {"value": least[0], "value_2": least[1]}]
+        if least[0] < least[1]
+        else []
+    )
     now = Floors().under(policy)
     for floor in previous.floors:
         told = asdict(now.of(policy.root_sha256, floor.fmspc, floor.ca))
         before = asdict(Floor(policy.root_sha256, **asdict(floor)))
         names = [name for name, value in before.items() if isinstance(value, int) and told[name] < value]
         if names:
-            lower.append(f"platforms {floor.fmspc} ({floor.ca}): {', '.join(names)}")
+            lower.append(
+                _("platforms %(fmspc)s (%(ca)s): %(names)s")
+                % {"fmspc": floor.fmspc, "ca": floor.ca, "names": ", ".join(names)}
+            )
     if lower:
-        yield Weakness("older-collateral", f"Older statements of Intel's are accepted: {'; '.join(lower)}.")
+        yield Weakness(
+            "older-collateral",
+            _("Older statements of Intel's are accepted: %(names)s.") % {"names": "; ".join(lower)},
+        )
 
 
 def _of_clock_and_witnesses(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     if manifest.minimum_time < previous.minimum_time - MONTH:
-        yield Weakness("older-clock", "Its enclaves take an earlier time for the present than before.")
+        yield Weakness("older-clock", _("Its enclaves take an earlier time for the present than before."))
     before, now = (() if one.log is None else one.log.witnesses for one in (previous, manifest))
     if set(before) - set(now):
         yield Weakness(
             "fewer-witnesses",
-            "A witness is missing that watched the log before: without it, hospitals can be shown two logs.",
+            _(
+                "A witness is missing that watched the log before: without it, hospitals can be shown "
+                "two logs."
+            ),
         )
 
 
@@ -115,43 +143,66 @@ def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     sites = len(manifest.sites)
     quorum, least = manifest.aggregation.quorum, previous.aggregation.quorum
     if quorum < min(least, sites):
-        yield Weakness("lower-quorum", f"A round needs {quorum} hospitals; before, it needed {least}.")
+        yield Weakness(
+            "lower-quorum",
+            _("A round needs %(quorum)s hospitals; before, it needed %(least)s.")
+            % {"quorum": quorum, "least": least},
+        )
     rules = manifest.release.rule, previous.release.rule
     if rules[0] != EXPORT and RELEASES.index(rules[0]) > RELEASES.index(rules[1]):
-        yield Weakness("wider-release", f"More may leave than before: {rules[0]}, not {rules[1]}.")
+        yield Weakness(
+            "wider-release",
+            _("More may leave than before: %(value)s, not %(value_2)s.")
+            % {"value": rules[0], "value_2": rules[1]},
+        )
     if rules[0] in RELEASES[1:] and manifest.release.approvals < min(previous.release.approvals, sites):
         yield Weakness(
             "fewer-release-approvals",
-            f"{manifest.release.approvals} hospitals release the parameters, or have them served; before, "
-            f"{previous.release.approvals} had to sign.",
+            _(
+                "%(approvals)s hospitals release the parameters, or have them served; before, "
+                "%(approvals_2)s had to sign."
+            )
+            % {"approvals": manifest.release.approvals, "approvals_2": previous.release.approvals},
         )
     pools = manifest.publication, previous.publication
     if pools[0].sites < min(pools[1].sites, sites) or pools[0].rows < pools[1].rows:
         yield Weakness(
             "smaller-pool",
-            f"Scores are published of {pools[0].sites} sites and {pools[0].rows} rows together; before, of "
-            f"{pools[1].sites} and {pools[1].rows}.",
+            _(
+                "Scores are published of %(sites)s sites and %(rows)s rows together; before, of "
+                "%(sites_2)s and %(rows_2)s."
+            )
+            % {
+                "sites": pools[0].sites,
+                "rows": pools[0].rows,
+                "sites_2": pools[1].sites,
+                "rows_2": pools[1].rows,
+            },
         )
     if 0 < pools[0].cells < pools[1].cells:
         yield Weakness(
             "finer-tables",
-            f"Counts of the test are told in multiples of {pools[0].cells} rows; before, of "
-            f"{pools[1].cells}.",
+            _("Counts of the test are told in multiples of %(cells)s rows; before, of %(cells_2)s.")
+            % {"cells": pools[0].cells, "cells_2": pools[1].cells},
         )
 
 
 def _of_averaging(rules: Aggregation, previous: Aggregation) -> Iterator[Weakness]:
     if rules.instances > previous.instances:
         yield Weakness(
-            "more-instances", f"A client slice may begin {rules.instances} times, not {previous.instances}."
+            "more-instances",
+            _("A client slice may begin %(instances)s times, not %(instances_2)s.")
+            % {"instances": rules.instances, "instances_2": previous.instances},
         )
     if _is_looser(rules.clip, previous.clip):
-        yield Weakness("looser-clip", "One hospital may change the parameters more in a round than before.")
+        yield Weakness(
+            "looser-clip", _("One hospital may change the parameters more in a round than before.")
+        )
     if _is_looser(rules.max_samples, previous.max_samples):
-        yield Weakness("larger-weight", "One hospital may count for more rows in the mean than before.")
+        yield Weakness("larger-weight", _("One hospital may count for more rows in the mean than before."))
     if rules.privacy and previous.privacy and _is_weaker(rules.privacy, previous.privacy):
         yield Weakness(
-            "less-noise", "Its noise hides less than before: a unit, a noise or a delta is weaker."
+            "less-noise", _("Its noise hides less than before: a unit, a noise or a delta is weaker.")
         )
 
 
@@ -170,7 +221,7 @@ def _is_weaker(privacy: Privacy, previous: Privacy) -> bool:
 def _of_method(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     masking = manifest.masking, previous.masking
     if masking[0] and masking[1] and masking[0].repetitions < masking[1].repetitions:
-        yield Weakness("fewer-checks", "Fewer secret vectors check an accelerator's answers than before.")
+        yield Weakness("fewer-checks", _("Fewer secret vectors check an accelerator's answers than before."))
     if manifest.front and previous.method == "method-1":
         yield from _of_front(manifest.front, previous.front)
     shares, before = (None if one.split is None else one.split.shares for one in (manifest, previous))
@@ -178,8 +229,11 @@ def _of_method(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
     if shares and previous.split and (before is None or shares.threshold < min(before.threshold, sites)):
         yield Weakness(
             "fewer-shares",
-            f"The hosts of {shares.threshold} hospitals can open the server's state together with the "
-            "coordinator; before, it took more, or the state lay under a key of the server's TEE.",
+            _(
+                "The hosts of %(threshold)s hospitals can open the server's state together with the "
+                "coordinator; before, it took more, or the state lay under a key of the server's TEE."
+            )
+            % {"threshold": shares.threshold},
         )
 
 
@@ -187,12 +241,18 @@ def _of_front(front: PublicFront, previous: PublicFront | None) -> Iterator[Weak
     if previous is None:
         yield Weakness(
             "public-front",
-            f"What the first {front.first} layers make of a hospital's texts is its host's word, of which a "
-            "sample is checked; before, its enclave computed it.",
+            _(
+                "What the first %(first)s layers make of a hospital's texts is its host's word, of which "
+                "a sample is checked; before, its enclave computed it."
+            )
+            % {"first": front.first},
         )
     elif front.sample < previous.sample:
         yield Weakness(
             "smaller-sample",
-            f"Of a hospital's features, {front.sample} rows of each kind are computed again; before, "
-            f"{previous.sample}.",
+            _(
+                "Of a hospital's features, %(sample)s rows of each kind are computed again; before, "
+                "%(sample_2)s."
+            )
+            % {"sample": front.sample, "sample_2": previous.sample},
         )

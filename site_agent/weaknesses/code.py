@@ -8,6 +8,9 @@ from attestation.checks.examination import INTEL_ROOT_SHA256
 from contracts.policy import Policy, Reference, SgxReference, TdxReference
 from contracts.release_statement import ReleasedProgram
 from site_agent.weaknesses.kinds import Known, Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 SOUND_STATUSES = {"UpToDate", "SWHardeningNeeded"}
 
@@ -17,8 +20,11 @@ def of_root(policy: Policy, known: Known) -> Iterator[Weakness]:
     if policy.root_sha256 != right:
         yield Weakness(
             "unknown-root",
-            f"Its trust root ({policy.root}, SHA-256 {policy.root_sha256[:16]}…) is not the one that this "
-            "site knows: whoever holds that root can make an enclave of anything.",
+            _(
+                "Its trust root (%(root)s, SHA-256 %(value)s…) is not the one that this site knows: "
+                "whoever holds that root can make an enclave of anything."
+            )
+            % {"root": policy.root, "value": policy.root_sha256[:16]},
         )
 
 
@@ -28,34 +34,44 @@ def of_reference(reference: Reference, known: Known) -> Iterator[Weakness]:
         if not _is_known_code(reference, known):
             yield Weakness(
                 f"unknown-code-{program}",
-                f"It lets code open what is sealed to the {program} that {_who_knows(known)}.",
+                _("It lets code open what is sealed to the %(program)s that %(known)s.")
+                % {"program": program, "known": _who_knows(known)},
             )
         return
     released = known.statement.of(program) if known.statement else None
     if reference.mrsigner is None or released is None or released.mrsigner != reference.mrsigner:
         yield Weakness(
             f"unknown-signer-{program}",
-            f"Anything that the signer {str(reference.mrsigner)[:16]}… signs may pose as the {program}, and "
-            "no release statement names that signer.",
+            _(
+                "Anything that the signer %(value)s… signs may pose as the %(program)s, and no release "
+                "statement names that signer."
+            )
+            % {"value": str(reference.mrsigner)[:16], "program": program},
         )
     if not reference.product_id:
         yield Weakness(
             f"product-zero-{program}",
-            f"The {program} may have product id 0, which no program of FedSlice has: any other enclave of "
-            "the same signer passes.",
+            _(
+                "The %(program)s may have product id 0, which no program of FedSlice has: any other "
+                "enclave of the same signer passes."
+            )
+            % {"program": program},
         )
     elif released is not None and reference.product_id != released.product_id:
         yield Weakness(
             f"other-product-{program}",
-            f"The {program} may be the product {reference.product_id}; the release's is "
-            f"{released.product_id}.",
+            _("The %(program)s may be the product %(product_id)s; the release's is %(product_id_2)s.")
+            % {"program": program, "product_id": reference.product_id, "product_id_2": released.product_id},
         )
     least = released.svn if released else 1
     if (reference.minimum_svn or 0) < least:
         yield Weakness(
             f"low-svn-{program}",
-            f"The {program} may be of security version {reference.minimum_svn or 0}; {least} is the least "
-            "that has all security fixes.",
+            _(
+                "The %(program)s may be of security version %(value)s; %(least)s is the least that has "
+                "all security fixes."
+            )
+            % {"program": program, "value": reference.minimum_svn or 0, "least": least},
         )
 
 
@@ -87,9 +103,17 @@ def _is_known_domain(reference: TdxReference, released: ReleasedProgram | None, 
 
 def _who_knows(known: Known) -> str:
     if known.own:
-        here = "is not what the packages installed here measure"
-        return here if known.statement is None else f"{here}, or not what the release statement names"
-    return "no release statement names" if known.statement is None else "the release statement does not name"
+        here = _("is not what the packages installed here measure")
+        return (
+            here
+            if known.statement is None
+            else _("%(here)s, or not what the release statement names") % {"here": here}
+        )
+    return (
+        _("no release statement names")
+        if known.statement is None
+        else _("the release statement does not name")
+    )
 
 
 def of_status(policy: Policy) -> Iterator[Weakness]:
@@ -97,6 +121,9 @@ def of_status(policy: Policy) -> Iterator[Weakness]:
         if status not in SOUND_STATUSES:
             yield Weakness(
                 f"tcb-{status}",
-                f"A processor of TCB status {status} is accepted: Intel says that it lacks fixes, or is set "
-                "up in an unsafe way.",
+                _(
+                    "A processor of TCB status %(status)s is accepted: Intel says that it lacks fixes, "
+                    "or is set up in an unsafe way."
+                )
+                % {"status": status},
             )

@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterator
 from contracts.labels import skeleton, spelled
 from contracts.manifest import ModelSpec
 from site_agent.weaknesses.kinds import Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 
 def of_labels(model: ModelSpec, own: Collection[str]) -> Iterator[Weakness]:
@@ -19,7 +22,9 @@ def of_labels(model: ModelSpec, own: Collection[str]) -> Iterator[Weakness]:
     ]
     if unlike:
         yield Weakness(
-            "unlike-labels", f"It reads labels as one that do not look alike: {'; '.join(unlike)[:800]}."
+            "unlike-labels",
+            _("It reads labels as one that do not look alike: %(value)s.")
+            % {"value": "; ".join(unlike)[:800]},
         )
     merged: dict[str, list[str]] = defaultdict(list)
     for label in sorted(own):
@@ -32,5 +37,6 @@ def of_labels(model: ModelSpec, own: Collection[str]) -> Iterator[Weakness]:
     if groups:
         yield Weakness(
             "merges-own-labels",
-            f"Labels that your own dataset keeps apart become one class: {'; '.join(groups)[:800]}.",
+            _("Labels that your own dataset keeps apart become one class: %(value)s.")
+            % {"value": "; ".join(groups)[:800]},
         )

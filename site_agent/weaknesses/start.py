@@ -8,6 +8,9 @@ from msgspec.structs import fields
 
 from contracts.policy import EVERY_BIT, Reference, SgxReference
 from site_agent.weaknesses.kinds import Weakness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 XFEATURES = 0x6_02FF
 """State that wider registers need, and nothing else (x87, SSE, AVX, MPX, AVX-512, PKRU, AMX): which of these
@@ -37,8 +40,11 @@ def of_start(reference: Reference) -> Iterator[Weakness]:
     if found:
         yield Weakness(
             f"start-{reference.program}",
-            f"Its host may start the {reference.program} otherwise than FedSlice's programs need "
-            f"({', '.join(found)}): what a host chooses there, no measurement covers.",
+            _(
+                "Its host may start the %(program)s otherwise than FedSlice's programs need (%(names)s): "
+                "what a host chooses there, no measurement covers."
+            )
+            % {"program": reference.program, "names": ", ".join(found)},
         )
 
 

@@ -67,15 +67,17 @@ def looked_at(page: Page, shown: Shown, folder: str) -> list[str]:
     return faults
 
 
-def faults_of(people: dict[str, User], wanted: list[Shown], folder: str) -> list[str]:
-    """What is wrong with these pages, in a real Chromium."""
+def faults_of(
+    people: dict[str, User], wanted: list[Shown], folder: str, language: str = "en-US"
+) -> list[str]:
+    """What is wrong with these pages, in a real Chromium that asks for this language."""
     desk = Desk()
 
     def look() -> list[str]:
         faults: list[str] = []
         with sync_playwright() as playwright:
             chromium = launch(playwright)
-            page = chromium.new_page(viewport=WIDE)  # type: ignore[arg-type]
+            page = chromium.new_page(viewport=WIDE, locale=language)  # type: ignore[arg-type]
             for shown in wanted:
                 page.set_viewport_size(WIDE)  # type: ignore[arg-type]
                 page.emulate_media(color_scheme="light")
@@ -102,6 +104,25 @@ def test_axe_finds_nothing_of_weight_on_the_pages_of_a_full_installation(
     found = [shown for shown in [*pages(world), *released] if not wanted or shown.name in wanted]
     assert not wanted or len(found) == len(wanted)
     faults = faults_of(people, found, "full")
+    assert not faults, "\n".join(faults)
+
+
+GERMAN = (
+    "sign-in", "home", "site", "site-enrolment", "study", "run-lead", "wizard-draft-tuning",
+    "wizard-draft-training", "compare-lead", "account", "log-entry", "operations",
+)  # fmt: skip
+"""German words are longer: forms, tables, badges, tabs, the navigation."""
+
+
+@pytest.mark.parametrize(
+    "wanted", [pytest.param(GERMAN, id="often"), pytest.param((), id="every page", marks=pytest.mark.long)]
+)
+def test_german_pages_fit_and_read_as_well(
+    world: dict[str, Any], people: dict[str, User], wanted: tuple[str, ...]
+) -> None:
+    live_on(world)
+    found = [shown for shown in pages(world) if not wanted or shown.name in wanted]
+    faults = faults_of(people, found, "german", "de-DE")
     assert not faults, "\n".join(faults)
 
 

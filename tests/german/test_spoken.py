@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import pytest
 
+from site_agent import cli
 from translations import spoken
 
 
@@ -42,3 +46,41 @@ def test_who_speaks_explicitly_goes_before_what_is_followed() -> None:
         assert spoken.language() == "de"
     finally:
         spoken._followed[:] = before
+
+
+def test_the_terminal_speaks_by_its_locale_and_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> str:
+        assert cli.main(["--state", str(tmp_path / "state"), *arguments]) in (0, 1)
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    assert "There is no dataset here" in said("dataset", "list")
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    assert "Hier ist kein Datensatz" in said("dataset", "list")
+    assert "Diese Maschine ist noch nicht registriert" in said("approve")
+    assert "There is no dataset here" in said("--language", "en", "dataset", "list")
+    assert spoken.language() == "en", "what a command speaks ends with it"
+
+
+def test_every_help_is_german(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each command and option is for; argparse's own few words stay."""
+    with spoken.speaking("de"):
+        german = _helps(cli.build_parser())
+    with spoken.speaking("en"):
+        english = _helps(cli.build_parser())
+    same = {one for one in german & english if " " in one and not one.startswith(("show ", "CSV", ".txt"))}
+    assert len(german) > 60 and not same, "\n".join(sorted(same))
+
+
+def _helps(parser: argparse.ArgumentParser) -> set[str]:
+    found = {action.help for action in parser._actions if action.help}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found |= {choice.help for choice in action._choices_actions if choice.help}
+            for inner in action.choices.values():
+                found |= _helps(inner)
+    return found
