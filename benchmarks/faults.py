@@ -165,7 +165,7 @@ def measure(names: list[str], method: str, engines: bool) -> dict[str, float | s
     """Each fault's recovery, or what went wrong."""
     faults, found = FAULTS | OF_ENGINES, dict[str, float | str]()
     with tempfile.TemporaryDirectory(prefix="fs-faults-") as folder:
-        os.environ.setdefault("FEDSLICE_TESTS_SHARED", folder)
+        os.environ["FEDSLICE_TESTS_SHARED"] = folder
         with installed(Path(folder), engines=engines, method=method, runs=len(names) + 1) as (field, groups):
             usual = struck(field, groups[0], method, lambda _field: 0.0)
             for name, group in zip(names, groups[1:], strict=True):
