@@ -51,7 +51,6 @@ class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Role = Literal["attention", "attention_output", "dense"]
 Place = Literal["attention_output", "dense"]
 Select = Literal["largest", "smallest", "random"]
 
@@ -90,12 +89,6 @@ class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag
     alpha: Annotated[int, Meta(ge=1, le=1024)] = 16
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     rslora: bool = False
-
-    def ratio(self, role: Role) -> float:
-        """The ratio for a linear of this role, in percent."""
-        if role == "attention":
-            return self.attention
-        return self.dense if role in self.rows else 0.0
 
 
 Adapter = Lora | Prefix | Spf
@@ -248,11 +241,15 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
 class Publication(Struct, forbid_unknown_fields=True, frozen=True):
     """Over how many sites and scored rows scores are pooled at least before any leave a server enclave.
     How they are rounded: enclave/programs/publication.py. `cells`: of the test, tables of counts are told as
-    well, in multiples of at least so many rows (0: none are; enclave/programs/tables.py)."""
+    well, in multiples of at least so many rows (0: none are; enclave/programs/tables.py). Of at most
+    `written_rows` of each site's rows the model writes an answer itself, in `written_tokens` steps whatever
+    it says (0: of none; enclave/training/writing.py)."""
 
     sites: Annotated[int, Meta(ge=3, le=1000)] = 3
     rows: Annotated[int, Meta(ge=10, lt=2**40)] = 20
     cells: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    written_rows: Annotated[int, Meta(ge=0, le=256)] = 0
+    written_tokens: Literal[0, 16, 32, 64, 128, 256] = 0
 
 
 class Release(Struct, forbid_unknown_fields=True, frozen=True):
@@ -307,8 +304,10 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         return self.sites[0].dataset.kind == SEVERAL
 
     def tells_tables(self, round: int) -> bool:
-        """Whether the scores of this round, which is then the test, have what tables are made of."""
-        return bool(self.publication.cells) and round == self.last_round
+        """Whether the scores of this round have more than the usual counts: a classifier's test what tables
+        are made of, a language model's what comes of the answers that it has written."""
+        told = self.publication
+        return told.written_rows > 0 or (told.cells > 0 and round == self.last_round)
 
     @property
     def last_round(self) -> int:
@@ -394,8 +393,13 @@ def _check(manifest: Manifest) -> None:
         or (manifest.masking is not None and manifest.method != "method-1"),
     }
     rules, shares = manifest.aggregation, manifest.split and manifest.split.shares
-    few = (manifest.front, rules.privacy, rules.optimizer, shares, manifest.publication.cells, rules.clip)
-    more = (rules.max_samples, manifest.training.proximal, manifest.has_several, model.spellings)
+    few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
+    more = (
+        manifest.publication != Publication(),
+        manifest.training.proximal,
+        manifest.has_several,
+        model.spellings,
+    )
     if any(few + more) or rules.rule != "fedavg" or manifest.placement == "plaintext":
         from contracts import manifest_options
 

@@ -5,6 +5,7 @@ optimizer, tables of the test, several labels, shares of a key, a baseline. Load
 
 from __future__ import annotations
 
+from contracts.kinds import CONVERSATIONS
 from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimizer
 
 LEAST_CELL = 5
@@ -26,6 +27,8 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         found[fault] = len(manifest.model.labels) > MOST_SEVERAL
     if manifest.publication.cells:
         found |= _of_tables(manifest)
+    if manifest.publication.written_rows or manifest.publication.written_tokens:
+        found |= _of_writing(manifest)
     if manifest.aggregation.optimizer is not None:
         found |= _of_optimizer(manifest, manifest.aggregation.optimizer)
     if manifest.split is not None and manifest.split.shares is not None:
@@ -64,6 +67,21 @@ def _of_spellings(manifest: Manifest) -> dict[str, bool]:
     return {
         "a spelling stands for no label": not labels.issuperset(spellings.values()),
         "a spelling is a label itself": not labels.isdisjoint(spellings),
+    }
+
+
+def _of_writing(manifest: Manifest) -> dict[str, bool]:
+    told, kinds = manifest.publication, {site.dataset.kind for site in manifest.sites}
+    return {
+        "written rows and written tokens go together": not (told.written_rows and told.written_tokens),
+        "answers are written to prompts and in conversations": not kinds.issubset(CONVERSATIONS),
+        # Each token that is written is a pass through all of the model. Masked, each pass would have pads of
+        # its own; behind a front, public or of method-2, the tokens would have to go through the host's part.
+        "answers are written where the enclave has all of the model": manifest.method != "method-1"
+        or manifest.placement == "masked"
+        or manifest.front is not None,
+        # A prefix stands where the keys of what was written before would be kept.
+        "answers are written with LoRA": not isinstance(manifest.adapter, Lora),
     }
 
 

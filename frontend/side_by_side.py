@@ -48,13 +48,29 @@ def _timed(difference: float) -> str:
     return ("+" if difference > 0 else "−") + duration(abs(difference))
 
 
+def _written(exactly: Promise, f1: Promise, rouge: Promise, *, test: bool) -> tuple[Figure, ...]:
+    """What a language model's answers come to; no other run has these lines."""
+
+    def of(name: str) -> Callable[[Compared], float | None]:
+        return lambda run: (run.test if test else run.scores).get(name)
+
+    names = {"exact_match": exactly, "token_f1": f1, "rouge_l": rouge}
+    return tuple(Figure(title, of(name), score, _points) for name, title in names.items())
+
+
 SCORES = (
     Figure(_l("Accuracy, validation"), lambda run: run.accuracy, score, _points),
     Figure(_l("Macro-F1, validation"), lambda run: run.macro_f1, score, _points),
+    *_written(
+        _l("Written exactly, validation"), _l("Token F1, validation"), _l("ROUGE-L, validation"), test=False
+    ),
     Figure(_l("Loss, validation"), lambda run: run.loss, decimals, _signed),
     Figure(_l("Best round"), lambda run: run.best_round, str, lambda n: _signed(n, 0)),
 )
-TEST = (Figure(_l("Accuracy, test"), lambda run: run.test_accuracy, score, _points),)
+TEST = (
+    Figure(_l("Accuracy, test"), lambda run: run.test_accuracy, score, _points),
+    *_written(_l("Written exactly, test"), _l("Token F1, test"), _l("ROUGE-L, test"), test=True),
+)
 COSTS = (
     Figure(_l("Rounds published"), trained_rounds, str, lambda n: _signed(n, 0)),
     Figure(_l("Trained parameters"), lambda run: run.trained, amount, _counted),

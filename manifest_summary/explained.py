@@ -27,6 +27,7 @@ _MEANS = {
         "keeps hospitals whose texts differ from drifting apart"
     ),
     "The next round's parameters": lambda: _("a mean can be taken as it is, or as the way to go"),
+    "The model writes answers": lambda: _("how good answers are that it writes itself, not only weighs"),
     "Tuned modules": lambda: _("the parts of the model that get such matrices"),
     "LoRA on": lambda: _("the parts of the model that get such matrices"),
     "Rounds": lambda: _("how often all hospitals' results are brought together"),

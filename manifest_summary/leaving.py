@@ -20,6 +20,7 @@ def leaving(manifest: Manifest) -> list[Fact]:
         *method.leaving(manifest),
         Fact(_("Readable by the coordinator"), readable % pool),
         *_tables(manifest),
+        *_written(manifest),
         Fact(_("Never"), method.never(manifest)),
     ]
 
@@ -32,6 +33,18 @@ def _tables(manifest: Manifest) -> list[Fact]:
         "and how sure it was, in multiples of at least %(cells)d rows"
     )
     return [Fact(_("Tables of the test"), told % {"cells": manifest.publication.cells})]
+
+
+def _written(manifest: Manifest) -> list[Fact]:
+    told = manifest.publication
+    if not told.written_rows:
+        return []
+    what = _(
+        "in every round, to at most %(rows)d rows of each hospital, the same ones, in %(tokens)d tokens; "
+        "its enclave holds them against the true answers, and only how far all agree together is told"
+    )
+    facts = what % {"rows": told.written_rows, "tokens": told.written_tokens}
+    return [Fact(_("The model writes answers"), facts)]
 
 
 def receivers(rule: str) -> str:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from contracts.architecture.layers import check_cut, head_of, linears_of
+from contracts.architecture.table import Role
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 
@@ -36,6 +37,13 @@ class SpfSize:
         return 8 * self.parameters + 4 * self.tensors
 
 
+def ratio_of(spf: Spf, role: Role) -> float:
+    """The ratio for a linear of this role, in percent."""
+    if role == "attention":
+        return spf.attention
+    return spf.dense if role in spf.rows else 0.0
+
+
 def size_of(config: Any, spf: Spf, k: int, labels: int) -> SpfSize:
     """Count what `tune` trains in the tail after layer `k`. `labels` is 0 for a causal LM.
 
@@ -47,7 +55,7 @@ def size_of(config: Any, spf: Spf, k: int, labels: int) -> SpfSize:
     check_cut(config, k)
     rows = full = lora = tensors = 0
     for linear in linears_of(config):
-        taken = sum(count(spf.ratio(linear.role), part.units) * part.size for part in linear.parts)
+        taken = sum(count(ratio_of(spf, linear.role), part.units) * part.size for part in linear.parts)
         if taken:
             rows, full = rows + taken * linear.inputs, full + linear.outputs * linear.inputs
             tensors += 1

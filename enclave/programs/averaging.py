@@ -88,13 +88,10 @@ class Averager:
             from contracts.privacy import spend
 
             spent = spend(self._manifest, {site: rows for site, (rows, _) in self._rows.items()}, spent)
-        if rules.privacy is not None and noisy:
-            from enclave.training.noise import gaussian, site_deviation
+        if noisy:
+            from enclave.training.noise import hide_sites
 
-            assert rules.clip is not None
-            weights = [weight for _, weight in self._rows.values()]
-            noise = site_deviation(rules.privacy.noise, rules.clip, weights)
-            state = {name: tensor + gaussian(tensor.shape, noise) for name, tensor in state.items()}
+            state, noise = hide_sites(state, rules, [weight for _, weight in self._rows.values()])
         if rules.optimizer is not None:
             from enclave.training.server_step import server_step
 

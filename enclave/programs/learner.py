@@ -140,7 +140,12 @@ def load_learner(
 
         front = open_front(manifest.front, opened.base, features, (training, validation, test), key)
     initial = tuned_state(_named(opened.model, manifest))
-    return Learner(manifest, site, opened.model, initial, training, validation, test, opened.placement, front)
+    parts = (opened.model, initial, training, validation, test, opened.placement, front)
+    if not manifest.publication.written_rows:
+        return Learner(manifest, site, *parts)
+    from enclave.programs.writing_learner import with_writer
+
+    return with_writer(Learner(manifest, site, *parts), opened.tokenizer, key)
 
 
 class _Opened(NamedTuple):

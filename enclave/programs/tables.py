@@ -26,6 +26,11 @@ def check_bins(scores: Scores) -> None:
     Raises: `metrics.mismatch`.
     """
     labels, bins = len(scores.confusion), scores.bins
+    if not labels:
+        from enclave.programs.written import check_written
+
+        check_written(scores)
+        return
     sizes = [TENTHS] * 3 + [ODDS] * (2 * labels)
     good = [len(row) for row in bins] == sizes
     good = good and sum(bins[0]) == scores.rows and sum(bins[1]) == scores.correct
@@ -41,6 +46,10 @@ def check_bins(scores: Scores) -> None:
 
 def tables(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any]:
     """What the receipt says of a pool's bins and of its confusion; `known` as for `publication.rounded`."""
+    if not scores.confusion:
+        from enclave.programs.written import told_of_written
+
+        return told_of_written(scores, known)
     size = cell(scores.rows, cells)
 
     def told(counts: Sequence[int]) -> list[int]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from contracts.lora_scale import lora_scale
 from contracts.manifest import Lora, Spf
 
 LINEARS = (nn.Linear, Conv1D)
@@ -34,7 +33,7 @@ class LoraLinear(nn.Module):
         self.lora_dropout = nn.Dropout(adapter.dropout) if adapter.dropout else nn.Identity()
         self.lora_A = nn.Linear(inputs, adapter.rank, bias=False)
         self.lora_B = nn.Linear(adapter.rank, outputs, bias=False)
-        self.scale = lora_scale(adapter)
+        self.scale = adapter.alpha / (math.sqrt(adapter.rank) if adapter.rslora else adapter.rank)
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))  # a second draw, as in peft
         nn.init.zeros_(self.lora_B.weight)
         self.lora_A.to(weight.device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from contracts.architecture.layers import Linear, linears_of, row_of
+from contracts.architecture.spf_size import ratio_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import _draw_output_layer, head_modules, tuned_parameters
@@ -37,7 +38,7 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
         parent_path, _, last = place.rpartition(".")
         parent = tail.get_submodule(parent_path)
         module = getattr(parent, last)
-        ratio, with_lora = spf.ratio(linear.role), linear.role in spf.lora
+        ratio, with_lora = ratio_of(spf, linear.role), linear.role in spf.lora
         if not ratio and not with_lora:
             continue
         made = as_linear(module)

@@ -102,10 +102,9 @@ def train(
         torch.manual_seed(derive_seed(training.seed, round, site))
         for step, batch in enumerate(round_batches(examples, training, round=round, site=site)):
             if (training.schedule, training.warmup) != ("constant", 0.0):
-                from enclave.training.schedule import share_of_rate
+                from enclave.training.schedule import set_rate
 
-                for group in optimizer.param_groups:
-                    group["lr"] = training.learning_rate * share_of_rate(training, len(examples), round, step)
+                set_rate(optimizer, training, len(examples), round, step)
             with precision_of(training.precision, device):
                 loss = batch_loss(batch_logits(model, batch, device), batch)[0]
             value = loss.item()

@@ -14,6 +14,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
+from contracts.manifest import Aggregation
+from enclave.training.aggregate import State
+
 _DRAWS = 4
 """Draws a number is the sum of: the low bits of one draw alone can betray what it was added to (Mironov, CCS
 2012; Holohan and Braghin, arXiv 2107.10138)."""
@@ -40,6 +43,14 @@ def gaussian(shape: tuple[int, ...], deviation: float, words: Words = secret_wor
             block = drawn[start : start + _BLOCK] & ((1 << 52) - 1)
             total[start : start + _BLOCK] += normal_quantile((block + 0.5) / (1 << 52))  # inside (0, 1)
     return (total * (deviation / math.sqrt(_DRAWS))).reshape(shape)
+
+
+def hide_sites(state: State, rules: Aggregation, weights: list[int]) -> tuple[State, float]:
+    """The mean with noise of the unit `site`, and the deviation of that noise. A manifest with it has a clip
+    (contracts/manifest_options.py)."""
+    assert rules.privacy is not None and rules.clip is not None
+    deviation = site_deviation(rules.privacy.noise, rules.clip, weights)
+    return {name: tensor + gaussian(tensor.shape, deviation) for name, tensor in state.items()}, deviation
 
 
 def site_deviation(noise: float, clip: float, weights: list[int]) -> float:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
+from torch.optim import Optimizer
+
 from contracts.manifest import Training
+
+
+def set_rate(optimizer: Optimizer, training: Training, rows: int, round: int, step: int) -> None:
+    """Before a step: the rate that it takes."""
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate * share_of_rate(training, rows, round, step)
 
 
 def share_of_rate(training: Training, rows: int, round: int, step: int) -> float:

@@ -96,7 +96,11 @@ def build_manifest(study: Study) -> Manifest:
         release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
         minimum_time=int(time.time()),
         masking=_masking(plan),
-        publication=Publication(cells=_cells(plan, datasets)),
+        publication=Publication(
+            cells=_cells(plan, datasets),
+            written_rows=plan.written_rows,
+            written_tokens=plan.written_tokens if plan.written_rows else 0,
+        ),
         split=method.split(plan, len(datasets)),
         front=method.front(plan),
         log=TransparencyLog(verifier_key(), tuple(settings.LOG_WITNESSES)),

@@ -84,6 +84,8 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     quorum: Annotated[int, Meta(ge=1, le=1000)] | None = None
     deadline_seconds: Annotated[int, Meta(ge=10, le=7 * 24 * 3600)] = 3600
     cells: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    written_rows: Annotated[int, Meta(ge=0, le=256)] = 0
+    written_tokens: Literal[16, 32, 64, 128, 256] = 64
     release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"
     release_approvals: Annotated[int, Meta(ge=1, le=1000)] | None = None
     accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)

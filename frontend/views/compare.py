@@ -18,6 +18,8 @@ from frontend.views.acting import person
 from frontend.views.runs import with_figures
 
 MOST, OFFERED = 60, 200
+WRITTEN = ("exact_match", "token_f1", "rouge_l")
+"""Scores of language models' answers."""
 
 
 def _chosen(request: HttpRequest) -> list[Run]:
@@ -63,7 +65,7 @@ def data(request: HttpRequest) -> JsonResponse:
             {"name": comparison.label(row, rows), "colour": index, **comparison.curve(row, metric)}
             for index, row in enumerate(rows)
         ]
-        for metric in ("accuracy", "loss")
+        for metric in ("accuracy", "loss", *WRITTEN)
     }
     rounds = max((sum(bool(one.metrics.get("pooled")) for one in row.rounds) for row in rows), default=0)
     sweep = {
@@ -73,7 +75,7 @@ def data(request: HttpRequest) -> JsonResponse:
     return JsonResponse({**lines, "sweep": sweep, "rounds": rounds, "live": False})
 
 
-SCORES = ("accuracy", "macro_f1", "loss")
+SCORES = ("accuracy", "macro_f1", "loss", *WRITTEN)
 
 
 @login_required

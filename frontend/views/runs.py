@@ -179,6 +179,7 @@ def curves(request: HttpRequest, run_id: str) -> JsonResponse:
         else ("accuracy", "loss")
     )
     series = {metric: _series(rounds, key) for metric, key in zip(("accuracy", "loss"), keys, strict=True)}
+    series |= {name: _series(rounds, name) for name in ("exact_match", "token_f1", "rouge_l")}
     scored = sum(bool(pooled(row)) for row in rounds)
     return JsonResponse({**series, "rounds": scored, "live": run.state not in ENDED})
 

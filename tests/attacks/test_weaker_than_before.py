@@ -133,6 +133,8 @@ ELSEWHERE: dict[str, str] = {
     "Aggregation.rule": READ,
     "Aggregation.deadline_seconds": READ,
     "Aggregation.optimizer": READ,
+    "Publication.written_rows": READ,
+    "Publication.written_tokens": READ,
     "Aggregation.privacy": "the ledger asks for a yes to `unbounded`, and counts it",
     "Privacy.gradient_clip": "noise is in units of it: epsilon does not depend on it",
     "Masking.vault_bytes": READ,

@@ -139,7 +139,8 @@ def test_counts_that_are_rounded_by_themselves_make_no_share_above_one() -> None
 
 
 def test_a_language_models_answers_are_told_as_written_exactly_and_as_ended(run: Run, lead: Client) -> None:
-    written = {"token_accuracy": 0.95, "exact_match": 0.55, "stop_rate": 1.0, "loss": 0.1, "rows": 102}
+    written = {"token_accuracy": 0.95, "exact_match": 0.55, "stop_rate": 1.0, "loss": 0.1, "rows": 102,
+               "written_rows": 48, "token_f1": 0.7, "rouge_l": 0.6}  # fmt: skip
     Round.objects.create(run=run, number=1, state="published", metrics={"pooled": written})
     told = {"test": {**written, "exact_match": 0.65}}
     Round.objects.create(run=run, number=8, kind="test", state="published", metrics=told)
@@ -148,8 +149,24 @@ def test_a_language_models_answers_are_told_as_written_exactly_and_as_ended(run:
         "55.0 % of answers written exactly, validation",
         "100.0 % of answers end",
         "65.0 % of answers",
+        "70.0 % token F1 of written answers, validation",
+        "60.0 % ROUGE-L of written answers, test",
     ):
         assert figure in re.sub(r"<[^>]*>", " ", said).replace("  ", " ")
+    curves = lead.get(reverse("run-curves", args=[run.pk])).json()
+    assert [curves[name][0]["values"] for name in ("exact_match", "token_f1", "rouge_l")] == [
+        [0.55],
+        [0.7],
+        [0.6],
+    ]
+    page = " ".join(lead.get(reverse("compare"), {"run": run.pk}).content.decode().split())
+    for title in ("Written exactly, validation", "Token F1, test", "ROUGE-L, validation"):
+        assert title in page, title
+    data = lead.get(reverse("compare-data"), {"run": run.pk}).json()
+    assert data["rouge_l"][0]["values"] == [0.6] and data["exact_match"][0]["counts"] == [102]
+    lines = lead.get(reverse("compare-csv"), {"run": run.pk}).content.decode().splitlines()
+    found = dict(zip(*csv.reader(lines), strict=True))
+    assert (found["validation_token_f1"], found["test_exact_match"]) == ("0.7", "0.65")
 
 
 def test_the_interval_is_wilsons() -> None:

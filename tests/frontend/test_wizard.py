@@ -139,6 +139,27 @@ def test_a_study_of_a_model_that_writes_asks_for_no_labels(
     assert [dataset.pk for dataset in shaped.datasets.all()] == [chats.pk]
 
 
+def test_answers_are_written_where_an_enclave_has_all_of_a_model_that_writes(
+    lead: Client, shaped: Study
+) -> None:
+    assert 'name="written_rows"' not in text(lead.get(at(shaped, "training")))
+    BaseModel.objects.update(task="causal-lm")
+    shaped.settings |= {"task": "causal-lm"}
+    shaped.save()
+    asked = {**TRAINING, "written_rows": 32, "written_tokens": 64}
+    assert 'name="written_rows"' in text(lead.get(at(shaped, "training")))
+    assert lead.post(at(shaped, "training"), {**asked, "written_tokens": 63}).status_code == 422
+    assert lead.post(at(shaped, "training"), asked).status_code == 302
+    shaped.refresh_from_db()
+    assert (shaped.settings["written_rows"], shaped.settings["written_tokens"]) == (32, 64)
+    # What the plan asks for stays to be seen where it goes with nothing any more, and is refused there.
+    lead.post(at(shaped, "method"), {"choice": "masked"})
+    page = lead.post(at(shaped, "training"), asked)
+    assert page.status_code == 422 and set(page.context["form"].errors) == {"written_rows"}
+    assert lead.post(at(shaped, "training"), {**asked, "written_rows": 0}).status_code == 302
+    assert 'name="written_rows"' not in text(lead.get(at(shaped, "training")))
+
+
 def test_two_datasets_of_one_hospital_are_refused_at_their_field(
     lead: Client, shaped: Study, anna: Hospital
 ) -> None:

@@ -122,6 +122,14 @@ KINDS = {
         adapter=Lora(8, 16, ("query",), dropout=0.25, rslora=True),
         aggregation=Aggregation("fedavg", 2, 60, optimizer=ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 1e-3)),
     ),
+    "a model that writes answers": manifest(
+        model=ModelSpec("m", "causal-lm", {"a": "0" * 64}, (), 128, template="model"),
+        publication=Publication(written_rows=32, written_tokens=64),
+        sites=tuple(
+            msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, kind="messages"))
+            for site in sites()
+        ),
+    ),
     "plaintext": manifest(
         placement="plaintext",
         runtime="development",

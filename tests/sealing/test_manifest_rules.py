@@ -17,6 +17,7 @@ from contracts.manifest import (
     Prefix,
     Privacy,
     Publication,
+    PublicFront,
     ServerOptimizer,
     Spf,
     Split,
@@ -69,7 +70,19 @@ def public(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, sites=sites, aggregation=PLAIN)
 
 
+CHAT = {
+    "model": msgspec.structs.replace(MANIFEST.model, task="causal-lm", labels=(), template="model"),
+    "sites": tuple(
+        msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, kind="messages"))
+        for site in MANIFEST.sites
+    ),
+    "aggregation": PLAIN,
+}
+WRITES = {"publication": Publication(written_rows=32, written_tokens=64)}
+
+
 KEPT = {
+    "answers that are written": changed(**CHAT, **WRITES),
     "two spellings of one label": spelt({"a": MANIFEST.model.labels[0], "b": MANIFEST.model.labels[0]}),
     "momentum of one factor": changed(**rules(rule="ffa-lora", optimizer=MOMENTUM)),
     "adam of a prefix, with noise per site": changed(
@@ -91,6 +104,16 @@ KEPT = {
     "a plaintext baseline over public data": public(changed(placement="plaintext")),
 }
 BROKEN = {
+    "answers to texts that are sorted": changed(**WRITES, **rules()),
+    "answers without tokens": changed(**CHAT, publication=Publication(written_rows=32)),
+    "tokens of no answers": changed(**CHAT, publication=Publication(written_tokens=64)),
+    "answers that are written under masks": changed(**CHAT, **WRITES, **MASKED),
+    "answers that are written by a tail": changed(**CHAT, **WRITES, **SPLIT),
+    "answers that are written behind a public front": changed(**CHAT, **WRITES, front=PublicFront(1)),
+    "answers that are written behind a prefix": changed(**CHAT, **WRITES, adapter=Prefix(4)),
+    "answers of any number of tokens": changed(
+        **CHAT, publication=Publication(written_rows=9, written_tokens=9)
+    ),
     "a spelling of no label": spelt({"Hip": "elbow"}),
     "a spelling that is a label": spelt({MANIFEST.model.labels[0]: MANIFEST.model.labels[1]}),
     "a chain of spellings": spelt({"a": "b", "b": MANIFEST.model.labels[0]}),

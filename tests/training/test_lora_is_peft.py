@@ -12,6 +12,7 @@ from peft.helpers import disable_input_dtype_casting
 from peft.tuners.prefix_tuning import PrefixEncoder
 from torch import nn
 
+from contracts.lora_scale import lora_scale
 from contracts.manifest import Lora, Prefix
 from enclave.slicing.adapters import adapt, head_modules, tuned_state
 from enclave.slicing.lora import put_lora
@@ -87,6 +88,14 @@ def test_lora_learns_bit_for_bit_what_peft_learns(name, head, precision, dropout
     assert len(expected) == len(found) > len(start)
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
     assert all(not np.array_equal(start[key], now) for key, now in tuned_state(ours).items() if "lora" in key)
+
+
+@pytest.mark.parametrize("rslora", (False, True))
+def test_what_a_release_says_of_the_scale_is_what_was_computed(rslora):
+    adapter = Lora(7, 5, ("0",), rslora=rslora)
+    base = nn.Sequential(nn.Linear(6, 4))
+    put_lora(base, ["0"], adapter)
+    assert base[0].scale == lora_scale(adapter)
 
 
 def test_what_is_dropped_is_drawn_anew_in_training_and_nothing_is_in_an_answer():

@@ -127,6 +127,15 @@ class TrainingForm(StepForm):
         ),
         help_text=_("Of all hospitals together. With noise, and of models that write, none are told."),
     )  # fmt: skip
+    written_rows = number(
+        _("Answers that the model writes, of each hospital's rows"), 0, 256,
+        _("A sample, the same in each round, held against the true answers (token F1, ROUGE-L). 0: none."),
+    )  # fmt: skip
+    written_tokens = forms.TypedChoiceField(
+        label=_("Tokens of a written answer"), coerce=int,
+        choices=[(n, str(n)) for n in (16, 32, 64, 128, 256)],
+        help_text=_("So many are computed of each, as the time it takes is seen."),
+    )  # fmt: skip
     release = forms.ChoiceField(label=_("What may come out"), choices=RELEASES)
     release_approvals = number(
         _("Hospitals that must sign a release"), 1, 1000, _("Empty: all of them."), required=False
@@ -147,6 +156,7 @@ class TrainingForm(StepForm):
     AVERAGING: ClassVar = ("rule", "clip", "max_samples", "server_optimizer")
     STEP: ClassVar = ("server_learning_rate", "server_beta1")
     ADAPTS: ClassVar = ("server_beta2", "server_tau")
+    WRITING: ClassVar = ("written_rows", "written_tokens")
     PRIVACY: ClassVar = ("privacy", "noise", "delta", "gradient_clip")
     RULES: ClassVar = ("quorum", "release", "runtime")
     PARTS: ClassVar = (
@@ -170,6 +180,7 @@ class TrainingForm(StepForm):
         "deadline_seconds",
         "release_approvals",
         "cells",
+        *WRITING,
     )
     PLATFORM: ClassVar = ("accepted_statuses", "accepted_advisories")
 
@@ -220,6 +231,20 @@ class TrainingForm(StepForm):
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
+        if not self.writes() and not self.plan.get("written_rows"):
+            for name in self.WRITING:
+                del self.fields[name]
+
+    def writes(self) -> bool:
+        """Whether the plan's enclaves have what writing answers takes (contracts/manifest_options.py)."""
+        plan = self.plan
+        return (
+            plan.get("task") == "causal-lm"
+            and plan.get("method", "method-1") == "method-1"
+            and plan.get("placement", "all_in_tee") != "masked"
+            and plan.get("adapter", "lora") == "lora"
+            and not plan.get("front")
+        )
 
     def clean_quorum(self) -> int | None:
         return self._at_most_all("quorum")
@@ -270,4 +295,9 @@ class TrainingForm(StepForm):
             self.add_error("privacy", told)
         if privacy == "record" and self.plan.get("placement") == "masked":
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
+        if cleaned.get("written_rows") and not self.writes():
+            told = _(
+                "Answers are written where an enclave has all of the model, with LoRA: not masked, not split."
+            )
+            self.add_error("written_rows", told)
         return cleaned

@@ -104,8 +104,10 @@
     box.querySelector("[data-none]").hidden = data.rounds > 0;
     const save = box.querySelector("[data-save-charts]");
     if (save) save.hidden = data.rounds === 0;
-    for (const chart of box.querySelectorAll("[data-metric]")) chart.hidden = data.rounds === 0;
-    for (const chart of box.querySelectorAll("[data-metric]")) {
+    // What only language models have is drawn where one of the runs has it.
+    const told = (chart) => "mayLack" in chart.dataset ? data[chart.dataset.metric].some((line) => line.values.length) : data.rounds > 0;
+    for (const chart of box.querySelectorAll("[data-metric]")) chart.hidden = !told(chart);
+    for (const chart of box.querySelectorAll("[data-metric]:not([hidden])")) {
       const metric = chart.dataset.metric;
       const options = { displayModeBar: false, responsive: true };
       await Plotly.react(chart, traces(data[metric], c), layout(chart.dataset.title, c, metric !== "loss", data.rounds, box.dataset.across, data[metric].length), options);
