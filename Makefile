@@ -96,7 +96,7 @@ closure: setup ## After a changed import in enclave code: write what each progra
 messages: setup-dev ## After a changed text: put it into the catalogues of other languages, and list what is untranslated there
 	@$(BIN)/python .ci/messages.py --write
 
-lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site's and the coordinator's packages anew (asks the index)
+lock: setup-dev ## After a changed pin or package: resolve the enclaves', a site's and the coordinator's packages again (asks the index)
 	$(BIN)/python .ci/lock.py --write
 	$(BIN)/python -m enclave_host.lock --write
 	$(BIN)/python -m enclave_host.tcb_page --write

@@ -37,7 +37,7 @@ def verdict(report: dict[str, list[dict[str, object]]]) -> list[str]:
             faults.append(f"{item['name']}: not checked: {item['skip_reason']}")
         for found in item.get("vulns") or ():  # type: ignore[attr-defined]
             fixed = ", ".join(found["fix_versions"]) or "no version yet"
-            faults.append(f"{item['name']} {item['version']}: {found['id']}; mended in {fixed}")
+            faults.append(f"{item['name']} {item['version']}: {found['id']}; fixed in {fixed}")
     return faults
 
 

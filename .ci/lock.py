@@ -82,7 +82,7 @@ def write(lock: str) -> None:
 
 
 def main() -> int:
-    """Check the locks, or write them anew."""
+    """Check the locks, or write them again."""
     if sys.argv[1:] == ["--write"]:
         for lock in LOCKS:
             write(lock)

@@ -130,7 +130,7 @@ def _run(name: str, step: Callable[[Examination], Outcome], e: Examination) -> C
     except Refusal as refusal:
         return _failed(name, refusal)
     except Exception:
-        # Ours to mend, and no reason to trust anybody: an unforeseen fault refuses like any other.
+        # Ours to fix, and no reason to trust anybody: an unforeseen fault refuses like any other.
         logger.exception("check %s failed in an unforeseen way", name)
         return Check(name, "fail", "", "the check itself failed", "attest.internal")
     if isinstance(outcome, NotApplicable):

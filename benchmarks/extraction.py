@@ -3,7 +3,7 @@
 The attack that this project once lost to: a host handed a slice embedding vectors of its choice, had it
 train and evaluate again as often as it liked, read the exact loss each time, and fitted the LoRA changes to
 the answers. Here the coordinator and two of three hospitals attack the third with everything that they can
-still do, over real processes: they ask again, ask out of turn, start slices anew up to the manifest's
+still do, over real processes: they ask again, ask out of turn, start slices again up to the manifest's
 instances, and look at sizes and codes. What they hold in the end is their own rows, what they compute from
 those by themselves, and the scores that everybody sees. Three guesses are compared with the true parameters
 (this program owns the platform, and opens the aggregator's state; the attackers do not):
@@ -114,7 +114,7 @@ class Run:
         return str(self.world.move(told["update"]["sha256"], slice_, self.aggregator))
 
     def another_life(self, previous: Any, number: int) -> Any:
-        """Between two rounds the attackers start one slice anew, as often as they are allowed: it answers
+        """Between two rounds the attackers start one slice again, as often as they are allowed: it answers
         nothing but a sealed file."""
         site = ATTACKERS[0]
         again = self.world.client(site, load=True)

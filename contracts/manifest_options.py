@@ -104,7 +104,7 @@ def _of_optimizer(manifest: Manifest, optimizer: ServerOptimizer) -> dict[str, b
     adaptive = optimizer.kind != "fedavgm"
     return {
         "a server's optimizer goes with method-1": manifest.method != "method-1",
-        # Each round's decomposition turns the factors anew: the moments of one round's numbers would be
+        # Each round's decomposition turns the factors again: the moments of one round's numbers would be
         # those of other directions in the next.
         "a server's optimizer does not go with the rule stack-svd": manifest.aggregation.rule == "stack-svd",
         "beta2 and tau go with fedadam and fedyogi": (optimizer.beta2 is not None) != adaptive

@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Check the lists of modules that each enclave program can load, or write them."""
     parser = argparse.ArgumentParser(prog="python -m enclave_host.closure", description=main.__doc__)
     parser.add_argument("program", nargs="?", choices=PROGRAMS, help="only this one")
-    parser.add_argument("--write", action="store_true", help="write the lists anew")
+    parser.add_argument("--write", action="store_true", help="write the lists again")
     parser.add_argument("--count", action="store_true", help="print files and lines of code")
     parser.add_argument("--tree", type=Path, default=TREE, help="source tree (default: this one)")
     options = parser.parse_args(arguments)

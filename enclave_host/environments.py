@@ -50,7 +50,7 @@ def is_current(program: Program, made: Path) -> bool:
 
 
 def make(program: Program, made: Path, torch_index: str = "") -> None:
-    """Make the environment anew. Raises CalledProcessError where pip finds no wheel with a locked hash."""
+    """Make the environment again. Raises CalledProcessError where pip finds no wheel with a locked hash."""
     venv.create(made, clear=True, symlinks=True)
     index = ["--extra-index-url", torch_index] if torch_index else []
     # Not compiled: compiled files hold times, and on hardware the folder's bytes are measured.

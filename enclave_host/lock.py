@@ -133,7 +133,7 @@ def _plain(name: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check the package locks of the enclave programs, or resolve them anew."""
+    """Check the package locks of the enclave programs, or resolve them again."""
     parser = argparse.ArgumentParser(prog="python -m enclave_host.lock", description=main.__doc__)
     parser.add_argument("program", nargs="?", choices=PROGRAMS, help="only this one")
     parser.add_argument("--write", action="store_true", help="resolve and write")

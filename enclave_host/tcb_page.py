@@ -46,7 +46,7 @@ Files are in reading order: each after what it imports.
 
 ## Recompute a measurement
 
-1. `python -m enclave_host.closure` reads the imports anew and fails if a list in `enclave/measured/` is
+1. `python -m enclave_host.closure` reads the imports again and fails if a list in `enclave/measured/` is
    not complete. By hand: begin at `enclave/programs/PROGRAM.py`, follow every import of `contracts`,
    `attestation` and `enclave`, also inside functions, except under `if TYPE_CHECKING`.
 2. `python -m attestation.measurement PROGRAM --files` prints every measured file with its SHA-256, as
@@ -107,7 +107,7 @@ def _without_counts(text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Check the auditor's page, or write it."""
     parser = argparse.ArgumentParser(prog="python -m enclave_host.tcb_page", description=main.__doc__)
-    parser.add_argument("--write", action="store_true", help="write the page anew")
+    parser.add_argument("--write", action="store_true", help="write the page again")
     parser.add_argument("--tree", type=Path, default=TREE, help="source tree (default: this one)")
     options = parser.parse_args(arguments)
     text, file = page(options.tree), options.tree / PAGE

@@ -153,7 +153,7 @@ class JobResult(AgentView):
 
 
 class JobFailure(AgentView):
-    """Say that a job could not be done, by a code; a code that a retry may mend makes the job wait again."""
+    """Say that a job could not be done, by a code; a code that a retry may fix makes the job wait again."""
 
     @extend_schema(operation_id="job_failure", **document(Failure, Taken))
     def post(self, request: Request, job: str) -> Response:

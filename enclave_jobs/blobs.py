@@ -96,7 +96,7 @@ def _put(descriptor: int, offset: int, frame: bytes) -> None:
 def finish(upload_id: str, sha256: str, size: int) -> None:
     """Check the part file's size and hash and give it its name.
 
-    Raises: `blob.hash_mismatch`; the part file is then gone and the upload begins anew.
+    Raises: `blob.hash_mismatch`; the part file is then gone and the upload begins again.
     """
     part = part_of(upload_id)
     with part.open("rb") as file:

@@ -81,7 +81,7 @@ def lease(site: Site) -> Job | None:
     """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
 
     An agent does one job at a time. One that asks while it holds a lease never heard of it, or has begun
-    anew: it gets the same job at once, under the next number, so that whoever had the last is late.
+    again: it gets the same job at once, under the next number, so that whoever had the last is late.
     A run that is paused gives no new work, and a site in a maintenance window gets none; what was taken
     before may still be handed in. Shares are for models that are served when their run is over.
     """

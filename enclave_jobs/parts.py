@@ -89,7 +89,7 @@ def complete(upload: Upload) -> None:
 
     May be called again after it was killed anywhere.
 
-    Raises: `blob.parts_missing`, `blob.hash_mismatch` (the upload is then forgotten, and begins anew) and
+    Raises: `blob.parts_missing`, `blob.hash_mismatch` (the upload is then forgotten, and begins again) and
     `blob.storage_away`.
     """
     with suppress(FileNotFoundError):  # an earlier try came further

@@ -179,7 +179,7 @@ def _complete_parts(upload: Upload, *, keep: bool = False) -> None:
 
 
 def _complete(upload: Upload, offset: int, frame: bytes) -> None:
-    """Write the last frame, name the file, and enter it as a blob. A crash between these steps is mended when
+    """Write the last frame, name the file, and enter it as a blob. A crash between these steps is fixed when
     the agent sends the last frame again: a file under its name was checked already."""
     if parts := _parts():
         parts.write_frame(upload, offset, frame)
@@ -197,7 +197,7 @@ def _complete(upload: Upload, offset: int, frame: bytes) -> None:
 
 
 def _complete_frames(upload: Upload) -> None:
-    """Frames were acknowledged: where the storage lost one, the upload begins anew."""
+    """Frames were acknowledged: where the storage lost one, the upload begins again."""
     if upload.bytes > READ_BACK_AT_ONCE:
         _ask_a_worker(upload)
         raise Refusal("blob.busy")

@@ -167,7 +167,7 @@ define(
     Entry(
         "signing_request.malformed",
         "{file} is no file of `approve --export` or `--sign`: {fault}.",
-        "Write it anew on the machine that made it.",
+        "Write it again on the machine that made it.",
         "site",
     ),
     Entry(

@@ -30,7 +30,7 @@ define(
           "Hardware evidence needs Intel's root, development evidence this installation's; a run never mixes "
           "them. Check in which runtime the enclave was started.", "operator"),
     Entry("attest.root_unmarked", "The root {found} does not say that it is for development only.",
-          "Make the development root anew with FedSlice.", "operator"),
+          "Make the development root again with FedSlice.", "operator"),
     # 3 claims
     Entry("attest.nonce", "The evidence answers another nonce than ours.",
           "Ask again with a new nonce. If it stays so, somebody replays old evidence.", "operator",

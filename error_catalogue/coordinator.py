@@ -47,7 +47,7 @@ define(
           "Whoever suspended it lets it work again, on the site's page, where the reason stands. The agent "
           "then goes on by itself.", "site"),
     Entry("auth.site_revoked", "This site is revoked for good.",
-          "To take part again, the hospital is invited anew.", "operator"),
+          "To take part again, the hospital is invited again.", "operator"),
     # One key is one process
     Entry("instance.elsewhere",
           "This site's agent is on the machine {machine} since {since}; this is another machine, or a copy "
@@ -242,7 +242,7 @@ define(
           "Put it forward as a change: two people review it.", "operator"),
     Entry("reference.lapsed", "The reference value {measurement}… of {program}, which this run's policy"
           " accepts, is suspended.",
-          "Nothing is released under this policy any more. The lead freezes the study anew, and the sites"
+          "Nothing is released under this policy any more. The lead freezes the study again, and the sites"
           " approve it.", "lead"),
     Entry("reference.under_review", "The measurement {measurement}… of {program} is under review.",
           "This site is quarantined with it until two people have approved it (review {review}); until then,"

@@ -10,7 +10,7 @@ define(
           "Leave fewer layers to the hospitals' own machines.", "lead"),
     Entry("front.wrong_size", "The file of features has {found} bytes, and {bytes} belong to these rows.",
           "It was made for another model or dataset, or is damaged. Remove the folder features/ of the "
-          "agent's state: it computes them anew.", "site"),
+          "agent's state: it computes them again.", "site"),
     Entry("front.not_finite", "A feature is not a number.",
           "The machine that computed it is at fault, or the base model is. Remove the folder features/ of "
           "the agent's state, and look at the memory of that machine.", "site"),
@@ -24,13 +24,13 @@ define(
           "Install the same release at the hospital as at the coordinator; if it stays so, tell us.", "site"),
     Entry("front.another_commitment", "Site {site} comes with other features than before in this run.",
           "A run keeps the features that it began with: put the file back that it began with (runs/ in the "
-          "agent's state). Without it, this hospital's part in the run is over; another run begins anew.",
+          "agent's state). Without it, this hospital's part in the run is over; another run begins again.",
           "site"),
     Entry("front.not_held", "The aggregator has not answered that it holds this hospital to its features.",
-          "Nothing was sent. The agent asks to be admitted anew; if it stays so, the coordinator changes the "
-          "aggregator's answers.", "operator"),
+          "Nothing was sent. The agent asks to be admitted again; if it stays so, the coordinator changes "
+          "the aggregator's answers.", "operator"),
     Entry("front.wrong_features", "Features of this hospital are not what the base model makes of its rows.",
-          "Its part in this run ends. The agent has removed them, and computes them anew for the next run. "
+          "Its part in this run ends. The agent has removed them, and computes them again for the next run. "
           "Look at the memory and drivers of the machine that computed them, and who can write to its disk.",
           "site"),
     Entry("front.tuned_below", "{name} was to be tuned, and lies below layer {first}, where features are "

@@ -18,7 +18,7 @@ define(
           "Check that the agent is enrolled as the site that was invited.", "site"),
     Entry("run.not_active", "The run is {state}; it takes nothing any more.",
           "Nothing is to be done. Start a new run from the study's page if one is needed.", "lead"),
-    Entry("run.reattest", "The run's server enclave was started anew, with new keys.",
+    Entry("run.reattest", "The run's server enclave was started again, with new keys.",
           "The agent attests it again by itself, and then goes on.", "site", retry=True),
     Entry("run.not_admitted", "The run's server enclave does not know this site's client slice.",
           "The agent attests both enclaves again by itself, and then goes on.", "site", retry=True),

@@ -37,7 +37,7 @@ def refusal_of(error: OSError, whose: Whose = "agent") -> Refusal:
 
 
 def is_of_the_disk(error: OSError) -> bool:
-    """Whether a person can mend it: room, permissions, a disk that is read-only."""
+    """Whether a person can fix it: room, permissions, a disk that is read-only."""
     return error.errno in _CODES
 
 

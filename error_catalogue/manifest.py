@@ -15,7 +15,7 @@ define(
           "operator", retry=True),
     Entry("manifest.older_format",
           "This was frozen in an older format of the run manifest: it can be read, but not launched.",
-          "To run it again, the lead clones the study, or takes it back to draft, and freezes it anew; the"
+          "To run it again, the lead clones the study, or takes it back to draft, and freezes it again; the"
           " hospitals then approve today's format.", "lead"),
     Entry("manifest.unknown_site", "Site {site} is not a member of this run.",
           "Check that the agent is enrolled as the site that was invited.", "site"),

@@ -66,7 +66,7 @@ define(
           "it.",
           "Name its pad_token in tokenizer_config.json.", "operator"),
     Entry("model.bad_template", "The tokenizer's chat template cannot be rendered: {fault}.",
-          "Mend or remove chat_template in tokenizer_config.json.", "operator"),
+          "Fix or remove chat_template in tokenizer_config.json.", "operator"),
     Entry("model.positions", "The model says that it reads {claimed} tokens, but {usable} cannot be read: "
           "{fault}.",
           "Check max_position_embeddings in config.json.", "operator"),

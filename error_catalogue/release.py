@@ -10,7 +10,7 @@ define(
     Entry("release.unfinished", "The run has not come to its end: nothing of it is released.",
           "Wait for the end of the run.", "lead"),
     Entry("release.no_state", "This enclave does not hold the run's parameters.",
-          "It was started anew and has not got the sealed state back. The operator looks whether the last "
+          "It was started again and has not got the sealed state back. The operator looks whether the last "
           "round's state is still in the blob store.", "operator"),
     Entry("release.wrong_receipt", "The sites have signed for other parameters than this enclave holds.",
           "Ask for the release again: the sites then sign for the last receipt of the run.", "lead"),

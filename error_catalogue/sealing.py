@@ -28,7 +28,7 @@ define(
           "Wait until more sites' agents are back; they hand their shares back by themselves.", "site",
           retry=True),
     Entry("shares.none_fit", "No {threshold} of the {held} shares that came back make the state key again.",
-          "A site kept a wrong or an older share. Let more sites come back, or start the run anew.",
+          "A site kept a wrong or an older share. Let more sites come back, or start the run again.",
           "operator", retry=True),
     Entry("receipt.invalid", "The receipt is not valid: {fault}.",
           "Fetch it again; if it stays so, tell the operator.", "operator", retry=True),

@@ -25,7 +25,7 @@ define(
           "End one of the programs that ask, or wait until one has been idle for a while.", "site",
           retry=True),
     Entry("serving.unknown_session", "The served model does not know this session.",
-          "It was closed or idle for too long, or the enclave was started anew. The agent opens another and "
+          "It was closed or idle for too long, or the enclave was started again. The agent opens another and "
           "asks again.", "site", retry=True),
     Entry("serving.out_of_order", "Message {found} of the session came where {expected} was expected.",
           "Something between the site and the enclave repeats, drops or reorders messages. The agent opens "

@@ -5,10 +5,10 @@ from error_catalogue.catalogue import Entry, define
 define(
     # The agent's own state
     Entry("agent.state_unusable", "The state folder {folder} cannot be used: {fault}.",
-          "Give another one with --state, or mend its permissions.", "site"),
+          "Give another one with --state, or fix its permissions.", "site"),
     Entry("agent.state_damaged", "{file} in the agent's state folder is damaged.",
           "Restore the folder from its backup. Without one, ask the lead for a new invitation and enrol "
-          "anew.",
+          "again.",
           "site"),
     Entry("agent.not_enrolled", "This machine is not enrolled yet; there is no config.json in {folder}.",
           "Run the enrolment command that the coordinator's page shows, or name the right folder with "
@@ -24,7 +24,7 @@ define(
     Entry("agent.not_installed", "The site agent is not whole: the package {package} is missing.",
           "Run: python -m pip install -r requirements-site.txt", "site"),
     Entry("service.unit", "systemd does not take the unit: {fault}.",
-          "Look at the file that was written, mend what is named, and run `systemd-analyze verify` on it.",
+          "Look at the file that was written, fix what is named, and run `systemd-analyze verify` on it.",
           "site"),
     Entry("move.needs_terminal", "Nobody is here to say yes to the move.",
           "Run `python -m site_agent move` at a terminal, or say --yes. Nothing was changed.", "site"),
@@ -63,7 +63,7 @@ define(
           "Nothing is lost. It goes on when the agent is started again.", "site", retry=True),
     Entry("agent.lease_lost", "The job was given to another lease while the agent worked on it.",
           "Nothing is lost; the agent asks for its next lease by itself.", "site", retry=True),
-    Entry("agent.slice_restarted", "The client slice was started anew; the state is sealed to its old keys.",
+    Entry("agent.slice_restarted", "The client slice was started again; the state is sealed to its old keys.",
           "Nothing is lost: the coordinator has it sealed again, and the agent goes on by itself.", "site",
           retry=True),
     Entry("agent.no_space", "The disk that holds {file} is full.",
@@ -108,10 +108,10 @@ define(
           "`python -m site_agent dataset list` shows what there is. Ask the lead to choose from it.", "lead"),
     Entry("approval.dataset_mismatch",
           "The manifest's digest of the dataset \"{dataset}\" is not that of the file.",
-          "Publish the dataset anew, and ask the lead to freeze the study again.", "site"),
+          "Publish the dataset again, and ask the lead to freeze the study again.", "site"),
     Entry("approval.not_public",
           "The manifest calls the dataset \"{dataset}\" public; this site has not declared that.",
-          "Do not approve. If anybody may read its rows, add it anew with `--public`; else ask the lead to "
+          "Do not approve. If anybody may read its rows, add it again with `--public`; else ask the lead to "
           "choose a placement that protects them.", "lead"),
     Entry("approval.other_runtime",
           "The manifest asks for the runtime {found}; this agent is set up for {expected}.",
@@ -129,7 +129,7 @@ define(
           "`python -m site_agent members` lists those that were.", "site"),
     Entry("approval.weak",
           "The manifest trusts more, or asks for less, than it should: {names}. Nothing was signed.",
-          "Read what each means: `python -m site_agent approve` shows it. Ask the lead to mend it. A "
+          "Read what each means: `python -m site_agent approve` shows it. Ask the lead to fix it. A "
           "hospital that accepts it all the same says so by name: --accept {accept}. What was signed on "
           "another machine (--import) is exported again, and accepted there.", "lead"),
     Entry("approval.not_in_sweep", "This manifest is none of those that {site} has signed for as a sweep.",
@@ -261,7 +261,7 @@ define(
           "Say for each what is to be done: {options}", "site"),
     Entry("dataset.broken_quotes", "From line {line} on, the quotes of the file cannot be followed.",
           "A quotation mark is not closed or not doubled, or a field is longer than 4 million characters. "
-          "Mend line {line}; what comes after it cannot be told apart from it.", "site"),
+          "Fix line {line}; what comes after it cannot be told apart from it.", "site"),
     Entry("dataset.no_column", "There is no column {column}. The columns are: {columns}.",
           "Name one of these. If titles or comments stand above the line of names, say --skip-lines N. "
           "If all of them stand here as one, export it with commas between them.", "site"),
@@ -278,9 +278,9 @@ define(
     Entry("dataset.no_site_column", "The file has no column that names the site.",
           "Leave out --only-site, or say --site-column.", "site"),
     Entry("dataset.mixed_columns", "{count} rows have other columns than the first row (lines {lines}).",
-          "Mend the file, or leave these rows out with --skip-bad.", "site"),
+          "Fix the file, or leave these rows out with --skip-bad.", "site"),
     Entry("dataset.bad_rows", "{count} rows cannot be used (lines {lines}).",
-          "Mend the file, or leave these rows out with --skip-bad.", "site"),
+          "Fix the file, or leave these rows out with --skip-bad.", "site"),
     Entry("dataset.too_many_labels", "The label column has {labels} different values in {rows} rows.",
           "A class needs at least two rows on average, and there may be {limit} classes. If another column "
           "is "

@@ -37,7 +37,7 @@ define(
     Entry("measurement.missing", "The program cannot be measured: {file} is missing.",
           "Install FedSlice whole: code, lists of modules, package locks and Gramine templates.", "operator"),
     Entry("image.environment", "The environment {folder} does not hold exactly the locked packages of "
-          "{program}: {found}.", "Make it anew: `make enclave-envs`.", "operator"),
+          "{program}: {found}.", "Make it again: `make enclave-envs`.", "operator"),
     Entry("image.base", "The base {folder} cannot be copied: {fault}.",
           "Unpack an image that holds Python and its libraries alone into a folder of its own.", "operator"),
     Entry("image.way_in", "The image would hold {file}, by which somebody could run something else in it.",

@@ -24,7 +24,7 @@ define(
           "Let the site's agent wrap its keys for the present enclave; nothing is uploaded again.", "site",
           retry=True),
     Entry("features.sealed", "What site {site} has sealed for the split server cannot be opened: {reason}",
-          "Let the site's agent wrap its keys again; if it stays so, upload the features anew.", "site"),
+          "Let the site's agent wrap its keys again; if it stays so, upload the features again.", "site"),
     Entry("features.bad_index", "The list of site {site}'s shards is not valid: {fault}.",
           "The list is damaged or forged. Check the version of the site's agent.", "site"),
     Entry("features.too_large", "A shard of features has {bytes} bytes; {limit} are allowed.",
@@ -32,7 +32,8 @@ define(
     Entry("features.unreadable", "A shard of features cannot be read as safetensors.",
           "The shard is damaged or forged. Compute and upload it again.", "site"),
     Entry("features.too_many", "Site {site} brings features of {found} rows, and {rows} were approved.",
-          "Let the site's agent compute the features anew from the dataset that the manifest names.", "site"),
+          "Let the site's agent compute the features again from the dataset that the manifest names.",
+          "site"),
     Entry("features.replaced", "Site {site} brings other features than it has trained with before.",
           "One run trains on one set of features. The site's dataset, model files or machine have changed: "
           "bring back what was there, or leave the site out.", "site"),

@@ -26,7 +26,7 @@ define(
           "Fetch the model again.", "site"),
     Entry("model.file_changed", "The base model's file {file} is not the one that the sites approved.",
           "Fetch the model again at this site; if it stays so, the publisher changed it and the study "
-          "must be frozen anew.", "site"),
+          "must be frozen again.", "site"),
     Entry("model.unreadable", "The base model cannot be loaded as {task}: {fault}.",
           "Choose a model of a native transformers architecture that fits the task.", "lead"),
     Entry("model.too_many_tokens", "The study asks for {tokens} tokens a row; the base model takes {limit}.",
@@ -70,7 +70,7 @@ define(
     Entry("rows.nothing_learnt", "Cut at {tokens} tokens, no row of the dataset has a token to learn.",
           "Let the study read more tokens of a text.", "lead"),
     Entry("template.missing", "The model has no chat template of the kind that the study names.",
-          "Register the model again and freeze the study anew.", "lead"),
+          "Register the model again and freeze the study again.", "lead"),
     Entry("template.refuses", "The model's chat template refuses a conversation of the dataset. Its first "
           "roles are: {roles}.",
           "Many templates take no system message, and want user and assistant in turn, the user first. Offer "

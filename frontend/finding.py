@@ -142,7 +142,7 @@ def _entries(user: User, text: str) -> Group:
         return _group("log", "", [])
     asked = {"kind": text} if text in KINDS else {"code": text} if CODE.fullmatch(text) else {}
     if asked and user.role not in WHOLE_LOG:
-        # To say which of them he may see is the list's work, page by page.
+        # To say which of them they may see is the list's work, page by page.
         return Group("log", _("Log"), [Hit(text, f"{reverse('log')}?{urlencode(asked)}")])
     if asked:
         wanted = LogFilter(kind=asked.get("kind", ""), code=asked.get("code", ""))

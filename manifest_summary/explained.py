@@ -49,7 +49,9 @@ _MEANS = {
     "Epsilon after the last round, at most": lambda: _("what the whole run may tell, by that measure"),
     "A round needs": lambda: _("with fewer hospitals nothing is averaged"),
     "A round waits for": lambda: _("after that time it goes on without who is late"),
-    "A hospital's enclave may begin": lambda: _("a restart is counted: who starts an enclave anew asks anew"),
+    "A hospital's enclave may begin": lambda: _(
+        "a restart is counted: who starts an enclave again asks again"
+    ),
     "Of no effect": lambda: _("it stands in the manifest, and nothing of this method reads it"),
     "Ends early after": lambda: _("training stops by itself when it brings nothing more"),
     "Batches": lambda: _("from whose rows each step is drawn"),

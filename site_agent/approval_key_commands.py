@@ -57,7 +57,7 @@ def add_key_options(command: argparse.ArgumentParser) -> None:
 def add_approval_key_commands(commands: Any, say: Say) -> None:
     """Add `approval-key` and its own commands to the parser."""
     keys = commands.add_parser(
-        "approval-key", help=_("the key with which a person approves: make it, seal it anew, replace it")
+        "approval-key", help=_("the key with which a person approves: make it, seal it again, replace it")
     )
     verbs = keys.add_subparsers(required=True, metavar="VERB")
 

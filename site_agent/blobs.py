@@ -185,7 +185,7 @@ def _fetch_rest(coordinator: Coordinator, sha256: str, part: Path, progress: Pro
             if response.status_code == 206 and found and int(found[1]) == have:
                 total = int(found[2])
             else:
-                # The server, or something on the way, sends everything: begin anew.
+                # The server, or something on the way, sends everything: begin again.
                 total, have = total - have, 0
             if total > limit:
                 raise Refusal("agent.blob_too_large", limit=limit)

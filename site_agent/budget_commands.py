@@ -121,9 +121,9 @@ def _as_json(book: Book, lineage: str) -> dict[str, Any]:
     told: Told = told_by(runs, budget.delta)
     return {
         "datasets": book.names(lineage),
-        "told": {"per_hospital": told.site, "per_row": told.record, "unbounded": told.unbounded},
+        "told": {"per_site": told.site, "per_row": told.record, "unbounded": told.unbounded},
         "budget": {
-            "per_hospital": budget.site,
+            "per_site": budget.site,
             "per_row": budget.record,
             "unbounded": budget.unbounded,
             "delta": budget.delta,
@@ -174,7 +174,7 @@ def _rebuild(chosen: argparse.Namespace, say: Say) -> int:
             return 1
     book = rebuild(state)
     say(
-        _("Counted again: %(used)s. Set budgets anew: python -m site_agent budget set")
+        _("Counted again: %(used)s. Set budgets again: python -m site_agent budget set")
         % {"used": counted(len(book.used), "run")}
     )
     return 0

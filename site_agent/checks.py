@@ -29,14 +29,14 @@ WORST_SKEW = 5.0
 LAST_SKEW = 10.0
 """Seconds: from here on the coordinator refuses our tokens (federation/sites/authentication.py, LEEWAY)."""
 LINE_HINT = (
-    "Mend the first red row above. If there is none, a proxy or your network's sign-in page may have "
+    "Fix the first red row above. If there is none, a proxy or your network's sign-in page may have "
     "answered instead of the coordinator: give your network team the text below."
 )
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
 def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[Check]:
-    """Every check, in the order in which one would mend things. Never raises. A coordinator that does not
+    """Every check, in the order in which one would fix things. Never raises. A coordinator that does not
     answer is asked again for `patience` seconds, or not again where the network's own rows say why.
     `enclave` is how many bytes a study's enclave takes, where that is asked. The rows are in English: the
     hospital's page shows the same ones."""
@@ -190,6 +190,6 @@ LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
     ("datasets", _datasets),
     ("versions", _versions),
 )
-"""In the order in which one would mend things; the coordinator itself is asked after `network`."""
+"""In the order in which one would fix things; the coordinator itself is asked after `network`."""
 OF_THE_ENROLLED = ("network", "storage")
 """What cannot be looked at before the agent knows its coordinator."""

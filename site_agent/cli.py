@@ -297,10 +297,10 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     ready = _all_well(state)
     say(_("\nWhat remains:"))
     for step in (
-        REMAINS if ready else (marked("mend what failed above, then: python -m site_agent check"), *REMAINS)
+        REMAINS if ready else (marked("fix what failed above, then: python -m site_agent check"), *REMAINS)
     ):
         say(f"  - {_(step)}")
-    return 0  # enrolled it is, whatever is still to be mended
+    return 0  # enrolled it is, whatever is still to be fixed
 
 
 def run_check(chosen: argparse.Namespace) -> int:

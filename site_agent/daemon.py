@@ -41,7 +41,7 @@ FORGET = {
     "sealing.refused",
     "round.wrong_receipt",
 }
-"""After these the enclaves are attested anew before the next job."""
+"""After these the enclaves are attested again before the next job."""
 
 
 def explained(refusal: Refusal) -> str:
@@ -107,7 +107,7 @@ class Daemon:
                 refusal = error if isinstance(error, Refusal) else refusal_of(error)
                 if once or until_idle is not None or refusal.code in ("agent.stopped", "log.fork"):
                     raise
-                # Suspended, a clock that is off, a full disk, no log: people mend that while we wait.
+                # Suspended, a clock that is off, a full disk, no log: people fix that while we wait.
                 self._tell(explained(refusal))
                 self._coordinator.rest(REFUSED_SECONDS)
                 continue

@@ -29,7 +29,7 @@ class FloorBook:
         self._path = folder / FLOORS
 
     def load(self) -> Floors:
-        """Raises: `agent.state_damaged`: to begin anew would be to forget."""
+        """Raises: `agent.state_damaged`: to begin again would be to forget."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Floors)
         except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 The coordinator invites the members of a run, so it could make them up and hold their keys. Keys whose
 fingerprint came here by letter or telephone cannot be its invention. Who was confirmed stays so until they
-are forgotten; a hospital with another agent's or approval key is another one, and is confirmed anew."""
+are forgotten; a hospital with another agent's or approval key is another one, and is confirmed again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The network's part of `check`: proxy, name, TLS, and who opens it on its way.
 
-Where only the hospital's network team can mend a row, it carries a letter to them. A proxy's address may hold
+Where only the hospital's network team can fix a row, it carries a letter to them. A proxy's address may hold
 a password; only its host and port are ever shown or sent.
 """
 
@@ -36,7 +36,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def network(state: State) -> Iterator[Check]:
-    """Proxy, name and TLS, one after the other: the first red row is the one to mend."""
+    """Proxy, name and TLS, one after the other: the first red row is the one to fix."""
     config = state.config
     host, port = host_and_port(config.coordinator)
     secure = config.coordinator.startswith("https:")

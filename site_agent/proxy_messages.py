@@ -1,4 +1,4 @@
-"""The row of a proxy that does not let us through: what it said, and who can mend that."""
+"""The row of a proxy that does not let us through: what it said, and who can fix that."""
 
 from __future__ import annotations
 

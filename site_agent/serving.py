@@ -29,7 +29,7 @@ from site_agent.transport import Coordinator
 PROGRAM: Program = "split_server"
 PART_BYTES = 512 << 10
 PATIENCE = 600.0
-"""Seconds that a question may wait for an enclave that is being started anew."""
+"""Seconds that a question may wait for an enclave that is being started again."""
 MAX_BREAKS = 5
 BROKEN = {
     "serving.unknown_session",

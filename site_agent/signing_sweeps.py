@@ -1,5 +1,5 @@
 """A sweep's one signature, made on another machine than the agent's: all its points are in the request, and
-the tree is made there anew, of what is shown there."""
+the tree is made there again, of what is shown there."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _evidence(state: State, runtime: str) -> Iterator[Check]:
         ready = (state.platform / "pck-chain.pem").exists()
         hint = "Development evidence protects nothing against this machine's own administrators."
         found = f"runtime {runtime}; no hardware is used"
-        yield Check("TEE", "warn" if ready else "fail", found, hint if ready else "Enrol this machine anew.")
+        yield Check("TEE", "warn" if ready else "fail", found, hint if ready else "Enrol this machine again.")
     else:
         yield Check("TEE", "pass", f"runtime {runtime}; the hardware that it needs stands below")
 

@@ -18,6 +18,8 @@ _ = words("site_agent")
 
 LIMIT = 4000
 Decision = Literal["message", "changes", "decline", "reconsider"]
+SPEAKERS = {"site": marked("hospital"), "lead": marked("lead")}
+"""What a speaker is called where people read."""
 DONE = {
     "message": marked("says"),
     "changes": marked("asks for changes"),
@@ -97,7 +99,7 @@ def describe(thread: Thread) -> str:
     if thread.declined:
         lines.append(_("  This hospital has declined. It can still sign (approve), or say --reconsider."))
     for one in thread.messages:
-        who = f"{one.speaker} {one.by}".strip()
+        who = f"{_(SPEAKERS.get(one.speaker, one.speaker))} {one.by}".strip()
         done = _(DONE.get(one.kind, one.kind))
         at = printable(one.at[:16].replace("T", " "), 20)
         lines += [

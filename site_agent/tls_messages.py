@@ -1,4 +1,4 @@
-"""The row of a certificate that is not trusted: which of the causes it is, and who can mend that."""
+"""The row of a certificate that is not trusted: which of the causes it is, and who can fix that."""
 
 from __future__ import annotations
 

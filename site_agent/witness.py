@@ -1,8 +1,7 @@
 """The site watches the coordinator's transparency log: it only grows, and what the site relies on is in it.
 
-The fingerprint of the log's key was typed at enrolment. A log that is cut, rewritten or shown anew is a fork;
-the site keeps what it was shown as proof, and works no further until a person has looked at it.
-"""
+The fingerprint of the log's key was typed at enrolment. A log that is cut, rewritten or shown again is a
+fork; the site keeps what it was shown as proof, and works no further until a person has looked at it."""
 
 from __future__ import annotations
 

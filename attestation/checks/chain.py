@@ -106,7 +106,7 @@ def pck_crl(e: Examination) -> Outcome:
 
 
 def _pck_crl_issuer(e: Examination) -> Certificate:
-    """The list's own issuer chain must hold too: PCK CA, root. The CA may have been certified anew."""
+    """The list's own issuer chain must hold too: PCK CA, root. The CA may have been certified again."""
     chain = e.collateral.pck_crl_chain
     what = "issuer of the PCK CRL"
     if len(chain) != 2:

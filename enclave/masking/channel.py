@@ -57,7 +57,7 @@ class SharedFile:
 
     @classmethod
     def create(cls, path: Path, name: str, *, slots: int = 2, area: int = 32 << 20) -> SharedFile:
-        """Host side: make the file anew, for its owner only. It is there when it is whole."""
+        """Host side: make the file again, for its owner only. It is there when it is whole."""
         making = path.with_name(f"{path.name}.new")
         making.unlink(missing_ok=True)
         descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

@@ -67,7 +67,7 @@ class ClientRounds:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 
         Asked again (its lease was lost), it gives the same file. Nothing is computed again: an aggregator
-        that was started anew gets the same answer, sealed to its own keys.
+        that was started again gets the same answer, sealed to its own keys.
 
         Raises: `admission.not_admitted`, `round.*`, and what `History.check` and `unseal` raises.
         """

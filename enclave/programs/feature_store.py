@@ -23,7 +23,7 @@ from enclave.training.features import Shard, from_bytes
 @dataclass(frozen=True)
 class SiteFeatures:
     """What one site trains and evaluates with; `content` is the SHA-256 of all shards in the clear. A site
-    that has lost its shards makes them again: sealed anew, they have another index, and the same content."""
+    that has lost its shards makes them again: sealed again, they have another index, and the same content."""
 
     index: ShardIndex
     shards: tuple[Shard, ...]

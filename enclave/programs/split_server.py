@@ -109,7 +109,7 @@ class SplitServer(EnclaveProgram):
         )
 
     def _in_round(self) -> TailRounds:
-        """A round changes the tail, also one that is refused: what answers questions is made anew."""
+        """A round changes the tail, also one that is refused: what answers questions is made again."""
         if self._afterwards is not None:
             self._afterwards.forget()
         return self.rounds

@@ -81,7 +81,7 @@ class ScannedVectors:
     host that holds it does not see which."""
 
     def __init__(self, pieces: Callable[[], Iterator[Tensor]], size: int) -> None:
-        """`pieces` reads the table anew, and checks what it reads."""
+        """`pieces` reads the table again, and checks what it reads."""
         self._pieces, self.size = pieces, size
 
     def gather(self, ids: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ class LoraLinear(nn.Module):
     """A linear, and beside it a trainable float32 pair: A (rank, inputs) and B (outputs, rank)."""
 
     def __init__(self, base_layer: nn.Module, adapter: Lora | Spf) -> None:
-        """A is drawn (He et al., arXiv 1502.01852, a = √5) and B is zero: the answer stays what it was. What
-        training drops is drawn by torch, in here, where the training loop has set its seed."""
+        """A is drawn (He et al., arXiv 1502.01852, a = √5) and B is zero: the answer stays what it was.
+        What training drops is drawn by torch, in here, where the training loop has set its seed."""
         super().__init__()
         weight = base_layer.weight
         assert isinstance(base_layer, LINEARS) and isinstance(weight, Tensor)

@@ -116,7 +116,7 @@ def _require_shapes(mismatched: Iterable[Any], head: tuple[str, ...]) -> None:
     for one in sorted(mismatched, key=_name_of):
         name = _name_of(one)
         if head and name.startswith(head):
-            continue  # a head for other labels: it is drawn anew
+            continue  # a head for other labels: it is drawn again
         found, expected = (str(tuple(shape)) for shape in one[1:3])
         raise Refusal("model.tensor_shape", tensor=name[:200], found=found, expected=expected)
 

@@ -20,7 +20,7 @@ KEPT: Final = (
     "secret-key", "second-factor-key", "supervisor-token", "log-key.json", "development-root",
     "supervisor/platform",
 )  # fmt: skip
-"""What of the state folder a restored coordinator cannot make anew (docs/operations.md, Back up)."""
+"""What of the state folder a restored coordinator cannot make again (docs/operations.md, Back up)."""
 
 
 def certificate_of(path: Path) -> x509.Certificate:

@@ -48,7 +48,7 @@ def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None
     """`began` is where the run stood before the step read anything.
 
     1. A refusal that says the enclave is gone has it replaced.
-    2. One that a retry can mend (the supervisor is away, a disk is full) leaves the run to the next sweep.
+    2. One that a retry can fix (the supervisor is away, a disk is full) leaves the run to the next sweep.
     3. Any other ends the run, with its code.
     4. A step that was overtaken by another worker decides nothing.
     """

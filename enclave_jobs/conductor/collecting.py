@@ -38,8 +38,8 @@ from federation.audit.services import record
 from federation.studies.events import apply, note
 from federation.studies.frozen import manifest_of
 
-# What a fresh start of the same job can mend although nobody changes anything: the agent fetches new inputs.
-MENDED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}
+# What a fresh start of the same job can fix although nobody changes anything: the agent fetches new inputs.
+FIXED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}
 
 
 def require_current_enclave(job: Job) -> None:
@@ -94,7 +94,7 @@ def take_result(job: Job, result: Result) -> None:
 def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
     """The agent could not do it: another try where that can help, else the site is out of this round."""
     code = _own_code(code, facts)
-    retry = CATALOGUE[code].retry or code in MENDED_BY_NEW_INPUTS
+    retry = CATALOGUE[code].retry or code in FIXED_BY_NEW_INPUTS
     again = leases.give_up(job, code, facts, retry=retry)
     told: dict[str, Fact] = {**facts, "job": job.kind, "code": code, "again": again}
     note(job.round or job.run, "job.failed", site=job.site, **told)

@@ -20,7 +20,7 @@ from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 
 NOT_OPENED = ("sealing.refused", "sealing.not_sealed", "sealing.too_large")
-"""Asking again cannot mend these here: the bytes were compared with their hash before, and the key is this
+"""Asking again cannot fix these here: the bytes were compared with their hash before, and the key is this
 machine's own."""
 Restored = Literal["now", "before", "waits for shares"]
 

@@ -44,7 +44,10 @@ STATES: Pairs = frozenset(
         ("waiting", "releasing"),
         ("releasing", "released"),
         ("releasing", "failed"),
-        ("released", "releasing"),  # another site has signed and gets its copy, or the file is asked for anew
+        (
+            "released",
+            "releasing",
+        ),  # another site has signed and gets its copy, or the file is asked for again
         ("failed", "releasing"),
     }
 )

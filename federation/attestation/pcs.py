@@ -154,7 +154,7 @@ def _plain(answer: httpx.Response) -> httpx.Headers:
 def _signed(answer: httpx.Response, name: str) -> tuple[str, str]:
     """The signed JSON value exactly as it was sent, and its signature in hex.
 
-    The signature is over the value's own bytes, so it is cut out of the text and never written anew.
+    The signature is over the value's own bytes, so it is cut out of the text and never written again.
     """
     text = answer.text
     found = re.match(rf'\s*\{{\s*"{name}"\s*:\s*', text)

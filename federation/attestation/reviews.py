@@ -154,7 +154,7 @@ def require_not_quarantined(root: str, program: str, measurement: str | None) ->
 
 def touched_studies(review: Review) -> list[Study]:
     """Studies in progress whose frozen manifest names a value for this program: a change reaches them only
-    when their lead freezes anew and the sites approve again."""
+    when their lead freezes again and the sites approve again."""
     found = []
     for study in Study.objects.filter(state__in=LIVE).exclude(manifest_hash="").order_by("name"):
         said = frozen(study)

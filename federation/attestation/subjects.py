@@ -1,6 +1,6 @@
 """What a log entry is about, for searching: its study and sites, and the verdict of an appraisal.
 
-Read from the entry itself, so that the index can be made anew from the log at any time; studies are found by
+Read from the entry itself, so that the index can be made again from the log at any time; studies are found by
 the manifest's hash. None of it is part of the leaf.
 """
 

@@ -17,7 +17,7 @@ class Dataset(models.Model):
     those of `datasets.about.LIMITS`: what the site's admin says of it.
 
     `digest` is the site-keyed HMAC-SHA-256 of the content, in hex. A card never changes: a changed dataset is
-    withdrawn and published anew.
+    withdrawn and published again.
     """
 
     id = models.CharField(primary_key=True, max_length=64, default=new_id, editable=False)

@@ -147,7 +147,7 @@ def _of_thread(event: Event, told: dict[str, Any]) -> tuple[str, str, str]:
     }
     todos = {
         "thread.changes": _(
-            "The study is a draft again. Read what is wished for, change it, and freeze it anew."
+            "The study is a draft again. Read what is wished for, change it, and freeze it again."
         ),
         "thread.decline": _("Read why. You can answer, or go back to the draft and change it."),
     }

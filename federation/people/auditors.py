@@ -2,7 +2,7 @@
 auditor, they could be the second person of every review themselves, under another address.
 
 The first auditor of an installation is whom its operator has invited; each later one needs the yes of an
-auditor whose own word counts. Once there has been one, only the command line begins anew.
+auditor whose own word counts. Once there has been one, only the command line begins again.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from typing import Final, Literal
 
 from federation.people.models import Post, Role, User
 
-Deed = Literal["invite", "run_agent", "revoke", "decide", "describe"]
+SiteAction = Literal["invite", "run_agent", "revoke", "decide", "describe"]
 ADMIN: Final = ""
 """Whoever has no post: the hospital's admin, who does all of it."""
-DOES: Final[dict[Deed, frozenset[str]]] = {
+DOES: Final[dict[SiteAction, frozenset[str]]] = {
     "invite": frozenset({ADMIN}),
     "run_agent": frozenset({ADMIN, Post.IT}),
     "revoke": frozenset({ADMIN}),
@@ -20,6 +20,6 @@ DOES: Final[dict[Deed, frozenset[str]]] = {
 decline. Everybody may ask a question."""
 
 
-def may(user: User, deed: Deed) -> bool:
-    """Whether this person does so at his hospital; people of no hospital do none of it."""
-    return user.role == Role.SITE_ADMIN and user.post in DOES[deed]
+def may(user: User, action: SiteAction) -> bool:
+    """Whether this person does so at their hospital; people of no hospital do none of it."""
+    return user.role == Role.SITE_ADMIN and user.post in DOES[action]

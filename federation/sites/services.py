@@ -195,7 +195,7 @@ def enrol(
 def replace_approval_key(agent: Any, token: str, *, approval_key: str, development_key: bool = False) -> Site:
     """Another approval key for an active site, whose admin asked for `replacement_command`.
 
-    Whoever confirmed the site confirms it anew, as its fingerprint is another one; manifests that wait for
+    Whoever confirmed the site confirms it again, as its fingerprint is another one; manifests that wait for
     approval are stale, and runs keep the key that they were frozen with. The same request again changes
     nothing.
 

@@ -286,7 +286,7 @@ def _open_approval(manifest_hash: str, site: Site | None) -> Approval:
 
 
 def _locked(study: Study, *allowed: StudyState) -> StudyState:
-    """Lock the study's row, read it anew.
+    """Lock the study's row, read it again.
 
     Raises: `study.wrong_state` if its state is not `allowed`.
     """

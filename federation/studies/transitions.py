@@ -15,7 +15,7 @@ STUDY: Pairs = frozenset(
         ("ready", "running"),
         ("ready", "cancelled"),
         ("running", "finished"),
-        ("running", "draft"),  # its run failed: mend, freeze and ask again
+        ("running", "draft"),  # its run failed: fix, freeze and ask again
         ("running", "cancelled"),
     }
 )

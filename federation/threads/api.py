@@ -26,7 +26,7 @@ class MessageItem(Struct):
 
     number: int
     at: str
-    speaker: Literal["lead", "hospital"]
+    speaker: Literal["lead", "site"]
     kind: Literal["message", "changes", "decline", "reconsider"]
     about: Literal["study", "release", "serving"]
     by: str

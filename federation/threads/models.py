@@ -14,7 +14,7 @@ from federation.studies.models import Study
 
 class Speaker(models.TextChoices):
     LEAD = "lead", _("the lead")
-    HOSPITAL = "hospital", _("the hospital")
+    SITE = "site", _("the hospital")
 
 
 class Kind(models.TextChoices):

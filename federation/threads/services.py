@@ -122,7 +122,7 @@ def _say(
     kind: str,
     text: str,
     about: tuple[str, str | None],
-    speaker: str = Speaker.HOSPITAL,
+    speaker: str = Speaker.SITE,
 ) -> Message:
     said, salt = message(text), secrets.token_hex(32)
     row = Message.objects.create(

@@ -128,7 +128,7 @@ def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
             page = reverse("study", args=[run.study_id]) + f"?about={about}#{about}"
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
-        for said in threads.unanswered(studies, by=Speaker.HOSPITAL):
+        for said in threads.unanswered(studies, by=Speaker.SITE):
             told = {"site": said.site, "study": said.study.name}
             page = reverse("study-thread", args=[said.study_id])
             add(_("Answer %(site)s in “%(study)s”") % told, page, said.get_kind_display())

@@ -57,7 +57,7 @@ def model_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def jobs(request: HttpRequest) -> HttpResponse:
-    """The registrations, while one is under way; the page is loaded anew when none is any more."""
+    """The registrations, while one is under way; the page is loaded again when none is any more."""
     _require_sight(request)
     found = _jobs()
     response = render(request, "frontend/models/jobs.html", found)

@@ -80,7 +80,7 @@ def freeze(request: HttpRequest, study_id: str) -> HttpResponse:
 
 @login_required
 def check(request: HttpRequest, study_id: str) -> HttpResponse:
-    """How far the trial of the model is; the page is loaded anew when it has ended."""
+    """How far the trial of the model is; the page is loaded again when it has ended."""
     study = _visible(request, study_id)
     shown = trial(study)
     response = render(request, "frontend/studies/check.html", shown)

@@ -197,7 +197,7 @@ class Catalogue:
         return dataset
 
     def verify(self, dataset: Dataset) -> None:
-        """Hash the rows anew.
+        """Hash the rows again.
 
         Raises: `dataset.changed`.
         """

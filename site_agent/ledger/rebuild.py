@@ -20,7 +20,7 @@ from site_agent.state import State
 
 
 def rebuild(state: State) -> Book:
-    """Write it anew; what was there is kept beside it, as `ledger.json.before-UNIXTIME`.
+    """Write it again; what was there is kept beside it, as `ledger.json.before-UNIXTIME`.
 
     Raises: `agent.state_damaged` for an approval that is not what was signed.
     """

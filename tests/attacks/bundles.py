@@ -41,7 +41,7 @@ def missing(report: BundleReport) -> set[str | None]:
 
 
 def retold(old: History, order: list[int]) -> History:
-    """The same log with only these entries, in this order, signed anew by its own key."""
+    """The same log with only these entries, in this order, signed again by its own key."""
     new = History(key=old.key, things=dict(old.things), enclave=old.enclave, manifest=old.manifest)
     for number, index in enumerate(order):
         growth.append(new.store, number, merkle.leaf_hash(old.leaves[index]))

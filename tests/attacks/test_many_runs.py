@@ -90,7 +90,7 @@ class TestUnbounded:
         assert offered(hospital, manifest)[0] == 0
         status, said = hospital.types("budget", "--json")
         (account,) = json.loads(said)
-        assert account["told"] == {"per_hospital": 0, "per_row": 0, "unbounded": 1}
+        assert account["told"] == {"per_site": 0, "per_row": 0, "unbounded": 1}
 
     def test_a_hospital_that_allows_one_such_run_approves_no_second(self, hospital: Hospital) -> None:
         assert hospital.types("budget", "set", "notes", "--unbounded", "1")[0] == 0
@@ -248,7 +248,7 @@ class TestTheLedgersFile:
         assert (status, "Counted again: 1 run." in said) == (0, True), said
         (account,) = json.loads(spent.types("budget", "--json")[1])
         assert [run["run"] for run in account["runs"]] == ["run-1"]
-        assert account["told"]["per_hospital"] == epsilon([Gaussian(2.0, 1.0, 3)], 1e-5)
+        assert account["told"]["per_site"] == epsilon([Gaussian(2.0, 1.0, 3)], 1e-5)
         assert offered(spent, noisy(spent, "run-2"), **QUIET)[0] == 0
 
     def test_a_run_is_counted_before_its_approval_leaves(self, hospital: Hospital) -> None:

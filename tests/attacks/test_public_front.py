@@ -126,7 +126,7 @@ def test_a_later_life_takes_no_other_features(world, anna, code_of):
 
 
 def test_features_of_other_texts_are_found_by_the_sample_and_end_the_contribution(world, code_of):
-    """All of them are 1.1 times as large: also to be trained with. Asking again draws nothing anew."""
+    """All of them are 1.1 times as large: also to be trained with. Asking again draws nothing again."""
     berta = world.slices["berta"]
 
     def stretch(words):

@@ -183,7 +183,7 @@ def test_no_more_results_are_ordered_than_were_signed_for(hospital: Hospital) ->
     assert hospital.types("budget", "rebuild", "--yes")[0] == 0
     with pytest.raises(Refusal) as refusal:
         next_number(hospital.state, third, "sealed-to-sites")
-    assert refusal.value.code == "release.sweep_used_up", "a ledger that was lost allows nothing anew"
+    assert refusal.value.code == "release.sweep_used_up", "a ledger that was lost allows nothing again"
 
 
 def test_a_sweep_whose_manifests_let_nothing_out_allows_no_release(hospital: Hospital) -> None:

@@ -63,7 +63,7 @@ def hashes(values):
 
 @pytest.fixture
 def hashed_before(monkeypatch, hashes):
-    """Rendering that does not hash every file anew, for tests of what stands around them."""
+    """Rendering that does not hash every file again, for tests of what stands around them."""
     monkeypatch.setattr(render, "trusted_files", lambda _program, _values: hashes)
 
 

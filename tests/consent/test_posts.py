@@ -69,7 +69,7 @@ def test_each_post_does_what_is_said_of_it_and_nothing_else(
     for user in there.values():  # all of them at their own hospital alone
         assert not sites.can_enrol(user, barbara.site) and not datasets.can_describe(user, other)
         assert studies.can_see(user, frozen)
-    assert not any(posts.may(olga, deed) for deed in posts.DOES)
+    assert not any(posts.may(olga, action) for action in posts.DOES)
 
 
 def test_an_officers_yes_is_not_yet_binding_and_binds_when_the_key_signs(

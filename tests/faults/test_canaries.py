@@ -159,7 +159,7 @@ def _model(manifest: Manifest, folder: Path) -> tuple[Any, PreTrainedTokenizerBa
 
 
 def parameters(aftermath: Aftermath, folder: Path) -> dict[str, State]:
-    """The initial and the final tuned state, computed anew from rows and manifest as the enclaves did it."""
+    """The initial and the final tuned state, computed again from rows and manifest as the enclaves did it."""
     torch.set_num_threads(1)
     manifest = aftermath.manifest
     model, tokenizer = _model(manifest, folder)

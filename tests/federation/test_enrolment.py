@@ -258,7 +258,7 @@ class TestAnotherApprovalKey:
         assert answer.json()["code"] == "enrolment.token_used"
         site = Site.objects.get(pk=anna.site.pk)
         assert (site.public_key, site.approval_key) == (before.public_key, new)
-        assert site.fingerprint != before.fingerprint, "the others confirm it anew"
+        assert site.fingerprint != before.fingerprint, "the others confirm it again"
 
     def test_no_other_key_passes_for_one(self, alice: User, anna: Hospital, barbara: Hospital) -> None:
         assert alice.site is not None

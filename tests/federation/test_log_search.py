@@ -1,4 +1,4 @@
-"""The log's columns for searching: what they say is in the entry, and they can be made anew from it."""
+"""The log's columns for searching: what they say is in the entry, and they can be made again from it."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_entries_of_the_log_are_found_by_number_kind_code_and_hash(
     refused = LogEntry.objects.get(code="attest.measurement")
     by_code = reverse("log-entry", args=[refused.pk])
     assert page in found(people["audrey"], "appraisal") and not found(people["alice"], "appraisal")
-    assert found(people["ludo"], "appraisal") == {"/log?kind=appraisal"}  # the list knows what he may see
+    assert found(people["ludo"], "appraisal") == {"/log?kind=appraisal"}  # the list knows what they may see
     for wanted in (str(entry.pk), entry.leaf_hash, entry.leaf_hash[:12].upper()):
         assert page in found(people["audrey"], wanted), wanted
         assert page in found(people["lena"], wanted), wanted

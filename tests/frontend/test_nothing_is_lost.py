@@ -1,4 +1,4 @@
-"""Stale tabs, lines that are down, mended fields: the page says what happened, nothing typed is lost."""
+"""Stale tabs, lines that are down, fixed fields: the page says what happened, nothing typed is lost."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_fresh_installations_operator_is_told_what_to_begin_with(olga: User) -
 @pytest.mark.slow
 def test_in_a_browser(world: dict[str, Any], people: dict[str, User], anna: Hospital) -> None:
     """Parts of the run's page hold while it polls; a table and a chart can be saved; a line that is down is
-    told; a mended field is wrong no more."""
+    told; a fixed field is wrong no more."""
     live_on(world)
     desk = Desk()
     run = Shown("run", "lena", reverse("run", args=[world["run_id"]]))

@@ -172,7 +172,7 @@ def test_nothing_runs_by_it(frozen: Study, lena: User, anna: Hospital) -> None:
         launch(lena, frozen)
     assert refused.value.code == "manifest.older_format"
     assert "Launch</button>" not in client_of(lena).get(reverse("study", args=[frozen.pk])).content.decode()
-    services.reopen(lena, frozen)  # and it can be frozen anew
+    services.reopen(lena, frozen)  # and it can be frozen again
     assert freeze_tried(lena, frozen).hash != found
 
 

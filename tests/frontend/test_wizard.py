@@ -99,7 +99,7 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(lead: Client, shaped: St
 def test_going_back_with_something_wrong_loses_nothing(lead: Client, shaped: Study) -> None:
     response = lead.post(at(shaped, "training"), {"rounds": "-3", "go": "method"})
     assert response.headers["Location"] == at(shaped, "method")
-    assert "to mend" in text(lead.get(at(shaped, "method")))
+    assert "to fix" in text(lead.get(at(shaped, "method")))
     assert 'value="-3"' in text(lead.get(at(shaped, "training")))
     shaped.refresh_from_db()
     assert shaped.settings["rounds"] == Plan(model=MODEL).rounds

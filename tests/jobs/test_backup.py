@@ -220,7 +220,7 @@ print(log.size())
 def test_a_hospital_that_saw_a_longer_log_than_the_restored_one_stops_with_its_proof(
     operator: tuple[str, str], tmp_path: Path
 ) -> None:
-    """What it relied on is not there any more, and however the log grows, it is another. Enrolled anew, with
+    """What it relied on is not there any more, and however the log grows, it is another. Enrolled again, with
     an empty folder for the log, it goes on."""
     before, there, file = Place(tmp_path / "before"), Place(tmp_path / "there"), tmp_path / "backup.tar"
     before.manage("migrate", "-v", "0")
@@ -245,7 +245,7 @@ def test_a_hospital_that_saw_a_longer_log_than_the_restored_one_stops_with_its_p
         with pytest.raises(Refusal) as other:
             witness.look(coordinator)
         assert "log.not_consistent" in str(other.value.facts["fault"]), "longer, and another"
-        assert LogWitness(tmp_path / "anew", pinned).look(coordinator).size > seen
+        assert LogWitness(tmp_path / "again", pinned).look(coordinator).size > seen
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def test_a_job_is_leased_once_with_a_number_and_a_deadline(scene: Scene) -> None
 
 
 def test_who_asks_while_it_holds_a_lease_gets_the_same_job_and_the_last_number_is_late(scene: Scene) -> None:
-    """An agent does one job at a time: it never heard of the first, or it has begun anew."""
+    """An agent does one job at a time: it never heard of the first, or it has begun again."""
     job, first = scene.leased(scene.anna)
     uploaded(scene, scene.anna)
     scene.offer(scene.anna, JobKind.JOIN)

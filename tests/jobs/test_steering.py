@@ -113,7 +113,7 @@ def test_a_run_starts_with_those_who_joined_once_the_lead_says_so(scene: Scene, 
 
 
 def test_a_paused_run_goes_back_to_where_it_was(scene: Scene, lena: User) -> None:
-    """Also to joining, although it has rounds: its enclave was started anew."""
+    """Also to joining, although it has rounds: its enclave was started again."""
     Run.objects.filter(pk=scene.run.pk).update(state="joining")
     runs.pause(lena, scene.run)
     runs.resume(lena, scene.run)

@@ -220,7 +220,7 @@ def aggregator(tmp_path_factory: pytest.TempPathFactory) -> Enclave:
 
 @pytest.fixture
 def tell(aggregator: Enclave) -> Callable[[], History]:
-    """Tells the history anew: approvals 0-2, appraisals 3 (accepted) and 4 (refused), then two rounds of a
+    """Tells the history again: approvals 0-2, appraisals 3 (accepted) and 4 (refused), then two rounds of a
     roster and a receipt each (5-8), and one entry of another kind (9)."""
 
     def make() -> History:

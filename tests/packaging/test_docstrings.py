@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,12 @@ def trees(*packages: str) -> Iterator[tuple[str, ast.Module]]:
     for package in packages:
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             if "migrations" not in path.parts:
-                yield str(path.relative_to(REPOSITORY)), ast.parse(path.read_text("utf-8"))
+                yield str(path.relative_to(REPOSITORY)), parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def documented(*packages: str) -> Iterator[tuple[str, ast.AST, str]]:

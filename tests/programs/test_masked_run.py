@@ -211,7 +211,7 @@ def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
     assert client.call("prepare", heard.append, round=2) == {}
     assert heard[-1]["done"] == heard[-1]["of"]
     assert code_of(client.call, "prepare", round=9) == "round.finished"
-    # Round 2 begins anew, as after one that was given up: all its pads are there.
+    # Round 2 begins again, as after one that was given up: all its pads are there.
     told = []
     ahead = client.call("train", told.append, round=2, previous=None)["measures"]
     assert not [news for news in told if news["stage"] == "making pads"]

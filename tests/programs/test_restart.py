@@ -41,7 +41,7 @@ def carry_state(source, target, result) -> str:
 
 @pytest.fixture(scope="module")
 def second(world):
-    """The successor: new keys, bound anew, and the state of round 1."""
+    """The successor: new keys, bound again, and the state of round 1."""
     second = world.aggregator()
     world.attested.append(signing_key(second))
     state = carry_state(world.first, second, world.results[0])

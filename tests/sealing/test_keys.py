@@ -36,7 +36,7 @@ def test_a_signature_holds_however_the_payload_is_ordered() -> None:
         (KEY.public.upper(), "fedslice/test/v1", PAYLOAD, SIGNATURE),
         (KEY.public[:-2], "fedslice/test/v1", PAYLOAD, SIGNATURE),
     ],
-    # Keys are drawn anew in each process; workers that share the tests must call them alike.
+    # Keys are drawn again in each process; workers that share the tests must call them alike.
     ids=[
         "another key",
         "another domain",

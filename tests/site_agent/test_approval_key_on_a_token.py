@@ -216,7 +216,7 @@ def test_the_command_makes_a_key_on_the_token_or_takes_the_one_that_is_there(
     assert f'(on the token "{LABEL}", serial number {made.serial}, id {made.key})' in said
     assert made.public != drawer.held.public
     status, said, again = create(drawer, tmp_path, "--token-key", made.key)
-    assert status == 0 and read_key_file(again) == made, "a lost file is written anew: it holds no secret"
+    assert status == 0 and read_key_file(again) == made, "a lost file is written again: it holds no secret"
     for key in ("00", "not hex"):
         assert "[approval_token.key_absent]" in create(drawer, tmp_path, "--token-key", key)[1]
     status, said = Terminal(tmp_path / "state")("approval-key", "passphrase", "--approval-key", str(file))

@@ -109,7 +109,7 @@ def test_a_locked_list_names_the_digest_of_what_the_registry_serves(tree: Path, 
     }
     assert (tree / images.FILE).read_text().startswith("# Why.\n\nIMAGE_A=")
     assert "/v2/some/a/manifests/1" in registry.asked and "/v2/b/manifests/2-x" in registry.asked
-    images.lock(tree)  # a locked list can be locked anew
+    images.lock(tree)  # a locked list can be locked again
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_audit_asks_about_every_locked_package_and_takes_no_silence_for_a_pa
         {"name": "unknown", "skip_reason": "Dependency not found on PyPI"},
     ]
     assert audit.verdict({"dependencies": report}) == [
-        "weak 1.0: PYSEC-2026-1; mended in 1.1",
+        "weak 1.0: PYSEC-2026-1; fixed in 1.1",
         "unknown: not checked: Dependency not found on PyPI",
     ]
 

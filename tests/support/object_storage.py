@@ -1,6 +1,6 @@
 """An S3 storage for tests: moto's server, and in front of it what a real storage would check, or a liar.
 
-moto takes any signature. So the front computes each presigned address anew (Signature Version 4, as AWS's
+moto takes any signature. So the front computes each presigned address again (Signature Version 4, as AWS's
 documentation has it and not as boto3 does it), with expiry and checksum, and refuses as S3 does.
 """
 

@@ -47,7 +47,7 @@ def enrol(round: Round, sites: list[str]) -> None:
 def offer_jobs(round: Round) -> None:
     """Offer each contributor its job, for the run's present enclave, with what the round continues.
 
-    Repeating it changes nothing, unless the enclave or a client slice was started anew since: then the jobs
+    Repeating it changes nothing, unless the enclave or a client slice was started again since: then the jobs
     that wait get the inputs that they need now.
     """
     run = round.run
@@ -107,7 +107,7 @@ def enclave_lost(round: Round) -> None:
     if round.state in (RoundState.COUNTERSIGNING, RoundState.AGGREGATING):
         countersigning.give_up(round, "run.reattest")
     elif round.state in (RoundState.OPEN, RoundState.COLLECTING):
-        # The sites admit the new enclave first: the round's time begins anew after that.
+        # The sites admit the new enclave first: the round's time begins again after that.
         seconds = manifest_of(round.run).aggregation.deadline_seconds
         Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
 

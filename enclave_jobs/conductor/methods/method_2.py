@@ -85,7 +85,7 @@ def question(round: Round) -> Question:
 
 
 def answered(round: Round, refusal: Refusal) -> bool:
-    """The split server may have been started anew, and lack features, the state, or the sites' word on it."""
+    """The split server may have been started again, and lack features, the state or the sites' word on it."""
     match refusal.code:
         case "features.not_loaded" | "round.wrong_receipt":
             _open_again(round, refusal)
@@ -115,7 +115,7 @@ def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
 
 def enclave_lost(round: Round) -> None:
     """The roster names shards that outlive every enclave: the round goes on with the roster that it has, and
-    its time begins anew, for the sites admit the new enclave first."""
+    its time begins again, for the sites admit the new enclave first."""
     if round.state in (RoundState.OPEN, RoundState.COLLECTING, RoundState.COUNTERSIGNING):
         seconds = manifest_of(round.run).aggregation.deadline_seconds
         Round.objects.filter(pk=round.pk).update(deadline=timezone.now() + timedelta(seconds=2 * seconds))
@@ -131,7 +131,7 @@ def release_files(_manifest: Manifest) -> None:
 
 
 def _open_again(round: Round, asked: Refusal) -> None:
-    """The split server was started anew: it opens the listed sites' features (and the last state, where the
+    """The split server was started again: it opens the listed sites' features (and the last state, where the
     sites hold its key), and the round, whose roster and signatures still hold, is trained from its beginning.
     A site that has not wrapped its keys for this enclave by now costs the round."""
     for row in round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id"):

@@ -204,7 +204,7 @@ class TrainingForm(StepForm):
 
     @property
     def more_open(self) -> bool:
-        """Whether something in the disclosure has to be mended: then it is open."""
+        """Whether something in the disclosure has to be fixed: then it is open."""
         return any(name in self.errors for name in (*self.MORE, *self.PLATFORM))
 
     def _there(self, names: tuple[str, ...]) -> list[forms.BoundField]:
@@ -269,7 +269,7 @@ class TrainingForm(StepForm):
         return list(dict.fromkeys(found))
 
     def clean(self) -> dict[str, Any]:
-        """What does not go together is said at the field that can mend it."""
+        """What does not go together is said at the field that can fix it."""
         cleaned = super().clean() or {}
         rule, privacy = cleaned.get("rule"), cleaned.get("privacy")
         if rule in ("ffa-lora", "stack-svd") and self.plan.get("adapter") == "prefix":
@@ -280,7 +280,7 @@ class TrainingForm(StepForm):
             self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
         if cleaned.get("server_optimizer", "none") != "none" and rule == "stack-svd":
             told = _(
-                "Stacking and SVD turns the factors anew each round; a server's step needs them to stand."
+                "Stacking and SVD turns the factors again each round; a server's step needs them to stand."
             )
             self.add_error("server_optimizer", told)
         if rule == "ffa-lora" and cleaned.get("release") in ("sealed-to-sites", "export"):

@@ -74,7 +74,7 @@ class RowFeatures:
 
 
 def _read(progress: Path, part: Path) -> _Reached:
-    """How far an earlier computation came; a file that is shorter is begun anew."""
+    """How far an earlier computation came; a file that is shorter is begun again."""
     try:
         reached = msgspec.json.decode(progress.read_bytes(), type=_Reached)
         return reached if part.stat().st_size >= reached.bytes else _Reached()

@@ -130,7 +130,7 @@ class RunSession:
             self._distrusted = str(refusal.facts.get("accelerator", ""))[:64] or "?"
         self._stop_accelerator()
         if refusal.code == "masking.weights_changed" and self._process is not None:
-            self._process.kill()  # it writes the weights anew when it loads the model again
+            self._process.kill()  # it writes the weights again when it loads the model again
 
     def close(self) -> None:
         """End the client slice, and its accelerator. Its keys are gone then."""
@@ -231,7 +231,7 @@ class RunSession:
 
     def _sample(self, held: dict[str, Any], tell: Tell) -> None:
         """Let the client slice compute a sample of the features again. What it finds wrong was a fault of
-        this machine, or somebody has changed the file: the next run computes them anew."""
+        this machine, or somebody has changed the file: the next run computes them again."""
         try:
             self.call("held", partial(_pass_on, tell), **held)
         except Refusal as refusal:

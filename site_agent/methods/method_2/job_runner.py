@@ -50,7 +50,7 @@ class SplitJobRunner:
                 return self._bring(job, lease)
             case "rewrap":
                 kept = self._store.kept()
-                # Whoever has lost the keys has lost the shards: they are made and brought anew.
+                # Whoever has lost the keys has lost the shards: they are made and brought again.
                 return self._bring(job, lease) if kept is None else self._wrap(job, lease, kept)
             case "countersign":
                 return self._countersign(job, lease)
