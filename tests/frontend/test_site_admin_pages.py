@@ -46,7 +46,7 @@ class TestConnection:
     ) -> None:
         anna.call("POST", "heartbeat", {**BEAT, "checks": [WELL, FAILED]})
         page = admin.get(reverse("site-connection", args=[anna.site.pk])).content.decode()
-        assert page.index("<strong>DNS</strong>") < page.index("<strong>disk</strong>")
+        assert page.index(">DNS</strong>") < page.index(">disk</strong>")
         assert "Ask your network team." in page and "1 check failed" in page
         assert "Please let this machine resolve &lt;coordinator.example&gt;." in page
         assert 'data-copy="letter-1"' in page
