@@ -40,6 +40,7 @@ WAIT_SECONDS = 25
 GOALS = {"idle_cpu_cores": 0.5, "lease_p95_ms": 300.0, "queue_age_p95_s": 5.0}
 SITES = """
 import json
+from contracts.kept_keys import signing_secret
 from contracts.signing import SigningKey
 from enclave_jobs.models import Enclave
 from federation.sites.models import Site

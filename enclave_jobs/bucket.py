@@ -11,6 +11,7 @@ right, each time. django-storages holds bucket and credentials; the calls are bo
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
@@ -99,7 +100,8 @@ def opened(sha256: str) -> IO[bytes]:
 
 def bring(sha256: str, target: Path) -> None:
     """Put the checked content at `target`, which appears whole or not at all. As `opened`."""
-    beside = target.with_name(f".{sha256}.part")
+    # Two steps may ask for the same at once: neither's file is the other's.
+    beside = target.with_name(f".{sha256}.{os.urandom(8).hex()}")
     try:
         with beside.open("wb") as file:
             copy_checked(key_of(sha256), sha256, file)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -260,6 +261,19 @@ def test_what_an_enclave_wrote_lies_there_and_comes_back_into_a_mailbox(tmp_path
     assert not blobs.is_there(NAME)
     with pytest.raises(FileNotFoundError):
         put_in(mailbox, NAME)
+
+
+def test_two_steps_that_ask_for_the_same_file_at_once_both_get_it(tmp_path: Any) -> None:
+    """A supervisor that was killed comes back, and two workers restore its enclave: the run had ended with
+    `run.state_lost`."""
+    made = tmp_path / "out"
+    made.write_bytes(DATA)
+    blobs.store(made, NAME)
+    mailbox = HostMailbox.create(tmp_path / "mailbox")
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(put_in, mailbox, NAME) for _ in range(12)]
+    assert [each.exception() for each in asked] == [None] * 12
+    assert [path.name for path in (mailbox.folder / "in").iterdir()] == [NAME]
 
 
 def test_an_abandoned_upload_leaves_nothing(scene: Scene, storage: ObjectStorage, bucket: str) -> None:
