@@ -156,9 +156,9 @@ def test_mails_are_in_their_readers_language(lena: User, alice: User, frozen: St
         notices.send_due()
     by_reader = {message.to[0]: message for message in mail.outbox}
     message = by_reader[alice.email]
-    assert "bittet um die Genehmigung" in str(message.subject) and "Das geschah um" in str(message.body)
+    assert "bittet um die Genehmigung" in str(message.subject) and "ist festgeschrieben" in str(message.body)
     others = [message for message in mail.outbox if message.to[0] != alice.email]
-    assert all("Das geschah" not in str(message.body) for message in others)
+    assert all("ist festgeschrieben" not in str(message.body) for message in others)
 
 
 def test_a_new_password_is_mailed_in_the_language_of_the_last_sign_in(lena: User) -> None:
