@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from contracts.canonical import canonical
-from contracts.manifest import DatasetRef, Manifest, Release, parse
+from contracts.manifest import Manifest, Release, parse
 from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.notices.texts import text_of
 from federation.people.models import User
@@ -59,7 +59,9 @@ class Reader:
             found.sites[0],
             id=site.pk,
             name=site.name,
-            dataset=DatasetRef(self.dataset.pk, "0" * 64, 60, found.sites[0].dataset.public),
+            dataset=msgspec.structs.replace(
+                found.sites[0].dataset, id=self.dataset.pk, digest="0" * 64, rows=60
+            ),
         )
         members = tuple(sorted((own, *found.sites[1:]), key=lambda member: member.id))
         found = msgspec.structs.replace(

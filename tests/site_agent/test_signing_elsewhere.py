@@ -292,6 +292,6 @@ def test_a_release_is_ordered_from_there_too(
     given = msgspec.convert(order["approval"], ReleaseApproval)
     verify_release_approval(manifest, fingerprint, "site-1", given)
     spoilt = json.loads(signed.read_bytes())
-    spoilt["order"]["hpke_key"] = HpkeKey.generate().public
+    spoilt["release_approval"]["hpke_key"] = HpkeKey.generate().public
     signed.write_text(json.dumps(spoilt))
     assert "[release.bad_approval]" in hospital.types("approve", "--import", str(signed))[1]
