@@ -107,7 +107,7 @@ def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
         return
     others = sorted(found.probabilities.items(), key=lambda item: -item[1])
     if isinstance(found, Labels):
-        say(", ".join(map(printable, found.labels)) or "none of the labels")
+        say(", ".join(map(printable, found.labels)) or _("none of the labels"))
     else:
         say(f"{printable(found.label)}  {found.probability:.3f}")
         others = others[1:6]
