@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["text-label", "pair-label", "text-labels", "prompt-response", "messages", "text"]
-Task = Literal["sequence-classification", "causal-lm"]
+Kind = Literal["text-label", "pair-label", "text-labels", "token-tags", "prompt-response", "messages", "text"]
+Task = Literal["sequence-classification", "token-classification", "causal-lm"]
 
 SEVERAL: Kind = "text-labels"
 """A text with any number of labels, none among them: each is decided for itself."""
 LABELLED: tuple[Kind, ...] = ("text-label", "pair-label", SEVERAL)
 """A text, or two, that a person has sorted into a class, or into several."""
+TAGGED: Kind = "token-tags"
+"""Words, each with a tag (IOB2): which of them are named entities, and of what type."""
 CONVERSATIONS: tuple[Kind, ...] = ("prompt-response", "messages")
 """What a model is asked and is to answer: rendered by a chat template, learnt in the answers alone."""
 KINDS: dict[Task, tuple[Kind, ...]] = {
     "sequence-classification": LABELLED,
+    "token-classification": (TAGGED,),
     "causal-lm": (*CONVERSATIONS, "text"),
 }
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical, digest
-from contracts.kinds import CONVERSATIONS, KINDS, SEVERAL, Kind, Task
+from contracts.kinds import KINDS, SEVERAL, TAGGED, Kind, Task
 from contracts.policy import Hex32, Policy
 from contracts.refusal import Refusal
 from contracts.signing import verify
@@ -299,9 +299,9 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         return digest(self)
 
     @property
-    def has_several(self) -> bool:
-        """Whether a row may have several labels; then all sites' rows may."""
-        return self.sites[0].dataset.kind == SEVERAL
+    def coded(self) -> Kind | None:
+        """The kind of all sites' rows, where each has several labels or tags, and not one class or text."""
+        return kind if (kind := self.sites[0].dataset.kind) in (SEVERAL, TAGGED) else None
 
     def tells_tables(self, round: int) -> bool:
         """Whether the scores of this round have more than the usual counts: a classifier's test what tables
@@ -376,8 +376,6 @@ def _check(manifest: Manifest) -> None:
         "a dataset is of a kind that the task cannot use": not kinds.issubset(KINDS[model.task]),
         "a classification is of datasets of one kind": len(kinds) > 1
         and model.task == "sequence-classification",
-        "a chat template goes with conversations": (model.template is not None)
-        == kinds.isdisjoint(CONVERSATIONS),
         "the runtime and the trust root disagree": (manifest.runtime in ("development", "direct"))
         != (manifest.policy.root == "development"),
         # Else a host could show collateral of the day before a revocation.
@@ -394,20 +392,13 @@ def _check(manifest: Manifest) -> None:
     }
     rules, shares = manifest.aggregation, manifest.split and manifest.split.shares
     few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
-    more = (
-        manifest.publication != Publication(),
-        manifest.training.proximal,
-        manifest.has_several,
-        model.spellings,
-    )
-    if any(few + more) or rules.rule != "fedavg" or manifest.placement == "plaintext":
+    more = (manifest.training.proximal, manifest.coded, model.spellings, model.template)
+    plain = (rules.rule, model.task) == ("fedavg", "sequence-classification")
+    told = manifest.publication != Publication()
+    if any(few + more) or told or not plain or manifest.placement == "plaintext":
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)
-    _raise(faults)
-
-
-def _raise(faults: dict[str, bool]) -> None:
     for fault, found in faults.items():
         if found:
             raise Refusal("manifest.invalid", fault=fault)

@@ -5,7 +5,8 @@ optimizer, tables of the test, several labels, shares of a key, a baseline. Load
 
 from __future__ import annotations
 
-from contracts.kinds import CONVERSATIONS
+from contracts.entities import labels_of, types_of
+from contracts.kinds import CONVERSATIONS, SEVERAL
 from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimizer
 
 LEAST_CELL = 5
@@ -18,11 +19,17 @@ MOST_SEVERAL = 31
 def faults(manifest: Manifest) -> dict[str, bool]:
     """What is wrong -> whether it is."""
     found = _of_averaging(manifest) | _of_spellings(manifest)
+    kinds = {site.dataset.kind for site in manifest.sites}
+    found["a chat template goes with conversations"] = (
+        manifest.model.template is not None
+    ) == kinds.isdisjoint(CONVERSATIONS)
     if manifest.front is not None:
         found |= _of_front(manifest)
     if manifest.aggregation.privacy is not None:
         found |= _of_noise(manifest, manifest.aggregation.privacy)
-    if manifest.has_several:
+    if manifest.model.task == "token-classification":
+        found |= _of_tags(manifest)
+    if manifest.coded == SEVERAL:
         fault = f"of at most {MOST_SEVERAL} labels a row may have several"
         found[fault] = len(manifest.model.labels) > MOST_SEVERAL
     if manifest.publication.cells:
@@ -46,6 +53,14 @@ def faults(manifest: Manifest) -> dict[str, bool]:
                 and all(site.dataset.public for site in manifest.sites)
             )
         ),
+    }
+
+
+def _of_tags(manifest: Manifest) -> dict[str, bool]:
+    labels = manifest.model.labels
+    return {
+        "tags are O, and B and I of each type": labels != labels_of(types_of(labels)),
+        "a model that tags words is not served": manifest.release.rule == "serve-only",
     }
 
 
@@ -145,7 +160,7 @@ def _of_tables(manifest: Manifest) -> dict[str, bool]:
     return {
         f"cells of tables are of at least {LEAST_CELL} rows": manifest.publication.cells < LEAST_CELL,
         f"tables are for classifications of at most {MOST_LABELS} labels": (
-            manifest.model.task == "causal-lm" or len(manifest.model.labels) > MOST_LABELS
+            manifest.model.task != "sequence-classification" or len(manifest.model.labels) > MOST_LABELS
         ),
         # Epsilon covers no score; what is told beside it is kept small.
         "tables do not go with noise": manifest.aggregation.privacy is not None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.kinds import Task
 from contracts.policy import Hex32
 from contracts.refusal import Fact, Refusal
 
@@ -39,7 +40,7 @@ class Proof(Struct, forbid_unknown_fields=True, frozen=True):
     `template`: whether the tokenizer has a chat template, by which an answer follows on its question."""
 
     version: Literal[1]
-    task: Literal["sequence-classification", "causal-lm"]
+    task: Task
     files: Annotated[dict[str, Hex32], Meta(min_length=1, max_length=200)]
     model_type: str
     parameters: Annotated[int, Meta(ge=1)]

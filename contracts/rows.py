@@ -42,6 +42,14 @@ class TextLabels(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kin
     split: Split
 
 
+class TokensTags(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="token-tags"):
+    """Words of a text, and the tag of each (contracts/entities.py)."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    split: Split
+
+
 class PromptResponse(
     Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="prompt-response"
 ):
@@ -73,13 +81,14 @@ class Text(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", ta
     split: Split
 
 
-Row = TextLabel | PairLabel | TextLabels | PromptResponse | Messages | Text
+Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | Messages | Text
 Labelled = TextLabel | PairLabel
 Conversation = PromptResponse | Messages
 OF_KIND: dict[Kind, type[Row]] = {
     "text-label": TextLabel,
     "pair-label": PairLabel,
     "text-labels": TextLabels,
+    "token-tags": TokensTags,
     "prompt-response": PromptResponse,
     "messages": Messages,
     "text": Text,

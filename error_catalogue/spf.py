@@ -6,7 +6,7 @@ define(
     Entry("split.bad_cut", "The model has {layers} layers; it cannot be cut after layer {k}.",
           "Choose a cut from 0 (the embeddings alone at the site) to {layers}.", "lead"),
     Entry("split.unknown_head", "A {found} cannot be cut in two: its head is not known here.",
-          "Choose the task sequence-classification or causal-lm.", "lead"),
+          "Choose the task sequence-classification, token-classification or causal-lm.", "lead"),
     Entry("split.too_long", "The session would grow to {tokens} tokens; the base model takes {limit}.",
           "Start a new session with a shorter text.", "site"),
     Entry("split.session_shape", "The step of a session does not fit the steps before it: {fault}.",

@@ -65,6 +65,8 @@ define(
           "Add the dataset again with `python -m site_agent dataset add`.", "site"),
     Entry("rows.other_kind", "Line {line} of the dataset is not of the kind that the sites approved: {kind}.",
           "Use the dataset that was approved, as it was when it was added.", "site"),
+    Entry("rows.no_words", "The model's tokenizer does not say which word a piece of it is of.",
+          "Choose a model with a fast tokenizer that takes text in words, as those of BERT.", "lead"),
     Entry("rows.no_end", "The model's tokenizer has no token for the end of a text, so no answer could end.",
           "Choose a model whose tokenizer names an eos_token.", "lead"),
     Entry("rows.nothing_learnt", "Cut at {tokens} tokens, no row of the dataset has a token to learn.",

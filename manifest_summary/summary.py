@@ -59,7 +59,7 @@ def _what(manifest: Manifest) -> list[Fact]:
     facts = [
         Fact(_("Base model"), model.source, is_code=True),
         Fact(_("Task"), word(model.task)),
-        *(labels(model) if model.task == "sequence-classification" else _learnt(model)),
+        *(labels(model) if model.task != "causal-lm" else _learnt(model)),
         Fact(_("Tokens per text"), str(model.max_tokens)),
         Fact(_("Method"), word(manifest.method)),
         *of(manifest).where(manifest),

@@ -70,6 +70,10 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
             "any number of labels: a column that lists them, or (said again) a column of 0 and 1 for each"
         ),
     )
+    verb.add_argument("--tokens-column", metavar="NAME", help=_("words: a column of lists"))
+    verb.add_argument(
+        "--tags-column", metavar="NAME", help=_("their tags (IOB2): lists of O, B-TYPE, I-TYPE")
+    )
     verb.add_argument("--label-separator", metavar="SIGN", help=_("what parts labels in one cell, as ; or |"))
     verb.add_argument(
         "--prompt-column",
@@ -199,6 +203,8 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
             label=chosen.label_column,
             labels=tuple(chosen.labels_column),
             separator=chosen.label_separator,
+            tokens=chosen.tokens_column,
+            tags=chosen.tags_column,
             prompt=tuple(chosen.prompt_column),
             choices=tuple(chosen.choices_column),
             response=chosen.response_column,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from contracts.kinds import LABELLED, SEVERAL, Kind
+from contracts.kinds import LABELLED, SEVERAL, TAGGED, Kind
 from contracts.labels import spelled
 from site_agent.datasets.catalogue import Dataset
 from site_agent.datasets.findings import LONG_TEXT, Findings
@@ -30,6 +30,8 @@ SHOWN_ROLES = (
     "pair",
     "label",
     "labels",
+    "tokens",
+    "tags",
     "prompt",
     "choices",
     "response",
@@ -41,6 +43,7 @@ WORDS: dict[Kind, str] = {
     "text-label": marked("a text with its class"),
     "pair-label": marked("two texts that are read together, with their class"),
     "text-labels": marked("a text with any number of labels"),
+    "token-tags": marked("words, each with its tag"),
     "prompt-response": marked("a prompt and the response to it"),
     "messages": marked("a conversation"),
     "text": marked("a text"),
@@ -167,11 +170,15 @@ def _lines(intake: Intake) -> list[tuple[str, str, str]]:
         (_("texts with two different labels"), str(found.contradictions or "none"), _("look at the source")),
     ]
     without = [
-        (_("rows without any label"), _rows(intake.rows.labels.count("")), _("they stay: none applies"))
+        (
+            _("rows without any label, or entity"),
+            _rows(intake.rows.labels.count("")),
+            _("they stay: none applies"),
+        )
     ]
     lines = [
-        *(labels if kind in LABELLED else ()),
-        *(without if kind == SEVERAL else ()),
+        *(labels if kind in (*LABELLED, TAGGED) else ()),
+        *(without if kind in (SEVERAL, TAGGED) else ()),
         (_("texts that look like no text"), _rows(found.missing_texts), "--drop-missing-texts"),
         (_("rows that stand there twice"), _rows(found.duplicates), "--drop-duplicates"),
         (_("rows to judge by that stand in an earlier split, too"), _rows(found.leaks), "--drop-leaks"),
@@ -234,7 +241,7 @@ def _show_card(dataset: Dataset, say: Say) -> None:
         _("  public       %(value)s")
         % {"value": _("yes: PLAINTEXT baselines may train on it unprotected") if card.public else "no"}
     )
-    if card.kind in LABELLED:
+    if card.kind in (*LABELLED, TAGGED):
         say(_("  labels       %(labels)s") % {"labels": len(card.labels)})
     for label, count in card.labels.items():
         say(f"    {_count(count):>9}  {printable(label, 100)}")

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from contracts.entities import labels_of
 from contracts.labels import spelled
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, Section
@@ -69,7 +70,9 @@ def _own(manifest: Manifest, dataset: Dataset, site_id: str) -> Iterator[str]:
             % {"name": dataset.name, "rows": rows},
         )
     )
-    read = [said for said in sorted(manifest.model.spellings) if said in dataset.card.labels]
+    labels = dataset.card.labels
+    known = labels_of(labels) if manifest.model.task == "token-classification" else labels
+    read = [said for said in sorted(manifest.model.spellings) if said in known]
     for said in read:
         label = spelled(manifest.model.spellings[said])
         yield from _fact(Fact(_("Read as one in it"), f"\u201c{spelled(said)}\u201d as \u201c{label}\u201d"))

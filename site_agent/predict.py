@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.kinds import SEVERAL
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.datasets.columns import TEXT_NAMES
@@ -73,7 +74,7 @@ class Predictor:
         self._front, self._tokenizer = open_front(folder, manifest.model, manifest.split.cut, room=room)
         self._vocabulary: int = self._front.config.vocab_size
         self._spec, self._served = manifest.model, served
-        self.several = manifest.has_several
+        self.several = manifest.coded == SEVERAL
         self.paired = manifest.sites[0].dataset.kind == "pair-label"
         self.cut_short = 0
 

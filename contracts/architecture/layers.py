@@ -83,21 +83,6 @@ def linears_of(config: Any) -> tuple[Linear, ...]:
     )
 
 
-def head_of(config: Any, labels: int) -> tuple[int, int]:
-    """Parameters of the classification head, and the tensors that they are in: one matrix on a decoder; on
-    an encoder a square layer with a bias before the labels' own. (0, 0) for a causal LM, of which `labels`
-    is 0.
-
-    Raises: `slicing.unknown_architecture`.
-    """
-    if not labels:
-        return 0, 0
-    width = config.hidden_size
-    if row_of(config).writes:
-        return width * labels, 1
-    return width * labels + labels + width * width + width, 4
-
-
 def check_cut(config: Any, k: int) -> None:
     """Refuse (`split.bad_cut`) a cut that is not after a layer, or at 0 before the first.
 

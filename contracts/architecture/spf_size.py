@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from contracts.architecture.layers import check_cut, head_of, linears_of
+from contracts.architecture.layers import check_cut, linears_of, row_of
 from contracts.architecture.table import Role
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
@@ -44,7 +44,7 @@ def ratio_of(spf: Spf, role: Role) -> float:
     return spf.dense if role in spf.rows else 0.0
 
 
-def size_of(config: Any, spf: Spf, k: int, labels: int) -> SpfSize:
+def size_of(config: Any, spf: Spf, k: int, labels: int, *, tags: bool = False) -> SpfSize:
     """Count what `tune` trains in the tail after layer `k`. `labels` is 0 for a causal LM.
 
     For each of n − k layers: rows = Σ (taken units · rows of a unit · inputs), lora = Σ rank · (inputs +
@@ -64,7 +64,7 @@ def size_of(config: Any, spf: Spf, k: int, labels: int) -> SpfSize:
     layers = config.num_hidden_layers - k
     if not layers * (rows + lora):
         raise Refusal("spf.nothing")
-    head, head_tensors = head_of(config, labels)
+    head, head_tensors = head_of(config, labels, tags=tags)
     return SpfSize(layers * rows, layers * lora, head, layers * tensors + head_tensors, layers * full)
 
 
@@ -76,3 +76,20 @@ def count(ratio: float, units: int) -> int:
     if ratio == 0:
         return 0
     return max(1, int(Fraction(repr(float(ratio))) * units / 100 + Fraction(1, 2)))
+
+
+def head_of(config: Any, labels: int, *, tags: bool = False) -> tuple[int, int]:
+    """Parameters of the classification head, and the tensors that they are in: one matrix on a decoder; on
+    an encoder a square layer with a bias before the labels' own. (0, 0) for a causal LM, of which `labels`
+    is 0. Of `tags` it is one layer with a bias.
+
+    Raises: `slicing.unknown_architecture`.
+    """
+    if not labels:
+        return 0, 0
+    width = config.hidden_size
+    if tags:
+        return width * labels + labels, 2
+    if row_of(config).writes:
+        return width * labels, 1
+    return width * labels + labels + width * width + width, 4

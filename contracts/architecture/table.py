@@ -82,8 +82,8 @@ def _decoder(
     )  # fmt: skip
 
 
-_ENCODER = ("ForSequenceClassification", "Model", "Embeddings", "Encoder", "Layer", "Attention",
-            "SelfAttention", "SelfOutput", "Intermediate", "Output")  # fmt: skip
+_ENCODER = ("ForSequenceClassification", "ForTokenClassification", "Model", "Embeddings", "Encoder", "Layer",
+            "Attention", "SelfAttention", "SelfOutput", "Intermediate", "Output")  # fmt: skip
 
 
 def _encoder(name: str, model_type: str, prefix: str, backbone: str, head: str) -> Architecture:
@@ -113,7 +113,8 @@ ARCHITECTURES = {
         _encoder("XLM-R", "xlm-roberta", "XLMRoberta", "roberta", "ClassificationHead"),
         Architecture(
             "DistilBERT", "distilbert", "distilbert",
-            frozenset({"DistilBertForSequenceClassification", "DistilBertModel", "Embeddings", "Transformer",
+            frozenset({"DistilBertForSequenceClassification", "DistilBertForTokenClassification",
+                       "DistilBertModel", "Embeddings", "Transformer",
                        "TransformerBlock", "DistilBertSelfAttention", "FFN"}),
             (("q_lin", "k_lin", "v_lin"),), frozenset({"position_embeddings"}),
             "distilbert", "embeddings.word_embeddings", "transformer.layer", None, None,
@@ -128,8 +129,8 @@ ARCHITECTURES = {
         Architecture(
             "ModernBERT", "modernbert", "modernbert",
             frozenset("ModernBert" + part for part in (
-                "ForSequenceClassification", "Model", "Embeddings", "EncoderLayer", "Attention", "MLP",
-                "RotaryEmbedding", "PredictionHead")),
+                "ForSequenceClassification", "ForTokenClassification", "Model", "Embeddings", "EncoderLayer",
+                "Attention", "MLP", "RotaryEmbedding", "PredictionHead")),
             (), frozenset(), "model", "embeddings.tok_embeddings", "layers", "final_norm", None,
             (("attn.Wqkv", "attention", "hidden", ("q", "k", "v")),
              ("attn.Wo", "attention_output", "context", ("hidden",)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from contracts.course import is_over
+from contracts.kinds import SEVERAL
 from contracts.refusal import Refusal
 from contracts.sealed.handback import take_back
 from contracts.sealed.session import Base64, decode
@@ -84,8 +85,10 @@ class Afterwards:
             learner = rounds.learner
             learner.start_from(run_state.state)
             manifest = learner.manifest
+            if manifest.model.task == "token-classification":
+                raise Refusal("study.tags_not_served")
             self._answers = Answers(
-                learner.tail, manifest.model, run_state.hash, several=manifest.has_several
+                learner.tail, manifest.model, run_state.hash, several=manifest.coded == SEVERAL
             )
         return self._answers
 

@@ -82,11 +82,11 @@ class Learner:
         rows: Learner | SiteFront = self if self.front is None else self.front
         scored: Material = rows.test if kind == "test" else rows.validation
         told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
-        tables, several = kind == "test" and self.manifest.publication.cells > 0, self.manifest.has_several
-        if tables or several:
-            from enclave.training.finely import evaluate_finely
+        tables = kind == "test" and self.manifest.publication.cells > 0
+        if tables or self.manifest.coded:
+            from enclave.training.coded import evaluate_finely
 
-            return evaluate_finely(self.model, scored, several, tables, **told)
+            return evaluate_finely(self.model, scored, self.manifest, tables, **told)
         return evaluate(self.model, scored, **told)
 
     def train(self, round: int, report: Report) -> tuple[TrainOutcome, State]:

@@ -114,10 +114,10 @@ def _read(
     except msgspec.ValidationError as error:
         raise Refusal("round.not_a_contribution") from error
     tables = manifest.tells_tables(round)
-    if manifest.has_several:
-        from enclave.programs.several import check_several
+    if manifest.coded:
+        from enclave.programs.coded import check_coded
 
-        check_several(enclosed.scores, len(manifest.model.labels), tables=tables)
+        check_coded(enclosed.scores, manifest, tables=tables)
     else:
         check(enclosed.scores, len(manifest.model.labels), tables=tables)
     if enclosed.samples + enclosed.scores.rows > rows:

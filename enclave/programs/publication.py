@@ -57,9 +57,9 @@ def publish(
         return Published({}, Scoring(fixed, "another_set"))
     whole = pool(list(scored.values()))
     if whole.confusion and whole.predictions > whole.rows:
-        from enclave.programs.several import rounded_of_several
+        from enclave.programs.coded import rounded_of_coded
 
-        return Published(rounded_of_several(whole, known, rules.cells), Scoring(sites, None))
+        return Published(rounded_of_coded(whole, known, rules.cells), Scoring(sites, None))
     numbers = rounded(whole, known)
     if whole.bins:
         from enclave.programs.tables import tables

@@ -52,8 +52,8 @@ class TailLearner:
     def layout(self, site: str) -> Layout:
         """What a site's shards must look like."""
         digest = self.manifest.site(site).dataset.digest
-        several = self.manifest.has_several
-        layout = layout_of(self.manifest.model, self.config, self.split.cut, digest, several=several)
+        coded = self.manifest.coded
+        layout = layout_of(self.manifest.model, self.config, self.split.cut, digest, coded=coded)
         return replace(layout, feature_bound=self.feature_bound)
 
     def feature_set(self, shards: list[Shard]) -> FeatureSet:
@@ -71,11 +71,10 @@ class TailLearner:
         """Score the present parameters; with `tables`, for these too."""
         labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
         told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
-        if tables or self.manifest.has_several:
-            from enclave.training.finely import evaluate_finely
+        if tables or self.manifest.coded:
+            from enclave.training.coded import evaluate_finely
 
-            several = self.manifest.has_several
-            return evaluate_finely(self.tail, self.feature_set(shards), several, tables, **told)
+            return evaluate_finely(self.tail, self.feature_set(shards), self.manifest, tables, **told)
         return evaluate(self.tail, self.feature_set(shards), **told)
 
     def train(
@@ -124,5 +123,6 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
 
         compute_again(tail)
     tail.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = size_of(config, adapter, split.cut, len(manifest.model.labels))
+    tags = manifest.model.task == "token-classification"
+    size = size_of(config, adapter, split.cut, len(manifest.model.labels), tags=tags)
     return TailLearner(manifest, tail.eval(), tuned_state(tail), config, size, opened.feature_bound)

@@ -85,7 +85,7 @@ def _check_lora(template: State, adapter: Lora, task: str, expected: set[str]) -
     for name, tensor in template.items():
         match = _LORA.fullmatch(name)
         if match is None:
-            if task != "sequence-classification" or "lora" in name:
+            if task == "causal-lm" or "lora" in name:
                 raise Refusal("tensors.names")
             continue
         layer, side = match["layer"], match["side"]
@@ -108,7 +108,7 @@ def _require_above(name: str, first: int) -> None:
 
 def _check_prefix(template: State, adapter: Prefix, task: str) -> None:
     """One matrix of `length` rows, and the head of a classification."""
-    if _PREFIX not in template or (len(template) > 1 and task != "sequence-classification"):
+    if _PREFIX not in template or (len(template) > 1 and task == "causal-lm"):
         raise Refusal("tensors.names")
     if template[_PREFIX].ndim != 2 or template[_PREFIX].shape[0] != adapter.length:
         raise Refusal("tensors.shape", name=_PREFIX)

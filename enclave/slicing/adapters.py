@@ -57,7 +57,7 @@ def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
     accuracy at 55 % after four rounds on medquad-qtype, where a tuned one came to 84 %. A causal LM has no
     head: its output layer stays frozen.
     """
-    if not type(model).__name__.endswith("ForSequenceClassification"):
+    if not type(model).__name__.endswith(("ForSequenceClassification", "ForTokenClassification")):
         return ()
     base = model.base_model_prefix
     beside = [name for name, child in model.named_children() if name != base and list(child.parameters())]

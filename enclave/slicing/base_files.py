@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -80,8 +81,8 @@ def configure(folder: Path, spec: ModelSpec) -> tuple[PretrainedConfig, PreTrain
         return config, tokenizer, AutoModelForCausalLM
     config.id2label = dict(enumerate(spec.labels))
     config.label2id = {label: index for index, label in enumerate(spec.labels)}
-    config.problem_type = "single_label_classification"
-    return config, tokenizer, AutoModelForSequenceClassification
+    tags = spec.task == "token-classification"
+    return config, tokenizer, AutoModelForTokenClassification if tags else AutoModelForSequenceClassification
 
 
 def _switch_dropout_off(config: PretrainedConfig) -> None:

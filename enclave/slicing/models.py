@@ -59,7 +59,7 @@ def _build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTo
             dtype=torch.float32,
             attn_implementation="eager",
             use_safetensors=True,
-            ignore_mismatched_sizes=spec.task == "sequence-classification",
+            ignore_mismatched_sizes=spec.task != "causal-lm",
             local_files_only=True,
         )
     return model.eval(), tokenizer

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from contracts.kinds import SEVERAL, Task
 from contracts.lora_scale import lora_scale
 from contracts.manifest import Lora, Manifest, Prefix
 from contracts.refusal import Refusal
@@ -84,7 +85,7 @@ def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
         "model": {"source": manifest.model.source, "files": manifest.model.files},
         "task": manifest.model.task,
         "labels": manifest.model.labels,
-        "several_labels": manifest.has_several,
+        "several_labels": manifest.coded == SEVERAL,
         "adapter": type(adapter).__name__.lower(),
         "scale": 0.0 if isinstance(adapter, Prefix) else lora_scale(adapter),
         "placement": manifest.placement,
@@ -96,9 +97,8 @@ def pack(manifest: Manifest, receipt: str, files: Files) -> bytes:
 
 def readme(manifest: Manifest, files: Files) -> str:
     """For whoever opens the package: what it is, and lines of Python that load it."""
-    kind = "causal-lm" if manifest.model.task == "causal-lm" else "sequence-classification"
-    auto = "AutoModelForCausalLM" if kind == "causal-lm" else "AutoModelForSequenceClassification"
-    named = "" if kind == "causal-lm" else f", num_labels={len(manifest.model.labels)}"
+    auto = f"AutoModelFor{_TASKS[manifest.model.task][1]}"
+    named = "" if manifest.model.task == "causal-lm" else f", num_labels={len(manifest.model.labels)}"
     lines = [
         f"# {manifest.study}",
         "",
@@ -120,7 +120,7 @@ def readme(manifest: Manifest, files: Files) -> str:
     else:
         lines += _ROWS_RECIPE
     lines += ["```", ""]
-    if manifest.has_several:
+    if manifest.coded == SEVERAL:
         lines += ["A text may have several labels: take the sigmoid of each score, not the softmax.", ""]
     if manifest.masking is not None:
         lines += [
@@ -203,8 +203,16 @@ def _number(config: Mapping[str, Any], *names: str) -> int:
     return next((config[name] for name in names if isinstance(config.get(name), int)), 0)
 
 
+_TASKS: dict[Task, tuple[str, str]] = {
+    "sequence-classification": ("SEQ_CLS", "SequenceClassification"),
+    "token-classification": ("TOKEN_CLS", "TokenClassification"),
+    "causal-lm": ("CAUSAL_LM", "CausalLM"),
+}
+"""A task as PEFT calls it, and transformers."""
+
+
 def _task(manifest: Manifest) -> str:
-    return "CAUSAL_LM" if manifest.model.task == "causal-lm" else "SEQ_CLS"
+    return _TASKS[manifest.model.task][0]
 
 
 def _json(value: Any) -> bytes:

@@ -96,7 +96,7 @@ class Tail(nn.Module):
         architecture, row = architecture_of(model), row_of(model.config)
         check_cut(model.config, k)
         kind = type(model).__name__
-        if not kind.endswith(("ForSequenceClassification", "ForCausalLM", "LMHeadModel")):
+        if not kind.endswith(("SequenceClassification", "TokenClassification", "ForCausalLM", "LMHeadModel")):
             raise Refusal("split.unknown_head", found=kind[:80])
         self.model, self.k = model, k
         self._backbone = architecture.backbone

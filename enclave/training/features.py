@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from contracts.feature_origin import origin
+from contracts.kinds import Kind
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.split import Front
@@ -97,12 +98,13 @@ class Estimate:
         return self.payload_bytes / max(1, self.examples)
 
 
-def layout_of(spec: ModelSpec, config: Any, k: int, dataset_digest: str, *, several: bool = False) -> Layout:
-    """What both sides expect. `config` is the base model's; `several`: rows may have several labels."""
-    per_token = spec.task == "causal-lm"
-    labels = config.vocab_size if per_token else len(spec.labels)
-    least, labels = (-(1 << labels), 0) if several else (0, labels)
-    made, width, longest = origin(spec, k, dataset_digest), config.hidden_size, spec.max_tokens
+def layout_of(spec: ModelSpec, config: Any, k: int, digest: str, *, coded: Kind | None = None) -> Layout:
+    """What both sides expect. `config` is the base model's; `coded`: as in the manifest."""
+    per_token = spec.task != "sequence-classification"
+    least, labels = 0, config.vocab_size if spec.task == "causal-lm" else len(spec.labels)
+    if coded is not None:
+        least, labels = (IGNORED - labels, IGNORED) if per_token else (-(1 << labels), 0)
+    made, width, longest = origin(spec, k, digest), config.hidden_size, spec.max_tokens
     return Layout(made, width, longest, labels, per_token, least=least)
 
 

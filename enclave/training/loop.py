@@ -175,19 +175,20 @@ def derive_seed(seed: int, round: int, site: str) -> int:
 def batch_logits(model: nn.Module, batch: BatchLike, device: torch.device) -> Tensor:
     """(batch, labels), or of a causal LM (batch, places, vocabulary) at `_predicting` alone: the scores of a
     whole vocabulary at a place where nothing is learnt cost the most, and say nothing."""
-    keep = {"logits_to_keep": _predicting(batch)} if batch.targets.dim() == 2 else {}
+    written = batch.targets.dim() == 2 and bool((batch.targets >= 0).any())
+    keep = {"logits_to_keep": _predicting(batch)} if written else {}
     logits: Tensor = model(**{name: value.to(device) for name, value in (batch.inputs | keep).items()}).logits
     return logits
 
 
 def batch_loss(logits: Tensor, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
     """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens;
-    where a row may have several labels (its target is negative), each of them is predicted."""
+    where targets are negative, several labels or tags are predicted (coded.py)."""
     targets = batch.targets.to(logits.device)
-    if targets.dim() == 1 and (batch.targets < 0).all():
-        from enclave.training.several import loss_of_several
+    if (batch.targets < 0).all():
+        from enclave.training.coded import loss_of_coded
 
-        return loss_of_several(logits, targets)
+        return loss_of_coded(logits, targets)
     if logits.dim() == 3:
         logits, targets = logits.flatten(0, 1), targets[:, _predicting(batch) + 1].flatten()
         logits, targets = logits[targets != IGNORED], targets[targets != IGNORED]

@@ -17,10 +17,10 @@ import msgspec
 from transformers import PreTrainedTokenizerBase
 
 from contracts.dataset_digest import begin_digest
-from contracts.kinds import LABELLED, Kind
+from contracts.kinds import Kind
 from contracts.manifest import DatasetRef, ModelSpec
 from contracts.refusal import Refusal
-from contracts.rows import OF_KIND, PairLabel, Row, TextLabel, TextLabels, read_row
+from contracts.rows import OF_KIND, PairLabel, Row, TextLabel, TextLabels, TokensTags, read_row
 from enclave.training.data import Examples
 from enclave.training.texts import tokenise
 
@@ -68,8 +68,8 @@ def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -
             row = _read(line, number)
             if type(row) is not OF_KIND[kind]:
                 raise Refusal("rows.other_kind", line=number, kind=kind)
-            said = row.labels if isinstance(row, TextLabels) else [getattr(row, "label", None)]
-            if kind in LABELLED and not known.keys() >= set(said):
+            said = getattr(row, "labels", getattr(row, "tags", (getattr(row, "label", ""),)))
+            if known and not known.keys() >= set(said):
                 raise Refusal("rows.unknown_label", line=number)
             splits[row.split].append(row)
     if pin is not None and number != pin.dataset.rows:
@@ -100,10 +100,10 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelS
         from enclave.training.answers import encode_answers  # Jinja: loaded by no other task
 
         return encode_answers(rows, tokenizer, spec)
-    if rows and isinstance(rows[0], TextLabels):
-        from enclave.training.several import encode_several
+    if rows and isinstance(rows[0], TextLabels | TokensTags):
+        from enclave.training.coded import encode_coded
 
-        return encode_several(rows, tokenizer, spec)
+        return encode_coded(rows, tokenizer, spec)
     labelled = [row for row in rows if isinstance(row, TextLabel | PairLabel)]
     pairs = [row.text_pair for row in labelled if isinstance(row, PairLabel)]
     found = tokenise(tokenizer, [row.text for row in labelled], pairs or None, spec.max_tokens)

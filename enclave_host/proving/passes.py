@@ -134,7 +134,8 @@ def _learn(
         targets = ids.masked_fill(mask == 0, -100)[:, 1:].flatten()
         loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets)
     else:
-        loss = cross_entropy(logits.float(), torch.arange(ROWS) % len(spec.labels))
+        logits = logits.flatten(0, -2)  # a class a text, or a tag a token
+        loss = cross_entropy(logits.float(), torch.arange(len(logits)) % len(spec.labels))
     if not loss.isfinite():
         raise Refusal("model.pass_not_finite", where="loss")
     loss.backward()

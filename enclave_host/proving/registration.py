@@ -13,6 +13,7 @@ import msgspec
 from transformers import AutoConfig
 
 from contracts.architecture.table import ARCHITECTURES
+from contracts.entities import labels_of
 from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import Proof, Verdict, Way
 from contracts.refusal import Refusal
@@ -191,7 +192,7 @@ def _usual_adapter(way: Way, trial: Trial) -> Adapter:
 
 
 def _spec(pins: dict[str, str], task: str) -> ModelSpec:
-    labels = TWO_LABELS if task == "sequence-classification" else ()
+    labels = {"sequence-classification": TWO_LABELS, "token-classification": labels_of(("x",))}.get(task, ())
     return ModelSpec(source="proof", task=cast(Any, task), files=pins, labels=labels, max_tokens=8)
 
 

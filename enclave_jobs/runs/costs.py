@@ -13,7 +13,8 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from contracts.architecture.layers import Linear, head_of, linears_of
+from contracts.architecture.layers import Linear, linears_of
+from contracts.architecture.spf_size import head_of
 from contracts.architecture.spf_size import size_of as spf_size_of
 from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
 from contracts.refusal import Refusal
@@ -63,6 +64,7 @@ def work_of(manifest: Manifest) -> Workload:
         cut=_cut(manifest.split, manifest.front),
         checkpointing=bool(manifest.split and manifest.split.checkpointing),
         labels=len(manifest.model.labels),
+        tags=manifest.model.task == "token-classification",
         tokens=manifest.model.max_tokens,
         batch=training.batch_size,
         rounds=training.rounds,
@@ -79,7 +81,8 @@ def _cut(split: Split | None, front: PublicFront | None) -> int:
 
 def _classes(plan: Plan, datasets: Sequence[Dataset]) -> int:
     """Two at least, also before datasets are chosen."""
-    return max(2, len(set(all_labels(datasets)) - set(plan.same_labels)))
+    labels = len(set(all_labels(datasets)) - set(plan.same_labels))
+    return max(2, labels if plan.task == "sequence-classification" else 2 * labels + 1)
 
 
 def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
@@ -96,7 +99,8 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
         adapter=method.adapter(plan),
         cut=_cut(split, method.front(plan)),
         checkpointing=bool(split and split.checkpointing),
-        labels=_classes(plan, datasets) if plan.task == "sequence-classification" else 0,
+        labels=_classes(plan, datasets) if plan.task != "causal-lm" else 0,
+        tags=plan.task == "token-classification",
         tokens=plan.max_tokens,
         batch=plan.batch_size,
         rounds=plan.rounds,
@@ -161,9 +165,9 @@ def trained_parameters(config: Any, work: Workload) -> tuple[int, int]:
     """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
     adapter, layers = work.adapter, config.num_hidden_layers
     if not isinstance(adapter, Lora | Prefix):
-        counted = spf_size_of(config, adapter, work.cut, work.labels)
+        counted = spf_size_of(config, adapter, work.cut, work.labels, tags=work.tags)
         return counted.parameters, counted.tensors
-    head, tensors = head_of(config, work.labels)
+    head, tensors = head_of(config, work.labels, tags=work.tags)
     if isinstance(adapter, Prefix):
         groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

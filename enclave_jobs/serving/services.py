@@ -57,6 +57,8 @@ def require_servable(run: Run) -> Manifest:
     manifest = manifest_of(run)
     if not methods.named(manifest.method).serves:
         raise Refusal("serving.not_method_2", method=manifest.method)
+    if manifest.model.task == "token-classification":
+        raise Refusal("study.tags_not_served")
     allowed(manifest, SERVE)
     if run.state != RunState.FINISHED:
         raise Refusal("serving.unfinished", state=run.state)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, SEVERAL, Kind
+from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, SEVERAL, TAGGED, Kind
 from contracts.refusal import Refusal
 
 THRESHOLD = 5
@@ -49,7 +49,7 @@ def check(card: Card) -> None:
     Raises: `card.too_small`, `card.kind`, `card.small_count`, `card.recoverable_count` or `card.wrong_sum`.
     """
     fits = (
-        bool(card.labels) <= (card.kind in LABELLED),
+        bool(card.labels) <= (card.kind in (*LABELLED, TAGGED)),
         bool(card.answer_length) <= (card.kind in CONVERSATIONS),
         bool(card.turns) <= (card.kind == "messages"),
     )
@@ -57,7 +57,7 @@ def check(card: Card) -> None:
         raise Refusal("card.kind", kind=card.kind)
     if card.rows < card.threshold:
         raise Refusal("card.too_small", rows=card.rows, threshold=card.threshold)
-    if card.kind == SEVERAL:
+    if card.kind in (SEVERAL, TAGGED):
         _check_each(card)
     elif card.labels:
         _check_counts("labels", dict(card.labels), card)

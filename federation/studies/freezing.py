@@ -8,6 +8,7 @@ from typing import Literal
 from django.conf import settings
 
 from contracts.canonical import canonical
+from contracts.entities import labels_of
 from contracts.kinds import CONVERSATIONS, KINDS, SEVERAL
 from contracts.manifest import (
     Aggregation,
@@ -55,6 +56,8 @@ def build_manifest(study: Study) -> Manifest:
         accepted = ", ".join(settings.ENCLAVE_RUNTIMES)
         raise Refusal("study.runtime", runtime=plan.runtime, accepted=accepted)
     datasets = _one_dataset_a_site(study, plan)
+    if plan.task == "token-classification" and plan.release == "serve-only":
+        raise Refusal("study.tags_not_served")
     manifest = Manifest(
         version=1,
         run=new_id(),
@@ -157,7 +160,7 @@ def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
             raise Refusal("study.site_not_active", site=dataset.site.name)
         if dataset.kind not in KINDS[plan.task]:
             raise Refusal("study.wrong_kind", dataset=dataset.name, site=dataset.site.name, kind=dataset.kind)
-        if plan.task == "sequence-classification" and not dataset.card["labels"]:
+        if plan.task != "causal-lm" and not dataset.card["labels"]:
             raise Refusal("study.no_labels", dataset=dataset.name)
     if plan.task == "sequence-classification" and len({dataset.kind for dataset in datasets}) > 1:
         raise Refusal("study.mixed_kinds")
@@ -185,7 +188,10 @@ def _site(dataset: Dataset) -> Site:
 
 
 def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
-    labels, spellings = decided(plan, datasets) if plan.task == "sequence-classification" else ([], {})
+    labels, spellings = decided(plan, datasets) if plan.task != "causal-lm" else ([], {})
+    if plan.task == "token-classification":
+        spellings = {f"{mark}-{said}": f"{mark}-{name}" for said, name in spellings.items() for mark in "BI"}
+        labels = list(labels_of(labels))
     base = base_model_of(plan)
     _require_proven(plan, base)
     if plan.max_tokens > base.max_tokens:

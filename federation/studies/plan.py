@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from contracts.kinds import Task
 from contracts.manifest import Name, Percent, Place, Placement, Rule, Select
 from contracts.policy import TcbStatus
 from contracts.refusal import Refusal
@@ -30,7 +31,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     model: Name
-    task: Literal["sequence-classification", "causal-lm"] = "sequence-classification"
+    task: Task = "sequence-classification"
     method: Literal["method-1", "method-2"] = "method-1"
     placement: Placement = "all_in_tee"
     adapter: Literal["lora", "prefix"] = "lora"

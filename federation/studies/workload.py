@@ -16,7 +16,8 @@ FEATURE = 2
 @dataclass(frozen=True)
 class Workload:
     """What decides the costs. `rows` are the rows of each site's dataset, `cut` is how many layers stay with
-    a site's own machine (Method 2; Method 1 behind a public front), `labels` is 0 for a causal LM."""
+    a site's own machine (Method 2; Method 1 behind a public front), `labels` is 0 for a causal LM; of `tags`
+    each token has one."""
 
     method: str
     placement: str
@@ -30,6 +31,7 @@ class Workload:
     rounds: int
     epochs: int
     rows: tuple[int, ...]
+    tags: bool = False
 
 
 def layer_weights(config: Any) -> int:

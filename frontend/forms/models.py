@@ -5,7 +5,11 @@ from __future__ import annotations
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-TASKS = (("sequence-classification", _("sorts texts")), ("causal-lm", _("writes text")))
+TASKS = (
+    ("sequence-classification", _("sorts texts")),
+    ("token-classification", _("tags words")),
+    ("causal-lm", _("writes text")),
+)
 
 
 class RegisterForm(forms.Form):

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from contracts.dataset_digest import begin_digest
-from contracts.kinds import CONVERSATIONS, SEVERAL, Kind
+from contracts.kinds import CONVERSATIONS, SEVERAL, TAGGED, Kind
 from site_agent.datasets.suppression import THRESHOLD, suppress, suppress_each
 
 QUANTILES = (10, 25, 50, 75, 90)
@@ -67,7 +67,7 @@ def make_card(
 def _suppressed(labels: dict[str, int], rows: int, kind: Kind) -> dict[str, int | None]:
     """Counts of one label a row come to the number of rows; those of several do not, and each stands for
     itself."""
-    return suppress_each(labels, rows) if kind == SEVERAL else suppress(labels)
+    return suppress_each(labels, rows) if kind in (SEVERAL, TAGGED) else suppress(labels)
 
 
 def content_digest(file: Path, key: bytes) -> str:

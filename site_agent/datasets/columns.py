@@ -19,7 +19,9 @@ from site_agent.datasets.names import (
     RESPONSE_NAMES,
     SITE_NAMES,
     SPLIT_NAMES,
+    TAGS_NAMES,
     TEXT_NAMES,
+    TOKENS_NAMES,
     by_name,
     together,
 )
@@ -37,6 +39,7 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     "text-label": ("text", "label"),
     "pair-label": ("text", "pair", "label"),
     "text-labels": ("text", "labels"),
+    "token-tags": ("tokens", "tags"),
     "prompt-response": ("prompt", "response"),
     "messages": ("messages",),
     "text": ("text",),
@@ -46,6 +49,8 @@ _LISTS = ("list", "large_list")
 _NESTED = {
     "messages": _LISTS,
     "labels": _LISTS,
+    "tokens": _LISTS,
+    "tags": _LISTS,
     "prompt": (*_LISTS, "struct"),
     "choices": (*_LISTS, "struct"),
 }
@@ -64,6 +69,8 @@ class Columns:
     pair: str | None = None
     label: str | None = None
     labels: tuple[str, ...] = ()
+    tokens: str | None = None
+    tags: str | None = None
     prompt: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     response: str | None = None
@@ -132,6 +139,8 @@ def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
     """
     if said.messages:
         return "messages"
+    if said.tokens or said.tags:
+        return "token-tags"
     if said.labels or said.separator:
         return "text-labels"
     if said.prompt or said.response:
@@ -139,6 +148,8 @@ def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
     if said.pair:
         return "pair-label"
     if said.text is None and said.label is None:
+        if (name := by_name(TOKENS_NAMES, names)) and isinstance(sample[0].values[name], Nested):
+            return "token-tags"
         if (name := by_name(MESSAGES_NAMES, names)) and isinstance(sample[0].values[name], Nested):
             return "messages"
         prompt, response = together(PROMPT_NAMES, names), by_name(RESPONSE_NAMES, names)
@@ -166,6 +177,17 @@ def _text_label(sample: Sequence[Record], names: list[str], found: Columns) -> C
     found = _text(sample, names, found)
     left = _left(names, found)
     return replace(found, label=found.label or by_name(LABEL_NAMES, left) or _few_values(sample, left))
+
+
+def _tokens_tags(_sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    for role, usual in (("tokens", TOKENS_NAMES), ("tags", TAGS_NAMES)):
+        left = _left(names, found)
+        name = getattr(found, role) or by_name(usual, left)
+        if name is None:
+            option, columns = f"--{role}-column", _listed(left)
+            raise Refusal("dataset.which_column", role=role, option=option, columns=columns)
+        found = replace(found, tokens=name) if role == "tokens" else replace(found, tags=name)
+    return found
 
 
 def _text_labels(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
@@ -220,6 +242,7 @@ _OF_KIND: dict[Kind, Any] = {
     "text-label": _text_label,
     "pair-label": _pair_label,
     "text-labels": _text_labels,
+    "token-tags": _tokens_tags,
     "prompt-response": _prompt_response,
     "messages": _messages,
     "text": _text,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
 from contracts.refusal import Refusal
+from site_agent.datasets.conll import is_conll
 from site_agent.datasets.other_formats import refuse_binary, refuse_other, refuse_other_text
 
 MAX_FILE_BYTES = 4 << 30
@@ -28,7 +29,7 @@ DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _EXCEL_SEPARATOR = re.compile(r"\ufeff?\"?sep=([,;|\t])\"?[ \t]*\r?\n", re.IGNORECASE)
 """Excel's own first line, which names the delimiter."""
 
-FormatName = Literal["jsonl", "delimited", "parquet", "xlsx"]
+FormatName = Literal["jsonl", "delimited", "parquet", "xlsx", "conll"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Format:
             return "Parquet"
         if self.name == "xlsx":
             return "Excel workbook"
-        kind = "JSON lines"
+        kind = "words and tags, a line each (CoNLL)" if self.name == "conll" else "JSON lines"
         if self.name == "delimited":
             kind = f"table with {DELIMITERS.get(self.delimiter, self.delimiter)}s between the columns"
             kind += "" if self.quotes else ", quotes are part of the text"
@@ -139,6 +140,8 @@ def detect(path: Path, encoding: str | None = None, skip: int = 0) -> Format:
     refuse_other_text(text, path.name)
     if text.lstrip()[0] == "{":
         return Format("jsonl", compressed, name, guessed)
+    if is_conll(text):
+        return Format("conll", compressed, name, guessed)
     if "\x00" in text[:200]:
         raise Refusal("dataset.unknown_format", file=path.name)
     said = _EXCEL_SEPARATOR.match(text)

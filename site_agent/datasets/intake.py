@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from contracts.kinds import SEVERAL
+from contracts.kinds import SEVERAL, TAGGED
 from contracts.manifest_options import MOST_SEVERAL
 from contracts.refusal import Refusal
 from contracts.rows import Split, read_row, write_row
@@ -24,7 +24,7 @@ from site_agent.datasets.findings import Findings, find, leaking, repeated
 from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
-from site_agent.datasets.rows import Found, each, label_of, normalise, with_label
+from site_agent.datasets.rows import Found, each, label_of, normalise, renamed, with_label
 from site_agent.datasets.splits import HELD_OUT, assign, complete
 from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
@@ -135,7 +135,8 @@ def take_in(
                 if file.tell() > MAX_KEPT_BYTES:
                     raise Refusal("dataset.too_large", limit=MAX_KEPT_BYTES >> 30)
         _check_drafted(drafted, intake, wishes)
-        intake.codes = whole_numbers(drafted.labels)
+        if intake.columns is None or intake.columns.kind != TAGGED:
+            intake.codes = whole_numbers(drafted.labels)
         labels = [_renamed(label, intake.codes) for label in drafted.rows.labels]
         strata = [label.partition("\n")[0] for label in labels]
         splits, intake.splits_from = _splits(drafted.given, drafted.rows.texts, strata, intake.columns)
@@ -269,10 +270,9 @@ def _row(record: Record | Fault, intake: Intake, wishes: Wishes, split: Split | 
     if wishes.drop_missing_texts and missing(found.row):
         intake.dropped["missing texts"] += 1
         return None
-    if renamed := wishes.label_map.keys() & set(each(label)):
-        intake.mapped |= renamed
-        named = _renamed(label, wishes.label_map)
-        return Found(with_label(found.row, named, found.row.split), found.split)
+    if meant := wishes.label_map.keys() & set(each(label)):
+        intake.mapped |= meant
+        return Found(renamed(found.row, wishes.label_map), found.split)
     return found
 
 

@@ -20,6 +20,8 @@ LABEL_NAMES = (
     "kategorie",
 )
 LABELS_NAMES = ("labels", "classes", "categories", "codes", "diagnoses", "diagnosen", "klassen", "kategorien")
+TOKENS_NAMES = ("tokens", "words", "woerter", "wörter")
+TAGS_NAMES = ("tags", "ner_tags", "ner", "labels", "iob", "bio", "entities")
 PAIR_NAMES = (
     ("text", "text_pair"), ("text", "pair"), ("text1", "text2"), ("text_1", "text_2"), ("text_a", "text_b"),
     ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("sentence_a", "sentence_b"),

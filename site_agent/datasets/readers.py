@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 
 from contracts.refusal import Refusal
+from site_agent.datasets.conll import sentences
 from site_agent.datasets.formats import MAX_FIELD, Format, open_text
 from site_agent.datasets.headers import Nameless, bare_names, column_names
 from site_agent.datasets.workbooks import header, sheet_rows
@@ -68,7 +69,13 @@ def read(path: Path, found: Format) -> Iterator[Record | Fault]:
 
     Raises: a `dataset.` code where the rest cannot be read at all.
     """
-    readers = {"jsonl": _json_lines, "delimited": _delimited, "parquet": _parquet, "xlsx": _workbook}
+    readers = {
+        "jsonl": _json_lines,
+        "delimited": _delimited,
+        "parquet": _parquet,
+        "xlsx": _workbook,
+        "conll": _conll,
+    }
     try:
         yield from readers[found.name](path, found)
     except UnicodeError as error:
@@ -161,6 +168,15 @@ def _delimited(path: Path, found: Format) -> Iterator[Record | Fault]:
             else:
                 nameless.check(cells)
                 yield _of_table(line, columns, cells)
+
+
+def _conll(path: Path, found: Format) -> Iterator[Record | Fault]:
+    with open_text(path, found, newline="") as text:
+        for line, tokens, tags in sentences(text):
+            if tags is None:
+                yield Fault(line, "a line has no tag, or there are too many")
+            else:
+                yield Record(line, {"tokens": Nested(held=tokens), "tags": Nested(held=tags)})
 
 
 def _workbook(path: Path, found: Format) -> Iterator[Record | Fault]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from contracts.entities import types_of
 from contracts.kinds import Kind
 from contracts.rows import (
     Messages,
@@ -21,12 +22,14 @@ from contracts.rows import (
     Text,
     TextLabel,
     TextLabels,
+    TokensTags,
     write_row,
 )
 from site_agent.datasets.columns import SPLITS, Columns
 from site_agent.datasets.conversations import answer, messages, question
 from site_agent.datasets.readers import Fault, Record
 from site_agent.datasets.several import labels_in
+from site_agent.datasets.tags import items, tagged
 from site_agent.datasets.unusable import Unusable, sound, text
 
 MAX_ROW_BYTES = 1_000_000
@@ -66,15 +69,26 @@ def normalise(record: Record, columns: Columns, split: Split | None) -> Found | 
 
 
 def label_of(row: Row) -> str:
-    """A row's class, or all of its labels, a line each; empty where its kind has none, or the row."""
+    """A row's class, or all of its labels, or types of entities, a line each; empty where its kind has none,
+    or the row."""
     if isinstance(row, TextLabels):
         return "\n".join(row.labels)
+    if isinstance(row, TokensTags):
+        return "\n".join(types_of(row.tags))
     return row.label if isinstance(row, TextLabel | PairLabel) else ""
 
 
 def each(label: str) -> list[str]:
     """What `label_of` has put together."""
     return label.split("\n") if label else []
+
+
+def renamed(row: Row, names: Mapping[str, str]) -> Row:
+    """With other names of its class, labels or types of entities."""
+    if isinstance(row, TokensTags):
+        tags = tuple(tag[:2] + names.get(tag[2:], tag[2:]) for tag in row.tags)
+        return msgspec.structs.replace(row, tags=tags)
+    return with_label(row, "\n".join(names.get(one, one) for one in each(label_of(row))), row.split)
 
 
 def with_label(row: Row, label: str, split: Split) -> Row:
@@ -92,6 +106,8 @@ def given(row: Row) -> str:
             return row.text
         case PairLabel():
             return msgspec.json.encode((row.text, row.text_pair)).decode()
+        case TokensTags():
+            return msgspec.json.encode(row.tokens).decode()
         case PromptResponse():
             return row.prompt
         case Messages():
@@ -106,6 +122,8 @@ def texts(row: Row) -> tuple[str, ...]:
             return (row.text,)
         case PairLabel():
             return (row.text, row.text_pair)
+        case TokensTags():
+            return (" ".join(row.tokens),)
         case PromptResponse():
             return (row.prompt, row.response)
         case Messages():
@@ -137,6 +155,11 @@ def _text_labels(values: dict[str, Any], columns: Columns) -> Row:
     return TextLabels(text(values.get(columns.the("text")), "text"), tuple(labels), UNSPLIT)
 
 
+def _tokens_tags(values: dict[str, Any], columns: Columns) -> Row:
+    tokens, tags = (items(values.get(columns.the(role)), role) for role in ("tokens", "tags"))
+    return TokensTags(*tagged(tokens, tags), UNSPLIT)
+
+
 def _prompt_response(values: dict[str, Any], columns: Columns) -> Row:
     return PromptResponse(question(values, columns), answer(values, columns), UNSPLIT)
 
@@ -153,6 +176,7 @@ _OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {
     "text-label": _text_label,
     "pair-label": _pair_label,
     "text-labels": _text_labels,
+    "token-tags": _tokens_tags,
     "prompt-response": _prompt_response,
     "messages": _messages,
     "text": _text,

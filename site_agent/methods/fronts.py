@@ -60,7 +60,7 @@ class FrontWork:
         tell("loading the front")
         room = Limits.of_this_machine().memory  # a front that is larger is read again for each batch
         self._front, tokenizer = open_front(model, spec, cut, room=room, device=_device())
-        self.layout = layout_of(spec, self._front.config, cut, approved.digest, several=manifest.has_several)
+        self.layout = layout_of(spec, self._front.config, cut, approved.digest, coded=manifest.coded)
         self._examples: dict[Purpose, Any] = {
             "training": encode(rows.train, tokenizer, spec),
             "validation": encode(rows.validation, tokenizer, spec),

@@ -34,6 +34,7 @@ from federation.studies.models import Approval, BaseModel, Event, Study, StudySt
 from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
 from privacy_accounting.epsilon import epsilon, planned
+from site_agent.weaknesses.labels import of_labels
 from tests.federation.cast import MODEL, Hospital, make_dataset
 from tests.support.proofs import freeze as freeze_tried
 from tests.support.proofs import made_proof
@@ -227,6 +228,26 @@ class TestFreezing:
             manifest = freeze_tried(lena, study)
             assert (manifest.model.template, manifest.model.labels) == (expected, ())
             assert manifest.sites[0].dataset.kind == "prompt-response"
+
+    def test_types_of_entities_become_tags_and_such_a_model_is_not_served(
+        self, draft: Study, lena: User
+    ) -> None:
+        proof = made_proof(task="token-classification")
+        BaseModel.objects.update(proof=msgspec.to_builtins(proof), task="token-classification")
+        datasets = [make_dataset(one.site, "letters", kind="token-tags") for one in draft.datasets.all()]
+        for dataset, labels in zip(datasets, ({"Drug": 30, "sign": 20}, {"drug": 30}), strict=True):
+            card = {**dataset.card, "labels": labels}
+            Dataset.objects.filter(pk=dataset.pk).update(card=card)
+        plan = Plan(model=MODEL, task="token-classification", same_labels={"Drug": "drug"})
+        study = services.create_study(lena, name="Letters", purpose="", plan=plan, datasets=datasets)
+        model = freeze_tried(lena, study).model
+        assert model.labels == ("O", "B-drug", "I-drug", "B-sign", "I-sign")
+        assert model.spellings == {"B-Drug": "B-drug", "I-Drug": "I-drug"}
+        assert [one.name for one in of_labels(model, ["Drug", "drug"])] == ["merges-own-labels"]
+        assert not list(of_labels(model, ["Drug", "sign"]))
+        plan = msgspec.structs.replace(plan, release="serve-only")
+        served = services.create_study(lena, name="Served", purpose="", plan=plan, datasets=datasets)
+        refused("study.tags_not_served", services.freeze, lena, served)
 
     def test_two_freezes_never_make_the_same_run(self, frozen: Study, lena: User) -> None:
         first = frozen.manifest_hash

@@ -334,6 +334,15 @@ def test_how_coarse_the_tables_of_the_test_are_is_chosen_and_read(lead: Client, 
     assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 1}).status_code == 422
 
 
+def test_a_model_that_tags_words_is_refused_to_be_served_where_it_is_chosen(
+    lead: Client, shaped: Study
+) -> None:
+    shaped.settings |= {"task": "token-classification"}
+    shaped.save()
+    page = lead.post(at(shaped, "training"), {**TRAINING, "release": "serve-only"})
+    assert page.status_code == 422 and "A model that tags words is not served" in text(page)
+
+
 @pytest.mark.parametrize("choice", ["split", "all_in_tee"])
 def test_training_may_end_early_in_both_methods(choice: str, lead: Client, shaped: Study) -> None:
     lead.post(at(shaped, "method"), {"choice": choice})

@@ -101,7 +101,7 @@ class House:
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        answers = Answers(self.tail, self.told.model, RECEIPT, several=self.told.has_several)
+        answers = Answers(self.tail, self.told.model, RECEIPT, several=self.told.coded is not None)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
         if self.signers:
             self.serving.begin(self.signatures(*self.signers))

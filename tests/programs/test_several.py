@@ -159,7 +159,7 @@ def test_rows_become_targets_by_the_manifests_labels_and_spellings(tokenizer):
 def test_a_shard_holds_sets_of_labels_and_no_number_beyond_them():
     spec = ModelSpec("tiny", "sequence-classification", {"config.json": "c" * 64}, ("a", "b", "c"), 16)
     config = type("C", (), {"hidden_size": 4})
-    layout = layout_of(spec, config, 1, "d" * 64, several=True)
+    layout = layout_of(spec, config, 1, "d" * 64, coded="text-labels")
 
     def shard(labels):
         features = torch.zeros(len(labels), 4, dtype=torch.bfloat16)

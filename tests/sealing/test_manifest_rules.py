@@ -103,6 +103,19 @@ KEPT = {
     "tables of fifty labels": tables(5, 50),
     "a plaintext baseline over public data": public(changed(placement="plaintext")),
 }
+
+
+def tagging(*labels: str, release: str = "nothing") -> Manifest:
+    kind = [msgspec.structs.replace(site.dataset, kind="token-tags") for site in MANIFEST.sites]
+    sites = [msgspec.structs.replace(s, dataset=d) for s, d in zip(MANIFEST.sites, kind, strict=True)]
+    model = msgspec.structs.replace(
+        MANIFEST.model, task="token-classification", labels=labels, spellings={}
+    )  # fmt: skip
+    may = msgspec.structs.replace(MANIFEST.release, rule=release)
+    return changed(model=model, sites=tuple(sites), release=may, **rules())
+
+
+KEPT["tags of two types"] = tagging("O", "B-a", "I-a", "B-b", "I-b")
 BROKEN = {
     "answers to texts that are sorted": changed(**WRITES, **rules()),
     "answers without tokens": changed(**CHAT, publication=Publication(written_rows=32)),
@@ -114,6 +127,9 @@ BROKEN = {
     "answers of any number of tokens": changed(
         **CHAT, publication=Publication(written_rows=9, written_tokens=9)
     ),
+    "tags without their outside": tagging("B-a", "I-a"),
+    "tags in another order": tagging("O", "I-a", "B-a"),
+    "tags that are served": tagging("O", "B-a", "I-a", release="serve-only"),
     "a spelling of no label": spelt({"Hip": "elbow"}),
     "a spelling that is a label": spelt({MANIFEST.model.labels[0]: MANIFEST.model.labels[1]}),
     "a chain of spellings": spelt({"a": "b", "b": MANIFEST.model.labels[0]}),

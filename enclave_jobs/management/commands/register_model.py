@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("source", help="embedded:NAME, a local folder, or a Hugging Face id")
         parser.add_argument(
             "--task",
-            choices=("sequence-classification", "causal-lm"),
+            choices=("sequence-classification", "token-classification", "causal-lm"),
             default="sequence-classification",
         )
         parser.add_argument("--name", default="", help="how studies show it")

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
+from error_catalogue import explain
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
@@ -272,6 +273,8 @@ class TrainingForm(StepForm):
         """What does not go together is said at the field that can fix it."""
         cleaned = super().clean() or {}
         rule, privacy = cleaned.get("rule"), cleaned.get("privacy")
+        if cleaned.get("release") == "serve-only" and self.plan.get("task") == "token-classification":
+            self.add_error("release", explain("study.tags_not_served", {}).message)
         if rule in ("ffa-lora", "stack-svd") and self.plan.get("adapter") == "prefix":
             self.add_error("rule", _("This rule is for LoRA; a prefix is averaged by FedAvg."))
         if privacy == "site" and cleaned.get("clip") is None and "clip" not in self.errors:
