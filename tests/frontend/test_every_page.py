@@ -109,7 +109,7 @@ def test_axe_finds_nothing_of_weight_on_the_pages_of_a_full_installation(
 
 GERMAN = (
     "sign-in", "home", "site", "site-enrolment", "study", "run-lead", "wizard-draft-tuning",
-    "wizard-draft-training", "compare-lead", "account", "log-entry", "operations",
+    "wizard-draft-training", "compare-lead", "account", "log-entry", "operations", "sweep",
 )  # fmt: skip
 """German words are longer: forms, tables, badges, tabs, the navigation."""
 
