@@ -34,7 +34,7 @@ from tests.jobs.conftest import Consortium
 from tests.jobs.driver import Hospital
 from tests.support import beginnings
 from tests.support.engines import binary, postgresql_server
-from tests.support.installation import Installation, free_port
+from tests.support.installation import Installation, free_port, wait_for
 from tests.support.object_storage import object_storage
 
 ROUNDS = 3
@@ -51,10 +51,18 @@ class OnPostgres(Consortium):
     """Looks into PostgreSQL, as its parent into SQLite."""
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        found = wait_for(lambda: self._asked(query.replace("?", "%s"), values), 60, "PostgreSQL answers")
+        assert isinstance(found, tuple)
+        return [{name: _as_text(value) for name, value in row.items()} for row in found[0]]
+
+    def _asked(self, query: str, values: Any) -> tuple[list[dict[str, Any]]] | None:
+        """None while it recovers from what struck it."""
         address = self.installation.engines["FEDSLICE_DATABASE"]
-        with psycopg.connect(address, row_factory=dict_row, connect_timeout=60) as line:
-            found = line.execute(query.replace("?", "%s"), values).fetchall()  # type: ignore[call-overload]
-        return [{name: _as_text(value) for name, value in row.items()} for row in found]
+        try:
+            with psycopg.connect(address, row_factory=dict_row, connect_timeout=60) as line:
+                return (line.execute(query, values).fetchall(),)
+        except psycopg.OperationalError:
+            return None
 
 
 def _as_text(value: Any) -> Any:
