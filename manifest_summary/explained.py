@@ -16,6 +16,8 @@ _MEANS = {
     "Task": lambda: _("what the tuned model is for"),
     "Labels": lambda: _("the classes that it learns to tell apart"),
     "Labels read as one": lambda: _("spellings that hospitals use for the same class"),
+    "What is learnt": lambda: _("which part of a text the model is trained to write by itself"),
+    "Chat template": lambda: _("how a question and its answer are written as one text for the model"),
     "Tokens per text": lambda: _("how much of a text is read: a token is a word or a part of one"),
     "Method": lambda: _("where training happens: at each hospital, or in one server's enclave"),
     "Placement": lambda: _("which part of the computing is inside an enclave"),
