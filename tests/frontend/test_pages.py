@@ -56,9 +56,13 @@ def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> No
     assert "people.bad_password" in page.content.decode() and 'value="St. Dora"' in page.content.decode()
 
 
-def test_a_page_says_the_language_that_it_is_in(lead: Client) -> None:
-    page = lead.get("/", headers={"accept-language": "de-CH,de;q=0.9"})
-    assert '<html lang="en">' in page.content.decode() and page.headers["Content-Language"] == "en"
+@pytest.mark.parametrize(
+    ("wanted", "spoken", "word"), [("de-CH,de;q=0.9", "de", "Studien"), ("fr", "en", "Studies")]
+)
+def test_a_page_says_the_language_that_it_is_in(lead: Client, wanted: str, spoken: str, word: str) -> None:
+    page = lead.get("/", headers={"accept-language": wanted})
+    assert f'<html lang="{spoken}">' in page.content.decode() and page.headers["Content-Language"] == spoken
+    assert word in page.content.decode()
 
 
 def command_on(client: Client, anna: Hospital) -> str:
