@@ -118,10 +118,10 @@ def test_a_tee_without_a_sealing_key_keeps_nothing_before_the_sites_can_hold_sha
     instance, draft, tmp_path, code_of
 ):
     (identity, keys), box = instance(), HostMailbox.create(tmp_path / "box")
-    saved = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS)
+    saved = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS, {})
     assert (saved.receipt, saved.sealed) == (draft, None)
     keys.meet("anna", HpkeKey.generate().public, None)
-    assert save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed is None, (
+    assert save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS, {}).sealed is None, (
         "no site alone holds the key"
     )
     assert list((box.folder / "out").iterdir()) == []
@@ -135,7 +135,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed
+    sealed = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS, {}).sealed
     assert sealed is not None
     box.deliver(box.folder / "out" / sealed.sha256, sealed.sha256)
     with (box.folder / "out" / sealed.sha256).open("rb") as file:
@@ -151,7 +151,7 @@ def test_state_without_a_sealing_key_opens_with_the_shares_of_a_quorum_of_sites(
     assert all(np.array_equal(opened.state[name], STATE[name]) for name in STATE)
     assert all(np.array_equal(opened.best[name], BEST[name]) for name in BEST)
     # The next state has another key: whoever had the old shares together knows nothing of it.
-    again = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS).sealed
+    again = save_checkpoint(identity, box, keys, draft, STATE, BEST, PINS, {}).sealed
     with (box.folder / "out" / again.sha256).open("rb") as file:
         assert read_escrow(file).commitment != escrow.commitment
 
@@ -178,7 +178,9 @@ def test_state_that_holds_no_best_parameters_where_its_receipt_names_some_is_ref
     sites = {site.id: HpkeKey.generate() for site in in_shares.sites}
     for site, key in sites.items():
         keys.meet(site, key.public, None)
-    sealed = save_checkpoint(identity, box, keys, draft, STATE, BEST if held else None, PINS).sealed.sha256
+    sealed = save_checkpoint(
+        identity, box, keys, draft, STATE, BEST if held else None, PINS, {}
+    ).sealed.sha256
     box.deliver(box.folder / "out" / sealed, sealed)
     with (box.folder / "out" / sealed).open("rb") as file:
         escrow = read_escrow(file)

@@ -124,11 +124,16 @@ def test_chart_units_and_compose_start_the_same_processes() -> None:
 
 
 def units(folder: Path) -> list[Path]:
-    """The units, with this environment's Python in the place of the installed one."""
+    """The units, with this environment's Python in the place of the installed one. Links stand for both:
+    ours may have blanks."""
+    python, here, made = folder / "python", folder / "fedslice", folder / "units"
+    python.symlink_to(sys.executable)
+    here.symlink_to(REPOSITORY)
+    made.mkdir()
     for unit in UNITS.iterdir():
-        text = unit.read_text().replace("/opt/fedslice/.venv/bin/python", sys.executable)
-        (folder / unit.name).write_text(text.replace("/opt/fedslice", str(REPOSITORY)))
-    return sorted(folder.iterdir())
+        text = unit.read_text().replace("/opt/fedslice/.venv/bin/python", str(python))
+        (made / unit.name).write_text(text.replace("/opt/fedslice", str(here)))
+    return sorted(made.iterdir())
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
