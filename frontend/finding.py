@@ -31,6 +31,8 @@ SHOWN = 8
 """Of each kind; a list with a filter has the others."""
 MOST_OF_A_HASH = 50
 """Entries whose hash begins in the same eight digits: more than one is rare."""
+MOST_DIGITS = 18
+"""Of an entry's number."""
 HASH = re.compile(r"[0-9a-f]{8,64}")
 CODE = re.compile(r"[a-z_]+\.[a-z_0-9.]*")
 
@@ -148,13 +150,11 @@ def _entries(user: User, text: str) -> Group:
         wanted = LogFilter(kind=asked.get("kind", ""), code=asked.get("code", ""))
         rows = log_page(LogEntry.objects.all(), wanted, size=SHOWN + 1)
         return _group("log", _("Log"), [_entry(row) for row in rows], "log", **asked)
-    keys: list[int] = []
-    if text.isascii() and text.isdecimal():
-        keys = [int(text[:18])]
-    elif HASH.fullmatch(text.lower()):
+    keys = [int(text)] if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else []
+    if HASH.fullmatch(text.lower()):  # one hash in 300 begins with twelve digits
         leaf = text.lower()
         same = LogEntry.objects.filter(leaf_hash__gte=leaf, leaf_hash__lt=leaf + "g")
-        keys = list(same.values_list("index", flat=True)[:MOST_OF_A_HASH])
+        keys += same.values_list("index", flat=True)[:MOST_OF_A_HASH]
     # The keys first, by an index: whether this person may see them is asked of these few alone.
     rows = list(log_visible_to(user).filter(index__in=keys).select_related("study")) if keys else []
     return _group("log", _("Log"), [_entry(row) for row in rows])
