@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contracts.entities import types_of
+from contracts.kinds import TAGGED
 from contracts.manifest import Manifest
 from enclave.training.metrics import Scores
 
@@ -23,9 +24,9 @@ def check_coded(scores: Scores, manifest: Manifest, *, tables: bool) -> None:
     return check_several(scores, len(labels), tables=tables)
 
 
-def rounded_of_coded(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any]:
-    """As `publication.rounded`. Three counts of each type are those of tags."""
-    if len(scores.confusion[0]) == 3:
+def rounded_of_coded(scores: Scores, known: Sequence[Scores], cells: int, coded: str) -> dict[str, Any]:
+    """As `publication.rounded`, for rows of the kind `coded`."""
+    if coded == TAGGED:
         from enclave.programs.tags import rounded_of_tags
 
         return rounded_of_tags(scores, known)

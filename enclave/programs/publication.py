@@ -43,9 +43,10 @@ def publish(
     scores: Mapping[str, Scores],
     fixed: tuple[str, ...],
     approvals: Mapping[str, Approval],
+    coded: str | None = None,
 ) -> Published:
     """Pool a round's scores by site; `fixed` is the set of sites of the run's first published pool, empty
-    before it."""
+    before it. `coded` is the manifest's (`Manifest.coded`)."""
     scored = {site: score for site, score in scores.items() if score.rows}
     sites = tuple(sorted(scored))
     if counted(approvals, sites) < rules.sites:
@@ -56,10 +57,10 @@ def publish(
     if fixed and sites != fixed:
         return Published({}, Scoring(fixed, "another_set"))
     whole = pool(list(scored.values()))
-    if whole.confusion and whole.predictions > whole.rows:
+    if coded:
         from enclave.programs.coded import rounded_of_coded
 
-        return Published(rounded_of_coded(whole, known, rules.cells), Scoring(sites, None))
+        return Published(rounded_of_coded(whole, known, rules.cells, coded), Scoring(sites, None))
     numbers = rounded(whole, known)
     if whole.bins:
         from enclave.programs.tables import tables

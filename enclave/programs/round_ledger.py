@@ -183,7 +183,8 @@ class RoundLedger:
         receipt = self.run_state.receipt
         before = None if receipt is None else receipt.scoring
         fixed = () if before is None else before.sites
-        published = publish(self.manifest.publication, scores, fixed, self._identity.approvals)
+        rules, coded = self.manifest.publication, self.manifest.coded
+        published = publish(rules, scores, fixed, self._identity.approvals, coded)
         if not roster.pooled and published.scoring.withheld is None:
             return Published({}, Scoring(fixed, "not_pooled"))
         return published

@@ -28,10 +28,11 @@ def scores(truth, right=None) -> Scores:
     return Scores(rows, rows, sum(right), 0.5 * rows, tuple(map(tuple, confusion)))
 
 
-def publish(rules, told, fixed, known=None):
+def publish(rules, told, fixed, known=None, coded=None):
     """Where each hospital has confirmed all others that are scored, or those `known` to it."""
     known = known or dict.fromkeys(told, tuple(told))
-    return publication.publish(rules, told, fixed, {site: Approval(known[site], "") for site in known})
+    approvals = {site: Approval(known[site], "") for site in known}
+    return publication.publish(rules, told, fixed, approvals, coded)
 
 
 def of(*sites, truth=(10, 10)):

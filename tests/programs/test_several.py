@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from contracts.kinds import SEVERAL
 from contracts.manifest import ModelSpec, Publication
 from contracts.refusal import Refusal
 from contracts.rows import TextLabels
@@ -69,7 +70,7 @@ def test_scores_agree_with_scikit_learn():
     assert f1(columns) == pytest.approx(metrics.f1_score(truth, said, average="micro"))
     macro = math.fsum(map(f1, found.confusion)) / LABELS
     assert macro == pytest.approx(metrics.f1_score(truth, said, average="macro"))
-    numbers = publish(Publication(3, 20, 5), dict.fromkeys("abc", found), ()).numbers
+    numbers = publish(Publication(3, 20, 5), dict.fromkeys("abc", found), (), coded=SEVERAL).numbers
     exact = metrics.roc_auc_score(truth, torch.sigmoid(logits), average="macro")
     assert numbers["auroc"] == pytest.approx(exact, abs=step(300) / 2 + 0.01)
     assert found.loss_sum / found.predictions == pytest.approx(
@@ -79,7 +80,7 @@ def test_scores_agree_with_scikit_learn():
 
 def test_the_pooled_scores_are_those_of_all_rows_and_are_told_coarsely():
     told = {site: scored(seed)[0] for seed, site in enumerate("abc")}
-    numbers = publish(Publication(3, 20, 5), told, ()).numbers
+    numbers = publish(Publication(3, 20, 5), told, (), coded=SEVERAL).numbers
     whole = pool(list(told.values()))
     assert (numbers["rows"], numbers["labels"], numbers["cell"]) == (360, 3, 10)
     counts = [*itertools.chain(*numbers["decisions"], *numbers["reliability"])]
@@ -93,15 +94,17 @@ def test_the_pooled_scores_are_those_of_all_rows_and_are_told_coarsely():
 
 def test_without_tables_only_shares_are_told():
     told = {site: scored(seed, tables=False)[0] for seed, site in enumerate("abc")}
-    numbers = publish(Publication(3, 20), told, ()).numbers
+    numbers = publish(Publication(3, 20), told, (), coded=SEVERAL).numbers
     assert set(numbers) == {"rows", "labels", "loss", "accuracy", "micro_f1", "macro_f1"}
 
 
 def test_a_mean_over_labels_is_withheld_where_one_is_rare():
     rare = Scores(30, 60, 60, 1.0, ((15, 0, 0, 15), (3, 0, 0, 27)), 30)
-    assert "macro_f1" not in publish(Publication(3, 20), dict.fromkeys("abc", rare), ()).numbers
+    assert (
+        "macro_f1" not in publish(Publication(3, 20), dict.fromkeys("abc", rare), (), coded=SEVERAL).numbers
+    )
     common = Scores(30, 60, 60, 1.0, ((15, 0, 0, 15), (13, 0, 0, 17)), 30)
-    assert "macro_f1" in publish(Publication(3, 20), dict.fromkeys("abc", common), ()).numbers
+    assert "macro_f1" in publish(Publication(3, 20), dict.fromkeys("abc", common), (), coded=SEVERAL).numbers
 
 
 GOOD = scored(1)[0]

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from contracts.entities import Entity, entities, labels_of, types_of
+from contracts.kinds import TAGGED
 from contracts.manifest import ModelSpec, Publication
 from contracts.refusal import Refusal
 from contracts.rows import TokensTags
@@ -133,7 +134,7 @@ GOOD = Scores(30, 200, 190, 9.0, ((20, 2, 3), (15, 1, 0)), 25)
 
 
 def test_pooled_scores_are_told_to_a_step_of_their_entities():
-    numbers = publish(Publication(3, 20), dict.fromkeys("abc", GOOD), ()).numbers
+    numbers = publish(Publication(3, 20), dict.fromkeys("abc", GOOD), (), coded=TAGGED).numbers
     assert set(numbers) == {"rows", "loss", "accuracy", "word_accuracy", "micro_f1", "macro_f1"}
     whole = pool([GOOD] * 3)
     assert whole.confusion == ((60, 6, 9), (45, 3, 0))
@@ -142,12 +143,19 @@ def test_pooled_scores_are_told_to_a_step_of_their_entities():
     assert times == pytest.approx(round(times))
 
 
+def test_rows_of_one_word_are_told_as_tags_too():
+    """There are as many words as rows then, as for classes."""
+    short = Scores(40, 40, 32, 20.0, ((20, 4, 4), (8, 2, 2)), exact=32)
+    numbers = publish(Publication(3, 20), dict.fromkeys("abc", short), (), coded=TAGGED).numbers
+    assert {"word_accuracy", "micro_f1", "macro_f1"} <= set(numbers)
+
+
 def test_f1_is_withheld_where_entities_are_few():
     few = Scores(30, 200, 190, 9.0, ((20, 2, 3), (2, 1, 0)), 25)
-    numbers = publish(Publication(3, 20), dict.fromkeys("abc", few), ()).numbers
+    numbers = publish(Publication(3, 20), dict.fromkeys("abc", few), (), coded=TAGGED).numbers
     assert "micro_f1" in numbers and "macro_f1" not in numbers
     none = Scores(30, 200, 190, 9.0, ((1, 0, 0), (1, 0, 0)), 25)
-    assert "micro_f1" not in publish(Publication(3, 20), dict.fromkeys("abc", none), ()).numbers
+    assert "micro_f1" not in publish(Publication(3, 20), dict.fromkeys("abc", none), (), coded=TAGGED).numbers
 
 
 @pytest.mark.parametrize(
