@@ -42,7 +42,7 @@ SITES = """
 import json
 from contracts.kept_keys import signing_secret
 from contracts.signing import SigningKey
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from federation.sites.models import Site
 from enclave_jobs.runs.models import Run
 from tests.jobs.cast import make_scene
@@ -57,8 +57,8 @@ print(json.dumps([scene.run.pk, keys]))
 """
 OFFER = """
 import time
-from enclave_jobs import leases
-from enclave_jobs.models import JobKind
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.runs.models import Run
 run, sites = Run.objects.get(pk={run!r}), {{{site!r}: None}}
 leases.offer(run, JobKind.SHARE, "bench-{number}", round=None, common={{"round": {number}}}, sites=sites)

@@ -13,7 +13,7 @@ from django.conf import settings
 from federation.wsgi import application as django_application
 
 if TYPE_CHECKING:
-    from enclave_jobs.line import Line
+    from enclave_jobs.jobs.line import Line
 
 
 class Application:
@@ -43,8 +43,8 @@ def _close_and(line: Line, before: Callable[[int, FrameType | None], Any], numbe
 
 def _line() -> Line:
     """Imported late: its models need the Django that `federation.wsgi` has set up."""
-    from enclave_jobs.bell import Bell
-    from enclave_jobs.line import Line
+    from enclave_jobs.jobs.bell import Bell
+    from enclave_jobs.jobs.line import Line
 
     return Line(django_application, Bell(settings.REDIS_URL))
 

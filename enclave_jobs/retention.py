@@ -31,8 +31,10 @@ from django.utils import timezone
 
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
-from enclave_jobs.blobs import remove
-from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState, Inputs, Issue, Job
+from enclave_jobs.blobs.models import Blob, BlobKind, Issue
+from enclave_jobs.blobs.store import remove
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.jobs.models import Inputs, Job
 from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
 from federation.notices import inbox

@@ -158,7 +158,7 @@ def _redis() -> Service:
 def _web() -> Service:
     host, port = _web_address()
     command = [sys.executable, "-m", "uvicorn", "enclave_jobs.asgi:application", "--host", host]
-    # One process: SQLite's writers queue in one place, and threads (enclave_jobs/line.py) wait for no fork.
+    # One process: SQLite's writers queue in one place, and threads (jobs/line.py) wait for no fork.
     # Connections outlive an agent's pause. Who may speak for others, FEDSLICE_PROXIES says.
     options = ["--port", str(port), "--no-proxy-headers", "--no-server-header", "--no-access-log"]
     times = ["--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "10"]

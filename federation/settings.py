@@ -289,7 +289,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "celerybeat-schedule")
 CELERY_TIMEZONE = "UTC"
 
 BLOB_DIR = Path(os.environ.get("FEDSLICE_BLOBS", STATE_DIR / "blobs"))
-# Sealed files in a bucket in place of that folder, and where hospitals reach it (enclave_jobs/bucket.py).
+# Sealed files in a bucket in place of that folder, where hospitals reach it (enclave_jobs/blobs/bucket.py).
 STORAGE_REGION = os.environ.get("FEDSLICE_STORAGE_REGION", "us-east-1")
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -24,7 +24,7 @@ from django.core.management import call_command
 from benchmarks.demo.hospital import REPOSITORY, Hospital
 from contracts.manifest import Manifest, Placement
 from contracts.receipt_chain import parse_receipt, verify_chain
-from enclave_jobs import model_jobs
+from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.runs.queries import timeline
 from enclave_jobs.runs.services import launch

@@ -19,9 +19,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from contracts.refusal import Refusal
-from enclave_jobs import blobs
 from enclave_jobs.backup import database, keys
-from enclave_jobs.models import Blob
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob
 
 FORMAT: Final = 1
 _BLOB: Final = re.compile(r"blobs/([0-9a-f]{64})\Z")

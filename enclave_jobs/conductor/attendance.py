@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enclave_jobs.models import JOINS, Features, Job, JobState
+from enclave_jobs.blobs.models import Features
+from enclave_jobs.jobs.models import JOINS, Job, JobState
 from enclave_jobs.runs.models import Run
 from federation.sites.models import SiteState
 

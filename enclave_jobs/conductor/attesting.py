@@ -12,7 +12,7 @@ from contracts.course import server_of
 from contracts.evidence import Claims, EventLog, Evidence, Expected
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 from federation.attestation import appraisals, collateral, nonces, release, reviews

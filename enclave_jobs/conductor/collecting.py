@@ -17,7 +17,7 @@ from contracts.jobs import (
     TrainResult,
 )
 from contracts.refusal import Fact, Refusal
-from enclave_jobs import leases
+from enclave_jobs.blobs.models import Blob
 from enclave_jobs.conductor import (
     contributions,
     countersigning,
@@ -30,7 +30,9 @@ from enclave_jobs.conductor import (
 )
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended
-from enclave_jobs.models import Admission, Blob, Enclave, Job, JobKind
+from enclave_jobs.enclaves.models import Admission, Enclave
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState
 from enclave_jobs.runs.queries import counting
 from error_catalogue import CATALOGUE

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from contracts.refusal import Fact
-from enclave_jobs.models import Job, JobKind
+from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
 from enclave_jobs.runs.transitions import CONTRIBUTION
 from federation.studies.events import apply, note, note_sites

@@ -18,10 +18,11 @@ from contracts.pooling import may_pool, sites_of
 from contracts.refusal import Refusal
 from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
 from contracts.signing import verify
-from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, dispatch
 from enclave_jobs.conductor.published import previous_hash
-from enclave_jobs.models import Enclave, Job, JobKind, JobState
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
 from enclave_jobs.runs.queries import counting
 from federation.attestation import log

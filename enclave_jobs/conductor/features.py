@@ -9,7 +9,8 @@ from django.db import transaction
 from contracts.jobs import FeaturesResult
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
-from enclave_jobs.models import Blob, BlobKind, Features, Job, Wrapped
+from enclave_jobs.blobs.models import Blob, BlobKind, Features, Wrapped
+from enclave_jobs.jobs.models import Job
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, Run
 from enclave_jobs.supervisor import client
 from federation.studies.events import entered

@@ -9,13 +9,15 @@ from django.utils import timezone
 
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
-from enclave_jobs import blobs, leases
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.conductor import features
-from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.transitions import ENCLAVE
+from enclave_jobs.jobs import leases
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client
-from enclave_jobs.transitions import ENCLAVE
 from federation.transitions import move
 
 

@@ -18,9 +18,10 @@ from contracts.previous import Previous
 from contracts.receipt_chain import parse_receipt
 from contracts.refusal import Refusal
 from contracts.reissue import SignedReissue
+from enclave_jobs.blobs.models import Blob, BlobKind, Issue
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.models import Admission, Blob, BlobKind, Issue
+from enclave_jobs.enclaves.models import Admission
 from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client

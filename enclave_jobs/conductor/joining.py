@@ -11,11 +11,12 @@ from django.utils import timezone
 from contracts.jobs import Joining
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, methods
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended, joining_since, proceeds_early
-from enclave_jobs.models import JOINS, Enclave, Job, JobState
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import JOINS, Job, JobState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import counting
 from federation.sites.models import Site, SiteState

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Round, Run
 
 

@@ -14,9 +14,10 @@ from contracts.receipt_chain import course_fault, parse_receipt
 from contracts.receipts import Receipt, SignedReceipt
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
+from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
-from enclave_jobs.models import Blob, BlobKind, Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import ContributionState, Round, RoundState, Run
 from federation.attestation import log, release
 from federation.studies.events import apply

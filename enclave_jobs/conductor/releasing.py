@@ -15,10 +15,12 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
-from enclave_jobs import blobs
-from enclave_jobs.conductor import attesting, dispatch, enclaves, methods, starting
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob, BlobKind
+from enclave_jobs.conductor import attesting, dispatch, methods, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
-from enclave_jobs.models import Blob, BlobKind, Enclave, EnclaveState
+from enclave_jobs.enclaves import services as enclaves
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release, ReleaseState
 from enclave_jobs.runs.queries import approvals_given

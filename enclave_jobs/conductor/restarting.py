@@ -10,12 +10,12 @@ import logging
 from django.db import transaction
 
 from contracts.refusal import Refusal
-from enclave_jobs import leases
 from enclave_jobs.conductor import dispatch, methods
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.transitions import ENCLAVE
+from enclave_jobs.jobs import leases
 from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.supervisor import client
-from enclave_jobs.transitions import ENCLAVE
 from error_catalogue import CATALOGUE
 from federation.studies.events import apply
 from federation.transitions import move

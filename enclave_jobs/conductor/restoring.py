@@ -13,9 +13,9 @@ from typing import Literal
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.state import read_escrow
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
 from enclave_jobs.conductor.published import last_published
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 

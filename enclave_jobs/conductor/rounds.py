@@ -26,7 +26,8 @@ from enclave_jobs.conductor import (
 )
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_receipt
-from enclave_jobs.models import Enclave, Job, JobKind
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.queries import counting
 from federation import logs

@@ -11,9 +11,10 @@ from django.db import transaction
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import attesting, dispatch, enclaves, shares, starting
+from enclave_jobs.conductor import attesting, dispatch, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.enclaves import services as enclaves
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.runs.models import Run
 from enclave_jobs.serving import queries, services
 from enclave_jobs.serving.models import Service, ServiceState

@@ -15,9 +15,10 @@ from contracts.course import naming_sites
 from contracts.jobs import Joining
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs import leases
 from enclave_jobs.conductor import restoring
-from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind, JobState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client

@@ -11,8 +11,9 @@ from django.db import transaction
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Fact, Refusal
-from enclave_jobs.conductor import attesting, dispatch, enclaves, joining, methods, restoring
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.conductor import attesting, dispatch, joining, methods, restoring
+from enclave_jobs.enclaves import services as enclaves
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client

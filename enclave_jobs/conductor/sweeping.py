@@ -6,9 +6,11 @@ It makes the database the truth, and messages a hint.
 
 from __future__ import annotations
 
-from enclave_jobs import leases, model_jobs, uploads
+from enclave_jobs.base_models import model_jobs
+from enclave_jobs.blobs import uploads
 from enclave_jobs.conductor import contributions, dispatch, releasing
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.jobs import leases
 from enclave_jobs.releases import queries as releases
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.serving import queries as serving

@@ -7,7 +7,7 @@ import logging
 from django.db import DatabaseError, connections
 
 from enclave_jobs.conductor import dispatch
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 
 logger = logging.getLogger(__name__)
 

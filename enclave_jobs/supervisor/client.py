@@ -23,7 +23,7 @@ from msgspec import Struct
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, Request, WireChannel
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import (
     PROTOCOL,

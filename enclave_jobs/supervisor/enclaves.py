@@ -18,7 +18,7 @@ from contracts.refusal import Refusal
 from enclave_host.base_models import resolve
 from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor.protocol import Call, Model, Room
 from federation import logs
 from federation.sites.services import DEVELOPMENT_RUNTIMES

@@ -14,7 +14,7 @@ from typing import Final
 from django.conf import settings
 
 from contracts.refusal import Refusal
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Room
 

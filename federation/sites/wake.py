@@ -1,7 +1,7 @@
 """Waking a site's agent: a word over Redis that there is something for it, to whichever process it waits at.
 
 The word is a site's id and nothing else; what there is, the agent is told when it asks. A word that is lost
-costs the rest of one wait (enclave_jobs/line.py), never a job.
+costs the rest of one wait (enclave_jobs/jobs/line.py), never a job.
 """
 
 from __future__ import annotations

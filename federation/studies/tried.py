@@ -1,4 +1,7 @@
-"""Whether a study's model was seen to be tuned exactly as the study will (enclave_jobs/proving.py looks)."""
+"""Whether a study's model was seen to be tuned exactly as the study will.
+
+It is looked at in enclave_jobs/base_models/proving.py.
+"""
 
 from __future__ import annotations
 

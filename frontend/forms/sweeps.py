@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from enclave_jobs.sweeps import Axes
+from enclave_jobs.runs.sweeps import Axes
 
 RATIOS = (12.5, 25.0, 37.5, 50.0, 62.5, 75.0, 87.5, 100.0)
 PAPERS = (12.5, 25.0, 50.0, 62.5, 100.0)

@@ -16,7 +16,7 @@ from contracts.architecture.table import ARCHITECTURES
 from contracts.canonical import digest
 from contracts.model_proof import WAYS, Proof, read_proof
 from contracts.refusal import Refusal
-from enclave_jobs import model_jobs
+from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs.permissions import runs_visible_to
 from federation.studies import permissions
 from federation.studies.models import BaseModel, ModelJob, ModelJobKind

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
-from enclave_jobs import model_jobs
+from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs import services as runs
 from federation.studies import permissions, queries, services
 from federation.studies.models import Study, StudyState

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
-from enclave_jobs import sweeps
+from enclave_jobs.runs import sweeps
 from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
 from federation.people.models import Role, User

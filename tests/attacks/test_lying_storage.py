@@ -13,10 +13,10 @@ import pytest
 
 from contracts.refusal import Refusal
 from enclave_host.mailbox import HostMailbox
-from enclave_jobs import blobs
-from enclave_jobs.models import Blob, Upload
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob, Upload
+from enclave_jobs.blobs.uploads import PART_BYTES
 from enclave_jobs.supervisor.enclaves import put_in
-from enclave_jobs.uploads import PART_BYTES
 from tests.jobs.cast import Scene, answer, make_scene
 from tests.jobs.test_bucket import DATA, NAME, PARTS, address, begun, code, keys, put, put_all, whole
 from tests.support.object_storage import ObjectStorage, Seen

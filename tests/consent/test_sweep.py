@@ -11,9 +11,9 @@ from django.urls import reverse
 
 from contracts.manifest import parse
 from contracts.policy import SgxReference
-from enclave_jobs import sweeps
+from enclave_jobs.runs import sweeps
 from enclave_jobs.runs.queries import approvals_given
-from enclave_jobs.sweeps import Axes
+from enclave_jobs.runs.sweeps import Axes
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.people.models import User

@@ -15,7 +15,7 @@ from enclave.slicing.prefix import tune_prefix
 from enclave.slicing.spf import tune
 from enclave.slicing.split import Tail
 from enclave_host.proving.registration import SHAPE
-from enclave_jobs.base_models import register
+from enclave_jobs.base_models.registering import register
 from enclave_jobs.runs.costs import Workload, advise_cut, estimate, trained_parameters
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.services import launch

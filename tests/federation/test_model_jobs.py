@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
-from enclave_jobs import model_jobs, proving
+from enclave_jobs.base_models import model_jobs, proving
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.freezing import build_manifest

@@ -11,9 +11,9 @@ import pytest
 from contracts.manifest import Spf
 from contracts.policy import SgxReference
 from contracts.refusal import Refusal
-from enclave_jobs import sweeps
+from enclave_jobs.runs import sweeps
 from enclave_jobs.runs.models import Round, Run, RunState
-from enclave_jobs.sweeps import Axes, Spread
+from enclave_jobs.runs.sweeps import Axes, Spread
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.people.models import User

@@ -18,7 +18,9 @@ from contracts.releases import EXPORT, SEALED
 from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_host.proving.registration import SHAPE
-from enclave_jobs.models import Blob, Enclave, Issue, Job
+from enclave_jobs.blobs.models import Blob, Issue
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs.models import Job
 from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
 from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.attestation import references

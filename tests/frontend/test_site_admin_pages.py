@@ -91,8 +91,8 @@ class TestMaintenance:
     def test_in_a_window_the_agent_is_offered_no_work_and_the_run_says_why_it_waits(
         self, world: dict[str, Any], anna: Hospital, alice: User
     ) -> None:
-        from enclave_jobs import leases
-        from enclave_jobs.models import JobKind
+        from enclave_jobs.jobs import leases
+        from enclave_jobs.jobs.models import JobKind
         from enclave_jobs.runs.models import Run
 
         Run.objects.filter(pk=world["run_id"]).update(state="running")

@@ -14,7 +14,7 @@ from contracts.manifest import PublicFront, ServerOptimizer
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
 from enclave_host.proving.registration import SHAPE
-from enclave_jobs import model_jobs
+from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs.models import Run
 from federation.people.models import User
 from federation.studies import services

@@ -19,7 +19,7 @@ from contracts.bound_request import bind_request
 from contracts.kept_keys import signing_key, signing_secret
 from enclave.programs import wire
 from enclave_host.mailbox import HostMailbox
-from enclave_jobs.results import lease_of, read_result
+from enclave_jobs.jobs.results import lease_of, read_result
 from site_agent.transport import _json
 from tests.fuzz.targets import target
 from tests.log.conftest import Enclave, History, tell
@@ -228,10 +228,10 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "threads": ("federation.threads.api", "MessageBody", {
         "study": "s", "kind": "decline", "about": "study", "text": "No", "manifest_hash": "0" * 64,
     }),
-    "blobs": ("enclave_jobs.api_blobs", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
-    "failure": ("enclave_jobs.api_jobs", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
-    "progress": ("enclave_jobs.api_jobs", "Progress", {"lease": 1, "stage": "s", "fraction": 0.5}),
-    "step": ("enclave_jobs.api_serving", "StepBody", {"session": "0" * 64, "number": 0, "sealed": "AAAA"}),
+    "blobs": ("enclave_jobs.blobs.api", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
+    "failure": ("enclave_jobs.jobs.api", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
+    "progress": ("enclave_jobs.jobs.api", "Progress", {"lease": 1, "stage": "s", "fraction": 0.5}),
+    "step": ("enclave_jobs.serving.api", "StepBody", {"session": "0" * 64, "number": 0, "sealed": "AAAA"}),
 }  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from contracts.manifest import (
 )
 from contracts.manifest import Site as Member
 from contracts.policy import Policy, SgxReference
-from enclave_jobs import leases
-from enclave_jobs.models import Enclave, EnclaveState, Job, JobKind
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.attestation import references
 from federation.attestation.models import Root

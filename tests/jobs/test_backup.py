@@ -30,8 +30,8 @@ from tests.support.instances import HERE
 SCENE = """
 from pathlib import Path
 from django.conf import settings
-from enclave_jobs import blobs
-from enclave_jobs.models import Blob
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob
 from tests.jobs.cast import make_scene
 scene = make_scene()
 for number, content in enumerate((b"one", b"two")):
@@ -46,7 +46,7 @@ for name in ("log-key.json", "supervisor/platform/sealing-secret"):
     (settings.STATE_DIR / name).write_text("secret " + name)
 """
 LOOK = """
-from enclave_jobs.models import Blob
+from enclave_jobs.blobs.models import Blob
 from federation.attestation.models import LogEntry
 from enclave_jobs.runs.models import Contribution, Round, Run
 print(Run.objects.get().manifest_hash, Contribution.objects.count(), LogEntry.objects.count(),

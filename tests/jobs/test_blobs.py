@@ -21,8 +21,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
-from enclave_jobs import blobs, uploads
-from enclave_jobs.models import Blob, BlobKind, Upload
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs import uploads
+from enclave_jobs.blobs.models import Blob, BlobKind, Upload
 from tests.federation.cast import API, Hospital
 from tests.jobs.cast import Scene, answer, make_scene
 
@@ -214,7 +215,7 @@ def test_the_next_state_is_for_all_members_and_the_enclaves_own_state_for_none(
 )
 @given(start=st.integers(0, 1200), end=st.one_of(st.none(), st.integers(0, 1200)))
 def test_a_range_gives_exactly_these_bytes(store: Path, start: int, end: int | None) -> None:
-    from enclave_jobs.api_blobs import _range
+    from enclave_jobs.blobs.api import _range
 
     data = DATA[:1000]
     name = hashlib.sha256(data).hexdigest()
@@ -297,7 +298,7 @@ os.environ["FEDSLICE_BLOBS"] = {str(tmp_path / "small")!r}
 import django
 django.setup()
 from contracts.refusal import Refusal
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
 frame = os.urandom(blobs.FRAME_BYTES)
 blobs.write_frame("first", 0, frame[:1000])
 blobs.finish("first", hashlib.sha256(frame[:1000]).hexdigest(), 1000)

@@ -16,10 +16,12 @@ from django.utils import timezone
 
 from contracts.refusal import Refusal
 from enclave_host.mailbox import HostMailbox
-from enclave_jobs import blobs, parts, uploads
-from enclave_jobs.models import Blob, Job, Upload
+from enclave_jobs.blobs import parts, uploads
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob, Upload
+from enclave_jobs.blobs.uploads import PART_BYTES
+from enclave_jobs.jobs.models import Job
 from enclave_jobs.supervisor.enclaves import put_in
-from enclave_jobs.uploads import PART_BYTES
 from tests.jobs.cast import Scene, answer, make_scene
 from tests.jobs.test_blobs import begin, code, get, send, send_all
 from tests.support.object_storage import ObjectStorage
@@ -158,7 +160,7 @@ def test_after_parts_the_coordinator_takes_frames_and_either_way_ends_well(scene
 def test_a_kill_between_the_steps_is_mended_by_asking_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, killed_after: str
 ) -> None:
-    from enclave_jobs import bucket as module
+    from enclave_jobs.blobs import bucket as module
 
     upload = begun(scene)
     put_all(scene, upload)

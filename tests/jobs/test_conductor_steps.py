@@ -15,6 +15,7 @@ from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
 from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
+from enclave_jobs.blobs.models import Blob, Issue
 from enclave_jobs.conductor import (
     advancing,
     attendance,
@@ -27,7 +28,8 @@ from enclave_jobs.conductor import (
     starting,
 )
 from enclave_jobs.conductor.methods import method_1
-from enclave_jobs.models import Admission, Blob, Enclave, EnclaveState, Issue, Job, JobKind, JobState
+from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
+from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, Round, RoundKind, Run
 from federation.attestation.models import LogEntry
 from federation.studies.frozen import manifest_of

@@ -20,7 +20,7 @@ from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
 from error_catalogue import CATALOGUE
 from federation import urls
 from federation.people.models import Role

@@ -19,9 +19,11 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shards import ShardIndex, ShardRef
 from contracts.sealed.shares import deposit, withdraw
 from contracts.sealed.state import StateBinding, seal_state
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs.models import Blob, Features, Wrapped
 from enclave_jobs.conductor import aggregating, attendance, features, finishing, joining, restarting
-from enclave_jobs.models import Blob, Enclave, EnclaveState, Features, Job, JobKind, Wrapped
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Round, Run, RunState
 from federation.ids import new_id
 from federation.studies.frozen import manifest_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.jobs import INPUTS, RESULTS, Contributing, Countersigning, Joining, Kind, inputs_of
 from contracts.refusal import Refusal
 from contracts.roster import Roster, RosterEntry
-from enclave_jobs.models import JobKind
+from enclave_jobs.jobs.models import JobKind
 
 ROSTER = Roster("a" * 64, 2, (RosterEntry("anna", "b" * 64),), "c" * 64, True)
 ASKED = {

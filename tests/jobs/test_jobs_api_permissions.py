@@ -16,8 +16,10 @@ import pytest
 from django.test import Client
 from django.urls import Resolver404, resolve
 
-from enclave_jobs import uploads
-from enclave_jobs.models import Admission, Blob, BlobKind, Job, Upload
+from enclave_jobs.blobs import uploads
+from enclave_jobs.blobs.models import Blob, BlobKind, Upload
+from enclave_jobs.enclaves.models import Admission
+from enclave_jobs.jobs.models import Job
 from enclave_jobs.urls import urlpatterns
 from federation.attestation.models import LogEntry
 from federation.people.models import Role

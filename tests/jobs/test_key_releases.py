@@ -14,8 +14,9 @@ from django.db import DatabaseError
 from attestation.development import create_root, root_sha256
 from contracts.policy import Policy, SgxReference
 from contracts.refusal import Refusal
+from enclave_jobs.blobs.models import Blob, Issue
 from enclave_jobs.conductor import aggregating, issuing, publishing
-from enclave_jobs.models import Admission, Blob, Issue
+from enclave_jobs.enclaves.models import Admission
 from enclave_jobs.runs.models import Round
 from enclave_jobs.supervisor import client
 from federation.attestation import references

@@ -9,9 +9,11 @@ import pytest
 from django.utils import timezone
 
 from contracts.roster import Roster, RosterEntry, countersign
-from enclave_jobs import leases
+from enclave_jobs.blobs.models import Blob
 from enclave_jobs.conductor import contributions, sweeping
-from enclave_jobs.models import Admission, Blob, Job, JobKind, JobState
+from enclave_jobs.enclaves.models import Admission
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution
 from federation.audit.models import AuditEntry
 from federation.studies.models import Event

@@ -32,14 +32,14 @@ from tests.support.installation import REPOSITORY, free_port, wait_for
 from tests.support.instances import HERE
 
 SCENE = """
-import enclave_jobs.leases, federation.studies.models as studies
+import enclave_jobs.jobs.leases, federation.studies.models as studies
 from contracts.kept_keys import signing_secret
 from tests.jobs.cast import make_scene
 scene = make_scene()
 print(scene.anna.site.pk, signing_secret(scene.anna.key).hex(), scene.run.pk)
 """
 OFFER = """
-from enclave_jobs.models import JobKind
+from enclave_jobs.jobs.models import JobKind
 from tests.jobs.cast import offer
 from enclave_jobs.runs.models import Round, Run
 run = Run.objects.get(pk={run!r})
@@ -70,7 +70,7 @@ class Place:
         return self.console.ask(code=code).strip()
 
     def clear(self) -> None:
-        self.console.ask(code="from enclave_jobs.models import Job; Job.objects.all().delete()")
+        self.console.ask(code="from enclave_jobs.jobs.models import Job; Job.objects.all().delete()")
 
 
 def start_web(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:

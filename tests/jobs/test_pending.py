@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from enclave_jobs.conductor import dispatch, pending, telling
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.supervisor.answers import Answers
 from tests.jobs.cast import make_scene
 from tests.support import redis_server

@@ -185,7 +185,7 @@ def test_who_cannot_be_placed_waits_or_hears_why(rooms: dict[str, Room], setting
 
 
 def test_an_enclave_that_was_just_sent_there_counts_before_it_shows(rooms: dict[str, Room]) -> None:
-    from enclave_jobs.models import Enclave, EnclaveState
+    from enclave_jobs.enclaves.models import Enclave, EnclaveState
     from tests.jobs.cast import make_scene
 
     scene = make_scene()

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import advancing, restoring
-from enclave_jobs.models import EnclaveState
+from enclave_jobs.enclaves.models import EnclaveState
 from enclave_jobs.runs.models import Round
 from error_catalogue import CATALOGUE
 from tests.jobs.cast import Scene, make_scene

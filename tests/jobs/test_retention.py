@@ -13,8 +13,10 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from enclave_jobs import retention
-from enclave_jobs.blobs import path_of
-from enclave_jobs.models import Blob, BlobKind, EnclaveState, Inputs, Issue, Job, JobKind
+from enclave_jobs.blobs.models import Blob, BlobKind, Issue
+from enclave_jobs.blobs.store import path_of
+from enclave_jobs.enclaves.models import EnclaveState
+from enclave_jobs.jobs.models import Inputs, Job, JobKind
 from enclave_jobs.runs.models import Contribution, Round, Run
 from tests.jobs.cast import Scene, make_scene
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from contracts.manifest import Aggregation
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import collecting, countersigning, inspecting, joining
-from enclave_jobs.models import Job, JobKind, JobState
+from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.audit.models import AuditEntry

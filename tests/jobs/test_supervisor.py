@@ -22,7 +22,7 @@ import pytest
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, Request, WireChannel
 from enclave_host.mailbox import HostMailbox
-from enclave_jobs import blobs
+from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import Answers
 from enclave_jobs.supervisor.enclaves import put_in

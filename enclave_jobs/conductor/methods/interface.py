@@ -9,7 +9,8 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import Escrow
 from enclave_jobs.conductor.questions import Question
-from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.runs.models import Contribution, Round, Run
 from enclave_jobs.supervisor.protocol import Model
 

@@ -15,11 +15,12 @@ from django.utils import timezone
 from contracts.jobs import Contributing
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs import leases
 from enclave_jobs.conductor import contributions, countersigning, issuing
 from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import Question
-from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.queues import ENCLAVE
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client

@@ -28,7 +28,8 @@ from enclave_jobs.conductor import (
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import Question
-from enclave_jobs.models import Enclave, JobKind
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.queues import TAIL
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from contracts.model_proof import WAYS
 from contracts.refusal import Refusal
-from enclave_jobs.base_models import register
+from enclave_jobs.base_models.registering import register
 from error_catalogue import explain
 
 

@@ -21,9 +21,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from contracts.refusal import Refusal
-from enclave_jobs import bucket
-from enclave_jobs.models import Upload
-from enclave_jobs.uploads import PART_BYTES
+from enclave_jobs.blobs import bucket
+from enclave_jobs.blobs.models import Upload
+from enclave_jobs.blobs.uploads import PART_BYTES
 
 
 def part_size(upload: Upload, number: int) -> int:

@@ -1,7 +1,7 @@
 """Work on base models that takes long: to register one, and to look at it again before a study is frozen.
 
-A person asks on a page; a worker that may load models does it in a bounded child (enclave_jobs/proving.py)
-and says how far it is. The row is the truth, and a message only a hint.
+A person asks on a page; a worker that may load models does it in a bounded child (proving.py) and
+says how far it is. The row is the truth, and a message only a hint.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 
 from contracts.refusal import Refusal
-from enclave_jobs.leases import LIVE_RUNS
+from enclave_jobs.jobs.leases import LIVE_RUNS
 from enclave_jobs.runs.models import Run
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from contracts.evidence import Claims, EventLog
 from enclave_jobs.conductor import attesting
-from enclave_jobs.members import run_of, site_of
+from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.models import Round, RoundState
 from federation.wire import AgentView, document
 

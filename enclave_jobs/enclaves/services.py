@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from attestation.appraisal import Appraisal
 from contracts.evidence import Evidence
-from enclave_jobs import leases
-from enclave_jobs.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.enclaves.transitions import ENCLAVE
+from enclave_jobs.jobs import leases
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client, pool
-from enclave_jobs.transitions import ENCLAVE
 from federation.transitions import move
 
 

@@ -24,9 +24,9 @@ from contracts.canonical import digest
 from contracts.jobs import Joining
 from contracts.refusal import Fact, Refusal
 from contracts.sealed.escrow import Escrow
-from enclave_jobs.models import Inputs, Job, JobKind, JobState
+from enclave_jobs.jobs.models import Inputs, Job, JobKind, JobState
+from enclave_jobs.jobs.transitions import JOB
 from enclave_jobs.runs.models import Round, Run, RunState
-from enclave_jobs.transitions import JOB
 from federation.sites.maintenance import open_until
 from federation.sites.models import Site
 from federation.sites.wake import wake

@@ -15,11 +15,11 @@ from rest_framework.response import Response
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from contracts.sealed.session import Base64, Opening
-from enclave_jobs.api_runs import EvidenceAnswer, NonceBody
 from enclave_jobs.conductor import attesting, serving
 from enclave_jobs.conductor.restarting import is_loss
-from enclave_jobs.members import run_of, site_of
-from enclave_jobs.models import Enclave
+from enclave_jobs.enclaves.api import EvidenceAnswer, NonceBody
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.serving import queries, services
 from enclave_jobs.serving.models import Use
 from enclave_jobs.supervisor import client

@@ -18,10 +18,11 @@ from rest_framework.response import Response
 
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from enclave_jobs import leases, uploads
-from enclave_jobs.api_blobs import readable
-from enclave_jobs.members import run_of, site_of
-from enclave_jobs.models import Blob
+from enclave_jobs.blobs import uploads
+from enclave_jobs.blobs.api import readable
+from enclave_jobs.blobs.models import Blob
+from enclave_jobs.jobs import leases
+from enclave_jobs.runs.members import run_of, site_of
 from federation.wire import AgentView, document, read
 
 

@@ -1,4 +1,4 @@
-"""Agents' API: a run's manifest with its approvals, and the way to its server enclave."""
+"""Agents' API: the way to a run's server enclave: its evidence, and showing it one's own."""
 
 from __future__ import annotations
 
@@ -12,27 +12,18 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contracts.approvals import Approval
 from contracts.commitment import Committed, Held
 from contracts.evidence import Claims, EventLog, Evidence
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch
-from enclave_jobs.members import run_of, site_of
-from enclave_jobs.models import Admission, Enclave, EnclaveState
+from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
+from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.models import Run
-from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
 from federation.attestation import release
 from federation.studies.frozen import manifest_of
 from federation.wire import AgentView, document, read
-
-
-class ManifestAnswer(Struct):
-    """The frozen manifest's canonical text, and each site's approval of its hash."""
-
-    manifest: str
-    approvals: dict[str, Approval]
 
 
 class NonceBody(Struct, forbid_unknown_fields=True):
@@ -76,16 +67,6 @@ class VerdictAnswer(Struct):
     verdict: str
     code: str | None
     held: Held | None
-
-
-class RunManifest(AgentView):
-    """What the run is: for the agent to compare with what its site approved."""
-
-    @extend_schema(operation_id="run_manifest", **document(None, ManifestAnswer))
-    def get(self, request: Request, run: str) -> Response:
-        found = run_of(site_of(request), run, active=False)
-        approvals = msgspec.to_builtins(approvals_given(found))
-        return Response({"manifest": found.manifest, "approvals": approvals})
 
 
 class AggregatorEvidence(AgentView):

@@ -21,7 +21,7 @@ from django.db import transaction
 
 from contracts.manifest import Select
 from contracts.refusal import Refusal
-from enclave_jobs import model_jobs
+from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
 from federation.audit.services import record

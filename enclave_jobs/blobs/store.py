@@ -31,7 +31,7 @@ def bucket() -> ModuleType | None:
     """The bucket that stands in the folder's place, if the operator has named one."""
     if "blobs" not in settings.STORAGES:
         return None
-    from enclave_jobs import bucket  # boto3, for who has one
+    from enclave_jobs.blobs import bucket
 
     return bucket
 

@@ -13,11 +13,11 @@ from rest_framework.response import Response
 
 from contracts.policy import Hex32
 from contracts.refusal import Fact
-from enclave_jobs import leases
 from enclave_jobs.conductor import collecting, contributions
-from enclave_jobs.members import site_of
-from enclave_jobs.models import Job
-from enclave_jobs.results import ResultBody, lease_of, read_result
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.models import Job
+from enclave_jobs.jobs.results import ResultBody, lease_of, read_result
+from enclave_jobs.runs.members import site_of
 from error_catalogue import CATALOGUE
 from federation.sites.models import Site
 from federation.sites.services import note_heard
@@ -28,7 +28,7 @@ LONGEST_WAIT = 50
 """Seconds that a request may be kept: nginx and others cut at 60."""
 LEASE_PATH = "lease"
 WAIT_HEADER = "FedSlice-Wait"
-"""From the view to `enclave_jobs.line`: the site's id, how long to wait, and when to look again even if
+"""From the view to `enclave_jobs.jobs.line`: the site's id, how long to wait, and when to look again even if
 nobody wakes it (seconds). The line takes it off; without one it tells a site its own id."""
 CHECK_HEADER = "FedSlice-Check"
 """On a 204: somebody asks for new connection checks with the next heartbeat."""

@@ -27,9 +27,9 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from contracts.bound_request import AGENTS_API
-from enclave_jobs import leases
-from enclave_jobs.api_jobs import LEASE_PATH, RETRY_AFTER_SECONDS, WAIT_HEADER, take
-from enclave_jobs.bell import Bell
+from enclave_jobs.jobs import leases
+from enclave_jobs.jobs.api import LEASE_PATH, RETRY_AFTER_SECONDS, WAIT_HEADER, take
+from enclave_jobs.jobs.bell import Bell
 from federation.sites.models import Site, SiteState
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from rest_framework.response import Response
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from enclave_jobs import blobs, uploads
-from enclave_jobs.members import run_of, site_of
-from enclave_jobs.models import Blob, BlobKind
+from enclave_jobs.blobs import store as blobs
+from enclave_jobs.blobs import uploads
+from enclave_jobs.blobs.models import Blob, BlobKind
+from enclave_jobs.runs.members import run_of, site_of
 from federation.sites.models import Site
 from federation.wire import ERRORS, AgentView, document, read
 

@@ -1,5 +1,5 @@
-"""The life of a job and of a server enclave, as sets of pairs. Leases that end in bulk (`leases.withdraw`,
-`leases.expire`) follow JOB too."""
+"""The life of a job, as a set of pairs. Leases that end in bulk (`leases.withdraw`, `leases.expire`) follow
+it too."""
 
 from __future__ import annotations
 
@@ -16,14 +16,5 @@ JOB: Pairs = frozenset(
         ("leased", "withdrawn"),
         ("waiting", "expired"),
         ("leased", "expired"),
-    }
-)
-ENCLAVE: Pairs = frozenset(
-    {
-        ("starting", "ready"),
-        ("starting", "lost"),
-        ("ready", "lost"),
-        ("starting", "stopped"),
-        ("ready", "stopped"),
     }
 )

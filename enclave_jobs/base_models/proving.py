@@ -13,8 +13,8 @@ from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from enclave_host.base_models import resolve
 from enclave_host.proving import prove_study
-from enclave_jobs import model_jobs
-from enclave_jobs.base_models import register
+from enclave_jobs.base_models import model_jobs
+from enclave_jobs.base_models.registering import register
 from federation.studies import services
 from federation.studies.base_models import base_model_of
 from federation.studies.freezing import build_manifest

@@ -1,0 +1,1 @@
+"""Work for sites, leased to their agents one job at a time."""
