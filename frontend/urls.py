@@ -37,6 +37,7 @@ from frontend.views import (
     sites,
     steering,
     studies,
+    sweep_thread,
     sweeps,
     wizard,
 )
@@ -108,6 +109,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("studies/<str:study_id>/sweep", sweeps.new, name="sweep-new"),
     path("sweeps", sweeps.sweep_list, name="sweeps"),
     path("sweeps/<str:sweep_id>", sweeps.detail, name="sweep"),
+    path("sweeps/<str:sweep_id>/thread", sweep_thread.thread, name="sweep-thread"),
+    path("sweeps/<str:sweep_id>/approve", sweep_thread.approve, name="sweep-approve"),
     path("sweeps/<str:sweep_id>/freeze", sweeps.freeze, name="sweep-freeze"),
     path("sweeps/<str:sweep_id>/launch", sweeps.launch, name="sweep-launch"),
     path("sweeps/<str:sweep_id>/csv", sweeps.as_csv, name="sweep-csv"),

@@ -26,7 +26,7 @@ from federation.notices.models import Handled, Notice, Topic, Unwanted
 from federation.notices.texts import text_of
 from federation.people import posts
 from federation.people.models import Post, Role, User
-from federation.studies.models import Event
+from federation.studies.models import Event, Study, SweepPoint
 from federation.threads.models import Kind, Speaker
 from federation.threads.plain import line, plain
 
@@ -53,6 +53,8 @@ FRESH = timedelta(days=1)
 _OVERLAP = 5000
 """Events that committed late have lower ids than some that were handled: so far back they are looked for."""
 MAX_ATTEMPTS = 5
+ONE_SWEEP = timedelta(hours=1)
+"""The studies of a sweep that ask for approval within it are one piece of news."""
 
 
 def send_due() -> int:
@@ -110,7 +112,17 @@ def _whom(event: Event) -> list[User]:
             sites = _members(event)
     people = User.objects.filter(is_active=True)
     there = people.filter(role=Role.SITE_ADMIN, site_id__in=sites, post__in=_TOLD[TOPICS[event.kind]])
+    there = there.exclude(pk__in=_told_of_sweep(event, study))
     return [*(people.filter(pk=study.lead_id) if lead else []), *there]
+
+
+def _told_of_sweep(event: Event, study: Study) -> set[int]:
+    """Who knows already that the sweep of this study asks for approval."""
+    point = SweepPoint.objects.filter(study=study).first() if event.kind == "study.approving" else None
+    if point is None:
+        return set()
+    same = Notice.objects.filter(event__kind=event.kind, event__study__sweep_point__sweep=point.sweep_id)
+    return set(same.filter(event__at__gte=event.at - ONE_SWEEP).values_list("user", flat=True))
 
 
 def _members(event: Event) -> set[str]:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from error_catalogue import explain
 from federation.people.models import User
 from federation.studies.frozen import frozen
-from federation.studies.models import Event
+from federation.studies.models import Event, Sweep, SweepPoint
 from federation.studies.short import short_for
 
 THREADS = ("thread.message", "thread.changes", "thread.decline", "thread.reconsider")
@@ -37,7 +37,9 @@ def text_of(event: Event, reader: User) -> Text:
 def brief_of(event: Event) -> Text:
     """The same without what is to be decided, which stands on the page that it leads to."""
     study = event.study or (event.run.study if event.run else None)
-    subject, news, todo = _words(event, study.name if study else "")
+    name = str(event.facts.get("name") or (study.name if study else ""))  # a sweep's, in its thread
+    sweep = _asked_as_sweep(event)
+    subject, news, todo = _words(event, sweep.name if sweep else name)
     return Text(subject, news, todo, settings.PUBLIC_URL + path_of(event))
 
 
@@ -46,11 +48,24 @@ def path_of(event: Event) -> str:
     study_id = event.study_id or (event.run.study_id if event.run else None)
     if study_id and event.kind.startswith(("release.", "serving.")):
         return f"/studies/{study_id}#{event.kind.partition('.')[0]}"
+    if event.kind in THREADS and event.facts.get("sweep"):
+        return f"/sweeps/{event.facts['sweep']}#thread"
+    sweep = _asked_as_sweep(event)
+    if sweep is not None:
+        return f"/sweeps/{sweep.pk}"
     if study_id and event.kind in THREADS:
         return f"/studies/{study_id}/thread"
     if event.run_id:
         return f"/runs/{event.run_id}"
     return f"/studies/{study_id}" if study_id else "/"
+
+
+def _asked_as_sweep(event: Event) -> Sweep | None:
+    """The sweep that asks for a hospital's approval when one of its studies does."""
+    if event.kind != "study.approving" or event.study is None:
+        return None
+    point = SweepPoint.objects.filter(study=event.study).select_related("sweep").first()
+    return point.sweep if point is not None else None
 
 
 def _about(event: Event, reader: User) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from federation.sites.models import Site
-from federation.studies.models import Study
+from federation.studies.models import Study, Sweep
 
 
 class Speaker(models.TextChoices):
@@ -34,11 +34,16 @@ class Message(models.Model):
     """One message of the thread between the lead and `site`. `manifest_hash` is what stood to be decided when
     it was written, `run` the run whose release or serving it is about. `by` is None where the hospital's
     agent sent it. `digest` is SHA-256(salt ‖ text), in hex as in the log; whoever erases the text erases the
-    salt with it, so that nobody can try texts against the hash."""
+    salt with it, so that nobody can try texts against the hash.
+
+    What is said about a sweep as a whole (`sweep`) is a message of one of its studies. A decision about it is
+    one of each study that it decides: those after the first name it (`first`), and pages show it once."""
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="messages")
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="+")
     run = models.ForeignKey("runs.Run", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    sweep = models.ForeignKey(Sweep, null=True, blank=True, on_delete=models.CASCADE, related_name="messages")
+    first = models.ForeignKey("self", null=True, blank=True, on_delete=models.CASCADE, related_name="others")
     manifest_hash = models.CharField(max_length=64)
     about = models.CharField(max_length=16, choices=About, default=About.STUDY)
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.MESSAGE)

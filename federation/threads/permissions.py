@@ -10,7 +10,7 @@ from federation.people import posts
 from federation.people.models import Role, User
 from federation.sites.models import Site
 from federation.studies import permissions
-from federation.studies.models import Approval, Study
+from federation.studies.models import Approval, Study, Sweep
 from federation.threads.models import Message, Speaker
 
 
@@ -28,6 +28,23 @@ def visible_to(user: User, study: Study) -> QuerySet[Message]:
     if not studies_visible_to(user).filter(pk=study.pk).exists():
         return Message.objects.none()
     found = Message.objects.filter(study=study).select_related("study", "site", "by")
+    return found.filter(site=user.site) if user.role == Role.SITE_ADMIN else found
+
+
+def sweeps_visible_to(user: User) -> QuerySet[Sweep]:
+    """Whose threads this person may open, as of studies."""
+    if user.role != Role.SITE_ADMIN:
+        return permissions.sweeps_visible_to(user)
+    asked = Approval.objects.filter(site=user.site).values("study__sweep_point__sweep")
+    return Sweep.objects.filter(pk__in=asked)
+
+
+def of_sweep_visible_to(user: User, sweep: Sweep) -> QuerySet[Message]:
+    """What was said about a sweep and about single studies of it, each decision once."""
+    if not sweeps_visible_to(user).filter(pk=sweep.pk).exists():
+        return Message.objects.none()
+    found = Message.objects.filter(study__sweep_point__sweep=sweep, first=None)
+    found = found.select_related("study", "site", "by", "sweep")
     return found.filter(site=user.site) if user.role == Role.SITE_ADMIN else found
 
 

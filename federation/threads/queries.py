@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,20 @@ def declines_in_force(study: Study) -> list[Message]:
     return [row for row in declines if signed.get((row.site_id, row.about), row.at) <= row.at]
 
 
+def declines_among(studies: Collection[Study]) -> list[Message]:
+    """The declines in force of these studies themselves; as many queries for many as for one."""
+    hashes = {study.pk: study.manifest_hash or "-" for study in studies}
+    decisions = Message.objects.filter(study__in=hashes, kind__in=DECISIONS, about=About.STUDY)
+    rows = [row for row in decisions if row.manifest_hash == hashes[row.study_id]]
+    last = {(row.study_id, row.site_id): row for row in rows}
+    declines = [row for row in last.values() if row.kind == Kind.DECLINE]
+    signed = Approval.objects.filter(
+        study__in={row.study_id for row in declines}, signed_at__isnull=False
+    ).values_list("study_id", "site_id", "manifest_hash", "signed_at")
+    later = {(study, site): at for study, site, shown, at in signed if at and shown == hashes[study]}
+    return [row for row in declines if later.get((row.study_id, row.site_id), row.at) <= row.at]
+
+
 def decline_of(study: Study, site: Site, about: str = About.STUDY) -> Message | None:
     """This hospital's, if it stands."""
     return next(
@@ -46,12 +60,12 @@ def wished(study: Study, site: Site) -> Message | None:
 def unanswered(studies: QuerySet[Study], *, by: Speaker, site: Site | None = None) -> list[Message]:
     """The last messages of threads that the other side (`by`) has written, newest first; of studies that are
     not over, or of the release or serving of one that is."""
-    found = Message.objects.filter(study__in=studies.exclude(state=StudyState.CANCELLED))
+    found = Message.objects.filter(study__in=studies.exclude(state=StudyState.CANCELLED), first=None)
     if site is not None:
         found = found.filter(site=site)
     last: dict[tuple[str, str], Message] = {}
-    for message in found.select_related("study", "site"):
-        last[message.study_id, message.site_id] = message
+    for message in found.select_related("study", "site", "sweep"):
+        last[message.sweep_id or message.study_id, message.site_id] = message
     asks = [one for one in last.values() if one.speaker == by and one.erased_at is None]
     return sorted(asks, key=lambda one: -one.pk)
 

@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from contracts.refusal import Refusal
@@ -17,7 +18,7 @@ from federation.people.models import User
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies import services as studies
-from federation.studies.models import Approval, Event, Study, StudyState
+from federation.studies.models import Approval, Event, Study, StudyState, Sweep
 from federation.threads import permissions, subjects
 from federation.threads.models import About, Kind, Message, Speaker
 from federation.threads.plain import message
@@ -40,7 +41,7 @@ def answer(by: User, study: Study, site: Site, text: str, about: str = About.STU
     if not Approval.objects.filter(study=study, site=site).exists():
         raise Refusal("thread.not_asked")
     with transaction.atomic():
-        return _say(study, site, by, Kind.MESSAGE, text, _about(study, about), speaker=Speaker.LEAD)
+        return say(study, site, by, Kind.MESSAGE, text, _about(study, about), speaker=Speaker.LEAD)
 
 
 def write(
@@ -60,11 +61,11 @@ def write(
         study = Study.objects.select_for_update().get(pk=study.pk)
         run = _about(study, about)
         if kind == Kind.MESSAGE:
-            return _say(study, site, by, kind, text, run)
+            return say(study, site, by, kind, text, run)
         if not shown or shown != study.manifest_hash:
             raise Refusal("approval.stale_manifest")
         _require_undecided(study, site, kind, run)
-        said = _say(study, site, by, kind, text, run)
+        said = say(study, site, by, kind, text, run)
         if kind == Kind.CHANGES and run[0] == About.STUDY:
             studies.give_up_manifest(by, study)
     return said
@@ -77,7 +78,9 @@ def erase(by: User, said: Message) -> None:
     """
     _require(permissions.can_erase(by, said))
     with transaction.atomic():
-        Message.objects.filter(pk=said.pk).update(text="", salt="", erased_at=timezone.now())
+        first = said.first_id or said.pk
+        same = Message.objects.filter(Q(pk=first) | Q(first=first))
+        same.update(text="", salt="", erased_at=timezone.now())
         record(by, "thread.erased", f"study:{said.study_id}", message=said.pk)
 
 
@@ -115,20 +118,26 @@ def _require_undecided(study: Study, site: Site, kind: str, about: tuple[str, st
         raise Refusal("thread.signed")
 
 
-def _say(
+def say(
     study: Study,
     site: Site,
     by: Any,
     kind: str,
     text: str,
-    about: tuple[str, str | None],
+    about: tuple[str, str | None] = (About.STUDY, None),
     speaker: str = Speaker.SITE,
+    sweep: Sweep | None = None,
+    first: Message | None = None,
 ) -> Message:
+    """Keep what was said, and its hash in the log; who may say it is judged before. `sweep` and `first` are
+    as in `Message`: of a decision about a sweep one is told."""
     said, salt = message(text), secrets.token_hex(32)
     row = Message.objects.create(
         study=study,
         site=site,
         run_id=about[1],
+        sweep=sweep,
+        first=first,
         manifest_hash=study.manifest_hash,
         about=about[0],
         kind=kind,
@@ -141,7 +150,11 @@ def _say(
     told = {"about": about[0], "kind": kind, "speaker": speaker, "site": site.pk, "study": study.pk}
     append("message", {**told, "manifest": study.manifest_hash, "message": row.digest})
     record(by, f"thread.{kind}", f"study:{study.pk}", site=site.pk, about=about[0])
+    if first is not None:
+        return row
     told = {"about": about[0], "speaker": speaker}
+    if sweep is not None:
+        told |= {"sweep": sweep.pk, "name": sweep.name}
     Event.objects.create(study=study, run_id=about[1], site=site, kind=f"thread.{kind}", facts=told)
     return row
 

@@ -30,7 +30,7 @@ from federation.studies import permissions, queries
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, StudyState
 from federation.threads import queries as threads
-from federation.threads.models import Speaker
+from federation.threads.models import Message, Speaker
 from federation.threads.permissions import studies_visible_to as asked_here
 from frontend.first_steps import first_steps
 from frontend.people import with_people
@@ -82,6 +82,17 @@ def _running(live: list[Run]) -> list[dict[str, Any]]:
     return found
 
 
+def _subject(said: Message) -> str:
+    """What it was said about: a study, or a sweep as a whole."""
+    return said.study.name if said.sweep is None else said.sweep.name
+
+
+def _thread_page(said: Message) -> str:
+    if said.sweep is not None:
+        return reverse("sweep", args=[said.sweep_id]) + "#thread"
+    return reverse("study-thread", args=[said.study_id])
+
+
 def _to_sign(site: Site) -> list[tuple[str, Run, str]]:
     """What asks for this hospital's signature after a run: its release, its model in service."""
     released = release_queries.asked_of(site).filter(state=ReleaseState.WAITING)
@@ -122,16 +133,14 @@ def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
             else:
                 add(_("Approve “%(study)s”") % told, line.url, _("%(runs)s runs, one signature") % told)
         for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site) if decides else ():
-            page = reverse("study-thread", args=[said.study_id])
-            add(_("Read the answer in “%(study)s”") % {"study": said.study.name}, page)
+            add(_("Read the answer in “%(study)s”") % {"study": _subject(said)}, _thread_page(said))
         for text, run, about in _to_sign(user.site) if decides or agent else ():
             page = reverse("study", args=[run.study_id]) + f"?about={about}#{about}"
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
         for said in threads.unanswered(studies, by=Speaker.SITE):
-            told = {"site": said.site, "study": said.study.name}
-            page = reverse("study-thread", args=[said.study_id])
-            add(_("Answer %(site)s in “%(study)s”") % told, page, said.get_kind_display())
+            told = {"site": said.site, "study": _subject(said)}
+            add(_("Answer %(site)s in “%(study)s”") % told, _thread_page(said), said.get_kind_display())
         own = studies.select_related("sweep_point__sweep")
         for line in lines(own.filter(state=StudyState.READY)):
             add(_("Launch “%(study)s”") % {"study": line.name}, line.url, _("all have signed"))

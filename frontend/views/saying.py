@@ -86,7 +86,7 @@ def erase(request: HttpRequest, study_id: str, message_id: int) -> HttpResponse:
     """Erase a text; its hash remains in the log."""
     user, study = person(request), _visible(request, study_id)
     message = get_object_or_404(permissions.visible_to(user, study), pk=message_id)
-    back = _place(user, study)
+    back = reverse("sweep", args=[message.sweep_id]) + "#thread" if message.sweep_id else _place(user, study)
     return act(request, lambda: services.erase(user, message), back, _("The text is erased."))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -16,15 +15,13 @@ from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
 from enclave_jobs.runs import sweeps
-from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
-from federation.people.models import Role, User
+from federation.people.models import User
 from federation.studies import permissions
 from federation.studies.models import Sweep
 from frontend.forms.sweeps import SweepForm
-from frontend.manifests import short_facts
-from frontend.sweeps import to_sign
 from frontend.views.acting import form_page, person
+from frontend.views.sweep_thread import sweep_room, visible
 
 
 @login_required
@@ -61,29 +58,8 @@ def new(request: HttpRequest, study_id: str) -> HttpResponse:
 
 @login_required
 def detail(request: HttpRequest, sweep_id: str) -> HttpResponse:
-    """The points, how far they are, and what came of them."""
-    sweep, user = _visible(request, sweep_id), person(request)
-    seen = permissions.visible_to(user)
-    points = list(sweep.points.filter(study__in=seen).select_related("study"))
-    asked = to_sign(sweep, user.site) if user.role == Role.SITE_ADMIN and user.site is not None else None
-    runs = runs_visible_to(user).filter(study__sweep_point__sweep=sweep).order_by("created_at")
-    states = [point.study.state for point in points]
-    return render(
-        request,
-        "frontend/sweeps/detail.html",
-        {
-            "sweep": sweep,
-            "points": points,
-            "rows": sweeps.compare(sweep),
-            "query": urlencode([("run", run.pk) for run in runs]),
-            "is_lead": sweep.lead_id == user.pk,
-            "asked": asked,
-            "short": short_facts(asked["first"], user.site) if asked else [],
-            "drafts": states.count("draft"),
-            "ready": states.count("ready"),
-            "finished": states.count("finished"),
-        },
-    )
+    """What is asked and said about it, its points, how far they are, and what came of them."""
+    return render(request, "frontend/sweeps/detail.html", sweep_room(request, visible(request, sweep_id)))
 
 
 @login_required

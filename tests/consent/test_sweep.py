@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,17 +13,21 @@ from django.urls import reverse
 
 from contracts.manifest import parse
 from contracts.policy import SgxReference
+from contracts.sweep_tree import SweepTree
 from enclave_jobs.runs import sweeps
 from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.runs.sweeps import Axes
 from federation.attestation import references
 from federation.attestation.models import Root
-from federation.people.models import User
+from federation.notices.services import send_due
+from federation.people.models import Role, User
 from federation.studies import services
-from federation.studies.models import Study, StudyState, Sweep
+from federation.studies.models import Approval, Study, StudyState, Sweep
 from federation.studies.plan import Plan
+from federation.threads.models import Message
+from federation.threads.queries import decline_of
 from frontend.sweeps import to_sign
-from tests.federation.cast import MODEL, Hospital
+from tests.federation.cast import MODEL, Hospital, make_person
 from tests.support.proofs import freeze as freeze_tried
 from tests.support.sweeps import approvals_of_sweep
 
@@ -123,3 +129,101 @@ def test_the_page_says_what_the_terminal_says_and_under_which_fingerprint(
     sign(sweep, anna)
     assert to_sign(sweep, anna.site) is None
     assert "at most 2 of 4" not in client_of(alice).get(reverse("sweep", args=[sweep.pk])).content.decode()
+
+
+def told_to(user: User, sweep: Sweep) -> str:
+    answer = client_of(user).get(reverse("sweep", args=[sweep.pk]))
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def says(user: User, sweep: Sweep, kind: str, text: str, **more: str) -> str:
+    """As its form does: with the fingerprint that the page shows."""
+    shown = re.search(r'name="manifest_hash" value="([0-9a-f]*)"', told_to(user, sweep))
+    assert shown is not None
+    body = {"kind": kind, "text": text, "manifest_hash": shown[1], **more}
+    answer = client_of(user).post(reverse("sweep-thread", args=[sweep.pk]), body, follow=True)
+    return html.unescape(answer.content.decode())
+
+
+def test_a_question_about_a_sweep_is_asked_and_answered_once(
+    sweep: Sweep, lena: User, alice: User, bob: User, anna: Hospital, mailoutbox: list[Any]
+) -> None:
+    send_due()
+    asked = [mail for mail in mailoutbox if mail.to == [alice.email]]
+    assert len(asked) == 1 and f"/sweeps/{sweep.pk}" in asked[0].body, "four studies, one mail"
+    mailoutbox.clear()
+    says(alice, sweep, "message", "Why these ratios?")
+    send_due()
+    assert [mail.to for mail in mailoutbox] == [[lena.email]] and "“Ratios”" in mailoutbox[0].subject
+    waiting = client_of(lena).get(reverse("home")).context["waiting"]
+    assert "Answer St. Anna in “Ratios”" in [item["text"] for item in waiting]
+    says(lena, sweep, "message", "They bracket the paper's.", site=anna.site.pk)
+    for user in (alice, lena):
+        told = told_to(user, sweep)
+        assert "Why these ratios?" in told and "They bracket the paper's." in told
+    assert "Why these ratios?" not in told_to(bob, sweep), "another hospital's thread"
+    first = Message.objects.get(text="Why these ratios?")
+    assert (
+        "about the whole sweep"
+        in client_of(alice).get(reverse("study", args=[first.study_id])).content.decode()
+    )
+
+
+def test_a_sweep_is_declined_at_once_taken_back_and_its_reason_is_erased_whole(
+    sweep: Sweep, lena: User, alice: User, anna: Hospital
+) -> None:
+    says(alice, sweep, "decline", "No legal basis for ward 7")
+    assert all(decline_of(study, anna.site) for study in studies_of(sweep))
+    for user in (alice, lena):
+        told = told_to(user, sweep)
+        assert told.count("No legal basis for ward 7") == 1 and "declined" in told
+    assert "thread.declined" in says(alice, sweep, "decline", "Again")
+    says(alice, sweep, "reconsider", "There is one")
+    assert not any(decline_of(study, anna.site) for study in studies_of(sweep))
+    said = Message.objects.get(kind="decline", first=None)
+    client_of(alice).post(reverse("study-thread-erase", args=[said.study_id, said.pk]))
+    assert set(Message.objects.filter(kind="decline").values_list("text", "salt")) == {("", "")}
+    assert Message.objects.filter(kind="decline").count() == 4
+    sign(sweep, anna)
+    assert "thread.signed" in says(alice, sweep, "decline", "Too late")
+
+
+def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_when_asked_again(
+    sweep: Sweep, lena: User, alice: User, anna: Hospital
+) -> None:
+    told = says(alice, sweep, "changes", "Three rounds, please")
+    assert {study.state for study in studies_of(sweep)} == {StudyState.DRAFT}
+    assert "studies are drafts" in told and "Three rounds, please" in told and "seed 0" not in told
+    assert "3 × " not in told_to(lena, sweep) and "Three rounds, please" in told_to(lena, sweep)
+    for study in studies_of(sweep):
+        study.settings = {**study.settings, "rounds": 3}
+        study.save()
+        freeze_tried(lena, study)
+    told = told_to(alice, sweep)
+    assert "Compared with what your hospital asked to change" in told and "Training: Rounds" in told
+
+
+def test_an_officers_yes_to_a_sweep_is_not_yet_binding_until_its_one_signature(
+    sweep: Sweep, lena: User, alice: User, bob: User, anna: Hospital
+) -> None:
+    odile = make_person("odile@anna.example", Role.SITE_ADMIN, anna.site, post="officer")
+    rita = make_person("rita@anna.example", Role.SITE_ADMIN, anna.site, post="researcher")
+    assert "for odile@anna.example" in told_to(lena, sweep), "whom it waits for, by name"
+    assert "approve all 4" not in told_to(rita, sweep)
+    root = SweepTree([study.manifest_hash for study in studies_of(sweep)]).root
+    address = reverse("sweep-approve", args=[sweep.pk])
+    for user, shown in ((rita, root), (odile, "0" * 64)):
+        assert (
+            "[auth.forbidden]"
+            in (told := client_of(user).post(address, {"root": shown}, follow=True).content.decode())
+            or "[approval.stale_manifest]" in told
+        )
+    assert not Approval.objects.exclude(browser_by=None).exists()
+    client_of(odile).post(address, {"root": root})
+    given = Approval.objects.filter(site=anna.site)
+    assert {(row.browser_by, row.signature) for row in given} == {(odile, None)}
+    for user in (odile, lena):
+        assert "not yet binding" in told_to(user, sweep)
+    sign(sweep, anna)
+    assert "not yet binding" not in told_to(lena, sweep) and "all 4" in told_to(lena, sweep)

@@ -127,6 +127,8 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "sweep-new": ("GET", {**EDITS, "lena": 200}),
     "sweep": ("GET", SWEEPS),
     "sweep-csv": ("GET", SWEEPS),
+    "sweep-thread": ("GET", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
+    "sweep-approve": ("POST", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
     # An operator gets a message that it is the lead's; nothing is done.
     "sweep-freeze": ("POST", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
     "sweep-launch": ("POST", {who: 302 if seen == 200 else seen for who, seen in SWEEPS.items()}),
