@@ -37,9 +37,9 @@ CONTEXT = {"pgettext", "pgettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[^a-zA-Z%]*[a-zA-Z]|%[sdgif]|%%|\{\w*(?:[!:][^}]*)?\}|<[^>]+>")
 
 
-def texts(domain: str) -> list[po.Message]:
+def texts(domain: str) -> list[po.CatalogueMessage]:
     """Every text of this catalogue's code, each once."""
-    found: dict[tuple[str, str], po.Message] = {}
+    found: dict[tuple[str, str], po.CatalogueMessage] = {}
     for message in _errors() if domain == "error_catalogue" else _of_packages(DOMAINS[domain]):
         known = found.setdefault(message.key, message)
         if message.plural and not known.plural:
@@ -47,14 +47,14 @@ def texts(domain: str) -> list[po.Message]:
     return list(found.values())
 
 
-def _errors() -> Iterator[po.Message]:
+def _errors() -> Iterator[po.CatalogueMessage]:
     from error_catalogue import CATALOGUE
 
     for entry in CATALOGUE.values():
-        yield from (po.Message(text) for text in (entry.message, entry.hint) if text)
+        yield from (po.CatalogueMessage(text) for text in (entry.message, entry.hint) if text)
 
 
-def _of_packages(packages: Iterable[str]) -> Iterator[po.Message]:
+def _of_packages(packages: Iterable[str]) -> Iterator[po.CatalogueMessage]:
     for package in packages:
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             if "migrations" not in path.parts:
@@ -64,7 +64,7 @@ def _of_packages(packages: Iterable[str]) -> Iterator[po.Message]:
                 yield from in_template(path.read_text("utf-8"), str(path))
 
 
-def in_code(source: str, where: str) -> Iterator[po.Message]:
+def in_code(source: str, where: str) -> Iterator[po.CatalogueMessage]:
     """Texts in calls of gettext's functions. A text that is no literal is a mistake."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
@@ -83,13 +83,13 @@ def in_code(source: str, where: str) -> Iterator[po.Message]:
         yield _message(name, [str(text) for text in said])
 
 
-def _message(name: str, said: list[str]) -> po.Message:
+def _message(name: str, said: list[str]) -> po.CatalogueMessage:
     if name in PLURAL:
-        return po.Message(said[0], said[1], said=("", ""))
-    return po.Message(said[1], context=said[0]) if name in CONTEXT else po.Message(said[0])
+        return po.CatalogueMessage(said[0], said[1], said=("", ""))
+    return po.CatalogueMessage(said[1], context=said[0]) if name in CONTEXT else po.CatalogueMessage(said[0])
 
 
-def in_template(source: str, where: str) -> Iterator[po.Message]:
+def in_template(source: str, where: str) -> Iterator[po.CatalogueMessage]:
     """Texts in Django's translation tags, as Django itself reads them."""
     _django()
     from django.utils.translation.template import templatize
@@ -99,7 +99,7 @@ def in_template(source: str, where: str) -> Iterator[po.Message]:
     for found in call.finditer(templatize(source, origin=where)):
         said = [ast.literal_eval(text) for text in found.groups()[1:] if text]
         if found[1] == "npgettext":
-            yield po.Message(said[1], said[2], said[0], said=("", ""))
+            yield po.CatalogueMessage(said[1], said[2], said[0], said=("", ""))
         else:
             yield _message(found[1], said)
 
@@ -113,7 +113,7 @@ def _django() -> None:
         django.setup()
 
 
-def kept(domain: str, language: str) -> dict[tuple[str, str], po.Message]:
+def kept(domain: str, language: str) -> dict[tuple[str, str], po.CatalogueMessage]:
     """What the catalogue holds; in the middle of a merge or rebase, what both sides hold."""
     path = catalogues.path(domain, language)
     source = path.read_text("utf-8") if path.exists() else ""
@@ -128,7 +128,7 @@ def _staged(path: Path, stage: int) -> str:
     return subprocess.run(git, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
 
-def merged(domain: str, language: str) -> list[po.Message]:
+def merged(domain: str, language: str) -> list[po.CatalogueMessage]:
     """The code's texts with the catalogue's translations."""
     have, result = kept(domain, language), []
     for message in texts(domain):
@@ -163,7 +163,7 @@ def faults(domain: str, language: str) -> list[str]:
     ]
 
 
-def _fits(message: po.Message, said: str) -> bool:
+def _fits(message: po.CatalogueMessage, said: str) -> bool:
     """The same placeholders and tags; of a plural, those of the one or the many. White space at the ends and
     a line's end too, where lines are put together."""
     own = sorted(PLACEHOLDER.findall(said))

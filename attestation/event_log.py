@@ -26,7 +26,7 @@ CODE = "attest.event_log_malformed"
 
 
 @dataclass(frozen=True)
-class Event:
+class MeasuredEvent:
     """One entry. `register` is 0 for MRTD, which no log extends, and n + 1 for RTMRn; `digest` is SHA-384."""
 
     register: int
@@ -35,7 +35,7 @@ class Event:
     data: bytes
 
 
-def read_events(data: bytes) -> tuple[Event, ...]:
+def read_events(data: bytes) -> tuple[MeasuredEvent, ...]:
     """The events after the Spec ID event, up to the unused rest of the log's area (all ones or all zeros).
 
     Raises: `attest.event_log_malformed`.
@@ -44,7 +44,7 @@ def read_events(data: bytes) -> tuple[Event, ...]:
         raise Refusal(CODE, expected=f"at most {MAX_LOG_BYTES} bytes", found=f"{len(data)} bytes")
     cursor = Cursor(data, CODE)
     sizes = _spec_id(cursor)
-    events: list[Event] = []
+    events: list[MeasuredEvent] = []
     while cursor.rest and not _unused(cursor.rest):
         if len(events) == MAX_EVENTS:
             raise Refusal(CODE, expected=f"at most {MAX_EVENTS} events", found="more")
@@ -52,7 +52,7 @@ def read_events(data: bytes) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def replay(events: tuple[Event, ...]) -> tuple[bytes, bytes, bytes, bytes]:
+def replay(events: tuple[MeasuredEvent, ...]) -> tuple[bytes, bytes, bytes, bytes]:
     """RTMR0 to RTMR3 after these events: each is SHA-384(register ‖ digest), from 48 zero bytes on."""
     registers = [bytes(SHA384_BYTES)] * 4
     for event in events:
@@ -61,7 +61,7 @@ def replay(events: tuple[Event, ...]) -> tuple[bytes, bytes, bytes, bytes]:
     return registers[0], registers[1], registers[2], registers[3]
 
 
-def require_replay(events: tuple[Event, ...], report: TdReport) -> None:
+def require_replay(events: tuple[MeasuredEvent, ...], report: TdReport) -> None:
     """The log explains RTMR0 to RTMR2 of this report. RTMR3 the launcher extends (contracts/launch.py).
 
     Raises: `attest.event_log`.
@@ -91,7 +91,7 @@ def _spec_id(cursor: Cursor) -> dict[int, int]:
     return sizes
 
 
-def _event(cursor: Cursor, sizes: dict[int, int]) -> Event:
+def _event(cursor: Cursor, sizes: dict[int, int]) -> MeasuredEvent:
     register, kind = cursor.u32("register"), cursor.u32("kind")
     digests: dict[int, bytes] = {}
     count = cursor.u32("number of digests")
@@ -103,7 +103,7 @@ def _event(cursor: Cursor, sizes: dict[int, int]) -> Event:
         raise Refusal(CODE, expected="each digest once, SHA-384 among them", found=f"{count} digests")
     if kind != EV_NO_ACTION and not 1 <= register <= 4:
         raise Refusal(CODE, expected="RTMR0 to RTMR3", found=f"register {register}")
-    return Event(register, kind, digests[SHA384], data)
+    return MeasuredEvent(register, kind, digests[SHA384], data)
 
 
 def _unused(rest: bytes) -> bool:

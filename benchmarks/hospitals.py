@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from contracts.rows import TextLabel, read_row, write_row
-from enclave.training.row_reader import Rows
+from enclave.training.row_reader import SiteRows
 
 MEDQUAD = {
     "genetics-clinic": ("GHR",),
@@ -37,19 +37,19 @@ class _Record:
 
 def hospitals(
     folder: Path, *, rows: int | None, test_rows: int | None = None, seed: int = 0, count: int = 3
-) -> dict[str, Rows]:
+) -> dict[str, SiteRows]:
     """Site id -> rows, in site-id order; at most `rows` training and `test_rows` test rows each, drawn by
     `seed`, and none for validation. The test rows do not depend on `rows`."""
     train, test = (_read(folder / f"{name}.jsonl.gz") for name in ("train", "test"))
     members = _members(train, folder.name, count)
     dealt_train, dealt_test = _deal(train, members, seed, count), _deal(test, members, seed + 1, count)
     return {
-        site: Rows([*dealt_train[site][:rows]], [], [*dealt_test[site][:test_rows]])
+        site: SiteRows([*dealt_train[site][:rows]], [], [*dealt_test[site][:test_rows]])
         for site in sorted(dealt_train)
     }
 
 
-def write(rows: Rows, file: Path) -> None:
+def write(rows: SiteRows, file: Path) -> None:
     """Write a site's rows as the site agent normalises them: a file for `site_agent dataset add`."""
     with file.open("wb") as lines:
         for split, members in (("train", rows.train), ("validation", rows.validation), ("test", rows.test)):
@@ -57,16 +57,16 @@ def write(rows: Rows, file: Path) -> None:
                 lines.write(write_row(structs.replace(row, split=split)))
 
 
-def read_site(file: Path) -> Rows:
+def read_site(file: Path) -> SiteRows:
     """Read what `write` or a site agent wrote."""
     splits: dict[str, list[TextLabel]] = {"train": [], "validation": [], "test": []}
     with file.open("rb") as lines:
         for row in map(read_row, lines):
             splits[row.split].append(row)
-    return Rows(splits["train"], splits["validation"], splits["test"])
+    return SiteRows(splits["train"], splits["validation"], splits["test"])
 
 
-def label_names(sites: Mapping[str, Rows]) -> tuple[str, ...]:
+def label_names(sites: Mapping[str, SiteRows]) -> tuple[str, ...]:
     """All labels of all sites, sorted."""
     every = [row for rows in sites.values() for row in [*rows.train, *rows.test]]
     return tuple(sorted({row.label for row in every if isinstance(row, TextLabel)}))

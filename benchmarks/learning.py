@@ -45,7 +45,7 @@ from enclave.training.loop import Progress, evaluate, train
 from enclave.training.metrics import Scores
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately
-from enclave.training.row_reader import Rows, encode, read_rows
+from enclave.training.row_reader import SiteRows, encode, read_rows
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from privacy_accounting.epsilon import epsilon, planned
@@ -133,7 +133,7 @@ class Study:
 
 
 def study(
-    sites: Mapping[str, Rows],
+    sites: Mapping[str, SiteRows],
     model: ModelSpec,
     adapter: Lora,
     training: Training,
@@ -402,7 +402,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)  # fmt: skip
 
 
-def _sites(options: argparse.Namespace, seed: int) -> dict[str, Rows]:
+def _sites(options: argparse.Namespace, seed: int) -> dict[str, SiteRows]:
     if (options.data / "train.jsonl.gz").is_file():
         return hospitals(
             options.data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed

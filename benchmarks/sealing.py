@@ -26,14 +26,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.sealed.frames import FRAME_BYTES, TAG_BYTES
 from contracts.sealed.hpke import HpkeKey
-from contracts.sealed.shards import About, draw_key, open_shard, seal_shard
+from contracts.sealed.shards import ShardOrigin, draw_key, open_shard, seal_shard
 from contracts.sealed.stream import Binding, seal, unseal
 from contracts.signing import SigningKey
 from enclave_host.mailbox import HostMailbox
 
 BINDING = Binding("a" * 64, 1, "update", "site-a")
 KEY, SIGNER, CIPHER = HpkeKey.generate(), SigningKey.generate(), AESGCM(bytes(32))
-SHARD_KEY, ABOUT = draw_key(), About("site-a", "a" * 64, "training", 0)
+SHARD_KEY, ABOUT = draw_key(), ShardOrigin("site-a", "a" * 64, "training", 0)
 GOAL, RUNS = 0.6, 7
 
 Act = Callable[[BinaryIO, BinaryIO], object]

@@ -36,7 +36,7 @@ from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
 from enclave.programs.serving import ServeArguments, Serving, StepArguments
-from enclave.slicing.questions import Answers, ask_about, read_probabilities
+from enclave.slicing.questions import TailAnswers, ask_about, read_probabilities
 from enclave.slicing.split import Front, Tail
 
 PART_BYTES = 512 << 10
@@ -58,7 +58,7 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     own = HpkeKey.generate(), SigningKey.generate()
     approved = {"anna": Approval(("anna",), "")}
     identity = Identity("split_server", source, manifest, manifest.hash, Clock(0), *own, "0" * 64, approved)
-    answers = Answers(tail, manifest.model, "0" * 64)
+    answers = TailAnswers(tail, manifest.model, "0" * 64)
     serving = Serving(identity, lambda: answers)
     order = approve_release(manifest, answers.receipt, "anna", person, ("anna",), rule=SERVE)
     serving.begin(ServeArguments(answers.receipt, {"anna": order}))

@@ -31,7 +31,7 @@ class Verdict(Struct, forbid_unknown_fields=True, frozen=True):
         return not self.code
 
 
-class Proof(Struct, forbid_unknown_fields=True, frozen=True):
+class ModelProof(Struct, forbid_unknown_fields=True, frozen=True):
     """`parameters` and `bytes` are of all tensors in the files. `positions` are those that a text can really
     use; `vocabulary` counts rows of the embedding, `tokens` what the tokenizer knows. `new` are the tensors
     that the files lack (a classification head), `unused` those that the task does not need. `whole` is False
@@ -71,12 +71,12 @@ def way_of(method: str, placement: str, adapter: str) -> Way:
     return msgspec.convert(f"{place}/{adapter}", Way)
 
 
-def read_proof(told: Any) -> Proof:
+def read_proof(told: Any) -> ModelProof:
     """A proof that was stored or sent as JSON.
 
     Raises: `model.no_proof`.
     """
     try:
-        return msgspec.convert(told, Proof)
+        return msgspec.convert(told, ModelProof)
     except msgspec.ValidationError as error:
         raise Refusal("model.no_proof", fault=str(error)[:200]) from error

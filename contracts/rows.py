@@ -60,7 +60,7 @@ class PromptResponse(
     split: Split
 
 
-class Message(Struct, frozen=True, forbid_unknown_fields=True):
+class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation."""
 
     role: Role
@@ -70,18 +70,18 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
 class Messages(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="messages"):
     """A conversation of several turns; what the assistant says is learnt."""
 
-    messages: Annotated[tuple[Message, ...], Meta(min_length=2)]
+    messages: Annotated[tuple[ChatMessage, ...], Meta(min_length=2)]
     split: Split
 
 
-class Text(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
+class WholeText(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text"):
     """A text that is learnt whole."""
 
     text: str
     split: Split
 
 
-Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | Messages | Text
+Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | Messages | WholeText
 Labelled = TextLabel | PairLabel
 Conversation = PromptResponse | Messages
 OF_KIND: dict[Kind, type[Row]] = {
@@ -91,7 +91,7 @@ OF_KIND: dict[Kind, type[Row]] = {
     "token-tags": TokensTags,
     "prompt-response": PromptResponse,
     "messages": Messages,
-    "text": Text,
+    "text": WholeText,
 }
 
 read_row = msgspec.json.Decoder(Row).decode

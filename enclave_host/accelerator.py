@@ -55,7 +55,7 @@ class Multiplier:
         return outer, inner, self._limbs[number]
 
 
-class Server:
+class AcceleratorServer:
     """Answers a channel's requests in their order. Its methods are what a hostile accelerator changes."""
 
     def __init__(self, file: SharedFile, multiplier: Multiplier) -> None:
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.info("accelerator on %s serves %s", name, options.channel)
     parent = os.getppid()
     try:
-        Server(file, multiplier).run(lambda: os.getppid() == parent)
+        AcceleratorServer(file, multiplier).run(lambda: os.getppid() == parent)
     except KeyboardInterrupt:
         pass
     finally:

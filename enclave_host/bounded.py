@@ -35,7 +35,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChildLimits:
     """`memory` and `disk` in bytes, `seconds` of wall clock (each core may use them)."""
 
     memory: int
@@ -43,7 +43,7 @@ class Limits:
     disk: int = 1 << 40
 
     @classmethod
-    def of_this_machine(cls) -> Limits:
+    def of_this_machine(cls) -> ChildLimits:
         """Three quarters of the memory that is free now, at least 2 GiB."""
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         told = Path("/proc/meminfo")
@@ -53,7 +53,7 @@ class Limits:
         return cls(max(2 * _GIB, free * 3 // 4))
 
 
-def run_bounded(module: str, request: dict[str, Any], limits: Limits, tell: Tell | None = None) -> Any:
+def run_bounded(module: str, request: dict[str, Any], limits: ChildLimits, tell: Tell | None = None) -> Any:
     """The child's result. `tell` hears its progress.
 
     Raises: what the child raises, or `child.timeout`, `child.killed`, `child.failed`.
@@ -97,7 +97,7 @@ def run_bounded(module: str, request: dict[str, Any], limits: Limits, tell: Tell
             _end(child)
 
 
-def _answer(child: subprocess.Popen[bytes], limits: Limits, tell: Tell | None) -> Any:
+def _answer(child: subprocess.Popen[bytes], limits: ChildLimits, tell: Tell | None) -> Any:
     for line in _lines(child, time.monotonic() + limits.seconds, limits):
         try:
             told = json.loads(line)
@@ -112,7 +112,7 @@ def _answer(child: subprocess.Popen[bytes], limits: Limits, tell: Tell | None) -
     raise _ended(child, limits)
 
 
-def _lines(child: subprocess.Popen[bytes], deadline: float, limits: Limits) -> Iterator[bytes]:
+def _lines(child: subprocess.Popen[bytes], deadline: float, limits: ChildLimits) -> Iterator[bytes]:
     """The child's lines as they come.
 
     Raises: `child.timeout`.
@@ -132,7 +132,7 @@ def _lines(child: subprocess.Popen[bytes], deadline: float, limits: Limits) -> I
             yield from lines
 
 
-def _ended(child: subprocess.Popen[bytes], limits: Limits) -> Refusal:
+def _ended(child: subprocess.Popen[bytes], limits: ChildLimits) -> Refusal:
     """Why there was no answer."""
     try:
         status = child.wait(10)

@@ -44,7 +44,7 @@ def environment_of(program: Program) -> Path | None:
 def is_current(program: Program, made: Path) -> bool:
     """Whether the environment is there, whole, and made from the lock as it is now."""
     try:
-        return (made / STAMP).read_text() == _stamp(program)
+        return (made / STAMP).read_text() == stamp_of(program)
     except OSError:
         return False
 
@@ -62,10 +62,11 @@ def make(program: Program, made: Path, torch_index: str = "") -> None:
         ],
         check=True,
     )
-    (made / STAMP).write_text(_stamp(program))
+    (made / STAMP).write_text(stamp_of(program))
 
 
-def _stamp(program: Program) -> str:
+def stamp_of(program: Program) -> str:
+    """What a finished environment was made from."""
     return hashlib.sha256((TREE / lock_of(program)).read_bytes()).hexdigest() + "\n"
 
 

@@ -24,7 +24,7 @@ import msgspec
 from attestation.measured import TREE
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Hello, HostFile, Reply, Request, WireChannel
+from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Hello, HostFile, Reply, WireChannel, WireRequest
 from enclave_host.gramine.launch import command
 from enclave_host.mailbox import HostMailbox
 
@@ -172,7 +172,7 @@ class EnclaveProcess:
         if self._channel is None or self._process.poll() is not None:
             raise self._died()
         self._last_id += 1
-        self._channel.send(Request(self._last_id, op, args))
+        self._channel.send(WireRequest(self._last_id, op, args))
         while True:
             remaining = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             reply = self._channel.receive(Reply, timeout=remaining)

@@ -93,7 +93,7 @@ def worker_report() -> WorkerReport:
 
 
 @dataclass(frozen=True)
-class Place:
+class StoragePlace:
     """Something that takes room, in bytes; `of` is the room there is, where that is known."""
 
     name: str
@@ -127,13 +127,13 @@ def storage() -> dict[str, Any]:
              "bytes": row["bytes"]}
             for row in blobs.order_by("blobs__kind", "-blobs__complete")
         ],
-        "logs": [Place(path.name, path.stat().st_size) for path in logs],
+        "logs": [StoragePlace(path.name, path.stat().st_size) for path in logs],
     }  # fmt: skip
 
 
-def _disk(name: str, folder: Path) -> Place:
+def _disk(name: str, folder: Path) -> StoragePlace:
     usage = shutil.disk_usage(folder)
-    return Place(name, usage.total - usage.free, usage.total)
+    return StoragePlace(name, usage.total - usage.free, usage.total)
 
 
 def _database_bytes() -> int:

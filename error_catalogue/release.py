@@ -1,4 +1,4 @@
-"""Codes of releasing tuned parameters after a run (enclave/programs/releasing.py, federation/releases)."""
+"""Codes of releasing tuned parameters after a run (enclave/programs/releasing.py, enclave_jobs/releases)."""
 
 from error_catalogue.catalogue import Entry, define
 

@@ -89,7 +89,7 @@ def _database(url: str | None) -> dict[str, object]:
     }
 
 
-def _bucket(address: str | None, region: str) -> dict[str, dict[str, Any]]:
+def bucket_storage(address: str | None, region: str) -> dict[str, dict[str, Any]]:
     """Django's settings of an S3 bucket, from https://key:secret@storage.example/bucket; none without."""
     if not address:
         return {}
@@ -294,7 +294,7 @@ STORAGE_REGION = os.environ.get("FEDSLICE_STORAGE_REGION", "us-east-1")
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    **_bucket(os.environ.get("FEDSLICE_STORAGE"), STORAGE_REGION),
+    **bucket_storage(os.environ.get("FEDSLICE_STORAGE"), STORAGE_REGION),
 }
 STORAGE_FOR_SITES = os.environ.get("FEDSLICE_STORAGE_FOR_SITES", "").rstrip("/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024

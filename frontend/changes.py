@@ -21,7 +21,7 @@ ALWAYS_NEW = {"run"}
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierManifest:
     """What the hospital signed last, or wished to be changed (`wished`), as it stands beside the log."""
 
     study: Study
@@ -40,7 +40,7 @@ class Change:
     now: str
 
 
-def earlier_approval(study: Study, site: Site) -> Earlier | None:
+def earlier_approval(study: Study, site: Site) -> EarlierManifest | None:
     """What the hospital has decided before: its wish for changes or signature in this study, the later one;
     else its last signature in any."""
     wish = wished(study, site)
@@ -58,12 +58,16 @@ def earlier_approval(study: Study, site: Site) -> Earlier | None:
     if wish is not None and (row is None or row.signed_at is None or row.signed_at < wish.at):
         kept = StoredEvidence.objects.filter(pk=wish.manifest_hash).first()
         asked = Frozen(bytes(kept.data).decode(), wish.manifest_hash) if kept is not None else None
-        return Earlier(study, asked, wish.at, same_study=True, wished=True) if asked is not None else None
+        return (
+            EarlierManifest(study, asked, wish.at, same_study=True, wished=True)
+            if asked is not None
+            else None
+        )
     # An approval is in the log with its manifest as an attachment, named by the very hash that was signed.
     kept = StoredEvidence.objects.filter(pk=row.manifest_hash).first() if row else None
     if row is None or kept is None:
         return None
-    return Earlier(
+    return EarlierManifest(
         row.study,
         Frozen(bytes(kept.data).decode(), row.manifest_hash),
         row.signed_at,
@@ -71,14 +75,14 @@ def earlier_approval(study: Study, site: Site) -> Earlier | None:
     )
 
 
-def fact_changes(before: Earlier, study: Study) -> list[Change]:
+def fact_changes(before: EarlierManifest, study: Study) -> list[Change]:
     """Differences in the words of the page; none where one of the two is of an older format, which the page
     has no words for."""
     old, new = _facts(before.frozen), _facts(frozen(study))
     return _compare(old, new) if old and new else []
 
 
-def field_changes(before: Earlier, study: Study) -> list[Change]:
+def field_changes(before: EarlierManifest, study: Study) -> list[Change]:
     """Differences field by field, so that nothing can hide behind words; the run's id is always new."""
     old, new = _flat(before.frozen.said), _flat(frozen(study).said)
     return [change for change in _compare(old, new) if change.name not in ALWAYS_NEW]

@@ -198,7 +198,7 @@ def _stated(settings: dict[str, Any], names: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """Runs that differ in nothing but their seed: how many have a score, its mean, and half the width of its
     95 % confidence interval (None for a single run)."""
 
@@ -208,7 +208,7 @@ class Group:
     half: float | None
 
 
-def groups(rows: Iterable[Compared], metric: str = "accuracy") -> list[Group]:
+def groups(rows: Iterable[Compared], metric: str = "accuracy") -> list[SeedGroup]:
     """The groups, in the order of their first runs. Runs that have not finished are left out."""
     found: dict[tuple[str, ...], list[Compared]] = {}
     for row in rows:
@@ -218,7 +218,7 @@ def groups(rows: Iterable[Compared], metric: str = "accuracy") -> list[Group]:
     made = []
     for members in found.values():
         scores = [score_of(member.scores, metric) or 0.0 for member in members]
-        made.append(Group(members[0].settings, len(scores), mean(scores), half_width(scores)))
+        made.append(SeedGroup(members[0].settings, len(scores), mean(scores), half_width(scores)))
     return made
 
 
@@ -250,7 +250,7 @@ def sweep(rows: Sequence[Compared], axis: str, metric: str = "accuracy") -> list
     others = [
         name for name in differing(rows) if name not in (axis, "seed") and not _goes_with(rows, name, axis)
     ]
-    lines: dict[str, list[Group]] = {}
+    lines: dict[str, list[SeedGroup]] = {}
     for group in groups(rows, metric):
         name = _stated(group.settings, others) or _("mean")
         lines.setdefault(name, []).append(group)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from federation.attestation.models import AppraisalRecord
 
 
-class Line(NamedTuple):
+class EvidenceLine(NamedTuple):
     """One property of both pieces of evidence, in words."""
 
     name: str
@@ -22,7 +22,7 @@ class Line(NamedTuple):
         return self.earlier != self.now
 
 
-def compare(earlier: AppraisalRecord, now: AppraisalRecord) -> list[Line]:
+def compare(earlier: AppraisalRecord, now: AppraisalRecord) -> list[EvidenceLine]:
     """What the two verdicts say, property by property, then every check whose outcome changed."""
     old, new = _whole(earlier), _whole(now)
     names = {
@@ -40,13 +40,17 @@ def compare(earlier: AppraisalRecord, now: AppraisalRecord) -> list[Line]:
         "root_sha256": _("Trust root"),
         "verifier": _("Verifier's version"),
     }
-    lines = [Line(label, _words(old.get(name)), _words(new.get(name))) for name, label in names.items()]
-    lines.append(Line(_("Signing key"), earlier.claims.get("signing_key", "–"), now.claims["signing_key"]))
+    lines = [
+        EvidenceLine(label, _words(old.get(name)), _words(new.get(name))) for name, label in names.items()
+    ]
+    lines.append(
+        EvidenceLine(_("Signing key"), earlier.claims.get("signing_key", "–"), now.claims["signing_key"])
+    )
     before = {check["name"]: check["outcome"] for check in earlier.checks}
     changed = [check for check in now.checks if before.get(check["name"], "–") != check["outcome"]]
     return [
         *lines,
-        *(Line(check["name"], before.get(check["name"], "–"), check["outcome"]) for check in changed),
+        *(EvidenceLine(check["name"], before.get(check["name"], "–"), check["outcome"]) for check in changed),
     ]
 
 

@@ -48,7 +48,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Group:
+class FoundGroup:
     """What was found of one kind; `cut`: not all of it; `more` is the address of all, where there is one."""
 
     name: str
@@ -58,7 +58,7 @@ class Group:
     more: str = ""
 
 
-def find(user: User, text: str) -> list[Group]:
+def find(user: User, text: str) -> list[FoundGroup]:
     """What this person may see of this text, kind by kind; kinds without a hit are left out."""
     groups = [
         _studies(user, text),
@@ -72,13 +72,13 @@ def find(user: User, text: str) -> list[Group]:
     return [group for group in groups if group.hits]
 
 
-def _group(name: str, title: str, hits: list[Hit], page: str = "", **asked: str) -> Group:
+def _group(name: str, title: str, hits: list[Hit], page: str = "", **asked: str) -> FoundGroup:
     cut = len(hits) > SHOWN
     more = f"{reverse(page)}?{urlencode(asked)}" if page and cut else ""
-    return Group(name, title, hits[:SHOWN], cut, more)
+    return FoundGroup(name, title, hits[:SHOWN], cut, more)
 
 
-def _studies(user: User, text: str) -> Group:
+def _studies(user: User, text: str) -> FoundGroup:
     found = queries.named(studies.visible_to(user), text).select_related("sweep_point__sweep", "lead")
     rows = one_a_sweep(found, "sweep_point__sweep", SHOWN + 1)
     hits = []
@@ -91,7 +91,7 @@ def _studies(user: User, text: str) -> Group:
     return _group("studies", _("Studies"), hits, "studies", q=text)
 
 
-def _runs(user: User, text: str) -> Group:
+def _runs(user: User, text: str) -> FoundGroup:
     visible = runs_visible_to(user)
     found = runs_named(visible, text).select_related(TO_SWEEP)
     rows = one_a_sweep(found, TO_SWEEP, SHOWN + 1)
@@ -106,14 +106,14 @@ def _runs(user: User, text: str) -> Group:
     return _group("runs", _("Runs"), hits, "runs", q=text)
 
 
-def _sites(user: User, text: str) -> Group:
+def _sites(user: User, text: str) -> FoundGroup:
     named = Q(name__icontains=text) | Q(pk__startswith=text)
     rows = sites.visible_to(user).filter(named).exclude(name="").order_by("name", "pk")[: SHOWN + 1]
     hits = [Hit(str(site), reverse("site", args=[site.pk]), "", site) for site in rows]
     return _group("sites", _("Hospitals"), hits, "sites", q=text)
 
 
-def _datasets(user: User, text: str) -> Group:
+def _datasets(user: User, text: str) -> FoundGroup:
     rows = (
         datasets.visible_to(user).filter(name__icontains=text).select_related("site").order_by("name", "pk")
     )
@@ -121,7 +121,7 @@ def _datasets(user: User, text: str) -> Group:
     return _group("datasets", _("Datasets"), hits)
 
 
-def _models(user: User, text: str) -> Group:
+def _models(user: User, text: str) -> FoundGroup:
     if not studies.can_see_models(user):
         return _group("models", "", [])
     rows = BaseModel.objects.filter(Q(name__icontains=text) | Q(source__icontains=text))[: SHOWN + 1]
@@ -129,7 +129,7 @@ def _models(user: User, text: str) -> Group:
     return _group("models", _("Base models"), hits)
 
 
-def _people(user: User, text: str) -> Group:
+def _people(user: User, text: str) -> FoundGroup:
     if not people.can_list(user):
         return _group("people", "", [])
     named = Q(email__icontains=text) | Q(first_name__icontains=text) | Q(last_name__icontains=text)
@@ -138,14 +138,14 @@ def _people(user: User, text: str) -> Group:
     return _group("people", _("People"), hits)
 
 
-def _entries(user: User, text: str) -> Group:
+def _entries(user: User, text: str) -> FoundGroup:
     """Of the log by number, kind, code or hash: each is read from an index, whatever the log's length."""
     if user.role == Role.SITE_ADMIN:
         return _group("log", "", [])
     asked = {"kind": text} if text in KINDS else {"code": text} if CODE.fullmatch(text) else {}
     if asked and user.role not in WHOLE_LOG:
         # To say which of them they may see is the list's work, page by page.
-        return Group("log", _("Log"), [Hit(text, f"{reverse('log')}?{urlencode(asked)}")])
+        return FoundGroup("log", _("Log"), [Hit(text, f"{reverse('log')}?{urlencode(asked)}")])
     if asked:
         wanted = LogFilter(kind=asked.get("kind", ""), code=asked.get("code", ""))
         rows = log_page(LogEntry.objects.all(), wanted, size=SHOWN + 1)

@@ -20,7 +20,7 @@ ENOUGH = 2
 """Hospitals with a dataset on offer that a study needs."""
 
 
-class Step(NamedTuple):
+class FirstStep(NamedTuple):
     """`url` is where it is done, `how` what it takes or is good for; `next`: the first that is not done."""
 
     text: str
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     next: bool = False
 
 
-def first_steps(user: User) -> list[Step]:
+def first_steps(user: User) -> list[FirstStep]:
     """The steps of this person's role, while they are of use: none once all are done or they are put away,
     none for those who help a hospital's admin. One query, whatever the role."""
     if user.steps_put_away or user.post:
@@ -38,7 +38,7 @@ def first_steps(user: User) -> list[Step]:
     asked = _questions(user)
     known = User.objects.filter(pk=user.pk).annotate(**{name: Exists(rows) for name, rows in asked.items()})
     found = known.values(*asked).get()
-    steps = [Step(*words, done=found[name]) for name, words in _words(user).items()]
+    steps = [FirstStep(*words, done=found[name]) for name, words in _words(user).items()]
     left = [number for number, step in enumerate(steps) if not step.done]
     return [step._replace(next=number == left[0]) for number, step in enumerate(steps)] if left else []
 

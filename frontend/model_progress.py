@@ -10,27 +10,27 @@ from federation.studies.models import ModelJob, ModelJobState
 
 
 @dataclass(frozen=True)
-class Progress:
+class ModelProgress:
     """`percent` is None where nobody knows."""
 
     text: str
     percent: int | None = None
 
 
-def progress_of(job: ModelJob) -> Progress:
+def progress_of(job: ModelJob) -> ModelProgress:
     """What the page says of a job that is under way."""
     if job.state == ModelJobState.WAITING:
-        return Progress(_("waits for a worker"))
+        return ModelProgress(_("waits for a worker"))
     told = job.progress if isinstance(job.progress, dict) else {}
     of, done = told.get("of") or 0, told.get("done") or 0
     percent = min(100, round(100 * done / of)) if of else None
     match told.get("stage"):
         case "files":
-            return Progress(_("looks at the files"))
+            return ModelProgress(_("looks at the files"))
         case "tensors":
-            return Progress(_("looks at every tensor"), percent)
+            return ModelProgress(_("looks at every tensor"), percent)
         case "model":
-            return Progress(_("builds the model"))
+            return ModelProgress(_("builds the model"))
         case "passes":
-            return Progress(_("makes a pass: %(way)s") % {"way": told.get("way", "")}, percent)
-    return Progress(_("fetches the model"))
+            return ModelProgress(_("makes a pass: %(way)s") % {"way": told.get("way", "")}, percent)
+    return ModelProgress(_("fetches the model"))

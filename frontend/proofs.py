@@ -13,7 +13,7 @@ from federation.attestation.models import Checkpoint, LogEntry
 
 
 @dataclass(frozen=True)
-class Step:
+class ProofStep:
     """SHA-256(0x01 ‖ left ‖ right) = result, all hex; `sibling` says which of the two came from the proof."""
 
     left: str
@@ -23,11 +23,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Proof:
+class ShownProof:
     """`leaf` is worked out from the entry's bytes as they are kept now; `code` is empty if all holds."""
 
     leaf: str
-    steps: tuple[Step, ...]
+    steps: tuple[ProofStep, ...]
     root: str
     size: int
     note: str
@@ -35,7 +35,7 @@ class Proof:
     code: str
 
 
-def prove(entry: LogEntry) -> Proof:
+def prove(entry: LogEntry) -> ShownProof:
     """Prove that the entry is in the log under its newest checkpoint, and check that proof.
 
     1. The leaf hash, from the entry's own bytes.
@@ -54,10 +54,10 @@ def prove(entry: LogEntry) -> Proof:
             raise Refusal("log.not_included")
     except Refusal as refusal:
         code = refusal.code
-    return Proof(leaf.hex(), steps, head.root, size, head.note, key, code)
+    return ShownProof(leaf.hex(), steps, head.root, size, head.note, key, code)
 
 
-def _climb(index: int, size: int, leaf: bytes, siblings: list[bytes]) -> tuple[tuple[Step, ...], bytes]:
+def _climb(index: int, size: int, leaf: bytes, siblings: list[bytes]) -> tuple[tuple[ProofStep, ...], bytes]:
     steps, value, place, last = [], leaf, index, size - 1
     for sibling in siblings:
         if place % 2 == 1 or place == last:
@@ -68,5 +68,5 @@ def _climb(index: int, size: int, leaf: bytes, siblings: list[bytes]) -> tuple[t
             left, right, side = value, sibling, "right"
         place, last = place >> 1, last >> 1
         value = merkle.node_hash(left, right)
-        steps.append(Step(left.hex(), right.hex(), side, value.hex()))
+        steps.append(ProofStep(left.hex(), right.hex(), side, value.hex()))
     return tuple(steps), value

@@ -81,7 +81,7 @@ COSTS = (
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparedLine:
     """One row of the table. Of each column: what stands there, `more` below it, and whether it is another
     value than the pinned run's."""
 
@@ -95,7 +95,7 @@ class Beside:
     the other runs, each by number and range, of which `part` is shown."""
 
     columns: list[Compared]
-    groups: list[tuple[str, list[Line]]]
+    groups: list[tuple[str, list[ComparedLine]]]
     parts: list[tuple[int, str]] = field(default_factory=list)
     part: int = 1
 
@@ -128,16 +128,16 @@ def beside(rows: Sequence[Compared], base: str, part: str, everything: bool) -> 
     return Beside(columns, told, parts if len(parts) > 1 else [], chosen)
 
 
-def _setting(name: str, columns: list[Compared]) -> Line:
+def _setting(name: str, columns: list[Compared]) -> ComparedLine:
     values = [column.settings.get(name) for column in columns]
     cells = [
         {"text": "\u2013" if value is None else str(value), "more": "", "differs": value != values[0]}
         for value in values
     ]
-    return Line(title_of(name), cells)
+    return ComparedLine(title_of(name), cells)
 
 
-def _figure(figure: Figure, columns: list[Compared]) -> Line | None:
+def _figure(figure: Figure, columns: list[Compared]) -> ComparedLine | None:
     """None where no run has this number."""
     values = [figure.of(column) for column in columns]
     if all(value is None for value in values):
@@ -155,4 +155,4 @@ def _figure(figure: Figure, columns: list[Compared]) -> Line | None:
                 "sure": sure(column.scores) if figure is SCORES[0] else None,
             }
         )
-    return Line(str(figure.title), cells)
+    return ComparedLine(str(figure.title), cells)

@@ -24,7 +24,7 @@ DELTA = 1e-5
 
 
 @dataclass(frozen=True)
-class Line:
+class StudyLine:
     """One line of a list: a study, or a sweep with its points in it. `states` are theirs, most frequent
     first."""
 
@@ -51,7 +51,7 @@ class Line:
         return [(first[state], count) for state, count in counted.most_common()]
 
 
-def lines(studies: Iterable[Study]) -> list[Line]:
+def lines(studies: Iterable[Study]) -> list[StudyLine]:
     """The studies in their order; points of one sweep stand together, where the first of them stood. Wants
     `select_related("sweep_point__sweep")`."""
     found: dict[str, list[Study]] = {}
@@ -61,10 +61,10 @@ def lines(studies: Iterable[Study]) -> list[Line]:
     return [_line(members) for members in found.values()]
 
 
-def _line(members: list[Study]) -> Line:
+def _line(members: list[Study]) -> StudyLine:
     point = getattr(members[0], "sweep_point", None)
     sweep: Sweep | None = point.sweep if point is not None and len(members) > 1 else None
-    return Line(members[0], sweep, tuple(members))
+    return StudyLine(members[0], sweep, tuple(members))
 
 
 def one_a_sweep(rows: QuerySet[M], path: str, count: int, after: Q | None = None) -> list[M]:

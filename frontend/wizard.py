@@ -20,7 +20,7 @@ from frontend.forms.wizard.tuning import AdapterForm, SplitForm
 
 
 @dataclass(frozen=True)
-class Step:
+class WizardStep:
     """`form` is None for the review. The template is `studies/steps/<name>.html`."""
 
     name: str
@@ -30,32 +30,34 @@ class Step:
 
 
 STEPS = (
-    Step("purpose", _("Purpose"), _("What the study is for. Nothing runs yet."), PurposeForm),
-    Step("model", _("Model"), _("What the hospitals fine-tune together."), ModelForm),
-    Step("data", _("Data"), _("Whose data, and how alike they are."), DataForm),
-    Step("method", _("Method"), _("Where the work runs, and who can see what."), MethodForm),
-    Step("tuning", _("Tuning"), _("How much of the model is trained, and what that costs."), None),
-    Step("training", _("Training"), _("How long, by which rules, and what may come out."), TrainingForm),
-    Step("review", _("Review"), _("Exactly what the hospitals will be asked to approve."), None),
+    WizardStep("purpose", _("Purpose"), _("What the study is for. Nothing runs yet."), PurposeForm),
+    WizardStep("model", _("Model"), _("What the hospitals fine-tune together."), ModelForm),
+    WizardStep("data", _("Data"), _("Whose data, and how alike they are."), DataForm),
+    WizardStep("method", _("Method"), _("Where the work runs, and who can see what."), MethodForm),
+    WizardStep("tuning", _("Tuning"), _("How much of the model is trained, and what that costs."), None),
+    WizardStep(
+        "training", _("Training"), _("How long, by which rules, and what may come out."), TrainingForm
+    ),
+    WizardStep("review", _("Review"), _("Exactly what the hospitals will be asked to approve."), None),
 )
 NAMES = [step.name for step in STEPS]
 TUNING: dict[str, type[StepForm]] = {"method-1": AdapterForm, "method-2": SplitForm}
 """What a method tunes, as a form."""
 
 
-def step_named(name: str) -> Step | None:
+def step_named(name: str) -> WizardStep | None:
     """The step of this name."""
     return next((step for step in STEPS if step.name == name), None)
 
 
-def form_class(step: Step, study: Study | None) -> type[StepForm] | None:
+def form_class(step: WizardStep, study: Study | None) -> type[StepForm] | None:
     """The step's form; what is tuned depends on the method."""
     if step.name == "tuning":
         return TUNING.get(study.settings.get("method", "") if study else "", AdapterForm)
     return step.form
 
 
-def make(step: Step, user: User, study: Study | None, data: QueryDict | None = None) -> StepForm | None:
+def make(step: WizardStep, user: User, study: Study | None, data: QueryDict | None = None) -> StepForm | None:
     """The step's form, bound to `data` where there is some."""
     kind = form_class(step, study)
     return kind(data, user=user, study=study) if kind else None
@@ -91,26 +93,26 @@ def draft_with(study: Study, form: StepForm | None) -> Draft:
 
 
 # Input that is not valid yet is kept in the session, so that going back and forth loses nothing.
-def _key(study: Study | None, step: Step) -> str:
+def _key(study: Study | None, step: WizardStep) -> str:
     return f"draft/{study.pk if study else 'new'}/{step.name}"
 
 
-def keep(request: HttpRequest, study: Study | None, step: Step) -> None:
+def keep(request: HttpRequest, study: Study | None, step: WizardStep) -> None:
     """Remember what was typed although it cannot be saved."""
     request.session[_key(study, step)] = request.POST.urlencode()
 
 
-def forget(request: HttpRequest, study: Study | None, step: Step) -> None:
+def forget(request: HttpRequest, study: Study | None, step: WizardStep) -> None:
     """It was saved."""
     request.session.pop(_key(study, step), None)
 
 
-def kept(request: HttpRequest, study: Study | None, step: Step) -> QueryDict | None:
+def kept(request: HttpRequest, study: Study | None, step: WizardStep) -> QueryDict | None:
     """What was typed at this step and not saved."""
     typed = request.session.get(_key(study, step))
     return QueryDict(typed) if typed else None
 
 
-def unfinished(request: HttpRequest, study: Study) -> list[Step]:
+def unfinished(request: HttpRequest, study: Study) -> list[WizardStep]:
     """The steps with input that could not be saved."""
     return [step for step in STEPS if _key(study, step) in request.session]

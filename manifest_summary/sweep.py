@@ -19,14 +19,14 @@ from privacy_accounting.epsilon import epsilon, planned
 from translations.numbers import number
 
 
-class Table(NamedTuple):
+class SweepTable(NamedTuple):
     """`heads` are the names of what differs; `rows` its values, one row a run, in the order of the runs."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def points(manifests: Sequence[Manifest]) -> Table:
+def points(manifests: Sequence[Manifest]) -> SweepTable:
     """What differs between the runs, of all that may."""
     shown: list[tuple[str, Callable[[Manifest], object]]] = [
         (_("Heads"), lambda one: _percent(one, "attention")),
@@ -42,7 +42,7 @@ def points(manifests: Sequence[Manifest]) -> Table:
         values = tuple(str(value(one)) for one in manifests)
         if len(set(values)) > 1:
             differ[values] = f"{differ[values]}, {head.lower()}" if values in differ else head
-    return Table(tuple(differ.values()), tuple(zip(*differ, strict=True)) or ((),) * len(manifests))
+    return SweepTable(tuple(differ.values()), tuple(zip(*differ, strict=True)) or ((),) * len(manifests))
 
 
 def unlike(manifests: Sequence[Manifest]) -> list[str]:

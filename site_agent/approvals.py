@@ -71,7 +71,7 @@ class OfSweep(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingManifest:
     """A manifest that asks for this site's approval, as the coordinator sends it, unchecked."""
 
     study: str
@@ -82,7 +82,7 @@ class Waiting:
     declined: bool = False
 
 
-def waiting(coordinator: Coordinator) -> list[Waiting]:
+def waiting(coordinator: Coordinator) -> list[WaitingManifest]:
     """The manifests in force that name this site."""
     answer = coordinator.call("GET", "approvals")
     if not isinstance(answer.body, list):
@@ -90,7 +90,7 @@ def waiting(coordinator: Coordinator) -> list[Waiting]:
     return [_waiting(item) for item in answer.body]
 
 
-def _waiting(item: Any) -> Waiting:
+def _waiting(item: Any) -> WaitingManifest:
     fields = [
         item.get(name) if isinstance(item, dict) else None for name in ("manifest_hash", "manifest", "state")
     ]
@@ -101,12 +101,12 @@ def _waiting(item: Any) -> Waiting:
         sweep = msgspec.convert(item.get("sweep"), OfSweep | None)
     except msgspec.ValidationError as error:
         raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
-    return Waiting(
+    return WaitingManifest(
         name, str(fields[0]), str(fields[1]), fields[2] == "signed", sweep, item.get("declined") is True
     )
 
 
-def judge(state: State, item: Waiting) -> tuple[Manifest, Dataset]:
+def judge(state: State, item: WaitingManifest) -> tuple[Manifest, Dataset]:
     """Check a manifest against what this site knows for itself; its hash is then `item.hash` beyond doubt.
 
     1. the bytes are a canonical manifest, and their SHA-256 is the hash that the coordinator names
@@ -157,7 +157,11 @@ def used_here(state: State, manifest: Manifest, dataset: Dataset) -> Used:
 
 
 def approve(
-    state: State, coordinator: Coordinator, item: Waiting, key: ApprovalKey, accepted: Collection[str] = ()
+    state: State,
+    coordinator: Coordinator,
+    item: WaitingManifest,
+    key: ApprovalKey,
+    accepted: Collection[str] = (),
 ) -> Approved:
     """Judge once more, sign, keep the copy that `run` will enforce, and post the signature.
 
@@ -178,7 +182,7 @@ def approve(
 
 
 def take(
-    state: State, coordinator: Coordinator, item: Waiting, given: Approval, accepted: Collection[str]
+    state: State, coordinator: Coordinator, item: WaitingManifest, given: Approval, accepted: Collection[str]
 ) -> Approved:
     """As `approve`, with a signature that was made on another machine.
 
@@ -208,7 +212,9 @@ class _Judged:
     accepted: tuple[str, ...]
 
 
-def _approvable(state: State, coordinator: Coordinator, item: Waiting, accepted: Collection[str]) -> _Judged:
+def _approvable(
+    state: State, coordinator: Coordinator, item: WaitingManifest, accepted: Collection[str]
+) -> _Judged:
     manifest, dataset = judge(state, item)
     require_manifest(state, coordinator, manifest)
     require_approvable(state, manifest)
@@ -219,7 +225,7 @@ def _approvable(state: State, coordinator: Coordinator, item: Waiting, accepted:
 
 
 def _keep(
-    state: State, coordinator: Coordinator, item: Waiting, judged: _Judged, given: Approval
+    state: State, coordinator: Coordinator, item: WaitingManifest, judged: _Judged, given: Approval
 ) -> Approved:
     """Count the run, keep the copy, post the signature. What another approval has told since `_approvable`
     is judged under the ledger's lock."""

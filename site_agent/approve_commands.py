@@ -123,7 +123,7 @@ def run_approve(chosen: argparse.Namespace, say: Say) -> int:
 def _approve(
     state: State,
     coordinator: Coordinator,
-    item: approvals.Waiting,
+    item: approvals.WaitingManifest,
     key: ApprovalKey,
     chosen: argparse.Namespace,
     say: Say,
@@ -147,7 +147,7 @@ def _approve(
 def _approve_sweep(
     state: State,
     coordinator: Coordinator,
-    group: sweeps.Asked,
+    group: sweeps.AskedSweep,
     key: ApprovalKey,
     chosen: argparse.Namespace,
     say: Say,
@@ -177,7 +177,7 @@ def _approve_sweep(
     say(_("`python -m site_agent run` takes part as soon as all sites have approved."))
 
 
-def _say_declined(items: Sequence[approvals.Waiting], say: Say) -> None:
+def _say_declined(items: Sequence[approvals.WaitingManifest], say: Say) -> None:
     """Somebody of this hospital has said no, in the browser or here; a signature takes it back."""
     if any(item.declined for item in items):
         say("")

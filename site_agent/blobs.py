@@ -22,7 +22,7 @@ from contracts.refusal import Refusal
 from site_agent import direct
 from site_agent.backoff import pause
 from site_agent.files import private_folder, sync_folder
-from site_agent.transport import Answer, Coordinator, asked_pause, is_passing
+from site_agent.transport import Coordinator, HttpAnswer, asked_pause, is_passing
 
 FRAME_BYTES = 1 << 20
 MAX_BLOB_BYTES = 4 << 30
@@ -93,7 +93,7 @@ def upload(
 
 def _send_frame(coordinator: Coordinator, name: str, offset: int, frame: bytes) -> int:
     headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
-    answer: Answer = coordinator.send("PATCH", f"blobs/uploads/{name}", frame, headers)
+    answer: HttpAnswer = coordinator.send("PATCH", f"blobs/uploads/{name}", frame, headers)
     return answer.field("offset", int)
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from contracts.refusal import Refusal
 from site_agent.formatting import counted, printable
-from site_agent.ledger.accounting import Told, told_by
+from site_agent.ledger.accounting import Spending, told_by
 from site_agent.ledger.book import Book, Budget, Used, changing, read_book
 from site_agent.ledger.rebuild import rebuild
 from site_agent.ledger.wording import account
@@ -118,7 +118,7 @@ def _noise(used: Used) -> str:
 
 def _as_json(book: Book, lineage: str) -> dict[str, Any]:
     runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
-    told: Told = told_by(runs, budget.delta)
+    told: Spending = told_by(runs, budget.delta)
     return {
         "datasets": book.names(lineage),
         "told": {"per_site": told.site, "per_row": told.record, "unbounded": told.unbounded},

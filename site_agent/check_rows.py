@@ -9,7 +9,7 @@ from msgspec import Struct
 Outcome = Literal["pass", "warn", "fail"]
 
 
-class Check(Struct, frozen=True):
+class CheckRow(Struct, frozen=True):
     """One row: what was looked at, how it is, what was found, and what to do (empty where it is well).
     `letter` is a text for whoever looks after the hospital's network, where only they can fix it."""
 

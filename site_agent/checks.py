@@ -11,7 +11,7 @@ from contracts.refusal import Refusal
 from error_catalogue import explain
 from error_catalogue.last_resort import kept_for_us, refusal_of
 from site_agent import AGENT_VERSION
-from site_agent.check_rows import Check
+from site_agent.check_rows import CheckRow
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import connect, heartbeat
 from site_agent.files import replacing
@@ -35,7 +35,7 @@ LINE_HINT = (
 PACKAGES = ("torch", "transformers", "peft", "cryptography", "httpx", "pyarrow", "msgspec")
 
 
-def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[Check]:
+def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[CheckRow]:
     """Every check, in the order in which one would fix things. Never raises. A coordinator that does not
     answer is asked again for `patience` seconds, or not again where the network's own rows say why.
     `enclave` is how many bytes a study's enclave takes, where that is asked. The rows are in English: the
@@ -44,7 +44,7 @@ def run_checks(state: State, patience: float = 60.0, enclave: int = 0) -> list[C
         return _rows_of(state, patience, enclave)
 
 
-def _rows_of(state: State, patience: float, enclave: int) -> list[Check]:
+def _rows_of(state: State, patience: float, enclave: int) -> list[CheckRow]:
     checks = list(_seen("enrolment", _enrolled, state))
     known = checks[-1].outcome != "fail"
     with with_storage(state.config.storage if known else None):
@@ -52,8 +52,8 @@ def _rows_of(state: State, patience: float, enclave: int) -> list[Check]:
     return checks
 
 
-def _looked(state: State, patience: float, enclave: int, known: bool) -> list[Check]:
-    checks: list[Check] = []
+def _looked(state: State, patience: float, enclave: int, known: bool) -> list[CheckRow]:
+    checks: list[CheckRow] = []
     for name, look in LOOKS:
         if known or name not in OF_THE_ENROLLED:
             checks.extend(_seen(name, partial(tee, enclave=enclave) if look is tee else look, state))
@@ -63,7 +63,7 @@ def _looked(state: State, patience: float, enclave: int, known: bool) -> list[Ch
     return checks
 
 
-def _seen(name: str, look: Callable[[State], Iterator[Check]], state: State) -> Iterator[Check]:
+def _seen(name: str, look: Callable[[State], Iterator[CheckRow]], state: State) -> Iterator[CheckRow]:
     """The rows of `look`; where it cannot end, a red one says why."""
     try:
         yield from look(state)
@@ -76,10 +76,10 @@ def _seen(name: str, look: Callable[[State], Iterator[Check]], state: State) -> 
     else:
         return
     words = explain(fault.code, fault.facts)
-    yield Check(name, "fail", words.message, words.hint)
+    yield CheckRow(name, "fail", words.message, words.hint)
 
 
-def as_told(checks: list[Check]) -> list[dict[str, str]]:
+def as_told(checks: list[CheckRow]) -> list[dict[str, str]]:
     """The rows as the coordinator takes them in a heartbeat: printable, and of bounded length."""
     return [
         {
@@ -93,12 +93,12 @@ def as_told(checks: list[Check]) -> list[dict[str, str]]:
     ]
 
 
-def _enrolled(state: State) -> Iterator[Check]:
+def _enrolled(state: State) -> Iterator[CheckRow]:
     config = state.config
-    yield Check("enrolment", "pass", f'site {config.site}, "{config.name}", with {config.coordinator}')
+    yield CheckRow("enrolment", "pass", f'site {config.site}, "{config.name}", with {config.coordinator}')
 
 
-def _files(state: State) -> Iterator[Check]:
+def _files(state: State) -> Iterator[CheckRow]:
     with replacing(state.folder / ".check") as file:
         file.write(bytes(4096))
     (state.folder / ".check").unlink()
@@ -111,12 +111,12 @@ def _files(state: State) -> Iterator[Check]:
     ]
     if open_to_others:
         hint = f"Run: chmod -R go-rwx {state.folder}"
-        yield Check("state folder", "fail", f"others may read {', '.join(open_to_others)}", hint)
+        yield CheckRow("state folder", "fail", f"others may read {', '.join(open_to_others)}", hint)
     else:
-        yield Check("state folder", "pass", f"{state.folder}, for its owner only")
+        yield CheckRow("state folder", "pass", f"{state.folder}, for its owner only")
 
 
-def _coordinator(state: State, patience: float) -> Iterator[Check]:
+def _coordinator(state: State, patience: float) -> Iterator[CheckRow]:
     with_answer = connect(state, tell=lambda text: None)  # the row says it
     try:
         started = time.time()
@@ -131,28 +131,28 @@ def _coordinator(state: State, patience: float) -> Iterator[Check]:
             wish = f"Please allow outgoing connections to {host}, port {port}, and POST requests on them."
             asked = letter(host, port, wish)
         hint = LINE_HINT if refusal.code in PASSING else words.hint  # no advice to run what is running
-        yield Check("coordinator", "fail", words.message, hint, asked)
+        yield CheckRow("coordinator", "fail", words.message, hint, asked)
         if refusal.code == "auth.clock" and isinstance(refusal.facts.get("server_time"), int):
             yield _skew(time.time() - float(refusal.facts["server_time"] or 0))
         return
     finally:
         with_answer.close()
-    yield Check(
+    yield CheckRow(
         "coordinator", "pass", f"answers in {readable_seconds(took)}; this site is {heard.standing} there"
     )
     # The answer's clock has whole seconds and was read somewhere within the request.
     yield _skew(max(0.0, abs(started + took / 2 - heard.server_time - 0.5) - took / 2 - 0.5))
 
 
-def _skew(seconds: float) -> Check:
+def _skew(seconds: float) -> CheckRow:
     found = f"{abs(seconds):.0f} s apart from the coordinator's"
     if abs(seconds) <= WORST_SKEW:
-        return Check("clock", "pass", found)
+        return CheckRow("clock", "pass", found)
     hint = "Switch time synchronisation on: timedatectl set-ntp true"
-    return Check("clock", "warn" if abs(seconds) <= LAST_SKEW else "fail", found, hint)
+    return CheckRow("clock", "warn" if abs(seconds) <= LAST_SKEW else "fail", found, hint)
 
 
-def _datasets(state: State) -> Iterator[Check]:
+def _datasets(state: State) -> Iterator[CheckRow]:
     catalogue = Catalogue(state)
     datasets = catalogue.all()
     for dataset in datasets:
@@ -161,12 +161,12 @@ def _datasets(state: State) -> Iterator[Check]:
     found = f"{counted(len(datasets), 'dataset')}, unchanged on the disk"
     if waiting:
         hint = f"Run: python -m site_agent dataset publish {waiting[0]!r}"
-        yield Check("datasets", "warn", f"{found}; not published: {', '.join(waiting)}", hint)
+        yield CheckRow("datasets", "warn", f"{found}; not published: {', '.join(waiting)}", hint)
     else:
-        yield Check("datasets", "pass", found)
+        yield CheckRow("datasets", "pass", found)
 
 
-def _versions(state: State) -> Iterator[Check]:
+def _versions(state: State) -> Iterator[CheckRow]:
     missing, found = [], [f"site agent {AGENT_VERSION}"]
     for package in PACKAGES:
         try:
@@ -175,12 +175,12 @@ def _versions(state: State) -> Iterator[Check]:
             missing.append(package)
     if missing:
         hint = "Run: python -m pip install -r requirements-site.txt"
-        yield Check("versions", "fail", f"missing: {', '.join(missing)}", hint)
+        yield CheckRow("versions", "fail", f"missing: {', '.join(missing)}", hint)
     else:
-        yield Check("versions", "pass", ", ".join(found))
+        yield CheckRow("versions", "pass", ", ".join(found))
 
 
-LOOKS: tuple[tuple[str, Callable[[State], Iterator[Check]]], ...] = (
+LOOKS: tuple[tuple[str, Callable[[State], Iterator[CheckRow]]], ...] = (
     ("state folder", _files),
     ("network", network),
     ("storage", storage),

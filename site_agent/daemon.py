@@ -21,8 +21,8 @@ from site_agent.checks import as_told, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.formatting import readable_seconds
 from site_agent.leases import Job, Lease, in_words
-from site_agent.line import LONGEST_WAIT, Line
-from site_agent.methods.interface import RUN_OVER, JobRunner, Part
+from site_agent.line import LONGEST_WAIT, PlaceInLine
+from site_agent.methods.interface import RUN_OVER, JobRunner, RunPart
 from site_agent.state import State
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
@@ -61,8 +61,8 @@ class Daemon:
         self._tell = tell
         self._coordinator: Coordinator = connect(state, stop=self.stop, tell=tell)
         self._witness = LogWitness.of(state)
-        self._line = Line(self._coordinator, self._want_checks)
-        self._parts: dict[str, Part] = {}
+        self._line = PlaceInLine(self._coordinator, self._want_checks)
+        self._parts: dict[str, RunPart] = {}
         self._checks_due = threading.Event()
         self._looked_at_log = float("-inf")
         self._looked_at_runs = time.monotonic()

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from contracts.jobs import Joining, Kind, Result, inputs_of
 from contracts.refusal import Fact, Refusal
-from site_agent.transport import Answer, Coordinator, is_passing
+from site_agent.transport import Coordinator, HttpAnswer, is_passing
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def given(job: Job, wanted: type[T]) -> T:
     return inputs_of(job.kind, job.inputs, wanted)
 
 
-def ask(coordinator: Coordinator, wait: int, patience: float) -> tuple[Job | None, Answer]:
+def ask(coordinator: Coordinator, wait: int, patience: float) -> tuple[Job | None, HttpAnswer]:
     """Ask for work, and let the coordinator keep the request for `wait` seconds: the job, or None, with the
     answer for its headers."""
     body = {"wait": wait} if wait else {}

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from contracts.refusal import Refusal
 from site_agent.backoff import retry_after
 from site_agent.leases import Job, ask
-from site_agent.transport import Answer, Coordinator, is_passing
+from site_agent.transport import Coordinator, HttpAnswer, is_passing
 
 POLL_SECONDS = 2.0
 LONGEST_WAIT = 25
@@ -27,7 +27,7 @@ KEPT_SECONDS = 1.0
 CHECK_HEADER = "fedslice-check"
 
 
-class Line:
+class PlaceInLine:
     """One agent's place on the line. `check_wanted` is called when somebody asks for connection checks."""
 
     def __init__(self, coordinator: Coordinator, check_wanted: Callable[[], None]) -> None:
@@ -66,9 +66,9 @@ class Line:
         self._coordinator.rest(POLL_SECONDS if pause is None else pause)
         return None
 
-    def _asked(self, wait: int, patience: float) -> tuple[Job | None, Answer]:
+    def _asked(self, wait: int, patience: float) -> tuple[Job | None, HttpAnswer]:
         """In a thread of its own, because nothing else ends a wait on a socket when the agent is stopped."""
-        told: SimpleQueue[tuple[Job | None, Answer] | BaseException] = SimpleQueue()
+        told: SimpleQueue[tuple[Job | None, HttpAnswer] | BaseException] = SimpleQueue()
 
         def call() -> None:
             try:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from site_agent.check_rows import Check, Outcome
+from site_agent.check_rows import CheckRow, Outcome
 from site_agent.formatting import counted, readable_bytes
 from site_agent.state import State
 
@@ -17,21 +17,23 @@ LEAST_MEMORY = 4 << 30
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
-def machine(state: State) -> Iterator[Check]:
+def machine(state: State) -> Iterator[CheckRow]:
     free = shutil.disk_usage(state.folder).free
     hint = f"Make room, or move the state folder; {readable_bytes(LEAST_DISK)} are enough for most runs."
-    yield Check("disk", *_enough(free, LEAST_DISK, f"{readable_bytes(free)} free", hint))
+    yield CheckRow("disk", *_enough(free, LEAST_DISK, f"{readable_bytes(free)} free", hint))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     hint = f"Training the small models needs {readable_bytes(LEAST_MEMORY)}; larger ones need more."
-    yield Check("memory", *_enough(memory, LEAST_MEMORY, f"{readable_bytes(memory)} in this machine", hint))
-    yield Check("processors", "pass", counted(len(os.sched_getaffinity(0)), "core"))
+    yield CheckRow(
+        "memory", *_enough(memory, LEAST_MEMORY, f"{readable_bytes(memory)} in this machine", hint)
+    )
+    yield CheckRow("processors", "pass", counted(len(os.sched_getaffinity(0)), "core"))
 
 
 def _enough(there: int, least: int, found: str, hint: str) -> tuple[Outcome, str, str]:
     return ("pass", found, "") if there >= least else ("fail", found, hint)
 
 
-def gpu(state: State) -> Iterator[Check]:
+def gpu(state: State) -> Iterator[CheckRow]:
     """Which accelerators the driver shows; none is no fault."""
     try:
         told = [(folder / "information").read_text() for folder in sorted(GPUS.iterdir())]
@@ -40,8 +42,8 @@ def gpu(state: State) -> Iterator[Check]:
     models = [re.search(r"^Model:\s*(.+)$", text, re.MULTILINE) for text in told]
     names = [match.group(1).strip() for match in models if match]
     if names:
-        yield Check("GPU", "pass", ", ".join(names))
+        yield CheckRow("GPU", "pass", ", ".join(names))
     elif list(Path("/dev").glob("nvidia[0-9]*")):
-        yield Check("GPU", "pass", "an NVIDIA device; its driver does not name it")
+        yield CheckRow("GPU", "pass", "an NVIDIA device; its driver does not name it")
     else:
-        yield Check("GPU", "pass", "none; the processor does the multiplications, slower")
+        yield CheckRow("GPU", "pass", "none; the processor does the multiplications, slower")

@@ -18,7 +18,7 @@ from error_catalogue import explain
 from outgoing.faults import why
 from outgoing.proxies import Proxy, proxy_for
 from outgoing.tls import browsers_context, public_context, tls_context
-from site_agent.check_rows import Check, Outcome
+from site_agent.check_rows import CheckRow, Outcome
 from site_agent.formatting import printable
 from site_agent.letters import letter
 from site_agent.lines import SECONDS, ProxyFault, connect_to, seen_unverified, shake_hands
@@ -35,7 +35,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def network(state: State) -> Iterator[Check]:
+def network(state: State) -> Iterator[CheckRow]:
     """Proxy, name and TLS, one after the other: the first red row is the one to fix."""
     config = state.config
     host, port = host_and_port(config.coordinator)
@@ -60,10 +60,10 @@ def network(state: State) -> Iterator[Check]:
             fault = error if isinstance(error, ProxyFault) else ProxyFault(why(error))
             yield proxy_row(way, fault, host, port)
             return
-        yield Check("proxy", "pass", f"{way.shown} ({way.variable})")
+        yield CheckRow("proxy", "pass", f"{way.shown} ({way.variable})")
     else:
         exempt = "; NO_PROXY names the coordinator" if _exempted(config.coordinator) else ""
-        yield Check("proxy", "pass", f"none; direct connection{exempt}")
+        yield CheckRow("proxy", "pass", f"none; direct connection{exempt}")
         name = _name(host, port)
         yield name
         if name.outcome == "fail":
@@ -73,12 +73,12 @@ def network(state: State) -> Iterator[Check]:
         return
     outcome: Outcome = "warn" if config.insecure_http else "pass"
     hint = "Use https:// for anything but a trial." if config.insecure_http else ""
-    yield Check("TLS", outcome, "none (plain HTTP)", hint)
+    yield CheckRow("TLS", outcome, "none (plain HTTP)", hint)
 
 
-def _refused(name: str, refusal: Refusal) -> Check:
+def _refused(name: str, refusal: Refusal) -> CheckRow:
     words = explain(refusal.code, refusal.facts)
-    return Check(name, "fail", words.message, words.hint)
+    return CheckRow(name, "fail", words.message, words.hint)
 
 
 def _exempted(address: str) -> bool:
@@ -89,7 +89,7 @@ def _exempted(address: str) -> bool:
         return True
 
 
-def _name(host: str, port: int) -> Check:
+def _name(host: str, port: int) -> CheckRow:
     try:
         addresses = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:
@@ -100,13 +100,13 @@ def _name(host: str, port: int) -> Check:
             found = f"{host} has no address here"
             hint = "Ask your network team whether this machine's DNS knows the name, or set HTTPS_PROXY."
         wish = f"Please let this machine resolve the name {host}, or tell us the proxy that it shall use."
-        return Check("DNS", "fail", found, hint, letter(host, port, wish))
-    return Check("DNS", "pass", f"{host} is {', '.join(sorted(map(str, addresses))[:3])}")
+        return CheckRow("DNS", "fail", found, hint, letter(host, port, wish))
+    return CheckRow("DNS", "pass", f"{host} is {', '.join(sorted(map(str, addresses))[:3])}")
 
 
 def _tls(
     way: Proxy | None, host: str, port: int, ca_bundle: str | None, context: ssl.SSLContext
-) -> Iterator[Check]:
+) -> Iterator[CheckRow]:
     try:
         shown = shake_hands(context, way, host, port, context)
     except ssl.SSLCertVerificationError as error:
@@ -119,9 +119,9 @@ def _tls(
     signer = signer_of(shown.leaf)
     found = f"{shown.version}, by {signer}, {days:.0f} days left"
     if days < CERTIFICATE_DAYS:
-        yield Check("TLS", "warn", found, "Tell the operator that the certificate ends soon.")
+        yield CheckRow("TLS", "warn", found, "Tell the operator that the certificate ends soon.")
     else:
-        yield Check("TLS", "pass", found)
+        yield CheckRow("TLS", "pass", found)
 
     def believed_by(whom: ssl.SSLContext) -> bool:
         try:
@@ -131,7 +131,7 @@ def _tls(
         return True
 
     if believed_by(browsers_context()):
-        yield Check("TLS inspection", "pass", f"none: {signer} is a public authority")
+        yield CheckRow("TLS inspection", "pass", f"none: {signer} is a public authority")
         return
     knows = _this_machines_store() if believed_by(public_context()) else "your --ca-bundle"
     hint = (
@@ -139,8 +139,8 @@ def _tls(
         "heartbeats and counts; updates stay sealed. Ask for an exception if you can."
     )
     wish = f"Please exempt {host} from TLS inspection, if {signer} is what opens it now."
-    yield Check("TLS inspection", "warn", f"possible: {signer} is no public authority; only {knows} knows it",
-                hint, letter(host, port, wish))  # fmt: skip
+    found = f"possible: {signer} is no public authority; only {knows} knows it"
+    yield CheckRow("TLS inspection", "warn", found, hint, letter(host, port, wish))
 
 
 def _this_machines_store() -> str:
@@ -148,17 +148,17 @@ def _this_machines_store() -> str:
     return " or ".join(named) or "this machine's own store"
 
 
-def _no_line(error: OSError | ProxyFault, host: str, port: int) -> Check:
+def _no_line(error: OSError | ProxyFault, host: str, port: int) -> CheckRow:
     """Whatever came before a certificate could be judged."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         hint = (
             f"Compare the address with the coordinator's page; {host}, port {port} is asked now. If it is "
             "right, tell the operator, or your network team if something answers in its place."
         )
-        return Check("TLS", "fail", f"no TLS: {printable(why(error), 200)}", hint)
+        return CheckRow("TLS", "fail", f"no TLS: {printable(why(error), 200)}", hint)
     fault = error.why if isinstance(error, ProxyFault) else why(error)
     hint = f"Ask your network team to allow outgoing connections to {host}, port {port}."
     if isinstance(error, ConnectionRefusedError):
         hint = f"Compare the port with the coordinator's page, and ask its operator whether it runs. {hint}"
     wish = f"Please allow outgoing connections to {host}, port {port}."
-    return Check("TLS", "fail", f"no connection: {printable(fault, 200)}", hint, letter(host, port, wish))
+    return CheckRow("TLS", "fail", f"no connection: {printable(fault, 200)}", hint, letter(host, port, wish))

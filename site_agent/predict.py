@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Text:
+class AskedText:
     """A text that is asked about; `row` is its line in the file."""
 
     row: int
@@ -67,10 +67,10 @@ class Predictor:
         run_eagerly()  # half of what a question waits for would be torch's compiler
         from enclave.slicing.halves import open_front
         from enclave_host.base_models import resolve
-        from enclave_host.bounded import Limits
+        from enclave_host.bounded import ChildLimits
 
         assert manifest.split is not None
-        folder, room = resolve(manifest.model.source), Limits.of_this_machine().memory
+        folder, room = resolve(manifest.model.source), ChildLimits.of_this_machine().memory
         self._front, self._tokenizer = open_front(folder, manifest.model, manifest.split.cut, room=room)
         self._vocabulary: int = self._front.config.vocab_size
         self._spec, self._served = manifest.model, served
@@ -83,7 +83,7 @@ class Predictor:
         """Whether it writes texts instead of naming classes."""
         return self._spec.task == "causal-lm"
 
-    def classify(self, texts: Sequence[Text]) -> Sequence[Prediction | Labels]:
+    def classify(self, texts: Sequence[AskedText]) -> Sequence[Prediction | Labels]:
         """The classes of some texts, or pairs of texts where the run is of pairs, cut at the run's
         `max_tokens` as in training (`cut_short` counts).
 
@@ -138,17 +138,17 @@ class Predictor:
         if self._spec.template is None:
             ids: list[int] = self._tokenizer(prompt)["input_ids"]
             return ids
-        from contracts.rows import Message
+        from contracts.rows import ChatMessage
         from enclave.training.conversations import Template
 
         asked = Template(self._tokenizer, self._spec.template).render(
-            [Message("user", prompt)], answering=True
+            [ChatMessage("user", prompt)], answering=True
         )
         rendered: list[int] = self._tokenizer(asked, add_special_tokens=False)["input_ids"]
         return rendered
 
 
-def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterator[Text]:
+def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterator[AskedText]:
     """The texts of a file: one a line (.txt), or a column of CSV, JSON Lines or Parquet; `pair` is the
     column of the second text.
 
@@ -158,7 +158,7 @@ def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterato
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield Text(number, line.strip())
+                    yield AskedText(number, line.strip())
         return
     chosen = column
     for record in read(file, detect(file)):
@@ -175,7 +175,7 @@ def texts_of(file: Path, column: str | None, pair: str | None = None) -> Iterato
         second = None if pair is None else record.values.get(pair)
         if pair is not None and not isinstance(second, str):
             raise Refusal("predict.nothing", fault=f"line {record.line} of {file.name} has no second text")
-        yield Text(record.line, value, second if isinstance(second, str) else None)
+        yield AskedText(record.line, value, second if isinstance(second, str) else None)
 
 
 def answer_file(
@@ -216,7 +216,7 @@ def answer_file(
 
 
 def _answers(
-    predictor: Predictor, chunk: Sequence[Text], write: Callable[[str], dict[str, Any]]
+    predictor: Predictor, chunk: Sequence[AskedText], write: Callable[[str], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     if predictor.causal:
         return [{"row": item.row, **write(item.text)} for item in chunk]

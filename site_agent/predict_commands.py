@@ -14,7 +14,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.formatting import counted, printable, table
-from site_agent.predict import Labels, Predictor, Text, answer_file
+from site_agent.predict import AskedText, Labels, Predictor, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -101,7 +101,7 @@ def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
                 sys.stdout.flush()
         say(json.dumps({"text": "".join(pieces)}, ensure_ascii=False) if chosen.json else "")
         return
-    (found,) = predictor.classify([Text(1, chosen.text, chosen.pair)])
+    (found,) = predictor.classify([AskedText(1, chosen.text, chosen.pair)])
     if chosen.json:
         say(json.dumps(vars(found), ensure_ascii=False))
         return

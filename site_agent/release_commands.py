@@ -13,7 +13,7 @@ from contracts.releases import SERVE
 from site_agent import releases
 from site_agent.enrolment import connect
 from site_agent.formatting import printable
-from site_agent.releases import Judged
+from site_agent.releases import JudgedRelease
 from site_agent.state import State
 from site_agent.transport import Coordinator
 from translations.catalogues import words
@@ -59,7 +59,7 @@ def run_release(chosen: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: Say) -> list[Judged]:
+def waiting(state: State, coordinator: Coordinator, beginning: str | None, say: Say) -> list[JudgedRelease]:
     """The releases and servings that this site has not signed, or the one whose fingerprint begins so. One
     that cannot be signed here is told of, and keeps nobody from approving what else waits."""
     found = []

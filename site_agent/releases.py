@@ -59,7 +59,7 @@ from translations.numbers import number
 _ = words("site_agent")
 
 
-class Asked(Struct, frozen=True):
+class AskedRelease(Struct, frozen=True):
     """A release, or a model to be served, as the coordinator tells of it, unchecked."""
 
     run: str
@@ -77,10 +77,10 @@ class Asked(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRelease:
     """A release that this site can sign: its own manifest, and the receipt that names the parameters."""
 
-    asked: Asked
+    asked: AskedRelease
     manifest: Manifest
     receipt: SignedReceipt
 
@@ -100,18 +100,18 @@ class Judged:
         return fingerprint(self.parameters, self.rule)
 
 
-def asked(coordinator: Coordinator) -> list[Asked]:
+def asked(coordinator: Coordinator) -> list[AskedRelease]:
     """The releases of this site's runs.
 
     Raises: `agent.bad_answer`.
     """
     try:
-        return msgspec.convert(coordinator.call("GET", "releases").body, list[Asked])
+        return msgspec.convert(coordinator.call("GET", "releases").body, list[AskedRelease])
     except msgspec.ValidationError as error:
         raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
 
 
-def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
+def judge(state: State, coordinator: Coordinator, item: AskedRelease) -> JudgedRelease:
     """Check it against what this site knows for itself.
 
     1. the run's manifest was approved here, and lets parameters out, or be served, as is asked for
@@ -128,10 +128,10 @@ def judge(state: State, coordinator: Coordinator, item: Asked) -> Judged:
     receipt = ReceiptBook(state, manifest, coordinator).require_latest(item.receipt)
     if not is_over(manifest, receipt.receipt):
         raise Refusal("release.unfinished")
-    return Judged(item, manifest, receipt)
+    return JudgedRelease(item, manifest, receipt)
 
 
-def approve(state: State, coordinator: Coordinator, judged: Judged, key: ApprovalKey) -> None:
+def approve(state: State, coordinator: Coordinator, judged: JudgedRelease, key: ApprovalKey) -> None:
     """Sign it with the site's approval key. Doing it again sends the same signature.
 
     Raises: as `require_enough_for_release`, `next_number` and `ApprovalKey.of`.
@@ -145,18 +145,18 @@ def approve(state: State, coordinator: Coordinator, judged: Judged, key: Approva
     send(coordinator, judged, approval)
 
 
-def own_key(state: State, judged: Judged) -> str | None:
+def own_key(state: State, judged: JudgedRelease) -> str | None:
     """Where this site wants its copy sealed to; None where nothing is sealed to sites."""
     return _key(state, judged.manifest).public if judged.rule == SEALED else None
 
 
-def send(coordinator: Coordinator, judged: Judged, approval: ReleaseApproval) -> None:
+def send(coordinator: Coordinator, judged: JudgedRelease, approval: ReleaseApproval) -> None:
     """Give the coordinator this site's approval."""
     body = {"run": judged.manifest.run, "rule": judged.rule, "receipt": judged.parameters}
     coordinator.call("POST", "releases", body | {"approval": msgspec.to_builtins(approval)})
 
 
-def describe(judged: Judged) -> str:
+def describe(judged: JudgedRelease) -> str:
     """What will be released or served, and to whom, for the person who signs."""
     manifest, receipt = judged.manifest, judged.receipt.receipt
     serves = judged.rule == SERVE
@@ -190,7 +190,7 @@ def describe(judged: Judged) -> str:
     return "\n".join(lines)
 
 
-def what_next(judged: Judged) -> str:
+def what_next(judged: JudgedRelease) -> str:
     """What happens once it is signed, in a line."""
     if judged.rule == SERVE:
         return _("Once enough sites have signed, an enclave answers: python -m site_agent predict")
@@ -199,7 +199,7 @@ def what_next(judged: Judged) -> str:
     return _("Then: python -m site_agent release --run %(run)s --out FOLDER") % {"run": judged.manifest.run}
 
 
-def fetch(state: State, coordinator: Coordinator, judged: Judged, folder: Path) -> Released:
+def fetch(state: State, coordinator: Coordinator, judged: JudgedRelease, folder: Path) -> Released:
     """Open what the enclave has sealed to this site, and write its files to `folder`.
 
     The enclave's evidence is appraised here, by the policy of the manifest that was approved here; it must

@@ -21,7 +21,7 @@ from contracts.signing import SigningKey
 from site_agent.files import create_private
 
 
-class Page(Struct, frozen=True, forbid_unknown_fields=True):
+class RosterPage(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the book: the roster that was signed for its (manifest, round)."""
 
     roster: Roster
@@ -51,7 +51,7 @@ class RosterBook:
         Raises: a `roster.` code.
         """
         self._check(roster, manifest, site, own_inputs, last_receipt)
-        page = Page(roster, countersign(roster, self._key))
+        page = RosterPage(roster, countersign(roster, self._key))
         folder = self._folder / roster.manifest
         if roster.pooled:
             self._pool(folder, roster)
@@ -59,7 +59,7 @@ class RosterBook:
         if not create_private(path, msgspec.json.encode(page)):
             # Somebody was first; a page that cannot be read counts as another roster, to be on the safe side.
             try:
-                written = msgspec.json.decode(path.read_bytes(), type=Page)
+                written = msgspec.json.decode(path.read_bytes(), type=RosterPage)
             except msgspec.DecodeError as error:
                 raise Refusal("roster.second", round=roster.round) from error
             if roster_hash(written.roster) != roster_hash(roster):

@@ -24,7 +24,7 @@ from site_agent.state import State
 from site_agent.transport import Coordinator
 
 
-class Signer(Struct, frozen=True, forbid_unknown_fields=True):
+class KnownSigner(Struct, frozen=True, forbid_unknown_fields=True):
     """An attested key: the claims that bind it, and the SHA-256 of quote and collateral."""
 
     claims: Claims
@@ -42,7 +42,7 @@ class Signers:
     def enter(self, evidence: Evidence) -> None:
         """Its key is attested: evidence that this site has found good."""
         quote = hashlib.sha256(evidence.quote).hexdigest()
-        signer = Signer(evidence.claims, quote, digest(evidence.collateral))
+        signer = KnownSigner(evidence.claims, quote, digest(evidence.collateral))
         create_private(self._path(evidence.claims.signing_key), msgspec.json.encode(signer))
 
     def __contains__(self, key: str) -> bool:

@@ -34,9 +34,9 @@ from site_agent.members import (
 from site_agent.proofs import require_manifest
 from site_agent.signing_requests import (
     ACCEPTED,
-    Asked,
-    Release,
-    Signed,
+    AskedOutcome,
+    AskedSignature,
+    SignedAnswer,
     accepted_payload,
     asked_of,
     export,
@@ -160,7 +160,9 @@ def run_import(state: State, chosen: argparse.Namespace, say: Say) -> int:
     raise Refusal("approval.unknown", fingerprint=signed.manifest)
 
 
-def _of_manifest(state: State, coordinator: Coordinator, item: approvals.Waiting, say: Say) -> Asked:
+def _of_manifest(
+    state: State, coordinator: Coordinator, item: approvals.WaitingManifest, say: Say
+) -> AskedSignature:
     manifest, dataset = approvals.judge(state, item)
     require_manifest(state, coordinator, manifest)
     known, found, weak = approvals.examine(state, coordinator, manifest, dataset)
@@ -175,20 +177,27 @@ def _of_manifest(state: State, coordinator: Coordinator, item: approvals.Waiting
     return asked_of(state, item.text, manifest, dataset, known, found)
 
 
-def _of_release(state: State, judged: releases.Judged, say: Say) -> Asked:
+def _of_release(state: State, judged: releases.JudgedRelease, say: Say) -> AskedSignature:
     say(releases.describe(judged))
     manifest, item = judged.manifest, judged.asked
     dataset = Catalogue(state).referred(manifest.site(state.config.site).dataset)
     own = releases.own_key(state, judged)
     number = next_number(state, manifest, judged.rule)
-    asked = Release(judged.receipt, judged.rule, own, item.found, item.needed, number)
+    asked = AskedOutcome(judged.receipt, judged.rule, own, item.found, item.needed, number)
     last = approvals.approved_copy(state, manifest.hash)
-    return Asked(1, state.config.site, canonical(manifest).decode(), dataset, None, None, last, None, asked)
+    return AskedSignature(
+        1, state.config.site, canonical(manifest).decode(), dataset, None, None, last, None, asked
+    )
 
 
 def _sign_manifest(
-    state: State, asked: Asked, manifest: Manifest, key: ApprovalKey, chosen: argparse.Namespace, say: Say
-) -> Signed | None:
+    state: State,
+    asked: AskedSignature,
+    manifest: Manifest,
+    key: ApprovalKey,
+    chosen: argparse.Namespace,
+    say: Say,
+) -> SignedAnswer | None:
     release_key = None if chosen.release_key is None else typed_fingerprint(chosen.release_key)
     known = known_at_desk(asked, manifest, release_key)
     found = outlook_at_desk(asked)
@@ -207,12 +216,17 @@ def _sign_manifest(
     own = key.of(manifest, asked.site)
     acceptance = own.sign(ACCEPTED, accepted_payload(manifest.hash, asked.site, names))
     given = Approval(confirmed, own.sign(APPROVAL_DOMAIN, payload))
-    return Signed(1, manifest.hash, approval=given, accepted=names, acceptance=acceptance)
+    return SignedAnswer(1, manifest.hash, approval=given, accepted=names, acceptance=acceptance)
 
 
 def _sign_release(
-    state: State, asked: Asked, manifest: Manifest, key: ApprovalKey, chosen: argparse.Namespace, say: Say
-) -> Signed | None:
+    state: State,
+    asked: AskedSignature,
+    manifest: Manifest,
+    key: ApprovalKey,
+    chosen: argparse.Namespace,
+    say: Say,
+) -> SignedAnswer | None:
     judged = _judged(asked, manifest)
     assert asked.release is not None
     say(releases.describe(judged))
@@ -228,24 +242,24 @@ def _sign_release(
     release_approval = approve_release(
         manifest, judged.parameters, asked.site, own, known, sealed_to, judged.rule, number
     )
-    return Signed(1, manifest.hash, fingerprint=judged.fingerprint, release_approval=release_approval)
+    return SignedAnswer(1, manifest.hash, fingerprint=judged.fingerprint, release_approval=release_approval)
 
 
-def _judged(asked: Asked, manifest: Manifest) -> releases.Judged:
+def _judged(asked: AskedSignature, manifest: Manifest) -> releases.JudgedRelease:
     release = asked.release
     assert release is not None
     receipt = release.receipt
     if (receipt.receipt.manifest, receipt.receipt.run) != (manifest.hash, manifest.run):
         raise Refusal("release.wrong_receipt")
-    told = releases.Asked(
+    told = releases.AskedRelease(
         manifest.run, manifest.study, manifest.hash, release.rule, "waiting", {}, release.found,
         release.needed, False, False, None, None,
     )  # fmt: skip
     allowed(manifest, release.rule)
-    return releases.Judged(told, manifest, receipt)
+    return releases.JudgedRelease(told, manifest, receipt)
 
 
-def _fingerprint(asked: Asked, manifest: Manifest) -> str:
+def _fingerprint(asked: AskedSignature, manifest: Manifest) -> str:
     if asked.sweep is not None:
         return signing_sweeps.judged_at_desk(asked, manifest).root
     return manifest.hash if asked.release is None else _judged(asked, manifest).fingerprint

@@ -44,7 +44,7 @@ ACCEPTED = "fedslice/accepted-weaknesses/v1"
 MAX_BYTES = 4 << 20
 
 
-class Release(Struct, frozen=True, forbid_unknown_fields=True):
+class AskedOutcome(Struct, frozen=True, forbid_unknown_fields=True):
     """That a run's parameters are to be released, or served: those after this receipt, by this rule, sealed
     to `hpke_key`. `number`: which result of its sweep it is."""
 
@@ -56,7 +56,7 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True):
     number: int | None = None
 
 
-class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+class AskedSignature(Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest` is its canonical text. `last` was approved here before; for a release it is the run's.
     `outlook` is what the ledger says of a manifest, None for a release. Of a sweep `manifest` is one point,
     `others` are the texts of the others, and `stated` is what its signature is to state."""
@@ -69,20 +69,20 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     statement: SignedReleaseStatement | None
     last: Approved | None
     outlook: Outlook | None = None
-    release: Release | None = None
+    release: AskedOutcome | None = None
     sweep: OfSweep | None = None
     others: tuple[str, ...] = ()
     stated: Sweep | None = None
 
 
-class Request(Struct, frozen=True, forbid_unknown_fields=True):
+class SigningRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`signature` is the agent's, over `asked` under DOMAIN."""
 
-    asked: Asked
+    asked: AskedSignature
     signature: Hex64
 
 
-class Signed(Struct, frozen=True, forbid_unknown_fields=True):
+class SignedAnswer(Struct, frozen=True, forbid_unknown_fields=True):
     """What comes back, of a sweep under its root: for an approval itself and the weaknesses that were
     accepted, for a release the order. `acceptance` is the approval key's signature over `accepted_payload`
     under ACCEPTED: nobody accepts more on the way back. `stated` is what was signed of a sweep."""
@@ -104,29 +104,29 @@ def accepted_payload(manifest_hash: str, site: str, accepted: Sequence[str]) -> 
 
 def asked_of(
     state: State, text: str, manifest: Manifest, dataset: Dataset, known: Known, found: Outlook
-) -> Asked:
+) -> AskedSignature:
     """The request for a manifest, with what was approved here before by the present key."""
     last = last_approved(state, manifest.hash)
     if last is not None:
         before = approved_manifest(state, last.hash).site(state.config.site)
         last = last if before.approval_key == state.config.approval_key else None
     root, statement = known.root_sha256, kept_statement(state)
-    return Asked(1, state.config.site, text, dataset, root, statement, last, found)
+    return AskedSignature(1, state.config.site, text, dataset, root, statement, last, found)
 
 
-def export(state: State, asked: Asked, file: Path) -> None:
+def export(state: State, asked: AskedSignature, file: Path) -> None:
     """Write the request, signed by the agent's key."""
-    write_private(file, msgspec.json.encode(Request(asked, state.key.sign(DOMAIN, asked))))
+    write_private(file, msgspec.json.encode(SigningRequest(asked, state.key.sign(DOMAIN, asked))))
 
 
-def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
+def read_request(file: Path, key: Path) -> tuple[AskedSignature, Manifest]:
     """A request that is fit to be shown: unchanged since this site's agent wrote it, for the approval key in
     the file `key`.
 
     Raises: `signing_request.malformed`, `signing_request.altered`, `approval_key.other`, a `manifest.`
     code, or as `read_key_file`.
     """
-    request = _read(file, Request)
+    request = _read(file, SigningRequest)
     asked, manifest = request.asked, parse(request.asked.manifest.encode())
     member = manifest.site(asked.site)
     if member.approval_key != read_key_file(key).public:
@@ -150,12 +150,12 @@ def read_request(file: Path, key: Path) -> tuple[Asked, Manifest]:
     return asked, manifest
 
 
-def read_signed(file: Path) -> Signed:
+def read_signed(file: Path) -> SignedAnswer:
     """Raises: `signing_request.malformed`."""
-    return _read(file, Signed)
+    return _read(file, SignedAnswer)
 
 
-def known_at_desk(asked: Asked, manifest: Manifest, release_key: str | None) -> Known:
+def known_at_desk(asked: AskedSignature, manifest: Manifest, release_key: str | None) -> Known:
     """What the machine that signs knows of the code. Its own packages are measured here; `release_key` is
     the fingerprint that the person typed.
 
@@ -180,7 +180,7 @@ def known_at_desk(asked: Asked, manifest: Manifest, release_key: str | None) -> 
     )
 
 
-def outlook_at_desk(asked: Asked) -> Outlook:
+def outlook_at_desk(asked: AskedSignature) -> Outlook:
     """What the agent's ledger says, made harmless to a terminal."""
     found = asked.outlook
     assert found is not None

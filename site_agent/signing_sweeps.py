@@ -22,8 +22,8 @@ from site_agent.members import confirmed_now, describe_members, require_approvab
 from site_agent.proofs import require_manifest
 from site_agent.signing_requests import (
     ACCEPTED,
-    Asked,
-    Signed,
+    AskedSignature,
+    SignedAnswer,
     accepted_payload,
     asked_of,
     known_at_desk,
@@ -39,7 +39,7 @@ _ = words("site_agent")
 Say = Callable[[str], None]
 
 
-def ask(state: State, coordinator: Coordinator, group: sweeps.Asked, say: Say) -> Asked:
+def ask(state: State, coordinator: Coordinator, group: sweeps.AskedSweep, say: Say) -> AskedSignature:
     """The request, on the agent's machine.
 
     Raises: as `sweeps.approve`.
@@ -59,8 +59,13 @@ def ask(state: State, coordinator: Coordinator, group: sweeps.Asked, say: Say) -
 
 
 def sign(
-    state: State, asked: Asked, manifest: Manifest, key: ApprovalKey, chosen: argparse.Namespace, say: Say
-) -> Signed | None:
+    state: State,
+    asked: AskedSignature,
+    manifest: Manifest,
+    key: ApprovalKey,
+    chosen: argparse.Namespace,
+    say: Say,
+) -> SignedAnswer | None:
     """On the machine that has the key; None where the person left it."""
     judged, stated = judged_at_desk(asked, manifest), asked.stated
     assert stated is not None
@@ -79,10 +84,10 @@ def sign(
     confirmed, own = confirmed_now(state, manifest), key.of(manifest, asked.site)
     acceptance = own.sign(ACCEPTED, accepted_payload(judged.root, asked.site, names))
     given = Approval(confirmed, own.sign(SWEEP_DOMAIN, sweep_payload(stated, asked.site, confirmed)))
-    return Signed(1, judged.root, approval=given, accepted=names, acceptance=acceptance, stated=stated)
+    return SignedAnswer(1, judged.root, approval=given, accepted=names, acceptance=acceptance, stated=stated)
 
 
-def judged_at_desk(asked: Asked, manifest: Manifest) -> sweeps.Judged:
+def judged_at_desk(asked: AskedSignature, manifest: Manifest) -> sweeps.JudgedSweep:
     """Raises: `approval.sweep_differs`, a `manifest.` code, or `signing_request.altered` where what is
     to be stated is of other runs than those.
     """
@@ -94,7 +99,9 @@ def judged_at_desk(asked: Asked, manifest: Manifest) -> sweeps.Judged:
     return judged
 
 
-def take(state: State, coordinator: Coordinator, signed: Signed, chosen: argparse.Namespace, say: Say) -> int:
+def take(
+    state: State, coordinator: Coordinator, signed: SignedAnswer, chosen: argparse.Namespace, say: Say
+) -> int:
     """What comes back, judged on the agent's machine once more, then kept and sent."""
     if signed.approval is None or signed.stated is None:
         raise Refusal("signing_request.malformed", file=str(chosen.signed), fault="it lacks the approval")

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
-from site_agent.check_rows import Check
+from site_agent.check_rows import CheckRow
 from site_agent.letters import letter
 from site_agent.network_checks import host_and_port
 from site_agent.state import State
 from site_agent.storage import Storage
 
 
-def storage(state: State) -> Iterator[Check]:
+def storage(state: State) -> Iterator[CheckRow]:
     """Whether it answers anything at all by TLS that this machine trusts."""
     config = state.config
     if config.storage is None:
@@ -29,8 +29,8 @@ def storage(state: State) -> Iterator[Check]:
         words = explain(refusal.code, refusal.facts)
         wish = f"Please allow outgoing connections to {host}, port {port}."
         hint = "Sealed files go by the coordinator meanwhile. Ask your network team to open the way."
-        yield Check("storage", "warn", words.message, hint, letter(host, port, wish))
+        yield CheckRow("storage", "warn", words.message, hint, letter(host, port, wish))
         return
-    yield Check(
+    yield CheckRow(
         "storage", "pass", f"{line.host} answers ({status} to a stranger); sealed files alone go there"
     )

@@ -21,7 +21,7 @@ from contracts.sweep_tree import SweepTree
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
 from site_agent import approvals
 from site_agent.approval_key import ApprovalKey
-from site_agent.approvals import Approved, OfSweep, Waiting
+from site_agent.approvals import Approved, OfSweep, WaitingManifest
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.formatting import printable
 from site_agent.ledger.accounting import SUBTRACTS, UNBOUNDED, Outlook, outlook, require_budget
@@ -38,15 +38,15 @@ _ = words("site_agent")
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedSweep:
     """The points of a sweep that wait, as the coordinator tells of them, in the order of their hashes."""
 
     of: OfSweep
-    items: tuple[Waiting, ...]
+    items: tuple[WaitingManifest, ...]
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSweep:
     """Points that this site can sign as one: manifests in the order of their tree."""
 
     name: str
@@ -61,14 +61,14 @@ class Judged:
         return self.tree.root
 
 
-def grouped(items: Sequence[Waiting]) -> tuple[list[Asked], list[Waiting]]:
+def grouped(items: Sequence[WaitingManifest]) -> tuple[list[AskedSweep], list[WaitingManifest]]:
     """The sweeps of which two points or more wait, and what is asked alone."""
-    by_sweep: dict[str, list[Waiting]] = {}
+    by_sweep: dict[str, list[WaitingManifest]] = {}
     for item in items:
         if item.sweep is not None and not item.signed:
             by_sweep.setdefault(item.sweep.id, []).append(item)
     found = [
-        Asked(members[0].sweep, tuple(sorted(members, key=lambda one: one.hash)))
+        AskedSweep(members[0].sweep, tuple(sorted(members, key=lambda one: one.hash)))
         for members in by_sweep.values()
         if len(members) > 1 and members[0].sweep is not None
     ]
@@ -76,7 +76,7 @@ def grouped(items: Sequence[Waiting]) -> tuple[list[Asked], list[Waiting]]:
     return found, [item for item in items if item.hash not in inside]
 
 
-def root_of(asked: Asked) -> str:
+def root_of(asked: AskedSweep) -> str:
     """By the hashes that the coordinator names; `judge` says whether they are right."""
     try:
         return SweepTree([item.hash for item in asked.items]).root
@@ -84,7 +84,7 @@ def root_of(asked: Asked) -> str:
         raise Refusal("agent.bad_answer", fault="a manifest's hash is none") from error
 
 
-def judge(state: State, asked: Asked) -> Judged:
+def judge(state: State, asked: AskedSweep) -> JudgedSweep:
     """Each as `approvals.judge`.
 
     Raises: also `approval.sweep_differs`.
@@ -93,7 +93,7 @@ def judge(state: State, asked: Asked) -> Judged:
     return judged_of(asked.of, [manifest for manifest, _dataset in found], found[0][1])
 
 
-def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> Judged:
+def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> JudgedSweep:
     """What differs between them is what a person is shown.
 
     Raises: `approval.sweep_differs`.
@@ -104,15 +104,17 @@ def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> J
     if len({manifest.run for manifest in manifests}) < len(manifests):
         raise Refusal("approval.sweep_differs", sweep=name, what="two of them are one run")
     manifests = sorted(manifests, key=lambda one: one.hash)
-    return Judged(name, of.releases, tuple(manifests), dataset, SweepTree([one.hash for one in manifests]))
+    return JudgedSweep(
+        name, of.releases, tuple(manifests), dataset, SweepTree([one.hash for one in manifests])
+    )
 
 
-def signed_terms(judged: Judged, rows: int, delta: float) -> Sweep:
+def signed_terms(judged: JudgedSweep, rows: int, delta: float) -> Sweep:
     """What the signature states; `rows` are this site's training rows."""
     return terms(judged.manifests, rows, judged.root, judged.releases, delta)
 
 
-def describe_sweep(judged: Judged, signed: Sweep, site: str) -> str:
+def describe_sweep(judged: JudgedSweep, signed: Sweep, site: str) -> str:
     """What is the same in all, what differs, and what the one signature states."""
     table = points(judged.manifests)
     heads = (_("Run"), *table.heads)
@@ -143,7 +145,7 @@ def describe_sweep(judged: Judged, signed: Sweep, site: str) -> str:
 
 
 def examine(
-    state: State, coordinator: Coordinator, judged: Judged
+    state: State, coordinator: Coordinator, judged: JudgedSweep
 ) -> tuple[Known, Outlook, list[Weakness], Sweep]:
     """As `approvals.examine`, over all runs, and what the signature would state."""
     known, _outlook, weak = approvals.examine(state, coordinator, judged.manifests[0], judged.dataset)
@@ -155,7 +157,7 @@ def examine(
 
 
 def approve(
-    state: State, coordinator: Coordinator, asked: Asked, key: ApprovalKey, accepted: Collection[str]
+    state: State, coordinator: Coordinator, asked: AskedSweep, key: ApprovalKey, accepted: Collection[str]
 ) -> list[Approved]:
     """Judge once more, sign the root, count every run, keep each copy, post each.
 
@@ -171,7 +173,7 @@ def approve(
 def take(
     state: State,
     coordinator: Coordinator,
-    asked: Asked,
+    asked: AskedSweep,
     given: Approval,
     signed: Sweep,
     accepted: Collection[str],
@@ -184,8 +186,8 @@ def take(
 
 
 def _approvable(
-    state: State, coordinator: Coordinator, asked: Asked, accepted: Collection[str]
-) -> tuple[Judged, tuple[str, ...], Sweep]:
+    state: State, coordinator: Coordinator, asked: AskedSweep, accepted: Collection[str]
+) -> tuple[JudgedSweep, tuple[str, ...], Sweep]:
     judged = judge(state, asked)
     for manifest in judged.manifests:
         require_manifest(state, coordinator, manifest)
@@ -199,8 +201,8 @@ def _approvable(
 def _keep(
     state: State,
     coordinator: Coordinator,
-    asked: Asked,
-    judged: Judged,
+    asked: AskedSweep,
+    judged: JudgedSweep,
     given: Approval,
     signed: Sweep,
     accepted: tuple[str, ...],
@@ -225,7 +227,7 @@ def _keep(
     return kept
 
 
-def _runs(state: State, judged: Judged) -> list[Used]:
+def _runs(state: State, judged: JudgedSweep) -> list[Used]:
     return [approvals.used_here(state, manifest, judged.dataset) for manifest in judged.manifests]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts.refusal import Refusal
-from site_agent.check_rows import Check
+from site_agent.check_rows import CheckRow
 from site_agent.enrolment import needs_platform
 from site_agent.formatting import printable, readable_bytes
 from site_agent.state import State
@@ -43,7 +43,7 @@ PACKAGE_TOOLS = (("dpkg-query", "-W", "-f=${Version}"), ("rpm", "-q", "--qf=%{VE
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineFiles:
     """A machine as its files tell of it."""
 
     root: Path = Path("/")
@@ -100,10 +100,10 @@ class Machine:
             return ""
 
 
-def tee(state: State, enclave: int = 0, machine: Machine | None = None) -> Iterator[Check]:
+def tee(state: State, enclave: int = 0, machine: MachineFiles | None = None) -> Iterator[CheckRow]:
     """Rows about trusted execution. `enclave` is how many bytes the study's enclave takes here, 0 where that
     is not asked. Works before enrolment."""
-    machine, runtime = machine or Machine(), _runtime(state)
+    machine, runtime = machine or MachineFiles(), _runtime(state)
     yield from _evidence(state, runtime)
     yield _needed(_sgx(machine), runtime == "sgx")
     yield from _room(machine, enclave)
@@ -122,95 +122,99 @@ def _runtime(state: State) -> str:
         return ""
 
 
-def _evidence(state: State, runtime: str) -> Iterator[Check]:
+def _evidence(state: State, runtime: str) -> Iterator[CheckRow]:
     """What this site's evidence is worth."""
     if not runtime:
-        yield Check(
+        yield CheckRow(
             "TEE", "pass", "Method 1 needs SGX at the hospital, Method 2 nothing; what is here stands below"
         )
     elif needs_platform(runtime):
         ready = (state.platform / "pck-chain.pem").exists()
         hint = "Development evidence protects nothing against this machine's own administrators."
         found = f"runtime {runtime}; no hardware is used"
-        yield Check("TEE", "warn" if ready else "fail", found, hint if ready else "Enrol this machine again.")
+        yield CheckRow(
+            "TEE", "warn" if ready else "fail", found, hint if ready else "Enrol this machine again."
+        )
     else:
-        yield Check("TEE", "pass", f"runtime {runtime}; the hardware that it needs stands below")
+        yield CheckRow("TEE", "pass", f"runtime {runtime}; the hardware that it needs stands below")
 
 
-def _needed(check: Check, needed: bool) -> Check:
+def _needed(check: CheckRow, needed: bool) -> CheckRow:
     """Red where the runtime needs it, and no reproach where it does not."""
     if check.outcome == "pass" or needed:
         return check
-    return Check(check.name, "pass", f"{check.found} (not needed by this site so far)")
+    return CheckRow(check.name, "pass", f"{check.found} (not needed by this site so far)")
 
 
-def _sgx(machine: Machine) -> Check:
+def _sgx(machine: MachineFiles) -> CheckRow:
     flags, kernel, device = machine.flags, printable(machine.kernel, 60), machine.sgx_device
     if "sgx" not in flags and device is None:
         hint = "Where the processor has SGX, switch it on in the firmware (and the hypervisor)."
-        return Check("SGX", "fail", "not in this processor, or switched off in its firmware", hint)
+        return CheckRow("SGX", "fail", "not in this processor, or switched off in its firmware", hint)
     if "sgx" in flags and "sgx_lc" not in flags:
         hint = (
             "Set launch control to flexible in the firmware; processors without it cannot make DCAP quotes."
         )
-        return Check("SGX", "fail", "without flexible launch control, so no quotes can be made", hint)
+        return CheckRow("SGX", "fail", "without flexible launch control, so no quotes can be made", hint)
     if device is None:
         hint = (
             "Use a kernel of 5.11 or later with CONFIG_X86_SGX, and enough protected memory in the firmware."
         )
         old = "" if machine.newer(SGX_KERNEL) else ", which is too old for one"
-        return Check("SGX", "fail", f"in the processor, but kernel {kernel} has no driver for it{old}", hint)
+        return CheckRow(
+            "SGX", "fail", f"in the processor, but kernel {kernel} has no driver for it{old}", hint
+        )
     closed = [
         path for path in (device, device.parent / device.name.replace("enclave", "provision")) if _shut(path)
     ]
     if closed:
         names = " and ".join(map(str, closed))
         hint = "Let the agent's user open them: usermod -aG sgx,sgx_prv USER (group names differ)."
-        return Check("SGX", "fail", f"the driver is there, but this user may not open {names}", hint)
+        return CheckRow("SGX", "fail", f"the driver is there, but this user may not open {names}", hint)
     protected = f"{readable_bytes(machine.epc)} of protected memory (EPC)" if machine.epc else "EPC not told"
-    return Check("SGX", "pass", f"{device}, {protected}, kernel {kernel}")
+    return CheckRow("SGX", "pass", f"{device}, {protected}, kernel {kernel}")
 
 
 def _shut(path: Path) -> bool:
     return not os.access(path, os.R_OK | os.W_OK)
 
 
-def _room(machine: Machine, enclave: int) -> Iterator[Check]:
+def _room(machine: MachineFiles, enclave: int) -> Iterator[CheckRow]:
     """Whether the study's enclave fits. In more than the EPC it runs all the same, paged, and very slowly."""
     if not enclave:
         return
     wish, epc = readable_bytes(enclave), machine.epc
     if machine.sgx_device is None:
         hint = "Run the agent on a machine with SGX, or ask for a study with Method 2."
-        yield Check("enclave", "fail", f"{wish} are asked, and there is no SGX here", hint)
+        yield CheckRow("enclave", "fail", f"{wish} are asked, and there is no SGX here", hint)
     elif not epc:
-        yield Check("enclave", "warn", f"{wish} are asked; this machine does not tell its EPC",
+        yield CheckRow("enclave", "warn", f"{wish} are asked; this machine does not tell its EPC",
                     "Read the EPC's size in the firmware, or use a kernel of 5.17 or later.")  # fmt: skip
     elif enclave <= epc:
-        yield Check("enclave", "pass", f"{wish} fit into {readable_bytes(epc)} of EPC")
+        yield CheckRow("enclave", "pass", f"{wish} fit into {readable_bytes(epc)} of EPC")
     else:
         hint = "Give SGX more in the firmware, or ask for a public front, masked layers or less rows a batch."
         found = (
             f"{wish} do not fit into {readable_bytes(epc)} of EPC; swapped, a step takes many times as long"
         )
-        yield Check("enclave", "fail", found, hint)
+        yield CheckRow("enclave", "fail", found, hint)
 
 
-def _quoting(machine: Machine) -> Check:
+def _quoting(machine: MachineFiles) -> CheckRow:
     library = printable(machine.quote_library, 60)
     missing = ([] if machine.aesmd else ["aesmd"]) + ([] if library else ["libsgx-dcap-ql"])
     if missing:
         hint = "Install sgx-aesm-service with its ECDSA plugin and libsgx-dcap-ql, and start aesmd."
-        return Check("DCAP", "fail", f"missing: {', '.join(missing)}", hint)
-    return Check("DCAP", "pass", f"aesmd listens; libsgx-dcap-ql {library}")
+        return CheckRow("DCAP", "fail", f"missing: {', '.join(missing)}", hint)
+    return CheckRow("DCAP", "pass", f"aesmd listens; libsgx-dcap-ql {library}")
 
 
-def _gramine() -> Check:
+def _gramine() -> CheckRow:
     loader = shutil.which("gramine-sgx")
     if loader is None:
         hint = "Install Gramine 1.9 from its own package repository (docs/operations.md)."
-        return Check("Gramine", "fail", "gramine-sgx is not on PATH", hint)
-    return Check("Gramine", "pass", f"{loader}, {_installed('gramine') or 'version not told'}")
+        return CheckRow("Gramine", "fail", "gramine-sgx is not on PATH", hint)
+    return CheckRow("Gramine", "pass", f"{loader}, {_installed('gramine') or 'version not told'}")
 
 
 def _installed(package: str) -> str:
@@ -224,36 +228,36 @@ def _installed(package: str) -> str:
     return ""
 
 
-def _tdx(machine: Machine) -> Check:
+def _tdx(machine: MachineFiles) -> CheckRow:
     if machine.tsm:
-        return Check(
+        return CheckRow(
             "TDX", "pass", f"a trust domain with configfs-tsm, kernel {printable(machine.kernel, 60)}"
         )
     hint = "Run inside a trust domain, on a kernel of 6.7 or later with configfs-tsm mounted."
     if "tdx_guest" not in machine.flags:
-        return Check("TDX", "fail", "this is no trust domain", hint)
+        return CheckRow("TDX", "fail", "this is no trust domain", hint)
     old = "" if machine.newer(TSM_KERNEL) else f": kernel {printable(machine.kernel, 60)} is too old"
-    return Check("TDX", "fail", f"a trust domain, but without configfs-tsm{old}", hint)
+    return CheckRow("TDX", "fail", f"a trust domain, but without configfs-tsm{old}", hint)
 
 
-def _pccs(machine: Machine, runtime: str) -> Iterator[Check]:
+def _pccs(machine: MachineFiles, runtime: str) -> Iterator[CheckRow]:
     """Whether the cache answers from which quotes on this machine get their certificate chain."""
     file = machine.root / "etc/sgx_default_qcnl.conf"
     if not file.exists() and runtime != "sgx":
         for_whom = f"the runtime {runtime}" if runtime else "machines without SGX quotes"
-        yield Check("PCCS", "pass", f"not needed for {for_whom}")
+        yield CheckRow("PCCS", "pass", f"not needed for {for_whom}")
         return
     match = re.search(r"""["']?pccs_url["']?\s*[:=]\s*["']?([^"'\s,]+)""", machine.text(file), re.IGNORECASE)
     if match is None:
         hint = f"Name the address of your PCCS in {file} (pccs_url); without it quotes carry no certificates."
-        yield Check("PCCS", "warn", f"{file} names none", hint)
+        yield CheckRow("PCCS", "warn", f"{file} names none", hint)
         return
     try:
         parts = urlsplit(match.group(1))
         host, port = printable(parts.hostname or "", 200), parts.port or DCAP_PORT
     except ValueError:
         hint = f"Write pccs_url in {file} as https://HOST:{DCAP_PORT}/sgx/certification/v4/."
-        yield Check(
+        yield CheckRow(
             "PCCS", "warn", f"{file} names {printable(match.group(1), 100)}, which is no address", hint
         )
         return
@@ -267,6 +271,6 @@ def _pccs(machine: Machine, runtime: str) -> Iterator[Check]:
             "cache of Intel's platform certificates, PCCS). No incoming connections are needed."
         )
         found = f"{host}:{port} does not answer: {error.strerror or error}"
-        yield Check("PCCS", "fail" if runtime == "sgx" else "warn", found, hint, letter)
+        yield CheckRow("PCCS", "fail" if runtime == "sgx" else "warn", found, hint, letter)
         return
-    yield Check("PCCS", "pass", f"{host}:{port} answers")
+    yield CheckRow("PCCS", "pass", f"{host}:{port} answers")

@@ -10,7 +10,7 @@ from datetime import datetime
 from cryptography import x509
 
 from outgoing import faults
-from site_agent.check_rows import Check
+from site_agent.check_rows import CheckRow
 from site_agent.formatting import counted, printable
 from site_agent.letters import letter
 from site_agent.lines import Shown
@@ -18,10 +18,10 @@ from site_agent.lines import Shown
 CLOCK = "If this machine's clock is wrong, switch time synchronisation on: timedatectl set-ntp true."
 
 
-def not_trusted(error: ssl.SSLCertVerificationError, shown: Shown | None, host: str, port: int) -> Check:
+def not_trusted(error: ssl.SSLCertVerificationError, shown: Shown | None, host: str, port: int) -> CheckRow:
     """`shown` is what was seen there without belief, None where nothing could be seen."""
     if shown is None:
-        return Check("TLS", "fail", f"not trusted: {faults.why(error)}", _own_authority("its authority"))
+        return CheckRow("TLS", "fail", f"not trusted: {faults.why(error)}", _own_authority("its authority"))
     by = f"it is by {signer_of(shown.leaf)}"
     match error.verify_code:
         case faults.EXPIRED:
@@ -29,23 +29,23 @@ def not_trusted(error: ssl.SSLCertVerificationError, shown: Shown | None, host: 
             own = shown.leaf.not_valid_after_utc == ends
             which = "the certificate" if own else "a certificate in its chain"
             hint = f"Tell the operator to renew it. {CLOCK}"
-            return Check("TLS", "fail", f"{which} ended on {_day(ends)}; {by}", hint)
+            return CheckRow("TLS", "fail", f"{which} ended on {_day(ends)}; {by}", hint)
         case faults.NOT_YET_VALID:
             begins = max(found.not_valid_before_utc for found in shown.chain)
             now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             found = f"the certificate begins on {_day(begins)}; this machine's clock says {now}; {by}"
-            return Check("TLS", "fail", found, f"{CLOCK} If it is right, tell the operator.")
+            return CheckRow("TLS", "fail", found, f"{CLOCK} If it is right, tell the operator.")
         case faults.WRONG_NAME | faults.WRONG_ADDRESS:
             found = f"the certificate is for {_names(shown.leaf)}, not for {host}; {by}"
             hint = (
                 "Enrol with the address that the coordinator's page shows. If that is this one, something "
                 "answers in its place (ask your network team), or the operator's certificate lacks the name."
             )
-            return Check("TLS", "fail", found, hint)
+            return CheckRow("TLS", "fail", found, hint)
     return _unknown(shown, host, port)
 
 
-def _unknown(shown: Shown, host: str, port: int) -> Check:
+def _unknown(shown: Shown, host: str, port: int) -> CheckRow:
     signer = signer_of(shown.leaf)
     wish = (
         f"Please exempt {host} from TLS inspection. What arrives here now is a certificate by {signer}, "
@@ -73,7 +73,7 @@ def _unknown(shown: Shown, host: str, port: int) -> Check:
             f"If {missing} is a public authority's intermediate, the operator must have its certificate sent "
             f"as well (the full chain). {_own_authority('its certificate')}"
         )
-    return Check("TLS", "fail", found, hint + store, letter(host, port, wish))
+    return CheckRow("TLS", "fail", found, hint + store, letter(host, port, wish))
 
 
 def _own_authority(certificate: str) -> str:

@@ -49,7 +49,7 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """A response that was read in full: status, headers, and the JSON value (None for an empty body)."""
 
     status: int
@@ -108,7 +108,7 @@ class Coordinator:
         if self.storage is not None:
             self.storage.close()
 
-    def call(self, method: str, path: str, body: Any = None, *, patience: float = 60.0) -> Answer:
+    def call(self, method: str, path: str, body: Any = None, *, patience: float = 60.0) -> HttpAnswer:
         """One request of the agents' API with JSON in and out, tried again while that can help.
 
         `patience` (seconds) bounds all tries together. Raises the coordinator's refusal under its own code,
@@ -119,7 +119,7 @@ class Coordinator:
         headers = {} if body is None else {"Content-Type": "application/json"}
         return self.persist(lambda: self._once(method, path, content, headers), patience)
 
-    def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> Answer:
+    def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer:
         """One try with raw bytes; the caller persists."""
         return self._once(method, path, content, headers)
 
@@ -129,7 +129,7 @@ class Coordinator:
         with self.stream("POST", path, content, {"Content-Type": "application/json"}) as response:
             response.read()
 
-    def persist(self, attempt: Callable[[], Answer], patience: float) -> Answer:
+    def persist(self, attempt: Callable[[], HttpAnswer], patience: float) -> HttpAnswer:
         """Repeat `attempt` while its refusal `is_passing`, for at most `patience` seconds."""
         started = time.monotonic()
         number = 0
@@ -194,11 +194,11 @@ class Coordinator:
             return Refusal("agent.proxy", **told, fault=fault)
         return Refusal("agent.unreachable", host=self.host, fault=fault)
 
-    def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> Answer:
+    def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> HttpAnswer:
         if self.stop.is_set():
             raise Refusal("agent.stopped")
         with self.stream(method, path, content, headers) as response:
-            return Answer(response.status_code, response.headers, _json(response))
+            return HttpAnswer(response.status_code, response.headers, read_json(response))
 
     def _authorization(self, bound: BoundRequest) -> dict[str, str]:
         if self._key is None:
@@ -220,7 +220,7 @@ class Coordinator:
         """The coordinator's error under its own code; its words only where the code is new to us."""
         status = response.status_code
         try:
-            body = _json(response)
+            body = read_json(response)
         except Refusal:
             body = None
         code = body.get("code") if isinstance(body, dict) else None
@@ -230,11 +230,11 @@ class Coordinator:
         if status == 429 or status >= 500:
             asked = retry_after(response.headers.get("retry-after"))
             if known and CATALOGUE[str(code)].retry:
-                return Waiting(str(code), safe, asked)
+                return CoordinatorBusy(str(code), safe, asked)
             if not known:
-                return Waiting("agent.overloaded", {"host": self.host, "status": status}, asked)
+                return CoordinatorBusy("agent.overloaded", {"host": self.host, "status": status}, asked)
         if known:
-            return Told(str(code), safe)
+            return CoordinatorRefusal(str(code), safe)
         if not isinstance(body, dict) or not isinstance(code, str):
             onward = _host_of(response.headers.get("location", "")) if status < 400 else ""
             fault = f"it sends us on to {onward}" if onward else "not from the agents' API"
@@ -245,7 +245,7 @@ class Coordinator:
         return Refusal("agent.refused", found=printable(code, 64), text=text)
 
 
-class Told(Refusal):
+class CoordinatorRefusal(Refusal):
     """A refusal that the coordinator sent. Its facts may have any names."""
 
     def __init__(self, code: str, facts: dict[str, Fact]) -> None:
@@ -253,7 +253,7 @@ class Told(Refusal):
         self.facts = facts
 
 
-class Waiting(Told):
+class CoordinatorBusy(CoordinatorRefusal):
     """The coordinator cannot do it now (429 or 5xx). `asked` is its Retry-After in seconds, or None."""
 
     def __init__(self, code: str, facts: dict[str, Fact], asked: float | None) -> None:
@@ -263,19 +263,19 @@ class Waiting(Told):
 
 def is_passing(refusal: Refusal) -> bool:
     """Whether the same request can succeed a little later: the line was down, or the coordinator was busy."""
-    return isinstance(refusal, Waiting) or refusal.code in PASSING
+    return isinstance(refusal, CoordinatorBusy) or refusal.code in PASSING
 
 
 def asked_pause(refusal: Refusal) -> float | None:
     """How long the coordinator asked us to wait, if it did (seconds)."""
-    return refusal.asked if isinstance(refusal, Waiting) else None
+    return refusal.asked if isinstance(refusal, CoordinatorBusy) else None
 
 
 def _fact(value: Any) -> Fact:
     return value if isinstance(value, int | float | None) else printable(value, 300)
 
 
-def _json(response: httpx.Response) -> Any:
+def read_json(response: httpx.Response) -> Any:
     """The response's JSON value, read within the limit; None if it is empty."""
     data = bytearray()
     for part in response.iter_bytes():

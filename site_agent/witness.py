@@ -21,7 +21,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.files import create_private, write_private
 from site_agent.state import State
-from site_agent.transport import Answer, Coordinator
+from site_agent.transport import Coordinator, HttpAnswer
 
 FORKS = {
     "log.not_consistent",
@@ -152,7 +152,7 @@ class LogWitness:
         write_private(self._folder / f"fork-{number}.json", json.dumps(evidence, indent=1).encode())
 
 
-def _hashes(answer: Answer) -> list[str]:
+def _hashes(answer: HttpAnswer) -> list[str]:
     values = answer.field("proof", list)
     if not all(isinstance(value, str) and len(value) == 64 and value.isalnum() for value in values):
         raise Refusal("agent.bad_answer", fault="the consistency proof is not a list of hashes")

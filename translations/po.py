@@ -18,7 +18,7 @@ HEADER = (
 """Of German, as Django's own catalogue has it."""
 
 
-class Message(NamedTuple):
+class CatalogueMessage(NamedTuple):
     """A text of the code and what it is in the other language. `plural` makes both a pair. `context` tells
     two apart that are spelled alike in English."""
 
@@ -33,9 +33,9 @@ class Message(NamedTuple):
         return self.context, self.text
 
 
-def read(source: str) -> list[Message]:
+def read(source: str) -> list[CatalogueMessage]:
     """The messages of a .po, without its header. Raises ValueError on a line that is none."""
-    messages, fields, flags, last = list[Message](), dict[str, str](), "", ""
+    messages, fields, flags, last = list[CatalogueMessage](), dict[str, str](), "", ""
     for line in [*source.splitlines(), ""]:
         line = line.strip()
         if line.startswith("#,"):
@@ -63,13 +63,13 @@ def _literal(text: str) -> str:
     return value
 
 
-def _message(fields: dict[str, str], fuzzy: bool) -> Message:
+def _message(fields: dict[str, str], fuzzy: bool) -> CatalogueMessage:
     plural = fields.get("msgid_plural", "")
     said = (fields.get("msgstr[0]", ""), fields.get("msgstr[1]", "")) if plural else (fields["msgstr"],)
-    return Message(fields["msgid"], plural, fields.get("msgctxt", ""), said, fuzzy)
+    return CatalogueMessage(fields["msgid"], plural, fields.get("msgctxt", ""), said, fuzzy)
 
 
-def write(messages: Iterable[Message]) -> str:
+def write(messages: Iterable[CatalogueMessage]) -> str:
     """A .po, sorted by the English texts, without line numbers: so two people's changes meet seldom."""
     parts = ['msgid ""\nmsgstr ""\n' + "".join(f"{_quoted(line)}\n" for line in HEADER.splitlines(True))]
     for message in sorted(
@@ -92,7 +92,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def compiled(messages: Iterable[Message]) -> bytes:
+def compiled(messages: Iterable[CatalogueMessage]) -> bytes:
     """The .mo (GNU gettext manual, "The Format of GNU MO Files"): what is translated, and not fuzzy."""
     table = {"": HEADER}
     for message in messages:

@@ -22,7 +22,7 @@ from contracts.log.note import NoteKey, parse_vkey
 from contracts.log.note_writing import vkey_of
 from transparency_log.archive import ATTACHMENTS, MAX_UNPACKED_BYTES, Archive
 from transparency_log.entry import FORMAT, outline
-from transparency_log.format import BUNDLE_FORMAT, Earlier, Header, Place, header_of
+from transparency_log.format import BUNDLE_FORMAT, EarlierLine, Header, ProofLine, header_of
 from transparency_log.report import BundleReport
 from transparency_log.statements import Statements
 from transparency_log.tree import check_checkpoint, check_entries, check_growth
@@ -67,12 +67,12 @@ def write_bundle(
         with bundle.open(_member("proofs.jsonl"), "w") as lines:
             for index in places:
                 proof = None if whole else growth.inclusion_proof(store, index, head.size)
-                lines.write(canonical(Place(index, None if proof is None else tuple(proof))) + b"\n")
+                lines.write(canonical(ProofLine(index, None if proof is None else tuple(proof))) + b"\n")
         with bundle.open(_member("earlier.jsonl"), "w") as lines:
             for note in earlier:
                 first = verify_checkpoint(note, log_key).size
                 grew = growth.consistency_proof(store, first, head.size) if first else []
-                lines.write(canonical(Earlier(note, tuple(grew))) + b"\n")
+                lines.write(canonical(EarlierLine(note, tuple(grew))) + b"\n")
         for sha256 in named:
             if (thing := attachment(sha256)) is not None:
                 _write(bundle, ATTACHMENTS + sha256, thing)

@@ -25,7 +25,7 @@ RELYING_PARTYS = ("attest.nonce", "attest.program", "attest.tcb_evaluation_floor
 MAX_DELAY = 3600  # seconds between a verdict and its entry
 
 
-class Signer(Struct, frozen=True):
+class LoggedSigner(Struct, frozen=True):
     """A key of evidence that the log accepted. `again`: judging it again accepted it, too."""
 
     index: int
@@ -39,11 +39,11 @@ class Appraisals:
 
     def __init__(self, attached: Attached, report: BundleReport, done: Counter[str]) -> None:
         self._attached, self._report, self._done = attached, report, done
-        self._signers: dict[tuple[str, str, str], Signer] = {}
+        self._signers: dict[tuple[str, str, str], LoggedSigner] = {}
         self._floors = Floors()
         self.unknowable = 0
 
-    def signer(self, manifest: str, program: str, key: str) -> Signer | None:
+    def signer(self, manifest: str, program: str, key: str) -> LoggedSigner | None:
         """Who has this signing key, by an accepted appraisal that was taken before."""
         return self._signers.get((manifest, program, key))
 
@@ -138,7 +138,7 @@ class Appraisals:
         known = self._signers.get(key)
         if known is None or (again is not None and not known.again):
             measurement = None if again is None else again.measurement
-            self._signers[key] = Signer(index, body.subject, measurement, again is not None)
+            self._signers[key] = LoggedSigner(index, body.subject, measurement, again is not None)
 
     def _fail(self, index: int, words: str, code: str | None) -> None:
         self._report.failed("evidence", words, code or "bundle.verdict_differs", index)

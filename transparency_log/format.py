@@ -38,14 +38,14 @@ def header_of(data: bytes) -> Header:
     return header
 
 
-class Place(Struct, frozen=True, forbid_unknown_fields=True):
+class ProofLine(Struct, frozen=True, forbid_unknown_fields=True):
     """A line of proofs.jsonl."""
 
     index: Annotated[int, Meta(ge=0, lt=2**53)]
     proof: Proof | None
 
 
-class Earlier(Struct, frozen=True, forbid_unknown_fields=True):
+class EarlierLine(Struct, frozen=True, forbid_unknown_fields=True):
     """A line of earlier.jsonl."""
 
     checkpoint: str

@@ -18,7 +18,7 @@ from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from transparency_log.entry import ApprovalBody, RosterBody
-from transparency_log.evidence import Signer
+from transparency_log.evidence import LoggedSigner
 from transparency_log.noise_record import NoiseRecord
 from transparency_log.receipt_faults import receipt_faults, roster_faults
 from transparency_log.report import BundleReport, Claim
@@ -106,7 +106,9 @@ class RunRecord(Struct):
         self.rosters[roster_hash(body.roster)] = body.roster
         self.done["contributors"]["Lists of contributors countersigned by every site on them"] += 1
 
-    def receive(self, index: int, signed: SignedReceipt, signer: Signer | None, from_start: bool) -> None:
+    def receive(
+        self, index: int, signed: SignedReceipt, signer: LoggedSigner | None, from_start: bool
+    ) -> None:
         """A receipt: by an attested key, of an own round, over a countersigned list, within the manifest."""
         receipt, name = signed.receipt, receipt_hash(signed.receipt)
         self.use(index, from_start)
@@ -138,7 +140,7 @@ class RunRecord(Struct):
         index: int,
         key: str,
         measurement: str | None,
-        signer: Signer | None,
+        signer: LoggedSigner | None,
         from_start: bool,
     ) -> bool:
         """Whether an appraisal before this entry attests the key, with this measurement."""

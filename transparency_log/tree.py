@@ -14,7 +14,7 @@ from contracts.log.note_writing import note_text
 from contracts.refusal import Refusal
 from transparency_log.archive import Archive
 from transparency_log.entry import LeafEntry, outline, parse_entry
-from transparency_log.format import Earlier, Header, Place, Proof, decode
+from transparency_log.format import EarlierLine, Header, Proof, ProofLine, decode
 from transparency_log.report import BundleReport
 from transparency_log.statements import Statements
 
@@ -133,7 +133,7 @@ def check_growth(
     """The log grew from the older checkpoints in the bundle, and from those that were `seen` elsewhere."""
     proofs: dict[tuple[int, bytes], Proof] = {}
     for line in archive.lines("earlier.jsonl"):
-        earlier = decode(line, Earlier)
+        earlier = decode(line, EarlierLine)
         try:
             old = verify_checkpoint(earlier.checkpoint, log_key)
             follow(old, head, earlier.proof)
@@ -160,12 +160,12 @@ def check_growth(
         report.established(LOG, f"The log grew from the checkpoint at {old.size} entries that you saw.")
 
 
-def _paired(archive: Archive) -> Iterator[tuple[bytes, Place]]:
+def _paired(archive: Archive) -> Iterator[tuple[bytes, ProofLine]]:
     places = archive.lines("proofs.jsonl")
     for data in archive.lines("entries.jsonl"):
         place = next(places, None)
         if place is None:
             raise Refusal("bundle.unusable", fault="it has fewer proofs than entries")
-        yield data, decode(place, Place)
+        yield data, decode(place, ProofLine)
     if next(places, None) is not None:
         raise Refusal("bundle.unusable", fault="it has more proofs than entries")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attestation.development import certificates as pki
-from attestation.development.root import Root, moment, open_root
+from attestation.development.root import DevelopmentRoot, moment, open_root
 from attestation.development_quoting import constants as dev
 from attestation.development_quoting.keys import raw_signature
 
@@ -125,7 +125,7 @@ def _qe_identity(tee: Tee, dates: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _signed(root: Root, value: dict[str, Any]) -> tuple[str, str]:
+def _signed(root: DevelopmentRoot, value: dict[str, Any]) -> tuple[str, str]:
     text = json.dumps(value, separators=(",", ":"))
     return text, raw_signature(root.tcb_signing.key, text.encode()).hex()
 

@@ -45,7 +45,7 @@ class Authority:
 
 
 @dataclass(frozen=True)
-class Root:
+class DevelopmentRoot:
     """An opened development root. `revoked`: serial number of a PCK certificate -> Unix time."""
 
     root: Authority
@@ -66,14 +66,14 @@ def create_root(directory: Path | str) -> None:
     open_root(directory)
 
 
-def open_root(directory: Path | str) -> Root:
+def open_root(directory: Path | str) -> DevelopmentRoot:
     """Read the root's keys.
 
     Raises: `development.root_incomplete`.
     """
     directory = Path(directory)
     root, pck_ca, tcb_signing = (_read_authority(directory, role) for role in ROLES)
-    return Root(root, pck_ca, tcb_signing, _read_revoked(directory))
+    return DevelopmentRoot(root, pck_ca, tcb_signing, _read_revoked(directory))
 
 
 def root_der(directory: Path | str) -> bytes:

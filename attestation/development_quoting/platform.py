@@ -23,7 +23,7 @@ class DevelopmentPlatform:
     """A certified development platform, opened. Never printed: it holds private keys. `tee` says whose
     evidence it makes. An empty sealing secret makes it a platform without sealing keys, as TDX is."""
 
-    signer: quotes.Signer
+    signer: quotes.QuoteSigner
     sealing_secret: bytes
     tee: str
 
@@ -56,7 +56,7 @@ def load_platform(directory: Path | str) -> DevelopmentPlatform:
     """
     directory = Path(directory)
     try:
-        signer = quotes.Signer(
+        signer = quotes.QuoteSigner(
             read_key(directory / "pck.key"),
             read_key(directory / "attestation.key"),
             (directory / "pck-chain.pem").read_bytes(),

@@ -32,7 +32,7 @@ XFAM = 0x03
 
 
 @dataclass(frozen=True)
-class Signer:
+class QuoteSigner:
     """What the quoting side holds: the PCK key (signs the QE's report), the attestation key (signs
     quotes), and the PEM chain of the PCK."""
 
@@ -42,7 +42,7 @@ class Signer:
 
 
 def sgx_quote(
-    signer: Signer, report_data: bytes, *, mrenclave: bytes, mrsigner: bytes, product_id: int, svn: int
+    signer: QuoteSigner, report_data: bytes, *, mrenclave: bytes, mrsigner: bytes, product_id: int, svn: int
 ) -> bytes:
     """An SGX quote v3. report_data: 64 bytes; mrenclave, mrsigner: 32 bytes."""
     report = _enclave_report(
@@ -54,7 +54,7 @@ def sgx_quote(
 
 
 def tdx_quote(
-    signer: Signer, report_data: bytes, *, mrtd: bytes, rtmrs: tuple[bytes, bytes, bytes, bytes]
+    signer: QuoteSigner, report_data: bytes, *, mrtd: bytes, rtmrs: tuple[bytes, bytes, bytes, bytes]
 ) -> bytes:
     """A TDX quote v4 (TD report 1.0). report_data: 64 bytes; mrtd and each of the four RTMRs: 48 bytes."""
     body = b"".join(
@@ -104,7 +104,7 @@ def _enclave_report(
     )
 
 
-def _quoting_enclave(signer: Signer, mrenclave: bytes, product_id: int) -> bytes:
+def _quoting_enclave(signer: QuoteSigner, mrenclave: bytes, product_id: int) -> bytes:
     """QE report ‖ its signature by the PCK ‖ QE authentication data ‖ certification data."""
     point = raw_public_key(signer.attestation_key.public_key())
     auth_data = dev.sentence_hash("QE authentication data")
@@ -128,7 +128,7 @@ def _quoting_enclave(signer: Signer, mrenclave: bytes, product_id: int) -> bytes
     )
 
 
-def _with_signature(signed: bytes, signer: Signer, certification: bytes) -> bytes:
+def _with_signature(signed: bytes, signer: QuoteSigner, certification: bytes) -> bytes:
     data = b"".join(
         [
             raw_signature(signer.attestation_key, signed),

@@ -112,7 +112,7 @@ class LanguageStory(Story):
         files = [folder / f"hospital-{number}.jsonl" for number in range(1, HOSPITALS + 1)]
         for number, file in enumerate(files, 1):
             if self.data:
-                _deal(self.data, file, number)
+                deal_files(self.data, file, number)
             else:
                 write_questions(file, hospital=number, rows=ROWS, seed=1)
         return files
@@ -135,7 +135,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def _deal(folder: Path, out: Path, number: int) -> None:
+def deal_files(folder: Path, out: Path, number: int) -> None:
     """Every third row of the folder's files is a hospital's, as many as ROWS says."""
     with out.open("w") as file:
         for split, count in zip(SPLITS, ROWS, strict=True):

@@ -17,7 +17,7 @@ from contracts.refusal import Refusal
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerPart:
     """`units` units of `size` rows each, one after the other."""
 
     name: str
@@ -38,7 +38,7 @@ class Linear:
     path: str
     role: Role
     inputs: int
-    parts: tuple[Part, ...]
+    parts: tuple[LayerPart, ...]
 
     @property
     def outputs(self) -> int:
@@ -70,12 +70,12 @@ def linears_of(config: Any) -> tuple[Linear, ...]:
     wide = next((found for found in sizes if found), 4 * hidden)
     inputs = {"hidden": hidden, "context": heads * size, "intermediate": wide}
     parts = {
-        "q": Part("q", heads, size),
-        "k": Part("k", groups, size),
-        "v": Part("v", groups, size),
-        "gate": Part("gate", wide, 1),
-        "up": Part("up", wide, 1),
-        "hidden": Part("hidden", hidden, 1),
+        "q": LayerPart("q", heads, size),
+        "k": LayerPart("k", groups, size),
+        "v": LayerPart("v", groups, size),
+        "gate": LayerPart("gate", wide, 1),
+        "up": LayerPart("up", wide, 1),
+        "hidden": LayerPart("hidden", hidden, 1),
     }
     return tuple(
         Linear(path, role, inputs[source], tuple(parts[name] for name in names))

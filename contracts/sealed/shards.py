@@ -42,7 +42,7 @@ PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
 """In the order in which an index has them."""
 
 
-class About(Struct, frozen=True, forbid_unknown_fields=True):
+class ShardOrigin(Struct, frozen=True, forbid_unknown_fields=True):
     """What a shard is: whose, of which origin, what for, and its place among those, from 0."""
 
     site: Identifier
@@ -72,11 +72,11 @@ class ShardIndex(Struct, frozen=True, forbid_unknown_fields=True):
         """SHA-256 of the canonical form, in hex."""
         return digest(self)
 
-    def about(self, place: int) -> About:
+    def about(self, place: int) -> ShardOrigin:
         """What the shard at this place must say of itself."""
         purpose = self.shards[place].purpose
         number = sum(shard.purpose == purpose for shard in self.shards[:place])
-        return About(self.site, self.origin, purpose, number)
+        return ShardOrigin(self.site, self.origin, purpose, number)
 
     def examples(self, purpose: Purpose) -> int:
         """How many examples there are for a purpose."""
@@ -106,14 +106,14 @@ def draw_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About) -> FileRef:
+def seal_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: ShardOrigin) -> FileRef:
     """Encrypt all of `source` into `target` at the site, in constant memory. `key` serves this shard only."""
     with writing(target, MAGIC, about) as container:
         container.frames(source, _derive(key, container.context))
         return container.ref
 
 
-def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: About, limit: int) -> None:
+def open_shard(source: BinaryIO, target: BinaryIO, *, key: bytes, about: ShardOrigin, limit: int) -> None:
     """Decrypt `source` into `target` (seekable), inside the split server; it must be the shard that `about`
     says.
 

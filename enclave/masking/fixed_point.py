@@ -134,10 +134,10 @@ def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Ten
     scale = norm.clamp_min_(SMALLEST) / target
     rounded = buffers.take("rounded", tuple(features.shape), torch.float32)
     torch.mul(features, (1 / scale).float(), out=rounded).round_()
-    return _bounded(rounded, scale, most, buffers)
+    return bounded(rounded, scale, most, buffers)
 
 
-def _bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
+def bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
     """Rounded rows, of numbers up to MAX_NORM -> what `quantise` gives. The squares are counted in int64; a
     row that has too many is divided by 2, 4, … and rounded again, and all others by 1: the same steps.
 

@@ -73,22 +73,22 @@ class Afterwards:
             rounds = self._rounds()
         except Refusal as refusal:
             raise Refusal("serving.not_ready") from refusal
-        run_state = rounds.run_state
-        if run_state.receipt is None or run_state.state is None:
+        latest = rounds.latest
+        if latest.receipt is None or latest.state is None:
             raise Refusal("serving.not_ready")
-        if not is_over(self._identity.manifest, run_state.receipt):
+        if not is_over(self._identity.manifest, latest.receipt):
             raise Refusal("serving.not_ready")
         rounds.require_named()
         if self._answers is None:
-            from enclave.slicing.questions import Answers
+            from enclave.slicing.questions import TailAnswers
 
             learner = rounds.learner
-            learner.start_from(run_state.state)
+            learner.start_from(latest.state)
             manifest = learner.manifest
             if manifest.model.task == "token-classification":
                 raise Refusal("study.tags_not_served")
-            self._answers = Answers(
-                learner.tail, manifest.model, run_state.hash, several=manifest.coded == SEVERAL
+            self._answers = TailAnswers(
+                learner.tail, manifest.model, latest.hash, several=manifest.coded == SEVERAL
             )
         return self._answers
 
@@ -110,8 +110,8 @@ class Afterwards:
         return release(
             self._identity,
             self._mailbox,
-            rounds.run_state,
+            rounds.latest,
             arguments,
-            lambda state: rounds.learner.packed(rounds.run_state.hash, state),
+            lambda state: rounds.learner.packed(rounds.latest.hash, state),
             require_named=rounds.require_named,
         )

@@ -130,16 +130,16 @@ class Aggregator(EnclaveProgram):
         from enclave.programs.releasing import release
         from enclave.slicing.released import adapter_files, pack, pinned_config
 
-        manifest, run_state = self.identity.manifest, self.rounds.run_state
+        manifest, latest = self.identity.manifest, self.rounds.latest
 
         def package(state: State) -> bytes:
             config = pinned_config(self.mailbox.folder / arguments.model, manifest)
-            return pack(manifest, run_state.hash, adapter_files(manifest, state, config))
+            return pack(manifest, latest.hash, adapter_files(manifest, state, config))
 
         # What this program restores was sealed by itself, so the approvals that the manifest demands are
         # enough.
         return release(
-            self.identity, self.mailbox, run_state, arguments, package, require_named=lambda _signed: None
+            self.identity, self.mailbox, latest, arguments, package, require_named=lambda _signed: None
         )
 
 

@@ -37,7 +37,7 @@ PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 @dataclass
-class Answer:
+class RoundAnswer:
     """What this instance has answered to a round on a receipt, what that cost, and how it was sealed, by the
     receiver's signing key. It stays in memory."""
 
@@ -60,7 +60,7 @@ class ClientRounds:
         self._aggregators = aggregators
         self.learner = learner
         self._history = History(identity)
-        self._answer: Answer | None = None
+        self._answer: RoundAnswer | None = None
         self.round = 0
 
     def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class ClientRounds:
         return self.learner.evaluate(kind, report)
 
     def _remember(self, round: int, enclosed: Enclosed, state: State) -> None:
-        self._answer = Answer(round, enclosed, state, self.learner.placement.measures(), {})
+        self._answer = RoundAnswer(round, enclosed, state, self.learner.placement.measures(), {})
 
     def _open(self, round: int, previous: Previous) -> State:
         attested = {instance.signing_key for instance in self._aggregators.instances(AGGREGATOR)}
@@ -145,7 +145,7 @@ class ClientRounds:
             )
         return from_bytes(plain.getvalue(), self.learner.initial)[0]
 
-    def _seal(self, answer: Answer) -> FileRef:
+    def _seal(self, answer: RoundAnswer) -> FileRef:
         receiver = self._aggregators.instances(AGGREGATOR)[0]
         if receiver.signing_key not in answer.sealed:
             answer.sealed[receiver.signing_key] = seal_contribution(

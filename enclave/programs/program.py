@@ -31,7 +31,7 @@ from contracts.policy import Hex32, Program
 from contracts.refusal import Refusal
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
-from enclave.programs.wire import PROTOCOL, Hello, HostFile, Refused, Reply, Request, WireChannel
+from enclave.programs.wire import PROTOCOL, Hello, HostFile, Refused, Reply, WireChannel, WireRequest
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class EnclaveProgram:
     def bound(self, identity: Identity) -> None:
         """Called once, after `bind` has succeeded."""
 
-    def perform(self, request: Request, report: Report) -> dict[str, Any]:
+    def perform(self, request: WireRequest, report: Report) -> dict[str, Any]:
         """Carry out one request.
 
         Raises: `program.unknown_operation`, `program.bad_arguments` or what the operation itself raises.
@@ -144,7 +144,7 @@ def main(program: type[EnclaveProgram]) -> NoReturn:
 
 def serve(program: EnclaveProgram, channel: WireChannel) -> None:
     """Answer requests in order until `stop`. The host's death ends the process, also in mid-work."""
-    requests: queue.Queue[Request | Refusal] = queue.Queue(maxsize=8)
+    requests: queue.Queue[WireRequest | Refusal] = queue.Queue(maxsize=8)
     threading.Thread(target=_receive, args=(channel, requests), daemon=True).start()
     while True:
         request = requests.get()
@@ -159,7 +159,7 @@ def serve(program: EnclaveProgram, channel: WireChannel) -> None:
             channel.send(_answer(program, channel, request))
 
 
-def _answer(program: EnclaveProgram, channel: WireChannel, request: Request) -> Reply:
+def _answer(program: EnclaveProgram, channel: WireChannel, request: WireRequest) -> Reply:
     def report(progress: dict[str, Any]) -> None:
         channel.send(Reply(request.id, progress=progress))
 
@@ -173,12 +173,12 @@ def _answer(program: EnclaveProgram, channel: WireChannel, request: Request) -> 
         return Reply(request.id, refused=Refused("internal", {}))
 
 
-def _receive(channel: WireChannel, requests: queue.Queue[Request | Refusal]) -> None:
+def _receive(channel: WireChannel, requests: queue.Queue[WireRequest | Refusal]) -> None:
     """Read ahead, so that the host's death is seen while the program works. After an oversized frame the
     connection is out of step: nothing more is read."""
     while True:
         try:
-            requests.put(channel.receive(Request))
+            requests.put(channel.receive(WireRequest))
         except Refusal as refusal:
             if refusal.code == "wire.closed":
                 os._exit(0)

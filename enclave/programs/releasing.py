@@ -32,7 +32,7 @@ from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
-from enclave.programs.round_ledger import RunState
+from enclave.programs.round_ledger import LatestRound
 from enclave.training.tensors import State
 
 
@@ -48,7 +48,7 @@ class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):
 def release(
     identity: Identity,
     mailbox: Mailbox,
-    run_state: RunState,
+    latest: LatestRound,
     arguments: ReleaseArguments,
     package: Callable[[State], bytes],
     *,
@@ -66,14 +66,14 @@ def release(
     """
     manifest = identity.manifest
     rule = rule_of(manifest)
-    receipt, state = run_state.receipt, run_state.state
+    receipt, state = latest.receipt, latest.state
     if receipt is None or not state:
         raise Refusal("release.no_state")
     if not is_over(manifest, receipt):
         raise Refusal("release.unfinished")
-    if arguments.receipt != run_state.hash:
+    if arguments.receipt != latest.hash:
         raise Refusal("release.wrong_receipt")
-    require_approved(manifest, run_state.hash, arguments.release_approvals, identity.approvals)
+    require_approved(manifest, latest.hash, arguments.release_approvals, identity.approvals)
     require_named(arguments.release_approvals)
     packed = package(state)
     recipients = {
@@ -86,7 +86,7 @@ def release(
         version=1,
         manifest=identity.manifest_hash,
         run=manifest.run,
-        receipt=run_state.hash,
+        receipt=latest.hash,
         rule=rule,
         output=filed.sha256,
         bytes=filed.bytes,

@@ -42,7 +42,7 @@ from enclave.training.tensors import State
 
 
 @dataclass(frozen=True)
-class RunState:
+class LatestRound:
     """Where the run stands: the last receipt, the global parameters after it, and the `best` that a round
     has made so far. `restarts` counts the instances of the enclave before this one; `own` says that this
     instance itself has made the receipt. `pins` are the hashes of the sites' features that were used so far
@@ -75,7 +75,7 @@ class RoundLedger:
         self._identity = identity
         self._mailbox = mailbox
         self._template = template
-        self.run_state = RunState()
+        self.latest = LatestRound()
         self.keys = StateKeys(identity)
         self._last: dict[str, Any] | None = None
 
@@ -86,9 +86,9 @@ class RoundLedger:
     def status(self) -> dict[str, Any]:
         """The last round, its receipt's hash, and the result that was given for it (null after a restore)."""
         return {
-            "round": self.run_state.round,
-            "receipt": self.run_state.hash,
-            "restarts": self.run_state.restarts,
+            "round": self.latest.round,
+            "receipt": self.latest.hash,
+            "restarts": self.latest.restarts,
             "last": self._last,
         }
 
@@ -96,15 +96,15 @@ class RoundLedger:
         """Raises: `round.already_aggregated`, `round.out_of_order`, `round.finished` or
         `round.nothing_yet`.
         """
-        reached, manifest = self.run_state.round, self.manifest
+        reached, manifest = self.latest.round, self.manifest
         if reached == manifest.last_round:
             raise Refusal("round.finished", rounds=manifest.training.rounds)
         if round == reached:
             raise Refusal("round.already_aggregated", round=round)
-        if self.run_state.receipt is None and kind_of(manifest, round) != "update":
+        if self.latest.receipt is None and kind_of(manifest, round) != "update":
             raise Refusal("round.nothing_yet")
         # A round may be given up (a contributor was lost before it had countersigned), but never done again.
-        if not may_follow(manifest, self.run_state.receipt, round):
+        if not may_follow(manifest, self.latest.receipt, round):
             raise Refusal("round.out_of_order", asked=round, expected=reached + 1)
 
     def require_roster(self, round: int, roster: Roster, countersignatures: Mapping[str, str]) -> None:
@@ -115,7 +115,7 @@ class RoundLedger:
         verify_roster(roster, countersignatures, self.manifest, self._identity.approvals)
         if roster.round != round:
             raise Refusal("roster.invalid", round=round, fault="it is for another round")
-        if roster.previous != self.run_state.hash:
+        if roster.previous != self.latest.hash:
             raise Refusal(
                 "round.wrong_receipt",
                 round=round,
@@ -162,8 +162,8 @@ class RoundLedger:
             "metrics": {**metrics, **(aside or {})},
             "receipt": msgspec.to_builtins(signed),
         }
-        restarts = self.run_state.restarts
-        self.run_state = RunState(
+        restarts = self.latest.restarts
+        self.latest = LatestRound(
             signed.receipt, state, best, restarts, own=True, pins=kept.pins, moments=kept.moments
         )
         self._last = result
@@ -172,15 +172,15 @@ class RoundLedger:
     def steer(self, round: int, scores: Mapping[str, Scores], roster: Roster) -> Steered:
         """What becomes of the run by a round's scores, which are the sites' own: nobody outside sees them."""
         published, kind = self._publish(scores, roster), kind_of(self.manifest, round)
-        return steer(self.run_state, kind, published, self.manifest.training.patience)
+        return steer(self.latest, kind, published, self.manifest.training.patience)
 
     def chosen(self, steered: Steered) -> State | None:
         """The run's parameters from the closing round on: the best round's, else the last ones."""
-        return self.run_state.state if steered.best is None else steered.state
+        return self.latest.state if steered.best is None else steered.state
 
     def _publish(self, scores: Mapping[str, Scores], roster: Roster) -> Published:
         """What of a round's scores may be told, where the sites have signed that they may."""
-        receipt = self.run_state.receipt
+        receipt = self.latest.receipt
         before = None if receipt is None else receipt.scoring
         fixed = () if before is None else before.sites
         rules, coded = self.manifest.publication, self.manifest.coded
@@ -197,14 +197,14 @@ class RoundLedger:
 
         Raises: `state.*` or `sealing.*`.
         """
-        if self.run_state.receipt is not None:
+        if self.latest.receipt is not None:
             raise Refusal("state.not_fresh")
         kept = load_checkpoint(self._identity, self._mailbox, self.keys, sha256, self._template)
         restarts = kept.receipt.restarts + 1
-        self.run_state = RunState(
+        self.latest = LatestRound(
             kept.receipt, kept.state, kept.best, restarts, pins=kept.pins, moments=kept.moments
         )
-        return {"round": self.run_state.round, "receipt": self.run_state.hash}
+        return {"round": self.latest.round, "receipt": self.latest.hash}
 
     def _draft(
         self,
@@ -228,12 +228,12 @@ class RoundLedger:
             output=None if output is None else output.sha256,
             state=None,
             metrics=metrics,
-            previous=self.run_state.hash,
+            previous=self.latest.hash,
             program=identity.program,
             measurement=identity.measurement,
             development=self.manifest.policy.root == "development",
             issued=identity.clock.now(),
-            restarts=self.run_state.restarts,
+            restarts=self.latest.restarts,
             averaging=averaging,
             privacy=privacy,
             scoring=scoring,

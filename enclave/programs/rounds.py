@@ -74,8 +74,8 @@ class Rounds(RoundLedger):
     def restore(self, sha256: str) -> dict[str, Any]:
         """See `RoundLedger.restore`."""
         told = super().restore(sha256)
-        assert self.run_state.receipt is not None
-        self._slice_instances.restore(self.run_state.receipt)
+        assert self.latest.receipt is not None
+        self._slice_instances.restore(self.latest.receipt)
         self._confirmed = False
         return told
 
@@ -83,7 +83,7 @@ class Rounds(RoundLedger):
         """Open and check one contribution before the roster is fixed, and forget it. Sites countersign once a
         round: a contribution that turns out bad after that costs the round."""
         self.require_open(round)
-        contribution = self._open(round, site, sha256, self.run_state.state, None)
+        contribution = self._open(round, site, sha256, self.latest.state, None)
         return {"site": site, "sha256": sha256, "samples": contribution.enclosed.samples}
 
     def aggregate(
@@ -100,7 +100,7 @@ class Rounds(RoundLedger):
         self.require_open(round)
         self.require_roster(round, roster, countersignatures)
         averager, kind = Averager(self.manifest, len(roster.inputs)), kind_of(self.manifest, round)
-        template = start = self.run_state.state
+        template = start = self.latest.state
         inputs: list[ReceiptInput] = []
         scores: dict[str, Scores] = {}
         for entry in roster.inputs:
@@ -112,13 +112,13 @@ class Rounds(RoundLedger):
             if kind == "update":
                 averager.add(entry.site, samples, found.state, start)
             del found  # before the next one is opened
-        state, output, averaged, recipients = self.run_state.state, None, None, None
+        state, output, averaged, recipients = self.latest.state, None, None, None
         steered = self.steer(round, scores, roster)
-        spent = None if self.run_state.receipt is None else self.run_state.receipt.privacy
+        spent = None if self.latest.receipt is None else self.latest.receipt.privacy
         if kind == "update":
             pooled = list(scores) if roster.pooled else []
             count = counted(self._identity.approvals, pooled)
-            averaged = averager.average(spent, count, start, self.run_state.moments)
+            averaged = averager.average(spent, count, start, self.latest.moments)
             state, spent = averaged.state, averaged.spent
         elif kind == "closing":
             state = self.chosen(steered)
@@ -140,8 +140,8 @@ class Rounds(RoundLedger):
             moments=None if averaged is None else averaged.moments,
         )
 
-        assert self.run_state.receipt is not None
-        self._slice_instances.entered(self.run_state.receipt)
+        assert self.latest.receipt is not None
+        self._slice_instances.entered(self.latest.receipt)
         self._confirmed = True
         return result
 
@@ -152,15 +152,15 @@ class Rounds(RoundLedger):
 
         Raises: `round.nothing_yet`, and `round.not_confirmed` after a restore.
         """
-        run_state = self.run_state
-        if run_state.receipt is None or run_state.state is None:
+        latest = self.latest
+        if latest.receipt is None or latest.state is None:
             raise Refusal("round.nothing_yet")
         if not self._confirmed:
             raise Refusal("round.not_confirmed")
         heirs = self._slice_instances.heirs(self._admission.newest())
-        sealed = self._seal_next(run_state.round, run_state.state, heirs)
+        sealed = self._seal_next(latest.round, latest.state, heirs)
         self._slice_instances.hand_over(heirs)
-        statement = Reissue(self._identity.manifest_hash, run_state.hash, sealed.sha256)
+        statement = Reissue(self._identity.manifest_hash, latest.hash, sealed.sha256)
         signed = sign_reissue(statement, self._identity.signing)
         return {
             "next": msgspec.to_builtins(sealed),
@@ -178,7 +178,7 @@ class Rounds(RoundLedger):
             sha256=sha256,
             round=round,
             instances=lambda: self._slice_instances.may_contribute(site, self._admission.instances(site)),
-            previous=self.run_state.hash,
+            previous=self.latest.hash,
             template=template,
             start=start,
         )

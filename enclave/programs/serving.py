@@ -59,7 +59,7 @@ class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Served(Protocol):
-    """The model behind the sessions: `slicing.questions.Answers`."""
+    """The model behind the sessions: `slicing.questions.TailAnswers`."""
 
     receipt: str
 
@@ -71,7 +71,7 @@ class Served(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SessionLimits:
     """What one site may use of an enclave. An idle session is closed after `idle` seconds."""
 
     sessions: int = 8
@@ -111,11 +111,11 @@ class Serving:
         self,
         identity: Identity,
         served: Callable[[], Served],
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity, self._served = identity, served
-        self._limits, self._clock = limits or Limits(), clock
+        self._limits, self._clock = limits or SessionLimits(), clock
         self._sessions: dict[str, _Open] = {}
         self._revoked: set[str] = set()
         self._ordered: str | None = None

@@ -17,7 +17,7 @@ from enclave.programs.publication import Published
 from enclave.training.tensors import State
 
 if TYPE_CHECKING:
-    from enclave.programs.round_ledger import RunState
+    from enclave.programs.round_ledger import LatestRound
 
 Numbers = dict[str, float | int]
 
@@ -33,15 +33,15 @@ class Steered:
     stopping: Numbers
 
 
-def steer(run_state: RunState, kind: Kind, published: Published, patience: int) -> Steered:
-    """Look at the scores of the parameters that `run_state` has (contracts/best.py)."""
-    receipt, loss, withheld = run_state.receipt, published.numbers.get("loss"), published.scoring.withheld
-    best = best_after(kind, receipt, run_state.hash, loss, withheld=withheld is not None)
+def steer(latest: LatestRound, kind: Kind, published: Published, patience: int) -> Steered:
+    """Look at the scores of the parameters that `latest` has (contracts/best.py)."""
+    receipt, loss, withheld = latest.receipt, published.numbers.get("loss"), published.scoring.withheld
+    best = best_after(kind, receipt, latest.hash, loss, withheld=withheld is not None)
     last = {} if receipt is None else receipt.metrics.get("stopping", {})
     stopping = _stopping(last, published, patience) if kind == "update" else {}
     if best is None:
         return Steered(published, None, None, stopping)
-    state = run_state.state if best.receipt == run_state.hash else run_state.best
+    state = latest.state if best.receipt == latest.hash else latest.best
     return Steered(published, best, state, stopping)
 
 

@@ -49,12 +49,12 @@ class TailRounds(RoundLedger):
 
         Raises: `state.not_named`.
         """
-        if not self.run_state.own:
-            self.naming.require(self.run_state.hash, also)
+        if not self.latest.own:
+            self.naming.require(self.latest.hash, also)
 
     def status(self) -> dict[str, Any]:
         """As the ledger's, with the sites whose features are here; `named` as `require_named`."""
-        named = self.run_state.own or self.naming.found(self.run_state.hash) >= naming_sites(self.manifest)
+        named = self.latest.own or self.naming.found(self.latest.hash) >= naming_sites(self.manifest)
         return {**super().status(), "features": self.features.sites, "tail": self.size, "named": named}
 
     def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
@@ -62,7 +62,7 @@ class TailRounds(RoundLedger):
 
         Raises: as `FeatureStore.take`.
         """
-        return self.features.take(site, keys, self.run_state.pins.get(site), report)
+        return self.features.take(site, keys, self.latest.pins.get(site), report)
 
     def hand_back(self, site: str, receipt: str, share: bytes | None) -> None:
         """What a site tells an instance that serves or releases.
@@ -99,7 +99,7 @@ class TailRounds(RoundLedger):
         listed = self._begin(round, roster, countersignatures, trains=False)
         tests = kind_of(self.manifest, round) == "test"
         steered = self._steered(round, roster, listed, "test" if tests else "validation", report)
-        state = self.run_state.state if tests else self.chosen(steered)
+        state = self.latest.state if tests else self.chosen(steered)
         return self._enter(round, roster, listed, steered, state)
 
     def _begin(
@@ -107,17 +107,17 @@ class TailRounds(RoundLedger):
     ) -> dict[str, SiteFeatures]:
         self.require_open(round)
         if (kind_of(self.manifest, round) == "update") != trains:
-            raise Refusal("round.out_of_order", asked=round, expected=self.run_state.round + 1)
+            raise Refusal("round.out_of_order", asked=round, expected=self.latest.round + 1)
         self.require_roster(round, roster, countersignatures)
         listed = {entry.site: self._used(entry.site, entry.sha256) for entry in roster.inputs}
         self.require_named()
-        self.learner.start_from(self.run_state.state)
+        self.learner.start_from(self.latest.state)
         return listed
 
     def _used(self, site: str, sha256: str) -> SiteFeatures:
         """The features of a roster's entry, which are those that the site has always trained with."""
         held = self.features.held(site, sha256)
-        if self.run_state.pins.get(site, held.content) != held.content:
+        if self.latest.pins.get(site, held.content) != held.content:
             raise Refusal("features.replaced", site=site)
         return held
 
@@ -143,7 +143,7 @@ class TailRounds(RoundLedger):
             output=None,
             more={"tail": self.size},
             aside=aside,
-            pins={**self.run_state.pins, **{site: features.content for site, features in listed.items()}},
+            pins={**self.latest.pins, **{site: features.content for site, features in listed.items()}},
         )
 
     def _steered(

@@ -1,7 +1,7 @@
 """The wire between a host and its enclave program: one loopback TCP connection, length-prefixed JSON frames.
 
 A frame is a big-endian u32 length and that many bytes of UTF-8 JSON, at most MAX_FRAME_BYTES. Each message
-has a type (`Hello`, `Request`, `Reply`) and is read strictly. The two ends do not trust each other: the
+has a type (`Hello`, `WireRequest`, `Reply`) and is read strictly. The two ends do not trust each other: the
 enclave's host may be hostile, and a host must not be hurt by a program that it cannot see into. Large things
 are sealed files in the mailbox (mailbox.py) and never pass here.
 """
@@ -47,7 +47,7 @@ class Hello(Struct, forbid_unknown_fields=True, frozen=True):
     protocol: int
 
 
-class Request(Struct, forbid_unknown_fields=True, frozen=True):
+class WireRequest(Struct, forbid_unknown_fields=True, frozen=True):
     """From the host. `id` comes back in each reply; `args` are read strictly by the operation."""
 
     id: Annotated[int, Meta(ge=1, lt=2**53)]

@@ -42,7 +42,7 @@ def adapt(model: PreTrainedModel, adapter: Lora, seed: int, first: int = 0) -> P
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _draw_output_layer(model, head[-1:])
+        draw_output_layer(model, head[-1:])
         places = [name for name in linears if any(_ends_in(name, target) for target in adapter.targets)]
         put_lora(model, places, adapter)
     for name in head:
@@ -106,7 +106,7 @@ def _ends_in(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
 
 
-def _draw_output_layer(model: PreTrainedModel, head: tuple[str, ...]) -> None:
+def draw_output_layer(model: PreTrainedModel, head: tuple[str, ...]) -> None:
     """The layer that ends in the labels is always new; what stands before it may be pretrained."""
     deviation = getattr(model.config, "initializer_range", 0.02)
     for name in head:

@@ -23,7 +23,7 @@ INSIDE_ANYWHERE = frozenset(
         "enclave.slicing.split._AlreadyEmbedded",
         "enclave.slicing.split._NoPositions",
         "enclave.slicing.outsourced.OutsourcedLinear",
-        "enclave.slicing.embeddings.HandedIn",
+        "enclave.slicing.embeddings.GivenVectors",
         "enclave.slicing.lora.LoraLinear",
         "enclave.slicing.prefix.PrefixTuned",
     }

@@ -66,7 +66,7 @@ class RowTags:
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a tensor lies. `offset` is into the file; `hashes` are the SHA-256 of its pieces, each of `piece`
     bytes but the last. `rows` are the tags of its rows, for a table that is read row by row."""
 
@@ -88,7 +88,7 @@ class ModelCheckpoint:
 
         Raises: `model.file_missing`, `model.file_changed` or `model.unreadable`.
         """
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, TensorPlace] = {}
         for file, pin in files.items():
             self.places |= _survey(file, pin, table)
 
@@ -138,7 +138,7 @@ class ModelCheckpoint:
         return found
 
 
-def _survey(file: Path, pin: str, table: str) -> dict[str, Place]:
+def _survey(file: Path, pin: str, table: str) -> dict[str, TensorPlace]:
     """One pass: the hash of the file, of each piece of each tensor, and of each row of the table."""
     whole = hashlib.sha256()
     try:
@@ -165,7 +165,7 @@ def _survey(file: Path, pin: str, table: str) -> dict[str, Place]:
                 at = stop
                 if line.dtype in _TYPES:
                     dtype, offset = _TYPES[line.dtype], 8 + length + start
-                    places[name] = Place(file, offset, line.shape, dtype, piece, tuple(hashes), rows)
+                    places[name] = TensorPlace(file, offset, line.shape, dtype, piece, tuple(hashes), rows)
             while data := opened.read(_BLOCK):
                 whole.update(data)
     except OSError as error:

@@ -29,7 +29,7 @@ from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
 from enclave.slicing.architectures import architecture_of, permits
-from enclave.slicing.embeddings import HandedIn, TableVectors, Vectors
+from enclave.slicing.embeddings import GivenVectors, TableVectors, Vectors
 from enclave.slicing.outsourced import OutsourcedLinear, SharedInputGroup
 from enclave.slicing.skeleton import Base
 from enclave.slicing.trimming import give_back
@@ -143,7 +143,7 @@ def cut(
     groups = tuple(_outsource(model, architecture, store, read or _own(model)))
     if vectors is not None:
         table = _token_table(model, architecture)
-        _place_table(model, architecture, HandedIn(vectors, float(getattr(table, "embed_scale", 1.0))))
+        _place_table(model, architecture, GivenVectors(vectors, float(getattr(table, "embed_scale", 1.0))))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import tune_prefix
@@ -252,6 +252,6 @@ def _token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embed
     return table
 
 
-def _place_table(model: PreTrainedModel, architecture: Architecture, handed_in: HandedIn) -> None:
+def _place_table(model: PreTrainedModel, architecture: Architecture, handed_in: GivenVectors) -> None:
     path, _, last = f"{architecture.backbone}.{architecture.token_table}".rpartition(".")
     setattr(model.get_submodule(path), last, handed_in)

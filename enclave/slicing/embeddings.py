@@ -1,10 +1,10 @@
 """Embedding vectors that the agent hands in.
 
 The table of token embeddings is public and large, and the site's host owns the token ids anyway. So the
-enclave never holds the table: where it stood, `HandedIn` asks a source for the vectors of the batch's tokens.
-The host may hand in no vector of its own choice: chosen inputs are questions to the tuned parameters, and
-enough answers give them away. So each vector is checked against the tag that its row got in the one pass that
-checked the pin of the file. Runs inside the enclave.
+enclave never holds the table: where it stood, `GivenVectors` asks a source for the vectors of the batch's
+tokens. The host may hand in no vector of its own choice: chosen inputs are questions to the tuned
+parameters, and enough answers give them away. So each vector is checked against the tag that its row got in
+the one pass that checked the pin of the file. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.refusal import Refusal
-from enclave.slicing.checkpoint import Place
+from enclave.slicing.checkpoint import TensorPlace
 
 
 class Vectors(Protocol):
@@ -46,7 +46,7 @@ class TableVectors:
 class FileVectors:
     """Vectors from a table in a pinned file of the host, row by row."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TensorPlace) -> None:
         """`place` is a matrix whose rows have tags."""
         if place.rows is None:
             raise Refusal("slicing.no_embeddings", fault="the rows of the table were not pinned")
@@ -99,7 +99,7 @@ class ScannedVectors:
         return found
 
 
-class HandedIn(nn.Module):
+class GivenVectors(nn.Module):
     """Stands where the token embeddings stood: (batch, tokens) ids -> (batch, tokens, size) vectors, times
     `scale` (Gemma's √d)."""
 

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
-from enclave.slicing.embeddings import HandedIn
+from enclave.slicing.embeddings import GivenVectors
 from enclave.slicing.skeleton import Base, Skeleton
 from enclave.slicing.split import Front, Tail, feature_bound_of
 
@@ -90,7 +90,7 @@ def _front(base: Base, k: int, *, scanned: bool = False) -> tuple[Front, Skeleto
     path, _, last = base.architecture.token_table.rpartition(".")
     parent = front.backbone.get_submodule(path)
     scale = float(getattr(getattr(parent, last), "embed_scale", 1.0))
-    setattr(parent, last, HandedIn(vectors, scale))
+    setattr(parent, last, GivenVectors(vectors, scale))
     return front, skeleton
 
 

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from contracts.architecture.positions import positions_of
 from contracts.manifest import Prefix
 from contracts.refusal import Refusal
-from enclave.slicing.adapters import _draw_output_layer, head_modules
+from enclave.slicing.adapters import draw_output_layer, head_modules
 from enclave.slicing.architectures import architecture_of
 
 
@@ -75,7 +75,7 @@ def tune_prefix(model: PreTrainedModel, prefix: Prefix, seed: int) -> PrefixTune
     head = head_modules(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _draw_output_layer(model, head[-1:])
+        draw_output_layer(model, head[-1:])
         tuned = PrefixTuned(model, prefix.length)
     for name in head:
         model.get_submodule(name).requires_grad_(True)

@@ -40,7 +40,7 @@ class Drawing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Question:
+class OpenedQuestion:
     """An opened question; `lengths` is empty for a causal LM."""
 
     features: Tensor
@@ -102,7 +102,7 @@ def ask_for_next(features: Tensor, drawing: Drawing) -> bytes:
     return safetensors.torch.save({"features": packed}, msgspec.to_builtins(drawing))
 
 
-def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> Question:
+def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> OpenedQuestion:
     """Read a question from a site that may lie. `width` is d_model, `longest` the most tokens of a text.
 
     Raises: `serving.limit` or `serving.bad_question`.
@@ -126,7 +126,7 @@ def read_question(data: bytes, *, width: int, per_token: bool, longest: int) -> 
         raise _bad("its features are not numbers")
     if not per_token:
         _check_lengths(lengths, len(features), longest)
-    return Question(features, lengths, drawing)
+    return OpenedQuestion(features, lengths, drawing)
 
 
 def _check_lengths(lengths: Tensor, tokens: int, longest: int) -> None:
@@ -140,7 +140,7 @@ def _check_lengths(lengths: Tensor, tokens: int, longest: int) -> None:
 
 
 @torch.inference_mode()
-def probabilities(tail: Tail, question: Question, *, several: bool = False) -> bytes:
+def probabilities(tail: Tail, question: OpenedQuestion, *, several: bool = False) -> bytes:
     """Class probabilities of the question's texts: float32, little-endian, (texts, labels). Where a text may
     have several labels, each for itself."""
     parameter = next(tail.parameters())
@@ -186,7 +186,7 @@ class QuestionText:
         self._parameter = next(tail.parameters())
         self._session = Session(tail)
 
-    def next_token(self, question: Question) -> bytes:
+    def next_token(self, question: OpenedQuestion) -> bytes:
         """Feed the next tokens' features and choose the token after them: int32, little-endian.
 
         A draw depends on the seed and its place in the text alone, so that replayed features get the same
@@ -207,7 +207,7 @@ class QuestionText:
         return token.to_bytes(4, "little")
 
 
-class Answers:
+class TailAnswers:
     """A trained tail that answers questions: what `programs.serving` serves. `receipt` is the hash of the
     receipt whose parameters it has."""
 

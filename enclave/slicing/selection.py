@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from contracts.architecture.layers import Linear, Part
+from contracts.architecture.layers import LayerPart, Linear
 from contracts.architecture.spf_size import count
 from contracts.manifest import Select
 from contracts.refusal import Refusal
@@ -49,7 +49,7 @@ def choose(weight: Tensor, linear: Linear, ratio: float, select: Select, seed: i
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def _ranked(weight: Tensor, part: Part, select: Select, seed: int, name: str) -> list[int]:
+def _ranked(weight: Tensor, part: LayerPart, select: Select, seed: int, name: str) -> list[int]:
     """The units of a part, the first to take first."""
     if select == "random":
         return sorted(range(part.units), key=lambda unit: _draw(seed, name, part.name, unit))

@@ -16,7 +16,7 @@ from contracts.architecture.layers import Linear, linears_of, row_of
 from contracts.architecture.spf_size import ratio_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
-from enclave.slicing.adapters import _draw_output_layer, head_modules, tuned_parameters
+from enclave.slicing.adapters import draw_output_layer, head_modules, tuned_parameters
 from enclave.slicing.lora import put_lora
 from enclave.slicing.rowtuned import RowTunedLinear, as_linear
 from enclave.slicing.selection import choose
@@ -52,7 +52,7 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
         raise Refusal("spf.nothing")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _draw_output_layer(tail.model, head[-1:])
+        draw_output_layer(tail.model, head[-1:])
         put_lora(tail, lora, spf)
     for module in tail.modules():
         if isinstance(module, RowTunedLinear):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from contracts.rows import Messages, PromptResponse, Row, Text
+from contracts.rows import Messages, PromptResponse, Row, WholeText
 from enclave.training.data import IGNORED, Examples
 from enclave.training.texts import AT_ONCE
 
@@ -44,7 +44,7 @@ def encode_answers(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec
 
 
 def _parts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> list[list[Part]]:
-    texts = [row.text for row in rows if isinstance(row, Text)]
+    texts = [row.text for row in rows if isinstance(row, WholeText)]
     if texts:
         end = tokenizer.eos_token_id
         return [[(_ended(ids, end), True)] for ids in _ids(tokenizer, texts, marks=True)]

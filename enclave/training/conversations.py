@@ -15,7 +15,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from contracts.refusal import Refusal
-from contracts.rows import Conversation, Message, PromptResponse
+from contracts.rows import ChatMessage, Conversation, PromptResponse
 
 PLAIN = (
     "{{ bos_token }}"
@@ -33,7 +33,7 @@ _CLOCK = "{% macro strftime_now(form) %}" + TODAY + "{% endmacro %}"
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """A part of a rendered conversation. `learnt`: the assistant says it, with the marks of its end."""
 
     text: str
@@ -53,7 +53,7 @@ class Template:
         self._tokenizer = tokenizer
         self._template = _CLOCK + (PLAIN if which == "plain" else tokenizer.get_chat_template())
 
-    def render(self, messages: Sequence[Message], answering: bool) -> str:
+    def render(self, messages: Sequence[ChatMessage], answering: bool) -> str:
         """The text of some messages; `answering`: up to where the assistant begins to speak.
 
         What it says itself is not told, as it may repeat what it was given.
@@ -75,7 +75,7 @@ class Template:
             raise Refusal("template.refuses", roles=roles) from error
         return str(text)
 
-    def pieces(self, messages: Sequence[Message]) -> list[Piece]:
+    def pieces(self, messages: Sequence[ChatMessage]) -> list[TextPiece]:
         """The conversation up to its last answer: each answer is learnt, all else is given.
 
         A template may render an answer otherwise once others follow (some leave out what was thought); then
@@ -86,7 +86,7 @@ class Template:
         places = [place for place, message in enumerate(messages) if message.role == "assistant"]
         return self._pieces(messages, places) or self._pieces(messages, places[-1:]) or _unfit()
 
-    def _pieces(self, messages: Sequence[Message], answers: Sequence[int]) -> list[Piece]:
+    def _pieces(self, messages: Sequence[ChatMessage], answers: Sequence[int]) -> list[TextPiece]:
         """None at all where one rendering does not begin as the one before it."""
         pieces, said = [], ""
         for place in answers:
@@ -94,17 +94,17 @@ class Template:
             answer = self.render(messages[: place + 1], answering=False)
             if not question.startswith(said) or not answer.startswith(question):
                 return []
-            pieces += [Piece(question[len(said) :], False), Piece(answer[len(question) :], True)]
+            pieces += [TextPiece(question[len(said) :], False), TextPiece(answer[len(question) :], True)]
             said = answer
         return pieces
 
 
-def turns(row: Conversation) -> Sequence[Message]:
+def turns(row: Conversation) -> Sequence[ChatMessage]:
     """The messages of a row."""
     if isinstance(row, PromptResponse):
-        return (Message("user", row.prompt), Message("assistant", row.response))
+        return (ChatMessage("user", row.prompt), ChatMessage("assistant", row.response))
     return row.messages
 
 
-def _unfit() -> list[Piece]:
+def _unfit() -> list[TextPiece]:
     raise Refusal("template.unfit")

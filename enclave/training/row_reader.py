@@ -30,7 +30,7 @@ MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Rows:
+class SiteRows:
     """A site's rows: what it trains with, what steers training, and what is opened once, at the end."""
 
     train: list[Row]
@@ -46,7 +46,7 @@ class Pin:
     key: bytes
 
 
-def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -> Rows:
+def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -> SiteRows:
     """Read a normalised file, all of one kind, with rows in each split. Inside an enclave of a run the rows
     must be those of a `pin`.
 
@@ -79,7 +79,7 @@ def read_rows(file: Path, spec: ModelSpec, kind: Kind, pin: Pin | None = None) -
     for split, found in splits.items():
         if not found:
             raise Refusal("rows.none", split=split)
-    return Rows(splits["train"], splits["validation"], splits["test"])
+    return SiteRows(splits["train"], splits["validation"], splits["test"])
 
 
 def _read(line: bytes, number: int) -> Row:

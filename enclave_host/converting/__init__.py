@@ -19,7 +19,7 @@ from typing import Any
 from contracts.canonical import canonical
 from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
 from contracts.refusal import Refusal
-from enclave_host.bounded import Limits, Tell, run_bounded
+from enclave_host.bounded import ChildLimits, Tell, run_bounded
 from enclave_host.proving.files import read_config, read_tensors
 
 MODULE = "enclave_host.converting"
@@ -39,7 +39,7 @@ class Converted:
 
 
 def convert(
-    folder: Path, target: Path, *, limits: Limits | None = None, tell: Tell | None = None
+    folder: Path, target: Path, *, limits: ChildLimits | None = None, tell: Tell | None = None
 ) -> Converted:
     """Write `target`, a model's folder with safetensors in a canonical order and the other files of `folder`.
 
@@ -49,7 +49,7 @@ def convert(
         raise Refusal("convert.exists", folder=str(target)[-200:])
     read_config(folder)
     pickles = _pickles(folder)
-    limits = limits or Limits.of_this_machine()
+    limits = limits or ChildLimits.of_this_machine()
     disk = sum((folder / name).stat().st_size for name in pickles) + SLACK
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as staging:
@@ -59,7 +59,7 @@ def convert(
             [str(folder / old), str(made / new)]
             for old, new in zip(pickles, _names(len(pickles)), strict=True)
         ]
-        run_bounded(MODULE, {"files": files}, Limits(limits.memory, limits.seconds, disk), tell)
+        run_bounded(MODULE, {"files": files}, ChildLimits(limits.memory, limits.seconds, disk), tell)
         new = [Path(new).name for _, new in files]
         tensors = read_tensors(made, dict.fromkeys(new, ""))
         if len(new) > 1:

@@ -32,7 +32,7 @@ from error_catalogue import explain
 NO_DATE = "0000-00-00"
 
 
-class Signed(NamedTuple):
+class Sigstruct(NamedTuple):
     """What a signature (SIGSTRUCT) says. Hashes are 64 hex characters."""
 
     mrenclave: str
@@ -56,7 +56,7 @@ def write_manifest(program: Program, into: Path, venvs: Path, gramine_lib: str =
     return file
 
 
-def sign(manifest: Path, key: Path, date: str = NO_DATE) -> Signed:
+def sign(manifest: Path, key: Path, date: str = NO_DATE) -> Sigstruct:
     """Make PROGRAM.manifest.sgx and PROGRAM.sig beside the manifest.
 
     Raises: `gramine.not_installed`, `gramine.sign_failed`, and what `view` raises.
@@ -69,14 +69,14 @@ def sign(manifest: Path, key: Path, date: str = NO_DATE) -> Signed:
     return view(signature)
 
 
-def view(signature: Path) -> Signed:
+def view(signature: Path) -> Sigstruct:
     """What a signature says.
 
     Raises: `gramine.not_installed`, `gramine.sign_failed`, and `gramine.insecure` for one that is not of a
     program of ours in production.
     """
     said = json.loads(_run("gramine-sgx-sigstruct-view", "--output-format", "json", str(signature)))
-    signed = Signed(said["mr_enclave"], said["mr_signer"], said["isv_prod_id"], said["isv_svn"])
+    signed = Sigstruct(said["mr_enclave"], said["mr_signer"], said["isv_prod_id"], said["isv_svn"])
     if said["debug_enclave"]:
         raise Refusal("gramine.insecure", fault="it can be debugged")
     if (signed.product_id, signed.svn) != (PRODUCT_IDS.get(signature.stem), SVN):  # type: ignore[call-overload]

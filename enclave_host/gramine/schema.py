@@ -35,7 +35,7 @@ class ListOf:
 
 
 @dataclass(frozen=True)
-class Table:
+class TomlTable:
     """A table with these keys; those in `needed` must be there. `rest` rules keys with free names."""
 
     keys: Mapping[str, Rule] = field(default_factory=dict)
@@ -56,10 +56,10 @@ class Variants:
 
     by: str
     default: str
-    tables: Mapping[str, Table]
+    tables: Mapping[str, TomlTable]
 
 
-Rule = Scalar | ListOf | Table | Either | Variants
+Rule = Scalar | ListOf | TomlTable | Either | Variants
 
 
 def _one_of(*choices: Any) -> Scalar:
@@ -84,38 +84,38 @@ def _mounts(*, with_path: bool) -> Variants:
     path: dict[str, Rule] = {"path": PATH} if with_path else {}
     needed = ("path",) if with_path else ()
     kind: dict[str, Rule] = {"type": _one_of("chroot", "encrypted", "tmpfs", "untrusted_shm")}
-    backed = Table({**kind, **path, "uri": URI}, (*needed, "uri"))
+    backed = TomlTable({**kind, **path, "uri": URI}, (*needed, "uri"))
     return Variants(
         "type",
         "chroot",
         {
             "chroot": backed,
             "untrusted_shm": backed,
-            "encrypted": Table({**kind, **path, "uri": URI, "key_name": TEXT}, (*needed, "uri")),
-            "tmpfs": Table({**kind, **path, "uri": TEXT}, needed),
+            "encrypted": TomlTable({**kind, **path, "uri": URI, "key_name": TEXT}, (*needed, "uri")),
+            "tmpfs": TomlTable({**kind, **path, "uri": TEXT}, needed),
         },
     )
 
 
-_ENVIRONMENT = Table(
-    rest=Either((TEXT, Table({"value": TEXT, "passthrough": _one_of(True)}))),
+_ENVIRONMENT = TomlTable(
+    rest=Either((TEXT, TomlTable({"value": TEXT, "passthrough": _one_of(True)}))),
 )
 
-MANIFEST = Table(
+MANIFEST = TomlTable(
     {
-        "fs": Table(
+        "fs": TomlTable(
             {
                 "mounts": ListOf(_mounts(with_path=True)),
                 "root": _mounts(with_path=False),
                 "start_dir": TEXT,
-                "insecure__keys": Table(rest=TEXT),
+                "insecure__keys": TomlTable(rest=TEXT),
             },
             ("mounts",),
         ),
-        "libos": Table({"entrypoint": PATH, "check_invalid_pointers": BOOL}, ("entrypoint",)),
-        "loader": Table(
+        "libos": TomlTable({"entrypoint": PATH, "check_invalid_pointers": BOOL}, ("entrypoint",)),
+        "loader": TomlTable(
             {
-                "entrypoint": Table({"uri": URI, "sha256": SHA256}, ("uri", "sha256")),
+                "entrypoint": TomlTable({"uri": URI, "sha256": SHA256}, ("uri", "sha256")),
                 "argv": ListOf(TEXT),
                 "argv_src_file": URI,
                 "env": _ENVIRONMENT,
@@ -129,28 +129,30 @@ MANIFEST = Table(
                 "insecure__disable_aslr": BOOL,
             }
         ),
-        "sys": Table(
+        "sys": TomlTable(
             {
-                "allowed_ioctls": ListOf(Table({"request_code": COUNT, "struct": TEXT}, ("request_code",))),
-                "brk": Table({"max_size": SIZE}),
+                "allowed_ioctls": ListOf(
+                    TomlTable({"request_code": COUNT, "struct": TEXT}, ("request_code",))
+                ),
+                "brk": TomlTable({"max_size": SIZE}),
                 "debug__mock_syscalls": ListOf(
-                    Table({"name": TEXT, "return": Scalar(int, "a whole number")}, ("name",))
+                    TomlTable({"name": TEXT, "return": Scalar(int, "a whole number")}, ("name",))
                 ),
                 "disallow_subprocesses": BOOL,
                 "enable_extra_runtime_domain_names_conf": BOOL,
                 "enable_sigterm_injection": BOOL,
                 "experimental__enable_flock": BOOL,
-                "fds": Table({"limit": COUNT}),
+                "fds": TomlTable({"limit": COUNT}),
                 "insecure__allow_eventfd": BOOL,
                 # The memory layout of an ioctl argument: an array of tables that may nest without end.
-                "ioctl_structs": Table(rest=ListOf(Scalar(dict, "a table"))),
-                "stack": Table({"size": SIZE}),
+                "ioctl_structs": TomlTable(rest=ListOf(Scalar(dict, "a table"))),
+                "stack": TomlTable({"size": SIZE}),
             }
         ),
-        "sgx": Table(
+        "sgx": TomlTable(
             {
                 "allowed_files": ListOf(URI),
-                "cpu_features": Table(
+                "cpu_features": TomlTable(
                     {
                         "avx": FEATURE,
                         "avx512": FEATURE,
@@ -170,7 +172,7 @@ MANIFEST = Table(
                 "isvsvn": COUNT,
                 "max_threads": COUNT,
                 "preheat_enclave": BOOL,
-                "profile": Table(
+                "profile": TomlTable(
                     {
                         "enable": _one_of("none", "main", "all"),
                         "mode": _one_of("aex", "ocall_inner", "ocall_outer"),
@@ -179,8 +181,8 @@ MANIFEST = Table(
                     }
                 ),
                 "remote_attestation": _one_of("none", "dcap"),
-                "seal_key": Table({"flags_mask": MASK64, "xfrm_mask": MASK64, "misc_mask": MASK32}),
-                "trusted_files": ListOf(Table({"uri": FILE, "sha256": SHA256}, ("uri", "sha256"))),
+                "seal_key": TomlTable({"flags_mask": MASK64, "xfrm_mask": MASK64, "misc_mask": MASK32}),
+                "trusted_files": ListOf(TomlTable({"uri": FILE, "sha256": SHA256}, ("uri", "sha256"))),
                 "trusted_files_cache_size": SIZE,
                 "use_exinfo": BOOL,
                 "vtune_profile": BOOL,
@@ -201,7 +203,7 @@ def check(manifest: Mapping[str, Any]) -> None:
 def _check(value: Any, rule: Rule, key: str) -> None:
     if isinstance(rule, Scalar):
         _check_scalar(value, rule, key)
-    elif isinstance(rule, Table):
+    elif isinstance(rule, TomlTable):
         _check_table(value, rule, key)
     elif isinstance(rule, ListOf):
         if not isinstance(value, list):
@@ -218,7 +220,7 @@ def _check(value: Any, rule: Rule, key: str) -> None:
         _check_table(value, table or rule.tables[rule.default], key)
 
 
-def _check_table(value: Any, rule: Table, key: str) -> None:
+def _check_table(value: Any, rule: TomlTable, key: str) -> None:
     if not isinstance(value, dict):
         raise Refusal("gramine.wrong_type", key=key, expected="a table")
     for name, item in value.items():

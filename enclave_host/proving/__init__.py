@@ -2,7 +2,7 @@
 
 The child (`python -m enclave_host.proving`) looks at every file, every tensor and the tokenizer, and makes a
 forward and a backward pass in each placement by the very code that the enclaves run. What it found is a
-`contracts.model_proof.Proof`. Runs on the coordinator's side; everything it reads is public.
+`contracts.model_proof.ModelProof`. Runs on the coordinator's side; everything it reads is public.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from contracts.manifest import Adapter
-from contracts.model_proof import Proof, Way, read_proof
+from contracts.model_proof import ModelProof, Way, read_proof
 from contracts.refusal import Refusal
-from enclave_host.bounded import Limits, Tell, run_bounded
+from enclave_host.bounded import ChildLimits, Tell, run_bounded
 
 MODULE = "enclave_host.proving"
 
@@ -25,16 +25,16 @@ def prove(
     task: str,
     *,
     targets: tuple[str, ...] = (),
-    limits: Limits | None = None,
+    limits: ChildLimits | None = None,
     whole: int | None = None,
     tell: Tell | None = None,
-) -> Proof:
+) -> ModelProof:
     """Load the model in `folder` once and say what it is good for. `targets` are LoRA's instead of the usual;
     `whole` is up to how many bytes of float32 weights it is run whole (a third of the memory).
 
     Raises: `model.*` for what cannot be registered, and `child.*` where the child came to no end.
     """
-    limits = limits or Limits.of_this_machine()
+    limits = limits or ChildLimits.of_this_machine()
     request: dict[str, Any] = {"folder": str(folder), "task": task, "targets": targets}
     request["whole"] = limits.memory // 3 if whole is None else whole
     return read_proof(run_bounded(MODULE, request, limits, tell))
@@ -42,14 +42,14 @@ def prove(
 
 def prove_study(
     folder: Path,
-    proof: Proof,
+    proof: ModelProof,
     way: Way,
     adapter: Adapter,
     *,
     cut: int = 0,
     tokens: int,
     labels: int,
-    limits: Limits | None = None,
+    limits: ChildLimits | None = None,
     whole: int | None = None,
     tell: Tell | None = None,
 ) -> None:
@@ -58,7 +58,7 @@ def prove_study(
 
     Raises: as `prove`, and `model.file_changed`.
     """
-    limits = limits or Limits.of_this_machine()
+    limits = limits or ChildLimits.of_this_machine()
     request = {
         "folder": str(folder),
         "task": proof.task,

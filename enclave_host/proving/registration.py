@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from contracts.architecture.table import ARCHITECTURES
 from contracts.entities import labels_of
 from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
-from contracts.model_proof import Proof, Verdict, Way
+from contracts.model_proof import ModelProof, Verdict, Way
 from contracts.refusal import Refusal
 from enclave.slicing.base_files import configure, refusing_what_transformers_cannot_read
 from enclave_host.pinning import pin
@@ -112,7 +112,7 @@ def _runnable(folder: Path, looked: _Looked, whole: int) -> Iterator[tuple[Path,
         yield (folder if fits else small), small
 
 
-def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: Tell) -> Proof:
+def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: Tell) -> ModelProof:
     looked = _look(folder, task, tell)
     with _runnable(folder, looked, whole) as (run, small):
         spec = _spec(looked.pins if run == folder else pin(run), task)
@@ -136,7 +136,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
         shape = {name: getattr(config, name, None) for name in SHAPE}
     _require_some(ways)
     _require_unchanged(folder, looked.pins)
-    return Proof(
+    return ModelProof(
         version=1,
         task=cast(Any, task),
         files=looked.pins,

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from contracts.refusal import Refusal
-from contracts.rows import Message
+from contracts.rows import ChatMessage
 
 TABLES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
           "sentencepiece.bpe.model")  # fmt: skip
@@ -57,7 +57,7 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> Literal["none", "fits", "
     from enclave.training.conversations import Template
 
     try:
-        Template(tokenizer, "model").pieces([Message("user", "fever"), Message("assistant", "rest")])
+        Template(tokenizer, "model").pieces([ChatMessage("user", "fever"), ChatMessage("assistant", "rest")])
     except Refusal:
         return "unfit"
     return "fits"

@@ -108,7 +108,7 @@ class Download(AgentView):
     )
     def get(self, request: Request, sha256: str) -> HttpResponse | StreamingHttpResponse:
         blob = readable(site_of(request), sha256)
-        start, end, partial = _range(request.headers.get("Range"), blob.bytes)
+        start, end, partial = byte_range(request.headers.get("Range"), blob.bytes)
         Blob.objects.filter(pk=blob.pk).update(downloaded_bytes=F("downloaded_bytes") + (end - start))
         response = StreamingHttpResponse(
             blobs.read(sha256, start, end),
@@ -147,7 +147,7 @@ def readable(site: Site, sha256: str) -> Blob:
     return blob
 
 
-def _range(header: str | None, size: int) -> tuple[int, int, bool]:
+def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:
     """(start, end, whether partial) of a single range; anything else that the header may say means all."""
     match = _RANGE.fullmatch(header or "")
     if match is None:

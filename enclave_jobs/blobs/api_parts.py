@@ -26,7 +26,7 @@ from enclave_jobs.runs.members import run_of, site_of
 from federation.wire import AgentView, document, read
 
 
-class Part(Struct, forbid_unknown_fields=True):
+class PartBody(Struct, forbid_unknown_fields=True):
     """A part of an upload that the site wants to put: its number from 1, and what its bytes hash to."""
 
     number: Annotated[int, Meta(ge=1, le=10_000)]
@@ -39,7 +39,7 @@ class Address(Struct):
     url: str | None
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
+class WholeBody(Struct, forbid_unknown_fields=True):
     """No words are needed."""
 
 
@@ -52,9 +52,9 @@ class Whole(Struct):
 class UploadPart(AgentView):
     """Where one part may be put, until the lease ends."""
 
-    @extend_schema(operation_id="blob_part", **document(Part, Address))
+    @extend_schema(operation_id="blob_part", **document(PartBody, Address))
     def post(self, request: Request, upload: str) -> Response:
-        part = read(request, Part)
+        part = read(request, PartBody)
         going = uploads.of_site(site_of(request), upload)
         run = run_of(site_of(request), going.run_id, active=True)
         if going.offset == going.bytes:
@@ -68,9 +68,9 @@ class UploadPart(AgentView):
 class UploadWhole(AgentView):
     """All parts are there: the coordinator makes a blob of them, if it is the one that was announced."""
 
-    @extend_schema(operation_id="blob_whole", **document(Nothing, Whole))
+    @extend_schema(operation_id="blob_whole", **document(WholeBody, Whole))
     def post(self, request: Request, upload: str) -> Response:
-        read(request, Nothing)
+        read(request, WholeBody)
         going = uploads.of_site(site_of(request), upload)
         run_of(site_of(request), going.run_id, active=True)
         return Response({"whole": uploads.whole(going)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, countersigning, methods, publishing, questions
 from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
-from federation.attestation import release
+from federation.attestation import gate
 from federation.studies.frozen import manifest_of
 
 
@@ -19,7 +19,7 @@ def aggregate(round: Round) -> None:
     """
     if round.state != RoundState.AGGREGATING or round.run.state != RunState.RUNNING:
         return
-    release.require_in_force(manifest_of(round.run).policy)
+    gate.require_in_force(manifest_of(round.run).policy)
     method = methods.of_run(round.run)
     try:
         answer = questions.ask(round, method.question(round))

@@ -15,7 +15,7 @@ from contracts.refusal import Refusal
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
-from federation.attestation import appraisals, collateral, nonces, release, reviews
+from federation.attestation import appraisals, collateral, gate, nonces, reviews
 from federation.attestation.models import AppraisalRecord, StoredEvidence
 from federation.attestation.references import root_for
 from federation.sites.models import Site
@@ -60,7 +60,7 @@ def attest(run: Run, enclave: Enclave, manifest: Manifest) -> tuple[Appraisal, E
 
     Raises: the code of the failed check, or `reference.lapsed`.
     """
-    release.require_in_force(manifest.policy)
+    gate.require_in_force(manifest.policy)
     purpose = f"run:{run.pk}:{enclave.pk}"
     nonce = nonces.issue(purpose)
     evidence = evidence_of(enclave.pk, nonce, manifest.runtime)
@@ -78,13 +78,13 @@ def clear_client(run: Run, site: Site, enclave: Enclave, manifest: Manifest, evi
     Raises: `reference.lapsed`, `reference.under_review` or `reference.rejected` for a site that is
     quarantined, and the code of the failed check.
     """
-    release.require_in_force(manifest.policy)
+    gate.require_in_force(manifest.policy)
     expected = Expected(evidence.claims.nonce, manifest.hash, "client_slice")
     appraisal = appraisals.judge(evidence, run=run, expected=expected, at=int(time.time()), site=site)
     if appraisal.code == reviews.UNKNOWN:
         reviews.require_not_quarantined(manifest.policy.root, "client_slice", appraisal.measurement)
     require(appraisal)
-    release.log_admission(
+    gate.log_admission(
         manifest=manifest.hash,
         run=run.pk,
         site=site.pk,

@@ -25,7 +25,7 @@ from enclave_jobs.enclaves.models import Admission
 from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client
-from federation.attestation import release
+from federation.attestation import gate
 from federation.sites.models import Site, SiteState
 from federation.studies.frozen import manifest_of
 
@@ -67,7 +67,7 @@ def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
 
     Raises: `reference.lapsed`.
     """
-    release.require_in_force(manifest_of(run).policy)
+    gate.require_in_force(manifest_of(run).policy)
     before = Issue.objects.filter(round=last).select_related("round").order_by("-id").first()
     key = f"{run.enclave_id}/reissue/{last.number}/{digest(needed)[:16]}"
     try:
@@ -118,7 +118,7 @@ def keep(
         if known is not None:
             return known
         holders = Admission.objects.filter(enclave=run.enclave_id, signing_key__in=recipients)
-        release.log_parameters(
+        gate.log_parameters(
             manifest=run.manifest_hash,
             run=run.pk,
             round=round.number,

@@ -19,7 +19,7 @@ from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import ContributionState, Round, RoundState, Run
-from federation.attestation import log, release
+from federation.attestation import gate, log
 from federation.studies.events import apply
 from federation.studies.frozen import manifest_of
 from transparency_log.entry import RECEIPT
@@ -34,7 +34,7 @@ def publish(round: Round, answer: dict[str, Any]) -> None:
     """
     signed = parse_receipt(answer["receipt"])
     check(round, signed, answer)
-    release.require_in_force(manifest_of(round.run).policy)
+    gate.require_in_force(manifest_of(round.run).policy)
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=round.run_id)
         following, state = answer.get("next"), answer.get("state")

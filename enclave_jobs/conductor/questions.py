@@ -10,14 +10,14 @@ from enclave_jobs.supervisor import client
 
 
 @dataclass(frozen=True)
-class Question:
+class ClosingCall:
     """What closes a round inside the server enclave: its operation, and the blobs that it reads."""
 
     op: str
     inputs: tuple[str, ...]
 
 
-def ask(round: Round, question: Question) -> dict[str, Any] | None:
+def ask(round: Round, question: ClosingCall) -> dict[str, Any] | None:
     """The enclave's answer; None while it is at work."""
     listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
     return client.once(

@@ -21,7 +21,7 @@ from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
 from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
-from federation.attestation import release
+from federation.attestation import gate
 from federation.studies.frozen import manifest_of
 from federation.wire import AgentView, document, read
 
@@ -76,7 +76,7 @@ class AggregatorEvidence(AgentView):
     def post(self, request: Request, run: str) -> Response:
         asked = read(request, NonceBody)
         found, enclave = _enclave_of(request, run, asked.epoch)
-        release.require_in_force(manifest_of(found).policy)
+        gate.require_in_force(manifest_of(found).policy)
         evidence = attesting.evidence_of(enclave.pk, asked.nonce, manifest_of(found).runtime)
         return Response(
             {

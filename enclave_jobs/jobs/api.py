@@ -55,7 +55,7 @@ class LeasedJob(Struct):
     inputs: dict[str, Any]
 
 
-class Progress(Struct, forbid_unknown_fields=True):
+class ProgressBody(Struct, forbid_unknown_fields=True):
     """How far the job is: a stage's name, a fraction of it, a line for people (never a row or a label)."""
 
     lease: Number
@@ -128,9 +128,9 @@ def take(site: Site) -> dict[str, Any] | None:
 class JobProgress(AgentView):
     """Tell how far a job is; this is also the lease's heartbeat."""
 
-    @extend_schema(operation_id="job_progress", **document(Progress, Deadline))
+    @extend_schema(operation_id="job_progress", **document(ProgressBody, Deadline))
     def post(self, request: Request, job: str) -> Response:
-        told = read(request, Progress)
+        told = read(request, ProgressBody)
         with transaction.atomic():
             held = leases.current(site_of(request), job, told.lease)
             collecting.require_current_enclave(held)

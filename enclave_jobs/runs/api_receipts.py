@@ -56,7 +56,7 @@ class Receipts(AgentView):
         )
 
 
-class Signer(AgentView):
+class SignerEvidence(AgentView):
     """Evidence of a server enclave of a run, also of one that is gone."""
 
     @extend_schema(operation_id="signer", **document(None, SignerAnswer))

@@ -23,7 +23,7 @@ from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.serving import queries, services
 from enclave_jobs.serving.models import Use
 from enclave_jobs.supervisor import client
-from federation.attestation import release
+from federation.attestation import gate
 from federation.studies.frozen import manifest_of
 from federation.wire import AgentView, document, read
 
@@ -74,7 +74,7 @@ class CloseBody(Struct, forbid_unknown_fields=True):
     session: Hex32
 
 
-class Served(AgentView):
+class ServedRuns(AgentView):
     """The runs whose models this site may ask."""
 
     @extend_schema(operation_id="served", **document(None, list[ServedAnswer]))
@@ -93,7 +93,7 @@ class ServingEvidence(AgentView):
     def post(self, request: Request, run: str) -> Response:
         asked, use = read(request, NonceBody), _use(request, run)
         manifest = manifest_of(use.service.run)
-        release.require_in_force(manifest.policy)
+        gate.require_in_force(manifest.policy)
         evidence = _relay(
             use, lambda: attesting.evidence_of(use.service.enclave, asked.nonce, manifest.runtime)
         )

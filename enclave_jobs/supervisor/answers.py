@@ -53,7 +53,7 @@ class BackgroundAnswer:
             return self._over.is_set()
 
 
-class Answers:
+class AnswerCache:
     """Kept answers by (run, key). Only one piece of work per key runs at a time."""
 
     def __init__(self, folder: Path) -> None:

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
-from enclave.programs.wire import Reply, Request, WireChannel
+from enclave.programs.wire import Reply, WireChannel, WireRequest
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import (
@@ -160,7 +160,7 @@ def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[st
     channel = WireChannel(connection) if context is None else tls.greeted(context, connection, calls=host)
     try:
         channel.send(Greeting(settings.SUPERVISOR_TOKEN, PROTOCOL))
-        channel.send(Request(1, op, msgspec.to_builtins(arguments)))
+        channel.send(WireRequest(1, op, msgspec.to_builtins(arguments)))
         reply = channel.receive(Reply, timeout=timeout)
     except Refusal as refusal:
         if refusal.code in ("wire.closed", "wire.timeout"):

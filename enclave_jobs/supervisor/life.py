@@ -18,9 +18,9 @@ from attestation.development import create_platform, create_root, install_platfo
 from attestation.quote import Tee
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import telling
-from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.enclaves import Enclaves
-from enclave_jobs.supervisor.server import Server, publish_address
+from enclave_jobs.supervisor.server import SupervisorServer, publish_address
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ def run() -> None:
     folder = settings.STATE_DIR / "supervisor"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(folder / "lock"):
-        platform, answers = development_platform(folder), Answers(folder / "answers")
+        platform, answers = development_platform(folder), AnswerCache(folder / "answers")
         enclaves = Enclaves(folder / "enclaves", settings.ENCLAVE_RUNTIMES, platform, telling.over)
         host, port = _listen_on()
-        server = Server(settings.SUPERVISOR_TOKEN, enclaves, answers, host, port, telling.over)
+        server = SupervisorServer(settings.SUPERVISOR_TOKEN, enclaves, answers, host, port, telling.over)
         closing = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: closing.set())

@@ -1,6 +1,6 @@
 """What the supervisor and its callers say to each other, in the frames of `enclave/programs/wire.py`.
 
-The caller's first frame is `Greeting`; then it sends `Request`s (`start`, `call`, `stop`, `list`, `room`,
+The caller's first frame is `Greeting`; then it sends requests (`start`, `call`, `stop`, `list`, `room`,
 `drain`, `forget`) and gets one `Reply` for each. A `call` with a `key` is done once, however often it is
 asked for: whoever asks again waits for, or is handed, the same answer. Its reply is `{"done": {...}}`, or
 `{"pending": true}` when the work outlasted the caller's `patience`: then the supervisor has the run's next

@@ -17,9 +17,9 @@ import msgspec
 from msgspec import Struct
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Refused, Reply, Request, WireChannel
+from enclave.programs.wire import Refused, Reply, WireChannel, WireRequest
 from enclave_jobs.supervisor import tls
-from enclave_jobs.supervisor.answers import Answer, Answers
+from enclave_jobs.supervisor.answers import Answer, AnswerCache
 from enclave_jobs.supervisor.enclaves import Enclaves
 from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Drain, Forget, Greeting, Listing, Start, Stop
 
@@ -31,7 +31,7 @@ MAX_CALLERS = 64
 Arguments = TypeVar("Arguments", bound=Struct)
 
 
-class Server:
+class SupervisorServer:
     """Serves until `close`. `address` is where it listens; `tell` is called with the id of an enclave whose
     work is over, after who had asked for it went.
 
@@ -42,7 +42,7 @@ class Server:
         self,
         token: str,
         enclaves: Enclaves,
-        answers: Answers,
+        answers: AnswerCache,
         host: str,
         port: int,
         tell: Callable[[str], None] = lambda _enclave: None,
@@ -83,7 +83,7 @@ class Server:
             channel = WireChannel(connection) if self._tls is None else tls.greeted(self._tls, connection)
             self._greet(channel)
             while True:
-                self._answer(channel, channel.receive(Request))
+                self._answer(channel, channel.receive(WireRequest))
         except Refusal as refusal:
             if refusal.code != "wire.closed":
                 logger.warning("a caller was sent away: %s", refusal.code)
@@ -102,7 +102,7 @@ class Server:
         if greeting.protocol != PROTOCOL:
             raise Refusal("supervisor.bad_request", fault=f"protocol {greeting.protocol}")
 
-    def _answer(self, channel: WireChannel, request: Request) -> None:
+    def _answer(self, channel: WireChannel, request: WireRequest) -> None:
         try:
             reply = Reply(request.id, result=self._perform(request))
         except Refusal as refusal:
@@ -113,7 +113,7 @@ class Server:
             reply = Reply(request.id, refused=Refused("internal", {}))
         channel.send(reply)
 
-    def _perform(self, request: Request) -> dict[str, Any]:
+    def _perform(self, request: WireRequest) -> dict[str, Any]:
         match request.op:
             case "start":
                 start = _read(request, Start)
@@ -151,7 +151,7 @@ class Server:
         return {"pending": True} if answer is None else {"done": answer}
 
 
-def _read(request: Request, kind: type[Arguments]) -> Arguments:
+def _read(request: WireRequest, kind: type[Arguments]) -> Arguments:
     try:
         return msgspec.convert(request.args, kind)
     except msgspec.ValidationError as error:

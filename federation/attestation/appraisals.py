@@ -22,7 +22,7 @@ from transparency_log.entry import APPRAISAL, AppraisalBody
 COORDINATOR = "coordinator"
 
 
-class Judged(Bound, Protocol):
+class JudgedRun(Bound, Protocol):
     """The run whose enclave is judged, by the policy of its manifest."""
 
     @property
@@ -30,7 +30,7 @@ class Judged(Bound, Protocol):
 
 
 def judge(
-    evidence: Evidence, *, run: Judged, expected: Expected, at: int, site: Site | None = None
+    evidence: Evidence, *, run: JudgedRun, expected: Expected, at: int, site: Site | None = None
 ) -> Appraisal:
     """Appraise evidence by the policy of the run's manifest and by our floors; write the verdict down.
 
@@ -54,7 +54,7 @@ def store(
     evidence: Evidence,
     appraisal: Appraisal,
     *,
-    run: Judged,
+    run: JudgedRun,
     site: Site | None = None,
     relying_party: str = COORDINATOR,
 ) -> AppraisalRecord:

@@ -31,7 +31,7 @@ from contracts.refusal import Refusal
 
 
 @dataclass(frozen=True)
-class Part:
+class DatedPart:
     """One dated part of a set; both ends are Unix seconds, the last one included but for CRLs."""
 
     name: str
@@ -52,7 +52,7 @@ class CollateralFacts:
     root_ca_crl_number: int
     pck_crl_number: int
     issued: int
-    parts: tuple[Part, ...]
+    parts: tuple[DatedPart, ...]
 
     @property
     def expires(self) -> int:
@@ -139,7 +139,7 @@ def _check_signed(
         raise Refusal(f"attest.{code}_signature", expected=common_name(signer), found="another text or key")
 
 
-def _parts(collateral: Collateral, tcb_info: TcbInfo, qe_identity: QeIdentity) -> tuple[Part, ...]:
+def _parts(collateral: Collateral, tcb_info: TcbInfo, qe_identity: QeIdentity) -> tuple[DatedPart, ...]:
     def seconds(moment: Any) -> int:
         return int(moment.timestamp()) if moment is not None else 0
 
@@ -151,13 +151,13 @@ def _parts(collateral: Collateral, tcb_info: TcbInfo, qe_identity: QeIdentity) -
     }
     documents: dict[str, TcbInfo | QeIdentity] = {"TCB info": tcb_info, "QE identity": qe_identity}
     return (
-        *(Part(name, unix(doc.issue_date), unix(doc.next_update)) for name, doc in documents.items()),
+        *(DatedPart(name, unix(doc.issue_date), unix(doc.next_update)) for name, doc in documents.items()),
         *(
-            Part(name, seconds(crl.last_update_utc), seconds(crl.next_update_utc))
+            DatedPart(name, seconds(crl.last_update_utc), seconds(crl.next_update_utc))
             for name, crl in crls.items()
         ),
         *(
-            Part(name, seconds(one.not_valid_before_utc), seconds(one.not_valid_after_utc))
+            DatedPart(name, seconds(one.not_valid_before_utc), seconds(one.not_valid_after_utc))
             for name, one in certificates.items()
         ),
     )

@@ -19,7 +19,7 @@ ASKS = ("study.approving", "release.asked", "serving.waiting")
 """Events that ask for a decision: their mails say what it is about, in the words of page and terminal."""
 
 
-class Text(NamedTuple):
+class NoticeText(NamedTuple):
     """`link` leads to the page where the reader can act; `about` is what is to be decided, line by line."""
 
     subject: str
@@ -29,18 +29,18 @@ class Text(NamedTuple):
     about: tuple[str, ...] = ()
 
 
-def text_of(event: Event, reader: User) -> Text:
+def text_of(event: Event, reader: User) -> NoticeText:
     """The mail about this event to this person."""
     return brief_of(event)._replace(about=_about(event, reader))
 
 
-def brief_of(event: Event) -> Text:
+def brief_of(event: Event) -> NoticeText:
     """The same without what is to be decided, which stands on the page that it leads to."""
     study = event.study or (event.run.study if event.run else None)
     name = str(event.facts.get("name") or (study.name if study else ""))  # a sweep's, in its thread
     sweep = _asked_as_sweep(event)
     subject, news, todo = _words(event, sweep.name if sweep else name)
-    return Text(subject, news, todo, settings.PUBLIC_URL + path_of(event))
+    return NoticeText(subject, news, todo, settings.PUBLIC_URL + path_of(event))
 
 
 def path_of(event: Event) -> str:

@@ -87,7 +87,7 @@ def authenticate(token: str, bound: BoundRequest) -> AgentPrincipal:
     Raises: an `auth.*` code.
     """
     site = _claimed_site(token)
-    claims, instance = _verified(token, site)
+    claims, instance = verified_token(token, site)
     if site.state == SiteState.SUSPENDED:
         raise Refusal("auth.site_suspended", by=str(StoppedBy(site.suspended_by or "operator").label))
     if site.state == SiteState.REVOKED:
@@ -115,7 +115,8 @@ def _claimed_site(token: str) -> Site:
     return site
 
 
-def _verified(token: str, site: Site) -> tuple[dict[str, Any], Instance]:
+def verified_token(token: str, site: Site) -> tuple[dict[str, Any], Instance]:
+    """The claims of a token that this site's agent signed, and the machine that they name."""
     now = int(timezone.now().timestamp())
     try:
         claims = jwt.decode(

@@ -42,7 +42,7 @@ class Spelling:
 
 
 @dataclass(frozen=True)
-class Group:
+class SimilarSpellings:
     """Spellings that look alike, the commonest first. `within` are the hospitals that have several of them:
     there each was somebody's choice."""
 
@@ -55,7 +55,7 @@ class Group:
         return [spelling.label for spelling in self.spellings]
 
 
-def groups(datasets: Sequence[Dataset]) -> list[Group]:
+def groups(datasets: Sequence[Dataset]) -> list[SimilarSpellings]:
     """All that look alike in these datasets' cards."""
     found = []
     for labels in look_alikes(all_labels(datasets)):
@@ -64,7 +64,7 @@ def groups(datasets: Sequence[Dataset]) -> list[Group]:
             dataset.site.name for dataset in datasets if len(set(labels) & set(dataset.card["labels"])) > 1
         ]
         spellings.sort(key=lambda spelling: spelling.weight, reverse=True)
-        found.append(Group(_key(skeleton(labels[0])), tuple(spellings), tuple(within)))
+        found.append(SimilarSpellings(_key(skeleton(labels[0])), tuple(spellings), tuple(within)))
     return found
 
 
@@ -105,7 +105,7 @@ def _sites_with(label: str, datasets: Sequence[Dataset]) -> tuple[tuple[str, int
     )
 
 
-def _side_by_side(group: Group) -> str:
+def _side_by_side(group: SimilarSpellings) -> str:
     told = [
         f"\u201c{spelling.shown}\u201d at {', '.join(name for name, _ in spelling.sites)}"
         for spelling in group.spellings

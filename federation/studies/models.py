@@ -33,8 +33,8 @@ class BaseModel(models.Model):
 
     `files` maps a path inside the model's folder to its SHA-256. `targets` are the usual LoRA targets of its
     architecture; `config` has the numbers of its configuration from which costs are counted. All of it is
-    from `proof`, a `contracts.model_proof.Proof`: what was seen when the model was loaded once, in a child of
-    the job that registered it. The control plane loads no model.
+    from `proof`, a `contracts.model_proof.ModelProof`: what was seen when the model was loaded once, in a
+    child of the job that registered it. The control plane loads no model.
     """
 
     source = models.CharField(max_length=200)

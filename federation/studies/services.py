@@ -15,7 +15,7 @@ from contracts.approvals import verify_approval
 from contracts.canonical import canonical
 from contracts.counting import known_to_all, least_confirmed
 from contracts.manifest import Manifest
-from contracts.model_proof import Proof
+from contracts.model_proof import ModelProof
 from contracts.refusal import Refusal
 from federation.attestation.log import Attachment, append
 from federation.attestation.references import still_in_force
@@ -34,7 +34,7 @@ from federation.studies.tried import require_tried
 from transparency_log.entry import APPROVAL, ApprovalBody
 
 
-def register_base_model(source: str, proof: Proof, name: str = "") -> BaseModel:
+def register_base_model(source: str, proof: ModelProof, name: str = "") -> BaseModel:
     """Offer a base model to studies, pinned by the hashes of the files that were proven. Registering again
     replaces pins and proof for studies that are not frozen yet; frozen manifests keep theirs."""
     with transaction.atomic():

@@ -14,14 +14,14 @@ from django.utils.translation import gettext_lazy as _l
 
 from contracts.architecture.table import ARCHITECTURES
 from contracts.canonical import digest
-from contracts.model_proof import WAYS, Proof, read_proof
+from contracts.model_proof import WAYS, ModelProof, read_proof
 from contracts.refusal import Refusal
 from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs.permissions import runs_visible_to
 from federation.studies import permissions
 from federation.studies.models import BaseModel, ModelJob, ModelJobKind
 from frontend.forms.models import RegisterForm
-from frontend.model_progress import Progress, progress_of
+from frontend.model_progress import ModelProgress, progress_of
 from frontend.views.acting import form_page, person
 from frontend.views.runs import with_figures
 
@@ -115,11 +115,11 @@ def new(request: HttpRequest) -> HttpResponse:
 
 def _jobs() -> dict[str, Any]:
     asked = ModelJob.objects.filter(kind=ModelJobKind.REGISTER).select_related("by")[:SHOWN]
-    rows: list[tuple[ModelJob, Progress]] = [(job, progress_of(job)) for job in asked]
+    rows: list[tuple[ModelJob, ModelProgress]] = [(job, progress_of(job)) for job in asked]
     return {"jobs": rows, "under_way": any(job.state in model_jobs.OPEN for job, _ in rows)}
 
 
-def _proof(model: BaseModel) -> Proof | None:
+def _proof(model: BaseModel) -> ModelProof | None:
     try:
         return read_proof(model.proof)
     except Refusal:

@@ -93,7 +93,7 @@ def _open(study: Study) -> bool:
     return study.state == StudyState.DRAFT and unreadable_plan(study) is None
 
 
-def _save(request: HttpRequest, study: Study, here: wizard.Step) -> HttpResponse:
+def _save(request: HttpRequest, study: Study, here: wizard.WizardStep) -> HttpResponse:
     user = person(request)
     form = wizard.make(here, user, study, request.POST)
     onward = _onward(study, here, request.POST.get("go", ""))
@@ -114,7 +114,7 @@ def _save(request: HttpRequest, study: Study, here: wizard.Step) -> HttpResponse
     return _page(request, study, here, form, refused)
 
 
-def _onward(study: Study, here: wizard.Step, go: str) -> HttpResponse:
+def _onward(study: Study, here: wizard.WizardStep, go: str) -> HttpResponse:
     """The next step, or the one that was asked for by its name; `leave` is the study's page."""
     if go in wizard.NAMES:
         return redirect("study-step", study.pk, go)
@@ -126,7 +126,7 @@ def _onward(study: Study, here: wizard.Step, go: str) -> HttpResponse:
 def _page(
     request: HttpRequest,
     study: Study | None,
-    here: wizard.Step,
+    here: wizard.WizardStep,
     form: StepForm | None,
     refused: Refusal | None,
 ) -> HttpResponse:
@@ -151,7 +151,7 @@ def _page(
     return render(request, f"frontend/studies/steps/{here.name}.html", context, status=status)
 
 
-def _shown(user: User, study: Study, here: wizard.Step, form: StepForm | None) -> dict[str, Any]:
+def _shown(user: User, study: Study, here: wizard.WizardStep, form: StepForm | None) -> dict[str, Any]:
     """What a step shows beside its form."""
     match here.name:
         case "data":

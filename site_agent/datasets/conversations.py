@@ -6,7 +6,7 @@ from __future__ import annotations
 import string
 from typing import Any, get_args
 
-from contracts.rows import Message, Role
+from contracts.rows import ChatMessage, Role
 from site_agent.datasets.columns import Columns
 from site_agent.datasets.readers import Nested
 from site_agent.datasets.unusable import Unusable, text
@@ -45,7 +45,7 @@ def answer(values: dict[str, Any], columns: Columns) -> str:
     return f"{LETTERS[place]}. {choices[place]}"
 
 
-def messages(value: Any) -> tuple[Message, ...]:
+def messages(value: Any) -> tuple[ChatMessage, ...]:
     """A conversation: turns of system, user and assistant, up to the last that the assistant has."""
     told = value.value if isinstance(value, Nested) else value
     if not isinstance(told, list) or not all(isinstance(turn, dict) for turn in told):
@@ -67,14 +67,14 @@ def unread(value: Any) -> set[str]:
     return {str(key) for turn in turns for key, said in turn.items() if key not in known and said is not None}
 
 
-def _turn(turn: dict[str, Any]) -> Message:
+def _turn(turn: dict[str, Any]) -> ChatMessage:
     keys = next((pair for pair in KEYS if pair[0] in turn and pair[1] in turn), None)
     if keys is None:
         raise Unusable("a turn does not say who speaks and what (role, content)")
     role = ROLES.get(str(turn[keys[0]]).strip().lower())
     if role is None:
         raise Unusable(f"a turn is of none of {', '.join(get_args(Role))}")
-    return Message(role, text(turn[keys[1]], "content of a turn"))
+    return ChatMessage(role, text(turn[keys[1]], "content of a turn"))
 
 
 def _choices(values: dict[str, Any], columns: Columns) -> list[str]:

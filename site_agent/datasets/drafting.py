@@ -14,7 +14,7 @@ from site_agent.datasets.rows import Found, answers, each, given, label_of, text
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowHashes:
     """Of each row, in order: a hash of what a model reads of it, a hash of all of it, its label (as
     `rows.label_of` says it) and split, the characters of all its texts, those of what a language model is to
     say, and its turns."""
@@ -27,9 +27,9 @@ class Rows:
     answers: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
 
-    def only(self, kept: Sequence[bool]) -> Rows:
+    def only(self, kept: Sequence[bool]) -> RowHashes:
         """The rows at the true places."""
-        return Rows(*(list(compress(column, kept)) for column in vars(self).values()))
+        return RowHashes(*(list(compress(column, kept)) for column in vars(self).values()))
 
     @property
     def counts(self) -> Counter[str]:
@@ -41,7 +41,7 @@ class Rows:
 class Drafted:
     """The rows so far; `given` are their splits where the file says one."""
 
-    rows: Rows = field(default_factory=Rows)
+    rows: RowHashes = field(default_factory=RowHashes)
     given: list[Split | None] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
     missing_texts: int = 0

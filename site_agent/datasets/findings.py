@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from contracts.labels import look_alikes
-from site_agent.datasets.drafting import Rows
+from site_agent.datasets.drafting import RowHashes
 from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.suppression import THRESHOLD
 
@@ -48,7 +48,7 @@ class Findings(Struct, frozen=True):
         return tuple(kind for kind in QUESTIONS if found[kind])
 
 
-def find(rows: Rows, missing_texts: int, unused_texts: tuple[str, ...] = ()) -> Findings:
+def find(rows: RowHashes, missing_texts: int, unused_texts: tuple[str, ...] = ()) -> Findings:
     """Look at all kept rows; how many of their texts look missing was counted as they were read, and which
     columns are left over is known before."""
     counts = rows.counts
@@ -69,7 +69,7 @@ def find(rows: Rows, missing_texts: int, unused_texts: tuple[str, ...] = ()) -> 
     )
 
 
-def repeated(rows: Rows) -> list[bool]:
+def repeated(rows: RowHashes) -> list[bool]:
     """For each row: whether the same text with the same label, or answer, stands before it."""
     seen: set[tuple[bytes, str]] = set()
     found = []

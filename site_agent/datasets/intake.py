@@ -19,7 +19,7 @@ from contracts.rows import Split, read_row, write_row
 from site_agent.datasets.codes import whole_numbers
 from site_agent.datasets.columns import MAX_LABELS, Columns, infer, reads_as_text, split_of_name
 from site_agent.datasets.conversations import unread
-from site_agent.datasets.drafting import Drafted, Rows, missing
+from site_agent.datasets.drafting import Drafted, RowHashes, missing
 from site_agent.datasets.findings import Findings, find, leaking, repeated
 from site_agent.datasets.formats import Format, detect
 from site_agent.datasets.missing import looks_missing
@@ -94,7 +94,7 @@ class Intake:
     mapped: set[str] = field(default_factory=set)
     codes: dict[str, str] = field(default_factory=dict)
     splits_from: str = ""
-    rows: Rows = field(default_factory=Rows)
+    rows: RowHashes = field(default_factory=RowHashes)
     unused_texts: tuple[str, ...] = ()
     sites: Counter[str] = field(default_factory=Counter)
     other_sites: int = 0
@@ -151,7 +151,7 @@ def take_in(
     return intake
 
 
-def _kept(rows: Rows, wishes: Wishes, intake: Intake) -> list[bool]:
+def _kept(rows: RowHashes, wishes: Wishes, intake: Intake) -> list[bool]:
     """Which rows are kept; the others are counted by why they are not."""
     kept = [True] * len(rows.labels)
 
@@ -190,7 +190,7 @@ def _splits(
     return complete(named, texts, labels), taken
 
 
-def _write(draft: Path, target: Path, rows: Rows, kept: list[bool]) -> None:
+def _write(draft: Path, target: Path, rows: RowHashes, kept: list[bool]) -> None:
     """Copy the rows that are kept from the draft to their place, each with its label and split."""
     with draft.open("rb") as source, replacing(target) as file:
         for line, label, split, keep in zip(source, rows.labels, rows.splits, kept, strict=True):

@@ -19,10 +19,10 @@ from contracts.rows import (
     PromptResponse,
     Row,
     Split,
-    Text,
     TextLabel,
     TextLabels,
     TokensTags,
+    WholeText,
     write_row,
 )
 from site_agent.datasets.columns import SPLITS, Columns
@@ -102,7 +102,7 @@ def with_label(row: Row, label: str, split: Split) -> Row:
 def given(row: Row) -> str:
     """What a model reads of a row; two rows that agree in it are one case."""
     match row:
-        case TextLabel() | TextLabels() | Text():
+        case TextLabel() | TextLabels() | WholeText():
             return row.text
         case PairLabel():
             return msgspec.json.encode((row.text, row.text_pair)).decode()
@@ -118,7 +118,7 @@ def given(row: Row) -> str:
 def texts(row: Row) -> tuple[str, ...]:
     """All texts of a row, each for itself."""
     match row:
-        case TextLabel() | TextLabels() | Text():
+        case TextLabel() | TextLabels() | WholeText():
             return (row.text,)
         case PairLabel():
             return (row.text, row.text_pair)
@@ -169,7 +169,7 @@ def _messages(values: dict[str, Any], columns: Columns) -> Row:
 
 
 def _text(values: dict[str, Any], columns: Columns) -> Row:
-    return Text(text(values.get(columns.the("text")), "text"), UNSPLIT)
+    return WholeText(text(values.get(columns.the("text")), "text"), UNSPLIT)
 
 
 _OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {

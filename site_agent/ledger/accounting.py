@@ -24,7 +24,7 @@ from site_agent.weaknesses import Weakness
 UNBOUNDED, SUBTRACTS = "unbounded", "differs-by-one-hospital"
 
 
-class Told(Struct, frozen=True, forbid_unknown_fields=True):
+class Spending(Struct, frozen=True, forbid_unknown_fields=True):
     """What some runs of a lineage tell together: epsilon per level at the budget's delta, and how many had no
     noise."""
 
@@ -53,13 +53,13 @@ def used_by(manifest: Manifest, site: str, rows: int) -> Used:
     )
 
 
-def told_by(runs: Sequence[Used], delta: float) -> Told:
+def told_by(runs: Sequence[Used], delta: float) -> Spending:
     """Raises: `privacy.no_account`."""
     found = {
         level: epsilon([Gaussian(one.noise, one.rate, one.steps) for one in runs if one.unit == level], delta)
         for level in LEVELS
     }
-    return Told(found["site"], found["record"], sum(one.unit == "none" for one in runs), len(runs))
+    return Spending(found["site"], found["record"], sum(one.unit == "none" for one in runs), len(runs))
 
 
 class Outlook(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +67,8 @@ class Outlook(Struct, frozen=True, forbid_unknown_fields=True):
 
     names: list[str]
     budget: Budget
-    before: Told
-    after: Told
+    before: Spending
+    after: Spending
     weak: list[Weakness]
 
 

@@ -39,7 +39,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
     delta: Annotated[float, Meta(gt=0, le=0.1)] = 1e-5
 
 
-class Rows(Struct, frozen=True, forbid_unknown_fields=True):
+class DatasetRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """A dataset that was added here: by its digest, with keyed tags of its name and files, and the smallest
     keyed hashes of its texts (site_agent/ledger/lineage.py). They outlive its rows. `reason` is what a person
     typed to make it a lineage of its own."""
@@ -74,7 +74,7 @@ class Book(Struct, forbid_unknown_fields=True):
     """All of it. `budgets` is by lineage; `released` are the runs of each sweep (by its root) whose results
     this site has ordered to be let out, in that order."""
 
-    rows: list[Rows] = []
+    rows: list[DatasetRecord] = []
     used: list[Used] = []
     budgets: dict[str, Budget] = {}
     released: dict[str, list[str]] = {}

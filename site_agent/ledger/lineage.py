@@ -21,7 +21,7 @@ from msgspec import Struct
 from contracts.refusal import Refusal
 from contracts.rows import read_row
 from site_agent.datasets.rows import texts
-from site_agent.ledger.book import Book, Budget, Rows
+from site_agent.ledger.book import Book, Budget, DatasetRecord
 
 Limit = TypeVar("Limit", int, float)
 
@@ -33,7 +33,7 @@ LEAST_REASON = 10
 class Relative(Struct, frozen=True):
     """A dataset of before, and why these rows continue it, in words."""
 
-    rows: Rows
+    rows: DatasetRecord
     because: str
 
 
@@ -96,7 +96,7 @@ def enter(
     if known is None:
         sketch = b"".join(nsmallest(KEPT, hashes))
         book.rows.append(
-            Rows(digest, lineage, name, tuple(tags), sketch, int(time.time()), (new or "").strip())
+            DatasetRecord(digest, lineage, name, tuple(tags), sketch, int(time.time()), (new or "").strip())
         )
     return lineage
 

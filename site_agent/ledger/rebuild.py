@@ -14,7 +14,7 @@ from site_agent.approvals import approved_copy, approved_hashes, approved_manife
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import write_private
 from site_agent.ledger.accounting import used_by
-from site_agent.ledger.book import FILE, Book, Rows, sealed
+from site_agent.ledger.book import FILE, Book, DatasetRecord, sealed
 from site_agent.ledger.lineage import KEPT, hashes_of, tags_of
 from site_agent.state import State
 
@@ -30,12 +30,12 @@ def rebuild(state: State) -> Book:
     for digest, dataset in there.items():
         sketch = b"".join(sorted(hashes_of(catalogue.path(dataset), key))[:KEPT])
         tags = tags_of(dataset.name, (), key)
-        book.rows.append(Rows(digest, lineage, dataset.name, tags, sketch, now))
+        book.rows.append(DatasetRecord(digest, lineage, dataset.name, tags, sketch, now))
     for fingerprint in approved_hashes(state):
         manifest = approved_manifest(state, fingerprint)
         own = manifest.site(state.config.site).dataset
         if own.digest not in {rows.digest for rows in book.rows}:
-            book.rows.append(Rows(own.digest, lineage, f"removed dataset {own.id}", (), b"", now))
+            book.rows.append(DatasetRecord(own.digest, lineage, f"removed dataset {own.id}", (), b"", now))
         found = there.get(own.digest)
         # Of rows that are gone the worst is taken: each step sees all of them.
         rows = manifest.training.batch_size if found is None else catalogue.training_rows(found)

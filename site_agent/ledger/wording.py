@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from site_agent.formatting import counted, printable
-from site_agent.ledger.accounting import Outlook, Told
+from site_agent.ledger.accounting import Outlook, Spending
 from site_agent.ledger.book import LEVELS, Budget
 from translations.catalogues import marked, words
 from translations.numbers import number
@@ -27,7 +27,7 @@ def describe_outlook(found: Outlook) -> str:
     return "\n".join(lines)
 
 
-def account(told: Told, budget: Budget, after: Told | None = None) -> list[str]:
+def account(told: Spending, budget: Budget, after: Spending | None = None) -> list[str]:
     """A line for each level, and one for the runs without noise."""
     lines = []
     for level in LEVELS:

@@ -27,7 +27,7 @@ Tell = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Piece:
+class FrontPiece:
     """Rows `which` of a purpose, the piece with this `number` of it; `before` counts the rows of all pieces
     that come earlier."""
 
@@ -51,14 +51,14 @@ class FrontWork:
         from enclave.slicing.halves import open_front
         from enclave.training.features import estimate, layout_of
         from enclave.training.row_reader import encode, read_rows
-        from enclave_host.bounded import Limits
+        from enclave_host.bounded import ChildLimits
 
         spec = manifest.model
         tell("reading rows")
         approved = manifest.site(site).dataset
         rows = read_rows(dataset, spec, approved.kind)
         tell("loading the front")
-        room = Limits.of_this_machine().memory  # a front that is larger is read again for each batch
+        room = ChildLimits.of_this_machine().memory  # a front that is larger is read again for each batch
         self._front, tokenizer = open_front(model, spec, cut, room=room, device=_device())
         self.layout = layout_of(spec, self._front.config, cut, approved.digest, coded=manifest.coded)
         self._examples: dict[Purpose, Any] = {
@@ -75,17 +75,17 @@ class FrontWork:
         self._words = f"{payload / self._total:,.0f} bytes an example, {readable_bytes(payload)} in all"
         tell("computing features", 0.0, self._words)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[FrontPiece]:
         """All pieces, training first, each as large as a shard."""
         from enclave.training.features import plan_shards
 
         before = 0
         for purpose in PURPOSES:
             for number, which in enumerate(plan_shards(self._examples[purpose].lengths, self.layout)):
-                yield Piece(purpose, number, which, before)
+                yield FrontPiece(purpose, number, which, before)
                 before += len(which)
 
-    def compute(self, piece: Piece) -> Any:
+    def compute(self, piece: FrontPiece) -> Any:
         """The shard of a piece (enclave/training/features.py).
 
         Raises: `features.not_finite`, and what `tell` raises.

@@ -45,7 +45,7 @@ class JobRunner(Protocol):
         """After a job, in idle time: what the next one can be given ahead."""
 
 
-class Part(NamedTuple):
+class RunPart(NamedTuple):
     """How this site takes part in one run."""
 
     session: RunSession
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 class Method(Protocol):
     """A method of training, at a hospital."""
 
-    def take_part(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str, /) -> Part:
+    def take_part(self, state: State, coordinator: Coordinator, run: str, manifest_hash: str, /) -> RunPart:
         """Begin with a run.
 
         Raises: `run.not_approved_here`: nothing is started, asked or loaded for such a manifest.

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Reply, Request, WireChannel
+from enclave.programs.wire import Reply, WireChannel, WireRequest
 from enclave_jobs.supervisor import client, life, tls
-from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.authority import certify, create_authority
 from enclave_jobs.supervisor.enclaves import Enclaves
 from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting, Listing
-from enclave_jobs.supervisor.server import Server
+from enclave_jobs.supervisor.server import SupervisorServer
 from tests.support.installation import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -45,10 +45,10 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def supervisor(machines: Path, settings: Any, tmp_path: Path) -> Iterator[Server]:
+def supervisor(machines: Path, settings: Any, tmp_path: Path) -> Iterator[SupervisorServer]:
     """A real one, whose address is not trusted for being loopback."""
     settings.SUPERVISOR_TOKEN, settings.SUPERVISOR_TLS = TOKEN, str(machines / "supervisor")
-    server = Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), NAME, 0)
+    server = SupervisorServer(TOKEN, Enclaves(tmp_path / "e", [], None), AnswerCache(tmp_path / "a"), NAME, 0)
     threading.Thread(target=server.serve, daemon=True).start()
     yield server
     server.close()
@@ -98,26 +98,28 @@ def between(port: int, context: ssl.SSLContext | None) -> Iterator[tuple[int, li
         listener.close()
 
 
-def test_who_has_a_certificate_of_ours_is_served(supervisor: Server, machines: Path, settings: Any) -> None:
+def test_who_has_a_certificate_of_ours_is_served(
+    supervisor: SupervisorServer, machines: Path, settings: Any
+) -> None:
     assert listed(supervisor.address[1]) == []
     settings.SUPERVISOR_TLS = str(machines / "tail-2")
     assert listed(supervisor.address[1]) == []
 
 
 def test_a_caller_in_plain_is_refused_before_it_is_heard(
-    supervisor: Server, caplog: pytest.LogCaptureFixture
+    supervisor: SupervisorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         channel = WireChannel(socket.create_connection(supervisor.address, timeout=10))
         with pytest.raises(Refusal, match=r"wire\.closed|wire\.frame_too_large|wire\.invalid"):
             channel.send(Greeting(TOKEN, PROTOCOL))
-            channel.send(Request(1, "list", {}))
+            channel.send(WireRequest(1, "list", {}))
             channel.receive(Reply, timeout=10)
     _sent_away(caplog)
 
 
 def test_a_caller_without_a_certificate_or_with_a_strangers_is_refused(
-    supervisor: Server, machines: Path, caplog: pytest.LogCaptureFixture
+    supervisor: SupervisorServer, machines: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for certificate in (None, "stranger"):
         context = ssl.create_default_context(cafile=str(machines / "supervisor" / tls.AUTHORITY))
@@ -130,7 +132,7 @@ def test_a_caller_without_a_certificate_or_with_a_strangers_is_refused(
             # TLS 1.3 tells the caller only when it reads.
             channel = tls.greeted(context, connection, calls=NAME)
             channel.send(Greeting(TOKEN, PROTOCOL))
-            channel.send(Request(1, "list", {}))
+            channel.send(WireRequest(1, "list", {}))
             channel.receive(Reply, timeout=10)
         _sent_away(caplog)
 
@@ -142,7 +144,7 @@ def _sent_away(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("identity", ["stranger", "tail-2"])
 def test_somebody_in_between_hears_no_token_not_even_with_another_machines_certificate(
-    supervisor: Server, machines: Path, identity: str
+    supervisor: SupervisorServer, machines: Path, identity: str
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(machines / identity / tls.CERTIFICATE, machines / identity / tls.KEY)
@@ -151,7 +153,7 @@ def test_somebody_in_between_hears_no_token_not_even_with_another_machines_certi
     assert heard == []
 
 
-def test_who_only_passes_on_hears_no_token(supervisor: Server) -> None:
+def test_who_only_passes_on_hears_no_token(supervisor: SupervisorServer) -> None:
     with between(supervisor.address[1], None) as (port, heard):
         assert listed(port) == []
     assert heard and TOKEN.encode() not in b"".join(heard)
@@ -159,7 +161,7 @@ def test_who_only_passes_on_hears_no_token(supervisor: Server) -> None:
 
 def test_a_supervisor_that_answers_in_plain_is_refused(settings: Any, machines: Path, tmp_path: Path) -> None:
     settings.SUPERVISOR_TOKEN, settings.SUPERVISOR_TLS = TOKEN, None
-    plain = Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), NAME, 0)
+    plain = SupervisorServer(TOKEN, Enclaves(tmp_path / "e", [], None), AnswerCache(tmp_path / "a"), NAME, 0)
     threading.Thread(target=plain.serve, daemon=True).start()
     settings.SUPERVISOR_TLS = str(machines / "supervisor")
     assert code_of(lambda: listed(plain.address[1])) == "supervisor.not_proven"
@@ -171,7 +173,12 @@ def test_nothing_but_loopback_is_listened_on_or_called_in_plain(
     settings: Any, tmp_path: Path, host: str
 ) -> None:
     settings.SUPERVISOR_TLS = None
-    listening = lambda: Server(TOKEN, Enclaves(tmp_path / "e", [], None), Answers(tmp_path / "a"), host, 0)  # noqa: E731
+
+    def listening() -> SupervisorServer:
+        return SupervisorServer(
+            TOKEN, Enclaves(tmp_path / "e", [], None), AnswerCache(tmp_path / "a"), host, 0
+        )
+
     assert code_of(listening) == "supervisor.tls_required"
     assert code_of(lambda: client._ask("list", Listing(), 5, at=f"{host}:7700")) == "supervisor.tls_required"
     settings.STATE_DIR, settings.SUPERVISOR_ADDRESS = tmp_path, f"{host}:7700"

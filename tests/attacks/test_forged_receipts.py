@@ -78,9 +78,9 @@ class Scene:
         self.archive.receipts = list(shown)
         return code_of(self.book.catch_up)
 
-    def asked(self, receipt: SignedReceipt) -> releases.Asked:
+    def asked(self, receipt: SignedReceipt) -> releases.AskedRelease:
         """A release of the parameters after this receipt, as the coordinator asks for it."""
-        return releases.Asked(
+        return releases.AskedRelease(
             run=self.manifest.run,
             study="Triage",
             manifest_hash=self.manifest.hash,
@@ -95,7 +95,7 @@ class Scene:
             evidence=None,
         )
 
-    def order(self, receipt: SignedReceipt) -> releases.Judged:
+    def order(self, receipt: SignedReceipt) -> releases.JudgedRelease:
         return releases.judge(self.state, self.line.coordinator, self.asked(receipt))
 
 

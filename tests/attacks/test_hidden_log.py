@@ -168,11 +168,11 @@ def test_no_release_is_opened_that_comes_from_an_enclave_which_was_accepted_in_n
         "2" * 64, sites, sites, "aggregator", "3" * 64, True, 1,
     )  # fmt: skip
     statement = plain(sign_release(said, enclave))
-    asked = releases.Asked(
+    asked = releases.AskedRelease(
         manifest.run, "Triage", manifest.hash, "sealed-to-sites", "released", plain(receipt), 2, 2,
         True, True, statement, plain(evidence),
     )  # fmt: skip
-    judged = releases.Judged(asked, manifest, receipt)
+    judged = releases.JudgedRelease(asked, manifest, receipt)
 
     def answer(request: Request) -> Reply:
         nothing = Reply(404, {"code": "request.not_found", "message": "", "hint": "", "facts": {}})

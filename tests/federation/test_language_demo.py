@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.demo.language import METHOD_1, ROWS, LanguageStory, _deal
+from benchmarks.demo.language import METHOD_1, ROWS, LanguageStory, deal_files
 from contracts.architecture.front import require_layer
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_real_rows_are_dealt_out_once_as_many_as_a_hospital_of_the_demo_has(folder: Path) -> None:
     dealt = []
     for number in (1, 2, 3):
-        _deal(folder, folder / "out.jsonl", number)
+        deal_files(folder, folder / "out.jsonl", number)
         rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
         assert [sum(row["split"] == split for row in rows) for split in ("train", "validation", "test")] == [
             80,

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection
 from contracts.policy import SgxReference
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.services import launch
-from federation.attestation import appraisals, log, references, release, reviews
+from federation.attestation import appraisals, gate, log, references, reviews
 from federation.attestation.models import (
     AppraisalRecord,
     CollateralFloor,
@@ -110,7 +110,7 @@ def test_a_review_and_the_vote_that_would_end_it(reference_values: None, olga: U
 
 def test_a_release_of_keys(run: Run, anna: Hospital) -> None:
     with nothing_is_written():
-        release.log_admission(
+        gate.log_admission(
             manifest=run.manifest_hash, run=run.pk, site=anna.site.pk, enclave="e-1", signing_key="a" * 64,
             measurement="b" * 64,
         )  # fmt: skip

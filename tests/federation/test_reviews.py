@@ -14,7 +14,7 @@ from contracts.policy import SgxReference
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.services import launch
-from federation.attestation import appraisals, references, release, reviews
+from federation.attestation import appraisals, gate, references, reviews
 from federation.attestation.models import LogEntry, Reference, Review, ReviewVote, Root
 from federation.people.models import Role, User
 from federation.studies.models import Study
@@ -184,8 +184,8 @@ class TestQuarantine:
 class TestSuspension:
     def test_it_stops_the_use_at_the_next_release(self, run: Run, olga: User) -> None:
         policy = parse(run.manifest.encode()).policy
-        release.require_in_force(policy)
+        gate.require_in_force(policy)
         references.suspend(olga, Reference.objects.get(program="aggregator"), "a bug")
         with pytest.raises(Refusal, match=r"reference\.lapsed") as refusal:
-            release.require_in_force(policy)
+            gate.require_in_force(policy)
         assert refusal.value.facts["program"] == "aggregator"

@@ -24,7 +24,7 @@ from contracts.sealed import container, handback, package, session, shards, shar
 from contracts.sealed.frames import decrypt_frames, encrypt_frames
 from contracts.sealed.handback import HandedBack
 from contracts.sealed.stream import Binding
-from site_agent.transport import _json
+from site_agent.transport import read_json
 from tests.fuzz.targets import target
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import parse_entry, typed_body
@@ -34,7 +34,7 @@ SITE, ENCLAVE = signing_key(b"a" * 32), signing_key(b"E" * 32)
 RECEIVER = hpke_key(bytes(range(96)))
 KEY, HASH = bytes(range(32)), "a" * 64
 BINDING = Binding(HASH, 1, "update", "site-a")
-ABOUT = shards.About("site-a", HASH, "training", 0)
+ABOUT = shards.ShardOrigin("site-a", HASH, "training", 0)
 TEXT = b"The tuned parameters of nobody." * 40
 LIMIT = 1 << 20
 
@@ -46,7 +46,7 @@ def vector(name: str) -> Any:
 
 def decoded(data: bytes) -> Any:
     """JSON as the agent reads an answer."""
-    return _json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    return read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
 
 
 def dumped(*values: Any) -> list[bytes]:

@@ -20,7 +20,7 @@ from contracts.kept_keys import signing_key, signing_secret
 from enclave.programs import wire
 from enclave_host.mailbox import HostMailbox
 from enclave_jobs.jobs.results import lease_of, read_result
-from site_agent.transport import _json
+from site_agent.transport import read_json
 from tests.fuzz.targets import target
 from tests.log.conftest import Enclave, History, tell
 from tests.support.instances import HERE
@@ -40,7 +40,7 @@ def history() -> History:
 
 
 MESSAGES = (
-    wire.Request(1, "bind", {"manifest": "x", "approvals": {}}),
+    wire.WireRequest(1, "bind", {"manifest": "x", "approvals": {}}),
     wire.Reply(1, result={"a": 1}),
     wire.Hello("0" * 64, "aggregator", wire.PROTOCOL),
 )
@@ -189,7 +189,7 @@ def _token(data: bytes) -> object:
     """What starts with a brace is taken as claims that the site itself signs; the rest as a token."""
     import jwt
 
-    from federation.sites.authentication import _verified
+    from federation.sites.authentication import verified_token
 
     site, key = the_site()
     text = data.decode("utf-8", "surrogateescape")
@@ -198,12 +198,12 @@ def _token(data: bytes) -> object:
             text = jwt.encode(json.loads(data), key, algorithm="EdDSA")
         except (TypeError, ValueError, RecursionError):
             return None
-    return _verified(text, site)
+    return verified_token(text, site)
 
 
 @target("coordinator's answer", lambda: [b'{"id":"job","lease":3}', b"", b"null"])
 def _answered(data: bytes) -> object:
-    return _json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    return read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
 
 
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -230,7 +230,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     }),
     "blobs": ("enclave_jobs.blobs.api", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
     "failure": ("enclave_jobs.jobs.api", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
-    "progress": ("enclave_jobs.jobs.api", "Progress", {"lease": 1, "stage": "s", "fraction": 0.5}),
+    "progress": ("enclave_jobs.jobs.api", "ProgressBody", {"lease": 1, "stage": "s", "fraction": 0.5}),
     "step": ("enclave_jobs.serving.api", "StepBody", {"session": "0" * 64, "number": 0, "sealed": "AAAA"}),
 }  # fmt: skip
 

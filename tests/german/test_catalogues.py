@@ -51,7 +51,7 @@ def test_a_catalogue_stands_as_the_tool_writes_it(tool: ModuleType, domain: str,
 def test_a_text_that_is_missing_or_wrong_is_found(
     tool: ModuleType, catalogue: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tool, "texts", lambda _domain: [po.Message("%(n)d rows")])
+    monkeypatch.setattr(tool, "texts", lambda _domain: [po.CatalogueMessage("%(n)d rows")])
     monkeypatch.setattr(catalogues, "LOCALE", tmp_path)
     path = catalogues.path("django", "de")
     path.parent.mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_a_text_that_is_missing_or_wrong_is_found(
 
 
 def test_a_plural_needs_both_forms(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    message = po.Message("%(n)d row", "%(n)d rows", said=("%(n)d Zeile", ""))
+    message = po.CatalogueMessage("%(n)d row", "%(n)d rows", said=("%(n)d Zeile", ""))
     monkeypatch.setattr(tool, "texts", lambda _domain: [message])
     monkeypatch.setattr(catalogues, "LOCALE", tmp_path)
     path = catalogues.path("django", "de")
@@ -97,10 +97,10 @@ def test_a_text_made_at_run_time_is_refused(tool: ModuleType) -> None:
 
 
 AWKWARD = [
-    po.Message('with "quotes" and \\', said=("mit „Gänsefüßchen“ und \\ \n Zeilen",)),
-    po.Message("%(n)d row", "%(n)d rows", said=("%(n)d Zeile", "%(n)d Zeilen")),
-    po.Message("Open", context="verb", said=("Öffnen",)),
-    po.Message("Open", said=("Offen",)),
+    po.CatalogueMessage('with "quotes" and \\', said=("mit „Gänsefüßchen“ und \\ \n Zeilen",)),
+    po.CatalogueMessage("%(n)d row", "%(n)d rows", said=("%(n)d Zeile", "%(n)d Zeilen")),
+    po.CatalogueMessage("Open", context="verb", said=("Öffnen",)),
+    po.CatalogueMessage("Open", said=("Offen",)),
 ]
 
 
@@ -117,7 +117,12 @@ def test_what_is_written_is_read_again_and_gettext_understands_it() -> None:
 def test_a_fuzzy_or_half_a_translation_is_not_shown() -> None:
     spoken = gettext.GNUTranslations(
         io.BytesIO(
-            po.compiled([po.Message("a", said=("b",), fuzzy=True), po.Message("c", "d", said=("e", ""))])
+            po.compiled(
+                [
+                    po.CatalogueMessage("a", said=("b",), fuzzy=True),
+                    po.CatalogueMessage("c", "d", said=("e", "")),
+                ]
+            )
         )
     )
     assert spoken.gettext("a") == "a" and spoken.ngettext("c", "d", 1) == "c"
@@ -148,7 +153,7 @@ def test_django_reads_a_catalogue_under_the_name_of_its_contents(
     path.parent.mkdir(parents=True)
     found = []
     for said in ("alt", "neu"):
-        path.write_text(po.write([po.Message("a", said=(said,))]))
+        path.write_text(po.write([po.CatalogueMessage("a", said=(said,))]))
         folder = catalogues.for_django(tmp_path / "state")
         assert catalogues.for_django(tmp_path / "state") == folder
         made = folder / "de" / "LC_MESSAGES" / "django.mo"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attestation.measurement import PRODUCT_IDS, SVN
-from enclave_host.environments import STAMP, _stamp
+from enclave_host.environments import STAMP, stamp_of
 from enclave_host.gramine import image
 from enclave_host.gramine.launch import tool
 
@@ -24,7 +24,7 @@ def manifest(tmp_path, monkeypatch) -> Path:
     made = tmp_path / "venvs" / PROGRAM
     made.mkdir(parents=True)
     (made / "lib").symlink_to(Path(sys.prefix) / "lib")
-    (made / STAMP).write_text(_stamp(PROGRAM))
+    (made / STAMP).write_text(stamp_of(PROGRAM))
     lib = Path(tool("gramine-sgx-sign")).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "gramine"
     return image.write_manifest(PROGRAM, tmp_path / "image", tmp_path / "venvs", str(lib))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from federation.settings import _bucket
+from federation.settings import bucket_storage
 from tests.support.object_storage import REGION, ObjectStorage, object_storage
 
 
@@ -24,7 +24,7 @@ def bucket(storage: ObjectStorage, settings: Any, tmp_path: Any) -> Iterator[str
     name = f"sealed-{secrets.token_hex(4)}"
     storage.create(name)
     storage.seen.clear()
-    settings.STORAGES = {**settings.STORAGES, **_bucket(storage.setting(name), REGION)}
+    settings.STORAGES = {**settings.STORAGES, **bucket_storage(storage.setting(name), REGION)}
     settings.STORAGE_FOR_SITES = storage.address
     settings.BLOB_DIR = tmp_path / "no-folder"
     yield name

@@ -208,10 +208,10 @@ scene = make_scene()
 print(scene.anna.site.pk, signing_secret(scene.anna.key).hex(), log.key_fingerprint())
 """
 LONGER = """
-from federation.attestation import log, release
+from federation.attestation import log, gate
 for number in range({count}):
     named = dict(manifest="0" * 64, run="run", round=number + 1, output="1" * 64)
-    release.log_parameters(**named, recipients=[], sites=[])
+    gate.log_parameters(**named, recipients=[], sites=[])
 print(log.size())
 """
 

@@ -215,7 +215,7 @@ def test_the_next_state_is_for_all_members_and_the_enclaves_own_state_for_none(
 )
 @given(start=st.integers(0, 1200), end=st.one_of(st.none(), st.integers(0, 1200)))
 def test_a_range_gives_exactly_these_bytes(store: Path, start: int, end: int | None) -> None:
-    from enclave_jobs.blobs.api import _range
+    from enclave_jobs.blobs.api import byte_range
 
     data = DATA[:1000]
     name = hashlib.sha256(data).hexdigest()
@@ -224,7 +224,7 @@ def test_a_range_gives_exactly_these_bytes(store: Path, start: int, end: int | N
     header = f"bytes={start}-{'' if end is None else end}"
     expected = data[start:] if end is None else data[start : end + 1]
     try:
-        first, stop, partial = _range(header, len(data))
+        first, stop, partial = byte_range(header, len(data))
     except Refusal as refusal:
         assert refusal.code == "blob.range" and expected == b""
         return

@@ -292,8 +292,8 @@ def test_an_abandoned_upload_leaves_nothing(scene: Scene, storage: ObjectStorage
 def test_an_address_that_names_no_bucket_is_refused_by_name() -> None:
     from django.core.exceptions import ImproperlyConfigured
 
-    from federation.settings import _bucket
+    from federation.settings import bucket_storage
 
     for wrong in ("s3://x", "https://host/bucket", "https://k:s@host/", "https://k:s@host/Up"):
         with pytest.raises(ImproperlyConfigured, match="FEDSLICE_STORAGE"):
-            _bucket(wrong, "us-east-1")
+            bucket_storage(wrong, "us-east-1")

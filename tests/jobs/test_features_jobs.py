@@ -223,7 +223,7 @@ def test_a_server_that_another_worker_restored_meanwhile_is_asked_again_before_t
 
     monkeypatch.setattr("enclave_jobs.supervisor.client.once", once)
     monkeypatch.setattr("enclave_jobs.conductor.restoring.restore", lambda _run, _enclave: "before")
-    monkeypatch.setattr("federation.attestation.release.require_in_force", lambda _policy: None)
+    monkeypatch.setattr("federation.attestation.gate.require_in_force", lambda _policy: None)
     if says == "the same":
         with pytest.raises(Refusal, match="wrong_receipt"):
             aggregating.aggregate(round)

@@ -24,8 +24,8 @@ from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from site_agent import leases
 from site_agent.leases import Job
-from site_agent.line import Line
-from site_agent.transport import Answer, Coordinator
+from site_agent.line import PlaceInLine
+from site_agent.transport import Coordinator, HttpAnswer
 from tests.support import beginnings, redis_server
 from tests.support.console import Console
 from tests.support.installation import REPOSITORY, free_port, wait_for
@@ -74,9 +74,9 @@ class Place:
 
 
 def start_web(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
-    from enclave_jobs.stack import _web
+    from enclave_jobs.stack import web_process
 
-    command = [word if word != "8000" else str(port) for word in _web().command]
+    command = [word if word != "8000" else str(port) for word in web_process().command]
     with log.open("ab") as out:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=out)
     wait_for(lambda: _answers(f"http://127.0.0.1:{port}/healthz"), 90, "the web process answers")
@@ -127,7 +127,7 @@ def later() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def kept(place: Place, later: ThreadPoolExecutor, wait: int) -> Future[tuple[Job | None, Answer]]:
+def kept(place: Place, later: ThreadPoolExecutor, wait: int) -> Future[tuple[Job | None, HttpAnswer]]:
     """A request that the coordinator keeps."""
     asked = later.submit(leases.ask, place.agent(), wait, 0.0)
     wait_for(lambda: place.redis.pubsub_numsub("fedslice:wake")[0][1], 20, "the web process listens")
@@ -253,7 +253,7 @@ def test_a_redis_that_forgot_everything_opens_no_replay_and_agents_go_on(
 
 def test_a_stopped_agent_leaves_at_once(place: Place, later: ThreadPoolExecutor) -> None:
     stop = threading.Event()
-    line = Line(place.agent(stop), lambda: None)
+    line = PlaceInLine(place.agent(stop), lambda: None)
     asked = later.submit(line.next_job, 25, 60.0)
     time.sleep(1.5)
     assert not asked.done()
@@ -268,7 +268,7 @@ def test_checks_that_somebody_asks_for_are_heard_on_the_line(place: Place, later
     stop = threading.Event()
     want = "from federation.sites.models import Site; Site.objects.filter(pk={!r}).update(check_wanted={})"
     place.console.ask(code=want.format(place.site, True))
-    asked = later.submit(Line(place.agent(stop), wanted.set).next_job, 25, 60.0)
+    asked = later.submit(PlaceInLine(place.agent(stop), wanted.set).next_job, 25, 60.0)
     assert wanted.wait(10)
     place.console.ask(code=want.format(place.site, False))
     assert asked.result(10) is None

@@ -14,7 +14,7 @@ from redis import Redis
 
 from enclave_jobs.conductor import dispatch, pending, telling
 from enclave_jobs.enclaves.models import Enclave
-from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.answers import AnswerCache
 from tests.jobs.cast import make_scene
 from tests.support import redis_server
 from tests.support.installation import wait_for
@@ -133,7 +133,7 @@ def test_a_broker_that_is_away_stops_nobody(settings: Any) -> None:
 
 
 def test_who_goes_before_the_work_is_over_is_told_when_it_is(tmp_path: Any) -> None:
-    answers, go, told = Answers(tmp_path), threading.Event(), threading.Event()
+    answers, go, told = AnswerCache(tmp_path), threading.Event(), threading.Event()
     assert answers.once("run", "key", lambda: {"done": go.wait(10)}, 0.01, told.set) is None
     assert not told.is_set()
     go.set()
@@ -144,7 +144,7 @@ def test_who_goes_before_the_work_is_over_is_told_when_it_is(tmp_path: Any) -> N
 
 
 def test_who_goes_before_it_is_refused_is_told_too(tmp_path: Any) -> None:
-    answers, go, told = Answers(tmp_path), threading.Event(), threading.Event()
+    answers, go, told = AnswerCache(tmp_path), threading.Event(), threading.Event()
 
     def refuse() -> dict[str, Any]:
         go.wait(10)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contracts.rows import Text, TextLabel, read_row, write_row
+from contracts.rows import TextLabel, WholeText, read_row, write_row
 from site_agent.approvals import approved_manifest
 from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask
@@ -217,7 +217,9 @@ def writer(coordinator: Consortium, tmp_path_factory: pytest.TempPathFactory) ->
         notes = [read_row(line) for line in hospital.rows.read_bytes().splitlines()]
         hospital.model, hospital.rows = model, folder / f"{name}.jsonl"
         hospital.rows.write_bytes(
-            b"".join(write_row(Text(note.text, note.split)) for note in notes if isinstance(note, TextLabel))
+            b"".join(
+                write_row(WholeText(note.text, note.split)) for note in notes if isinstance(note, TextLabel)
+            )
         )
     run = coordinator.launch(TWO, **PLAN, task="causal-lm", release="serve-only", model=str(model))
     coordinator.start()

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import Reply, Request, WireChannel
+from enclave.programs.wire import Reply, WireChannel, WireRequest
 from enclave_host.mailbox import HostMailbox
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor import client
-from enclave_jobs.supervisor.answers import Answers
+from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.enclaves import put_in
 from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting
 from tests.support.installation import REPOSITORY, wait_for
@@ -156,7 +156,7 @@ def test_a_runtime_that_is_not_allowed_here_is_refused() -> None:
 def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
     told = json.loads((folder / "supervisor.json").read_text())
 
-    def said(*messages: bytes | Request) -> Reply:
+    def said(*messages: bytes | WireRequest) -> Reply:
         channel = WireChannel(socket.create_connection((told["host"], told["port"]), timeout=10))
         try:
             channel.send(Greeting(TOKEN, PROTOCOL))
@@ -170,11 +170,13 @@ def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
             channel.close()
 
     refused = [
-        said(Request(1, "explode", {})),
+        said(WireRequest(1, "explode", {})),
         said(
-            Request(1, "start", {"enclave": "../../etc", "program": "aggregator", "runtime": "development"})
+            WireRequest(
+                1, "start", {"enclave": "../../etc", "program": "aggregator", "runtime": "development"}
+            )
         ),
-        said(Request(1, "call", {"enclave": "x", "op": "ping", "args": {}, "inputs": ["../x"]})),
+        said(WireRequest(1, "call", {"enclave": "x", "op": "ping", "args": {}, "inputs": ["../x"]})),
         said((1 << 30).to_bytes(4, "big")),
     ]
     codes = [reply.refused.code for reply in refused if reply.refused]
@@ -245,7 +247,7 @@ def test_enclaves_end_with_their_supervisor_whatever_ends_it(
 
 
 def test_work_is_done_once_for_all_who_ask(tmp_path: Path) -> None:
-    answers, done = Answers(tmp_path), []
+    answers, done = AnswerCache(tmp_path), []
     go = threading.Event()
 
     def work() -> dict[str, Any]:
@@ -271,15 +273,15 @@ def test_work_is_done_once_for_all_who_ask(tmp_path: Path) -> None:
 
 
 def test_an_answer_outlives_the_supervisor_until_its_run_is_over(tmp_path: Path) -> None:
-    Answers(tmp_path).once("run", "key", lambda: {"kept": True}, patience=5)
-    later = Answers(tmp_path)
+    AnswerCache(tmp_path).once("run", "key", lambda: {"kept": True}, patience=5)
+    later = AnswerCache(tmp_path)
     assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": True}
     later.forget("run")
     assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": False}
 
 
 def test_a_refusal_reaches_those_who_wait_and_is_not_kept(tmp_path: Path) -> None:
-    answers = Answers(tmp_path)
+    answers = AnswerCache(tmp_path)
 
     def refuse() -> dict[str, Any]:
         raise Refusal("blob.storage_full")

@@ -19,7 +19,7 @@ from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Packed, pack
 from enclave.masking.vault import Vault
-from enclave_host.accelerator import Multiplier, Server, read_products
+from enclave_host.accelerator import AcceleratorServer, Multiplier, read_products
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import LocalAccelerator, times
 
@@ -52,7 +52,7 @@ def served(store, tmp_path):
     """Start `kind` of server in a thread over a real shared file; gives the engine in front of it."""
     ends = []
 
-    def start(kind=Server, timeout=5.0):
+    def start(kind=AcceleratorServer, timeout=5.0):
         file = SharedFile.create(tmp_path / "channel", "suspect", slots=2, area=AREA)
         server = kind(file, Multiplier(read_products(store.folder)))
         ending = threading.Event()
@@ -119,7 +119,7 @@ def test_a_real_accelerator_process_answers_exactly_and_ends_with_its_channel(mi
         process.wait(10)
 
 
-class Hostile(Server):
+class Hostile(AcceleratorServer):
     def area(self, number, rows):
         outer, _, limbs = self.multiplier.shape(number)
         return self.file.answer_area(self._request, rows, outer, limbs)
@@ -173,34 +173,34 @@ class Replay(Hostile):
         area.low[:], area.high[:] = self.kept
 
 
-class WrongWeights(Server):
+class WrongWeights(AcceleratorServer):
     def answer(self, number, rows):
         self.multiplier._weights[number][0, 0] ^= 1
         super().answer(number, rows)
 
 
-class WrongShape(Server):
+class WrongShape(AcceleratorServer):
     def publish(self, number, rows):
         super().publish(number, rows - 1)
 
 
-class OtherProduct(Server):
+class OtherProduct(AcceleratorServer):
     def publish(self, number, rows):
         super().publish(number + 1, rows)
 
 
-class Slow(Server):
+class Slow(AcceleratorServer):
     def answer(self, number, rows):
         time.sleep(1.2)
         super().answer(number, rows)
 
 
-class Dead(Server):
+class Dead(AcceleratorServer):
     def run(self, running):
         return
 
 
-class Ahead(Server):
+class Ahead(AcceleratorServer):
     """Says that answers are there before they were asked for."""
 
     def step(self):

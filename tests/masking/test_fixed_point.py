@@ -17,7 +17,7 @@ from enclave.masking.fixed_point import (
     MAX_NORM,
     MIN_SIZE,
     PARTS,
-    _bounded,
+    bounded,
     fix_weight,
     parts,
     quantise,
@@ -86,7 +86,7 @@ def test_rows_that_miss_the_bound_are_rounded_again_within_it(integers, bits):
     it."""
     most = max(1 << bits, math.ceil(MIN_SIZE**2 * integers.shape[1]))
     scale = torch.ones(len(integers), 1, dtype=torch.float64)
-    again, scaled = _bounded(torch.from_numpy(integers).float(), scale, most, Buffers())
+    again, scaled = bounded(torch.from_numpy(integers).float(), scale, most, Buffers())
     squares = (integers.astype(np.int64) ** 2).sum(1)
     assert int((again.long() ** 2).sum(1).max()) <= most
     kept = torch.from_numpy(squares <= most)
@@ -98,11 +98,11 @@ def test_rows_that_miss_the_bound_are_rounded_again_within_it(integers, bits):
 def test_a_row_that_misses_takes_the_same_steps_as_one_that_does_not():
     """Neither function branches on a number of a row, but to refuse what is not finite."""
     branches = (ast.If, ast.IfExp, ast.While, ast.For, ast.BoolOp, ast.comprehension, ast.Try)
-    for function, allowed in ((_bounded, 0), (quantise, 1)):
+    for function, allowed in ((bounded, 0), (quantise, 1)):
         nodes = ast.walk(ast.parse(inspect.getsource(function)))
         assert sum(isinstance(node, branches) for node in nodes) == allowed
     for size in (1, 1000, MAX_NORM):
-        again, _ = _bounded(torch.full((3, 50), float(size)), torch.ones(3, 1).double(), 1 << 20, Buffers())
+        again, _ = bounded(torch.full((3, 50), float(size)), torch.ones(3, 1).double(), 1 << 20, Buffers())
         assert int((again.long() ** 2).sum(1).max()) <= 1 << 20
 
 

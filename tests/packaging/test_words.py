@@ -3,6 +3,7 @@ other."""
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import subprocess
@@ -11,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from tests.packaging.test_docstrings import MEASURED, trees
+from tests.packaging.test_docstrings import MEASURED, PACKAGES, trees
 from tests.support.installation import REPOSITORY
 
 HERE = "tests/packaging/test_words.py"
@@ -29,7 +30,7 @@ REPLACED = {
     "Shelf": "FeatureStore",
     "ServingOrder": "ServingSignature",
     "SplitWork": "SplitJobRunner",
-    "Standing": "RunState",
+    "Standing": "LatestRound",
     "Trip": "SharedInputGroup",
     "Turns": "ClientRounds",
     "Work": "JobRunner, LayerWork, Workload or another that says which",
@@ -133,6 +134,38 @@ def test_of_the_classes_that_an_enclave_may_load_each_name_stands_for_one() -> N
         if type(node).__name__ == "ClassDef" and not node.name.startswith("_")
     )
     assert [name for name, times in names.items() if times > 1] == []
+
+
+ON_TWO_SIDES = {
+    "Admission", "Approval", "ApprovalKey", "Card", "Checkpoint", "Collateral", "CollateralFloor",
+    "Contribution", "Dataset", "Job", "JobRunner", "Message", "Method", "PlatformKind", "Release",
+    "RunSession", "Site", "Sweep",
+}  # fmt: skip
+"""One thing each, as a row and as what crosses the wire, or as an interface and what fulfils it."""
+OF_DJANGO = {"Command", "Meta"}
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for path, tree in trees(*PACKAGES, "error_catalogue", "translations"):
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    several = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert several.keys() - OF_DJANGO - ON_TWO_SIDES == set(), several
+    assert several.keys() >= ON_TWO_SIDES, "an exception that nothing needs any more"
+
+
+def test_no_file_imports_what_another_keeps_for_itself() -> None:
+    found = [
+        f"{path}: {name.name} of {node.module}"
+        for path, tree in trees(*PACKAGES, "error_catalogue", "translations", "tests", "benchmarks")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for name in node.names
+        if re.match(r"_[a-z]", name.name)
+    ]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(

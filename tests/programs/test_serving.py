@@ -31,11 +31,11 @@ from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.serving import Limits, ServeArguments, Serving, StepArguments
+from enclave.programs.serving import ServeArguments, Serving, SessionLimits, StepArguments
 from enclave.slicing.questions import (
     MAX_TEXTS,
-    Answers,
     Drawing,
+    TailAnswers,
     ask_about,
     ask_for_next,
     read_probabilities,
@@ -85,7 +85,7 @@ class House:
 
     name: str = "bert"
     told: Manifest = field(default_factory=manifest)
-    limits: Limits = field(default_factory=Limits)
+    limits: SessionLimits = field(default_factory=SessionLimits)
     now: float = 0.0
     signers: tuple[str, ...] = ("anna",)
 
@@ -101,7 +101,7 @@ class House:
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        answers = Answers(self.tail, self.told.model, RECEIPT, several=self.told.coded is not None)
+        answers = TailAnswers(self.tail, self.told.model, RECEIPT, several=self.told.coded is not None)
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
         if self.signers:
             self.serving.begin(self.signatures(*self.signers))
@@ -331,7 +331,7 @@ def test_a_revoked_site_loses_its_sessions_and_others_keep_theirs() -> None:
 
 
 def test_sessions_messages_and_bytes_of_a_site_are_limited_and_idle_sessions_end() -> None:
-    house = House(limits=Limits(sessions=2, messages=2, bytes=50_000, idle=60.0))
+    house = House(limits=SessionLimits(sessions=2, messages=2, bytes=50_000, idle=60.0))
     first, second = house.enter(), house.enter()
     assert code_of(house.enter) == "serving.too_many_sessions"
     house.enter("berta")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.refusal import Refusal
-from enclave.programs.wire import MAX_FRAME_BYTES, Reply, Request, WireChannel
+from enclave.programs.wire import MAX_FRAME_BYTES, Reply, WireChannel, WireRequest
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def frame(body: bytes) -> bytes:
 
 def refusal(channel, **kwargs):
     with pytest.raises(Refusal) as caught:
-        channel.receive(Request, **kwargs)
+        channel.receive(WireRequest, **kwargs)
     return caught.value.code
 
 
@@ -37,7 +37,7 @@ def test_a_frame_that_arrives_byte_by_byte_is_one_message(pair):
     data = frame(b'{"id":1,"op":"ping","args":{}}')
     sender = threading.Thread(target=lambda: [raw.sendall(data[i : i + 1]) for i in range(len(data))])
     sender.start()
-    assert channel.receive(Request, timeout=5) == Request(1, "ping", {})
+    assert channel.receive(WireRequest, timeout=5) == WireRequest(1, "ping", {})
     sender.join()
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_read(pair, body):
     raw, channel = pair
     raw.sendall(frame(body) + frame(b'{"id":7,"op":"ping","args":{}}'))
     assert refusal(channel, timeout=5) == "wire.invalid"
-    assert channel.receive(Request, timeout=5).id == 7
+    assert channel.receive(WireRequest, timeout=5).id == 7
 
 
 def test_an_end_in_the_middle_of_a_frame_is_an_end(pair):
@@ -91,7 +91,7 @@ def test_a_timeout_in_the_middle_of_a_frame_loses_nothing(pair):
     raw.sendall(data[:9])
     assert refusal(channel, timeout=0.05) == "wire.timeout"
     raw.sendall(data[9:])
-    assert channel.receive(Request, timeout=5).op == "ping"
+    assert channel.receive(WireRequest, timeout=5).op == "ping"
 
 
 @settings(max_examples=200, deadline=None)
@@ -105,7 +105,7 @@ def test_no_bytes_from_the_other_end_raise_anything_but_a_refusal(data):
         a.shutdown(socket.SHUT_WR)
         try:
             while True:
-                channel.receive(Request, timeout=5)
+                channel.receive(WireRequest, timeout=5)
         except Refusal as refused:
             assert refused.code.startswith("wire.")
 
@@ -121,5 +121,7 @@ def test_no_bytes_from_the_other_end_raise_anything_but_a_refusal(data):
 def test_what_is_sent_is_what_arrives(args):
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as a, listener.accept()[0] as b:
-        WireChannel(a).send(Request(3, "train", args))
-        assert WireChannel(b).receive(Request, timeout=5) == Request(3, "train", json.loads(json.dumps(args)))
+        WireChannel(a).send(WireRequest(3, "train", args))
+        assert WireChannel(b).receive(WireRequest, timeout=5) == WireRequest(
+            3, "train", json.loads(json.dumps(args))
+        )

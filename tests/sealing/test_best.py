@@ -14,7 +14,7 @@ from contracts.receipt_chain import course_fault
 from contracts.receipts import NO_RECEIPT, Averaging, Best, Receipt, Scoring, receipt_hash
 from contracts.round_kind import kind_of
 from enclave.programs.publication import Published
-from enclave.programs.round_ledger import RunState
+from enclave.programs.round_ledger import LatestRound
 from enclave.programs.steering import steer
 from tests.sealing.test_receipts import receipt as plain
 from tests.sealing.vectors.make import MANIFEST
@@ -133,7 +133,7 @@ def test_an_enclave_keeps_the_parameters_of_the_round_that_it_names() -> None:
     def steered(receipt: Receipt, state: Any, best: Any, kind: Any, loss: float | None) -> Any:
         numbers = {} if loss is None else {"loss": loss}
         published = Published(numbers, WITHHELD if loss is None else SCORED)
-        return steer(RunState(receipt, state, best), kind, published, 0)
+        return steer(LatestRound(receipt, state, best), kind, published, 0)
 
     better = steered(one, first, None, "update", 0.4)
     assert (better.best.round, better.state) == (1, first)

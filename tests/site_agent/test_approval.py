@@ -29,7 +29,7 @@ from contracts.signing import SigningKey, verify
 from privacy_accounting.epsilon import epsilon, planned
 from site_agent import cli
 from site_agent.approval_key import ApprovalKey
-from site_agent.approvals import Waiting, approve, approved_hashes, approved_manifest, judge
+from site_agent.approvals import WaitingManifest, approve, approved_hashes, approved_manifest, judge
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.manifest_text import describe
 from site_agent.members import confirm
@@ -53,9 +53,9 @@ def key_of(state: State) -> ApprovalKey:
     return ApprovalKey(state.approval_file)
 
 
-def offer(manifest: Manifest, **changes: Any) -> Waiting:
+def offer(manifest: Manifest, **changes: Any) -> WaitingManifest:
     fields = {"study": "Triage", "hash": manifest.hash, "text": canonical(manifest).decode(), "signed": False}
-    return Waiting(**{**fields, **changes})  # type: ignore[arg-type]
+    return WaitingManifest(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture

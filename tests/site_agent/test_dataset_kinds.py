@@ -12,7 +12,16 @@ import pyarrow.parquet
 import pytest
 
 from contracts.refusal import Refusal
-from contracts.rows import Message, Messages, PairLabel, PromptResponse, Row, Text, TextLabel, read_row
+from contracts.rows import (
+    ChatMessage,
+    Messages,
+    PairLabel,
+    PromptResponse,
+    Row,
+    TextLabel,
+    WholeText,
+    read_row,
+)
 from site_agent.dataset_questions import require_answers
 from site_agent.dataset_report import show
 from site_agent.datasets.catalogue import Catalogue
@@ -63,7 +72,7 @@ def rows(**columns: str) -> list[dict[str, Any]]:
          PromptResponse("case 0\n\nwhy 0", "so 0", "train")),
         ({"Frage": "warum N", "Antwort": "so N"}, "prompt-response",
          PromptResponse("warum 0", "so 0", "train")),
-        ({"note": "one whole note N"}, "text", Text("one whole note 0", "train")),
+        ({"note": "one whole note N"}, "text", WholeText("one whole note 0", "train")),
     ],
 )  # fmt: skip
 def test_the_columns_say_what_a_row_is(tmp_path: Path, columns: dict, kind: str, first: Row) -> None:
@@ -151,13 +160,19 @@ def chat(n: int, **more: Any) -> dict[str, Any]:
 
 def test_conversations_keep_their_turns_up_to_the_last_answer(tmp_path: Path) -> None:
     found, kept = take(tmp_path, [chat(n, id=n) for n in NUMBERS])
-    wanted = (Message("system", "be kind"), Message("user", "it hurts 0"), Message("assistant", "where 0"))
+    wanted = (
+        ChatMessage("system", "be kind"),
+        ChatMessage("user", "it hurts 0"),
+        ChatMessage("assistant", "where 0"),
+    )
     assert kept[0] == Messages(wanted, kept[0].split)
     assert found.columns is not None and (found.columns.kind, found.unused) == ("messages", ("id",))
     answer = {"from": "gpt", "value": "so", "w": 1}
     shared = [{"conversations": [{"from": "human", "value": f"it hurts {n}"}, answer]} for n in NUMBERS]
     found, kept = take(tmp_path, shared)
-    assert kept[0] == Messages((Message("user", "it hurts 0"), Message("assistant", "so")), kept[0].split)
+    assert kept[0] == Messages(
+        (ChatMessage("user", "it hurts 0"), ChatMessage("assistant", "so")), kept[0].split
+    )
     assert found.unused == ("conversations: w",)
 
 

@@ -9,7 +9,7 @@ from attestation.floors import Floor, Floors
 from contracts.canonical import canonical
 from contracts.policy import CollateralFloor
 from contracts.refusal import Refusal
-from site_agent.approvals import Waiting, judge
+from site_agent.approvals import WaitingManifest, judge
 from site_agent.evidence import FloorBook
 from site_agent.state import State
 from tests.site_agent.factories import add_dataset, make_manifest
@@ -38,10 +38,10 @@ def test_a_manifest_that_goes_back_behind_what_this_site_has_seen_is_not_approve
     floor = CollateralFloor("00a067110000", "platform", 17, 17, 1, 4, 1, 1, 1, 1)
     older = msgspec.structs.replace(floor, pck_crl_number=3)
 
-    def offered(*floors: CollateralFloor) -> Waiting:
+    def offered(*floors: CollateralFloor) -> WaitingManifest:
         named = msgspec.structs.replace(policy, floors=floors)
         manifest = make_manifest(state, dataset, policy=named)
-        return Waiting("Triage", manifest.hash, canonical(manifest).decode(), False)
+        return WaitingManifest("Triage", manifest.hash, canonical(manifest).decode(), False)
 
     judge(state, offered())  # nothing was seen yet
     FloorBook(state.folder).rise(msgspec.structs.replace(SEEN, root_sha256=policy.root_sha256))

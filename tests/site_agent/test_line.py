@@ -9,7 +9,7 @@ import pytest
 
 import site_agent.line as module
 from contracts.refusal import Refusal
-from site_agent.line import LONGEST_WAIT, Line
+from site_agent.line import LONGEST_WAIT, PlaceInLine
 from tests.site_agent.conftest import DROP, Reply, Request, Server
 from tests.site_agent.conftest import Line as Reached
 
@@ -36,7 +36,7 @@ def test_a_proxy_that_cuts_quiet_requests_makes_waits_shorter_down_to_none(
         return DROP
 
     server.answer = cut
-    asking = Line(line.coordinator, lambda: None)
+    asking = PlaceInLine(line.coordinator, lambda: None)
     for _ in range(6):
         assert asking.next_job(LONGEST_WAIT, 60.0) is None
     assert [wait for wait in waits(server) if wait] == [25, 12, 6, 3]
@@ -49,7 +49,7 @@ def test_a_wait_that_was_answered_in_full_makes_the_next_one_longer(server: Serv
         return DROP if waits(server) == [25] else Reply(204, b"")
 
     server.answer = kept
-    asking = Line(line.coordinator, lambda: None)
+    asking = PlaceInLine(line.coordinator, lambda: None)
     for _ in range(5):
         assert asking.next_job(LONGEST_WAIT, 60.0) is None
     assert [wait for wait in waits(server) if wait] == [25, 12, 17, 22, 25]
@@ -61,13 +61,13 @@ def test_a_coordinator_that_keeps_no_requests_is_not_asked_in_a_rush(
     monkeypatch.setattr(module, "POLL_SECONDS", 0.3)
     server.answer = lambda request: Reply(204, b"")
     began = time.monotonic()
-    assert Line(line.coordinator, lambda: None).next_job(LONGEST_WAIT, 60.0) is None
+    assert PlaceInLine(line.coordinator, lambda: None).next_job(LONGEST_WAIT, 60.0) is None
     assert time.monotonic() - began >= 0.3
 
 
 def test_what_the_coordinator_refuses_is_no_reason_to_ask_again(server: Server, line: Reached) -> None:
     server.answer = lambda request: Reply(403, {"code": "auth.site_suspended", "facts": {}})
     with pytest.raises(Refusal) as refusal:
-        Line(line.coordinator, lambda: None).next_job(LONGEST_WAIT, 60.0)
+        PlaceInLine(line.coordinator, lambda: None).next_job(LONGEST_WAIT, 60.0)
     assert refusal.value.code == "auth.site_suspended"
     assert waits(server) == [25]

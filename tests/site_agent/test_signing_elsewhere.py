@@ -22,7 +22,7 @@ from site_agent.files import write_private
 from site_agent.ledger.book import Budget
 from site_agent.members import confirm
 from site_agent.receipts import ReceiptBook
-from site_agent.signing_requests import DOMAIN, Request
+from site_agent.signing_requests import DOMAIN, SigningRequest
 from site_agent.state import State
 from tests.attacks.hospital import Hospital, attacked_hospital
 from tests.attacks.test_many_runs import with_a_third
@@ -106,7 +106,7 @@ def test_a_file_that_was_changed_on_its_way_is_not_signed(
 ) -> None:
     manifest = hospital.manifest()
     request, _ = exported(hospital, manifest, tmp_path)
-    sound = msgspec.json.decode(request.read_bytes(), type=Request)
+    sound = msgspec.json.decode(request.read_bytes(), type=SigningRequest)
     other = hospital.manifest(run="run-9", purpose="Something else")
     swapped = msgspec.structs.replace(sound.asked, manifest=canonical(other).decode())
     stranger = SigningKey.generate()
@@ -118,7 +118,7 @@ def test_a_file_that_was_changed_on_its_way_is_not_signed(
         (swapped, stranger.sign(DOMAIN, swapped), "signing_request.altered"),
         (renamed, sound.signature, "signing_request.altered"),
     ):
-        request.write_bytes(msgspec.json.encode(Request(asked, signature)))
+        request.write_bytes(msgspec.json.encode(SigningRequest(asked, signature)))
         status, said = officer.signs(hospital, request, "--yes", "--hash", other.hash, "--confirm-members")
         assert status == 1 and f"[{code}]" in said, said
     request.write_bytes(b'{"asked": 1}')
@@ -198,13 +198,15 @@ def test_the_officers_machine_signs_nothing_over_budget_or_without_the_ledgers_w
 ) -> None:
     manifest = hospital.manifest()
     request, _ = exported(hospital, manifest, tmp_path)
-    asked = msgspec.json.decode(request.read_bytes(), type=Request).asked
+    asked = msgspec.json.decode(request.read_bytes(), type=SigningRequest).asked
     assert asked.outlook is not None
     spent = msgspec.structs.replace(asked.outlook, budget=Budget(unbounded=0))
     exact = ("--yes", "--hash", manifest.hash, "--confirm-members", "--accept", "unbounded")
     for outlook, code in ((spent, "ledger.over_budget"), (None, "signing_request.altered")):
         changed = msgspec.structs.replace(asked, outlook=outlook)
-        request.write_bytes(msgspec.json.encode(Request(changed, hospital.state.key.sign(DOMAIN, changed))))
+        request.write_bytes(
+            msgspec.json.encode(SigningRequest(changed, hospital.state.key.sign(DOMAIN, changed)))
+        )
         status, said = officer.signs(hospital, request, *exact)
         assert status == 1 and f"[{code}]" in said, said
     assert not request.with_name("request.signed").exists()

@@ -17,7 +17,7 @@ from site_agent import approval_key as module
 from site_agent.approval_key import public_half
 from site_agent.approvals import approved_copy
 from site_agent.files import write_private
-from site_agent.signing_requests import DOMAIN, Request
+from site_agent.signing_requests import DOMAIN, SigningRequest
 from tests.attacks.hospital import Hospital, attacked_hospital
 from tests.attacks.test_sweeps_at_the_hospital import ASKED, in_ledger, ratios, root
 from tests.site_agent.test_signing_elsewhere import Officer
@@ -82,11 +82,11 @@ def test_a_point_that_was_slipped_into_the_file_is_not_signed(
     hospital: Hospital, officer: Officer, manifests: list[Manifest], tmp_path: Path
 ) -> None:
     request, _ = exported(hospital, manifests, tmp_path)
-    sound = msgspec.json.decode(request.read_bytes(), type=Request)
+    sound = msgspec.json.decode(request.read_bytes(), type=SigningRequest)
     other = canonical(ratios(hospital, 12.5, 25.0, 75.0, release=Release("export", 2))[2]).decode()
     asked = msgspec.structs.replace(sound.asked, others=(*sound.asked.others[:-1], other))
     for signature in (sound.signature, SigningKey.generate().sign(DOMAIN, asked)):
-        request.write_bytes(msgspec.json.encode(Request(asked, signature)))
+        request.write_bytes(msgspec.json.encode(SigningRequest(asked, signature)))
         status, said = officer.signs(hospital, request, "--yes", "--hash", root(manifests), *KNOWN)
         assert status == 1 and "[signing_request.altered]" in said, said
     assert not request.with_name("request.signed").exists()

@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from site_agent import tee_checks
-from site_agent.check_rows import Check
+from site_agent.check_rows import CheckRow
 from site_agent.formatting import size
 from site_agent.state import State
-from site_agent.tee_checks import Machine, tee
+from site_agent.tee_checks import MachineFiles, tee
 from tests.support.installation import REPOSITORY
 
 GIB = 1 << 30
@@ -61,8 +61,8 @@ def before(tmp_path: Path) -> State:
     return State.open(tmp_path / "state")
 
 
-def rows(built: Built, state: State, enclave: int = 0) -> dict[str, Check]:
-    return {check.name: check for check in tee(state, enclave, Machine(built.root))}
+def rows(built: Built, state: State, enclave: int = 0) -> dict[str, CheckRow]:
+    return {check.name: check for check in tee(state, enclave, MachineFiles(built.root))}
 
 
 def of_runtime(state: State, runtime: str) -> State:
@@ -84,11 +84,11 @@ def test_before_enrolment_all_that_is_here_is_told_and_nothing_is_red(built: Bui
 
 def test_a_machine_without_any_of_it_says_so_without_reproach(before: State, tmp_path: Path) -> None:
     (bare := tmp_path / "bare").mkdir()
-    told = {check.name: check for check in tee(before, machine=Machine(bare))}
+    told = {check.name: check for check in tee(before, machine=MachineFiles(bare))}
     assert list(told) == ["TEE", "SGX", "TDX", "PCCS"]
     assert {check.outcome for check in told.values()} == {"pass"}
     assert told["SGX"].found.startswith("not in this processor")
-    asked = {check.name: check for check in tee(before, GIB, Machine(bare))}["enclave"]
+    asked = {check.name: check for check in tee(before, GIB, MachineFiles(bare))}["enclave"]
     assert (asked.outcome, asked.found) == ("fail", "1.0 GiB are asked, and there is no SGX here")
 
 

@@ -23,7 +23,7 @@ from enclave.slicing.split import Front, Tail, feature_bound_of
 from enclave.training.data import Examples
 from enclave.training.features import FeatureSet, compute, layout_of
 from enclave.training.handed import FeatureRows, HandedFeatures
-from site_agent.methods.method_1.features import _bytes
+from site_agent.methods.method_1.features import feature_bytes
 from tests.slicing.small import LABELS, MODELS, model, texts
 from tests.slicing.test_halves import saved
 
@@ -48,7 +48,7 @@ def given(base, tmp_path_factory):
     """(examples, file of their features) as a site's agent makes them."""
     examples, file = rows(), tmp_path_factory.mktemp("given") / "features"
     made = compute(Front(model("bert"), 1), examples, range(len(examples)), 8)
-    file.write_bytes(_bytes(made.features))
+    file.write_bytes(feature_bytes(made.features))
     return examples, file
 
 
@@ -110,7 +110,7 @@ def spoilt(given, folder, change):
     """A copy of the features, of which `change` makes other numbers: (tokens of all rows, WIDTH) bf16."""
     file = folder / "spoilt"
     numbers = torch.frombuffer(bytearray(given[1].read_bytes()), dtype=torch.bfloat16).view(-1, WIDTH)
-    file.write_bytes(_bytes(change(numbers.clone())))
+    file.write_bytes(feature_bytes(change(numbers.clone())))
     return file
 
 

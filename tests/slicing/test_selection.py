@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.architecture.layers import Linear, Part, linears_of
+from contracts.architecture.layers import LayerPart, Linear, linears_of
 from contracts.architecture.spf_size import count
 from contracts.refusal import Refusal
 from enclave.slicing.selection import choose, exact_norms
@@ -20,7 +20,7 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def dense(units, inputs=1, size=1):
-    return Linear("x", "dense", inputs, (Part("rows", units, size),))
+    return Linear("x", "dense", inputs, (LayerPart("rows", units, size),))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from attestation.measured import TREE
 from attestation.measurement import measured_files
 from attestation.trust_domain import rtmr3_of
 from contracts.refusal import Refusal
-from enclave_host.environments import STAMP, _stamp
+from enclave_host.environments import STAMP, stamp_of
 from enclave_host.lock import read_lock
 from enclave_host.tdx.image import CODE, PACKAGES, assemble, build, command_line, main
 
@@ -43,7 +43,7 @@ def environment(tmp_path):
     packages = folder / "lib" / "python3.11" / "site-packages"
     for name, version, _sha in read_lock(PROGRAM):
         (packages / f"{name.replace('-', '_')}-{version}.dist-info").mkdir(parents=True)
-    (folder / STAMP).write_text(_stamp(PROGRAM))
+    (folder / STAMP).write_text(stamp_of(PROGRAM))
     return folder
 
 

@@ -11,7 +11,7 @@ HONEST = 40
 """Products that it answers right."""
 
 
-class OneBit(accelerator.Server):
+class OneBit(accelerator.AcceleratorServer):
     """Real weights, real products, one wrong bit."""
 
     def answer(self, number: int, rows: int) -> None:
@@ -22,5 +22,5 @@ class OneBit(accelerator.Server):
 
 
 if __name__ == "__main__":
-    accelerator.Server = OneBit  # type: ignore[misc]
+    accelerator.AcceleratorServer = OneBit  # type: ignore[misc]
     sys.exit(accelerator.main())

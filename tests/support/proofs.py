@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from contracts.manifest import Manifest
-from contracts.model_proof import WAYS, Proof, Verdict
+from contracts.model_proof import WAYS, ModelProof, Verdict
 from contracts.refusal import Refusal
 
 
-def made_proof(**changes: Any) -> Proof:
+def made_proof(**changes: Any) -> ModelProof:
     """Everything is proven; LoRA goes on queries and values."""
     fields: dict[str, Any] = {
         "version": 1,
@@ -32,7 +32,7 @@ def made_proof(**changes: Any) -> Proof:
         "shape": {},
         "ways": {way: Verdict() for way in WAYS},
     }
-    return Proof(**{**fields, **changes})
+    return ModelProof(**{**fields, **changes})
 
 
 def freeze(by: Any, study: Any) -> Manifest:

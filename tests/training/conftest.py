@@ -17,7 +17,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _tokenizer(folder: Path) -> int:
+def make_tokenizer(folder: Path) -> int:
     vocabulary = {word: index for index, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -30,7 +30,7 @@ def _tokenizer(folder: Path) -> int:
 @pytest.fixture
 def bert_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "bert"
-    size = _tokenizer(folder)
+    size = make_tokenizer(folder)
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=size,
@@ -65,7 +65,7 @@ def _chat_tokenizer(folder: Path) -> int:
 @pytest.fixture
 def llama_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "llama"
-    return _llama(folder, _tokenizer(folder))
+    return _llama(folder, make_tokenizer(folder))
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from contracts.refusal import Refusal
-from enclave_host.bounded import Limits, run_bounded
+from enclave_host.bounded import ChildLimits, run_bounded
 from error_catalogue import CATALOGUE
 
 CHILD = "tests.support.telling_child"
 
 
 def child(do: str, tell: Any = None, **limits: int) -> Any:
-    return run_bounded(CHILD, {"do": do}, Limits(**{"memory": 256 << 20, "seconds": 60, **limits}), tell)
+    return run_bounded(CHILD, {"do": do}, ChildLimits(**{"memory": 256 << 20, "seconds": 60, **limits}), tell)
 
 
 def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:

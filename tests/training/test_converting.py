@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from contracts.refusal import Refusal
 from enclave_host.base_models import resolve_pickled
-from enclave_host.bounded import REPOSITORY, Limits
+from enclave_host.bounded import REPOSITORY, ChildLimits
 from enclave_host.converting import PICKLED, convert
 from enclave_host.converting.archive import look_into
 from enclave_host.converting.unpickle import state_of
@@ -30,7 +30,7 @@ from enclave_host.pinning import pin
 from error_catalogue import CATALOGUE, explain
 from tests.training.test_registered_is_proven import CLASSIFICATION, proven
 
-ENOUGH = Limits(4 << 30, 300)
+ENOUGH = ChildLimits(4 << 30, 300)
 
 
 def pickled(folder: Path, *, zipped: bool = True, **more: Any) -> dict[str, torch.Tensor]:

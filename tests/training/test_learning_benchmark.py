@@ -18,7 +18,7 @@ from contracts.manifest import Privacy
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.training import rates
 from enclave.training.loop import train
-from enclave.training.row_reader import Rows
+from enclave.training.row_reader import SiteRows
 from privacy_accounting.epsilon import epsilon, planned
 from tests.training.tiny import BERT_ADAPTER, ROWS, classifier_spec, settings
 
@@ -52,7 +52,7 @@ def test_rows_without_a_source_are_dealt_evenly_once_and_by_the_seed(tmp_path: P
     assert len({row for rows in sites.values() for row in rows.train}) == 60
     assert hospitals(folder, rows=None, seed=1) == sites != hospitals(folder, rows=None, seed=2)
     fewer = hospitals(folder, rows=5, test_rows=4, seed=1)
-    assert all(fewer[site] == Rows(rows.train[:5], [], rows.test[:4]) for site, rows in sites.items())
+    assert all(fewer[site] == SiteRows(rows.train[:5], [], rows.test[:4]) for site, rows in sites.items())
 
 
 @pytest.mark.skipif(
@@ -71,7 +71,7 @@ def test_every_medquad_collection_belongs_to_one_hospital() -> None:
 
 def test_a_written_site_reads_back(tmp_path: Path) -> None:
     held_out = [[msgspec.structs.replace(row, split=split) for row in ROWS[5:]] for split in HELD_OUT]
-    rows = Rows([*ROWS[:5]], *held_out)
+    rows = SiteRows([*ROWS[:5]], *held_out)
     write(rows, tmp_path / "site.jsonl")
     assert read_site(tmp_path / "site.jsonl") == rows
 
@@ -79,9 +79,9 @@ def test_a_written_site_reads_back(tmp_path: Path) -> None:
 @pytest.fixture
 def study(bert_folder: Path) -> learning.Study:
     sites = {
-        "b": Rows(ROWS[4:8], [], ROWS[8:10]),
-        "a": Rows(ROWS[:4], [], ROWS[8:9]),
-        "c": Rows(ROWS[6:9], [], ROWS[9:]),
+        "b": SiteRows(ROWS[4:8], [], ROWS[8:10]),
+        "a": SiteRows(ROWS[:4], [], ROWS[8:9]),
+        "c": SiteRows(ROWS[6:9], [], ROWS[9:]),
     }
     return learning.study(sites, classifier_spec(bert_folder), BERT_ADAPTER, settings(), bert_folder)
 
@@ -145,7 +145,7 @@ def test_baselines_come_from_the_agents_own_files(study: learning.Study, tmp_pat
     files = {}
     for site in ("a", "b"):
         files[site] = tmp_path / f"{site}.jsonl"
-        write(Rows(ROWS[:8], ROWS[8:9], ROWS[8:]), files[site])
+        write(SiteRows(ROWS[:8], ROWS[8:9], ROWS[8:]), files[site])
     found = learning.baselines(files, study.model, study.adapter, study.training, study.folder)
     assert set(found["local"]) == {"a", "b"}
     mean = (found["local"]["a"]["accuracy"] + found["local"]["b"]["accuracy"]) / 2

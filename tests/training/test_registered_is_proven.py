@@ -23,20 +23,20 @@ from transformers import (
     RobertaModel,
 )
 
-from contracts.model_proof import WAYS, Proof, read_proof
+from contracts.model_proof import WAYS, ModelProof, read_proof
 from contracts.refusal import Refusal
-from enclave_host.bounded import Limits
+from enclave_host.bounded import ChildLimits
 from enclave_host.proving import prove
 from enclave_host.proving.registration import carry_out
 from error_catalogue import CATALOGUE, explain
-from tests.training.conftest import _tokenizer
+from tests.training.conftest import make_tokenizer
 
 WHOLE = 1 << 40
 CLASSIFICATION, CAUSAL = "sequence-classification", "causal-lm"
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def proven(folder: Path, task: str = CLASSIFICATION, whole: int = WHOLE) -> Proof:
+def proven(folder: Path, task: str = CLASSIFICATION, whole: int = WHOLE) -> ModelProof:
     """What the child says, without the child."""
     request = {"folder": str(folder), "task": task, "whole": whole, "targets": []}
     return read_proof(carry_out(request, lambda _: None))
@@ -88,7 +88,7 @@ def test_a_decoder_is_proven_for_both_tasks(llama_folder: Path) -> None:
 
 
 def test_a_roberta_reads_two_positions_fewer_than_it_says(tmp_path: Path) -> None:
-    size = _tokenizer(tmp_path)
+    size = make_tokenizer(tmp_path)
     words = json.loads((tmp_path / "tokenizer.json").read_text())
     words["model"]["vocab"] |= {"[PAD]": 1, "[UNK]": 0}  # as RoBERTa has them
     words["added_tokens"] = []
@@ -102,7 +102,7 @@ def test_a_roberta_reads_two_positions_fewer_than_it_says(tmp_path: Path) -> Non
 
 
 def test_an_architecture_that_no_row_lists_is_offered_in_one_way(tmp_path: Path) -> None:
-    size = _tokenizer(tmp_path)
+    size = make_tokenizer(tmp_path)
     ElectraModel(
         ElectraConfig(vocab_size=size, embedding_size=16, max_position_embeddings=32, **SMALL)
     ).save_pretrained(tmp_path)
@@ -112,7 +112,7 @@ def test_an_architecture_that_no_row_lists_is_offered_in_one_way(tmp_path: Path)
 
 
 def test_a_way_that_an_architecture_cannot_take_is_refused_with_its_name(tmp_path: Path) -> None:
-    size = _tokenizer(tmp_path)
+    size = make_tokenizer(tmp_path)
     DistilBertModel(
         DistilBertConfig(
             vocab_size=size, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32
@@ -134,7 +134,7 @@ def test_an_encoder_is_not_registered_to_write(bert_folder: Path) -> None:
 @pytest.fixture
 def deep_gpt2(tmp_path: Path) -> Path:
     """Six layers, the output layer tied to the table of tokens."""
-    size = _tokenizer(tmp_path / "deep")
+    size = make_tokenizer(tmp_path / "deep")
     GPT2LMHeadModel(
         GPT2Config(vocab_size=size, n_embd=16, n_layer=6, n_head=2, n_positions=40)
     ).save_pretrained(tmp_path / "deep")
@@ -311,7 +311,7 @@ def test_a_model_with_fewer_positions_than_it_claims_is_refused(bert_folder: Pat
 
 def test_the_child_says_the_same_and_how_far_it_is(bert_folder: Path) -> None:
     told: list[dict[str, Any]] = []
-    proof = prove(bert_folder, CLASSIFICATION, limits=Limits(4 << 30, 300), tell=told.append)
+    proof = prove(bert_folder, CLASSIFICATION, limits=ChildLimits(4 << 30, 300), tell=told.append)
     assert proof == proven(bert_folder)
     assert (told[0]["stage"], told[-1]["stage"]) == ("files", "passes")
 

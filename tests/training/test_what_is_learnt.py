@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from contracts.rows import Message, Messages, PairLabel, PromptResponse, Role, Text
+from contracts.rows import ChatMessage, Messages, PairLabel, PromptResponse, Role, WholeText
 from enclave.slicing.adapters import adapt
 from enclave.slicing.models import load
 from enclave.slicing.split import Front
@@ -44,7 +44,7 @@ def said(examples: Examples, tokenizer: PreTrainedTokenizerBase, row: int = 0) -
 
 
 def messages(*turns: tuple[Role, str]) -> Messages:
-    return Messages(tuple(Message(role, content) for role, content in turns), "train")
+    return Messages(tuple(ChatMessage(role, content) for role, content in turns), "train")
 
 
 def test_the_prompt_is_given_and_the_answer_learnt_with_its_end(chat: Chat) -> None:
@@ -67,7 +67,7 @@ def test_of_many_turns_what_the_assistant_says_is_learnt(chat: Chat) -> None:
 
 
 def test_a_text_is_learnt_whole_and_ends(chat: Chat) -> None:
-    examples = encode([Text("fever cough", "train"), Text("fever", "train")], *chat)
+    examples = encode([WholeText("fever cough", "train"), WholeText("fever", "train")], *chat)
     assert said(examples, chat[0]) == ("fever cough <|im_end|>",) * 2
     assert said(examples, chat[0], 1) == ("fever <|im_end|>",) * 2
 
@@ -75,10 +75,10 @@ def test_a_text_is_learnt_whole_and_ends(chat: Chat) -> None:
 def test_a_text_of_one_token_that_nothing_predicts_is_left_out(llama_folder: Path) -> None:
     spec = causal_spec(llama_folder)  # its tokenizer knows no end
     tokenizer = load(llama_folder, spec)[1]
-    examples = encode([Text("fever", "train"), Text("fever cough", "train")], tokenizer, spec)
+    examples = encode([WholeText("fever", "train"), WholeText("fever cough", "train")], tokenizer, spec)
     assert (len(examples), examples.left_out) == (1, 1)
     with pytest.raises(Refusal) as caught:
-        encode([Text("fever", "train")], tokenizer, spec)
+        encode([WholeText("fever", "train")], tokenizer, spec)
     assert caught.value.code == "rows.nothing_learnt"
 
 
@@ -128,7 +128,7 @@ def test_a_template_without_an_end_gets_one_and_one_that_changes_its_past_teache
 
 def test_the_plain_template_is_for_models_without_one(chat: Chat) -> None:
     tokenizer, _ = chat
-    turns = [Message("system", "mild"), Message("user", "fever"), Message("assistant", "rash")]
+    turns = [ChatMessage("system", "mild"), ChatMessage("user", "fever"), ChatMessage("assistant", "rash")]
     assert "".join(piece.text for piece in Template(tokenizer, "plain").pieces(turns)) == (
         "<|im_start|>### Instruction:\nmild\n\n### Question:\nfever\n\n### Answer:\nrash<|im_end|>\n\n"
     )
@@ -154,7 +154,9 @@ def test_every_day_renders_the_same(chat: Chat) -> None:
     tokenizer.chat_template = (
         "{{ date_string }} {{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.content }} {% endfor %}"
     )
-    assert Template(tokenizer, "model").render([Message("user", "x")], False) == "26 Jul 2024 26 Jul 2024 x "
+    assert (
+        Template(tokenizer, "model").render([ChatMessage("user", "x")], False) == "26 Jul 2024 26 Jul 2024 x "
+    )
 
 
 def test_a_tokenizer_without_an_end_teaches_no_answers(llama_folder: Path) -> None:
@@ -175,7 +177,7 @@ def test_a_decoder_that_is_tuned_on_answers_stops_where_they_end_and_has_learnt_
     def answers() -> list[str]:
         found = []
         for row in QUESTIONS:
-            prompt = Template(tokenizer, "model").render([Message("user", row.prompt)], answering=True)
+            prompt = Template(tokenizer, "model").render([ChatMessage("user", row.prompt)], answering=True)
             ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
             for _ in range(6):
                 with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.manifest import Lora, ModelSpec, Training
-from contracts.rows import PairLabel, PromptResponse, Text, TextLabel
+from contracts.rows import PairLabel, PromptResponse, TextLabel, WholeText
 from enclave_host.pinning import pin
 
 LABELS = ("infection", "injury", "metabolic")
@@ -52,6 +52,6 @@ ROWS = [
         ("liver", "sugar heart", "metabolic"),
     )
 ]
-TEXTS = [Text(row.text, "train") for row in ROWS]
+TEXTS = [WholeText(row.text, "train") for row in ROWS]
 PAIRS = [PairLabel(*row.text.split(maxsplit=1), row.label, "train") for row in ROWS]
 QUESTIONS = [PromptResponse(f"what is {row.text}", row.label, "train") for row in ROWS]

@@ -8,7 +8,7 @@ from typing import Protocol
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import Escrow
-from enclave_jobs.conductor.questions import Question
+from enclave_jobs.conductor.questions import ClosingCall
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.runs.models import Contribution, Round, Run
@@ -56,7 +56,7 @@ class Method(Protocol):
         """A round waits for countersignatures, and may do so on behalf of another enclave than it began
         with."""
 
-    def question(self, round: Round, /) -> Question:
+    def question(self, round: Round, /) -> ClosingCall:
         """What the enclave is asked once all listed sites have signed."""
 
     def answered(self, round: Round, refusal: Refusal, /) -> bool:

@@ -17,7 +17,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, countersigning, issuing
 from enclave_jobs.conductor.methods.interface import JoinJobs
-from enclave_jobs.conductor.questions import Question
+from enclave_jobs.conductor.questions import ClosingCall
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs import leases
 from enclave_jobs.jobs.models import JobKind
@@ -86,10 +86,10 @@ def ask_again(_round: Round) -> None:
     """A roster dies with the enclave that its updates were sealed to (`enclave_lost`)."""
 
 
-def question(round: Round) -> Question:
+def question(round: Round) -> ClosingCall:
     """Open the listed updates and average them."""
     listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
-    return Question("aggregate", tuple(row.blob for row in listed))
+    return ClosingCall("aggregate", tuple(row.blob for row in listed))
 
 
 def answered(_round: Round, _refusal: Refusal) -> bool:

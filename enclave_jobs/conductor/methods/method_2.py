@@ -27,7 +27,7 @@ from enclave_jobs.conductor import (
 )
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.methods.interface import JoinJobs
-from enclave_jobs.conductor.questions import Question
+from enclave_jobs.conductor.questions import ClosingCall
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.queues import TAIL
@@ -80,9 +80,9 @@ def ask_again(round: Round) -> None:
     countersigning.ask(round)
 
 
-def question(round: Round) -> Question:
+def question(round: Round) -> ClosingCall:
     """Train on the listed sites' shards, which the enclave has opened, or evaluate on them."""
-    return Question("train" if round.kind == RoundKind.TRAIN else "evaluate", ())
+    return ClosingCall("train" if round.kind == RoundKind.TRAIN else "evaluate", ())
 
 
 def answered(round: Round, refusal: Refusal) -> bool:

@@ -17,7 +17,7 @@ from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
 from federation.sites.models import SiteState
-from federation.studies.labels import Group, groups
+from federation.studies.labels import SimilarSpellings, groups
 from federation.studies.models import BaseModel, Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
@@ -155,7 +155,7 @@ class DataForm(StepForm):
             for group in groups(datasets)
         ]
 
-    def _before(self, group: Group) -> str:
+    def _before(self, group: SimilarSpellings) -> str:
         same, different = self.plan.get("same_labels", {}), self.plan.get("different_labels", [])
         left = [spelling for spelling in group.spellings if spelling.label not in same]
         if len(left) == 1:

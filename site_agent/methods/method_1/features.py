@@ -64,7 +64,7 @@ class RowFeatures:
             for place, piece in enumerate(work.pieces()):
                 if place < reached.pieces:
                     continue
-                file.write(_bytes(work.compute(piece).features))
+                file.write(feature_bytes(work.compute(piece).features))
                 file.flush()
                 os.fsync(file.fileno())
                 # It comes last: what it says is on the disk.
@@ -82,7 +82,7 @@ def _read(progress: Path, part: Path) -> _Reached:
         return _Reached()
 
 
-def _bytes(features: object) -> memoryview:
+def feature_bytes(features: object) -> memoryview:
     """(tokens, d_model) bf16 as they lie in memory, little-endian."""
     import torch
 

@@ -37,7 +37,7 @@ from site_agent.state import State
 from site_agent.transport import Coordinator
 
 
-class HandedIn(Struct, frozen=True):
+class HandedInUpdate(Struct, frozen=True):
     """What this site made for a round: the sealed file, for the server enclave of this epoch."""
 
     epoch: int
@@ -110,7 +110,7 @@ class JobRunner:
                     raise Refusal("agent.slice_restarted") from refusal
                 raise
             update = result["update"]
-            made = HandedIn(
+            made = HandedInUpdate(
                 epoch,
                 update["sha256"],
                 update["bytes"],
@@ -166,17 +166,17 @@ class JobRunner:
         )
         return CountersignResult(job.lease, signature)
 
-    def _has(self, item: HandedIn) -> bool:
+    def _has(self, item: HandedInUpdate) -> bool:
         return (self._session.mailbox / "out" / item.sha256).is_file()
 
-    def _handed_in(self, round: int) -> list[HandedIn]:
+    def _handed_in(self, round: int) -> list[HandedInUpdate]:
         """All that was made here for this round, the newest first; it survives a restart of the agent."""
         try:
-            return msgspec.json.decode(self._book(round).read_bytes(), type=list[HandedIn])
+            return msgspec.json.decode(self._book(round).read_bytes(), type=list[HandedInUpdate])
         except FileNotFoundError:
             return []
 
-    def _remember(self, round: int, made: HandedIn) -> None:
+    def _remember(self, round: int, made: HandedInUpdate) -> None:
         write_private(self._book(round), msgspec.json.encode([made, *self._handed_in(round)]))
 
     def _book(self, round: int) -> Path:

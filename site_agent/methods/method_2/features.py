@@ -23,10 +23,10 @@ from contracts.feature_origin import origin
 from contracts.manifest import Manifest
 from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from contracts.sealed.shards import About, Purpose, ShardIndex, ShardRef, draw_key, seal_shard
+from contracts.sealed.shards import Purpose, ShardIndex, ShardOrigin, ShardRef, draw_key, seal_shard
 from site_agent.files import private_folder, replacing, write_private
 from site_agent.methods.cuts import tell_of_cuts
-from site_agent.methods.fronts import FrontWork, Piece, Tell
+from site_agent.methods.fronts import FrontPiece, FrontWork, Tell
 
 
 class CachedShard(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,20 +95,20 @@ class FeatureCache:
         """Remove all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _compute(self, work: FrontWork, piece: Piece) -> CachedShard:
+    def _compute(self, work: FrontWork, piece: FrontPiece) -> CachedShard:
         from enclave.training.features import to_bytes
 
         plain, key = to_bytes(work.compute(piece), work.layout), draw_key()
         purpose, number = piece.purpose, piece.number
         with replacing(self._path(purpose, number, "sealed")) as file:
-            about = About(self._site, self.origin, purpose, number)
+            about = ShardOrigin(self._site, self.origin, purpose, number)
             sealed = seal_shard(BytesIO(plain), file, key=key, about=about)
         entry = CachedShard(ShardRef(purpose, sealed.sha256, sealed.bytes, len(piece.which)), key.hex())
         # The entry comes last: a shard with an entry is whole.
         write_private(self._path(purpose, number, "json"), msgspec.json.encode(entry))
         return entry
 
-    def _entry(self, piece: Piece) -> CachedShard | None:
+    def _entry(self, piece: FrontPiece) -> CachedShard | None:
         """A shard that was done before. One without its file, or of another size, is made again."""
         try:
             entry = _SHARD.decode(self._path(piece.purpose, piece.number, "json").read_bytes())
