@@ -39,6 +39,7 @@ from site_agent.predict_commands import add_predict_command
 from site_agent.service_command import add_service_command
 from site_agent.state import Runtime, State
 from site_agent.storage_command import add_storage_command
+from site_agent.usage import in_our_words
 from translations.catalogues import marked, words
 from translations.spoken import LANGUAGES, of_terminal, speaking
 from transparency_log.messages import warm_up_message_decoders
@@ -78,8 +79,8 @@ def _wanted(arguments: Sequence[str]) -> str | None:
 
 def _main(arguments: Sequence[str]) -> int:
     _open_what_is_closed()
-    parser = build_parser()
-    chosen = parser.parse_args(arguments)
+    with in_our_words():
+        chosen = build_parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if chosen.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -170,7 +171,8 @@ def build_parser() -> argparse.ArgumentParser:
         choices=LANGUAGES,
         help=_("of these words (else that of LC_ALL, LC_MESSAGES or LANG)"),
     )
-    parser.add_argument("--version", action="version", version=AGENT_VERSION)
+    shown = _("show program's version number and exit")
+    parser.add_argument("--version", action="version", version=AGENT_VERSION, help=shown)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("enrol", help=_("make this machine the hospital's agent"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from site_agent import cli
+from site_agent.usage import in_our_words
 from translations import spoken
 
 
@@ -67,13 +68,41 @@ def test_the_terminal_speaks_by_its_locale_and_by_its_option(
 
 
 def test_every_help_is_german(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each command and option is for; argparse's own few words stay."""
-    with spoken.speaking("de"):
+    """What each command and option is for."""
+    with spoken.speaking("de"), in_our_words():
         german = _helps(cli.build_parser())
-    with spoken.speaking("en"):
+    with spoken.speaking("en"), in_our_words():
         english = _helps(cli.build_parser())
-    same = {one for one in german & english if " " in one and not one.startswith(("show ", "CSV", ".txt"))}
+    same = {one for one in german & english if " " in one and not one.startswith(("CSV", ".txt"))}
     assert len(german) > 60 and not same, "\n".join(sorted(same))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "german"),
+    [
+        (["--help"], "Aufruf: "),
+        (["check", "--help"], "diese Hilfe zeigen"),
+        (["enrol"], "diese Argumente fehlen: --coordinator, --token"),
+        (["chekc"], "unbekannte Wahl: 'chekc'"),
+        (["check", "--enclave"], "Argument --enclave: es fehlt ein Wert"),
+        (["check", "more"], "unbekannte Argumente: more"),
+        (["thread", "x", "--say", "a", "--decline", "b"], "nicht zusammen mit --say"),
+    ],
+)
+def test_argparse_speaks_german_too(
+    arguments: list[str], german: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--language", "de", *arguments])
+    told = capsys.readouterr()
+    assert german in told.out + told.err
+    assert ended.value.code == (0 if "--help" in arguments else 2)
+    for english in ("usage:", "error:", "options:", "positional", "show "):
+        assert english not in told.out + told.err
+    with pytest.raises(SystemExit):
+        cli.main(["--language", "en", *arguments])
+    told = capsys.readouterr()
+    assert "usage: " in told.out + told.err and argparse._("options") == "options"  # type: ignore[attr-defined]
 
 
 def _helps(parser: argparse.ArgumentParser) -> set[str]:
