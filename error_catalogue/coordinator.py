@@ -180,6 +180,10 @@ define(
     Entry("study.mixed_kinds", "The datasets are of different kinds: single texts, pairs of texts, or texts "
           "with any number of labels.",
           "Choose datasets of one kind: a classification reads one alone.", "lead"),
+    Entry("study.method_not_served",
+          "A model of Method 1 is not served: its server averages, and has no model.",
+          "Choose that its parameters stay sealed, are sealed to the hospitals, or exported; or Method 2.",
+          "lead"),
     Entry("study.tags_not_served", "A model that tags words is not served.",
           "Choose that its parameters stay sealed, are sealed to the hospitals, or exported.", "lead"),
     Entry("study.too_many_labels", "The datasets have {labels} labels together; where a text may have "

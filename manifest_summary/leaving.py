@@ -57,11 +57,18 @@ def receivers(rule: str) -> str:
     }[rule]
 
 
+def comes_to(manifest: Manifest) -> str:
+    """The rule of release in effect. No program of Method 1 serves: an older study could ask for it, and its
+    parameters stay sealed."""
+    rule = manifest.release.rule
+    return "nothing" if rule == "serve-only" and manifest.method == "method-1" else rule
+
+
 def signatures(manifest: Manifest) -> str:
     """How many hospitals have to sign, and for what; empty where nothing is ever asked for."""
-    rule, needed = manifest.release.rule, manifest.release.approvals
+    rule, needed = comes_to(manifest), manifest.release.approvals
     served = manifest.method == "method-2"
-    if rule == "nothing" or (rule == "serve-only" and not served):
+    if rule == "nothing":
         return ""
     if rule == "serve-only":
         told = _("%(n)d of %(all)d hospitals must sign before an enclave serves it")
@@ -85,7 +92,7 @@ def ever() -> list[str]:
 
 def release(manifest: Manifest) -> list[Fact]:
     """What may come out, who gets it, who has to sign, and what is in it."""
-    rule = manifest.release.rule
+    rule = comes_to(manifest)
     facts = [
         Fact(_("What may come out"), word(rule)),
         Fact(_("Who gets the tuned parameters"), receivers(rule)),

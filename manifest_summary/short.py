@@ -9,7 +9,7 @@ from __future__ import annotations
 from contracts.manifest import Manifest
 from manifest_summary.facts import Fact, Section, _
 from manifest_summary.formatting import no_patients
-from manifest_summary.leaving import receivers, signatures
+from manifest_summary.leaving import comes_to, receivers, signatures
 from manifest_summary.methods import of
 from translations.numbers import number
 
@@ -68,6 +68,6 @@ def _rows(manifest: Manifest, reader: str, dataset: str) -> str:
 
 def _out(manifest: Manifest) -> str:
     told = _("scores, of all hospitals together; the tuned parameters: %(who)s")
-    told %= {"who": receivers(manifest.release.rule)}
+    told %= {"who": receivers(comes_to(manifest))}
     asked = signatures(manifest)
     return f"{told}; {asked}" if asked else told

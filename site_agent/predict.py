@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.kinds import SEVERAL
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from site_agent.answering import GrowingAnswer, bucket
 from site_agent.datasets.columns import TEXT_NAMES
 from site_agent.datasets.formats import detect
 from site_agent.datasets.readers import Fault, read
 from site_agent.files import write_private
 from site_agent.formatting import printable
 from site_agent.serving import ServedModel
+
+if TYPE_CHECKING:
+    from enclave.slicing.questions import Drawing
 
 BATCH = 32
 Tell = Callable[[str], None]
@@ -38,6 +43,24 @@ class AskedText:
     row: int
     text: str
     pair: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerWish:
+    """How an answer is written: at most `most` tokens, up to the first of `stops`; each the likeliest at
+    `temperature` 0, else drawn by `seed` from the likeliest that have `top_p` of the probability."""
+
+    most: int = 128
+    temperature: float = 0.0
+    seed: int = 0
+    top_p: float = 1.0
+    stops: tuple[str, ...] = ()
+
+    @property
+    def drawing(self) -> Drawing:
+        from enclave.slicing.questions import Drawing
+
+        return Drawing(f"{self.temperature:g}", str(self.seed), f"{self.top_p:.6f}")
 
 
 @dataclass(frozen=True)
@@ -105,34 +128,36 @@ class Predictor:
             return [_labels(labels, row) for row in rows]
         return [_prediction(labels, row) for row in rows]
 
-    def write(self, prompt: str, most: int, temperature: float, seed: int) -> Iterator[str]:
-        """The tokens after `prompt` as they come, as pieces of text; at most `most` tokens, or to the end.
-        Where the run is of conversations, `prompt` is what a user says, and the answer follows."""
+    def write(self, prompt: str, asked: AnswerWish) -> Iterator[str]:
+        """The tokens after `prompt` as they come, as pieces of text, to the end. Then as many more are asked
+        for, and thrown away, as hide where that was. Where the run is of conversations, `prompt` is what a
+        user says, and the answer follows."""
         import torch
 
-        from enclave.slicing.questions import Drawing, ask_for_next, read_token
+        from contracts.architecture.positions import positions_of
+        from enclave.slicing.questions import ask_for_next, read_token
         from enclave.slicing.split import Session
 
-        drawing = Drawing(f"{temperature:g}", str(seed))
         session, fed = Session(self._front), []
-        tokens: list[int] = []
+        answer, tokens, ended, done = GrowingAnswer(asked.stops), list[int](), False, 0
+        room = positions_of(self._front.config) or math.inf
         following = self._prompted(prompt) or [self._tokenizer.pad_token_id]
-        shown = ""
-        for _ in range(most):
+        while not ended or (done < bucket(done) and session.tokens < room):
             fed.append(session.step(torch.tensor([following]))[0])
-            answer = self._served.ask_on(
-                ask_for_next(fed[-1], drawing), lambda: ask_for_next(torch.cat(fed), drawing)
+            told = self._served.ask_on(
+                ask_for_next(fed[-1], asked.drawing), lambda: ask_for_next(torch.cat(fed), asked.drawing)
             )
-            token = read_token(answer, self._vocabulary)
-            if token == self._tokenizer.eos_token_id:
-                break
-            tokens.append(token)
-            following = [token]
-            text = str(self._tokenizer.decode(tokens, skip_special_tokens=self._spec.template is not None))
-            if not text.endswith("\ufffd"):  # half of a character: the rest comes with the next token
-                yield text[len(shown) :]
-                shown = text
+            token = read_token(told, self._vocabulary)
+            following, done = [token], done + 1
+            if not ended and token != self._tokenizer.eos_token_id:
+                tokens.append(token)
+                yield answer.grow(self._decoded(tokens))
+            ended = ended or answer.ended or token == self._tokenizer.eos_token_id or done == asked.most
+        yield answer.rest()
         self._served.close()
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=self._spec.template is not None))
 
     def _prompted(self, prompt: str) -> list[int]:
         if self._spec.template is None:

@@ -14,7 +14,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.formatting import counted, printable, table
-from site_agent.predict import AskedText, Labels, Predictor, answer_file
+from site_agent.predict import AnswerWish, AskedText, Labels, Predictor, answer_file
 from site_agent.serving import ServedModel, choose, offers
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -47,6 +47,14 @@ def add_predict_command(commands: Any, say: Say) -> None:
     command.add_argument("--json", action="store_true", help=_("with --text: the answer as one JSON object"))
     command.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help=_("of a causal model"))
     command.add_argument("--temperature", type=float, default=0.0, help=_("0: always the likeliest token"))
+    command.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P",
+        help=_("draw from the likeliest tokens that have this share of the probability"),
+    )  # fmt: skip
+    command.add_argument(
+        "--stop", dest="stops", action="append", default=[], metavar="TEXT",
+        help=_("end the answer before this text; may be given several times"),
+    )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help=_("of the draw, at a temperature over 0"))
     command.set_defaults(run=lambda chosen: run_predict(command, chosen, say))
 
@@ -55,8 +63,9 @@ def run_predict(parser: argparse.ArgumentParser, chosen: argparse.Namespace, say
     """`predict`. Progress goes to standard error, so that standard output holds answers alone."""
     if (chosen.source is None) != (chosen.target is None):
         parser.error(_("--in and --out belong together"))
-    if not 0 <= chosen.temperature < 1000 or chosen.seed < 0 or chosen.max_new_tokens < 1:
-        parser.error(_("--temperature, --seed or --max-new-tokens is out of range"))
+    within = 0 <= chosen.temperature < 1000 and 0 < chosen.top_p <= 1
+    if not within or chosen.seed < 0 or chosen.max_new_tokens < 1:
+        parser.error(_("--temperature, --top-p, --seed or --max-new-tokens is out of range"))
     state = State.open(chosen.state)
     with contextlib.closing(connect(state, tell=_progress)) as coordinator:
         if chosen.list:
@@ -94,7 +103,7 @@ def _list(coordinator: Coordinator, say: Say) -> int:
 def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
     if predictor.causal:
         pieces = []
-        for piece in predictor.write(chosen.text, chosen.max_new_tokens, chosen.temperature, chosen.seed):
+        for piece in predictor.write(chosen.text, _asked(chosen)):
             pieces.append(piece)
             if not chosen.json:
                 sys.stdout.write(_shown(piece))
@@ -116,10 +125,15 @@ def _one(predictor: Predictor, chosen: argparse.Namespace, say: Say) -> None:
     _tell_cuts(predictor)
 
 
+def _asked(chosen: argparse.Namespace) -> AnswerWish:
+    return AnswerWish(
+        chosen.max_new_tokens, chosen.temperature, chosen.seed, chosen.top_p, tuple(chosen.stops)
+    )
+
+
 def _file(predictor: Predictor, manifest: Manifest, chosen: argparse.Namespace) -> None:
     def write(prompt: str) -> dict[str, Any]:
-        pieces = predictor.write(prompt, chosen.max_new_tokens, chosen.temperature, chosen.seed)
-        return {"text": "".join(pieces)}
+        return {"text": "".join(predictor.write(prompt, _asked(chosen)))}
 
     count = answer_file(
         predictor,

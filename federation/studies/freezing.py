@@ -56,8 +56,11 @@ def build_manifest(study: Study) -> Manifest:
         accepted = ", ".join(settings.ENCLAVE_RUNTIMES)
         raise Refusal("study.runtime", runtime=plan.runtime, accepted=accepted)
     datasets = _one_dataset_a_site(study, plan)
-    if plan.task == "token-classification" and plan.release == "serve-only":
-        raise Refusal("study.tags_not_served")
+    if plan.release == "serve-only":
+        if plan.task == "token-classification":
+            raise Refusal("study.tags_not_served")
+        if not method.serves:
+            raise Refusal("study.method_not_served")
     manifest = Manifest(
         version=1,
         run=new_id(),

@@ -139,6 +139,7 @@ def test_who_has_to_sign_before_serving_is_said_where_something_is_served(rule: 
         serves = rule != "nothing" and KINDS[kind].method == "method-2"
         assert ("before an enclave serves it" in facts) == serves
         assert ("for a release" in facts) == (rule in ("sealed-to-sites", "export"))
+        assert ("an enclave answers the hospitals' questions" in facts) == (serves and rule == "serve-only")
 
 
 def test_neither_letter_to_the_network_s_keepers_says_that_nothing_of_patients_leaves(reader: Reader) -> None:

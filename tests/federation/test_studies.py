@@ -249,6 +249,12 @@ class TestFreezing:
         served = services.create_study(lena, name="Served", purpose="", plan=plan, datasets=datasets)
         refused("study.tags_not_served", services.freeze, lena, served)
 
+    def test_a_model_of_method_1_is_not_served(self, draft: Study, lena: User) -> None:
+        plan = msgspec.structs.replace(read(draft.settings), release="serve-only")
+        datasets = list(draft.datasets.all())
+        study = services.create_study(lena, name="Served", purpose="", plan=plan, datasets=datasets)
+        refused("study.method_not_served", services.freeze, lena, study)
+
     def test_two_freezes_never_make_the_same_run(self, frozen: Study, lena: User) -> None:
         first = frozen.manifest_hash
         services.reopen(lena, frozen)

@@ -343,6 +343,23 @@ def test_a_model_that_tags_words_is_refused_to_be_served_where_it_is_chosen(
     assert page.status_code == 422 and "A model that tags words is not served" in text(page)
 
 
+def test_serving_is_offered_where_something_serves_and_explained_where_it_was_chosen_before(
+    lead: Client, shaped: Study
+) -> None:
+    def offered() -> bool:
+        return 'value="serve-only"' in text(lead.get(at(shaped, "training")))
+
+    assert not offered(), "a model of Method 1 is not served"
+    lead.post(at(shaped, "method"), {"choice": "split"})
+    assert offered()
+    assert lead.post(at(shaped, "training"), {**TRAINING, "release": "serve-only"}).status_code == 302
+    lead.post(at(shaped, "method"), {"choice": "all_in_tee"})
+    assert offered(), "what is chosen is seen"
+    page = lead.post(at(shaped, "training"), {**TRAINING, "release": "serve-only"})
+    assert page.status_code == 422 and "A model of Method 1 is not served" in text(page)
+    assert "study.method_not_served" in text(lead.get(at(shaped, "review")))
+
+
 @pytest.mark.parametrize("choice", ["split", "all_in_tee"])
 def test_training_may_end_early_in_both_methods(choice: str, lead: Client, shaped: Study) -> None:
     lead.post(at(shaped, "method"), {"choice": choice})

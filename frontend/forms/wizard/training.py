@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
 from error_catalogue import explain
+from federation.studies.methods import named as planned
 from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
@@ -232,6 +233,10 @@ class TrainingForm(StepForm):
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
+        if (why := self.not_served()) and self.plan.get("release") != "serve-only":
+            release: Any = self.fields["release"]
+            release.choices = [choice for choice in RELEASES if choice[0] != "serve-only"]
+            release.error_messages["invalid_choice"] = explain(why, {}).message
         if not self.writes() and not self.plan.get("written_rows"):
             for name in self.WRITING:
                 del self.fields[name]
@@ -246,6 +251,13 @@ class TrainingForm(StepForm):
             and plan.get("adapter", "lora") == "lora"
             and not plan.get("front")
         )
+
+    def not_served(self) -> str | None:
+        """Why no enclave could serve what the plan makes: the code that freezing would refuse it by."""
+        if self.plan.get("task") == "token-classification":
+            return "study.tags_not_served"
+        serves = planned(str(self.plan.get("method", "method-1"))).serves
+        return None if serves else "study.method_not_served"
 
     def clean_quorum(self) -> int | None:
         return self._at_most_all("quorum")
@@ -273,8 +285,8 @@ class TrainingForm(StepForm):
         """What does not go together is said at the field that can fix it."""
         cleaned = super().clean() or {}
         rule, privacy = cleaned.get("rule"), cleaned.get("privacy")
-        if cleaned.get("release") == "serve-only" and self.plan.get("task") == "token-classification":
-            self.add_error("release", explain("study.tags_not_served", {}).message)
+        if cleaned.get("release") == "serve-only" and (why := self.not_served()):
+            self.add_error("release", explain(why, {}).message)
         if rule in ("ffa-lora", "stack-svd") and self.plan.get("adapter") == "prefix":
             self.add_error("rule", _("This rule is for LoRA; a prefix is averaged by FedAvg."))
         if privacy == "site" and cleaned.get("clip") is None and "clip" not in self.errors:
