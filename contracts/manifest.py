@@ -252,11 +252,13 @@ class Publication(Struct, forbid_unknown_fields=True, frozen=True):
     written_tokens: Literal[0, 16, 32, 64, 128, 256] = 0
 
 
-class Release(Struct, forbid_unknown_fields=True, frozen=True):
-    """What may happen to the tuned parameters after the last round, and how many sites must sign for it."""
+class Release(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
+    """What may happen to the tuned parameters after the last round, and how many sites must sign for it. Of
+    each enclave that serves them a site gets so many `answers` at most (0: any number)."""
 
     rule: Literal["nothing", "serve-only", "sealed-to-sites", "export"]
     approvals: Annotated[int, Meta(ge=1, le=1000)]
+    answers: Annotated[int, Meta(ge=0, lt=2**40)] = 0
 
 
 class TransparencyLog(Struct, forbid_unknown_fields=True, frozen=True):
@@ -390,12 +392,11 @@ def _check(manifest: Manifest) -> None:
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
     }
-    rules, shares = manifest.aggregation, manifest.split and manifest.split.shares
+    rules, told, shares = manifest.aggregation, manifest.publication, manifest.split and manifest.split.shares
     few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
     more = (manifest.training.proximal, manifest.coded, model.spellings, model.template)
-    plain = (rules.rule, model.task) == ("fedavg", "sequence-classification")
-    told = manifest.publication != Publication()
-    if any(few + more) or told or not plain or manifest.placement == "plaintext":
+    plain = (rules.rule, model.task, told) == ("fedavg", "sequence-classification", Publication())
+    if any(few + more) or not plain or manifest.placement == "plaintext":
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)

@@ -8,6 +8,12 @@ define(
           "lead"),
     Entry("serving.not_ready", "The run has no trained model to serve yet.",
           "Wait for the end of its training.", "lead", retry=True),
+    Entry("serving.quota",
+          "The hospital has had the {limit} answers that the manifest allows it of this enclave.",
+          "No more are given. Run a study that allows more, if the hospitals agree to it.", "site"),
+    Entry("serving.too_many_enclaves", "This hospital has named the run's last receipt to {limit} enclaves "
+          "already, and names it to no other: each counts its answers from the beginning.",
+          "Find out why the enclave was started so often; serve the model of a new run.", "operator"),
     Entry("serving.not_signed", "Serving waits for signatures: the manifest demands {needed} hospitals'.",
           "The hospitals run `python -m site_agent approve`; each reads what is asked for and signs it.",
           "site", retry=True),

@@ -64,6 +64,7 @@ _MEANS = {
     "What may come out": lambda: _("the rule by which tuned parameters may leave the enclaves"),
     "Who gets the tuned parameters": lambda: _("who can read them once they are out"),
     "What they may tell": lambda: _("models can repeat parts of what they were tuned on"),
+    "Questions to it": lambda: _("who asks often enough learns what a model was tuned on"),
     "Before that": lambda: _("a person at so many hospitals signs for it; the enclave counts"),
     "Runtime": lambda: _("the kind of protected hardware that the enclaves run on"),
     "Trust root": lambda: _("whose signature makes evidence of such hardware believable"),

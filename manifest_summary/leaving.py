@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contracts.manifest import Manifest
+from contracts.sealed.handback import MOST_NAMED
 from manifest_summary.facts import Fact, _
 from manifest_summary.formatting import word
 from manifest_summary.methods import METHODS, of
+from translations.numbers import number
 
 
 def leaving(manifest: Manifest) -> list[Fact]:
@@ -90,6 +92,16 @@ def ever() -> list[str]:
     ]
 
 
+def _answers(most: int) -> str:
+    if not most:
+        return _("any number, where it is served; each is counted")
+    told = _(
+        "where it is served, each hospital gets at most %(most)s answers (labels of a text, or tokens that "
+        "are written) of an enclave, and the hospitals' agents let at most %(lives)d enclaves serve"
+    )
+    return told % {"most": number(f"{most:,}"), "lives": MOST_NAMED}
+
+
 def release(manifest: Manifest) -> list[Fact]:
     """What may come out, who gets it, who has to sign, and what is in it."""
     rule = comes_to(manifest)
@@ -99,6 +111,8 @@ def release(manifest: Manifest) -> list[Fact]:
     ]
     if asked := signatures(manifest):
         facts.append(Fact(_("Before that"), asked))
+    if rule != "nothing" and manifest.method == "method-2":
+        facts.append(Fact(_("Questions to it"), _answers(manifest.release.answers)))
     if rule != "nothing" and manifest.aggregation.privacy is None:
         remember = _("the parameters may remember single texts, for whoever gets them or asks them")
         facts.append(Fact(_("What they may tell"), remember))

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from contracts.course import server_of
+from contracts.course import is_over, server_of
 from contracts.evidence import Evidence
 from contracts.manifest import Manifest
 from contracts.receipt_chain import course_fault, parse_receipt, verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
+from contracts.sealed.handback import MOST_NAMED
 from site_agent.files import create_private
 from site_agent.signers import Signers
 from site_agent.state import State
@@ -66,6 +67,21 @@ class ReceiptBook:
                 self._enter(item)
             if not given:
                 return self.last_hash()
+
+    def name_to(self, enclave: str) -> str:
+        """The hash of the last receipt, after catching up, for the enclave with this signing key, which is
+        entered first where the run is over and its manifest bounds what each enclave answers.
+
+        Raises: as `catch_up`, or `serving.too_many_enclaves`.
+        """
+        name, last = self.catch_up(), self.last()
+        if last is None or not self._manifest.release.answers or not is_over(self._manifest, last.receipt):
+            return name
+        entered = {path.name for path in self._folder.glob("named-*")}
+        if f"named-{enclave}" not in entered and len(entered) >= MOST_NAMED:
+            raise Refusal("serving.too_many_enclaves", limit=MOST_NAMED)
+        create_private(self._folder / f"named-{enclave}", b"")
+        return name
 
     def require_latest(self, given: Any, *, before: int | None = None) -> SignedReceipt:
         """That this receipt (decoded JSON) is the last one (of the rounds before `before`), after catching

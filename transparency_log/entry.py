@@ -29,9 +29,11 @@ from contracts.roster import Roster
 
 T = TypeVar("T")
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Of entries and of what they name. A change of any type that is read here makes it another one; CHANGELOG.md
 says which version writes which."""
+READ: Final = (6, FORMAT)
+"""Format 7 adds what may be missing, so that what was written in format 6 says the same in it."""
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
@@ -50,7 +52,7 @@ class LeafEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
     things kept beside it."""
 
-    version: Literal[6]
+    version: Literal[6, 7]
     kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
     at: Annotated[int, Meta(ge=0, lt=2**53)]
     body: dict[str, Any]
@@ -201,11 +203,11 @@ def encode_entry(entry: LeafEntry) -> bytes:
 def parse_entry(data: bytes) -> LeafEntry:
     """Read a leaf strictly: it must be the canonical form of what it says.
 
-    Raises: `log.invalid_entry`, or `log.other_format` where it says that it has another format than FORMAT.
+    Raises: `log.invalid_entry`, or `log.other_format` where it says that it has a format that is not in READ.
     """
     if len(data) > MAX_ENTRY_BYTES:
         raise Refusal("log.invalid_entry", fault=f"it has more than {MAX_ENTRY_BYTES} bytes")
-    if (found := outline(data).version) != FORMAT:
+    if (found := outline(data).version) not in READ:
         raise Refusal("log.other_format", found=found, known=FORMAT)
     entry = _decoded(data, LeafEntry)
     if encode_entry(entry) != data:

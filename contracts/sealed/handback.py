@@ -25,6 +25,9 @@ from contracts.signing import SigningKey
 
 SHARE_KIND = "state-share"
 MAX_HANDED_BYTES = 4096
+MOST_NAMED = 16
+"""To so many enclaves a site names the receipt of a run that is over, where the manifest bounds the answers
+of each: a host that began with a new one as often as it likes would have as many answers as it likes."""
 
 
 class HandedBack(Struct, frozen=True, forbid_unknown_fields=True):

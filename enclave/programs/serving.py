@@ -174,7 +174,7 @@ class Serving:
         The last message may come again, as its answer may have been lost: it gets the same sealed answer.
 
         Raises: `serving.unknown_session`, `serving.out_of_order`, `serving.bad_message`, `serving.limit`,
-        `serving.bad_question` or `split.too_long`.
+        `serving.quota`, `serving.bad_question` or `split.too_long`.
         """
         self._expire()
         session = self._sessions.get(step.session)
@@ -221,7 +221,9 @@ class Serving:
 
     def _answer(self, session: _Open, data: bytes) -> dict[str, Any]:
         answer, texts, tokens = self._served().answer(data, session.text)
-        meter = self._meter(session.site)
+        meter, most = self._meter(session.site), self._identity.manifest.release.answers
+        if most and meter.texts + texts > most:
+            raise Refusal("serving.quota", limit=most)
         meter.questions += 1
         meter.texts += texts
         meter.tokens += tokens

@@ -99,7 +99,7 @@ def build_manifest(study: Study) -> Manifest:
             statuses=plan.accepted_statuses,
             advisories=plan.accepted_advisories,
         ),
-        release=Release(rule=plan.release, approvals=plan.release_approvals or len(datasets)),
+        release=_release(plan, len(datasets)),
         minimum_time=int(time.time()),
         masking=_masking(plan),
         publication=Publication(
@@ -120,6 +120,12 @@ def _masking(plan: Plan) -> Masking | None:
     if plan.placement != "masked":
         return None
     return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator)
+
+
+def _release(plan: Plan, sites: int) -> Release:
+    """What nobody serves has no bound on its answers."""
+    served = plan.release != "nothing" and methods.named(plan.method).serves
+    return Release(plan.release, plan.release_approvals or sites, plan.answers if served else 0)
 
 
 def _cells(plan: Plan, datasets: list[Dataset]) -> int:

@@ -21,8 +21,9 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     `repetitions`, `vault_bytes` and `accelerator`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets`
     means the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the
     noise that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and `release_approvals`
-    of None mean all sites; a `server_learning_rate` of None is 1 with momentum and 0.01 where it adapts, and
-    only there are `server_beta2` and `server_tau` read. `rounds` counts training rounds.
+    of None mean all sites; `answers` (0: no bound) is for a model that is served. A `server_learning_rate` of
+    None is 1 with momentum and 0.01 where it adapts, and only there are `server_beta2` and `server_tau` read.
+    `rounds` counts training rounds.
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
     None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
     `different_labels` decide about labels that look alike; `merge_own_labels`: also where one hospital has
@@ -89,6 +90,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     written_tokens: Literal[16, 32, 64, 128, 256] = 64
     release: Literal["nothing", "serve-only", "sealed-to-sites", "export"] = "nothing"
     release_approvals: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    answers: Annotated[int, Meta(ge=0, lt=2**40)] = 0
     accepted_statuses: tuple[TcbStatus, ...] = ("UpToDate",)
     accepted_advisories: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^[A-Z0-9-]{1,32}\Z")], ...], Meta(max_length=256)

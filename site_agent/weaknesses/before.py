@@ -164,6 +164,8 @@ def _of_parties(manifest: Manifest, previous: Manifest) -> Iterator[Weakness]:
             )
             % {"approvals": manifest.release.approvals, "approvals_2": previous.release.approvals},
         )
+    if _is_looser(manifest.release.answers or None, previous.release.answers or None):
+        yield Weakness("more-answers", _("A served model gives each hospital more answers than before."))
     pools = manifest.publication, previous.publication
     if pools[0].sites < min(pools[1].sites, sites) or pools[0].rows < pools[1].rows:
         yield Weakness(

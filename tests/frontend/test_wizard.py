@@ -344,16 +344,28 @@ def test_a_model_that_tags_words_is_refused_to_be_served_where_it_is_chosen(
 
 
 def test_serving_is_offered_where_something_serves_and_explained_where_it_was_chosen_before(
-    lead: Client, shaped: Study
+    lead: Client, shaped: Study, reference_values: None
 ) -> None:
+    from contracts.policy import SgxReference
+    from federation.attestation import references
+    from federation.attestation.models import Root
+
+    value = SgxReference(program="split_server", mrenclave="9" * 64)
+    references.add(None, value, root=Root.DEVELOPMENT, reason="for this test")
+
     def offered() -> bool:
         return 'value="serve-only"' in text(lead.get(at(shaped, "training")))
 
     assert not offered(), "a model of Method 1 is not served"
     lead.post(at(shaped, "method"), {"choice": "split"})
     assert offered()
-    assert lead.post(at(shaped, "training"), {**TRAINING, "release": "serve-only"}).status_code == 302
+    served = {**TRAINING, "release": "serve-only", "answers": 5000}
+    assert lead.post(at(shaped, "training"), served).status_code == 302
+    review = lead.get(at(shaped, "review"))
+    assert review.context["manifest"].release.answers == 5000
+    assert "at most 5,000 answers" in text(review)
     lead.post(at(shaped, "method"), {"choice": "all_in_tee"})
+    assert 'name="answers"' not in text(lead.get(at(shaped, "training")))
     assert offered(), "what is chosen is seen"
     page = lead.post(at(shaped, "training"), {**TRAINING, "release": "serve-only"})
     assert page.status_code == 422 and "A model of Method 1 is not served" in text(page)

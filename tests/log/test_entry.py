@@ -19,6 +19,7 @@ from transparency_log.entry import (
     BODIES,
     FORMAT,
     MAX_ENTRY_BYTES,
+    READ,
     ApprovalBody,
     LeafEntry,
     encode_entry,
@@ -77,7 +78,7 @@ def test_entries_that_break_the_form_are_refused(change: dict[str, Any]) -> None
     refused(json.dumps(good | change, separators=(",", ":"), sort_keys=True).encode())
 
 
-@pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
+@pytest.mark.parametrize("version", [READ[0] - 1, FORMAT + 1])
 def test_an_entry_of_another_format_is_refused_by_its_number(version: int) -> None:
     good = json.loads(encode_entry(make_entry("policy.changed", 5, {})))
     with pytest.raises(Refusal) as refusal:
@@ -86,12 +87,18 @@ def test_an_entry_of_another_format_is_refused_by_its_number(version: int) -> No
     assert refusal.value.facts == {"found": version, "known": FORMAT}
 
 
+def test_what_was_written_in_the_format_before_says_the_same() -> None:
+    said = json.loads(encode_entry(make_entry(APPROVAL, 5, BODY)))
+    earlier = parse_entry(canonical({**said, "version": READ[0]}))
+    assert (earlier.version, typed_body(earlier)) == (6, BODY)
+
+
 def test_whoever_changes_what_entries_say_gives_the_format_another_number() -> None:
     """Else a verifier takes what it cannot read for a lie. Raise FORMAT (and Entry.version), name it in
     CHANGELOG.md, then put both numbers here."""
     schemas, parts = msgspec.json.schema_components([LeafEntry, *BODIES.values(), Manifest, Policy])
     found = hashlib.sha256(json.dumps([schemas, without_words(parts)], sort_keys=True).encode()).hexdigest()
-    assert (FORMAT, found) == (6, "53f29ee23e59a630d5dd7c8845f1dca5a283569f4065840154d5e369b86d004d")
+    assert (FORMAT, found) == (7, "d4197910d12c5b9c7c4232af1f9c709f67fdbcc0d340d62a611868bc8e40a401")
     assert f"\n| {FORMAT} | " in CHANGELOG.read_text()
 
 

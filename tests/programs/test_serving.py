@@ -342,6 +342,32 @@ def test_an_order_for_other_parameters_another_study_or_another_use_is_not_count
     assert code_of(house.enter) == "serving.not_signed"
 
 
+def test_a_site_gets_so_many_answers_as_the_manifest_says_over_all_its_sessions() -> None:
+    house = House(told=manifest(release=Release("serve-only", 1, answers=6)))
+    first = house.enter()
+    house.ask(first, question(house))
+    house.serving.close(first.name)
+    again = house.enter()
+    assert code_of(lambda: house.ask(again, question(house))) == "serving.quota"
+    assert house.serving.meters()["sites"]["anna"]["texts"] == len(TEXTS) == 4, (
+        "what is refused is not counted"
+    )
+    house.ask(house.enter(), question(house, TEXTS[:2]))
+    last = house.enter()
+    assert code_of(lambda: house.ask(last, question(house, TEXTS[:1]))) == "serving.quota"
+    house.ask(house.enter("berta"), question(house))
+
+
+def test_each_token_that_is_written_is_an_answer() -> None:
+    told = msgspec.structs.replace(CAUSAL, release=Release("serve-only", 1, answers=2))
+    house = House("llama", told)
+    features = Session(house.front).step(torch.tensor([[5, 6, 7]]))[0]
+    for _ in range(2):
+        house.ask(house.enter(), ask_for_next(features, Drawing()))
+    third = house.enter()
+    assert code_of(lambda: house.ask(third, ask_for_next(features, Drawing()))) == "serving.quota"
+
+
 def test_a_revoked_site_loses_its_sessions_and_others_keep_theirs() -> None:
     house = House()
     anna, berta = house.enter("anna"), house.enter("berta")

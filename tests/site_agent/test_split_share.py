@@ -54,13 +54,14 @@ class Quiet:
 class Scene:
     """The site's work of a run, an enclave's keys, and a state key in shares for both sites."""
 
-    def __init__(self, state: State, line: Line, server: Server, folder: Path) -> None:
+    def __init__(self, state: State, line: Line, server: Server, folder: Path, **more: Any) -> None:
         platform = Platform(folder / "platform")
         changes = {
             "method": "method-2",
             "adapter": Spf(25.0, 25.0),
             "split": Split(1, shares=KeyShares(2)),
             "policy": platform.policy,
+            **more,
         }
         self.state = state
         self.manifest = make_manifest(state, add_dataset(state, folder), **changes)
@@ -71,7 +72,7 @@ class Scene:
         receivers = {SITE: state.share_key.public, "site-2": self.other.public}
         self.escrow = deposit(KEY, receivers, 2, self.manifest.hash)
         self.receipt = make_receipt(self.manifest, 3, signer=signs, program="split_server")
-        self.archive = Archive(server, self.receipt)
+        self.signs, self.archive = signs, Archive(server, self.receipt)
         self.archive.signers[signs.public] = platform.evidence(self.manifest, "split_server", signs)
 
     def work(self, **changes: Any) -> ShareResult:

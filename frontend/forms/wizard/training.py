@@ -142,6 +142,11 @@ class TrainingForm(StepForm):
     release_approvals = number(
         _("Hospitals that must sign a release"), 1, 1000, _("Empty: all of them."), required=False
     )
+    answers = number(
+        _("Answers of a served model, for each hospital"), 0, 2**40 - 1,
+        _("Labels, or tokens that are written, of one enclave; 16 of these at most serve. 0: no bound."),
+        required=False,
+    )  # fmt: skip
     runtime = forms.ChoiceField(label=_("Runtime of the enclaves"))
     accepted_statuses = forms.MultipleChoiceField(
         label=_("Accepted states of a platform"), choices=[(s, s) for s in get_args(TcbStatus)],
@@ -181,6 +186,7 @@ class TrainingForm(StepForm):
         "seed",
         "deadline_seconds",
         "release_approvals",
+        "answers",
         "cells",
         *WRITING,
     )
@@ -233,6 +239,8 @@ class TrainingForm(StepForm):
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
+        if not planned(str(self.plan.get("method", "method-1"))).serves:
+            del self.fields["answers"]
         if (why := self.not_served()) and self.plan.get("release") != "serve-only":
             release: Any = self.fields["release"]
             release.choices = [choice for choice in RELEASES if choice[0] != "serve-only"]
@@ -264,6 +272,9 @@ class TrainingForm(StepForm):
 
     def clean_release_approvals(self) -> int | None:
         return self._at_most_all("release_approvals")
+
+    def clean_answers(self) -> int:
+        return self.cleaned_data["answers"] or 0
 
     def _at_most_all(self, name: str) -> int | None:
         count: int | None = self.cleaned_data[name]

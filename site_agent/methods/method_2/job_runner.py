@@ -90,7 +90,7 @@ class SplitJobRunner:
         lease.tell("wrapping the keys of the features")
         manifest = self._session.manifest
         shares = manifest.split is not None and manifest.split.shares is not None
-        receipt = self._receipts.catch_up()
+        receipt = self._receipts.name_to(claims.signing_key)
         file = self._session.folder / f"keys-{claims.signing_key[:16]}.sealed"
         if not file.exists():
             sealed = BytesIO()
@@ -118,7 +118,7 @@ class SplitJobRunner:
         lease.tell("naming the run's last receipt")
         manifest = self._session.manifest
         sealed = hand_back(
-            HandedBack(self._receipts.catch_up(), _share(self._state, manifest, job)),
+            HandedBack(self._receipts.name_to(claims.signing_key), _share(self._state, manifest, job)),
             manifest=manifest.hash,
             site=self._state.config.site,
             receiver=claims.hpke_key,
