@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from federation.without_links import WithoutLinks, without_links
 
-NAMES = ("request", "run", "round", "site")
+NAMES = ("request", "run", "round", "site", "traceparent")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 

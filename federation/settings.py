@@ -313,6 +313,9 @@ if wrong := [
 SUPERVISOR_TLS = os.environ.get("FEDSLICE_SUPERVISOR_TLS")
 SUPERVISOR_ADDRESS_FILE = STATE_DIR / "supervisor.json"
 SUPERVISOR_TOKEN = os.environ.get("FEDSLICE_SUPERVISOR_TOKEN") or _secret("supervisor-token")
+TRACES = os.environ.get("FEDSLICE_TRACES", "")
+if TRACES and (urlsplit(TRACES).scheme not in ("http", "https") or not urlsplit(TRACES).hostname):
+    raise ImproperlyConfigured("FEDSLICE_TRACES is no http:// or https:// address of a collector")
 METRICS_TOKEN = os.environ.get("FEDSLICE_METRICS_TOKEN") or _secret("metrics-token")
 # Keys (C2SP vkeys) of the log's witnesses: new manifests name them, and sites go by what they have cosigned.
 LOG_WITNESSES = os.environ.get("FEDSLICE_LOG_WITNESSES", "").split()

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 FIRST_SECONDS = 0.5
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 30.0
+"""After a long outage all are back within half a minute, evenly spread over it."""
 LONGEST_ASKED = 600.0
 
 

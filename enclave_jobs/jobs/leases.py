@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from django.db.models import Min, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from contracts.canonical import digest
@@ -27,6 +27,7 @@ from contracts.sealed.escrow import Escrow
 from enclave_jobs.jobs.models import Inputs, Job, JobKind, JobState
 from enclave_jobs.jobs.transitions import JOB
 from enclave_jobs.runs.models import Round, Run, RunState
+from federation import logs
 from federation.sites.maintenance import open_until
 from federation.sites.models import Site
 from federation.sites.wake import wake
@@ -37,8 +38,11 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 60
 RETRY_SECONDS = 5
 MAX_ATTEMPTS = 5
+AGAIN_SECONDS = 10
+"""After so many attempts an agent that asks again while it holds the lease is given it so seldom."""
 MAX_STAGE, MAX_DETAIL = 64, 300
 LEASING_RUNS = (RunState.JOINING, RunState.RUNNING)
+_WAITS = Q(state=JobState.WAITING) & (Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
 LIVE_RUNS = (RunState.STARTING, RunState.JOINING, RunState.RUNNING, RunState.PAUSED, RunState.FINISHING)
 
 
@@ -90,7 +94,7 @@ def lease(site: Site) -> Job | None:
     now = timezone.now()
     jobs = Job.objects.filter(site=site).select_related("run", "round__run", "site", "common")
     held = jobs.filter(state=JobState.LEASED, lease_deadline__gt=now).first()
-    if held is not None and held.attempts < MAX_ATTEMPTS and _give_again(held, now):
+    if held is not None and _again_at(held) <= now and _give_again(held, now):
         return held
     for job in _waiting(jobs).filter(Q(not_before__isnull=True) | Q(not_before__lte=now)):
         taken = move(
@@ -105,6 +109,7 @@ def lease(site: Site) -> Job | None:
             progress={},
         )
         if taken:
+            logs.also(run=job.run_id, round=job.round and job.round.number)
             return job
     return None
 
@@ -114,7 +119,11 @@ def next_at(site: Site) -> datetime | None:
     closed = open_until(site)
     if closed is not None:
         return closed
-    return _waiting(Job.objects.filter(site=site)).aggregate(at=Min("not_before"))["at"]
+    known = Job.objects.filter(
+        _WAITS | Q(state=JobState.LEASED, lease_deadline__gt=timezone.now()), site=site
+    )
+    due = (job.not_before if job.state == JobState.WAITING else _again_at(job) for job in known)
+    return min((at for at in due if at is not None), default=None)
 
 
 def deadline(site: Site, run: Run) -> datetime | None:
@@ -124,7 +133,14 @@ def deadline(site: Site, run: Run) -> datetime | None:
 
 
 def _waiting(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    return jobs.filter(state=JobState.WAITING).filter(Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
+    return jobs.filter(_WAITS)
+
+
+def _again_at(held: Job) -> datetime:
+    """At once, for an agent that has begun again; one that begins again and again must not do so all the
+    time, nor wait for the deadline once what was in its way is gone."""
+    heard = held.heartbeat_at or timezone.now()
+    return heard if held.attempts < MAX_ATTEMPTS else heard + timedelta(seconds=AGAIN_SECONDS)
 
 
 def _give_again(job: Job, now: datetime) -> bool:
@@ -159,6 +175,7 @@ def current(site: Site, job_id: str, number: int, *, handed_in: bool = False) ->
         raise Refusal("job.unknown")
     if job.site_id != site.pk:
         raise Refusal("lease.foreign")
+    logs.also(run=job.run_id, round=job.round and job.round.number)
     if handed_in and (job.state, job.lease_number) == (JobState.DONE, number):
         return job
     if job.state == JobState.WITHDRAWN and job.enclave != job.run.enclave_id and job.run.state in LIVE_RUNS:

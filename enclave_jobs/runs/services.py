@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -14,6 +15,7 @@ from enclave_jobs.conductor import dispatch
 from enclave_jobs.runs.models import PENDING, ContributionState, RoundState, Run, RunState
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.runs.transitions import RUN
+from federation import spans
 from federation.audit.services import record
 from federation.people.models import User
 from federation.sites.wake import wake
@@ -50,6 +52,7 @@ def finish(run: Run, summary: dict[str, Any]) -> bool:
         ended: dict[str, Any] = {"summary": summary, "finished_at": timezone.now()}
         if not apply(run, RunState.FINISHING, RunState.FINISHED, **ended):
             return False
+        _tell_span(run, RunState.FINISHED)
         apply(run.study, StudyState.RUNNING, StudyState.FINISHED)
         record(None, "run.finished", f"run:{run.pk}")
         dispatch.after_commit(dispatch.END, run.pk)
@@ -178,4 +181,11 @@ def _steer(by: User, run: Run, sources: list[RunState], target: RunState) -> Non
 def _leave(run: Run, target: RunState, *, facts: dict[str, Fact], **changes: Any) -> bool:
     """Move a live run, whatever state it is in, to its end."""
     run.state = Run.objects.select_for_update().get(pk=run.pk).state
-    return (run.state, target) in RUN and apply(run, run.state, target, facts=facts, **changes)
+    if (run.state, target) not in RUN or not apply(run, run.state, target, facts=facts, **changes):
+        return False
+    _tell_span(run, target)
+    return True
+
+
+def _tell_span(run: Run, target: RunState) -> None:
+    transaction.on_commit(partial(spans.of_run, run.pk, run.created_at, timezone.now(), target.value))

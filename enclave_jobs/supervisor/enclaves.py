@@ -20,7 +20,7 @@ from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor.protocol import Call, Model, Room
-from federation import logs
+from federation import logs, spans
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class Enclaves:
         `model.*`, the host's `program.*` codes, and what the program itself raises.
         """
         round, site = call.args.get("round"), call.args.get("site")
-        with logs.telling(**call.about), logs.telling(run=call.run, round=round, site=site):
+        about = {"run": call.run, "round": round, "site": site}
+        with logs.telling(**call.about), logs.telling(**about), spans.during(f"enclave {call.op}"):
             return self._call(call, patience)
 
     def _call(self, call: Call, patience: float | None) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from contracts.sealed.shards import wrap_keys
 from contracts.sealed.shares import withdraw
 from contracts.signing import SigningKey
 from enclave_host.process import EnclaveProcess
+from site_agent.backoff import pause
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.support.instances import HERE
@@ -47,6 +48,7 @@ from transparency_log.messages import warm_up_message_decoders
 FRAME = 1 << 20
 HEARTBEAT_SECONDS = 5.0
 WAIT_SECONDS = 2
+PATIENCE_SECONDS = 60.0
 logging.getLogger("httpx").setLevel(logging.WARNING)
 warm_up_message_decoders()  # the hospitals are threads of one process here
 LABELS = ("routine", "urgent")
@@ -213,8 +215,7 @@ class Hospital:
         if hook is not None and hook(job) == "leave":
             return
         try:
-            result = getattr(self, job["kind"])(job)
-            self.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **result})
+            self.persist(job)
             self.done.append(f"{job['kind']} {job['round']}")
         except Refused as refused:
             self.done.append(f"{job['kind']} {job['round']} {refused.code}")
@@ -226,6 +227,21 @@ class Hospital:
             self.api.call(
                 "POST", f"jobs/{job['id']}/failure", {"lease": job["lease"], "code": code, "facts": {}}
             )
+
+    def persist(self, job: dict[str, Any]) -> None:
+        """As agents do: what is away for now (503) is asked again, after their pauses, for a minute."""
+        began, attempt = time.monotonic(), 0
+        while True:
+            try:
+                result = getattr(self, job["kind"])(job)
+                self.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **result})
+                return
+            except Refused as refused:
+                seconds = pause(attempt)
+                late = time.monotonic() - began + seconds > PATIENCE_SECONDS
+                if refused.status != 503 or late or self.stopping.wait(seconds):
+                    raise
+            attempt += 1
 
     def progress(self, job: dict[str, Any], stage: str = "working") -> None:
         self.api.call("POST", f"jobs/{job['id']}/progress", {"lease": job["lease"], "stage": stage})

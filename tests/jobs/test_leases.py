@@ -99,11 +99,18 @@ def test_who_asks_while_it_holds_a_lease_gets_the_same_job_and_the_last_number_i
     assert state_of(scene, scene.anna) == "submitted"
 
 
-def test_a_job_that_is_asked_for_again_and_again_is_left_to_its_deadline(scene: Scene) -> None:
+def test_a_job_that_is_asked_for_again_and_again_is_given_every_ten_seconds(scene: Scene) -> None:
     job, _ = scene.leased(scene.anna)
     for _ in range(leases.MAX_ATTEMPTS - 1):
         assert answer(scene.anna.call("POST", "lease", {}))["id"] == job.pk
-    assert scene.anna.call("POST", "lease", {}).status_code == 204
+    for _ in range(2):
+        waits = scene.anna.call("POST", "lease", {"wait": 20})
+        assert waits.status_code == 204
+        look_after = float(waits.headers["FedSlice-Wait"].split()[2])
+        assert leases.AGAIN_SECONDS - 5 < look_after <= leases.AGAIN_SECONDS, "the line looks then"
+        passed = timezone.now() - timedelta(seconds=leases.AGAIN_SECONDS)
+        Job.objects.filter(pk=job.pk).update(heartbeat_at=passed)
+        assert answer(scene.anna.call("POST", "lease", {}))["id"] == job.pk
 
 
 def test_a_wait_longer_than_proxies_keep_a_request_is_refused(scene: Scene) -> None:
