@@ -295,6 +295,9 @@ define(
           retry=True),
     Entry("coordinator.not_migrated", "The database has not the tables of this version.",
           "Run: python manage.py migrate", "operator"),
+    Entry("upgrade.runs_would_end", "This version would end {count} runs that another has begun: {runs}.",
+          "Nothing was changed. Let them finish with the version that began them, and come back. If they may "
+          "end: python manage.py migrate --end-runs", "operator"),
     Entry("coordinator.port_taken", "{address} is already served by another process.",
           "Stop that process, or set FEDSLICE_URL or FEDSLICE_LISTEN to another port.", "operator"),
     Entry("coordinator.not_up", "The {service} did not come up within {seconds} s.",

@@ -58,17 +58,18 @@ BLOBS = 2
 
 @dataclass
 class Place:
-    """A state folder with its database."""
+    """A state folder with its database. `repository` is the code of the version that it is used with."""
 
     folder: Path
     database: str = ""
+    repository: Path = REPOSITORY
 
     def manage(self, *words: str, code: int = 0) -> str:
         environment = {**os.environ, "FEDSLICE_STATE": str(self.folder)}
         if self.database:
             environment["FEDSLICE_DATABASE"] = self.database
         done = subprocess.run(
-            [sys.executable, "manage.py", *words], cwd=REPOSITORY, env=environment, capture_output=True,
+            [sys.executable, "manage.py", *words], cwd=self.repository, env=environment, capture_output=True,
             text=True, stdin=subprocess.DEVNULL, timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr

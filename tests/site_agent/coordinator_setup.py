@@ -20,6 +20,8 @@ from federation.studies.plan import Plan
 from tests.federation.cast import make_person
 from tests.support.proofs import freeze as freeze_tried
 
+LENA = "lena@university.example"
+
 
 def hospital(name: str) -> str:
     """A named hospital; its enrolment command."""
@@ -30,7 +32,7 @@ def hospital(name: str) -> str:
 
 def freeze(plan: dict[str, Any]) -> str:
     """A study over all datasets on offer; its manifest's hash."""
-    lena = make_person("lena@university.example", Role.LEAD)
+    lena = User.objects.filter(email=LENA).first() or make_person(LENA, Role.LEAD)
     datasets = list(Dataset.objects.filter(withdrawn_at=None))
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
     freeze_tried(lena, study)
@@ -39,15 +41,14 @@ def freeze(plan: dict[str, Any]) -> str:
 
 
 def launch() -> str:
-    """Launch it; the run's id."""
-    lena = User.objects.get(email="lena@university.example")
-    return runs.launch(lena, Study.objects.get()).pk
+    """Launch the newest study; the run's id."""
+    return runs.launch(User.objects.get(email=LENA), Study.objects.latest("created_at")).pk
 
 
 def pages(paths: list[str]) -> list[str]:
     """What the lead sees there."""
     browser = Client(SERVER_NAME="localhost")
-    browser.force_login(User.objects.get(email="lena@university.example"))
+    browser.force_login(User.objects.get(email=LENA))
     found = [browser.get(path) for path in paths]
     assert [response.status_code for response in found] == [200] * len(paths)
     return [response.content.decode() for response in found]

@@ -26,10 +26,16 @@ def accepted(plan: dict[str, Any]) -> list[str]:
 class Trial:
     """A coordinator and two hospitals' agents."""
 
-    def __init__(self, folder: Path, engines: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engines: dict[str, str] | None = None,
+        installation: Installation | None = None,
+    ) -> None:
         self.model = str(beginnings.tiny_model())
         ready = None if engines else self.model
-        self.installation = Installation(folder / "state", model=ready, engines=engines or {})
+        own = installation or Installation(folder / "state", model=ready, engines=engines or {})
+        self.installation = own
         self.installation.folder.mkdir()
         self.agents: dict[str, Agent] = {}
         self.folder = folder
@@ -57,7 +63,8 @@ class Trial:
         self.installation.stop()
 
     def enrol(self, name: str, train: int, *, public: bool = False, **environment: str) -> Agent:
-        agent = Agent(self.folder / name, {**self.installation.environment, **environment})
+        own = {**self.installation.environment, **environment}
+        agent = Agent(self.folder / name, own, self.installation.repository)
         self.agents[name] = agent
         agent.run(*self.ask(verb="hospital", name=name).split()[3:], DEVELOPMENT)
         self.offer(agent, name, train, public=public)

@@ -1,0 +1,29 @@
+"""Django's `migrate`, which stops first where this version would end runs that another has begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands import migrate
+
+from contracts.refusal import Refusal
+from enclave_jobs import upgrading
+from error_catalogue import explain
+
+
+class Command(migrate.Command):
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--end-runs", action="store_true", help="go on although this version ends runs in their course"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if not options.pop("end_runs", False):
+                upgrading.require_continued()
+        except Refusal as refusal:
+            words = explain(refusal.code, refusal.facts)
+            raise CommandError(f"{words.message} {words.hint} [{refusal.code}]", returncode=1) from refusal
+        super().handle(*args, **options)
