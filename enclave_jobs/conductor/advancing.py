@@ -8,7 +8,7 @@ from collections.abc import Callable
 from django.db import transaction
 
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import finishing, joining, restarting, rounds, starting
+from enclave_jobs.conductor import finishing, joining, moving, restarting, rounds, starting
 from enclave_jobs.conductor.position import Position, position
 from enclave_jobs.runs.models import Run, RunState
 
@@ -48,7 +48,8 @@ def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None
     """`began` is where the run stood before the step read anything.
 
     1. A refusal that says the enclave is gone has it replaced.
-    2. One that a retry can fix (the supervisor is away, a disk is full) leaves the run to the next sweep.
+    2. One that a retry can fix (the supervisor is away, a disk is full) leaves the run to the next sweep; a
+       run that can go on elsewhere does not wait for its machine for ever.
     3. Any other ends the run, with its code.
     4. A step that was overtaken by another worker decides nothing.
     """
@@ -56,7 +57,8 @@ def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None
         step()
     except Refusal as refusal:
         if restarting.is_passing(refusal) and not restarting.is_loss(refusal):
-            logger.info("run %s waits: %s", run.pk, refusal.code)
+            if not moving.consider(run, refusal):
+                logger.info("run %s waits: %s", run.pk, refusal.code)
             return
         _judge(run, refusal, began)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.db.models import Sum
@@ -82,6 +83,7 @@ def stop_enclaves(run_id: str) -> None:
     ):
         client.stop(enclave.pk)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
+    _stop_left_behind(run_id)
     client.forget(run_id)
     updates = Blob.objects.filter(run_id=run_id, kind=BlobKind.UPDATE, complete=True)
     for sha256 in (
@@ -90,3 +92,12 @@ def stop_enclaves(run_id: str) -> None:
     ):
         blobs.remove(sha256)
         Blob.objects.filter(pk=sha256).update(complete=False)
+
+
+def _stop_left_behind(run_id: str) -> None:
+    """A run that left a machine which was only cut off (moving.py) may have an enclave there still."""
+    here = Enclave.objects.filter(run_id=run_id).order_by("epoch").values_list("supervisor", flat=True).last()
+    lost = Enclave.objects.filter(run_id=run_id, state=EnclaveState.LOST)
+    for enclave in lost.exclude(supervisor=here or ""):
+        with suppress(Refusal):
+            client.stop(enclave.pk)

@@ -16,7 +16,7 @@ from contracts.sealed.state import read_escrow
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.enclaves.models import Enclave
-from enclave_jobs.runs.models import Run
+from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.supervisor import client
 
 NOT_OPENED = ("sealing.refused", "sealing.not_sealed", "sealing.too_large")
@@ -57,14 +57,29 @@ def escrows(run: Run, sites: Iterable[str]) -> dict[str, Escrow | None]:
 
     Raises: `run.state_lost`.
     """
-    last, escrow = last_published(run), None
-    if last is not None and last.state_blob:
-        try:
-            with blobs.opened(last.state_blob) as file:
-                escrow = read_escrow(file)
-        except FileNotFoundError as error:
-            raise Refusal("run.state_lost") from error
+    last = last_published(run)
+    escrow = None if last is None else _escrow(last)
     return {site: _own(escrow, site) for site in sites}
+
+
+def _escrow(last: Round) -> Escrow | None:
+    if not last.state_blob:
+        return None
+    try:
+        with blobs.opened(last.state_blob) as file:
+            return read_escrow(file)
+    except FileNotFoundError as error:
+        raise Refusal("run.state_lost") from error
+
+
+def opens_anywhere(run: Run) -> bool:
+    """Whether a new enclave needs nothing that the machine of the last one has: nothing was published yet, or
+    sites hold shares of the key of the last published state.
+
+    Raises: as `escrows`.
+    """
+    last = last_published(run)
+    return last is None or _escrow(last) is not None
 
 
 def _own(escrow: Escrow | None, site: str) -> Escrow | None:

@@ -4,6 +4,7 @@ else."""
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import msgspec
 from django.db import transaction
@@ -39,7 +40,8 @@ def step(run: Run) -> None:
     if manifest.run != run.pk:
         raise Refusal("run.wrong_id", found=manifest.run, expected=run.pk)
     program = server_of(manifest)
-    enclave = _enclave(run, program, enclaves.home_of(run, manifest.runtime))
+    home = enclaves.home_of(run, manifest.runtime, partial(restoring.opens_anywhere, run))
+    enclave = _enclave(run, program, home)
     if enclave is None or not client.start(enclave.pk, program, manifest.runtime):
         return
     if not prepare(run, enclave, manifest):

@@ -24,9 +24,9 @@ class Enclave(models.Model):
     tuned parameters out.
 
     `supervisor` is the address (host:port) of the machine's supervisor that holds it; empty where there is
-    one supervisor, which tells its address itself. A run's enclaves stay on one machine: what they seal for
-    themselves opens there. `signing_key` (Ed25519, hex) is proven by the evidence that the coordinator
-    itself appraised.
+    one supervisor, which tells its address itself. A run's enclaves stay on one machine, where what they seal
+    for themselves opens; conductor/moving.py knows which runs can leave it. `signing_key` (Ed25519, hex) is
+    proven by the evidence that the coordinator itself appraised.
     """
 
     id = models.CharField(primary_key=True, max_length=64)

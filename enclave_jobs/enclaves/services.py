@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.conf import settings
 from django.db.models import Max, QuerySet
 from django.utils import timezone
@@ -16,14 +18,16 @@ from enclave_jobs.supervisor import client, pool
 from federation.transitions import move
 
 
-def home_of(run: Run, runtime: str) -> str:
+def home_of(run: Run, runtime: str, opens_anywhere: Callable[[], bool] = lambda: False) -> str:
     """Where a run's next enclave belongs: with its others, whose state opens there. The first goes to the
-    supervisor of the pool that has most room, or without a pool to the caller's own machine.
+    supervisor of the pool that has most room, or without a pool to the caller's own machine; so does one that
+    comes after a lost one, where the state of that `opens_anywhere`.
 
-    Raises: as `pool.place`.
+    Raises: as `pool.place` and `opens_anywhere`.
     """
     last = Enclave.objects.filter(run=run).order_by("-epoch").first()
-    if last is not None:
+    moves = settings.SUPERVISORS and last is not None and last.state == EnclaveState.LOST and opens_anywhere()
+    if last is not None and not moves:
         return last.supervisor
     return pool.place(runtime) if settings.SUPERVISORS else settings.SUPERVISOR_ADDRESS or ""
 

@@ -12,6 +12,7 @@ whatever the supervisor or the enclave refused with.
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -38,6 +39,8 @@ from enclave_jobs.supervisor.protocol import (
     Stop,
 )
 from federation import logs
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
 SHORT_SECONDS = 30.0
@@ -104,11 +107,16 @@ def stop(enclave: str) -> None:
 
 
 def forget(run: str) -> None:
-    """Drop the kept answers of a run that is over, wherever its enclaves were."""
-    for holder in (
-        Enclave.objects.filter(run_id=run).order_by().values_list("supervisor", flat=True).distinct()
-    ):
-        _ask("forget", Forget(run), SHORT_SECONDS, at=holder)
+    """Drop the kept answers of a run that is over, wherever its enclaves were; a machine that is away keeps a
+    few small files."""
+    holders = Enclave.objects.filter(run_id=run).order_by().values_list("supervisor", flat=True)
+    for holder in holders.distinct():
+        try:
+            _ask("forget", Forget(run), SHORT_SECONDS, at=holder)
+        except Refusal as refusal:
+            if refusal.code != "supervisor.unreachable":
+                raise
+            logger.info("kept answers of run %s stay at %s, which is away", run, holder)
 
 
 def is_running(enclave: str) -> bool:

@@ -2,7 +2,8 @@
 
 The one with the most free memory of those that answer, have the manifest's runtime and are not being drained.
 What an enclave needs shows only once it has loaded, so each that is there, or was just sent there, counts for
-at least LEAST_BYTES. Later enclaves of a run stay with its first one: what they seal opens on that machine.
+at least LEAST_BYTES. Later enclaves of a run stay with its first one, where what they seal opens;
+conductor/moving.py knows which need not.
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""A run goes on at another machine of the pool, where its own stays away and its state opens anywhere.
+
+What an enclave seals for itself opens on its machine alone, so most runs wait for theirs. Where nothing was
+published yet there is no such state; where the hospitals hold shares of its key (a TEE without a sealing key,
+TDX), they bring it back to any enclave that they have attested. A machine that is only cut off may have its
+enclave still: two of one run are a fork, which the hospitals notice (docs/rollback.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from contracts.refusal import Refusal
+from enclave_jobs.conductor import restarting, restoring
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.runs.models import Run
+from enclave_jobs.supervisor import client, pool
+from federation.redis_client import client as redis_client
+from federation.studies.frozen import manifest_of
+
+logger = logging.getLogger(__name__)
+
+AWAY: Final = "supervisor.unreachable"
+AWAY_SECONDS: Final = 15
+"""A supervisor that is started again is back sooner, and a run that stays loses less."""
+
+
+def consider(run: Run, refusal: Refusal) -> bool:
+    """A step met this refusal: whether the run was given to another machine for it."""
+    if refusal.code != AWAY or not settings.SUPERVISORS or not _away_for_long(run):
+        return False
+    enclave = Enclave.objects.filter(run=run).order_by("-epoch").first()
+    try:
+        if enclave is None or _answers(enclave.supervisor) or not restoring.opens_anywhere(run):
+            return False
+        home = pool.place(manifest_of(run).runtime)
+    except Refusal as other:
+        logger.info("run %s stays for now: %s", run.pk, other.code)
+        return False
+    logger.warning("run %s leaves %s, which is away, for %s", run.pk, enclave.supervisor, home)
+    restarting.lost(run, refusal)
+    return True
+
+
+def _away_for_long(run: Run) -> bool:
+    """Noted in Redis, for as long as it matters; one that forgets begins to count again."""
+    key = f"fedslice:away:{run.pk}"
+    try:
+        redis = redis_client()
+        now = time.time()
+        redis.set(key, now, nx=True, ex=3 * AWAY_SECONDS)
+        since = redis.get(key)
+    except (RedisError, OSError):
+        return False
+    return since is not None and now - float(since) >= AWAY_SECONDS
+
+
+def _answers(address: str) -> bool:
+    try:
+        client.room(address)
+    except Refusal:
+        return False
+    return True

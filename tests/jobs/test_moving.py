@@ -1,0 +1,118 @@
+"""A run whose state the hospitals' shares open goes on at another machine of the pool, if its own is gone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.fleet_runs import consortium_of
+from contracts.receipt_chain import parse_receipt, verify_chain
+from contracts.refusal import Refusal
+from enclave_jobs.conductor import moving, restoring
+from enclave_jobs.enclaves.models import EnclaveState
+from enclave_jobs.runs.models import Run
+from enclave_jobs.supervisor import client, pool
+from tests.jobs.cast import Scene, make_scene
+from tests.jobs.driver import Hospital
+from tests.jobs.test_pool import Pool, Second, homes
+from tests.support import beginnings, redis_server
+from tests.support.installation import Installation, free_port, wait_for
+
+PLAN: dict[str, Any] = {"method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0}
+AWAY = Refusal("supervisor.unreachable")
+
+
+@pytest.fixture
+def pooled(tmp_path: Path) -> Iterator[Pool]:
+    """Both machines' platforms are as TDX's are: no key outlives an enclave."""
+    here, there = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    model = beginnings.tiny_model()
+    engines = {"FEDSLICE_SUPERVISOR": here, "FEDSLICE_SUPERVISORS": f"{here}, {there}"}
+    place = Installation(tmp_path / "state", model=str(model), tee="tdx", engines=engines)
+    place.folder.mkdir()
+    place.start()
+    second = Second(place, tmp_path / "second", there)
+    try:
+        place.manage("register_measurements")
+        consortium, groups = consortium_of(place, model, tmp_path, 1, Hospital)
+        yield consortium, groups, second, here, there
+        consortium.stop()
+    finally:
+        second.kill()
+        place.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_leaves_a_machine_that_died_and_its_hospitals_bring_the_state_along(pooled: Pool) -> None:
+    consortium, (group,), second, here, there = pooled
+    place = consortium.installation
+    wait_for(lambda: "it can be stopped" in place.manage("drain_supervisor", here), 60, "here is drained")
+    run = consortium.launch(group, rounds=3, deadline_seconds=600, key_shares=2, **PLAN)
+    wait_for(lambda: homes(consortium, run), 120, "the run has a home")
+    assert homes(consortium, run) == [there]
+    place.manage("drain_supervisor", here, "--back")
+    consortium.start()
+    consortium.until(run, 1, "published", seconds=300)
+    second.kill()
+    ended = consortium.finished(run, 400)
+    assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
+    assert homes(consortium, run) == [there, here]
+    asked = consortium.rows("select inputs from enclave_jobs_job where run_id = ? and kind = 'rewrap'", run)
+    assert asked and all("escrow" in row["inputs"] for row in asked), "the shares were brought back"
+    told = [row["receipt"] for row in consortium.rounds(run) if row["receipt"] not in (None, "null")]
+    receipts = [parse_receipt(json.loads(receipt)) for receipt in told]
+    verify_chain(receipts, manifest=ended["manifest_hash"])
+    assert [signed.receipt.restarts for signed in receipts][-1] == 1
+
+
+@pytest.fixture
+def scene(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A run whose machine is away, in a pool of two; nothing was published."""
+    with redis_server.running() as redis:
+        settings.SUPERVISORS = ["a:1", "b:1"]
+        monkeypatch.setattr(moving, "redis_client", lambda: redis)
+        monkeypatch.setattr(pool, "place", lambda runtime: "b:1")
+
+        def room(at: str) -> None:
+            raise AWAY
+
+        monkeypatch.setattr(client, "room", room)
+        yield make_scene()
+
+
+def waited(scene: Scene, seconds: float) -> None:
+    moving.redis_client().set(f"fedslice:away:{scene.run.pk}", time.time() - seconds)
+
+
+def test_it_goes_only_after_a_while(scene: Scene) -> None:
+    assert not moving.consider(scene.run, AWAY)
+    waited(scene, moving.AWAY_SECONDS - 5)
+    assert not moving.consider(scene.run, AWAY)
+    waited(scene, moving.AWAY_SECONDS + 1)
+    assert not moving.consider(scene.run, Refusal("blob.storage_full"))
+    assert moving.consider(scene.run, AWAY)
+    scene.enclave.refresh_from_db()
+    assert scene.enclave.state == EnclaveState.LOST
+    assert Run.objects.get(pk=scene.run.pk).state == "starting"
+
+
+def test_it_stays_with_a_machine_that_answers_or_has_what_opens_its_state(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited(scene, moving.AWAY_SECONDS + 1)
+    monkeypatch.setattr(restoring, "opens_anywhere", lambda run: False)
+    assert not moving.consider(scene.run, AWAY)
+    monkeypatch.setattr(restoring, "opens_anywhere", lambda run: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "room", lambda at: None)
+        assert not moving.consider(scene.run, AWAY), "only this call was lost"
+    settings.SUPERVISORS = []
+    assert not moving.consider(scene.run, AWAY), "there is no other machine"
+    scene.enclave.refresh_from_db()
+    assert scene.enclave.state == EnclaveState.READY
