@@ -200,8 +200,8 @@ def main() -> int:
         return _merge(chosen.merge[0], chosen.language, Path(chosen.merge[1]))
     if chosen.missing:
         missing = [message for message in merged(chosen.missing, chosen.language) if not all(message.said)]
-        told = {message.text: [message.plural] if message.plural else "" for message in missing}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=0) + "\n")
+        missing_words = {message.text: [message.plural] if message.plural else "" for message in missing}
+        sys.stdout.write(json.dumps(missing_words, ensure_ascii=False, indent=0) + "\n")
         return 0
     found = []
     for language in LANGUAGES.keys() - {ENGLISH}:

@@ -54,8 +54,8 @@ def decode(fields: dict[str, str]) -> Collateral:
     Raises: `attest.collateral_malformed`, `attest.certificate_malformed` or `attest.crl_malformed`.
     """
     if odd := {*fields, PCK_CHAIN_FIELD} ^ {*FIELDS, PCK_CHAIN_FIELD}:
-        told = ", ".join(f"{'no' if name in FIELDS else 'unknown'} {name[:40]!a}" for name in sorted(odd))
-        _malformed(f"its fields ({told[:300]})", "the nine of QuoteCollateralV3, and no other")
+        unlisted = ", ".join(f"{'no' if name in FIELDS else 'unknown'} {name[:40]!a}" for name in sorted(odd))
+        _malformed(f"its fields ({unlisted[:300]})", "the nine of QuoteCollateralV3, and no other")
     if not all(isinstance(value, str) for value in fields.values()):
         _malformed("its fields", "texts")
     if sum(len(value) for value in fields.values()) > MAX_COLLATERAL_BYTES:

@@ -18,13 +18,13 @@ def require_floors(policy: Policy, seen: Floors) -> None:
         if own.root_sha256 != policy.root_sha256:
             continue
         known = seen.of(own.root_sha256, own.fmspc, own.ca)
-        told = Floors().under(policy).of(own.root_sha256, own.fmspc, own.ca)
+        policy_floors = Floors().under(policy).of(own.root_sha256, own.fmspc, own.ca)
         least = policy.minimum_tcb_evaluation
         pairs = {
-            "TCB info": (known.tcb_evaluation, max(told.tcb_evaluation, least)),
-            "QE identity": (known.qe_evaluation, max(told.qe_evaluation, least)),
-            "root CA CRL": (known.root_ca_crl_number, told.root_ca_crl_number),
-            "PCK CRL": (known.pck_crl_number, told.pck_crl_number),
+            "TCB info": (known.tcb_evaluation, max(policy_floors.tcb_evaluation, least)),
+            "QE identity": (known.qe_evaluation, max(policy_floors.qe_evaluation, least)),
+            "root CA CRL": (known.root_ca_crl_number, policy_floors.root_ca_crl_number),
+            "PCK CRL": (known.pck_crl_number, policy_floors.pck_crl_number),
         }
         for name, (expected, found) in pairs.items():
             if found < expected:

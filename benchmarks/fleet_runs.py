@@ -95,7 +95,7 @@ class Simulated(Hospital):
         if previous is not None:
             self.api.download(previous["sha256"])
         last = NO_RECEIPT if previous is None else receipt_hash(parse_receipt(previous["receipt"]).receipt)
-        trains, tells = kind_of(manifest, job["round"]) == "update", manifest.tells_tables(job["round"])
+        trains, tells = kind_of(manifest, job["round"]) == "update", manifest.publishes_tables(job["round"])
         sealed = seal_contribution(
             self.identity,
             HostMailbox.create(self.folder / "mailbox"),

@@ -305,11 +305,11 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
         """The kind of all sites' rows, where each has several labels or tags, and not one class or text."""
         return kind if (kind := self.sites[0].dataset.kind) in (SEVERAL, TAGGED) else None
 
-    def tells_tables(self, round: int) -> bool:
+    def publishes_tables(self, round: int) -> bool:
         """Whether the scores of this round have more than the usual counts: a classifier's test what tables
         are made of, a language model's what comes of the answers that it has written."""
-        told = self.publication
-        return told.written_rows > 0 or (told.cells > 0 and round == self.last_round)
+        tables = self.publication
+        return tables.written_rows > 0 or (tables.cells > 0 and round == self.last_round)
 
     @property
     def last_round(self) -> int:
@@ -392,10 +392,10 @@ def _check(manifest: Manifest) -> None:
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
     }
-    rules, told, shares = manifest.aggregation, manifest.publication, manifest.split and manifest.split.shares
+    rules, pool, shares = manifest.aggregation, manifest.publication, manifest.split and manifest.split.shares
     few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
     more = (manifest.training.proximal, manifest.coded, model.spellings, model.template)
-    plain = (rules.rule, model.task, told) == ("fedavg", "sequence-classification", Publication())
+    plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
     if any(few + more) or not plain or manifest.placement == "plaintext":
         from contracts import manifest_options
 

@@ -86,9 +86,9 @@ def _of_spellings(manifest: Manifest) -> dict[str, bool]:
 
 
 def _of_writing(manifest: Manifest) -> dict[str, bool]:
-    told, kinds = manifest.publication, {site.dataset.kind for site in manifest.sites}
+    tables, kinds = manifest.publication, {site.dataset.kind for site in manifest.sites}
     return {
-        "written rows and written tokens go together": not (told.written_rows and told.written_tokens),
+        "written rows and written tokens go together": not (tables.written_rows and tables.written_tokens),
         "answers are written to prompts and in conversations": not kinds.issubset(CONVERSATIONS),
         # Each token that is written is a pass through all of the model. Masked, each pass would have pads of
         # its own; behind a front, public or of method-2, the tokens would have to go through the host's part.

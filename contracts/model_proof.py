@@ -71,12 +71,12 @@ def way_of(method: str, placement: str, adapter: str) -> Way:
     return msgspec.convert(f"{place}/{adapter}", Way)
 
 
-def read_proof(told: Any) -> ModelProof:
+def read_proof(value: Any) -> ModelProof:
     """A proof that was stored or sent as JSON.
 
     Raises: `model.no_proof`.
     """
     try:
-        return msgspec.convert(told, ModelProof)
+        return msgspec.convert(value, ModelProof)
     except msgspec.ValidationError as error:
         raise Refusal("model.no_proof", fault=str(error)[:200]) from error

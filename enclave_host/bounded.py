@@ -46,9 +46,9 @@ class ChildLimits:
     def of_this_machine(cls) -> ChildLimits:
         """Three quarters of the memory that is free now, at least 2 GiB."""
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        told = Path("/proc/meminfo")
-        if told.is_file():
-            lines = dict(line.split(":", 1) for line in told.read_text().splitlines() if ":" in line)
+        meminfo = Path("/proc/meminfo")
+        if meminfo.is_file():
+            lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
             free = int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024 or free
         return cls(max(2 * _GIB, free * 3 // 4))
 
@@ -100,13 +100,13 @@ def run_bounded(module: str, request: dict[str, Any], limits: ChildLimits, tell:
 def _answer(child: subprocess.Popen[bytes], limits: ChildLimits, tell: Tell | None) -> Any:
     for line in _lines(child, time.monotonic() + limits.seconds, limits):
         try:
-            told = json.loads(line)
-            if "progress" in told and tell is not None:
-                tell(told["progress"])
-            if "refused" in told:
-                raise Refusal(str(told["refused"]["code"]), **told["refused"]["facts"])
-            if "result" in told:
-                return told["result"]
+            message = json.loads(line)
+            if "progress" in message and tell is not None:
+                tell(message["progress"])
+            if "refused" in message:
+                raise Refusal(str(message["refused"]["code"]), **message["refused"]["facts"])
+            if "result" in message:
+                return message["result"]
         except (ValueError, TypeError, KeyError) as error:
             raise Refusal("child.failed", fault="its answer cannot be read") from error
     raise _ended(child, limits)

@@ -82,12 +82,12 @@ def worker_report() -> WorkerReport:
     workers = [
         Worker(
             name,
-            len(told.get("pool", {}).get("processes", [])),
+            len(stats_of.get("pool", {}).get("processes", [])),
             sorted(queue["name"] for queue in serving.get(name, [])),
             [task["name"] for task in active.get(name, [])],
-            sum(told.get("total", {}).values()),
+            sum(stats_of.get("total", {}).values()),
         )
-        for name, told in sorted(stats.items())
+        for name, stats_of in sorted(stats.items())
     ]
     return WorkerReport(workers, queues, time.time() - float(swept) if swept else None)
 

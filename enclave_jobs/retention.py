@@ -70,11 +70,11 @@ def due() -> list[Due]:
 
 def forget() -> list[Due]:
     """Forget what is due, and say what it was. It may run twice at once, or be killed at any point."""
-    told = []
+    usage = []
     for rule in RULES:
-        told.append(rule.due())
+        usage.append(rule.due())
         rule.forget()
-    return told
+    return usage
 
 
 def _updates() -> QuerySet[Blob]:
@@ -119,8 +119,8 @@ def _named_rounds() -> set[int]:
     """The rounds whose receipt a release names, whatever came of it: sites have signed for it, or may."""
     named = set(Release.objects.values_list("receipt", flat=True))
     rounds = Round.objects.filter(state=RoundState.PUBLISHED, run__release__isnull=False)
-    told = rounds.values_list("pk", "receipt")
-    return {pk for pk, one in told if one and receipt_hash(parse_receipt(one).receipt) in named}
+    receipts = rounds.values_list("pk", "receipt")
+    return {pk for pk, one in receipts if one and receipt_hash(parse_receipt(one).receipt) in named}
 
 
 def _jobs() -> QuerySet[Job]:

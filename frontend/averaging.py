@@ -19,13 +19,13 @@ def averaged_rounds(rounds: Iterable[Round]) -> list[dict[str, Any]]:
     for row in rounds:
         receipt = (row.receipt or {}).get("receipt", {})
         if receipt.get("averaging"):
-            told = receipt["metrics"].get("averaging", {})
+            averaging = receipt["metrics"].get("averaging", {})
             lines.append(
                 {
                     "round": row.number,
                     "averaging": receipt["averaging"],
                     "privacy": worth(receipt.get("privacy")),
-                    "deviation": told.get("deviation"),
+                    "deviation": averaging.get("deviation"),
                 }
             )
     return lines

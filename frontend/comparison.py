@@ -188,8 +188,8 @@ def label(row: Compared, rows: Sequence[Compared]) -> str:
     same = [other for other in rows if other.run.study.name == row.run.study.name]
     if len(same) == 1:
         return row.run.study.name
-    told = _stated(row.settings, differing(same))
-    return f"{row.run.study.name} ({told or row.run.pk[:6]})"
+    settings = _stated(row.settings, differing(same))
+    return f"{row.run.study.name} ({settings or row.run.pk[:6]})"
 
 
 def _stated(settings: dict[str, Any], names: Iterable[str]) -> str:

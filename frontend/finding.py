@@ -99,8 +99,8 @@ def _runs(user: User, text: str) -> FoundGroup:
     for run in with_sweeps(visible, rows):
         sweep = getattr(run, "sweep", None)
         if sweep is not None:
-            told = _("a sweep of %(n)s runs") % {"n": run.members}  # type: ignore[attr-defined]
-            hits.append(Hit(sweep.name, reverse("sweep", args=[sweep.pk]), told))
+            note = _("a sweep of %(n)s runs") % {"n": run.members}  # type: ignore[attr-defined]
+            hits.append(Hit(sweep.name, reverse("sweep", args=[sweep.pk]), note))
         else:
             hits.append(Hit(run.study.name, reverse("run", args=[run.pk]), run.pk, run))
     return _group("runs", _("Runs"), hits, "runs", q=text)
@@ -161,5 +161,5 @@ def _entries(user: User, text: str) -> FoundGroup:
 
 
 def _entry(row: LogEntry) -> Hit:
-    told = " · ".join(part for part in (row.code, row.study.name if row.study else "") if part)
-    return Hit(f"{row.index} {row.kind}", reverse("log-entry", args=[row.index]), told)
+    note = " · ".join(part for part in (row.code, row.study.name if row.study else "") if part)
+    return Hit(f"{row.index} {row.kind}", reverse("log-entry", args=[row.index]), note)

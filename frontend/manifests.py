@@ -45,8 +45,8 @@ def plan_facts(study: Study) -> list[dict[str, Any]]:
 def explained(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same cards, and under each the words that a reader may not know: (name, meaning)."""
     for part in parts:
-        told = [(str(fact[0]), explanation(str(fact[0]))) for fact in part["facts"]]
-        part["words"] = [(name, means) for name, means in told if means]
+        pairs = [(str(fact[0]), explanation(str(fact[0]))) for fact in part["facts"]]
+        part["words"] = [(name, means) for name, means in pairs if means]
     return parts
 
 

@@ -21,10 +21,10 @@ def progress_of(job: ModelJob) -> ModelProgress:
     """What the page says of a job that is under way."""
     if job.state == ModelJobState.WAITING:
         return ModelProgress(_("waits for a worker"))
-    told = job.progress if isinstance(job.progress, dict) else {}
-    of, done = told.get("of") or 0, told.get("done") or 0
+    progress = job.progress if isinstance(job.progress, dict) else {}
+    of, done = progress.get("of") or 0, progress.get("done") or 0
     percent = min(100, round(100 * done / of)) if of else None
-    match told.get("stage"):
+    match progress.get("stage"):
         case "files":
             return ModelProgress(_("looks at the files"))
         case "tensors":
@@ -32,5 +32,5 @@ def progress_of(job: ModelJob) -> ModelProgress:
         case "model":
             return ModelProgress(_("builds the model"))
         case "passes":
-            return ModelProgress(_("makes a pass: %(way)s") % {"way": told.get("way", "")}, percent)
+            return ModelProgress(_("makes a pass: %(way)s") % {"way": progress.get("way", "")}, percent)
     return ModelProgress(_("fetches the model"))

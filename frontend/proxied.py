@@ -47,7 +47,7 @@ class ThroughProxy:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         fault = fault_of(request) if settings.HTTPS else None
-        return self.get_response(request) if fault is None else _told(request, fault)
+        return self.get_response(request) if fault is None else _refused(request, fault)
 
 
 def fault_of(request: HttpRequest) -> Refusal | None:
@@ -71,7 +71,7 @@ def _name_in(host: str) -> str | None:
         return None
 
 
-def _told(request: HttpRequest, fault: Refusal) -> HttpResponse:
+def _refused(request: HttpRequest, fault: Refusal) -> HttpResponse:
     log.warning("%s %s", fault.code, fault.facts)
     if request.path_info.startswith("/api/"):
         return JsonResponse(body_of(fault.code, fault.facts, secrets.token_hex(6)), status=400)

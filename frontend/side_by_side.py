@@ -124,8 +124,8 @@ def beside(rows: Sequence[Compared], base: str, part: str, everything: bool) -> 
         (_("What it cost"), [line for figure in COSTS if (line := _figure(figure, columns))]),
         (_("The same in all"), [_setting(name, columns) for name in same if everything]),
     ]
-    told = [(heading, lines) for heading, lines in groups if lines]
-    return Beside(columns, told, parts if len(parts) > 1 else [], chosen)
+    shown = [(heading, lines) for heading, lines in groups if lines]
+    return Beside(columns, shown, parts if len(parts) > 1 else [], chosen)
 
 
 def _setting(name: str, columns: list[Compared]) -> ComparedLine:

@@ -30,22 +30,22 @@ def leaving(manifest: Manifest) -> list[Fact]:
 def _tables(manifest: Manifest) -> list[Fact]:
     if not manifest.publication.cells:
         return []
-    told = _(
+    text = _(
         "once, of the test rows of all hospitals together: how many of each label the model took for which, "
         "and how sure it was, in multiples of at least %(cells)d rows"
     )
-    return [Fact(_("Tables of the test"), told % {"cells": manifest.publication.cells})]
+    return [Fact(_("Tables of the test"), text % {"cells": manifest.publication.cells})]
 
 
 def _written(manifest: Manifest) -> list[Fact]:
-    told = manifest.publication
-    if not told.written_rows:
+    publication = manifest.publication
+    if not publication.written_rows:
         return []
     what = _(
         "in every round, to at most %(rows)d rows of each hospital, the same ones, in %(tokens)d tokens; "
         "its enclave holds them against the true answers, and only how far all agree together is told"
     )
-    facts = what % {"rows": told.written_rows, "tokens": told.written_tokens}
+    facts = what % {"rows": publication.written_rows, "tokens": publication.written_tokens}
     return [Fact(_("The model writes answers"), facts)]
 
 
@@ -73,14 +73,14 @@ def signatures(manifest: Manifest) -> str:
     if rule == "nothing":
         return ""
     if rule == "serve-only":
-        told = _("%(n)d of %(all)d hospitals must sign before an enclave serves it")
+        text = _("%(n)d of %(all)d hospitals must sign before an enclave serves it")
     elif served:
-        told = _(
+        text = _(
             "%(n)d of %(all)d hospitals must sign for a release, and as many before an enclave serves it"
         )
     else:
-        told = _("%(n)d of %(all)d hospitals must sign for a release")
-    return told % {"n": needed, "all": len(manifest.sites)}
+        text = _("%(n)d of %(all)d hospitals must sign for a release")
+    return text % {"n": needed, "all": len(manifest.sites)}
 
 
 def ever() -> list[str]:
@@ -95,11 +95,11 @@ def ever() -> list[str]:
 def _answers(most: int) -> str:
     if not most:
         return _("any number, where it is served; each is counted")
-    told = _(
+    text = _(
         "where it is served, each hospital gets at most %(most)s answers (labels of a text, or tokens that "
         "are written) of an enclave, and the hospitals' agents let at most %(lives)d enclaves serve"
     )
-    return told % {"most": number(f"{most:,}"), "lives": MOST_NAMED}
+    return text % {"most": number(f"{most:,}"), "lives": MOST_NAMED}
 
 
 def release(manifest: Manifest) -> list[Fact]:

@@ -14,7 +14,7 @@ from translations.numbers import number
 def noise(privacy: Privacy, manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
     """How much, where it is drawn, what epsilon is about and how large it becomes. `rows`: as
     `manifest_summary.summary` takes them."""
-    told = {
+    texts = {
         "noise": number(f"{privacy.noise:g}"),
         "delta": number(f"{privacy.delta:g}"),
         "clip": number(f"{privacy.gradient_clip or 0:g}"),
@@ -41,8 +41,8 @@ def noise(privacy: Privacy, manifest: Manifest, rows: Sequence[int | None]) -> l
         "rows are not covered"
     )
     return [
-        Fact(_("Noise"), drawn % told),
-        Fact(_("What epsilon is about"), unit % told),
+        Fact(_("Noise"), drawn % texts),
+        Fact(_("What epsilon is about"), unit % texts),
         Fact(_("What epsilon means"), meaning),
         Fact(_("Epsilon after the last round, at most"), _worst(privacy, manifest, counts)),
     ]

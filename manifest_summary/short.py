@@ -57,8 +57,8 @@ def _rows(manifest: Manifest, reader: str, dataset: str) -> str:
     if not own:
         rows = sum(site.dataset.rows for site in manifest.sites)
         return _("%(rows)s rows of %(others)s") % {"rows": number(f"{rows:,}"), "others": others}
-    told = _("“%(dataset)s” of %(site)s, %(rows)s rows")
-    mine = told % {
+    text = _("“%(dataset)s” of %(site)s, %(rows)s rows")
+    mine = text % {
         "dataset": dataset or own[0].dataset.id,
         "site": own[0].name,
         "rows": number(f"{own[0].dataset.rows:,}"),
@@ -67,7 +67,7 @@ def _rows(manifest: Manifest, reader: str, dataset: str) -> str:
 
 
 def _out(manifest: Manifest) -> str:
-    told = _("scores, of all hospitals together; the tuned parameters: %(who)s")
-    told %= {"who": receivers(comes_to(manifest))}
+    text = _("scores, of all hospitals together; the tuned parameters: %(who)s")
+    text %= {"who": receivers(comes_to(manifest))}
     asked = signatures(manifest)
-    return f"{told}; {asked}" if asked else told
+    return f"{text}; {asked}" if asked else text

@@ -42,16 +42,16 @@ def _sites(manifest: Manifest) -> list[Fact]:
 
 
 def _site(site: Site) -> str:
-    told = [
+    facts = [
         _("%(rows)s rows") % {"rows": number(f"{site.dataset.rows:,}")},
         word(site.dataset.kind),
         _("fingerprint %(keys)s") % {"keys": site_fingerprint(site.public_key, site.approval_key)},
         _("dataset %(id)s, digest %(digest)s") % {"id": site.dataset.id, "digest": site.dataset.digest[:16]},
         _("hospital %(id)s") % {"id": site.id},
     ]
-    told += [_("declared public")] if site.dataset.public else []
-    told += [_("approval key for DEVELOPMENT")] if site.development_key else []
-    return ", ".join(told)
+    facts += [_("declared public")] if site.dataset.public else []
+    facts += [_("approval key for DEVELOPMENT")] if site.development_key else []
+    return ", ".join(facts)
 
 
 def _what(manifest: Manifest) -> list[Fact]:

@@ -58,7 +58,7 @@ def unlike(manifests: Sequence[Manifest]) -> list[str]:
 def terms(manifests: Sequence[Manifest], rows: int, root: str, releases: int, delta: float) -> Sweep:
     """What a hospital signs: what its so many training rows tell over all runs, rounded up, and of how many
     it allows the release: none where the manifests let nothing out."""
-    told = {
+    texts = {
         level: epsilon(
             [
                 step
@@ -73,8 +73,8 @@ def terms(manifests: Sequence[Manifest], rows: int, root: str, releases: int, de
     bare = sum(one.aggregation.privacy is None for one in manifests)
     lets_out = manifests[0].release.rule not in ("nothing", "serve-only")
     allowed = min(releases, len(manifests)) if lets_out else 0
-    site_told, record_told = (math.ceil(told[level] * 1e4) / 1e4 for level in ("site", "record"))
-    return Sweep(root, len(manifests), allowed, site_told, record_told, bare, delta)
+    by_site, by_record = (math.ceil(texts[level] * 1e4) / 1e4 for level in ("site", "record"))
+    return Sweep(root, len(manifests), allowed, by_site, by_record, bare, delta)
 
 
 def sweep_facts(signed: Sweep, manifests: Sequence[Manifest]) -> Section:
@@ -84,7 +84,7 @@ def sweep_facts(signed: Sweep, manifests: Sequence[Manifest]) -> Section:
     facts = [
         Fact(_("Runs"), runs % {"runs": signed.runs, "heads": heads}),
         Fact(_("Results that may be released"), _released(signed)),
-        Fact(_("What they tell together"), _told(signed)),
+        Fact(_("What they tell together"), _worth(signed)),
     ]
     return Section(_("One signature for a sweep"), tuple(facts))
 
@@ -92,22 +92,22 @@ def sweep_facts(signed: Sweep, manifests: Sequence[Manifest]) -> Section:
 def _released(signed: Sweep) -> str:
     if not signed.releases:
         return _("none")
-    told = _("at most %(releases)s of %(runs)s; each is a request of its own, signed or not")
-    return told % {"releases": signed.releases, "runs": signed.runs}
+    text = _("at most %(releases)s of %(runs)s; each is a request of its own, signed or not")
+    return text % {"releases": signed.releases, "runs": signed.runs}
 
 
-def _told(signed: Sweep) -> str:
-    told = []
+def _worth(signed: Sweep) -> str:
+    parts = []
     for value, unit in ((signed.site, _("hospital")), (signed.record, _("training row"))):
         if value:
             words = _("at most epsilon %(value)s at delta %(delta)s per %(unit)s")
-            told.append(
+            parts.append(
                 words % {"value": number(f"{value:.4g}"), "delta": number(f"{signed.delta:g}"), "unit": unit}
             )
     if signed.unbounded:
         words = _("%(runs)s of them add no noise: no sum bounds what these tell")
-        told.append(words % {"runs": signed.unbounded})
-    return "; ".join(told)
+        parts.append(words % {"runs": signed.unbounded})
+    return "; ".join(parts)
 
 
 def _percent(manifest: Manifest, name: str) -> str:

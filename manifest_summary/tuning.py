@@ -77,10 +77,10 @@ def public_front(front: PublicFront | None) -> list[Fact]:
 
 def learning_rate(pace: Pace) -> str:
     """The rate and its course."""
-    told = f"{number(f'{pace.learning_rate:g}')}, {word(pace.schedule)}"
+    text = f"{number(f'{pace.learning_rate:g}')}, {word(pace.schedule)}"
     if not pace.warmup:
-        return told
-    return told + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * pace.warmup}
+        return text
+    return text + _(", after a warm-up over %(share)g %% of the steps") % {"share": 100 * pace.warmup}
 
 
 def early_end(patience: int) -> list[Fact]:
@@ -91,5 +91,5 @@ def early_end(patience: int) -> list[Fact]:
 
 def pull(strength: float) -> list[Fact]:
     """FedProx; nothing where it is off."""
-    told = _("%(mu)s (FedProx): each step also goes back towards it") % {"mu": number(f"{strength:g}")}
-    return [Fact(_("Pull towards what a round began with"), told)] if strength else []
+    text = _("%(mu)s (FedProx): each step also goes back towards it") % {"mu": number(f"{strength:g}")}
+    return [Fact(_("Pull towards what a round began with"), text)] if strength else []

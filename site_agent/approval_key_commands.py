@@ -187,9 +187,9 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
             "former_keys": (*config.former_keys, config.approval_key),
         }
         state.save(msgspec.structs.replace(config, **changes))
-    told = site_fingerprint(state.key.public, held.public)
+    fingerprint = site_fingerprint(state.key.public, held.public)
     say(_("Approval key %(file)s%(held)s") % {"file": printable(file, 200), "held": kind_of(held)})
-    say(_("Fingerprint  %(told)s") % {"told": told})
+    say(_("Fingerprint  %(told)s") % {"told": fingerprint})
     say(_("Tell it to the other hospitals: to them this site is not confirmed until they have compared it."))
     say(
         _(

@@ -13,7 +13,7 @@ import msgspec
 
 from contracts.refusal import Refusal
 from site_agent.formatting import counted, printable
-from site_agent.ledger.accounting import Spending, told_by
+from site_agent.ledger.accounting import Spending, spending_of
 from site_agent.ledger.book import Book, Budget, Used, changing, read_book
 from site_agent.ledger.rebuild import rebuild
 from site_agent.ledger.wording import account
@@ -99,7 +99,7 @@ def _show(chosen: argparse.Namespace, say: Say) -> int:
         runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
         names = ", ".join(printable(name, 100) for name in book.names(lineage))
         say(_("%(names)s: %(runs)s approved here") % {"names": names, "runs": counted(len(runs), "run")})
-        say("\n".join(account(told_by(runs, budget.delta), budget)))
+        say("\n".join(account(spending_of(runs, budget.delta), budget)))
         for used in runs:
             day = time.strftime("%Y-%m-%d", time.localtime(used.at))
             say(
@@ -118,10 +118,10 @@ def _noise(used: Used) -> str:
 
 def _as_json(book: Book, lineage: str) -> dict[str, Any]:
     runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
-    told: Spending = told_by(runs, budget.delta)
+    spent: Spending = spending_of(runs, budget.delta)
     return {
         "datasets": book.names(lineage),
-        "told": {"per_site": told.site, "per_row": told.record, "unbounded": told.unbounded},
+        "told": {"per_site": spent.site, "per_row": spent.record, "unbounded": spent.unbounded},
         "budget": {
             "per_site": budget.site,
             "per_row": budget.record,

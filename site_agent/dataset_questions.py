@@ -50,12 +50,14 @@ def require_answers(intake: Intake, kept: Collection[str], ask: Ask | None = Non
     assert columns is not None and findings is not None
     guessed = [role for role in columns.guessed if role not in ("split", "site")]
     if guessed and not _yes(ask, _("Are these columns right?")):
-        told = [(role, name) for role in guessed if role != "kind" for name in columns.all_of(role)]
-        options = [f"--{_OPTION.get(role, role + '-column')} {shlex.quote(name)}" for role, name in told]
+        roles_guessed = [(role, name) for role in guessed if role != "kind" for name in columns.all_of(role)]
+        options = [
+            f"--{_OPTION.get(role, role + '-column')} {shlex.quote(name)}" for role, name in roles_guessed
+        ]
         kind = [_("--kind %(kind)s") % {"kind": columns.kind}] if "kind" in guessed else []
         raise Refusal(
             "dataset.unconfirmed_columns",
-            guessed=", ".join(f"{role} {printable(name, 64)!r}" for role, name in told),
+            guessed=", ".join(f"{role} {printable(name, 64)!r}" for role, name in roles_guessed),
             options=" ".join(kind + options),
         )
     guesses = sorted({found.encoding for _name, found in intake.formats if found.encoding_guessed})

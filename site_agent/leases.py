@@ -22,7 +22,7 @@ from site_agent.transport import Coordinator, HttpAnswer, is_passing
 log = logging.getLogger(__name__)
 
 QUICK_SECONDS = 2.0
-"""How soon news are told."""
+"""How soon news are reported."""
 SLOW_SECONDS = 15.0
 """How often the lease is kept alive without news; a lease lasts 60 s."""
 
@@ -123,7 +123,7 @@ class Lease:
         try:
             self._coordinator.last_words(f"jobs/{self.job.id}/failure", body)
         except Refusal as refusal:
-            log.info("the failure of job %s could not be told: %s", self.job.id, refusal.code)
+            log.info("the failure of job %s could not be reported: %s", self.job.id, refusal.code)
 
     def _in_words(self) -> str:
         news = self._news
@@ -133,16 +133,16 @@ class Lease:
         )
 
     def _keep(self) -> None:
-        told_at, shown_at = 0.0, time.monotonic()
+        reported_at, shown_at = 0.0, time.monotonic()
         while not self._over.is_set():
             self._fresh.wait(SLOW_SECONDS)
-            self._over.wait(max(0.0, told_at + QUICK_SECONDS - time.monotonic()))
+            self._over.wait(max(0.0, reported_at + QUICK_SECONDS - time.monotonic()))
             self._fresh.clear()
             if self._over.is_set():
                 return
-            told_at = time.monotonic()
-            if told_at - shown_at >= SHOWN_SECONDS:
-                shown_at = told_at
+            reported_at = time.monotonic()
+            if reported_at - shown_at >= SHOWN_SECONDS:
+                shown_at = reported_at
                 self._show(self._in_words())
             try:
                 body = {"lease": self.job.lease, **self._news}
@@ -151,7 +151,7 @@ class Lease:
                 if not is_passing(refusal):
                     self._lost = refusal
                     return
-                log.info("progress of job %s could not be told: %s", self.job.id, refusal.code)
+                log.info("progress of job %s could not be reported: %s", self.job.id, refusal.code)
 
 
 def in_words(job: Job) -> str:

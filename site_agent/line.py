@@ -68,18 +68,18 @@ class PlaceInLine:
 
     def _asked(self, wait: int, patience: float) -> tuple[Job | None, HttpAnswer]:
         """In a thread of its own, because nothing else ends a wait on a socket when the agent is stopped."""
-        told: SimpleQueue[tuple[Job | None, HttpAnswer] | BaseException] = SimpleQueue()
+        answers: SimpleQueue[tuple[Job | None, HttpAnswer] | BaseException] = SimpleQueue()
 
         def call() -> None:
             try:
-                told.put(ask(self._coordinator, wait, patience))
+                answers.put(ask(self._coordinator, wait, patience))
             except BaseException as error:
-                told.put(error)
+                answers.put(error)
 
         threading.Thread(target=call, name="line", daemon=True).start()
         while True:
             try:
-                answer = told.get(timeout=LOOK_SECONDS)
+                answer = answers.get(timeout=LOOK_SECONDS)
             except Empty:
                 if self._coordinator.stop.is_set():
                     raise Refusal("agent.stopped") from None

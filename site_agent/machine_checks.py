@@ -36,10 +36,10 @@ def _enough(there: int, least: int, found: str, hint: str) -> tuple[Outcome, str
 def gpu(state: State) -> Iterator[CheckRow]:
     """Which accelerators the driver shows; none is no fault."""
     try:
-        told = [(folder / "information").read_text() for folder in sorted(GPUS.iterdir())]
+        texts = [(folder / "information").read_text() for folder in sorted(GPUS.iterdir())]
     except OSError:
-        told = []
-    models = [re.search(r"^Model:\s*(.+)$", text, re.MULTILINE) for text in told]
+        texts = []
+    models = [re.search(r"^Model:\s*(.+)$", text, re.MULTILINE) for text in texts]
     names = [match.group(1).strip() for match in models if match]
     if names:
         yield CheckRow("GPU", "pass", ", ".join(names))

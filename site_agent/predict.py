@@ -144,10 +144,10 @@ class Predictor:
         following = self._prompted(prompt) or [self._tokenizer.pad_token_id]
         while not ended or (done < bucket(done) and session.tokens < room):
             fed.append(session.step(torch.tensor([following]))[0])
-            told = self._served.ask_on(
+            heard = self._served.ask_on(
                 ask_for_next(fed[-1], asked.drawing), lambda: ask_for_next(torch.cat(fed), asked.drawing)
             )
-            token = read_token(told, self._vocabulary)
+            token = read_token(heard, self._vocabulary)
             following, done = [token], done + 1
             if not ended and token != self._tokenizer.eos_token_id:
                 tokens.append(token)

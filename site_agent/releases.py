@@ -163,9 +163,9 @@ def describe(judged: JudgedRelease) -> str:
     noise = manifest.aggregation.privacy
     spent = receipt.privacy
     if noise is None or spent is None:
-        told = remembered(manifest)
+        remembered_text = remembered(manifest)
     else:
-        told = _("epsilon %(spent)s at delta %(delta)s (per %(unit)s)") % {
+        remembered_text = _("epsilon %(spent)s at delta %(delta)s (per %(unit)s)") % {
             "spent": number(f"{spent_so_far(spent):.3g}"),
             "delta": number(f"{spent.delta:g}"),
             "unit": _("hospital") if spent.unit == "site" else _("training row"),
@@ -176,7 +176,7 @@ def describe(judged: JudgedRelease) -> str:
         _("  run          %(run)s, manifest %(hash)s") % {"run": manifest.run, "hash": manifest.hash},
         _("  parameters   those after round %(round)s") % {"round": receipt.round},
         _("  to           %(who)s") % {"who": receivers(judged.rule)},
-        _("  privacy      %(told)s") % {"told": told},
+        _("  privacy      %(told)s") % {"told": remembered_text},
         _("  signatures   %(found)s of %(needed)s that the manifest demands")
         % {"found": judged.asked.found, "needed": judged.asked.needed},
         _("  The lead can stop it; what was answered, was answered.")

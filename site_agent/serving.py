@@ -186,8 +186,8 @@ class ServedModel:
             signing_key=self._claims.signing_key,
             receipt=self._receipts.catch_up(),
         )
-        told = _read(self._post("open", {"opening": msgspec.to_builtins(hello.opening)}), _Opened)
-        return hello.finish(told.session, decode(told.proof))
+        opened = _read(self._post("open", {"opening": msgspec.to_builtins(hello.opening)}), _Opened)
+        return hello.finish(opened.session, decode(opened.proof))
 
     def _verify(self) -> Claims:
         """The claims of the enclave, once its evidence for a nonce of ours was found good here, and stands

@@ -251,12 +251,12 @@ def _judged(asked: AskedSignature, manifest: Manifest) -> releases.JudgedRelease
     receipt = release.receipt
     if (receipt.receipt.manifest, receipt.receipt.run) != (manifest.hash, manifest.run):
         raise Refusal("release.wrong_receipt")
-    told = releases.AskedRelease(
+    asked_release = releases.AskedRelease(
         manifest.run, manifest.study, manifest.hash, release.rule, "waiting", {}, release.found,
         release.needed, False, False, None, None,
     )  # fmt: skip
     allowed(manifest, release.rule)
-    return releases.JudgedRelease(told, manifest, receipt)
+    return releases.JudgedRelease(asked_release, manifest, receipt)
 
 
 def _fingerprint(asked: AskedSignature, manifest: Manifest) -> str:

@@ -50,9 +50,9 @@ def ask(state: State, coordinator: Coordinator, group: sweeps.AskedSweep, say: S
     known, found, weak, stated = sweeps.examine(state, coordinator, judged)
     first, texts = judged.manifests[0], [item.text for item in group.items]
     say(sweeps.describe_sweep(judged, stated, state.config.site))
-    for told in (describe_members(state, first), describe_outlook(found), describe_code(first, known, weak)):
+    for lines in (describe_members(state, first), describe_outlook(found), describe_code(first, known, weak)):
         say("")
-        say(told)
+        say(lines)
     require_budget(found)
     asked = asked_of(state, texts[0], first, judged.dataset, known, found)
     return msgspec.structs.replace(asked, sweep=group.of, others=tuple(texts[1:]), stated=stated)

@@ -51,8 +51,13 @@ def notes(*, hospital: int, rows: int, seed: int) -> Iterator[dict[str, object]]
     for _ in range(rows):
         label = draw.choices(LABELS, weights)[0]
         text = _text(draw, hospital, label)
-        told = draw.choice(LABELS) if draw.random() < MISLABELLED else label
-        yield {"text": f"{text} {MARK}", "label": told, "site": f"hospital-{hospital}", "synthetic": True}
+        written_label = draw.choice(LABELS) if draw.random() < MISLABELLED else label
+        yield {
+            "text": f"{text} {MARK}",
+            "label": written_label,
+            "site": f"hospital-{hospital}",
+            "synthetic": True,
+        }
 
 
 def _text(draw: random.Random, hospital: int, label: str) -> str:

@@ -44,7 +44,7 @@ def add_thread_command(commands: Any, say: Say) -> None:
 def run_thread(chosen: argparse.Namespace, say: Say) -> int:
     """`thread`."""
     state = State.open(chosen.state)
-    told: dict[threads.Decision, str | None] = {
+    answers: dict[threads.Decision, str | None] = {
         "message": chosen.say,
         "changes": chosen.changes,
         "decline": chosen.decline,
@@ -52,7 +52,7 @@ def run_thread(chosen: argparse.Namespace, say: Say) -> int:
     }
     with contextlib.closing(connect(state)) as coordinator:
         found = threads.threads(coordinator)
-        said = [(kind, text) for kind, text in told.items() if text is not None]
+        said = [(kind, text) for kind, text in answers.items() if text is not None]
         if said:
             (kind, text), thread = said[0], threads.choose(found, chosen.study)
             say(threads.describe(threads.say_in(coordinator, thread, kind, text, chosen.about)))

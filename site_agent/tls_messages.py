@@ -97,8 +97,8 @@ def _name_of(name: x509.Name) -> str:
 
 def _names(certificate: x509.Certificate) -> str:
     try:
-        told = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return printable(", ".join(str(name.value) for name in list(told)[:3]), 200) or "nobody"
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return printable(", ".join(str(name.value) for name in list(names)[:3]), 200) or "nobody"
     except (x509.ExtensionNotFound, ValueError):
         return "no name at all"
 

@@ -43,7 +43,7 @@ def make_on_token(module: Path, label: str, key: str | None, pin_file: Path | No
         identifier = _generate(session) if known is None else known
         private = _one(session, ObjectClass.PRIVATE_KEY, identifier, label)
         # True only of a key that was drawn on the token: of an imported one there is a copy elsewhere.
-        if not (_told(private, Attribute.SENSITIVE) and _told(private, Attribute.NEVER_EXTRACTABLE)):
+        if not (_has(private, Attribute.SENSITIVE) and _has(private, Attribute.NEVER_EXTRACTABLE)):
             raise Refusal("approval_token.key_can_leave", token=label, key=identifier.hex())
         public = _point(_one(session, ObjectClass.PUBLIC_KEY, identifier, label)[Attribute.EC_POINT])
     if public is None:
@@ -86,7 +86,7 @@ class TokenKey(SigningKey):
         with _session(_find(held.module, held.token, held.serial), self._pin) as session:
             key = _one(session, ObjectClass.PRIVATE_KEY, bytes.fromhex(held.key), held.token)
             # Some keys want the PIN again for each signature.
-            again = {"pin": self._pin} if _told(key, Attribute.ALWAYS_AUTHENTICATE) else {}
+            again = {"pin": self._pin} if _has(key, Attribute.ALWAYS_AUTHENTICATE) else {}
             signature = key.sign(data, mechanism=Mechanism.EDDSA, **again)
         try:
             verify_bytes(self.public, data, signature)
@@ -160,7 +160,7 @@ def _one(session: pkcs11.Session, kind: ObjectClass, identifier: bytes, label: s
     return found[0]
 
 
-def _told(key: pkcs11.Object, attribute: Attribute) -> bool:
+def _has(key: pkcs11.Object, attribute: Attribute) -> bool:
     """What the token says; what it does not know is not so."""
     try:
         return bool(key[attribute])
@@ -168,9 +168,9 @@ def _told(key: pkcs11.Object, attribute: Attribute) -> bool:
         return False
 
 
-def _point(told: bytes) -> str | None:
+def _point(encoded: bytes) -> str | None:
     """The public key of an Ed25519 point, bare or as DER's OCTET STRING. None if it is of another curve."""
-    bare = told[2:] if told[:2] == b"\x04\x20" and len(told) == 34 else told
+    bare = encoded[2:] if encoded[:2] == b"\x04\x20" and len(encoded) == 34 else encoded
     return bare.hex() if len(bare) == 32 else None
 
 

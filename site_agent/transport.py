@@ -190,8 +190,8 @@ class Coordinator:
         # TLS is spoken with the coordinator, through the proxy that was reached.
         proxied = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
         if proxied and not is_tls(error) and (way := proxy_for(self.address)) is not None:
-            told = {"proxy": way.shown, "variable": way.variable, "host": self.host}
-            return Refusal("agent.proxy", **told, fault=fault)
+            facts = {"proxy": way.shown, "variable": way.variable, "host": self.host}
+            return Refusal("agent.proxy", **facts, fault=fault)
         return Refusal("agent.unreachable", host=self.host, fault=fault)
 
     def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> HttpAnswer:

@@ -24,7 +24,7 @@ class Attached:
         self._manifests: dict[str, Manifest | None] = {}
         self._policies: dict[str, Policy | None] = {}
         self._named: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def name(self, names: tuple[str, ...], index: int) -> None:
         """An entry names these; each has to be in the bundle."""
@@ -106,8 +106,8 @@ class Attached:
     def _raw(self, sha256: str, what: str, index: int, claim: Claim) -> bytes | None:
         data = self._archive.attachment(sha256)
         # One that was changed is a failure of its own (`check`).
-        if data is None and sha256 not in self._told and not self._archive.has_attachment(sha256):
-            self._told.add(sha256)
+        if data is None and sha256 not in self._reported and not self._archive.has_attachment(sha256):
+            self._reported.add(sha256)
             code = "bundle.no_manifest" if what == MANIFEST else "bundle.no_evidence"
             self._report.missing(claim, f"the {what} {sha256} is not here.", code, index)
         return data

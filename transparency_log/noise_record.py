@@ -40,7 +40,7 @@ class NoiseRecord:
         said, made = _worth(stated), _worth(self.spent)
         return [(WRONG, f"it states noise {said}; the manifest and the contributions make it {made}.")]
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What a run's noise is worth, in words; empty without noise. Raises as `spent_so_far`."""
         spent = self.spent
         if spent is None:

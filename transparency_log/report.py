@@ -79,16 +79,16 @@ class BundleReport(Struct):
 
     def verdicts(self) -> dict[Claim, Verdict]:
         """The verdict on every claim that the bundle says something of."""
-        told: dict[Claim, Verdict] = {}
+        verdicts: dict[Claim, Verdict] = {}
         for claim in CLAIMS:
             outcomes = {finding.outcome for finding in self.findings if finding.claim == claim}
             if "failed" in outcomes:
-                told[claim] = "failed"
+                verdicts[claim] = "failed"
             elif "missing" in outcomes:
-                told[claim] = "incomplete"
+                verdicts[claim] = "incomplete"
             elif "established" in outcomes:
-                told[claim] = "verified"
-        return told
+                verdicts[claim] = "verified"
+        return verdicts
 
     def established(self, claim: Claim, words: str) -> None:
         self.findings.append(Finding(claim, "established", words))

@@ -184,7 +184,7 @@ class RunRecord(Struct):
         if self._course_faults():
             return
         self.done["rounds"]["Runs whose receipts form an unbroken chain"] += 1
-        if self.noise is not None and (worth := self.noise.told()):
+        if self.noise is not None and (worth := self.noise.in_words()):
             self.done["rounds"][worth] += 1
 
     def _course_faults(self) -> bool:

@@ -38,12 +38,12 @@ class HandedBack(Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[bytes, Meta(min_length=SHARE_BYTES, max_length=SHARE_BYTES)] | None = None
 
 
-def hand_back(told: HandedBack, *, manifest: str, site: str, receiver: str, signer: SigningKey) -> bytes:
+def hand_back(handed: HandedBack, *, manifest: str, site: str, receiver: str, signer: SigningKey) -> bytes:
     """At the site: seal it to a split server (`receiver`, its HPKE key in hex) that the site has
     verified itself, for the run with this manifest hash."""
     sealed = BytesIO()
     seal(
-        BytesIO(canonical(told)),
+        BytesIO(canonical(handed)),
         sealed,
         binding=Binding(manifest, 0, SHARE_KIND, site),
         recipients={SERVER: receiver},

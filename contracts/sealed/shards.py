@@ -164,13 +164,13 @@ def unwrap_keys(source: BinaryIO, *, manifest: str, site: str, site_key: str, ke
         limit=MAX_KEYS_BYTES,
     )
     try:
-        told = msgspec.json.decode(plain.getvalue(), type=SiteKeys)
+        site_keys = msgspec.json.decode(plain.getvalue(), type=SiteKeys)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("features.bad_index", site=site, fault=str(error)[:200]) from error
-    check_index(told.index, site)
-    if len(told.keys) != len(told.index.shards):
+    check_index(site_keys.index, site)
+    if len(site_keys.keys) != len(site_keys.index.shards):
         raise Refusal("features.bad_index", site=site, fault="there are not as many keys as shards")
-    return told
+    return site_keys
 
 
 def check_index(index: ShardIndex, site: str) -> None:

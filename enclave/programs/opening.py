@@ -113,7 +113,7 @@ def _read(
         enclosed = msgspec.convert(metadata, Enclosed)
     except msgspec.ValidationError as error:
         raise Refusal("round.not_a_contribution") from error
-    tables = manifest.tells_tables(round)
+    tables = manifest.publishes_tables(round)
     if manifest.coded:
         from enclave.programs.coded import check_coded
 

@@ -135,7 +135,7 @@ class Rounds(RoundLedger):
             output=output,
             averaging=None if averaged is None else averaged.averaging,
             privacy=spent,
-            instances=self._slice_instances.told(recipients),
+            instances=self._slice_instances.published(recipients),
             more={"averaging": averaged.metrics} if averaged is not None and averaged.metrics else None,
             moments=None if averaged is None else averaged.moments,
         )

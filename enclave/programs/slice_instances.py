@@ -94,7 +94,7 @@ class SliceInstances:
         if receipt.output is not None:
             self._holders = {each.site: (each.holder,) for each in receipt.instances if each.holder}
 
-    def told(self, recipients: Mapping[str, Peer] | None) -> tuple[InstanceCount, ...]:
+    def published(self, recipients: Mapping[str, Peer] | None) -> tuple[InstanceCount, ...]:
         """For the receipt: all sites that have begun, and to which instance the round's output is sealed.
         None: the round makes no output, and the first holder of the present state stays."""
         held = self._holders or {}

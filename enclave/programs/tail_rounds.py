@@ -154,7 +154,7 @@ class TailRounds(RoundLedger):
         purpose: Purpose,
         report: Report,
     ) -> Steered:
-        tables = self.manifest.tells_tables(round)
+        tables = self.manifest.publishes_tables(round)
         scores = {
             site: self.learner.evaluate(features.of(purpose), report, tables=tables)
             for site, features in listed.items()

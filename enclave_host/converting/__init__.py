@@ -69,10 +69,10 @@ def convert(
         for name in (CONFIG, *AUXILIARY):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, made / name)
-        told = Converted(_hashes(folder, pickles), _hashes(made, new))
-        (made / ORIGIN).write_bytes(canonical({"sources": told.sources, "made": told.made}))
+        converted = Converted(_hashes(folder, pickles), _hashes(made, new))
+        (made / ORIGIN).write_bytes(canonical({"sources": converted.sources, "made": converted.made}))
         made.rename(target)
-    return told
+    return converted
 
 
 def _pickles(folder: Path) -> list[str]:

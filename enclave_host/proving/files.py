@@ -133,8 +133,12 @@ def read_tensors(folder: Path, pins: dict[str, str]) -> dict[str, Tensor]:
     if not found:
         raise Refusal("model.no_weights")
     if INDEX in pins:
-        told: dict[str, str] = json.loads((folder / INDEX).read_bytes())["weight_map"]
-        wrong = [name for name in {*told, *found} if name not in found or told.get(name) != found[name].file]
+        weight_map: dict[str, str] = json.loads((folder / INDEX).read_bytes())["weight_map"]
+        wrong = [
+            name
+            for name in {*weight_map, *found}
+            if name not in found or weight_map.get(name) != found[name].file
+        ]
         if wrong:
             raise Refusal("model.index_wrong", file=INDEX, tensor=min(wrong)[:200], count=len(wrong))
     return found

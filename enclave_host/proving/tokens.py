@@ -45,8 +45,8 @@ def require_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: in
 
 def special_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """The special tokens by their roles."""
-    told = {name: getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
-    return {name: str(token) for name, token in sorted(told.items()) if isinstance(token, str)}
+    special_tokens = {name: getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+    return {name: str(token) for name, token in sorted(special_tokens.items()) if isinstance(token, str)}
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Literal["none", "fits", "unfit"]:

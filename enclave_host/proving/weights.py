@@ -84,7 +84,7 @@ def build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, tuple[str, ..
         config, _tokenizer, automatic = configure(folder, spec)
         with built_in_memory(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model, told = automatic.from_pretrained(
+            model, loading = automatic.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -95,17 +95,17 @@ def build(folder: Path, spec: ModelSpec) -> tuple[PreTrainedModel, tuple[str, ..
                 output_loading_info=True,
             )
     head = tuple(f"{name}." for name in head_modules(model))
-    _require_shapes(told["mismatched_keys"], head)
-    missing = sorted(name for name in told["missing_keys"] if not name.startswith(head))
-    unexpected = sorted(name for name in told["unexpected_keys"] if not _of_another_head(name, model))
+    _require_shapes(loading["mismatched_keys"], head)
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(head))
+    unexpected = sorted(name for name in loading["unexpected_keys"] if not _of_another_head(name, model))
     if missing:
         _say_prefix(missing, unexpected)
         count = len(dict(model.named_parameters()))
         raise Refusal("model.missing_tensors", missing=len(missing), count=count, first=missing[0][:200])
     if unexpected:
         raise Refusal("model.unexpected_tensors", unexpected=len(unexpected), first=unexpected[0][:200])
-    new = set(told["missing_keys"]) | {_name_of(one) for one in told["mismatched_keys"]}
-    return model.eval(), tuple(sorted(new)), tuple(sorted(told["unexpected_keys"]))
+    new = set(loading["missing_keys"]) | {_name_of(one) for one in loading["mismatched_keys"]}
+    return model.eval(), tuple(sorted(new)), tuple(sorted(loading["unexpected_keys"]))
 
 
 def _name_of(mismatched: Any) -> str:

@@ -98,8 +98,10 @@ def build(program: Program, root: Path, into: Path) -> dict[str, str]:
     system, hashes = into / "root.erofs", into / "root.verity"
     # The order of a tree's files, their times and owners are no part of it.
     _run("mkfs.erofs", "-T0", "--all-root", f"-U{ZEROS}", "--quiet", str(system), str(root))
-    told = _run("veritysetup", "format", "--salt=" + "00" * 32, f"--uuid={ZEROS}", str(system), str(hashes))
-    found = re.search(r"^Root hash:\s+([0-9a-f]{64})$", told, re.MULTILINE)
+    printed = _run(
+        "veritysetup", "format", "--salt=" + "00" * 32, f"--uuid={ZEROS}", str(system), str(hashes)
+    )
+    found = re.search(r"^Root hash:\s+([0-9a-f]{64})$", printed, re.MULTILINE)
     if found is None:
         raise Refusal("image.tool_missing", tool="veritysetup")
     said = {

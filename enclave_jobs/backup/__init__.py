@@ -37,14 +37,14 @@ def write(target: Path, certificate: Path | None) -> dict[str, int]:
     to = None if certificate is None else keys.certificate_of(certificate)
     unfinished = target.with_name(f"{target.name}.part")
     unfinished.touch(mode=0o600)
-    told = {"format": FORMAT, "engine": database.engine(), "steps": database.steps(),
+    description = {"format": FORMAT, "engine": database.engine(), "steps": database.steps(),
             "at": timezone.now().isoformat(timespec="seconds"), "keys": to is not None}  # fmt: skip
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, tarfile.open(unfinished, "w") as out:
             part = Path(folder) / "part"
             database.dump(part)
             whole = list(Blob.objects.filter(complete=True).order_by("pk").values_list("pk", flat=True))
-            _add(out, folder, "backup.json", json.dumps(told).encode())
+            _add(out, folder, "backup.json", json.dumps(description).encode())
             out.add(part, "database")
             if to is not None:
                 _add(out, folder, "keys.cms", keys.sealed(to))
@@ -68,16 +68,16 @@ def restore(
     restored, names = set[str](), list[str]()
     try:
         with tarfile.open(source) as archive, tempfile.TemporaryDirectory(dir=settings.STATE_DIR) as folder:
-            told = json.loads(_read(archive, "backup.json"))
-            if told["format"] != FORMAT:
+            description = json.loads(_read(archive, "backup.json"))
+            if description["format"] != FORMAT:
                 raise Refusal("backup.unreadable", file=source.name)
-            if told["engine"] != database.engine():
-                raise Refusal("backup.other_engine", found=told["engine"], expected=database.engine())
-            if certificate is not None and key is not None and told["keys"]:
+            if description["engine"] != database.engine():
+                raise Refusal("backup.other_engine", found=description["engine"], expected=database.engine())
+            if certificate is not None and key is not None and description["keys"]:
                 envelope = _read(archive, "keys.cms")
                 names = keys.restore(envelope, keys.certificate_of(certificate), key, passphrase)
             archive.extract("database", folder, filter="data")
-            database.load(Path(folder) / "database", told["steps"])
+            database.load(Path(folder) / "database", description["steps"])
             for member in archive:
                 found = _BLOB.match(member.name)
                 if found is not None and member.isfile():

@@ -97,8 +97,8 @@ def finish(job: ModelJob, subject: str = "") -> None:
 
 def refuse(job: ModelJob, refusal: Refusal) -> None:
     """It was refused, and can be asked for again."""
-    told = {"error_code": refusal.code, "facts": dict(refusal.facts), "progress": {}}
-    move(job, STATES, "running", "refused", moved_at=timezone.now(), **told)
+    changes = {"error_code": refusal.code, "facts": dict(refusal.facts), "progress": {}}
+    move(job, STATES, "running", "refused", moved_at=timezone.now(), **changes)
 
 
 def to_send() -> list[int]:

@@ -145,8 +145,8 @@ def forget(upload: Upload) -> None:
 def _parts(upload: Upload) -> list[dict[str, Any]]:
     """What the storage says that it has, by number. Raises FileNotFoundError where the upload is over."""
     _begun(upload)
-    told = bucket.call("list_parts", Key=_key(upload), UploadId=upload.multipart, MaxParts=1000)
-    return sorted(told.get("Parts", []), key=lambda part: int(part["PartNumber"]))
+    answer = bucket.call("list_parts", Key=_key(upload), UploadId=upload.multipart, MaxParts=1000)
+    return sorted(answer.get("Parts", []), key=lambda part: int(part["PartNumber"]))
 
 
 def _begun(upload: Upload) -> None:
@@ -162,9 +162,9 @@ def _begun(upload: Upload) -> None:
 
 def _gather(upload: Upload, number: int) -> None:
     """Make a part of its frames. Those of a broken try may lie among them: only what joins on counts."""
-    told = bucket.call("list_objects_v2", Prefix=_frames(upload, number)).get("Contents", [])
+    listed = bucket.call("list_objects_v2", Prefix=_frames(upload, number)).get("Contents", [])
     at, content = (number - 1) * PART_BYTES, bytearray()
-    frames = {int(one["Key"].rpartition("/")[2]): one["Key"] for one in told}
+    frames = {int(one["Key"].rpartition("/")[2]): one["Key"] for one in listed}
     while at in frames and len(content) < part_size(upload, number):
         frame = bucket.call("get_object", Key=frames[at])["Body"]
         with bucket.answering():
@@ -208,12 +208,12 @@ def _for_sites() -> Any:
 
 @lru_cache(maxsize=4)
 def _client_at(address: str) -> Any:
-    told = settings.STORAGES["blobs"]["OPTIONS"]
+    options = settings.STORAGES["blobs"]["OPTIONS"]
     return boto3.client(
         "s3",
-        aws_access_key_id=told["access_key"],
-        aws_secret_access_key=told["secret_key"],
+        aws_access_key_id=options["access_key"],
+        aws_secret_access_key=options["secret_key"],
         endpoint_url=address,
-        region_name=told["region_name"],
-        config=told["client_config"],
+        region_name=options["region_name"],
+        config=options["client_config"],
     )

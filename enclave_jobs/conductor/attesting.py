@@ -27,13 +27,13 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
 
     Raises: `collateral.none` or `collateral.stale`: then no key is released.
     """
-    told = client.call(enclave, "evidence", {"nonce": nonce})
-    quote = base64.b64decode(told["quote"], validate=True)
+    answer = client.call(enclave, "evidence", {"nonce": nonce})
+    quote = base64.b64decode(answer["quote"], validate=True)
     return Evidence(
         quote=quote,
         collateral=collateral.for_quote(quote, root_for(runtime), int(time.time())),
-        claims=msgspec.convert(told["claims"], Claims),
-        event_log=msgspec.convert(told["event_log"], EventLog | None),
+        claims=msgspec.convert(answer["claims"], Claims),
+        event_log=msgspec.convert(answer["event_log"], EventLog | None),
     )
 
 
@@ -48,10 +48,10 @@ def kept_evidence(run: Run, signing_key: str) -> Evidence:
         if record.claims["signing_key"] == signing_key:
             quote = bytes(StoredEvidence.objects.get(pk=record.quote_sha256).data)
             root = root_for(manifest_of(run).runtime)
-            told = collateral.for_quote(quote, root, int(time.time()))
+            found = collateral.for_quote(quote, root, int(time.time()))
             logged = msgspec.json.decode(record.log_entry.data)["body"].get("event_log")
             event_log = msgspec.convert(logged, EventLog | None)
-            return Evidence(quote, told, msgspec.convert(record.claims, Claims), event_log)
+            return Evidence(quote, found, msgspec.convert(record.claims, Claims), event_log)
     raise Refusal("receipt.no_signer")
 
 

@@ -98,15 +98,15 @@ def take_failure(job: Job, code: str, facts: dict[str, Fact]) -> None:
     code = _own_code(code, facts)
     retry = CATALOGUE[code].retry or code in FIXED_BY_NEW_INPUTS
     again = leases.give_up(job, code, facts, retry=retry)
-    told: dict[str, Fact] = {**facts, "job": job.kind, "code": code, "again": again}
-    note(job.round or job.run, "job.failed", site=job.site, **told)
+    facts_of_event: dict[str, Fact] = {**facts, "job": job.kind, "code": code, "again": again}
+    note(job.round or job.run, "job.failed", site=job.site, **facts_of_event)
     contribution = contributions.of_job(job)
     if again:
         contributions.put_back(job)
     elif contribution is not None and contribution.state in contributions.PENDING:
         contributions.refuse(contribution, code, facts)
-        told = {**facts, "code": code, "site": job.site_id, "round": contribution.round.number}
-        record(None, "contribution.refused", f"run:{job.run_id}", **told)
+        facts_of_event = {**facts, "code": code, "site": job.site_id, "round": contribution.round.number}
+        record(None, "contribution.refused", f"run:{job.run_id}", **facts_of_event)
     dispatch.after_commit(_next(job), job.run_id)
 
 

@@ -51,7 +51,7 @@ def take(job: Job, result: FeaturesResult) -> None:
 def enrol(round: Round, sites: list[str]) -> None:
     """Give sites that have joined their places in a round: what they contribute is there."""
     rows = Features.objects.filter(run=round.run, site_id__in=sites).order_by("site_id")
-    told = [
+    contributions = [
         Contribution(
             round=round,
             site_id=row.site_id,
@@ -62,8 +62,8 @@ def enrol(round: Round, sites: list[str]) -> None:
         )
         for row in rows
     ]
-    Contribution.objects.bulk_create(told)
-    entered(told, ContributionState.OFFERED)
+    Contribution.objects.bulk_create(contributions)
+    entered(contributions, ContributionState.OFFERED)
 
 
 def opened(run: Run, site: str) -> bool:

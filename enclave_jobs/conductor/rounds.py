@@ -99,11 +99,11 @@ def open_round(run: Run, number: int, kind: RoundKind, manifest: Manifest) -> No
         note(round, "round.open", purpose=kind.value, sites=len(present), of=len(manifest.sites))
         method.enrol(round, present)
         away, why = sorted({member.id for member in manifest.sites} - set(present)), _why_away(run)
-        told: dict[str, dict[str, Fact]] = {
+        facts: dict[str, dict[str, Fact]] = {
             site: {"joined": True} if site in here else {"joined": False, **why.get(site, {})}
             for site in away
         }
-        note_sites(round, "site.left_out", told)
+        note_sites(round, "site.left_out", facts)
         apply(round, RoundState.OPEN, RoundState.COLLECTING)
     method.offer_jobs(round)
 

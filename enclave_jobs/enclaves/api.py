@@ -120,8 +120,8 @@ class AggregatorAdmit(AgentView):
                 enclave=enclave, site=site, defaults={"signing_key": shown.evidence.claims.signing_key}
             )
             dispatch.after_commit(dispatch.ADVANCE, found.pk)
-        told = {"verdict": verdict["verdict"], "code": verdict["code"], "held": admitted["held"]}
-        return Response(told)
+        answer = {"verdict": verdict["verdict"], "code": verdict["code"], "held": admitted["held"]}
+        return Response(answer)
 
 
 def _enclave_of(request: Request, run_id: str, epoch: int | None = None) -> tuple[Run, Enclave]:

@@ -121,7 +121,7 @@ def take(site: Site) -> dict[str, Any] | None:
         "run": job.run_id,
         "manifest_hash": job.run.manifest_hash,
         "round": job.round.number if job.round else None,
-        "inputs": job.told,
+        "inputs": job.given,
     }
 
 
@@ -130,11 +130,11 @@ class JobProgress(AgentView):
 
     @extend_schema(operation_id="job_progress", **document(ProgressBody, Deadline))
     def post(self, request: Request, job: str) -> Response:
-        told = read(request, ProgressBody)
+        body = read(request, ProgressBody)
         with transaction.atomic():
-            held = leases.current(site_of(request), job, told.lease)
+            held = leases.current(site_of(request), job, body.lease)
             collecting.require_current_enclave(held)
-            leases.touch(held, told.stage, told.fraction, told.detail)
+            leases.touch(held, body.stage, body.fraction, body.detail)
             contributions.working(held)
         return Response({"deadline": _deadline(held)})
 
@@ -157,12 +157,12 @@ class JobFailure(AgentView):
 
     @extend_schema(operation_id="job_failure", **document(Failure, Taken))
     def post(self, request: Request, job: str) -> Response:
-        told = read(request, Failure)
-        known = CATALOGUE.get(told.code)
-        code = told.code if known else "internal"
-        facts = {name[:64]: _short(value) for name, value in told.facts.items()} if known else {}
+        body = read(request, Failure)
+        known = CATALOGUE.get(body.code)
+        code = body.code if known else "internal"
+        facts = {name[:64]: _short(value) for name, value in body.facts.items()} if known else {}
         with transaction.atomic():
-            held = leases.current(site_of(request), job, told.lease)
+            held = leases.current(site_of(request), job, body.lease)
             collecting.take_failure(held, code, facts)
         return Response({"state": held.state})
 

@@ -100,6 +100,6 @@ class Job(models.Model):
         return f"{self.kind} {self.id}"
 
     @property
-    def told(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """The inputs as its agent gets them."""
         return {**(self.common.said if self.common else {}), **self.inputs}

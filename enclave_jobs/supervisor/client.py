@@ -152,10 +152,10 @@ def _address(at: str) -> tuple[str, int]:
         host, _, port = at.rpartition(":")
         return host, int(port)
     try:
-        told = json.loads(settings.SUPERVISOR_ADDRESS_FILE.read_bytes())
+        address = json.loads(settings.SUPERVISOR_ADDRESS_FILE.read_bytes())
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise Refusal("supervisor.unreachable") from error
-    return told["host"], int(told["port"])
+    return address["host"], int(address["port"])
 
 
 def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[str, Any]:

@@ -53,8 +53,8 @@ def place(runtime: str) -> str:
 def answering() -> dict[str, Room]:
     """The room at each supervisor of the pool that answers; all are asked at once."""
     with ThreadPoolExecutor(max(1, len(settings.SUPERVISORS))) as pool:
-        told = zip(settings.SUPERVISORS, pool.map(_room, settings.SUPERVISORS), strict=True)
-        return {address: room for address, room in told if room is not None}
+        rooms = zip(settings.SUPERVISORS, pool.map(_room, settings.SUPERVISORS), strict=True)
+        return {address: room for address, room in rooms if room is not None}
 
 
 def known() -> list[str]:

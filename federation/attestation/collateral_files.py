@@ -24,14 +24,14 @@ def read_file(path: Path) -> dict[str, str]:
             data = file.read(MAX_COLLATERAL_BYTES + 1)
         if len(data) > MAX_COLLATERAL_BYTES:
             raise Refusal("collateral.unreadable", fault=f"{path} has more than {MAX_COLLATERAL_BYTES} bytes")
-        told = json.loads(data, object_pairs_hook=_once)  # which knows UTF-8 and UTF-16 by their marks
+        parsed = json.loads(data, object_pairs_hook=_once)  # which knows UTF-8 and UTF-16 by their marks
     except OSError as error:
         raise Refusal("collateral.unreadable", fault=f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise Refusal("collateral.unreadable", fault=f"{path} is not JSON: {str(error)[:200]}") from error
-    if not isinstance(told, dict):
+    if not isinstance(parsed, dict):
         raise Refusal("collateral.unreadable", fault=f"{path} is not a JSON object")
-    known = {name: told[name] for name in (*FIELDS, PCK_CHAIN_FIELD) if told.get(name) is not None}
+    known = {name: parsed[name] for name in (*FIELDS, PCK_CHAIN_FIELD) if parsed.get(name) is not None}
     for name, value in known.items():
         if not isinstance(value, str):
             fault = f"the field {name} of {path} is {_KINDS[type(value)]}, not a text"

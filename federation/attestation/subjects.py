@@ -18,9 +18,9 @@ def search_columns(entry: LeafEntry) -> dict[str, Any]:
     body = entry.body
     appraisal = _mapping(body.get("appraisal"))
     program = _mapping(body.get("claims")).get("program") or _mapping(body.get("values")).get("program")
-    told = _mapping(_mapping(body.get("release")).get("released"))
+    released = _mapping(_mapping(body.get("release")).get("released"))
     program = program or _mapping(body.get("receipt")).get("program") or body.get("program")
-    program = program or told.get("program")
+    program = program or released.get("program")
     return {
         "study_id": _study(entry),
         "program": _short(program, 32),

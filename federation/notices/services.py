@@ -68,8 +68,8 @@ def send_due() -> int:
                     Unwanted.objects.filter(user__in=people, topic=topic).values_list("user", flat=True)
                 )
                 for user in people:
-                    told = {"by_mail": user.pk not in no_mail}
-                    Notice.objects.get_or_create(event=event, user=user, defaults=told)
+                    choice = {"by_mail": user.pk not in no_mail}
+                    Notice.objects.get_or_create(event=event, user=user, defaults=choice)
     due = Notice.objects.filter(by_mail=True, sent_at=None, attempts__lt=MAX_ATTEMPTS)
     return sum(
         _send(notice) for notice in due.select_related("event__study", "event__run__study", "user__site")

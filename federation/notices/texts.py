@@ -80,80 +80,84 @@ def _about(event: Event, reader: User) -> tuple[str, ...]:
 
 
 def _words(event: Event, name: str) -> tuple[str, str, str]:
-    told = {"study": name, "site": event.site or ""}
+    facts = {"study": name, "site": event.site or ""}
     code = str(event.facts.get("code") or "")
     words = explain(code, event.facts) if code else None
     why = f"{words.message} {words.hint} [{words.code}]" if words else ""
     match event.kind:
         case "study.approving":
             return (
-                _("“%(study)s” asks for your hospital's approval") % told,
-                _("The study “%(study)s” is frozen and asks your hospital to take part.") % told,
+                _("“%(study)s” asks for your hospital's approval") % facts,
+                _("The study “%(study)s” is frozen and asks your hospital to take part.") % facts,
                 _("Read it, and sign at the hospital: python -m site_agent approve"),
             )
         case "study.ready":
             return (
-                _("“%(study)s” can be launched") % told,
-                _("All hospitals have signed “%(study)s”.") % told,
+                _("“%(study)s” can be launched") % facts,
+                _("All hospitals have signed “%(study)s”.") % facts,
                 _("Launch it on its page."),
             )
         case "run.finished":
-            return (_("“%(study)s” is finished") % told, _("The run of “%(study)s” is finished.") % told, "")
+            return (
+                _("“%(study)s” is finished") % facts,
+                _("The run of “%(study)s” is finished.") % facts,
+                "",
+            )
         case "run.failed":
             return (
-                _("“%(study)s” was stopped by an error") % told,
-                _("The run of “%(study)s” was stopped by an error.") % told,
+                _("“%(study)s” was stopped by an error") % facts,
+                _("The run of “%(study)s” was stopped by an error.") % facts,
                 why,
             )
         case "run.cancelled":
             return (
-                _("“%(study)s” was cancelled") % told,
-                _("The run of “%(study)s” was cancelled.") % told,
+                _("“%(study)s” was cancelled") % facts,
+                _("The run of “%(study)s” was cancelled.") % facts,
                 str(event.facts.get("why") or ""),
             )
         case "quorum.awaited":
             return (
-                _("“%(study)s” waits for hospitals") % told,
-                _("The run of “%(study)s” has passed a deadline without enough hospitals.") % told,
+                _("“%(study)s” waits for hospitals") % facts,
+                _("The run of “%(study)s” has passed a deadline without enough hospitals.") % facts,
                 _("Look whether the agents of the hospitals that are missing run and reach the coordinator."),
             )
         case "release.asked":
             return (
-                _("“%(study)s” asks for the release of its parameters") % told,
-                _("The lead of “%(study)s” asks the hospitals to release the tuned parameters.") % told,
+                _("“%(study)s” asks for the release of its parameters") % facts,
+                _("The lead of “%(study)s” asks the hospitals to release the tuned parameters.") % facts,
                 _("Read to whom they would go, and sign at the hospital: python -m site_agent approve"),
             )
         case kind if kind in THREADS:
-            return _of_thread(event, told)
+            return _of_thread(event, facts)
         case "serving.waiting":
             return (
-                _("“%(study)s” asks for your signature to serve its model") % told,
-                _("The lead of “%(study)s” asks the hospitals that an enclave may serve its model.") % told,
+                _("“%(study)s” asks for your signature to serve its model") % facts,
+                _("The lead of “%(study)s” asks the hospitals that an enclave may serve its model.") % facts,
                 _("Read to whom it would answer, and sign at the hospital: python -m site_agent approve"),
             )
         case "release.released":
             return (
-                _("The parameters of “%(study)s” are released") % told,
-                _("The enclave has released the tuned parameters of “%(study)s”.") % told,
+                _("The parameters of “%(study)s” are released") % facts,
+                _("The enclave has released the tuned parameters of “%(study)s”.") % facts,
                 _("The study's page says how to get them."),
             )
         case "release.failed":
             return (
-                _("The parameters of “%(study)s” could not be released") % told,
-                _("The enclave could not release the tuned parameters of “%(study)s”.") % told,
+                _("The parameters of “%(study)s” could not be released") % facts,
+                _("The enclave could not release the tuned parameters of “%(study)s”.") % facts,
                 why,
             )
         case _:
             return (
-                _("“%(study)s”: %(site)s could not do its work") % told,
-                _("In the run of “%(study)s”, %(site)s could not do its work.") % told,
+                _("“%(study)s”: %(site)s could not do its work") % facts,
+                _("In the run of “%(study)s”, %(site)s could not do its work.") % facts,
                 why,
             )
 
 
-def _of_thread(event: Event, told: dict[str, Any]) -> tuple[str, str, str]:
+def _of_thread(event: Event, facts: dict[str, Any]) -> tuple[str, str, str]:
     if event.facts.get("speaker") == "lead":
-        subject = _("The lead of “%(study)s” has written to your hospital") % told
+        subject = _("The lead of “%(study)s” has written to your hospital") % facts
         return subject, f"{subject}.", _("Read and answer it on the page.")
     subjects = {
         "thread.changes": _("%(site)s asks for changes in “%(study)s”"),
@@ -166,5 +170,5 @@ def _of_thread(event: Event, told: dict[str, Any]) -> tuple[str, str, str]:
         ),
         "thread.decline": _("Read why. You can answer, or go back to the draft and change it."),
     }
-    subject = subjects.get(event.kind, _("%(site)s has a question about “%(study)s”")) % told
+    subject = subjects.get(event.kind, _("%(site)s has a question about “%(study)s”")) % facts
     return subject, f"{subject}.", todos.get(event.kind, _("Read and answer it on the page."))

@@ -104,14 +104,14 @@ def invite(
 
 def _send(invitation: Invitation, token: str, by: User) -> None:
     link = f"{settings.PUBLIC_URL}/invitations/{token}/"
-    told = {
+    context = {
         "invitation": invitation,
         "link": link,
         "by": by,
         "release_key": fingerprint() if _installs(invitation) else "",
     }
     with override(invitation.language):
-        subject, text = _("You are invited to FedSlice"), render_to_string("people/invitation.txt", told)
+        subject, text = _("You are invited to FedSlice"), render_to_string("people/invitation.txt", context)
     try:
         send_mail(subject, text, None, [invitation.email])
     except OSError as error:

@@ -73,11 +73,11 @@ class Site(models.Model):
     def __str__(self) -> str:
         return self.name or f"unnamed site {self.id}"
 
-    def save(self, *told: Any, **named: Any) -> None:
+    def save(self, *args: Any, **named: Any) -> None:
         """A new site gets the next colour."""
         if self._state.adding:
             self.colour = Site.objects.count()
-        super().save(*told, **named)
+        super().save(*args, **named)
 
     @property
     def fingerprint(self) -> str:

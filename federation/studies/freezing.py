@@ -208,8 +208,8 @@ def _model(plan: Plan, datasets: list[Dataset]) -> ModelSpec:
         raise Refusal("study.invalid_plan", fault=fault)
     usable = base.max_tokens - methods.named(plan.method).positions(plan)
     if plan.max_tokens > usable:
-        told = {"positions": base.max_tokens, "usable": max(usable, 0), "asked": plan.max_tokens}
-        raise Refusal("slicing.too_short", length=plan.prefix_length, **told)
+        facts = {"positions": base.max_tokens, "usable": max(usable, 0), "asked": plan.max_tokens}
+        raise Refusal("slicing.too_short", length=plan.prefix_length, **facts)
     return ModelSpec(
         source=base.source,
         task=plan.task,

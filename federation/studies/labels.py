@@ -106,8 +106,8 @@ def _sites_with(label: str, datasets: Sequence[Dataset]) -> tuple[tuple[str, int
 
 
 def _side_by_side(group: SimilarSpellings) -> str:
-    told = [
+    spellings = [
         f"\u201c{spelling.shown}\u201d at {', '.join(name for name, _ in spelling.sites)}"
         for spelling in group.spellings
     ]
-    return "; ".join(told)[:800]
+    return "; ".join(spellings)[:800]

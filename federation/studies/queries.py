@@ -27,10 +27,10 @@ def waiting_for(study: Study) -> list[Site]:
 def given_to(study: Study, manifest_hash: str) -> dict[str, Given]:
     """Site id -> its signed approval of this manifest."""
     rows = study.approvals.filter(manifest_hash=manifest_hash, signature__isnull=False)
-    told = rows.values_list("site_id", "confirmed", "signature", "sweep")
+    signed_rows = rows.values_list("site_id", "confirmed", "signature", "sweep")
     return {
         site: Given(tuple(confirmed), signature or "", msgspec.convert(sweep, InSweep | None))
-        for site, confirmed, signature, sweep in told
+        for site, confirmed, signature, sweep in signed_rows
     }
 
 

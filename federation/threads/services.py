@@ -147,15 +147,15 @@ def say(
         salt=salt,
         digest=digest(salt, said),
     )
-    told = {"about": about[0], "kind": kind, "speaker": speaker, "site": site.pk, "study": study.pk}
-    append("message", {**told, "manifest": study.manifest_hash, "message": row.digest})
+    facts = {"about": about[0], "kind": kind, "speaker": speaker, "site": site.pk, "study": study.pk}
+    append("message", {**facts, "manifest": study.manifest_hash, "message": row.digest})
     record(by, f"thread.{kind}", f"study:{study.pk}", site=site.pk, about=about[0])
     if first is not None:
         return row
-    told = {"about": about[0], "speaker": speaker}
+    facts = {"about": about[0], "speaker": speaker}
     if sweep is not None:
-        told |= {"sweep": sweep.pk, "name": sweep.name}
-    Event.objects.create(study=study, run_id=about[1], site=site, kind=f"thread.{kind}", facts=told)
+        facts |= {"sweep": sweep.pk, "name": sweep.name}
+    Event.objects.create(study=study, run_id=about[1], site=site, kind=f"thread.{kind}", facts=facts)
     return row
 
 

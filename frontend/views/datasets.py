@@ -87,7 +87,7 @@ def _lengths(dataset: Dataset) -> dict[str, Any]:
         (_("Answers"), "answer_length"),
         (_("Messages"), "turns"),
     )
-    told = [(what, dataset.card[name]) for what, name in named if dataset.card.get(name)]
-    shares = sorted({share for _what, quantiles in told for share in quantiles})
-    values = [(share[1:], [quantiles.get(share, "–") for _what, quantiles in told]) for share in shares]
-    return {"of": [what for what, _quantiles in told], "shares": values}
+    facts = [(what, dataset.card[name]) for what, name in named if dataset.card.get(name)]
+    shares = sorted({share for _what, quantiles in facts for share in quantiles})
+    values = [(share[1:], [quantiles.get(share, "–") for _what, quantiles in facts]) for share in shares]
+    return {"of": [what for what, _quantiles in facts], "shares": values}

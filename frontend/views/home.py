@@ -127,11 +127,11 @@ def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
         approving = studies.filter(state=StudyState.APPROVING).select_related("sweep_point__sweep")
         mine = [one for one in approving if user.site in queries.waiting_for(one)] if decides else []
         for line in lines(mine):
-            told = {"study": line.name, "runs": len(line.studies)}
+            facts = {"study": line.name, "runs": len(line.studies)}
             if line.sweep is None:
-                add(_("Approve “%(study)s”") % told, line.url)
+                add(_("Approve “%(study)s”") % facts, line.url)
             else:
-                add(_("Approve “%(study)s”") % told, line.url, _("%(runs)s runs, one signature") % told)
+                add(_("Approve “%(study)s”") % facts, line.url, _("%(runs)s runs, one signature") % facts)
         for said in threads.unanswered(asked_here(user), by=Speaker.LEAD, site=user.site) if decides else ():
             add(_("Read the answer in “%(study)s”") % {"study": _subject(said)}, _thread_page(said))
         for text, run, about in _to_sign(user.site) if decides or agent else ():
@@ -139,15 +139,15 @@ def _waiting(user: User, begins: bool) -> list[dict[str, str]]:
             add(text % {"study": run.study.name}, page, "python -m site_agent approve")
     if user.role == Role.LEAD:
         for said in threads.unanswered(studies, by=Speaker.SITE):
-            told = {"site": said.site, "study": _subject(said)}
-            add(_("Answer %(site)s in “%(study)s”") % told, _thread_page(said), said.get_kind_display())
+            facts = {"site": said.site, "study": _subject(said)}
+            add(_("Answer %(site)s in “%(study)s”") % facts, _thread_page(said), said.get_kind_display())
         own = studies.select_related("sweep_point__sweep")
         for line in lines(own.filter(state=StudyState.READY)):
             add(_("Launch “%(study)s”") % {"study": line.name}, line.url, _("all have signed"))
         for line in lines(own.filter(state=StudyState.APPROVING)):
             missing = {site.pk: site for study in line.studies for site in queries.waiting_for(study)}
-            told = {"study": line.name, "names": with_people(list(missing.values()))}
-            add(_("“%(study)s”") % told, line.url, _("waits for %(names)s") % told)
+            facts = {"study": line.name, "names": with_people(list(missing.values()))}
+            add(_("“%(study)s”") % facts, line.url, _("waits for %(names)s") % facts)
         for line in lines(own.filter(state=StudyState.DRAFT)):
             count = len(line.studies)
             drafts = ngettext("a draft", "%(n)s drafts of a sweep", count) % {"n": count}

@@ -17,8 +17,8 @@ from frontend.views.acting import person
 def news(request: HttpRequest) -> HttpResponse:
     """One page of this person's news, newest first."""
     page = keyset(request, inbox.news_of(person(request)))
-    told = [(notice, brief_of(notice.event)) for notice in page.rows]
-    shown = {"page": page, "told": told, "new": any(notice.read_at is None for notice in page.rows)}
+    news = [(notice, brief_of(notice.event)) for notice in page.rows]
+    shown = {"page": page, "news": news, "new": any(notice.read_at is None for notice in page.rows)}
     return render(request, "frontend/news.html", shown)
 
 

@@ -41,9 +41,9 @@ def release_of(run: Run, user: User) -> dict[str, Any]:
     except Refusal as refusal:
         rule = frozen(run).at("release", "rule")
         # Where nothing may ever leave, or not yet, the page says so in a line.
-        told = explain(refusal.code, refusal.facts)
+        explained = explain(refusal.code, refusal.facts)
         changes = refusal.code == "release.unfinished" and run.finished_at is None
-        return context | {"release_refused": told, "release_rule": rule, "changes": changes}
+        return context | {"release_refused": explained, "release_rule": rule, "changes": changes}
     release = Release.objects.filter(run=run).first()
     signed = {row.site_id: row.at for row in release.signatures.all()} if release is not None else {}
     again = release is not None and (release.state == "failed" or release.removed_at is not None)

@@ -36,7 +36,7 @@ def thread(request: HttpRequest, study_id: str) -> HttpResponse:
         except Refusal as refusal:
             refused = refusal
         else:
-            messages.success(request, _told(kind, request.POST.get("about", About.STUDY.value)))
+            messages.success(request, _confirmation(kind, request.POST.get("about", About.STUDY.value)))
             return redirect(_place(user, study))
     elif sees_study:
         query = request.GET.urlencode()
@@ -70,7 +70,7 @@ def _write(request: HttpRequest, user: User, study: Study, kind: str, text: str)
     services.answer(user, study, site, text, about)
 
 
-def _told(kind: str, about: str) -> str:
+def _confirmation(kind: str, about: str) -> str:
     draft = _("The study is a draft again; its lead reads what you wish for.")
     waits = _("The lead reads what you wish for. Nothing is signed meanwhile.")
     return {

@@ -45,7 +45,7 @@ def thread(request: HttpRequest, sweep_id: str) -> HttpResponse:
     except Refusal as refusal:
         context = {**sweep_room(request, sweep, text, request.POST.get("site", "")), "refused": refusal}
         return render(request, "frontend/sweeps/detail.html", context, status=422)
-    messages.success(request, _told(kind))
+    messages.success(request, _confirmation(kind))
     return redirect(place)
 
 
@@ -171,7 +171,7 @@ def _write(request: HttpRequest, user: User, sweep: Sweep, kind: str, text: str)
     sweeps.answer(user, sweep, site, text)
 
 
-def _told(kind: str) -> str:
+def _confirmation(kind: str) -> str:
     return {
         Kind.CHANGES: _("All its studies are drafts again; their lead reads what you wish for."),
         Kind.DECLINE: _("Declined. The lead is told; your hospital can still change its mind."),

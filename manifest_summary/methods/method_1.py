@@ -101,12 +101,12 @@ def joining(manifest: Manifest, rows: Sequence[int | None]) -> list[Fact]:
 
 def _step(optimizer: ServerOptimizer) -> str:
     """What the aggregator's enclave makes of the mean."""
-    told = _("a step of %(name)s towards the mean: learning rate %(rate)s, momentum %(beta)s") % {
+    text = _("a step of %(name)s towards the mean: learning rate %(rate)s, momentum %(beta)s") % {
         "name": word(optimizer.kind),
         "rate": number(f"{optimizer.learning_rate:g}"),
         "beta": number(f"{optimizer.beta1:g}"),
     }
     if optimizer.beta2 is None or optimizer.tau is None:
-        return told
+        return text
     adapted = {"beta": number(f"{optimizer.beta2:g}"), "tau": number(f"{optimizer.tau:g}")}
-    return told + _(", β₂ %(beta)s, τ %(tau)s") % adapted
+    return text + _(", β₂ %(beta)s, τ %(tau)s") % adapted

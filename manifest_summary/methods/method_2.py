@@ -46,8 +46,8 @@ def begins(manifest: Manifest) -> list[Fact]:
     instances = manifest.aggregation.instances
     if instances == USUAL_INSTANCES:
         return []
-    told = _("a hospital's enclave may begin %(n)d times; by this method a hospital has none")
-    return [Fact(_("Of no effect"), told % {"n": instances})]
+    text = _("a hospital's enclave may begin %(n)d times; by this method a hospital has none")
+    return [Fact(_("Of no effect"), text % {"n": instances})]
 
 
 def leaving(manifest: Manifest) -> list[Fact]:

@@ -25,8 +25,8 @@ def question(values: dict[str, Any], columns: Columns) -> str:
     """What a model is asked: the columns of the prompt that hold something, in their order, parted by blank
     lines, and after them the choices, lettered."""
     choices = _choices(values, columns)
-    told = [values.get(name) for name in (*columns.prompt, *(() if choices else columns.choices))]
-    parts = [_paragraphs(value) for value in told if not _is_nothing(value)]
+    values_read = [values.get(name) for name in (*columns.prompt, *(() if choices else columns.choices))]
+    parts = [_paragraphs(value) for value in values_read if not _is_nothing(value)]
     if choices:
         parts.append("\n".join(f"{LETTERS[place]}. {choice}" for place, choice in enumerate(choices)))
     return text("\n\n".join(parts) or None, "prompt")
@@ -47,10 +47,10 @@ def answer(values: dict[str, Any], columns: Columns) -> str:
 
 def messages(value: Any) -> tuple[ChatMessage, ...]:
     """A conversation: turns of system, user and assistant, up to the last that the assistant has."""
-    told = value.value if isinstance(value, Nested) else value
-    if not isinstance(told, list) or not all(isinstance(turn, dict) for turn in told):
+    value_read = value.value if isinstance(value, Nested) else value
+    if not isinstance(value_read, list) or not all(isinstance(turn, dict) for turn in value_read):
         raise Unusable("the messages are no list of turns")
-    turns = [_turn(turn) for turn in told]
+    turns = [_turn(turn) for turn in value_read]
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
         raise Unusable("the assistant says nothing")
@@ -61,8 +61,8 @@ def messages(value: Any) -> tuple[ChatMessage, ...]:
 
 def unread(value: Any) -> set[str]:
     """What turns of a conversation say beside who speaks and what."""
-    told = value.value if isinstance(value, Nested) else None
-    turns = [turn for turn in told if isinstance(turn, dict)] if isinstance(told, list) else []
+    value_read = value.value if isinstance(value, Nested) else None
+    turns = [turn for turn in value_read if isinstance(turn, dict)] if isinstance(value_read, list) else []
     known = {key for pair in KEYS for key in pair}
     return {str(key) for turn in turns for key, said in turn.items() if key not in known and said is not None}
 
@@ -82,12 +82,18 @@ def _choices(values: dict[str, Any], columns: Columns) -> list[str]:
     cells = [values.get(name) for name in columns.choices]
     while cells and _is_nothing(cells[-1]):  # a question with fewer choices than columns
         cells.pop()
-    told = cells[0].value if len(columns.choices) == 1 and cells and isinstance(cells[0], Nested) else cells
-    if isinstance(told, dict):  # as ARC has it: {"text": […], "label": […]}; or {"A": …, "B": …}
-        told = told["text"] if isinstance(told.get("text"), list) else list(told.values())
-    if not isinstance(told, list) or not 2 <= len(told) <= len(LETTERS):
+    value_read = (
+        cells[0].value if len(columns.choices) == 1 and cells and isinstance(cells[0], Nested) else cells
+    )
+    if isinstance(value_read, dict):  # as ARC has it: {"text": […], "label": […]}; or {"A": …, "B": …}
+        value_read = (
+            value_read["text"] if isinstance(value_read.get("text"), list) else list(value_read.values())
+        )
+    if not isinstance(value_read, list) or not 2 <= len(value_read) <= len(LETTERS):
         return []
-    return [text(str(choice) if isinstance(choice, int | float) else choice, "choice") for choice in told]
+    return [
+        text(str(choice) if isinstance(choice, int | float) else choice, "choice") for choice in value_read
+    ]
 
 
 def _place(value: Any, choices: list[str]) -> int | None:
@@ -109,12 +115,12 @@ def _is_nothing(value: Any) -> bool:
 
 
 def _paragraphs(value: Any) -> str:
-    told = value.value if isinstance(value, Nested) else value
-    if isinstance(told, dict):  # as PubMedQA has it: {"contexts": […], "labels": […], …}
-        told = told.get("contexts")
-    if isinstance(told, list):
-        return "\n\n".join(text(part, "prompt") for part in told)
-    return text(_numbered(told), "prompt")
+    value_read = value.value if isinstance(value, Nested) else value
+    if isinstance(value_read, dict):  # as PubMedQA has it: {"contexts": […], "labels": […], …}
+        value_read = value_read.get("contexts")
+    if isinstance(value_read, list):
+        return "\n\n".join(text(part, "prompt") for part in value_read)
+    return text(_numbered(value_read), "prompt")
 
 
 def _numbered(value: Any) -> Any:

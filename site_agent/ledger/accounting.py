@@ -53,7 +53,7 @@ def used_by(manifest: Manifest, site: str, rows: int) -> Used:
     )
 
 
-def told_by(runs: Sequence[Used], delta: float) -> Spending:
+def spending_of(runs: Sequence[Used], delta: float) -> Spending:
     """Raises: `privacy.no_account`."""
     found = {
         level: epsilon([Gaussian(one.noise, one.rate, one.steps) for one in runs if one.unit == level], delta)
@@ -79,7 +79,7 @@ def outlook(book: Book, *together: Used) -> Outlook:
     runs, budget = book.of(lineage), book.budgets.get(lineage, Budget())
     counted = {one.manifest for one in runs}
     fresh = [run for run in together if run.manifest not in counted]
-    before, now = told_by(runs, budget.delta), told_by([*runs, *fresh], budget.delta)
+    before, now = spending_of(runs, budget.delta), spending_of([*runs, *fresh], budget.delta)
     weak: dict[str, Weakness] = {}
     for run in fresh:
         for one in _weak(book, run, now.unbounded):
@@ -108,11 +108,11 @@ WORDS = {"site": "epsilon per hospital", "record": "epsilon per row", "unbounded
 def _weak(book: Book, run: Used, unbounded: int) -> list[Weakness]:
     found = []
     if run.unit == "none":
-        told = "" if unbounded == 1 else f" With it, {unbounded} such runs over these rows are counted."
+        note = "" if unbounded == 1 else f" With it, {unbounded} such runs over these rows are counted."
         words = (
             "It adds no noise: nothing bounds what its result tells about your rows, and no sum of epsilon "
         )
-        found.append(Weakness(UNBOUNDED, f"{words}covers it.{told}"))
+        found.append(Weakness(UNBOUNDED, f"{words}covers it.{note}"))
     for other in reversed(book.used):
         odd = odd_one(run.members, other.members)
         if odd is None or other.kind != run.kind or is_covered(run.unit, other.unit):

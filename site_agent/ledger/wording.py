@@ -27,12 +27,12 @@ def describe_outlook(found: Outlook) -> str:
     return "\n".join(lines)
 
 
-def account(told: Spending, budget: Budget, after: Spending | None = None) -> list[str]:
+def account(spent: Spending, budget: Budget, after: Spending | None = None) -> list[str]:
     """A line for each level, and one for the runs without noise."""
     lines = []
     for level in LEVELS:
         limit = getattr(budget, level)
-        now, then = getattr(told, level), getattr(after or told, level)
+        now, then = getattr(spent, level), getattr(after or spent, level)
         change = _(" → %(then)s with this run") % {"then": number(f"{then:.3g}")} if then != now else ""
         allowed = (
             _("no budget set") if limit is None else _("budget %(limit)s") % {"limit": number(f"{limit:g}")}
@@ -44,15 +44,15 @@ def account(told: Spending, budget: Budget, after: Spending | None = None) -> li
             "allowed": allowed,
         }
         lines.append(f"  {_(LEVEL[level]):<13}{at}")
-    runs = (after or told).unbounded
-    change = _(" → %(runs)s with this one") % {"runs": runs} if runs != told.unbounded else ""
+    runs = (after or spent).unbounded
+    change = _(" → %(runs)s with this one") % {"runs": runs} if runs != spent.unbounded else ""
     allowed = (
         "" if budget.unbounded is None else _("; %(unbounded)s allowed") % {"unbounded": budget.unbounded}
     )
     return [
         *lines,
         _("  unbounded    %(unbounded)s without noise%(change)s%(allowed)s")
-        % {"unbounded": counted(told.unbounded, "run"), "change": change, "allowed": allowed},
+        % {"unbounded": counted(spent.unbounded, "run"), "change": change, "allowed": allowed},
     ]
 
 

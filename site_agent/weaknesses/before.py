@@ -51,10 +51,10 @@ def _of_policy(policy: Policy, previous: Policy) -> Iterator[Weakness]:
         )
     advisories = set(policy.accepted_advisories) - set(previous.accepted_advisories)
     if advisories:
-        told = ", ".join(sorted(advisories)[:8])
+        listed = ", ".join(sorted(advisories)[:8])
         yield Weakness(
             "more-advisories",
-            _("Security advisories are accepted that were not before: %(told)s.") % {"told": told},
+            _("Security advisories are accepted that were not before: %(told)s.") % {"told": listed},
         )
     for reference in policy.references:
         program = reference.program
@@ -109,9 +109,9 @@ def _of_collateral(policy: Policy, previous: Policy) -> Iterator[Weakness]:
     )
     now = Floors().under(policy)
     for floor in previous.floors:
-        told = asdict(now.of(policy.root_sha256, floor.fmspc, floor.ca))
+        floors = asdict(now.of(policy.root_sha256, floor.fmspc, floor.ca))
         before = asdict(Floor(policy.root_sha256, **asdict(floor)))
-        names = [name for name, value in before.items() if isinstance(value, int) and told[name] < value]
+        names = [name for name, value in before.items() if isinstance(value, int) and floors[name] < value]
         if names:
             lower.append(
                 _("platforms %(fmspc)s (%(ca)s): %(names)s")

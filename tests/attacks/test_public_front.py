@@ -182,7 +182,7 @@ def test_a_life_that_was_admitted_before_an_old_state_came_has_no_features_of_it
     first, second = Peer("a", "1" * 64), Peer("b", "2" * 64)
     instances = SliceInstances(3)
     instances.count("anna", first.signing_key, "f" * 64)
-    receipt = type("Receipt", (), {"instances": instances.told({"anna": first})})
+    receipt = type("Receipt", (), {"instances": instances.published({"anna": first})})
     assert receipt.instances == (InstanceCount("anna", 1, first.signing_key, "f" * 64),)
     restored = SliceInstances(3)
     restored.count("anna", second.signing_key, "e" * 64)

@@ -184,7 +184,7 @@ def test_closing_a_round_drops_who_is_late_and_asks_the_others_to_countersign(sc
     assert (dropped.state, dropped.error_code) == ("dropped", "contribution.late")
     assert Job.objects.get(pk=late.pk).state == JobState.EXPIRED
     asked = Job.objects.get(kind=JobKind.COUNTERSIGN)
-    assert asked.site == scene.anna.site and asked.told["roster"] == scene.round.roster
+    assert asked.site == scene.anna.site and asked.given["roster"] == scene.round.roster
     assert LogEntry.objects.filter(kind="roster.fixed").count() == 1
     countersigning.fix_roster(scene.round, manifest_of(scene.run))
     assert LogEntry.objects.filter(kind="roster.fixed").count() == 1

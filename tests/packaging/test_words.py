@@ -136,6 +136,16 @@ def test_of_the_classes_that_an_enclave_may_load_each_name_stands_for_one() -> N
     assert [name for name, times in names.items() if times > 1] == []
 
 
+def test_no_name_outside_an_enclave_is_told() -> None:
+    """It may say what: facts, an answer, a text, what was reported."""
+    found = [
+        path
+        for path in tracked("*.py", ":!*/migrations/*", ":!tests", ":!benchmarks", ":!enclave")
+        if {"told", "_told"} & names_in((REPOSITORY / path).read_text("utf-8"))
+    ]
+    assert not found, found
+
+
 ON_TWO_SIDES = {
     "Admission", "Approval", "ApprovalKey", "Card", "Checkpoint", "Collateral", "CollateralFloor",
     "Contribution", "Dataset", "Job", "JobRunner", "Message", "Method", "PlatformKind", "Release",

@@ -23,9 +23,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        told = backup.write(options["file"], options["keys_to"])
-        self.stdout.write(f"{options['file']}: the database and {told['blobs']} sealed files.")
-        if not told["keys"]:
+        written = backup.write(options["file"], options["keys_to"])
+        self.stdout.write(f"{options['file']}: the database and {written['blobs']} sealed files.")
+        if not written["keys"]:
             self.stdout.write(
                 "The keys of the state folder are not in it: keep them apart, or use --keys-to."
             )

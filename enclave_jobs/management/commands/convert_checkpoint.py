@@ -25,11 +25,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            told = convert(resolve_pickled(options["source"]), options["folder"].resolve(), tell=self._tell)
+            converted = convert(
+                resolve_pickled(options["source"]), options["folder"].resolve(), tell=self._tell
+            )
         except Refusal as refusal:
             words = explain(refusal.code, refusal.facts)
             raise CommandError(f"{words.message} {words.hint} [{words.code}]") from refusal
-        for name, sha in (*told.sources.items(), *told.made.items()):
+        for name, sha in (*converted.sources.items(), *converted.made.items()):
             self.stdout.write(f"{sha}  {name}")
         self.stdout.write(f"Now: python manage.py register_model {options['folder']}")
 

@@ -25,11 +25,11 @@ class Command(BaseCommand):
         passphrase = None
         if key is not None and "ENCRYPTED" in key.read_text():
             passphrase = getpass.getpass(f"Passphrase of {key.name}: ").encode()
-        told = backup.restore(options["file"], certificate, key, passphrase)
-        self.stdout.write(f"Restored the database and {told['blobs']} sealed files.")
-        if told["missing"]:
-            self.stdout.write(f"{told['missing']} files were removed while it was made.")
-        brought = ", ".join(told["keys"])
+        restored = backup.restore(options["file"], certificate, key, passphrase)
+        self.stdout.write(f"Restored the database and {restored['blobs']} sealed files.")
+        if restored["missing"]:
+            self.stdout.write(f"{restored['missing']} files were removed while it was made.")
+        brought = ", ".join(restored["keys"])
         self.stdout.write(
             f"Keys: {brought}." if brought else "No keys: put those of the state folder back now."
         )

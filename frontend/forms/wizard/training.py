@@ -305,25 +305,25 @@ class TrainingForm(StepForm):
         if privacy == "site" and rule == "stack-svd":
             self.add_error("rule", _("Noise per hospital goes with FedAvg or FFA-LoRA."))
         if cleaned.get("server_optimizer", "none") != "none" and rule == "stack-svd":
-            told = _(
+            message = _(
                 "Stacking and SVD turns the factors again each round; a server's step needs them to stand."
             )
-            self.add_error("server_optimizer", told)
+            self.add_error("server_optimizer", message)
         if rule == "ffa-lora" and cleaned.get("release") in ("sealed-to-sites", "export"):
             self.add_error("release", _("With FFA-LoRA no parameters can come out; choose another mean."))
         if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
             field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
             self.add_error(field, _("Noise per row goes with a constant learning rate, without warm-up."))
         if privacy == "record" and self.plan.get("front"):
-            told = _(
+            message = _(
                 "Noise per row draws rows secretly; behind a public front a hospital's machine sees which."
             )
-            self.add_error("privacy", told)
+            self.add_error("privacy", message)
         if privacy == "record" and self.plan.get("placement") == "masked":
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
         if cleaned.get("written_rows") and not self.writes():
-            told = _(
+            message = _(
                 "Answers are written where an enclave has all of the model, with LoRA: not masked, not split."
             )
-            self.add_error("written_rows", told)
+            self.add_error("written_rows", message)
         return cleaned

@@ -211,8 +211,8 @@ class RunSession:
             "manifest": require_manifest(*about),
             "appraisal": require_appraisal(*about, evidence.claims),
         }
-        told = {"evidence": evidence, "logged": logged}
-        client.call("admit", timeout=SHORT, **msgspec.to_builtins(told))
+        shown_evidence = {"evidence": evidence, "logged": logged}
+        client.call("admit", timeout=SHORT, **msgspec.to_builtins(shown_evidence))
 
         nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
         ours = client.call("evidence", timeout=SHORT, nonce=nonce)
@@ -267,9 +267,9 @@ class RunSession:
         tell("loading model and rows")
         limit = LOADING if self.manifest.front is None else None
         # Nobody listens, who might break it off: it is done once.
-        told = self._client().call("load", None, limit, model="model", **rows)
-        self._committed = told["features"]
-        tell_of_cuts(told["cut"], told["left_out"], self.manifest)
+        answer = self._client().call("load", None, limit, model="model", **rows)
+        self._committed = answer["features"]
+        tell_of_cuts(answer["cut"], answer["left_out"], self.manifest)
         self._loaded = True
 
     def _computed(self, model: Path, dataset: Path, tell: Tell) -> Path:

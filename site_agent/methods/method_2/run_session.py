@@ -75,11 +75,11 @@ class SplitRunSession:
 
     def _verify(self, epoch: int) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
-        told = self._ask({"nonce": nonce, "epoch": epoch})
-        evidence = self._verifier.evidence(told.body, nonce)
+        answer = self._ask({"nonce": nonce, "epoch": epoch})
+        evidence = self._verifier.evidence(answer.body, nonce)
         require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
         self.receipts.attested(evidence)
-        return told.field("epoch", int), evidence.claims
+        return answer.field("epoch", int), evidence.claims
 
     def _ask(self, body: dict[str, Any], **options: Any) -> Any:
         path = f"runs/{self._run}/aggregator/evidence"

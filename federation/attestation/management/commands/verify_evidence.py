@@ -165,8 +165,8 @@ def _floors(appraisal: Appraisal, policy: Policy | None) -> list[str]:
     names = ("tcb_evaluation", "qe_evaluation", "root_ca_crl_number", "pck_crl_number")
 
     def numbers(of: Appraisal | CollateralFloor) -> str:
-        told = tuple(getattr(of, name) for name in names)
-        return f"for {of.fmspc} ({of.ca}): TCB evaluation %s, QE %s, CRL numbers %s (root), %s (PCK)" % told
+        given = tuple(getattr(of, name) for name in names)
+        return f"for {of.fmspc} ({of.ca}): TCB evaluation %s, QE %s, CRL numbers %s (root), %s (PCK)" % given
 
     lines = [f"  collateral  {numbers(appraisal)}"]
     if policy is None:
