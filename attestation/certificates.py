@@ -1,8 +1,10 @@
 """X.509 certificates and CRLs as Intel's SGX PKI uses them, on `cryptography`.
 
-Profile: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Specification"; rules: RFC 5280.
 Root → PCK CA → PCK and root → TCB signer, all on P-256 with SHA-256. Each function checks one thing and
 refuses with a code that names it; `what` says in words which certificate or list it was.
+
+Source: profile: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Specification"; rules:
+RFC 5280.
 """
 
 from __future__ import annotations

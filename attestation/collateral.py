@@ -2,7 +2,9 @@
 
 The nine fields of Intel's QuoteCollateralV3 as JSON; binary ones in hex. `tcb_info` and `qe_identity` are
 JSON texts that were signed byte for byte, so they stay bytes here; `documents.py` reads them once their
-signatures hold. Source: Intel, "SGX ECDSA QuoteLibReference DCAP API", sgx_ql_qve_collateral_t.
+signatures hold.
+
+Source: Intel, "SGX ECDSA QuoteLibReference DCAP API", sgx_ql_qve_collateral_t.
 """
 
 from __future__ import annotations

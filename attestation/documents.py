@@ -1,7 +1,9 @@
 """The two signed documents of collateral: TCB info v3 and quoting enclave identity v2.
 
 They are read strictly: an unknown or doubled field is refused, because a field that we do not understand
-could be a condition. Formats: Intel, "API Documentation v4" (PCS), "Get TCB Info" and "Get QE Identity".
+could be a condition.
+
+Source: formats: Intel, "API Documentation v4" (PCS), "Get TCB Info" and "Get QE Identity".
 """
 
 from __future__ import annotations

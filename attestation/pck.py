@@ -1,7 +1,8 @@
 """What a PCK certificate says of its platform: Intel's SGX extension, OID 1.2.840.113741.1.13.1.
 
-Intel, "SGX PCK Certificate and CRL Profile Specification" 1.5, section 1.4. The PPID in it names one
-processor for ever: it is read past and never kept, logged or shown.
+The PPID in it names one processor for ever: it is read past and never kept, logged or shown.
+
+Source: Intel, "SGX PCK Certificate and CRL Profile Specification" 1.5, section 1.4.
 """
 
 from __future__ import annotations

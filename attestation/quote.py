@@ -1,9 +1,11 @@
 """The quote: a strict parser for SGX quote v3, TDX quote v4 and TDX quote v5.
 
-Layouts, all little-endian: Intel, "SGX ECDSA QuoteLibReference DCAP API", appendix A.4 (v3), and "TDX
-DCAP Quoting Library API", appendix A.3 (v4, v5). A quote is header ‖ body ‖ u32 length ‖ signature data.
-The parser runs on bytes that an adversary wrote: it knows one exception, `Refusal`, and accepts a quote
-only if encoding what it read gives the same bytes again.
+All little-endian. A quote is header ‖ body ‖ u32 length ‖ signature data. The parser runs on bytes that an
+adversary wrote: it knows one exception, `Refusal`, and accepts a quote only if encoding what it read gives
+the same bytes again.
+
+Source: layouts: Intel, "SGX ECDSA QuoteLibReference DCAP API", appendix A.4 (v3), and "TDX DCAP Quoting
+Library API", appendix A.3 (v4, v5).
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ class QuoteHeader(NamedTuple):
 
 
 class SgxReport(NamedTuple):
-    """REPORTBODY, 384 bytes (Intel SDM volume 3D, table 35-21): of the attested enclave, or of the QE."""
+    """REPORTBODY, 384 bytes: of the attested enclave, or of the QE.
+
+    Source: Intel SDM volume 3D, table 35-21.
+    """
 
     cpu_svn: bytes
     misc_select: int

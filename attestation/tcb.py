@@ -1,8 +1,10 @@
 """TCB evaluation as in Intel's quote verification library (QVL): which published level a platform reaches.
 
-Order and rules: QVL, `TcbLevelCheck.cpp`, `EvaluateTcb.cpp`, `TDRelaunchCheck.cpp`. Levels are tried from the
-highest down; a level is reached if *every* SVN of the platform is at least the level's. The status of the
-platform, of the TDX module and of the quoting enclave are then merged. Pure functions over signed documents.
+Levels are tried from the highest down; a level is reached if *every* SVN of the platform is at least the
+level's. The status of the platform, of the TDX module and of the quoting enclave are then merged. Pure
+functions over signed documents.
+
+Source: order and rules: QVL, `TcbLevelCheck.cpp`, `EvaluateTcb.cpp`, `TDRelaunchCheck.cpp`.
 """
 
 from __future__ import annotations

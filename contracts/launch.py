@@ -65,8 +65,10 @@ def read_launches(event_log: str) -> tuple[Launch, ...]:
 
 
 def extended(register: bytes, digest: bytes) -> bytes:
-    """A register after one more digest: SHA-384(register ‖ digest) (Intel, "TDX Module ABI Specification",
-    TDG.MR.RTMR.EXTEND)."""
+    """A register after one more digest: SHA-384(register ‖ digest).
+
+    Source: Intel, "TDX Module ABI Specification", TDG.MR.RTMR.EXTEND.
+    """
     return hashlib.sha384(register + digest).digest()
 
 

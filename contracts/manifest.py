@@ -56,9 +56,12 @@ Select = Literal["largest", "smallest", "random"]
 
 
 class Lora(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="lora"):
-    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head. A pair sees
-    its inputs with the share `dropout` of them set to 0 in training; it counts alpha / rank, with `rslora`
-    alpha / √rank (Kalajdzievski, arXiv 2312.03732)."""
+    """What is tuned: peft LoRA on `targets` (module name suffixes), and the classification head. A pair
+    sees its inputs with the share `dropout` of them set to 0 in training; it counts alpha / rank, with
+    `rslora` alpha / √rank.
+
+    Source: Hu et al., LoRA, arXiv 2106.09685; `rslora`: Kalajdzievski, arXiv 2312.03732.
+    """
 
     rank: Annotated[int, Meta(ge=1, le=512)]
     alpha: Annotated[int, Meta(ge=1, le=1024)]
@@ -68,16 +71,22 @@ class Lora(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", ta
 
 
 class Prefix(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="prefix"):
-    """What is tuned: keys and values of `length` positions before each layer (P-Tuning v2, arXiv 2110.07602),
-    and the classification head. The prefix takes positions: usable tokens = positions − length."""
+    """What is tuned: keys and values of `length` positions before each layer (P-Tuning v2), and the
+    classification head. The prefix takes positions: usable tokens = positions − length.
+
+    Source: Liu et al., P-Tuning v2, arXiv 2110.07602.
+    """
 
     length: Annotated[int, Meta(ge=1, le=1024)]
 
 
 class Spf(Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="spf"):
-    """What is tuned in Method 2's tail. `attention` and `dense` are ratios in percent (0: leave them alone);
-    `rows` says which linears the dense ratio is for, `lora` which get LoRA as well, as `Lora` describes it.
-    `seed` is for the selection `random` alone. The head is tuned too. Source: arXiv 2401.09796."""
+    """What is tuned in Method 2's tail. `attention` and `dense` are ratios in percent (0: leave them
+    alone); `rows` says which linears the dense ratio is for, `lora` which get LoRA as well, as `Lora`
+    describes it. `seed` is for the selection `random` alone. The head is tuned too.
+
+    Source: arXiv 2401.09796.
+    """
 
     attention: Percent
     dense: Percent
@@ -136,10 +145,12 @@ class Split(Struct, forbid_unknown_fields=True, frozen=True):
 class Training(Struct, forbid_unknown_fields=True, frozen=True):
     """How each site trains in a round. `seed` fixes initial adapters, shuffling and dropout.
 
-    The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup` of
-    them. Training ends early when the pooled loss on validation rows has not fallen for `patience` rounds
-    (0: never). `proximal` is FedProx's μ (Li et al., arXiv 1812.06127): each step also pulls towards what the
-    round began with (0: not).
+    The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup`
+    of them. Training ends early when the pooled loss on validation rows has not fallen for `patience`
+    rounds (0: never). `proximal` is FedProx's μ: each step also pulls towards what the round began with (0:
+    not).
+
+    Source: FedProx: Li et al., arXiv 1812.06127.
     """
 
     rounds: Annotated[int, Meta(ge=1, le=1000)]
@@ -195,9 +206,12 @@ class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
     """Gaussian noise, drawn inside the enclaves from their own randomness and never from a manifest's seed.
 
     `noise` is its standard deviation over the sensitivity. Unit `site`: on the mean of the clipped changes,
-    in the aggregator. Unit `record`: on every step's sum of the gradients of single records, each clipped to
-    the L2 norm `gradient_clip`, in the client slices (DP-SGD, arXiv 1607.00133). Epsilon at `delta` is
-    computed from this by `privacy_accounting`."""
+    in the aggregator. Unit `record`: on every step's sum of the gradients of single records, each clipped
+    to the L2 norm `gradient_clip`, in the client slices (DP-SGD). Epsilon at `delta` is computed from this
+    by `privacy_accounting`.
+
+    Source: DP-SGD: Abadi et al., arXiv 1607.00133.
+    """
 
     unit: Literal["site", "record"]
     noise: Annotated[float, Meta(ge=0.01, le=1000)]
@@ -206,9 +220,11 @@ class Privacy(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ServerOptimizer(Struct, forbid_unknown_fields=True, frozen=True):
-    """What the aggregator makes of a round's mean change: a step of momentum (`fedavgm`: Hsu et al., arXiv
-    1909.06335), or an adaptive one, which alone has `beta2` and `tau` (Reddi et al., arXiv 2003.00295). The
-    formulas: enclave/training/server_step.py."""
+    """What the aggregator makes of a round's mean change: a step of momentum (`fedavgm`), or an adaptive
+    one, which alone has `beta2` and `tau`. The formulas: enclave/training/server_step.py.
+
+    Source: Hsu et al., arXiv 1909.06335 (`fedavgm`); Reddi et al., arXiv 2003.00295 (the adaptive ones).
+    """
 
     kind: Literal["fedavgm", "fedadam", "fedyogi"]
     learning_rate: Annotated[float, Meta(gt=0, le=10)]

@@ -38,10 +38,12 @@ EVERY_BIT = "f" * 16
 class SgxReference(Struct, tag="sgx", forbid_unknown_fields=True, frozen=True):
     """An accepted SGX identity: one MRENCLAVE, or one MRSIGNER with product id and minimum SVN.
 
-    The rest is how the host may have started it, which MRENCLAVE does not cover: ATTRIBUTES (FLAGS and XFRM,
-    as 64-bit numbers, each compared under its mask), MISCSELECT, and what key separation and sharing (KSS)
-    adds. What a reference does not name is the least: initialised, 64 bit, x87 and SSE, all else zero. No
-    mask hides debug mode or a provisioning key. Source: Intel SDM volume 3D, ATTRIBUTES and REPORTBODY.
+    The rest is how the host may have started it, which MRENCLAVE does not cover: ATTRIBUTES (FLAGS and
+    XFRM, as 64-bit numbers, each compared under its mask), MISCSELECT, and what key separation and sharing
+    (KSS) adds. What a reference does not name is the least: initialised, 64 bit, x87 and SSE, all else
+    zero. No mask hides debug mode or a provisioning key.
+
+    Source: Intel SDM volume 3D, ATTRIBUTES and REPORTBODY.
     """
 
     program: Program
@@ -64,11 +66,12 @@ class TdxReference(Struct, tag="tdx", forbid_unknown_fields=True, frozen=True):
     """An accepted trust domain: its build-time measurement and its four run-time registers. RTMR3 names the
     program, for the measured image's launcher extends it by nothing else (contracts/launch.py).
 
-    The rest is what its host chose: TDATTRIBUTES and XFAM (64-bit numbers, under their masks), and the three
-    fields that the host may fill as it likes and no register covers. What a reference does not name is the
-    least: SEPT_VE_DISABLE, x87 and SSE, all else zero. Whose TDX module runs, MRSIGNERSEAM and its SVN say,
-    by Intel's TCB info; a reference may name modules (MRSEAM) besides. Source: Intel, "TDX Module ABI
-    Specification", TDINFO_STRUCT and ATTRIBUTES.
+    The rest is what its host chose: TDATTRIBUTES and XFAM (64-bit numbers, under their masks), and the
+    three fields that the host may fill as it likes and no register covers. What a reference does not name
+    is the least: SEPT_VE_DISABLE, x87 and SSE, all else zero. Whose TDX module runs, MRSIGNERSEAM and its
+    SVN say, by Intel's TCB info; a reference may name modules (MRSEAM) besides.
+
+    Source: Intel, "TDX Module ABI Specification", TDINFO_STRUCT and ATTRIBUTES.
     """
 
     program: Program

@@ -1,12 +1,15 @@
-"""What noise a run's parameters had so far, as receipts state it: mechanism, noise multiplier, sampling rate,
-steps and delta. What that is worth (epsilon) is computed from it outside of enclaves: `privacy_accounting`.
+"""What noise a run's parameters had so far, as receipts state it: mechanism, noise multiplier, sampling
+rate, steps and delta. What that is worth (epsilon) is computed from it outside of enclaves:
+`privacy_accounting`.
 
 Two units, with formulas of their own; a record is a training row.
 
 - `site`: two runs are neighbours if in one of them a site's changes are replaced by none. Who takes part and
   with how many rows is public. One Gaussian step for each round that a site was in, nothing sampled.
 - `record`: neighbours differ by one training row. Each step draws every row with probability
-  `rate`, secretly (Poisson sampling; Abadi et al., arXiv 1607.00133).
+  `rate`, secretly (Poisson sampling).
+
+Source: Abadi et al., arXiv 1607.00133.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Check group 12: how the host started the enclave or TD, field by field, against the reference value.
 
 A measurement covers what was loaded. What follows is chosen by whoever starts it (or by the signer), and is
-in the report as well: Intel SDM volume 3D, REPORTBODY; Intel, "TDX Module ABI Specification", TDINFO_STRUCT.
-Every field of either report is judged here or in another check; none is only shown.
+in the report as well. Every field of either report is judged here or in another check; none is only shown.
+
+Source: Intel SDM volume 3D, REPORTBODY; Intel, "TDX Module ABI Specification", TDINFO_STRUCT.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""A GPU's signed measurements: DMTF DSP0274 (SPDM) 1.1, GET_MEASUREMENTS and MEASUREMENTS, little-endian.
+"""A GPU's signed measurements: SPDM's GET_MEASUREMENTS and MEASUREMENTS, little-endian.
 
 What is vendor-defined in it (opaque data: type u16, size u16, value) is NVIDIA's, as its open verifier
 (NVIDIA/nvtrust) reads it. The parser runs on bytes that a host carried: it is bounded, and knows one
 exception.
+
+Source: DMTF DSP0274 (SPDM) 1.1; the opaque data: NVIDIA/nvtrust.
 """
 
 from __future__ import annotations

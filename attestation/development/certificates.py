@@ -1,8 +1,9 @@
 """X.509 with the profile of Intel's SGX PKI: P-256, SHA-256, root → PCK CA → PCK, root → TCB signer.
 
-Profile: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Specification" 1.5. Names
-differ on purpose: each says `MARK` in its common name and in its organisation. Signatures are
+Names differ on purpose: each says `MARK` in its common name and in its organisation. Signatures are
 deterministic (RFC 6979), so the same question gets the same bytes.
+
+Source: profile: Intel, "SGX PCK Certificate and Certificate Revocation List Profile Specification" 1.5.
 """
 
 from __future__ import annotations

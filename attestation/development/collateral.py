@@ -1,8 +1,9 @@
 """What Intel's provisioning service answers, for the development root: CRLs, TCB info v3, QE identity v2.
 
-Formats: Intel, "API Documentation v4" (PCS), whose JSON values are signed as raw bytes, r ‖ s. The result
-is a pure function of (root, revocations, hour of `at`), so two calls within an hour give the same bytes
-and the same hash.
+JSON values are signed as raw bytes, r ‖ s. The result is a pure function of (root, revocations, hour of
+`at`), so two calls within an hour give the same bytes and the same hash.
+
+Source: formats: Intel, "API Documentation v4" (PCS).
 """
 
 from __future__ import annotations

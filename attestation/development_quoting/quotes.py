@@ -1,7 +1,9 @@
 """The binary structures that a quoting enclave writes: SGX quote v3 and TDX quote v4.
 
-Layouts, little-endian: Intel, "SGX ECDSA QuoteLibReference DCAP API" appendix A.4 (quote v3) and "TDX
-DCAP Quoting Library API" appendix A.3 (quote v4). A quote is header ‖ body ‖ u32 length ‖ signature data.
+Little-endian. A quote is header ‖ body ‖ u32 length ‖ signature data.
+
+Source: layouts: Intel, "SGX ECDSA QuoteLibReference DCAP API", appendix A.4 (quote v3), and "TDX DCAP
+Quoting Library API", appendix A.3 (quote v4).
 """
 
 from __future__ import annotations
@@ -87,7 +89,10 @@ def _header(version: Literal[3, 4], tee: int) -> bytes:
 def _enclave_report(
     mrenclave: bytes, mrsigner: bytes, *, product_id: int, svn: int, flags: int, report_data: bytes
 ) -> bytes:
-    """REPORTBODY, 384 bytes (Intel SDM volume 3D, table 35-21)."""
+    """REPORTBODY, 384 bytes.
+
+    Source: Intel SDM volume 3D, table 35-21.
+    """
     return b"".join(
         [
             dev.SGX_COMPONENTS,  # CPUSVN

@@ -103,9 +103,12 @@ def consistency_proof(store: HashStore, first: int, second: int) -> list[bytes]:
 def verify_consistency(
     first: int, second: int, first_head: bytes, second_head: bytes, proof: Sequence[bytes]
 ) -> None:
-    """RFC 9162, section 2.1.4.2. An empty first tree is refused: it is consistent with all and shows nothing.
+    """Whether a tree is what another has grown to. An empty first tree is refused: it is consistent with
+    all and shows nothing.
 
     Raises: `log.not_consistent`.
+
+    Source: RFC 9162, section 2.1.4.2.
     """
     refusal = Refusal("log.not_consistent", first=first, second=second)
     if not 0 < first <= second:

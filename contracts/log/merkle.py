@@ -1,5 +1,8 @@
-"""The hashes of the Merkle tree of RFC 6962, section 2, and the proof that a leaf is in it: all that a
-relying party needs. How a tree grows stands in contracts/log/growth.py."""
+"""The hashes of the log's Merkle tree, and the proof that a leaf is in it: all that a relying party needs.
+How a tree grows stands in contracts/log/growth.py.
+
+Source: RFC 6962, section 2.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], head: bytes) -> None:
-    """RFC 9162, section 2.1.3.2.
+    """Whether a leaf is in a tree.
 
     Raises: `log.not_included`.
+
+    Source: RFC 9162, section 2.1.3.2.
     """
     if not 0 <= index < size or not are_hashes(leaf, head, *proof):
         raise Refusal("log.not_included")

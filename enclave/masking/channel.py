@@ -96,11 +96,17 @@ class SharedFile:
         return at // 8, at // 4
 
     def request_area(self, request: int, rows: int, columns: int, limbs: int) -> Packed:
-        """(rows, columns) words in the request's slot."""
+        """The request's slot.
+
+        Returns: (rows, columns) words, in shared memory.
+        """
         return self._packed(2 * (request % self.slots), rows, columns, limbs)
 
     def answer_area(self, request: int, rows: int, columns: int, limbs: int) -> Packed:
-        """(rows, columns) residues in the request's slot."""
+        """The answer's slot.
+
+        Returns: (rows, columns) residues, in shared memory.
+        """
         return self._packed(2 * (request % self.slots) + 1, rows, columns, limbs)
 
     def _packed(self, area: int, rows: int, columns: int, limbs: int) -> Packed:
@@ -126,7 +132,10 @@ class MaskedChannel:
         return self._file.area // (product.limbs * max(product.inner, product.outer))
 
     def request(self, product: Product, rows: int) -> Packed:
-        """(rows, inner) in shared memory: put masked words there, and nothing else."""
+        """Where a request is written: put masked words there, and nothing else.
+
+        Returns: (rows, inner) words, in shared memory.
+        """
         self._request += 1
         return self._file.request_area(self._request, rows, product.inner, product.limbs)
 
@@ -138,8 +147,9 @@ class MaskedChannel:
         self._sent.append((self._request, product, rows))
 
     def answer(self) -> Packed:
-        """Wait for the answer to the oldest request that was sent: (rows, outer) residues in shared memory,
-        to be read once.
+        """Wait for the answer to the oldest request that was sent.
+
+        Returns: (rows, outer) residues, in shared memory, to be read once.
 
         Raises: `accelerator.slow`, `accelerator.dead` or `accelerator.wrong_answer`.
         """

@@ -46,11 +46,21 @@ class QuantisedEngine(ABC):
         """A forward pass begins; the backward pass that follows belongs to the same step."""
 
     def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
-        """(rows, inputs) float32 -> (rows, outputs) float32: features · Wᵀ, without bias."""
+        """features · Wᵀ, without bias.
+
+        Args: `features` (rows, inputs) float32.
+
+        Returns: (rows, outputs) float32.
+        """
         return self._multiplied(layer.forward, features, None, layer.scale)
 
     def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
-        """(rows, outputs) float32 -> (rows, inputs) float32: gradient · W."""
+        """gradient · W.
+
+        Args: `gradient` (rows, outputs) float32.
+
+        Returns: (rows, inputs) float32.
+        """
         return self._multiplied(layer.backward, gradient, layer.scale, None)
 
     @abstractmethod
@@ -58,7 +68,10 @@ class QuantisedEngine(ABC):
         """Fill `work.result`, with `quantise` and `deliver`."""
 
     def quantise(self, work: LayerWork, product: Product, rows: slice) -> tuple[Tensor, Tensor]:
-        """The product's integers for some rows, and their scales: see `fixed_point.quantise`."""
+        """The product's integers for some rows, and their scales.
+
+        Returns: as `fixed_point.quantise`: (rows, inner) int32 and (rows, 1) float32.
+        """
         columns = slice(product.start, product.stop)
         features = work.features[rows, columns]
         if work.scale_in is not None:
@@ -67,7 +80,10 @@ class QuantisedEngine(ABC):
         return quantise(features, product.most, self._buffers)
 
     def deliver(self, work: LayerWork, product: Product, rows: slice, exact: Tensor, scale: Tensor) -> None:
-        """Add what a product gave, (rows, outer) int32, to the result."""
+        """Add what a product gave to the result.
+
+        Args: `exact` (rows, outer) int32; `scale` (rows, 1) float32.
+        """
         first, target = product is work.products[0], work.result[rows]
         given = target if first else self._buffers.take("given", tuple(exact.shape), torch.float32)
         torch.mul(exact, scale, out=given)

@@ -3,7 +3,7 @@
 A frozen linear y = x·Wᵀ becomes y ≈ (q·Qᵀ)·s·a: q = round(x/a) with a scale a for each token, Q int8 with a
 scale s for each output channel. Its input gradient g·W ≈ (round(g·s/b)·Q)·b folds the channel scales into
 the gradient before that is made fixed-point, so both directions are one integer product with the same int8
-weights. Dettmers et al., LLM.int8(), arXiv 2208.07339, scales in the same way.
+weights.
 
 An integer product must not leave its ring, whatever the features: by Cauchy and Schwarz |q·wᵢ| ≤ ‖q‖·‖wᵢ‖,
 so a row of features may have any q with
@@ -13,6 +13,8 @@ so a row of features may have any q with
 and `quantise` looks at the rounded integers themselves whether it has. `parts` chooses the width from the
 weights alone. (The bound by max|q|·‖w‖₁ leaves three bits less.) Scales stay inside. Runs inside the
 enclave.
+
+Source: scales as in Dettmers et al., LLM.int8(), arXiv 2208.07339.
 """
 
 from __future__ import annotations
@@ -61,7 +63,11 @@ class Weight:
 
 
 def fix_weight(weight: Iterable[Tensor], outputs: int) -> Weight:
-    """(outputs, inputs) float, some rows at a time -> int8, symmetric per output channel.
+    """Make weights fixed-point, symmetric per output channel.
+
+    Args: `weight` (outputs, inputs) float, some rows at a time.
+
+    Returns: the same as int8, with a scale for each output.
 
     Raises: `masking.bad_weight`.
     """
@@ -90,8 +96,11 @@ class InnerPart:
 
 
 def parts(values: Tensor, widths: Sequence[int] = WIDTHS) -> tuple[InnerPart, ...]:
-    """Split the inner dimension of (outer, inner) int8 weights, and choose the narrowest of `widths` in
-    which rows of integers may be MIN_SIZE large. All parts are of one width; the widest always does."""
+    """Split the inner dimension, and choose the narrowest of `widths` in which rows of integers may be
+    MIN_SIZE large. All parts are of one width; the widest always does.
+
+    Args: `values` (outer, inner) int8.
+    """
     inner = values.shape[1]
     finest = 1 << (max(PARTS, -(-inner // MAX_INNER)) - 1).bit_length()
     size = -(-inner // finest)
@@ -120,10 +129,13 @@ def _squares(values: Tensor) -> Tensor:
 
 
 def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
-    """(rows, inner) finite float32 -> (rows, inner) int32 with Σq² ≤ `most` in each row, valid until the
-    call, and (rows, 1) float32 scales.
+    """Make features fixed-point. Every row takes the same steps, whether its first rounding misses the
+    bound or not.
 
-    Every row takes the same steps, whether its first rounding misses the bound or not.
+    Args: `features` (rows, inner) finite float32.
+
+    Returns: (rows, inner) int32 with Σq² ≤ `most` in each row, valid until the next call, and (rows, 1)
+    float32 scales.
 
     Raises: `training.diverged` for what is not finite.
     """
@@ -138,10 +150,15 @@ def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Ten
 
 
 def bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
-    """Rounded rows, of numbers up to MAX_NORM -> what `quantise` gives. The squares are counted in int64; a
-    row that has too many is divided by 2, 4, … and rounded again, and all others by 1: the same steps.
+    """Bring rows within `most`, as `quantise` gives them. The squares are counted in int64; a row that has
+    too many is divided by 2, 4, … and rounded again, and all others by 1: the same steps.
 
     With Σq² ≤ 4ᵏ·(√most − √inner/2)² the rounded q/2ᵏ is at most √most long: that is exact, too.
+
+    Args: `rounded` (rows, inner) float32, whole numbers up to MAX_NORM; `scale` (rows, 1) float32 or
+    float64.
+
+    Returns: (rows, inner) int32 and (rows, 1) float32 scales.
     """
     fixed = buffers.take("fixed", tuple(rounded.shape), torch.int32).copy_(rounded)
     integers = fixed.numpy()

@@ -47,25 +47,44 @@ class Secret:
     bits: int
 
     def room(self, rows: int) -> Tensor:
-        """Memory for what `claimed` or `answered` gives of so many rows."""
+        """Memory for what `claimed` or `answered` gives.
+
+        Returns: (rows, repetitions·digits) int64, of undefined content.
+        """
         return torch.empty(rows, len(self.inner), dtype=torch.int64)
 
     def claimed(self, fixed: Tensor, buffers: Buffers) -> Tensor:
-        """(rows, inner) int32 of at most 2^23 -> (rows, repetitions·digits) int64: q by the digits of v."""
+        """q by the digits of v.
+
+        Args: `fixed` (rows, inner) int32 of at most 2^23.
+
+        Returns: (rows, repetitions·digits) int64.
+        """
         return _against(fixed, self.inner, buffers)
 
     def answered(self, exact: Tensor, buffers: Buffers) -> Tensor:
-        """(rows, outer) int32 -> (rows, repetitions·digits) int64: y' by the digits of s."""
+        """y' by the digits of s.
+
+        Args: `exact` (rows, outer) int32.
+
+        Returns: (rows, repetitions·digits) int64.
+        """
         return _against(exact, self.outer, buffers)
 
     def holds(self, claimed: Tensor, answered: Tensor) -> bool:
-        """Whether y'·s is q·v modulo p in every row and repetition."""
+        """Whether y'·s is q·v modulo p in every row and repetition.
+
+        Args: `claimed` and `answered` (rows, repetitions·digits) int64.
+        """
         digits = (answered - claimed).numpy().reshape(len(claimed), -1, -(-PRIME_BITS // self.bits))
         return not _fold(digits, self.bits).any()
 
 
 def draw(weight: Tensor, limbs: int, repetitions: int) -> Secret:
-    """Draw `repetitions` secret vectors for (outer, inner) int8 weights, and multiply them through."""
+    """Draw `repetitions` secret vectors, and multiply them through.
+
+    Args: `weight` (outer, inner) int8.
+    """
     (outer, inner), bits = weight.shape, _DIGIT_BITS[limbs]
     secret = np.array(
         [[secrets.randbelow(PRIME) for _ in range(outer)] for _ in range(repetitions)], dtype=np.int64

@@ -80,7 +80,12 @@ class FrozenLayer:
 
 
 def oriented(values: Tensor, product: Product) -> Tensor:
-    """A layer's (outputs, inputs) int8 weights -> the product's (outer, inner), contiguous."""
+    """A layer's weights as the product takes them.
+
+    Args: `values` (outputs, inputs) int8.
+
+    Returns: (outer, inner) int8, contiguous.
+    """
     turned = values if product.direction == "forward" else values.t()
     return turned[:, product.start : product.stop].contiguous()
 
@@ -100,8 +105,9 @@ class Store:
         (folder / WEIGHTS).write_bytes(b"")
 
     def add(self, name: str, weight: Iterable[Tensor], outputs: int) -> FrozenLayer:
-        """Make a frozen layer of float weights (outputs, inputs), which come some rows at a time; write its
-        int8 weights out, keep their hash.
+        """Make a frozen layer; write its int8 weights out, keep their hash.
+
+        Args: `weight` (outputs, inputs) float, some rows at a time.
 
         Raises: `masking.bad_weight`.
         """
@@ -121,7 +127,9 @@ class Store:
         (self.folder / INDEX).write_bytes(msgspec.json.encode(StoreIndex(self._entries, self._products)))
 
     def read(self, layer: FrozenLayer) -> Tensor:
-        """Copy one layer's int8 weights in.
+        """Copy one layer's weights in.
+
+        Returns: (outputs, inputs) int8.
 
         Raises: `masking.weights_changed`.
         """

@@ -50,7 +50,9 @@ class Masks:
         self._stream = bytearray()
 
     def words(self, index: PadIndex, first: int, tokens: int, inner: int, limbs: int) -> Packed:
-        """(tokens, inner) uniform residues for the tokens from `first` on. Valid until the next call.
+        """Uniform residues for the tokens from `first` on.
+
+        Returns: (tokens, inner) words. Valid until the next call.
 
         Raises: `masking.out_of_indices`.
         """

@@ -37,25 +37,39 @@ class Packed:
 
     @classmethod
     def over(cls, memory: Any, rows: int, columns: int, limbs: int, offset: int = 0) -> Packed:
-        """The planes that lie one after the other in a buffer."""
+        """The planes that lie one after the other in a buffer.
+
+        Returns: (rows, columns) words.
+        """
         low = np.frombuffer(memory, np.uint16, rows * columns, offset)
         high = np.frombuffer(memory, _HIGH[limbs], rows * columns, offset + low.nbytes)
         return cls(low.reshape(rows, columns), high.reshape(rows, columns))
 
     @classmethod
     def empty(cls, rows: int, columns: int, limbs: int) -> Packed:
-        """Planes of their own, with undefined content."""
+        """Planes of their own, with undefined content.
+
+        Returns: (rows, columns) words.
+        """
         return cls(np.empty((rows, columns), np.uint16), np.empty((rows, columns), _HIGH[limbs]))
 
     @classmethod
     def all(cls, residue: int, rows: int, columns: int, limbs: int) -> Packed:
-        """The same residue in every place; to be read only."""
+        """The same residue in every place; to be read only.
+
+        Returns: (rows, columns) words.
+        """
         low, high = np.array(residue & 0xFFFF, np.uint16), np.array(residue >> 16, _HIGH[limbs])
         return cls(np.broadcast_to(low, (rows, columns)), np.broadcast_to(high, (rows, columns)))
 
     @classmethod
     def beside(cls, lines: NDArray[np.uint8], columns: int, limbs: int) -> Packed:
-        """Rows whose two planes lie side by side in each line of bytes."""
+        """Rows whose two planes lie side by side in each line of bytes.
+
+        Args: `lines` (rows, bytes) uint8.
+
+        Returns: (rows, columns) words.
+        """
         low, high = lines[:, : 2 * columns], lines[:, 2 * columns : limbs * columns]
         return cls(low.view(np.uint16), high.view(_HIGH[limbs]))
 
@@ -79,7 +93,10 @@ class Buffers:
         self._flat: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def take(self, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor with undefined content; the next `take` for the same purpose overwrites it."""
+        """A tensor with undefined content; the next `take` for the same purpose overwrites it.
+
+        Returns: of the shape (…) and dtype that were asked for.
+        """
         size = math.prod(shape)
         flat = self._flat.get((purpose, dtype))
         if flat is None or flat.numel() < size:
@@ -89,13 +106,19 @@ class Buffers:
         return flat[:size].view(shape)
 
     def integers(self, purpose: str, shape: tuple[int, ...]) -> NDArray[np.int32]:
-        """The same, for numpy."""
+        """As `take`, for numpy.
+
+        Returns: of the shape (…) that was asked for, int32.
+        """
         array: NDArray[np.int32] = self.take(purpose, shape, torch.int32).numpy()
         return array
 
 
 def mask(stream: Packed, fixed: NDArray[np.int32], out: Packed, buffers: Buffers) -> None:
-    """`out` = the words of r + fixed − C, for uniform residues r."""
+    """`out` = the words of r + fixed − C.
+
+    Args: `stream` (rows, inner) uniform words r; `fixed` (rows, inner) int32; `out` (rows, inner) words.
+    """
     total = buffers.integers("total", fixed.shape)
     np.add(stream.low, fixed, out=total)
     np.bitwise_xor(total, LOW_FLIP, out=out.low, casting="unsafe")  # narrowing is the reduction
@@ -105,19 +128,30 @@ def mask(stream: Packed, fixed: NDArray[np.int32], out: Packed, buffers: Buffers
 
 
 def unmasking(rows: int, columns: int, limbs: int) -> Packed:
-    """Residues C: what `mask` writes with them are the words of the features themselves."""
+    """Residues C: what `mask` writes with them are the words of the features themselves.
+
+    Returns: (rows, inner) words.
+    """
     return Packed.all(LOW_FLIP if limbs == 3 else LOW_FLIP | 0x80 << 16, rows, columns, limbs)
 
 
 def of_mask(stream: Packed) -> Packed:
-    """The words of r − C: what `mask` writes for zeros, but in the stream's own memory."""
+    """The words of r − C: what `mask` writes for zeros, but in the stream's own memory.
+
+    Args: `stream` (rows, inner) words.
+
+    Returns: (rows, inner) words.
+    """
     np.bitwise_xor(stream.low, LOW_FLIP, out=stream.low)
     np.bitwise_xor(stream.high, stream.high_flip, out=stream.high)
     return stream
 
 
 def unmask(answer: Packed, pads: Packed, out: NDArray[np.int32], buffers: Buffers) -> None:
-    """`out` = answer − pads: the residue of least size, between −2^23 and 2^23 (or −2^31 and 2^31)."""
+    """`out` = answer − pads: the residue of least size, between −2^23 and 2^23 (or −2^31 and 2^31).
+
+    Args: `answer` and `pads` (rows, outer) residues; `out` (rows, outer) int32.
+    """
     spare, high = 32 - 8 * answer.limbs, buffers.integers("total", out.shape)
     np.subtract(answer.low, pads.low, out=out, dtype=np.int32)
     difference = np.subtract(answer.high, pads.high)
@@ -128,13 +162,21 @@ def unmask(answer: Packed, pads: Packed, out: NDArray[np.int32], buffers: Buffer
 
 
 def pack(values: NDArray[np.int32], out: Packed) -> None:
-    """int32 residues into planes."""
+    """Residues into planes.
+
+    Args: `values` (rows, columns) int32; `out` (rows, columns) words.
+    """
     np.copyto(out.low, values, casting="unsafe")
     np.right_shift(values, 16, out=out.high, casting="unsafe")
 
 
 def meaning(words: Packed) -> NDArray[np.int32]:
-    """Words -> the residues that they mean, of at most 2^23 + 2^16 (or as int32)."""
+    """The residues that words mean.
+
+    Args: `words` (rows, columns) words.
+
+    Returns: (rows, columns) int32 of at most 2^23 + 2^16 (or any int32).
+    """
     values = np.bitwise_xor(words.low, LOW_FLIP).astype(np.int32)
     high = (words.high ^ words.high_flip).astype(np.int32)
     high <<= 16

@@ -35,9 +35,10 @@ class Limbs:
         self._multiply = self._float64 if (method or quickest()) == "float64" else self._limbs
 
     def multiply(self, words: Packed, weight: Tensor, out: Packed) -> None:
-        """(rows, inner) words × (outer, inner) int8 -> (rows, outer) residues of the same width.
+        """words · weightᵀ. Exact for an inner dimension of up to 2^15 (`fixed_point.MAX_INNER`).
 
-        Exact for an inner dimension of up to 2^15 (`fixed_point.MAX_INNER`).
+        Args: `words` (rows, inner) words; `weight` (outer, inner) int8; `out` (rows, outer) residues of the
+        same width.
         """
         self._multiply(words, weight, out)
 
@@ -77,8 +78,12 @@ class Limbs:
 
 
 def weigh(sums: Tensor) -> Tensor:
-    """(limbs, rows, outer) int32, the products of all digits -> (rows, outer) int32: Σ sumᵢ·256ⁱ modulo
-    2^32, in the memory of the last."""
+    """Σ sumᵢ·256ⁱ modulo 2^32, in the memory of the last.
+
+    Args: `sums` (limbs, rows, outer) int32, the products of all digits.
+
+    Returns: (rows, outer) int32.
+    """
     *lower, total = sums.unbind()
     for digit in reversed(lower):
         torch.add(digit, total, alpha=256, out=total)
@@ -87,7 +92,10 @@ def weigh(sums: Tensor) -> Tensor:
 
 def int_mm(left: Tensor, weight: Tensor, out: Tensor) -> None:
     """`out` = left · weightᵀ. (oneDNN misreads the strides of a turned weight with one column: torch 2.13
-    then gives wrong numbers.)"""
+    then gives wrong numbers.)
+
+    Args: `left` (rows, inner) int8; `weight` (outer, inner) int8; `out` (rows, outer) int32.
+    """
     if left.shape[1] == 1:
         torch.mul(left.to(torch.int32), weight.t().to(torch.int32), out=out)
     else:

@@ -1,8 +1,9 @@
 """The tuned parameters: LoRA on the linear layers that the manifest names, and the classification head.
 
 Runs inside the enclave. The tuned state is what crosses the boundary (sealed): float32 tensors under the
-names of the PEFT adapter format, so that a released adapter is a PEFT adapter. Source: Hu et al., LoRA,
-arXiv 2106.09685.
+names of the PEFT adapter format, so that a released adapter is a PEFT adapter.
+
+Source: Hu et al., LoRA, arXiv 2106.09685.
 """
 
 from __future__ import annotations

@@ -95,6 +95,8 @@ class ModelCheckpoint:
     def pieces(self, name: str) -> Iterator[Tensor]:
         """Copy one tensor in, some rows at a time, as it is.
 
+        Returns: (rows, …) of the tensor at a time, in its own dtype.
+
         Raises: `slicing.tensor_changed`.
         """
         place = self.places[name]
@@ -110,7 +112,9 @@ class ModelCheckpoint:
                 yield torch.frombuffer(data, dtype=place.dtype).view(-1, *place.shape[1:])
 
     def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Copy one tensor in, as `dtype`.
+        """Copy one tensor in.
+
+        Returns: of the tensor's shape (…), as `dtype`.
 
         Raises: `slicing.tensor_changed`.
         """

@@ -54,7 +54,10 @@ class Cut:
     width: int = 0
 
     def blank(self, rows: int, tokens: int) -> dict[str, Tensor]:
-        """Inputs of this shape that say nothing."""
+        """Inputs that say nothing.
+
+        Returns: what the model is called with: (batch, tokens) int64, or (batch, tokens, d_model) float32.
+        """
         mask = torch.ones(rows, tokens, dtype=torch.long)
         if self.first:
             return {"features": torch.zeros(rows, tokens, self.width), "attention_mask": mask}

@@ -28,7 +28,12 @@ class Vectors(Protocol):
     """Numbers in a vector."""
 
     def gather(self, ids: Tensor) -> Tensor:
-        """(n,) distinct ids -> (n, size) float32."""
+        """The embeddings of tokens.
+
+        Args: `ids` (n,) int64, distinct.
+
+        Returns: (n, size) float32.
+        """
 
 
 class TableVectors:
@@ -39,7 +44,12 @@ class TableVectors:
         self.size = table.shape[1]
 
     def gather(self, ids: Tensor) -> Tensor:
-        """See `Vectors.gather`."""
+        """See `Vectors.gather`.
+
+        Args: `ids` (n,) int64.
+
+        Returns: (n, size) float32.
+        """
         return self._table[ids]
 
 
@@ -59,6 +69,10 @@ class FileVectors:
 
     def gather(self, ids: Tensor) -> Tensor:
         """See `Vectors.gather`.
+
+        Args: `ids` (n,) int64.
+
+        Returns: (n, size) float32.
 
         Raises: `slicing.no_embeddings`, and `slicing.embedding_changed` for a row that is not the pinned
         one.
@@ -87,6 +101,10 @@ class ScannedVectors:
     def gather(self, ids: Tensor) -> Tensor:
         """See `Vectors.gather`.
 
+        Args: `ids` (n,) int64.
+
+        Returns: (n, size) float32.
+
         Raises: `slicing.no_embeddings`, and as `pieces` does.
         """
         found, seen, at = torch.empty(len(ids), self.size), 0, 0
@@ -109,6 +127,10 @@ class GivenVectors(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Each distinct token is asked for once.
+
+        Args: `ids` (batch, tokens) int64.
+
+        Returns: (batch, tokens, size) float32.
 
         Raises: `slicing.no_embeddings` for what is not finite.
         """

@@ -6,8 +6,10 @@ from torch import nn
 
 
 def freeze_a(model: nn.Module) -> None:
-    """FFA-LoRA: A stays at its initial value, which the seed gives to every site, and B alone is tuned (Sun
-    et al., arXiv 2403.12313)."""
+    """FFA-LoRA: A stays at its initial value, which the seed gives to every site, and B alone is tuned.
+
+    Source: Sun et al., arXiv 2403.12313.
+    """
     for name, parameter in model.named_parameters():
         if ".lora_A." in name:
             parameter.requires_grad_(False)

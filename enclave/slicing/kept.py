@@ -61,7 +61,12 @@ class KeptLinear(nn.Linear):
         self.register_parameter("bias", base.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, outputs), in the type of `features`, or of autocast."""
+        """The linear's answer.
+
+        Args: `features` (…, inputs) of any float dtype.
+
+        Returns: (…, outputs) in the dtype of `features`, or of autocast.
+        """
         bias: Tensor | None = self.bias
         if torch.is_autocast_enabled(features.device.type):
             features = features.to(torch.get_autocast_dtype(features.device.type))

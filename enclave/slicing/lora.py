@@ -1,8 +1,10 @@
 """LoRA on one linear: y = W·x + b + scale · B·A·dropout(x), with W and b left as they are.
 
-Hu et al., LoRA, arXiv 2106.09685. Bit for bit what peft's LoRA computes, and drawn as peft draws it, so that
-a run can be repeated with plain peft. peft itself is not loaded in an enclave: importing it costs seconds and
-megabytes for this one formula. Runs inside the enclave.
+Bit for bit what peft's LoRA computes, and drawn as peft draws it, so that a run can be repeated with plain
+peft. peft itself is not loaded in an enclave: importing it costs seconds and megabytes for this one
+formula. Runs inside the enclave.
+
+Source: Hu et al., LoRA, arXiv 2106.09685.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ class LoraLinear(nn.Module):
     """A linear, and beside it a trainable float32 pair: A (rank, inputs) and B (outputs, rank)."""
 
     def __init__(self, base_layer: nn.Module, adapter: Lora | Spf) -> None:
-        """A is drawn (He et al., arXiv 1502.01852, a = √5) and B is zero: the answer stays what it was.
-        What training drops is drawn by torch, in here, where the training loop has set its seed."""
+        """A is drawn (a = √5) and B is zero: the answer stays what it was. What training drops is drawn by
+        torch, in here, where the training loop has set its seed.
+
+        Source: He et al., arXiv 1502.01852.
+        """
         super().__init__()
         weight = base_layer.weight
         assert isinstance(base_layer, LINEARS) and isinstance(weight, Tensor)
@@ -40,7 +45,12 @@ class LoraLinear(nn.Module):
         self.lora_B.to(weight.device)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, outputs), in the dtype of the linear's own answer."""
+        """The linear's answer, with LoRA's added.
+
+        Args: `features` (…, inputs) of any float dtype.
+
+        Returns: (…, outputs) in the dtype of the linear's own answer.
+        """
         answer: Tensor = self.base_layer(features)
         if not torch.is_autocast_enabled(features.device.type):
             features = features.to(self.lora_A.weight.dtype)

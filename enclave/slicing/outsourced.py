@@ -67,8 +67,12 @@ class SharedInputGroup:
         self._input, self._outputs = None, {}
 
     def output(self, member: int, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, width of the member). The same tensor object makes one request for all
-        members."""
+        """One member's answer. The same tensor object makes one request for all members.
+
+        Args: `features` (…, inputs) float32.
+
+        Returns: (…, width of the member) float32.
+        """
         state = (features, 0 if features.is_inference() else features._version)
         known = self._input is not None and self._input[0] is features and self._input[1] == state[1]
         if not known or member not in self._outputs:
@@ -93,7 +97,12 @@ class OutsourcedLinear(nn.Linear):
         self.register_parameter("bias", kept)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, outputs), float32."""
+        """The linear's answer, made outside.
+
+        Args: `features` (…, inputs) float32.
+
+        Returns: (…, outputs) float32.
+        """
         output = self.group.output(self.member, features)
         return output if self.bias is None else output + self.bias
 

@@ -1,10 +1,13 @@
-"""P-Tuning v2: trained keys and values in front of every attention layer, nothing else of the layers touched.
+"""P-Tuning v2: trained keys and values in front of every attention layer, nothing else of the layers
+touched.
 
-Liu et al., P-Tuning v2, arXiv 2110.07602; the parameters are those of peft's prefix without projection, drawn
-as peft draws them, so that they are released as a PEFT adapter. peft's own forward pass reaches decoders only
-through models that name a cache, and pools encoders in its own way; here a fresh cache is put before the
-backbone of any architecture at each forward pass, so a head of any kind works unchanged. The prefix takes
-positions: what is usable for text is positions − prefix. Runs inside the enclave.
+The parameters are those of peft's prefix without projection, drawn as peft draws them, so that they are
+released as a PEFT adapter. peft's own forward pass reaches decoders only through models that name a cache,
+and pools encoders in its own way; here a fresh cache is put before the backbone of any architecture at each
+forward pass, so a head of any kind works unchanged. The prefix takes positions: what is usable for text is
+positions − prefix. Runs inside the enclave.
+
+Source: Liu et al., P-Tuning v2, arXiv 2110.07602.
 """
 
 from __future__ import annotations

@@ -101,7 +101,10 @@ def ask_about(
 
 
 def ask_for_next(features: Tensor, drawing: Drawing) -> bytes:
-    """Pack the features (tokens, d_model) of the next tokens of a session's text. Runs at the site."""
+    """Pack the features of the next tokens of a session's text. Runs at the site.
+
+    Args: `features` (tokens, d_model) bf16 or float32.
+    """
     packed = features.to(torch.bfloat16).cpu().contiguous()
     return safetensors.torch.save({"features": packed}, msgspec.to_builtins(drawing))
 

@@ -25,7 +25,10 @@ _PLACES = 9
 
 
 def agrees(given: Tensor, computed: Tensor) -> bool:
-    """Whether (tokens, d_model) bf16 numbers, as float32, are those computed here (float32)."""
+    """Whether features that a host handed in are those that were computed here.
+
+    Args: `given` (tokens, d_model) float32, of bf16 numbers; `computed` (tokens, d_model) float32.
+    """
     _, exponent = torch.frexp(computed)
     rounding = torch.ldexp(torch.ones_like(computed), exponent - _PLACES)
     rest = TOLERANCE * computed.abs().median(dim=-1, keepdim=True).values
@@ -39,8 +42,10 @@ def differing(
     given: Mapping[int, Tensor],
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[int]:
-    """Which of the `given` rows (number in `examples` -> features) the front computes otherwise.
-    `progress(done)` counts rows."""
+    """Which of the `given` rows the front computes otherwise. `progress(done)` counts rows.
+
+    Args: `given` maps a row's number in `examples` to its features, (tokens, d_model) float32.
+    """
     done = 0
     for rows in _batches(sorted(given), examples):
         batch = collate(examples, rows)

@@ -70,7 +70,10 @@ class RowTunedLinear(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """The whole matrix (outputs, inputs) as it stands now, in the rows' type and without gradient."""
+        """The whole matrix as it stands now, without gradient.
+
+        Returns: (outputs, inputs) in the dtype of the rows.
+        """
         return self.rows.detach() if self.frozen is None else self._whole(self.rows.dtype)
 
     def _whole(self, dtype: torch.dtype) -> Tensor:
@@ -94,7 +97,12 @@ class RowTunedLinear(nn.Linear):
         return self.frozen.detach()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, inputs) -> (…, outputs)."""
+        """The linear's answer, its tuned rows in place.
+
+        Args: `features` (…, inputs) of any float dtype.
+
+        Returns: (…, outputs) in the same dtype, or autocast's.
+        """
         autocast = torch.is_autocast_enabled(features.device.type)
         if self.frozen is None:
             return linear(features, self.rows if autocast else self.rows.to(features.dtype), self.bias)

@@ -1,7 +1,9 @@
 """SPF's choice: which units of a public weight are tuned. Whoever has the base model gets the same answer.
 
 Norms are compared as exact integers, not as float sums whose last bits depend on the machine. Runs at the
-sites, in the TEE and at the auditor's. Source: SPF in arXiv 2401.09796, which chooses by L1 norm.
+sites, in the TEE and at the auditor's.
+
+Source: SPF in arXiv 2401.09796, which chooses by L1 norm.
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ _LOWEST = -149
 
 
 def choose(weight: Tensor, linear: Linear, ratio: float, select: Select, seed: int, name: str) -> Tensor:
-    """The rows of `weight` (outputs, inputs) that are tuned, ascending: int64 (rows,).
+    """The rows of a matrix that are tuned, ascending.
 
     `count` units of each part, by their L1 norms, ties to the lower index; `random` ranks by SHA-256 of
     seed, `name` (the layer's in the whole model), part and unit.
+
+    Args: `weight` (outputs, inputs) float32 or shorter; `ratio` in percent.
+
+    Returns: (rows,) int64.
 
     Raises: `spf.bad_weight` or `spf.unexpected_layer`.
     """
@@ -65,8 +71,12 @@ def _draw(seed: int, name: str, part: str, unit: int) -> bytes:
 def exact_norms(weight: Tensor) -> list[int]:
     """The L1 norm of each row of a finite float32 (or shorter) matrix, exactly, in units of 2**-149.
 
-    Values are cut into limbs so narrow that a row's sum of limbs is an integer below 2**53: exact in float64
-    in any order of summing.
+    Values are cut into limbs so narrow that a row's sum of limbs is an integer below 2**53: exact in
+    float64 in any order of summing.
+
+    Args: `weight` (rows, columns), finite, float32 or shorter.
+
+    Returns: one integer a row, in units of 2**-149.
     """
     norms: list[int] = []
     step = max(1, _BLOCK_ELEMENTS // max(1, weight.shape[1]))

@@ -75,7 +75,9 @@ class Skeleton:
         self._places = base.checkpoint.match(names, base.architecture.backbone)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The values of a parameter of the model, some rows at a time, in the checkpoint's dtype.
+        """The values of a parameter of the model, some rows at a time.
+
+        Returns: (rows, …) at a time, in the checkpoint's dtype.
 
         Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
         """

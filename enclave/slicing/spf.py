@@ -2,7 +2,9 @@
 model's head, and, where switched on, LoRA on the attention output and the dense linears.
 
 `slicing.plan` counts from a configuration alone what `tune` builds. SPF deltas average exactly: the mean of
-the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE. Source: arXiv 2401.09796.
+the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE.
+
+Source: arXiv 2401.09796.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ def tune(tail: Tail, spf: Spf, seed: int) -> None:
 
 
 def selected_rows(tail: Tail) -> dict[str, Tensor]:
-    """Which rows are tuned: a parameter's name in the tuned state -> row numbers in its matrix."""
+    """Which rows are tuned.
+
+    Returns: a parameter's name in the tuned state -> row numbers in its matrix, (rows,) int64.
+    """
     modules = dict(tail.named_modules())
     return {
         name: modules[name.removesuffix(".rows")].index

@@ -61,8 +61,12 @@ class Front(nn.Module):
         cache: DynamicCache | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """(batch, tokens) token ids -> features (batch, tokens, d_model) in the model's dtype. Segments
-        (`token_type_ids`, of the same shape) are for models that read them."""
+        """The features at the cut. Segments (`token_type_ids`) are for models that read them.
+
+        Args: `input_ids`, `attention_mask`, `position_ids` and `token_type_ids` (batch, tokens) int64.
+
+        Returns: (batch, tokens, d_model) in the model's dtype.
+        """
         inputs = _inputs(self.config, attention_mask, position_ids, cache)
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -122,8 +126,14 @@ class Tail(nn.Module):
         cache: DynamicCache | None = None,
         **head: int | Tensor,
     ) -> Any:
-        """Features (batch, tokens, d_model) -> an object with `logits`: (batch, labels), or of a causal LM
-        (batch, places, vocabulary): at all places, or at those that `logits_to_keep` names."""
+        """What the model says, at all places, or at those that `logits_to_keep` names.
+
+        Args: `features` (batch, tokens, d_model) in the model's dtype; `attention_mask` and `position_ids`
+        (batch, tokens) int64.
+
+        Returns: an object with `logits`: (batch, labels), or of a causal LM (batch, places, vocabulary), in
+        the model's dtype.
+        """
         inputs = _inputs(self.config, attention_mask, position_ids, cache)
         if self._last_token:
             hidden = getattr(self.model, self._backbone)(inputs_embeds=features, **inputs).last_hidden_state
@@ -158,8 +168,13 @@ class Session:
 
     @torch.no_grad()
     def step(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Feed the next tokens: (batch, tokens) ids to a front, which gives features; features (batch,
-        tokens, d_model) to a tail, which gives the logits of the last token, (batch, vocabulary).
+        """Feed the next tokens.
+
+        Args: `inputs` of a front (batch, tokens) int64 ids, of a tail (batch, tokens, d_model) features in
+        its dtype; `attention_mask` (batch, tokens) int64.
+
+        Returns: of a front the features (batch, tokens, d_model), of a tail the logits of the last token,
+        (batch, vocabulary), in the model's dtype.
 
         Raises: `split.session_shape` or `split.too_long`, and then the session is as it was.
         """

@@ -2,11 +2,12 @@
 
 - `fedavg` averages every tensor: the paper's rule. Of LoRA it averages the factors A and B apart, and the
   mean of the products differs from the product of the means (docs/decisions/0010).
-- `ffa-lora` is the same mean, but sites tune and send B alone: with one A, it is exact (Sun et al.,
-  arXiv 2403.12313).
+- `ffa-lora` is the same mean, but sites tune and send B alone: with one A, it is exact.
 - `stack-svd` averages the products and takes the best factors of the rank (enclave/training/stacking.py).
 
 What few runs ask for stands in modules that no other loads: clipping.py, stacking.py, server_step.py.
+
+Source: `fedavg`: arXiv 2401.09796; `ffa-lora`: Sun et al., arXiv 2403.12313.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ Update = tuple[int, State]
 
 
 class Mean:
-    """The mean of updates weighted by their samples (McMahan et al., arXiv 1602.05629, algorithm 1), each
-    added as it comes: of all of them one sum is kept.
+    """The mean of updates weighted by their samples, each added as it comes: of all of them one sum is
+    kept.
 
     Sums run in float64 in the order of `add`, that of the site ids, so the same updates give the same bits.
+
+    Source: McMahan et al., arXiv 1602.05629, algorithm 1.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,12 @@
 """How much of one text is in another: token F1 and ROUGE-L, in millionths, so that pooling adds integers.
 
-Tokens are runs of letters and digits, in lower case: on plain English text those of the package `rouge-score`
-(Google Research) without its stemmer, in other languages whole words, too, where that package breaks them at
-each letter beyond a to z. Token F1 counts them as a bag (Rajpurkar et al., arXiv 1606.05250, without that
-paper's list of English articles); ROUGE-L takes their longest common subsequence (Lin, 2004), and of both
-precision and recall count alike. Runs inside the client slice.
+Tokens are runs of letters and digits, in lower case: on plain English text those of the package
+`rouge-score` (Google Research) without its stemmer, in other languages whole words, too, where that package
+breaks them at each letter beyond a to z. Token F1 counts them as a bag; ROUGE-L takes their longest common
+subsequence, and of both precision and recall count alike. Runs inside the client slice.
+
+Source: token F1: Rajpurkar et al., arXiv 1606.05250, without that paper's list of English articles;
+ROUGE-L: Lin, 2004.
 """
 
 from __future__ import annotations

@@ -17,8 +17,13 @@ def clip(state: State, start: Mapping[str, NDArray[Any]], bound: float) -> tuple
 
     A change within the bound keeps its exact values.
 
-    Returns: the state in float64, shortened towards `start` where the change was longer than `bound`, and
-    whether it was (McMahan et al., arXiv 1710.06963).
+    Args: `start` and `state` map names to arrays of one shape (…), float32 or float64; `bound` is in the
+    parameters' own unit.
+
+    Returns: the state in float64, shapes (…) as given, shortened towards `start` where the change was
+    longer than `bound`, and whether it was.
+
+    Source: McMahan et al., arXiv 1710.06963.
     """
     changes = {name: tensor.astype(np.float64) - start[name] for name, tensor in state.items()}
     norm = math.sqrt(math.fsum(float(np.square(change).sum()) for change in changes.values()))

@@ -33,7 +33,13 @@ def encode_coded(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: 
 
 
 def loss_of_coded(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `loop.batch_loss`."""
+    """As `loop.batch_loss`, for rows with several labels or tags.
+
+    Args: `logits` (batch, labels) or (batch, tokens, tags) in the model's dtype; `targets` (batch, …)
+    int64.
+
+    Returns: the loss, a () float32; predictions and targets, (predictions,) int64.
+    """
     if targets.dim() == 2:
         from enclave.training.tags import loss_of_tags
 

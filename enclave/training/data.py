@@ -62,7 +62,10 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What a whole model is called with."""
+        """What a whole model is called with.
+
+        Returns: names -> (batch, tokens) int64.
+        """
         inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         if self.token_type_ids is not None:
             inputs["token_type_ids"] = self.token_type_ids

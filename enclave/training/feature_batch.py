@@ -19,5 +19,8 @@ class FeatureBatch:
 
     @property
     def inputs(self) -> dict[str, Tensor]:
-        """What a tail is called with."""
+        """What a tail is called with.
+
+        Returns: names -> (batch, tokens, d_model) float32 features, (batch, tokens) int64 masks.
+        """
         return {"features": self.features, "attention_mask": self.attention_mask}

@@ -54,15 +54,19 @@ class HandedFeatures:
             self.hashes.append(hashlib.sha256(data).digest())
 
     def row(self, number: int) -> Tensor:
-        """(tokens, d_model) float32, as it was in the first pass.
+        """One row, as it was in the first pass.
+
+        Returns: (tokens, d_model) float32.
 
         Raises: `front.changed`.
         """
         return self._tensor(self._same(number)).float()
 
     def scan(self, chosen: Collection[int]) -> dict[int, Tensor]:
-        """The chosen rows, as `row`. All rows are read, in their order, so that the host does not see which
-        ones are wanted.
+        """The chosen rows. All rows are read, in their order, so that the host does not see which ones are
+        wanted.
+
+        Returns: a row's number -> (tokens, d_model) float32.
 
         Raises: `front.changed`.
         """

@@ -55,9 +55,19 @@ class BatchLike(Protocol):
     the number of `rows`."""
 
     @property
-    def inputs(self) -> dict[str, Tensor]: ...
+    def inputs(self) -> dict[str, Tensor]:
+        """What the model is called with.
+
+        Returns: names -> (batch, tokens, …) of the dtype that the model takes.
+        """
+
     @property
-    def targets(self) -> Tensor: ...
+    def targets(self) -> Tensor:
+        """What it is to say.
+
+        Returns: (batch, …) int64; negative where nothing is learnt, or coded.py says what.
+        """
+
     @property
     def rows(self) -> int: ...
 
@@ -84,10 +94,12 @@ def train(
 ) -> TrainOutcome:
     """Train the model's trainable parameters in place for `local_epochs` with a fresh AdamW.
 
-    Federated averaging starts every round from the average, so no optimizer state outlives a round (McMahan
-    et al., arXiv 1602.05629). The loss is that of the rows, without a proximal term.
+    Federated averaging starts every round from the average, so no optimizer state outlives a round. The
+    loss is that of the rows, without a proximal term.
 
     Raises: `training.diverged`.
+
+    Source: McMahan et al., arXiv 1602.05629.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
@@ -131,8 +143,11 @@ def evaluate(
     progress: TrainReport | None = None,
     count: Callable[[Tensor, Tensor], None] = lambda _logits, _targets: None,
 ) -> Scores:
-    """Count what the model gets right. `labels` is the number of classes, 0 for a causal LM. `count` is told
-    the logits and targets of each batch."""
+    """Count what the model gets right.
+
+    Args: `labels` is the number of classes, 0 for a causal LM; `count` gets the logits and targets of each
+    batch, as `batch_loss` does: (batch, …) of the model's dtype and int64.
+    """
     confusion = torch.zeros(labels, labels, dtype=torch.long)
     predictions, correct, loss_sum, done, started = 0, 0, 0.0, 0, time.monotonic()
     answers: list[Tensor] = []
@@ -173,8 +188,11 @@ def derive_seed(seed: int, round: int, site: str) -> int:
 
 
 def batch_logits(model: nn.Module, batch: BatchLike, device: torch.device) -> Tensor:
-    """(batch, labels), or of a causal LM (batch, places, vocabulary) at `_predicting` alone: the scores of a
-    whole vocabulary at a place where nothing is learnt cost the most, and say nothing."""
+    """What the model says, of a causal LM at `_predicting` alone: the scores of a whole vocabulary at a
+    place where nothing is learnt cost the most, and say nothing.
+
+    Returns: (batch, labels), or of a causal LM (batch, places, vocabulary), in the model's dtype.
+    """
     written = batch.targets.dim() == 2 and bool((batch.targets >= 0).any())
     keep = {"logits_to_keep": _predicting(batch)} if written else {}
     logits: Tensor = model(**{name: value.to(device) for name, value in (batch.inputs | keep).items()}).logits
@@ -182,8 +200,13 @@ def batch_logits(model: nn.Module, batch: BatchLike, device: torch.device) -> Te
 
 
 def batch_loss(logits: Tensor, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cross-entropy, predictions and targets, both (predictions,). A causal LM predicts next tokens;
-    where targets are negative, several labels or tags are predicted (coded.py)."""
+    """Mean cross-entropy. A causal LM predicts next tokens; where targets are negative, several labels or
+    tags are predicted (coded.py).
+
+    Args: `logits` as `batch_logits` gives them, (batch, …) in the model's dtype.
+
+    Returns: the loss, a () float32; predictions and targets, (predictions,) int64.
+    """
     targets = batch.targets.to(logits.device)
     if (batch.targets < 0).all():
         from enclave.training.coded import loss_of_coded

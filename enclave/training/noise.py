@@ -28,8 +28,11 @@ Floats = NDArray[np.float64]
 
 
 def secret_words(count: int) -> NDArray[np.int64]:
-    """(count,) int64 uniform words: AES-256-CTR under a key drawn for this call from the system's
-    randomness (the processor's, in an enclave)."""
+    """Uniform words: AES-256-CTR under a key drawn for this call from the system's randomness (the
+    processor's, in an enclave).
+
+    Returns: (count,) int64.
+    """
     cipher = Cipher(algorithms.AES(secrets.token_bytes(32)), modes.CTR(bytes(16)))
     return np.frombuffer(cipher.encryptor().update(bytes(8 * count)), np.int64)
 

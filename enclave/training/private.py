@@ -1,8 +1,11 @@
-"""DP-SGD: training whose result says little about any one record (Abadi et al., arXiv 1607.00133).
+"""DP-SGD: training whose result says little about any one record.
 
 Each step draws every row with the same probability, secretly; clips each row's own gradient; adds noise to
-their sum. Rows go through the model one by one: slower than one padded batch, and exact for every adapter and
-architecture, with nothing of another row (padding) in a gradient. Runs inside the client slice's enclave.
+their sum. Rows go through the model one by one: slower than one padded batch, and exact for every adapter
+and architecture, with nothing of another row (padding) in a gradient. Runs inside the client slice's
+enclave.
+
+Source: Abadi et al., arXiv 1607.00133.
 """
 
 from __future__ import annotations
@@ -85,8 +88,9 @@ def clipped_sum(
     clip: float,
     precision: str = "fp32",
 ) -> tuple[list[Tensor], float]:
-    """Σ over the rows of their own gradients, each shortened to the L2 norm `clip`; float64, one tensor a
-    parameter. Beside it the sum of their losses.
+    """Σ over the rows of their own gradients, each shortened to the L2 norm `clip`.
+
+    Returns: float64, one tensor a parameter, of its shape (…); and the sum of the rows' losses.
 
     Raises: `training.diverged`.
     """

@@ -1,9 +1,11 @@
 """LoRA as what it does to a layer: the product B·A, and its mean over sites.
 
-Only factors are ever multiplied: a mean of products is the product of stacked factors, [w₁B₁ … wₙBₙ]·[A₁; …;
-Aₙ] (Wang et al., FLoRA, arXiv 2409.05976), and a QR decomposition of each stack leaves a core of at most
-(sites · rank)². No (outputs, inputs) matrix is made. All in float64, in the order of the site ids: the same
-updates give the same bits. Runs inside the aggregator's enclave.
+Only factors are ever multiplied: a mean of products is the product of stacked factors, [w₁B₁ … wₙBₙ]·[A₁;
+…; Aₙ], and a QR decomposition of each stack leaves a core of at most (sites · rank)². No (outputs, inputs)
+matrix is made. All in float64, in the order of the site ids: the same updates give the same bits. Runs
+inside the aggregator's enclave.
+
+Source: Wang et al., FLoRA, arXiv 2409.05976.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""FedProx (Li et al., arXiv 1812.06127): each local step also minimises μ/2·‖w − w₀‖², where w₀ is what the
-round began with, so that sites whose rows differ drift less far apart. Runs inside the enclave."""
+"""FedProx: each local step also minimises μ/2·‖w − w₀‖², where w₀ is what the round began with, so that
+sites whose rows differ drift less far apart. Runs inside the enclave.
+
+Source: Li et al., arXiv 1812.06127.
+"""
 
 from __future__ import annotations
 

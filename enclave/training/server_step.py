@@ -1,5 +1,4 @@
-"""The optimisers of the server: the mean of the sites' changes as a gradient (Reddi et al., "Adaptive
-Federated Optimization", arXiv 2003.00295, algorithm 2; FedAvgM: Hsu et al., arXiv 1909.06335).
+"""The optimisers of the server: the mean of the sites' changes as a gradient.
 
 With Δ = mean − x, β₁, β₂, τ and the learning rate η of the manifest, for each number by itself:
 
@@ -7,8 +6,11 @@ With Δ = mean − x, β₁, β₂, τ and the learning rate η of the manifest,
     fedadam   m ← β₁·m + (1−β₁)·Δ   v ← β₂·v + (1−β₂)·Δ²                   x ← x + η·m / (√v + τ)
     fedyogi   m ← β₁·m + (1−β₁)·Δ   v ← v − (1−β₂)·Δ²·sign(v − Δ²)         x ← x + η·m / (√v + τ)
 
-m begins with 0 and v with τ². The moments are kept as float32, as they are sealed, so an aggregator that was
-started again goes on to the same bits. Runs inside the aggregator's enclave.
+m begins with 0 and v with τ². The moments are kept as float32, as they are sealed, so an aggregator that
+was started again goes on to the same bits. Runs inside the aggregator's enclave.
+
+Source: Reddi et al., "Adaptive Federated Optimization", arXiv 2003.00295, algorithm 2; FedAvgM: Hsu et al.,
+arXiv 1909.06335.
 """
 
 from __future__ import annotations

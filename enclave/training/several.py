@@ -35,12 +35,22 @@ def encode_several(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec
 
 
 def bits_of(targets: Tensor, labels: int) -> Tensor:
-    """(rows,) -> (rows, labels), 1 where a row has the label."""
+    """1 where a row has the label.
+
+    Args: `targets` (rows,) int64, coded as rows are.
+
+    Returns: (rows, labels) int64.
+    """
     return (~targets.unsqueeze(1) >> torch.arange(labels, device=targets.device)) & 1
 
 
 def loss_of_several(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean binary cross-entropy over all rows and labels, decisions and truth, both (rows · labels,)."""
+    """Mean binary cross-entropy over all rows and labels.
+
+    Args: `logits` (rows, labels) in the model's dtype; `targets` (rows,) int64.
+
+    Returns: the loss, a () float32; decisions and truth, (rows · labels,) int64.
+    """
     truth = bits_of(targets, logits.shape[1])
     mean = binary_cross_entropy_with_logits(logits.float(), truth.float())
     return mean, (logits > 0).long().flatten(), truth.flatten()

@@ -23,11 +23,13 @@ def stack_svd(updates: Sequence[Update], mean: State) -> State:
 
 
 def best(product: LowRankProduct, rank: int) -> LowRankProduct:
-    """The nearest product of this rank in the Frobenius norm (Eckart and Young, 1936).
+    """The nearest product of this rank in the Frobenius norm.
 
-    `left` holds the singular values, and the rows of `right` have length one, as in FlexLoRA (Bai et al.,
-    arXiv 2402.11505): a direction whose singular value is 0 can still be learnt. Each direction's sign is
-    such that its largest entry in `right` is positive.
+    `left` holds the singular values, and the rows of `right` have length one, as in FlexLoRA: a direction
+    whose singular value is 0 can still be learnt. Each direction's sign is such that its largest entry in
+    `right` is positive.
+
+    Source: Eckart and Young, 1936; FlexLoRA: Bai et al., arXiv 2402.11505.
     """
     (outer, inner), core = product.cores()
     u, s, v = np.linalg.svd(core, full_matrices=False)

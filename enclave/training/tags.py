@@ -60,7 +60,12 @@ def encode_tags(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: M
 
 
 def loss_of_tags(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cross-entropy over words, tags said and true, both (words,)."""
+    """Mean cross-entropy over words.
+
+    Args: `logits` (rows, tokens, tags) in the model's dtype; `targets` (rows, tokens) int64.
+
+    Returns: the loss, a () float32; tags said and true, (words,) int64.
+    """
     tagged = targets != IGNORED
     scores, truth = logits[tagged], -targets[tagged] - FIRST
     return cross_entropy(scores.float(), truth), scores.argmax(-1), truth

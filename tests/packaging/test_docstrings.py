@@ -21,6 +21,10 @@ PACKAGES = (
 )  # fmt: skip
 SECTIONS = ("Args", "Returns", "Raises", "Source")
 CODE = re.compile(r"`([a-z_]+\.[a-z_]+)`")
+TENSOR = re.compile(r"\b(Tensor|NDArray|Packed)\b")
+SHAPE = re.compile(r"\([\w…][^()]*\)|\(\)")
+DTYPE = re.compile(r"\b(float|float32|float64|bf16|int8|int32|int64|uint8|words|residues|ids|dtype)\b")
+CITED = re.compile(r"arXiv \d|Intel, \"|\bRFC \d+, section|Intel SDM|\(\w+ and \w+, \d{4}\)")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -50,9 +54,13 @@ def section_of(paragraph: str) -> str | None:
     return found[1] if found and found[1] in SECTIONS else None
 
 
-def raises_of(text: str) -> str:
+def section(text: str, name: str) -> str:
     """What the section says; empty without one."""
-    return next((part for part in text.split("\n\n") if section_of(part) == "Raises"), "")
+    return next((part for part in text.split("\n\n") if section_of(part) == name), "")
+
+
+def raises_of(text: str) -> str:
+    return section(text, "Raises")
 
 
 def raised_by(function: Function) -> set[str]:
@@ -69,6 +77,41 @@ def raised_by(function: Function) -> set[str]:
                 found.add(code)
         left += ast.iter_child_nodes(node)
     return found
+
+
+def functions(node: ast.AST) -> Iterator[Function]:
+    """Public ones, of public classes too, that have a body; an interface's that are `...` have none."""
+    for child in ast.iter_child_nodes(node):
+        public = not getattr(child, "name", "_").startswith("_")
+        if isinstance(child, ast.ClassDef) and public:
+            yield from functions(child)
+        elif isinstance(child, Function) and public and not is_dots(child.body[0]):
+            yield child
+
+
+def is_dots(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and (statement.value.value is ...)
+    )
+
+
+def unstated(function: Function) -> Iterator[str]:
+    """Of its arguments and its result those that are arrays and of which no shape or dtype stands there."""
+    text = ast.get_docstring(function) or ""
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    arrays = [one.arg for one in arguments if one.annotation and TENSOR.search(ast.unparse(one.annotation))]
+    said = section(text, "Args")
+    for name in arrays:
+        if f"`{name}`" not in said:
+            yield name
+    if arrays and not (SHAPE.search(said) and DTYPE.search(said)):
+        yield "shape and dtype of arguments"
+    if function.returns and TENSOR.search(ast.unparse(function.returns)):
+        said = section(text, "Returns")
+        if not (SHAPE.search(said) and DTYPE.search(said)):
+            yield "shape and dtype of the result"
 
 
 def faults(text: str) -> Iterator[str]:
@@ -88,6 +131,28 @@ def faults(text: str) -> Iterator[str]:
 def test_sections_come_last_each_a_paragraph_in_one_order() -> None:
     found = [f"{place}: {fault}" for place, _, text in documented(*PACKAGES) for fault in faults(text)]
     assert not found, "\n".join(found)
+
+
+def test_who_takes_or_gives_arrays_states_their_shapes_and_dtypes() -> None:
+    missing = [
+        f"{path}: {function.name}: {fault}"
+        for path, tree in trees(*MEASURED)
+        for function in functions(tree)
+        for fault in unstated(function)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_what_is_cited_stands_under_its_source() -> None:
+    """A paper, a specification's section: found in one place. The name of a format alone is no citation."""
+    elsewhere = [
+        f"{place}: {cited[0]}"
+        for place, _, text in documented(*MEASURED)
+        for paragraph in text.split("\n\n")
+        if section_of(paragraph) != "Source"
+        for cited in CITED.finditer(" ".join(paragraph.split()))
+    ]
+    assert not elsewhere, "\n".join(elsewhere)
 
 
 def test_what_a_function_raises_itself_stands_in_its_docstring() -> None:
@@ -129,6 +194,20 @@ def test_what_is_said_to_be_raised_is_in_the_catalogue_and_somewhere_in_the_code
 )
 def test_another_form_is_found(text: str, fault: str) -> None:
     assert fault in list(faults(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("It.", ["x", "shape and dtype of arguments", "shape and dtype of the result"]),
+        ("It.\n\nArgs: `x` (rows,) int64.", ["shape and dtype of the result"]),
+        ("It.\n\nArgs: `x` (rows,).\n\nReturns: () float32.", ["shape and dtype of arguments"]),
+        ("It.\n\nArgs: `x` (rows,) int64.\n\nReturns: (rows, inputs) float32.", []),
+    ],
+)
+def test_an_array_without_shape_or_dtype_is_found(text: str, fault: list[str]) -> None:
+    (function,) = ast.parse(f"def f(x: Tensor) -> Tensor:\n    {text!r}\n").body
+    assert isinstance(function, ast.FunctionDef) and list(unstated(function)) == fault
 
 
 def test_only_what_a_function_raises_itself_is_counted() -> None:
