@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 from redis import Redis
 
@@ -123,3 +124,22 @@ def world(
             "sweep_id": sweep.pk, "notice_id": notice.pk, "message_id": message.pk,
             "user_id": lena.pk, "invitation_id": Invitation.objects.get().pk,
             "model_id": BaseModel.objects.get().pk, "host": host, "run": run}  # fmt: skip
+
+
+@pytest.fixture
+def lead(lena: User) -> Client:  # noqa: F811
+    client = Client()
+    client.force_login(lena)
+    return client
+
+
+@pytest.fixture
+def shaped(draft: Study) -> Study:  # noqa: F811
+    """A draft whose model's shape is on record."""
+    from enclave_host.proving.registration import SHAPE
+    from tests.slicing.small import config
+
+    shape = {name: getattr(config("bert"), name, None) for name in SHAPE}
+    kept = {name: value for name, value in shape.items() if value is not None}
+    BaseModel.objects.update(config=kept, parameters=100_000)
+    return draft

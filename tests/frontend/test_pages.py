@@ -18,13 +18,6 @@ from tests.federation.cast import PASSWORD, Hospital
 from tests.frontend.page_reader import signed_in
 
 
-@pytest.fixture
-def lead(lena: User) -> Client:
-    client = Client()
-    client.force_login(lena)
-    return client
-
-
 def test_the_policy_allows_no_inline_script_and_nothing_from_elsewhere(lead: Client) -> None:
     response = lead.get("/")
     assert response.headers["Content-Security-Policy"] == POLICY

@@ -6,17 +6,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from federation.people.models import User
 from federation.studies.models import Study, StudyState, Sweep
 
 ASKED = {"name": "Kept", "ratios": ["25.0"], "selects": ["largest"]}
-
-
-@pytest.fixture
-def lead(lena: User) -> Client:
-    client = Client()
-    client.force_login(lena)
-    return client
 
 
 @pytest.fixture
