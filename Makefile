@@ -140,6 +140,9 @@ BENCHMARKS := attest fleet faults finding rounds slice-memory log log_pages page
 
 bench: $(BENCHMARKS:%=bench-%) ## All benchmark tables
 
+families: setup-dev ## Which family of models can be tuned in which way, tried and written into docs/results.md
+	$(BIN)/python -m benchmarks.families --write
+
 bench-aggregation: .venv/.installed-bench
 
 bench-%: setup-dev ## One benchmark table, e.g. bench-learning
