@@ -51,22 +51,14 @@ class TrainOutcome:
 
 
 class BatchLike(Protocol):
-    """What the loop must know of a batch: `inputs` of the model by name, `targets` as in `data.Batch`, and
-    the number of `rows`."""
+    """What the loop must know of a batch: `inputs` of the model by name, (batch, tokens, …) of the dtype that
+    the model takes; `targets` as in `data.Batch`, (batch, …) int64, negative where nothing is learnt, or
+    coded.py says what; and the number of `rows`."""
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
-        """What the model is called with.
-
-        Returns: names -> (batch, tokens, …) of the dtype that the model takes.
-        """
-
+    def inputs(self) -> dict[str, Tensor]: ...
     @property
-    def targets(self) -> Tensor:
-        """What it is to say.
-
-        Returns: (batch, …) int64; negative where nothing is learnt, or coded.py says what.
-        """
+    def targets(self) -> Tensor: ...
 
     @property
     def rows(self) -> int: ...

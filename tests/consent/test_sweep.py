@@ -139,7 +139,7 @@ def told_to(user: User, sweep: Sweep) -> str:
 
 def says(user: User, sweep: Sweep, kind: str, text: str, **more: str) -> str:
     """As its form does: with the fingerprint that the page shows."""
-    shown = re.search(r'name="manifest_hash" value="([0-9a-f]*)"', told_to(user, sweep))
+    shown = re.search(r'name="manifest_hash"\s+value="([0-9a-f]*)"', told_to(user, sweep))
     assert shown is not None
     body = {"kind": kind, "text": text, "manifest_hash": shown[1], **more}
     answer = client_of(user).post(reverse("sweep-thread", args=[sweep.pk]), body, follow=True)
