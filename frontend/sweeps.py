@@ -69,43 +69,31 @@ def _line(members: list[Study]) -> StudyLine:
 
 def one_a_sweep(rows: QuerySet[M], path: str, count: int, after: Q | None = None) -> list[M]:
     """The first `count` rows of a list of newest first (by falling `created_at`, then by primary key), of
-    those of one sweep (`path` leads to it) the first alone. `after` says where the list goes on."""
-    ordered = rows.order_by("-created_at", "pk")
-    found: list[M] = []
-    seen: set[str] = set()
-    while len(found) < count:
-        left = ordered if after is None else ordered.filter(after)
-        batch = list((left.filter(Q(**{path: None}) | ~Q(**{f"{path}__in": seen})) if seen else left)[:count])
-        found += _firsts(rows, path, batch)
-        seen |= {sweep for row in batch if (sweep := _sweep_of(row, path))}
-        if len(batch) < count:
+    those of one sweep (`path` leads to it) the first alone. `after` says where the list goes on.
+
+    Keys are read first, as many as it takes to have enough, however many points a sweep has."""
+    left, seen = rows.order_by("-created_at", "pk"), set[Any]()
+    if after is not None:
+        before = rows.filter(~after, **{f"{path}__isnull": False}).order_by()
+        left, seen = left.filter(after), set(before.values_list(path, flat=True).distinct())
+    keys: list[Any] = []
+    at, size = 0, 2 * count
+    while len(keys) < count:
+        batch = list(left.values_list("pk", path)[at : at + size])
+        for pk, sweep in batch:
+            if sweep not in seen:
+                keys.append(pk)
+            if sweep is not None:
+                seen.add(sweep)
+        if len(batch) < size:
             break
-        after = behind(batch[-1])
-    return found[:count]
+        at, size = at + size, 8 * size
+    return list(rows.filter(pk__in=keys[:count]).order_by("-created_at", "pk")) if keys else []
 
 
 def behind(row: Any) -> Q:
     """What follows this row in a list of newest first."""
     return Q(created_at__lt=row.created_at) | Q(created_at=row.created_at, pk__gt=row.pk)
-
-
-def _sweep_of(row: Any, path: str) -> str:
-    """Along `path`, which ends at the sweep; empty for a row of no sweep."""
-    *steps, last = path.split("__")
-    for step in steps:
-        row = getattr(row, step, None)
-    return str(getattr(row, f"{last}_id")) if row is not None else ""
-
-
-def _firsts(rows: QuerySet[M], path: str, batch: list[M]) -> list[M]:
-    """Of the batch those that no other row of their sweep stands before, whatever page that one is on."""
-    sweeps = {sweep for row in batch if (sweep := _sweep_of(row, path))}
-    first: dict[str, Any] = {}
-    if sweeps:
-        members = rows.filter(**{f"{path}__in": sweeps}).order_by("-created_at", "pk")
-        for sweep, pk in members.values_list(path, "pk"):
-            first.setdefault(sweep, pk)
-    return [row for row in batch if first.get(_sweep_of(row, path), row.pk) == row.pk]
 
 
 def asked_of(sweep: Sweep, site: Site) -> list[Study]:

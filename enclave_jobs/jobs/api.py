@@ -92,7 +92,8 @@ class Leases(AgentView):
     @extend_schema(operation_id="job_lease", **document(Wish, LeasedJob, or_nothing=True))
     def post(self, request: Request) -> Response:
         wish, site = read(request, Wish), site_of(request)
-        job = take(site)
+        expects = leases.expects(site)
+        job = take(site) if expects else None
         note_heard(site)
         if job is not None:
             return Response(job)
@@ -100,7 +101,7 @@ class Leases(AgentView):
         if site.check_wanted:
             headers[CHECK_HEADER] = "1"
         elif wish.wait:
-            due = leases.next_at(site)
+            due = leases.next_at(site) if expects else None
             soon = wish.wait if due is None else (due - timezone.now()).total_seconds()
             headers[WAIT_HEADER] = f"{site.pk} {wish.wait} {max(soon, 0.0):.3f}"
         return Response(status=204, headers=headers)

@@ -81,6 +81,11 @@ def _own(escrow: Escrow | None) -> dict[str, Any]:
     return {} if escrow is None else {"escrow": msgspec.to_builtins(escrow)}
 
 
+def expects(site: Site) -> bool:
+    """Whether any job of this site is open. Most who ask have none, for days: they cost this one look."""
+    return Job.objects.filter(site=site, state__in=(JobState.WAITING, JobState.LEASED)).exists()
+
+
 def lease(site: Site) -> Job | None:
     """The oldest job that waits for this site, now leased to it; None where there is nothing to do.
 

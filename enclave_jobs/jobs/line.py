@@ -9,12 +9,17 @@
 Without this layer (any WSGI server) the same view sends the agent away with Retry-After, and it asks again.
 Everything else goes to the WSGI application unchanged, in a bounded number of threads: each keeps its
 database connection, so there are never more of them than threads.
+
+A thousand agents may ask at once, when a coordinator comes back. A token is good for half a minute: if all
+of them queued for the threads of a slow machine, it would only ever come to those that are too late. So more
+than MOST_ASKING are not queued, but sent away for some seconds, before anything is computed for them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +44,10 @@ THREADS = 16
 LOOKING_THREADS = 2
 MOST_WAITING = 4
 """Requests of one site that are kept in a process. An agent needs one; a site's key could open thousands."""
+MOST_ASKING = 128
+"""Requests for work that Django may be working on in a process: one or two seconds of a core, where all is
+well, and far from a token's end on a machine that has a tenth of that."""
+AWAY_SECONDS = range(3, 12)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -68,6 +77,7 @@ class Line:
         self._bell = bell
         self._looking = ThreadPoolExecutor(LOOKING_THREADS, thread_name_prefix="line")
         self._closing = asyncio.Event()
+        self._asking = 0
 
     def close(self) -> None:
         """Let everybody go who waits: the process ends."""
@@ -83,8 +93,15 @@ class Line:
         if scope["path"] != AGENTS_API + LEASE_PATH:
             await self._django(scope, receive, send)  # type: ignore[arg-type]
             return
+        if self._asking >= MOST_ASKING:
+            await _answer(send, None, retry_after=random.choice(AWAY_SECONDS))  # noqa: S311  no secret
+            return
         began, kept = time.monotonic(), _Kept(send)
-        await self._django(scope, receive, kept)  # type: ignore[arg-type]
+        self._asking += 1
+        try:
+            await self._django(scope, receive, kept)  # type: ignore[arg-type]
+        finally:
+            self._asking -= 1
         if kept.wait is None:
             return
         if self._bell.waiting(kept.wait.site) < MOST_WAITING:
@@ -106,6 +123,8 @@ class Line:
                     woken.cancel()
                     if gone.done():
                         return  # nothing was leased to it
+                    if not rung.is_set() and time.monotonic() >= ends:
+                        break  # it asks again at once, and that is a look
                     rung.clear()
                     loop = asyncio.get_running_loop()
                     look = await loop.run_in_executor(self._looking, _look, wait.site)

@@ -33,12 +33,13 @@ def require(agent: AgentPrincipal, address: str) -> None:
     Raises: `instance.alive`, `instance.elsewhere` or `instance.moved`.
     """
     now, here = timezone.now(), agent.instance
-    held, fresh = AgentInstance.objects.get_or_create(
-        site=agent.site, defaults={**here._asdict(), "address": address, "since": now, "heard_at": now}
-    )
-    if fresh:
-        record(agent, "site.machine", f"site:{agent.site.pk}", machine=here.machine, address=address)
-        return
+    held = agent.read_instance()
+    if held is None:
+        first = {**here._asdict(), "address": address, "since": now, "heard_at": now}
+        held, fresh = AgentInstance.objects.get_or_create(site=agent.site, defaults=first)
+        if fresh:
+            record(agent, "site.machine", f"site:{agent.site.pk}", machine=here.machine, address=address)
+            return
     if held.place != here.place:
         _note_other(agent, held, address, now)
         code = "instance.moved" if here.place == held.former_place else "instance.elsewhere"

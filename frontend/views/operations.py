@@ -20,7 +20,7 @@ def _operator(request: HttpRequest) -> None:
 
 @login_required
 def overview(request: HttpRequest) -> HttpResponse:
-    """Storage, agents and the log at once; workers answer in a second or two and come after."""
+    """Storage, agents and the log at once; what Redis has of the workers comes after, as it may be away."""
     _operator(request)
     context = {
         "storage": operations.storage(),
@@ -33,7 +33,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def workers(request: HttpRequest) -> HttpResponse:
-    """The part that asks the workers."""
+    """The part that asks Redis."""
     _operator(request)
     return render(request, "frontend/operations/workers.html", {"work": operations.worker_report()})
 

@@ -55,6 +55,7 @@ def with_figures(runs: list[Run]) -> list[Run]:
     rows, and whether it is a plaintext baseline."""
     prefetch_related_objects(runs, "tags")
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
+    published = published.defer("receipt", "roster")  # long, and in no table
     by_run: dict[str, list[Round]] = {}
     for row in published:
         by_run.setdefault(row.run_id, []).append(row)
@@ -96,7 +97,8 @@ def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
     most frequent first, as `states`: one run of each, and how many are in it."""
     sweeps = {row: point.sweep for row in rows if (point := getattr(row.study, "sweep_point", None))}
     members: dict[str, list[Run]] = {}
-    for run in visible.filter(**{f"{TO_SWEEP}__in": set(sweeps.values())}).annotate(sweep_id=F(TO_SWEEP)):
+    of_them = visible.filter(**{f"{TO_SWEEP}__in": set(sweeps.values())}).only("pk", "state")
+    for run in of_them.annotate(sweep_id=F(TO_SWEEP)) if sweeps else ():
         members.setdefault(run.sweep_id, []).append(run)
     for row, sweep in sweeps.items():
         runs = members.get(sweep.pk, [])

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from contracts.roster import Roster, RosterEntry, countersign
@@ -365,3 +367,15 @@ def test_measures_are_numbers_and_nothing_else(scene: Scene, measures: dict[str,
     train_result(scene.anna, job, lease, measures={"wait_seconds": 1.5, "checks": 3})
     kept = Contribution.objects.get(round=scene.round, site=scene.anna.site)
     assert (kept.state, kept.measures) == ("submitted", {"wait_seconds": 1.5, "checks": 3.0})
+
+
+def test_who_asks_and_has_no_job_costs_few_looks_into_the_database(scene: Scene) -> None:
+    """A thousand hospitals ask so all day: who it is, that the token is fresh, which machine, and whether
+    there is a job."""
+    Job.objects.all().delete()
+    scene.anna.call("POST", "lease", {"wait": 25})  # notes the machine, once
+    with CaptureQueriesContext(connection) as asked:
+        waits = scene.anna.call("POST", "lease", {"wait": 25})
+    assert waits.status_code == 204
+    statements = [one["sql"] for one in asked if not one["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+    assert len(statements) == 3, statements

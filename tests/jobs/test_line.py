@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +24,7 @@ from contracts.bound_request import AGENTS_API, bind_request
 from contracts.kept_keys import signing_key
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
+from enclave_jobs.jobs.bell import Bell
 from site_agent import leases
 from site_agent.leases import Job
 from site_agent.line import PlaceInLine
@@ -201,6 +204,51 @@ def test_a_site_keeps_no_more_than_a_few_requests_on_the_line(
         answers = [answer for _, answer in many.map(lambda _: leases.ask(place.agent(), 8, 0.0), range(7))]
     assert {answer.status for answer in answers} == {204}
     assert sum(answer.headers.get("retry-after") == "2" for answer in answers) == 3
+
+
+def test_a_crowd_that_asks_at_once_is_sent_away_for_some_seconds_before_its_tokens_are_too_old() -> None:
+    """None of those who are sent away takes a thread, or a place in the queue for one."""
+    from enclave_jobs.jobs import line
+
+    go_on, begun = threading.Event(), list[int]()
+
+    def slow(_environment: object, start: Any) -> list[bytes]:
+        begun.append(1)
+        go_on.wait(30)
+        start("204 No Content", [])
+        return [b""]
+
+    async def crowd() -> list[dict[bytes, bytes]]:
+        app = line.Line(slow, Bell("redis://127.0.0.1:1"))
+        asked = [asyncio.ensure_future(_asked(app)) for _ in range(line.MOST_ASKING + 40)]
+        told, _ = await asyncio.wait(asked, timeout=5)
+        assert len(told) == 40
+        go_on.set()
+        await asyncio.wait_for(asyncio.gather(*asked), 30)
+        later = await asyncio.wait_for(_asked(app), 30)
+        return [*(one.result() for one in told), later]
+
+    *told, later = asyncio.run(crowd())
+    assert all(int(headers[b"retry-after"]) in line.AWAY_SECONDS for headers in told)
+    assert len({headers[b"retry-after"] for headers in told}) > 1, "they all come back in the same second"
+    assert b"retry-after" not in later, "there is room again"
+    assert len(begun) == line.MOST_ASKING + 1
+
+
+async def _asked(app: Any) -> dict[bytes, bytes]:
+    """The headers of an answer to an agent that asks for work."""
+    told: list[Any] = []
+    scope = {"type": "http", "method": "POST", "path": f"{AGENTS_API}lease", "query_string": b"",
+             "headers": [], "http_version": "1.1", "server": ("127.0.0.1", 1)}  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    await app(scope, receive, send)
+    return dict(told[0]["headers"])
 
 
 def test_who_left_the_line_is_leased_nothing(place: Place) -> None:
