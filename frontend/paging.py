@@ -3,13 +3,14 @@ with the primary key behind it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import IntegerField, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_aware
@@ -63,13 +64,20 @@ def newest_first(
 
 
 def by_name(
-    request: HttpRequest, rows: QuerySet[M], asked: dict[str, Any] | None = None, *, size: int = SIZE
+    request: HttpRequest,
+    rows: QuerySet[M],
+    asked: dict[str, Any] | None = None,
+    *,
+    size: int = SIZE,
+    field: str = "name",
 ) -> Page[M]:
-    """A page of `rows` by their `name`; of the same name by primary key."""
+    """A page of `rows` by their name, or another text `field`; of the same name by primary key."""
     name, pk = _cursor(request)
-    after = Q(name__gt=name) | Q(name=name, pk__gt=pk) if pk else None
-    ordered = (rows if after is None else rows.filter(after)).order_by("name", "pk")
-    return _page(list(ordered[: size + 1]), after, "name", asked or {}, size)
+    if isinstance(rows.model._meta.pk, IntegerField) and not re.fullmatch("[0-9]{1,18}", pk):
+        pk = ""
+    after = Q(**{f"{field}__gt": name}) | Q(**{field: name, "pk__gt": pk}) if pk else None
+    ordered = (rows if after is None else rows.filter(after)).order_by(field, "pk")
+    return _page(list(ordered[: size + 1]), after, field, asked or {}, size)
 
 
 def _cursor(request: HttpRequest) -> tuple[str, str]:

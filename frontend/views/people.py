@@ -25,6 +25,7 @@ from federation.people.models import Authenticator, Role, User
 from frontend import known_browsers
 from frontend.activity import described
 from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
+from frontend.paging import by_name
 from frontend.views.acting import act, form_page, person
 
 
@@ -68,8 +69,10 @@ def people(request: HttpRequest) -> HttpResponse:
         request,
         "frontend/people/list.html",
         {
-            "people": _with_second_factor(
-                permissions.visible_to(user).select_related("site").order_by("email")
+            "page": by_name(
+                request,
+                _with_second_factor(permissions.visible_to(user).select_related("site")),
+                field="email",
             ),
             "invitations": permissions.invitations_visible_to(user)
             .filter(used_at__isnull=True)
