@@ -12,6 +12,10 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from contracts.canonical import canonical
+from contracts.manifest import parse
+from contracts.receipt_chain import parse_receipt
+from contracts.receipts import receipt_hash
 from enclave_jobs.runs.models import Round, Run
 from tests.jobs.cast import Scene, make_scene
 from tests.jobs.test_backup import Place
@@ -55,6 +59,15 @@ def test_migrating_keeps_every_row_as_it_is_and_the_run_can_go_on(tmp_path: Path
         if after[key].get(name) != value
     }
     assert changed == {}
+
+
+def test_what_the_tagged_version_has_frozen_is_read_under_the_same_hash() -> None:
+    """A field that came later says, by being left out, what was the case before. Where that cannot be, runs
+    of v0.1.0 end with the upgrade: this test goes, CHANGELOG.md tells it, and `migrate` stops for them."""
+    text = canonical(json.loads(tagged.file("tests/sealing/vectors/manifest.json")))
+    assert parse(text).hash == hashlib.sha256(text).hexdigest()
+    kept = json.loads(tagged.file("tests/sealing/vectors/receipt.json"))
+    assert receipt_hash(parse_receipt(kept["signed"]).receipt) == kept["hash"]
 
 
 @pytest.fixture

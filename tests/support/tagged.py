@@ -20,13 +20,22 @@ FORMAT = 6
 
 def checkout(folder: Path) -> Path:
     """Its files, as git keeps them; skips where this copy of the repository does not reach back so far."""
-    if _git("cat-file", "-e", f"{COMMIT}^{{commit}}").returncode:
-        pytest.skip(f"this copy of the repository does not have {TAG} ({COMMIT[:12]}): git fetch --unshallow")
-    packed = _git("archive", "--format=tar", COMMIT)
-    assert packed.returncode == 0, packed.stderr.decode()
-    with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
+    with tarfile.open(fileobj=BytesIO(_asked("archive", "--format=tar", COMMIT))) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def file(path: str) -> bytes:
+    """One file of it; skips as `checkout`."""
+    return _asked("show", f"{COMMIT}:{path}")
+
+
+def _asked(*words: str) -> bytes:
+    if _git("cat-file", "-e", f"{COMMIT}^{{commit}}").returncode:
+        pytest.skip(f"this copy of the repository does not have {TAG} ({COMMIT[:12]}): git fetch --unshallow")
+    done = _git(*words)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[bytes]:
