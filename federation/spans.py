@@ -57,8 +57,8 @@ def begin(name: str, given: str = "", kind: int = otlp.INTERNAL) -> Span | None:
     return Span(name, secrets.token_hex(16), "", kind)
 
 
-def end(span: Span | None, *, failed: bool = False, name: str = "", **told: str | int) -> None:
-    """It ends here, with the ids that hold now and what is `told` beside them."""
+def end(span: Span | None, *, failed: bool = False, name: str = "", **facts: str | int) -> None:
+    """It ends here, with the ids that hold now and the `facts` beside them."""
     if span is None:
         return
     ids = logs.about()
@@ -66,7 +66,7 @@ def end(span: Span | None, *, failed: bool = False, name: str = "", **told: str 
     links = []
     if "run" in ids and span.trace != (own := trace_of(ids["run"]))[0]:
         links.append(own)
-    attributes = {f"fedslice.{key}": value for key, value in ids.items()} | told
+    attributes = {f"fedslice.{key}": value for key, value in ids.items()} | facts
     otlp.send(
         otlp.encoded(
             name or span.name, (span.trace, span.id, span.parent), (span.began, time.time_ns()),

@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from enclave_jobs.health import PROCESSES
 from tests.support.installation import REPOSITORY
 
 CHART = REPOSITORY / "deploy" / "helm" / "fedslice"
@@ -121,6 +122,20 @@ def test_chart_units_and_compose_start_the_same_processes() -> None:
             assert command[:3] == told[:3] and ("--queues" in command) == (name == "worker")
             if name == "worker":
                 assert command[command.index("--queues") + 1] == told[told.index("--queues") + 1]
+
+
+def test_whether_each_process_lives_is_asked_everywhere() -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+    found = dict(pods(VALUES))
+    assert len(found) == 6
+    for name in PROCESSES:
+        (container,) = found[f"demo-{name}" if name != "supervisor" else "demo-supervisor-0"]["containers"]
+        probe, check = container["livenessProbe"], compose[name]["healthcheck"]["test"]
+        if name == "web":
+            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz" in check[-1]
+            assert probe["httpGet"]["path"] == "/livez"
+        else:
+            assert probe["exec"]["command"] == check[1:] == ["python", "manage.py", "health", name]
 
 
 def units(folder: Path) -> list[Path]:
