@@ -32,8 +32,10 @@ T = TypeVar("T")
 FORMAT: Final = 7
 """Of entries and of what they name. A change of any type that is read here makes it another one; CHANGELOG.md
 says which version writes which."""
-READ: Final = (6, FORMAT)
-"""Format 7 adds what may be missing, so that what was written in format 6 says the same in it."""
+EARLIER: Final = 6
+"""Format 7 adds what may be missing: what was written in this one says the same in it, and what does not use
+that is written in this one still, as verifiers of 0.1.0 read nothing else."""
+READ: Final = (EARLIER, FORMAT)
 MAX_ENTRY_BYTES = 1 << 20
 
 APPRAISAL, APPROVAL, ROSTER, RECEIPT = "appraisal", "approval", "roster", "receipt"
@@ -49,8 +51,8 @@ its manifest names what it accepts, and each approval carries the manifest."""
 
 
 class LeafEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """`version` is FORMAT, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of raw
-    things kept beside it."""
+    """`version` is one of READ, `kind` a dotted name, `at` Unix seconds at the log, `attachments` SHA-256 of
+    raw things kept beside it."""
 
     version: Literal[6, 7]
     kind: Annotated[str, Meta(pattern=r"^[a-z]+([.-][a-z]+)*\Z", max_length=60)]
@@ -171,14 +173,16 @@ BODIES: Mapping[str, Any] = {
 }
 
 
-def make_entry(kind: str, at: int, body: Any, attachments: tuple[str, ...] = ()) -> LeafEntry:
+def make_entry(
+    kind: str, at: int, body: Any, attachments: tuple[str, ...] = (), version: Literal[6, 7] = EARLIER
+) -> LeafEntry:
     """An entry of any kind from a Struct or a JSON value. Kinds that have a body type here must fit it.
 
     For the typed kinds the attachments follow from the body and are added by themselves.
 
     Raises: `log.invalid_entry`.
     """
-    entry = LeafEntry(FORMAT, kind, at, msgspec.to_builtins(body), attachments)
+    entry = LeafEntry(version, kind, at, msgspec.to_builtins(body), attachments)
     typed = typed_body(entry)
     named = _attachments(typed) if typed is not None else ()
     return parse_entry(

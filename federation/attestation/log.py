@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -41,7 +41,15 @@ from federation.attestation.models import (
 )
 from federation.attestation.subjects import search_columns, sites_in
 from federation.people.models import User
-from transparency_log.entry import AppraisalBody, LeafEntry, encode_entry, make_entry, typed_body
+from transparency_log.entry import (
+    EARLIER,
+    FORMAT,
+    AppraisalBody,
+    LeafEntry,
+    encode_entry,
+    make_entry,
+    typed_body,
+)
 
 KEY_FILE = "log-key.json"
 _HEAD = 1
@@ -68,6 +76,11 @@ def person_id(actor: str) -> str:
     return f"user:{known or 'gone'}"
 
 
+BOUNDED = b'"release":{"answers":'
+"""What stands in the canonical form of a manifest that bounds answers, and, as quotes in texts are escaped,
+in no other: what names such a manifest is of the format that has it, all else of the one that 0.1.0 reads."""
+
+
 def text_hash(text: str) -> str:
     """What the log holds of a text that somebody wrote freely: its SHA-256 in hex, over UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -86,7 +99,11 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         at = int(time.time())
         for attachment in attachments:
             _keep(attachment)
-        entry = make_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
+        version: Literal[6, 7] = EARLIER
+        if any(one.kind == "manifest" and BOUNDED in one.data for one in attachments):
+            version = FORMAT
+        named = tuple(attachment.sha256 for attachment in attachments)
+        entry = make_entry(kind, at, body, named, version)
         kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
         if kept != len(set(entry.attachments)):
             raise Refusal("log.invalid_entry", fault="an attachment is missing")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import transaction
 
+from contracts.canonical import canonical
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import verify_checkpoint
 from contracts.log.following import follow
 from contracts.log.note import parse_vkey
+from contracts.manifest import Release
 from contracts.refusal import Refusal
 from federation.attestation import log
 from federation.attestation.models import LogEntry, LogHead, StoredEvidence
+from federation.studies.freezing import build_manifest
+from federation.studies.models import Study
 from tests.federation.cast import Hospital
 
 pytestmark = pytest.mark.django_db
@@ -103,6 +108,16 @@ def test_an_entry_whose_attachment_is_not_kept_is_refused() -> None:
     attachment = log.Attachment("manifest", data)
     log.append("approval", {**body, "manifest": attachment.sha256}, [attachment])
     assert bytes(StoredEvidence.objects.get().data) == data
+
+
+@pytest.mark.parametrize(
+    ("release", "version"), [(Release("serve-only", 1), 6), (Release("serve-only", 1, 9), 7)]
+)
+def test_what_0_1_0_can_read_is_written_so_that_it_does(ready: Study, release: Release, version: int) -> None:
+    manifest = msgspec.structs.replace(build_manifest(ready), release=release)
+    attachment = log.Attachment("manifest", canonical(manifest))
+    body = {"manifest": attachment.sha256, "site": "anna", "confirmed": ["anna"], "signature": "b" * 128}
+    assert json.loads(log.append("approval", body, [attachment]).data)["version"] == version
 
 
 @pytest.mark.django_db(transaction=True)

@@ -20,7 +20,16 @@ from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from tests.log.conftest import AT, ORIGIN, History, make_receipt, make_roster, rewrite
 from transparency_log.bundle import verify_bundle
-from transparency_log.entry import APPRAISAL, APPROVAL, FORMAT, RECEIPT, ROSTER, encode_entry, parse_entry
+from transparency_log.entry import (
+    APPRAISAL,
+    APPROVAL,
+    EARLIER,
+    FORMAT,
+    RECEIPT,
+    ROSTER,
+    encode_entry,
+    parse_entry,
+)
 from transparency_log.report import BundleReport
 
 Tell = Callable[[], History]
@@ -86,7 +95,9 @@ def of_another_format(history: History, *indices: int) -> None:
     leaves, history.leaves, history.store = history.leaves, [], growth.MemoryStore()
     for index, leaf in enumerate(leaves):
         if index in indices:
-            leaf = leaf.replace(b'"version":%d}' % FORMAT, OLD + b"}").replace(b'"body":{', b'"body":{"a":1,')
+            leaf = leaf.replace(b'"version":%d}' % EARLIER, OLD + b"}").replace(
+                b'"body":{', b'"body":{"a":1,'
+            )
             assert OLD in leaf
         growth.append(history.store, index, merkle.leaf_hash(leaf))
         history.leaves.append(leaf)
