@@ -39,9 +39,10 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
 from contracts.tables import ODDS, TENTHS
 from enclave.programs.clock import Clock
-from enclave.programs.contributions import Enclosed, seal_contribution
+from enclave.programs.contributions import Enclosed
 from enclave.programs.identity import Identity
 from enclave.programs.peer import Peer
+from enclave.programs.sealing import seal_contribution
 from enclave.training.metrics import Scores
 from enclave_host.mailbox import HostMailbox
 from tests.jobs.conftest import Consortium, ask

@@ -35,13 +35,14 @@ from torch import Tensor, nn
 from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names, read_site
 from contracts.manifest import Lora, ModelSpec, Privacy, Training
+from contracts.progress import Progress
 from enclave.programs.publication import pool
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.training import rates
 from enclave.training.clipping import clip
 from enclave.training.data import Examples
-from enclave.training.loop import Progress, evaluate, train
+from enclave.training.loop import evaluate, train
 from enclave.training.metrics import Scores
 from enclave.training.noise import gaussian, site_deviation
 from enclave.training.private import train_privately

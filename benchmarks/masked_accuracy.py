@@ -35,12 +35,11 @@ from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.cut import cut
 from enclave.training import rates
 from enclave.training.loop import train
 from enclave_host import base_models
 from enclave_host.pinning import pin
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
 
 GOAL, WIDTHS_GOAL, FRONT_GOAL = 0.5, 0.3, 1.0
 """Points of accuracy that the mean over seeds may lie below plaintext; three limbs below four; and the last
@@ -57,7 +56,7 @@ class Quantised(Study):
         """See `Study.fresh`."""
         with tempfile.TemporaryDirectory(prefix="fedslice-weights-") as store:
             base, _ = models.load(self.folder, self.model)
-            made = cut(base, self.adapter, self.training.seed, Store(Path(store), self.widths))
+            made = cut_in_memory(base, self.adapter, self.training.seed, Store(Path(store), self.widths))
             made.attach(UnmaskedEngine(made.store))
         return made.model
 

@@ -53,13 +53,13 @@ from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.residues import Buffers, Packed, mask, unmask
 from enclave.masking.ring import Limbs, quickest
 from enclave.slicing.adapters import adapt
-from enclave.slicing.cut import cut, open_cut
+from enclave.slicing.cut import open_cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Masked, Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
 LAYERS = {384: 6, 1024: 4, 2048: 2, 4096: 1}
@@ -189,7 +189,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     plain = stepper(adapt(encoder(hidden, layers), LORA, 1))
     half = stepper(adapt(encoder(hidden, layers), LORA, 1).to(torch.bfloat16))
     cuts = {
-        name: cut(encoder(hidden, layers), LORA, 1, Store(folder / name))
+        name: cut_in_memory(encoder(hidden, layers), LORA, 1, Store(folder / name))
         for name in ("quantised", "free", "online_1", "online")
     }
     cuts["quantised"].attach(UnmaskedEngine(cuts["quantised"].store))

@@ -31,9 +31,9 @@ from benchmarks.masking import LORA, ROWS, TOKENS, VOCABULARY, encoder, timed
 from enclave.masking.channel import MaskedChannel
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt
-from enclave.slicing.cut import cut
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.split import Front, Tail
+from enclave_host.unmasked import cut_in_memory
 
 LAYERS = {768: 12, 1024: 8}
 GOALS = {0.5: {"public_front_online_over_fp32": 0.60},
@@ -67,7 +67,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
     handed = {"features": front(**given), "attention_mask": given["attention_mask"]}
     inside, tail = Tail(encoder(hidden, layers), first), Tail(encoder(hidden, layers), first)
     adapt(inside.model, LORA, 1, first)
-    made = cut(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
+    made = cut_in_memory(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
     with masking.accelerator(folder / "weights", folder / "channel", threads) as (channel, _):
         masked = offload(made, MaskedChannel(channel), folder / "vault")

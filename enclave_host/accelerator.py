@@ -29,6 +29,7 @@ from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
 from enclave.masking.layers import INDEX, WEIGHTS, Product, StoreIndex, oriented, size
 from enclave.masking.residues import Packed
 from enclave.masking.ring import Limbs
+from enclave_host.channel_file import create_channel
 from enclave_host.gpu import OnDevice
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO)
     device, name = choose(options.device)
     multiplier = Multiplier(read_products(options.weights), device)
-    file = SharedFile.create(options.channel, name, slots=options.slots, area=options.area)
+    file = create_channel(options.channel, name, slots=options.slots, area=options.area)
     logger.info("accelerator on %s serves %s", name, options.channel)
     parent = os.getppid()
     try:

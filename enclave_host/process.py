@@ -23,6 +23,7 @@ import msgspec
 
 from attestation.measured import TREE
 from contracts.policy import Program
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Hello, HostFile, Reply, WireChannel, WireRequest
 from enclave_host.gramine.launch import command
@@ -114,7 +115,7 @@ class EnclaveProcess:
     def call(
         self,
         op: str,
-        progress: Callable[[dict[str, Any]], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
         timeout: float | None = None,
         **args: Any,
     ) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class EnclaveProcess:
         self,
         op: str,
         args: dict[str, Any],
-        progress: Callable[[dict[str, Any]], None] | None,
+        progress: Callable[[Progress], None] | None,
         deadline: float | None,
     ) -> dict[str, Any]:
         if self._channel is None or self._process.poll() is not None:

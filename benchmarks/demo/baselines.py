@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.learning import Tell, baselines
 from contracts.manifest import Lora, Spf, parse
-from enclave.training.loop import Progress
+from contracts.progress import Progress
 from enclave_host import base_models
 
 
@@ -22,7 +22,7 @@ def told(names: dict[str, str]) -> Tell:
     last: dict[str, int] = {}
 
     def tell(who: str, progress: Progress) -> None:
-        quarter = 4 * progress.rows // progress.total
+        quarter = 4 * progress.done // progress.of
         if last.get(who) != quarter:
             last[who] = quarter
             print(f"{names.get(who, 'All rows in one place')}: {25 * quarter} %", flush=True)

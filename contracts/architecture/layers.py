@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.architecture.table import ARCHITECTURES, SUPPORTED, Architecture, Role
+from contracts.architecture.family import Role
+from contracts.architecture.rows import row_of
 from contracts.refusal import Refusal
 
 
@@ -44,17 +45,6 @@ class Linear:
     def outputs(self) -> int:
         """Output rows of all parts."""
         return sum(part.rows for part in self.parts)
-
-
-def row_of(config: Any) -> Architecture:
-    """The row of a model's configuration.
-
-    Raises: `slicing.unknown_architecture`.
-    """
-    found = str(getattr(config, "model_type", type(config).__name__))
-    if found not in ARCHITECTURES:
-        raise Refusal("slicing.unknown_architecture", found=found[:80], supported=SUPPORTED)
-    return ARCHITECTURES[found]
 
 
 def linears_of(config: Any) -> tuple[Linear, ...]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from contracts.architecture.layers import check_cut, linears_of, row_of
-from contracts.architecture.table import Role
+from contracts.architecture.family import Role
+from contracts.architecture.layers import check_cut, linears_of
+from contracts.architecture.rows import row_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal
 

@@ -39,11 +39,11 @@ SPINS = 2000
 BEAT, ANSWERED = 3, 12
 DEAD_SECONDS = 10.0
 """An accelerator whose heartbeat (five a second) stands still for so long is dead."""
-_NAME = slice(32, 96)
+NAME = slice(32, 96)
 
 
 class SharedFile:
-    """The mapped file. `create` on the host, `open` in the enclave."""
+    """The mapped file, which the host has made (`enclave_host.channel_file`)."""
 
     def __init__(self, path: Path, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -54,22 +54,6 @@ class SharedFile:
         fits = PAGE + 2 * self.slots * self.area == len(memory)
         if self.words[0] != MAGIC or not 0 < self.slots <= MAX_SLOTS or self.area % 4096 or not fits:
             raise Refusal("accelerator.bad_channel", fault="its header is not of this release")
-
-    @classmethod
-    def create(cls, path: Path, name: str, *, slots: int = 2, area: int = 32 << 20) -> SharedFile:
-        """Host side: make the file again, for its owner only. It is there when it is whole."""
-        making = path.with_name(f"{path.name}.new")
-        making.unlink(missing_ok=True)
-        descriptor = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.ftruncate(descriptor, PAGE + 2 * slots * area)
-            memory = mmap.mmap(descriptor, 0)
-        finally:
-            os.close(descriptor)
-        memory[:24] = np.array([MAGIC, slots, area], np.uint64).tobytes()
-        memory[_NAME] = name.encode("ascii", "replace")[:63].ljust(64, b"\0")
-        making.replace(path)
-        return cls(path, memory)
 
     @classmethod
     def open(cls, path: Path) -> SharedFile:
@@ -87,7 +71,7 @@ class SharedFile:
     @property
     def name(self) -> str:
         """How the accelerator calls itself; only for people."""
-        text = bytes(self._memory[_NAME]).split(b"\0")[0].decode("ascii", "replace")
+        text = bytes(self._memory[NAME]).split(b"\0")[0].decode("ascii", "replace")
         return "".join(c for c in text if c.isprintable())
 
     def line(self, request: int) -> tuple[int, int]:

@@ -5,19 +5,18 @@ Freivalds' check is made on what remains. A block of rows is scaled, rounded, ma
 and one of an answer is unmasked, checked and scaled: while they are in a cache. Offline, u is made inside
 with one layer's weights at a time. Pads that the offline phase did not make are made on the spot, and
 counted. Runs inside the enclave; what it hands to the accelerator is uniform and independent of everything
-it knows. Behind a public front some features go out as they are: those that the host has computed itself.
-What comes back for them is checked like all else.
+it knows (but behind a public front: `in_clear`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,9 +26,12 @@ from enclave.masking import integrity
 from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.layers import Product, Store, oriented
 from enclave.masking.masks import Masks, PadIndex
-from enclave.masking.residues import Packed, mask, of_mask, unmask, unmasking
+from enclave.masking.residues import Packed, mask, of_mask, unmask
 from enclave.masking.ring import Limbs
 from enclave.masking.vault import TAG_BYTES, PadLedger, Vault
+
+if TYPE_CHECKING:
+    from enclave.masking.accelerator import Accelerator
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
 PadReport = Callable[[int, int], None]
@@ -38,18 +40,6 @@ INLINE_ROWS = 4096
 OVERLAPPED_ROWS = 64
 """From twice so many tokens on, a product goes out in two halves: while the accelerator multiplies one, the
 enclave masks or checks the other."""
-
-
-class Accelerator(Protocol):
-    """What the engine needs of the other side (see `channel.MaskedChannel`)."""
-
-    name: str
-    ahead: int
-
-    def rows(self, product: Product) -> int: ...
-    def request(self, product: Product, rows: int) -> Packed: ...
-    def send(self, product: Product, rows: int) -> None: ...
-    def answer(self) -> Packed: ...
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,7 @@ class MaskedEngine(QuantisedEngine):
     """Multiplies through an accelerator that is not believed.
 
     `repetitions` of Freivalds' check (each lets a wrong answer pass with probability 2^-61); `round` is set
-    by `enter_round`. Products with a number in `public` have no pads: their features are the host's own.
-    After a failure the engine refuses everything (`masking.ended`).
+    by `enter_round`. After a failure the engine refuses everything (`masking.ended`).
     """
 
     def __init__(
@@ -105,11 +94,9 @@ class MaskedEngine(QuantisedEngine):
         masks: Masks | None = None,
         *,
         repetitions: int = 1,
-        public: Collection[int] = (),
     ) -> None:
         super().__init__()
         self._store = store
-        self._public = frozenset(public)
         self._accelerator = accelerator
         self._masks = masks or Masks()
         self._vault = vault
@@ -245,10 +232,7 @@ class MaskedEngine(QuantisedEngine):
         return _Sent(product, rows, scale, claimed)
 
     def _stream(self, index: PadIndex, product: Product, first: int, count: int) -> Packed:
-        """(count, inner) residues to mask with, each once; for the host's own features those that change
-        nothing."""
-        if product.number in self._public:
-            return unmasking(count, product.inner, product.limbs)
+        """(count, inner) residues to mask with, each once."""
         self._ledger.spend(index, first, count)
         return self._masks.words(index, first, count, product.inner, product.limbs)
 
@@ -281,9 +265,7 @@ class MaskedEngine(QuantisedEngine):
 
     def _pads(self, product: Product, first: int, tokens: int) -> Packed:
         """(tokens, outer) pads of the tokens from `first` on: from the vault where all are there, or made
-        inline. Zeros where the features went out as they are."""
-        if product.number in self._public:
-            return Packed.all(0, tokens, product.outer, product.limbs)
+        inline."""
         index = self._index(product)
         with self._timed("mask"):
             kept = self._vault.take(index) if self._vault is not None and not first else None

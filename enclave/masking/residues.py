@@ -25,7 +25,7 @@ from torch import Tensor
 WIDTHS = (3, 4)
 """Bytes of a residue: a ring of 2^24 or of 2^32."""
 LOW_FLIP = 0x8080
-_HIGH: dict[int, DTypeLike] = {3: np.int8, 4: np.int16}
+HIGH: dict[int, DTypeLike] = {3: np.int8, 4: np.int16}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Packed:
         Returns: (rows, columns) words.
         """
         low = np.frombuffer(memory, np.uint16, rows * columns, offset)
-        high = np.frombuffer(memory, _HIGH[limbs], rows * columns, offset + low.nbytes)
+        high = np.frombuffer(memory, HIGH[limbs], rows * columns, offset + low.nbytes)
         return cls(low.reshape(rows, columns), high.reshape(rows, columns))
 
     @classmethod
@@ -51,16 +51,7 @@ class Packed:
 
         Returns: (rows, columns) words.
         """
-        return cls(np.empty((rows, columns), np.uint16), np.empty((rows, columns), _HIGH[limbs]))
-
-    @classmethod
-    def all(cls, residue: int, rows: int, columns: int, limbs: int) -> Packed:
-        """The same residue in every place; to be read only.
-
-        Returns: (rows, columns) words.
-        """
-        low, high = np.array(residue & 0xFFFF, np.uint16), np.array(residue >> 16, _HIGH[limbs])
-        return cls(np.broadcast_to(low, (rows, columns)), np.broadcast_to(high, (rows, columns)))
+        return cls(np.empty((rows, columns), np.uint16), np.empty((rows, columns), HIGH[limbs]))
 
     @classmethod
     def beside(cls, lines: NDArray[np.uint8], columns: int, limbs: int) -> Packed:
@@ -71,7 +62,7 @@ class Packed:
         Returns: (rows, columns) words.
         """
         low, high = lines[:, : 2 * columns], lines[:, 2 * columns : limbs * columns]
-        return cls(low.view(np.uint16), high.view(_HIGH[limbs]))
+        return cls(low.view(np.uint16), high.view(HIGH[limbs]))
 
     @property
     def limbs(self) -> int:
@@ -125,14 +116,6 @@ def mask(stream: Packed, fixed: NDArray[np.int32], out: Packed, buffers: Buffers
     np.right_shift(total, 16, out=total)
     np.add(total, stream.high, out=total)
     np.bitwise_xor(total, out.high_flip, out=out.high, casting="unsafe")
-
-
-def unmasking(rows: int, columns: int, limbs: int) -> Packed:
-    """Residues C: what `mask` writes with them are the words of the features themselves.
-
-    Returns: (rows, inner) words.
-    """
-    return Packed.all(LOW_FLIP if limbs == 3 else LOW_FLIP | 0x80 << 16, rows, columns, limbs)
 
 
 def of_mask(stream: Packed) -> Packed:

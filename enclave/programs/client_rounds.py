@@ -19,12 +19,13 @@ from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, unseal
 from enclave.programs.admission import Admission
-from enclave.programs.contributions import Enclosed, seal_contribution, shows_start, with_start
+from enclave.programs.contributions import Enclosed, shows_start, with_start
 from enclave.programs.history import History
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.peer import AGGREGATOR
 from enclave.programs.program import Report
+from enclave.programs.sealing import seal_contribution
 from enclave.training.metrics import Scores
 from enclave.training.tensors import State, from_bytes
 

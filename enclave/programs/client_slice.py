@@ -12,6 +12,7 @@ from attestation.sources import Source
 from contracts.evidence import Evidence
 from contracts.policy import Hex32
 from contracts.previous import Previous
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
 from enclave.programs.client_rounds import ClientRounds, PathText, RoundNumber
@@ -105,7 +106,7 @@ class ClientSlice(EnclaveProgram):
             raise Refusal("slice.already_loaded")
         manifest = self.identity.manifest
         site = manifest.site(arguments.site).id
-        report({"stage": "loading"})
+        report(Progress("loading"))
         # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
         from enclave.slicing.eager import run_eagerly
 

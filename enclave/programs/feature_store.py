@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from contracts.progress import Progress
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.sealed.shards import PURPOSES, Purpose, ShardIndex, SiteKeys, open_shard, unwrap_keys
@@ -113,7 +114,7 @@ class FeatureStore:
             raise Refusal("features.stale")
         opened, content = [], hashlib.sha256()
         for place, (reference, key) in enumerate(zip(index.shards, keys, strict=True)):
-            report({"stage": "opening", "done": place, "of": len(keys)})
+            report(Progress("opening", place, len(keys)))
             plain = BoundedBuffer(layout.limit)
             with self._mailbox.incoming(reference.sha256) as file:
                 open_shard(file, plain, key=key, about=index.about(place), limit=layout.limit)

@@ -6,26 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from contracts.manifest import Lora, Manifest, Prefix
+from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.round_kind import Kind
 from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
-from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
+from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.shape import Shape
 from enclave.training.data import Examples
-from enclave.training.loop import (
-    EVALUATION_BATCH,
-    BatchLike,
-    Material,
-    TrainOutcome,
-    evaluate,
-    round_batches,
-    train,
-)
+from enclave.training.loop import EVALUATION_BATCH, TrainOutcome, evaluate, round_batches, train
 from enclave.training.metrics import Scores
 from enclave.training.row_reader import Pin, encode, read_rows
 from enclave.training.tensors import State
@@ -33,6 +25,7 @@ from enclave.training.tensors import State
 if TYPE_CHECKING:
     from enclave.programs.public_front import SiteFront
     from enclave.slicing.skeleton import Base
+    from enclave.training.material import BatchLike, Material
 
 
 @dataclass(frozen=True)
@@ -172,10 +165,9 @@ def _open(manifest: Manifest, folder: Path, mailbox_folder: Path | None) -> _Ope
 
         tail, base = tuned_tail(manifest, folder)
         return _Opened(tail, base.tokenizer, Inside(weight_bytes(folder, spec)), base)
-    from enclave.slicing.models import load  # all of it: by no other placement
+    from enclave.slicing.models import load_tuned  # all of it: by no other placement
 
-    whole, tokenizer = load(folder, spec)
-    return _Opened(_tuned(whole, manifest), tokenizer, Inside(weight_bytes(folder, spec)))
+    return _Opened(*load_tuned(folder, manifest), Inside(weight_bytes(folder, spec)))
 
 
 def _named(model: Any, manifest: Manifest) -> Any:
@@ -187,15 +179,3 @@ def _named(model: Any, manifest: Manifest) -> Any:
 def _shape(batch: BatchLike, *, backward: bool) -> Shape:
     rows, tokens = batch.inputs["input_ids"].shape
     return Shape(rows, tokens, backward)
-
-
-def _tuned(base: PreTrainedModel, manifest: Manifest) -> Any:
-    adapter, seed = manifest.adapter, manifest.training.seed
-    if isinstance(adapter, Lora):
-        return adapt(base, adapter, seed)
-    if isinstance(adapter, Prefix):
-        from enclave.slicing.prefix import tune_prefix, usable_tokens
-
-        usable_tokens(base, adapter, manifest.model.max_tokens)
-        return tune_prefix(base, adapter, seed)
-    raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")

@@ -7,7 +7,7 @@ Runs inside the enclave; a client slice of another placement loads none of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from contracts.refusal import Refusal
 from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.placements import Measures, Placement, weight_bytes
 from enclave.programs.program import Report
-from enclave.programs.throttle import REPORT_SECONDS
+from enclave.programs.throttle import throttle
 from enclave.slicing.cut import Cut, open_cut
-from enclave.slicing.placement import Masked, Preparation, offload
+from enclave.slicing.placement import Masked, offload
 from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
 
@@ -72,7 +72,7 @@ class OffloadedPlacement(Placement):
         """
         if self._masked is None:
             raise Refusal("slice.not_accelerated")
-        self._masked.begin_round(round, shapes, _throttle(report))
+        self._masked.begin_round(round, shapes, throttle(report))
         self._began = time.perf_counter()
 
     def measures(self) -> Measures:
@@ -85,26 +85,3 @@ class OffloadedPlacement(Placement):
         before, self._before = self._before, now
         spent = {name: round(now[name] - before.get(name, 0), 6) for name in now if name != "pads_left"}
         return {**spent, "pads_left": now["pads_left"], **common, "offline_seconds": spent["offline_seconds"]}
-
-
-def _throttle(report: Report) -> Callable[[Preparation], None]:
-    """Pass on the beginning, the end, and at most one line every REPORT_SECONDS between."""
-    last = 0.0
-
-    def tell(now: Preparation) -> None:
-        nonlocal last
-        if now.layers not in (0, now.of_layers) and time.monotonic() - last < REPORT_SECONDS:
-            return
-        last = time.monotonic()
-        report(
-            {
-                "stage": "making pads",
-                "done": now.layers,
-                "of": now.of_layers,
-                "bytes": now.bytes,
-                "batches": now.batches,
-                "of_batches": now.of_batches,
-            }
-        )
-
-    return tell

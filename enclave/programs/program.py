@@ -28,6 +28,7 @@ from contracts.approvals import Approval
 from contracts.decoder_warm_up import warm_up_decoders
 from contracts.faults import log_fault
 from contracts.policy import Hex32, Program
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.identity import Identity, bind
 from enclave.programs.mailbox import Mailbox
@@ -35,7 +36,7 @@ from enclave.programs.wire import PROTOCOL, Hello, HostFile, Refused, Reply, Wir
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[Progress], None]
 MAX_HOST_FILE_BYTES = 4096
 
 
@@ -160,7 +161,7 @@ def serve(program: EnclaveProgram, channel: WireChannel) -> None:
 
 
 def _answer(program: EnclaveProgram, channel: WireChannel, request: WireRequest) -> Reply:
-    def report(progress: dict[str, Any]) -> None:
+    def report(progress: Progress) -> None:
         channel.send(Reply(request.id, progress=progress))
 
     try:

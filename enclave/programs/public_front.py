@@ -16,6 +16,7 @@ from torch import nn
 from contracts.architecture.front import require_layer
 from contracts.commitment import commitment
 from contracts.manifest import Lora, Manifest, PublicFront
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.program import Report
 from enclave.slicing.adapters import adapt
@@ -107,7 +108,7 @@ class SiteFront:
             for name, part in parts.items():
 
                 def tell(done: int, before: int = before) -> None:
-                    report({"stage": "looking at features", "done": before + done, "of": total})
+                    report(Progress("looking at features", before + done, total))
 
                 own = {row: given[part.first + row] for row in self._drawn[name]}
                 wrong += len([*differing(self._layers, part.examples, own, tell)])

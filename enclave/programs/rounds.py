@@ -15,6 +15,7 @@ from attestation.appraisal import Appraisal
 from contracts.commitment import Committed, Held, hold, require_committed
 from contracts.counting import counted
 from contracts.evidence import Evidence
+from contracts.progress import Progress
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.reissue import Reissue
@@ -104,7 +105,7 @@ class Rounds(RoundLedger):
         inputs: list[ReceiptInput] = []
         scores: dict[str, Scores] = {}
         for entry in roster.inputs:
-            report({"stage": "opening", "done": len(inputs), "of": len(roster.inputs)})
+            report(Progress("opening", len(inputs), len(roster.inputs)))
             found = self._open(round, entry.site, entry.sha256, template, start)
             template, start = template or found.state, start or found.start
             samples, scores[entry.site] = found.enclosed.samples, found.enclosed.scores

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from attestation.sources import Source
 from contracts.policy import Hex32
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from contracts.roster import Roster
 from enclave.programs.identity import Identity
@@ -84,7 +85,7 @@ class SplitServer(EnclaveProgram):
 
     def _prepare(self, arguments: TailPrepareArguments, report: Report) -> dict[str, Any]:
         if self._rounds is None:
-            report({"stage": "loading"})
+            report(Progress("loading"))
             # Not at the start: transformers takes seconds to import, and nobody should wait for evidence.
             from enclave.slicing.eager import run_eagerly
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts.policy import Hex32, Program
+from contracts.progress import Progress
 from contracts.refusal import Fact, Refusal
 
 PROTOCOL = 1
@@ -67,7 +68,7 @@ class Reply(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True)
     frame that could not be read."""
 
     id: int
-    progress: dict[str, Any] | None = None
+    progress: Progress | None = None
     result: dict[str, Any] | None = None
     refused: Refused | None = None
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
-from contracts.architecture.layers import row_of
-from contracts.architecture.table import Architecture
+from contracts.architecture.family import Architecture
+from contracts.architecture.rows import row_of
 
 _ACTIVATIONS = ("GELUActivation", "GELUTanh", "NewGELUActivation", "FastGELUActivation", "SiLUActivation")
 INSIDE_ANYWHERE = frozenset(

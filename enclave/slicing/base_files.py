@@ -31,11 +31,11 @@ from transformers.utils import logging as transformers_logging
 
 from contracts.architecture.positions import positions_of
 from contracts.manifest import ModelSpec
-from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
+from contracts.model_files import AUXILIARY, CONFIG, INDEX
 from contracts.refusal import Refusal
 
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 _BLOCK = 1 << 20
 
 # Its load reports and progress bars are not ours; what matters of them becomes a refusal.
@@ -93,29 +93,8 @@ def _switch_dropout_off(config: PretrainedConfig) -> None:
             setattr(config, name, 0.0)
 
 
-def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files (and of their index) in the folder.
-
-    Raises: `model.no_weights` or `model.pickle_weights`.
-    """
-    if (folder / WEIGHTS).is_file():
-        return [WEIGHTS]
-    if (folder / INDEX).is_file():
-        try:
-            shards = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
-            for shard in shards:
-                check_name(shard)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise Refusal("model.no_weights") from error
-        return [INDEX, *shards]
-    for file in sorted(folder.iterdir()):
-        if file.suffix in _PICKLED:
-            raise Refusal("model.pickle_weights", file=file.name[:100])
-    raise Refusal("model.no_weights")
-
-
 def check_name(name: str) -> None:
-    if PurePosixPath(name).suffix in _PICKLED:
+    if PurePosixPath(name).suffix in PICKLED:
         raise Refusal("model.pickle_weights", file=name[:100])
     if name not in (CONFIG, INDEX, *AUXILIARY) and not _SHARD.fullmatch(name):
         raise Refusal("model.unsafe_name")
@@ -130,6 +109,26 @@ def refuse_remote_code(folder: Path) -> None:
                 raise Refusal("model.unreadable", task="any", fault=f"{name} is not JSON") from error
             if not isinstance(settings, dict) or "auto_map" in settings:
                 raise Refusal("model.remote_code", file=name)
+
+
+def copy_pinned(folder: Path, private: Path, spec: ModelSpec, *, weights: bool) -> list[str]:
+    """Copy and check the files that `spec` pins, the weights among them only where that is said.
+
+    Returns: the names of the weights.
+
+    Raises: `model.*`.
+    """
+    found = [name for name in sorted(spec.files) if name.endswith(".safetensors")]
+    for name, pin in sorted(spec.files.items()):
+        check_name(name)
+        if (weights or name not in found) and copy_hashed(folder / name, private / name) != pin:
+            raise Refusal("model.file_changed", file=name)
+    if CONFIG not in spec.files:
+        raise Refusal("model.file_missing", file=CONFIG)
+    if not found:
+        raise Refusal("model.no_weights")
+    refuse_remote_code(private)
+    return found
 
 
 def copy_hashed(source: Path, target: Path) -> str:

@@ -3,8 +3,8 @@
 The manifest pins whole files by SHA-256, and the files lie with the host. One pass over each file checks its
 pin and on the way takes the SHA-256 of every piece (some rows) of every tensor in it; from then on a piece is
 copied in alone and must have that hash. So the enclave never holds more than one beside what it wants, and no
-host can swap one between the passes. Of a table that is read row by row (the token embeddings) the same pass
-takes a tag of every row. Format: safetensors (8-byte little-endian header length, JSON header, raw tensors).
+host can swap one between the passes. Of a table that is read row by row (the token embeddings) the pieces are
+single rows. Format: safetensors (8-byte little-endian header length, JSON header, raw tensors).
 Runs inside the enclave, and at the site for the public front.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from contracts.refusal import Refusal
 
 MAX_HEADER_BYTES = 64 << 20
 _BLOCK = 1 << 20
-TAG_BYTES = 16
+HASH_BYTES = 32
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 """Checkpoints from TensorFlow days call the two parameters of a LayerNorm so."""
@@ -42,49 +41,29 @@ class _Line(Struct, frozen=True):
 _HEADER, _LINE = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(_Line)
 
 
-class RowTags:
-    """A tag of 16 bytes for each row of a table of `size` bytes a row: BLAKE2b (RFC 7693) under a key that
-    was drawn here and never leaves, so nobody outside can look for another row with the same tag."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._key = os.urandom(32)
-        self._tags = bytearray()
-
-    def take(self, rows: bytes) -> None:
-        """The next rows of the table, in the pass that checks its file's pin."""
-        with memoryview(rows) as view:
-            for start in range(0, len(rows), self._size):
-                self._tags += self._tag(view[start : start + self._size])
-
-    def holds(self, number: int, row: bytes | memoryview) -> bool:
-        """Whether this is row `number` as it was in that pass."""
-        return self._tag(row) == self._tags[number * TAG_BYTES : (number + 1) * TAG_BYTES]
-
-    def _tag(self, row: bytes | memoryview) -> bytes:
-        return hashlib.blake2b(row, digest_size=TAG_BYTES, key=self._key).digest()
-
-
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies. `offset` is into the file; `hashes` are the SHA-256 of its pieces, each of `piece`
-    bytes but the last. `rows` are the tags of its rows, for a table that is read row by row."""
+    """Where a tensor lies. `offset` is into the file; `hashes` are the SHA-256 of its pieces, one after the
+    other, each of `piece` bytes but the last. Of a table that is read row by row each row is a piece."""
 
     file: Path
     offset: int
     shape: tuple[int, ...]
     dtype: torch.dtype
     piece: int
-    hashes: tuple[bytes, ...]
-    rows: RowTags | None = None
+    hashes: bytes
+
+    def holds(self, number: int, data: bytes | memoryview) -> bool:
+        """Whether this is piece `number` as it was in the pass that checked its file's pin."""
+        return hashlib.sha256(data).digest() == self.hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
 
 
 class ModelCheckpoint:
     """The tensors of some safetensors files, by their names in the checkpoint."""
 
     def __init__(self, files: dict[Path, str], table: str = "") -> None:
-        """`files` maps each to its pinned SHA-256; the rows of a matrix whose name ends in `table` get
-        tags.
+        """`files` maps each to its pinned SHA-256; a matrix whose name ends in `table` is hashed row by
+        row.
 
         Raises: `model.file_missing`, `model.file_changed` or `model.unreadable`.
         """
@@ -100,14 +79,16 @@ class ModelCheckpoint:
         Raises: `slicing.tensor_changed`.
         """
         place = self.places[name]
-        left = math.prod(place.shape) * place.dtype.itemsize
+        left, number = math.prod(place.shape) * place.dtype.itemsize, 0
         with place.file.open("rb") as opened:
             opened.seek(place.offset)
-            for expected in place.hashes:
-                data = bytearray(min(left, place.piece))
+            while left:
+                data = bytearray(min(left, _at_once(place.piece)))
                 opened.readinto(data)
-                if hashlib.sha256(data).digest() != expected:
-                    raise Refusal("slicing.tensor_changed", name=name)
+                for piece in _cut_up(data, place.piece):
+                    if not place.holds(number, piece):
+                        raise Refusal("slicing.tensor_changed", name=name)
+                    number += 1
                 left -= len(data)
                 yield torch.frombuffer(data, dtype=place.dtype).view(-1, *place.shape[1:])
 
@@ -147,29 +128,28 @@ def _survey(file: Path, pin: str, table: str) -> dict[str, TensorPlace]:
     whole = hashlib.sha256()
     try:
         with file.open("rb") as opened:
-            size = opened.read(8)
-            length = int.from_bytes(size, "little")
+            start_of_file = opened.read(8)
+            length = int.from_bytes(start_of_file, "little")
             if length > MAX_HEADER_BYTES:
                 raise Refusal("model.unreadable", task="any", fault=f"{file.name} is no safetensors file")
             header = opened.read(length)
-            whole.update(size + header)
+            whole.update(start_of_file + header)
             places, at = {}, 0
             for name, line in _lines(header, file.name):
                 start, stop = line.data_offsets
                 whole.update(opened.read(start - at))
-                hashes, rows, piece = [], _row_tags(name, line, table), _piece(line)
-                for at in range(start, stop, piece):
-                    data = opened.read(min(stop - at, piece))
-                    if len(data) < min(stop - at, piece):
+                by_rows = table and f".{name}".endswith(f".{table}")
+                hashes, at, piece = bytearray(), start, _row(line) if by_rows else _at_once(_row(line))
+                while at < stop:
+                    data = opened.read(size := min(stop - at, _at_once(piece)))
+                    if len(data) < size:
                         raise Refusal("model.file_changed", file=file.name)
                     whole.update(data)
-                    hashes.append(hashlib.sha256(data).digest())
-                    if rows is not None:
-                        rows.take(data)
-                at = stop
+                    hashes += b"".join(hashlib.sha256(part).digest() for part in _cut_up(data, piece))
+                    at += len(data)
                 if line.dtype in _TYPES:
                     dtype, offset = _TYPES[line.dtype], 8 + length + start
-                    places[name] = TensorPlace(file, offset, line.shape, dtype, piece, tuple(hashes), rows)
+                    places[name] = TensorPlace(file, offset, line.shape, dtype, piece, bytes(hashes))
             while data := opened.read(_BLOCK):
                 whole.update(data)
     except OSError as error:
@@ -179,20 +159,20 @@ def _survey(file: Path, pin: str, table: str) -> dict[str, TensorPlace]:
     return places
 
 
-def _piece(line: _Line) -> int:
-    """Bytes of whole rows, about _BLOCK of them."""
+def _row(line: _Line) -> int:
+    """Bytes of a row, and of what has none all of it."""
     start, stop = line.data_offsets
-    row = max(1, (stop - start) // (line.shape[0] or 1)) if line.shape else max(1, stop - start)
-    return row * max(1, _BLOCK // row)
+    return max(1, (stop - start) // (line.shape[0] or 1) if line.shape else stop - start)
 
 
-def _row_tags(name: str, line: _Line, table: str) -> RowTags | None:
-    """For a matrix with at least one column whose name ends in `table`."""
-    if not table or not f".{name}".endswith(f".{table}") or line.dtype not in _TYPES:
-        return None
-    if len(line.shape) != 2 or not line.shape[1]:
-        return None
-    return RowTags(line.shape[1] * _TYPES[line.dtype].itemsize)
+def _at_once(piece: int) -> int:
+    """Bytes of whole pieces, about _BLOCK of them."""
+    return piece * max(1, _BLOCK // piece)
+
+
+def _cut_up(data: bytes | bytearray, piece: int) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[start : start + piece] for start in range(0, len(view), piece))
 
 
 def _lines(header: bytes, file: str) -> list[tuple[str, _Line]]:

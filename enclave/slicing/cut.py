@@ -21,21 +21,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from contracts.architecture.family import Architecture
 from contracts.architecture.front import require_layer
-from contracts.architecture.table import Architecture
 from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, head_modules
 from enclave.slicing.architectures import architecture_of, permits
-from enclave.slicing.embeddings import GivenVectors, TableVectors, Vectors
+from enclave.slicing.embeddings import GivenVectors
 from enclave.slicing.outsourced import OutsourcedLinear, SharedInputGroup
 from enclave.slicing.skeleton import Base
 from enclave.slicing.trimming import give_back
 
 if TYPE_CHECKING:
     from enclave.slicing.split import Tail
+    from enclave.slicing.vectors import Vectors
 
 Read = Callable[[str], Iterable[Tensor]]
 """A parameter's name in the model -> its values, some rows at a time."""
@@ -116,7 +117,7 @@ def open_cut(
     skeleton.fill(model, stays)
     vectors = None if first else skeleton.vectors()
     store = Store(store_folder)
-    made = cut(model, adapter, seed, store, read=skeleton.pieces, vectors=vectors, tail=tail)
+    made = cut(model, adapter, seed, store, skeleton.pieces, vectors, tail)
     return Opened(made, base)
 
 
@@ -125,27 +126,23 @@ def cut(
     adapter: Lora | Prefix,
     seed: int,
     store: Store,
-    *,
-    read: Read | None = None,
-    vectors: Vectors | None = None,
+    read: Read,
+    vectors: Vectors | None,
     tail: Tail | None = None,
 ) -> Cut:
     """Cut `model` in place and put `adapter` on it; int8 weights go to `store`.
 
-    `read` and `vectors` give the weights and the embedding vectors of a model without storage (see
-    `slicing.skeleton`); else they come from the model itself. `tail` is the one of which `model` is what
-    was left: it takes features, and no vectors. The adapter's initial values are those of `adapters.adapt`
-    for the same seed.
+    `read` and `vectors` give the weights and the embedding vectors. `tail` is the one of which `model` is
+    what was left: it takes features, and no vectors. The adapter's initial values are those of
+    `adapters.adapt` for the same seed.
 
     Raises: `slicing.*`, `masking.*` or `adapter.*`.
     """
     architecture = architecture_of(model)
     _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
-    if vectors is None and tail is None:
-        vectors = TableVectors(_token_table(model, architecture).weight)
-    groups = tuple(_outsource(model, architecture, store, read or _own(model)))
+    groups = tuple(_outsource(model, architecture, store, read))
     if vectors is not None:
-        table = _token_table(model, architecture)
+        table = token_table(model, architecture)
         _place_table(model, architecture, GivenVectors(vectors, float(getattr(table, "embed_scale", 1.0))))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
@@ -245,11 +242,7 @@ def _outputs(module: nn.Module) -> int:
     return weight.shape[1] if type(module) is Conv1D else weight.shape[0]
 
 
-def _own(model: PreTrainedModel) -> Read:
-    return lambda name: (model.get_parameter(name).detach(),)
-
-
-def _token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embedding:
+def token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embedding:
     table = model.get_submodule(f"{architecture.backbone}.{architecture.token_table}")
     assert isinstance(table, nn.Embedding)
     return table

@@ -11,8 +11,6 @@ imported.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -35,26 +33,6 @@ def run_eagerly() -> None:
     torch.distributed.is_available = lambda: False
     for name in ("accelerate", "peft", "scipy", "sklearn"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-
-
-@contextmanager
-def built_in_memory() -> Iterator[None]:
-    """Within, transformers builds a model in memory, and draws no values that a checkpoint gives anyway. It
-    would take the meta device, some of whose kernels are written in Python and load sympy. One thread at a
-    time: what changes here, and torch's generator, belong to the process."""
-    from transformers.initialization import no_init_weights, no_tie_weights
-    from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
-
-    def contexts(cls: Any, dtype: torch.dtype, *_: Any) -> list[Any]:
-        return [local_torch_dtype(dtype, cls.__name__), no_tie_weights(), no_init_weights()]
-
-    with BUILDING:
-        original = vars(PreTrainedModel)["get_init_context"]
-        PreTrainedModel.get_init_context = classmethod(contexts)  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            PreTrainedModel.get_init_context = original  # type: ignore[method-assign]
 
 
 def _mark(function: Any = None, *_: Any, **__: Any) -> Any:

@@ -12,15 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
 from enclave.slicing.embeddings import GivenVectors
+from enclave.slicing.kept import bytes_of, fill_kept
+from enclave.slicing.scanned import ScannedVectors
 from enclave.slicing.skeleton import Base, Skeleton
 from enclave.slicing.split import Front, Tail, feature_bound_of
+
+if TYPE_CHECKING:
+    from enclave.slicing.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,10 @@ def open_front(
     """
     base = Base(folder, spec)
     front, skeleton = _front(base, k)
-    if room is not None and skeleton.bytes_of(front) > room:
+    if room is not None and bytes_of(skeleton, front) > room:
         _stream(front, skeleton)
         return front, base.tokenizer
-    skeleton.fill(front, kept=True)
+    fill_kept(skeleton, front)
     return front.to(device), base.tokenizer
 
 
@@ -67,7 +72,7 @@ def tail_of(base: Base, k: int) -> Tail:
     """
     skeleton = base.skeleton()
     tail = Tail(skeleton.model, k)
-    skeleton.fill(tail, kept=True)
+    fill_kept(skeleton, tail)
     return tail
 
 
@@ -86,7 +91,9 @@ def _front(base: Base, k: int, *, scanned: bool = False) -> tuple[Front, Skeleto
     """A front without storage, whose table of tokens stays in the file, to be read as a whole or by rows."""
     skeleton = base.skeleton()
     front = Front(skeleton.model, k)
-    vectors = skeleton.scanned_vectors() if scanned else skeleton.vectors()
+    vectors: Vectors = skeleton.vectors()
+    if scanned:
+        vectors = ScannedVectors(lambda: skeleton.pieces(skeleton.table), base.config.hidden_size)
     path, _, last = base.architecture.token_table.rpartition(".")
     parent = front.backbone.get_submodule(path)
     scale = float(getattr(getattr(parent, last), "embed_scale", 1.0))

@@ -9,16 +9,56 @@ behind a public front, and at the site for the front itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from enclave.slicing.skeleton import Skeleton
+
+HALVES = (torch.bfloat16, torch.float16)
+"""Types in which the matrix of a frozen linear may be kept."""
 WIDENED = 1 << 26
 """Numbers of a matrix that are widened at a time, 256 MiB; more than a layer of a model of 8B parameters
 has in one matrix (14,336 x 4,096)."""
+
+
+def fill_kept(skeleton: Skeleton, part: nn.Module) -> None:
+    """Fill `part` of the model, whose linears, but those of a head, keep the shorter type of the checkpoint.
+
+    Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
+    """
+    skeleton.fill(part, kept_type=_type_in(skeleton))
+    for parent in list(part.modules()):
+        for key, child in list(parent.named_children()):
+            if type(child) is nn.Linear and child.weight.dtype in HALVES:
+                setattr(parent, key, KeptLinear(child))
+
+
+def bytes_of(skeleton: Skeleton, part: nn.Module) -> int:
+    """What `fill_kept` will take for `part` of the model."""
+    type_in = _type_in(skeleton)
+    named = ((owner, *each) for owner in part.modules() for each in owner.named_parameters(recurse=False))
+    return sum(
+        type_in(owner, key, skeleton.name_of(parameter)).itemsize * parameter.numel()
+        for owner, key, parameter in named
+        if parameter.is_meta
+    )
+
+
+def _type_in(skeleton: Skeleton) -> Callable[[nn.Module, str, str], torch.dtype]:
+    """The type in which a parameter is kept: the checkpoint's own for the matrix of a frozen linear."""
+
+    def type_in(owner: nn.Module, key: str, name: str) -> torch.dtype:
+        if type(owner) is nn.Linear and key == "weight" and not name.startswith(skeleton.head):
+            dtype = skeleton.base.checkpoint.places[skeleton.place_of(name)].dtype
+            if dtype in HALVES:
+                return dtype
+        return torch.float32
+
+    return type_in
 
 
 class _KeptProduct(torch.autograd.Function):

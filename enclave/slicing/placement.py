@@ -13,41 +13,32 @@ Runs inside the enclave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from contracts.architecture.numbering import layer_of
+from contracts.progress import Progress
 from enclave.masking.channel import MaskedChannel
 from enclave.masking.engine import LayerWork, QuantisedEngine
 from enclave.masking.layers import FrozenLayer, Product
-from enclave.masking.masked import Accelerator, MaskedEngine, Planned
+from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
 from enclave.slicing.cut import Cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.shape import Shape
 
+if TYPE_CHECKING:
+    from enclave.masking.accelerator import Accelerator
+
 PROBE_ROWS, PROBE_TOKENS = 2, 8
 VAULT_BYTES = 4 << 30
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How far the offline phase of a round is: `layers` of `of_layers`. It makes the pads of the first
-    `batches` of `of_batches`: `bytes` on the host's disk."""
-
-    layers: int
-    of_layers: int
-    batches: int
-    of_batches: int
-    bytes: int
-
-
-PrepareReport = Callable[[Preparation], None]
+PrepareReport = Callable[[Progress], None]
 
 
 class Profile:
@@ -66,7 +57,11 @@ class Profile:
         cut.model.train(training)
         self._seen = probe.seen
         self._backward = {p.number for group in cut.groups for p in group.layer.backward}
-        self.public = frozenset(_public(cut, probe.seen.keys()))
+        self.public: frozenset[int] = frozenset()
+        if cut.first:
+            from enclave.slicing.untouched import untouched
+
+            self.public = frozenset(untouched(cut, probe.seen.keys()))
 
     def plan(self, shape: Shape) -> Planned:
         """The tokens of each product that has pads in a step of this shape."""
@@ -78,15 +73,6 @@ class Profile:
                 each_token = seen == PROBE_ROWS * PROBE_TOKENS
                 tokens[number] = shape.rows * shape.tokens if each_token else shape.rows
         return Planned(tokens)
-
-
-def _public(cut: Cut, seen: Set[int]) -> Iterator[int]:
-    """In the first layer behind a public front, the products of layers whose input needed no gradient:
-    frozen norms of features apart, it is what the host has handed in."""
-    for layer in (group.layer for group in cut.groups if cut.first):
-        untouched = seen.isdisjoint(product.number for product in layer.backward)
-        if untouched and layer_of(layer.name) == cut.first:
-            yield from (product.number for product in layer.forward)
 
 
 class _Probe(QuantisedEngine):
@@ -149,8 +135,13 @@ class Masked:
                 break
             plan.append(step)
         if plan:
-            told = (len(plan), len(shapes), self._engine.estimate(plan))
-            self._engine.prepare(plan, report and (lambda done, of: report(Preparation(done, of, *told))))
+            told = {"bytes": self._engine.estimate(plan), "batches": len(plan), "of_batches": len(shapes)}
+
+            def tell(layers: int, of: int) -> None:
+                if report is not None:
+                    report(Progress("making pads", layers, of, **told))
+
+            self._engine.prepare(plan, tell)
         self._begun, self._prepared = asked, len(plan)
         return len(plan)
 
@@ -182,5 +173,10 @@ def offload(
     channel = MaskedChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
-    engine = MaskedEngine(cut.store, channel, pads, masks, repetitions=repetitions, public=profile.public)
+    parts: Any = (cut.store, channel, pads, masks)
+    if not profile.public:
+        return Masked(cut, MaskedEngine(*parts, repetitions=repetitions), profile)
+    from enclave.masking.in_clear import PartlyMaskedEngine
+
+    engine = PartlyMaskedEngine(*parts, repetitions=repetitions, public=profile.public)
     return Masked(cut, engine, profile)

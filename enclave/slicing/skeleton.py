@@ -21,18 +21,14 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
-from contracts.architecture.layers import row_of
+from contracts.architecture.rows import row_of
 from contracts.manifest import ModelSpec
-from contracts.model_files import CONFIG
 from contracts.refusal import Refusal
 from enclave.slicing import base_files
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.slicing.eager import BUILDING
-from enclave.slicing.embeddings import FileVectors, ScannedVectors
-
-HALVES = (torch.bfloat16, torch.float16)
-"""Types in which the matrix of a frozen linear may be kept."""
+from enclave.slicing.embeddings import FileVectors
 
 
 class Base:
@@ -45,7 +41,7 @@ class Base:
         """
         with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
             own = Path(private)
-            weights = _copy_all_but_weights(folder, own, spec)
+            weights = base_files.copy_pinned(folder, own, spec, weights=False)
             with base_files.refusing_what_transformers_cannot_read(own, spec):
                 config, tokenizer, automatic = base_files.configure(own, spec)
                 self._kind: Any = automatic._model_mapping[type(config)]
@@ -70,7 +66,7 @@ class Skeleton:
     def __init__(self, base: Base, model: PreTrainedModel) -> None:
         self.base, self.model = base, model
         self._parameters = {id(parameter): (name, parameter) for name, parameter in model.named_parameters()}
-        self._head = tuple(f"{root}." for root in head_modules(model))
+        self.head = tuple(f"{root}." for root in head_modules(model))
         names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
         self._places = base.checkpoint.match(names, base.architecture.backbone)
 
@@ -81,59 +77,42 @@ class Skeleton:
 
         Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
         """
-        return self.base.checkpoint.pieces(self._place(name))
+        return self.base.checkpoint.pieces(self.place_of(name))
 
     def vectors(self) -> FileVectors:
         """The rows of the table of token embeddings, which stays where it is.
 
         Raises: `slicing.missing_tensor`.
         """
-        name = self._place(self._table)
+        name = self.place_of(self.table)
         place = self.base.checkpoint.places[name]
         if len(place.shape) != 2:
             raise Refusal("slicing.missing_tensor", name=name[:200])
         return FileVectors(place)
 
-    def scanned_vectors(self) -> ScannedVectors:
-        """The same rows, found by reading all of the table.
-
-        Raises: as `vectors`.
-        """
-        return ScannedVectors(lambda: self.pieces(self._table), self.base.config.hidden_size)
-
-    def bytes_of(self, part: nn.Module) -> int:
-        """What `fill` will take for `part` of the model, with `kept`."""
-        named = ((owner, *each) for owner in part.modules() for each in owner.named_parameters(recurse=False))
-        return sum(
-            self._type(owner, key, self._name(parameter)).itemsize * parameter.numel()
-            for owner, key, parameter in named
-            if parameter.is_meta
-        )
-
     def fill(
         self,
         part: nn.Module,
         wanted: Callable[[str, nn.Parameter], bool] = lambda *_: True,
-        *,
-        kept: bool = False,
+        kept_type: Callable[[nn.Module, str, str], torch.dtype] | None = None,
     ) -> None:
         """Give storage and float32 values to what lacks them in `part` of the model, or to those of it that
-        are `wanted`, by name in the model. With `kept`, linears that are no part of a head keep the shorter
-        type of the checkpoint (`slicing.kept`). A head that the checkpoint lacks is drawn from a fixed
-        seed, as `models.load` draws it.
+        are `wanted`, by name in the model; or values of the `kept_type` of a parameter's module, its name
+        there, and its name in the model (`slicing.kept`). A head that the checkpoint lacks is drawn from a
+        fixed seed, as `models.load` draws it.
 
         Raises: `slicing.missing_tensor` or `slicing.tensor_changed`.
         """
         lacking = False
         for owner in list(part.modules()):
             for key, parameter in list(owner.named_parameters(recurse=False)):
-                name = self._name(parameter)
+                name = self.name_of(parameter)
                 if not name or not parameter.is_meta or not wanted(name, parameter):
                     continue
                 there = self._holds(name, tuple(parameter.shape))
                 read = self.base.checkpoint.read
-                dtype = self._type(owner, key, name) if kept and there else torch.float32
-                value = read(self._place(name), dtype) if there else torch.zeros(parameter.shape)
+                dtype = kept_type(owner, key, name) if kept_type and there else torch.float32
+                value = read(self.place_of(name), dtype) if there else torch.zeros(parameter.shape)
                 made: Any = nn.Parameter(value, parameter.requires_grad)
                 made._is_hf_initialized = there
                 lacking |= not there
@@ -145,45 +124,33 @@ class Skeleton:
             with BUILDING, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.model.initialize_weights()
-        if kept:
-            from enclave.slicing.kept import KeptLinear
 
-            for parent in list(part.modules()):
-                for key, child in list(parent.named_children()):
-                    if type(child) is nn.Linear and child.weight.dtype in HALVES:
-                        setattr(parent, key, KeptLinear(child))
-
-    def _name(self, parameter: nn.Parameter) -> str:
+    def name_of(self, parameter: nn.Parameter) -> str:
         """What it is called in the model; empty for what is not the model's."""
         return self._parameters.get(id(parameter), ("", parameter))[0]
 
-    def _type(self, owner: nn.Module, key: str, name: str) -> torch.dtype:
-        """The type in which `fill` keeps a parameter: the checkpoint's own for the matrix of a frozen
-        linear."""
-        if type(owner) is nn.Linear and key == "weight" and not name.startswith(self._head):
-            dtype = self.base.checkpoint.places[self._place(name)].dtype
-            if dtype in HALVES:
-                return dtype
-        return torch.float32
-
     def _holds(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the checkpoint has a parameter in this shape; what is no part of a head it must have."""
-        in_head = name.startswith(self._head)
+        in_head = name.startswith(self.head)
         if in_head and name not in self._places:
             return False
-        there = self.base.checkpoint.places[self._place(name)].shape == shape
+        there = self.base.checkpoint.places[self.place_of(name)].shape == shape
         if not there and not in_head:
             raise Refusal("slicing.missing_tensor", name=name[:200])
         return there
 
     @property
-    def _table(self) -> str:
+    def table(self) -> str:
+        """The parameter that holds the token embeddings."""
         return f"{self.base.architecture.backbone}.{self.base.architecture.token_table}.weight"
 
-    def _place(self, name: str) -> str:
-        """Where a parameter lies in the checkpoint: an output layer that it lacks may share the table."""
+    def place_of(self, name: str) -> str:
+        """Where a parameter lies in the checkpoint: an output layer that it lacks may share the table.
+
+        Raises: `slicing.missing_tensor`.
+        """
         if name not in self._places and self.base.config.tie_word_embeddings:
-            name = self._table if name.startswith("lm_head.") else name
+            name = self.table if name.startswith("lm_head.") else name
         if name not in self._places:
             raise Refusal("slicing.missing_tensor", name=name[:200])
         return self._places[name]
@@ -204,20 +171,3 @@ def parameters_without_storage() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def _copy_all_but_weights(folder: Path, own: Path, spec: ModelSpec) -> list[str]:
-    """Copy and check the pinned files but the weights, whose names are returned."""
-    weights = []
-    for name, pin in sorted(spec.files.items()):
-        base_files.check_name(name)
-        if name.endswith(".safetensors"):
-            weights.append(name)
-        elif base_files.copy_hashed(folder / name, own / name) != pin:
-            raise Refusal("model.file_changed", file=name)
-    if CONFIG not in spec.files:
-        raise Refusal("model.file_missing", file=CONFIG)
-    if not weights:
-        raise Refusal("model.no_weights")
-    base_files.refuse_remote_code(own)
-    return weights

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from contracts.architecture.layers import Linear, linears_of, row_of
+from contracts.architecture.layers import Linear, linears_of
+from contracts.architecture.rows import row_of
 from contracts.architecture.spf_size import ratio_of
 from contracts.manifest import Spf
 from contracts.refusal import Refusal

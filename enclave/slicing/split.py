@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from contracts.architecture.layers import check_cut, row_of
+from contracts.architecture.layers import check_cut
 from contracts.architecture.positions import positions_of
+from contracts.architecture.rows import row_of
 from contracts.refusal import Refusal
 from enclave.slicing.architectures import architecture_of
 

@@ -8,7 +8,7 @@ made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -17,8 +17,10 @@ from contracts.kinds import SEVERAL
 from contracts.manifest import Manifest, ModelSpec
 from contracts.rows import Row
 from enclave.training.data import Examples
-from enclave.training.loop import Material
 from enclave.training.metrics import Scores
+
+if TYPE_CHECKING:
+    from enclave.training.material import Material
 
 
 def encode_coded(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:

@@ -14,30 +14,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from contracts.manifest import Training
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.training.data import IGNORED
 from enclave.training.metrics import Scores
 
+if TYPE_CHECKING:
+    from enclave.training.material import BatchLike, Material
+
 MAX_GRADIENT_NORM = 1.0
 EVALUATION_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a step is. `rows` of `total` are done (all epochs together); `loss` is the mean so far."""
-
-    stage: str
-    rows: int
-    total: int
-    loss: float
-    rows_per_second: float
 
 
 @dataclass(frozen=True)
@@ -48,28 +41,6 @@ class TrainOutcome:
     loss: float
     samples: int
     seconds: float
-
-
-class BatchLike(Protocol):
-    """What the loop must know of a batch: `inputs` of the model by name, (batch, tokens, …) of the dtype that
-    the model takes; `targets` as in `data.Batch`, (batch, …) int64, negative where nothing is learnt, or
-    coded.py says what; and the number of `rows`."""
-
-    @property
-    def inputs(self) -> dict[str, Tensor]: ...
-    @property
-    def targets(self) -> Tensor: ...
-
-    @property
-    def rows(self) -> int: ...
-
-
-class Material(Protocol):
-    """What a model learns from: `data.Examples` or `features.FeatureSet`. Its length counts rows."""
-
-    def __len__(self) -> int: ...
-    def training_batches(self, batch_size: int, shuffle: random.Random) -> Iterator[BatchLike]: ...
-    def evaluation_batches(self, batch_size: int) -> Iterator[BatchLike]: ...
 
 
 TrainReport = Callable[[Progress], None]
@@ -121,7 +92,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             done, loss_sum = done + batch.rows, loss_sum + value * batch.rows
-            _tell(progress, "training", done, total, loss_sum / done, started)
+            _tell(progress, "training", done, total, started)
     model.eval()
     return TrainOutcome(loss_sum / max(done, 1), len(examples), time.monotonic() - started)
 
@@ -161,7 +132,7 @@ def evaluate(
                 of_rows = (batch.targets[:, 1:] != IGNORED).sum(1).tolist()
                 answers += [row for row in (guesses == targets).split(of_rows) if len(row)]
             done += batch.rows
-            _tell(progress, "evaluating", done, len(examples), loss_sum / max(predictions, 1), started)
+            _tell(progress, "evaluating", done, len(examples), started)
     table = tuple(map(tuple, confusion.tolist()))
     exact, ended = sum(bool(row.all()) for row in answers), sum(bool(row[-1]) for row in answers)
     return Scores(len(examples), predictions, correct, loss_sum, table, exact, ended)
@@ -222,7 +193,7 @@ def precision_of(precision: str, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _tell(progress: TrainReport | None, stage: str, done: int, of: int, loss: float, started: float) -> None:
+def _tell(progress: TrainReport | None, stage: str, done: int, of: int, started: float) -> None:
     if progress is not None:
         seconds = max(time.monotonic() - started, 1e-9)
-        progress(Progress(stage, done, of, loss, done / seconds))
+        progress(Progress(stage, done, of, round(done / seconds, 2)))

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from contracts.manifest import Privacy, Training
 from contracts.privacy import rate, steps
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.training.data import Examples, collate
-from enclave.training.loop import Progress, TrainOutcome, TrainReport, batch_logits, batch_loss, precision_of
+from enclave.training.loop import TrainOutcome, TrainReport, batch_logits, batch_loss, precision_of
 from enclave.training.noise import gaussian, secret_words
 
 
@@ -66,8 +67,7 @@ def train_privately(
         if progress is not None:
             done = rows * training.local_epochs * step // wanted
             speed = done / max(time.monotonic() - started, 1e-9)  # how many were drawn stays inside
-            mean = loss_sum / max(seen, 1)
-            progress(Progress("training", done, rows * training.local_epochs, mean, speed))
+            progress(Progress("training", done, rows * training.local_epochs, round(speed, 2)))
     model.eval()
     return TrainOutcome(loss_sum / max(seen, 1), rows, time.monotonic() - started)
 

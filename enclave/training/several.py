@@ -8,7 +8,7 @@ datasets of the kind `text-labels` alone. Runs inside the enclave, and at the si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
@@ -20,9 +20,12 @@ from contracts.manifest import ModelSpec
 from contracts.rows import Row, TextLabels
 from contracts.tables import LIMIT, ODDS, TENTHS, WIDTH
 from enclave.training.data import Examples
-from enclave.training.loop import Material, evaluate
+from enclave.training.loop import evaluate
 from enclave.training.metrics import Scores
 from enclave.training.texts import tokenise
+
+if TYPE_CHECKING:
+    from enclave.training.material import Material
 
 
 def encode_several(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> Examples:

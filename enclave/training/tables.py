@@ -9,15 +9,18 @@ and there in the test alone. Runs inside the enclave.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
 from contracts.tables import LIMIT, ODDS, TENTHS, WIDTH
-from enclave.training.loop import Material, evaluate
+from enclave.training.loop import evaluate
 from enclave.training.metrics import Scores
+
+if TYPE_CHECKING:
+    from enclave.training.material import Material
 
 
 def evaluate_with_bins(model: nn.Module, examples: Material, *, labels: int, **how: Any) -> Scores:

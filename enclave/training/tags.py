@@ -11,7 +11,7 @@ the site where features are made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,11 @@ from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from contracts.rows import Row, TokensTags
 from enclave.training.data import IGNORED, Examples
-from enclave.training.loop import EVALUATION_BATCH, Material, batch_logits, batch_loss, precision_of
+from enclave.training.loop import EVALUATION_BATCH, batch_logits, batch_loss, precision_of
 from enclave.training.metrics import Scores
+
+if TYPE_CHECKING:
+    from enclave.training.material import Material
 
 FIRST = 101
 """Beyond IGNORED, so that each target is one or the other."""

@@ -15,7 +15,7 @@ from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.base_files import configure, refusing_what_transformers_cannot_read
-from enclave.slicing.eager import built_in_memory
+from enclave.slicing.models import built_in_memory
 from enclave_host.proving.files import Tensor
 
 FLOATS = ("F64", "F32", "F16", "BF16")

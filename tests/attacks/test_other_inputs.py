@@ -19,6 +19,7 @@ from contracts.sealed.hpke import HpkeKey
 from enclave.programs.averaging import Averager
 from enclave.programs.contributions import Enclosed
 from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.sealing import padded
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
 from tests.programs.conftest import Consortium, House
@@ -82,7 +83,7 @@ def test_the_size_of_a_sealed_answer_tells_nothing_of_the_scores_in_it():
     plain = [Enclosed("0" * 64, 12, scores) for scores in (few, many)]
     naked, padded = (
         {len(to_bytes({}, msgspec.to_builtins(each))) for each in made}
-        for made in (plain, [each.padded() for each in plain])
+        for made in (plain, [padded(each) for each in plain])
     )
     assert len(naked) == 2, "without padding the two would differ"
     assert len(padded) == 1

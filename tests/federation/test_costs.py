@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from contracts.architecture.layers import linears_of, row_of
+from contracts.architecture.layers import linears_of
+from contracts.architecture.rows import row_of
 from contracts.manifest import Lora, Prefix, Spf
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, tuned_parameters

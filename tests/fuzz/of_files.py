@@ -24,6 +24,7 @@ from enclave.slicing.questions import read_probabilities, read_question, read_to
 from enclave.training import features, row_reader, tensors
 from enclave.training.handed import HandedFeatures
 from enclave_host.accelerator import read_products
+from enclave_host.channel_file import create_channel
 from site_agent.datasets.card import content_digest
 from site_agent.datasets.columns import Columns
 from site_agent.datasets.intake import Wishes, take_in
@@ -236,7 +237,7 @@ def _answer(data: bytes) -> object:
 
 
 def channels() -> list[bytes]:
-    SharedFile.create(folder() / "seed.channel", "accelerator", slots=1, area=4096)
+    create_channel(folder() / "seed.channel", "accelerator", slots=1, area=4096)
     return [(folder() / "seed.channel").read_bytes()[:PAGE]]
 
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from contracts.refusal import Refusal
-from enclave.masking.channel import MaskedChannel, SharedFile
+from enclave.masking.channel import MaskedChannel
 from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Packed, pack
 from enclave.masking.vault import Vault
 from enclave_host.accelerator import AcceleratorServer, Multiplier, read_products
+from enclave_host.channel_file import create_channel
 from enclave_host.unmasked import UnmaskedEngine
 from tests.masking.tiny import LocalAccelerator, times
 
@@ -53,7 +54,7 @@ def served(store, tmp_path):
     ends = []
 
     def start(kind=AcceleratorServer, timeout=5.0):
-        file = SharedFile.create(tmp_path / "channel", "suspect", slots=2, area=AREA)
+        file = create_channel(tmp_path / "channel", "suspect", slots=2, area=AREA)
         server = kind(file, Multiplier(read_products(store.folder)))
         ending = threading.Event()
         thread = threading.Thread(target=server.run, args=(lambda: not ending.is_set(),), daemon=True)
@@ -257,7 +258,7 @@ def test_an_honest_one_passes_where_the_hostile_ones_fail(served, store):
 def test_a_channel_of_something_else_is_refused(tmp_path):
     (tmp_path / "short").write_bytes(b"x" * 100)
     (tmp_path / "zeros").write_bytes(bytes(1 << 17))
-    SharedFile.create(tmp_path / "target", "target", area=4096)
+    create_channel(tmp_path / "target", "target", area=4096)
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for name in ("short", "zeros", "link", "missing"):
         assert refusal(MaskedChannel, tmp_path / name).code == "accelerator.bad_channel"
@@ -272,13 +273,13 @@ def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, mon
                 raise OSError(errno.EINVAL, "Invalid argument")
             return super().__new__(cls, descriptor, length)
 
-    SharedFile.create(tmp_path / "channel", "device", area=4096)
+    create_channel(tmp_path / "channel", "device", area=4096)
     monkeypatch.setattr(mmap, "mmap", MappingOfADevice)
     assert MaskedChannel(tmp_path / "channel").name == "device"
 
 
 def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
-    SharedFile.create(tmp_path / "channel", "small", area=4096)
+    create_channel(tmp_path / "channel", "small", area=4096)
     wide = Store(tmp_path / "wide")
     layer = wide.add("wide", (torch.randn(3, 2000),), 3)
     wide.finish()

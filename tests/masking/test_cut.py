@@ -6,15 +6,14 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
 from contracts.architecture.table import ARCHITECTURES as TABLE
-from contracts.architecture.table import SUPPORTED
 from contracts.manifest import Lora, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.layers import Store
 from enclave.slicing.architectures import architecture_of
-from enclave.slicing.cut import cut, inspect_cut
+from enclave.slicing.cut import inspect_cut
 from enclave.slicing.outsourced import OutsourcedLinear
 from enclave.slicing.prefix import usable_tokens
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
 from tests.masking.tiny import ARCHITECTURES, VOCABULARY, WAYS, adapter, cut_model, model, sorts
 from tests.support.families import tried
 
@@ -44,10 +43,11 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
     other = AutoModelForSequenceClassification.from_config(
         ElectraConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
     )
-    refusal = refused(cut, other, Lora(2, 2, ("query",)), 1, Store(tmp_path))
+    refusal = refused(cut_in_memory, other, Lora(2, 2, ("query",)), 1, Store(tmp_path))
     assert refusal.code == "slicing.unknown_architecture"
     assert refusal.facts["found"] == "electra"
-    assert refusal.facts["supported"] == SUPPORTED and "GLM-4" in SUPPORTED
+    assert refusal.facts["supported"] == ", ".join(row.name for row in TABLE.values())
+    assert "GLM-4" in refusal.facts["supported"]
 
 
 class Spy(nn.Linear):
@@ -61,7 +61,7 @@ def test_a_module_that_nobody_listed_is_refused_wherever_it_sits(name, tmp_path)
         parent = getattr(changed, architecture_of(changed).backbone)
         next(m for m in parent.modules() if isinstance(m, nn.ModuleList))[1].extra = module
         store = Store(tmp_path / str(number))
-        refusal = refused(cut, changed, adapter(name, "lora"), 1, store)
+        refusal = refused(cut_in_memory, changed, adapter(name, "lora"), 1, store)
         assert refusal.code == "slicing.unlisted_module" and "extra" in refusal.facts["module"]
         assert store.layers == {}  # nothing had been written out
 

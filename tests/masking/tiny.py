@@ -9,8 +9,8 @@ from contracts.manifest import Prefix
 from enclave.masking.engine import LayerWork
 from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS, Packed
-from enclave.slicing.cut import cut
 from enclave_host.accelerator import Multiplier, read_products
+from enclave_host.unmasked import cut_in_memory
 from tests.support.families import tried
 
 VOCABULARY = 61
@@ -40,7 +40,7 @@ def adapter(name, kind):
 
 def cut_model(name, kind, folder, seed=5, widths=WIDTHS):
     """A tiny model, cut."""
-    return cut(model(name), adapter(name, kind), seed, Store(folder / "store", widths))
+    return cut_in_memory(model(name), adapter(name, kind), seed, Store(folder / "store", widths))
 
 
 def times(engine, product, features):

@@ -54,10 +54,10 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.state import unseal_state
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
-from enclave.programs.contributions import seal_contribution
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import WEIGHTS
 from enclave.programs.peer import Peer
+from enclave.programs.sealing import seal_contribution
 from enclave.programs.statekeys import label
 from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess

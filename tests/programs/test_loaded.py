@@ -20,10 +20,10 @@ from tests.programs.split_house import SplitRun, split_manifest
 SITES = ("anna", "berta")
 RUNNER = Path(__file__).parent / "loaded.py"
 BUDGETS = {
-    "aggregator": 4_533,
-    "client_slice all_in_tee": 4_600,
-    "client_slice masked": 6_522,
-    "split_server": 4_651,
+    "aggregator": 4_506,
+    "client_slice all_in_tee": 4_580,
+    "client_slice masked": 6_275,
+    "split_server": 4_503,
 }
 HARDWARE = "attestation/sources/gramine.py"
 DEVELOPMENT = (

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from contracts.progress import Progress
+
 
 @pytest.fixture(scope="module")
 def world(house, tmp_path_factory, consortium_class):
@@ -92,6 +94,6 @@ def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, l
         "left_out": 0,
         "features": None,
     }
-    assert stages == [{"stage": "loading"}]
+    assert stages == [Progress("loading")]
     assert load_code() == "slice.already_loaded"
     assert load_code(site="berta") == "slice.already_loaded"

@@ -125,11 +125,11 @@ def test_its_programs_had_only_the_system_calls_that_gramine_has(run):
 
 def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):
     for told in run.told.values():
-        pads = [news for news in told if news["stage"] == "making pads"]
-        assert pads[0]["done"] == 0
-        assert 0 < pads[0]["bytes"] <= MASKING.vault_bytes
-        assert 0 < pads[0]["batches"] < pads[0]["of_batches"]
-        assert any(news["done"] == news["of"] for news in pads)
+        pads = [news for news in told if news.stage == "making pads"]
+        assert pads[0].done == 0
+        assert 0 < pads[0].bytes <= MASKING.vault_bytes
+        assert 0 < pads[0].batches < pads[0].of_batches
+        assert any(news.done == news.of for news in pads)
 
 
 def test_measures_tell_what_a_round_has_cost_in_numbers_alone(run):
@@ -209,12 +209,12 @@ def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
     made.accelerate("anna", client)
     heard = []
     assert client.call("prepare", heard.append, round=2) == {}
-    assert heard[-1]["done"] == heard[-1]["of"]
+    assert heard[-1].done == heard[-1].of
     assert code_of(client.call, "prepare", round=9) == "round.finished"
     # Round 2 begins again, as after one that was given up: all its pads are there.
     told = []
     ahead = client.call("train", told.append, round=2, previous=None)["measures"]
-    assert not [news for news in told if news["stage"] == "making pads"]
+    assert not [news for news in told if news.stage == "making pads"]
     assert ahead["pads_inline"] == ahead["pads_left"] == 0
     assert ahead["offline_seconds"] > 0 and ahead["pads_used"] > 0
 
@@ -226,7 +226,7 @@ def test_a_killed_accelerator_ends_the_contribution_and_a_new_one_takes_it_up(an
     victim = made.accelerators["anna"]
 
     def kill(news):
-        if news["stage"] == "training":
+        if news.stage == "training":
             os.kill(victim.pid, signal.SIGKILL)
 
     started = time.monotonic()

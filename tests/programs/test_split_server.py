@@ -138,7 +138,7 @@ def test_killed_in_mid_epoch_it_goes_on_to_the_same_bits_and_nothing_is_uploaded
     again.results = [first]  # what the sites name with their keys from now on
 
     def kill_in_the_middle(news):
-        if news.get("stage") == "training" and news["done"] < news["of"]:
+        if news.stage == "training" and news.done < news.of:
             os.kill(server.pid, signal.SIGKILL)
 
     with pytest.raises(Refusal, match=r"program\.died"):

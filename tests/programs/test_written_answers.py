@@ -11,6 +11,7 @@ from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
 from enclave.programs.contributions import Enclosed
 from enclave.programs.opening import check
+from enclave.programs.sealing import padded
 from enclave.training.agreement import ONE
 from enclave.training.metrics import Scores
 from tests.programs.test_publication import publish
@@ -53,6 +54,6 @@ def test_a_line_where_none_is_asked_for_and_none_where_one_is_are_refused() -> N
 
 def test_the_size_of_a_contribution_does_not_tell_how_good_the_answers_were() -> None:
     sizes = {
-        len(canonical(Enclosed(NO_RECEIPT, 3, scores(f1=f1, rouge_l=f1)).padded())) for f1 in (0.0, 0.1, 1.0)
+        len(canonical(padded(Enclosed(NO_RECEIPT, 3, scores(f1=f1, rouge_l=f1))))) for f1 in (0.0, 0.1, 1.0)
     }
     assert len(sizes) == 1

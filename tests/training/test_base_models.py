@@ -166,7 +166,7 @@ def test_sharded_weights_are_pinned_and_loaded(llama_folder: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
     fewer = dict(spec.files)
     fewer.pop(next(name for name in fewer if name.endswith(".safetensors")))
-    refusal("model.file_missing", load, llama_folder, classifier_spec_of(spec, fewer))
+    refusal("model.unreadable", load, llama_folder, classifier_spec_of(spec, fewer))
 
 
 def test_a_shard_index_cannot_lead_out_of_the_folder(llama_folder: Path) -> None:

@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from enclave.slicing.eager import built_in_memory
-from enclave.slicing.models import load
+from enclave.slicing.models import built_in_memory, load
 from tests.slicing.small import LABELS, MODELS, model
 from tests.training.tiny import classifier_spec
 

@@ -11,10 +11,11 @@ import torch
 
 from contracts.manifest import Privacy, Training
 from contracts.privacy import rate
+from contracts.progress import Progress
 from enclave.slicing.adapters import adapt, tuned_parameters
 from enclave.slicing.models import load
 from enclave.training.data import collate
-from enclave.training.loop import Progress, batch_logits, batch_loss
+from enclave.training.loop import batch_logits, batch_loss
 from enclave.training.noise import Words, gaussian, normal_quantile, secret_words, site_deviation
 from enclave.training.private import clipped_sum, draw, train_privately
 from enclave.training.row_reader import encode
@@ -157,7 +158,7 @@ def test_private_training_learns_and_never_gives_the_same_parameters_twice(tuned
         result = train_privately(model, examples, TRAINING, RECORD, progress=told.append)
         ends.append({name: p.detach().clone() for name, p in tuned_parameters(model).items()})
         assert result.samples == len(examples)
-        assert told[-1].rows == told[-1].total == 2 * len(examples)
+        assert told[-1].done == told[-1].of == 2 * len(examples)
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in start)
     assert all(not torch.equal(ends[0][name], start[name]) for name in start)
 
@@ -172,4 +173,4 @@ def test_the_speed_that_the_host_is_told_is_of_all_rows_and_never_of_those_drawn
     monkeypatch.setattr("enclave.training.private.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("enclave.training.private.draw", lambda rows, probability: [0])
     train_privately(model, examples, TRAINING, RECORD, progress=told.append)
-    assert [round(each.rows_per_second * n) for n, each in enumerate(told, 1)] == [each.rows for each in told]
+    assert [round(each.rows_per_second * n) for n, each in enumerate(told, 1)] == [each.done for each in told]

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from contracts.manifest import Training
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.models import load
 from enclave.training import rates
 from enclave.training.data import Examples
-from enclave.training.loop import Progress, derive_seed, evaluate, train
+from enclave.training.loop import derive_seed, evaluate, train
 from enclave.training.row_reader import encode
 from enclave.training.schedule import share_of_rate
 from enclave_host.base_models import EMBEDDED, resolve
@@ -118,11 +119,11 @@ def test_evaluation_counts_what_a_row_at_a_time_gives(bert: tuple) -> None:
 def test_progress_is_told_to_the_end_and_never_backwards(bert: tuple) -> None:
     told: list[Progress] = []
     train(bert[0], bert[1], settings(local_epochs=3), round=1, site="a", progress=told.append)
-    assert [p.rows for p in told] == sorted({p.rows for p in told})
-    assert (told[-1].rows, told[-1].total, told[-1].stage) == (3 * len(ROWS), 3 * len(ROWS), "training")
-    assert all(math.isfinite(p.loss) and p.rows_per_second > 0 for p in told)
+    assert [p.done for p in told] == sorted({p.done for p in told})
+    assert (told[-1].done, told[-1].of, told[-1].stage) == (3 * len(ROWS), 3 * len(ROWS), "training")
+    assert all(p.rows_per_second for p in told)
     evaluate(bert[0], bert[1], labels=3, progress=told.append)
-    assert (told[-1].rows, told[-1].stage) == (len(ROWS), "evaluating")
+    assert (told[-1].done, told[-1].stage) == (len(ROWS), "evaluating")
 
 
 def test_a_loss_that_is_not_a_number_stops_training_with_a_code(bert: tuple) -> None:

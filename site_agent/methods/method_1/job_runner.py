@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +19,7 @@ from contracts.jobs import (
     TrainResult,
 )
 from contracts.previous import Previous
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from contracts.sealed.container import FileRef
 from enclave_host.mailbox import HostMailbox
@@ -191,20 +191,18 @@ def _transfer(lease: Lease, stage: str) -> Callable[[int, int], None]:
     return tell
 
 
-def _tell_progress(lease: Lease, news: dict[str, Any]) -> None:
+def _tell_progress(lease: Lease, news: Progress) -> None:
     """Pass the client slice's progress on, in words."""
-    done, total = news.get("done"), news.get("of")
-    stage = str(news.get("stage", "working"))
-    if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
-        lease.tell(stage)
-        return
-    lease.tell(stage, min(done / total, 1.0), _detail(news, done, total))
+    if news.of:
+        lease.tell(news.stage, min(news.done / news.of, 1.0), _detail(news))
+    else:
+        lease.tell(news.stage)
 
 
-def _detail(news: dict[str, Any], done: int, total: int) -> str:
-    size, speed = news.get("bytes"), news.get("rows_per_second")
-    if isinstance(size, int):
-        batches = f"{news.get('batches')} of {news.get('of_batches')} batches"
-        return f"{done:,} of {total:,} layers; {readable_bytes(size)} for {batches}"
-    pace = f", {speed:.0f} rows a second" if isinstance(speed, int | float) and speed >= 1 else ""
-    return f"{done:,} of {total:,} rows{pace}"
+def _detail(news: Progress) -> str:
+    if news.bytes:
+        batches = f"{news.batches} of {news.of_batches} batches"
+        return f"{news.done:,} of {news.of:,} layers; {readable_bytes(news.bytes)} for {batches}"
+    speed = news.rows_per_second or 0
+    pace = f", {speed:.0f} rows a second" if speed >= 1 else ""
+    return f"{news.done:,} of {news.of:,} rows{pace}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from site_agent.methods.method_1.run_session import RunSession
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[dict[str, Any]], None]
+Report = Callable[[Progress], None]
 
 
 class PadMaker:
@@ -22,18 +22,18 @@ class PadMaker:
     def __init__(self, session: RunSession) -> None:
         self._session = session
         self._thread: threading.Thread | None = None
-        self._news: dict[str, Any] = {}
+        self._news = Progress("making pads")
 
     def start(self, round: int) -> None:
         """Begin with the pads of `round`, unless the run has no such round or other pads are being made."""
         last = self._session.manifest.training.rounds + 1  # of the test, a site is told when it comes
         if self._session.manifest.masking is None or round > last or self._busy:
             return
-        self._news = {"stage": "making pads"}
+        self._news = Progress("making pads")
         self._thread = threading.Thread(target=self._make, args=(round,), name="pads", daemon=True)
         self._thread.start()
 
-    def wait(self, progress: Progress) -> None:
+    def wait(self, progress: Report) -> None:
         """Let what has begun come to its end, and tell how far it is."""
         while self._busy and self._thread is not None:
             progress(self._news)
@@ -50,5 +50,5 @@ class PadMaker:
             # The round itself makes its pads again, and tells what is wrong.
             log.info("the pads of round %d were not made ahead: %s", round, refusal.code)
 
-    def _hear(self, news: dict[str, Any]) -> None:
+    def _hear(self, news: Progress) -> None:
         self._news = news

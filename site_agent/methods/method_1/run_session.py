@@ -22,6 +22,7 @@ from contracts.canonical import canonical
 from contracts.endorsement import endorse
 from contracts.evidence import Claims
 from contracts.manifest import Manifest
+from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import WEIGHTS
 from enclave_host.base_models import resolve
@@ -105,7 +106,7 @@ class RunSession:
             self._ready_accelerator(tell)
         return self._client()
 
-    def call(self, op: str, progress: Callable[[dict[str, Any]], None], **args: Any) -> dict[str, Any]:
+    def call(self, op: str, progress: Callable[[Progress], None], **args: Any) -> dict[str, Any]:
         """An operation of the client slice without a time limit (its progress keeps the lease alive)."""
         return self._client().call(op, progress, None, **args)
 
@@ -300,8 +301,6 @@ class RunSession:
             target.chmod(0o600)
 
 
-def _pass_on(tell: Tell, news: dict[str, Any]) -> None:
+def _pass_on(tell: Tell, news: Progress) -> None:
     """Progress of the client slice: its stage, and how far it is."""
-    done, total = news.get("done"), news.get("of")
-    share = done / total if isinstance(done, int) and isinstance(total, int) and total > 0 else None
-    tell(str(news.get("stage", "working")), share)
+    tell(news.stage, news.done / news.of if news.of else None)

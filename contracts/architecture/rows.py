@@ -1,0 +1,25 @@
+"""A model's row of the architecture table (contracts/architecture/family.py). Pure; runs on every side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.architecture.encoders import ENCODERS
+from contracts.architecture.family import Architecture
+from contracts.refusal import Refusal
+
+
+def row_of(config: Any) -> Architecture:
+    """The row of a model's configuration. Decoders' rows are loaded where it is none of the others.
+
+    Raises: `slicing.unknown_architecture`.
+    """
+    found = str(getattr(config, "model_type", type(config).__name__))
+    if found in ENCODERS:
+        return ENCODERS[found]
+    from contracts.architecture.decoders import DECODERS
+
+    if found not in DECODERS:
+        names = ", ".join(row.name for row in (*ENCODERS.values(), *DECODERS.values()))
+        raise Refusal("slicing.unknown_architecture", found=found[:80], supported=names)
+    return DECODERS[found]
