@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import error_catalogue  # noqa: F401  (a refusal says its sentence, in whatever order tests run)
 from contracts.canonical import canonical
 from contracts.log import growth, merkle
 from contracts.log.following import cosign, sign_checkpoint, witness_key
