@@ -81,12 +81,12 @@ def test_the_size_of_a_sealed_answer_tells_nothing_of_the_scores_in_it():
     few = Scores(8, 8, 8, 0.5, ((4, 0), (0, 4)))
     many = Scores(8, 8, 5, 5.545177444479562, ((123456, 1), (99, 7)))
     plain = [Enclosed("0" * 64, 12, scores) for scores in (few, many)]
-    naked, padded = (
+    naked, filled = (
         {len(to_bytes({}, msgspec.to_builtins(each))) for each in made}
         for made in (plain, [padded(each) for each in plain])
     )
     assert len(naked) == 2, "without padding the two would differ"
-    assert len(padded) == 1
+    assert len(filled) == 1
 
 
 def drawn(seed):
