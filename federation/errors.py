@@ -12,7 +12,7 @@ import traceback
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError, connection
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -44,9 +44,15 @@ def as_refusal(error: Exception) -> Refusal | None:
             return Refusal("request.invalid", fault="it is not the JSON that is expected here")
         case RequestDataTooBig():
             return Refusal("request.too_large", limit=None)
-        case OperationalError() if "locked" in str(error):
+        case OperationalError() | InterfaceError() if _is_away(error):
             return Refusal("request.busy")
     return None
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the database serves again by itself: SQLite waits for a lock; PostgreSQL starts, recovers, or
+    has closed a connection of the pool. A missing table is another kind of error there."""
+    return connection.vendor == "postgresql" or "locked" in str(error)
 
 
 def body_of(code: str, facts: dict[str, Any], reference: str) -> dict[str, Any]:

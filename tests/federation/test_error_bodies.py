@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,23 @@ def test_a_busy_database_asks_to_try_again(anna: Hospital, monkeypatch: Any) -> 
     monkeypatch.setattr(services, "heartbeat", busy)
     answer = anna.call("post", "heartbeat", BEAT)
     assert (answer.status_code, answer.json()["code"], answer.json()["retry"]) == (503, "request.busy", True)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "code"), [("postgresql", "request.busy"), ("sqlite", "internal")], ids=["away", "missing"]
+)
+def test_a_database_that_is_away_asks_to_try_again_and_a_missing_table_does_not(
+    anna: Hospital, monkeypatch: Any, vendor: str, code: str
+) -> None:
+    """PostgreSQL says so only of what passes: it restarts, recovers, has closed a connection of the pool."""
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("the database system is in recovery mode; no such table: one")
+
+    monkeypatch.setattr(services, "heartbeat", away)
+    monkeypatch.setattr("federation.errors.connection", SimpleNamespace(vendor=vendor))
+    answer = anna.call("post", "heartbeat", BEAT)
+    assert answer.json()["code"] == code and answer.status_code == (503 if code == "request.busy" else 500)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"agent_version": NaN}', b"null"])

@@ -199,7 +199,9 @@ class Hospital:
                         self.api.call("POST", "heartbeat", body)
                         told = time.monotonic()
                     answer = self.api.send("POST", "lease", json={"wait": WAIT_SECONDS})
-                except httpx.TransportError:
+                except (Refused, httpx.TransportError) as error:
+                    if getattr(error, "status", 503) != 503:
+                        raise
                     self.stopping.wait(0.3)
                     continue
                 if answer.content:
@@ -229,17 +231,18 @@ class Hospital:
             )
 
     def persist(self, job: dict[str, Any]) -> None:
-        """As agents do: what is away for now (503) is asked again, after their pauses, for a minute."""
+        """As agents do: who is away for now (503, a broken line) is asked again, after their pauses, for a
+        minute."""
         began, attempt = time.monotonic(), 0
         while True:
             try:
                 result = getattr(self, job["kind"])(job)
                 self.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **result})
                 return
-            except Refused as refused:
+            except (Refused, httpx.TransportError) as error:
                 seconds = pause(attempt)
                 late = time.monotonic() - began + seconds > PATIENCE_SECONDS
-                if refused.status != 503 or late or self.stopping.wait(seconds):
+                if getattr(error, "status", 503) != 503 or late or self.stopping.wait(seconds):
                     raise
             attempt += 1
 

@@ -70,7 +70,7 @@ class Place:
             environment["FEDSLICE_DATABASE"] = self.database
         done = subprocess.run(
             [sys.executable, "manage.py", *words], cwd=self.repository, env=environment, capture_output=True,
-            text=True, stdin=subprocess.DEVNULL, timeout=240, check=False,
+            text=True, stdin=subprocess.DEVNULL, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -36,7 +36,7 @@ class Apart(Installation):
         """Web, worker and beat, over a database that is migrated."""
         for name, command in self.commands().items():
             self.begin(name, command, self.environment)
-        wait_for(self._answers, 120, "the web process answers")
+        wait_for(self._answers, 300, "the web process answers")
 
     def begin(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         """A process of this name."""
