@@ -69,12 +69,12 @@ class AcceleratorServer:
         threading.Thread(target=self._beat, args=(running,), daemon=True).start()
         idle = 0
         while running():
-            if self.step():
+            if self.answer_next():
                 idle = 0
             elif (idle := idle + 1) > SPINS:
                 time.sleep(min(1e-3, 1e-6 * (idle - SPINS)))
 
-    def step(self) -> bool:
+    def answer_next(self) -> bool:
         """Answer the next request, if there is one."""
         words, halves = self.file.line(self._request)
         if self.file.words[words] != np.uint64(self._request):

@@ -37,7 +37,7 @@ class _Sender:
     def __init__(self) -> None:
         self.process = os.getpid()
         self._waiting: queue.Queue[Encoded] = queue.Queue(MOST_WAITING)
-        self._told = float("-inf")
+        self._warned_at = float("-inf")
         threading.Thread(target=self._run, name="traces", daemon=True).start()
 
     def add(self, span: Encoded) -> None:
@@ -58,8 +58,8 @@ class _Sender:
                 self._complain(type(error).__name__)
 
     def _complain(self, fault: str) -> None:
-        if time.monotonic() - self._told > SILENT_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._warned_at > SILENT_SECONDS:
+            self._warned_at = time.monotonic()
             logger.warning("spans are dropped: %s", fault)
 
 

@@ -93,7 +93,7 @@ def _added(tables: Sequence[Table]) -> Table:
     return tuple(tuple(map(sum, zip(*rows, strict=True))) for rows in zip(*tables, strict=True))
 
 
-def step(rows: int) -> float:
+def grain(rows: int) -> float:
     """The smallest of …, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1 that is no smaller than 1 / (2 √rows)."""
     error = 1 / (2 * math.sqrt(max(rows, 1)))
     power = 10.0 ** math.floor(math.log10(error))
@@ -105,7 +105,7 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
     What no JSON number can say (the loss of a model that has diverged) is left out. Perplexity is that of the
     rounded loss."""
     numbers: Numbers = {"rows": scores.rows}
-    loss = to_step(rates.loss(scores), step(scores.rows)) if math.isfinite(rates.loss(scores)) else None
+    loss = to_grain(rates.loss(scores), grain(scores.rows)) if math.isfinite(rates.loss(scores)) else None
     if loss is not None:
         numbers["loss"] = loss
     if not scores.confusion:
@@ -115,17 +115,17 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
             rates.share(scores, scores.ended),
         )
         for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
-            numbers[name] = to_step(share, step(scores.rows))
+            numbers[name] = to_grain(share, grain(scores.rows))
         if loss is not None and loss < 700:
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers
-    numbers["accuracy"] = to_step(rates.accuracy(scores), step(scores.rows))
+    numbers["accuracy"] = to_grain(rates.accuracy(scores), grain(scores.rows))
     rarest = min(sum(row) for part in known for row in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
-        numbers["macro_f1"] = to_step(rates.macro_f1(scores), step(rarest))
+        numbers["macro_f1"] = to_grain(rates.macro_f1(scores), grain(rarest))
     return numbers
 
 
-def to_step(value: float, size: float) -> float:
+def to_grain(value: float, size: float) -> float:
     # To 12 digits, so that 3 · 0.1 is written 0.3.
     return round(round(value / size) * size, 12)

@@ -14,7 +14,7 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from contracts.tables import ODDS, TENTHS
-from enclave.programs.publication import LEAST_OF_A_LABEL, step, to_step
+from enclave.programs.publication import LEAST_OF_A_LABEL, grain, to_grain
 from enclave.programs.tables import area, cell, to_multiple
 from enclave.training import rates
 from enclave.training.metrics import Scores
@@ -50,26 +50,26 @@ def check_several(scores: Scores, labels: int, *, tables: bool) -> None:
 
 def rounded_of_several(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any]:
     """As `publication.rounded` and, where there are bins, `tables.tables`."""
-    fine = step(scores.rows)
+    fine = grain(scores.rows)
     numbers: dict[str, Any] = {"rows": scores.rows, "labels": len(scores.confusion)}
     if math.isfinite(rates.loss(scores)):
-        numbers["loss"] = to_step(rates.loss(scores), fine)
-    numbers["accuracy"] = to_step(rates.share(scores, scores.exact), fine)
-    numbers["micro_f1"] = to_step(f1([sum(column) for column in zip(*scores.confusion, strict=True)]), fine)
+        numbers["loss"] = to_grain(rates.loss(scores), fine)
+    numbers["accuracy"] = to_grain(rates.share(scores, scores.exact), fine)
+    numbers["micro_f1"] = to_grain(f1([sum(column) for column in zip(*scores.confusion, strict=True)]), fine)
     rarest = min(min(_sides(quad)) for part in known for quad in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
         mean = math.fsum(map(f1, scores.confusion)) / len(scores.confusion)
-        numbers["macro_f1"] = to_step(mean, step(rarest))
+        numbers["macro_f1"] = to_grain(mean, grain(rarest))
     if scores.bins:
         size = cell(scores.rows, cells)
         numbers["cell"] = size
         numbers["decisions"] = [[to_multiple(count, size) for count in quad] for quad in scores.confusion]
         numbers["reliability"] = [[to_multiple(count, size) for count in row] for row in scores.bins[:2]]
         gaps = [abs(right - mille / 1000) for _all, right, mille in zip(*scores.bins[:3], strict=True)]
-        numbers["calibration_error"] = to_step(math.fsum(gaps) / scores.predictions, fine)
+        numbers["calibration_error"] = to_grain(math.fsum(gaps) / scores.predictions, fine)
         if rarest >= LEAST_OF_A_LABEL:
             areas = [area(*scores.bins[place : place + 2]) for place in range(3, len(scores.bins), 2)]
-            numbers["auroc"] = to_step(math.fsum(areas) / len(areas), step(rarest))
+            numbers["auroc"] = to_grain(math.fsum(areas) / len(areas), grain(rarest))
     return numbers
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from contracts.tables import ODDS, TENTHS
-from enclave.programs.publication import LEAST_OF_A_LABEL, step, to_step
+from enclave.programs.publication import LEAST_OF_A_LABEL, grain, to_grain
 from enclave.training.metrics import Scores
 
 
@@ -62,12 +62,12 @@ def tables(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any
         "truth": told([sum(row) for row in scores.confusion]),
         "predicted": told(claims),
         "reliability": [told(scores.bins[0]), told(scores.bins[1])],
-        "calibration_error": to_step(calibration_error(scores), step(scores.rows)),
+        "calibration_error": to_grain(calibration_error(scores), grain(scores.rows)),
     }
     rarest = min(min(sum(row), part.rows - sum(row)) for part in known for row in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:
         areas = [area(*scores.bins[place : place + 2]) for place in range(3, len(scores.bins), 2)]
-        found["auroc"] = to_step(math.fsum(areas) / len(areas), step(rarest))
+        found["auroc"] = to_grain(math.fsum(areas) / len(areas), grain(rarest))
     return found
 
 

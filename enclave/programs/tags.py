@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contracts.refusal import Refusal
-from enclave.programs.publication import LEAST_OF_A_LABEL, step, to_step
+from enclave.programs.publication import LEAST_OF_A_LABEL, grain, to_grain
 from enclave.training import rates
 from enclave.training.metrics import Scores
 
@@ -31,20 +31,20 @@ def check_tags(scores: Scores, types: int) -> None:
 def rounded_of_tags(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:
     """As `publication.rounded`. F1 is told to a step of the entities that the rows have, and withheld where
     these are few."""
-    fine = step(scores.rows)
+    fine = grain(scores.rows)
     numbers: dict[str, Any] = {"rows": scores.rows}
     if math.isfinite(rates.loss(scores)):
-        numbers["loss"] = to_step(rates.loss(scores), fine)
-    numbers["accuracy"] = to_step(rates.share(scores, scores.exact), fine)
-    numbers["word_accuracy"] = to_step(rates.accuracy(scores), fine)
+        numbers["loss"] = to_grain(rates.loss(scores), fine)
+    numbers["accuracy"] = to_grain(rates.share(scores, scores.exact), fine)
+    numbers["word_accuracy"] = to_grain(rates.accuracy(scores), fine)
     fewest = min(sum(_true(part) for part in score.confusion) for score in known)
     if fewest >= LEAST_OF_A_LABEL:
         totals = [sum(column) for column in zip(*scores.confusion, strict=True)]
-        numbers["micro_f1"] = to_step(f1(totals), step(fewest))
+        numbers["micro_f1"] = to_grain(f1(totals), grain(fewest))
     rarest = min(_true(part) for score in known for part in score.confusion)
     if rarest >= LEAST_OF_A_LABEL:
         mean = math.fsum(map(f1, scores.confusion)) / len(scores.confusion)
-        numbers["macro_f1"] = to_step(mean, step(rarest))
+        numbers["macro_f1"] = to_grain(mean, grain(rarest))
     return numbers
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contracts.refusal import Refusal
-from enclave.programs.publication import LEAST_OF_A_LABEL, step, to_step
+from enclave.programs.publication import LEAST_OF_A_LABEL, grain, to_grain
 from enclave.training.agreement import ONE
 from enclave.training.metrics import Scores
 
@@ -36,4 +36,4 @@ def told_of_written(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:
     if min(part.bins[0][0] for part in known) < LEAST_OF_A_LABEL:
         return {}
     means = {"token_f1": f1 / (ONE * rows), "rouge_l": rouge_l / (ONE * rows)}
-    return {"written_rows": rows} | {name: to_step(mean, step(rows)) for name, mean in means.items()}
+    return {"written_rows": rows} | {name: to_grain(mean, grain(rows)) for name, mean in means.items()}

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 TELL_SECONDS = 1.0
 
 
-def step(job_id: int) -> None:
+def perform(job_id: int) -> None:
     """Do the job, if nobody does it yet; it ends done or refused."""
     job = model_jobs.take(job_id)
     if job is None:

@@ -10,4 +10,4 @@ from enclave_jobs.base_models import proving
 @shared_task(name="enclave_jobs.prove_model")
 def prove_model(job_id: int) -> None:
     """Register a base model, or try a study's tuning and freeze it."""
-    proving.step(job_id)
+    proving.perform(job_id)

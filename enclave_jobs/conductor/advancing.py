@@ -34,14 +34,14 @@ def end(run_id: str) -> None:
 def _step(run: Run) -> None:
     match run.state:
         case RunState.STARTING:
-            starting.step(run)
+            starting.advance(run)
         case RunState.JOINING:
             restarting.require_alive(run)
-            joining.step(run)
+            joining.advance(run)
         case RunState.RUNNING:
-            rounds.step(run)
+            rounds.advance(run)
         case RunState.FINISHING:
-            finishing.step(run)
+            finishing.advance(run)
 
 
 def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None:

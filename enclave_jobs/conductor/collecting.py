@@ -148,7 +148,7 @@ def _submit(job: Job, result: TrainResult | EvaluateResult) -> None:
         raise Refusal("lease.late")
 
 
-def step(round: Round) -> None:
+def advance(round: Round) -> None:
     """Close the round when nobody is waited for any more, or at its deadline with a quorum.
 
     Short of a quorum, sites that have joined since the round was opened are let in, and the wait is

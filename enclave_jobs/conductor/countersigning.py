@@ -95,7 +95,7 @@ def take(job: Job, signature: str) -> None:
     Contribution.objects.filter(round=job.round, site=job.site).update(countersignature=signature)
 
 
-def step(round: Round) -> None:
+def advance(round: Round) -> None:
     """Aggregate when all have signed; give the round up when one will not, or has not by the deadline."""
     # Jobs first, signatures after: a site that signs between the two questions has signed by the second.
     jobs = Job.objects.filter(round=round, kind=JobKind.COUNTERSIGN)

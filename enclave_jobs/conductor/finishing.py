@@ -22,7 +22,7 @@ from enclave_jobs.supervisor import client
 from federation.transitions import move
 
 
-def step(run: Run) -> None:
+def advance(run: Run) -> None:
     """Finish with a summary.
 
     Raises: `receipt.chain_broken` where the receipts do not hold together.

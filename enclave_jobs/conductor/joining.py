@@ -39,7 +39,7 @@ def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:
         leases.offer(run, kind, enclave.pk, round=None, common=inputs, sites=sites)
 
 
-def step(run: Run) -> None:
+def advance(run: Run) -> None:
     """Go on when all have joined, or when there is a quorum and the deadline has passed or the lead says so.
 
     Raises: `run.not_joined` when too few can come.

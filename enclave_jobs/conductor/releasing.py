@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_LOSSES = 3
 
 
-def step(run_id: str) -> None:
+def advance(run_id: str) -> None:
     """One step for a run's release, whatever it needs; it may run twice, and most find nothing to do."""
     release = Release.objects.select_related("run__study").filter(run_id=run_id).first()
     if release is None:

@@ -38,7 +38,7 @@ KINDS = {"update": RoundKind.TRAIN, "closing": RoundKind.EVALUATE, "test": Round
 """What contracts/course.py says that a round does, and its kind here."""
 
 
-def step(run: Run) -> None:
+def advance(run: Run) -> None:
     """See the last round through, or go on to the next."""
     last = Round.objects.filter(run=run).select_related("run__study").order_by("-number").first()
     logs.also(round=None if last is None else last.number)
@@ -51,10 +51,10 @@ def step(run: Run) -> None:
         _go_on(run, 0)
     elif last.state in (RoundState.OPEN, RoundState.COLLECTING):
         methods.of_run(run).offer_jobs(last)
-        collecting.step(last)
+        collecting.advance(last)
     elif last.state == RoundState.COUNTERSIGNING:
         methods.of_run(run).ask_again(last)
-        countersigning.step(last)
+        countersigning.advance(last)
     else:
         _go_on(run, last.number)
 

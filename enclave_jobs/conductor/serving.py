@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_LOSSES = 5
 
 
-def step(run_id: str) -> None:
+def advance(run_id: str) -> None:
     """One step for a run's service, whatever it needs; it may run twice, and most find nothing to do."""
     service = Service.objects.select_related("run__study").filter(run_id=run_id).first()
     if service is None:

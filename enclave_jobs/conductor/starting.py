@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_EPOCHS = 8
 
 
-def step(run: Run) -> None:
+def advance(run: Run) -> None:
     """1. Name an enclave (the next epoch of the run) and have the supervisor start it.
     2. Bind it to the manifest with all approvals; let it load what its method needs; restore the
        last published state, if there is one and the TEE has a key of its own for it.

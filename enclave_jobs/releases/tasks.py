@@ -10,4 +10,4 @@ from enclave_jobs.conductor import releasing
 @shared_task(name="enclave_jobs.release_run")
 def release_run(run_id: str) -> None:
     """Let a run's parameters out, or stop the enclave that did."""
-    releasing.step(run_id)
+    releasing.advance(run_id)

@@ -10,4 +10,4 @@ from enclave_jobs.conductor import serving
 @shared_task(name="enclave_jobs.serve_run")
 def serve_run(run_id: str) -> None:
     """Start, look after, or stop the enclave that serves a run's model."""
-    serving.step(run_id)
+    serving.advance(run_id)

@@ -44,7 +44,7 @@ def test_a_model_is_registered_and_a_study_frozen_by_a_worker_that_loads_the_mod
     for file in tiny_model().iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     asked = model_jobs.ask_to_register(olga, str(folder), "sequence-classification", "tiny")
-    proving.step(asked.pk)
+    proving.perform(asked.pk)
     asked.refresh_from_db()
     assert (asked.state, asked.error_code) == ("done", "")
     model = BaseModel.objects.get(name="tiny")
@@ -54,7 +54,7 @@ def test_a_model_is_registered_and_a_study_frozen_by_a_worker_that_loads_the_mod
     settle(draft, model=str(folder), max_tokens=16, placement="masked")
     job = model_jobs.ask_to_freeze(lena, draft)
     assert model_jobs.ask_to_freeze(lena, draft) == job  # one at a time
-    proving.step(job.pk)
+    proving.perform(job.pk)
     job.refresh_from_db()
     draft.refresh_from_db()
     assert (job.state, draft.state) == ("done", StudyState.APPROVING)
@@ -63,7 +63,7 @@ def test_a_model_is_registered_and_a_study_frozen_by_a_worker_that_loads_the_mod
     told = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**told, "hidden_act": "relu"}))
     job = model_jobs.ask_to_freeze(lena, draft)
-    proving.step(job.pk)
+    proving.perform(job.pk)
     job.refresh_from_db()
     draft.refresh_from_db()
     assert (job.state, job.error_code, job.facts) == (
@@ -108,7 +108,7 @@ def test_only_operators_register_models_and_only_its_lead_freezes_a_study(
 
 def test_what_cannot_be_registered_is_refused_in_the_jobs_own_words(olga: User, tmp_path: Path) -> None:
     job = model_jobs.ask_to_register(olga, str(tmp_path), "causal-lm")
-    proving.step(job.pk)
+    proving.perform(job.pk)
     job.refresh_from_db()
     assert (job.state, job.error_code, job.facts["file"]) == ("refused", "model.file_missing", "config.json")
 

@@ -118,7 +118,7 @@ def test_a_worker_that_comes_too_late_to_the_start_makes_no_second_enclave(scene
     """It read the run while it was starting; meanwhile another worker has made the enclave ready."""
     stale = Run.objects.get(pk=scene.run.pk)
     stale.state = "starting"
-    starting.step(stale)
+    starting.advance(stale)
     assert Enclave.objects.count() == 1
 
 
@@ -137,7 +137,7 @@ def test_before_its_deadline_a_round_waits_for_all() -> None:
     submit(scene, scene.anna)
     Round.objects.filter(pk=scene.round.pk).update(deadline=timezone.now() + timedelta(seconds=30))
     scene.round.refresh_from_db()
-    collecting.step(scene.round)
+    collecting.advance(scene.round)
     scene.round.refresh_from_db()
     assert scene.round.state == "collecting"
 
@@ -146,19 +146,19 @@ def test_a_quorum_is_awaited_three_times_and_then_the_run_ends(scene: Scene) -> 
     """No contribution, one minute a wait: after the fourth deadline there is nothing to wait for."""
     for passed, expected in ((1, 1), (30, 1), (61, 2), (121, 3), (150, 3)):
         scene.round.deadline = timezone.now() - timedelta(seconds=passed)
-        collecting.step(scene.round)
+        collecting.advance(scene.round)
         assert Event.objects.filter(kind="quorum.awaited").count() == expected
         Event.objects.update(at=timezone.now() + timedelta(seconds=1))
     scene.round.deadline = timezone.now() - timedelta(seconds=181)
     with pytest.raises(Refusal) as caught:
-        collecting.step(scene.round)
+        collecting.advance(scene.round)
     assert caught.value.code == "run.no_quorum"
 
 
 def test_a_quorum_that_cannot_come_is_not_waited_for(scene: Scene) -> None:
     Contribution.objects.filter(round=scene.round).update(state="refused")
     with pytest.raises(Refusal) as caught:
-        collecting.step(scene.round)
+        collecting.advance(scene.round)
     assert caught.value.code == "run.no_quorum"
 
 
@@ -166,7 +166,7 @@ def test_a_site_that_joined_late_is_let_into_a_round_that_is_short_of_its_quorum
     joined(scene, scene.anna, scene.berta)
     Contribution.objects.filter(site=scene.berta.site).delete()
     Contribution.objects.filter(site=scene.anna.site).update(state="refused")
-    collecting.step(scene.round)
+    collecting.advance(scene.round)
     assert contribution(scene, scene.berta).state == "offered"
     method_1.offer_jobs(scene.round)
     assert Job.objects.filter(site=scene.berta.site, kind=JobKind.TRAIN, state=JobState.WAITING).exists()
@@ -208,7 +208,7 @@ def test_a_countersigned_roster_is_logged_before_anything_is_aggregated(
     scene: Scene, sent: list[Any]
 ) -> None:
     signatures = signed_round(scene)
-    countersigning.step(scene.round)
+    countersigning.advance(scene.round)
     scene.round.refresh_from_db()
     assert scene.round.state == "aggregating"
     body = msgspec.json.decode(LogEntry.objects.get(kind="roster").data)["body"]
@@ -219,7 +219,7 @@ def test_a_site_that_will_not_sign_costs_the_round_not_the_run(scene: Scene) -> 
     signed_round(scene)
     Contribution.objects.filter(round=scene.round, site=scene.berta.site).update(countersignature="")
     Job.objects.filter(kind=JobKind.COUNTERSIGN, site=scene.berta.site).update(state=JobState.FAILED)
-    countersigning.step(scene.round)
+    countersigning.advance(scene.round)
     scene.round.refresh_from_db()
     assert scene.round.state == "failed"
     assert contribution(scene, scene.berta).error_code == "countersignature.missing"
@@ -238,7 +238,7 @@ def test_a_contribution_that_is_taken_away_does_not_make_the_signatures_enough(
         Contribution.objects.filter(round=scene.round, site=hospital.site).update(
             state="dropped", countersignature=""
         )
-    countersigning.step(scene.round)
+    countersigning.advance(scene.round)
     scene.round.refresh_from_db()
     assert scene.round.state == "failed"
     assert not LogEntry.objects.filter(kind="roster").exists()
@@ -246,7 +246,7 @@ def test_a_contribution_that_is_taken_away_does_not_make_the_signatures_enough(
 
 def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
     signed_round(scene)
-    countersigning.step(scene.round)
+    countersigning.advance(scene.round)
     scene.round.refresh_from_db()
     roster = parse_roster(scene.round.roster)
     receipt = Receipt(
@@ -394,8 +394,8 @@ def test_joining_waits_for_all_until_the_deadline_and_goes_on_with_a_quorum(scen
     Enclave.objects.update(ready_at=timezone.now())
     scene.offer(scene.berta, JobKind.JOIN)
     joined(scene, scene.anna)
-    joining.step(scene.run)
+    joining.advance(scene.run)
     assert scene.run.state == "joining"
     Enclave.objects.update(ready_at=timezone.now() - timedelta(seconds=61))
-    joining.step(scene.run)
+    joining.advance(scene.run)
     assert scene.run.state == "running"

@@ -56,7 +56,7 @@ def queries(step: Callable[[], Any]) -> int:
 
 def advance(scene: Scene) -> None:
     method_1.offer_jobs(scene.round)
-    collecting.step(scene.round)
+    collecting.advance(scene.round)
 
 
 def counted(sites: int) -> dict[str, int]:
@@ -78,7 +78,7 @@ def counted(sites: int) -> dict[str, int]:
 
     def waits() -> None:
         countersigning.ask(scene.round)
-        countersigning.step(scene.round)
+        countersigning.advance(scene.round)
 
     waited = queries(waits)
     roster = Inputs.objects.get(run=scene.run, said__has_key="roster")

@@ -52,7 +52,7 @@ def closed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> bool:
     fixed: list[Round] = []
     monkeypatch.setattr(inspecting, "done", lambda round: True)
     monkeypatch.setattr(countersigning, "fix_roster", lambda round, manifest: fixed.append(round))
-    collecting.step(Round.objects.select_related("run__study").get(pk=scene.round.pk))
+    collecting.advance(Round.objects.select_related("run__study").get(pk=scene.round.pk))
     return bool(fixed)
 
 
@@ -105,10 +105,10 @@ def joining_scene(scene: Scene) -> None:
 def test_a_run_starts_with_those_who_joined_once_the_lead_says_so(scene: Scene, lena: User) -> None:
     scene.round = None  # type: ignore[assignment]
     joining_scene(scene)
-    joining.step(scene.run)
+    joining.advance(scene.run)
     assert Run.objects.get().state == "joining"
     runs.proceed(lena, scene.run)
-    joining.step(scene.run)
+    joining.advance(scene.run)
     assert Run.objects.get().state == "running"
 
 
@@ -138,5 +138,5 @@ def test_a_pause_in_joining_gives_the_sites_their_full_time_again(scene: Scene, 
     Event.objects.filter(kind="run.joining").update(at=long_ago)
     runs.pause(lena, scene.run)
     assert apply(scene.run, "paused", "joining")
-    joining.step(scene.run)
+    joining.advance(scene.run)
     assert Run.objects.get().state == "joining"

@@ -42,6 +42,7 @@ REPLACED = {
     "settle_types": "warm_up_decoders",
     "MENDED_BY_NEW_INPUTS": "FIXED_BY_NEW_INPUTS",
     "sparing": "throttle",
+    "to_step": "to_grain (a score's granularity; a step is the optimizer's, or the conductor's task)",
     "unkeep": "load_checkpoint",
     "verify_consent": "verify_release_approval",
     "verify_consents": "require_approved",

@@ -9,7 +9,7 @@ from contracts.approvals import Approval
 from contracts.manifest import Publication
 from contracts.receipts import Scoring
 from enclave.programs import publication
-from enclave.programs.publication import rounded, step
+from enclave.programs.publication import grain, rounded
 from enclave.training import rates
 from enclave.training.metrics import Scores
 
@@ -66,8 +66,8 @@ def test_two_pools_that_differ_by_a_site_cannot_be_subtracted(sites):
 @pytest.mark.parametrize("rows", [20, 24, 60, 100, 333, 2500, 10_000, 1_000_000])
 def test_a_step_is_no_finer_than_the_standard_error_of_so_many_rows(rows):
     error = 1 / (2 * math.sqrt(rows))
-    assert error <= step(rows) < 2.51 * error
-    assert step(2500) == pytest.approx(0.01)
+    assert error <= grain(rows) < 2.51 * error
+    assert grain(2500) == pytest.approx(0.01)
 
 
 ROWS, TRUE = 60, (17, 43)
@@ -117,7 +117,7 @@ def test_a_model_that_diverged_has_no_loss_and_no_perplexity():
 def test_exact_matches_and_stops_are_told_to_the_step_of_the_rows_not_of_the_tokens():
     each = Scores(30, 900, 700, 400.0, (), 11, 27)
     numbers = publish(RULES, dict.fromkeys("abc", each), ()).numbers
-    assert step(90) == pytest.approx(0.1)
+    assert grain(90) == pytest.approx(0.1)
     assert (numbers["exact_match"], numbers["stop_rate"], numbers["token_accuracy"]) == (0.4, 0.9, 0.8)
 
 
@@ -126,13 +126,13 @@ def test_numbers_are_multiples_of_the_step():
         hits = round(rows * right)
         each = scores((rows, rows), (hits, hits))
         numbers = publish(RULES, dict.fromkeys("abc", each), ()).numbers
-        times = numbers["accuracy"] / step(6 * rows)
+        times = numbers["accuracy"] / grain(6 * rows)
         assert times == pytest.approx(round(times))
 
 
 @pytest.mark.parametrize(("rows", "bits"), [(24, 7.3), (10_000, 17.6)])
 def test_a_round_tells_a_few_bits_about_the_parameters(rows, bits):
     """All that a host learns in a round: the figure of docs/threat-model.md, for losses up to 5 nats."""
-    size = step(rows)
+    size = grain(rows)
     accuracies, losses = round(1 / size) + 1, round(5 / size) + 1
     assert math.log2(accuracies * losses) == pytest.approx(bits, abs=0.05)

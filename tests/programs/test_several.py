@@ -14,7 +14,7 @@ from contracts.kinds import SEVERAL
 from contracts.manifest import ModelSpec, Publication
 from contracts.refusal import Refusal
 from contracts.rows import TextLabels
-from enclave.programs.publication import pool, step
+from enclave.programs.publication import grain, pool
 from enclave.programs.several import check_several, f1
 from enclave.training.data import Examples, collate
 from enclave.training.features import Shard as Packed
@@ -72,7 +72,7 @@ def test_scores_agree_with_scikit_learn():
     assert macro == pytest.approx(metrics.f1_score(truth, said, average="macro"))
     numbers = publish(Publication(3, 20, 5), dict.fromkeys("abc", found), (), coded=SEVERAL).numbers
     exact = metrics.roc_auc_score(truth, torch.sigmoid(logits), average="macro")
-    assert numbers["auroc"] == pytest.approx(exact, abs=step(300) / 2 + 0.01)
+    assert numbers["auroc"] == pytest.approx(exact, abs=grain(300) / 2 + 0.01)
     assert found.loss_sum / found.predictions == pytest.approx(
         float(nn.BCEWithLogitsLoss()(logits, truth.float())), rel=1e-5
     )
@@ -88,7 +88,7 @@ def test_the_pooled_scores_are_those_of_all_rows_and_are_told_coarsely():
     for shown, quad in zip(numbers["decisions"], whole.confusion, strict=True):
         assert all(abs(a - b) <= 5 for a, b in zip(shown, quad, strict=True))
     for name in ("accuracy", "micro_f1", "loss", "calibration_error"):
-        times = numbers[name] / step(360)
+        times = numbers[name] / grain(360)
         assert times == pytest.approx(round(times)), name
 
 

@@ -12,7 +12,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Refusal
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
-from enclave.programs.publication import step
+from enclave.programs.publication import grain
 from enclave.slicing.models import load
 from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
@@ -99,7 +99,7 @@ def test_what_is_served_is_what_the_test_has_scored(run):
         total += len(targets)
     scored = run.results[-1]["metrics"]["test"]
     assert scored["rows"] == total
-    assert abs(right / total - scored["accuracy"]) <= step(total) / 2
+    assert abs(right / total - scored["accuracy"]) <= grain(total) / 2
 
 
 def test_after_kill_minus_nine_a_restored_server_gives_the_same_answers_to_replayed_features(run):

@@ -12,7 +12,7 @@ from contracts.manifest import Publication
 from contracts.refusal import Refusal
 from contracts.tables import ODDS, TENTHS
 from enclave.programs.opening import check
-from enclave.programs.publication import pool, step
+from enclave.programs.publication import grain, pool
 from enclave.programs.tables import area, calibration_error, cell
 from enclave.training.data import Examples
 from enclave.training.metrics import Scores
@@ -90,7 +90,7 @@ def test_what_leaves_is_in_multiples_of_the_cell_and_nothing_else():
         )
     )
     for name in ("auroc", "calibration_error"):
-        times = numbers[name] / step(180 if name == "calibration_error" else 50)
+        times = numbers[name] / grain(180 if name == "calibration_error" else 50)
         assert times == pytest.approx(round(times)), name
     assert "bins" not in numbers
 

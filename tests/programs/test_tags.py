@@ -16,7 +16,7 @@ from contracts.kinds import TAGGED
 from contracts.manifest import ModelSpec, Publication
 from contracts.refusal import Refusal
 from contracts.rows import TokensTags
-from enclave.programs.publication import pool, step
+from enclave.programs.publication import grain, pool
 from enclave.programs.tags import check_tags, f1
 from enclave.training.data import IGNORED, Examples, collate
 from enclave.training.features import Shard, from_bytes, layout_of, to_bytes
@@ -138,8 +138,8 @@ def test_pooled_scores_are_told_to_a_step_of_their_entities():
     assert set(numbers) == {"rows", "loss", "accuracy", "word_accuracy", "micro_f1", "macro_f1"}
     whole = pool([GOOD] * 3)
     assert whole.confusion == ((60, 6, 9), (45, 3, 0))
-    assert numbers["micro_f1"] == pytest.approx(f1((105, 9, 9)), abs=step(114) / 2)
-    times = numbers["macro_f1"] / step(48)
+    assert numbers["micro_f1"] == pytest.approx(f1((105, 9, 9)), abs=grain(114) / 2)
+    times = numbers["macro_f1"] / grain(48)
     assert times == pytest.approx(round(times))
 
 
