@@ -23,7 +23,7 @@ WORKERS ?= 3
 help: ## List the targets
 	@grep -hE '^[a-z%-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
-setup: .venv/.installed ## Install what FedSlice runs on
+setup: .venv/.installed .venv/.kernels ## Install what FedSlice runs on, and build the kernels in C where a compiler is
 
 setup-dev: .venv/.installed-dev ## … and what tests and lint need
 
@@ -35,6 +35,13 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 .venv/.installed: requirements.txt requirements-site.txt requirements-coordinator.txt .ci/install-torch.sh | .venv/bin/python
 	bash .ci/install-torch.sh $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# Everything works without them, bit for bit; no enclave loads what was built here (decision 48).
+.venv/.kernels: kernels/passes.c kernels/product.c kernels/setup.py kernels/pyproject.toml | .venv/.installed
+	@$(BIN)/python -m pip install --quiet "$$(sed -n '/^setuptools==/p' requirements-dev.txt)" \
+	  && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall ./kernels 2>/dev/null \
+	  || echo "The kernels in C were not built (no compiler?): FedSlice computes the same without them, slower." >&2
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.txt .venv/.installed

@@ -39,8 +39,10 @@ def main() -> None:
     download(chosen.lock, into, chosen.offline)
     agent = build(into)
     lines = [line for line in chosen.lock.read_text().splitlines() if line and not line.startswith("#")]
-    pinned = f"{agent.name.split('-')[0]}=={agent.name.split('-')[1]} --hash=sha256:{sha256(agent)}"
-    (into / "requirements.txt").write_text("\n".join([*lines, pinned]) + "\n")
+    pinned = [pin(agent)]
+    if (kernels := build_kernels(into)) is not None:
+        pinned.append(pin(kernels, '; sys_platform == "linux" and platform_machine == "x86_64"'))
+    (into / "requirements.txt").write_text("\n".join([*lines, *pinned]) + "\n")
     for name in BESIDE:
         shutil.copy(ROOT / name, into / name)
     sign(into, chosen.key)
@@ -61,6 +63,25 @@ def build(into: Path) -> Path:
         copy = shutil.copytree(ROOT, Path(folder) / "tree", ignore=left_out)
         pip(["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(copy)])
     return next(into.glob("fedslice-*.whl"))
+
+
+def build_kernels(into: Path) -> Path | None:
+    """The wheel of kernels in C; None on a machine without a C compiler, as the agent needs it not."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(
+            ROOT / "kernels", Path(folder) / "kernels", ignore=shutil.ignore_patterns("build")
+        )
+        try:
+            pip(["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(copy)])
+        except subprocess.CalledProcessError:
+            return None
+    return next(into.glob("fedslice_kernels-*.whl"))
+
+
+def pin(wheel: Path, where: str = "") -> str:
+    """A requirement of these bytes."""
+    name, version = wheel.name.split("-")[:2]
+    return " ".join(filter(None, (f"{name}=={version}", where, f"--hash=sha256:{sha256(wheel)}")))
 
 
 def sign(folder: Path, key: Path) -> None:

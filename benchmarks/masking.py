@@ -14,6 +14,10 @@ through forward, backward and AdamW:
                one of its own (2)
     offline    making the pads of one step
 
+Online is taken twice, `config.kernel`: `portable` in numpy and torch, and `native` with kernels/ on both
+sides, built here from this tree (an enclave loads none that is not pinned). Without a C compiler the second
+is left out, and the table says so.
+
 All are timed in turn within one loop, so a busy machine slows all of them; figures are medians of
 wall-clock seconds, and for `…_cpu_over_floor` of CPU seconds of all processes, which a busy machine changes
 less. The peak memory of the enclave is that of a process of its own, which opens the model from its files
@@ -25,16 +29,18 @@ benchmarks/public_front.py's.
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +50,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from contracts.manifest import Lora, ModelSpec
-from enclave.masking import integrity
+from enclave.masking import integrity, native
 from enclave.masking.channel import MaskedChannel
 from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
 from enclave.masking.fixed_point import parts, quantise
 from enclave.masking.layers import FrozenLayer, Store
+from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.residues import Buffers, Packed, mask, unmask
 from enclave.masking.ring import Limbs, quickest
@@ -58,6 +65,7 @@ from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Masked, Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from enclave_host.product import NativeProduct
 from enclave_host.proving.passes import InProcess
 from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
 
@@ -74,6 +82,15 @@ GOALS: dict[str, dict[int, float]] = {
     "integrity_over_fp32": {2048: 0.01, 4096: 0.01},
 }
 """By hidden size, of two processes."""
+MASKED = {
+    "online_1": ("portable", False),
+    "online": ("portable", True),
+    "native_1": ("native", False),
+    "native": ("native", True),
+}
+"""Masked steps: with which of KERNELS, and whether the accelerator is a process of its own."""
+KERNELS = ("portable", "native")
+TREE, PACKAGE = Path(__file__).resolve().parents[1], "fedslice_kernels"
 CLOCK = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -96,12 +113,13 @@ def encoder(hidden: int, layers: int) -> nn.Module:
 
 
 def stepper(model: nn.Module) -> Callable[[], None]:
-    """One training step on a fixed batch."""
+    """One training step on a fixed batch, where the model is."""
+    device = next(model.parameters()).device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(3, VOCABULARY, (ROWS, TOKENS), generator=generator)
-    targets, mask = torch.arange(ROWS) % 3, torch.ones_like(ids)
+    ids = torch.randint(3, VOCABULARY, (ROWS, TOKENS), generator=generator).to(device)
+    targets, mask = torch.arange(ROWS, device=device) % 3, torch.ones_like(ids)
 
     def step() -> None:
         logits = model(input_ids=ids, attention_mask=mask).logits
@@ -113,12 +131,16 @@ def stepper(model: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def accelerator(store: Path, channel: Path, threads: int) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A real accelerator process on the CPU, and its channel."""
-    command = [sys.executable, "-m", "enclave_host.accelerator", "--device", "cpu", "--area", str(AREA)]
+def accelerator(
+    store: Path, channel: Path, threads: int, native: Path | None = None, device: str = "cpu"
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A real accelerator process on a device, and its channel; `native` is a folder with a built package
+    `fedslice_kernels`."""
+    command = [sys.executable, "-m", "enclave_host.accelerator", "--device", device, "--area", str(AREA)]
+    paths = [str(path) for path in (native, os.environ.get("PYTHONPATH")) if path]
     process = subprocess.Popen(
-        [*command, "--weights", str(store), "--channel", str(channel)],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        [*command, *([] if native else ["--portable"]), "--weights", str(store), "--channel", str(channel)],
+        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)},
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -130,6 +152,41 @@ def accelerator(store: Path, channel: Path, threads: int) -> Iterator[tuple[Path
     finally:
         process.terminate()
         process.wait()
+
+
+@functools.cache
+def kernels() -> Path | None:
+    """A folder with this tree's package `fedslice_kernels`, built now; None without a C compiler."""
+    folder = Path(tempfile.mkdtemp(prefix="fedslice-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    into = ["--build-lib", folder, "--build-temp", folder / "o"]
+    build = [sys.executable, "setup.py", "-q", "build_ext", *into]
+    try:
+        subprocess.run(build, cwd=TREE / "kernels", check=True, capture_output=True)
+        (folder / PACKAGE / "__init__.py").touch()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return folder
+
+
+def engine(kernel: str) -> type[MaskedEngine]:
+    """An enclave's engine, `portable` or `native`."""
+    built = kernels()
+    if kernel == "portable":
+        return MaskedEngine
+    assert built is not None
+    return native.with_passes(built / PACKAGE / "passes.so")
+
+
+def multiplier(kernel: str) -> NativeProduct | None:
+    """The product of an accelerator in this process: the native one where it is the quicker."""
+    built = kernels()
+    try:
+        return (
+            None if kernel == "portable" or built is None else NativeProduct(built / PACKAGE / "product.so")
+        )
+    except OSError:
+        return None
 
 
 class Free(QuantisedEngine):
@@ -190,7 +247,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     half = stepper(adapt(encoder(hidden, layers), LORA, 1).to(torch.bfloat16))
     cuts = {
         name: cut_in_memory(encoder(hidden, layers), LORA, 1, Store(folder / name))
-        for name in ("quantised", "free", "online_1", "online")
+        for name in ("quantised", "free", *MASKED)
     }
     cuts["quantised"].attach(UnmaskedEngine(cuts["quantised"].store))
     cuts["free"].attach(free := Free())
@@ -202,12 +259,21 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
         "arithmetic": freely, "bare": lambda: [product() for product in products],
     }  # fmt: skip
     times: dict[str, list[float]] = {}
-    with accelerator(folder / "online", folder / "channel", threads) as (channel, process):
-        places = {"online_1": InProcess(folder / "online_1"), "online": MaskedChannel(channel)}
-        masked = {name: offload(cuts[name], place, folder / f"{name}-pads") for name, place in places.items()}
+    with ExitStack() as stack:
+        masked, processes = {}, {}
+        for name, (kernel, apart) in MASKED.items():
+            if kernel == "native" and not kernels():
+                continue
+            place: InProcess | MaskedChannel = InProcess(folder / name, multiplier(kernel))
+            if apart:
+                built = kernels() if kernel == "native" else None
+                serving = accelerator(folder / name, folder / f"{name}-channel", threads, built)
+                channel, processes[name] = stack.enter_context(serving)
+                place = MaskedChannel(channel)
+            masked[name] = offload(cuts[name], place, folder / f"{name}-pads", engine=engine(kernel))
         steps = {name: stepper(cuts[name].model) for name in masked}
         for repeat in range(-2, repeats):
-            for name, value in _once(masked, steps, others, lambda: cpu_of(process)).items():
+            for name, value in _once(masked, steps, others, processes).items():
                 if repeat >= 0:  # what comes before is warm-up
                     times.setdefault(name, []).append(value)
     return {name: statistics.median(values) for name, values in times.items()}
@@ -217,7 +283,7 @@ def _once(
     masked: dict[str, Masked],
     steps: dict[str, Callable[[], None]],
     others: dict[str, Callable[[], object]],
-    processor: Callable[[], float],
+    processes: dict[str, subprocess.Popen[bytes]],
 ) -> dict[str, float]:
     took: dict[str, float] = {}
 
@@ -228,12 +294,13 @@ def _once(
     for name, placed in masked.items():
         add("offline", timed(functools.partial(placed.begin_round, 1, [shape])))
         before = placed.measures()
-        add(name, timed(steps[name], processor))
+        process = processes.get(name)
+        add(name, timed(steps[name], functools.partial(cpu_of, process) if process else lambda: 0.0))
         after = placed.measures()
         assert after["pads_inline"] == 0
-    for stage in ("mask", "integrity", "wait"):  # of two processes, which come last
-        took[stage] = after[f"{stage}_seconds"] - before[f"{stage}_seconds"]
-    took["bytes"] = float(sum(after[key] - before[key] for key in ("bytes_out", "bytes_back")))
+        for stage in ("mask", "integrity", "wait"):
+            took[f"{name}_{stage}"] = after[f"{stage}_seconds"] - before[f"{stage}_seconds"]
+        took["bytes"] = float(sum(after[key] - before[key] for key in ("bytes_out", "bytes_back")))
     for name, other in others.items():
         add(name, timed(other))
     return took
@@ -334,41 +401,49 @@ def lines(seconds: dict[str, float], held: dict[str, float], config: dict[str, A
     """The figures of one hidden size."""
     fp32, floor = seconds["fp32"], seconds["arithmetic"] + seconds["bare"]
     floor_cpu = seconds["arithmetic_cpu"] + seconds["bare_cpu"]
-    ratios = [
-        ("masked_online_over_floor", seconds["online_1"] / floor, 1),
-        ("masked_online_cpu_over_floor", seconds["online_1_cpu"] / floor_cpu, 1),
-        ("masked_online_over_floor", seconds["online"] / floor, 2),
-        ("masked_online_cpu_over_floor", seconds["online_cpu"] / floor_cpu, 2),
-        ("masked_online_over_fp32", seconds["online"] / fp32, 2),
-        ("masked_online_over_bf16", seconds["online"] / seconds["bf16"], 2),
-        ("masked_total_over_fp32", (seconds["online"] + seconds["offline"]) / fp32, 2),
-        ("mask_work_over_fp32", seconds["mask"] / fp32, 2),
-        ("integrity_over_fp32", seconds["integrity"] / fp32, 2),
-        ("masked_online_over_all_in_tee", seconds["online"] / seconds["all_in_tee"], 2),
-    ]
-    figures: list[tuple[str, float, str, int]] = [(name, value, "ratio", p) for name, value, p in ratios]
-    parts = ("online", "offline", "all_in_tee", "fp32", "bf16", "quantised", "arithmetic", "bare")
-    for name in parts:
+    figures: list[tuple[str, float, str, dict[str, Any]]] = []
+    for online, (kernel, apart) in MASKED.items():
+        if online not in seconds:
+            continue
+        how = {"processes": 1 + apart, "kernel": kernel}
+        ratios = {
+            "masked_online_over_floor": seconds[online] / floor,
+            "masked_online_cpu_over_floor": seconds[f"{online}_cpu"] / floor_cpu,
+        }
+        if apart:
+            ratios |= {
+                "masked_online_over_fp32": seconds[online] / fp32,
+                "masked_online_over_bf16": seconds[online] / seconds["bf16"],
+                "masked_total_over_fp32": (seconds[online] + seconds["offline"]) / fp32,
+                "mask_work_over_fp32": seconds[f"{online}_mask"] / fp32,
+                "integrity_over_fp32": seconds[f"{online}_integrity"] / fp32,
+                "masked_online_over_all_in_tee": seconds[online] / seconds["all_in_tee"],
+            }
+            spent = {"online": online, "online_cpu": f"{online}_cpu"}
+            spent |= {stage: f"{online}_{stage}" for stage in ("mask", "integrity", "wait")}
+            figures += [(f"step_{name}", seconds[key], "s", how) for name, key in spent.items()]
+        figures += [(name, value, "ratio", how) for name, value in ratios.items()]
+    two = {"processes": 2}
+    for name in ("offline", "all_in_tee", "fp32", "bf16", "quantised", "arithmetic", "bare"):
         figures += [
-            (f"step_{name}", seconds[name], "s", 2),
-            (f"step_{name}_cpu", seconds[f"{name}_cpu"], "s", 2),
+            (f"step_{name}", seconds[name], "s", two),
+            (f"step_{name}_cpu", seconds[f"{name}_cpu"], "s", two),
         ]
-    figures += [(f"step_{name}", seconds[name], "s", 2) for name in ("mask", "integrity", "wait")]
-    figures.append(("accelerator_bytes", seconds["bytes"], "bytes", 2))
+    figures.append(("accelerator_bytes", seconds["bytes"], "bytes", two))
     if held:
-        figures.append(("tee_peak_memory", held["peak"], "bytes", 2))
-        figures.append(("tee_memory_before_the_model", held["bare"], "bytes", 2))
-        figures.append(("model_size", held["model"], "bytes", 2))
+        figures.append(("tee_peak_memory", held["peak"], "bytes", two))
+        figures.append(("tee_memory_before_the_model", held["bare"], "bytes", two))
+        figures.append(("model_size", held["model"], "bytes", two))
     return [
         {
             "figure": name,
             "value": round(value, 6),
             "unit": unit,
-            "goal": GOALS.get(name, {}).get(config["hidden"]) if processes == 2 else None,
+            "goal": GOALS.get(name, {}).get(config["hidden"]) if how["processes"] == 2 else None,
             "better": "lower",
-            "config": config | {"processes": processes},
+            "config": config | how,
         }
-        for name, value, unit, processes in figures
+        for name, value, unit, how in figures
     ]
 
 
@@ -429,7 +504,9 @@ def room() -> str | None:
 
 
 def _table(done: list[dict[str, Any]]) -> None:
-    print(f"\n{'figure':34} {'hidden, k':>9} {'processes':>9} {'value':>16} {'goal':>6}  met")
+    if kernels() is None:
+        print("\nNo C compiler: only the portable path was measured.")
+    print(f"\n{'figure':34} {'hidden, k':>9} {'kernel':>9} {'processes':>9} {'value':>16} {'goal':>6}  met")
     for line in done:
         goal = line["goal"]
         met = "" if goal is None else ("yes" if line["value"] <= goal else "no")
@@ -440,7 +517,8 @@ def _table(done: list[dict[str, Any]]) -> None:
         )
         config = line["config"]
         size = f"{config['hidden']} {config.get('k', '')}"
-        print(f"{line['figure']:34} {size:>9} {config['processes']:9} {value:>16} {goal or '':>6}  {met}")
+        how = f"{config.get('kernel', ''):>9} {config['processes']:9}"
+        print(f"{line['figure']:34} {size:>9} {how} {value:>16} {goal or '':>6}  {met}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -65,44 +67,53 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
     whole = stepper(adapt(encoder(hidden, layers), LORA, 1), given)
     front = Front(encoder(hidden, layers), first)
     handed = {"features": front(**given), "attention_mask": given["attention_mask"]}
-    inside, tail = Tail(encoder(hidden, layers), first), Tail(encoder(hidden, layers), first)
+    inside = Tail(encoder(hidden, layers), first)
     adapt(inside.model, LORA, 1, first)
-    made = cut_in_memory(tail.model, LORA, 1, Store(folder / "weights"), tail=tail)
     times: dict[str, list[float]] = defaultdict(list)
-    with masking.accelerator(folder / "weights", folder / "channel", threads) as (channel, _):
-        masked = offload(made, MaskedChannel(channel), folder / "vault")
-        rivals: dict[str, Callable[[], object]] = {
-            "fp32": whole,
-            "front": lambda: front(**given),
-            "all_in_tee": stepper(inside, handed),
-            "offline": lambda: masked.begin_round(1, [shape]),
-            "online": stepper(made.model, handed),
-        }
+    rivals: dict[str, Callable[[], object]] = {
+        "fp32": whole,
+        "front": lambda: front(**given),
+        "all_in_tee": stepper(inside, handed),
+    }
+    with ExitStack() as stack:
+        placed = []
+        for kernel in masking.KERNELS if masking.kernels() else masking.KERNELS[:1]:
+            tail = Tail(encoder(hidden, layers), first)
+            made = cut_in_memory(tail.model, LORA, 1, Store(folder / kernel), tail=tail)
+            built = masking.kernels() if kernel == "native" else None
+            serving = masking.accelerator(folder / kernel, folder / f"{kernel}-channel", threads, built)
+            channel, _ = stack.enter_context(serving)
+            vault, engine = folder / f"{kernel}-vault", masking.engine(kernel)
+            placed.append(masked := offload(made, MaskedChannel(channel), vault, engine=engine))
+            rivals[f"offline {kernel}"] = partial(masked.begin_round, 1, [shape])
+            rivals[f"online {kernel}"] = stepper(made.model, handed)
         for repeat in range(-2, repeats):
             for name, rival in rivals.items():
                 seconds = timed(rival)["wall"]
                 if repeat >= 0:
                     times[name].append(seconds)
-        assert masked.measures()["pads_inline"] == 0
+        assert all(masked.measures()["pads_inline"] == 0 for masked in placed)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def lines(seconds: dict[str, float], config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures of one hidden size and one k."""
-    ratios = {
-        "public_front_online_over_fp32": seconds["online"] / seconds["fp32"],
-        "masked_total_over_fp32": (seconds["online"] + seconds["offline"]) / seconds["fp32"],
-        "all_in_tee_over_fp32": seconds["all_in_tee"] / seconds["fp32"],
-        "public_front_once_over_fp32": seconds["front"] / seconds["fp32"],
-    }
-    for name, value in ratios.items():
+    ratios: list[tuple[str, float, dict[str, str]]] = []
+    for kernel in (kernel for kernel in masking.KERNELS if f"online {kernel}" in seconds):
+        online, how = seconds[f"online {kernel}"], {"kernel": kernel}
+        total = online + seconds[f"offline {kernel}"]
+        ratios.append(("public_front_online_over_fp32", online / seconds["fp32"], how))
+        ratios.append(("masked_total_over_fp32", total / seconds["fp32"], how))
+    ratios.append(("all_in_tee_over_fp32", seconds["all_in_tee"] / seconds["fp32"], {}))
+    ratios.append(("public_front_once_over_fp32", seconds["front"] / seconds["fp32"], {}))
+    for name, value, how in ratios:
         yield {
             "figure": name,
             "value": round(value, 6),
             "unit": "ratio",
             "goal": GOALS[config["k"]].get(name),
             "better": "lower",
-            "config": config,
+            "config": config | how,
         }
 
 

@@ -17,7 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,20 +33,33 @@ from enclave.masking.residues import Packed
 from enclave.masking.ring import Limbs
 from enclave_host.channel_file import create_channel
 from enclave_host.gpu import OnDevice
+from enclave_host.product import NativeProduct, installed
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 0.2
 
 
 class Multiplier:
-    """All products of a store, on one device."""
+    """All products of a store, on one device; on a CPU by the native product, where there is one."""
 
-    def __init__(self, products: Iterable[tuple[Product, Tensor]], device: str = "cpu") -> None:
-        self._multiply = Limbs().multiply if device == "cpu" else OnDevice(device).multiply
-        self._weights: dict[int, Tensor] = {}
-        self._limbs: dict[int, int] = {}
+    def __init__(
+        self,
+        products: Iterable[tuple[Product, Tensor]],
+        device: str = "cpu",
+        native: NativeProduct | None = None,
+    ) -> None:
+        self._multiply: Callable[[Packed, Any, Packed], None]
+        ready: Callable[[Tensor], Any]
+        if native is not None:
+            self._multiply, ready = native.multiply, native.pack
+        else:
+            self._multiply = Limbs().multiply if device == "cpu" else OnDevice(device).multiply
+            ready = partial(Tensor.to, device=device)
+        self._weights: dict[int, Any] = {}
+        self._shapes: dict[int, tuple[int, int, int]] = {}
         for product, weight in products:
-            self._weights[product.number], self._limbs[product.number] = weight.to(device), product.limbs
+            self._weights[product.number] = ready(weight)
+            self._shapes[product.number] = (product.outer, product.inner, product.limbs)
 
     def multiply(self, number: int, words: Packed, out: Packed) -> None:
         """(rows, inner) words × the product's weights -> (rows, outer) residues in `out`."""
@@ -52,8 +67,7 @@ class Multiplier:
 
     def shape(self, number: int) -> tuple[int, int, int]:
         """(outer, inner, limbs) of a product. Raises KeyError for an unknown one."""
-        outer, inner = self._weights[number].shape
-        return outer, inner, self._limbs[number]
+        return self._shapes[number]
 
 
 class AcceleratorServer:
@@ -134,14 +148,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="the folder that the client slice wrote")
     parser.add_argument("--channel", type=Path, required=True, help="the shared file to make")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--portable", action="store_true", help="without the native product, to compare")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--area", type=int, default=32 << 20, help="bytes of a slot's request or answer")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO)
     device, name = choose(options.device)
-    multiplier = Multiplier(read_products(options.weights), device)
+    native = installed() if device == "cpu" and not options.portable else None
+    multiplier = Multiplier(read_products(options.weights), device, native)
     file = create_channel(options.channel, name, slots=options.slots, area=options.area)
-    logger.info("accelerator on %s serves %s", name, options.channel)
+    how = "native product" if native else "portable product"
+    logger.info("accelerator on %s (%s) serves %s", name, how, options.channel)
     parent = os.getppid()
     try:
         AcceleratorServer(file, multiplier).run(lambda: os.getppid() == parent)

@@ -22,6 +22,7 @@ from enclave_host.lock import lock_of, read_lock
 
 PAGE = "docs/trusted-computing-base.md"
 
+PASSES = "kernels/passes.c"
 LAUNCHER = "enclave/launcher.py"
 IN_A_TRUST_DOMAIN = """## In a trust domain
 
@@ -80,16 +81,31 @@ def _of(program: Program, tree: Path) -> str:
     lines = {path: lines_of_code(source) for path, source in sources.items()}
     files = [f"| [{path}](../{path}) | {lines[path]} | {_title(sources[path])} |" for path in sources]
     total = f"| together | {sum(lines.values())} | |"
-    packages = read_lock(program, tree)
+    packages, pin = read_lock(program, tree), tree / "enclave/slicing/placement.py"
     locked = [f"| {name} | {version} | `{sha[:16]}…` |" for name, version, sha in packages]
     parts = [
         f"\n## {program}\n",
         f"Product id {PRODUCT_IDS[program]}; {len(files)} files, {len(packages)} packages.\n",
         "\n".join(["| file | lines | what it is |", "|---|---:|---|", *files, total]) + "\n",
+        *([_in_c(tree, pin.read_text())] if "enclave/masking/native.py" in sources else []),
         f"Packages, from [{program}.packages](../{lock_of(program)}):\n",
         "\n".join(["| package | version | SHA-256 of the wheel |", "|---|---|---|", *locked]) + "\n",
     ]
     return "\n".join(parts)
+
+
+def _in_c(tree: Path, pin: str) -> str:
+    """What of ours is no Python."""
+    (named,) = re.findall(r"^PASSES: str \| None = (.+)$", pin, re.MULTILINE)
+    lines = len((tree / PASSES).read_text().splitlines())
+    which = "none: this release computes in numpy and torch" if named == "None" else f"`{named}`"
+    return (
+        "In C, loaded only as the library whose SHA-256 `PASSES` in "
+        "[enclave/slicing/placement.py](../enclave/slicing/placement.py) names,\nwhich is measured "
+        f"({which}):\n\n"
+        "| file | lines, all | what it is |\n|---|---:|---|\n"
+        f"| [{PASSES}](../{PASSES}) | {lines} | The enclave's passes around a product |\n"
+    )
 
 
 @cache

@@ -142,11 +142,8 @@ class MaskedChannel:
         self._wait(words + 1, request)
         told = self._file.halves[halves + 6 : halves + 8].tolist()
         if told != [product.number, rows]:
-            raise Refusal(
-                "accelerator.wrong_answer",
-                accelerator=self.name,
-                fault=f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}",
-            )
+            fault = f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}"
+            raise Refusal("accelerator.wrong_answer", accelerator=self.name, fault=fault)
         return self._file.answer_area(request, rows, product.outer, product.limbs)
 
     def _wait(self, place: int, request: int) -> None:

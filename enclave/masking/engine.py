@@ -72,12 +72,19 @@ class QuantisedEngine(ABC):
 
         Returns: as `fixed_point.quantise`: (rows, inner) int32 and (rows, 1) float32.
         """
+        return quantise(self.features(work, product, rows), product.most, self._buffers)
+
+    def features(self, work: LayerWork, product: Product, rows: slice) -> Tensor:
+        """What the product multiplies.
+
+        Returns: (rows, inner) float32.
+        """
         columns = slice(product.start, product.stop)
         features = work.features[rows, columns]
         if work.scale_in is not None:
             scaled = self._buffers.take("scaled", tuple(features.shape), torch.float32)
             features = torch.mul(features, work.scale_in[columns], out=scaled)
-        return quantise(features, product.most, self._buffers)
+        return features
 
     def deliver(self, work: LayerWork, product: Product, rows: slice, exact: Tensor, scale: Tensor) -> None:
         """Add what a product gave to the result.

@@ -139,14 +139,26 @@ def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Ten
 
     Raises: `training.diverged` for what is not finite.
     """
+    scale = scales(features, most)
+    rounded = buffers.take("rounded", tuple(features.shape), torch.float32)
+    torch.mul(features, (1 / scale).float(), out=rounded).round_()
+    return bounded(rounded, scale, most, buffers)
+
+
+def scales(features: Tensor, most: int) -> Tensor:
+    """What to divide rows by before their first rounding.
+
+    Args: `features` (rows, inner) finite float32.
+
+    Returns: (rows, 1) float64.
+
+    Raises: `training.diverged` for what is not finite.
+    """
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
     if not bool(torch.isfinite(norm).all()):
         raise Refusal("training.diverged")
     target = (isqrt(most) - sqrt(features.shape[1]) / 2) * _SLACK  # rounding adds at most √inner / 2
-    scale = norm.clamp_min_(SMALLEST) / target
-    rounded = buffers.take("rounded", tuple(features.shape), torch.float32)
-    torch.mul(features, (1 / scale).float(), out=rounded).round_()
-    return bounded(rounded, scale, most, buffers)
+    return norm.clamp_min_(SMALLEST) / target
 
 
 def bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:
@@ -163,14 +175,17 @@ def bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tupl
     fixed = buffers.take("fixed", tuple(rounded.shape), torch.int32).copy_(rounded)
     integers = fixed.numpy()
     squares = np.einsum("ij,ij->i", integers, integers, dtype=np.int64)
-    halvings = (squares[:, None] > _limits(most, rounded.shape[1])).sum(1, keepdims=True)
+    halvings = (squares[:, None] > limits(most, rounded.shape[1])).sum(1, keepdims=True)
     divisor = torch.from_numpy(np.left_shift(1, halvings).astype(np.float32))
     fixed.copy_(rounded.mul_(1 / divisor).round_())
     return fixed, (scale * divisor).float()
 
 
 @cache
-def _limits(most: int, inner: int) -> NDArray[np.int64]:
-    """A row is halved once for each of these that its Σq² exceeds."""
+def limits(most: int, inner: int) -> NDArray[np.int64]:
+    """A row is halved once for each of these that its Σq² exceeds.
+
+    Returns: (levels,) int64.
+    """
     kept = isqrt(most) - isqrt(inner // 4) - 1
     return np.array([most, *(min(kept**2 << 2 * level, 1 << 62) for level in range(1, _LEVELS))], np.int64)

@@ -30,16 +30,16 @@ class PartlyMaskedEngine(MaskedEngine):
         if product.number not in self._public:
             return super()._stream(index, product, first, count)
         unmasking = LOW_FLIP if product.limbs == 3 else LOW_FLIP | 0x80 << 16
-        return _everywhere(unmasking, count, product.inner, product.limbs)
+        return everywhere(unmasking, count, product.inner, product.limbs)
 
     def _pads(self, product: Product, first: int, tokens: int) -> Packed:
         """Zeros where the features went out as they are."""
         if product.number not in self._public:
             return super()._pads(product, first, tokens)
-        return _everywhere(0, tokens, product.outer, product.limbs)
+        return everywhere(0, tokens, product.outer, product.limbs)
 
 
-def _everywhere(residue: int, rows: int, columns: int, limbs: int) -> Packed:
+def everywhere(residue: int, rows: int, columns: int, limbs: int) -> Packed:
     """The same residue in every place; to be read only."""
     low, high = np.array(residue & 0xFFFF, np.uint16), np.array(residue >> 16, HIGH[limbs])
     return Packed(np.broadcast_to(low, (rows, columns)), np.broadcast_to(high, (rows, columns)))

@@ -86,9 +86,8 @@ def draw(weight: Tensor, limbs: int, repetitions: int) -> Secret:
     Args: `weight` (outer, inner) int8.
     """
     (outer, inner), bits = weight.shape, _DIGIT_BITS[limbs]
-    secret = np.array(
-        [[secrets.randbelow(PRIME) for _ in range(outer)] for _ in range(repetitions)], dtype=np.int64
-    ).reshape(repetitions, outer)
+    drawn = [secrets.randbelow(PRIME) for _ in range(repetitions * outer)]
+    secret = np.array(drawn, np.int64).reshape(repetitions, outer)
     digits = _digits(secret, bits)
     through = torch.zeros(len(digits), inner, dtype=torch.float64)
     for rows in _pieces(outer, max(1, (1 << 20) // inner)):  # float64 takes eight times the weights' size
@@ -103,12 +102,9 @@ def _pieces(length: int, size: int) -> Iterator[slice]:
 
 def _against(numbers: Tensor, digits: Tensor, buffers: Buffers) -> Tensor:
     floats = buffers.take("checked", tuple(numbers.shape), torch.float64).copy_(numbers)
-    total: Tensor | None = None
-    for piece in _pieces(numbers.shape[1], CHUNK):
-        sums = (floats[:, piece] @ digits[:, piece].t()).to(torch.int64)
-        total = sums if total is None else total.add_(sums)
-    assert total is not None
-    return total
+    pieces = _pieces(numbers.shape[1], CHUNK)
+    sums = [(floats[:, piece] @ digits[:, piece].t()).to(torch.int64) for piece in pieces]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
 
 def _fold(digits: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
@@ -131,4 +127,5 @@ def _digits(values: NDArray[np.int64], bits: int) -> Tensor:
     """(repetitions, n) below PRIME -> (repetitions·digits, n) float64: signed digits of base 2^bits."""
     words = np.ascontiguousarray((values + _CARRY[bits]) ^ _CARRY[bits])
     digits = words[..., None].view(np.int16 if bits == 16 else np.int8)
-    return torch.from_numpy(digits.transpose(0, 2, 1).reshape(-1, values.shape[1]).astype(np.float64))
+    rows = digits.transpose(0, 2, 1).reshape(-1, values.shape[1])
+    return torch.from_numpy(rows.astype(np.float64, order="C"))

@@ -70,7 +70,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class _Sent:
+class SentRequest:
     """A request on its way: rows of a product, their scales, and what the answer's check must come to."""
 
     product: Product
@@ -109,9 +109,8 @@ class MaskedEngine(QuantisedEngine):
         for layer in store.layers.values():
             values = store.read(layer)
             for product in layer.products:
-                self._secrets[product.number] = integrity.draw(
-                    oriented(values, product), product.limbs, repetitions
-                )
+                weight, number = oriented(values, product), product.number
+                self._secrets[number] = integrity.draw(weight, product.limbs, repetitions)
 
     @property
     def accelerator(self) -> str:
@@ -145,9 +144,8 @@ class MaskedEngine(QuantisedEngine):
     def estimate(self, plan: Sequence[Planned]) -> int:
         """Bytes that `prepare` will write for these steps."""
         size = {p.number: p.limbs * p.outer for layer in self._store.layers.values() for p in layer.products}
-        return sum(
-            size[number] * tokens + TAG_BYTES for step in plan for number, tokens in step.tokens.items()
-        )
+        pads = (pad for step in plan for pad in step.tokens.items())
+        return sum(size[number] * tokens + TAG_BYTES for number, tokens in pads)
 
     def prepare(self, plan: Sequence[Planned], report: PadReport | None = None) -> None:
         """The offline phase: make the pads of the coming steps, in their order, one layer after the other.
@@ -213,55 +211,61 @@ class MaskedEngine(QuantisedEngine):
         for start in range(0, rows, most):
             yield slice(start, min(start + most, rows))
 
-    def _send(self, work: LayerWork, product: Product, first: int, rows: slice) -> _Sent:
+    def _send(self, work: LayerWork, product: Product, first: int, rows: slice) -> SentRequest:
         """Only sums with the mask are written out; scales stay here."""
         index, count = self._index(product), rows.stop - rows.start
         secret = self._secrets[product.number]
-        scale, claimed = torch.empty(count, 1), secret.room(count)
+        sent = SentRequest(product, rows, torch.empty(count, 1), secret.room(count))
         request = self._accelerator.request(product, count)
         with self._timed("mask"):
             stream = self._stream(index, product, first + rows.start, count)
-        for block in blocks(count, product.inner):
-            with self._timed("mask"):
-                fixed, scale[block] = self.quantise(work, product, _within(rows, block))
-                mask(stream[block], fixed.numpy(), request[block], self._buffers)
-            with self._timed("integrity"):
-                claimed[block] = secret.claimed(fixed, self._buffers)
+        self._write(work, sent, stream, request)
         self._accelerator.send(product, count)
         self.usage.bytes_out += product.limbs * count * product.inner
-        return _Sent(product, rows, scale, claimed)
+        return sent
+
+    def _write(self, work: LayerWork, sent: SentRequest, stream: Packed, request: Packed) -> None:
+        """Fill the request, `sent.scale` and `sent.claimed`."""
+        product, secret = sent.product, self._secrets[sent.product.number]
+        for block in blocks(len(sent.scale), product.inner):
+            with self._timed("mask"):
+                fixed, sent.scale[block] = self.quantise(work, product, within(sent.rows, block))
+                mask(stream[block], fixed.numpy(), request[block], self._buffers)
+            with self._timed("integrity"):
+                sent.claimed[block] = secret.claimed(fixed, self._buffers)
 
     def _stream(self, index: PadIndex, product: Product, first: int, count: int) -> Packed:
         """(count, inner) residues to mask with, each once."""
         self._ledger.spend(index, first, count)
         return self._masks.words(index, first, count, product.inner, product.limbs)
 
-    def _receive(self, work: LayerWork, sent: _Sent, pads: Packed) -> None:
+    def _receive(self, work: LayerWork, sent: SentRequest, pads: Packed) -> None:
         """Add an answer to the result, and check it.
 
         Raises: `masking.wrong_product`.
         """
-        product, count = sent.product, len(sent.scale)
-        secret = self._secrets[product.number]
-        answered = secret.room(count)
+        product = sent.product
         with self._timed("wait"):
             answer = self._accelerator.answer()
-        for block in blocks(count, product.outer):
-            rows = _within(sent.rows, block)
+        answered = self._read(work, sent, pads, answer)
+        self.usage.bytes_back += product.limbs * len(sent.scale) * product.outer
+        if not self._secrets[product.number].holds(sent.claimed, answered):
+            where = {"layer": product.layer, "direction": product.direction}
+            raise Refusal("masking.wrong_product", accelerator=self.accelerator, **where)
+
+    def _read(self, work: LayerWork, sent: SentRequest, pads: Packed, answer: Packed) -> Tensor:
+        """Add an answer to the result; give what its check sees."""
+        product, secret = sent.product, self._secrets[sent.product.number]
+        answered = secret.room(len(sent.scale))
+        for block in blocks(len(sent.scale), product.outer):
+            rows = within(sent.rows, block)
             with self._timed("mask"):
                 exact = self._buffers.take("exact", (block.stop - block.start, product.outer), torch.int32)
                 unmask(answer[block], pads[rows], exact.numpy(), self._buffers)
                 self.deliver(work, product, rows, exact, sent.scale[block])
             with self._timed("integrity"):
                 answered[block] = secret.answered(exact, self._buffers)
-        self.usage.bytes_back += product.limbs * count * product.outer
-        if not secret.holds(sent.claimed, answered):
-            raise Refusal(
-                "masking.wrong_product",
-                accelerator=self._accelerator.name,
-                layer=product.layer,
-                direction=product.direction,
-            )
+        return answered
 
     def _pads(self, product: Product, first: int, tokens: int) -> Packed:
         """(tokens, outer) pads of the tokens from `first` on: from the vault where all are there, or made
@@ -300,5 +304,5 @@ class MaskedEngine(QuantisedEngine):
             self.usage.seconds[stage] += time.perf_counter() - started
 
 
-def _within(rows: slice, block: slice) -> slice:
+def within(rows: slice, block: slice) -> slice:
     return slice(rows.start + block.start, rows.start + block.stop)

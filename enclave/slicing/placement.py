@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PROBE_ROWS, PROBE_TOKENS = 2, 8
 VAULT_BYTES = 4 << 30
+PASSES: str | None = None
+"""SHA-256 of the library of passes in C that this release may load; None: it computes in numpy and torch."""
 
 
 PrepareReport = Callable[[Progress], None]
@@ -164,8 +166,10 @@ def offload(
     vault_bytes: int = VAULT_BYTES,
     repetitions: int = 1,
     timeout: float = 60.0,
+    engine: type[MaskedEngine] | None = None,
 ) -> Masked:
     """Put a cut model to the accelerator whose channel file is given, with a fresh key and an empty vault.
+    `engine` is another engine than this release's own (benchmarks compare).
 
     Raises: `accelerator.bad_channel` or `masking.weights_changed`.
     """
@@ -173,10 +177,20 @@ def offload(
     channel = MaskedChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
-    parts: Any = (cut.store, channel, pads, masks)
-    if not profile.public:
-        return Masked(cut, MaskedEngine(*parts, repetitions=repetitions), profile)
-    from enclave.masking.in_clear import PartlyMaskedEngine
+    kind: Any = engine or engine_of_release()
+    options: dict[str, Any] = {"repetitions": repetitions}
+    if profile.public:
+        from enclave.masking.in_clear import PartlyMaskedEngine
 
-    engine = PartlyMaskedEngine(*parts, repetitions=repetitions, public=profile.public)
-    return Masked(cut, engine, profile)
+        kind = type("PartlyMasked", (PartlyMaskedEngine, kind), {})
+        options["public"] = profile.public
+    return Masked(cut, kind(cut.store, channel, pads, masks, **options), profile)
+
+
+def engine_of_release() -> type[MaskedEngine]:
+    """With its passes in C where a library is pinned and there."""
+    if PASSES is None:
+        return MaskedEngine
+    from enclave.masking import native
+
+    return native.engine(native.installed(), PASSES)

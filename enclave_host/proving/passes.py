@@ -30,6 +30,7 @@ from enclave.slicing.prefix import tune_prefix, usable_tokens
 from enclave.slicing.shape import Shape
 from enclave.slicing.spf import tune
 from enclave_host.accelerator import Multiplier, read_products
+from enclave_host.product import NativeProduct
 
 ROWS, TOKENS, SEED = 2, 12, 1
 LORA_TARGETS = (
@@ -152,8 +153,8 @@ class InProcess:
 
     name, ahead = "proof", 1
 
-    def __init__(self, store: Path) -> None:
-        self._multiplier = Multiplier(read_products(store))
+    def __init__(self, store: Path, native: NativeProduct | None = None) -> None:
+        self._multiplier = Multiplier(read_products(store), native=native)
         self._words = self._answer = Packed.empty(0, 0, 3)
 
     def rows(self, product: Product) -> int:

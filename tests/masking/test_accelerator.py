@@ -49,9 +49,9 @@ def mixed(tmp_path):
 
 
 @pytest.fixture
-def served(store, tmp_path):
+def served(store, tmp_path, engine):
     """Start `kind` of server in a thread over a real shared file; gives the engine in front of it."""
-    ends = []
+    make, ends = engine, []
 
     def start(kind=AcceleratorServer, timeout=5.0):
         file = create_channel(tmp_path / "channel", "suspect", slots=2, area=AREA)
@@ -60,7 +60,7 @@ def served(store, tmp_path):
         thread = threading.Thread(target=server.run, args=(lambda: not ending.is_set(),), daemon=True)
         thread.start()
         ends.append((ending, thread))
-        engine = MaskedEngine(store, MaskedChannel(tmp_path / "channel", timeout=timeout))
+        engine = make(store, MaskedChannel(tmp_path / "channel", timeout=timeout))
         engine.enter_round(1)
         engine.enter_step()
         return engine
@@ -290,10 +290,10 @@ def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
     )
 
 
-def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path):
+def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path, engine):
     masks = Masks()
     vault = Vault(tmp_path / "vault", masks.derive("vault"), 1 << 20)
-    engine = MaskedEngine(store, LocalAccelerator(store.folder, rows=4), vault, masks)
+    engine = engine(store, LocalAccelerator(store.folder, rows=4), vault, masks)
     plain, product = UnmaskedEngine(store), products(store)[0]
     engine.enter_round(1)
     plan = [Planned({product.number: 6}), Planned({product.number: 6})]
@@ -331,8 +331,8 @@ def test_a_vault_too_small_is_refused_before_work_begins(store, tmp_path):
     assert list((tmp_path / "vault").iterdir()) == []
 
 
-def test_the_same_product_twice_in_a_step_takes_fresh_masks(store):
-    engine, plain = MaskedEngine(store, local := LocalAccelerator(store.folder)), UnmaskedEngine(store)
+def test_the_same_product_twice_in_a_step_takes_fresh_masks(store, engine):
+    engine, plain = engine(store, local := LocalAccelerator(store.folder)), UnmaskedEngine(store)
     engine.enter_step()
     product = products(store)[0]
     for _ in range(2):

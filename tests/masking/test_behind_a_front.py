@@ -46,6 +46,7 @@ def train(cut, front, name):
     return losses, tuned_state(cut.model.model)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name", tried(ARCHITECTURES))
 def test_masked_training_is_unmasked_training_bit_for_bit(name, tmp_path):
     cut, front = cut_tail(name, tmp_path)
@@ -68,6 +69,7 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, tmp_path):
     assert {product.direction for product, _ in accelerator.seen} == {"forward", "backward"}
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("name,width", (("bert", 3), ("gpt2", 4), ("llama", 3), ("llama", 4)))
 def test_nothing_goes_out_in_clear_but_what_the_host_has_handed_in(name, width, tmp_path):
     """The first layer's projections of features, frozen norms between them; all later words are uniform."""
@@ -90,6 +92,7 @@ def test_nothing_goes_out_in_clear_but_what_the_host_has_handed_in(name, width, 
     assert all(len(set(seen)) == len(seen) for product, seen in rows.items() if product not in clear)
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_wrong_answer_to_features_in_clear_is_found_too(tmp_path):
     cut, front = cut_tail("llama", tmp_path)
     offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")

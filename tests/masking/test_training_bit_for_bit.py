@@ -69,6 +69,7 @@ def same(left, right):
     )
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(("name", "kind"), USUAL)
 def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
     cut = cut_model(name, kind, tmp_path)
@@ -167,6 +168,7 @@ def test_the_cut_model_learns_nearly_what_the_whole_one_learns(name, kind, tmp_p
         assert math.isclose(left, right, rel_tol=0.08)
 
 
+@pytest.mark.usefixtures("engine")
 def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
     cut = cut_model("llama", "lora", tmp_path)
     ids = torch.randint(3, VOCABULARY, (3, 7))
@@ -182,6 +184,7 @@ def test_evaluation_in_inference_mode_is_masked_too(tmp_path):
     assert {product.direction for product, _ in accelerator.seen} == {"forward"}
 
 
+@pytest.mark.usefixtures("engine")
 def test_training_goes_on_after_an_evaluation(tmp_path):
     cut = cut_model("bert", "lora", tmp_path)
     offload(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(1)

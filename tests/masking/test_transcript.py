@@ -6,7 +6,6 @@ import torch
 
 from enclave.masking.fixed_point import quantise
 from enclave.masking.layers import Store
-from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Buffers, meaning
 from enclave.slicing.placement import offload
@@ -18,11 +17,12 @@ TOKENS, INNER = 400, 48
 
 
 @pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}-bytes")
-def transcript(tmp_path_factory, request):
+def transcript(tmp_path_factory, request, each_engine):
     """All bytes of a training run of several epochs over the same rows: a text that is easy to tell."""
     folder = tmp_path_factory.mktemp("transcript")
     cut = cut_model("llama", "lora", folder, widths=[request.param])
-    masked = offload(cut, accelerator := LocalAccelerator(cut.store.folder, rows=64), folder / "vault")
+    accelerator = LocalAccelerator(cut.store.folder, rows=64)
+    masked = offload(cut, accelerator, folder / "vault", engine=each_engine)
     masked.begin_round(1)
     ids = torch.full((8, 16), 5)
     for _ in range(12):
@@ -73,11 +73,11 @@ def test_the_uniformity_tests_find_what_is_not_uniform():
 
 
 @pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}-bytes")
-def layer(tmp_path_factory, request):
+def layer(tmp_path_factory, request, each_engine):
     store = Store(tmp_path_factory.mktemp("layer"), [request.param])
     made = store.add("layer", [torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0))], INNER)
     store.finish()
-    return store, made
+    return store, made, each_engine
 
 
 def structured_features(seed):
@@ -89,8 +89,8 @@ def structured_features(seed):
 
 def send(layer, features, masks=None):
     """What the accelerator sees of these features, as residues in [−1, 1) of the ring."""
-    store, made = layer
-    engine = MaskedEngine(store, accelerator := LocalAccelerator(store.folder, rows=TOKENS), masks=masks)
+    store, made, make = layer
+    engine = make(store, accelerator := LocalAccelerator(store.folder, rows=TOKENS), masks=masks)
     engine.enter_round(1)
     engine.enter_step()
     floats = torch.from_numpy(features).float()
