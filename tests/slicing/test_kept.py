@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from enclave.slicing import kept
-from enclave.slicing.kept import KeptLinear
+from enclave.slicing.kept import HALVES, KeptLinear
 from enclave.slicing.rowtuned import RowTunedLinear
-from enclave.slicing.skeleton import HALVES
 
 OUTPUTS, INPUTS = 24, 16
 INDEX = torch.tensor([1, 5, 6, 23])
