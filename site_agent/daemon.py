@@ -24,8 +24,12 @@ from site_agent.leases import Job, Lease, in_words
 from site_agent.line import LONGEST_WAIT, PlaceInLine
 from site_agent.methods.interface import RUN_OVER, JobRunner, RunPart
 from site_agent.state import State
+from site_agent.tee_checks import without_hardware
 from site_agent.transport import Coordinator, is_passing
 from site_agent.witness import LogWitness
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 HEARTBEAT_SECONDS = 30.0
 CHECK_SECONDS = 1800.0
@@ -46,8 +50,8 @@ FORGET = {
 
 def explained(refusal: Refusal) -> str:
     """A refusal as one line for a person: what happened, its code, what to do."""
-    words = explain(refusal.code, refusal.facts)
-    return f"{words.message} [{refusal.code}] {words.hint}"
+    entry = explain(refusal.code, refusal.facts)
+    return f"{entry.message} [{refusal.code}] {entry.hint}"
 
 
 class Daemon:
@@ -80,7 +84,20 @@ class Daemon:
         for thread in threads:
             thread.start()
         config = self._state.config
-        self._tell(f'Site "{config.name}" ({config.site}) is ready for work from {config.coordinator}.')
+        here = {"name": config.name, "site": config.site, "coordinator": config.coordinator}
+        missing = without_hardware(self._state)
+        if missing:
+            lacks = {**here, "runtime": config.runtime, "missing": "; ".join(missing)}
+            self._tell(
+                _(
+                    'Site "%(name)s" (%(site)s) is connected to %(coordinator)s. This machine cannot start '
+                    "enclaves of its runtime %(runtime)s, which Method 1 needs: %(missing)s. "
+                    "See: python -m site_agent check"
+                )
+                % lacks
+            )
+        else:
+            self._tell(_('Site "%(name)s" (%(site)s) is ready for work from %(coordinator)s.') % here)
         try:
             self._loop(once, until_idle)
         except Refusal as refusal:
@@ -90,12 +107,12 @@ class Daemon:
             self.stop.set()
             for thread in threads:
                 thread.join(timeout=5)
-            for session, _ in self._parts.values():
+            for session, _part in self._parts.values():
                 session.close()
             with contextlib.suppress(Refusal):
                 say_goodbye(self._coordinator, self._state)
             self._coordinator.close()
-            self._tell("The site agent has stopped.")
+            self._tell(_("The site agent has stopped."))
 
     def _loop(self, once: bool, until_idle: float | None) -> None:
         idle_since = time.monotonic()
@@ -123,7 +140,7 @@ class Daemon:
 
     def _do(self, job: Job) -> None:
         """One job from lease to result or failure. Only `log.fork` and `agent.stopped` leave it."""
-        self._tell(f"{in_words(job)} begins.")
+        self._tell(_("%(job)s begins.") % {"job": in_words(job)})
         started = time.monotonic()
         with Lease(self._coordinator, job, self._tell) as lease:
             try:
@@ -131,7 +148,7 @@ class Daemon:
                 lease.done(runner.do(job, lease))
                 runner.prepare_next(job)
                 took = readable_seconds(time.monotonic() - started)
-                self._tell(f"{in_words(job)} is done, after {took}.")
+                self._tell(_("%(job)s is done, after %(took)s.") % {"job": in_words(job), "took": took})
             except Refusal as refusal:
                 self._failed(job, lease, refusal)
             except OSError as error:
@@ -185,9 +202,12 @@ class Daemon:
         if time.monotonic() - self._looked_at_runs < RUN_CHECK_SECONDS:
             return
         self._looked_at_runs = time.monotonic()
-        for manifest_hash, (session, _) in list(self._parts.items()):
+        for manifest_hash, (session, _part) in list(self._parts.items()):
             if not session.is_active():
-                self._tell(f'The run of "{session.manifest.study}" is over; its client slice ends.')
+                self._tell(
+                    _('The run of "%(study)s" is over; its client slice ends.')
+                    % {"study": session.manifest.study}
+                )
                 self._forget(manifest_hash)
 
     def _forget(self, manifest_hash: str) -> None:
@@ -220,7 +240,7 @@ class Daemon:
     def _end_work_on_stop(self) -> None:
         """A client slice that trains hears no signal; ending it ends the call that waits for it."""
         self.stop.wait()
-        for session, _ in list(self._parts.values()):
+        for session, _part in list(self._parts.values()):
             session.close()
 
 

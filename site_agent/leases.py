@@ -10,14 +10,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from contracts.jobs import Joining, Kind, Result, inputs_of
+from contracts.jobs import Joining, Result, inputs_of
 from contracts.refusal import Fact, Refusal
 from site_agent.transport import Coordinator, HttpAnswer, is_passing
+from translations.catalogues import marked, words
+
+_ = words("site_agent")
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +157,19 @@ class Lease:
                 log.info("progress of job %s could not be reported: %s", self.job.id, refusal.code)
 
 
+JOBS: dict[str, str] = {
+    "join": marked("Join"),
+    "features": marked("Features"),
+    "rewrap": marked("Rewrap"),
+    "train": marked("Train"),
+    "evaluate": marked("Evaluate"),
+    "countersign": marked("Countersign"),
+    "share": marked("Share"),
+}
+
+
 def in_words(job: Job) -> str:
     """`Train (round 2)`, for people."""
-    kind = job.kind.capitalize() if job.kind in get_args(Kind) else "Unknown job"
-    return f"{kind} ({f'round {job.round}' if job.round else 'the run'})"
+    kind = _(JOBS[job.kind]) if job.kind in JOBS else _("Unknown job")
+    part = _("round %(number)s") % {"number": job.round} if job.round else _("the run")
+    return f"{kind} ({part})"

@@ -25,6 +25,9 @@ from site_agent.proofs import require_appraisal
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
 from site_agent.transport import Coordinator
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 PROGRAM: Program = "split_server"
 PART_BYTES = 512 << 10
@@ -149,7 +152,7 @@ class ServedModel:
         if self._breaks > MAX_BREAKS:
             raise Refusal("serving.lost", times=self._breaks) from refusal
         self._claims = None
-        self._tell(f"{refusal} Verifying the enclave and asking again.")
+        self._tell(_("%(fault)s Verifying the enclave and asking again.") % {"fault": refusal})
         self._coordinator.rest(0.2 * self._breaks)
 
     def _ask(self, question: bytes) -> bytes:
@@ -176,7 +179,7 @@ class ServedModel:
 
     def _open(self) -> SessionChannel:
         if self._claims is None:
-            self._tell("Verifying the served model's enclave.")
+            self._tell(_("Verifying the served model's enclave."))
             self._claims = self._verify()
         hello = ClientHello(
             self._manifest.hash,

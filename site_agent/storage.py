@@ -26,6 +26,9 @@ from outgoing.faults import in_plain_words
 from outgoing.tls import tls_context
 from site_agent.addresses import base_url
 from site_agent.formatting import printable
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Storage:
     def rest(self, fault: Refusal) -> None:
         """Leave it alone for a while, and say so once."""
         if self.ready:
-            self._tell(f"{fault} All goes by the coordinator for now.")
+            self._tell(_("%(fault)s All goes by the coordinator for now.") % {"fault": fault})
         self._rests_until = time.monotonic() + REST_SECONDS
 
     def put(self, url: str, file: BinaryIO, size: int, sha256: str, progress: Callable[[int], None]) -> None:

@@ -109,7 +109,9 @@ def tee(state: State, enclave: int = 0, machine: MachineFiles | None = None) -> 
     yield from _room(machine, enclave)
     if machine.sgx_device or runtime == "sgx":
         yield _needed(_quoting(machine), runtime == "sgx")
-        yield _needed(_gramine(), runtime == "sgx")
+        yield _needed(_gramine("gramine-sgx"), runtime == "sgx")
+    elif runtime == "direct":
+        yield _gramine("gramine-direct")
     yield _needed(_tdx(machine), runtime == "tdx")
     yield from _pccs(machine, runtime)
 
@@ -209,11 +211,24 @@ def _quoting(machine: MachineFiles) -> CheckRow:
     return CheckRow("DCAP", "pass", f"aesmd listens; libsgx-dcap-ql {library}")
 
 
-def _gramine() -> CheckRow:
-    loader = shutil.which("gramine-sgx")
+def without_hardware(state: State, machine: MachineFiles | None = None) -> list[str]:
+    """What the runtime of this site needs to start enclaves, and this machine has not; a line each."""
+    machine, runtime = machine or MachineFiles(), _runtime(state)
+    rows: list[CheckRow] = []
+    if runtime == "sgx":
+        rows = [_sgx(machine), _quoting(machine), _gramine("gramine-sgx")]
+    elif runtime == "direct":
+        rows = [_gramine("gramine-direct")]
+    elif runtime == "tdx":
+        rows = [_tdx(machine)]
+    return [f"{row.name}: {row.found}" for row in rows if row.outcome == "fail"]
+
+
+def _gramine(name: str) -> CheckRow:
+    loader = shutil.which(name)
     if loader is None:
         hint = "Install Gramine 1.9 from its own package repository (docs/operations.md)."
-        return CheckRow("Gramine", "fail", "gramine-sgx is not on PATH", hint)
+        return CheckRow("Gramine", "fail", f"{name} is not on PATH", hint)
     return CheckRow("Gramine", "pass", f"{loader}, {_installed('gramine') or 'version not told'}")
 
 

@@ -38,6 +38,9 @@ from site_agent.addresses import base_url
 from site_agent.backoff import pause, retry_after
 from site_agent.formatting import printable, readable_seconds
 from site_agent.storage import Storage
+from translations.catalogues import words
+
+_ = words("site_agent")
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +145,19 @@ class Coordinator:
                 seconds = pause(number, asked_pause(refusal))
                 if time.monotonic() - started + seconds > patience:
                     raise
-                self._tell(f"{refusal} Next try in {readable_seconds(seconds)}.")
+                self._tell(
+                    _("%(fault)s Next try in %(time)s.")
+                    % {"fault": refusal, "time": readable_seconds(seconds)}
+                )
                 self.rest(seconds)
                 number += 1
                 continue
             if number:
                 waited = max(1.0, time.monotonic() - started)  # "after 0.0 s" says nothing
-                self._tell(f"The coordinator {self.host} answers again, after {readable_seconds(waited)}.")
+                self._tell(
+                    _("The coordinator %(host)s answers again, after %(time)s.")
+                    % {"host": self.host, "time": readable_seconds(waited)}
+                )
             return answer
 
     def rest(self, seconds: float) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from site_agent import tee_checks
+from site_agent import daemon, tee_checks
 from site_agent.check_rows import CheckRow
 from site_agent.formatting import size
 from site_agent.state import State
-from site_agent.tee_checks import MachineFiles, tee
+from site_agent.tee_checks import MachineFiles, tee, without_hardware
 from tests.support.installation import REPOSITORY
+from translations.spoken import speaking
 
 GIB = 1 << 30
 
@@ -221,3 +222,39 @@ def test_the_command_tells_it_in_a_folder_that_nobody_has_enrolled(tmp_path: Pat
     told = {line.split("  ")[0] for line in done.stdout.splitlines()}
     assert {"enrolment", "SGX", "TDX", "PCCS", "enclave"} <= told, done.stdout
     assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
+def test_gramine_is_looked_for_where_the_runtime_is_gramine_without_hardware(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare := tmp_path / "bare").mkdir()
+    (folder := tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    told = {row.name: row for row in tee(of_runtime(state, "direct"), machine=MachineFiles(bare))}
+    assert (told["Gramine"].outcome, told["Gramine"].found) == ("fail", "gramine-direct is not on PATH")
+    assert without_hardware(state, MachineFiles(bare)) == ["Gramine: gramine-direct is not on PATH"]
+    (folder / "gramine-direct").write_text("#!/bin/sh\n")
+    (folder / "gramine-direct").chmod(0o755)
+    told = {row.name: row for row in tee(state, machine=MachineFiles(bare))}
+    assert told["Gramine"].outcome == "pass" and without_hardware(state, MachineFiles(bare)) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "lacks"),
+    [("sgx", ["SGX: ", "DCAP: ", "Gramine: "]), ("tdx", ["TDX: "]), ("development", [])],
+)
+def test_an_agent_without_the_hardware_of_its_runtime_does_not_say_that_it_is_ready(
+    runtime: str, lacks: list[str], state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare := tmp_path / "bare").mkdir()
+    monkeypatch.setenv("PATH", str(bare))
+    found = without_hardware(of_runtime(state, runtime), MachineFiles(bare))
+    assert [line[: len(start)] for line, start in zip(found, lacks, strict=True)] == lacks
+    said: list[str] = []
+    monkeypatch.setattr(daemon, "without_hardware", lambda _state: found)
+    agent = daemon.Daemon(state, said.append)
+    agent.stop.set()
+    with speaking("de"):
+        agent.run()
+    assert ("ist bereit" in said[0]) == (not lacks) and said[-1] == "Der Agent ist beendet."
+    assert all(line in said[0] for line in found)
