@@ -21,6 +21,7 @@ ACTIONS = {
     "person.language_chosen": _("chose the language of pages and mails"),
     "person.mails_chosen": _("chose which mails to get"),
     "person.profile_changed": _("changed name or time zone"),
+    "person.post_changed": _("gave a colleague another post"),
     "person.role_changed": _("gave another role"),
     "person.auditor_confirmed": _("confirmed an auditor"),
     "person.password_changed": _("changed the password"),

@@ -47,6 +47,12 @@ def can_manage(user: User) -> bool:
     return user.role == Role.OPERATOR
 
 
+def can_keep(by: User, user: User) -> bool:
+    """Close an account, or open it again: operators; and a hospital's admin, of the hospital's people."""
+    same = user.site_id is not None and user.site_id == by.site_id
+    return can_manage(by) or (same and posts.may(by, "invite"))
+
+
 def can_manage_invitation(user: User, invitation: Invitation) -> bool:
     """Send it again or take it back: operators, and whoever sent it."""
     return can_manage(user) or invitation.invited_by_id == user.pk

@@ -208,6 +208,7 @@ def withdraw_invitation(by: User, invitation: Invitation) -> None:
 
 def deactivate(by: User, user: User) -> None:
     """Close an account: it is signed out everywhere with its next request. Its actions stay on record."""
+    require(permissions.can_keep(by, user))
     _set(by, user, "person.deactivated", is_active=False)
 
 
@@ -227,6 +228,7 @@ def close_at_console(email: str) -> User:
 
 def reactivate(by: User, user: User) -> None:
     """Open a closed account again."""
+    require(permissions.can_keep(by, user))
     _set(by, user, "person.reactivated", is_active=True)
 
 
@@ -238,12 +240,23 @@ def set_role(by: User, user: User, role: str) -> None:
     """
     if user.site_id is not None or role == Role.SITE_ADMIN:
         raise Refusal("people.site_account")
-    require(role in Role.values)
+    require(role in Role.values and permissions.can_manage(by))
     with transaction.atomic():
         _set(by, user, "person.role_changed", role=role)
         if role == Role.AUDITOR and not user.auditor_confirmed_at:
             user.refresh_from_db()
             auditors.begin(user)
+
+
+def set_post(by: User, user: User, post: str) -> None:
+    """Give a colleague of the same hospital another post; empty: another admin. An admin cannot give up
+    being one alone, so that each hospital keeps one.
+
+    Raises: `auth.forbidden` or `people.own_account`.
+    """
+    same = by.site_id is not None and by.site_id == user.site_id
+    require(same and posts.may(by, "invite") and post in (posts.ADMIN, *Post.values))
+    _set(by, user, "person.post_changed", post=post)
 
 
 def change_password(user: User, current: str, password: str) -> None:
@@ -277,7 +290,6 @@ def put_steps_away(user: User, away: bool) -> None:
 
 
 def _set(by: User, user: User, action: str, **changes: Any) -> None:
-    require(permissions.can_manage(by))
     if by.pk == user.pk:
         raise Refusal("people.own_account")
     with transaction.atomic():

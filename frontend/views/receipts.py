@@ -1,4 +1,5 @@
-"""Receipts of a hospital: what left it and what came in, round by round, for its data protection officer."""
+"""Receipts of a hospital: what left it and what came in, round by round, over all studies; a run's own sheet
+stands in its study's room."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from enclave_jobs.runs.models import Contribution, Round, Run
@@ -19,7 +21,7 @@ from federation.sites.models import Site
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval
 from frontend.averaging import worth
-from frontend.manifests import is_plaintext, short_facts
+from frontend.manifests import is_plaintext
 from frontend.methods import named
 from frontend.paging import Page, keyset
 from frontend.views.acting import person
@@ -43,10 +45,15 @@ def receipts(request: HttpRequest, site_id: str) -> HttpResponse:
 
 @login_required
 def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
-    """One run on one sheet: who approved it, which enclaves, and every round; made to be printed."""
+    """One run's sheet: it stands in the study's room."""
     user, site = person(request), visible_site(request, site_id)
-    runs = runs_visible_to(user).select_related("study__lead")
-    run = get_object_or_404(runs.filter(rounds__contributions__site=site).distinct(), pk=run_id)
+    runs = runs_visible_to(user).filter(rounds__contributions__site=site).distinct()
+    run = get_object_or_404(runs, pk=run_id)
+    return redirect(reverse("study", args=[run.study_id]) + f"?hospital={site.pk}#sheet")
+
+
+def sheet_of(user: User, run: Run, site: Site) -> dict[str, Any]:
+    """One run on one sheet, for studies/sheet.html: who approved it, which enclaves, and every round."""
     found = frozen(run)
     rows = list(
         _contributions(user, site).filter(round__run=run).select_related("round").order_by("round__number")
@@ -57,10 +64,9 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         "browser_by"
     )
     sealed = run.blobs.filter(owner_site=site, complete=True).aggregate(count=Count("pk"), bytes=Sum("bytes"))
-    context = {
+    return {
         "site": site,
         "run": run,
-        "short": short_facts(found.manifest, site) if found.manifest is not None else [],
         **_served(run, site),
         "manifest": found.said,
         "member": next((one for one in found.all_at("sites") if one.get("id") == site.pk), None),
@@ -78,7 +84,6 @@ def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
         "development": found.at("policy", "root") == "development",
         "plaintext": is_plaintext(found),
     }
-    return render(request, "frontend/sites/receipt_of_run.html", context)
 
 
 def _served(run: Run, site: Site) -> dict[str, Any]:

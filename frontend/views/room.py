@@ -31,8 +31,10 @@ from frontend.methods import named
 from frontend.older import unreadable_plan, unrunnable
 from frontend.people import named_at
 from frontend.views.acting import person
+from frontend.views.receipts import sheet_of
 from frontend.views.releases import release_of
 from frontend.views.serving import serving_of
+from frontend.views.sites import visible_site
 from frontend.views.studies import NOT_RUNNING, trial
 from frontend.views.thread import thread_of
 
@@ -108,7 +110,12 @@ def _after(request: HttpRequest, study: Study, user: User) -> dict[str, Any]:
     }
     if serving["servable"]:
         shown["serving_card"] = render_to_string("frontend/runs/serving.html", serving, request)
-    return {"runs": runs, "run": run, "record": _record(run, user), **shown}
+    record = _record(run, user)
+    wanted = request.GET.get("hospital", "")
+    if wanted and any(line["site_id"] == wanted for line in record):
+        sheet = sheet_of(user, run, visible_site(request, wanted))
+        shown["sheet"] = render_to_string("frontend/studies/sheet.html", sheet, request)
+    return {"runs": runs, "run": run, "record": record, **shown}
 
 
 def _record(run: Run, user: User) -> list[dict[str, Any]]:

@@ -36,7 +36,8 @@ NOTES = "ward notes 2024"
 
 
 def words(text: str) -> str:
-    """Text as it is read: without tags, entities and line ends."""
+    """Text as it is read: without tags, entities and line ends; words that lead to the glossary are words."""
+    text = re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", text)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 

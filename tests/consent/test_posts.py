@@ -168,3 +168,40 @@ def test_an_invitation_of_a_colleague_is_sent_again_and_taken_back_by_whoever_se
     assert Invitation.objects.filter(pk=sent.pk).exists()
     answer = client_of(there["alice"]).post(address, {"back": "colleagues"})
     assert answer.headers["Location"] == page and not Invitation.objects.filter(pk=sent.pk).exists()
+
+
+def test_an_admin_changes_a_colleagues_post_and_closes_an_account_of_the_own_hospital_alone(
+    there: dict[str, User], anna: Hospital, barbara: Hospital, bob: User, frozen: Study
+) -> None:
+    def act(who: User, whom: User, action: str, post: str = "") -> str:
+        site = whom.site if whom.site is not None else anna.site
+        answer = client_of(who).post(
+            reverse("site-person", args=[site.pk, whom.pk, action]), {"post": post}, follow=True
+        )
+        whom.refresh_from_db()
+        return f"{answer.status_code} {answer.content.decode()}"
+
+    admin, rita = there["alice"], there["rita"]
+    assert not studies.can_approve(rita, frozen)
+    act(admin, rita, "post", "officer")
+    assert rita.post == Post.OFFICER and studies.can_approve(rita, frozen)
+    assert "[auth.forbidden]" in act(admin, rita, "post", "director")
+    for who in (there["odile"], there["igor"]):
+        for action in ("post", "close"):
+            assert "[auth.forbidden]" in act(who, rita, action, "it")
+    assert act(admin, bob, "close").startswith("404"), "another hospital's"
+    with pytest.raises(Refusal, match=r"auth\.forbidden"):
+        services.deactivate(admin, bob)
+    for action in ("post", "close"):
+        assert "[people.own_account]" in act(admin, admin, action, "it"), "a hospital keeps an admin"
+    signed_in = client_of(rita)
+    act(admin, rita, "close")
+    assert not rita.is_active and signed_in.get(reverse("home")).status_code == 302
+    assert "Open the account again" in act(admin, rita, "open", "") or rita.is_active
+    assert rita.is_active and rita.post == Post.OFFICER
+    page = client_of(admin).get(reverse("site-people", args=[anna.site.pk])).content.decode()
+    assert page.count("Close the account") == 3, "all but one's own"
+    assert (
+        "Close the account"
+        not in client_of(rita).get(reverse("site-people", args=[anna.site.pk])).content.decode()
+    )

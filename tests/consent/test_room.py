@@ -102,10 +102,17 @@ def test_afterwards_it_is_the_record_and_a_hospital_sees_its_own_alone(
     for hospital, size in ((anna, 3 << 20), (barbara, 7 << 20)):
         Contribution.objects.create(round=round, site=hospital.site, state="accepted", bytes=size)
     told = seen(alice, run.study)
-    sheet = reverse("site-receipts-of-run", args=[anna.site.pk, run.pk])
+    sheet = reverse("study", args=[run.study_id]) + f"?hospital={anna.site.pk}#sheet"
     assert sheet in told and "3.0 MiB" in told and "7.0 MiB" not in told
+    own = seen(alice, run.study, f"?hospital={anna.site.pk}")
+    assert f"What left {anna.site} for" in own and "Round by round" in own
+    assert (
+        own.index("In short") < own.index('id="thread"') < own.index('id="record"') < own.index('id="sheet"')
+    )
+    assert "What left" not in seen(alice, run.study, f"?hospital={barbara.site.pk}"), "another hospital's"
     told = seen(lena, run.study)
-    assert "3.0 MiB" in told and "7.0 MiB" in told
+    assert "3.0 MiB" in told and "7.0 MiB" in told and "Round by round" not in told
+    assert "What left St. Barbara" in seen(lena, run.study, f"?hospital={barbara.site.pk}")
     assert Site.objects.get(pk=barbara.site.pk).name in told
 
 

@@ -50,6 +50,8 @@ class Reader(HTMLParser):
         if tag not in VOID:
             recorded = tag != "html" and dict(attrs).get("lang") == "en"
             self._open.append((tag, tag in ("pre", "code", "script", "style", "title") or recorded))
+        if dict(attrs).get("class") == "term":  # each language has its own words, in its own order
+            return
         token = dict(attrs).get("name") == "csrfmiddlewaretoken"
         for name, value in attrs:
             if name in SPOKEN or name == "hx-headers" or (token and name == "value"):

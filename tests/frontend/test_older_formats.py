@@ -84,7 +84,7 @@ def test_every_page_about_it_opens(shape: Shape, world: dict[str, Any], people: 
         client = client_of(people[who])
         for name in PAGES:
             wanted = {"site_id", "run_id"} if name.startswith("site") else {f"{name.split('-')[0]}_id"}
-            page = client.get(reverse(name, kwargs={key: world[key] for key in wanted}))
+            page = client.get(reverse(name, kwargs={key: world[key] for key in wanted}), follow=True)
             assert page.status_code in (200, 286), (who, name)
         for name in LISTS:
             assert client.get(reverse(name), {"run": world["run_id"]}).status_code == 200, (who, name)

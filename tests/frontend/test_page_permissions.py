@@ -68,10 +68,12 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
         {"olga": 302, "lena": 403, "ludo": 403, "alice": 302, "carol": 404, "audrey": 302},
     ),
     "site-receipts": ("GET", SITE),
-    "site-receipts-of-run": ("GET", {**SITE, "ludo": 404}),
+    "site-receipts-of-run": ("GET", MOVED),
     "site-evidence": ("GET", SITE),
     # Who belongs to a hospital is nothing for leads.
     "site-people": ("GET", {**SITE, "lena": 403, "ludo": 403}),
+    # The person is Lena, who belongs to no hospital.
+    "site-person": ("POST", {**dict.fromkeys(ALL, 404), "lena": 403, "ludo": 403}),
     "site-maintenance": ("GET", SITE),
     "site-maintenance-remove": ("POST", {**dict.fromkeys(ALL, 302), "carol": 404}),
     "site-enrolment": (
@@ -192,7 +194,7 @@ COLLEAGUES: dict[str, dict[str, int]] = {
 # what an agent is made of.
 PUBLIC = {
     "sign-in", "sign-in-code", "sign-out", "invitation", "password-reset", "password-reset-sent",
-    "password-reset-choose", "install", "install-file", "language",
+    "password-reset-choose", "install", "install-file", "language", "help", "help-role",
 }  # fmt: skip
 
 

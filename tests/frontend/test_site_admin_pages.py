@@ -147,7 +147,7 @@ class TestReceipts:
         self, world: dict[str, Any], alice: User, anna: Hospital
     ) -> None:
         run = live_on(world, rounds=3)
-        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]))
+        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]), follow=True)
         text = page.content.decode()
         mine = Contribution.objects.filter(site=anna.site, round__run=run, state="accepted")
         assert mine.count() == 3
@@ -170,7 +170,7 @@ class TestReceipts:
         Contribution.objects.filter(site=anna.site, round__run=run).exclude(blob="").update(
             blob="f" * 64, bytes=1_000_000
         )
-        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]))
+        page = signed_in(alice).get(reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]), follow=True)
         assert page.context["total"]["out"] == 1_000_000
 
     def test_the_privacy_loss_is_the_hospitals_own_and_made_of_what_the_receipt_states(
@@ -195,7 +195,7 @@ class TestReceipts:
         run = live_on(world, rounds=2)
         client = signed_in(alice)
         text = "".join(
-            client.get(address).content.decode()
+            client.get(address, follow=True).content.decode()
             for address in (
                 reverse("site-receipts", args=[anna.site.pk]),
                 reverse("site-receipts-of-run", args=[anna.site.pk, run.pk]),
@@ -204,6 +204,8 @@ class TestReceipts:
         for row in Contribution.objects.filter(site=barbara.site, round__run=run).exclude(blob=""):
             assert row.blob[:16] not in text
         assert client.get(reverse("site-receipts", args=[barbara.site.pk])).status_code == 404
+        room = reverse("study", args=[run.study_id]) + f"?hospital={barbara.site.pk}"
+        assert "What left" not in client.get(room).content.decode()
 
     def test_pages_follow_each_other_by_key(self, world: dict[str, Any], alice: User, anna: Hospital) -> None:
         live_on(world, rounds=60)

@@ -64,6 +64,10 @@ def test_every_text_is_marked() -> None:
 
 MARKS = {"_", "_l", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 MACHINES = {
+    # forms of words, in both languages (frontend/help/terms.py)
+    "differential privacy|Differential Privacy",
+    "reference values|reference value|Referenzwerte|Referenzwert",
+    "run manifest|manifest|Laufmanifest|Manifest",
     "Lax",
     "Response",
     "Accept",
