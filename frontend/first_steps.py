@@ -116,11 +116,12 @@ def _words(user: User) -> dict[str, tuple[str, str, str]]:
                     _("what enclaves may run"),
                 ),
                 "lead": (
-                    _("Invite a lead"), reverse("person-invite"),
+                    _("Invite a lead"), reverse("person-invite") + "?role=lead",
                     _("who makes studies and invites hospitals"),
                 ),
                 "auditor": (
-                    _("Invite an auditor"), reverse("person-invite"), _("whose word counts beside yours"),
+                    _("Invite an auditor"), reverse("person-invite") + "?role=auditor",
+                    _("whose word counts beside yours"),
                 ),
             }  # fmt: skip
         case Role.LEAD:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm, SetPasswordForm
+from django.core.validators import validate_email
 from django.forms.utils import flatatt
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -119,8 +120,26 @@ class InvitePersonForm(forms.Form):
     language = _language()
 
 
+class Addresses(forms.CharField):
+    """One e-mail address, or several with commas between."""
+
+    widget = forms.EmailInput(attrs={"multiple": True})
+
+    def clean(self, value: Any) -> list[str]:
+        """Each is an address, none twice."""
+        said = str(super().clean(value)).split(",")
+        found = list(dict.fromkeys(one.strip() for one in said if one.strip()))
+        for one in found:
+            validate_email(one)
+        return found
+
+
 class InviteSiteForm(forms.Form):
-    email = forms.EmailField(label=_("E-mail address of the hospital's admin"))
+    email = Addresses(
+        label=_("E-mail address of the hospital's admin"),
+        max_length=4000,
+        help_text=_("Several hospitals at once: their admins' addresses, with commas between."),
+    )
     language = _language()
 
 

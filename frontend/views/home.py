@@ -184,4 +184,4 @@ def _beginnings(add: Callable[..., None]) -> None:
         if not (
             User.objects.filter(role=role).exists() or Invitation.objects.filter(invited, role=role).exists()
         ):
-            add(text, invite, why)
+            add(text, f"{invite}?role={role}", why)

@@ -20,8 +20,10 @@ from django.views.decorators.http import require_POST
 from contracts.refusal import Refusal
 from federation.audit import permissions as audit_permissions
 from federation.audit import queries as audit
-from federation.people import auditors, permissions, second_factor, services
+from federation.people import auditors, permissions, posts, second_factor, services
 from federation.people.models import Authenticator, Role, User
+from federation.sites.models import SiteState
+from federation.sites.services import enrolment_command
 from frontend import known_browsers
 from frontend.activity import described
 from frontend.forms.people import AcceptForm, InvitePersonForm, RoleForm
@@ -46,6 +48,8 @@ def accept(request: HttpRequest, token: str) -> HttpResponse:
             site_name=data.get("site_name", ""),
         )
         login(request, user)
+        if user.site is not None and user.site.state == SiteState.INVITED and posts.may(user, "run_agent"):
+            enrolment_command(user, user.site)  # it stands on the page that comes next, without a click
         messages.success(request, _("Welcome. Your account is ready."))
         home = redirect("site", user.site_id) if user.site_id else redirect("home")
         return lambda: known_browsers.remember(home, request, user)
@@ -172,7 +176,7 @@ def invite(request: HttpRequest) -> HttpResponse:
 
     return form_page(
         request,
-        InvitePersonForm,
+        lambda data: InvitePersonForm(data, initial={"role": request.GET.get("role", "")}),
         send,
         title=_("Invite a person"),
         intro=_("They get a link by e-mail that works once, for seven days."),

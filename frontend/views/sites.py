@@ -81,8 +81,9 @@ def invite(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
 
     def send(data: dict[str, Any]) -> Any:
-        people_services.invite(user, data["email"], Role.SITE_ADMIN, language=data["language"])
-        messages.success(request, _("The invitation is on its way to %(email)s.") % data)
+        for email in data["email"]:
+            people_services.invite(user, email, Role.SITE_ADMIN, language=data["language"])
+            messages.success(request, _("The invitation is on its way to %(email)s.") % {"email": email})
         return lambda: redirect("sites")
 
     return form_page(

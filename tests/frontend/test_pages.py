@@ -35,10 +35,20 @@ def test_an_invitation_makes_an_account_and_names_the_hospital(lead: Client) -> 
     assert "Name of the hospital" in page.content.decode()
     form = {"site_name": "St. Dora", "password": PASSWORD, "repeated": PASSWORD}
     welcome = guest.post(path, form, follow=True).content.decode()
-    assert "St. Dora" in welcome and "Show the command" in welcome
+    assert "St. Dora" in welcome and 'id="enrol-command"' in welcome, "the command, without a click"
     again = Client().get(path)
     assert again.status_code == 410
     assert "invitation.used" in again.content.decode()
+
+
+def test_several_hospitals_are_invited_at_once_and_none_where_one_address_is_none(lead: Client) -> None:
+    address, wrong = reverse("site-invite"), "one@hospital.example, two@"
+    refused = lead.post(address, {"email": wrong})
+    assert refused.status_code == 422 and not mail.outbox and wrong in refused.content.decode()
+    given = {"email": "one@hospital.example,two@clinic.example, one@hospital.example"}
+    told = lead.post(address, given, follow=True)
+    assert [sent.to for sent in mail.outbox] == [["one@hospital.example"], ["two@clinic.example"]]
+    assert "on its way to two@clinic.example" in told.content.decode()
 
 
 def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> None:
