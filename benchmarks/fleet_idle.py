@@ -33,6 +33,7 @@ from tests.support.instances import HERE
 JOIN_SECONDS = LONGEST_WAIT
 """The agents come over so long a time, as hospitals that were not switched on by one hand."""
 ANSWER_SECONDS = 30.0
+JOBS_SECONDS, LEAST_JOBS = 300.0, 8
 SITES = """
 import json
 from contracts.kept_keys import signing_secret
@@ -140,8 +141,8 @@ async def _measure(
             "failed_requests", asked - answers["200"] - answers["204"], 0, sites=count, by=dict(answers)
         )
         times = await _times(place, agents, run, jobs)
-        kept.tell("lease_p95_ms", statistics.quantiles(times, n=20)[-1], 300, sites=count, jobs=jobs)
-        kept.tell("lease_p50_ms", statistics.median(times), sites=count, jobs=jobs)
+        kept.tell("lease_p95_ms", statistics.quantiles(times, n=20)[-1], 300, sites=count, jobs=len(times))
+        kept.tell("lease_p50_ms", statistics.median(times), sites=count, jobs=len(times))
     finally:
         for task in living:
             task.cancel()
@@ -151,9 +152,13 @@ async def _measure(
 
 
 async def _times(place: Installation, agents: dict[str, Agent], run: str, jobs: int) -> list[float]:
-    """Milliseconds from the commit that offers a job until its site has read it."""
-    times = []
+    """Milliseconds from the commit that offers a job until its site has read it. On a machine that has no
+    time to give, fewer jobs than wanted."""
+    times: list[float] = []
+    over = time.monotonic() + JOBS_SECONDS
     for number in range(2, jobs + 2):
+        if time.monotonic() > over and len(times) >= LEAST_JOBS:
+            break
         site = random.choice(list(agents))
         before = len(agents[site].got)
         offer = OFFER.format(run=run, number=number, site=site)
