@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+UNITS = {"mb": "MB", "seconds": "s"}
 COUNTS = ("runs_concurrent", "exponent", "ratio", "requests", "rounds")
 
 
@@ -23,7 +24,8 @@ class KeptFigures:
     def tell(self, name: str, value: float, goal: float | None = None, **more: Any) -> None:
         """One figure, by its name."""
         last = name.rpartition("_")[2]
-        unit = "1" if name in COUNTS or last in COUNTS else {"mb": "MB"}.get(last, last)
+        unit = "1" if name in COUNTS or last in COUNTS else UNITS.get(last, last)
+        unit = "MB/s" if name.endswith("mb_per_s") else unit
         better = "higher" if name in ("runs_concurrent", "upload_mb_per_s") else "lower"
         rounded = float(f"{value:.4g}") if math.isfinite(value) else None
         config = {**self._config, "load": round(os.getloadavg()[0], 1), **more}
