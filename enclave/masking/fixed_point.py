@@ -157,8 +157,8 @@ def scales(features: Tensor, most: int) -> Tensor:
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
     if not bool(torch.isfinite(norm).all()):
         raise Refusal("training.diverged")
-    target = (isqrt(most) - sqrt(features.shape[1]) / 2) * _SLACK  # rounding adds at most √inner / 2
-    return norm.clamp_min_(SMALLEST) / target
+    # rounding adds at most √inner / 2
+    return norm.clamp_min_(SMALLEST) / ((isqrt(most) - sqrt(features.shape[1]) / 2) * _SLACK)
 
 
 def bounded(rounded: Tensor, scale: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:

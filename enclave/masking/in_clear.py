@@ -7,6 +7,7 @@ Runs inside the enclave; a client slice without a public front loads none of it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class PartlyMaskedEngine(MaskedEngine):
         if product.number not in self._public:
             return super()._pads(product, first, tokens)
         return everywhere(0, tokens, product.outer, product.limbs)
+
+
+def partly(kind: type[MaskedEngine], public: Collection[int]) -> Any:
+    """What makes an engine of this kind with these products in clear."""
+    return partial(type("PartlyMasked", (PartlyMaskedEngine, kind), {}), public=public)
 
 
 def everywhere(residue: int, rows: int, columns: int, limbs: int) -> Packed:

@@ -103,8 +103,7 @@ def _pieces(length: int, size: int) -> Iterator[slice]:
 def _against(numbers: Tensor, digits: Tensor, buffers: Buffers) -> Tensor:
     floats = buffers.take("checked", tuple(numbers.shape), torch.float64).copy_(numbers)
     pieces = _pieces(numbers.shape[1], CHUNK)
-    sums = [(floats[:, piece] @ digits[:, piece].t()).to(torch.int64) for piece in pieces]
-    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    return torch.stack([(floats[:, p] @ digits[:, p].t()).to(torch.int64) for p in pieces]).sum(0)
 
 
 def _fold(digits: NDArray[np.int64], bits: int) -> NDArray[np.int64]:

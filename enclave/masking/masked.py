@@ -157,10 +157,10 @@ class MaskedEngine(QuantisedEngine):
         if self._vault is None or self.estimate(plan) > self.room():
             raise Refusal("masking.vault_full", limit=0 if self._vault is None else self._vault.limit)
         vault, self._made_until = self._vault, self._step + len(plan)
+        tell = report or (lambda done, of: None)
         with self._timed("offline"):
             for done, layer in enumerate(self._store.layers.values()):
-                if report is not None:
-                    report(done, len(self._store.layers))
+                tell(done, len(self._store.layers))
                 if not any(step.tokens.get(p.number) for step in plan for p in layer.products):
                     continue
                 values = self._store.read(layer)
@@ -170,8 +170,7 @@ class MaskedEngine(QuantisedEngine):
                         if tokens := step.tokens.get(product.number, 0):
                             index = PadIndex(self._round, self._step + offset, product.number)
                             vault.put(index, self._make(index, product, weight, 0, tokens), tokens)
-        if report is not None:
-            report(len(self._store.layers), len(self._store.layers))
+        tell(len(self._store.layers), len(self._store.layers))
 
     def multiply(self, work: LayerWork) -> None:
         """See `QuantisedEngine.multiply`. Requests of all parts follow each other without a pause.
@@ -214,8 +213,7 @@ class MaskedEngine(QuantisedEngine):
     def _send(self, work: LayerWork, product: Product, first: int, rows: slice) -> SentRequest:
         """Only sums with the mask are written out; scales stay here."""
         index, count = self._index(product), rows.stop - rows.start
-        secret = self._secrets[product.number]
-        sent = SentRequest(product, rows, torch.empty(count, 1), secret.room(count))
+        sent = SentRequest(product, rows, torch.empty(count, 1), self._secrets[product.number].room(count))
         request = self._accelerator.request(product, count)
         with self._timed("mask"):
             stream = self._stream(index, product, first + rows.start, count)

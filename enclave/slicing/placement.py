@@ -178,13 +178,11 @@ def offload(
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
     kind: Any = engine or engine_of_release()
-    options: dict[str, Any] = {"repetitions": repetitions}
     if profile.public:
-        from enclave.masking.in_clear import PartlyMaskedEngine
+        from enclave.masking.in_clear import partly
 
-        kind = type("PartlyMasked", (PartlyMaskedEngine, kind), {})
-        options["public"] = profile.public
-    return Masked(cut, kind(cut.store, channel, pads, masks, **options), profile)
+        kind = partly(kind, profile.public)
+    return Masked(cut, kind(cut.store, channel, pads, masks, repetitions=repetitions), profile)
 
 
 def engine_of_release() -> type[MaskedEngine]:
