@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
@@ -46,9 +47,9 @@ def new(request: HttpRequest) -> HttpResponse:
         refused = Refusal("study.no_model")
     elif request.method == "POST" and form is not None and form.is_valid():
         try:
-            study = services.create_study(
-                user, **form.cleaned_data, plan=Plan(model=model.source, task=_task(model)), datasets=[]
-            )
+            plan = Plan(model=model.source, task=_task(model))
+            fits = msgspec.structs.replace(plan, max_tokens=min(plan.max_tokens, model.max_tokens))
+            study = services.create_study(user, **form.cleaned_data, plan=fits, datasets=[])
         except Refusal as refusal:
             refused = refusal
         else:
