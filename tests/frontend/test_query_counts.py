@@ -25,7 +25,7 @@ PINS = {
     "people": 5, "person-invite": 3, "person": 5, "account": 7, "password": 3,
     "second-factor": 7, "second-factor-codes": 3, "second-factor-off": 3, "sites": 5, "site-invite": 3,
     "site": 10, "site-status": 5, "site-connection": 4, "site-checks": 3, "site-receipts": 6,
-    "site-receipts-of-run": 13, "site-evidence": 7, "site-maintenance": 5, "datasets": 5, "dataset": 5,
+    "site-evidence": 7, "site-maintenance": 5, "datasets": 5, "dataset": 5,
     "models": 5, "model": 8, "model-jobs": 3, "model-new": 3, "study-check": 4,
     "studies": 5, "study-new": 4, "study": 24, "study-costs": 9, "study-labels": 5, "study-advice": 4,
     "study-approvals": 7, "runs": 7, "run": 20, "run-live": 17, "run-history": 17,
