@@ -55,7 +55,7 @@ def with_figures(runs: list[Run]) -> list[Run]:
     rows, and whether it is a plaintext baseline."""
     prefetch_related_objects(runs, "tags")
     published = Round.objects.filter(run__in=runs, state=RoundState.PUBLISHED).order_by("number")
-    published = published.defer("receipt", "roster")  # long, and in no table
+    published = published.defer("roster")  # long, and in no table
     by_run: dict[str, list[Round]] = {}
     for row in published:
         by_run.setdefault(row.run_id, []).append(row)
