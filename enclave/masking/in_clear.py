@@ -46,6 +46,9 @@ def partly(kind: type[MaskedEngine], public: Collection[int]) -> Any:
 
 
 def everywhere(residue: int, rows: int, columns: int, limbs: int) -> Packed:
-    """The same residue in every place; to be read only."""
+    """The same residue in every place; to be read only.
+
+    Returns: (rows, columns) words, low halves uint16, high ones `HIGH[limbs]`.
+    """
     low, high = np.array(residue & 0xFFFF, np.uint16), np.array(residue >> 16, HIGH[limbs])
     return Packed(np.broadcast_to(low, (rows, columns)), np.broadcast_to(high, (rows, columns)))
