@@ -57,10 +57,12 @@ def _guarded(run: Run, began: Position | None, step: Callable[[], None]) -> None
         step()
     except Refusal as refusal:
         if restarting.is_passing(refusal) and not restarting.is_loss(refusal):
-            if not moving.consider(run, refusal):
+            if not moving.consider(run, refusal, began):
                 logger.info("run %s waits: %s", run.pk, refusal.code)
             return
         _judge(run, refusal, began)
+    else:
+        moving.went_well(run)
 
 
 def _judge(run: Run, refusal: Refusal, began: Position | None) -> None:

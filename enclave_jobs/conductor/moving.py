@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import Final
 
 from django.conf import settings
+from django.db import transaction
 from redis.exceptions import RedisError
 
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import restarting, restoring
+from enclave_jobs.conductor.position import Position, position
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client, pool
@@ -30,8 +33,9 @@ AWAY_SECONDS: Final = 15
 """A supervisor that is started again is back sooner, and a run that stays loses less."""
 
 
-def consider(run: Run, refusal: Refusal) -> bool:
-    """A step met this refusal: whether the run was given to another machine for it."""
+def consider(run: Run, refusal: Refusal, began: Position | None) -> bool:
+    """A step that began at this position met this refusal: whether the run was given to another machine for
+    it. Looking takes seconds, and another worker may have done so meanwhile: its new enclave stays."""
     if refusal.code != AWAY or not settings.SUPERVISORS or not _away_for_long(run):
         return False
     enclave = Enclave.objects.filter(run=run).order_by("-epoch").first()
@@ -42,22 +46,37 @@ def consider(run: Run, refusal: Refusal) -> bool:
     except Refusal as other:
         logger.info("run %s stays for now: %s", run.pk, other.code)
         return False
-    logger.warning("run %s leaves %s, which is away, for %s", run.pk, enclave.supervisor, home)
-    restarting.lost(run, refusal)
+    with transaction.atomic():
+        Run.objects.select_for_update().filter(pk=run.pk).first()
+        if position(run.pk) != began:
+            return False
+        logger.warning("run %s leaves %s, which is away, for %s", run.pk, enclave.supervisor, home)
+        restarting.lost(run, refusal)
+    went_well(run)
     return True
+
+
+def went_well(run: Run) -> None:
+    """A step was done, or its machine is another one: how long one is away counts from the next refusal."""
+    if settings.SUPERVISORS:
+        with suppress(RedisError, OSError):
+            redis_client().delete(_key(run))
 
 
 def _away_for_long(run: Run) -> bool:
     """Noted in Redis, for as long as it matters; one that forgets begins to count again."""
-    key = f"fedslice:away:{run.pk}"
     try:
         redis = redis_client()
         now = time.time()
-        redis.set(key, now, nx=True, ex=3 * AWAY_SECONDS)
-        since = redis.get(key)
+        redis.set(_key(run), now, nx=True, ex=3 * AWAY_SECONDS)
+        since = redis.get(_key(run))
     except (RedisError, OSError):
         return False
     return since is not None and now - float(since) >= AWAY_SECONDS
+
+
+def _key(run: Run) -> str:
+    return f"fedslice:away:{run.pk}"
 
 
 def _answers(address: str) -> bool:

@@ -13,7 +13,9 @@ import pytest
 from benchmarks.fleet_runs import consortium_of
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import moving, restoring
+from enclave_jobs.conductor import advancing, moving, restarting, restoring
+from enclave_jobs.conductor.position import position
+from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import EnclaveState
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client, pool
@@ -90,13 +92,18 @@ def waited(scene: Scene, seconds: float) -> None:
     moving.redis_client().set(f"fedslice:away:{scene.run.pk}", time.time() - seconds)
 
 
+def considered(scene: Scene, refusal: Refusal) -> bool:
+    """By a step that nobody has overtaken."""
+    return moving.consider(scene.run, refusal, position(scene.run.pk))
+
+
 def test_it_goes_only_after_a_while(scene: Scene) -> None:
-    assert not moving.consider(scene.run, AWAY)
+    assert not considered(scene, AWAY)
     waited(scene, moving.AWAY_SECONDS - 5)
-    assert not moving.consider(scene.run, AWAY)
+    assert not considered(scene, AWAY)
     waited(scene, moving.AWAY_SECONDS + 1)
-    assert not moving.consider(scene.run, Refusal("blob.storage_full"))
-    assert moving.consider(scene.run, AWAY)
+    assert not considered(scene, Refusal("blob.storage_full"))
+    assert considered(scene, AWAY)
     scene.enclave.refresh_from_db()
     assert scene.enclave.state == EnclaveState.LOST
     assert Run.objects.get(pk=scene.run.pk).state == "starting"
@@ -107,12 +114,31 @@ def test_it_stays_with_a_machine_that_answers_or_has_what_opens_its_state(
 ) -> None:
     waited(scene, moving.AWAY_SECONDS + 1)
     monkeypatch.setattr(restoring, "opens_anywhere", lambda run: False)
-    assert not moving.consider(scene.run, AWAY)
+    assert not considered(scene, AWAY)
     monkeypatch.setattr(restoring, "opens_anywhere", lambda run: True)
     with monkeypatch.context() as patch:
         patch.setattr(client, "room", lambda at: None)
-        assert not moving.consider(scene.run, AWAY), "only this call was lost"
+        assert not considered(scene, AWAY), "only this call was lost"
     settings.SUPERVISORS = []
-    assert not moving.consider(scene.run, AWAY), "there is no other machine"
+    assert not considered(scene, AWAY), "there is no other machine"
     scene.enclave.refresh_from_db()
     assert scene.enclave.state == EnclaveState.READY
+
+
+def test_a_step_that_was_overtaken_takes_no_enclave_away(scene: Scene) -> None:
+    waited(scene, moving.AWAY_SECONDS + 1)
+    began = position(scene.run.pk)
+    restarting.lost(scene.run, AWAY)  # the faster worker, which has named the next one too
+    fresh = enclaves.name_next(scene.run, scene.enclave.program, "b:1")
+    assert not moving.consider(scene.run, AWAY, began)
+    fresh.refresh_from_db()
+    assert fresh.state == EnclaveState.STARTING, "the run's new enclave is not given up"
+
+
+def test_a_machine_that_was_back_meanwhile_is_given_its_time_again(scene: Scene) -> None:
+    waited(scene, moving.AWAY_SECONDS + 1)
+    advancing.advance(scene.run.pk)
+    assert not considered(scene, AWAY), "two short absences are no long one"
+    waited(scene, moving.AWAY_SECONDS + 1)
+    assert considered(scene, AWAY)
+    assert moving.redis_client().get(f"fedslice:away:{scene.run.pk}") is None, "the new machine has its own"
