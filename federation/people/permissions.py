@@ -49,8 +49,12 @@ def can_manage(user: User) -> bool:
 
 def can_keep(by: User, user: User) -> bool:
     """Close an account, or open it again: operators; and a hospital's admin, of the hospital's people."""
-    same = user.site_id is not None and user.site_id == by.site_id
-    return can_manage(by) or (same and posts.may(by, "invite"))
+    return can_manage(by) or can_give_post(by, user)
+
+
+def can_give_post(by: User, user: User) -> bool:
+    """Say what somebody does at a hospital: its admin alone."""
+    return user.site_id is not None and user.site_id == by.site_id and posts.may(by, "invite")
 
 
 def can_manage_invitation(user: User, invitation: Invitation) -> bool:

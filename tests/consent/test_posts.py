@@ -205,3 +205,33 @@ def test_an_admin_changes_a_colleagues_post_and_closes_an_account_of_the_own_hos
         "Close the account"
         not in client_of(rita).get(reverse("site-people", args=[anna.site.pk])).content.decode()
     )
+
+
+def test_of_two_admins_who_close_each_other_one_stays(there: dict[str, User]) -> None:
+    """Each request was let in while its sender was an admin still."""
+    admin, other = there["alice"], there["rita"]
+    services.set_post(admin, other, "")
+    late = User.objects.get(pk=other.pk)
+    services.deactivate(admin, other)
+    for act in (services.deactivate, services.reactivate, lambda by, user: services.set_post(by, user, "it")):
+        with pytest.raises(Refusal, match=r"auth\.forbidden"):
+            act(late, admin)
+    services.reactivate(admin, other)
+    services.set_post(admin, other, "it")
+    with pytest.raises(Refusal, match=r"auth\.forbidden"):
+        services.deactivate(late, admin)
+    admin.refresh_from_db()
+    assert admin.is_active and admin.post == ""
+
+
+def test_what_an_operator_has_closed_no_hospital_opens_again(there: dict[str, User], olga: User) -> None:
+    admin, rita = there["alice"], there["rita"]
+    services.deactivate(admin, rita)
+    services.reactivate(admin, rita)
+    for close in (lambda: services.deactivate(olga, rita), lambda: services.close_at_console(rita.email)):
+        close()
+        with pytest.raises(Refusal, match=r"auth\.forbidden"):
+            services.reactivate(admin, rita)
+        services.reactivate(olga, rita)
+    rita.refresh_from_db()
+    assert rita.is_active
