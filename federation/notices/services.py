@@ -117,11 +117,15 @@ def _whom(event: Event) -> list[User]:
 
 
 def _told_of_sweep(event: Event, study: Study) -> set[int]:
-    """Who knows already that the sweep of this study asks for approval."""
+    """Who knows already that the sweep of this study asks for approval. Where it asks once more, after a wish
+    for changes, that is news: what was told before this study last asked does not count."""
     point = SweepPoint.objects.filter(study=study).first() if event.kind == "study.approving" else None
     if point is None:
         return set()
     same = Notice.objects.filter(event__kind=event.kind, event__study__sweep_point__sweep=point.sweep_id)
+    before = Event.objects.filter(study=study, kind=event.kind, pk__lt=event.pk).order_by("-pk").first()
+    if before is not None:
+        same = same.filter(event__gt=before.pk)
     return set(same.filter(event__at__gte=event.at - ONE_SWEEP).values_list("user", flat=True))
 
 

@@ -190,9 +190,11 @@ def test_a_sweep_is_declined_at_once_taken_back_and_its_reason_is_erased_whole(
 
 
 def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_when_asked_again(
-    sweep: Sweep, lena: User, alice: User, anna: Hospital
+    sweep: Sweep, lena: User, alice: User, anna: Hospital, mailoutbox: list[Any]
 ) -> None:
+    send_due()
     told = says(alice, sweep, "changes", "Three rounds, please")
+    mailoutbox.clear()
     assert {study.state for study in studies_of(sweep)} == {StudyState.DRAFT}
     assert "studies are drafts" in told and "Three rounds, please" in told and "seed 0" not in told
     assert "3 × " not in told_to(lena, sweep) and "Three rounds, please" in told_to(lena, sweep)
@@ -200,6 +202,9 @@ def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_whe
         study.settings = {**study.settings, "rounds": 3}
         study.save()
         freeze_tried(lena, study)
+    send_due()
+    asked = [mail for mail in mailoutbox if mail.to == [alice.email]]
+    assert len(asked) == 1, "that it asks once more is news, and again one piece of it"
     told = told_to(alice, sweep)
     assert "Compared with what your hospital asked to change" in told and "Training: Rounds" in told
 
