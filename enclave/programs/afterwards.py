@@ -79,6 +79,10 @@ class Afterwards:
         if not is_over(self._identity.manifest, latest.receipt):
             raise Refusal("serving.not_ready")
         rounds.require_named()
+        if self._identity.manifest.release.answers:
+            # Others that were brought through the same rounds may have made the same receipt, and each counts
+            # answers for itself: the sites name it to so many enclaves and to no more.
+            rounds.naming.require(latest.hash)
         if self._answers is None:
             from enclave.slicing.questions import TailAnswers
 
