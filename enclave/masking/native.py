@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import tempfile
 from ctypes import Structure, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,15 @@ def with_passes(library: Path) -> type[NativeEngine]:
 
 
 def engine(library: Path | None, sha256: str) -> type[MaskedEngine]:
-    """The engine: with these passes, if the library's bytes have this hash."""
+    """The engine: with these passes, if the library's bytes have this hash. They are read once, and what is
+    loaded is a copy of the enclave's own: the host may have put another file there since."""
     try:
-        if library is None or hashlib.sha256(library.read_bytes()).hexdigest() != sha256:
+        if library is None or hashlib.sha256(data := library.read_bytes()).hexdigest() != sha256:
             return MaskedEngine
-        return with_passes(library)
+        with tempfile.TemporaryDirectory(prefix="fedslice-passes-") as private:
+            copy = Path(private) / "passes.so"
+            copy.write_bytes(data)
+            return with_passes(copy)
     except (OSError, AttributeError):
         return MaskedEngine
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import shutil
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -227,3 +229,22 @@ def test_an_enclave_loads_the_library_that_is_measured_and_no_other(kernels, tmp
     assert placement.engine_of_release() is MaskedEngine
     monkeypatch.setattr(placement, "PASSES", sha256)
     assert issubclass(placement.engine_of_release(), native.NativeEngine)
+
+
+class Swapped(type(Path())):
+    """A file of the host, which puts another in its place once it was read."""
+
+    def read_bytes(self) -> bytes:
+        data = super().read_bytes()
+        self.unlink()
+        self.write_bytes(b"another library")
+        return data
+
+
+def test_a_library_that_the_host_swaps_after_its_hash_was_taken_is_not_the_one_that_is_loaded(
+    kernels, tmp_path
+):
+    library = Swapped(shutil.copy(kernels / "passes.so", tmp_path / "passes.so"))
+    sha256 = hashlib.sha256((kernels / "passes.so").read_bytes()).hexdigest()
+    assert issubclass(native.engine(library, sha256), native.NativeEngine)
+    assert (tmp_path / "passes.so").read_bytes() == b"another library"
