@@ -18,6 +18,7 @@ from enclave_jobs.serving.models import Service
 from federation.people.models import User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site
+from federation.studies import permissions as studies
 from federation.studies.frozen import frozen
 from federation.studies.models import Approval
 from frontend.averaging import worth
@@ -45,10 +46,14 @@ def receipts(request: HttpRequest, site_id: str) -> HttpResponse:
 
 @login_required
 def of_run(request: HttpRequest, site_id: str, run_id: str) -> HttpResponse:
-    """One run's sheet: it stands in the study's room."""
+    """One run's sheet: it stands in the study's room. That of an earlier run, and of a study that is a draft
+    again, stands here: what has left the hospital stays to be read."""
     user, site = person(request), visible_site(request, site_id)
     runs = runs_visible_to(user).filter(rounds__contributions__site=site).distinct()
     run = get_object_or_404(runs, pk=run_id)
+    newest = runs_visible_to(user).filter(study=run.study_id).first()
+    if run != newest or not studies.can_see(user, run.study):
+        return render(request, "frontend/sites/sheet.html", sheet_of(user, run, site))
     return redirect(reverse("study", args=[run.study_id]) + f"?hospital={site.pk}#sheet")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from contracts.refusal import Refusal
-from enclave_jobs.runs.models import Contribution
+from enclave_jobs.runs.models import Contribution, Run
 from federation.attestation import references
 from federation.attestation.models import Reference
 from federation.audit.models import AuditEntry
@@ -158,10 +159,30 @@ class TestReceipts:
             assert row.blob[:16] in text
         enclave = run.enclaves.get()
         assert enclave.measurement in text and enclave.signing_key in text
-        assert text.count("in the signed receipt") == 3
+        words = re.sub(r"<[^>]+>", "", text)  # the first of them leads to the glossary
+        assert words.count("in the signed receipt") == 3
         approval = run.study.approvals.get(site=anna.site, manifest_hash=run.manifest_hash)
         assert approval.signature is not None and approval.signature in text
         assert "DEVELOPMENT, not hardware" in text and "data-print" in text
+
+    def test_the_sheet_of_an_earlier_run_and_of_a_reopened_study_is_still_that_runs(
+        self, world: dict[str, Any], alice: User, anna: Hospital, barbara: Hospital
+    ) -> None:
+        run = live_on(world, rounds=2)
+        address = reverse("site-receipts-of-run", args=[anna.site.pk, run.pk])
+        Study.objects.filter(pk=run.study_id).update(state="draft", manifest=None, manifest_hash="")
+        page = signed_in(alice).get(address, follow=True)
+        assert page.status_code == 200 and page.context["run"] == run and len(page.context["lines"]) == 3
+        of_other = reverse("site-receipts-of-run", args=[barbara.site.pk, run.pk])
+        assert signed_in(alice).get(of_other).status_code == 404
+        Study.objects.filter(pk=run.study_id).update(
+            state="running", manifest=run.manifest, manifest_hash=run.manifest_hash
+        )
+        later = Run.objects.create(
+            id="r" * 26, study_id=run.study_id, manifest=run.manifest, manifest_hash="e" * 64
+        )
+        page = signed_in(alice).get(address, follow=True)
+        assert page.context["run"] == run != later and f"<code>{run.pk}</code>" in page.content.decode()
 
     def test_features_that_every_round_reads_have_left_once(
         self, world: dict[str, Any], alice: User, anna: Hospital
