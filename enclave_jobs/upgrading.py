@@ -11,22 +11,31 @@ from django.db import connection
 
 from contracts.receipt_chain import parse_receipt
 from contracts.refusal import Refusal
+from enclave_jobs.conductor import finishing
 from enclave_jobs.jobs.leases import LIVE_RUNS
 from enclave_jobs.runs.models import Round, RoundState, Run
 from federation.studies.frozen import Frozen
 
 
 def require_continued() -> None:
-    """Reads no column that the first tagged version did not have: the tables are still another version's.
-
-    Raises: `upgrade.runs_would_end`.
-    """
+    """Raises: `upgrade.runs_would_end`."""
     if Run._meta.db_table not in connection.introspection.table_names():
         return
-    live = Run.objects.filter(state__in=LIVE_RUNS).values_list("pk", "manifest", "manifest_hash")
-    ending = [run for run, text, hash in live if Frozen(text, hash).fault or not _receipts_are_read(run)]
-    if ending:
+    if ending := _ending():
         raise Refusal("upgrade.runs_would_end", runs=", ".join(sorted(ending)[:5]), count=len(ending))
+
+
+def end_runs() -> None:
+    """End those runs, now that the tables are this version's. A run that is paused would not end by itself,
+    and while one lives, the next `migrate` (of whatever starts the processes) would stop."""
+    for run in Run.objects.filter(pk__in=_ending()).select_related("study"):
+        finishing.fail(run, Refusal("manifest.older_format"))
+
+
+def _ending() -> list[str]:
+    """Reads no column that the first tagged version did not have: the tables may still be that version's."""
+    live = Run.objects.filter(state__in=LIVE_RUNS).values_list("pk", "manifest", "manifest_hash")
+    return [run for run, text, hash in live if Frozen(text, hash).fault or not _receipts_are_read(run)]
 
 
 def _receipts_are_read(run: str) -> bool:

@@ -89,8 +89,19 @@ def test_what_this_version_would_end_stops_it_before_anything_is_changed(scene: 
     as_of_another_version(scene)
     with pytest.raises(CommandError, match=r"1 runs.*Nothing was changed.*upgrade\.runs_would_end"):
         call_command("migrate", verbosity=0)
+    call_command("migrate", verbosity=0, plan=True)  # changes nothing, so it says what it would do
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_runs_that_may_end_have_ended_before_the_processes_start_and_migrate_again(
+    scene: Scene, state: str
+) -> None:
+    as_of_another_version(scene)
+    Run.objects.filter(pk=scene.run.pk).update(state=state)
     call_command("migrate", verbosity=0, end_runs=True)
-    Run.objects.filter(pk=scene.run.pk).update(state="finished")
+    run = Run.objects.select_related("study").get(pk=scene.run.pk)
+    assert (run.state, run.error_code) == ("failed", "manifest.older_format")
+    assert run.study.state == "draft"
     call_command("migrate", verbosity=0)
 
 

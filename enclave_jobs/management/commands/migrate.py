@@ -16,14 +16,22 @@ class Command(migrate.Command):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--end-runs", action="store_true", help="go on although this version ends runs in their course"
+            "--end-runs",
+            action="store_true",
+            help="end the runs that this version cannot go on with",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        ends = options.pop("end_runs", False)
+        if options.get("plan") or options.get("check_unapplied"):
+            super().handle(*args, **options)  # changes nothing
+            return
         try:
-            if not options.pop("end_runs", False):
+            if not ends:
                 upgrading.require_continued()
         except Refusal as refusal:
             words = explain(refusal.code, refusal.facts)
             raise CommandError(f"{words.message} {words.hint} [{refusal.code}]", returncode=1) from refusal
         super().handle(*args, **options)
+        if ends:
+            upgrading.end_runs()
