@@ -126,10 +126,10 @@ class Addresses(forms.CharField):
     widget = forms.EmailInput(attrs={"multiple": True})
 
     def clean(self, value: Any) -> list[str]:
-        """Each is an address, none twice."""
+        """Each is an address, and none there twice, in whatever case; at least one."""
         said = str(super().clean(value)).split(",")
-        found = list(dict.fromkeys(one.strip() for one in said if one.strip()))
-        for one in found:
+        found = list(dict.fromkeys(one.strip().lower() for one in said if one.strip()))
+        for one in found or [""]:
             validate_email(one)
         return found
 

@@ -80,15 +80,20 @@ def invite(request: HttpRequest) -> HttpResponse:
     if not people_permissions.can_invite(user, Role.SITE_ADMIN):
         raise PermissionDenied
 
+    form = InviteSiteForm(request.POST or None)
+
     def send(data: dict[str, Any]) -> Any:
-        for email in data["email"]:
+        for at, email in enumerate(data["email"]):
+            # What is refused stays in the box with what comes after it, not whom a link was sent to: each
+            # invitation makes a place for a hospital.
+            form.data = {**request.POST.dict(), "email": ", ".join(data["email"][at:])}
             people_services.invite(user, email, Role.SITE_ADMIN, language=data["language"])
             messages.success(request, _("The invitation is on its way to %(email)s.") % {"email": email})
         return lambda: redirect("sites")
 
     return form_page(
         request,
-        InviteSiteForm,
+        lambda _data: form,
         send,
         title=_("Invite a hospital"),
         intro=_(

@@ -51,6 +51,18 @@ def test_several_hospitals_are_invited_at_once_and_none_where_one_address_is_non
     assert "on its way to two@clinic.example" in told.content.decode()
 
 
+def test_whom_a_link_was_sent_to_is_not_asked_for_again_where_a_later_address_is_refused(
+    lead: Client, olga: User
+) -> None:
+    given = {"email": f"one@hospital.example, One@Hospital.example, {olga.email}, two@clinic.example"}
+    refused = lead.post(reverse("site-invite"), given)
+    assert refused.status_code == 422 and [sent.to for sent in mail.outbox] == [["one@hospital.example"]]
+    told = refused.content.decode()
+    assert f'value="{olga.email}, two@clinic.example"' in told and "invitation.account_exists" in told
+    assert "on its way to one@hospital.example" in told
+    assert lead.post(reverse("site-invite"), {"email": " , "}).status_code == 422, "nobody"
+
+
 def test_a_weak_password_is_refused_and_what_was_typed_stays(lead: Client) -> None:
     lead.post(reverse("site-invite"), {"email": "new@hospital.example"})
     path = "/" + str(mail.outbox[-1].body).split("http", 1)[1].split("/", 3)[3].split()[0]
