@@ -14,9 +14,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from django.conf import settings
 from django.db import transaction
 
@@ -39,10 +40,9 @@ from federation.attestation.models import (
     LogNode,
     StoredEvidence,
 )
-from federation.attestation.subjects import search_columns, sites_in
+from federation.attestation.subjects import manifest_in, search_columns, sites_in
 from federation.people.models import User
 from transparency_log.entry import (
-    EARLIER,
     FORMAT,
     AppraisalBody,
     LeafEntry,
@@ -99,11 +99,9 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         at = int(time.time())
         for attachment in attachments:
             _keep(attachment)
-        version: Literal[6, 7] = EARLIER
-        if any(one.kind == "manifest" and BOUNDED in one.data for one in attachments):
-            version = FORMAT
-        named = tuple(attachment.sha256 for attachment in attachments)
-        entry = make_entry(kind, at, body, named, version)
+        entry = make_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
+        if _is_bounded(entry):
+            entry = msgspec.structs.replace(entry, version=FORMAT)
         kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
         if kept != len(set(entry.attachments)):
             raise Refusal("log.invalid_entry", fault="an attachment is missing")
@@ -122,6 +120,13 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         head.size = growth.append(DatabaseStore(), head.size, leaf)
         head.save(update_fields=["size"])
         return row
+
+
+def _is_bounded(entry: LeafEntry) -> bool:
+    """Whether it names a manifest that bounds answers, brought with it or by an entry before it."""
+    named = {*entry.attachments, manifest_in(entry)}
+    manifests = StoredEvidence.objects.filter(pk__in=named - {None}, kind="manifest")
+    return any(BOUNDED in bytes(data) for data in manifests.values_list("data", flat=True))
 
 
 def _require_own_policy(entry: LeafEntry) -> None:

@@ -42,13 +42,18 @@ def sites_in(entry: LeafEntry) -> list[str]:
     return sorted(Site.objects.filter(pk__in=wanted).values_list("pk", flat=True)) if wanted else []
 
 
-def _study(entry: LeafEntry) -> str | None:
+def manifest_in(entry: LeafEntry) -> str | None:
+    """The hash of the manifest that it names, wherever its kind has it."""
     body = entry.body
-    if isinstance(body.get("study"), str):
-        return Study.objects.filter(pk=body["study"]).values_list("pk", flat=True).first()
     released = _mapping(_mapping(body.get("release")).get("released"))
     places = (body, *(_mapping(body.get(name)) for name in ("claims", "roster", "receipt")), released)
-    manifest = next((place["manifest"] for place in places if isinstance(place.get("manifest"), str)), None)
+    return next((place["manifest"] for place in places if isinstance(place.get("manifest"), str)), None)
+
+
+def _study(entry: LeafEntry) -> str | None:
+    if isinstance(entry.body.get("study"), str):
+        return Study.objects.filter(pk=entry.body["study"]).values_list("pk", flat=True).first()
+    manifest = manifest_in(entry)
     if manifest is None:
         return None
     return Approval.objects.filter(manifest_hash=manifest).values_list("study_id", flat=True).first()

@@ -118,6 +118,13 @@ def test_what_0_1_0_can_read_is_written_so_that_it_does(ready: Study, release: R
     attachment = log.Attachment("manifest", canonical(manifest))
     body = {"manifest": attachment.sha256, "site": "anna", "confirmed": ["anna"], "signature": "b" * 128}
     assert json.loads(log.append("approval", body, [attachment]).data)["version"] == version
+    # What names it later, and does not bring it, cannot be judged without it: "failed", says 0.1.0.
+    named = {"manifest": attachment.sha256}
+    assert json.loads(log.append("message", named).data)["version"] == version
+    entry = {"site": "anna", "sha256": "c" * 64}
+    roster = {**named, "round": 1, "inputs": [entry], "previous": "0" * 64, "pooled": False}
+    assert json.loads(log.append("roster.fixed", {"roster": roster}).data)["version"] == version
+    assert json.loads(log.append("test.entry", {"n": 1}).data)["version"] == 6
 
 
 @pytest.mark.django_db(transaction=True)
