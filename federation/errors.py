@@ -87,6 +87,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if refusal is None:
         return Response(body_of("internal", {}, report(error)), status=500)
     reference = secrets.token_hex(6)
+    if isinstance(error, OperationalError | InterfaceError):
+        # Kind and SQLSTATE alone: the text may quote what must not be logged. A full disk does not pass.
+        cause = error.__cause__ or error
+        state = getattr(cause, "sqlstate", None) or "-"
+        log.warning("the database did not serve: %s %s, reference %s", type(cause).__name__, state, reference)
     log.info("refused %s, reference %s", refusal.code, reference)
     headers = {"WWW-Authenticate": "Bearer"} if status_of(refusal.code) == 401 else None
     return Response(

@@ -49,13 +49,17 @@ def test_what_nobody_foresaw_is_internal_to_the_reader_and_a_traceback_to_the_lo
     assert "hunter2" not in answer.content.decode() + caplog.text
 
 
-def test_a_busy_database_asks_to_try_again(anna: Hospital, monkeypatch: Any) -> None:
+def test_a_busy_database_asks_to_try_again_and_its_operator_learns_why(
+    anna: Hospital, monkeypatch: Any, caplog: Any
+) -> None:
     def busy(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError("database is locked")
+        raise OperationalError("database is locked: hunter2") from TimeoutError("hunter2")
 
     monkeypatch.setattr(services, "heartbeat", busy)
     answer = anna.call("post", "heartbeat", BEAT)
     assert (answer.status_code, answer.json()["code"], answer.json()["retry"]) == (503, "request.busy", True)
+    (line,) = [row.getMessage() for row in caplog.records if row.levelno == logging.WARNING]
+    assert "TimeoutError" in line and answer.json()["reference"] in line and "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize(
