@@ -216,6 +216,7 @@ def address_of(name: str, world: dict[str, Any]) -> str:
         "window_id": 1,
         "stage": "tuning",
         "verb": "pause",
+        "role": "lead",
     }
     return reverse(name, kwargs={key: given[key] for key in wanted})
 
