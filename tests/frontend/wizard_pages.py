@@ -7,6 +7,7 @@ from typing import Any
 from django.urls import reverse
 
 from federation.studies.models import Study
+from tests.frontend.page_reader import unlinked
 
 TRAINING = {
     "rounds": 2, "local_epochs": 1, "batch_size": 8, "learning_rate": "0.001", "seed": 0,
@@ -24,4 +25,4 @@ def at(study: Study, step: str) -> str:
 
 
 def text(response: Any) -> str:
-    return response.content.decode()
+    return unlinked(response.content.decode())
