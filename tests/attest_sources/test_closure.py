@@ -114,7 +114,7 @@ def test_the_auditors_page_names_every_file_and_package_as_they_are():
 
 
 def test_the_auditors_page_is_stale_after_a_new_import_or_package(tmp_path, capsys):
-    for folder in ("contracts", "attestation", "enclave"):
+    for folder in ("contracts", "attestation", "enclave", "kernels"):
         shutil.copytree(TREE / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "docs").mkdir()
     arguments = ["--tree", str(tmp_path)]

@@ -65,7 +65,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_host_starts_a_program_from_its_own_environment(folder):
     made = folder / "aggregator"
     made.mkdir()
-    (made / environments.STAMP).write_text(environments._stamp("aggregator"))
+    (made / environments.STAMP).write_text(environments.stamp_of("aggregator"))
     assert command("aggregator", "development", folder)[0] == str(made / "bin" / "python")
 
 
