@@ -18,7 +18,7 @@ MANY = 99
 def news_of(user: User) -> QuerySet[Notice]:
     """This person's news, newest first."""
     found = Notice.objects.filter(user=user).order_by("-pk")
-    return found.select_related("event__study", "event__run__study", "event__site")
+    return found.select_related("event__study__sweep_point__sweep", "event__run__study", "event__site")
 
 
 def unread(user: User) -> int:

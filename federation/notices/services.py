@@ -72,7 +72,10 @@ def send_due() -> int:
                     Notice.objects.get_or_create(event=event, user=user, defaults=choice)
     due = Notice.objects.filter(by_mail=True, sent_at=None, attempts__lt=MAX_ATTEMPTS)
     return sum(
-        _send(notice) for notice in due.select_related("event__study", "event__run__study", "user__site")
+        _send(notice)
+        for notice in due.select_related(
+            "event__study__sweep_point__sweep", "event__run__study", "user__site"
+        )
     )
 
 

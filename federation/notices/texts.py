@@ -64,7 +64,7 @@ def _asked_as_sweep(event: Event) -> Sweep | None:
     """The sweep that asks for a hospital's approval when one of its studies does."""
     if event.kind != "study.approving" or event.study is None:
         return None
-    point = SweepPoint.objects.filter(study=event.study).select_related("sweep").first()
+    point: SweepPoint | None = getattr(event.study, "sweep_point", None)
     return point.sweep if point is not None else None
 
 

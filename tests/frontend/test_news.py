@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from federation.notices import inbox
 from federation.notices import services as notices
 from federation.notices.models import Notice
 from federation.people.models import User
-from federation.studies.models import Event, Study
+from federation.studies.models import Event, Study, Sweep, SweepPoint
 from tests.frontend.page_reader import signed_in, text
 
 
@@ -45,6 +47,26 @@ def test_beyond_a_hundred_the_bell_says_that_there_are_more(draft: Study, lena: 
     assert ">99+<" in text(client, "/")
     page = client.get(reverse("news")).context["page"]
     assert len(page.rows) == 50 and page.older
+
+
+def test_a_full_page_of_what_asks_for_approval_costs_as_many_questions_as_one(
+    frozen: Study, alice: User, lena: User
+) -> None:
+    notices.send_due()
+    client = signed_in(alice)
+    with CaptureQueriesContext(connection) as one:
+        client.get(reverse("news"))
+    studies = Study.objects.bulk_create(
+        Study(name=f"{n}", lead=lena, state="approving", manifest_hash=f"{n:064x}") for n in range(9)
+    )
+    sweep = Sweep.objects.create(name="Ratios", lead=lena)
+    SweepPoint.objects.create(sweep=sweep, study=studies[0], ratio=1.0, cut=1, select="largest", seed=0)
+    events = Event.objects.bulk_create(Event(study=study, kind="study.approving") for study in studies)
+    Notice.objects.bulk_create(Notice(event=event, user=alice) for event in events)
+    with CaptureQueriesContext(connection) as ten:
+        page = client.get(reverse("news"))
+    assert len(page.context["page"].rows) == 10 and "Ratios" in page.content.decode()
+    assert len(ten) == len(one)
 
 
 def test_mails_are_chosen_by_topic_in_the_account(lena: User) -> None:
