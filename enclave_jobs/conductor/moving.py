@@ -80,8 +80,9 @@ def _key(run: Run) -> str:
 
 
 def _answers(address: str) -> bool:
+    """Also one that refuses is there, with its enclaves: two of one run would be a fork."""
     try:
         client.room(address)
-    except Refusal:
-        return False
+    except Refusal as refusal:
+        return refusal.code != AWAY
     return True

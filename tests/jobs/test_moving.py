@@ -119,6 +119,13 @@ def test_it_stays_with_a_machine_that_answers_or_has_what_opens_its_state(
     with monkeypatch.context() as patch:
         patch.setattr(client, "room", lambda at: None)
         assert not considered(scene, AWAY), "only this call was lost"
+
+    def refusing(at: str) -> None:
+        raise Refusal("supervisor.unauthorised")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "room", refusing)
+        assert not considered(scene, AWAY), "who refuses is there"
     settings.SUPERVISORS = []
     assert not considered(scene, AWAY), "there is no other machine"
     scene.enclave.refresh_from_db()
