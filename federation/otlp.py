@@ -7,6 +7,7 @@ request waits for it.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -14,7 +15,6 @@ import queue
 import socket
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -54,7 +54,7 @@ class _Sender:
                 spans.append(self._waiting.get_nowait())
             try:
                 post(spans)
-            except (OSError, urllib.error.URLError, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # the thread lives on
                 self._complain(type(error).__name__)
 
     def _complain(self, fault: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socketserver
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,3 +110,27 @@ def test_a_collector_that_is_away_costs_spans_and_one_line(
     for _ in range(5):
         sender.add({})
     assert [record.message for record in caplog.records] == ["spans are dropped: too many wait"]
+
+
+def test_a_collector_that_answers_nonsense_costs_what_it_was_sent_and_no_more(settings: Any) -> None:
+    answers = [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]
+    asked = threading.Semaphore(0)
+
+    class Collector(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b"".join(iter(self.rfile.readline, b"\r\n"))
+            self.rfile.read(int(head.lower().split(b"content-length: ")[1].split()[0]))
+            self.wfile.write(answers.pop(0))
+            asked.release()
+
+    span = otlp.encoded("step", ("a" * 32, "b" * 16, ""), (1, 2), attributes={})
+    with socketserver.TCPServer(("127.0.0.1", 0), Collector) as server:
+        settings.TRACES = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            for _ in range(2):
+                otlp.send(span)
+                assert asked.acquire(timeout=20), "nobody sends any more"
+                time.sleep(0.5)
+        finally:
+            server.shutdown()
