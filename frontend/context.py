@@ -39,7 +39,10 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
     if isinstance(user, User):
         for name, label, roles in entries:
             url = reverse(name)
-            current = request.path == url or (url != "/" and request.path.startswith(url + "/"))
+            within = (url, reverse("sweeps")) if name == "studies" else (url,)
+            current = any(
+                request.path == one or (one != "/" and request.path.startswith(one + "/")) for one in within
+            )
             if user.role in roles:
                 navigation.append({"url": url, "label": label, "current": current})
     return {

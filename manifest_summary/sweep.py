@@ -28,21 +28,28 @@ class SweepTable(NamedTuple):
 
 def points(manifests: Sequence[Manifest]) -> SweepTable:
     """What differs between the runs, of all that may."""
+    differ = _differing(manifests)
+    heads = tuple(head[:1].upper() + head[1:] for head in differ.values())
+    return SweepTable(heads, tuple(zip(*differ, strict=True)) or ((),) * len(manifests))
+
+
+def _differing(manifests: Sequence[Manifest]) -> dict[tuple[str, ...], str]:
+    """Its values, one a run, and its name, written as in a sentence: German nouns are capitals there too."""
     shown: list[tuple[str, Callable[[Manifest], object]]] = [
-        (_("Heads"), lambda one: _percent(one, "attention")),
-        (_("Dense rows"), lambda one: _percent(one, "dense")),
-        (_("Selection"), lambda one: one.adapter.select if isinstance(one.adapter, Spf) else ""),
-        (_("Cut"), lambda one: one.split.cut if one.split else ""),
-        (_("Seed"), lambda one: one.training.seed),
-        (_("Seed of the selection"), lambda one: one.adapter.seed if isinstance(one.adapter, Spf) else ""),
-        (_("Clock not before"), lambda one: f"{datetime.fromtimestamp(one.minimum_time, UTC):%H:%M:%S} UTC"),
+        (_("heads"), lambda one: _percent(one, "attention")),
+        (_("dense rows"), lambda one: _percent(one, "dense")),
+        (_("selection"), lambda one: one.adapter.select if isinstance(one.adapter, Spf) else ""),
+        (_("cut"), lambda one: one.split.cut if one.split else ""),
+        (_("seed"), lambda one: one.training.seed),
+        (_("seed of the selection"), lambda one: one.adapter.seed if isinstance(one.adapter, Spf) else ""),
+        (_("clock not before"), lambda one: f"{datetime.fromtimestamp(one.minimum_time, UTC):%H:%M:%S} UTC"),
     ]
     differ: dict[tuple[str, ...], str] = {}  # what goes together is one column
     for head, value in shown:
         values = tuple(str(value(one)) for one in manifests)
         if len(set(values)) > 1:
-            differ[values] = f"{differ[values]}, {head.lower()}" if values in differ else head
-    return SweepTable(tuple(differ.values()), tuple(zip(*differ, strict=True)) or ((),) * len(manifests))
+            differ[values] = f"{differ[values]}, {head}" if values in differ else head
+    return differ
 
 
 def unlike(manifests: Sequence[Manifest]) -> list[str]:
@@ -79,7 +86,7 @@ def terms(manifests: Sequence[Manifest], rows: int, root: str, releases: int, de
 
 def sweep_facts(signed: Sweep, manifests: Sequence[Manifest]) -> Section:
     """What one signature for all of them means."""
-    heads = ", ".join(head.lower() for head in points(manifests).heads) or _("nothing but their names")
+    heads = ", ".join(_differing(manifests).values()) or _("nothing but their names")
     runs = _("%(runs)s, by one signature; they differ in: %(heads)s. All else is the same in each")
     facts = [
         Fact(_("Runs"), runs % {"runs": signed.runs, "heads": heads}),

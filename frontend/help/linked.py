@@ -17,6 +17,8 @@ APART = {
     "svg", "textarea", "th", "title",
 }  # fmt: skip
 """In these a word is no text to be explained: it is a link or a control already, a heading, or code."""
+SPOKEN = ("said-text", "crumbs")
+"""Nor in these: what a person wrote, and where a page stands."""
 
 
 def linked(html: str) -> str:
@@ -48,7 +50,7 @@ def _follow(tag: str, stack: list[tuple[str, bool]], seen: list[set[str]]) -> No
             seen.pop()
     elif name not in VOID and not tag.endswith("/>"):
         # What a person wrote is shown as it is; what renews itself comes without links the next time.
-        apart = name in APART or 'class="said-text"' in tag or "hx-get=" in tag
+        apart = name in APART or "hx-get=" in tag or any(f'class="{one}"' in tag for one in SPOKEN)
         stack.append((name, apart))
         if name == "section":
             seen.append(set())

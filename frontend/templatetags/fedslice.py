@@ -182,6 +182,12 @@ def share(value: float) -> str:
 
 
 @register.filter
+def unbroken(text: str) -> str:
+    """In running text: a number and its sign stay on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+@register.filter
 def decimals(value: float | None) -> str:
     return "–" if value is None else number(f"{value:.3f}")
 

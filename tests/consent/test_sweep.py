@@ -121,6 +121,8 @@ def test_the_page_says_what_the_terminal_says_and_under_which_fingerprint(
     words = html.unescape(page.content.decode())
     for fact in told["plan"][0]["facts"]:
         assert fact.value in words
+    german = client_of(alice).get(reverse("sweep", args=[sweep.pk]), headers={"accept-language": "de"})
+    assert "unterscheiden sich in: Köpfe, dichte Zeilen, Seed, Seed der Auswahl" in german.content.decode()
     assert "at most 2 of 4" in words and told["signed"].root[:8] in words.replace(" ", "")
     assert told["heads"][:2] == ("Heads, dense rows", "Seed, seed of the selection")
     assert {tuple(values[:2]) for _study, values in told["rows"]} == {

@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from contracts.canonical import canonical, digest
@@ -17,12 +19,15 @@ from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput, receipt_hash
 from contracts.releases import EXPORT, SEALED
 from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
+from contracts.sweep_tree import SweepTree
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.blobs.models import Blob, Issue
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs.models import Job
 from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
+from enclave_jobs.runs import sweeps
 from enclave_jobs.runs.models import Contribution, Round, Run
+from enclave_jobs.runs.sweeps import Axes
 from federation.attestation import references
 from federation.attestation.models import Root
 from federation.audit.services import record
@@ -33,7 +38,9 @@ from federation.sites.models import Site
 from federation.studies import services
 from federation.studies.models import BaseModel, Event, ModelJob, Study
 from federation.studies.plan import read, write
+from tests.federation.cast import make_person
 from tests.slicing.small import config
+from tests.support.proofs import freeze
 
 CHECKS: list[dict[str, str]] = [
     {"name": "enrolment", "outcome": "pass", "found": "site 0f3a, with https://coordinator.example"},
@@ -152,6 +159,29 @@ def _lead(world: dict[str, Any], run: Run) -> None:
     world["split_id"] = split.pk
     for key, rank, older in (("ended_id", 16, False), ("older_id", 4, True)):
         world[key] = _ended(run, rank, older).pk
+
+
+def ask_for_a_sweep(world: dict[str, Any]) -> None:
+    """A sweep that waits for signatures: an officer has asked and approved, the key has not."""
+    run, site = Run.objects.get(pk=world["run_id"]), Site.objects.get(pk=world["site_id"])
+    lead = run.study.lead
+    study = services.clone_study(lead, run.study, "Triage at several ratios")
+    plan = msgspec.structs.replace(read(study.settings), method="method-2", cut=3, release="export")
+    Study.objects.filter(pk=study.pk).update(settings=write(plan))
+    study.refresh_from_db()
+    sweep = sweeps.create(lead, study, Axes(ratios=(12.5, 25.0), seeds=(0, 1)), "Ratios", releases=2)
+    points = [freeze(lead, point.study) for point in sweep.points.select_related("study")]
+    officer = make_person("odile@anna.example", Role.SITE_ADMIN, site, post="officer")
+    root = SweepTree([point.hash for point in points]).root
+    client = Client()
+    for by, address, typed in (
+        (officer, "sweep-thread", {"kind": "message", "text": "Why these ratios?", "manifest_hash": root}),
+        (lead, "sweep-thread", {"kind": "message", "text": "They bracket the paper's.", "site": site.pk}),
+        (officer, "sweep-approve", {"root": root}),
+    ):
+        client.force_login(by)
+        client.post(reverse(address, args=[sweep.pk]), typed)
+    world["asked_id"] = sweep.pk
 
 
 def releases_of(run: Run) -> dict[str, str]:

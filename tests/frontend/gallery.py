@@ -49,6 +49,8 @@ MORE = {
     "password-reset-sent": ("", "/password/sent"),
     "password-reset-gone": ("", "/password/MQ/none/"),
     "invitation-gone": ("", "/invitations/none/"),
+    "help": ("", "/help"),
+    "help-role": ("olga", "/help/officer"),
     "not-found": ("olga", "/nothing-here"),
     "forbidden": ("lena", "/people"),
     "log-filtered-empty": ("audrey", "/log?code=none"),
@@ -76,6 +78,11 @@ def pages(world: dict[str, Any]) -> list[Shown]:
         first = [who for who in PREFERRED if statuses.get(who) == 200]
         if first:
             found.append(Shown(name, first[0], address_of(name, world)))
+    sheet = reverse("study", args=[world["study_id"]]) + f"?hospital={world['site_id']}#sheet"
+    found.append(Shown("room-sheet", "alice", sheet))
+    if "asked_id" in world:
+        asked = reverse("sweep", args=[world["asked_id"]])
+        found += [Shown("sweep-asked", "alice", asked), Shown("sweep-lead", "lena", asked)]
     return [*found, *_of_the_lead(world)]
 
 

@@ -19,7 +19,7 @@ from enclave_jobs.runs.models import Run
 from federation.people.models import User
 from federation.sites.models import Site
 from tests.federation.cast import Hospital
-from tests.frontend.fullness import live_on, releases_of
+from tests.frontend.fullness import ask_for_a_sweep, live_on, releases_of
 from tests.frontend.gallery import Desk, Shown, file_name, opened, pages
 from tests.support.chromium import launch
 
@@ -34,7 +34,8 @@ AXE = Axe().axe_script
 VIOLATIONS = "options => axe.run({resultTypes: ['violations'], ...options}).then(found => found.violations)"
 OFTEN = (
     "sign-in", "home", "site", "dataset", "study", "wizard-draft-tuning",
-    "wizard-split-tuning", "run-lead", "run-result", "compare-lead", "log", "review",
+    "wizard-split-tuning", "run-lead", "run-result", "compare-lead", "log", "review", "help", "help-role",
+    "room-sheet", "site-people", "sweep-asked",
 )  # fmt: skip
 """Of each kind one: forms, tables, figures, dialogs. `make test-long` and `make screenshots` see all."""
 EMPTY = (
@@ -96,6 +97,7 @@ def test_axe_finds_nothing_of_weight_on_the_pages_of_a_full_installation(
     world: dict[str, Any], people: dict[str, User], anna: Hospital, wanted: tuple[str, ...]
 ) -> None:
     run = live_on(world)
+    ask_for_a_sweep(world)
     released = [
         Shown(f"run-release-{state}", "lena", reverse("study", args=[Run.objects.get(pk=pk).study_id]))
         for state, pk in releases_of(run).items()
@@ -110,6 +112,7 @@ def test_axe_finds_nothing_of_weight_on_the_pages_of_a_full_installation(
 GERMAN = (
     "sign-in", "home", "site", "site-enrolment", "study", "run-lead", "wizard-draft-tuning",
     "wizard-draft-training", "compare-lead", "account", "log-entry", "operations", "sweep",
+    "help", "room-sheet", "sweep-asked",
 )  # fmt: skip
 """German words are longer: forms, tables, badges, tabs, the navigation."""
 
@@ -121,6 +124,7 @@ def test_german_pages_fit_and_read_as_well(
     world: dict[str, Any], people: dict[str, User], wanted: tuple[str, ...]
 ) -> None:
     live_on(world)
+    ask_for_a_sweep(world)
     found = [shown for shown in pages(world) if not wanted or shown.name in wanted]
     faults = faults_of(people, found, "german", "de-DE")
     assert not faults, "\n".join(faults)

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from federation.people.models import User
-from frontend.help.linked import APART, linked
+from frontend.help.linked import APART, SPOKEN, linked
 from frontend.help.roles import PAGES
 from frontend.help.terms import TERMS
 from tests.federation.cast import Hospital
@@ -38,7 +38,7 @@ class Reader(HTMLParser):
         if told.get("class") == "term":
             self.sections[-1][1] += f" {(told['href'] or '').partition('#')[2]} "
         if tag not in ("br", "img", "input", "hr", "meta", "link"):
-            self.open.append((tag, tag in APART or "hx-get" in told))
+            self.open.append((tag, tag in APART or "hx-get" in told or told.get("class") in SPOKEN))
 
     def handle_endtag(self, tag: str) -> None:
         while self.open and self.open.pop()[0] != tag:
@@ -122,7 +122,8 @@ def test_the_glossary_and_a_page_for_each_role_are_there_for_everybody(language:
 
 def test_a_term_is_linked_once_in_a_section_and_never_in_links_headings_code_or_what_people_wrote() -> None:
     page = (
-        "<section><h2>Quorum</h2><p>A quorum, a quorum.</p><a>quorum</a></section>"
+        '<ol class="crumbs"><li>Evidence</li></ol><section><h2>Quorum</h2>'
+        "<p>A quorum, a quorum.</p><a>quorum</a></section>"
         '<section><code>TEE</code><p class="said-text">my TEE &lt;b&gt;</p><div hx-get="/x">TEE</div>'
         '<input value="quorum"><p>A <b>TEE</b>; macro-F1: not semi-TEE, tee or MRENCLAVEs</p></section>'
     )

@@ -130,6 +130,23 @@ def test_several_labels_have_no_confusion_and_a_line_each(run: Run, lead: Client
     assert "Decisions The row has it 0 % – 20 % 200 2.5 %" in said
 
 
+def test_of_tagged_words_entities_and_words_are_told_and_not_labels(run: Run, lead: Client) -> None:
+    told = {
+        "accuracy": 0.6,
+        "word_accuracy": 0.93,
+        "micro_f1": 0.72,
+        "macro_f1": 0.64,
+        "loss": 0.4,
+        "rows": 120,
+    }
+    Round.objects.create(run=run, number=1, state="published", metrics={"pooled": {**told, "micro_f1": 0.7}})
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": told})
+    said = " ".join(re.sub(r"<[^>]*>", " ", page_of(lead, run)).split())
+    assert "70.0 % micro-F1 of entities on validation rows" in said and "whose labels" not in said
+    assert "72.0 % micro-F1 of entities on test rows; accurate are rows whose tags are all right" in said
+    assert said.count("93.0 % of words have the right tag") == 2
+
+
 def test_counts_that_are_rounded_by_themselves_make_no_share_above_one() -> None:
     odd = {**TABLES, "confusion": [[5, 0], [0, 5]], "truth": [0, 5], "predicted": [0, 5],
            "reliability": [[5], [10]]}  # fmt: skip

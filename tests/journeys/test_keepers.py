@@ -119,7 +119,7 @@ def test_his_page_shows_real_workers_and_a_clock_that_goes(installation: Install
     page.goto(f"{installation.url}/operations")
     expect(page.locator("#workers")).to_contain_text("all well", timeout=40_000)
     expect(page.locator("#workers")).to_contain_text("cpu, enclave, models, tail")
-    expect(page.locator("#workers")).to_contain_text("since the last sweep")
+    expect(page.locator("#workers")).to_contain_text("since the last regular check")
 
 
 def test_an_expired_link_says_so_and_the_operator_sends_another(

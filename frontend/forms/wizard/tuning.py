@@ -188,7 +188,7 @@ class SplitForm(StepForm):
     select = forms.ChoiceField(
         label=_("Which heads and rows"),
         choices=(
-            ("largest", _("those with the largest L1 norm (the paper's)")),
+            ("largest", _("the largest L1 norm (the paper's)")),
             ("smallest", _("those with the smallest")),
             ("random", _("drawn by the seed")),
         ),
