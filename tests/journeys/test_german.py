@@ -145,6 +145,6 @@ def test_the_receipt_is_german_to_be_printed(installation: Installation, story: 
     title = said("What left %(site)s for “%(study)s”", site="St. Anna", study="Triage von Notizen")
     expect(admin.get_by_role("heading", name=title)).to_be_visible()
     main = admin.get_by_role("main")
-    for text in ("Rows used", "Who approved it", "Signed at the hospital", "Attested"):
+    for text in ("Rows used", "Who approved it at this hospital", "Signed at the hospital", "Attested"):
         expect(main).to_contain_text(said(text))
     assert admin.locator("html").get_attribute("lang") == "de"
