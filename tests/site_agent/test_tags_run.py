@@ -70,7 +70,7 @@ def trial(tmp_path: Path) -> Iterator[Tagged]:
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param({"rank": 4, "alpha": 8}, id="method-1"),
+        pytest.param({"rank": 4, "alpha": 8}, id="method-1", marks=pytest.mark.long),
         pytest.param({"method": "method-2", "cut": 1}, id="method-2"),
         pytest.param({"placement": "masked", "rank": 4, "alpha": 8}, id="masked", marks=pytest.mark.long),
     ],
