@@ -46,16 +46,9 @@ from enclave.slicing.adapters import adapt
 from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training.data import Examples
-from enclave.training.features import (
-    SHARD_BYTES,
-    FeatureSet,
-    Layout,
-    compute,
-    from_bytes,
-    plan_shards,
-    to_bytes,
-)
+from enclave.training.features import SHARD_BYTES, FeatureSet, Layout, from_bytes, to_bytes
 from enclave.training.loop import MAX_GRADIENT_NORM
+from site_agent.methods.shard_making import compute, plan_shards
 
 GOALS = {("epoch_over_full_lora", 0.5): 0.6, ("epoch_over_full_lora", 0.75): 0.35}
 STEP_GOAL, STEP_GOAL_RATIO, BYTES_SLACK = 1.10, 25.0, 1.05

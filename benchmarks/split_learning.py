@@ -41,11 +41,12 @@ from enclave.slicing.spf import optimizer_bytes, tune
 from enclave.slicing.split import Front, Tail
 from enclave.training import rates
 from enclave.training.data import Examples
-from enclave.training.features import FeatureSet, Layout, compute, layout_of
+from enclave.training.features import FeatureSet, Layout, layout_of
 from enclave.training.loop import MAX_GRADIENT_NORM, derive_seed, train
 from enclave.training.metrics import Scores
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from site_agent.methods.shard_making import compute
 
 DATASETS = ("chemprot", "medquad-qtype", "msha-injury", "mts-dialog", "nhs-feedback")
 RATIOS = "12.5,25,50,62.5,100"

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from contracts.canonical import canonical, digest
-from contracts.kinds import KINDS, SEVERAL, TAGGED, Kind, Task
+from contracts.kinds import CHOSEN, KINDS, SEVERAL, TAGGED, Kind, Task
 from contracts.policy import Hex32, Policy
 from contracts.refusal import Refusal
 from contracts.signing import verify
@@ -318,8 +318,9 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def coded(self) -> Kind | None:
-        """The kind of all sites' rows, where each has several labels or tags, and not one class or text."""
-        return kind if (kind := self.sites[0].dataset.kind) in (SEVERAL, TAGGED) else None
+        """The kind of all sites' rows, where each has several labels, tags or choices, and not one class or
+        text."""
+        return kind if (kind := self.sites[0].dataset.kind) in (SEVERAL, TAGGED, CHOSEN) else None
 
     def publishes_tables(self, round: int) -> bool:
         """Whether the scores of this round have more than the usual counts: a classifier's test what tables

@@ -6,7 +6,7 @@ optimizer, tables of the test, several labels, shares of a key, a baseline. Load
 from __future__ import annotations
 
 from contracts.entities import labels_of, types_of
-from contracts.kinds import CONVERSATIONS, SEVERAL
+from contracts.kinds import CHOSEN, CONVERSATIONS, SEVERAL
 from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimizer
 
 LEAST_CELL = 5
@@ -23,6 +23,7 @@ def faults(manifest: Manifest) -> dict[str, bool]:
     found["a chat template goes with conversations"] = (
         manifest.model.template is not None
     ) == kinds.isdisjoint(CONVERSATIONS)
+    found["questions with choices are of datasets of one kind"] = CHOSEN in kinds and len(kinds) > 1
     if manifest.front is not None:
         found |= _of_front(manifest)
     if manifest.aggregation.privacy is not None:
@@ -89,7 +90,8 @@ def _of_writing(manifest: Manifest) -> dict[str, bool]:
     tables, kinds = manifest.publication, {site.dataset.kind for site in manifest.sites}
     return {
         "written rows and written tokens go together": not (tables.written_rows and tables.written_tokens),
-        "answers are written to prompts and in conversations": not kinds.issubset(CONVERSATIONS),
+        "answers are written to prompts and in conversations, not chosen": not kinds.issubset(CONVERSATIONS)
+        or CHOSEN in kinds,
         # Each token that is written is a pass through all of the model. Masked, each pass would have pads of
         # its own; behind a front, public or of method-2, the tokens would have to go through the host's part.
         "answers are written where the enclave has all of the model": manifest.method != "method-1"

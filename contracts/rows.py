@@ -6,7 +6,7 @@ in Method 2, read nothing else. Every name is needed, none is known beside them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +15,7 @@ from contracts.kinds import Kind
 
 Split = Literal["train", "validation", "test"]
 Role = Literal["system", "user", "assistant"]
+MOST_CHOICES = 10
 
 
 class TextLabel(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="text-label"):
@@ -60,6 +61,16 @@ class PromptResponse(
     split: Split
 
 
+class PromptChoices(PromptResponse, frozen=True, tag="prompt-choices"):
+    """The same, with all answers that it may choose from, in full; the response is one of them."""
+
+    choices: Annotated[tuple[str, ...], Meta(min_length=2, max_length=MOST_CHOICES)]
+
+    def __post_init__(self) -> None:
+        if self.response not in self.choices:
+            raise ValueError("the response is none of the choices")
+
+
 class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation."""
 
@@ -81,18 +92,10 @@ class WholeText(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
     split: Split
 
 
-Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | Messages | WholeText
+Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | PromptChoices | Messages | WholeText
 Labelled = TextLabel | PairLabel
 Conversation = PromptResponse | Messages
-OF_KIND: dict[Kind, type[Row]] = {
-    "text-label": TextLabel,
-    "pair-label": PairLabel,
-    "text-labels": TextLabels,
-    "token-tags": TokensTags,
-    "prompt-response": PromptResponse,
-    "messages": Messages,
-    "text": WholeText,
-}
+OF_KIND: dict[Kind, type[Row]] = {row.__struct_config__.tag: row for row in get_args(Row)}
 
 read_row = msgspec.json.Decoder(Row).decode
 """One line -> its row. Raises msgspec.DecodeError."""

@@ -177,9 +177,10 @@ define(
           "cannot use.",
           "Choose another dataset or model. A classification wants labels; a model that writes text wants "
           "prompts with responses, conversations, or texts without labels.", "lead"),
-    Entry("study.mixed_kinds", "The datasets are of different kinds: single texts, pairs of texts, or texts "
-          "with any number of labels.",
-          "Choose datasets of one kind: a classification reads one alone.", "lead"),
+    Entry("study.mixed_kinds", "The datasets are of different kinds: single texts, pairs of texts, texts "
+          "with any number of labels, or questions with choices beside others without.",
+          "Choose datasets of one kind: a classification reads one alone, and choices are scored where all "
+          "hospitals have them.", "lead"),
     Entry("study.method_not_served",
           "A model of Method 1 is not served: its server averages, and has no model.",
           "Choose that its parameters stay sealed, are sealed to the hospitals, or exported; or Method 2.",

@@ -270,6 +270,9 @@ define(
           "Say --kind prompt-response, --kind text-label or --kind pair-label.", "site"),
     Entry("dataset.bad_language", "{said} is not the tag of a language.",
           "Say --language as BCP 47 has it: de, en-GB, zh-Hans.", "site"),
+    Entry("dataset.bad_choices", "These are no choices: --choice is said 2 to {limit} times, each time "
+          "otherwise.",
+          "For example --choice yes --choice no --choice maybe.", "site"),
     Entry("dataset.which_column", "It is not clear which column is the {role}.",
           "Say it with {option}. Candidates: {columns}.", "site"),
     Entry("dataset.which_separator", "Nothing known parts the labels in the column {column}.",

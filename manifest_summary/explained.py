@@ -29,6 +29,7 @@ _MEANS = {
         "keeps hospitals whose texts differ from drifting apart"
     ),
     "The next round's parameters": lambda: _("a mean can be taken as it is, or as the way to go"),
+    "The model chooses answers": lambda: _("its choice is only compared with the right one, inside"),
     "The model writes answers": lambda: _("how good answers are that it writes itself, not only weighs"),
     "Tuned modules": lambda: _("the parts of the model that get such matrices"),
     "LoRA on": lambda: _("the parts of the model that get such matrices"),

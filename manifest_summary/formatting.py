@@ -24,6 +24,7 @@ def word(name: object) -> str:
         "text-labels": _("texts, each with any number of labels"),
         "token-tags": _("words, each with its tag"),
         "prompt-response": _("prompts with their responses"),
+        "prompt-choices": _("questions with choices, and the right one"),
         "messages": _("conversations"),
         "text": _("texts"),
         "model": _("the model's own, among its pinned files"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts.kinds import CHOSEN
 from contracts.manifest import Manifest
 from contracts.sealed.handback import MOST_NAMED
 from manifest_summary.facts import Fact, _
@@ -22,6 +23,7 @@ def leaving(manifest: Manifest) -> list[Fact]:
         *method.leaving(manifest),
         Fact(_("Readable by the coordinator"), readable % pool),
         *_tables(manifest),
+        *_chosen(manifest),
         *_written(manifest),
         Fact(_("Never"), method.never(manifest)),
     ]
@@ -35,6 +37,16 @@ def _tables(manifest: Manifest) -> list[Fact]:
         "and how sure it was, in multiples of at least %(cells)d rows"
     )
     return [Fact(_("Tables of the test"), text % {"cells": manifest.publication.cells})]
+
+
+def _chosen(manifest: Manifest) -> list[Fact]:
+    if manifest.coded != CHOSEN:
+        return []
+    what = _(
+        "of the answers that a question offers, the one that it would write the likeliest (the sum over its "
+        "tokens); how many are right is told of all hospitals together"
+    )
+    return [Fact(_("The model chooses answers"), what)]
 
 
 def _written(manifest: Manifest) -> list[Fact]:

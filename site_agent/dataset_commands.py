@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from contracts.kinds import LANGUAGE, Kind
+from contracts.kinds import Kind
 from contracts.labels import meant
+from contracts.language_tags import LANGUAGE
 from contracts.refusal import Refusal
+from contracts.rows import MOST_CHOICES
 from site_agent import dataset_report as report
 from site_agent.approvals import approved_hashes, approved_manifest
 from site_agent.dataset_questions import agreed, require_answers
@@ -90,6 +92,13 @@ def add_dataset_commands(commands: Any, say: Say) -> None:
         action="append",
         default=[],
         help=_("the choices of a question: a column of lists, or as many columns as there are choices"),
+    )
+    verb.add_argument(
+        "--choice",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help=_("a choice that every question has, said for each of them (--choice yes --choice no)"),
     )
     verb.add_argument("--response-column", metavar="NAME", help=_("what a language model is to answer"))
     verb.add_argument("--messages-column", metavar="NAME", help=_("conversations: lists of {role, content}"))
@@ -207,6 +216,7 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
             tags=chosen.tags_column,
             prompt=tuple(chosen.prompt_column),
             choices=tuple(chosen.choices_column),
+            fixed=_fixed(chosen.choice),
             response=chosen.response_column,
             messages=chosen.messages_column,
             split=chosen.split_column,
@@ -220,6 +230,17 @@ def _wishes(chosen: argparse.Namespace) -> Wishes:
         label_map=_renamed(chosen.rename_label),
         **{name: getattr(chosen, name) for name in dropped},
     )
+
+
+def _fixed(said: list[str]) -> tuple[str, ...]:
+    """Choices that all questions have.
+
+    Raises: `dataset.bad_choices`.
+    """
+    choices = tuple(choice.strip() for choice in said)
+    if choices and not (2 <= len(choices) == len(set(choices)) <= MOST_CHOICES and all(choices)):
+        raise Refusal("dataset.bad_choices", limit=MOST_CHOICES)
+    return choices
 
 
 def _languages(said: list[str]) -> tuple[str, ...]:

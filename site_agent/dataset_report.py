@@ -45,10 +45,12 @@ WORDS: dict[Kind, str] = {
     "text-labels": marked("a text with any number of labels"),
     "token-tags": marked("words, each with its tag"),
     "prompt-response": marked("a prompt and the response to it"),
+    "prompt-choices": marked("a question with choices, and the right one"),
     "messages": marked("a conversation"),
     "text": marked("a text"),
 }
-_TO_READ: dict[Kind, str] = {"text-label": "--pair-column NAME", "prompt-response": "--prompt-column NAME"}
+_TO_READ: dict[Kind, str] = {"text-label": "--pair-column NAME", "prompt-response": "--prompt-column NAME",
+                            "prompt-choices": "--prompt-column NAME"}  # fmt: skip
 """How a column of texts is read too, where a kind has a place for it."""
 
 

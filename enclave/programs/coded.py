@@ -1,5 +1,5 @@
-"""Which scores of several labels, or of tags, are believed and told (several.py, tags.py). Runs inside both
-server enclaves; loaded where a manifest asks for one of them."""
+"""Which scores of several labels, tags or choices are believed and told (several.py, tags.py, choices.py).
+Runs inside both server enclaves; loaded where a manifest asks for one of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contracts.entities import types_of
-from contracts.kinds import TAGGED
+from contracts.kinds import CHOSEN, TAGGED
 from contracts.manifest import Manifest
 from enclave.training.metrics import Scores
 
@@ -19,6 +19,10 @@ def check_coded(scores: Scores, manifest: Manifest, *, tables: bool) -> None:
         from enclave.programs.tags import check_tags
 
         return check_tags(scores, len(types_of(labels)))
+    if manifest.coded == CHOSEN:
+        from enclave.programs.choices import check_choices
+
+        return check_choices(scores)
     from enclave.programs.several import check_several
 
     return check_several(scores, len(labels), tables=tables)
@@ -30,6 +34,10 @@ def rounded_of_coded(scores: Scores, known: Sequence[Scores], cells: int, coded:
         from enclave.programs.tags import rounded_of_tags
 
         return rounded_of_tags(scores, known)
+    if coded == CHOSEN:
+        from enclave.programs.choices import rounded_of_choices
+
+        return rounded_of_choices(scores, known)
     from enclave.programs.several import rounded_of_several
 
     return rounded_of_several(scores, known, cells)

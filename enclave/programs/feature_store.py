@@ -107,9 +107,9 @@ class FeatureStore:
     def _open(self, told: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
         index, keys = told.index, told.keys
         count = sum(index.examples(purpose) for purpose in PURPOSES)
-        if count > rows:  # fewer are right: a row without a token to learn is left out
-            raise Refusal("features.too_many", site=index.site, found=count, rows=rows)
         layout = self._learner.layout(index.site)
+        if count > rows * layout.per_row:  # fewer are right: a row without a token to learn is left out
+            raise Refusal("features.too_many", site=index.site, found=count, rows=rows)
         if index.origin != layout.origin:
             raise Refusal("features.stale")
         opened, content = [], hashlib.sha256()
@@ -128,4 +128,6 @@ class FeatureStore:
             opened.append(shard)
         if pinned is not None and content.hexdigest() != pinned:
             raise Refusal("features.replaced", site=index.site)
-        return SiteFeatures(index, tuple(opened), content.hexdigest())
+        found = SiteFeatures(index, tuple(opened), content.hexdigest())
+        layout.require_whole(found.of)
+        return found

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from contracts.rows import Messages, PromptResponse, Row, WholeText
+from contracts.rows import Conversation, PromptChoices, Row, WholeText
 from enclave.training.data import IGNORED, Examples
 from enclave.training.texts import AT_ONCE
 
@@ -29,10 +29,14 @@ def encode_answers(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec
     Raises: `rows.no_end` where the tokenizer has no token for the end of an answer, `rows.nothing_learnt`
     where no row has a token to learn, and `template.*`.
     """
+    if any(isinstance(row, PromptChoices) and row.split != "train" for row in rows):
+        from enclave.training.choices import encode_choices
+
+        return encode_choices(rows, tokenizer, spec)
     tokens: list[list[int]] = []
     targets: list[list[int]] = []
     cut = 0
-    for parts in _parts(rows, tokenizer, spec):
+    for parts in parts_of(rows, tokenizer, spec):
         ids, learnt, shortened = _fit(parts, spec.max_tokens)
         cut += shortened
         if any(target != IGNORED for target in learnt[1:]):  # nothing predicts a first token
@@ -43,7 +47,11 @@ def encode_answers(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec
     return Examples(tokens, targets, tokenizer.pad_token_id, cut=cut, left_out=len(rows) - len(tokens))
 
 
-def _parts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> list[list[Part]]:
+def parts_of(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> list[list[Part]]:
+    """Each row's tokens in parts that are given or learnt.
+
+    Raises: `rows.no_end` and `template.*`.
+    """
     texts = [row.text for row in rows if isinstance(row, WholeText)]
     if texts:
         end = tokenizer.eos_token_id
@@ -53,7 +61,7 @@ def _parts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: ModelS
     template = Template(tokenizer, spec.template)
     if tokenizer.eos_token_id is None:
         raise Refusal("rows.no_end")
-    rendered = [template.pieces(turns(row)) for row in rows if isinstance(row, PromptResponse | Messages)]
+    rendered = [template.pieces(turns(row)) for row in rows if isinstance(row, Conversation)]
     ids = iter(_ids(tokenizer, [piece.text for pieces in rendered for piece in pieces], marks=False))
     found = []
     for pieces in rendered:
@@ -101,13 +109,14 @@ def _fit(parts: list[Part], most: int) -> tuple[list[int], list[int], bool]:
         kept = max(len(ids) - over, min(LEAST_OF_A_QUESTION, most // 2))
         if learnt or kept >= len(ids):
             break
-        parts = [*parts[:place], (_without_middle(ids, kept), False), *parts[place + 1 :]]
+        parts = [*parts[:place], (without_middle(ids, kept), False), *parts[place + 1 :]]
         over -= len(ids) - kept
     tokens = [token for ids, _ in parts for token in ids][:most]
     targets = [token if learnt else IGNORED for ids, learnt in parts for token in ids][:most]
     return tokens, targets, shortened
 
 
-def _without_middle(ids: list[int], kept: int) -> list[int]:
+def without_middle(ids: list[int], kept: int) -> list[int]:
+    """The first and the last of them, so many together."""
     first = (kept + 1) // 2
     return ids[:first] + ids[len(ids) - (kept - first) :]

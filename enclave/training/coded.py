@@ -1,5 +1,5 @@
 """What is learnt where a row's target is no label's id and no text: several labels, or tags. Targets are
-negative there (several.py, tags.py); and scores with what tables are made of.
+negative there (several.py, tags.py); and scores with what tables are made of; and choices (choices.py).
 
 Loaded where a manifest asks for one of them. Runs inside the enclave, and at the site where features are
 made.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from contracts.kinds import SEVERAL
+from contracts.kinds import CHOSEN, SEVERAL
 from contracts.manifest import Manifest, ModelSpec
 from contracts.rows import Row
 from enclave.training.data import Examples
@@ -60,6 +60,11 @@ def evaluate_finely(
 
         how.pop("labels")
         return evaluate_tags(model, examples, manifest.model.labels, **how)
+    if manifest.coded == CHOSEN:
+        from enclave.training.choices import evaluate_choices
+
+        how.pop("labels")
+        return evaluate_choices(model, examples, **how)
     if manifest.coded == SEVERAL:
         from enclave.training.several import evaluate_several
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from contracts.feature_origin import origin
-from contracts.kinds import Kind
+from contracts.kinds import CHOSEN, Kind
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from enclave.slicing.split import Front
+from contracts.sealed.shards import Purpose
 from enclave.training.batches import by_length, shuffled
-from enclave.training.data import IGNORED, Examples, collate
+from enclave.training.data import IGNORED
 from enclave.training.feature_batch import FeatureBatch
 
 SHARD_BYTES = 32 << 20
@@ -52,7 +52,7 @@ class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
     `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `feature_bound` the
     largest absolute value that is believed to come from the front (`slicing.split.feature_bound_of`), `least`
-    the smallest label (several.py)."""
+    the smallest label (several.py). `per_row` is the most examples that one row may have."""
 
     origin: str
     width: int
@@ -61,10 +61,21 @@ class Layout:
     per_token: bool
     feature_bound: float = math.inf
     least: int = 0
+    per_row: int = 1
+
+    def require_whole(self, shards: Callable[[Purpose], Iterable[Shard]]) -> None:
+        """That a site's examples belong together (choices.py): here each is a row of its own."""
 
     def bytes_of(self, length: int) -> int:
         """Payload of one example of `length` tokens."""
         return length * (2 * self.width + 4 * self.per_token) + 4 + 4 * (not self.per_token)
+
+    def plain_labels(self, shard: Shard) -> Tensor:
+        """What has to be among the labels (choices.py has others as well).
+
+        Returns: (examples,) or (tokens,) int32.
+        """
+        return shard.labels
 
     @property
     def limit(self) -> int:
@@ -84,81 +95,17 @@ class Shard:
         return len(self.lengths)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What will be uploaded, known before anything is computed. Headers of shards are not counted."""
-
-    examples: int
-    shards: int
-    payload_bytes: int
-
-    @property
-    def bytes_per_example(self) -> float:
-        """The mean."""
-        return self.payload_bytes / max(1, self.examples)
-
-
 def layout_of(spec: ModelSpec, config: Any, k: int, digest: str, *, coded: Kind | None = None) -> Layout:
     """What both sides expect. `config` is the base model's; `coded`: as in the manifest."""
     per_token = spec.task != "sequence-classification"
     least, labels = 0, config.vocab_size if spec.task == "causal-lm" else len(spec.labels)
-    if coded is not None:
+    if coded not in (None, CHOSEN):
         least, labels = (IGNORED - labels, IGNORED) if per_token else (-(1 << labels), 0)
     made, width, longest = origin(spec, k, digest), config.hidden_size, spec.max_tokens
-    return Layout(made, width, longest, labels, per_token, least=least)
-
-
-def plan_shards(lengths: Sequence[int], layout: Layout) -> list[range]:
-    """Which examples go into which shard: in order, each shard as full as SHARD_BYTES allows. The same
-    lengths give the same shards, so a computation that was stopped goes on at the first missing shard."""
-    shards, start, size = [], 0, 0
-    for index, length in enumerate(lengths):
-        more = layout.bytes_of(length)
-        if size and size + more > SHARD_BYTES:
-            shards.append(range(start, index))
-            start, size = index, 0
-        size += more
-    return [*shards, range(start, len(lengths))] if lengths else []
-
-
-def estimate(lengths: Sequence[int], layout: Layout) -> Estimate:
-    """From the lengths of the tokenised examples alone."""
-    total = sum(layout.bytes_of(length) for length in lengths)
-    return Estimate(len(lengths), len(plan_shards(lengths, layout)), total)
-
-
-def compute(
-    front: Front,
-    examples: Examples,
-    which: range,
-    batch_size: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Shard:
-    """Run the front over some examples, by length, and pack what it gives in their own order.
-
-    `progress(done, of)` counts examples. Runs at the site, on the device where the front is.
-
-    Raises: `features.not_finite`.
-    """
-    device = front.device
-    order = sorted(which, key=lambda index: len(examples.tokens[index]))
-    found: dict[int, Tensor] = {}
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        batch = collate(examples, indices)
-        given = {name: value.to(device) for name, value in batch.inputs.items()}
-        features = front(**given).to(torch.bfloat16).cpu()
-        for place, index in enumerate(indices):
-            found[index] = features[place, : len(examples.tokens[index])].clone()
-        if progress is not None:
-            progress(start + len(indices), len(order))
-    packed = torch.cat([found[index] for index in which])
-    if not torch.isfinite(packed).all():
-        raise Refusal("features.not_finite")
-    lengths = torch.tensor([len(examples.tokens[index]) for index in which], dtype=torch.int32)
-    targets = [examples.targets[index] for index in which]
-    labels = [t for target in targets for t in (target if isinstance(target, list) else [target])]
-    return Shard(packed, lengths, torch.tensor(labels, dtype=torch.int32))
+    kind = Layout
+    if coded == CHOSEN:
+        from enclave.training.choices import ChoicesLayout as kind
+    return kind(made, width, longest, labels, per_token, least=least)
 
 
 def to_bytes(shard: Shard, layout: Layout) -> bytes:
@@ -211,9 +158,10 @@ def _check_values(shard: Shard, layout: Layout) -> None:
     within = (shard.lengths >= 1) & (shard.lengths <= layout.tokens)
     if not within.all() or int(shard.lengths.sum(dtype=torch.int64)) != len(shard.features):
         raise Refusal("features.lengths")
-    known = (shard.labels >= layout.least) & (shard.labels < layout.labels)
+    labels = layout.plain_labels(shard)
+    known = (labels >= layout.least) & (labels < layout.labels)
     if layout.per_token:
-        if not (known | (shard.labels == IGNORED)).all() or not _each_predicts(shard, known):
+        if not (known | (labels == IGNORED)).all() or not _each_predicts(shard, known):
             raise Refusal("features.labels")
     elif not known.all():
         raise Refusal("features.labels")

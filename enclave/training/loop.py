@@ -151,13 +151,13 @@ def derive_seed(seed: int, round: int, site: str) -> int:
 
 
 def batch_logits(model: nn.Module, batch: BatchLike, device: torch.device) -> Tensor:
-    """What the model says, of a causal LM at `_predicting` alone: the scores of a whole vocabulary at a
+    """What the model says, of a causal LM at `predicting` alone: the scores of a whole vocabulary at a
     place where nothing is learnt cost the most, and say nothing.
 
     Returns: (batch, labels), or of a causal LM (batch, places, vocabulary), in the model's dtype.
     """
     written = batch.targets.dim() == 2 and bool((batch.targets >= 0).any())
-    keep = {"logits_to_keep": _predicting(batch)} if written else {}
+    keep = {"logits_to_keep": predicting(batch)} if written else {}
     logits: Tensor = model(**{name: value.to(device) for name, value in (batch.inputs | keep).items()}).logits
     return logits
 
@@ -176,15 +176,18 @@ def batch_loss(logits: Tensor, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor
 
         return loss_of_coded(logits, targets)
     if logits.dim() == 3:
-        logits, targets = logits.flatten(0, 1), targets[:, _predicting(batch) + 1].flatten()
+        logits, targets = logits.flatten(0, 1), targets[:, predicting(batch) + 1].flatten()
         logits, targets = logits[targets != IGNORED], targets[targets != IGNORED]
     if not len(targets):  # a batch of one-token texts predicts nothing
         return logits.sum() * 0.0, targets, targets
     return cross_entropy(logits.float(), targets), logits.argmax(-1), targets
 
 
-def _predicting(batch: BatchLike) -> Tensor:
-    """The places after which one of the rows has a token that is learnt."""
+def predicting(batch: BatchLike) -> Tensor:
+    """The places after which one of the rows has a token that is learnt.
+
+    Returns: (places,) int64.
+    """
     return (batch.targets[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
 
 

@@ -76,9 +76,10 @@ def person_id(actor: str) -> str:
     return f"user:{known or 'gone'}"
 
 
-BOUNDED = b'"release":{"answers":'
-"""What stands in the canonical form of a manifest that bounds answers, and, as quotes in texts are escaped,
-in no other: what names such a manifest is of the format that has it, all else of the one that 0.1.0 reads."""
+NEWER = (b'"release":{"answers":', b'"kind":"prompt-choices"')
+"""What stands in the canonical form of a manifest that bounds answers, or has questions with choices, and, as
+quotes in texts are escaped, in no other: what names such a manifest is of the format that has it, all else of
+the one that 0.1.0 reads."""
 
 
 def text_hash(text: str) -> str:
@@ -100,7 +101,7 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         for attachment in attachments:
             _keep(attachment)
         entry = make_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
-        if _is_bounded(entry):
+        if _is_newer(entry):
             entry = msgspec.structs.replace(entry, version=FORMAT)
         kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
         if kept != len(set(entry.attachments)):
@@ -122,11 +123,12 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         return row
 
 
-def _is_bounded(entry: LeafEntry) -> bool:
-    """Whether it names a manifest that bounds answers, brought with it or by an entry before it."""
+def _is_newer(entry: LeafEntry) -> bool:
+    """Whether it names a manifest with what is NEWER, brought with it or by an entry before it."""
     named = {*entry.attachments, manifest_in(entry)}
     manifests = StoredEvidence.objects.filter(pk__in=named - {None}, kind="manifest")
-    return any(BOUNDED in bytes(data) for data in manifests.values_list("data", flat=True))
+    texts = [bytes(data) for data in manifests.values_list("data", flat=True)]
+    return any(part in text for text in texts for part in NEWER)
 
 
 def _require_own_policy(entry: LeafEntry) -> None:

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from contracts.kinds import CONVERSATIONS, LABELLED, LANGUAGE, SEVERAL, TAGGED, Kind
+from contracts.kinds import CONVERSATIONS, LABELLED, SEVERAL, TAGGED, Kind
+from contracts.language_tags import LANGUAGE
 from contracts.refusal import Refusal
 
 THRESHOLD = 5

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from contracts.canonical import canonical
 from contracts.entities import labels_of
-from contracts.kinds import CONVERSATIONS, KINDS, SEVERAL
+from contracts.kinds import CHOSEN, CONVERSATIONS, KINDS, SEVERAL
 from contracts.manifest import (
     Aggregation,
     DatasetRef,
@@ -171,7 +171,8 @@ def _one_dataset_a_site(study: Study, plan: Plan) -> list[Dataset]:
             raise Refusal("study.wrong_kind", dataset=dataset.name, site=dataset.site.name, kind=dataset.kind)
         if plan.task != "causal-lm" and not dataset.card["labels"]:
             raise Refusal("study.no_labels", dataset=dataset.name)
-    if plan.task == "sequence-classification" and len({dataset.kind for dataset in datasets}) > 1:
+    kinds = {dataset.kind for dataset in datasets}
+    if len(kinds) > 1 and (plan.task == "sequence-classification" or CHOSEN in kinds):
         raise Refusal("study.mixed_kinds")
     labels = all_labels(datasets)
     if datasets[0].kind == SEVERAL and len(labels) > MOST_SEVERAL:

@@ -175,11 +175,9 @@ def curves(request: HttpRequest, run_id: str) -> JsonResponse:
     hospital."""
     run = _visible(request, run_id)
     rounds = [row for row in run.rounds.all() if row.state == RoundState.PUBLISHED]
-    keys = (
-        ("token_accuracy", "loss")
-        if any("token_accuracy" in pooled(r) for r in rounds)
-        else ("accuracy", "loss")
-    )
+    scores = [pooled(row) for row in rounds]
+    by_tokens = any("token_accuracy" in one and "accuracy" not in one for one in scores)
+    keys = ("token_accuracy" if by_tokens else "accuracy", "loss")
     series = {metric: _series(rounds, key) for metric, key in zip(("accuracy", "loss"), keys, strict=True)}
     series |= {name: _series(rounds, name) for name in ("exact_match", "token_f1", "rouge_l")}
     scored = sum(bool(pooled(row)) for row in rounds)

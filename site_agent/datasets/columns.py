@@ -10,6 +10,7 @@ from typing import Any
 from contracts.kinds import Kind
 from contracts.refusal import Refusal
 from contracts.rows import Split
+from site_agent.datasets.choices import has_few_choices
 from site_agent.datasets.names import (
     CHOICES_NAMES,
     LABEL_NAMES,
@@ -41,6 +42,7 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     "text-labels": ("text", "labels"),
     "token-tags": ("tokens", "tags"),
     "prompt-response": ("prompt", "response"),
+    "prompt-choices": ("prompt", "response"),
     "messages": ("messages",),
     "text": ("text",),
 }
@@ -62,7 +64,8 @@ class Columns:
     """The columns in use, by role: those of ROLES, and `split` and `site` where the file has them. What a
     model is asked may stand in several columns (`prompt`), and the `choices` of a question in one or several.
     Several `labels` stand in one column, as a list or parted by a `separator`, or in columns of 0 and 1.
-    `guessed` are the roles whose column nobody has named; as what a user says, nothing is guessed yet."""
+    `fixed` are choices that are the same for every question. `guessed` are the roles whose column nobody has
+    named; as what a user says, nothing is guessed yet."""
 
     kind: Kind | None = None
     text: str | None = None
@@ -73,6 +76,7 @@ class Columns:
     tags: str | None = None
     prompt: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     response: str | None = None
     messages: str | None = None
     split: str | None = None
@@ -97,7 +101,7 @@ class Columns:
 
 
 _ROLES_OF_COLUMNS = tuple(
-    field.name for field in fields(Columns) if field.name not in ("kind", "separator", "guessed")
+    field.name for field in fields(Columns) if field.name not in ("kind", "fixed", "separator", "guessed")
 )
 
 
@@ -117,6 +121,8 @@ def infer(sample: Sequence[Record], said: Columns) -> Columns:
     found = replace(found, site=found.site or by_name(SITE_NAMES, _left(names, found)))
     kind = said.kind or _kind(sample, _left(names, found), said)
     found = _OF_KIND[kind](sample, names, replace(found, kind=kind))
+    if said.kind is None and found.choices and all(has_few_choices(r.values, found.choices) for r in sample):
+        kind, found = "prompt-choices", replace(found, kind="prompt-choices")
     for role in (*ROLES[kind], "choices"):
         for name in found.all_of(role):
             _refuse_type(sample, name, _NESTED.get(role, ()))
@@ -143,6 +149,8 @@ def _kind(sample: Sequence[Record], names: list[str], said: Columns) -> Kind:
         return "token-tags"
     if said.labels or said.separator:
         return "text-labels"
+    if said.fixed:
+        return "prompt-choices"
     if said.prompt or said.response:
         return "prompt-response"
     if said.pair:
@@ -229,6 +237,14 @@ def _prompt_response(_sample: Sequence[Record], names: list[str], found: Columns
     return replace(found, choices=found.choices or together(CHOICES_NAMES, _left(names, found)))
 
 
+def _prompt_choices(sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
+    found = _prompt_response(sample, names, found)
+    if not found.choices and not found.fixed:
+        columns = _listed(_left(names, found))
+        raise Refusal("dataset.which_column", role="choices", option="--choices-column", columns=columns)
+    return found
+
+
 def _messages(_sample: Sequence[Record], names: list[str], found: Columns) -> Columns:
     left = _left(names, found)
     name = found.messages or by_name(MESSAGES_NAMES, left)
@@ -244,6 +260,7 @@ _OF_KIND: dict[Kind, Any] = {
     "text-labels": _text_labels,
     "token-tags": _tokens_tags,
     "prompt-response": _prompt_response,
+    "prompt-choices": _prompt_choices,
     "messages": _messages,
     "text": _text,
 }

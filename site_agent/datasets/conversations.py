@@ -3,15 +3,14 @@ them."""
 
 from __future__ import annotations
 
-import string
 from typing import Any, get_args
 
-from contracts.rows import ChatMessage, Role
+from contracts.rows import MOST_CHOICES, ChatMessage, PromptChoices, Role, Split
+from site_agent.datasets.choices import choices_in, is_nothing, lettered, place_of
 from site_agent.datasets.columns import Columns
 from site_agent.datasets.readers import Nested
 from site_agent.datasets.unusable import Unusable, text
 
-LETTERS = string.ascii_uppercase
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user", "prompter": "user",
@@ -24,11 +23,11 @@ KEYS = (("role", "content"), ("from", "value"))
 def question(values: dict[str, Any], columns: Columns) -> str:
     """What a model is asked: the columns of the prompt that hold something, in their order, parted by blank
     lines, and after them the choices, lettered."""
-    choices = _choices(values, columns)
+    choices = choices_in(values, columns.choices)
     values_read = [values.get(name) for name in (*columns.prompt, *(() if choices else columns.choices))]
-    parts = [_paragraphs(value) for value in values_read if not _is_nothing(value)]
+    parts = [_paragraphs(value) for value in values_read if not is_nothing(value)]
     if choices:
-        parts.append("\n".join(f"{LETTERS[place]}. {choice}" for place, choice in enumerate(choices)))
+        parts.append("\n".join(lettered(choices)))
     return text("\n\n".join(parts) or None, "prompt")
 
 
@@ -36,13 +35,24 @@ def answer(values: dict[str, Any], columns: Columns) -> str:
     """What it is to say. Among choices: the letter and the choice, whether the file has the letter, the
     choice itself, or its place counted from 0."""
     value = values.get(columns.the("response"))
-    choices = _choices(values, columns)
+    choices = choices_in(values, columns.choices)
     if not choices:
         return text(_numbered(value), "response")
-    place = _place(value, choices)
-    if place is None:
-        raise Unusable("the answer is none of the choices (a number counts from 0)")
-    return f"{LETTERS[place]}. {choices[place]}"
+    return lettered(choices)[place_of(value, choices)]
+
+
+def chosen(values: dict[str, Any], columns: Columns, split: Split) -> PromptChoices:
+    """A question with its choices. Those that it shows are answered with their letter, as `answer` does;
+    those that are the same for every question with the word alone. Raises Unusable."""
+    shown = choices_in(values, columns.choices)
+    choices = shown or list(columns.fixed)
+    if not choices:
+        raise Unusable("there are no choices")
+    if len(choices) > MOST_CHOICES:
+        raise Unusable(f"there are more than {MOST_CHOICES} choices")
+    place = place_of(values.get(columns.the("response")), choices)
+    full = tuple(lettered(choices) if shown else choices)
+    return PromptChoices(question(values, columns), full[place], split, full)
 
 
 def messages(value: Any) -> tuple[ChatMessage, ...]:
@@ -75,43 +85,6 @@ def _turn(turn: dict[str, Any]) -> ChatMessage:
     if role is None:
         raise Unusable(f"a turn is of none of {', '.join(get_args(Role))}")
     return ChatMessage(role, text(turn[keys[1]], "content of a turn"))
-
-
-def _choices(values: dict[str, Any], columns: Columns) -> list[str]:
-    """The choices of a question in their order; none where there is no list of a few texts."""
-    cells = [values.get(name) for name in columns.choices]
-    while cells and _is_nothing(cells[-1]):  # a question with fewer choices than columns
-        cells.pop()
-    value_read = (
-        cells[0].value if len(columns.choices) == 1 and cells and isinstance(cells[0], Nested) else cells
-    )
-    if isinstance(value_read, dict):  # as ARC has it: {"text": […], "label": […]}; or {"A": …, "B": …}
-        value_read = (
-            value_read["text"] if isinstance(value_read.get("text"), list) else list(value_read.values())
-        )
-    if not isinstance(value_read, list) or not 2 <= len(value_read) <= len(LETTERS):
-        return []
-    return [
-        text(str(choice) if isinstance(choice, int | float) else choice, "choice") for choice in value_read
-    ]
-
-
-def _place(value: Any, choices: list[str]) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if 0 <= value < len(choices) else None
-    if not isinstance(value, str):
-        raise Unusable("the response is not text")
-    said = value.strip()
-    if said in choices and choices.count(said) == 1:
-        return choices.index(said)
-    letter = said.rstrip(".)").upper()
-    if len(letter) == 1 and letter in LETTERS[: len(choices)]:
-        return LETTERS.index(letter)
-    return int(said) if said.isdecimal() and int(said) < len(choices) else None
-
-
-def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _paragraphs(value: Any) -> str:

@@ -16,6 +16,7 @@ from contracts.kinds import Kind
 from contracts.rows import (
     Messages,
     PairLabel,
+    PromptChoices,
     PromptResponse,
     Row,
     Split,
@@ -26,7 +27,7 @@ from contracts.rows import (
     write_row,
 )
 from site_agent.datasets.columns import SPLITS, Columns
-from site_agent.datasets.conversations import answer, messages, question
+from site_agent.datasets.conversations import answer, chosen, messages, question
 from site_agent.datasets.readers import Fault, Record
 from site_agent.datasets.several import labels_in
 from site_agent.datasets.tags import items, tagged
@@ -124,6 +125,8 @@ def texts(row: Row) -> tuple[str, ...]:
             return (row.text, row.text_pair)
         case TokensTags():
             return (" ".join(row.tokens),)
+        case PromptChoices():
+            return (row.prompt, *row.choices)
         case PromptResponse():
             return (row.prompt, row.response)
         case Messages():
@@ -164,6 +167,10 @@ def _prompt_response(values: dict[str, Any], columns: Columns) -> Row:
     return PromptResponse(question(values, columns), answer(values, columns), UNSPLIT)
 
 
+def _prompt_choices(values: dict[str, Any], columns: Columns) -> Row:
+    return chosen(values, columns, UNSPLIT)
+
+
 def _messages(values: dict[str, Any], columns: Columns) -> Row:
     return Messages(messages(values.get(columns.the("messages"))), UNSPLIT)
 
@@ -178,6 +185,7 @@ _OF_KIND: dict[Kind, Callable[[dict[str, Any], Columns], Row]] = {
     "text-labels": _text_labels,
     "token-tags": _tokens_tags,
     "prompt-response": _prompt_response,
+    "prompt-choices": _prompt_choices,
     "messages": _messages,
     "text": _text,
 }

@@ -49,9 +49,10 @@ class FrontWork:
         """
         # They bring torch, which the agent's own process needs for nothing but this.
         from enclave.slicing.halves import open_front
-        from enclave.training.features import estimate, layout_of
+        from enclave.training.features import layout_of
         from enclave.training.row_reader import encode, read_rows
         from enclave_host.bounded import ChildLimits
+        from site_agent.methods.shard_making import estimate
 
         spec = manifest.model
         tell("reading rows")
@@ -77,7 +78,7 @@ class FrontWork:
 
     def pieces(self) -> Iterator[FrontPiece]:
         """All pieces, training first, each as large as a shard."""
-        from enclave.training.features import plan_shards
+        from site_agent.methods.shard_making import plan_shards
 
         before = 0
         for purpose in PURPOSES:
@@ -90,7 +91,7 @@ class FrontWork:
 
         Raises: `features.not_finite`, and what `tell` raises.
         """
-        from enclave.training.features import compute
+        from site_agent.methods.shard_making import compute
 
         def progress(done: int, _of: int) -> None:
             reached = piece.before + done

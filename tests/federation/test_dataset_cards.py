@@ -90,6 +90,7 @@ def test_hiding_every_count_hides_nothing_where_each_is_nearly_one() -> None:
         ("text-labels", {"turns": {"p50": 3}}, False),
         ("messages", {"labels": {}, "answer_length": {"p50": 9}, "turns": {"p50": 3}}, True),
         ("prompt-response", {"labels": {}, "answer_length": {"p50": 9}, "languages": ("de", "en-GB")}, True),
+        ("prompt-choices", {"labels": {}, "answer_length": {"p50": 9}}, True),
         ("prompt-response", {}, False),
         ("prompt-response", {"labels": {}, "turns": {"p50": 3}}, False),
         ("text", {"labels": {}, "answer_length": {"p50": 9}}, False),

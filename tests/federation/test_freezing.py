@@ -199,6 +199,19 @@ class TestFreezing:
             assert (manifest.model.template, manifest.model.labels) == (expected, ())
             assert manifest.sites[0].dataset.kind == "prompt-response"
 
+    def test_questions_with_choices_are_frozen_where_all_hospitals_have_them(
+        self, draft: Study, lena: User
+    ) -> None:
+        proof = made_proof(task="causal-lm", template="fits", special={"eos_token": "</s>"})
+        BaseModel.objects.update(proof=msgspec.to_builtins(proof), task="causal-lm")
+        datasets = [make_dataset(one.site, "quiz", kind="prompt-choices") for one in draft.datasets.all()]
+        plan = Plan(model=MODEL, task="causal-lm")
+        study = services.create_study(lena, name="Quiz", purpose="", plan=plan, datasets=datasets)
+        assert freeze_tried(lena, study).coded == "prompt-choices"
+        other = [make_dataset(datasets[0].site, "letters", kind="messages"), *datasets[1:]]
+        mixed = services.create_study(lena, name="Mixed", purpose="", plan=plan, datasets=other)
+        refused("study.mixed_kinds", services.freeze, lena, mixed)
+
     def test_types_of_entities_become_tags_and_such_a_model_is_not_served(
         self, draft: Study, lena: User
     ) -> None:

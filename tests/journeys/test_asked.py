@@ -46,7 +46,8 @@ class Cast:
                 "study = services.create_study(lead, name=name, purpose='', plan=plan, "
                 "datasets=list(Dataset.objects.all()))\n"
                 "subject = subject_of(build_manifest(study))\n"
-                "ModelJob.objects.create(kind='freeze', state='done', by=lead, study=study, subject=subject)\n"
+                "job = {'kind': 'freeze', 'state': 'done', 'by': lead, 'study': study}\n"
+                "ModelJob.objects.create(**job, subject=subject)\n"
                 "manifest = services.freeze(lead, study)\n"
                 "answer = [f'{settings.PUBLIC_URL}/studies/{study.pk}', manifest.hash]",
                 email=LEAD,

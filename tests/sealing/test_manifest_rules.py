@@ -115,8 +115,21 @@ def tagging(*labels: str, release: str = "nothing") -> Manifest:
     return changed(model=model, sites=tuple(sites), release=may, **rules())
 
 
+def choosing(**changes: Any) -> Manifest:
+    """All sites' rows are questions with choices, but those of one that says otherwise."""
+    sites = [*CHAT["sites"]]
+    for place, site in enumerate(sites):
+        kind = "messages" if place and changes.get("beside") else "prompt-choices"
+        sites[place] = msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, kind=kind))
+    more = {name: value for name, value in changes.items() if name != "beside"}
+    return changed(**{**CHAT, "sites": tuple(sites), **more})
+
+
+KEPT["answers that are chosen"] = choosing()
 KEPT["tags of two types"] = tagging("O", "B-a", "I-a", "B-b", "I-b")
 BROKEN = {
+    "questions with choices beside others": choosing(beside=True),
+    "chosen answers that are written too": choosing(**WRITES),
     "answers to texts that are sorted": changed(**WRITES, **rules()),
     "answers without tokens": changed(**CHAT, publication=Publication(written_rows=32)),
     "tokens of no answers": changed(**CHAT, publication=Publication(written_tokens=64)),

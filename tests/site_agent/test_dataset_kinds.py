@@ -16,6 +16,7 @@ from contracts.rows import (
     ChatMessage,
     Messages,
     PairLabel,
+    PromptChoices,
     PromptResponse,
     Row,
     TextLabel,
@@ -122,6 +123,10 @@ def test_prompts_are_put_together_of_the_columns_that_are_named(tmp_path: Path) 
 def test_an_answer_among_choices_is_its_letter_and_its_words(tmp_path: Path, answer: Any) -> None:
     told = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": answer} for n in NUMBERS]
     _, kept = take(tmp_path, told)
+    assert kept[0] == PromptChoices(
+        "which 0\n\nA. scan\nB. swab", "B. swab", kept[0].split, ("A. scan", "B. swab")
+    )
+    _, kept = take(tmp_path, told, kind="prompt-response")
     assert kept[0] == PromptResponse("which 0\n\nA. scan\nB. swab", "B. swab", kept[0].split)
 
 
@@ -131,7 +136,9 @@ def test_questions_are_read_as_medmcqa_and_pubmedqa_have_them(tmp_path: Path) ->
         for n in NUMBERS
     ]
     found, kept = take(tmp_path, told)
-    assert kept[1] == PromptResponse("which 1\n\nA. scan\nB. swab", "B. swab", kept[1].split)
+    assert kept[1] == PromptChoices(
+        "which 1\n\nA. scan\nB. swab", "B. swab", kept[1].split, ("A. scan", "B. swab")
+    )
     assert found.columns is not None and found.columns.choices == ("opa", "opb", "opc", "opd")
     cases = [
         {"question": f"why {n}", "context": {"contexts": ["case", "cause"]}, "final_decision": "yes"}
@@ -139,6 +146,21 @@ def test_questions_are_read_as_medmcqa_and_pubmedqa_have_them(tmp_path: Path) ->
     ]
     _, kept = take(tmp_path, cases, response="final_decision")
     assert kept[0] == PromptResponse("case\n\ncause\n\nwhy 0", "yes", kept[0].split)
+    found, kept = take(tmp_path, cases, response="final_decision", fixed=("yes", "no", "maybe"))
+    assert kept[0] == PromptChoices("case\n\ncause\n\nwhy 0", "yes", kept[0].split, ("yes", "no", "maybe"))
+    assert found.columns is not None and found.columns.kind == "prompt-choices"
+
+
+def test_a_question_without_choices_or_with_too_many_is_named(tmp_path: Path) -> None:
+    told = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": 0} for n in NUMBERS]
+    for choices, reason in (([], "no choices"), ([str(n) for n in range(11)], "more than 10")):
+        odd = {"question": "which 20", "choices": choices, "answer": 0}
+        refused = refusal(tmp_path, [*told, odd], kind="prompt-choices")
+        assert isinstance(refused, BadRows) and reason in refused.faults[0].reason
+        found, _ = take(tmp_path, [*told, odd] if choices else [{**row, "choices": []} for row in told])
+        assert found.columns is not None and found.columns.kind == "prompt-response"
+    told = [{"question": f"which {n}", "answer": "so"} for n in NUMBERS]
+    assert refusal(tmp_path, told, kind="prompt-choices").facts["role"] == "choices"
 
 
 def test_an_answer_that_is_none_of_the_choices_is_named_by_its_line(tmp_path: Path) -> None:
@@ -208,7 +230,7 @@ def test_parquet_keeps_lists_as_conversations_and_choices(tmp_path: Path) -> Non
         "options": [["scan", "swab"]] * 20,
         "answer": ["A"] * 20,
     }
-    for table, wanted in ((chats, "messages"), (quiz, "prompt-response")):
+    for table, wanted in ((chats, "messages"), (quiz, "prompt-choices")):
         pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "in.parquet")
         found = take_in([tmp_path / "in.parquet"], target, Wishes())
         assert found.columns is not None and found.columns.kind == wanted

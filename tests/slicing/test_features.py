@@ -16,18 +16,8 @@ from contracts.refusal import Refusal
 from enclave.slicing.split import Front, Tail
 from enclave.training import features as packing
 from enclave.training.data import IGNORED, Examples
-from enclave.training.features import (
-    FeatureSet,
-    Layout,
-    Shard,
-    compute,
-    estimate,
-    from_bytes,
-    layout_of,
-    origin,
-    plan_shards,
-    to_bytes,
-)
+from enclave.training.features import FeatureSet, Layout, Shard, from_bytes, layout_of, origin, to_bytes
+from site_agent.methods.shard_making import compute, estimate, plan_shards
 from tests.slicing.small import MODELS, VOCABULARY, config, model
 
 CLASSES = Layout("a" * 64, 8, 12, 3, False)

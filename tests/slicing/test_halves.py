@@ -22,10 +22,11 @@ from enclave.slicing.kept import KeptLinear
 from enclave.slicing.spf import tune
 from enclave.slicing.split import Front, Tail, feature_bound_of
 from enclave.training.data import Examples
-from enclave.training.features import FeatureSet, compute, layout_of
+from enclave.training.features import FeatureSet, layout_of
 from enclave.training.loop import train
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from site_agent.methods.shard_making import compute
 from tests.slicing.small import LABELS, MODELS, model, texts
 
 CLASSES = tuple(f"class {number}" for number in range(LABELS))

@@ -21,9 +21,10 @@ from enclave.slicing.recomputed import SHARE, TOLERANCE, agrees, differing
 from enclave.slicing.skeleton import Base
 from enclave.slicing.split import Front, Tail, feature_bound_of
 from enclave.training.data import Examples
-from enclave.training.features import FeatureSet, compute, layout_of
+from enclave.training.features import FeatureSet, layout_of
 from enclave.training.handed import FeatureRows, HandedFeatures
 from site_agent.methods.method_1.features import feature_bytes
+from site_agent.methods.shard_making import compute
 from tests.slicing.small import LABELS, MODELS, model, texts
 from tests.slicing.test_halves import saved
 

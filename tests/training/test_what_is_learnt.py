@@ -22,10 +22,10 @@ from enclave.slicing.split import Front
 from enclave.training import rates
 from enclave.training.conversations import PLAIN, Template
 from enclave.training.data import IGNORED, Examples, collate
-from enclave.training.features import compute
 from enclave.training.loop import batch_logits, batch_loss, evaluate, train
 from enclave.training.row_reader import encode
 from enclave_host.base_models import EMBEDDED, resolve
+from site_agent.methods.shard_making import compute
 from tests.training.tiny import LLAMA_ADAPTER, PAIRS, QUESTIONS, causal_spec, classifier_spec, pin, settings
 
 Chat = tuple[PreTrainedTokenizerBase, ModelSpec]

@@ -11,6 +11,7 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from contracts.kinds import CHOSEN
 from contracts.manifest import UNMEASURED
 from contracts.policy import TcbStatus
 from error_catalogue import explain
@@ -258,6 +259,7 @@ class TrainingForm(StepForm):
             and plan.get("placement", "all_in_tee") != "masked"
             and plan.get("adapter", "lora") == "lora"
             and not plan.get("front")
+            and not (self.study and self.study.datasets.filter(card__kind=CHOSEN).exists())
         )
 
     def not_served(self) -> str | None:
@@ -323,7 +325,8 @@ class TrainingForm(StepForm):
             self.add_error("privacy", _("Noise per row draws rows at random; no pads can be made for that."))
         if cleaned.get("written_rows") and not self.writes():
             message = _(
-                "Answers are written where an enclave has all of the model, with LoRA: not masked, not split."
+                "Answers are written where an enclave has all of the model, with LoRA: not masked, not "
+                "split; and where they are not chosen."
             )
             self.add_error("written_rows", message)
         return cleaned
