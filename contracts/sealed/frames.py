@@ -59,13 +59,7 @@ def encrypt_frames(source: BinaryIO, sink: Sink, *, key: bytes, context: bytes) 
 
 
 def decrypt_frames(
-    source: BinaryIO,
-    target: BinaryIO,
-    sink: Sink,
-    *,
-    key: bytes,
-    context: bytes,
-    limit: int,
+    source: BinaryIO, target: BinaryIO, sink: Sink, *, key: bytes, context: bytes, limit: int
 ) -> int:
     """Decrypt frames up to and with the last into `target`; returns the number of plaintext bytes.
 
@@ -102,19 +96,10 @@ def decrypt_frames(
 
 
 def fill(source: BinaryIO, buffer: memoryview) -> int:
-    """Read until `buffer` is full or the source ends; returns how much. Pipes and sockets give less at a
-    time."""
-    read_into = getattr(source, "readinto", None)
+    """Read until `buffer` is full or the source ends; returns how much. Pipes, sockets and parts of a state
+    give less at a time."""
     done = 0
-    while done < len(buffer):
-        if read_into is not None:
-            count = read_into(buffer[done:]) or 0
-        else:
-            data = source.read(len(buffer) - done)
-            count = len(data)
-            buffer[done : done + count] = data
-        if not count:
-            break
+    while done < len(buffer) and (count := source.readinto(buffer[done:])):  # type: ignore[attr-defined]
         done += count
     return done
 

@@ -63,7 +63,8 @@ class Averager:
         pairs = {name: tensor for name, tensor in state.items() if name.endswith((A, B))}
         size = self._sites * sum(tensor.nbytes for tensor in pairs.values())
         if rules.rule == "stack-svd" or (rules.rule == "fedavg" and size <= KEPT_BYTES):
-            self._kept.append((weight, pairs))
+            # Copied, as each lies in a whole contribution.
+            self._kept.append((weight, {name: tensor.copy() for name, tensor in pairs.items()}))
         self._rows[site] = samples, weight
 
     def average(self, spent: Spent | None, count: int, start: State | None, moments: State) -> Averaged:
@@ -98,7 +99,7 @@ class Averager:
             assert start is not None
             state, moments = server_step(rules.optimizer, start, state, moments)
         return Averaged(
-            {name: tensor.astype(np.float32) for name, tensor in state.items()},
+            {name: tensor.astype(np.float32, copy=False) for name, tensor in state.items()},
             Averaging(
                 rule=rules.rule,
                 cohort=len(self._rows),

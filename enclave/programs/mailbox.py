@@ -8,7 +8,6 @@ swapping the file).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -108,29 +107,31 @@ class Mailbox:
         """Inside the enclave: read `in/<sha256>`. What was read may be used only after the block has ended
         without a refusal: `mailbox.bad_name`, `mailbox.missing`, `mailbox.too_large`,
         `mailbox.hash_mismatch`."""
-        with self._open(self._in, sha256) as file, HashedReader(file, sha256, limit) as reader:
+        with self.opened(sha256) as file, HashedReader(file, sha256, limit) as reader:
             yield cast(BinaryIO, reader)
             reader.finish()
 
-    def outgoing(self, write: Callable[[BinaryIO], Any]) -> FileRef:
-        """Inside the enclave: let `write` fill a file and put it at `out/<its sha256>`. A file that is not
-        finished is removed, so that the host never sees half of one under a good name."""
+    def outgoing(self, write: Callable[[BinaryIO], FileRef]) -> FileRef:
+        """Inside the enclave: let `write` fill a file and put it under the name that this tells, which is of
+        what it wrote: what lies there now is the host's. A file that is not finished is removed, so that
+        the host never sees half of one under a good name."""
         temporary = self._out / f".{os.urandom(8).hex()}"
         try:
             with temporary.open("xb") as file:
-                write(file)
+                written = write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                size = os.fstat(file.fileno()).st_size
-            temporary.rename(self._out / digest)
+            temporary.rename(self._out / written.sha256)
         finally:
             temporary.unlink(missing_ok=True)
-        return FileRef(digest, size)
+        return written
 
-    def _open(self, side: Path, sha256: str) -> IO[bytes]:
-        path = side / checked_name(sha256)
+    def opened(self, sha256: str) -> BinaryIO:
+        """`in/<sha256>` for who hashes it anyhow, and then compares.
+
+        Raises: `mailbox.bad_name`, `mailbox.missing`.
+        """
+        path = self._in / checked_name(sha256)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:

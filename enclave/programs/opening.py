@@ -81,7 +81,7 @@ def _open(
     binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
     for instance in instances:
         plain = BoundedBuffer(MAX_PLAINTEXT_BYTES)
-        with mailbox.incoming(sha256) as file:
+        with mailbox.opened(sha256) as file:
             try:
                 opened = unseal(
                     file,
@@ -91,11 +91,12 @@ def _open(
                     key=identity.hpke,
                     sender_key=instance.signing_key,
                 )
+                if opened.sha256 != sha256:
+                    raise Refusal("mailbox.hash_mismatch", sha256=sha256)
+                return plain.getvalue(), opened.bytes
             except Refusal as refusal:
-                if refusal.code == "sealing.refused" and instance is not instances[-1]:
-                    continue
-                raise
-        return plain.getvalue(), opened.bytes
+                if refusal.code != "sealing.refused" or instance is instances[-1]:
+                    raise
     raise Refusal("admission.not_admitted", peer=site)
 
 
@@ -131,7 +132,7 @@ def _read(
     return (
         enclosed,
         {name: state[name] for name in template},
-        {name: state[START + name] for name in template},
+        {name: state[START + name].copy() for name in template},  # not all that it lies in
     )
 
 

@@ -112,7 +112,8 @@ def _put_out(
     in_clear: bool,
 ) -> FileRef:
     if in_clear:
-        return mailbox.outgoing(lambda file: file.write(packed))
+        sha256 = hashlib.sha256(packed).hexdigest()
+        return mailbox.outgoing(lambda file: FileRef(sha256, file.write(packed)))
     return mailbox.outgoing(
         lambda file: seal(
             BytesIO(packed),

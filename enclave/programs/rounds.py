@@ -6,7 +6,6 @@ Everything here runs inside the aggregator's enclave; what a round leaves behind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 import msgspec
@@ -34,7 +33,7 @@ from enclave.programs.program import Report
 from enclave.programs.round_ledger import RoundLedger
 from enclave.programs.slice_instances import SliceInstances
 from enclave.training.metrics import Scores
-from enclave.training.tensors import State, to_bytes
+from enclave.training.tensors import State, as_file, shapes
 
 
 class Rounds(RoundLedger):
@@ -107,7 +106,7 @@ class Rounds(RoundLedger):
         for entry in roster.inputs:
             report(Progress("opening", len(inputs), len(roster.inputs)))
             found = self._open(round, entry.site, entry.sha256, template, start)
-            template, start = template or found.state, start or found.start
+            template, start = template or shapes(found.state), start or found.start
             samples, scores[entry.site] = found.enclosed.samples, found.enclosed.scores
             inputs.append(ReceiptInput(entry.site, entry.sha256, found.sealed.bytes, samples))
             if kind == "update":
@@ -188,7 +187,7 @@ class Rounds(RoundLedger):
         """One stream for one instance of each site."""
         return self._mailbox.outgoing(
             lambda file: seal(
-                BytesIO(to_bytes(state)),
+                as_file(state),
                 file,
                 binding=Binding(self._identity.manifest_hash, round, "next", AGGREGATOR),
                 recipients={site: peer.hpke_key for site, peer in recipients.items()},

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +24,7 @@ from enclave.programs.identity import Identity
 from enclave.programs.mailbox import MAX_PLAINTEXT_BYTES, BoundedBuffer, Mailbox
 from enclave.programs.statekeys import StateKeys
 from enclave.programs.template import BEST, has, learn
-from enclave.training.tensors import FIRST, SECOND, State, from_bytes, to_bytes
+from enclave.training.tensors import FIRST, SECOND, State, as_file, from_bytes
 
 Pins = Mapping[str, str]
 """Site id -> hash of the features that it has first trained with; empty in Method 1."""
@@ -69,7 +68,7 @@ def save_checkpoint(
     key, escrow = found
     binding = StateBinding(identity.program, identity.manifest_hash, draft.round, draft.previous)
     both = state | {BEST + name: tensor for name, tensor in (best or {}).items()} | moments
-    plain = BytesIO(to_bytes(both, msgspec.to_builtins(_Beside(draft, dict(pins)))))
+    plain = as_file(both, msgspec.to_builtins(_Beside(draft, dict(pins))))
     sealed = mailbox.outgoing(lambda file: seal_state(plain, file, key=key, binding=binding, escrow=escrow))
     return RunCheckpoint(
         msgspec.structs.replace(draft, state=sealed.sha256), state, sealed, best, pins, moments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from itertools import chain
 
 import msgspec
@@ -16,7 +15,7 @@ from enclave.programs.contributions import Enclosed
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR, Peer
-from enclave.training.tensors import State, to_bytes
+from enclave.training.tensors import State, as_file
 
 NUMBER_BYTES = 24
 """No number of RFC 8785 has more digits and signs, as in -1.2345678901234567e-308."""
@@ -34,7 +33,7 @@ def seal_contribution(
 ) -> FileRef:
     """Inside the client slice: seal for the aggregator and put the file out."""
     binding = Binding(identity.manifest_hash, round, kind_of(identity.manifest, round), site)
-    plain = BytesIO(to_bytes(state, msgspec.to_builtins(padded(enclosed))))
+    plain = as_file(state, msgspec.to_builtins(padded(enclosed)))
     return mailbox.outgoing(
         lambda file: seal(
             plain,

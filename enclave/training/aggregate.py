@@ -51,14 +51,14 @@ class Mean:
         if any(tensor.shape != self._sums[name].shape for name, tensor in state.items()):
             raise Refusal("tensors.shape")
         for name, tensor in state.items():
-            self._sums[name] += tensor.astype(np.float64) * samples
+            self._sums[name] += np.multiply(tensor, samples, dtype=np.float64)
         self.total += samples
 
     def result(self, kind: DTypeLike = np.float32) -> State:
-        """As numbers of this type.
+        """As numbers of this type; the sums are given up on the way, so this is asked once.
 
         Raises: `aggregate.nothing`.
         """
         if not self.total:
             raise Refusal("aggregate.nothing")
-        return {name: (added / self.total).astype(kind) for name, added in self._sums.items()}
+        return {name: (self._sums.pop(name) / self.total).astype(kind, copy=False) for name in [*self._sums]}

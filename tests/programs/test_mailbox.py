@@ -6,6 +6,7 @@ import os
 import pytest
 
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from enclave.programs.mailbox import BoundedBuffer
 from enclave_host.mailbox import HostMailbox
 
@@ -34,7 +35,7 @@ def test_a_delivered_file_is_read_and_an_outgoing_file_is_collected(box, tmp_pat
     (tmp_path / "f").write_bytes(b"sealed")
     assert box.deliver(tmp_path / "f", sha(b"sealed")).bytes == 6
     assert read(box, sha(b"sealed")) == b"sealed"
-    filed = box.outgoing(lambda file: file.write(b"more"))
+    filed = box.outgoing(lambda file: FileRef(sha(b"more"), file.write(b"more")))
     assert (filed.sha256, filed.bytes) == (sha(b"more"), 4)
     assert box.collect(filed.sha256).read_bytes() == b"more"
 

@@ -2,14 +2,19 @@
 seals is well sealed and badly filled; the aggregator names the site, and the round goes on without it."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from contracts.canonical import canonical
 from contracts.manifest import Aggregation
 from contracts.receipts import NO_RECEIPT
+from enclave.programs import sealing
 from enclave.programs.contributions import Enclosed
 from enclave.training.metrics import Scores
+from enclave.training.tensors import METADATA
 from tests.programs.conftest import DATASET_KEY
 from tests.programs.own_slices import OwnSlices
 
@@ -77,7 +82,13 @@ BAD_STATES = {
 
 
 @pytest.mark.parametrize("case", BAD_STATES)
-def test_bad_parameters_are_refused_by_the_sites_name(world, refusal_of, case):
+def test_bad_parameters_are_refused_by_the_sites_name(world, refusal_of, monkeypatch, case):
+    """Written by the format's library, which writes any type of numbers."""
+
+    def written(state, beside):
+        return BytesIO(safetensors.numpy.save(state, {METADATA: canonical(beside).decode()}))
+
+    monkeypatch.setattr(sealing, "as_file", written)
     make, cause = BAD_STATES[case]
     sha256 = contribute(world, make(world.honest))
     roster = world.roster(1, {"anna": world.blob, "berta": sha256})

@@ -138,3 +138,10 @@ def test_an_aggregators_memory_is_flat_in_the_number_of_sites(tmp_path):
         round_of(tmp_path / str(count), count, 2.0, "fedavg")["enclave_rss_mb"] for count in (10, 40)
     )
     assert many <= 1.2 * few
+
+
+@pytest.mark.slow
+def test_a_large_update_is_held_once_beside_the_sum(tmp_path):
+    """Its own bytes and the sum in float64, twice as large, and next to nothing else: it was seven times."""
+    found = round_of(tmp_path, 2, 100.0, "fedavg")
+    assert found["enclave_rss_mb"] - found["rss_before_mb"] < 3.3 * 104.9

@@ -86,10 +86,16 @@ def test_sources_that_give_little_at_a_time_are_read_whole(data: bytes, step: in
     assert result.getvalue() == data
 
 
-def test_sources_that_can_only_read_work_too() -> None:
+def test_sources_that_give_little_at_a_time_work_too() -> None:
     class Reader:
         def __init__(self, data: bytes) -> None:
-            self.read = io.BytesIO(data).read
+            self.file = io.BytesIO(data)
+
+        def readinto(self, buffer: memoryview) -> int:
+            return self.file.readinto(buffer[:4711])
+
+        def read(self, size: int) -> bytes:
+            return self.file.read(min(size, 4711))
 
     data, target, result = os.urandom(FRAME_BYTES + 5), io.BytesIO(), io.BytesIO()
     recipients = {"a": KEY.public}

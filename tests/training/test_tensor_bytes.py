@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 
+import msgspec
 import numpy as np
 import pytest
-import safetensors
 import safetensors.numpy
 import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.canonical import canonical
 from contracts.refusal import Refusal
+from contracts.sealed.frames import read_exactly
 from enclave.training import tensors
 from enclave.training.tensors import State, from_bytes, to_bytes
 
@@ -65,7 +68,12 @@ def test_a_transposed_view_is_written_as_it_looks() -> None:
     ],
 )
 def test_whatever_differs_from_the_template_is_refused(changed: dict, code: str) -> None:
-    assert refused(to_bytes({**state(), **changed})) == code
+    assert refused(safetensors.numpy.save({**state(), **changed}, {"fedslice": "{}"})) == code
+
+
+def test_no_other_number_type_is_written() -> None:
+    with pytest.raises(AssertionError):
+        to_bytes({"b.bias": np.zeros(4)})
 
 
 def test_a_number_type_that_numpy_does_not_have_is_refused() -> None:
@@ -77,6 +85,49 @@ def test_the_bytes_are_those_that_torch_would_write() -> None:
     """Whoever opens a state or a released adapter need not know which program wrote it."""
     tensors = {name: torch.from_numpy(tensor) for name, tensor in state().items()}
     assert to_bytes(state()) == safetensors.torch.save(tensors, {"fedslice": "{}"})
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(
+    lambda name: name != "__metadata__"
+)
+SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(NAMES, SHAPES, max_size=4), st.dictionaries(st.text(max_size=4), st.floats(0, 1)))
+def test_whatever_is_written_is_what_the_formats_library_writes(
+    named: dict[str, tuple[int, ...]], metadata: dict[str, float]
+) -> None:
+    numbers = np.random.default_rng(len(named))
+    drawn = {name: numbers.normal(size=shape).astype(np.float32) for name, shape in named.items()}
+    data = safetensors.numpy.save(
+        {name: np.asarray(tensor) for name, tensor in drawn.items()},
+        {"fedslice": canonical(metadata).decode()},
+    )
+    assert to_bytes(drawn, metadata) == data
+    found, read = from_bytes(data, tensors.shapes(drawn))
+    assert read == metadata and list(found) == list(drawn)
+    assert all(np.array_equal(found[name], tensor) for name, tensor in drawn.items())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 50))
+def test_a_state_read_as_a_file_gives_the_same_bytes(size: int) -> None:
+    file = tensors.as_file(state(), {"samples": 1})
+    assert b"".join(iter(lambda: read_exactly(file, size), b"")) == to_bytes(state(), {"samples": 1})
+
+
+def test_reading_copies_no_number_and_writing_as_a_file_neither() -> None:
+    large = {f"{number}.weight": np.ones((1024, 1024), np.float32) for number in range(8)}
+    data, template = to_bytes(large), tensors.shapes(large)
+    tracemalloc.start()
+    from_bytes(data, template)
+    file = tensors.as_file(large)
+    while read_exactly(file, 1 << 20):
+        pass
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < len(data) / 4  # one tensor's table of what is finite
 
 
 def test_a_missing_tensor_is_refused() -> None:
@@ -102,7 +153,7 @@ def test_two_tensors_of_one_name_are_refused() -> None:
 
 
 def test_too_many_bytes_are_refused_before_they_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safetensors, "deserialize", lambda data: pytest.fail("parsed"))
+    monkeypatch.setattr(msgspec.json, "decode", lambda *_, **__: pytest.fail("parsed"))
     monkeypatch.setattr(tensors, "MAX_METADATA_BYTES", 1000)
     assert refused(to_bytes(state(), {"padding": "x" * 5000})) == "tensors.too_large"
 
