@@ -21,13 +21,15 @@ ENOUGH = 2
 
 
 class FirstStep(NamedTuple):
-    """`url` is where it is done, `how` what it takes or is good for; `next`: the first that is not done."""
+    """`url` is where it is done, `how` what it takes or is good for; `next`: the first that is not done.
+    `invites`: it is done on the list itself, by addresses."""
 
     text: str
     url: str
     how: str
     done: bool
     next: bool = False
+    invites: bool = False
 
 
 def first_steps(user: User) -> list[FirstStep]:
@@ -38,7 +40,10 @@ def first_steps(user: User) -> list[FirstStep]:
     asked = _questions(user)
     known = User.objects.filter(pk=user.pk).annotate(**{name: Exists(rows) for name, rows in asked.items()})
     found = known.values(*asked).get()
-    steps = [FirstStep(*words, done=found[name]) for name, words in _words(user).items()]
+    steps = [
+        FirstStep(*words, done=found[name], invites=name == "hospital")
+        for name, words in _words(user).items()
+    ]
     left = [number for number, step in enumerate(steps) if not step.done]
     return [step._replace(next=number == left[0]) for number, step in enumerate(steps)] if left else []
 

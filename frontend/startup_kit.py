@@ -17,6 +17,9 @@ from django.utils.translation import gettext_lazy as _
 
 SUMS, SIGNATURE, KEY = "SHA256SUMS", "SHA256SUMS.sig", "release.pub"
 
+OWN = "agent/bin/python"
+SYSTEMD, PYTHON, CONTAINER = _("systemd service"), _("Python, by hand"), _("Container")
+
 
 @dataclass(frozen=True)
 class Way:
@@ -42,22 +45,30 @@ def files(folder: Path) -> set[str]:
 def ways(command: str) -> list[Way]:
     """The blocks for this enrolment command (`python -m site_agent enrol …`)."""
     words = command.removeprefix("python -m site_agent ")
-    ready: list[tuple[str | Promise, str]] = [
-        (_("Verify and install"), verified("install")),
-        (_("Enrol: your proxy as above; for an authority of your own add --ca-bundle FILE"),
-         _text("enrol", words=words)),
-    ]  # fmt: skip
-    boxed: list[tuple[str | Promise, str]] = [
-        (_("Verify and build"), verified("build")),
-        (_("Enrol: with a proxy, put -e HTTPS_PROXY=http://… before the image's name"),
-         _text("enrol_boxed", words=words)),
-        (_("Run it"), _text("run_boxed")),
-    ]  # fmt: skip
+    install = (_("Verify and install"), verified("install"))
+    proxied = _("Enrol and run: your proxy as above; for an authority of your own add --ca-bundle FILE")
+    boxed = _("Enrol and run: with a proxy, put -e HTTPS_PROXY=http://… before the image's name")
+    place = "cd ~/fedslice\n"
     return [
-        Way("systemd", _("systemd service"), [*ready, (_("Have systemd run it"), _text("service"))]),
-        Way("python", _("Python, by hand"), [*ready, (_("Run it"), _text("run"))]),
-        Way("container", _("Container"), boxed),
+        Way("systemd", SYSTEMD, [install, (proxied, place + _text("service", words=words, python=OWN))]),
+        Way("python", PYTHON, [install, (proxied, place + _text("enrol", words=words, python=OWN))]),
+        Way("container", CONTAINER, [(_("Verify and build"), verified("build")), (boxed, _boxed(words))]),
     ]
+
+
+def installed(command: str) -> list[Way]:
+    """The same where FedSlice is on the machine already: one block each."""
+    words = command.removeprefix("python -m site_agent ")
+    once = _("Enrol and run, in one")
+    return [
+        Way("python", PYTHON, [(once, _text("enrol", words=words, python="python"))]),
+        Way("systemd", SYSTEMD, [(once, _text("service", words=words, python="python"))]),
+        Way("container", CONTAINER, [(once, _boxed(words))]),
+    ]
+
+
+def _boxed(words: str) -> str:
+    return _text("enrol_boxed", words=words) + " &&\n" + _text("run_boxed")
 
 
 def verified(then: str) -> str:

@@ -9,11 +9,13 @@ from django.http import HttpRequest, QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from contracts.kinds import KINDS
 from federation.datasets.models import Dataset
 from federation.people.models import User
+from federation.studies.labels import groups
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
-from frontend.forms.wizard.basics import DataForm, MethodForm, ModelForm, PurposeForm
+from frontend.forms.wizard.basics import DataForm, MethodForm, ModelForm, PurposeForm, on_offer
 from frontend.forms.wizard.step import StepForm
 from frontend.forms.wizard.training import TrainingForm
 from frontend.forms.wizard.tuning import AdapterForm, SplitForm
@@ -61,6 +63,18 @@ def make(step: WizardStep, user: User, study: Study | None, data: QueryDict | No
     """The step's form, bound to `data` where there is some."""
     kind = form_class(step, study)
     return kind(data, user=user, study=study) if kind else None
+
+
+def datasets_to_begin_with(user: User, task: Any) -> list[Dataset]:
+    """What a lead's first draft begins with: all that is on offer, where nothing is to be chosen or decided.
+    Each hospital offers one dataset that the task can use, of one kind, with no labels that look alike."""
+    if Study.objects.filter(lead=user).exists():
+        return []
+    found = [dataset for dataset in on_offer(user) if dataset.kind in KINDS[task]]
+    sites, kinds = {dataset.site_id for dataset in found}, {dataset.kind for dataset in found}
+    if len(found) < 2 or len(sites) < len(found) or len(kinds) > 1:
+        return []
+    return [] if task != "causal-lm" and groups(found) else found
 
 
 @dataclass

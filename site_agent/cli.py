@@ -207,6 +207,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help=_("an approval key without a passphrase, for demonstrations; no other runtime takes it"),
     )
+    command.add_argument(
+        "--run", dest="goes_on", action="store_true", help=_("go on as `run`, once enrolled and looked at")
+    )
     command.set_defaults(run=run_enrol)
 
     command = commands.add_parser(
@@ -298,10 +301,14 @@ def run_enrol(chosen: argparse.Namespace) -> int:
     say(_("\nLooking at all that can stand in the way …\n"))
     ready = _all_well(state)
     say(_("\nWhat remains:"))
+    remains = REMAINS[1:] if chosen.goes_on else REMAINS
     for step in (
-        REMAINS if ready else (marked("fix what failed above, then: python -m site_agent check"), *REMAINS)
+        remains if ready else (marked("fix what failed above, then: python -m site_agent check"), *remains)
     ):
         say(f"  - {_(step)}")
+    if chosen.goes_on:
+        say(_("\nThe agent runs now, until Ctrl-C; what remains is typed in another window."))
+        return _work(chosen.state)
     return 0  # enrolled it is, whatever is still to be fixed
 
 
@@ -331,13 +338,18 @@ def _all_well(state: State, enclave: int = 0) -> bool:
 
 
 def run_daemon(chosen: argparse.Namespace) -> int:
-    """`run`: until SIGTERM or Ctrl-C."""
-    state = State.open(chosen.state)
+    """`run`."""
+    return _work(chosen.state, chosen.once, chosen.until_idle)
+
+
+def _work(folder: Path | None, once: bool = False, until_idle: float | None = None) -> int:
+    """Until SIGTERM or Ctrl-C."""
+    state = State.open(folder)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with state.lock():
-        Daemon(state, _teller(), stop).run(once=chosen.once, until_idle=chosen.until_idle)
+        Daemon(state, _teller(), stop).run(once=once, until_idle=until_idle)
     return 0
 
 

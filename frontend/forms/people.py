@@ -71,24 +71,19 @@ class NewPasswordForm(SetPasswordForm):
 
 
 class AcceptForm(forms.Form):
-    """What someone who was invited fills in. The password's rules are the service's."""
+    """What someone who was invited fills in. The password's rules are the service's. It is typed once: a
+    button shows what was typed, and who mistypes all the same has a link mailed (NIST SP 800-63B, 3.1.1.2).
+    """
 
     first_name = forms.CharField(label=_("First name"), max_length=150, required=False)
     last_name = forms.CharField(label=_("Last name"), max_length=150, required=False)
     password = forms.CharField(
         label=_("Password"),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=forms.PasswordInput(
+            attrs={"autocomplete": "new-password", "data-show": _("Show the password")}
+        ),
         help_text=_("At least 12 characters; a sentence is good."),
     )
-    repeated = forms.CharField(
-        label=_("Password, again"), widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
-    )
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if data.get("password") != data.get("repeated"):
-            self.add_error("repeated", _("The two passwords differ."))
-        return data
 
     @classmethod
     def naming(cls, names_site: bool) -> type[AcceptForm]:
@@ -100,7 +95,7 @@ class NamingAcceptForm(AcceptForm):
     site_name = forms.CharField(
         label=_("Name of the hospital"), max_length=200, help_text=_("As the others in a study shall see it.")
     )
-    field_order = ("site_name", "first_name", "last_name", "password", "repeated")
+    field_order = ("site_name", "first_name", "last_name", "password")
 
 
 def _language() -> forms.ChoiceField:

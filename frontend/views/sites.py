@@ -24,6 +24,7 @@ from federation.people.models import Role, User
 from federation.sites import maintenance, permissions, queries, services
 from federation.sites.models import Site, SiteState
 from frontend import startup_kit
+from frontend.first_steps import first_steps
 from frontend.forms.finding import ListForm
 from frontend.forms.people import InviteSiteForm
 from frontend.names import typed_name
@@ -89,7 +90,7 @@ def invite(request: HttpRequest) -> HttpResponse:
             form.data = {**request.POST.dict(), "email": ", ".join(data["email"][at:])}
             people_services.invite(user, email, Role.SITE_ADMIN, language=data["language"])
             messages.success(request, _("The invitation is on its way to %(email)s.") % {"email": email})
-        return lambda: redirect("sites")
+        return lambda: redirect("home" if first_steps(user) else "sites")  # on to the next step
 
     return form_page(
         request,
@@ -182,6 +183,7 @@ def _page(
         {
             **_standing(user, site),
             "command": command,
+            "installed": startup_kit.installed(command) if command else [],
             "ways": startup_kit.ways(command) if command else [],
             "replacement": services.replacement_command(user, site) if can_replace and given else "",
             "refused": refused,

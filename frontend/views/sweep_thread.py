@@ -14,13 +14,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from contracts.refusal import Refusal
+from enclave_jobs.base_models.model_jobs import OPEN
 from enclave_jobs.runs import sweeps as jobs
 from enclave_jobs.runs.permissions import runs_visible_to
 from federation.people import posts
 from federation.people.models import Role, User
 from federation.sites.models import Site
 from federation.studies import permissions as studies
-from federation.studies.models import Approval, Sweep
+from federation.studies.models import Approval, ModelJob, StudyState, Sweep
 from federation.threads import permissions, sweeps
 from federation.threads.models import Kind
 from federation.threads.plain import LIMIT
@@ -30,6 +31,8 @@ from frontend.manifests import short_facts
 from frontend.people import people_of
 from frontend.sweeps import to_sign
 from frontend.views.acting import act, person
+
+MOVING = (StudyState.APPROVING, StudyState.RUNNING)
 
 
 @login_required
@@ -76,6 +79,8 @@ def sweep_room(request: HttpRequest, sweep: Sweep, typed: str = "", to: str = ""
     runs = runs_visible_to(user).filter(study__sweep_point__sweep=sweep).order_by("created_at")
     states = [point.study.state for point in points]
     approvals = _approvals(points)
+    tried = ModelJob.objects.filter(study__in=[point.study_id for point in points], state__in=OPEN)
+    trying = tried.count() if StudyState.DRAFT in states and sweep.lead_id == user.pk else 0
     mine = next((row for row in approvals if own is not None and row["site"].pk == own.pk), None)
     return {
         "sweep": sweep,
@@ -91,7 +96,11 @@ def sweep_room(request: HttpRequest, sweep: Sweep, typed: str = "", to: str = ""
         "approvals": approvals,
         "mine": mine,
         "may_approve": bool(asked) and posts.may(user, "decide"),
-        "drafts": states.count("draft"),
+        "drafts": states.count("draft") - trying,
+        "trying": trying,
+        # A page that shows another standing than this is out of date; one that nothing moves asks no more.
+        "standing": " ".join([*states, str(trying), *(str(row["signed"]) for row in approvals)]),
+        "moves": bool(trying) or any(state in MOVING for state in states),
         "ready": states.count("ready"),
         "finished": states.count("finished"),
         **_thread(sweep, user, own, typed, to),

@@ -58,8 +58,13 @@ def new(request: HttpRequest, study_id: str) -> HttpResponse:
 
 @login_required
 def detail(request: HttpRequest, sweep_id: str) -> HttpResponse:
-    """What is asked and said about it, its points, how far they are, and what came of them."""
-    return render(request, "frontend/sweeps/detail.html", sweep_room(request, visible(request, sweep_id)))
+    """What is asked and said about it, its points, how far they are, and what came of them. To its own
+    script, which says what it shows, only whether it is to load the page again."""
+    shown = sweep_room(request, visible(request, sweep_id))
+    if request.headers.get("HX-Request") == "true":
+        changed = request.GET.get("standing") != shown["standing"]
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"} if changed else {})
+    return render(request, "frontend/sweeps/detail.html", shown)
 
 
 @login_required

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from enclave_jobs.runs.costs import advise_cut, costs_of, work_of_plan
@@ -49,11 +51,15 @@ def new(request: HttpRequest) -> HttpResponse:
         try:
             plan = Plan(model=model.source, task=_task(model))
             fits = msgspec.structs.replace(plan, max_tokens=min(plan.max_tokens, model.max_tokens))
-            study = services.create_study(user, **form.cleaned_data, plan=fits, datasets=[])
+            taken = wizard.datasets_to_begin_with(user, fits.task)
+            study = services.create_study(user, **form.cleaned_data, plan=fits, datasets=taken)
         except Refusal as refusal:
             refused = refusal
         else:
-            return redirect("study-step", study.pk, wizard.NAMES[1])
+            if taken:
+                names = ", ".join(sorted(str(dataset.site) for dataset in taken))
+                messages.info(request, _("Each hospital offers one dataset; all are chosen: %s.") % names)
+            return _onward(study, FIRST, request.POST.get("go", ""))
     return _page(request, None, FIRST, form, refused)
 
 

@@ -22,7 +22,7 @@ from tests.frontend.page_reader import signed_in, text
 
 pytestmark = pytest.mark.django_db
 OWN = "olga.privately@mail.example"
-JOINED = {"first_name": "O", "last_name": "P", "password": PASSWORD, "repeated": PASSWORD}
+JOINED = {"first_name": "O", "last_name": "P", "password": PASSWORD}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def invited(by: Client, email: str, role: str = "auditor") -> Client:
     link = re.search(r"/invitations/\S+/", mail.outbox[-1].body)
     assert link is not None and mail.outbox[-1].to == [email]
     comes = Client()
-    comes.post(link[0], {"first_name": "O", "last_name": "P", "password": PASSWORD, "repeated": PASSWORD})
+    comes.post(link[0], {"first_name": "O", "last_name": "P", "password": PASSWORD})
     return comes
 
 

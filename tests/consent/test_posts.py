@@ -129,7 +129,7 @@ def test_an_admin_invites_an_officer_who_comes_as_one(
     assert "otto@anna.example" in client.get(address).content.decode()
     link = re.search(r"/invitations/\S+", body)
     assert link is not None
-    Client().post(link[0], {"password": PASSWORD, "repeated": PASSWORD})
+    Client().post(link[0], {"password": PASSWORD})
     otto = User.objects.get(email="otto@anna.example")
     assert (otto.role, otto.post, otto.site) == ("site_admin", "officer", anna.site)
     assert otto.get_role_display() == "data protection officer"

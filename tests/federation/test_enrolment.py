@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from attestation.development import create_platform
@@ -332,6 +332,20 @@ def test_the_first_operator_is_made_at_the_command_line(db: None, monkeypatch: A
     assert (olga.email, olga.role) == ("olga@coordinator.example", Role.OPERATOR)
     assert olga.check_password(PASSWORD)
     assert PASSWORD not in capsys.readouterr().out
+
+
+def test_the_same_command_invites_the_first_lead(
+    db: None, monkeypatch: Any, capsys: Any, mailoutbox: list[Any]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n" * 2))
+    made = ("create_operator", "--password-stdin", "--email", "olga@coordinator.example", "--invite-lead")
+    with pytest.raises(CommandError, match=r"the operator is made, but nobody is invited: .*bad_email"):
+        call_command(*made, "nobody")
+    User.objects.all().delete()
+    call_command(*made, "lena@study.example")
+    (mail,) = mailoutbox
+    assert mail.to == ["lena@study.example"] and "/invitations/" in mail.body
+    assert "on its way to lena@study.example" in capsys.readouterr().out
 
 
 class TestAnInvitationOfAHospital:

@@ -43,6 +43,19 @@ def test_an_operators_steps_tick_themselves(olga: User, base_model: None, lena: 
     assert ticks(olga) == "xx>xx"
 
 
+def test_a_lead_invites_hospitals_from_the_list_of_steps_and_comes_back_to_it(
+    lena: User, base_model: None, mailoutbox: list[object]
+) -> None:
+    client = signed_in(lena)
+    assert 'name="email"' in client.get("/").content.decode()
+    sent = client.post(reverse("site-invite"), {"email": "a@a.example, b@b.example"})
+    assert sent.headers["Location"] == "/" and len(mailoutbox) == 2
+    page = client.get("/").content.decode()
+    assert 'name="email"' not in page and "on its way to b@b.example" in page
+    User.objects.filter(pk=lena.pk).update(steps_put_away=True)
+    assert client.post(reverse("site-invite"), {"email": "c@c.example"}).headers["Location"] == "/sites"
+
+
 def test_a_leads_steps_tick_themselves(
     lena: User, ludo: User, anna: Hospital, barbara: Hospital, reference_values: None, base_model: None
 ) -> None:

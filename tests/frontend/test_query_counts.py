@@ -32,7 +32,7 @@ PINS = {
     "run-curves": 5, "run-csv": 6, "compare": 8, "compare-data": 4, "compare-csv": 4, "log": 11,
     "log-check": 3, "log-entry": 19, "log-raw": 6, "references": 7, "reference-new": 3, "review": 10,
     "operations": 10, "operations-kept": 16, "audit": 4, "collateral": 6, "sweeps": 5, "sweep-new": 4,
-    "sweep": 12, "sweep-csv": 5, "run-serving": 4,
+    "sweep": 13, "sweep-csv": 5, "run-serving": 4,
 }  # fmt: skip
 
 

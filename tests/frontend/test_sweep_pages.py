@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from federation.studies.models import Study, StudyState, Sweep
+from federation.studies.models import ModelJob, Study, StudyState, Sweep
 
 ASKED = {"name": "Kept", "ratios": ["25.0"], "selects": ["largest"]}
 
@@ -26,6 +29,26 @@ def test_a_sweep_is_made_from_a_study_and_lists_its_points(lead: Client, split: 
     page = lead.get(reverse("sweep", args=[sweep.pk]))
     assert "0 of 4 points are finished" in page.content.decode() and len(page.context["rows"]) == 2
     assert lead.get(reverse("sweep-csv", args=[sweep.pk])).content.decode().count("\n") == 3
+
+
+def test_the_page_tells_its_script_whether_it_is_out_of_date(lead: Client, split: Study) -> None:
+    lead.post(reverse("sweep-new", args=[split.pk]), ASKED)
+    sweep = Sweep.objects.get()
+    address = reverse("sweep", args=[sweep.pk])
+    page = lead.get(address)
+    assert "hx-get" not in page.content.decode() and page.context["drafts"] == 1  # nothing moves
+    (study,) = Study.objects.filter(sweep_point__sweep=sweep)
+    asked = {"by": study.lead, "study": study, "kind": "freeze", "state": "running"}
+    job = ModelJob.objects.create(**asked, moved_at=timezone.now())
+    page = lead.get(address)
+    told = page.content.decode()
+    assert "1 study is still tried." in told and "hx-get" in told and "Freeze 1 draft" not in told
+    script = {"hx-request": "true"}
+    shown = f"{address}?{urlencode({'standing': page.context['standing']})}"
+    answer = lead.get(shown, headers=script)
+    assert (answer.status_code, answer.headers.get("HX-Refresh")) == (204, None)
+    ModelJob.objects.filter(pk=job.pk).update(state="refused")
+    assert lead.get(shown, headers=script).headers["HX-Refresh"] == "true"
 
 
 def test_what_is_wrong_with_a_sweep_is_said_and_what_was_typed_stays(lead: Client, split: Study) -> None:

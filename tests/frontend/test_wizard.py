@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from contracts.model_proof import WAYS, Verdict
 from contracts.refusal import Refusal
 from enclave_jobs.base_models import model_jobs
+from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import BaseModel, Study, StudyState
@@ -26,6 +28,32 @@ def test_a_name_is_enough_for_a_draft(lead: Client, base_model: None) -> None:
     study = Study.objects.get()
     assert response.headers["Location"] == at(study, "model")
     assert study.state == StudyState.DRAFT and study.settings["model"] == MODEL
+
+
+def test_a_leads_first_draft_begins_with_all_data_where_nothing_is_to_be_chosen(
+    lead: Client, lena: User, base_model: None, anna: Hospital, barbara: Hospital
+) -> None:
+    def drafted(**said: str) -> tuple[int, str]:
+        Study.objects.all().delete()
+        went = lead.post(reverse("study-new"), {"name": "Triage", **said}).headers["Location"]
+        return Study.objects.get().datasets.count(), went.rsplit("/", 1)[-1]
+
+    make_dataset(anna.site)
+    assert drafted() == (0, "model")  # a study of one hospital is nobody's wish
+    make_dataset(barbara.site)
+    assert drafted(go="review") == (2, "review")
+    assert "all are chosen: St. Anna, St. Barbara." in text(lead.get(at(Study.objects.get(), "review")))
+    lead.post(reverse("study-new"), {"name": "Another"})
+    assert Study.objects.get(name="Another").datasets.count() == 0
+    more = make_dataset(anna.site, "more")
+    assert drafted() == (0, "model")
+    more.withdrawn_at = timezone.now()
+    more.save()
+    alike = Dataset.objects.get(site=barbara.site)
+    label = next(iter(alike.card["labels"]))
+    alike.card = {**alike.card, "labels": {label.upper() + " ": 9, **alike.card["labels"]}}
+    alike.save()
+    assert drafted() == (0, "model")  # whether two spellings are one class is a person's to say
 
 
 def test_without_a_model_the_wizard_says_who_has_to_do_what(lead: Client) -> None:

@@ -30,12 +30,22 @@ def base_model() -> str:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, base_model: str) -> Iterator[Installation]:
+def operator_made() -> bool:
+    """Whether the first operator is there from the start."""
+    return True
+
+
+@pytest.fixture(scope="module")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, base_model: str, operator_made: bool
+) -> Iterator[Installation]:
     """A coordinator with its first operator, one base model and the enclave programs' measurements."""
     installation = Installation(tmp_path_factory.mktemp("coordinator"), model=base_model)
     try:
         installation.start()
-        installation.manage("create_operator", "--email", OPERATOR, "--password-stdin", stdin=PASSWORD + "\n")
+        if operator_made:
+            made = ("create_operator", "--email", OPERATOR, "--password-stdin")
+            installation.manage(*made, stdin=PASSWORD + "\n")
         installation.manage("register_measurements")
         yield installation
     finally:

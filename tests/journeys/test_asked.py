@@ -46,8 +46,8 @@ class Cast:
                 "study = services.create_study(lead, name=name, purpose='', plan=plan, "
                 "datasets=list(Dataset.objects.all()))\n"
                 "subject = subject_of(build_manifest(study))\n"
-                "job = {'kind': 'freeze', 'state': 'done', 'by': lead, 'study': study}\n"
-                "ModelJob.objects.create(**job, subject=subject)\n"
+                "job = {'kind': 'freeze', 'state': 'done', 'by': lead, 'study': study, 'subject': subject}\n"
+                "ModelJob.objects.create(**job)\n"
                 "manifest = services.freeze(lead, study)\n"
                 "answer = [f'{settings.PUBLIC_URL}/studies/{study.pk}', manifest.hash]",
                 email=LEAD,
@@ -286,7 +286,7 @@ def test_a_copied_enrolment_command_survives_that_its_page_is_loaded_again(
     admin.get_by_role("button", name="Show the command").click()
     copied = people.enrolment_command(admin)
     admin.reload()
-    expect(admin.locator("#enrol-command")).to_be_visible()
+    expect(admin.locator("#enrol-python-1")).to_be_visible()
     again = cast.page_of(email)  # another browser of the same person
     again.goto(admin.url)
     assert people.enrolment_command(admin) == people.enrolment_command(again) == copied

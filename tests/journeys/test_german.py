@@ -56,7 +56,6 @@ def accept(page: Page, installation: Installation, email: str, hospital: str = "
     if hospital:
         page.get_by_label(said("Name of the hospital")).fill(hospital)
     page.get_by_label(said("Password"), exact=True).fill(PASSWORD)
-    page.get_by_label(said("Password, again")).fill(PASSWORD)
     page.get_by_role("button", name=said("Make my account")).click()
     expect(page.get_by_text(said("Welcome. Your account is ready."))).to_be_visible()
 
@@ -83,10 +82,10 @@ def test_a_lead_and_two_hospitals_are_invited_in_german(
         ).to_be_visible()
         admin = people.new_page(browser, **GERMAN)
         accept(admin, installation, email, hospital)
-        words = admin.locator("#enrol-command").inner_text().split()
+        command = people.enrolment_command(admin)
         agent = people.agent_of(installation, installation.folder / f"hospital-{number}")
         agent.environment["LC_ALL"] = "de_DE.UTF-8"
-        told = agent.run(*words[3:], "--development-approval-key")
+        told = agent.run(*command)
         assert f"Als „{hospital}“" in told or "registriert" in told
         expect(admin.get_by_text(said("The agent is connected."))).to_be_visible()
         agent.start()

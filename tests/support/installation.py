@@ -183,11 +183,12 @@ class Agent:
         assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
-    def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def start(self, *command: str) -> None:
+        """`run`, or another command that goes on like it, in a process of its own."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "agent.log").open("ab") as log:
             self.daemon = subprocess.Popen(
-                self._command("run"),
+                self._command(*(command or ("run",))),
                 cwd=self.repository,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -37,17 +37,24 @@ def accept_invitation(page: Page, installation: Installation, email: str, hospit
     if hospital:
         page.get_by_label("Name of the hospital").fill(hospital)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("Password, again").fill(PASSWORD)
     page.get_by_role("button", name="Make my account").click()
     expect(page.get_by_text("Your account is ready")).to_be_visible()
 
 
 def enrolment_command(page: Page) -> list[str]:
-    """Read the command on the hospital's page as a person would copy it; who has just come finds it there."""
-    command = page.locator("#enrol-command").inner_text()
+    """Read the command on the hospital's page as a person would copy it; who has just come finds it there.
+    It goes on to run the agent; here it ends, and the agent is run apart."""
+    *words, goes_on = enrol_and_run(page)
+    assert goes_on == "--run", words
+    return words
+
+
+def enrol_and_run(page: Page) -> list[str]:
+    """The same with `--run` at its end, as it stands there."""
+    command = page.locator("#enrol-python-1").inner_text()
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "site_agent"], command
-    return [*words[3:], DEVELOPMENT]
+    return [words[3], DEVELOPMENT, *words[4:]]
 
 
 def invite_hospital(page: Page, installation: Installation, email: str) -> None:

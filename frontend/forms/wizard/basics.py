@@ -16,6 +16,7 @@ from error_catalogue import explain
 from federation.datasets import permissions as dataset_permissions
 from federation.datasets.models import Dataset
 from federation.datasets.queries import is_public
+from federation.people.models import User
 from federation.sites.models import SiteState
 from federation.studies.labels import SimilarSpellings, groups
 from federation.studies.models import BaseModel, Study
@@ -101,6 +102,13 @@ class ModelForm(StepForm):
 DIFFERENT = "different"
 
 
+def on_offer(user: User) -> list[Dataset]:
+    """What this person's study could name: datasets that are published, of hospitals that are active."""
+    visible = dataset_permissions.visible_to(user).select_related("site")
+    found = visible.filter(withdrawn_at=None, site__state=SiteState.ACTIVE)
+    return list(found.order_by("site__name", "name"))
+
+
 class DataForm(StepForm):
     """Besides the datasets it decides about labels that look alike: for each group one choice, called
     `alike-KEY`, and one box for all, whose value is of these very groups. Datasets of a kind that the model's
@@ -114,11 +122,7 @@ class DataForm(StepForm):
     )
 
     def prepare(self) -> None:
-        published = list(
-            dataset_permissions.visible_to(self.user)
-            .filter(withdrawn_at=None, site__state=SiteState.ACTIVE)
-            .order_by("site__name", "name")
-        )
+        published = on_offer(self.user)
         usable = KINDS[self.plan.get("task", "sequence-classification")]
         self.offered = [dataset for dataset in published if dataset.kind in usable]
         self.of_other_kinds = [dataset for dataset in published if dataset.kind not in usable]

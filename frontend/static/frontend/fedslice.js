@@ -186,6 +186,39 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => { delete form.dataset.sent; }, 3000);
 });
 
+// A password that is typed once can be looked at.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const field of document.querySelectorAll("input[data-show]")) {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "quiet shows", textContent: field.dataset.show, ariaPressed: "false" });
+    button.addEventListener("click", () => {
+      button.ariaPressed = String(field.type === "password");
+      field.type = field.type === "password" ? "text" : "password";
+    });
+    field.after(button);
+  }
+});
+
+// A page that loads itself again, as it has moved on, keeps what somebody is typing; nothing stays behind.
+const WRITING = () => [...document.querySelectorAll("main textarea[id], main input[type=text][id], main input:not([type])[id]")];
+const DESK = "typed " + location.pathname;
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  if (event.detail.xhr.getResponseHeader("HX-Refresh") !== "true") return;
+  const typed = WRITING().filter((field) => field.value !== field.defaultValue).map((field) => [field.id, field.value]);
+  if (typed.length) sessionStorage.setItem(DESK, JSON.stringify([document.activeElement.id, typed]));
+});
+document.addEventListener("DOMContentLoaded", () => {
+  const [focused, typed] = JSON.parse(sessionStorage.getItem(DESK) || '["", []]');
+  sessionStorage.removeItem(DESK);
+  for (const [id, text] of typed) {
+    const field = WRITING().find((one) => one.id === id);
+    if (!field) continue;
+    field.value = text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    if (id === focused) field.focus();
+  }
+});
+
 // What was wrong with a field is not said any longer once it is changed; the server looks again.
 document.addEventListener("input", (event) => {
   const box = event.target.closest(".field, fieldset");

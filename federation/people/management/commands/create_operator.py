@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from contracts.refusal import Refusal
 from federation.people import second_factor
-from federation.people.services import create_operator
+from federation.people.models import Role
+from federation.people.services import create_operator, invite
 
 
 class Command(BaseCommand):
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input"
         )
+        parser.add_argument("--invite-lead", metavar="EMAIL", help="send the first lead an invitation, too")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["password_stdin"]:
@@ -35,6 +37,12 @@ class Command(BaseCommand):
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
         self.stdout.write(f"operator {user.email} made; sign in at {settings.PUBLIC_URL}")
+        if options["invite_lead"]:
+            try:
+                invite(user, options["invite_lead"], Role.LEAD)
+            except Refusal as refusal:
+                raise CommandError(f"the operator is made, but nobody is invited: {refusal}") from refusal
+            self.stdout.write(f"the invitation is on its way to {options['invite_lead']}")
         if second_factor.is_required(user):
             self.stdout.write(
                 "At the first sign-in an authenticator app (TOTP) has to be set up before anything else "

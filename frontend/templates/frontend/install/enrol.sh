@@ -1,1 +1,1 @@
-{% autoescape off %}cd ~/fedslice; agent/bin/python -m site_agent {{ words }}{% endautoescape %}
+{% autoescape off %}{{ python }} -m site_agent {{ words }} --run{% endautoescape %}

@@ -1,1 +1,2 @@
-agent/bin/python -m site_agent service install
+{% autoescape off %}{{ python }} -m site_agent {{ words }} &&
+{{ python }} -m site_agent service install{% endautoescape %}

@@ -1,1 +1,0 @@
-agent/bin/python -m site_agent run
