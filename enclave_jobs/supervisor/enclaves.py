@@ -35,6 +35,8 @@ class Slot:
     process: EnclaveProcess | None = None
     error: Exception | None = None
     awaited: bool = False
+    stranded: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
+    """Results by (run, key) whose files could not be stored yet: what was done inside is not done twice."""
 
     @property
     def alive(self) -> bool:
@@ -112,19 +114,32 @@ class Enclaves:
             return self._call(call, patience)
 
     def _call(self, call: Call, patience: float | None) -> dict[str, Any]:
-        process, began = self._process(call.enclave), time.monotonic()
+        slot, process = self._living(call.enclave)
+        name = (call.run, call.key) if call.key else None
+        result = slot.stranded.get(name) if name else None
+        if result is None:
+            result = self._carried_out(call, process, patience)
+        if name:
+            # An enclave closes a round once. Where the store is away or full, asking again under the same
+            # key finds the result here, and stores its files.
+            slot.stranded[name] = result
+        # An output of null was not made (the closing evaluation has no next parameters).
+        self._collect(process, [result[output] for output in call.outputs if result[output] is not None])
+        if name:
+            del slot.stranded[name]
+        return result
+
+    def _carried_out(self, call: Call, process: EnclaveProcess, patience: float | None) -> dict[str, Any]:
+        began = time.monotonic()
         if call.model is not None:
             provide(call.model, process.mailbox.folder)
         self._deliver(process, call.inputs)
         try:
-            result = process.call(call.op, None, patience, **call.args)
-            # An output of null was not made (the closing evaluation has no next parameters).
-            self._collect(process, [result[name] for name in call.outputs if result[name] is not None])
+            return process.call(call.op, None, patience, **call.args)
         finally:
             for sha256 in call.inputs:
                 process.mailbox.discard(sha256)
             logger.info("%s in enclave %s: %.2f s", call.op, call.enclave, time.monotonic() - began)
-        return result
 
     def stop(self, enclave: str) -> None:
         """End an enclave: its keys are gone. Nothing happens where there is none."""
@@ -170,12 +185,12 @@ class Enclaves:
         }
         return Room(_free_memory(), tuple(self._runtimes), self.draining, held)
 
-    def _process(self, enclave: str) -> EnclaveProcess:
+    def _living(self, enclave: str) -> tuple[Slot, EnclaveProcess]:
         with self._lock:
             slot = self._slots.get(enclave)
         if slot is None or slot.process is None:
             raise Refusal("supervisor.no_enclave")
-        return slot.process
+        return slot, slot.process
 
     @staticmethod
     def _deliver(process: EnclaveProcess, inputs: tuple[str, ...]) -> None:
@@ -190,9 +205,11 @@ class Enclaves:
         for output in outputs:
             if not isinstance(output, dict) or not isinstance(output.get("sha256"), str):
                 raise Refusal("supervisor.output_missing")
-            sha256 = output["sha256"]
-            blobs.store(process.mailbox.collect(sha256), sha256)
-            process.mailbox.discard(sha256)
+        for output in outputs:
+            blobs.store(process.mailbox.collect(output["sha256"]), output["sha256"])
+        # Only now: where one could not be stored, all are stored again.
+        for output in outputs:
+            process.mailbox.discard(output["sha256"])
 
 
 def _free_memory() -> int:

@@ -25,8 +25,8 @@ from enclave_host.mailbox import HostMailbox
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import AnswerCache
-from enclave_jobs.supervisor.enclaves import put_in
-from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting
+from enclave_jobs.supervisor.enclaves import Enclaves, Slot, put_in
+from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Greeting
 from tests.support.installation import REPOSITORY, wait_for
 
 # Which machine holds an enclave is asked of the database, which knows none of these.
@@ -139,6 +139,52 @@ def test_a_blob_comes_into_a_mailbox_without_a_byte_being_written_but_across_fil
         assert (mailbox.folder / "in" / name).samefile(blob) is not elsewhere
         mailbox.discard(name)
     assert blob.read_bytes() == content
+
+
+class ClosesARoundOnce:
+    """What the supervisor sees of an enclave that closed a round: two files in its mailbox, and a refusal
+    when it is asked for the same round again."""
+
+    def __init__(self, mailbox: HostMailbox) -> None:
+        self.mailbox, self.closed, self.result = mailbox, False, {}
+
+    def call(self, op: str, *_: object, **__: object) -> dict[str, Any]:
+        if self.closed:
+            raise Refusal("round.already_aggregated", round=1)
+        self.closed = True
+        for name in ("next", "state"):
+            sha256 = hashlib.sha256(name.encode()).hexdigest()
+            (self.mailbox.folder / "out" / sha256).write_bytes(name.encode())
+            self.result[name] = {"sha256": sha256, "bytes": len(name)}
+        return self.result
+
+
+@pytest.mark.parametrize("fault", ["blob.storage_away", "blob.storage_full"])
+def test_a_round_closed_while_the_store_was_away_is_not_lost(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    settings.BLOB_DIR = tmp_path / "blobs"
+    enclaves = Enclaves(tmp_path / "enclaves", ["development"], None)
+    closing = ClosesARoundOnce(HostMailbox.create(tmp_path / "mailbox"))
+    enclaves._slots["enclave"] = Slot("aggregator", process=closing)  # type: ignore[arg-type]
+    asked = Call("enclave", "aggregate", {}, outputs=("next", "state"), run="run", key="aggregate/1")
+    really = blobs.store
+
+    def away(source: Path, sha256: str) -> int:
+        if sha256 == closing.result["state"]["sha256"]:
+            raise Refusal(fault)
+        return really(source, sha256)
+
+    monkeypatch.setattr(blobs, "store", away)
+    for _ in range(2):
+        with pytest.raises(Refusal, match=fault):
+            enclaves.call(asked, None)
+    monkeypatch.setattr(blobs, "store", really)
+    assert enclaves.call(asked, None) == closing.result
+    assert all(blobs.is_there(file["sha256"]) for file in closing.result.values())
+    assert not list((closing.mailbox.folder / "out").iterdir())
+    with pytest.raises(Refusal, match="already_aggregated"):
+        enclaves.call(asked, None)
 
 
 @pytest.mark.usefixtures("process")
