@@ -61,16 +61,16 @@ class Seen:
     def ask(self, slice_: Any, op: str, **arguments: Any) -> dict[str, Any] | None:
         """One question of a host to its slice, and what of the answer a host can use."""
         try:
-            told: dict[str, Any] = slice_.call(op, **arguments)
+            reported: dict[str, Any] = slice_.call(op, **arguments)
         except Refusal as refusal:
             self.codes[refusal.code] = self.codes.get(refusal.code, 0) + 1
             return None
         self.answers += 1
-        assert set(told) == {"update", "samples", "previous", "measures"}, (
+        assert set(reported) == {"update", "samples", "previous", "measures"}, (
             "an answer holds more than it should"
         )
-        self.sizes.add(told["update"]["bytes"])
-        return told
+        self.sizes.add(reported["update"]["bytes"])
+        return reported
 
 
 class Run:
@@ -106,12 +106,12 @@ class Run:
         slice_, asked = self.slices[site], {"round": number, "previous": previous}
         if site in ATTACKERS:
             self.seen.ask(slice_, "evaluate" if op == "train" else "train", **asked)
-        told = self.seen.ask(slice_, op, **asked)
-        assert told is not None
+        reported = self.seen.ask(slice_, op, **asked)
+        assert reported is not None
         if site in ATTACKERS:
-            assert self.seen.ask(slice_, op, **asked) == told, "asked again, it computes again"
+            assert self.seen.ask(slice_, op, **asked) == reported, "asked again, it computes again"
             self.seen.ask(slice_, op, round=number - 1, previous=previous)
-        return str(self.world.move(told["update"]["sha256"], slice_, self.aggregator))
+        return str(self.world.move(reported["update"]["sha256"], slice_, self.aggregator))
 
     def another_life(self, previous: Any, number: int) -> Any:
         """Between two rounds the attackers start one slice again, as often as they are allowed: it answers
@@ -196,14 +196,14 @@ class Guesser:
         """`alone`, moved as little as the published losses ask for: one move, which grows with the rounds."""
         rounds = len(alone)
         # The scores of round r are of the parameters before it; the closing round's are of the last.
-        told = [
+        reported = [
             (number, scores["loss"]) for number, scores in enumerate(published) if number and "loss" in scores
         ]
         move = torch.zeros_like(self.start, requires_grad=True)
         steps = torch.optim.Adam([move], lr=3e-3)
         for _ in range(120):
             steps.zero_grad()
-            misses = [self.pooled(alone[n - 1] + n / rounds * move) - loss for n, loss in told]
+            misses = [self.pooled(alone[n - 1] + n / rounds * move) - loss for n, loss in reported]
             (torch.stack(misses).square().sum() + 1e-3 * move.square().sum()).backward()
             steps.step()
         return (alone[-1] + move).detach()

@@ -43,10 +43,10 @@ def save(family: str, head: str, folder: Path) -> None:
 
     special = ("[PAD]", "[BOS]", "[EOS]", "[UNK]")
     words = [*special, *(f"w{number}" for number in range(WORDS - len(special)))]
-    told = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    told.pre_tokenizer = Whitespace()
+    reported = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    reported.pre_tokenizer = Whitespace()
     named = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), special, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=told, **named).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=reported, **named).save_pretrained(folder)
     model = _deberta() if family == OTHER else small_models.model(family, head, vocabulary=WORDS)
     model.save_pretrained(folder)
 
@@ -55,13 +55,13 @@ def _deberta() -> Any:
     """DeBERTa-v2, whose attention is of a build that no row of the table has."""
     from transformers import AutoModelForSequenceClassification, DebertaV2Config
 
-    told = DebertaV2Config(
+    reported = DebertaV2Config(
         vocab_size=WORDS, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=40,
         max_position_embeddings=48, pad_token_id=0, num_labels=3, relative_attention=True, position_buckets=8,
         pos_att_type=["p2c", "c2p"], share_att_key=True, norm_rel_ebd="layer_norm",
         position_biased_input=False, type_vocab_size=0,
     )  # fmt: skip
-    return AutoModelForSequenceClassification.from_config(told).eval()
+    return AutoModelForSequenceClassification.from_config(reported).eval()
 
 
 def rows(only: str = "") -> Iterator[Row]:

@@ -86,9 +86,9 @@ def installed(folder: Path, *, engines: bool, method: str, runs: int) -> Iterato
                 "FEDSLICE_REDIS": stack.enter_context(watched_redis()),
             }
             with psycopg.connect(url) as line:
-                told = line.execute("show data_directory").fetchone()
-            assert told is not None
-            database = Path(told[0])
+                reported = line.execute("show data_directory").fetchone()
+            assert reported is not None
+            database = Path(reported[0])
             storage = stack.enter_context(object_storage())
             storage.create("sealed")
             settings |= {"FEDSLICE_STORAGE": storage.setting("sealed")}

@@ -38,9 +38,9 @@ def real_engines() -> Iterator[Engines]:
     port = free_port()
     with postgresql_server("max_connections=60") as url:
         with psycopg.connect(url) as line:
-            told = line.execute("show data_directory").fetchone()
-        assert told is not None
-        server = int(Path(told[0], "postmaster.pid").read_text().split()[0])
+            reported = line.execute("show data_directory").fetchone()
+        assert reported is not None
+        server = int(Path(reported[0], "postmaster.pid").read_text().split()[0])
         command = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:

@@ -84,8 +84,8 @@ class Agent:
                 if answer.status_code == 200:
                     self.got.append(time.time())
                     job = answer.json()
-                    told = {"lease": job["lease"], "code": "dataset.unknown", "facts": {}}
-                    await self._ask(f"jobs/{job['id']}/failure", told)
+                    reported = {"lease": job["lease"], "code": "dataset.unknown", "facts": {}}
+                    await self._ask(f"jobs/{job['id']}/failure", reported)
                 seconds = retry_after(answer.headers.get("retry-after"))
                 self.tries = 0 if answer.status_code in (200, 204) else self.tries + 1
             except httpx.HTTPError as error:
@@ -134,8 +134,8 @@ async def _measure(
         cores = {name: (used - before[name]) / lasted for name, used in cpu_of(place, engines).items()}
         parts = {name: round(value, 3) for name, value in cores.items()}
         asked = sum(answers.values())
-        told = {"sites": count, "by_process": parts, "requests_a_second": round(asked / lasted, 1)}
-        kept.tell("idle_cpu_cores", sum(cores.values()), 0.5, **told)
+        reported = {"sites": count, "by_process": parts, "requests_a_second": round(asked / lasted, 1)}
+        kept.tell("idle_cpu_cores", sum(cores.values()), 0.5, **reported)
         kept.tell("agents_cpu_cores", (time.process_time() - own) / lasted, sites=count)
         kept.tell(
             "failed_requests", asked - answers["200"] - answers["204"], 0, sites=count, by=dict(answers)

@@ -74,8 +74,8 @@ class Simulated(Hospital):
         """Be admitted by the run's present aggregator, whoever that is."""
         run = job["run"]
         if self.identity is None:
-            told = self.api.call("GET", f"runs/{run}/manifest")
-            manifest = parse(told["manifest"].encode())
+            reported = self.api.call("GET", f"runs/{run}/manifest")
+            manifest = parse(reported["manifest"].encode())
             source = open_source("development", platform=self.platform, program="client_slice")
             keys = HpkeKey.generate(), SigningKey.generate()
             self.identity = Identity(
@@ -166,13 +166,13 @@ def measure(
         kept.tell("run_cpu_s", alone.cpu, rounds=rounds)
         with redis_of(consortium.installation, engines) as redis, sampled(QueueAges(redis)) as ages:
             all_ = _together(consortium, groups[1:], rounds, seconds)
-        told = {"runs": count, "rounds": rounds}
-        kept.tell("runs_concurrent", all_.finished, count, **told)
-        kept.tell("queue_age_p95_s", ages.p95(0), 5, **told)
-        kept.tell("queue_age_max_s", max(ages.ages[0]), **told)
-        kept.tell("queue_age_later_p95_s", ages.p95(LATER), **told)
-        kept.tell("makespan_s", all_.seconds, round(3 * count * alone.cpu / cores, 1), **told)
-        kept.tell("run_concurrent_cpu_s", all_.cpu / count, **told)
+        reported = {"runs": count, "rounds": rounds}
+        kept.tell("runs_concurrent", all_.finished, count, **reported)
+        kept.tell("queue_age_p95_s", ages.p95(0), 5, **reported)
+        kept.tell("queue_age_max_s", max(ages.ages[0]), **reported)
+        kept.tell("queue_age_later_p95_s", ages.p95(LATER), **reported)
+        kept.tell("makespan_s", all_.seconds, round(3 * count * alone.cpu / cores, 1), **reported)
+        kept.tell("run_concurrent_cpu_s", all_.cpu / count, **reported)
         assert all_.finished == count, f"{count - all_.finished} of {count} runs did not finish"
 
 

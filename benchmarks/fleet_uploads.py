@@ -46,7 +46,7 @@ def measure(kept: KeptFigures, place: Installation, engines: Engines, megabytes:
         lasted = time.monotonic() - began
         after, agents = cpu_of(place, engines), time.process_time() - own
     cores = {part: round(after[part] - used, 3) for part, used in before.items()}
-    told = {"megabytes": megabytes, "cpu_seconds": cores, "agents_cpu_seconds": round(agents, 2)}
-    kept.tell("upload_mb_per_s", megabytes / sum(cores.values()), **told, on_the_clock=round(lasted, 1))
+    reported = {"megabytes": megabytes, "cpu_seconds": cores, "agents_cpu_seconds": round(agents, 2)}
+    kept.tell("upload_mb_per_s", megabytes / sum(cores.values()), **reported, on_the_clock=round(lasted, 1))
     (web,) = place.pids("uvicorn")
     kept.tell("upload_web_peak_mb", peak_mb(web), megabytes=megabytes)

@@ -71,11 +71,11 @@ def scored(model: Any, sites: Mapping[str, list[Examples]], writer: AnswerWriter
         found = evaluate(model, test, labels=0)
         each.append(found if writer is None else writer.scored(model, test, found, "fp32"))
     whole = pool(each)
-    told = {name: round(float(summary(whole)[name]), 4) for name in SHOWN}
+    reported = {name: round(float(summary(whole)[name]), 4) for name in SHOWN}
     if whole.bins:
         rows, f1, rouge_l = whole.bins[0]
-        told |= {"token_f1": round(f1 / rows / ONE, 4), "rouge_l": round(rouge_l / rows / ONE, 4)}
-    return told
+        reported |= {"token_f1": round(f1 / rows / ONE, 4), "rouge_l": round(rouge_l / rows / ONE, 4)}
+    return reported
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -79,8 +79,8 @@ class LinearHead(nn.Module):
 def summary(scores: Scores) -> dict[str, float | int]:
     """The exact numbers, for benchmarks: an enclave tells coarser ones (enclave/programs/publication.py)."""
     if scores.confusion:
-        told = {"accuracy": rates.accuracy(scores), "macro_f1": rates.macro_f1(scores)}
-        return {**told, "loss": rates.loss(scores), "rows": scores.rows}
+        reported = {"accuracy": rates.accuracy(scores), "macro_f1": rates.macro_f1(scores)}
+        return {**reported, "loss": rates.loss(scores), "rows": scores.rows}
     return {
         "token_accuracy": rates.accuracy(scores),
         "exact_match": rates.share(scores, scores.exact),
@@ -187,12 +187,12 @@ def noisy(study: Study, unit: Literal["site", "record"]) -> tuple[list[Scores], 
         updates = []
         for site, examples in study.sites.items():
             load_tuned_state(model, state)
-            told = study.report(f"dp-{unit} round {number} {site}")
+            reported = study.report(f"dp-{unit} round {number} {site}")
             if unit == "record":
-                result = train_privately(model, examples, training, privacy, progress=told)
+                result = train_privately(model, examples, training, privacy, progress=reported)
                 updates.append((result.samples, tuned_state(model)))
             else:
-                result = train(model, examples, training, round=number, site=site, progress=told)
+                result = train(model, examples, training, round=number, site=site, progress=reported)
                 updates.append((result.samples, clip(tuned_state(model), state, study.clip)[0]))
         mean = fedavg(updates)
         if unit == "site":

@@ -241,15 +241,15 @@ def figures(name: str, folder: Path, processes: list[str]) -> Iterator[dict[str,
     for process in processes:
         command = [sys.executable, "-m", "benchmarks.llm", "--shape", name, "--folder", str(folder)]
         done = subprocess.run([*command, "--be", process], capture_output=True, text=True, check=False)
-        told = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {}
-        if not told:
+        reported = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else {}
+        if not reported:
             print(done.stderr[-1000:], file=sys.stderr)
         config = {"shape": name, "process": process, "cut": shape.cut, "rows": shape.rows,
                   "tokens": shape.tokens, "threads": 1, "tee": "none"}  # fmt: skip
         goal = GOALS.get(name, {}).get(process)
         for figure, value, unit, wanted in (
-            ("llm_peak", told.get("peak", math.nan), "GiB", goal),
-            ("llm_cpu_per_1000_tokens", told.get("seconds", math.nan), "s", None),
+            ("llm_peak", reported.get("peak", math.nan), "GiB", goal),
+            ("llm_cpu_per_1000_tokens", reported.get("seconds", math.nan), "s", None),
         ):
             line = {"figure": figure, "value": round(value, 3), "unit": unit, "goal": wanted}
             yield {**line, "better": "lower", "config": config}

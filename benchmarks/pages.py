@@ -193,8 +193,8 @@ def fill(size: PageLoad) -> dict[str, Any]:
     model = BaseModel.objects.create(
         source="embedded:x", task=proof["task"], name="X", files=proof["files"], proof=proof
     )
-    told = Event.objects.order_by("-pk")[: entries // 20]
-    Notice.objects.bulk_create(Notice(event=event, user=lead, by_mail=False) for event in told)
+    reported = Event.objects.order_by("-pk")[: entries // 20]
+    Notice.objects.bulk_create(Notice(event=event, user=lead, by_mail=False) for event in reported)
     draft = Study.objects.create(name="A draft", lead=lead, settings={"model": "embedded:x"})
     sweep = Sweep.objects.create(name="Ratios", lead=lead)
     for number, study in enumerate(Study.objects.filter(lead=lead).order_by("pk")[:10]):

@@ -39,10 +39,10 @@ def main() -> int:
 
     # Ctrl-C and a polite kill both end the `with` blocks, which stop every process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    told: type[Story] = Story
+    reported: type[Story] = Story
     if options.model == "smollm2":
-        from benchmarks.demo.language import LanguageStory as told
-    story = told(state, options.data, options.placement, options.method)
+        from benchmarks.demo.language import LanguageStory as reported
+    story = reported(state, options.data, options.placement, options.method)
     try:
         with running() as stack:
             try:

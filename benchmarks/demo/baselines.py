@@ -17,7 +17,7 @@ from contracts.progress import Progress
 from enclave_host import base_models
 
 
-def told(names: dict[str, str]) -> Tell:
+def reported(names: dict[str, str]) -> Tell:
     """Tells each quarter of a training once. `names` are the hospitals' (site id -> name)."""
     last: dict[str, int] = {}
 
@@ -39,5 +39,5 @@ if __name__ == "__main__":
     adapter = manifest.adapter
     if isinstance(adapter, Spf):  # the yardstick is the same for both methods: LoRA on the whole model
         adapter = Lora(adapter.rank, adapter.alpha, ("query", "key", "value", "dense"))
-    tell = told({site.id: site.name for site in manifest.sites})
+    tell = reported({site.id: site.name for site in manifest.sites})
     print(json.dumps(baselines(files, manifest.model, adapter, manifest.training, folder, tell)))

@@ -147,5 +147,5 @@ def deal_files(folder: Path, out: Path, number: int) -> None:
                     json.loads(line) for place, line in enumerate(lines) if place % HOSPITALS == number - 1
                 ]
             for row in mine[:count]:
-                told = {"prompt": row["prompt"], "response": row["response"], "split": split}
-                file.write(json.dumps(told) + "\n")
+                reported = {"prompt": row["prompt"], "response": row["response"], "split": split}
+                file.write(json.dumps(reported) + "\n")

@@ -26,8 +26,8 @@ from transparency_log.entry import (
 from transparency_log.report import BundleReport
 
 
-def checked(told: History, tmp_path: Path) -> BundleReport:
-    return verify_bundle(told.write(tmp_path / "b.zip"), log_key=told.note_key)
+def checked(history: History, tmp_path: Path) -> BundleReport:
+    return verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
 
 
 def failed(report: BundleReport) -> set[str | None]:
@@ -59,11 +59,11 @@ def begun(manifest: Manifest, **knows: tuple[str, ...]) -> History:
     return new
 
 
-def goes_on(told: History, signer: SigningKey, number: int = 1, **changes: object) -> None:
+def goes_on(history: History, signer: SigningKey, number: int = 1, **changes: object) -> None:
     """One more countersigned round, with its receipt."""
-    assert told.manifest is not None
-    body = make_roster(told.manifest, number, told.last)
-    told.append(ROSTER, body)
-    receipt = make_receipt(told.manifest, body.roster, told.last, signer, **changes)
-    told.append(RECEIPT, receipt)
-    told.last = receipt_hash(receipt.receipt)
+    assert history.manifest is not None
+    body = make_roster(history.manifest, number, history.last)
+    history.append(ROSTER, body)
+    receipt = make_receipt(history.manifest, body.roster, history.last, signer, **changes)
+    history.append(RECEIPT, receipt)
+    history.last = receipt_hash(receipt.receipt)

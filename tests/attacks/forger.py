@@ -109,8 +109,8 @@ class Forger:
             signing_key=claims["signing_key"],
             receipt=self.run.last,
         )
-        told = server.call("open", opening=msgspec.to_builtins(hello.opening))
-        return hello.finish(told["session"], decode(told["proof"]))
+        reported = server.call("open", opening=msgspec.to_builtins(hello.opening))
+        return hello.finish(reported["session"], decode(reported["proof"]))
 
 
 def measurement_of(reference: SgxReference | TdxReference) -> str:

@@ -89,8 +89,8 @@ def attacked_hospital(folder: Path, **pinned: Any) -> Iterator[Hospital]:
     server = Server()
     state = State.open(folder / "state")
     own = keep_approval_key(state.folder, state.key)
-    told = {"approval_key": own, "log_key": PINNED, **pinned}
-    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", **told))
+    reported = {"approval_key": own, "log_key": PINNED, **pinned}
+    state.save(Config(coordinator=server.url, site=SITE, name="St. Anna", **reported))
     certify(state, folder / "root")
     try:
         yield Hospital(state, add_dataset(state, folder), server)

@@ -44,13 +44,14 @@ class TestPolicies:
         tmp_path: Path,
     ) -> None:
         """The hospitals approved one measurement; another enclave was appraised, under a policy beside it."""
-        told = begun(make_manifest(aggregator.policy(b"approved by the hospitals, 32 b.")))
-        assert told.manifest is not None
-        told.append(
-            APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave, policy=aggregator.policy())
+        reported = begun(make_manifest(aggregator.policy(b"approved by the hospitals, 32 b.")))
+        assert reported.manifest is not None
+        reported.append(
+            APPRAISAL,
+            aggregator.appraised(reported, reported.manifest, reported.enclave, policy=aggregator.policy()),
         )
-        goes_on(told, told.enclave)
-        report = checked(told, tmp_path)
+        goes_on(reported, reported.enclave)
+        report = checked(reported, tmp_path)
         assert failed(report) == {"log.foreign_policy", "bundle.not_attested"}
         assert report.verdicts()["evidence"] == "failed"
 
@@ -59,13 +60,13 @@ class TestPolicies:
         aggregator: Enclave,
         tmp_path: Path,
     ) -> None:
-        told = begun(make_manifest(aggregator.policy(b"approved by the hospitals, 32 b.")))
-        assert told.manifest is not None
-        body = aggregator.appraised(told, told.manifest, told.enclave, policy=aggregator.policy())
-        named = told.keep(canonical(told.manifest.policy))
-        told.append(APPRAISAL, msgspec.structs.replace(body, policy=named))
-        goes_on(told, told.enclave)
-        assert failed(checked(told, tmp_path)) == {"attest.measurement", "bundle.not_attested"}
+        reported = begun(make_manifest(aggregator.policy(b"approved by the hospitals, 32 b.")))
+        assert reported.manifest is not None
+        body = aggregator.appraised(reported, reported.manifest, reported.enclave, policy=aggregator.policy())
+        named = reported.keep(canonical(reported.manifest.policy))
+        reported.append(APPRAISAL, msgspec.structs.replace(body, policy=named))
+        goes_on(reported, reported.enclave)
+        assert failed(checked(reported, tmp_path)) == {"attest.measurement", "bundle.not_attested"}
 
     def test_evidence_judged_under_collateral_below_the_manifests_floor_fails(
         self,
@@ -73,12 +74,12 @@ class TestPolicies:
         tmp_path: Path,
     ) -> None:
         policy = aggregator.policy()
-        told = begun(make_manifest(msgspec.structs.replace(policy, minimum_tcb_evaluation=10_000)))
-        assert told.manifest is not None
-        body = aggregator.appraised(told, told.manifest, told.enclave, policy=policy)
-        named = told.keep(canonical(told.manifest.policy))
-        told.append(APPRAISAL, msgspec.structs.replace(body, policy=named))
-        assert failed(checked(told, tmp_path)) == {"attest.tcb_evaluation_floor"}
+        reported = begun(make_manifest(msgspec.structs.replace(policy, minimum_tcb_evaluation=10_000)))
+        assert reported.manifest is not None
+        body = aggregator.appraised(reported, reported.manifest, reported.enclave, policy=policy)
+        named = reported.keep(canonical(reported.manifest.policy))
+        reported.append(APPRAISAL, msgspec.structs.replace(body, policy=named))
+        assert failed(checked(reported, tmp_path)) == {"attest.tcb_evaluation_floor"}
 
     def test_evidence_judged_at_a_time_before_the_manifests_fails(
         self,
@@ -86,10 +87,10 @@ class TestPolicies:
         tmp_path: Path,
     ) -> None:
         """Old collateral looks fresh to a clock that was set back."""
-        told = begun(msgspec.structs.replace(make_manifest(aggregator.policy()), minimum_time=AT + 60))
-        assert told.manifest is not None
-        told.append(APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave))
-        assert failed(checked(told, tmp_path)) == {"bundle.wrong_time"}
+        reported = begun(msgspec.structs.replace(make_manifest(aggregator.policy()), minimum_time=AT + 60))
+        assert reported.manifest is not None
+        reported.append(APPRAISAL, aggregator.appraised(reported, reported.manifest, reported.enclave))
+        assert failed(checked(reported, tmp_path)) == {"bundle.wrong_time"}
 
     def test_a_client_slice_accepted_as_the_server_fails(
         self,
@@ -99,14 +100,18 @@ class TestPolicies:
         """Its host is a hospital's: it must never stand for the aggregator."""
         policy = aggregator.policy()
         slices = SgxReference("client_slice", mrenclave=MRENCLAVE.hex())
-        told = begun(make_manifest(msgspec.structs.replace(policy, references=(*policy.references, slices))))
-        assert told.manifest is not None
-        told.append(
-            APPRAISAL,
-            aggregator.appraised(told, told.manifest, told.enclave, subject="site-a", program="client_slice"),
+        reported = begun(
+            make_manifest(msgspec.structs.replace(policy, references=(*policy.references, slices)))
         )
-        goes_on(told, told.enclave)
-        assert failed(checked(told, tmp_path)) == {"bundle.not_attested"}
+        assert reported.manifest is not None
+        reported.append(
+            APPRAISAL,
+            aggregator.appraised(
+                reported, reported.manifest, reported.enclave, subject="site-a", program="client_slice"
+            ),
+        )
+        goes_on(reported, reported.enclave)
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_attested"}
 
 
 class TestApprovals:
@@ -213,59 +218,61 @@ class TestWhatIsLeftOut:
 
 class TestKeys:
     @pytest.fixture
-    def told(self, aggregator: Enclave) -> History:
+    def reported(self, aggregator: Enclave) -> History:
         """A run whose manifest accepts client slices as well, approved by all."""
         policy = aggregator.policy()
         slices = SgxReference("client_slice", mrenclave=MRENCLAVE.hex())
         return begun(make_manifest(msgspec.structs.replace(policy, references=(*policy.references, slices))))
 
-    def admission(self, told: History, key: SigningKey, site: str = "site-a") -> AdmissionBody:
-        assert told.manifest is not None
+    def admission(self, reported: History, key: SigningKey, site: str = "site-a") -> AdmissionBody:
+        assert reported.manifest is not None
         return AdmissionBody(
-            told.manifest.hash, "run-1", site, "e-1", key.public, MRENCLAVE.hex(), "client_slice"
+            reported.manifest.hash, "run-1", site, "e-1", key.public, MRENCLAVE.hex(), "client_slice"
         )
 
-    def parameters(self, told: History, *keys: SigningKey) -> ParametersBody:
-        assert told.manifest is not None
+    def parameters(self, reported: History, *keys: SigningKey) -> ParametersBody:
+        assert reported.manifest is not None
         recipients = tuple(key.public for key in keys)
-        return ParametersBody(told.manifest.hash, "run-1", 1, "e" * 64, recipients, ("site-a",), "aggregator")
+        return ParametersBody(
+            reported.manifest.hash, "run-1", 1, "e" * 64, recipients, ("site-a",), "aggregator"
+        )
 
     def test_parameters_for_an_admitted_client_slice_are_verified(
         self,
-        told: History,
+        reported: History,
         aggregator: Enclave,
         tmp_path: Path,
     ) -> None:
-        assert told.manifest is not None
+        assert reported.manifest is not None
         key = SigningKey.generate()
-        told.append(
+        reported.append(
             APPRAISAL,
-            aggregator.appraised(told, told.manifest, key, subject="site-a", program="client_slice"),
+            aggregator.appraised(reported, reported.manifest, key, subject="site-a", program="client_slice"),
         )
-        told.append(KEY_RELEASE, self.admission(told, key))
-        told.append(KEY_RELEASE, self.parameters(told, key))
-        report = checked(told, tmp_path)
+        reported.append(KEY_RELEASE, self.admission(reported, key))
+        reported.append(KEY_RELEASE, self.parameters(reported, key))
+        report = checked(reported, tmp_path)
         assert (report.verdict, report.verdicts()["keys"]) == ("verified", "verified")
 
     def test_an_admission_without_evidence_and_parameters_for_a_stranger_fail(
-        self, told: History, tmp_path: Path
+        self, reported: History, tmp_path: Path
     ) -> None:
-        told.append(KEY_RELEASE, self.admission(told, SigningKey.generate()))
-        told.append(KEY_RELEASE, self.parameters(told, SigningKey.generate()))
-        report = checked(told, tmp_path)
+        reported.append(KEY_RELEASE, self.admission(reported, SigningKey.generate()))
+        reported.append(KEY_RELEASE, self.parameters(reported, SigningKey.generate()))
+        report = checked(reported, tmp_path)
         assert failed(report) == {"bundle.not_attested"} and report.failures == 2
 
     def test_one_hospitals_client_slice_admitted_as_anothers_fails(
         self,
-        told: History,
+        reported: History,
         aggregator: Enclave,
         tmp_path: Path,
     ) -> None:
-        assert told.manifest is not None
+        assert reported.manifest is not None
         key = SigningKey.generate()
-        told.append(
+        reported.append(
             APPRAISAL,
-            aggregator.appraised(told, told.manifest, key, subject="site-a", program="client_slice"),
+            aggregator.appraised(reported, reported.manifest, key, subject="site-a", program="client_slice"),
         )
-        told.append(KEY_RELEASE, self.admission(told, key, site="site-b"))
-        assert failed(checked(told, tmp_path)) == {"bundle.not_attested"}
+        reported.append(KEY_RELEASE, self.admission(reported, key, site="site-b"))
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_attested"}

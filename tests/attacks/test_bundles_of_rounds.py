@@ -70,9 +70,9 @@ class TestRounds:
         history: History,
         tmp_path: Path,
     ) -> None:
-        told = retold(history, [0, 1, 2, 3])
-        goes_on(told, told.enclave, measurement="0" * 64)
-        assert failed(checked(told, tmp_path)) == {"bundle.not_attested"}
+        reported = retold(history, [0, 1, 2, 3])
+        goes_on(reported, reported.enclave, measurement="0" * 64)
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_attested"}
 
     def test_a_doubled_round_fails(self, history: History, tmp_path: Path) -> None:
         assert history.manifest is not None
@@ -111,13 +111,13 @@ class TestRounds:
         assert history.manifest is not None
         whole = make_roster(history.manifest, 3, history.last).roster
         some = msgspec.structs.replace(whole, inputs=whole.inputs[:2])
-        told = retold(history, list(range(len(history.leaves))))
+        reported = retold(history, list(range(len(history.leaves))))
         for roster in (some, msgspec.structs.replace(whole, pooled=False)):
             signatures = {entry.site: countersign(roster, SITES[entry.site]) for entry in roster.inputs}
-            told.append(ROSTER, RosterBody(roster, signatures))
-            told.append(RECEIPT, make_receipt(history.manifest, roster, history.last, history.enclave))
-            assert "bundle.two_pools" in failed(checked(told, tmp_path))
-            told = retold(history, list(range(len(history.leaves))))
+            reported.append(ROSTER, RosterBody(roster, signatures))
+            reported.append(RECEIPT, make_receipt(history.manifest, roster, history.last, history.enclave))
+            assert "bundle.two_pools" in failed(checked(reported, tmp_path))
+            reported = retold(history, list(range(len(history.leaves))))
 
     def test_a_round_beyond_the_manifest_fails(self, history: History, tmp_path: Path) -> None:
         goes_on(history, history.enclave, 7)
@@ -135,15 +135,15 @@ class TestRounds:
 
     def test_a_chain_that_begins_in_nothing_fails(self, history: History, tmp_path: Path) -> None:
         """A whole log whose first receipt names one that was never logged."""
-        told = retold(history, [0, 1, 2, 3])
-        told.last = "d" * 64
-        goes_on(told, told.enclave)
-        assert failed(checked(told, tmp_path)) == {"receipt.chain_broken"}
+        reported = retold(history, [0, 1, 2, 3])
+        reported.last = "d" * 64
+        goes_on(reported, reported.enclave)
+        assert failed(checked(reported, tmp_path)) == {"receipt.chain_broken"}
 
     def test_a_receipt_that_hides_how_it_was_averaged_fails(self, history: History, tmp_path: Path) -> None:
-        told = retold(history, [0, 1, 2, 3])
-        goes_on(told, told.enclave, averaging=None)
-        assert failed(checked(told, tmp_path)) == {"bundle.wrong_averaging"}
+        reported = retold(history, [0, 1, 2, 3])
+        goes_on(reported, reported.enclave, averaging=None)
+        assert failed(checked(reported, tmp_path)) == {"bundle.wrong_averaging"}
 
 
 class TestWhoCounts:
@@ -151,28 +151,28 @@ class TestWhoCounts:
 
     def round_of(self, aggregator: Enclave, *known: str, **changes: object) -> History:
         manifest = make_manifest(aggregator.policy())
-        told = begun(manifest, **{"site-a": known})
-        told.append(APPRAISAL, aggregator.appraised(told, manifest, told.enclave))
-        goes_on(told, told.enclave, **changes)
-        return told
+        reported = begun(manifest, **{"site-a": known})
+        reported.append(APPRAISAL, aggregator.appraised(reported, manifest, reported.enclave))
+        goes_on(reported, reported.enclave, **changes)
+        return reported
 
     def test_a_round_of_hospitals_whom_one_member_never_confirmed_fails(
         self, aggregator: Enclave, tmp_path: Path
     ) -> None:
-        told = self.round_of(aggregator, "site-a", metrics={})
-        assert "roster.below_quorum" in failed(checked(told, tmp_path))
+        reported = self.round_of(aggregator, "site-a", metrics={})
+        assert "roster.below_quorum" in failed(checked(reported, tmp_path))
 
     def test_scores_pooled_with_a_hospital_that_one_member_never_confirmed_fail(
         self, aggregator: Enclave, tmp_path: Path
     ) -> None:
-        told = self.round_of(aggregator, "site-a", "site-b")
-        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few"}
-        told = self.round_of(aggregator, "site-a", "site-b", metrics={})
-        assert checked(told, tmp_path).verdict == "verified"
+        reported = self.round_of(aggregator, "site-a", "site-b")
+        assert failed(checked(reported, tmp_path)) == {"bundle.scores_of_few"}
+        reported = self.round_of(aggregator, "site-a", "site-b", metrics={})
+        assert checked(reported, tmp_path).verdict == "verified"
 
     def test_scores_that_do_not_say_whose_they_are_fail(self, aggregator: Enclave, tmp_path: Path) -> None:
-        told = self.round_of(aggregator, *SITES, scoring=None)
-        assert failed(checked(told, tmp_path)) == {"bundle.scores_of_few", "bundle.wrong_course"}
+        reported = self.round_of(aggregator, *SITES, scoring=None)
+        assert failed(checked(reported, tmp_path)) == {"bundle.scores_of_few", "bundle.wrong_course"}
 
     def test_another_best_round_than_the_scores_make_fails(self, history: History, tmp_path: Path) -> None:
         """A coordinator that wants another round's parameters released says that this round is the best."""
@@ -185,10 +185,10 @@ class TestWhoCounts:
     ) -> None:
         """The coordinator adds a hospital to those whom site-a has confirmed."""
         manifest = make_manifest(aggregator.policy())
-        told = begun(manifest, **{"site-b": tuple(SITES)})
+        reported = begun(manifest, **{"site-b": tuple(SITES)})
         given = approve(manifest.hash, "site-a", SITES["site-a"], ("site-a",))
-        told.append(APPROVAL, ApprovalBody(manifest.hash, "site-a", tuple(SITES), given.signature))
-        assert "sealing.bad_signature" in failed(checked(told, tmp_path))
+        reported.append(APPROVAL, ApprovalBody(manifest.hash, "site-a", tuple(SITES), given.signature))
+        assert "sealing.bad_signature" in failed(checked(reported, tmp_path))
 
 
 class TestNoise:
@@ -197,29 +197,29 @@ class TestNoise:
     PRIVACY = Privacy("site", 1.0, 1e-5)
 
     @pytest.fixture
-    def told(self, aggregator: Enclave) -> History:
+    def reported(self, aggregator: Enclave) -> History:
         manifest = make_manifest(aggregator.policy())
         rules = msgspec.structs.replace(manifest.aggregation, clip=1.0, privacy=self.PRIVACY)
-        told = begun(msgspec.structs.replace(manifest, aggregation=rules))
-        assert told.manifest is not None
-        told.append(APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave))
-        return told
+        reported = begun(msgspec.structs.replace(manifest, aggregation=rules))
+        assert reported.manifest is not None
+        reported.append(APPRAISAL, aggregator.appraised(reported, reported.manifest, reported.enclave))
+        return reported
 
-    def noisy(self, told: History, number: int, spent: Spent | None) -> None:
+    def noisy(self, reported: History, number: int, spent: Spent | None) -> None:
         averaging = Averaging("fedavg", len(SITES), 1.0, None, 0, 0.3)
-        goes_on(told, told.enclave, number, averaging=averaging, privacy=spent)
+        goes_on(reported, reported.enclave, number, averaging=averaging, privacy=spent)
 
     def honest(self, rounds: int, noise: float = 1.0) -> Spent:
         steps = tuple(NoisySteps(site, 1.0, rounds) for site in sorted(SITES))
         return Spent("site", "gaussian", noise, 1e-5, rounds, steps)
 
     def test_honest_receipts_are_verified_with_the_epsilon_that_they_come_to(
-        self, told: History, tmp_path: Path
+        self, reported: History, tmp_path: Path
     ) -> None:
         for number in (1, 2):
-            self.noisy(told, number, self.honest(number))
-        goes_on(told, told.enclave, 3, averaging=None, privacy=self.honest(2))
-        report = checked(told, tmp_path)
+            self.noisy(reported, number, self.honest(number))
+        goes_on(reported, reported.enclave, 3, averaging=None, privacy=self.honest(2))
+        report = checked(reported, tmp_path)
         assert (report.words("failed"), report.verdict) == ([], "verified")
         worth = epsilon([Gaussian(1.0, 1.0, 2)], 1e-5)
         words = f"Epsilon {worth:.4g} at delta 1e-05 per hospital after 2 rounds"
@@ -227,12 +227,12 @@ class TestNoise:
 
     @pytest.mark.parametrize("case", ["fewer steps", "other noise", "a site left out", "none"])
     def test_receipts_that_state_less_than_was_spent_fail(
-        self, told: History, tmp_path: Path, case: str
+        self, reported: History, tmp_path: Path, case: str
     ) -> None:
-        self.noisy(told, 1, self.honest(1))
+        self.noisy(reported, 1, self.honest(1))
         honest = self.honest(2)
         self.noisy(
-            told,
+            reported,
             2,
             {
                 "fewer steps": self.honest(1),
@@ -241,33 +241,37 @@ class TestNoise:
                 "none": None,
             }[case],
         )
-        report = checked(told, tmp_path)
+        report = checked(reported, tmp_path)
         assert failed(report) == {"bundle.wrong_noise"}
         worth = epsilon([Gaussian(1.0, 1.0, 2)], 1e-5)
         assert f"make it of epsilon {worth:.4g} at delta 1e-05 per site" in report.words("failed")[0]
 
     def test_noise_that_no_manifest_promised_fails(self, history: History, tmp_path: Path) -> None:
-        told = retold(history, [0, 1, 2, 3])
-        goes_on(told, told.enclave, privacy=self.honest(1))
-        assert failed(checked(told, tmp_path)) == {"bundle.wrong_noise"}
+        reported = retold(history, [0, 1, 2, 3])
+        goes_on(reported, reported.enclave, privacy=self.honest(1))
+        assert failed(checked(reported, tmp_path)) == {"bundle.wrong_noise"}
 
 
 class TestReleases:
     @pytest.fixture
-    def told(self, aggregator: Enclave) -> History:
+    def reported(self, aggregator: Enclave) -> History:
         """A run of two rounds whose parameters may be exported on two hospitals' orders."""
         manifest = make_manifest(aggregator.policy())
-        told = begun(msgspec.structs.replace(manifest, release=Release("export", 2)))
-        assert told.manifest is not None
-        told.append(APPRAISAL, aggregator.appraised(told, told.manifest, told.enclave))
+        reported = begun(msgspec.structs.replace(manifest, release=Release("export", 2)))
+        assert reported.manifest is not None
+        reported.append(APPRAISAL, aggregator.appraised(reported, reported.manifest, reported.enclave))
         for number in (1, 2):
-            goes_on(told, told.enclave, number)
-        return told
+            goes_on(reported, reported.enclave, number)
+        return reported
 
     def release(
-        self, told: History, receipt: str, signer: SigningKey, sites: tuple[str, ...] = ("site-a", "site-b")
+        self,
+        reported: History,
+        receipt: str,
+        signer: SigningKey,
+        sites: tuple[str, ...] = ("site-a", "site-b"),
     ) -> None:
-        manifest = told.manifest
+        manifest = reported.manifest
         assert manifest is not None
         release_approvals = {site: release_approval(manifest, receipt, site, SITES[site]) for site in sites}
         released = Released(
@@ -275,41 +279,42 @@ class TestReleases:
             output="e" * 64, bytes=1, package="e" * 64, approved_by=tuple(sorted(release_approvals)),
             recipients=(), program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
         )  # fmt: skip
-        told.append(RELEASE, ReleaseBody(sign_release(released, signer), release_approvals))
+        reported.append(RELEASE, ReleaseBody(sign_release(released, signer), release_approvals))
 
     def test_a_release_of_the_last_receipt_on_enough_orders_is_verified(
-        self, told: History, tmp_path: Path
+        self, reported: History, tmp_path: Path
     ) -> None:
-        self.release(told, told.last, told.enclave)
-        report = checked(told, tmp_path)
+        self.release(reported, reported.last, reported.enclave)
+        report = checked(reported, tmp_path)
         assert (report.verdict, report.verdicts()["releases"]) == ("verified", "verified")
 
-    def test_a_release_of_an_earlier_state_fails(self, told: History, tmp_path: Path) -> None:
-        first = parse_entry(told.leaves[5]).body["receipt"]
-        self.release(told, digest(first), told.enclave)
-        assert failed(checked(told, tmp_path)) == {"bundle.not_last_receipt"}
+    def test_a_release_of_an_earlier_state_fails(self, reported: History, tmp_path: Path) -> None:
+        first = parse_entry(reported.leaves[5]).body["receipt"]
+        self.release(reported, digest(first), reported.enclave)
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_last_receipt"}
 
-    def test_a_round_after_the_release_fails(self, told: History, tmp_path: Path) -> None:
-        self.release(told, told.last, told.enclave)
-        goes_on(told, told.enclave, 3)
-        assert failed(checked(told, tmp_path)) == {"bundle.not_last_receipt"}
+    def test_a_round_after_the_release_fails(self, reported: History, tmp_path: Path) -> None:
+        self.release(reported, reported.last, reported.enclave)
+        goes_on(reported, reported.enclave, 3)
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_last_receipt"}
 
-    def test_a_release_on_one_order_fails(self, told: History, tmp_path: Path) -> None:
-        self.release(told, told.last, told.enclave, sites=("site-a",))
-        assert failed(checked(told, tmp_path)) == {"release.too_few"}
+    def test_a_release_on_one_order_fails(self, reported: History, tmp_path: Path) -> None:
+        self.release(reported, reported.last, reported.enclave, sites=("site-a",))
+        assert failed(checked(reported, tmp_path)) == {"release.too_few"}
 
     def test_serving_is_verified_by_its_orders_of_the_last_receipt_and_an_order_to_export_is_none(
-        self, told: History, tmp_path: Path
+        self, reported: History, tmp_path: Path
     ) -> None:
-        manifest = told.manifest
+        manifest = reported.manifest
         assert manifest is not None
 
         def serve(name: str, rule: str, *sites: str) -> BundleReport:
-            again = retold(told, list(range(len(told.leaves))))
+            again = retold(reported, list(range(len(reported.leaves))))
             given = {
-                site: release_approval(manifest, told.last, site, SITES[site], rule=rule) for site in sites
+                site: release_approval(manifest, reported.last, site, SITES[site], rule=rule)
+                for site in sites
             }
-            again.append(SERVING, ServingBody(manifest.hash, told.last, given))
+            again.append(SERVING, ServingBody(manifest.hash, reported.last, given))
             (tmp_path / name).mkdir()
             return checked(again, tmp_path / name)
 
@@ -322,12 +327,14 @@ class TestReleases:
     ) -> None:
         """Two orders, one of a hospital that was made up as far as the third one knows."""
         manifest = msgspec.structs.replace(make_manifest(aggregator.policy()), release=Release("export", 2))
-        told = begun(manifest, **{"site-c": ("site-a", "site-c")})
-        told.append(APPRAISAL, aggregator.appraised(told, manifest, told.enclave))
-        goes_on(told, told.enclave, metrics={})
-        self.release(told, told.last, told.enclave, ("site-a", "site-b"))
-        assert failed(checked(told, tmp_path)) == {"release.too_few"}
+        reported = begun(manifest, **{"site-c": ("site-a", "site-c")})
+        reported.append(APPRAISAL, aggregator.appraised(reported, manifest, reported.enclave))
+        goes_on(reported, reported.enclave, metrics={})
+        self.release(reported, reported.last, reported.enclave, ("site-a", "site-b"))
+        assert failed(checked(reported, tmp_path)) == {"release.too_few"}
 
-    def test_a_release_by_a_key_that_no_evidence_attests_fails(self, told: History, tmp_path: Path) -> None:
-        self.release(told, told.last, SigningKey.generate())
-        assert failed(checked(told, tmp_path)) == {"bundle.not_attested"}
+    def test_a_release_by_a_key_that_no_evidence_attests_fails(
+        self, reported: History, tmp_path: Path
+    ) -> None:
+        self.release(reported, reported.last, SigningKey.generate())
+        assert failed(checked(reported, tmp_path)) == {"bundle.not_attested"}

@@ -49,19 +49,21 @@ def test_genuine_vectors_in_another_order_are_refused(loaded, code_of):
 
 def test_an_answer_holds_no_score(loaded):
     """An exact loss in clear, asked at will, is an oracle for the parameters."""
-    told = []
-    made = loaded.anna.call("train", told.append, round=1, previous=None)
+    reported = []
+    made = loaded.anna.call("train", reported.append, round=1, previous=None)
     assert set(made) == {"update", "samples", "previous", "measures"}
     assert not any("loss" in name or "accuracy" in name for name in made["measures"])
-    assert all(set(msgspec.to_builtins(news)) <= {"stage", "done", "of", "rows_per_second"} for news in told)
+    assert all(
+        set(msgspec.to_builtins(news)) <= {"stage", "done", "of", "rows_per_second"} for news in reported
+    )
 
 
 def test_a_question_that_is_repeated_gets_the_same_answer_and_nothing_is_computed(loaded, code_of):
-    told = []
+    reported = []
     first = loaded.anna.call("train", round=1, previous=None)
     files = sorted((loaded.anna.mailbox.folder / "out").iterdir())
-    assert loaded.anna.call("train", told.append, round=1, previous=None) == first
-    assert told == []
+    assert loaded.anna.call("train", reported.append, round=1, previous=None) == first
+    assert reported == []
     assert sorted((loaded.anna.mailbox.folder / "out").iterdir()) == files
     assert code_of(loaded.anna.call, "evaluate", round=1, previous=None) == "round.out_of_order"
 

@@ -205,8 +205,8 @@ def test_two_receipts_for_one_place_are_kept_as_proof_and_nothing_follows(scene:
             proof.unlink()
         assert code_of(lambda shown=shown: scene.book.require_latest(plain(shown[0]))) == "receipt.fork"
         (proof,) = scene.state.receipts.rglob("fork-*.json")
-        told = msgspec.json.decode(proof.read_bytes())
-        assert told["known"] in plain(good) and told["shown"] == plain(shown[0])
+        reported = msgspec.json.decode(proof.read_bytes())
+        assert reported["known"] in plain(good) and reported["shown"] == plain(shown[0])
         assert scene.refused(*good) == "receipt.fork", "also when the coordinator shows the old one again"
 
 

@@ -112,12 +112,12 @@ def test_nothing_is_sealed_to_an_enclave_whose_appraisal_was_hidden(hospital: Ho
         return caught.value.code
 
     assert refused() == "log.not_logged"
-    told = msgspec.to_builtins(claims)
-    for wrong in ({"claims": {**told, "hpke_key": "cd" * 8}, "appraisal": {"verdict": "accepted"}},
-                  {"claims": told, "appraisal": {"verdict": "refused"}}):  # fmt: skip
+    reported = msgspec.to_builtins(claims)
+    for wrong in ({"claims": {**reported, "hpke_key": "cd" * 8}, "appraisal": {"verdict": "accepted"}},
+                  {"claims": reported, "appraisal": {"verdict": "refused"}}):  # fmt: skip
         hospital.log.add("appraisal", wrong)
         assert refused() == "log.wrong_entry"
-    hospital.log.add("appraisal", {"claims": told, "appraisal": {"verdict": "accepted"}})
+    hospital.log.add("appraisal", {"claims": reported, "appraisal": {"verdict": "accepted"}})
     require_appraisal(hospital.state, coordinator, manifest, claims)
     coordinator.close()
 

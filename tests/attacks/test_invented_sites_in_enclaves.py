@@ -54,8 +54,8 @@ class Attacked:
             site: self.world.contribute(self.aggregator, self.slices[site], site, round, enclosed, state)
             for site in sites
         }
-        told = self.world.roster(round, blobs, self.receipt)
-        return self.aggregator.call("aggregate", round=round, **told)
+        reported = self.world.roster(round, blobs, self.receipt)
+        return self.aggregator.call("aggregate", round=round, **reported)
 
     def signatures(self, *sites, **knows):
         keys = self.house.site_keys
@@ -112,14 +112,14 @@ def test_scores_are_not_pooled_with_those_of_a_hospital_that_was_made_up(finishe
 
 def test_the_rows_and_labels_of_a_hospital_that_was_made_up_lift_no_minimum():
     few, many = Scores(4, 4, 3, 2.0, ((2, 0), (1, 1))), Scores(900, 900, 900, 1.0, ((450, 0), (0, 450)))
-    told = dict.fromkeys("abc", few) | {"made-up": many}
-    known = {site: Approval(tuple("abc"), "") for site in "abc"} | {"made-up": Approval(tuple(told), "")}
-    assert publish(Publication(3, 20), told, (), known).scoring.withheld == "too_few_rows"
+    reported = dict.fromkeys("abc", few) | {"made-up": many}
+    known = {site: Approval(tuple("abc"), "") for site in "abc"} | {"made-up": Approval(tuple(reported), "")}
+    assert publish(Publication(3, 20), reported, (), known).scoring.withheld == "too_few_rows"
     rules = Publication(3, 10)
-    found = publish(rules, told, (), known)
+    found = publish(rules, reported, (), known)
     assert found.numbers["rows"] == 912 and "macro_f1" not in found.numbers, "they have six of each label"
-    trusting = {site: Approval(tuple(told), "") for site in told}
-    assert "macro_f1" in publish(rules, told, (), trusting).numbers
+    trusting = {site: Approval(tuple(reported), "") for site in reported}
+    assert "macro_f1" in publish(rules, reported, (), trusting).numbers
 
 
 def test_the_order_of_a_hospital_that_was_made_up_lets_no_parameters_out(finished, refusal_of):

@@ -61,12 +61,12 @@ def test_a_sweep_is_the_same_bytes_in_german(hospital: Hospital) -> None:
 
 def test_what_is_stated_of_a_sweep_is_in_no_language(hospital: Hospital) -> None:
     manifests = ratios(hospital, 12.5, 25.0)
-    stated, told = [], []
+    stated, reported = [], []
     for language in ("en", "de"):
         with speaking(language):
             stated.append(terms(manifests, 40, root(manifests), 1, 1e-5))
-            told.append(sweep_facts(stated[-1], manifests))
-    assert stated[0] == stated[1] and told[0] != told[1]
+            reported.append(sweep_facts(stated[-1], manifests))
+    assert stated[0] == stated[1] and reported[0] != reported[1]
 
 
 def test_a_weakness_is_accepted_by_a_name_that_is_in_no_language(hospital: Hospital) -> None:

@@ -108,11 +108,11 @@ class TestBudget:
         for manifest in sweep[:3]:
             status, said = offered(hospital, manifest, **QUIET)
             assert status == 0, said
-        told = epsilon([Gaussian(2.0, 1.0, 9)], 1e-5)
-        assert told < 8 < epsilon([Gaussian(2.0, 1.0, 12)], 1e-5)
+        reported = epsilon([Gaussian(2.0, 1.0, 9)], 1e-5)
+        assert reported < 8 < epsilon([Gaussian(2.0, 1.0, 12)], 1e-5)
         status, said = offered(hospital, sweep[3], **QUIET)
         assert (status, "[ledger.over_budget]" in said) == (1, True), said
-        assert f"epsilon {told:.3g} → " in said and "budget 8" in said
+        assert f"epsilon {reported:.3g} → " in said and "budget 8" in said
         assert len(hospital.approved) == 3
 
     def test_to_approve_a_run_again_counts_once(self, hospital: Hospital) -> None:

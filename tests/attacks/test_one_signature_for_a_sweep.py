@@ -124,9 +124,9 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_approval_that_was_bent_is_refused(house, points, name):
-    told = lies(house, points)
-    assert set(told) == set(NAMES)
-    manifest, given, code = told[name]
+    reported = lies(house, points)
+    assert set(reported) == set(NAMES)
+    manifest, given, code = reported[name]
     with pytest.raises(Refusal) as refusal:
         verify_approvals(manifest, given)
     assert refusal.value.code == code
@@ -162,8 +162,8 @@ class TestReleases:
                 site: world.contribute(aggregator, slices[site], site, round, enclosed, state)
                 for site in SITES
             }
-            told = aggregator.call("aggregate", round=round, **world.roster(round, blobs, receipt))
-            receipt = receipt_hash(parse_receipt(told["receipt"]).receipt)
+            reported = aggregator.call("aggregate", round=round, **world.roster(round, blobs, receipt))
+            receipt = receipt_hash(parse_receipt(reported["receipt"]).receipt)
         return aggregator, receipt
 
     def signatures(self, house, manifest, receipt, *numbers):

@@ -102,14 +102,14 @@ def test_of_fewer_sites_than_scores_are_pooled_over_no_number_about_their_change
     """How far two factors' mean is from their products', one of two can solve for the other's."""
     rules = Aggregation("fedavg", quorum=1, deadline_seconds=60, clip=1e-3)
     manifest = house.manifest(aggregation=rules)
-    told = {}
+    reported = {}
     for sites, count in (("ab", 2), ("abc", 3), ("abcd", 2)):
         averager = Averager(manifest, len(sites))
         for place, site in enumerate(sites):
             averager.add(site, 12, drawn(place), drawn(9))
         found = averager.average(None, count, None, {})
-        told[len(sites)] = (found.averaging.clipped, set(found.metrics))
-    assert told == {2: (None, set()), 3: (3, {"deviation"}), 4: (None, set())}, "two were made up"
+        reported[len(sites)] = (found.averaging.clipped, set(found.metrics))
+    assert reported == {2: (None, set()), 3: (3, {"deviation"}), 4: (None, set())}, "two were made up"
 
 
 class Finished:

@@ -61,11 +61,11 @@ class Attacked(SplitRun):
     def join(self, server, site) -> dict:
         """As an agent does where the sites hold shares: it says to which key its own is to be wrapped."""
         kept, sealed = self.features(site), BytesIO()
-        told = {"manifest": self.manifest.hash, "receiver": self.receiver(server), "receipt": self.last}
+        reported = {"manifest": self.manifest.hash, "receiver": self.receiver(server), "receipt": self.last}
         keys = [bytes.fromhex(key) for key in kept.keys]
         signer = self.consortium.house.site_keys[site]
         own = self.share_keys[site].public
-        name = wrap_keys(kept.index, keys, sealed, signer=signer, share_key=own, **told).sha256
+        name = wrap_keys(kept.index, keys, sealed, signer=signer, share_key=own, **reported).sha256
         (self.folder / name).write_bytes(sealed.getvalue())
         server.mailbox.deliver(self.folder / name, name)
         for place, shard in enumerate(kept.index.shards):

@@ -83,8 +83,8 @@ def test_keys_that_were_sealed_to_another_life_open_nothing_in_this_one(run, fre
     fresh.mailbox.deliver(run.folder / keys, keys)
     assert code_of(fresh.call, "features", site="anna", keys=keys) == "features.sealed"
     claims = run.the_server.call("evidence", nonce="00" * 32)["claims"]
-    told = {"manifest": run.manifest.hash, "site": "anna", "receiver": claims["hpke_key"]}
-    sealed = hand_back(HandedBack(run.last), **told, signer=run.consortium.house.site_keys["anna"])
+    reported = {"manifest": run.manifest.hash, "site": "anna", "receiver": claims["hpke_key"]}
+    sealed = hand_back(HandedBack(run.last), **reported, signer=run.consortium.house.site_keys["anna"])
     assert code_of(fresh.call, "share", site="anna", sealed=encode(sealed)) == "sealing.refused"
     run.the_server.call("share", site="anna", sealed=encode(sealed))
 

@@ -205,19 +205,19 @@ def test_one_point_can_be_signed_alone(hospital: Hospital) -> None:
 class TestBundles:
     """What an auditor is told, by a coordinator that owns the log."""
 
-    def told(self, aggregator: Enclave, *numbers: int, stated: int | None = None) -> History:
+    def history(self, aggregator: Enclave, *numbers: int, stated: int | None = None) -> History:
         """Runs of one sweep, each to its end, each released under this number of all its orders."""
         base = replace(make_manifest(aggregator.policy()), release=Release("export", 2))
         points = [point(base, seed) for seed in range(len(numbers))]
-        told = History(manifest=points[0])
+        history = History(manifest=points[0])
         count = len(points) if stated is None else stated
         for number, manifest in zip(numbers, points, strict=True):
-            self.run(told, aggregator, manifest, points, number, count)
-        return told
+            self.run(history, aggregator, manifest, points, number, count)
+        return history
 
     def run(
         self,
-        told: History,
+        history: History,
         aggregator: Enclave,
         manifest: Manifest,
         points: list[Manifest],
@@ -227,56 +227,60 @@ class TestBundles:
         from contracts.canonical import canonical
         from contracts.receipts import NO_RECEIPT, receipt_hash
 
-        told.manifest, told.last = manifest, NO_RECEIPT
-        told.keep(canonical(manifest))
+        history.manifest, history.last = manifest, NO_RECEIPT
+        history.keep(canonical(manifest))
         given = approvals_of_sweep(manifest, points, SITES, releases=2, unbounded=unbounded)
         for site, one in given.items():
-            told.append(APPROVAL, ApprovalBody(manifest.hash, site, one.confirmed, one.signature, one.sweep))
-        told.append(APPRAISAL, aggregator.appraised(told, manifest, told.enclave))
+            history.append(
+                APPROVAL, ApprovalBody(manifest.hash, site, one.confirmed, one.signature, one.sweep)
+            )
+        history.append(APPRAISAL, aggregator.appraised(history, manifest, history.enclave))
         for round in (1, 2):
-            body = make_roster(manifest, round, told.last)
-            told.append(ROSTER, body)
-            receipt = make_receipt(manifest, body.roster, told.last, told.enclave, metrics={})
-            told.append(RECEIPT, receipt)
-            told.last = receipt_hash(receipt.receipt)
+            body = make_roster(manifest, round, history.last)
+            history.append(ROSTER, body)
+            receipt = make_receipt(manifest, body.roster, history.last, history.enclave, metrics={})
+            history.append(RECEIPT, receipt)
+            history.last = receipt_hash(receipt.receipt)
         known = members(manifest)
         release_approvals = {
-            site: approve_release(manifest, told.last, site, approval_key(SITES[site]), known, number=number)
+            site: approve_release(
+                manifest, history.last, site, approval_key(SITES[site]), known, number=number
+            )
             for site in ("site-a", "site-b")
         }
         released = Released(
-            version=1, manifest=manifest.hash, run=manifest.run, receipt=told.last, rule="export",
+            version=1, manifest=manifest.hash, run=manifest.run, receipt=history.last, rule="export",
             output=f"{number}" * 64, bytes=1, package="e" * 64, approved_by=tuple(sorted(release_approvals)),
             recipients=(), program="aggregator", measurement=MRENCLAVE.hex(), development=True, issued=AT,
         )  # fmt: skip
-        told.append(RELEASE, ReleaseBody(sign_release(released, told.enclave), release_approvals))
+        history.append(RELEASE, ReleaseBody(sign_release(released, history.enclave), release_approvals))
 
     def test_two_results_under_two_numbers_are_verified(self, aggregator: Enclave, tmp_path: Path) -> None:
-        report = checked(self.told(aggregator, 1, 2), tmp_path)
+        report = checked(self.history(aggregator, 1, 2), tmp_path)
         assert (report.verdict, report.verdicts()["releases"]) == ("verified", "verified"), report.words(
             "failed"
         )
         assert "Of them by one signature for a whole sweep: 6." in report.words("established")
 
     def test_two_results_under_one_number_fail(self, aggregator: Enclave, tmp_path: Path) -> None:
-        assert failed(checked(self.told(aggregator, 1, 1), tmp_path)) == {"bundle.beyond_sweep"}
+        assert failed(checked(self.history(aggregator, 1, 1), tmp_path)) == {"bundle.beyond_sweep"}
 
     def test_a_number_beyond_those_that_were_signed_fails(self, aggregator: Enclave, tmp_path: Path) -> None:
-        assert failed(checked(self.told(aggregator, 1, 3), tmp_path)) == {"release.beyond_sweep"}
+        assert failed(checked(self.history(aggregator, 1, 3), tmp_path)) == {"release.beyond_sweep"}
 
     def test_runs_that_tell_more_than_was_stated_fail(self, aggregator: Enclave, tmp_path: Path) -> None:
-        assert failed(checked(self.told(aggregator, 1, 2, stated=1), tmp_path)) == {"bundle.beyond_sweep"}
+        assert failed(checked(self.history(aggregator, 1, 2, stated=1), tmp_path)) == {"bundle.beyond_sweep"}
 
     def test_a_run_that_is_not_in_the_sweep_fails(self, aggregator: Enclave, tmp_path: Path) -> None:
-        told = self.told(aggregator, 1)
-        assert told.manifest is not None
-        other = replace(told.manifest, run="run-other")
+        history = self.history(aggregator, 1)
+        assert history.manifest is not None
+        other = replace(history.manifest, run="run-other")
         from contracts.canonical import canonical
 
-        told.keep(canonical(other))
-        for site, one in approvals_of_sweep(told.manifest, [told.manifest], SITES).items():
-            told.append(APPROVAL, ApprovalBody(other.hash, site, one.confirmed, one.signature, one.sweep))
-        assert failed(checked(told, tmp_path)) == {"approval.not_in_sweep"}
+        history.keep(canonical(other))
+        for site, one in approvals_of_sweep(history.manifest, [history.manifest], SITES).items():
+            history.append(APPROVAL, ApprovalBody(other.hash, site, one.confirmed, one.signature, one.sweep))
+        assert failed(checked(history, tmp_path)) == {"approval.not_in_sweep"}
 
 
 def test_an_approval_without_a_sweep_is_written_as_before() -> None:

@@ -96,8 +96,8 @@ def line_of(event):
 def test_a_program_that_the_launcher_started_is_accepted_and_named_by_all_that_was_measured(domain):
     one = domain()
     assert one.judged() is None
-    told = one.process.call("evidence", nonce="00" * 32)
-    assert told["event_log"] == line_of(launch_of(PROGRAM))
+    reported = one.process.call("evidence", nonce="00" * 32)
+    assert reported["event_log"] == line_of(launch_of(PROGRAM))
     assert rtmr3(one.td).hex() == one.reference.rtmrs[3]
 
 

@@ -70,9 +70,9 @@ def test_scores_are_not_pooled_over_one_hospital_less_by_another_life_of_the_ser
     """Doris's own scores are the difference of the two."""
     assert scored["metrics"]["pooled"]["rows"] == 32
     assert code_of(run.signed, 2, SITES[:3], pooled=True) == "roster.another_pool"
-    told = run.second.call("train", **run.signed(2, SITES[:3], pooled=False))
-    assert "pooled" not in told["metrics"]
-    assert parse_receipt(told["receipt"]).receipt.scoring.withheld == "not_pooled"
+    reported = run.second.call("train", **run.signed(2, SITES[:3], pooled=False))
+    assert "pooled" not in reported["metrics"]
+    assert parse_receipt(reported["receipt"]).receipt.scoring.withheld == "not_pooled"
 
 
 def test_nor_over_the_same_ones_and_the_same_parameters_again(run, scored, code_of):
@@ -81,11 +81,11 @@ def test_nor_over_the_same_ones_and_the_same_parameters_again(run, scored, code_
 
 
 def test_a_list_that_lets_no_scores_be_pooled_is_not_passed_off_as_one_that_does(run, scored, code_of):
-    told = run.signed(3, SITES, pooled=False)
-    told["roster"]["pooled"] = True
-    assert code_of(run.first.call, "evaluate", **told) == "roster.bad_countersignature"
-    del told["roster"]["pooled"]
-    assert code_of(run.first.call, "evaluate", **told) == "program.bad_arguments"
+    reported = run.signed(3, SITES, pooled=False)
+    reported["roster"]["pooled"] = True
+    assert code_of(run.first.call, "evaluate", **reported) == "roster.bad_countersignature"
+    del reported["roster"]["pooled"]
+    assert code_of(run.first.call, "evaluate", **reported) == "program.bad_arguments"
 
 
 class Averages(Consortium):
@@ -129,7 +129,7 @@ def test_nor_by_another_life_of_the_aggregator(tmp_path, code_of):
     assert first["metrics"]["pooled"]["rows"] == 32
     for sites in (SITES[:3], SITES):
         assert code_of(world.signed, world.second, 2, sites, pooled=True) == "roster.another_pool"
-    told = world.second.call("aggregate", **world.signed(world.second, 2, SITES[:3], pooled=False))
-    assert "pooled" not in told["metrics"]
-    assert parse_receipt(told["receipt"]).receipt.scoring.withheld == "not_pooled"
+    reported = world.second.call("aggregate", **world.signed(world.second, 2, SITES[:3], pooled=False))
+    assert "pooled" not in reported["metrics"]
+    assert parse_receipt(reported["receipt"]).receipt.scoring.withheld == "not_pooled"
     world.close()

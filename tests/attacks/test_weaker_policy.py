@@ -129,22 +129,22 @@ def makers() -> SigningKey:
 
 
 @pytest.fixture
-def told(tmp_path: Path, makers: SigningKey) -> Iterator[Hospital]:
+def reported(tmp_path: Path, makers: SigningKey) -> Iterator[Hospital]:
     with attacked_hospital(tmp_path, release_key=key_fingerprint(makers.public)) as made:
         yield made
 
 
-def test_code_counts_as_known_by_the_makers_word(told: Hospital, makers: SigningKey) -> None:
-    manifest = told.manifest()
-    told.offer(manifest, statement=msgspec.to_builtins(statement(makers, 1)))
-    status, said = told.approves(manifest)
+def test_code_counts_as_known_by_the_makers_word(reported: Hospital, makers: SigningKey) -> None:
+    manifest = reported.manifest()
+    reported.offer(manifest, statement=msgspec.to_builtins(statement(makers, 1)))
+    status, said = reported.approves(manifest)
     assert status == 0 and "release statement 1, signed by the project's release key" in said, said
 
 
 def test_a_statement_that_is_held_back_stale_or_not_the_makers_stops_the_approval(
-    told: Hospital, makers: SigningKey
+    reported: Hospital, makers: SigningKey
 ) -> None:
-    manifest = told.manifest()
+    manifest = reported.manifest()
     good = statement(makers, 7)
     forged = msgspec.structs.replace(good, statement=statement(makers, 8).statement)
     cases: list[tuple[str, SignedReleaseStatement | None]] = [
@@ -154,31 +154,31 @@ def test_a_statement_that_is_held_back_stale_or_not_the_makers_stops_the_approva
         ("release_statement.expired", statement(makers, 6, expires=int(time.time()) - 1)),
     ]
     for code, shown in cases:
-        told.offer(manifest, statement=None if shown is None else msgspec.to_builtins(shown))
-        status, said = told.approves(manifest)
+        reported.offer(manifest, statement=None if shown is None else msgspec.to_builtins(shown))
+        status, said = reported.approves(manifest)
         assert (status, f"[{code}]" in said) == (1, True), said
-    assert told.approved == []
+    assert reported.approved == []
 
 
-def test_an_older_statement_than_the_one_seen_is_refused(told: Hospital, makers: SigningKey) -> None:
-    first = told.manifest()
-    told.offer(first, statement=msgspec.to_builtins(statement(makers, 7)))
-    assert told.approves(first)[0] == 0
-    second = told.manifest(run="run-2")
+def test_an_older_statement_than_the_one_seen_is_refused(reported: Hospital, makers: SigningKey) -> None:
+    first = reported.manifest()
+    reported.offer(first, statement=msgspec.to_builtins(statement(makers, 7)))
+    assert reported.approves(first)[0] == 0
+    second = reported.manifest(run="run-2")
     for sequence, expires in ((6, 2000), (7, 3000)):
         other = statement(makers, sequence, expires=int(time.time()) + expires)
-        told.offer(second, statement=msgspec.to_builtins(other))
-        status, said = told.approves(second)
+        reported.offer(second, statement=msgspec.to_builtins(other))
+        status, said = reported.approves(second)
         assert (status, "[release_statement.older]" in said) == (1, True), said
-    assert told.approved == [first.hash]
+    assert reported.approved == [first.hash]
 
 
 def test_code_that_the_makers_have_withdrawn_is_unknown_also_where_it_is_installed(
-    told: Hospital, makers: SigningKey
+    reported: Hospital, makers: SigningKey
 ) -> None:
-    manifest = told.manifest()
+    manifest = reported.manifest()
     said = make_statement(3, int(time.time()) + 1000)
     changed = tuple(msgspec.structs.replace(one, development="5" * 64) for one in said.programs)
-    told.offer(manifest, statement=msgspec.to_builtins(statement(makers, 3, programs=changed)))
-    status, text = told.approves(manifest)
+    reported.offer(manifest, statement=msgspec.to_builtins(statement(makers, 3, programs=changed)))
+    status, text = reported.approves(manifest)
     assert status == 1 and "unknown-code-aggregator, unknown-code-client_slice" in text, text

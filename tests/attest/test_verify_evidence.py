@@ -181,8 +181,8 @@ def test_a_quote_that_came_as_text_is_named_as_what_it_is(workshop, tmp_path, wo
 def test_the_way_out_that_is_named_leads_back_to_the_quote(tmp_path, encode):
     quote, file = bytes(range(256)) * 3, tmp_path / "my quote"
     file.write_bytes(encode(quote))
-    told = text_instead(file.read_bytes(), str(file)).partition("Decode it first: ")[2]
-    subprocess.run(["bash", "-c", told], cwd=tmp_path, check=True)
+    reported = text_instead(file.read_bytes(), str(file)).partition("Decode it first: ")[2]
+    subprocess.run(["bash", "-c", reported], cwd=tmp_path, check=True)
     assert (tmp_path / "quote.bin").read_bytes().removesuffix(b"\xfb") == quote
 
 
@@ -221,7 +221,7 @@ def test_honest_senders_of_collateral_are_understood(workshop, tmp_path, name, c
 
 
 @pytest.mark.parametrize(
-    ("changes", "exit_code", "told"),
+    ("changes", "exit_code", "reported"),
     [
         ({"root_ca_crl": None}, 1, "no 'root_ca_crl'"),
         ({"tcb_info": {"version": 3}}, 2, "the field tcb_info of"),
@@ -229,12 +229,12 @@ def test_honest_senders_of_collateral_are_understood(workshop, tmp_path, name, c
         ({"pck_crl": True}, 2, "is true or false, not a text"),
     ],
 )
-def test_the_field_of_the_collateral_that_is_wrong_is_named(workshop, tmp_path, changes, exit_code, told):
+def test_the_field_of_the_collateral_that_is_wrong_is_named(workshop, tmp_path, changes, exit_code, reported):
     quote, collateral = tmp_path / "quote", tmp_path / "collateral"
     quote.write_bytes(workshop.quote().encode())
     collateral.write_bytes(twisted(workshop.collateral(), **changes))
     code, out, err = run("--quote", quote, "--collateral", collateral, "--at", AT)
-    assert code == exit_code and told in out + err
+    assert code == exit_code and reported in out + err
 
 
 @pytest.mark.parametrize("at", ["-1", "0", str(2**70)])

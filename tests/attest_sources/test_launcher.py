@@ -81,14 +81,14 @@ def test_the_program_is_measured_before_it_runs_and_the_second_start_shows(tree,
 
 def test_the_program_has_no_privileges_no_open_files_and_nothing_of_the_hosts_environment(tree, mailbox):
     start(tree, mailbox)
-    told = json.loads((mailbox / "told.json").read_text())
-    named = ["python3" if word == sys.executable else word for word in told["argv"]]
+    reported = json.loads((mailbox / "told.json").read_text())
+    named = ["python3" if word == sys.executable else word for word in reported["argv"]]
     assert named == [word.replace("MAILBOX", str(mailbox)) for word in launch_of("split_server").argv]
     none = "0" * 16
-    assert told["privileges"] == [none, none, none, "1"]
-    assert told["files"] == ["0", "1", "2", "3"]  # the last is the listing's own
-    assert "SECRET" not in told["environment"] and told["environment"]["PYTHONPATH"] == str(tree)
-    assert str(mailbox) not in told["path"] and "" not in told["path"]
+    assert reported["privileges"] == [none, none, none, "1"]
+    assert reported["files"] == ["0", "1", "2", "3"]  # the last is the listing's own
+    assert "SECRET" not in reported["environment"] and reported["environment"]["PYTHONPATH"] == str(tree)
+    assert str(mailbox) not in reported["path"] and "" not in reported["path"]
     assert (mailbox / FOLDER / REPORTS).stat().st_mode & 0o077 == 0
 
 

@@ -28,8 +28,8 @@ def key(tmp_path: Path, settings: Any) -> Path:
 def test_the_mail_to_a_hospital_names_the_release_key_as_ssh_keygen_does(
     key: Path, olga: User, mailoutbox: list[Any]
 ) -> None:
-    told = subprocess.run(["ssh-keygen", "-lf", str(key)], check=True, capture_output=True, text=True)
-    shown = told.stdout.split()[1]
+    reported = subprocess.run(["ssh-keygen", "-lf", str(key)], check=True, capture_output=True, text=True)
+    shown = reported.stdout.split()[1]
     site = Site.objects.create(name="")
     services.invite(olga, "new@hospital.example", Role.SITE_ADMIN, site)
     services.invite(olga, "lead@university.example", Role.LEAD)

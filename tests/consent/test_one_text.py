@@ -132,11 +132,11 @@ def test_terminal_and_room_say_all_of_the_rest_in_the_same_words(reader: Reader)
 
 @pytest.mark.parametrize("rule", RULES)
 def test_who_has_to_sign_before_serving_is_said_where_something_is_served(rule: str) -> None:
-    told = {
+    reported = {
         kind: repr(release(msgspec.structs.replace(found, release=Release(rule, 2))))  # type: ignore[arg-type]
         for kind, found in KINDS.items()
     }
-    for kind, facts in told.items():
+    for kind, facts in reported.items():
         serves = rule != "nothing" and KINDS[kind].method == "method-2"
         assert ("before an enclave serves it" in facts) == serves
         assert ("for a release" in facts) == (rule in ("sealed-to-sites", "export"))

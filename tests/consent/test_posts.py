@@ -115,8 +115,8 @@ def test_news_go_to_those_whose_post_they_concern(
     mail.outbox.clear()
     note(ready, "study.approving")
     notices.send_due()
-    told = {one.to[0].split("@")[0] for one in mail.outbox if one.to[0].endswith("@anna.example")}
-    assert told == {"alice", "odile"}
+    reported = {one.to[0].split("@")[0] for one in mail.outbox if one.to[0].endswith("@anna.example")}
+    assert reported == {"alice", "odile"}
 
 
 def test_an_admin_invites_an_officer_who_comes_as_one(

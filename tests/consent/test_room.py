@@ -37,9 +37,9 @@ def test_a_yes_in_the_browser_is_called_not_yet_binding_until_the_key_has_signed
 ) -> None:
     assert "not yet binding" not in seen(alice, frozen)
     services.approve_in_browser(alice, frozen, frozen.manifest_hash)
-    told = seen(alice, frozen)
-    assert f"{alice.email} has approved in the browser. That is not yet binding." in told
-    assert "I have read it and approve" not in told and "python -m site_agent approve" in told
+    reported = seen(alice, frozen)
+    assert f"{alice.email} has approved in the browser. That is not yet binding." in reported
+    assert "I have read it and approve" not in reported and "python -m site_agent approve" in reported
     assert "not yet binding" in seen(lena, frozen) and "not yet binding" in seen(bob, frozen)
     services.sign_approval(anna.as_agent(), frozen.manifest_hash, anna.sign(frozen.manifest_hash))
     assert "not yet binding" not in seen(lena, frozen)
@@ -48,11 +48,11 @@ def test_a_yes_in_the_browser_is_called_not_yet_binding_until_the_key_has_signed
 def test_what_waits_names_the_people_it_waits_for(
     frozen: Study, lena: User, alice: User, bob: User, anna: Hospital, barbara: Hospital
 ) -> None:
-    told = seen(lena, frozen)
-    assert f"for {alice.email}" in told and f"for {bob.email}" in told
+    reported = seen(lena, frozen)
+    assert f"for {alice.email}" in reported and f"for {bob.email}" in reported
     User.objects.filter(pk=bob.pk).update(is_active=False)
-    told = seen(lena, frozen)
-    assert f"for {bob.email}" not in told and "nobody there has an account yet" in told
+    reported = seen(lena, frozen)
+    assert f"for {bob.email}" not in reported and "nobody there has an account yet" in reported
     client = Client()
     client.force_login(lena)
     (item,) = [item for item in client.get("/").context["waiting"] if frozen.name in item["text"]]
@@ -76,8 +76,8 @@ def test_changes_are_asked_for_before_a_release_and_leave_the_study_as_it_is(
     assert "Ask for changes" not in seen(alice, study), "nothing is asked yet"
     releases.ask(lena, run)
     study.refresh_from_db()
-    told = seen(alice, study, "?about=release")
-    assert 'value="release" selected' in told and "Ask for changes" in told and "Decline" in told
+    reported = seen(alice, study, "?about=release")
+    assert 'value="release" selected' in reported and "Ask for changes" in reported and "Decline" in reported
     client = Client()
     client.force_login(alice)
     said = {
@@ -101,19 +101,19 @@ def test_afterwards_it_is_the_record_and_a_hospital_sees_its_own_alone(
     round = Round.objects.get(run=run)
     for hospital, size in ((anna, 3 << 20), (barbara, 7 << 20)):
         Contribution.objects.create(round=round, site=hospital.site, state="accepted", bytes=size)
-    told = seen(alice, run.study)
+    reported = seen(alice, run.study)
     sheet = reverse("study", args=[run.study_id]) + f"?hospital={anna.site.pk}#sheet"
-    assert sheet in told and "3.0 MiB" in told and "7.0 MiB" not in told
+    assert sheet in reported and "3.0 MiB" in reported and "7.0 MiB" not in reported
     own = seen(alice, run.study, f"?hospital={anna.site.pk}")
     assert f"What left {anna.site} for" in own and "Round by round" in own
     assert (
         own.index("In short") < own.index('id="thread"') < own.index('id="record"') < own.index('id="sheet"')
     )
     assert "What left" not in seen(alice, run.study, f"?hospital={barbara.site.pk}"), "another hospital's"
-    told = seen(lena, run.study)
-    assert "3.0 MiB" in told and "7.0 MiB" in told and "Round by round" not in told
+    reported = seen(lena, run.study)
+    assert "3.0 MiB" in reported and "7.0 MiB" in reported and "Round by round" not in reported
     assert "What left St. Barbara" in seen(lena, run.study, f"?hospital={barbara.site.pk}")
-    assert Site.objects.get(pk=barbara.site.pk).name in told
+    assert Site.objects.get(pk=barbara.site.pk).name in reported
 
 
 def test_release_and_serving_are_asked_for_in_the_room_and_count_their_own_signatures(
@@ -133,6 +133,6 @@ def test_every_word_of_a_manifest_is_explained() -> None:
     for manifest in KINDS.values():
         names: set[Any] = {site.name for site in manifest.sites}
         names |= {reference.program for reference in manifest.policy.references} | set(manifest.model.files)
-        told = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
-        plain |= {name for name in told - names if not explanation(name)}
+        reported = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
+        plain |= {name for name in reported - names if not explanation(name)}
     assert plain == set()

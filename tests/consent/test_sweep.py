@@ -116,16 +116,16 @@ def test_the_page_says_what_the_terminal_says_and_under_which_fingerprint(
     sweep: Sweep, alice: User, bob: User, anna: Hospital
 ) -> None:
     page = client_of(alice).get(reverse("sweep", args=[sweep.pk]))
-    told = to_sign(sweep, anna.site)
-    assert told is not None
+    reported = to_sign(sweep, anna.site)
+    assert reported is not None
     words = html.unescape(page.content.decode())
-    for fact in told["plan"][0]["facts"]:
+    for fact in reported["plan"][0]["facts"]:
         assert fact.value in words
     german = client_of(alice).get(reverse("sweep", args=[sweep.pk]), headers={"accept-language": "de"})
     assert "unterscheiden sich in: Köpfe, dichte Zeilen, Seed, Seed der Auswahl" in german.content.decode()
-    assert "at most 2 of 4" in words and told["signed"].root[:8] in words.replace(" ", "")
-    assert told["heads"][:2] == ("Heads, dense rows", "Seed, seed of the selection")
-    assert {tuple(values[:2]) for _study, values in told["rows"]} == {
+    assert "at most 2 of 4" in words and reported["signed"].root[:8] in words.replace(" ", "")
+    assert reported["heads"][:2] == ("Heads, dense rows", "Seed, seed of the selection")
+    assert {tuple(values[:2]) for _study, values in reported["rows"]} == {
         ("12.5 %", "0"), ("12.5 %", "1"), ("25 %", "0"), ("25 %", "1"),
     }  # fmt: skip
     sign(sweep, anna)
@@ -162,8 +162,8 @@ def test_a_question_about_a_sweep_is_asked_and_answered_once(
     assert "Answer St. Anna in “Ratios”" in [item["text"] for item in waiting]
     says(lena, sweep, "message", "They bracket the paper's.", site=anna.site.pk)
     for user in (alice, lena):
-        told = told_to(user, sweep)
-        assert "Why these ratios?" in told and "They bracket the paper's." in told
+        reported = told_to(user, sweep)
+        assert "Why these ratios?" in reported and "They bracket the paper's." in reported
     assert "Why these ratios?" not in told_to(bob, sweep), "another hospital's thread"
     first = Message.objects.get(text="Why these ratios?")
     assert (
@@ -178,8 +178,8 @@ def test_a_sweep_is_declined_at_once_taken_back_and_its_reason_is_erased_whole(
     says(alice, sweep, "decline", "No legal basis for ward 7")
     assert all(decline_of(study, anna.site) for study in studies_of(sweep))
     for user in (alice, lena):
-        told = told_to(user, sweep)
-        assert told.count("No legal basis for ward 7") == 1 and "declined" in told
+        reported = told_to(user, sweep)
+        assert reported.count("No legal basis for ward 7") == 1 and "declined" in reported
     assert "thread.declined" in says(alice, sweep, "decline", "Again")
     says(alice, sweep, "reconsider", "There is one")
     assert not any(decline_of(study, anna.site) for study in studies_of(sweep))
@@ -195,10 +195,12 @@ def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_whe
     sweep: Sweep, lena: User, alice: User, anna: Hospital, mailoutbox: list[Any]
 ) -> None:
     send_due()
-    told = says(alice, sweep, "changes", "Three rounds, please")
+    reported = says(alice, sweep, "changes", "Three rounds, please")
     mailoutbox.clear()
     assert {study.state for study in studies_of(sweep)} == {StudyState.DRAFT}
-    assert "studies are drafts" in told and "Three rounds, please" in told and "seed 0" not in told
+    assert (
+        "studies are drafts" in reported and "Three rounds, please" in reported and "seed 0" not in reported
+    )
     assert "3 × " not in told_to(lena, sweep) and "Three rounds, please" in told_to(lena, sweep)
     for study in studies_of(sweep):
         study.settings = {**study.settings, "rounds": 3}
@@ -207,8 +209,8 @@ def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_whe
     send_due()
     asked = [mail for mail in mailoutbox if mail.to == [alice.email]]
     assert len(asked) == 1, "that it asks once more is news, and again one piece of it"
-    told = told_to(alice, sweep)
-    assert "Compared with what your hospital asked to change" in told and "Training: Rounds" in told
+    reported = told_to(alice, sweep)
+    assert "Compared with what your hospital asked to change" in reported and "Training: Rounds" in reported
 
 
 def test_an_officers_yes_to_a_sweep_is_not_yet_binding_until_its_one_signature(
@@ -223,8 +225,8 @@ def test_an_officers_yes_to_a_sweep_is_not_yet_binding_until_its_one_signature(
     for user, shown in ((rita, root), (odile, "0" * 64)):
         assert (
             "[auth.forbidden]"
-            in (told := client_of(user).post(address, {"root": shown}, follow=True).content.decode())
-            or "[approval.stale_manifest]" in told
+            in (reported := client_of(user).post(address, {"root": shown}, follow=True).content.decode())
+            or "[approval.stale_manifest]" in reported
         )
     assert not Approval.objects.exclude(browser_by=None).exists()
     client_of(odile).post(address, {"root": root})

@@ -194,8 +194,8 @@ def test_the_agent_reads_asks_and_declines_and_sees_what_was_changed_behind_its_
     assert clara.call("get", "threads").json() == []
     body = {"study": frozen.pk, "kind": "decline", "about": "study", "text": "No", "manifest_hash": "0" * 64}
     assert anna.call("post", "threads", body).json()["code"] == "approval.stale_manifest"
-    told = anna.call("post", "threads", {**body, "manifest_hash": frozen.manifest_hash}).json()
-    assert told["declined"] and told["messages"][-1]["by"] == ""
+    reported = anna.call("post", "threads", {**body, "manifest_hash": frozen.manifest_hash}).json()
+    assert reported["declined"] and reported["messages"][-1]["by"] == ""
     assert clara.call("post", "threads", body).json()["code"] == "thread.not_asked"
 
 
@@ -240,7 +240,7 @@ def test_a_decline_is_seen_by_whoever_is_about_to_sign(
 
 def test_method_2_is_told_without_what_only_method_1_has() -> None:
     for name, manifest in KINDS.items():
-        told = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
-        assert ({"Placement", "A hospital's enclave may begin"} <= told) == (manifest.method == "method-1"), (
-            name
-        )
+        reported = {fact.name for section in summary(manifest, (40,)) for fact in section.facts}
+        assert ({"Placement", "A hospital's enclave may begin"} <= reported) == (
+            manifest.method == "method-1"
+        ), name

@@ -45,10 +45,10 @@ def test_each_process_is_well_and_the_metrics_are_those_of_living_ones(place: In
     assert (ready.status_code, ready.json()) == (200, {"database": True, "migrated": True, "redis": True})
     assert httpx.get(f"{place.url}/metrics").status_code == 401
     token = (place.folder / "metrics-token").read_text()
-    told = httpx.get(f"{place.url}/metrics", headers={"Authorization": f"Bearer {token}"}).text
-    assert "fedslice_redis_up 1.0" in told
-    assert 'fedslice_supervisor_up{supervisor="local"} 1.0' in told
-    age = next(line for line in told.splitlines() if line.startswith("fedslice_sweep_age_seconds "))
+    reported = httpx.get(f"{place.url}/metrics", headers={"Authorization": f"Bearer {token}"}).text
+    assert "fedslice_redis_up 1.0" in reported
+    assert 'fedslice_supervisor_up{supervisor="local"} 1.0' in reported
+    age = next(line for line in reported.splitlines() if line.startswith("fedslice_sweep_age_seconds "))
     assert 0 <= float(age.split()[1]) < 600
 
 

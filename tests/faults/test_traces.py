@@ -58,8 +58,8 @@ def test_a_runs_spans_hang_together_and_hold_no_word_of_it(tmp_path: Path) -> No
         lines = place.log("supervisor")
         assert all(span["traceId"] in lines for span in inside), "the line about the program's work has it"
 
-        told = b"".join(here.bodies).decode()
+        reported = b"".join(here.bodies).decode()
         planted = {"canary", str(tmp_path), str(model), "SELECT", "Bearer"}
-        assert {word for word in planted if word in told} == set()
+        assert {word for word in planted if word in reported} == set()
         rows = {*COMMON, *WORDS["routine"], *WORDS["urgent"], *LABELS} - {"a", "of", "with", "the"}
-        assert rows & set(re.findall(r"\w+", told)) == set()
+        assert rows & set(re.findall(r"\w+", reported)) == set()

@@ -224,5 +224,5 @@ def test_a_hardware_site_gets_no_development_collateral(anna: Hospital) -> None:
 
 
 def test_collateral_is_fresh_and_of_this_installations_root(anna: Hospital) -> None:
-    told = anna.call("get", "collateral").json()
-    assert {json.loads(told[tee]["tcb_info"])["id"] for tee in ("sgx", "tdx")} == {"SGX", "TDX"}
+    reported = anna.call("get", "collateral").json()
+    assert {json.loads(reported[tee]["tcb_info"])["id"] for tee in ("sgx", "tdx")} == {"SGX", "TDX"}

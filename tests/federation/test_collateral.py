@@ -209,10 +209,10 @@ class TestCache:
 
 class TestDevelopment:
     def test_it_goes_through_the_same_door_and_stands_in_the_calendar(self, anna: Hospital) -> None:
-        told = anna.call("get", "collateral").json()
+        reported = anna.call("get", "collateral").json()
         rows = {row.tee: row for row in collateral.in_use()}
         assert {tee: row.pk for tee, row in rows.items()} == {
-            tee: digest(told[tee]) for tee in ("sgx", "tdx")
+            tee: digest(reported[tee]) for tee in ("sgx", "tdx")
         }
         assert all(row.root == Root.DEVELOPMENT for row in rows.values())
 

@@ -63,9 +63,9 @@ def test_a_hospital_comes_by_invitation_and_turns_green(invited: User, tmp_path:
     body = {"token": command_token(command), **request_of(hospital.key, tmp_path)}
     answer = hospital.call("post", "enrol", body, token="")
     assert answer.status_code == 200, answer.content
-    told = answer.json()
-    assert (told["site"], told["name"]) == (site.pk, "St. Dorothea")
-    assert told["pck_chain"].count("BEGIN CERTIFICATE") == 3
+    reported = answer.json()
+    assert (reported["site"], reported["name"]) == (site.pk, "St. Dorothea")
+    assert reported["pck_chain"].count("BEGIN CERTIFICATE") == 3
     site.refresh_from_db()
     assert (site.state, site.public_key, site.approval_key) == (
         SiteState.ENROLLED,

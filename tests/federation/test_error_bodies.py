@@ -23,11 +23,15 @@ BEAT = {"agent_version": "0.1", "runtime": "development", "checks": []}
 
 
 def test_a_refusal_has_the_catalogues_words(anna: Hospital) -> None:
-    told = anna.call("delete", "datasets/none").json()
-    assert set(told) == {"code", "message", "hint", "responsible", "retry", "facts", "reference"}
+    reported = anna.call("delete", "datasets/none").json()
+    assert set(reported) == {"code", "message", "hint", "responsible", "retry", "facts", "reference"}
     words = explain("request.not_found")
-    assert (told["code"], told["message"], told["hint"]) == (words.code, words.message, words.hint)
-    assert (told["responsible"], told["retry"], told["facts"]) == ("site", False, {})
+    assert (reported["code"], reported["message"], reported["hint"]) == (
+        words.code,
+        words.message,
+        words.hint,
+    )
+    assert (reported["responsible"], reported["retry"], reported["facts"]) == ("site", False, {})
 
 
 @pytest.mark.parametrize(
@@ -42,9 +46,9 @@ def test_what_nobody_foresaw_is_internal_to_the_reader_and_a_traceback_to_the_lo
     monkeypatch.setattr(services, "heartbeat", broken)
     with caplog.at_level(logging.ERROR, "federation.errors"):
         answer = anna.call("post", "heartbeat", BEAT)
-    told = answer.json()
-    assert (answer.status_code, told["code"], told["facts"]) == (500, "internal", {})
-    assert told["reference"] in caplog.text
+    reported = answer.json()
+    assert (answer.status_code, reported["code"], reported["facts"]) == (500, "internal", {})
+    assert reported["reference"] in caplog.text
     assert "sites/api.py" in caplog.text and type(error).__name__ in caplog.text
     assert "hunter2" not in answer.content.decode() + caplog.text
 

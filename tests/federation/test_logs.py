@@ -55,8 +55,8 @@ def test_a_line_of_json_is_one_object_whatever_is_in_it() -> None:
         except ValueError:
             line = JsonLines().format(record('a "quote"\nand %s', f"/invitations/{LINK}", error=True))
     assert "\n" not in line and LINK not in line
-    told: dict[str, Any] = json.loads(line)
-    assert told["message"] == 'a "quote"\nand /invitations/fs_…'
-    assert "ValueError: first\nsecond fs_…" in told["trace"]
-    assert (told["run"], told["level"], told["logger"]) == ("run-1", "WARNING", "a.logger")
-    assert told["at"].endswith("Z")
+    reported: dict[str, Any] = json.loads(line)
+    assert reported["message"] == 'a "quote"\nand /invitations/fs_…'
+    assert "ValueError: first\nsecond fs_…" in reported["trace"]
+    assert (reported["run"], reported["level"], reported["logger"]) == ("run-1", "WARNING", "a.logger")
+    assert reported["at"].endswith("Z")

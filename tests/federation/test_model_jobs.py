@@ -60,8 +60,8 @@ def test_a_model_is_registered_and_a_study_frozen_by_a_worker_that_loads_the_mod
     assert (job.state, draft.state) == ("done", StudyState.APPROVING)
 
     services.reopen(lena, draft)
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**told, "hidden_act": "relu"}))
+    reported = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**reported, "hidden_act": "relu"}))
     job = model_jobs.ask_to_freeze(lena, draft)
     proving.perform(job.pk)
     job.refresh_from_db()

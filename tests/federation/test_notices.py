@@ -26,7 +26,7 @@ from tests.federation.cast import Hospital
 pytestmark = pytest.mark.django_db
 
 
-def told() -> dict[str, list[str]]:
+def reported() -> dict[str, list[str]]:
     """Address -> subjects, of the mails since the last question."""
     notices.send_due()
     found: dict[str, list[str]] = {}
@@ -40,8 +40,8 @@ def test_each_hospital_is_asked_once_for_its_approval(
     frozen: Study, alice: User, bob: User, carol: User, lena: User
 ) -> None:
     asked = "FedSlice: “Triage” asks for your hospital's approval"
-    assert told() == {alice.email: [asked], bob.email: [asked]}
-    assert told() == {}
+    assert reported() == {alice.email: [asked], bob.email: [asked]}
+    assert reported() == {}
 
 
 def test_the_mail_links_to_the_page_and_says_how_to_get_none(frozen: Study, alice: User) -> None:
@@ -51,13 +51,13 @@ def test_the_mail_links_to_the_page_and_says_how_to_get_none(frozen: Study, alic
 
 
 def test_the_lead_is_told_that_all_have_signed(ready: Study, lena: User) -> None:
-    assert told()[lena.email] == ["FedSlice: “Triage” can be launched"]
+    assert reported()[lena.email] == ["FedSlice: “Triage” can be launched"]
 
 
 @pytest.fixture
 def run(ready: Study, lena: User, alice: User, bob: User) -> Run:
     run = launch(lena, ready)
-    told()
+    reported()
     return run
 
 
@@ -77,7 +77,7 @@ def test_a_missed_deadline_is_told_to_the_lead_and_to_who_is_missing(
     Contribution.objects.create(round=round, site=anna.site, state="submitted")
     Contribution.objects.create(round=round, site=barbara.site)
     note(round, "quorum.awaited", time=1, of=3)
-    assert set(told()) == {lena.email, bob.email}
+    assert set(reported()) == {lena.email, bob.email}
 
 
 @pytest.mark.parametrize("rule", ["sealed-to-sites", "export"])
@@ -85,11 +85,11 @@ def test_a_release_is_told_to_those_who_must_sign_and_to_those_who_get_something
     rule: str, run: Run, lena: User, alice: User, bob: User, carol: User
 ) -> None:
     note(run, "release.asked", rule=rule)
-    assert set(told()) == {alice.email, bob.email}
+    assert set(reported()) == {alice.email, bob.email}
     note(run, "release.released", rule=rule)
-    assert set(told()) == {lena.email, *([alice.email, bob.email] if rule == "sealed-to-sites" else [])}
+    assert set(reported()) == {lena.email, *([alice.email, bob.email] if rule == "sealed-to-sites" else [])}
     note(run, "release.failed", code="run.state_lost")
-    assert set(told()) == {lena.email}
+    assert set(reported()) == {lena.email}
 
 
 @pytest.mark.parametrize(("code", "who"), [("model.file_changed", "site"), ("spf.nothing", "lead")])
@@ -100,9 +100,9 @@ def test_a_job_that_failed_for_good_is_told_to_who_is_responsible(
 
     assert CATALOGUE[code].responsible == who
     note(run, "job.failed", site=anna.site, job="train", code=code, again=True)
-    assert told() == {}
+    assert reported() == {}
     note(run, "job.failed", site=anna.site, job="train", code=code, again=False)
-    assert set(told()) == {alice.email if who == "site" else lena.email}
+    assert set(reported()) == {alice.email if who == "site" else lena.email}
 
 
 def test_who_wants_no_mails_of_a_topic_gets_none_and_can_change_his_mind(
@@ -111,15 +111,15 @@ def test_who_wants_no_mails_of_a_topic_gets_none_and_can_change_his_mind(
     notices.choose_mails(lena, ["asked", "trouble", "no such topic"])
     assert notices.unwanted_by(lena) == {"talk", "ended"} and not notices.unwanted_by(alice)
     apply(run, "starting", "cancelled")
-    assert lena.email not in told()
+    assert lena.email not in reported()
     note(run, "quorum.awaited")
-    assert list(told()) == [lena.email]
+    assert list(reported()) == [lena.email]
     notices.choose_mails(lena, [])
     note(run, "quorum.awaited")
-    assert not told()
+    assert not reported()
     notices.choose_mails(lena, Topic.values)
     note(run, "quorum.awaited")
-    assert list(told()) == [lena.email]
+    assert list(reported()) == [lena.email]
 
 
 def test_every_kind_of_news_has_one_topic() -> None:
@@ -132,12 +132,12 @@ def test_news_stand_in_the_browser_for_the_same_people_whether_or_not_they_get_m
     notices.choose_mails(alice, [])
     before = inbox.unread(alice)
     note(run, "release.asked", rule="export")
-    assert set(told()) == {bob.email}
+    assert set(reported()) == {bob.email}
     for user in (alice, bob):
         (newest, *_older) = inbox.news_of(user)
         assert "asks for the release" in brief_of(newest.event).subject
     assert inbox.unread(alice) == before + 1 and not inbox.news_of(carol)
-    assert told() == {}  # and later neither
+    assert reported() == {}  # and later neither
     inbox.mark_read(alice, newest.pk)  # Bob's: nothing happens to it
     assert inbox.unread(alice) == before + 1 and Notice.objects.get(pk=newest.pk).read_at is None
     inbox.mark_read(alice)
@@ -166,12 +166,12 @@ def test_a_mail_server_that_fails_is_tried_again_and_not_for_ever(
     with monkeypatch.context() as patch:
         patch.setattr("federation.notices.services.send_mail", down)
         assert notices.send_due() == 0
-    assert list(told()) == [lena.email]
+    assert list(reported()) == [lena.email]
     Notice.objects.update(sent_at=None, attempts=notices.MAX_ATTEMPTS)
-    assert told() == {}
+    assert reported() == {}
 
 
 def test_old_events_are_no_news(run: Run) -> None:
     note(run, "quorum.awaited")
     Event.objects.update(at=timezone.now() - timedelta(days=2))
-    assert told() == {}
+    assert reported() == {}

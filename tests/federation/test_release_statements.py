@@ -40,8 +40,8 @@ def test_the_newest_statement_reaches_agents_and_stands_in_the_log(
     for sequence in (3, 4, 4):  # again changes nothing
         file.write_bytes(made(capsys, key, sequence))
         call_command("publish_release_statement", file)
-    told = anna.call("get", "release-statement").json()["statement"]
-    assert parse_statement(told) == parse_statement(file.read_bytes())
+    reported = anna.call("get", "release-statement").json()["statement"]
+    assert parse_statement(reported) == parse_statement(file.read_bytes())
     assert LogEntry.objects.filter(kind="release-statement").count() == 2
     file.write_bytes(made(capsys, key, 3))
     with pytest.raises(CommandError, match="holds the newer one back"):

@@ -59,8 +59,10 @@ def finished(lena: User, ready: Study, rule: str = "serve-only", approvals: int 
 def order(run: Run, hospital: Hospital, rule: str = SERVE, **changes: Any) -> Service:
     """The hospital signs."""
     receipt = changes.pop("receipt", None) or Service.objects.get(run=run).receipt
-    told = {"manifest": parse(run.manifest.encode()), "signer": hospital, **changes}
-    given = release_approval(told["manifest"], receipt, hospital.site.pk, told["signer"].key, rule=rule)
+    reported = {"manifest": parse(run.manifest.encode()), "signer": hospital, **changes}
+    given = release_approval(
+        reported["manifest"], receipt, hospital.site.pk, reported["signer"].key, rule=rule
+    )
     return services.approve(hospital.as_agent(), run, receipt, given)
 
 

@@ -27,7 +27,7 @@ def sent(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[s
     logs.begin()
 
 
-def told(span: dict[str, Any]) -> dict[str, Any]:
+def reported(span: dict[str, Any]) -> dict[str, Any]:
     return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
 
 
@@ -37,7 +37,7 @@ def test_who_asks_is_the_parent(sent: list[dict[str, Any]]) -> None:
     inner, outer = sent
     assert {span["traceId"] for span in sent} == {"a" * 32}
     assert (outer["parentSpanId"], inner["parentSpanId"]) == ("b" * 16, outer["spanId"])
-    assert told(inner) == {"fedslice.request": "r-1"}
+    assert reported(inner) == {"fedslice.request": "r-1"}
     assert int(outer["startTimeUnixNano"]) <= int(inner["startTimeUnixNano"])
     assert int(inner["endTimeUnixNano"]) <= int(outer["endTimeUnixNano"])
 
@@ -85,7 +85,7 @@ def test_a_request_is_told_by_its_pages_name_and_never_by_its_address(
     (span,) = sent
     assert span["traceId"] == "a" * 32 and span["parentSpanId"] == "b" * 16
     assert span["name"].startswith("GET ") and "secret" not in str(span)
-    assert told(span)["http.response.status_code"] == str(answer.status_code)
+    assert reported(span)["http.response.status_code"] == str(answer.status_code)
     client.get("/nowhere/canary")
     assert sent[-1]["name"] == "GET" and "canary" not in str(sent[-1])
 

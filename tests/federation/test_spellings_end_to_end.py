@@ -38,8 +38,8 @@ def published(hospital: Hospital, labels: tuple[str, ...], folder: Path) -> tupl
     intake = take_in([source], kept, Wishes(Columns(text="text", label="label")))
     assert intake.findings is not None and intake.findings.questions() == ()
     card = msgspec.to_builtins(make_card(intake.labels, intake.splits, intake.rows.lengths))
-    told = hospital.call("post", "datasets", {"name": "notes", "digest": "d" * 64, "card": card}).json()
-    return kept, Dataset.objects.get(pk=told["id"])
+    reported = hospital.call("post", "datasets", {"name": "notes", "digest": "d" * 64, "card": card}).json()
+    return kept, Dataset.objects.get(pk=reported["id"])
 
 
 @pytest.mark.usefixtures("reference_values", "base_model")

@@ -37,17 +37,20 @@ def test_an_agent_follows_the_log_and_finds_an_entry_in_it(anna: Hospital) -> No
     assert (seen.origin, seen.size) == ("127.0.0.1:8000/log", 7)
     fill(6)
     second = verify_checkpoint(anna.call("get", "log/checkpoint").json()["checkpoint"], key)
-    told = anna.call("get", "log/consistency?from=7&to=13").json()
-    assert follow(seen, second, [bytes.fromhex(item) for item in told["proof"]]) == second
+    reported = anna.call("get", "log/consistency?from=7&to=13").json()
+    assert follow(seen, second, [bytes.fromhex(item) for item in reported["proof"]]) == second
     for name in (rows[3].leaf_hash, "3"):
-        told = anna.call("get", f"log/inclusion?entry={name}").json()
-        assert (told["index"], told["size"]) == (3, 13)
-        leaf, proof = bytes.fromhex(told["leaf_hash"]), [bytes.fromhex(item) for item in told["proof"]]
+        reported = anna.call("get", f"log/inclusion?entry={name}").json()
+        assert (reported["index"], reported["size"]) == (3, 13)
+        leaf, proof = (
+            bytes.fromhex(reported["leaf_hash"]),
+            [bytes.fromhex(item) for item in reported["proof"]],
+        )
         assert leaf == merkle.leaf_hash(rows[3].data.encode())
         merkle.verify_inclusion(3, 13, leaf, proof, second.root)
-    told = anna.call("get", "log/inclusion?entry=3&size=7").json()
-    proof = [bytes.fromhex(item) for item in told["proof"]]
-    merkle.verify_inclusion(3, 7, bytes.fromhex(told["leaf_hash"]), proof, seen.root)
+    reported = anna.call("get", "log/inclusion?entry=3&size=7").json()
+    proof = [bytes.fromhex(item) for item in reported["proof"]]
+    merkle.verify_inclusion(3, 7, bytes.fromhex(reported["leaf_hash"]), proof, seen.root)
 
 
 def test_a_changed_or_removed_entry_does_not_pass_as_the_same_log() -> None:

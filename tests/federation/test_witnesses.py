@@ -37,9 +37,9 @@ def test_an_imported_cosignature_is_on_the_checkpoint_that_agents_get(
     path.write_text(cosigned())
     for _ in range(2):  # again changes nothing
         call_command("import_cosignature", path, witness=vkey_of(WITNESS))
-    told = anna.call("get", "log/checkpoint").json()["checkpoint"]
-    assert verify_cosignatures(told, [WITNESS]) == {WITNESS.name: 1_700_000_000}
-    assert told.count(WITNESS.name) == 1
+    reported = anna.call("get", "log/checkpoint").json()["checkpoint"]
+    assert verify_cosignatures(reported, [WITNESS]) == {WITNESS.name: 1_700_000_000}
+    assert reported.count(WITNESS.name) == 1
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ def _lead(world: dict[str, Any], run: Run) -> None:
     known = {name: value for name, value in shape.items() if value is not None}
     BaseModel.objects.update(config=known, parameters=22_000_000)
     asked = {"kind": "register", "by": run.study.lead, "source": "tiny"}
-    told = {"tensor": "encoder.layer.0.output.dense.weight", "file": "model.safetensors", "count": 3}
-    ModelJob.objects.create(**asked, state="refused", error_code="model.not_finite", facts=told)
+    reported = {"tensor": "encoder.layer.0.output.dense.weight", "file": "model.safetensors", "count": 3}
+    ModelJob.objects.create(**asked, state="refused", error_code="model.not_finite", facts=reported)
     ModelJob.objects.create(**asked, state="running", progress={"stage": "tensors", "done": 2, "of": 5})
     # One that the wizard can freeze for Method 2.
     value = SgxReference(program="split_server", mrenclave="3" * 64)

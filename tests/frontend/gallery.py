@@ -179,9 +179,9 @@ class Window(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, desk: Desk, *told: Any) -> None:
+    def __init__(self, desk: Desk, *reported: Any) -> None:
         self._desk = desk
-        super().__init__(*told)
+        super().__init__(*reported)
 
     def do_GET(self) -> None:
         said = Answer(200, {"Content-Type": "text/html"}, b"")

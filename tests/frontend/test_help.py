@@ -32,13 +32,13 @@ class Reader(HTMLParser):
         self.done += self.sections
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
+        reported = dict(attrs)
         if tag == "section":
             self.sections.append(["", ""])
-        if told.get("class") == "term":
-            self.sections[-1][1] += f" {(told['href'] or '').partition('#')[2]} "
+        if reported.get("class") == "term":
+            self.sections[-1][1] += f" {(reported['href'] or '').partition('#')[2]} "
         if tag not in ("br", "img", "input", "hr", "meta", "link"):
-            self.open.append((tag, tag in APART or "hx-get" in told or told.get("class") in SPOKEN))
+            self.open.append((tag, tag in APART or "hx-get" in reported or reported.get("class") in SPOKEN))
 
     def handle_endtag(self, tag: str) -> None:
         while self.open and self.open.pop()[0] != tag:
@@ -77,7 +77,7 @@ def test_each_term_on_the_main_pages_is_linked(
     world: dict[str, Any], people: dict[str, User], anna: Hospital
 ) -> None:
     run = live_on(world, rounds=2)
-    told: dict[str, set[str]] = {}
+    reported: dict[str, set[str]] = {}
     unsaid: dict[str, list[tuple[str, str]]] = {}
     for name, (who, _wanted) in MAIN.items():
         client = Client()
@@ -86,7 +86,7 @@ def test_each_term_on_the_main_pages_is_linked(
         arguments = [world["draft_id"], step[1]] if step[1:] else [anna.site.pk] if name[:4] == "site" else []
         page = client.get(reverse(step[0], args=arguments)).content.decode()
         main = page[page.index("<main") : page.index("</main>")]
-        told[name] = set(re.findall(rf'class="term" href="{reverse("help")}#([\w-]+)"', main))
+        reported[name] = set(re.findall(rf'class="term" href="{reverse("help")}#([\w-]+)"', main))
         unsaid[name] = unlinked(main)
     client = Client()
     client.force_login(people["alice"])
@@ -101,7 +101,9 @@ def test_each_term_on_the_main_pages_is_linked(
         unsaid[name] = unlinked(part)
         assert 'class="term"' in part, name
     assert {name: found for name, found in unsaid.items() if found} == {}
-    assert {name: told[name] for name, (_who, wanted) in MAIN.items() if not wanted <= told[name]} == {}
+    assert {
+        name: reported[name] for name, (_who, wanted) in MAIN.items() if not wanted <= reported[name]
+    } == {}
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -112,8 +114,8 @@ def test_the_glossary_and_a_page_for_each_role_are_there_for_everybody(language:
         for term in TERMS:
             assert f'<dt id="{term.key}">{term.name}</dt>' in page
         for one in PAGES:
-            told = html.unescape(client.get(reverse("help-role", args=[one.key])).content.decode())
-            assert str(one.title) in told and one.does and re.search("<li>", told)
+            reported = html.unescape(client.get(reverse("help-role", args=[one.key])).content.decode())
+            assert str(one.title) in reported and one.does and re.search("<li>", reported)
     assert {one.key for one in PAGES} == {
         "site-admin", "officer", "it", "researcher", "lead", "auditor", "operator"
     }  # fmt: skip
@@ -127,10 +129,13 @@ def test_a_term_is_linked_once_in_a_section_and_never_in_links_headings_code_or_
         '<section><code>TEE</code><p class="said-text">my TEE &lt;b&gt;</p><div hx-get="/x">TEE</div>'
         '<input value="quorum"><p>A <b>TEE</b>; macro-F1: not semi-TEE, tee or MRENCLAVEs</p></section>'
     )
-    told = linked(page)
-    assert told.count('class="term"') == 3
-    assert '<p>A <a class="term" href="/help#quorum">quorum</a>, a quorum.</p>' in told
-    assert '<b><a class="term" href="/help#tee">TEE</a></b>' in told and ">macro-F1</a>: not semi-TEE" in told
-    assert re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", told) == page, "nothing else is changed"
+    reported = linked(page)
+    assert reported.count('class="term"') == 3
+    assert '<p>A <a class="term" href="/help#quorum">quorum</a>, a quorum.</p>' in reported
+    assert (
+        '<b><a class="term" href="/help#tee">TEE</a></b>' in reported
+        and ">macro-F1</a>: not semi-TEE" in reported
+    )
+    assert re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", reported) == page, "nothing else is changed"
     with translation.override("de"):
         assert linked("<p>versiegelte Belege</p>").count('class="term"') == 2

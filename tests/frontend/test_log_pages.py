@@ -59,10 +59,10 @@ class TestList:
         assert whole == list(range(LogEntry.objects.count()))[::-1]
         rows = {row.index: row for row in LogEntry.objects.all()}
         # Whom a hospital has confirmed are no makers of its approval.
-        told = {index: re.sub(r'"confirmed":\[[^]]*\]', "", row.data) for index, row in rows.items()}
+        reported = {index: re.sub(r'"confirmed":\[[^]]*\]', "", row.data) for index, row in rows.items()}
         of_anna = [
             index for index in whole
-            if f'"{anna.site.pk}"' in told[index] and rows[index].kind != "reference.added"
+            if f'"{anna.site.pk}"' in reported[index] and rows[index].kind != "reference.added"
         ]  # fmt: skip
         assert shown(auditor, f"site={anna.site.pk}") == of_anna
         assert len(shown(auditor, f"site={barbara.site.pk}")) == 1  # her approval

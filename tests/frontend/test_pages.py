@@ -46,9 +46,9 @@ def test_several_hospitals_are_invited_at_once_and_none_where_one_address_is_non
     refused = lead.post(address, {"email": wrong})
     assert refused.status_code == 422 and not mail.outbox and wrong in refused.content.decode()
     given = {"email": "one@hospital.example,two@clinic.example, one@hospital.example"}
-    told = lead.post(address, given, follow=True)
+    reported = lead.post(address, given, follow=True)
     assert [sent.to for sent in mail.outbox] == [["one@hospital.example"], ["two@clinic.example"]]
-    assert "on its way to two@clinic.example" in told.content.decode()
+    assert "on its way to two@clinic.example" in reported.content.decode()
 
 
 def test_whom_a_link_was_sent_to_is_not_asked_for_again_where_a_later_address_is_refused(
@@ -57,9 +57,9 @@ def test_whom_a_link_was_sent_to_is_not_asked_for_again_where_a_later_address_is
     given = {"email": f"one@hospital.example, One@Hospital.example, {olga.email}, two@clinic.example"}
     refused = lead.post(reverse("site-invite"), given)
     assert refused.status_code == 422 and [sent.to for sent in mail.outbox] == [["one@hospital.example"]]
-    told = refused.content.decode()
-    assert f'value="{olga.email}, two@clinic.example"' in told and "invitation.account_exists" in told
-    assert "on its way to one@hospital.example" in told
+    reported = refused.content.decode()
+    assert f'value="{olga.email}, two@clinic.example"' in reported and "invitation.account_exists" in reported
+    assert "on its way to one@hospital.example" in reported
     assert lead.post(reverse("site-invite"), {"email": " , "}).status_code == 422, "nobody"
 
 
@@ -273,11 +273,11 @@ def test_the_run_page_tells_how_a_round_was_averaged_and_what_privacy_it_has_spe
         "unit": "record", "mechanism": "poisson-sampled-gaussian", "noise": 1.0, "delta": 1e-5, "rounds": 1,
         "sites": [steps, {**steps, "site": "berta", "steps": 10}],
     }  # fmt: skip
-    told = {"pooled": {}, "averaging": {"deviation": 0.01234}}
+    reported = {"pooled": {}, "averaging": {"deviation": 0.01234}}
     Round.objects.filter(run_id=world["run_id"]).delete()
     for number, receipt in enumerate(
         (
-            {"averaging": averaging, "privacy": privacy, "metrics": told},
+            {"averaging": averaging, "privacy": privacy, "metrics": reported},
             {"averaging": {**averaging, "clipped": None}, "privacy": None, "metrics": {"pooled": {}}},
         ),
         start=1,

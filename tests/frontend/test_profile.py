@@ -47,9 +47,9 @@ def test_mails_tell_the_moment_in_the_readers_zone(frozen: Study, alice: User, b
     Event.objects.filter(kind="study.approving").update(at=datetime.now(UTC).replace(hour=0, minute=0))
     moment = Event.objects.get(kind="study.approving").at
     notices.send_due()
-    told = {one.to[0]: str(one.body) for one in mail.outbox}
-    assert f"{moment:%Y-%m-%d} 09:00:{moment:%S} (Asia/Tokyo)" in told[alice.email]
-    assert f"{moment:%Y-%m-%d} 00:00:{moment:%S} (UTC)" in told[bob.email]
+    reported = {one.to[0]: str(one.body) for one in mail.outbox}
+    assert f"{moment:%Y-%m-%d} 09:00:{moment:%S} (Asia/Tokyo)" in reported[alice.email]
+    assert f"{moment:%Y-%m-%d} 00:00:{moment:%S} (UTC)" in reported[bob.email]
 
 
 @pytest.mark.browser
@@ -73,7 +73,7 @@ def test_pages_tell_moments_in_the_chosen_zone_whatever_the_browsers(
             chromium.close()
         return shown, zone
 
-    (moment, told), zone = desk.serve(look)
+    (moment, reported), zone = desk.serve(look)
     assert zone == "Asia/Tokyo"
     hour = (datetime.fromisoformat(moment).hour + 9) % 24
-    assert f" {hour % 12 or 12}:" in told and ("PM" if hour >= 12 else "AM") in told
+    assert f" {hour % 12 or 12}:" in reported and ("PM" if hour >= 12 else "AM") in reported

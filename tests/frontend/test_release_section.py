@@ -190,5 +190,5 @@ def test_a_run_of_an_older_format_does_not_hide_the_releases_of_the_others(
     run = finished(lena, ready, "export", anna)
     services.ask(lena, run)
     Run.objects.filter(pk=run.pk).update(manifest='{"version": 0, "release": {"approvals": 2}}')
-    told = anna.call("GET", "releases")
-    assert told.status_code == 200 and told.json()[0]["needed"] == 2
+    reported = anna.call("GET", "releases")
+    assert reported.status_code == 200 and reported.json()[0]["needed"] == 2

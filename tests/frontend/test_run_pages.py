@@ -103,11 +103,11 @@ def test_phases_add_up_to_the_runs_time_also_over_a_pause(run: Run) -> None:
     Event.objects.all().delete()
     start = timezone.now() - timedelta(minutes=10)
     round = Round.objects.create(run=run, number=1)
-    told = [(run, "run.starting", 0), (run, "run.joining", 5), (run, "run.running", 15),
+    reported = [(run, "run.starting", 0), (run, "run.joining", 5), (run, "run.running", 15),
             (round, "round.collecting", 16), (run, "run.paused", 26), (run, "run.running", 56),
             (round, "round.aggregating", 66), (round, "round.published", 68),
             (run, "run.finished", 70)]  # fmt: skip
-    for row, kind, second in told:
+    for row, kind, second in reported:
         event = note(row, kind)
         Event.objects.filter(pk=event.pk).update(at=start + timedelta(seconds=second))
     found = phases(run)

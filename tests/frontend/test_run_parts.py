@@ -83,9 +83,9 @@ def test_test_scores_stand_apart_from_what_was_chosen_by(run: Run, lead: Client)
     best = {"receipt": "1" * 64, "round": 1, "loss": 0.5}
     receipt = {"receipt": {"previous": "1" * 64, "best": best}}
     Round.objects.filter(run=run, number=2).update(kind="evaluate", receipt=receipt)
-    told = {"test": {"accuracy": 0.61, "loss": 0.9, "rows": 44}}
+    reported = {"test": {"accuracy": 0.61, "loss": 0.9, "rows": 44}}
     Round.objects.create(
-        run=run, number=8, kind="test", state="published", metrics=told,
+        run=run, number=8, kind="test", state="published", metrics=reported,
         receipt={"receipt": {"previous": "2" * 64, "best": best}},
     )  # fmt: skip
     page = lead.get(reverse("run", args=[run.pk]))
@@ -99,8 +99,8 @@ def test_test_scores_stand_apart_from_what_was_chosen_by(run: Run, lead: Client)
 
 
 def test_a_classifiers_tables_are_read_label_by_label(run: Run, lead: Client) -> None:
-    told = {"test": {"accuracy": 0.8, "loss": 0.6, "rows": 120, **TABLES}}
-    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=told)
+    reported = {"test": {"accuracy": 0.8, "loss": 0.6, "rows": 120, **TABLES}}
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=reported)
     page = lead.get(reverse("run", args=[run.pk]))
     found = page.context["tables"]
     labels = json.loads(run.manifest)["model"]["labels"]
@@ -117,10 +117,12 @@ def test_a_classifiers_tables_are_read_label_by_label(run: Run, lead: Client) ->
 
 
 def test_several_labels_have_no_confusion_and_a_line_each(run: Run, lead: Client) -> None:
-    told = {"accuracy": 0.6, "micro_f1": 0.72, "loss": 0.4, "rows": 120, "labels": 3, "auroc": 0.8, "cell": 5,
-            "decisions": [[30, 10, 5, 75], [0, 5, 0, 115], [60, 0, 20, 40]], "calibration_error": 0.05,
-            "reliability": [[200, 60, 40, 30, 30], [5, 10, 20, 25, 30]]}  # fmt: skip
-    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": told})
+    reported = {
+        "accuracy": 0.6, "micro_f1": 0.72, "loss": 0.4, "rows": 120, "labels": 3, "auroc": 0.8, "cell": 5,
+        "decisions": [[30, 10, 5, 75], [0, 5, 0, 115], [60, 0, 20, 40]], "calibration_error": 0.05,
+        "reliability": [[200, 60, 40, 30, 30], [5, 10, 20, 25, 30]],
+    }  # fmt: skip
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": reported})
     page = lead.get(reverse("run", args=[run.pk]))
     first, second, _third = page.context["tables"].labels
     assert (first.rows, first.precision, first.recall) == (40, 30 / 35, 0.75)
@@ -131,7 +133,7 @@ def test_several_labels_have_no_confusion_and_a_line_each(run: Run, lead: Client
 
 
 def test_of_tagged_words_entities_and_words_are_told_and_not_labels(run: Run, lead: Client) -> None:
-    told = {
+    reported = {
         "accuracy": 0.6,
         "word_accuracy": 0.93,
         "micro_f1": 0.72,
@@ -139,8 +141,10 @@ def test_of_tagged_words_entities_and_words_are_told_and_not_labels(run: Run, le
         "loss": 0.4,
         "rows": 120,
     }
-    Round.objects.create(run=run, number=1, state="published", metrics={"pooled": {**told, "micro_f1": 0.7}})
-    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": told})
+    Round.objects.create(
+        run=run, number=1, state="published", metrics={"pooled": {**reported, "micro_f1": 0.7}}
+    )
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics={"test": reported})
     said = " ".join(re.sub(r"<[^>]*>", " ", page_of(lead, run)).split())
     assert "70.0 % micro-F1 of entities on validation rows" in said and "whose labels" not in said
     assert "72.0 % micro-F1 of entities on test rows; accurate are rows whose tags are all right" in said
@@ -159,8 +163,8 @@ def test_a_language_models_answers_are_told_as_written_exactly_and_as_ended(run:
     written = {"token_accuracy": 0.95, "exact_match": 0.55, "stop_rate": 1.0, "loss": 0.1, "rows": 102,
                "written_rows": 48, "token_f1": 0.7, "rouge_l": 0.6}  # fmt: skip
     Round.objects.create(run=run, number=1, state="published", metrics={"pooled": written})
-    told = {"test": {**written, "exact_match": 0.65}}
-    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=told)
+    reported = {"test": {**written, "exact_match": 0.65}}
+    Round.objects.create(run=run, number=8, kind="test", state="published", metrics=reported)
     said = " ".join(page_of(lead, run).split())
     for figure in (
         "55.0 % of answers written exactly, validation",

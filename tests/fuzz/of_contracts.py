@@ -240,16 +240,16 @@ def logged() -> list[bytes]:
     from contracts.log import growth
     from tests.fuzz.of_programs import history
 
-    told = history()
-    proof = [one.hex() for one in growth.inclusion_proof(told.store, 0, len(told.leaves))]
-    note = merkle_note(told)
-    return dumped({"entry": told.leaves[0].decode(), "index": 0, "checkpoint": note, "proof": proof})
+    reported = history()
+    proof = [one.hex() for one in growth.inclusion_proof(reported.store, 0, len(reported.leaves))]
+    note = merkle_note(reported)
+    return dumped({"entry": reported.leaves[0].decode(), "index": 0, "checkpoint": note, "proof": proof})
 
 
-def merkle_note(told: Any) -> str:
+def merkle_note(reported: Any) -> str:
     from contracts.log.following import sign_checkpoint
 
-    return str(sign_checkpoint(told.checkpoint(), told.key))
+    return str(sign_checkpoint(reported.checkpoint(), reported.key))
 
 
 @target("log proof", logged)
@@ -344,9 +344,9 @@ def _message(data: bytes) -> object:
 
 
 def handed_back() -> list[bytes]:
-    told = HandedBack(HASH, bytes(shares.SHARE_BYTES))
+    reported = HandedBack(HASH, bytes(shares.SHARE_BYTES))
     receiver = RECEIVER.public
-    return [handback.hand_back(told, manifest=HASH, site="site-a", receiver=receiver, signer=SITE)]
+    return [handback.hand_back(reported, manifest=HASH, site="site-a", receiver=receiver, signer=SITE)]
 
 
 @target("share handed back", handed_back)

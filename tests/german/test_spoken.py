@@ -54,8 +54,8 @@ def test_the_terminal_speaks_by_its_locale_and_by_its_option(
 ) -> None:
     def said(*arguments: str) -> str:
         assert cli.main(["--state", str(tmp_path / "state"), *arguments]) in (0, 1)
-        told = capsys.readouterr()
-        return told.out + told.err
+        reported = capsys.readouterr()
+        return reported.out + reported.err
 
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
@@ -94,15 +94,15 @@ def test_argparse_speaks_german_too(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--language", "de", *arguments])
-    told = capsys.readouterr()
-    assert german in told.out + told.err
+    reported = capsys.readouterr()
+    assert german in reported.out + reported.err
     assert ended.value.code == (0 if "--help" in arguments else 2)
     for english in ("usage:", "error:", "options:", "positional", "show "):
-        assert english not in told.out + told.err
+        assert english not in reported.out + reported.err
     with pytest.raises(SystemExit):
         cli.main(["--language", "en", *arguments])
-    told = capsys.readouterr()
-    assert "usage: " in told.out + told.err and argparse._("options") == "options"  # type: ignore[attr-defined]
+    reported = capsys.readouterr()
+    assert "usage: " in reported.out + reported.err and argparse._("options") == "options"  # type: ignore[attr-defined]
 
 
 def _helps(parser: argparse.ArgumentParser) -> set[str]:

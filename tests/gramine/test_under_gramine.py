@@ -291,8 +291,8 @@ def test_a_split_run_is_the_native_one_bit_for_bit(split, direct_house, tmp_path
         native.rounds(server)
         for ours, theirs in zip(split.results, native.results, strict=True):
             scores = [result["metrics"] for result in (ours, theirs)]
-            for told in scores:
-                told.pop("training", None)  # how long it took
+            for reported in scores:
+                reported.pop("training", None)  # how long it took
             assert scores[0] == scores[1]
         left = last_parameters(native, server, native.results[-1])
         right = last_parameters(split, split.trained, split.results[-1])

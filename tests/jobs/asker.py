@@ -35,8 +35,8 @@ class Asker:
         text, digest = row["manifest"], row["manifest_hash"]
         manifest = parse(text.encode())
         assert manifest.log is not None
-        told = {"insecure_http": True, "log_key": log_key_fingerprint(manifest.log.key)}
-        state.save(Config(consortium.installation.url, "anna", "St. Anna", own, **told))
+        reported = {"insecure_http": True, "log_key": log_key_fingerprint(manifest.log.key)}
+        state.save(Config(consortium.installation.url, "anna", "St. Anna", own, **reported))
         given = approve(digest, "anna", hospital.api.key, members(manifest))
         approved = Approved(text, digest, given.confirmed, given.signature, int(time.time()))
         kept = private_folder(state.approved) / f"{row['manifest_hash']}.json"

@@ -98,8 +98,8 @@ class Scene:
     def leased(self, hospital: Hospital, kind: JobKind = JobKind.TRAIN, **inputs: Any) -> tuple[Job, int]:
         """A job that this hospital has leased over the API; the job and the lease's number."""
         self.offer(hospital, kind, **inputs)
-        told = answer(hospital.call("POST", "lease", {}))
-        return Job.objects.get(pk=told["id"]), told["lease"]
+        reported = answer(hospital.call("POST", "lease", {}))
+        return Job.objects.get(pk=reported["id"]), reported["lease"]
 
 
 def make_scene(**changes: Any) -> Scene:

@@ -43,10 +43,10 @@ def launch(keys: dict[str, str], plan: dict[str, Any], rows: dict[str, dict[str,
     sites = list(Site.objects.filter(pk__in=keys))
     datasets = [make_dataset(site, f"notes {site.datasets.count() + 1}") for site in sites]
     for dataset in datasets:
-        told = rows[dataset.site_id]
-        labels = {"routine": 30, "urgent": 30} if told["kind"] in LABELLED else {}
-        dataset.card = {**dataset.card, "labels": labels, "kind": told["kind"]}
-        dataset.rows, dataset.digest = told["rows"], told["digest"]
+        reported = rows[dataset.site_id]
+        labels = {"routine": 30, "urgent": 30} if reported["kind"] in LABELLED else {}
+        dataset.card = {**dataset.card, "labels": labels, "kind": reported["kind"]}
+        dataset.rows, dataset.digest = reported["rows"], reported["digest"]
         dataset.save()
     study = services.create_study(lena, name="Triage", purpose="Test", plan=Plan(**plan), datasets=datasets)
     freeze_tried(lena, study)

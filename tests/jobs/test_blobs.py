@@ -169,8 +169,8 @@ def test_a_frame_that_breaks_off_is_refused_and_nothing_is_stored(live_server: A
     with socket.create_connection((live_server.thread.host, live_server.thread.port), timeout=20) as line:
         line.sendall(head.encode() + DATA[:100])
         line.shutdown(socket.SHUT_WR)
-        told = b"".join(iter(lambda: line.recv(65536), b""))
-    assert b"blob.frame_truncated" in told, told
+        reported = b"".join(iter(lambda: line.recv(65536), b""))
+    assert b"blob.frame_truncated" in reported, reported
     assert answer(scene.anna.call("GET", f"blobs/uploads/{upload}")) == {"offset": 0}
     assert answer(send_all(scene.anna, upload, DATA)) == {"offset": len(DATA)}
 

@@ -46,9 +46,9 @@ def keys(storage: ObjectStorage, bucket: str) -> list[str]:
 def begun(scene: Scene) -> str:
     """An upload of DATA by St. Anna, under a lease."""
     scene.leased(scene.anna)
-    told = answer(begin(scene, scene.anna, NAME, len(DATA)))
-    assert told["part_bytes"] == PART_BYTES
-    return told["upload"]
+    reported = answer(begin(scene, scene.anna, NAME, len(DATA)))
+    assert reported["part_bytes"] == PART_BYTES
+    return reported["upload"]
 
 
 def address(scene: Scene, upload: str, number: int, content: bytes) -> Any:
@@ -238,10 +238,10 @@ def test_a_storage_that_is_away_is_said_so_and_asked_again(scene: Scene, storage
 def test_without_an_address_for_sites_all_goes_by_the_coordinator(scene: Scene, settings: Any) -> None:
     settings.STORAGE_FOR_SITES = ""
     scene.leased(scene.anna)
-    told = answer(begin(scene, scene.anna, NAME, len(DATA)))
-    assert "part_bytes" not in told
-    assert code(address(scene, told["upload"], 1, PARTS[0])) == "blob.no_direct_way"
-    assert answer(send_all(scene.anna, told["upload"], DATA)) == {"offset": len(DATA)}
+    reported = answer(begin(scene, scene.anna, NAME, len(DATA)))
+    assert "part_bytes" not in reported
+    assert code(address(scene, reported["upload"], 1, PARTS[0])) == "blob.no_direct_way"
+    assert answer(send_all(scene.anna, reported["upload"], DATA)) == {"offset": len(DATA)}
     assert code(scene.anna.call("GET", f"blobs/{NAME}/url")) == "blob.no_direct_way"
 
 

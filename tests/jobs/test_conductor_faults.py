@@ -75,8 +75,8 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
     )
     assert summary["bytes_up"] == sealed > 0
     assert summary["bytes_down"] > 0
-    told = consortium.rounds(run)[-1]["receipt"]
-    tables = json.loads(told)["receipt"]["metrics"]["test"]
+    reported = consortium.rounds(run)[-1]["receipt"]
+    tables = json.loads(reported)["receipt"]["metrics"]["test"]
     assert tables["rows"] == 24 and tables["cell"] == 5 and sum(tables["truth"]) > 0
     assert len(tables["reliability"][0]) == 10 and "bins" not in tables
 
@@ -258,8 +258,8 @@ def test_a_contribution_that_is_not_one_is_refused_and_the_others_go_on(consorti
     def cheat(job: dict[str, Any]) -> str:
         data = b"not sealed by any enclave" * 40
         sha256 = berta.api.upload(data, job["run"])
-        told = {"update": {"sha256": sha256, "bytes": len(data)}, "samples": 7}
-        berta.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **told})
+        reported = {"update": {"sha256": sha256, "bytes": len(data)}, "samples": 7}
+        berta.api.call("POST", f"jobs/{job['id']}/result", {"lease": job["lease"], **reported})
         return "leave"
 
     berta.hooks["train"] = cheat

@@ -38,8 +38,8 @@ def receipts(consortium: Consortium, run: str) -> list[SignedReceipt]:
 
 
 def scores(consortium: Consortium, run: str) -> list[dict[str, Any]]:
-    told = [signed.receipt.metrics for signed in receipts(consortium, run)]
-    return [metrics.get("pooled") or metrics["test"] for metrics in told]
+    reported = [signed.receipt.metrics for signed in receipts(consortium, run)]
+    return [metrics.get("pooled") or metrics["test"] for metrics in reported]
 
 
 @pytest.fixture(scope="module")

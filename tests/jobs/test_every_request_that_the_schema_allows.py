@@ -108,13 +108,13 @@ def known(held: Held) -> dict[str, list[str]]:  # noqa: F811
 
 def judge(held: Held, label: str, role: str, answer: Any) -> None:  # noqa: F811
     """The promises that every answer keeps."""
-    told = b"".join(answer) if getattr(answer, "streaming", False) else answer.content
+    reported = b"".join(answer) if getattr(answer, "streaming", False) else answer.content
     documented = set(operations()[label].definition.raw["responses"])
     family = f"{answer.status_code // 100}XX"
-    where = f"{label} as {role}: {answer.status_code} {told[:300]!r}"
+    where = f"{label} as {role}: {answer.status_code} {reported[:300]!r}"
     assert {str(answer.status_code), family} & documented, f"not documented: {where}"
     if answer.status_code >= 400:
-        said = json.loads(told)
+        said = json.loads(reported)
         assert said["code"] in CATALOGUE and said["code"] != "internal", where
         assert set(said) == {"code", "message", "hint", "responsible", "retry", "facts", "reference"}, where
     if role not in AGENTS:
@@ -124,9 +124,9 @@ def judge(held: Held, label: str, role: str, answer: Any) -> None:  # noqa: F811
         assert gate or label.endswith("/enrol"), where
     if role not in MEMBERS:
         for secret in (held.scene.run.manifest_hash, held.scene.anna.site.name, held.scene.anna.key.public):
-            assert secret.encode() not in told, f"{secret} is not for {role}: {where}"
+            assert secret.encode() not in reported, f"{secret} is not for {role}: {where}"
     if role != "St. Anna":
-        assert SEALED not in told, where
+        assert SEALED not in reported, where
 
 
 def made(label: str, examples: int) -> list[tuple[Any, bool]]:

@@ -82,10 +82,10 @@ def test_a_site_without_work_is_told_when_to_ask_again(scene: Scene) -> None:
 
 def test_a_job_is_leased_once_with_a_number_and_a_deadline(scene: Scene) -> None:
     job = scene.offer(scene.anna, previous=None)
-    told = answer(scene.anna.call("POST", "lease", {}))
-    assert (told["id"], told["kind"], told["lease"], told["round"]) == (job.pk, "train", 1, 1)
-    assert told["manifest_hash"] == scene.run.manifest_hash
-    assert 50 < told["deadline"] - timezone.now().timestamp() <= leases.LEASE_SECONDS
+    reported = answer(scene.anna.call("POST", "lease", {}))
+    assert (reported["id"], reported["kind"], reported["lease"], reported["round"]) == (job.pk, "train", 1, 1)
+    assert reported["manifest_hash"] == scene.run.manifest_hash
+    assert 50 < reported["deadline"] - timezone.now().timestamp() <= leases.LEASE_SECONDS
     assert state_of(scene, scene.anna) == "leased"
 
 
@@ -256,9 +256,9 @@ def test_a_failure_that_a_retry_can_mend_waits_a_little_and_then_the_site_is_out
     for attempt in range(1, leases.MAX_ATTEMPTS + 1):
         job, lease = scene.leased(scene.anna)
         body = {"lease": lease, "code": "wire.closed", "facts": {}}
-        told = answer(scene.anna.call("POST", f"jobs/{job.pk}/failure", body))
+        reported = answer(scene.anna.call("POST", f"jobs/{job.pk}/failure", body))
         last = attempt == leases.MAX_ATTEMPTS
-        assert told == {"state": "failed" if last else "waiting"}
+        assert reported == {"state": "failed" if last else "waiting"}
         assert scene.anna.call("POST", "lease", {}).status_code == 204
         Job.objects.update(not_before=None)
     contribution = Contribution.objects.get(round=scene.round, site=scene.anna.site)

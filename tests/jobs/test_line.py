@@ -221,23 +221,23 @@ def test_a_crowd_that_asks_at_once_is_sent_away_for_some_seconds_before_its_toke
     async def crowd() -> list[dict[bytes, bytes]]:
         app = line.Line(slow, Bell("redis://127.0.0.1:1"))
         asked = [asyncio.ensure_future(_asked(app)) for _ in range(line.MOST_ASKING + 40)]
-        told, _ = await asyncio.wait(asked, timeout=5)
-        assert len(told) == 40
+        reported, _ = await asyncio.wait(asked, timeout=5)
+        assert len(reported) == 40
         go_on.set()
         await asyncio.wait_for(asyncio.gather(*asked), 30)
         later = await asyncio.wait_for(_asked(app), 30)
-        return [*(one.result() for one in told), later]
+        return [*(one.result() for one in reported), later]
 
-    *told, later = asyncio.run(crowd())
-    assert all(int(headers[b"retry-after"]) in line.AWAY_SECONDS for headers in told)
-    assert len({headers[b"retry-after"] for headers in told}) > 1, "they all come back in the same second"
+    *reported, later = asyncio.run(crowd())
+    assert all(int(headers[b"retry-after"]) in line.AWAY_SECONDS for headers in reported)
+    assert len({headers[b"retry-after"] for headers in reported}) > 1, "they all come back in the same second"
     assert b"retry-after" not in later, "there is room again"
     assert len(begun) == line.MOST_ASKING + 1
 
 
 async def _asked(app: Any) -> dict[bytes, bytes]:
     """The headers of an answer to an agent that asks for work."""
-    told: list[Any] = []
+    reported: list[Any] = []
     scope = {"type": "http", "method": "POST", "path": f"{AGENTS_API}lease", "query_string": b"",
              "headers": [], "http_version": "1.1", "server": ("127.0.0.1", 1)}  # fmt: skip
 
@@ -245,10 +245,10 @@ async def _asked(app: Any) -> dict[bytes, bytes]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
-        told.append(message)
+        reported.append(message)
 
     await app(scope, receive, send)
-    return dict(told[0]["headers"])
+    return dict(reported[0]["headers"])
 
 
 def test_who_left_the_line_is_leased_nothing(place: Place) -> None:

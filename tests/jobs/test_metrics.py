@@ -40,7 +40,7 @@ def scene(tmp_path: Path, settings: Any) -> Scene:
     return make_scene()
 
 
-def told(text: str) -> dict[str, float]:
+def reported(text: str) -> dict[str, float]:
     """Samples by name and labels; every line must be of the format, and each family stand once."""
     found, families = {}, []
     for line in text.splitlines():
@@ -70,7 +70,7 @@ def test_runs_rounds_jobs_and_leases_are_counted(scene: Scene) -> None:
     job = leases.lease(scene.anna.site)
     assert job is not None
     type(job).objects.filter(pk=job.pk).update(heartbeat_at=timezone.now() - timedelta(seconds=20))
-    found = told(metrics.text())
+    found = reported(metrics.text())
     assert found['fedslice_runs{state="running"}'] == 1
     assert found['fedslice_runs{state="failed"}'] == 0
     assert 89 < found['fedslice_round_phase_seconds{phase="collecting"}'] < 3600
@@ -91,7 +91,9 @@ def test_the_collateral_that_expires_first_is_told_in_days(scene: Scene) -> None
             tcb_evaluation=1, qe_evaluation=1, root_ca_crl_number=1, pck_crl_number=1, source="test",
         )  # fmt: skip
     # The third replaced the first, of the same kind of platform.
-    assert told(metrics.text())['fedslice_collateral_days_left{root="intel"}'] == pytest.approx(9, abs=0.1)
+    assert reported(metrics.text())['fedslice_collateral_days_left{root="intel"}'] == pytest.approx(
+        9, abs=0.1
+    )
 
 
 def test_queues_tell_their_length_and_the_age_of_their_oldest_message(scene: Scene, settings: Any) -> None:
@@ -105,7 +107,7 @@ def test_queues_tell_their_length_and_the_age_of_their_oldest_message(scene: Sce
         oldest = json.loads(redis.lindex(ENCLAVE, -1))  # type: ignore[arg-type]
         oldest["headers"][dispatch.SENT_AT] -= 70
         redis.lset(ENCLAVE, -1, json.dumps(oldest))
-        found = told(metrics.text())
+        found = reported(metrics.text())
         app.close()
     assert found["fedslice_redis_up"] == 1
     assert found['fedslice_queue_length{queue="enclave"}'] == 2
@@ -115,7 +117,7 @@ def test_queues_tell_their_length_and_the_age_of_their_oldest_message(scene: Sce
 
 def test_a_redis_that_is_away_is_told_and_hides_nothing_else(scene: Scene, settings: Any) -> None:
     settings.REDIS_URL = f"unix://{settings.STATE_DIR}/no-such-redis.sock"
-    found = told(metrics.text())
+    found = reported(metrics.text())
     assert found["fedslice_redis_up"] == 0
     assert found['fedslice_runs{state="running"}'] == 1
 

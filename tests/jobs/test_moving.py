@@ -67,8 +67,8 @@ def test_a_run_leaves_a_machine_that_died_and_its_hospitals_bring_the_state_alon
     assert homes(consortium, run) == [there, here]
     asked = consortium.rows("select inputs from enclave_jobs_job where run_id = ? and kind = 'rewrap'", run)
     assert asked and all("escrow" in row["inputs"] for row in asked), "the shares were brought back"
-    told = [row["receipt"] for row in consortium.rounds(run) if row["receipt"] not in (None, "null")]
-    receipts = [parse_receipt(json.loads(receipt)) for receipt in told]
+    reported = [row["receipt"] for row in consortium.rounds(run) if row["receipt"] not in (None, "null")]
+    receipts = [parse_receipt(json.loads(receipt)) for receipt in reported]
     verify_chain(receipts, manifest=ended["manifest_hash"])
     assert [signed.receipt.restarts for signed in receipts][-1] == 1
 

@@ -130,8 +130,8 @@ def test_a_supervisor_that_is_drained_takes_no_new_run_until_it_may_again(pooled
     run = consortium.launch(groups[2], rounds=2, deadline_seconds=600)
     wait_for(lambda: homes(consortium, run), 120, "the run has a home")
     assert homes(consortium, run) == [here]
-    told = place.manage("drain_supervisor", here, "--no-wait")
-    assert "holds 1 enclaves; wait" in told
+    reported = place.manage("drain_supervisor", here, "--no-wait")
+    assert "holds 1 enclaves; wait" in reported
     assert "takes new runs again" in place.manage("drain_supervisor", there, "--back")
     assert "takes new runs again" in place.manage("drain_supervisor", here, "--back")
     consortium.start()

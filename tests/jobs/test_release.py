@@ -49,8 +49,8 @@ class Terminal:
         digest = run["manifest_hash"]
         manifest = parse(run["manifest"].encode())
         assert manifest.log is not None
-        told = {"log_key": log_key_fingerprint(manifest.log.key)}
-        self.state.save(msgspec.structs.replace(self.state.config, **told))
+        reported = {"log_key": log_key_fingerprint(manifest.log.key)}
+        self.state.save(msgspec.structs.replace(self.state.config, **reported))
         given = approve(digest, self.site, self.key, members(manifest))
         confirm(self.state, manifest.sites)
         approved = Approved(run["manifest"], digest, given.confirmed, given.signature, int(time.time()))

@@ -74,8 +74,8 @@ def test_of_a_run_that_goes_on_the_last_rounds_are_kept(scene: Scene) -> None:
     files = publish(scene, 6)
     assert counts(retention.due())["states"] == (3, 30)
     assert here(files, "state") == [1, 2, 3, 4, 5, 6]  # counting removes nothing
-    told = counts(retention.forget())
-    assert (told["updates"], told["parameters"], told["states"]) == ((6, 60), (3, 30), (3, 30))
+    reported = counts(retention.forget())
+    assert (reported["updates"], reported["parameters"], reported["states"]) == ((6, 60), (3, 30), (3, 30))
     assert here(files, "update") == []
     assert here(files, "next") == [4, 5, 6]
     assert here(files, "state") == [4, 5, 6]

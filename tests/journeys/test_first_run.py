@@ -200,8 +200,8 @@ def test_the_lead_takes_the_adapter_away_once_both_hospitals_have_signed(story: 
     expect(release).to_contain_text("0 of 2 signatures are there")
     shown = fingerprint_on(release)
     for agent in story.agents.values():
-        told = agent.run("approve", "--yes", "--hash", shown)
-        assert shown in told and "the study's lead downloads the adapter" in told
+        reported = agent.run("approve", "--yes", "--hash", shown)
+        assert shown in reported and "the study's lead downloads the adapter" in reported
     # The section notices the signatures, and then the enclave's answer, by itself.
     with lead.expect_download(timeout=90_000) as download:
         release.get_by_role("button", name="Download the adapter").click(timeout=90_000)

@@ -25,12 +25,12 @@ GERMAN = {"locale": "de-DE"}
 YES = ("--confirm-members", "--accept", "unbounded")
 
 
-def said(text: str, **told: object) -> str:
+def said(text: str, **reported: object) -> str:
     """The German of a page's text, with what varies filled in."""
     with speaking("de"):
         german = catalogues.words(catalogues.DJANGO)(text)
     assert german != text, f"not in the catalogue: {text}"
-    return german % told if told else german
+    return german % reported if reported else german
 
 
 @dataclass
@@ -85,8 +85,8 @@ def test_a_lead_and_two_hospitals_are_invited_in_german(
         command = people.enrolment_command(admin)
         agent = people.agent_of(installation, installation.folder / f"hospital-{number}")
         agent.environment["LC_ALL"] = "de_DE.UTF-8"
-        told = agent.run(*command)
-        assert f"Als „{hospital}“" in told or "registriert" in told
+        reported = agent.run(*command)
+        assert f"Als „{hospital}“" in reported or "registriert" in reported
         expect(admin.get_by_text(said("The agent is connected."))).to_be_visible()
         agent.start()
         rows = agent.folder / "rows.jsonl"
@@ -127,9 +127,10 @@ def test_a_study_is_read_and_signed_in_german_and_launched(installation: Install
         admin = story.admins[email]
         admin.goto(lead.url)
         expect(admin.get_by_role("heading", name="Kurz gesagt")).to_be_visible()
-        told = agent.run("approve", "--yes", "--hash", shown, *YES)
+        reported = agent.run("approve", "--yes", "--hash", shown, *YES)
         assert (
-            "Was ein Krankenhaus verlässt" in told and "Genehmigt und mit dem Genehmigungsschlüssel" in told
+            "Was ein Krankenhaus verlässt" in reported
+            and "Genehmigt und mit dem Genehmigungsschlüssel" in reported
         )
     lead.get_by_role("button", name=said("Launch")).click(timeout=60_000)
     finished = lead.locator("#live .badge", has_text=said("finished")).first

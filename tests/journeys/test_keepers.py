@@ -169,8 +169,8 @@ def test_a_failed_check_turns_red_in_the_browser_by_itself_and_says_what_to_do(
     admin.get_by_role("link", name="Connection", exact=True).click()
     # The keys' folder is open to others: a fault that a hospital really makes.
     story.agent.folder.chmod(0o755)
-    told = story.agent.run("check", expect=1)
-    assert "FAIL" in told and "chmod -R go-rwx" in told
+    reported = story.agent.run("check", expect=1)
+    assert "FAIL" in reported and "chmod -R go-rwx" in reported
     row = admin.get_by_role("row", name=re.compile("state folder"))
     expect(row).to_contain_text("failed")
     expect(row).to_contain_text("chmod -R go-rwx")
@@ -198,10 +198,10 @@ def test_an_agent_whose_coordinator_is_out_of_reach_offers_the_letter_on_its_own
     kept = config.read_bytes()
     try:
         config.write_bytes(kept.replace(b"127.0.0.1:" + str(installation.port).encode(), b"127.0.0.1:9"))
-        told = agent.run("check", expect=1)
+        reported = agent.run("check", expect=1)
     finally:
         config.write_bytes(kept)
-    assert "A text for your network team" in told and "Destination: 127.0.0.1, TCP port 9" in told
+    assert "A text for your network team" in reported and "Destination: 127.0.0.1, TCP port 9" in reported
 
 
 def _bytes(path: Path) -> bytes:

@@ -55,7 +55,7 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
     report = verify_bundle(path, log_key=history.note_key, seen=[history.checkpoint(6)])
     assert report.words("failed") == [] and report.verdict == "verified"
     assert report.every_entry and report.development and (report.entries, report.size) == (10, 10)
-    told = "\n".join(report.words("established"))
+    reported = "\n".join(report.words("established"))
     for words in (
         "All 10 entries are in the log",
         "none was left out",
@@ -71,7 +71,7 @@ def test_an_honest_complete_bundle_is_verified_and_says_what_that_means(
         "Runs whose receipts form an unbroken chain: 1.",
         "Attachments that are what entries name by hash: 5.",
     ):
-        assert words in told, words
+        assert words in reported, words
     doubts = "\n".join(report.words("not established"))
     assert "DEVELOPMENT ONLY" in doubts and "nonces were fresh" in doubts and "not judged: 1" in doubts
     assert set(report.verdicts().values()) == {"verified"} and report.missing_count == 0
@@ -81,11 +81,11 @@ def test_a_part_of_the_log_is_incomplete_and_says_what_is_not_here(history: Hist
     report = verify_bundle(history.write(tmp_path / "b.zip", indices=[3, 4, 8]), log_key=history.note_key)
     assert report.verdict == "incomplete" and not report.every_entry and report.words("failed") == []
     assert missing(report) == {"bundle.part", "bundle.no_approval", "bundle.no_entry"}
-    told = "\n".join(report.words("missing"))
-    assert "7 of the log's 10 entries are not here" in told
-    assert "Entry 8: the approval of run-1 by site-b is not here." in told
-    assert "Entry 8: no countersigned list of contributors stands before it." in told
-    assert "the first receipts of run run-1 are not here." in told
+    reported = "\n".join(report.words("missing"))
+    assert "7 of the log's 10 entries are not here" in reported
+    assert "Entry 8: the approval of run-1 by site-b is not here." in reported
+    assert "Entry 8: no countersigned list of contributors stands before it." in reported
+    assert "the first receipts of run run-1 are not here." in reported
 
 
 OLD = b'"version":1'
@@ -114,10 +114,10 @@ def test_entries_of_another_format_make_a_log_incomplete_and_never_verified_or_f
     report = verify_bundle(history.write(tmp_path / "b.zip"), log_key=history.note_key)
     assert (report.verdict, report.words("failed"), report.every_entry) == ("incomplete", [], True)
     assert "bundle.other_format" in missing(report)
-    told = (
+    reported = (
         f"{len(indices)} entries, the first at {indices[0]}, are of format 1, and this version reads format"
     )
-    assert any(f"{told} {FORMAT}:" in words for words in report.words("missing"))
+    assert any(f"{reported} {FORMAT}:" in words for words in report.words("missing"))
 
 
 def test_the_log_around_entries_of_another_format_is_still_checked(tell: Tell, tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_a_changed_attachment_is_caught_and_a_missing_one_is_said(history: Histo
     report = verify_bundle(history.write(path), log_key=history.note_key)
     assert report.verdict == "incomplete"
     assert missing(report) == {"bundle.no_attachment", "bundle.no_evidence"}
-    told = "\n".join(report.words("missing"))
-    assert f"Entry 3: the quote {quote} is not here." in told
-    assert "(entry 3) could not be judged again" in told
+    reported = "\n".join(report.words("missing"))
+    assert f"Entry 3: the quote {quote} is not here." in reported
+    assert "(entry 3) could not be judged again" in reported
 
 
 def test_a_verdict_that_the_evidence_does_not_bear_out_is_caught(history: History, tmp_path: Path) -> None:
@@ -385,8 +385,8 @@ def test_members_with_foreign_names_are_refused_and_named(
     path = history.write(tmp_path / "b.zip")
     with zipfile.ZipFile(path, "a") as bundle:
         bundle.writestr(name, b"x")
-    told = unusable(path)
-    assert f"its member {name!a} " in told and told.isprintable()
+    reported = unusable(path)
+    assert f"its member {name!a} " in reported and reported.isprintable()
 
 
 def test_an_encrypted_member_is_refused_and_named(history: History, tmp_path: Path) -> None:

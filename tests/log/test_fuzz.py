@@ -108,14 +108,14 @@ class TestBundles:
     def test_no_bytes_changed_anywhere_in_the_file_bring_a_traceback(
         self, whole: tuple[History, bytes], tmp_path: Path
     ) -> None:
-        told, data = whole
+        reported, data = whole
         path = tmp_path / "touched.zip"
 
         @tries(60)
         @given(place=st.integers(0, len(data) - 1), new=st.binary(min_size=1, max_size=6))
         def touch(place: int, new: bytes) -> None:
             path.write_bytes(data[:place] + new + data[place + len(new) :])
-            answers_or_refuses(lambda: verify_bundle(path, log_key=told.note_key))
+            answers_or_refuses(lambda: verify_bundle(path, log_key=reported.note_key))
 
         touch()
 
@@ -123,7 +123,7 @@ class TestBundles:
         self, whole: tuple[History, bytes], tmp_path: Path
     ) -> None:
         """All but bundle.json, in which nothing is believed."""
-        told, data = whole
+        reported, data = whole
         path = tmp_path / "touched.zip"
         with zipfile.ZipFile(BytesIO(data)) as bundle:
             members = {name: bundle.read(name) for name in bundle.namelist()}
@@ -138,7 +138,7 @@ class TestBundles:
                 for member, held in members.items():
                     bundle.writestr(member, bytes(changed) if member == name else held)
             found: list[str] = []
-            answers_or_refuses(lambda: found.append(verify_bundle(path, log_key=told.note_key).verdict))
+            answers_or_refuses(lambda: found.append(verify_bundle(path, log_key=reported.note_key).verdict))
             assert found != ["verified"], (name, place, flip)
 
         touch()

@@ -60,10 +60,12 @@ def test_the_extremes_hold_and_the_least_error_beside_them_does_not(limbs):
     one = torch.ones(outer, 1, dtype=torch.int8)
     secret = integrity.draw(one, limbs, 2)
     for value in (half - 1, -half):  # exact sums: what the enclave would get of the largest answers
-        told = secret.answered(torch.full((1, outer), value, dtype=torch.int32), Buffers())
-        assert secret.holds(secret.claimed(torch.ones(1, 1, dtype=torch.int32), Buffers()) * value, told)
-        told[0, 0] += 1
-        assert not secret.holds(secret.claimed(torch.ones(1, 1, dtype=torch.int32), Buffers()) * value, told)
+        reported = secret.answered(torch.full((1, outer), value, dtype=torch.int32), Buffers())
+        assert secret.holds(secret.claimed(torch.ones(1, 1, dtype=torch.int32), Buffers()) * value, reported)
+        reported[0, 0] += 1
+        assert not secret.holds(
+            secret.claimed(torch.ones(1, 1, dtype=torch.int32), Buffers()) * value, reported
+        )
 
 
 @settings(deadline=None, max_examples=100)

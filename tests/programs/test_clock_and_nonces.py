@@ -8,7 +8,7 @@ from enclave.programs.clock import Clock
 from enclave.programs.nonces import LIFETIME_SECONDS, MAX_OUTSTANDING, Nonces
 
 
-def told(monkeypatch, seconds):
+def reported(monkeypatch, seconds):
     monkeypatch.setattr("enclave.programs.clock.time.time", lambda: seconds)
 
 
@@ -19,21 +19,21 @@ def spend_code(nonces, *args):
 
 
 def test_a_clock_below_the_manifests_floor_is_refused(monkeypatch):
-    told(monkeypatch, 999.9)
+    reported(monkeypatch, 999.9)
     with pytest.raises(Refusal) as caught:
         Clock(1000).now()
     assert caught.value.code == "program.clock_below_floor"
-    told(monkeypatch, 1000.0)
+    reported(monkeypatch, 1000.0)
     assert Clock(1000).now() == 1000
 
 
 def test_a_clock_never_turns_back(monkeypatch):
     clock = Clock(0)
-    told(monkeypatch, 2000)
+    reported(monkeypatch, 2000)
     assert clock.now() == 2000
-    told(monkeypatch, 1500)
+    reported(monkeypatch, 1500)
     assert clock.now() == 2000
-    told(monkeypatch, 2001)
+    reported(monkeypatch, 2001)
     assert clock.now() == 2001
 
 

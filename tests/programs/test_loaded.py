@@ -93,9 +93,9 @@ RUNS = {
 
 def _ended(run, process) -> dict:
     process.stop()
-    told = json.loads((process.mailbox.folder / "loaded.json").read_text())
+    reported = json.loads((process.mailbox.folder / "loaded.json").read_text())
     run.close()
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("run", RUNS)

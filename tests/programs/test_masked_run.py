@@ -37,14 +37,14 @@ class MaskedRun:
         self.consortium = consortium
         self.aggregator = consortium.aggregator()
         self.clients = {site: consortium.client(site, self.aggregator) for site in SITES}
-        self.told = {site: [] for site in SITES}
+        self.reported = {site: [] for site in SITES}
         self.measures = {site: [] for site in SITES}
         self.results, previous = [], None
         for number in (1, 2, 3, consortium.manifest.last_round):
             op = "train" if number < 3 else "evaluate"
             blobs = {}
             for site, client in self.clients.items():
-                made = client.call(op, self.told[site].append, round=number, previous=previous)
+                made = client.call(op, self.reported[site].append, round=number, previous=previous)
                 self.measures[site].append(made["measures"])
                 blobs[site] = consortium.move(made["update"]["sha256"], client, self.aggregator)
             last = self.aggregator.call("status")["receipt"]
@@ -124,8 +124,8 @@ def test_its_programs_had_only_the_system_calls_that_gramine_has(run):
 
 
 def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):
-    for told in run.told.values():
-        pads = [news for news in told if news.stage == "making pads"]
+    for reported in run.reported.values():
+        pads = [news for news in reported if news.stage == "making pads"]
         assert pads[0].done == 0
         assert 0 < pads[0].bytes <= MASKING.vault_bytes
         assert 0 < pads[0].batches < pads[0].of_batches
@@ -212,9 +212,9 @@ def test_pads_made_in_idle_time_are_there_when_the_round_comes(anna, code_of):
     assert heard[-1].done == heard[-1].of
     assert code_of(client.call, "prepare", round=9) == "round.finished"
     # Round 2 begins again, as after one that was given up: all its pads are there.
-    told = []
-    ahead = client.call("train", told.append, round=2, previous=None)["measures"]
-    assert not [news for news in told if news.stage == "making pads"]
+    reported = []
+    ahead = client.call("train", reported.append, round=2, previous=None)["measures"]
+    assert not [news for news in reported if news.stage == "making pads"]
     assert ahead["pads_inline"] == ahead["pads_left"] == 0
     assert ahead["offline_seconds"] > 0 and ahead["pads_used"] > 0
 

@@ -28,11 +28,11 @@ def scores(truth, right=None) -> Scores:
     return Scores(rows, rows, sum(right), 0.5 * rows, tuple(map(tuple, confusion)))
 
 
-def publish(rules, told, fixed, known=None, coded=None):
+def publish(rules, reported, fixed, known=None, coded=None):
     """Where each hospital has confirmed all others that are scored, or those `known` to it."""
-    known = known or dict.fromkeys(told, tuple(told))
+    known = known or dict.fromkeys(reported, tuple(reported))
     approvals = {site: Approval(known[site], "") for site in known}
-    return publication.publish(rules, told, fixed, approvals, coded)
+    return publication.publish(rules, reported, fixed, approvals, coded)
 
 
 def of(*sites, truth=(10, 10)):
@@ -75,13 +75,13 @@ ROUNDS = ((9, 40), (11, 35), (15, 38), (16, 42))
 """Of a pool of two labels: the true counts, and how many of each were right in four rounds."""
 
 
-def explanations(told) -> list[int]:
+def explanations(reported) -> list[int]:
     """The attack of issue 11: which counts of the first label explain every round's numbers?"""
-    seen = [told(scores(TRUE, right)) for right in ROUNDS]
+    seen = [reported(scores(TRUE, right)) for right in ROUNDS]
     possible = []
     for first in range(10, ROWS - 9):
         truth = (first, ROWS - first)
-        answers = {told(scores(truth, (a, b))) for a in range(truth[0] + 1) for b in range(truth[1] + 1)}
+        answers = {reported(scores(truth, (a, b))) for a in range(truth[0] + 1) for b in range(truth[1] + 1)}
         if all(answer in answers for answer in seen):
             possible.append(first)
     return possible
@@ -93,12 +93,12 @@ def test_exact_scores_of_four_rounds_give_label_counts_away():
 
 
 def test_label_counts_cannot_be_recovered_from_four_rounds_of_published_scores():
-    def told(pooled: Scores):
+    def reported(pooled: Scores):
         numbers = rounded(pooled, [pooled])
         return numbers["accuracy"], numbers["macro_f1"]
 
     # 41 counts leave ten rows for each label; most of them explain what was told.
-    assert len(explanations(told)) >= 25
+    assert len(explanations(reported)) >= 25
 
 
 def test_macro_f1_is_withheld_where_a_label_is_rare():

@@ -290,8 +290,8 @@ def served(run, server, house, inputs):
     claims = server.call("evidence", nonce="0" * 64)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     hello = ClientHello(run.manifest.hash, "anna", house.site_keys["anna"], **keys)
-    told = server.call("open", opening=msgspec.to_builtins(hello.opening))
-    channel = hello.finish(told["session"], decode(told["proof"]))
+    reported = server.call("open", opening=msgspec.to_builtins(hello.opening))
+    channel = hello.finish(reported["session"], decode(reported["proof"]))
     model, tokenizer = load(house.model, run.manifest.model)
     tokens = [row[mask.bool()].tolist() for row, mask in
               zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]  # fmt: skip

@@ -79,9 +79,9 @@ def test_scores_agree_with_scikit_learn():
 
 
 def test_the_pooled_scores_are_those_of_all_rows_and_are_told_coarsely():
-    told = {site: scored(seed)[0] for seed, site in enumerate("abc")}
-    numbers = publish(Publication(3, 20, 5), told, (), coded=SEVERAL).numbers
-    whole = pool(list(told.values()))
+    reported = {site: scored(seed)[0] for seed, site in enumerate("abc")}
+    numbers = publish(Publication(3, 20, 5), reported, (), coded=SEVERAL).numbers
+    whole = pool(list(reported.values()))
     assert (numbers["rows"], numbers["labels"], numbers["cell"]) == (360, 3, 10)
     counts = [*itertools.chain(*numbers["decisions"], *numbers["reliability"])]
     assert all(count % 10 == 0 for count in counts) and sum(counts) > 0
@@ -93,8 +93,8 @@ def test_the_pooled_scores_are_those_of_all_rows_and_are_told_coarsely():
 
 
 def test_without_tables_only_shares_are_told():
-    told = {site: scored(seed, tables=False)[0] for seed, site in enumerate("abc")}
-    numbers = publish(Publication(3, 20), told, (), coded=SEVERAL).numbers
+    reported = {site: scored(seed, tables=False)[0] for seed, site in enumerate("abc")}
+    numbers = publish(Publication(3, 20), reported, (), coded=SEVERAL).numbers
     assert set(numbers) == {"rows", "labels", "loss", "accuracy", "micro_f1", "macro_f1"}
 
 

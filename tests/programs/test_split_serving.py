@@ -65,8 +65,8 @@ def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> SessionC
     claims = server.call("evidence", nonce="00" * 32)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
     hello = ClientHello(run.manifest.hash, site, run.consortium.house.site_keys[site], **keys)
-    told = server.call("open", opening=msgspec.to_builtins(hello.opening))
-    return hello.finish(told["session"], decode(told["proof"]))
+    reported = server.call("open", opening=msgspec.to_builtins(hello.opening))
+    return hello.finish(reported["session"], decode(reported["proof"]))
 
 
 def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:

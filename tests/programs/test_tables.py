@@ -76,13 +76,13 @@ def test_a_model_that_is_certain_or_has_diverged_is_counted_all_the_same():
 
 
 def test_what_leaves_is_in_multiples_of_the_cell_and_nothing_else():
-    told = {site: scored(seed)[0] for seed, site in enumerate("abc")}
-    numbers = publish(RULES, told, ()).numbers
+    reported = {site: scored(seed)[0] for seed, site in enumerate("abc")}
+    numbers = publish(RULES, reported, ()).numbers
     assert numbers["cell"] == 10, "of 180 rows: √180 / 2 = 6.7"
     counts = [*itertools.chain(*numbers["confusion"], *numbers["reliability"])]
     counts += [*numbers["truth"], *numbers["predicted"]]
     assert all(count % 10 == 0 for count in counts) and sum(counts) > 0
-    exact = pool(list(told.values()))
+    exact = pool(list(reported.values()))
     assert all(
         abs(shown - count) <= 5
         for shown, count in zip(
@@ -103,8 +103,8 @@ def test_no_manifest_that_asks_for_none_has_tables():
 
 
 def test_tables_are_withheld_with_the_scores():
-    told = {site: scored(seed)[0] for seed, site in enumerate("ab")}
-    assert publish(RULES, told, ()).numbers == {}
+    reported = {site: scored(seed)[0] for seed, site in enumerate("ab")}
+    assert publish(RULES, reported, ()).numbers == {}
 
 
 def test_an_area_over_a_rare_label_is_withheld():
@@ -124,16 +124,16 @@ def test_a_cell_is_no_finer_than_the_rows_support(rows, least, size):
 
 def test_counts_of_two_pools_that_differ_by_one_row_are_told_alike():
     """But for the row that tips a count over: of 200 single rows, few can be seen at all."""
-    told = {site: scored(seed)[0] for seed, site in enumerate("abc")}
-    before = publish(RULES, told, ()).numbers
+    reported = {site: scored(seed)[0] for seed, site in enumerate("abc")}
+    before = publish(RULES, reported, ()).numbers
     drawn, seen = random.Random(5), 0
     for _ in range(200):
         truth, guess = drawn.randrange(LABELS), drawn.randrange(LABELS)
-        table = [list(row) for row in told["a"].confusion]
+        table = [list(row) for row in reported["a"].confusion]
         table[truth][guess] += 1
         more = {
-            **told,
-            "a": told["a"].__class__(**{**_fields(told["a"]), "confusion": tuple(map(tuple, table))}),
+            **reported,
+            "a": reported["a"].__class__(**{**_fields(reported["a"]), "confusion": tuple(map(tuple, table))}),
         }
         seen += publish(RULES, more, ()).numbers["confusion"] != before["confusion"]
     assert seen < 60

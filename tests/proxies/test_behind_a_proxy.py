@@ -293,8 +293,12 @@ def test_what_a_proxy_leaves_out_is_named_and_nobody_is_sent_in_circles(
         page = httpx.get(f"{bare.address}/sign-in", verify=trusted)
         assert page.status_code == 400 and code in page.text
         assert ("X-Forwarded-Proto" if code == "proxy.no_scheme" else "Host header") in page.text
-        told = httpx.get(f"{bare.address}/api/agent/v1/jobs", verify=trusted)
-        assert (told.status_code, told.json()["code"], told.json()["responsible"]) == (400, code, "operator")
+        reported = httpx.get(f"{bare.address}/api/agent/v1/jobs", verify=trusted)
+        assert (reported.status_code, reported.json()["code"], reported.json()["responsible"]) == (
+            400,
+            code,
+            "operator",
+        )
 
 
 def test_a_proxy_that_is_not_named_is_told_so_and_believed_nothing(

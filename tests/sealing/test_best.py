@@ -27,7 +27,7 @@ LAST = ROUNDS + CLOSING_TRIES + 1
 SCORED, WITHHELD = Scoring(("a", "b", "c"), None), Scoring((), "too_few_sites")
 
 
-def told(losses: dict[int, float | None]) -> list[Receipt]:
+def reported(losses: dict[int, float | None]) -> list[Receipt]:
     """Honest receipts of these rounds; None: the round tells no scores."""
     receipts: list[Receipt] = []
     for number, loss in losses.items():
@@ -69,7 +69,7 @@ def fault(receipts: list[Receipt], at: int = -1, **changes: Any) -> str | None:
 def test_the_best_round_has_the_lowest_loss_on_validation_rows(
     losses: dict[int, float | None], best: int | None
 ) -> None:
-    receipts = told(losses)
+    receipts = reported(losses)
     assert all(fault(receipts, at) is None for at in range(len(receipts)))
     found = receipts[-1].best
     assert (found.round if found else None) == best
@@ -96,7 +96,7 @@ def test_the_best_round_has_the_lowest_loss_on_validation_rows(
 def test_a_closing_receipt_that_names_another_round_or_tells_other_scores_is_seen(
     changes: dict[str, Any], seen: str
 ) -> None:
-    receipts = told({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.3})
+    receipts = reported({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.3})
     wrong = msgspec.structs.replace(receipts[-1], best=Best(receipt_hash(receipts[0]), 1, 0.4))
     assert "another best round" in (fault([*receipts[:-1], wrong]) or "")
     if changes.get("metrics") != {"pooled": {"loss": 0.3}}:
@@ -104,14 +104,14 @@ def test_a_closing_receipt_that_names_another_round_or_tells_other_scores_is_see
 
 
 def test_test_scores_before_the_test_and_a_second_closing_round_are_seen() -> None:
-    receipts = told({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.6})
+    receipts = reported({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.6})
     assert "other rows" in (fault(receipts, 1, metrics={"test": {"loss": 0.4}}) or "")
     again = msgspec.structs.replace(receipts[-1], round=5, previous=receipt_hash(receipts[-1]))
     assert course_fault(RUN, receipts[-1], again) == "the run has no such round"
 
 
 def test_the_course_goes_from_training_over_one_closing_round_to_the_test() -> None:
-    one, _two, three, closing = told({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.6})
+    one, _two, three, closing = reported({1: 0.9, 2: 0.4, 3: 0.5, 4: 0.6})
     stopped = msgspec.structs.replace(one, metrics={"stopping": {"stopped": 1}})
     assert [kind_of(RUN, number) for number in range(1, LAST + 1)] == [
         *["update"] * ROUNDS, *["closing"] * CLOSING_TRIES, "test"
@@ -127,7 +127,7 @@ def test_the_course_goes_from_training_over_one_closing_round_to_the_test() -> N
 
 
 def test_an_enclave_keeps_the_parameters_of_the_round_that_it_names() -> None:
-    one, two, three = told({1: 0.9, 2: 0.4, 3: 0.5})
+    one, two, three = reported({1: 0.9, 2: 0.4, 3: 0.5})
     first, second = {"w": "of round 1"}, {"w": "of round 2"}
 
     def steered(receipt: Receipt, state: Any, best: Any, kind: Any, loss: float | None) -> Any:

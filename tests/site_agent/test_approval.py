@@ -418,7 +418,9 @@ def test_a_release_that_cannot_be_signed_here_keeps_nobody_from_approving(
         "receipt": {}, "found": 0, "needed": 1, "signed": False, "kept": False,
         "statement": None, "evidence": None,
     }  # fmt: skip
-    server.answer = lambda told: Reply(body=[asked]) if told.path == "releases" else approvals(told)
+    server.answer = lambda reported: (
+        Reply(body=[asked]) if reported.path == "releases" else approvals(reported)
+    )
     Terminal(monkeypatch, offered.hash[:8])
     assert run(state) == 0
     assert approved_hashes(state) == [offered.hash]

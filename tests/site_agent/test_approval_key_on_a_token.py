@@ -45,10 +45,10 @@ class Drawer:
 
     def open(self, name: str = "full", mechanisms: str = "ALL") -> None:
         """From now on this process sees the tokens of this drawer."""
-        tokens, told = self.folder / name, self.folder / "softhsm2.conf"
+        tokens, reported = self.folder / name, self.folder / "softhsm2.conf"
         tokens.mkdir(exist_ok=True)
-        told.write_text(f"directories.tokendir = {tokens}\nslots.mechanisms = {mechanisms}\n")
-        os.environ["SOFTHSM2_CONF"] = str(told)
+        reported.write_text(f"directories.tokendir = {tokens}\nslots.mechanisms = {mechanisms}\n")
+        os.environ["SOFTHSM2_CONF"] = str(reported)
         pkcs11.lib(str(MODULE)).reinitialize()
 
     def add(self, label: str) -> None:

@@ -79,11 +79,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_goes_up_in_frames(server: Server, line: Line, file: Path) -> None:
     server.answer = store = Store()
-    told: list[tuple[int, int]] = []
-    upload(line.coordinator, file, SHA256, "run-1", lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    upload(line.coordinator, file, SHA256, "run-1", lambda done, total: reported.append((done, total)))
     assert bytes(store.content) == CONTENT
     assert server.requests[0].json == {"sha256": SHA256, "bytes": len(CONTENT), "run": "run-1"}
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reported[-1] == (len(CONTENT), len(CONTENT))
 
 
 @pytest.mark.parametrize(

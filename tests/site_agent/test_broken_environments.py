@@ -78,7 +78,7 @@ def run(world: World, environment: Environment) -> Done:
     )  # fmt: skip
 
 
-def told(printed: str) -> tuple[dict[str, tuple[str, str]], str]:
+def reported(printed: str) -> tuple[dict[str, tuple[str, str]], str]:
     """The rows by their names, and all that stands below the table."""
     rows, _, below = printed.partition("\n\n")
     found = re.findall(r"^(\S.*?) {2,}(ok|look|FAIL) {2,}(.*)$", rows, re.MULTILINE)
@@ -97,7 +97,7 @@ def test_each_broken_environment_has_its_true_row(
 ) -> None:
     done = check(environment)
     everything = done.stdout + done.stderr
-    rows, below = told(done.stdout)
+    rows, below = reported(done.stdout)
     assert "Traceback" not in everything and not done.stderr, everything
     assert environment.secret not in everything
     expected = {name for name, (how, _) in environment.rows.items() if how == "FAIL"}

@@ -176,8 +176,8 @@ def test_a_countersignature_builds_on_the_last_receipt_seen(
     entries = [{"site": SITE, "sha256": "a" * 64}, {"site": "site-2", "sha256": "b" * 64}]
 
     def roster(previous: str) -> dict[str, Any]:
-        told = {"manifest": approved.hash, "round": 2, "inputs": entries, "previous": previous}
-        return {**FOR_ENCLAVE, "roster": {**told, "pooled": True}}
+        reported = {"manifest": approved.hash, "round": 2, "inputs": entries, "previous": previous}
+        return {**FOR_ENCLAVE, "roster": {**reported, "pooled": True}}
 
     coordinator = Coordinator(
         server,
@@ -269,9 +269,9 @@ def test_progress_is_told_and_survives_a_broken_line(
     broken = iter([Reply(502, b"down"), Reply(502, b"down")])
     coordinator.other = lambda request: next(broken, None) if request.path.endswith("/progress") else None
     work(state)
-    told = [news for news in coordinator.said("/progress") if news["stage"] == "training"]
-    assert len(told) > 3
-    assert told[-1]["fraction"] > told[0]["fraction"]
+    reported = [news for news in coordinator.said("/progress") if news["stage"] == "training"]
+    assert len(reported) > 3
+    assert reported[-1]["fraction"] > reported[0]["fraction"]
     assert coordinator.said("/result") == [{"lease": 1}]
 
 

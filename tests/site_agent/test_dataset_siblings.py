@@ -144,7 +144,7 @@ def test_codes_that_were_read_as_whole_numbers_are_said(add: Add) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "told"),
+    ("name", "data", "reported"),
     [
         ("a.csv", b"%PDF-1.7\n%\xe2\xe3\n", "a PDF document"),
         ("a.xls", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(500), "an old Office file"),
@@ -167,9 +167,9 @@ def test_codes_that_were_read_as_whole_numbers_are_said(add: Add) -> None:
         ("a.dta", b"<stata_dta><header>" + bytes(500), "a Stata file"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_kind_is_named(tmp_path: Any, name: str, data: bytes, told: str) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Any, name: str, data: bytes, reported: str) -> None:
     refusal = refused(tmp_path, data, name)
-    assert refusal.code == "dataset.other_format" and told in refusal.facts["what"]
+    assert refusal.code == "dataset.other_format" and reported in refusal.facts["what"]
 
 
 def test_a_workbook_with_a_password_is_named(tmp_path: Any) -> None:
@@ -272,10 +272,10 @@ def test_what_is_undecided_is_told_as_json_too(tmp_path: Any, capsys: Any) -> No
     file = tmp_path / "notes.csv"
     file.write_text(labelled("red", "Red"))
     status = main(["--state", str(tmp_path / "s"), "dataset", "add", str(file), *NAMED, "--json", "--yes"])
-    told = json.loads(capsys.readouterr().out)
-    assert status == 1 and told["refused"] == "dataset.unanswered"
-    assert told["questions"] == ["look-alikes"] and told["published_as"] is None
-    assert told["findings"]["look_alikes"] == [["Red", "red"]]
+    reported = json.loads(capsys.readouterr().out)
+    assert status == 1 and reported["refused"] == "dataset.unanswered"
+    assert reported["questions"] == ["look-alikes"] and reported["published_as"] is None
+    assert reported["findings"]["look_alikes"] == [["Red", "red"]]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def member(name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reported"),
     [
         (bytes(257) + b"ustar\x0000" + bytes(500), "a tar archive"),
         (gzip.compress(workbook([("text", "label"), *ROWS])), "workbook inside of gzip"),
@@ -127,10 +127,10 @@ def member(name: str) -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_more_files_of_another_kind_are_named(tmp_path: Any, data: bytes, told: str) -> None:
+def test_more_files_of_another_kind_are_named(tmp_path: Any, data: bytes, reported: str) -> None:
     """Many of them were told to be UTF-16 without a mark, as they are full of zeros."""
     refusal = refused(tmp_path, data)
-    assert refusal.code == "dataset.other_format" and told in refusal.facts["what"]
+    assert refusal.code == "dataset.other_format" and reported in refusal.facts["what"]
 
 
 @pytest.mark.parametrize("data", [bytes(3000), b"\x03\x7c" + bytes(3000), random.Random(1).randbytes(4000)])

@@ -75,10 +75,10 @@ def test_a_wrong_product_stops_its_contribution_and_a_dead_accelerator_does_not(
 
     query = "select * from audit_auditentry where action = 'contribution.refused' order by id"
     entry = trial.rows(query)[0]
-    told = json.loads(entry["facts"])
+    reported = json.loads(entry["facts"])
     assert entry["target"] == f"run:{run}"
-    assert (told["code"], told["round"]) == ("masking.wrong_product", 1)
-    assert told["accelerator"] == facts["accelerator"] and told["site"] == refused["site_id"]
+    assert (reported["code"], reported["round"]) == ("masking.wrong_product", 1)
+    assert reported["accelerator"] == facts["accelerator"] and reported["site"] == refused["site_id"]
     assert "internal" not in trial.log("anna") + trial.log("berta")
 
     assert accelerators(trial, "anna") != first

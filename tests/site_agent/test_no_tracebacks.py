@@ -141,10 +141,10 @@ def test_an_account_without_a_home_is_told_to_name_a_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("module", "told", "hint"),
+    ("module", "reported", "hint"),
     [("pyarrow", "pyarrow is missing", "pip install"), ("fcntl", "[agent.windows]", "Linux")],
 )
-def test_a_package_that_is_missing_is_named_and_so_is_windows(module: str, told: str, hint: str) -> None:
+def test_a_package_that_is_missing_is_named_and_so_is_windows(module: str, reported: str, hint: str) -> None:
     without = (
         f"import runpy, sys; sys.modules['{module}'] = None; sys.argv = ['site_agent', 'check'];"
         "runpy.run_module('site_agent', run_name='__main__')"
@@ -153,7 +153,7 @@ def test_a_package_that_is_missing_is_named_and_so_is_windows(module: str, told:
         [sys.executable, "-c", without], cwd=TREE, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert told in done.stderr and hint in done.stderr
+    assert reported in done.stderr and hint in done.stderr
 
 
 def test_what_nobody_foresaw_is_one_line_with_a_reference(

@@ -85,8 +85,10 @@ def test_three_hospitals_decide_each_label_and_the_receipt_says_how_well(
     _manifest, run = trial.launched(rounds=1, **plan)
     row = trial.ended(run, 400)
     assert row["state"] == "finished", (row, *(trial.log(name) for name in WAYS))
-    told = json.loads(row["summary"])["test"]
-    assert (told["rows"], told["labels"], told["cell"]) == (18, 3, 5) or told["rows"] >= 18
-    assert 0 <= told["micro_f1"] <= 1 and 0 <= told["accuracy"] <= 1
-    assert len(told["decisions"]) == 3 and all(count % 5 == 0 for quad in told["decisions"] for count in quad)
-    assert "confusion" not in told and len(told["reliability"][0]) == 10
+    reported = json.loads(row["summary"])["test"]
+    assert (reported["rows"], reported["labels"], reported["cell"]) == (18, 3, 5) or reported["rows"] >= 18
+    assert 0 <= reported["micro_f1"] <= 1 and 0 <= reported["accuracy"] <= 1
+    assert len(reported["decisions"]) == 3 and all(
+        count % 5 == 0 for quad in reported["decisions"] for count in quad
+    )
+    assert "confusion" not in reported and len(reported["reliability"][0]) == 10

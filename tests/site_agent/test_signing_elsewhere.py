@@ -81,7 +81,7 @@ def test_both_machines_say_the_same_and_only_the_officers_signs(
 ) -> None:
     manifest = hospital.manifest()
     confirm(hospital.state, manifest.sites)
-    request, told = exported(hospital, manifest, tmp_path)
+    request, reported = exported(hospital, manifest, tmp_path)
     status, said = hospital.approves(manifest)
     assert status == 1 and "[approval_key.public_only]" in said, "the key is not on this machine at all"
     assert hospital.approved == []
@@ -92,7 +92,7 @@ def test_both_machines_say_the_same_and_only_the_officers_signs(
     assert status == 0, said
     status, said = officer.signs(hospital, request, *exact)
     assert status == 0, said
-    assert told[: told.index("Written to")].rstrip() in said, "word for word what the agent has shown"
+    assert reported[: reported.index("Written to")].rstrip() in said, "word for word what the agent has shown"
     assert manifest.hash in said and "Whose code it is" in said
 
     signed = request.with_name("request.signed")
@@ -147,8 +147,8 @@ def test_an_import_counts_in_the_ledger_before_the_approval_leaves_and_once(
     hospital: Hospital, officer: Officer, tmp_path: Path
 ) -> None:
     manifest = hospital.manifest()
-    request, told = exported(hospital, manifest, tmp_path)
-    assert "unbounded    0 runs without noise → 1 with this one" in told
+    request, reported = exported(hospital, manifest, tmp_path)
+    assert "unbounded    0 runs without noise → 1 with this one" in reported
     exact = ("--yes", "--hash", manifest.hash, "--confirm-members")
     status, said = officer.signs(hospital, request, *exact)
     assert status == 1 and "[approval.weak]" in said and "unbounded" in said, said
@@ -233,8 +233,8 @@ def test_two_runs_that_differ_by_one_hospital_need_the_officers_yes(
     status, said = brought(second)
     assert status == 1 and "[approval.weak]" in said and "differs-by-one-hospital" in said, said
     signed = tmp_path / "run-2.signed"
-    told = json.loads(signed.read_bytes())
-    signed.write_text(json.dumps({**told, "accepted": ["unbounded", "differs-by-one-hospital"]}))
+    reported = json.loads(signed.read_bytes())
+    signed.write_text(json.dumps({**reported, "accepted": ["unbounded", "differs-by-one-hospital"]}))
     status, said = brought(second)
     assert status == 1 and "[sealing.bad_signature]" in said, "who carries the file accepts nothing"
     assert hospital.approved == [first.hash]
@@ -283,10 +283,10 @@ def test_a_release_is_ordered_from_there_too(
         return rest(request)
 
     hospital.server.answer = answer
-    status, told = hospital.types("approve", "--export", str(request))
-    assert status == 0, told
+    status, reported = hospital.types("approve", "--export", str(request))
+    assert status == 0, reported
     status, said = officer.signs(hospital, request, "--yes", "--hash", fingerprint)
-    assert status == 0 and told[: told.index("Written to")].rstrip() in said, said
+    assert status == 0 and reported[: reported.index("Written to")].rstrip() in said, said
     status, said = hospital.types("approve", "--import", str(signed))
     assert status == 0, said
     order = hospital.server.requests[-1].json

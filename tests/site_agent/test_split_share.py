@@ -76,8 +76,8 @@ class Scene:
         self.archive.signers[signs.public] = platform.evidence(self.manifest, "split_server", signs)
 
     def work(self, **changes: Any) -> ShareResult:
-        told = {"enclave": "enclave-2", "epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
-        job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, told | changes)
+        reported = {"enclave": "enclave-2", "epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
+        job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, reported | changes)
         session: Any = self.session
         coordinator: Any = None
         lease: Any = Quiet()
@@ -102,12 +102,12 @@ def code_of(act: Any) -> str:
 def test_the_share_goes_sealed_to_the_verified_enclave_and_makes_the_key_with_another(scene: Scene) -> None:
     from contracts.sealed.shares import withdraw
 
-    told = scene.opened(scene.work())
+    reported = scene.opened(scene.work())
     assert scene.session.epochs == [2]
-    assert told.receipt == receipt_hash(scene.receipt.receipt)
+    assert reported.receipt == receipt_hash(scene.receipt.receipt)
     others = withdraw(scene.escrow, "site-2", scene.other, scene.manifest.hash)
-    assert told.share is not None
-    assert combine({SITE: told.share, "site-2": others}, 2, scene.escrow.commitment) == KEY
+    assert reported.share is not None
+    assert combine({SITE: reported.share, "site-2": others}, 2, scene.escrow.commitment) == KEY
 
 
 def test_nobody_but_that_enclave_opens_it_and_nobody_but_that_site_has_sealed_it(scene: Scene) -> None:
@@ -136,5 +136,5 @@ def test_a_share_of_another_escrow_than_the_manifests_stays_at_the_site(scene: S
 
 
 def test_where_no_site_holds_a_share_the_last_receipt_is_named_alone(scene: Scene) -> None:
-    told = scene.opened(scene.work(escrow=None))
-    assert (told.share, told.receipt) == (None, receipt_hash(scene.receipt.receipt))
+    reported = scene.opened(scene.work(escrow=None))
+    assert (reported.share, reported.receipt) == (None, receipt_hash(scene.receipt.receipt))

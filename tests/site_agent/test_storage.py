@@ -65,8 +65,8 @@ class Both:
             self.parts[int(request.path.rpartition("=")[2])] = request.body
             return Reply(200, b"")
         assert request.headers["range"] == "bytes=0-"
-        told = {"Content-Range": f"bytes 0-{len(self.given) - 1}/{len(self.given)}"}
-        return Reply(206, self.given, told)
+        reported = {"Content-Range": f"bytes 0-{len(self.given) - 1}/{len(self.given)}"}
+        return Reply(206, self.given, reported)
 
 
 @pytest.fixture

@@ -56,14 +56,14 @@ def exported(hospital: Hospital, manifests: list[Manifest], folder: Path) -> tup
 def test_one_file_there_and_one_signature_back_approve_every_point(
     hospital: Hospital, officer: Officer, manifests: list[Manifest], tmp_path: Path
 ) -> None:
-    request, told = exported(hospital, manifests, tmp_path)
+    request, reported = exported(hospital, manifests, tmp_path)
     exact = ("--yes", "--hash", root(manifests), *KNOWN)
     status, said = officer.signs(hospital, request, "--yes", "--hash", root(manifests))
     assert status == 1, "neither the members nor what is weak were said yes to"
     status, said = officer.signs(hospital, request, *exact)
     assert status == 0, said
     for words in ("12.5 %", "25 %", "50 %", "at most 1 of 3"):
-        assert words in told and words in said, words
+        assert words in reported and words in said, words
     assert hospital.approved == [] and in_ledger(hospital) == []
     signed = request.with_name("request.signed")
     for _again in range(2):
@@ -110,9 +110,9 @@ def test_what_the_signature_states_cannot_be_raised_on_its_way_back(
     request, _ = exported(hospital, manifests, tmp_path)
     assert officer.signs(hospital, request, "--yes", "--hash", root(manifests), *KNOWN)[0] == 0
     signed = request.with_name("request.signed")
-    told = json.loads(signed.read_bytes())
-    assert told["stated"]["releases"] == 1
-    signed.write_text(json.dumps({**told, "stated": {**told["stated"], "releases": 3}}))
+    reported = json.loads(signed.read_bytes())
+    assert reported["stated"]["releases"] == 1
+    signed.write_text(json.dumps({**reported, "stated": {**reported["stated"], "releases": 3}}))
     status, said = hospital.types("approve", "--import", str(signed), "--confirm-members")
     assert status == 1, said
     assert hospital.approved == [] and in_ledger(hospital) == []

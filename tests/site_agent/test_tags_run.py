@@ -83,6 +83,6 @@ def test_three_hospitals_tag_words_and_the_receipt_tells_f1_of_entities(
     _manifest, run = trial.launched(rounds=1, task="token-classification", **plan)
     row = trial.ended(run, 400)
     assert row["state"] == "finished", (row, *(trial.log(name) for name in trial.agents))
-    told = json.loads(row["summary"])["test"]
-    assert told["rows"] >= 20 and 0 <= told["micro_f1"] <= 1 and 0 <= told["word_accuracy"] <= 1
-    assert not {"confusion", "cell", "auroc"} & set(told)
+    reported = json.loads(row["summary"])["test"]
+    assert reported["rows"] >= 20 and 0 <= reported["micro_f1"] <= 1 and 0 <= reported["word_accuracy"] <= 1
+    assert not {"confusion", "cell", "auroc"} & set(reported)

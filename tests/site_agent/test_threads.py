@@ -22,8 +22,8 @@ def thread(said_first: str, **changes: Any) -> Thread:
         "about": "study", "by": "lena@university.example", "text": text,
         "salt": SALT, "digest": digest, **changes,
     }  # fmt: skip
-    told = {"study": "S1", "name": "Triage", "manifest_hash": "a" * 64, "state": "approving"}
-    return msgspec.convert({**told, "declined": False, "messages": [said]}, Thread)
+    reported = {"study": "S1", "name": "Triage", "manifest_hash": "a" * 64, "state": "approving"}
+    return msgspec.convert({**reported, "declined": False, "messages": [said]}, Thread)
 
 
 def test_nothing_that_a_lead_or_a_coordinator_wrote_moves_the_cursor_or_turns_the_line() -> None:

@@ -72,23 +72,23 @@ def of_runtime(state: State, runtime: str) -> State:
 
 
 def test_before_enrolment_all_that_is_here_is_told_and_nothing_is_red(built: Built, before: State) -> None:
-    told = rows(built, before)
+    reported = rows(built, before)
     assert (
-        told["SGX"].found
+        reported["SGX"].found
         == f"{built.root}/dev/sgx_enclave, 4.0 GiB of protected memory (EPC), kernel 6.8.0-41-generic"
     )
-    assert told["DCAP"].found == "aesmd listens; libsgx-dcap-ql 1.13.103.3"
-    assert told["TDX"].found == "this is no trust domain (not needed by this site so far)"
-    assert {check.outcome for check in told.values()} == {"pass"}
-    assert "Method 2 nothing" in told["TEE"].found
+    assert reported["DCAP"].found == "aesmd listens; libsgx-dcap-ql 1.13.103.3"
+    assert reported["TDX"].found == "this is no trust domain (not needed by this site so far)"
+    assert {check.outcome for check in reported.values()} == {"pass"}
+    assert "Method 2 nothing" in reported["TEE"].found
 
 
 def test_a_machine_without_any_of_it_says_so_without_reproach(before: State, tmp_path: Path) -> None:
     (bare := tmp_path / "bare").mkdir()
-    told = {check.name: check for check in tee(before, machine=MachineFiles(bare))}
-    assert list(told) == ["TEE", "SGX", "TDX", "PCCS"]
-    assert {check.outcome for check in told.values()} == {"pass"}
-    assert told["SGX"].found.startswith("not in this processor")
+    reported = {check.name: check for check in tee(before, machine=MachineFiles(bare))}
+    assert list(reported) == ["TEE", "SGX", "TDX", "PCCS"]
+    assert {check.outcome for check in reported.values()} == {"pass"}
+    assert reported["SGX"].found.startswith("not in this processor")
     asked = {check.name: check for check in tee(before, GIB, MachineFiles(bare))}["enclave"]
     assert (asked.outcome, asked.found) == ("fail", "1.0 GiB are asked, and there is no SGX here")
 
@@ -152,8 +152,8 @@ def test_a_study_s_enclave_fits_into_the_protected_memory_or_not(
 def test_a_kernel_that_does_not_tell_its_epc_is_not_believed_to_have_any(built: Built, before: State) -> None:
     for node in (0, 1):
         built.put(f"sys/devices/system/node/node{node}/x86/sgx_total_bytes", "all of it\n")
-    told = rows(built, before, GIB)
-    assert "EPC not told" in told["SGX"].found and told["enclave"].outcome == "warn"
+    reported = rows(built, before, GIB)
+    assert "EPC not told" in reported["SGX"].found and reported["enclave"].outcome == "warn"
 
 
 @pytest.mark.parametrize("text", ["", "3.4", "GiB", "-1GiB", "1e9GB", "3.4 GiB of EPC", "9" * 20 + "GB"])
@@ -219,8 +219,8 @@ def test_the_command_tells_it_in_a_folder_that_nobody_has_enrolled(tmp_path: Pat
         "2GiB",
     ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    told = {line.split("  ")[0] for line in done.stdout.splitlines()}
-    assert {"enrolment", "SGX", "TDX", "PCCS", "enclave"} <= told, done.stdout
+    reported = {line.split("  ")[0] for line in done.stdout.splitlines()}
+    assert {"enrolment", "SGX", "TDX", "PCCS", "enclave"} <= reported, done.stdout
     assert done.returncode == 1 and "Traceback" not in done.stderr
 
 
@@ -230,13 +230,16 @@ def test_gramine_is_looked_for_where_the_runtime_is_gramine_without_hardware(
     (bare := tmp_path / "bare").mkdir()
     (folder := tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    told = {row.name: row for row in tee(of_runtime(state, "direct"), machine=MachineFiles(bare))}
-    assert (told["Gramine"].outcome, told["Gramine"].found) == ("fail", "gramine-direct is not on PATH")
+    reported = {row.name: row for row in tee(of_runtime(state, "direct"), machine=MachineFiles(bare))}
+    assert (reported["Gramine"].outcome, reported["Gramine"].found) == (
+        "fail",
+        "gramine-direct is not on PATH",
+    )
     assert without_hardware(state, MachineFiles(bare)) == ["Gramine: gramine-direct is not on PATH"]
     (folder / "gramine-direct").write_text("#!/bin/sh\n")
     (folder / "gramine-direct").chmod(0o755)
-    told = {row.name: row for row in tee(state, machine=MachineFiles(bare))}
-    assert told["Gramine"].outcome == "pass" and without_hardware(state, MachineFiles(bare)) == []
+    reported = {row.name: row for row in tee(state, machine=MachineFiles(bare))}
+    assert reported["Gramine"].outcome == "pass" and without_hardware(state, MachineFiles(bare)) == []
 
 
 @pytest.mark.parametrize(

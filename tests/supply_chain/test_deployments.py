@@ -60,8 +60,8 @@ def pods(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("values", [VALUES, FULL])
 def test_helm_finds_nothing_wrong_with_the_chart(values: dict[str, Any]) -> None:
-    told = helm.lint(str(CHART), values)
-    assert not told["errors"] and all(each["severity"] < 2 for each in told["messages"]), told
+    reported = helm.lint(str(CHART), values)
+    assert not reported["errors"] and all(each["severity"] < 2 for each in reported["messages"]), reported
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -88,8 +88,8 @@ def test_values_that_would_weaken_it_are_refused(field: str, value: Any) -> None
 def test_each_supervisor_has_the_name_that_the_pool_calls_and_a_certificate_of_its_own() -> None:
     found = dict(pods(FULL))
     services = {each["metadata"]["name"] for each in rendered(FULL) if each["kind"] == "Service"}
-    told = {each["name"]: each.get("value") for each in found["demo-worker"]["containers"][0]["env"]}
-    addresses = told["FEDSLICE_SUPERVISORS"].split(",")
+    reported = {each["name"]: each.get("value") for each in found["demo-worker"]["containers"][0]["env"]}
+    addresses = reported["FEDSLICE_SUPERVISORS"].split(",")
     assert len(addresses) == 3
     for number, address in enumerate(addresses):
         name = f"demo-supervisor-{number}"
@@ -118,10 +118,10 @@ def test_chart_units_and_compose_start_the_same_processes() -> None:
         unit = (UNITS / f"fedslice-{name}.service").read_text()
         started = re.findall(r"^ExecStart=\S+/python (.*)$", unit, re.MULTILINE)[0].split()
         for command in (pod["containers"][0]["command"][1:], started):
-            told = compose[name]["command"][1:]
-            assert command[:3] == told[:3] and ("--queues" in command) == (name == "worker")
+            reported = compose[name]["command"][1:]
+            assert command[:3] == reported[:3] and ("--queues" in command) == (name == "worker")
             if name == "worker":
-                assert command[command.index("--queues") + 1] == told[told.index("--queues") + 1]
+                assert command[command.index("--queues") + 1] == reported[reported.index("--queues") + 1]
 
 
 def test_whether_each_process_lives_is_asked_everywhere() -> None:

@@ -190,8 +190,8 @@ class TestService:
                      'ReadWritePaths="/a b/%%h"',
                      "ExecStart=/a\\x20b/python -m site_agent --state /a\\x20b/%%h run"):  # fmt: skip
             assert line in said
-        told = settings({"HTTPS_PROXY": 'http://u:p"\nUser=root', "HOME": "/root"})
-        assert told == 'HTTPS_PROXY="http://u:p\\"User=root"\n'
+        reported = settings({"HTTPS_PROXY": 'http://u:p"\nUser=root', "HOME": "/root"})
+        assert reported == 'HTTPS_PROXY="http://u:p\\"User=root"\n'
 
     def test_it_is_written_for_its_owner_only_and_says_what_root_does(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -179,13 +179,13 @@ def _refused(seen: Seen, body: bytes) -> str:
         return "AccessDenied"
     signed = query["X-Amz-SignedHeaders"].split(";")
     unsigned = {name for name in seen.headers if name.startswith("x-amz-")} - set(signed)
-    told = {**seen.headers, "content-length": str(len(body))}
+    reported = {**seen.headers, "content-length": str(len(body))}
     canonical = "\n".join(
         [
             seen.method,
             seen.path,
             "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted(query.items())),
-            *(f"{name}:{told.get(name, '').strip()}" for name in signed),
+            *(f"{name}:{reported.get(name, '').strip()}" for name in signed),
             "",
             ";".join(signed),
             "UNSIGNED-PAYLOAD",

@@ -23,12 +23,12 @@ def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: 
     monkeypatch.setenv("FEDSLICE_SUPERVISOR_TOKEN", "not for children")
     monkeypatch.setenv("HF_TOKEN", "nor this")
     heard: list[Any] = []
-    told = child("print", heard.append)
+    reported = child("print", heard.append)
     assert heard == [{"stage": "here"}]
-    assert not {"FEDSLICE_SUPERVISOR_TOKEN", "HF_TOKEN"} & set(told["environment"])
+    assert not {"FEDSLICE_SUPERVISOR_TOKEN", "HF_TOKEN"} & set(reported["environment"])
     if subprocess.run(["unshare", "--map-root-user", "--net", "true"]).returncode == 0:
-        assert told["interfaces"] == ["lo"]  # of a namespace of its own, and down
-    assert told["core"] == 0 and not Path(told["home"]).exists()
+        assert reported["interfaces"] == ["lo"]  # of a namespace of its own, and down
+    assert reported["core"] == 0 and not Path(reported["home"]).exists()
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ def test_shards_are_converted_one_by_one_and_indexed(bert_folder: Path, tmp_path
         torch.save({name: state[name] for name in held}, bert_folder / file)
     index = {"weight_map": {name: file for file, held in shards.items() for name in held}}
     (bert_folder / f"{PICKLED}.index.json").write_text(json.dumps(index))
-    told = convert(bert_folder, tmp_path / "new", limits=ENOUGH)
-    assert list(told.made) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    reported = convert(bert_folder, tmp_path / "new", limits=ENOUGH)
+    assert list(reported.made) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert proven(tmp_path / "new").whole
     index["weight_map"]["more"] = "../secret.bin"
     (bert_folder / f"{PICKLED}.index.json").write_text(json.dumps(index))

@@ -10,14 +10,14 @@ from benchmarks.small_models import HEADS
 from contracts.architecture.table import ARCHITECTURES
 
 
-def told() -> str:
+def reported() -> str:
     page = RESULTS.read_text(encoding="utf-8")
     return page[page.index(BEGIN) + len(BEGIN) : page.index(END)]
 
 
 def test_the_page_has_every_family_and_task_and_refuses_what_the_architecture_table_does() -> None:
     lines = [
-        [cell.strip() for cell in line.strip("| ").split("|")] for line in told().strip().splitlines()[2:]
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in reported().strip().splitlines()[2:]
     ]
     named = {(name, does): dict(zip(COLUMNS, cells, strict=True)) for name, does, *cells in lines}
     for family, head in HEADS:
@@ -30,7 +30,7 @@ def test_the_page_has_every_family_and_task_and_refuses_what_the_architecture_ta
 @pytest.mark.parametrize("family", ["distilbert", "gpt2", OTHER])
 def test_what_the_page_says_is_what_a_registration_sees_now(family: str) -> None:
     seen = list(rows(family))
-    assert seen and all(line in told() for line in table(seen).splitlines())
+    assert seen and all(line in reported() for line in table(seen).splitlines())
 
 
 def test_the_table_is_put_between_its_marks_alone() -> None:

@@ -53,8 +53,8 @@ def sharded(place: str, *, twice: bool = False) -> Change:
         for file, part in parts.items():
             (folder / file).parent.mkdir(exist_ok=True)
             save_file({name: weights[name] for name in part}, folder / file, {"format": "pt"})
-        told = {name: file for file, part in parts.items() for name in part}
-        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": told}))
+        reported = {name: file for file, part in parts.items() for name in part}
+        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": reported}))
 
     return do
 
@@ -81,9 +81,9 @@ def tokens(**vocabulary: int) -> Change:
 
     def do(folder: Path) -> None:
         file = folder / "tokenizer.json"
-        told = json.loads(file.read_text())
-        told["model"]["vocab"] = {"[PAD]": 0, "[UNK]": 1, **vocabulary}
-        file.write_text(json.dumps(told))
+        reported = json.loads(file.read_text())
+        reported["model"]["vocab"] = {"[PAD]": 0, "[UNK]": 1, **vocabulary}
+        file.write_text(json.dumps(reported))
 
     return do
 

@@ -154,11 +154,11 @@ def test_private_training_learns_and_never_gives_the_same_parameters_twice(tuned
         with torch.no_grad():
             for name, parameter in tuned_parameters(model).items():
                 parameter.copy_(start[name])
-        told = []
-        result = train_privately(model, examples, TRAINING, RECORD, progress=told.append)
+        reported = []
+        result = train_privately(model, examples, TRAINING, RECORD, progress=reported.append)
         ends.append({name: p.detach().clone() for name, p in tuned_parameters(model).items()})
         assert result.samples == len(examples)
-        assert told[-1].done == told[-1].of == 2 * len(examples)
+        assert reported[-1].done == reported[-1].of == 2 * len(examples)
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in start)
     assert all(not torch.equal(ends[0][name], start[name]) for name in start)
 
@@ -168,9 +168,11 @@ def test_the_speed_that_the_host_is_told_is_of_all_rows_and_never_of_those_drawn
 ) -> None:
     """Sizes of secret draws could otherwise be computed from it: they stay in the enclave."""
     model, examples = tuned_bert
-    told: list[Progress] = []
+    reported: list[Progress] = []
     clock = iter(range(10_000))
     monkeypatch.setattr("enclave.training.private.time.monotonic", lambda: next(clock))
     monkeypatch.setattr("enclave.training.private.draw", lambda rows, probability: [0])
-    train_privately(model, examples, TRAINING, RECORD, progress=told.append)
-    assert [round(each.rows_per_second * n) for n, each in enumerate(told, 1)] == [each.done for each in told]
+    train_privately(model, examples, TRAINING, RECORD, progress=reported.append)
+    assert [round(each.rows_per_second * n) for n, each in enumerate(reported, 1)] == [
+        each.done for each in reported
+    ]

@@ -281,9 +281,9 @@ def change_tokenizer(folder: Path, **changes: Any) -> None:
 
 
 def test_a_tokenizer_that_is_missing_or_knows_more_than_the_model_is_refused(bert_folder: Path) -> None:
-    told = json.loads((bert_folder / "tokenizer.json").read_text())
-    told["model"]["vocab"]["appendix"] = 15
-    (bert_folder / "tokenizer.json").write_text(json.dumps(told))
+    reported = json.loads((bert_folder / "tokenizer.json").read_text())
+    reported["model"]["vocab"]["appendix"] = 15
+    (bert_folder / "tokenizer.json").write_text(json.dumps(reported))
     refusal = refused(bert_folder)
     assert (refusal.code, refusal.facts["token"], refusal.facts["rows"]) == (
         "model.tokenizer_beyond", "appendix", 15
@@ -310,10 +310,10 @@ def test_a_model_with_fewer_positions_than_it_claims_is_refused(bert_folder: Pat
 
 
 def test_the_child_says_the_same_and_how_far_it_is(bert_folder: Path) -> None:
-    told: list[dict[str, Any]] = []
-    proof = prove(bert_folder, CLASSIFICATION, limits=ChildLimits(4 << 30, 300), tell=told.append)
+    reported: list[dict[str, Any]] = []
+    proof = prove(bert_folder, CLASSIFICATION, limits=ChildLimits(4 << 30, 300), tell=reported.append)
     assert proof == proven(bert_folder)
-    assert (told[0]["stage"], told[-1]["stage"]) == ("files", "passes")
+    assert (reported[0]["stage"], reported[-1]["stage"]) == ("files", "passes")
 
 
 def test_before_a_study_is_frozen_exactly_its_tuning_is_tried(bert_folder: Path) -> None:

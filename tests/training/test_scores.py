@@ -69,10 +69,10 @@ def test_pooling_different_things_is_refused() -> None:
 
 def test_a_causal_score_has_perplexity_and_token_accuracy() -> None:
     scores = Scores(rows=2, predictions=10, correct=4, loss_sum=10 * math.log(7), exact=1, ended=2)
-    told = summary(scores)
-    assert told["perplexity"] == pytest.approx(7)
-    assert (told["token_accuracy"], told["tokens"], told["rows"]) == (0.4, 10, 2)
-    assert (told["exact_match"], told["stop_rate"]) == (0.5, 1)
+    reported = summary(scores)
+    assert reported["perplexity"] == pytest.approx(7)
+    assert (reported["token_accuracy"], reported["tokens"], reported["rows"]) == (0.4, 10, 2)
+    assert (reported["exact_match"], reported["stop_rate"]) == (0.5, 1)
     check(scores, 0)
     assert pool([scores, scores]) == Scores(4, 20, 8, 20 * math.log(7), (), 2, 4)
     assert summary(Scores(1, 1, 0, 1e6))["perplexity"] == math.inf

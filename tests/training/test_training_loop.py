@@ -117,13 +117,17 @@ def test_evaluation_counts_what_a_row_at_a_time_gives(bert: tuple) -> None:
 
 
 def test_progress_is_told_to_the_end_and_never_backwards(bert: tuple) -> None:
-    told: list[Progress] = []
-    train(bert[0], bert[1], settings(local_epochs=3), round=1, site="a", progress=told.append)
-    assert [p.done for p in told] == sorted({p.done for p in told})
-    assert (told[-1].done, told[-1].of, told[-1].stage) == (3 * len(ROWS), 3 * len(ROWS), "training")
-    assert all(p.rows_per_second for p in told)
-    evaluate(bert[0], bert[1], labels=3, progress=told.append)
-    assert (told[-1].done, told[-1].stage) == (len(ROWS), "evaluating")
+    reported: list[Progress] = []
+    train(bert[0], bert[1], settings(local_epochs=3), round=1, site="a", progress=reported.append)
+    assert [p.done for p in reported] == sorted({p.done for p in reported})
+    assert (reported[-1].done, reported[-1].of, reported[-1].stage) == (
+        3 * len(ROWS),
+        3 * len(ROWS),
+        "training",
+    )
+    assert all(p.rows_per_second for p in reported)
+    evaluate(bert[0], bert[1], labels=3, progress=reported.append)
+    assert (reported[-1].done, reported[-1].stage) == (len(ROWS), "evaluating")
 
 
 def test_a_loss_that_is_not_a_number_stops_training_with_a_code(bert: tuple) -> None:
