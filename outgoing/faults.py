@@ -15,7 +15,7 @@ import httpx
 
 # X509_V_ERR_*, openssl/x509_vfy.h: Python names none of them.
 NOT_YET_VALID, EXPIRED = 9, 10
-SELF_SIGNED, UNKNOWN_ROOT, UNKNOWN_ISSUER = 18, 19, 20
+SELF_SIGNED = 18
 WRONG_NAME, WRONG_ADDRESS = 62, 64
 
 _CERTIFICATE = {

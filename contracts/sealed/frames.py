@@ -112,9 +112,7 @@ def read_exactly(source: BinaryIO, count: int) -> bytes:
 
 class HashBeside:
     """SHA-256 in a second thread. Where AES is done in hardware, hashing is the slower of the two: doing both
-    at once is most of what a sealed stream's throughput hangs on. At most DEPTH updates wait."""
-
-    DEPTH = 4
+    at once is most of what a sealed stream's throughput hangs on. At most one update waits."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

@@ -23,7 +23,7 @@ from contracts.manifest import Select
 from contracts.refusal import Refusal
 from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs import services as runs
-from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
+from enclave_jobs.runs.models import RoundKind, RoundState, Run
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import methods, permissions, services
@@ -218,10 +218,3 @@ def _step_seconds(run: Run) -> float | None:
             seconds += training["seconds"]
             steps += math.ceil(training["rows"] / batch) * epochs
     return seconds / steps if steps else None
-
-
-def published_rounds(sweep: Sweep) -> int:
-    """How far the whole sweep is: training rounds published over all its points."""
-    return Round.objects.filter(
-        run__study__sweep_point__sweep=sweep, state=RoundState.PUBLISHED, kind=RoundKind.TRAIN
-    ).count()

@@ -24,11 +24,6 @@ class Estimate:
     shards: int
     payload_bytes: int
 
-    @property
-    def bytes_per_example(self) -> float:
-        """The mean."""
-        return self.payload_bytes / max(1, self.examples)
-
 
 def plan_shards(lengths: Sequence[int], layout: Layout) -> list[range]:
     """Which examples go into which shard: in order, each shard as full as SHARD_BYTES allows. The same

@@ -22,7 +22,6 @@ from tests.frontend.page_reader import signed_in, text
 
 pytestmark = pytest.mark.django_db
 OWN = "olga.privately@mail.example"
-JOINED = {"first_name": "O", "last_name": "P", "password": PASSWORD}
 
 
 @pytest.fixture
