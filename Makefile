@@ -37,10 +37,11 @@ setup-dev: .venv/.installed-dev ## … and what tests and lint need
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
 
-# Everything works without them, bit for bit; no enclave loads what was built here (decision 48).
-.venv/.kernels: kernels/passes.c kernels/product.c kernels/setup.py kernels/pyproject.toml | .venv/.installed
-	@$(BIN)/python -m pip install --quiet "$$(sed -n '/^setuptools==/p' requirements-dev.txt)" \
-	  && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall ./kernels 2>/dev/null \
+# Everything works without them, bit for bit. Of these an enclave loads only the bytes that kernels/wheel.lock names,
+# so what another compiler than that one's gives stays outside (decision 57).
+.venv/.kernels: $(wildcard kernels/*.c kernels/*.toml kernels/recipe.py kernels/wheel.lock) | .venv/.installed
+	@$(BIN)/python kernels/recipe.py --into var/kernels; [ $$? != 4 ] \
+	  && $(BIN)/python -m pip install --quiet --no-deps --no-index --force-reinstall var/kernels/*.whl \
 	  || echo "The kernels in C were not built (no compiler?): FedSlice computes the same without them, slower." >&2
 	@touch $@
 

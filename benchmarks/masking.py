@@ -159,10 +159,9 @@ def kernels() -> Path | None:
     """A folder with this tree's package `fedslice_kernels`, built now; None without a C compiler."""
     folder = Path(tempfile.mkdtemp(prefix="fedslice-kernels-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    into = ["--build-lib", folder, "--build-temp", folder / "o"]
-    build = [sys.executable, "setup.py", "-q", "build_ext", *into]
+    build = [sys.executable, TREE / "kernels" / "recipe.py", "--libraries", "--into", folder / PACKAGE]
     try:
-        subprocess.run(build, cwd=TREE / "kernels", check=True, capture_output=True)
+        subprocess.run(build, check=True, capture_output=True)
         (folder / PACKAGE / "__init__.py").touch()
     except (OSError, subprocess.CalledProcessError):
         return None

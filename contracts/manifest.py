@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from contracts.canonical import canonical, digest
 from contracts.kinds import CHOSEN, KINDS, SEVERAL, TAGGED, Kind, Task
@@ -106,11 +106,13 @@ Adapter = Lora | Prefix | Spf
 class Masking(Struct, forbid_unknown_fields=True, frozen=True):
     """Placement `masked`: how many secret vectors check each of the accelerator's products, how many bytes of
     pads a site may keep on its disk, and whose the accelerators are: each `site`'s own, as its host is, or
-    (some of them) somebody `other`'s. Nothing of rows is shown in clear to somebody else's."""
+    (some of them) somebody `other`'s. Nothing of rows is shown in clear to somebody else's. Client slices
+    compute around products in numpy and torch, or all of them, with `passes` "native", in C."""
 
     repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
     accelerator: Literal["site", "other"] = "other"
+    passes: Literal["native"] | UnsetType = UNSET
 
 
 class PublicFront(Struct, forbid_unknown_fields=True, frozen=True):

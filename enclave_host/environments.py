@@ -3,8 +3,10 @@
     python -m enclave_host.environments [PROGRAM] [--into DIR] [--torch-index URL]
 
 Makes DIR/<program> (default var/enclave-envs) from `enclave/measured/<program>.packages`, each wheel checked
-against its hash; what is up to date stays. Hosts start programs from there where FEDSLICE_ENCLAVE_ENVS names
-DIR (`enclave_host/gramine/launch.py`); without it a program runs in the host's own environment.
+against its hash; what is up to date stays. A program that may load the passes in C also gets the wheel of
+kernels/wheel.lock, where var/kernels holds that one (`make setup` builds it with the right compiler). Hosts
+start programs from there where FEDSLICE_ENCLAVE_ENVS names DIR (`enclave_host/gramine/launch.py`); without it
+a program runs in the host's own environment.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import venv
 from pathlib import Path
 
-from attestation.measured import PROGRAMS, TREE
+from attestation.measured import PROGRAMS, TREE, modules_of
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from enclave_host.lock import lock_of
@@ -25,6 +27,7 @@ from enclave_host.lock import lock_of
 SETTING = "FEDSLICE_ENCLAVE_ENVS"
 DEFAULT = TREE / "var" / "enclave-envs"
 STAMP = "made-from"
+KERNELS, KERNELS_LOCK, NEEDS_KERNELS = "var/kernels", "kernels/wheel.lock", "enclave/masking/native.py"
 
 
 def environment_of(program: Program) -> Path | None:
@@ -65,6 +68,25 @@ def make(program: Program, made: Path, torch_index: str = "") -> None:
     (made / STAMP).write_text(stamp_of(program))
 
 
+def add_kernels(program: Program, made: Path, folder: Path) -> bool:
+    """Put the locked wheel of kernels into the environment; False where the folder does not hold it. Raises
+    CalledProcessError as `make`."""
+    lock, wheels = TREE / KERNELS_LOCK, [*folder.glob("fedslice_kernels-*.whl")]
+    text = lock.read_text() if lock.is_file() else ""
+    held = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
+    if NEEDS_KERNELS not in modules_of(program) or not any(f"--hash=sha256:{one}" in text for one in held):
+        return False
+    subprocess.run(  # noqa: S603 - the command is ours, without a shell
+        [
+            *(sys.executable, "-m", "pip", "--python", str(made / "bin" / "python"), "install", "--quiet"),
+            *("--no-compile", "--no-deps", "--no-index", "--disable-pip-version-check"),
+            *("--find-links", str(folder), "--require-hashes", "--requirement", str(lock)),
+        ],
+        check=True,
+    )
+    return True
+
+
 def stamp_of(program: Program) -> str:
     """What a finished environment was made from."""
     return hashlib.sha256((TREE / lock_of(program)).read_bytes()).hexdigest() + "\n"
@@ -79,11 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for program in (options.program,) if options.program else PROGRAMS:
         made = options.into.resolve() / program
-        if is_current(program, made):
-            continue
-        sys.stdout.write(f"Making {made}\n")
         try:
-            make(program, made, options.torch_index)
+            if not is_current(program, made):
+                sys.stdout.write(f"Making {made}\n")
+                make(program, made, options.torch_index)
+            add_kernels(program, made, TREE / KERNELS)
         except subprocess.CalledProcessError as error:
             sys.stderr.write(f"{made}: not made; {lock_of(program)} could not be installed\n")
             return error.returncode

@@ -100,7 +100,7 @@ def _in_c(tree: Path, pin: str) -> str:
     lines = len((tree / PASSES).read_text().splitlines())
     which = "none: this release computes in numpy and torch" if named == "None" else f"`{named}`"
     return (
-        "In C, loaded only as the library whose SHA-256 `PASSES` in "
+        "In C, loaded where the manifest asks for it, and only as the library whose SHA-256 `PASSES` in "
         "[enclave/slicing/placement.py](../enclave/slicing/placement.py) names,\nwhich is measured "
         f"({which}):\n\n"
         "| file | lines, all | what it is |\n|---|---:|---|\n"

@@ -8,6 +8,9 @@ define(
     Entry("masking.weights_changed", "The host's copy of the frozen layer {layer} is not the pinned one.",
           "Something at the site changes the public weights. Load the model again; if it stays so, look "
           "for who writes into the accelerator's folder.", "site"),
+    Entry("masking.no_passes", "This run puts masks on in C, and the library {pinned} is not here.",
+          "Install the package fedslice-kernels from the coordinator's signed packages, or build it with the "
+          "compiler that kernels/wheel.lock names; then start the client slice again.", "site", retry=True),
     Entry("masking.out_of_indices", "The run has more of {what} than there are one-time masks for.",
           "Start a new run: a new enclave draws a new key.", "us"),
     Entry("masking.pad_reused", "A one-time mask of step {step} was asked for a second time.",

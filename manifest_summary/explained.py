@@ -88,6 +88,9 @@ _MEANS = {
         "the accelerator is not believed: its results are tried with secret numbers"
     ),
     "The accelerators belong to": lambda: _("who could look into the machine that does the heavy computing"),
+    "Masks are put on by": lambda: _(
+        "the same numbers come out as without it, sooner; an enclave that has another library refuses"
+    ),
     "Prefix before each layer (P-Tuning v2), in positions": lambda: _(
         "learnt positions that stand before each text, in the place of changed weights"
     ),

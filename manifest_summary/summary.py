@@ -69,6 +69,7 @@ def _what(manifest: Manifest) -> list[Fact]:
             Fact(_("One-time pads on a hospital's disk, at most"), size(masking.vault_bytes)),
             Fact(_("Checks of each product of the accelerator"), str(masking.repetitions)),
             Fact(_("The accelerators belong to"), word(f"accelerator-{masking.accelerator}")),
+            *([Fact(_("Masks are put on by"), word("passes-native"))] if masking.passes == "native" else ()),
         ]
     facts += public_front(manifest.front)
     return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]

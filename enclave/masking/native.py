@@ -1,8 +1,8 @@
 """The masked engine with its passes in C (kernels/passes.c): the same bits, a fraction of the calls.
 
-An enclave loads the library only if its bytes have the SHA-256 that `placement.PASSES` names, and that is
-measured with the program; otherwise it computes in numpy and torch (`MaskedEngine`). This binding vouches
-for every size, and C looks at them again. Runs inside the enclave.
+Where the manifest asks for it, an enclave loads the library, if its bytes have the SHA-256 that
+`placement.PASSES` names, and that is measured with the program; or it refuses. This binding vouches for
+every size, and C looks at them again. Runs inside the enclave.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import os
 import tempfile
 from ctypes import Structure, c_int64, c_void_p
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from contracts.refusal import Refusal
 from enclave.masking.engine import LayerWork, blocks
 from enclave.masking.fixed_point import limits, scales
 from enclave.masking.masked import MaskedEngine, SentRequest, within
@@ -122,18 +124,35 @@ def with_passes(library: Path) -> type[NativeEngine]:
     return type("WithPasses", (NativeEngine,), {"passes": Passes(library)})
 
 
-def engine(library: Path | None, sha256: str) -> type[MaskedEngine]:
-    """The engine: with these passes, if the library's bytes have this hash. They are read once, and what is
-    loaded is a copy of the enclave's own: the host may have put another file there since."""
+def engine(library: Path | None, sha256: str | None) -> type[MaskedEngine]:
+    """The engine with these passes, if the library's bytes have this hash. They are read once, and what is
+    loaded is a copy of the enclave's own: the host may have put another file there since.
+
+    Raises: `masking.no_passes`.
+    """
     try:
         if library is None or hashlib.sha256(data := library.read_bytes()).hexdigest() != sha256:
-            return MaskedEngine
+            raise Refusal("masking.no_passes", pinned=str(sha256))
+        return _private(data)
+    except (OSError, AttributeError) as error:
+        raise Refusal("masking.no_passes", pinned=str(sha256)) from error
+
+
+def _private(data: bytes) -> type[MaskedEngine]:
+    """Load it out of memory, or, as Gramine has no such files, out of a folder that Gramine keeps in the
+    enclave's memory. (In a trust domain nothing can be loaded out of /tmp.)"""
+    try:
+        file = os.memfd_create("passes")
+    except OSError:
         with tempfile.TemporaryDirectory(prefix="fedslice-passes-") as private:
             copy = Path(private) / "passes.so"
             copy.write_bytes(data)
             return with_passes(copy)
-    except (OSError, AttributeError):
-        return MaskedEngine
+    with open(
+        file, "wb", closefd=False
+    ) as memory:  # never closed: two files of one number were one to dlopen
+        memory.write(data)
+    return with_passes(Path(f"/proc/self/fd/{file}"))
 
 
 def _readable(packed: Packed, shape: tuple[int, int]) -> Packed:

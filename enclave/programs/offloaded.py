@@ -52,7 +52,7 @@ class OffloadedPlacement(Placement):
 
         Returns: how it calls itself.
 
-        Raises: `accelerator.bad_channel` or `masking.weights_changed`.
+        Raises: `accelerator.bad_channel`, `masking.weights_changed` or `masking.no_passes`.
         """
         self._masked, self._before = None, {}
         self._masked = offload(
@@ -61,6 +61,7 @@ class OffloadedPlacement(Placement):
             self._pads,
             vault_bytes=min(self._masking.vault_bytes, room),
             repetitions=self._masking.repetitions,
+            native=self._masking.passes == "native",
         )
         return self._masked.accelerator
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 PROBE_ROWS, PROBE_TOKENS = 2, 8
 VAULT_BYTES = 4 << 30
-PASSES: str | None = None
-"""SHA-256 of the library of passes in C that this release may load; None: it computes in numpy and torch."""
+PASSES: str | None = "0a9ab4b55237f44b12acce96c16d72e57baa6548a5b6cbd8effb8b93b967b915"
+"""SHA-256 of the library of passes in C that is loaded where a manifest asks for it; None: there is none."""
 
 
 PrepareReport = Callable[[Progress], None]
@@ -167,17 +167,18 @@ def offload(
     repetitions: int = 1,
     timeout: float = 60.0,
     engine: type[MaskedEngine] | None = None,
+    native: bool = False,
 ) -> Masked:
     """Put a cut model to the accelerator whose channel file is given, with a fresh key and an empty vault.
-    `engine` is another engine than this release's own (benchmarks compare).
+    `engine` is another engine than this release's own (benchmarks compare); `native`: passes in C.
 
-    Raises: `accelerator.bad_channel` or `masking.weights_changed`.
+    Raises: `accelerator.bad_channel`, `masking.weights_changed` or `masking.no_passes`.
     """
     profile = Profile(cut)
     channel = MaskedChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
-    kind: Any = engine or engine_of_release()
+    kind: Any = engine or engine_of_release(native)
     if profile.public:
         from enclave.masking.in_clear import partly
 
@@ -185,10 +186,13 @@ def offload(
     return Masked(cut, kind(cut.store, channel, pads, masks, repetitions=repetitions), profile)
 
 
-def engine_of_release() -> type[MaskedEngine]:
-    """With its passes in C where a library is pinned and there."""
-    if PASSES is None:
-        return MaskedEngine
-    from enclave.masking import native
+def engine_of_release(native: bool) -> type[MaskedEngine]:
+    """With its passes in C or without, as the manifest says: a host that lacks the library changes nothing.
 
-    return native.engine(native.installed(), PASSES)
+    Raises: `masking.no_passes`.
+    """
+    if not native:
+        return MaskedEngine
+    from enclave.masking import native as passes
+
+    return passes.engine(passes.installed(), PASSES)

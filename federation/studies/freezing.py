@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 from django.conf import settings
+from msgspec import UNSET, UnsetType
 
 from contracts.canonical import canonical
 from contracts.entities import labels_of
@@ -119,7 +120,8 @@ def build_manifest(study: Study) -> Manifest:
 def _masking(plan: Plan) -> Masking | None:
     if plan.placement != "masked":
         return None
-    return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator)
+    native: Literal["native"] | UnsetType = "native" if plan.native_passes else UNSET
+    return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator, native)
 
 
 def _release(plan: Plan, sites: int) -> Release:

@@ -16,13 +16,14 @@ from contracts.refusal import Refusal
 class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     """One flat page of choices, all with a default but the model's.
 
-    `model` is the source of a registered base model. Method 1 reads `adapter`, `prefix_length`, `front` (how
-    many layers each site's own machine computes in clear; 0: none) with `front_sample`, and, if masked,
-    `repetitions`, `vault_bytes` and `accelerator`; Method 2 reads from `cut` to `tuned_lora`. Empty `targets`
-    means the model's usual ones. `clip` and `max_samples` of None bound nothing; `privacy` is the unit of the
-    noise that `noise`, `delta` and, for records, `gradient_clip` describe. `quorum` and `release_approvals`
-    of None mean all sites; `answers` (0: no bound) is for a model that is served. A `server_learning_rate` of
-    None is 1 with momentum and 0.01 where it adapts, and only there are `server_beta2` and `server_tau` read.
+    `model` is the source of a registered base model. Method 1 reads `adapter`, `prefix_length`, `front`
+    (how many layers each site's own machine computes in clear; 0: none) with `front_sample`, and, if
+    masked, `repetitions`, `vault_bytes`, `accelerator` and `native_passes`; Method 2 reads from `cut` to
+    `tuned_lora`. Empty `targets` means the model's usual ones. `clip` and `max_samples` of None bound
+    nothing; `privacy` is the unit of the noise that `noise`, `delta` and, for records, `gradient_clip`
+    describe. `quorum` and `release_approvals` of None mean all sites; `answers` (0: no bound) is for a
+    model that is served. A `server_learning_rate` of None is 1 with momentum and 0.01 where it adapts,
+    and only there are `server_beta2` and `server_tau` read.
     `rounds` counts training rounds.
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
     None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
@@ -50,6 +51,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
     accelerator: Literal["site", "other"] = "site"
+    native_passes: bool = False
     front: Annotated[int, Meta(ge=0, le=1000)] = 0
     front_sample: Annotated[int, Meta(ge=1, le=10_000)] = 32
     cut: Annotated[int, Meta(ge=1, le=1000)] = 1

@@ -143,6 +143,7 @@ ELSEWHERE: dict[str, str] = {
     "Aggregation.privacy": "the ledger asks for a yes to `unbounded`, and counts it",
     "Privacy.gradient_clip": "noise is in units of it: epsilon does not depend on it",
     "Masking.vault_bytes": READ,
+    "Masking.passes": READ,
     "Masking.accelerator": "of its own, a hospital says itself whose it is (front.not_own_accelerator)",
     **dict.fromkeys(("Split.cut", "Split.batches", "Split.checkpointing"), READ),
     **dict.fromkeys(("Site.id", "Site.name", "Site.public_key", "Site.approval_key"), MEMBERS),

@@ -211,6 +211,15 @@ def test_a_public_front_is_not_for_somebody_elses_accelerators(lead: Client, sha
     assert shaped.settings["front"] == 0
 
 
+def test_masks_are_put_on_in_c_where_the_lead_asks_for_it(lead: Client, shaped: Study) -> None:
+    lead.post(at(shaped, "method"), {"choice": "masked"})
+    asked = {"adapter": "lora", "rank": 4, "alpha": 8, "prefix_length": 4, "repetitions": 1, "vault_bytes": 1}
+    for extra, said in (({}, False), ({"native_passes": "on"}, True)):
+        assert lead.post(at(shaped, "tuning"), {**asked, "accelerator": "site", **extra}).status_code == 302
+        masking = lead.get(at(shaped, "review")).context["manifest"].masking
+        assert (b'"passes":"native"' in canonical(masking)) is said
+
+
 def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(
     lead: Client, shaped: Study
 ) -> None:

@@ -35,18 +35,9 @@ def compiler() -> str:
 def kernels(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The libraries of this tree, built as its wheel builds them."""
     folder = tmp_path_factory.mktemp("kernels with a blank")
-    build = [
-        sys.executable,
-        "setup.py",
-        "-q",
-        "build_ext",
-        "--build-lib",
-        folder,
-        "--build-temp",
-        folder / "o",
-    ]
-    subprocess.run(build, cwd=KERNELS, check=True)
-    return folder / "fedslice_kernels"
+    build = [sys.executable, KERNELS / "recipe.py", "--libraries", "--into", folder]
+    subprocess.run(build, check=True)
+    return folder
 
 
 def _engine(request: pytest.FixtureRequest) -> type[MaskedEngine]:
@@ -59,7 +50,7 @@ def _engine(request: pytest.FixtureRequest) -> type[MaskedEngine]:
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[MaskedEngine]:
     """What makes an engine, each kind in turn; `offload` takes it, too."""
     make = _engine(request)
-    monkeypatch.setattr(placement, "engine_of_release", lambda: make)
+    monkeypatch.setattr(placement, "engine_of_release", lambda native: make)
     return make
 
 

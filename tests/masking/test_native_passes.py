@@ -221,14 +221,31 @@ def test_an_enclave_loads_the_library_that_is_measured_and_no_other(kernels, tmp
     (tmp_path / "text.so").write_bytes(b"no library")
     for other, pinned in (
         (library, "0" * 64), (changed, sha256), (None, sha256), (tmp_path / "missing.so", sha256),
+        (library, None),
         (tmp_path / "text.so", hashlib.sha256(b"no library").hexdigest()),
     ):  # fmt: skip
-        assert native.engine(other, pinned) is MaskedEngine
-    # what was built here is loaded by no enclave: this release names no library
-    monkeypatch.setattr(native, "installed", lambda: library)
-    assert placement.engine_of_release() is MaskedEngine
+        with pytest.raises(Refusal, match=r"masking\.no_passes"):
+            native.engine(other, pinned)
+    # the manifest says which: a host that has the library, or lacks it, changes nothing
     monkeypatch.setattr(placement, "PASSES", sha256)
-    assert issubclass(placement.engine_of_release(), native.NativeEngine)
+    monkeypatch.setattr(native, "installed", lambda: library)
+    assert placement.engine_of_release(native=False) is MaskedEngine
+    assert issubclass(placement.engine_of_release(native=True), native.NativeEngine)
+    monkeypatch.setattr(native, "installed", lambda: None)
+    with pytest.raises(Refusal, match=r"masking\.no_passes"):
+        placement.engine_of_release(native=True)
+
+
+def test_where_there_are_no_files_in_memory_the_library_is_loaded_out_of_a_private_folder(
+    kernels, monkeypatch
+):
+    def refused(name):
+        raise OSError("as Gramine says")
+
+    monkeypatch.setattr(native.os, "memfd_create", refused)
+    library = kernels / "passes.so"
+    sha256 = hashlib.sha256(library.read_bytes()).hexdigest()
+    assert issubclass(native.engine(library, sha256), native.NativeEngine)
 
 
 class Swapped(type(Path())):

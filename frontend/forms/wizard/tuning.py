@@ -87,7 +87,13 @@ class AdapterForm(StepForm):
         help_text=_("More room, more work done ahead of time."),
     )  # fmt: skip
 
-    MASKED: ClassVar = ("repetitions", "vault_bytes", "accelerator")
+    native_passes = forms.BooleanField(
+        label=_("Put masks on in C"), required=False,
+        help_text=_("The same numbers, sooner. Each hospital then needs the package fedslice-kernels, as the "
+                    "coordinator offers it, signed; where it is missing, the enclave refuses to compute."),
+    )  # fmt: skip
+
+    MASKED: ClassVar = ("repetitions", "vault_bytes", "accelerator", "native_passes")
     OPTIONAL: ClassVar = ("front", "front_sample", "accelerator")
 
     def prepare(self) -> None:
