@@ -1,7 +1,7 @@
-"""Scores of chosen answers, on a server's side: checked, and told as far as rows support.
+"""Scores of chosen answers, published as far as rows support.
 
 `accuracy` is the share of rows of which the right choice is the likeliest; macro-F1 is over the choices'
-places. All else is told as of any language model (enclave/training/choices.py). Runs inside both server
+places. All else is as of any language model (enclave/training/choices.py). Runs inside both server
 enclaves; loaded by runs over datasets of the kind `prompt-choices` alone.
 """
 
@@ -12,23 +12,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from contracts.refusal import Refusal
 from contracts.rows import MOST_CHOICES
 from enclave.programs.publication import LEAST_OF_A_LABEL, grain, rounded, to_grain
 from enclave.training import rates
 from enclave.training.metrics import Scores
-
-
-def check_choices(scores: Scores) -> None:
-    """Raises: `metrics.mismatch` where scores of another party contradict themselves."""
-    from enclave.programs.opening import check
-
-    table = scores.confusion
-    check(replace(scores, confusion=()), 0)
-    if len(table) != MOST_CHOICES or any(len(row) != MOST_CHOICES for row in table):
-        raise Refusal("metrics.mismatch")
-    if sum(map(sum, table)) != scores.rows:
-        raise Refusal("metrics.mismatch")
 
 
 def rounded_of_choices(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:

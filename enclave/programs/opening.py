@@ -116,7 +116,7 @@ def _read(
         raise Refusal("round.not_a_contribution") from error
     tables = manifest.publishes_tables(round)
     if manifest.coded:
-        from enclave.programs.coded import check_coded
+        from enclave.programs.coded_checks import check_coded
 
         check_coded(enclosed.scores, manifest, tables=tables)
     else:

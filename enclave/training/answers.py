@@ -30,7 +30,7 @@ def encode_answers(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec
     where no row has a token to learn, and `template.*`.
     """
     if any(isinstance(row, PromptChoices) and row.split != "train" for row in rows):
-        from enclave.training.choices import encode_choices
+        from enclave.training.choice_rows import encode_choices
 
         return encode_choices(rows, tokenizer, spec)
     tokens: list[list[int]] = []

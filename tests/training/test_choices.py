@@ -14,7 +14,8 @@ from torch import Tensor
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
 from contracts.rows import MOST_CHOICES, PromptChoices, PromptResponse, Row, Split, read_row, write_row
-from enclave.programs.choices import check_choices, rounded_of_choices
+from enclave.programs.choices import rounded_of_choices
+from enclave.programs.coded_checks import check_choices
 from enclave.slicing.adapters import adapt
 from enclave.slicing.models import load
 from enclave.slicing.split import Front, Tail
