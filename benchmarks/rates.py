@@ -104,9 +104,9 @@ def measure(options: argparse.Namespace, data: str, seed: int) -> Iterator[tuple
                 curve = [split(shared, features, candidate.adapter, now).accuracy]
             else:
                 curve = federated(replace(shared, training=now), candidate.adapter)
-            told = {"rounds": [round(100 * share, 1) for share in curve], "data": data, "seed": seed}
+            facts = {"rounds": [round(100 * share, 1) for share in curve], "data": data, "seed": seed}
             seconds = round(time.monotonic() - started, 1)
-            print(json.dumps({"kind": candidate.kind, "rate": rate, **told, "seconds": seconds}), flush=True)
+            print(json.dumps({"kind": candidate.kind, "rate": rate, **facts, "seconds": seconds}), flush=True)
             yield candidate, rate, curve[-1]
 
 

@@ -108,13 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--register", type=Path, default=REGISTER)
     parser.add_argument("--reports", type=Path, default=REPORTS)
     parser.add_argument("--event-log", type=Path, default=EVENT_LOG)
-    told = parser.parse_args(arguments)
-    extend(told.register, told.event_log, event_of(told.program))
-    lock_down(told.reports)
+    chosen = parser.parse_args(arguments)
+    extend(chosen.register, chosen.event_log, event_of(chosen.program))
+    lock_down(chosen.reports)
     os.closerange(3, 1 << 16)
     python = sys.executable
-    environment = ENVIRONMENT | {"OMP_NUM_THREADS": str(told.threads)}
-    os.execve(python, command_line(told.program, python, str(told.mailbox)), environment)  # noqa: S606 - no shell
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": str(chosen.threads)}
+    os.execve(python, command_line(chosen.program, python, str(chosen.mailbox)), environment)  # noqa: S606 - no shell
 
 
 def _canonical(value: Mapping[str, object]) -> bytes:

@@ -126,10 +126,10 @@ def _is_worker(sender: Any, **_: object) -> None:
 def _worker_lives(**_: object) -> None:
     if _write("worker") and (consumer := _state["consumer"]) is not None:
         with contextlib.suppress(RedisError, OSError):
-            operations.note_worker(_told_of(consumer))
+            operations.note_worker(_worker_of(consumer))
 
 
-def _told_of(consumer: Any) -> operations.Worker:
+def _worker_of(consumer: Any) -> operations.Worker:
     """What the operator's page shows of this very worker."""
     return operations.Worker(
         consumer.hostname,

@@ -34,7 +34,7 @@ define(
     Entry("program.wrong_runtime", "The manifest asks for the runtime {expected}; this enclave runs in "
           "{found}.",
           "Start the enclave in the runtime that the sites approved.", "operator"),
-    Entry("program.clock_below_floor", "The host shows its enclave the time {told}; the manifest's floor is "
+    Entry("program.clock_below_floor", "The host shows its enclave the time {shown}; the manifest's floor is "
           "{floor}.",
           "Set the clock of the host right.", "operator", retry=True),
     Entry("program.nonce_unknown", "The evidence answers a challenge that is unknown here, spent or too old.",

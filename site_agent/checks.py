@@ -79,7 +79,7 @@ def _seen(name: str, look: Callable[[State], Iterator[CheckRow]], state: State) 
     yield CheckRow(name, "fail", words.message, words.hint)
 
 
-def as_told(checks: list[CheckRow]) -> list[dict[str, str]]:
+def as_reported(checks: list[CheckRow]) -> list[dict[str, str]]:
     """The rows as the coordinator takes them in a heartbeat: printable, and of bounded length."""
     return [
         {

@@ -28,7 +28,7 @@ from site_agent.approval_key_commands import (
     make_key,
 )
 from site_agent.budget_commands import add_budget_command
-from site_agent.checks import as_told, run_checks
+from site_agent.checks import as_reported, run_checks
 from site_agent.daemon import Daemon
 from site_agent.dataset_commands import add_dataset_commands
 from site_agent.datasets.intake import BadRows
@@ -331,7 +331,7 @@ def _all_well(state: State, enclave: int = 0) -> bool:
     # No row of the coordinator means that nobody has asked it, not that it answers.
     if any(check.name == "coordinator" and check.outcome != "fail" for check in checks):
         with contextlib.suppress(Refusal, OSError), contextlib.closing(connect(state)) as coordinator:
-            heartbeat(coordinator, state, as_told(checks), patience=CHECK_PATIENCE)
+            heartbeat(coordinator, state, as_reported(checks), patience=CHECK_PATIENCE)
     failed = sum(check.outcome == "fail" for check in checks)
     say(_("\n%(failed)s failed.") % {"failed": counted(failed, "check")} if failed else _("\nAll is ready."))
     return not failed

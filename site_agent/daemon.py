@@ -17,7 +17,7 @@ from error_catalogue import explain
 from error_catalogue.last_resort import is_of_the_disk, refusal_of
 from site_agent import methods
 from site_agent.approvals import approved_manifest
-from site_agent.checks import as_told, run_checks
+from site_agent.checks import as_reported, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.formatting import readable_seconds
 from site_agent.leases import Job, Lease, in_words
@@ -153,7 +153,7 @@ class Daemon:
                 self._failed(job, lease, refusal)
             except OSError as error:
                 log_fault(error)
-                self._failed(job, lease, _told_of(error))
+                self._failed(job, lease, _refusal_of(error))
             except Exception as error:
                 # The text of an unforeseen error may quote a row; its place is enough to find it.
                 log_fault(error)
@@ -226,7 +226,7 @@ class Daemon:
             checks = None
             if self._checks_due.is_set() or time.monotonic() >= next_checks:
                 self._checks_due.clear()
-                checks = as_told(run_checks(self._state))
+                checks = as_reported(run_checks(self._state))
                 next_checks = time.monotonic() + CHECK_SECONDS
             if checks is not None or time.monotonic() - self._line.answered_at >= HEARTBEAT_SECONDS:
                 with contextlib.suppress(Refusal):
@@ -251,7 +251,7 @@ def _first_of(stop: threading.Event, other: threading.Event, seconds: float) -> 
         stop.wait(min(1.0, max(0.0, ends - time.monotonic())))
 
 
-def _told_of(error: OSError) -> Refusal:
+def _refusal_of(error: OSError) -> Refusal:
     """What the coordinator hears: that it is the disk, and no path of this machine."""
     if not is_of_the_disk(error):
         return Refusal("internal")

@@ -140,9 +140,9 @@ class MaskedChannel:
         request, product, rows = self._sent.popleft()
         words, halves = self._file.line(request)
         self._wait(words + 1, request)
-        told = self._file.halves[halves + 6 : halves + 8].tolist()
-        if told != [product.number, rows]:
-            fault = f"{told[1]} rows of product {told[0]} for {rows} rows of product {product.number}"
+        stated = self._file.halves[halves + 6 : halves + 8].tolist()
+        if stated != [product.number, rows]:
+            fault = f"{stated[1]} rows of product {stated[0]} for {rows} rows of product {product.number}"
             raise Refusal("accelerator.wrong_answer", accelerator=self.name, fault=fault)
         return self._file.answer_area(request, rows, product.outer, product.limbs)
 

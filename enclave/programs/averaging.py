@@ -83,8 +83,8 @@ class Averager:
 
             state = stack_svd(self._kept, mean)
         noisy, noise = rules.privacy is not None and rules.privacy.unit == "site", None
-        told = not noisy and count >= self._manifest.publication.sites
-        metrics = _deviations(rules.rule, self._kept, state, mean) if told and self._kept else {}
+        shown = not noisy and count >= self._manifest.publication.sites
+        metrics = _deviations(rules.rule, self._kept, state, mean) if shown and self._kept else {}
         if rules.privacy is not None:
             from contracts.privacy import spend
 
@@ -104,7 +104,7 @@ class Averager:
                 rule=rules.rule,
                 cohort=len(self._rows),
                 clip=rules.clip,
-                clipped=self._clipped if told and rules.clip is not None else None,
+                clipped=self._clipped if shown and rules.clip is not None else None,
                 capped=sum(weight < rows for rows, weight in self._rows.values()),
                 noise=noise,
             ),

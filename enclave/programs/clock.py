@@ -21,8 +21,8 @@ class Clock:
         Raises: `program.clock_below_floor`: certificates and revocation lists that were replaced before the
         floor could otherwise be passed off as current.
         """
-        told = int(time.time())
-        if told < self._floor:
-            raise Refusal("program.clock_below_floor", told=told, floor=self._floor)
-        self._latest = max(self._latest, told)
+        shown = int(time.time())
+        if shown < self._floor:
+            raise Refusal("program.clock_below_floor", shown=shown, floor=self._floor)
+        self._latest = max(self._latest, shown)
         return self._latest

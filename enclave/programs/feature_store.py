@@ -71,17 +71,17 @@ class FeatureStore:
         member = self._identity.manifest.site(site)
         try:
             with self._mailbox.incoming(keys) as file:
-                told = unwrap_keys(
+                unsealed = unwrap_keys(
                     file,
                     manifest=self._identity.manifest_hash,
                     site=site,
                     site_key=member.public_key,
                     key=self._identity.hpke,
                 )
-            self._heard(site, told)
+            self._heard(site, unsealed)
             held = self._held.get(site)
-            if held is None or held.index != told.index:
-                held = self._held[site] = self._open(told, member.dataset.rows, pinned, report)
+            if held is None or held.index != unsealed.index:
+                held = self._held[site] = self._open(unsealed, member.dataset.rows, pinned, report)
         except Refusal as refusal:
             if not refusal.code.startswith("sealing."):
                 raise
@@ -104,8 +104,8 @@ class FeatureStore:
         """Whose features are here: site id -> hash of the index."""
         return {site: held.index.hash for site, held in sorted(self._held.items())}
 
-    def _open(self, told: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
-        index, keys = told.index, told.keys
+    def _open(self, unsealed: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
+        index, keys = unsealed.index, unsealed.keys
         count = sum(index.examples(purpose) for purpose in PURPOSES)
         layout = self._learner.layout(index.site)
         if count > rows * layout.per_row:  # fewer are right: a row without a token to learn is left out

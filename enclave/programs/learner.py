@@ -74,13 +74,13 @@ class Learner:
         labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
         rows: Learner | SiteFront = self if self.front is None else self.front
         scored: Material = rows.test if kind == "test" else rows.validation
-        told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
+        how: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
         tables = kind == "test" and self.manifest.publication.cells > 0
         if tables or self.manifest.coded:
             from enclave.training.coded import evaluate_finely
 
-            return evaluate_finely(self.model, scored, self.manifest, tables, **told)
-        return evaluate(self.model, scored, **told)
+            return evaluate_finely(self.model, scored, self.manifest, tables, **how)
+        return evaluate(self.model, scored, **how)
 
     def train(self, round: int, report: Report) -> tuple[TrainOutcome, State]:
         """Train one round on the site's rows; returns the tuned parameters."""

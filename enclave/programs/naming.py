@@ -2,7 +2,7 @@
 
 A host can restore an old state, and, where the sites hold the state's key in shares, one that it has made up.
 An enclave therefore uses no state before as many sites as its manifest demands have named its receipt. Each
-tells it sealed to this instance's own key: nothing that was told to another instance can be told again.
+tells it sealed to this instance's own key: nothing that was said to another instance can be said again.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from contracts.refusal import Refusal
 
 
 class Naming:
-    """What the sites of a run have told one instance of its enclave."""
+    """What the sites of a run have named to one instance of its enclave."""
 
     def __init__(self, manifest: Manifest, approvals: Mapping[str, Approval]) -> None:
         self._manifest, self._approvals = manifest, approvals
-        self._told: dict[str, str] = {}
+        self._named: dict[str, str] = {}
 
     def tell(self, site: str, receipt: str) -> None:
         """The last receipt that a site has seen, by its hash. What it tells later counts."""
-        self._told[site] = receipt
+        self._named[site] = receipt
 
     def found(self, receipt: str, also: Iterable[str] = ()) -> int:
         """How many sites that count have named this receipt; `also` have signed for it otherwise."""
-        named = {site for site, told in self._told.items() if told == receipt}
-        return counted(self._approvals, named.union(also))
+        naming = {site for site, last in self._named.items() if last == receipt}
+        return counted(self._approvals, naming.union(also))
 
     def require(self, receipt: str, also: Iterable[str] = ()) -> None:
         """Raises: `state.not_named` where they are fewer than the manifest demands."""

@@ -49,7 +49,7 @@ def padded(enclosed: Enclosed) -> Enclosed:
     """With as much padding as its numbers lack digits: the size of a sealed file is seen by every host on
     its way, and shall not tell how long a loss or a count is."""
     scores = enclosed.scores
-    told = (scores.rows, scores.predictions, scores.correct, scores.exact, scores.ended)
-    counts = (*told, *chain.from_iterable(scores.confusion + scores.bins))
+    fixed = (scores.rows, scores.predictions, scores.correct, scores.exact, scores.ended)
+    counts = (*fixed, *chain.from_iterable(scores.confusion + scores.bins))
     lacking = sum(NUMBER_BYTES - len(canonical(number)) for number in (scores.loss_sum, *counts))
     return structs.replace(enclosed, padding=" " * lacking)

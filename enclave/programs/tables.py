@@ -47,21 +47,21 @@ def check_bins(scores: Scores) -> None:
 def tables(scores: Scores, known: Sequence[Scores], cells: int) -> dict[str, Any]:
     """What the receipt says of a pool's bins and of its confusion; `known` as for `publication.rounded`."""
     if not scores.confusion:
-        from enclave.programs.written import told_of_written
+        from enclave.programs.written import facts_of_written
 
-        return told_of_written(scores, known)
+        return facts_of_written(scores, known)
     size = cell(scores.rows, cells)
 
-    def told(counts: Sequence[int]) -> list[int]:
+    def coarse(counts: Sequence[int]) -> list[int]:
         return [to_multiple(count, size) for count in counts]
 
     claims = [sum(column) for column in zip(*scores.confusion, strict=True)]
     found: dict[str, Any] = {
         "cell": size,
-        "confusion": [told(row) for row in scores.confusion],
-        "truth": told([sum(row) for row in scores.confusion]),
-        "predicted": told(claims),
-        "reliability": [told(scores.bins[0]), told(scores.bins[1])],
+        "confusion": [coarse(row) for row in scores.confusion],
+        "truth": coarse([sum(row) for row in scores.confusion]),
+        "predicted": coarse(claims),
+        "reliability": [coarse(scores.bins[0]), coarse(scores.bins[1])],
         "calibration_error": to_grain(calibration_error(scores), grain(scores.rows)),
     }
     rarest = min(min(sum(row), part.rows - sum(row)) for part in known for row in part.confusion)

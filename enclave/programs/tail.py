@@ -70,12 +70,12 @@ class TailLearner:
     def evaluate(self, shards: list[Shard], report: Report, *, tables: bool = False) -> Scores:
         """Score the present parameters; with `tables`, for these too."""
         labels, precision = len(self.manifest.model.labels), self.manifest.training.precision
-        told: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
+        how: dict[str, Any] = {"labels": labels, "precision": precision, "progress": throttle(report)}
         if tables or self.manifest.coded:
             from enclave.training.coded import evaluate_finely
 
-            return evaluate_finely(self.tail, self.feature_set(shards), self.manifest, tables, **told)
-        return evaluate(self.tail, self.feature_set(shards), **told)
+            return evaluate_finely(self.tail, self.feature_set(shards), self.manifest, tables, **how)
+        return evaluate(self.tail, self.feature_set(shards), **how)
 
     def train(
         self, round: int, shards: Mapping[str, list[Shard]], report: Report

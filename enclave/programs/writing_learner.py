@@ -27,7 +27,7 @@ class WritingLearner(Learner):
 
 def with_writer(learner: Learner, tokenizer: PreTrainedTokenizerBase, key: bytes) -> WritingLearner:
     """The learner, with a writer for the manifest's sample; `key` is the site's dataset key."""
-    told = learner.manifest.publication
-    writer = AnswerWriter(told.written_rows, told.written_tokens, tokenizer, key)
+    sample = learner.manifest.publication
+    writer = AnswerWriter(sample.written_rows, sample.written_tokens, tokenizer, key)
     parts = {field.name: getattr(learner, field.name) for field in fields(learner)}
     return WritingLearner(**parts, writer=writer)

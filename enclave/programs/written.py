@@ -29,7 +29,7 @@ def check_written(scores: Scores) -> None:
         raise Refusal("metrics.mismatch")
 
 
-def told_of_written(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:
+def facts_of_written(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:
     """`token_f1` and `rouge_l`, the means over `written_rows`; nothing where a part of the pool that
     hospitals have confirmed (`known`) has too few of them."""
     rows, f1, rouge_l = scores.bins[0]

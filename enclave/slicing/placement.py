@@ -137,11 +137,11 @@ class Masked:
                 break
             plan.append(step)
         if plan:
-            told = {"bytes": self._engine.estimate(plan), "batches": len(plan), "of_batches": len(shapes)}
+            facts = {"bytes": self._engine.estimate(plan), "batches": len(plan), "of_batches": len(shapes)}
 
             def tell(layers: int, of: int) -> None:
                 if report is not None:
-                    report(Progress("making pads", layers, of, **told))
+                    report(Progress("making pads", layers, of, **facts))
 
             self._engine.prepare(plan, tell)
         self._begun, self._prepared = asked, len(plan)

@@ -173,9 +173,9 @@ def _of_batch(logits: Tensor, batch: BatchLike) -> Iterator[_Choice]:
     )
     right = (logits.argmax(-1) == targets) & learnt
     last = learnt & (learnt.cumsum(1) == learnt.sum(1, keepdim=True))
-    told = (flat.view_as(targets).double().sum(1), learnt.sum(1), right.sum(1), (right & last).any(1))
+    sums = (flat.view_as(targets).double().sum(1), learnt.sum(1), right.sum(1), (right & last).any(1))
     places = [_place(code) for code in batch.targets[:, 0].tolist()]
-    for place, *numbers in zip(places, *(part.tolist() for part in told), strict=True):
+    for place, *numbers in zip(places, *(part.tolist() for part in sums), strict=True):
         if place is None:
             raise Refusal("features.labels")
         yield _Choice(place, *numbers)

@@ -61,10 +61,10 @@ class Template:
         Raises: `template.refuses` for what the template does not take: an order of roles, a message of the
         system.
         """
-        told: list[Any] = [{"role": message.role, "content": message.content} for message in messages]
+        said: list[Any] = [{"role": message.role, "content": message.content} for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(
-                told,
+                said,
                 chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=answering,

@@ -51,14 +51,14 @@ def encode_tags(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, spec: M
             raise Refusal("rows.no_words") from error
         words = found.word_ids()
         before = [None, *words[:-1]]
-        told = [
+        learnt = [
             IGNORED if word is None or word == last else -(FIRST + known[row.tags[word]])
             for word, last in zip(words, before, strict=True)
         ]
         cut += max((word for word in words if word is not None), default=-1) + 1 < len(row.tokens)
-        if any(target != IGNORED for target in told[1:]):
+        if any(target != IGNORED for target in learnt[1:]):
             ids.append(list(found["input_ids"]))
-            targets.append(told)
+            targets.append(learnt)
     return Examples(ids, targets, tokenizer.pad_token_id, cut=cut, left_out=len(rows) - len(ids))
 
 
@@ -95,8 +95,8 @@ def evaluate_tags(
             words = (batch.targets != IGNORED).sum(1).tolist()
             for said, true in zip(guesses.split(words), truth.split(words), strict=True):
                 exact += int(torch.equal(said, true))
-                has, told = (entities([labels[tag] for tag in tags.tolist()]) for tags in (true, said))
-                for place, part in enumerate((has & told, has - told, told - has)):
+                has, found = (entities([labels[tag] for tag in tags.tolist()]) for tags in (true, said))
+                for place, part in enumerate((has & found, has - found, found - has)):
                     for entity in part:
                         counts[entity.type][place] += 1
             rows += batch.rows

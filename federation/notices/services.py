@@ -115,11 +115,11 @@ def _whom(event: Event) -> list[User]:
             sites = _members(event)
     people = User.objects.filter(is_active=True)
     there = people.filter(role=Role.SITE_ADMIN, site_id__in=sites, post__in=_TOLD[TOPICS[event.kind]])
-    there = there.exclude(pk__in=_told_of_sweep(event, study))
+    there = there.exclude(pk__in=_noticed_of_sweep(event, study))
     return [*(people.filter(pk=study.lead_id) if lead else []), *there]
 
 
-def _told_of_sweep(event: Event, study: Study) -> set[int]:
+def _noticed_of_sweep(event: Event, study: Study) -> set[int]:
     """Who knows already that the sweep of this study asks for approval. Where it asks once more, after a wish
     for changes, that is news: what was told before this study last asked does not count."""
     point = SweepPoint.objects.filter(study=study).first() if event.kind == "study.approving" else None

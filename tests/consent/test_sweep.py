@@ -133,7 +133,7 @@ def test_the_page_says_what_the_terminal_says_and_under_which_fingerprint(
     assert "at most 2 of 4" not in client_of(alice).get(reverse("sweep", args=[sweep.pk])).content.decode()
 
 
-def told_to(user: User, sweep: Sweep) -> str:
+def page_of(user: User, sweep: Sweep) -> str:
     answer = client_of(user).get(reverse("sweep", args=[sweep.pk]))
     assert answer.status_code == 200
     return html.unescape(answer.content.decode())
@@ -141,7 +141,7 @@ def told_to(user: User, sweep: Sweep) -> str:
 
 def says(user: User, sweep: Sweep, kind: str, text: str, **more: str) -> str:
     """As its form does: with the fingerprint that the page shows."""
-    shown = re.search(r'name="manifest_hash"\s+value="([0-9a-f]*)"', told_to(user, sweep))
+    shown = re.search(r'name="manifest_hash"\s+value="([0-9a-f]*)"', page_of(user, sweep))
     assert shown is not None
     body = {"kind": kind, "text": text, "manifest_hash": shown[1], **more}
     answer = client_of(user).post(reverse("sweep-thread", args=[sweep.pk]), body, follow=True)
@@ -162,9 +162,9 @@ def test_a_question_about_a_sweep_is_asked_and_answered_once(
     assert "Answer St. Anna in “Ratios”" in [item["text"] for item in waiting]
     says(lena, sweep, "message", "They bracket the paper's.", site=anna.site.pk)
     for user in (alice, lena):
-        reported = told_to(user, sweep)
+        reported = page_of(user, sweep)
         assert "Why these ratios?" in reported and "They bracket the paper's." in reported
-    assert "Why these ratios?" not in told_to(bob, sweep), "another hospital's thread"
+    assert "Why these ratios?" not in page_of(bob, sweep), "another hospital's thread"
     first = Message.objects.get(text="Why these ratios?")
     assert (
         "about the whole sweep"
@@ -178,7 +178,7 @@ def test_a_sweep_is_declined_at_once_taken_back_and_its_reason_is_erased_whole(
     says(alice, sweep, "decline", "No legal basis for ward 7")
     assert all(decline_of(study, anna.site) for study in studies_of(sweep))
     for user in (alice, lena):
-        reported = told_to(user, sweep)
+        reported = page_of(user, sweep)
         assert reported.count("No legal basis for ward 7") == 1 and "declined" in reported
     assert "thread.declined" in says(alice, sweep, "decline", "Again")
     says(alice, sweep, "reconsider", "There is one")
@@ -201,7 +201,7 @@ def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_whe
     assert (
         "studies are drafts" in reported and "Three rounds, please" in reported and "seed 0" not in reported
     )
-    assert "3 × " not in told_to(lena, sweep) and "Three rounds, please" in told_to(lena, sweep)
+    assert "3 × " not in page_of(lena, sweep) and "Three rounds, please" in page_of(lena, sweep)
     for study in studies_of(sweep):
         study.settings = {**study.settings, "rounds": 3}
         study.save()
@@ -209,7 +209,7 @@ def test_a_wish_for_changes_brings_all_drafts_back_and_what_differs_is_shown_whe
     send_due()
     asked = [mail for mail in mailoutbox if mail.to == [alice.email]]
     assert len(asked) == 1, "that it asks once more is news, and again one piece of it"
-    reported = told_to(alice, sweep)
+    reported = page_of(alice, sweep)
     assert "Compared with what your hospital asked to change" in reported and "Training: Rounds" in reported
 
 
@@ -218,8 +218,8 @@ def test_an_officers_yes_to_a_sweep_is_not_yet_binding_until_its_one_signature(
 ) -> None:
     odile = make_person("odile@anna.example", Role.SITE_ADMIN, anna.site, post="officer")
     rita = make_person("rita@anna.example", Role.SITE_ADMIN, anna.site, post="researcher")
-    assert "for odile@anna.example" in told_to(lena, sweep), "whom it waits for, by name"
-    assert "approve all 4" not in told_to(rita, sweep)
+    assert "for odile@anna.example" in page_of(lena, sweep), "whom it waits for, by name"
+    assert "approve all 4" not in page_of(rita, sweep)
     root = SweepTree([study.manifest_hash for study in studies_of(sweep)]).root
     address = reverse("sweep-approve", args=[sweep.pk])
     for user, shown in ((rita, root), (odile, "0" * 64)):
@@ -233,6 +233,6 @@ def test_an_officers_yes_to_a_sweep_is_not_yet_binding_until_its_one_signature(
     given = Approval.objects.filter(site=anna.site)
     assert {(row.browser_by, row.signature) for row in given} == {(odile, None)}
     for user in (odile, lena):
-        assert "not yet binding" in told_to(user, sweep)
+        assert "not yet binding" in page_of(user, sweep)
     sign(sweep, anna)
-    assert "not yet binding" not in told_to(lena, sweep) and "all 4" in told_to(lena, sweep)
+    assert "not yet binding" not in page_of(lena, sweep) and "all 4" in page_of(lena, sweep)

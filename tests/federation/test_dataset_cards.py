@@ -132,9 +132,14 @@ def test_a_hidden_small_count_that_is_shown_after_all_is_refused(
 
 
 def test_an_agent_publishes_and_withdraws(anna: Hospital) -> None:
-    told = anna.call("post", "datasets", body()).json()
+    published = anna.call("post", "datasets", body()).json()
     row = Dataset.objects.get()
-    assert (row.pk, row.site_id, row.rows, row.card["labels"]["cause"]) == (told["id"], anna.site.pk, 60, 20)
+    assert (row.pk, row.site_id, row.rows, row.card["labels"]["cause"]) == (
+        published["id"],
+        anna.site.pk,
+        60,
+        20,
+    )
     assert anna.call("post", "datasets", body()).json()["id"] == row.pk
     assert anna.call("delete", f"datasets/{row.pk}").status_code == 204
     assert anna.call("delete", f"datasets/{row.pk}").status_code == 204

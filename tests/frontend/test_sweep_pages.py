@@ -41,8 +41,12 @@ def test_the_page_tells_its_script_whether_it_is_out_of_date(lead: Client, split
     asked = {"by": study.lead, "study": study, "kind": "freeze", "state": "running"}
     job = ModelJob.objects.create(**asked, moved_at=timezone.now())
     page = lead.get(address)
-    told = page.content.decode()
-    assert "1 study is still tried." in told and "hx-get" in told and "Freeze 1 draft" not in told
+    shown_text = page.content.decode()
+    assert (
+        "1 study is still tried." in shown_text
+        and "hx-get" in shown_text
+        and "Freeze 1 draft" not in shown_text
+    )
     script = {"hx-request": "true"}
     shown = f"{address}?{urlencode({'standing': page.context['standing']})}"
     answer = lead.get(shown, headers=script)

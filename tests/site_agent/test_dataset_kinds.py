@@ -87,24 +87,24 @@ def test_the_columns_say_what_a_row_is(tmp_path: Path, columns: dict, kind: str,
 
 
 def test_what_could_be_two_kinds_is_asked(tmp_path: Path) -> None:
-    told = rows(question="why N does it hurt", answer="so N", label="L")
-    refused = refusal(tmp_path, told)
+    records = rows(question="why N does it hurt", answer="so N", label="L")
+    refused = refusal(tmp_path, records)
     assert (refused.code, refused.facts["label"]) == ("dataset.which_kind", "label")
-    found, _ = take(tmp_path, told, kind="prompt-response")
+    found, _ = take(tmp_path, records, kind="prompt-response")
     assert found.unused == ("label",)
-    found, kept = take(tmp_path, told, text="question", pair="answer", label="label")
+    found, kept = take(tmp_path, records, text="question", pair="answer", label="label")
     assert kept[0] == PairLabel("why 0 does it hurt", "so 0", "a", kept[0].split) and not found.unused
 
 
 def test_a_second_column_of_texts_is_not_dropped_without_a_word(tmp_path: Path) -> None:
-    told = rows(text="case N came in with pain", trial="what was given to whom in trial N", label="L")
-    found, _ = take(tmp_path, told)
+    records = rows(text="case N came in with pain", trial="what was given to whom in trial N", label="L")
+    found, _ = take(tmp_path, records)
     assert found.findings is not None and found.findings.unused_texts == ("trial",)
     with pytest.raises(Refusal) as caught:
         require_answers(found, (), lambda question: "n" if "texts" in question else "y")
     assert caught.value.code == "dataset.unanswered" and "--pair-column" in caught.value.facts["options"]
     require_answers(found, ("unused-texts",), lambda _question: "y")
-    found, kept = take(tmp_path, told, pair="trial")
+    found, kept = take(tmp_path, records, pair="trial")
     assert found.columns is not None and found.columns.kind == "pair-label"
     assert kept[0] == PairLabel(
         "case 0 came in with pain", "what was given to whom in trial 0", "a", kept[0].split
@@ -112,30 +112,30 @@ def test_a_second_column_of_texts_is_not_dropped_without_a_word(tmp_path: Path) 
 
 
 def test_prompts_are_put_together_of_the_columns_that_are_named(tmp_path: Path) -> None:
-    told = rows(dialogue="Doctor: how are you? N", header="L", summary="The patient is well N")
-    _, kept = take(tmp_path, told, prompt=("header", "dialogue"), response="summary")
+    records = rows(dialogue="Doctor: how are you? N", header="L", summary="The patient is well N")
+    _, kept = take(tmp_path, records, prompt=("header", "dialogue"), response="summary")
     assert kept[0] == PromptResponse("a\n\nDoctor: how are you? 0", "The patient is well 0", kept[0].split)
-    assert refusal(tmp_path, told, response="summary").code == "dataset.which_column"
-    assert refusal(tmp_path, told, prompt=("nothing",), response="summary").code == "dataset.no_column"
+    assert refusal(tmp_path, records, response="summary").code == "dataset.which_column"
+    assert refusal(tmp_path, records, prompt=("nothing",), response="summary").code == "dataset.no_column"
 
 
 @pytest.mark.parametrize("answer", [1, "B", "b.", "swab", "1"])
 def test_an_answer_among_choices_is_its_letter_and_its_words(tmp_path: Path, answer: Any) -> None:
-    told = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": answer} for n in NUMBERS]
-    _, kept = take(tmp_path, told)
+    records = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": answer} for n in NUMBERS]
+    _, kept = take(tmp_path, records)
     assert kept[0] == PromptChoices(
         "which 0\n\nA. scan\nB. swab", "B. swab", kept[0].split, ("A. scan", "B. swab")
     )
-    _, kept = take(tmp_path, told, kind="prompt-response")
+    _, kept = take(tmp_path, records, kind="prompt-response")
     assert kept[0] == PromptResponse("which 0\n\nA. scan\nB. swab", "B. swab", kept[0].split)
 
 
 def test_questions_are_read_as_medmcqa_and_pubmedqa_have_them(tmp_path: Path) -> None:
-    told = [
+    records = [
         {"question": f"which {n}", "opa": "scan", "opb": "swab", "opc": None, "opd": "", "cop": n % 2}
         for n in NUMBERS
     ]
-    found, kept = take(tmp_path, told)
+    found, kept = take(tmp_path, records)
     assert kept[1] == PromptChoices(
         "which 1\n\nA. scan\nB. swab", "B. swab", kept[1].split, ("A. scan", "B. swab")
     )
@@ -152,21 +152,21 @@ def test_questions_are_read_as_medmcqa_and_pubmedqa_have_them(tmp_path: Path) ->
 
 
 def test_a_question_without_choices_or_with_too_many_is_named(tmp_path: Path) -> None:
-    told = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": 0} for n in NUMBERS]
+    records = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": 0} for n in NUMBERS]
     for choices, reason in (([], "no choices"), ([str(n) for n in range(11)], "more than 10")):
         odd = {"question": "which 20", "choices": choices, "answer": 0}
-        refused = refusal(tmp_path, [*told, odd], kind="prompt-choices")
+        refused = refusal(tmp_path, [*records, odd], kind="prompt-choices")
         assert isinstance(refused, BadRows) and reason in refused.faults[0].reason
-        found, _ = take(tmp_path, [*told, odd] if choices else [{**row, "choices": []} for row in told])
+        found, _ = take(tmp_path, [*records, odd] if choices else [{**row, "choices": []} for row in records])
         assert found.columns is not None and found.columns.kind == "prompt-response"
-    told = [{"question": f"which {n}", "answer": "so"} for n in NUMBERS]
-    assert refusal(tmp_path, told, kind="prompt-choices").facts["role"] == "choices"
+    records = [{"question": f"which {n}", "answer": "so"} for n in NUMBERS]
+    assert refusal(tmp_path, records, kind="prompt-choices").facts["role"] == "choices"
 
 
 def test_an_answer_that_is_none_of_the_choices_is_named_by_its_line(tmp_path: Path) -> None:
-    told = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": n % 3} for n in NUMBERS]
+    records = [{"question": f"which {n}", "choices": ["scan", "swab"], "answer": n % 3} for n in NUMBERS]
     with pytest.raises(BadRows) as caught:
-        take(tmp_path, told)
+        take(tmp_path, records)
     assert caught.value.faults[0].line == 3 and "counts from 0" in caught.value.faults[0].reason
 
 
@@ -238,15 +238,15 @@ def test_parquet_keeps_lists_as_conversations_and_choices(tmp_path: Path) -> Non
 
 
 def test_twins_of_one_prompt_stay_in_one_split_and_are_no_duplicates(tmp_path: Path) -> None:
-    told = [{"prompt": f"why {n // 2}", "response": f"so {n}"} for n in range(40)]
-    found, kept = take(tmp_path, told)
+    records = [{"prompt": f"why {n // 2}", "response": f"so {n}"} for n in range(40)]
+    found, kept = take(tmp_path, records)
     assert found.findings is not None and (found.findings.duplicates, found.findings.leaks) == (0, 0)
     splits: dict[str, set[str]] = {}
     for row in kept:
         splits.setdefault(row.prompt, set()).add(row.split)  # type: ignore[union-attr]
     assert all(len(found) == 1 for found in splits.values())
     assert set().union(*splits.values()) == {"train", "validation", "test"}
-    found, _ = take(tmp_path, [*told, told[0]])
+    found, _ = take(tmp_path, [*records, records[0]])
     assert found.findings is not None and found.findings.duplicates == 1
 
 
@@ -262,7 +262,7 @@ def test_a_card_of_conversations_shows_lengths_and_turns_and_no_word_of_them(
     assert card.turns == dict.fromkeys(("p10", "p25", "p50", "p75", "p90"), 3)
     assert (card.answer_length["p50"], card.text_length["p50"]) == (7, 24)
     lines: list[str] = []
-    show(dataset, intake, lambda *told: lines.extend(told))
+    show(dataset, intake, lambda *records: lines.extend(records))
     text = "\n".join(lines)
     assert "each row is a conversation (messages)" in text and "turns        p10 3" in text
     assert "labels" not in text and "hurts" not in text and "where" not in text

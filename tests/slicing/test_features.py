@@ -174,15 +174,19 @@ def test_shards_hold_every_example_once_in_order_and_keep_to_the_limit(lengths, 
         assert [i for piece in shards for i in piece] == list(range(len(lengths)))
         sizes = [sum(CLASSES.bytes_of(lengths[i]) for i in piece) for piece in shards]
         assert all(size <= limit or len(piece) == 1 for size, piece in zip(sizes, shards, strict=True))
-        told = estimate(lengths, CLASSES)
-        assert (told.payload_bytes, told.shards, told.examples) == (sum(sizes), len(shards), len(lengths))
+        planned = estimate(lengths, CLASSES)
+        assert (planned.payload_bytes, planned.shards, planned.examples) == (
+            sum(sizes),
+            len(shards),
+            len(lengths),
+        )
 
 
 def test_the_estimate_per_example_is_the_uploads():
     rows, layout = examples(40), layout_of(spec(), config("bert"), 1, "d" * 64)
-    told = estimate([len(tokens) for tokens in rows.tokens], layout)
+    planned = estimate([len(tokens) for tokens in rows.tokens], layout)
     data = to_bytes(compute(Front(model("bert"), 1), rows, range(40), 8), layout)
-    assert told.payload_bytes == len(data) - 8 - int.from_bytes(data[:8], "little")
+    assert planned.payload_bytes == len(data) - 8 - int.from_bytes(data[:8], "little")
 
 
 @pytest.mark.parametrize(("name", "head"), MODELS)

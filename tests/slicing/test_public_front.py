@@ -184,8 +184,8 @@ def test_what_another_machine_rounds_otherwise_is_right_and_what_it_computes_oth
         row: made.features[start - length : start].float()
         for row, (start, length) in enumerate(zip(starts, made.lengths.tolist(), strict=True))
     }
-    told: list[int] = []
-    assert list(differing(front, examples, right, told.append)) == [] and told[-1] == 12
+    reported: list[int] = []
+    assert list(differing(front, examples, right, reported.append)) == [] and reported[-1] == 12
     longest = max(right, key=lambda row: len(right[row]))
     for wrong in (right[longest] * 1.01, right[longest].flip(0), right[longest] + right[longest].std() / 20):
         assert list(differing(front, examples, {**right, longest: wrong})) == [longest]

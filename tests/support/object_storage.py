@@ -126,8 +126,8 @@ class _Front:
                 if status == 500 and "uploadId" in query:  # moto, where S3 knows of no such upload
                     status, content = 404, _error("NoSuchUpload")
                 status, content = storage.lie(seen, status, content)
-                length_told = reply.headers.get("content-length") if self.command == "HEAD" else None
-                self.answer(status, dict(reply.headers), content, length_told)
+                stated_length = reply.headers.get("content-length") if self.command == "HEAD" else None
+                self.answer(status, dict(reply.headers), content, stated_length)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 

@@ -156,7 +156,7 @@ def test_a_code_stands_at_a_first_token_alone(opened) -> None:
         from_bytes(to_bytes(type(made[0])(made[0].features, made[0].lengths, labels), layout), layout)
 
 
-def told(right: int, rows: int, places: int = 2) -> Scores:
+def scores_of(right: int, rows: int, places: int = 2) -> Scores:
     table = [[0] * MOST_CHOICES for _ in range(MOST_CHOICES)]
     for row in range(rows):
         place = row % places
@@ -165,10 +165,10 @@ def told(right: int, rows: int, places: int = 2) -> Scores:
 
 
 def test_shares_of_chosen_answers_are_told_coarsely_and_rare_places_not() -> None:
-    numbers = rounded_of_choices(told(90, 120), [told(90, 120)])
+    numbers = rounded_of_choices(scores_of(90, 120), [scores_of(90, 120)])
     assert numbers["accuracy"] == pytest.approx(0.75) and numbers["macro_f1"] == pytest.approx(0.75, abs=0.1)
     assert {"loss", "token_accuracy", "exact_match", "stop_rate", "perplexity", "rows"} <= numbers.keys()
-    assert "macro_f1" not in rounded_of_choices(told(30, 40, places=8), [told(30, 40, places=8)])
+    assert "macro_f1" not in rounded_of_choices(scores_of(30, 40, places=8), [scores_of(30, 40, places=8)])
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_shares_of_chosen_answers_are_told_coarsely_and_rare_places_not() -> Non
      {"confusion": ((40,),) * MOST_CHOICES}],
 )  # fmt: skip
 def test_scores_that_contradict_themselves_are_refused(change: dict) -> None:
-    check_choices(told(30, 40))
+    check_choices(scores_of(30, 40))
     with pytest.raises(Refusal, match=r"metrics\.mismatch"):
-        check_choices(structs.replace(told(30, 40), **change))
+        check_choices(structs.replace(scores_of(30, 40), **change))
 
 
 def test_a_row_whose_answer_is_no_choice_is_no_row() -> None:
