@@ -2,7 +2,8 @@
 
     python -m benchmarks.llm [--shape 1.1B] [--folder FOLDER] [--process front tail]
 
-Shapes: small, 1.1B (TinyLlama's), 8B (Llama 3.1's). A checkpoint is made layer by layer, in bf16, and pinned.
+Shapes: small, 1.1B (TinyLlama's), wide (two layers of 8B), 8B (Llama 3.1's). A checkpoint is made layer
+by layer, in bf16, and pinned.
 Then each process is one of its own and says its peak (VmHWM) and the CPU seconds of a step for 1,000 tokens:
 the public front of the first three quarters of the layers (`front`; `streamed` reads a layer when its turn
 comes), Method 2's tail behind it, tuned with SPF and LoRA (`tail`), and Method 1's masked client slice with
@@ -54,10 +55,12 @@ class Shape:
 SHAPES = {
     "small": Shape(256, 8, 8, 2, 704, 8000, tokens=64),
     "1.1B": Shape(2048, 22, 32, 4, 5632, 32000),
+    "wide": Shape(4096, 2, 32, 8, 14336, 128256, rows=2, tokens=128),
     "8B": Shape(4096, 32, 32, 8, 14336, 128256, rows=2, tokens=128),
 }
 GOALS = {
     "1.1B": {"front": 2.5, "tail": 3.0, "slice": 1.6},
+    "wide": {"slice": 3.0},
     "8B": dict.fromkeys(("streamed", "tail", "slice_behind_front"), 12.0),
 }
 """GiB of peak memory."""

@@ -20,7 +20,6 @@ CHOSEN: Kind = "prompt-choices"
 CONVERSATIONS: tuple[Kind, ...] = ("prompt-response", CHOSEN, "messages")
 """What a model is asked and is to answer: rendered by a chat template, learnt in the answers alone."""
 KINDS: dict[Task, tuple[Kind, ...]] = {
-    "sequence-classification": LABELLED,
-    "token-classification": (TAGGED,),
+    "sequence-classification": LABELLED, "token-classification": (TAGGED,),
     "causal-lm": (*CONVERSATIONS, "text"),
-}
+}  # fmt: skip

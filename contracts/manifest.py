@@ -150,7 +150,8 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     The learning rate follows `schedule` over the steps of all rounds, after a rise over the share `warmup`
     of them. Training ends early when the pooled loss on validation rows has not fallen for `patience`
     rounds (0: never). `proximal` is FedProx's μ: each step also pulls towards what the round began with (0:
-    not).
+    not). `packing`: rows of a batch stand together in sequences of so many tokens (not there: each by
+    itself).
 
     Source: FedProx: Li et al., arXiv 1812.06127.
     """
@@ -165,6 +166,7 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    packing: Annotated[int, Meta(ge=8, le=8192)] | UnsetType = UNSET
 
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
@@ -415,7 +417,7 @@ def _check(manifest: Manifest) -> None:
     few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
     more = (manifest.training.proximal, manifest.coded, model.spellings, model.template)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
-    if any(few + more) or not plain or manifest.placement == "plaintext":
+    if any(few + more) or not plain or manifest.placement == "plaintext" or manifest.training.packing:
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)

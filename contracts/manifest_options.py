@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contracts.entities import labels_of, types_of
 from contracts.kinds import CHOSEN, CONVERSATIONS, SEVERAL
-from contracts.manifest import KeyShares, Lora, Manifest, Privacy, ServerOptimizer
+from contracts.manifest import KeyShares, Lora, Manifest, Prefix, Privacy, ServerOptimizer
 
 LEAST_CELL = 5
 MOST_LABELS = 50
@@ -41,6 +41,8 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         found |= _of_optimizer(manifest, manifest.aggregation.optimizer)
     if manifest.split is not None and manifest.split.shares is not None:
         found |= _of_shares(manifest, manifest.split.shares)
+    if manifest.training.packing:
+        found |= _of_packing(manifest, manifest.training.packing)
     return found | {
         "a proximal term goes with sites that train apart": manifest.training.proximal > 0
         and manifest.split is not None
@@ -54,6 +56,17 @@ def faults(manifest: Manifest) -> dict[str, bool]:
                 and all(site.dataset.public for site in manifest.sites)
             )
         ),
+    }
+
+
+def _of_packing(manifest: Manifest, packing: int) -> dict[str, bool]:
+    noise = manifest.aggregation.privacy
+    return {
+        "rows of a model that writes are packed": manifest.model.task != "causal-lm",
+        # A prefix stands once before a sequence, and not before each of its rows.
+        "packing does not go with a prefix": isinstance(manifest.adapter, Prefix),
+        "packing does not go with noise per record": noise is not None and noise.unit == "record",
+        "a packed sequence has room for one row at least": packing < manifest.model.max_tokens,
     }
 
 

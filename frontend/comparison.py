@@ -126,6 +126,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "warmup": (("training", "warmup"), _l("Warm-up")),
     "patience": (("training", "patience"), _l("Patience")),
     "proximal": (("training", "proximal"), _l("FedProx's μ")),
+    "packing": (("training", "packing"), _l("Rows packed (tokens)")),
     "precision": (("training", "precision"), _l("Precision")),
     "rule": (("aggregation", "rule"), _l("Averaging")),
     "clip": (("aggregation", "clip"), _l("Clip")),

@@ -22,7 +22,7 @@ from manifest_summary.facts import Fact
 from manifest_summary.formatting import word
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
-from manifest_summary.tuning import early_end, learning_rate, pull, tuned
+from manifest_summary.tuning import early_end, learning_rate, pull, together, tuned
 
 Facts = list[tuple[str, Any, bool]]
 
@@ -129,6 +129,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 (_("Learning rate"), learning_rate(plan), False),
                 *early_end(plan.patience),
                 *pull(plan.proximal),
+                *together(plan.packing),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),

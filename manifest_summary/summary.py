@@ -14,7 +14,7 @@ from manifest_summary.facts import Fact, Section, _
 from manifest_summary.formatting import duration, size, word
 from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
-from manifest_summary.tuning import early_end, learning_rate, public_front, pull, tuned
+from manifest_summary.tuning import early_end, learning_rate, public_front, pull, together, tuned
 from translations.numbers import number
 
 
@@ -103,6 +103,7 @@ def _training(manifest: Manifest) -> list[Fact]:
         Fact(_("Learning rate"), learning_rate(training)),
         *early_end(training.patience),
         *pull(training.proximal),
+        *together(training.packing),
         Fact(_("Precision"), training.precision),
         Fact(_("Seed"), str(training.seed)),
         Fact(_("Not before"), f"{datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC"),

@@ -89,6 +89,12 @@ def early_end(patience: int) -> list[Fact]:
     return [Fact(_("Ends early after"), after)] if patience else []
 
 
+def together(packing: object) -> list[Fact]:
+    """Rows in one sequence; nothing where each stands by itself."""
+    text = _("in sequences of %(tokens)s tokens, none of which looks at another row") % {"tokens": packing}
+    return [Fact(_("Short rows stand together"), text)] if packing else []
+
+
 def pull(strength: float) -> list[Fact]:
     """FedProx; nothing where it is off."""
     text = _("%(mu)s (FedProx): each step also goes back towards it") % {"mu": number(f"{strength:g}")}

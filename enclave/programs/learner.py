@@ -62,8 +62,7 @@ class Learner:
         Raises: `slice.not_accelerated`.
         """
         scored = self.test if kind == "test" else self.validation
-        coming = scored.evaluation_batches(EVALUATION_BATCH)
-        shapes = [_shape(batch, backward=False) for batch in coming]
+        shapes = [_shape(batch, backward=False) for batch in scored.evaluation_batches(EVALUATION_BATCH)]
         if kind == "update":
             learnt = round_batches(self.training, self.manifest.training, round=round, site=self.site)
             shapes += [_shape(batch, backward=True) for batch in learnt]

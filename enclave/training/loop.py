@@ -142,7 +142,12 @@ def round_batches(examples: Material, training: Training, *, round: int, site: s
     """All batches of a round in their order, epoch after epoch: the same ones whoever asks."""
     shuffle = random.Random(derive_seed(training.seed, round, site))  # noqa: S311  # the order is no secret
     for _ in range(training.local_epochs):
-        yield from examples.training_batches(training.batch_size, shuffle)
+        batches = examples.training_batches(training.batch_size, shuffle)
+        if training.packing:
+            from enclave.training.packing import packed
+
+            batches = packed(batches, training.packing)
+        yield from batches
 
 
 def derive_seed(seed: int, round: int, site: str) -> int:
@@ -198,5 +203,4 @@ def precision_of(precision: str, device: torch.device) -> AbstractContextManager
 
 def _tell(progress: TrainReport | None, stage: str, done: int, of: int, started: float) -> None:
     if progress is not None:
-        seconds = max(time.monotonic() - started, 1e-9)
-        progress(Progress(stage, done, of, round(done / seconds, 2)))
+        progress(Progress(stage, done, of, round(done / max(time.monotonic() - started, 1e-9), 2)))

@@ -76,10 +76,10 @@ def person_id(actor: str) -> str:
     return f"user:{known or 'gone'}"
 
 
-NEWER = (b'"release":{"answers":', b'"kind":"prompt-choices"', b'"passes":"native"')
-"""What stands in the canonical form of a manifest that bounds answers, has questions with choices, or has
-masks put on in C, and, as quotes in texts are escaped, in no other: what names such a manifest is of the
-format that has it, all else of the one that 0.1.0 reads."""
+NEWER = (b'"release":{"answers":', b'"kind":"prompt-choices"', b'"passes":"native"', b'"packing":')
+"""What stands in the canonical form of a manifest that bounds answers, has questions with choices, has masks
+put on in C, or packs rows, and, as quotes in texts are escaped, in no other: what names such a manifest is of
+the format that has it, all else of the one that 0.1.0 reads."""
 
 
 def text_hash(text: str) -> str:

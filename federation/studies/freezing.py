@@ -83,6 +83,7 @@ def build_manifest(study: Study) -> Manifest:
             warmup=plan.warmup,
             patience=plan.patience,
             proximal=plan.proximal,
+            packing=plan.packing or UNSET,
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(

@@ -73,6 +73,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     warmup: Annotated[float, Meta(ge=0, le=1)] = 0.0
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    packing: Annotated[int, Meta(ge=0, le=8192)] = 0
     rule: Rule = "fedavg"
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None

@@ -8,10 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
+from contracts.manifest import Training
 from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.prefix import tune_prefix
+from enclave.training import loop
+from enclave.training.data import Examples
+from enclave.training.loop import round_batches
 from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
 from tests.masking.tiny import (
     KINDS,
@@ -27,6 +31,7 @@ from tests.masking.tiny import (
 from tests.support.families import tried
 
 STEPS = 5
+LENGTHS = (3, 9, 4, 6, 2, 5)
 
 
 def batches(name):
@@ -166,6 +171,32 @@ def test_the_cut_model_learns_nearly_what_the_whole_one_learns(name, kind, tmp_p
     cut.attach(UnmaskedEngine(cut.store))
     for left, right in zip(train(tuned, name)[0], train(cut.model, name)[0], strict=True):
         assert math.isclose(left, right, rel_tol=0.08)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_packed_rows_are_masked_bit_for_bit(name, tmp_path):
+    """By the product's own loop; pads are made for the sequences, not for the rows."""
+    cut = cut_model(name, "lora", tmp_path)
+    draw = torch.Generator().manual_seed(5)
+    tokens = [
+        torch.randint(3, VOCABULARY, (length,), generator=draw).tolist() for length in (3, 9, 4, 6, 2, 5)
+    ]
+    rows = Examples(tokens, tokens, 0)
+    training = Training(1, 1, batch_size=6, learning_rate=0.02, seed=3, packing=12)
+    initial, results = tuned_state(cut.model), []
+    for masked in (False, True):
+        load_tuned_state(cut.model, initial)
+        if masked:
+            placed = offload(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault")
+            (batch,) = round_batches(rows, training, round=1, site="anna")
+            assert batch.targets.shape[0] == 3
+            placed.begin_round(1, [Shape(*batch.inputs["input_ids"].shape, backward=True)])
+        else:
+            cut.attach(UnmaskedEngine(cut.store))
+        done = loop.train(cut.model, rows, training, round=1, site="anna")
+        results.append((done.loss, tuned_state(cut.model)))
+    assert same(*results) and placed.measures()["pads_inline"] == 0
 
 
 @pytest.mark.usefixtures("engine")

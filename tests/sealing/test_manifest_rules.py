@@ -125,9 +125,18 @@ def choosing(**changes: Any) -> Manifest:
     return changed(**{**CHAT, "sites": tuple(sites), **more})
 
 
+def packing(tokens: int) -> Training:
+    return msgspec.structs.replace(MANIFEST.training, packing=tokens)
+
+
+KEPT["rows that stand together"] = changed(**CHAT, training=packing(4096))
 KEPT["answers that are chosen"] = choosing()
 KEPT["tags of two types"] = tagging("O", "B-a", "I-a", "B-b", "I-b")
 BROKEN = {
+    "packed texts that are sorted": changed(training=packing(4096), **rules()),
+    "packed rows behind a prefix": changed(**{**CHAT, "adapter": Prefix(4)}, training=packing(4096)),
+    "packed rows of noise": changed(**{**CHAT, **rules(privacy=RECORD)}, training=packing(4096)),
+    "sequences without room for a row": changed(**CHAT, training=packing(8)),
     "questions with choices beside others": choosing(beside=True),
     "chosen answers that are written too": choosing(**WRITES),
     "answers to texts that are sorted": changed(**WRITES, **rules()),

@@ -94,6 +94,12 @@ class TrainingForm(StepForm):
         help_text=_("0: none. 0.001 to 1 keeps hospitals whose texts differ from drifting apart."),
         widget=forms.NumberInput({"step": "any"}),
     )  # fmt: skip
+    packing = number(
+        _("Put short rows together in sequences of (tokens)"), 0, 8192,
+        _("Less of a batch is padding; what is learnt stays the same. As long as the texts, or longer. "
+          "0: no."),
+        required=False,
+    )  # fmt: skip
     privacy = forms.ChoiceField(
         label=_("Noise (differential privacy)"),
         choices=(
@@ -184,6 +190,7 @@ class TrainingForm(StepForm):
         "warmup",
         "patience",
         "proximal",
+        "packing",
         "seed",
         "deadline_seconds",
         "release_approvals",
@@ -249,6 +256,22 @@ class TrainingForm(StepForm):
         if not self.writes() and not self.plan.get("written_rows"):
             for name in self.WRITING:
                 del self.fields[name]
+        if not self.packs() and not self.plan.get("packing"):
+            del self.fields["packing"]
+
+    def packs(self) -> bool:
+        """Whether rows can stand together (contracts/manifest_options.py)."""
+        split, prefix = self.plan.get("method") == "method-2", self.plan.get("adapter") == "prefix"
+        return self.plan.get("task") == "causal-lm" and (split or not prefix)
+
+    def clean_packing(self) -> int:
+        """Room for one row at least."""
+        packing, longest = self.cleaned_data["packing"] or 0, self.plan.get("max_tokens", 128)
+        if packing and not self.packs():
+            raise forms.ValidationError(_("Rows are put together where a model writes, with LoRA or SPF."))
+        if packing and packing < longest:
+            raise forms.ValidationError(_("A row has up to %d tokens: no less, or 0.") % longest)
+        return packing
 
     def writes(self) -> bool:
         """Whether the plan's enclaves have what writing answers takes (contracts/manifest_options.py)."""
@@ -316,6 +339,8 @@ class TrainingForm(StepForm):
         if privacy == "record" and (cleaned.get("schedule"), cleaned.get("warmup")) != ("constant", 0):
             field = "schedule" if cleaned.get("schedule") != "constant" else "warmup"
             self.add_error(field, _("Noise per row goes with a constant learning rate, without warm-up."))
+        if privacy == "record" and cleaned.get("packing"):
+            self.add_error("packing", _("Noise per row takes each row by itself."))
         if privacy == "record" and self.plan.get("front"):
             message = _(
                 "Noise per row draws rows secretly; behind a public front a hospital's machine sees which."
