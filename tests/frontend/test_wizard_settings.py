@@ -220,6 +220,16 @@ def test_masks_are_put_on_in_c_where_the_lead_asks_for_it(lead: Client, shaped: 
         assert (b'"passes":"native"' in canonical(masking)) is said
 
 
+def test_the_rate_that_was_searched_for_what_is_tuned_is_offered_beside_it(
+    lead: Client, shaped: Study
+) -> None:
+    for change, rate in (({}, "0.002"), ({"adapter": "prefix"}, "0.01"), ({"method": "method-2"}, "0.0005")):
+        settings = {**shaped.settings, **change}
+        Study.objects.filter(pk=shaped.pk).update(settings=settings)
+        form = lead.get(at(shaped, "training")).context["form"]
+        assert form.fields["learning_rate"].help_text.endswith(f": {rate}.")
+
+
 def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(
     lead: Client, shaped: Study
 ) -> None:

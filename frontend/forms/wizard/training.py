@@ -20,9 +20,14 @@ from federation.studies.models import Study
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
 from manifest_summary.formatting import word
+from translations.numbers import number as decimal
 
 _word = lazy(word, str)  # in the language of who reads the form
 RELEASES = [(name, _word(name)) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
+
+
+USUAL_RATES = {"lora": "0.002", "prefix": "0.01", "spf": "0.0005"}
+"""By kind of adapter, of a small encoder that sorts texts: searched on validation rows (docs/results.md)."""
 
 
 class TrainingForm(StepForm):
@@ -244,6 +249,10 @@ class TrainingForm(StepForm):
         self.fields["runtime"].choices = [  # type: ignore[attr-defined]
             (name, name) for name in settings.ENCLAVE_RUNTIMES if name not in UNMEASURED
         ]
+        if self.plan.get("task", "sequence-classification") == "sequence-classification":
+            kind = "spf" if self.plan.get("method") == "method-2" else self.plan.get("adapter", "lora")
+            said = _("Searched for small encoders with what is tuned here, on validation rows: %(rate)s.")
+            self.fields["learning_rate"].help_text = said % {"rate": decimal(USUAL_RATES[kind])}
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
