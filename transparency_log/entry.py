@@ -182,12 +182,29 @@ def make_entry(
 
     Raises: `log.invalid_entry`.
     """
+    return leaf_of(draft_entry(kind, at, body, attachments, version))[0]
+
+
+def draft_entry(
+    kind: str, at: int, body: Any, attachments: tuple[str, ...] = (), version: Literal[6, 7] = EARLIER
+) -> LeafEntry:
+    """As `make_entry`, before it has its canonical form: only the body of a typed kind is checked.
+
+    Raises: `log.invalid_entry`.
+    """
     entry = LeafEntry(version, kind, at, msgspec.to_builtins(body), attachments)
     typed = typed_body(entry)
     named = _attachments(typed) if typed is not None else ()
-    return parse_entry(
-        encode_entry(msgspec.structs.replace(entry, attachments=tuple(dict.fromkeys((*named, *attachments)))))
-    )
+    return msgspec.structs.replace(entry, attachments=tuple(dict.fromkeys((*named, *attachments))))
+
+
+def leaf_of(draft: LeafEntry) -> tuple[LeafEntry, bytes]:
+    """The entry as every reader of its leaf will see it, and the leaf, which is made once.
+
+    Raises: `log.invalid_entry`.
+    """
+    data = encode_entry(draft)
+    return _decoded(data, LeafEntry), data
 
 
 def encode_entry(entry: LeafEntry) -> bytes:

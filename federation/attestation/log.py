@@ -46,8 +46,8 @@ from transparency_log.entry import (
     FORMAT,
     AppraisalBody,
     LeafEntry,
-    encode_entry,
-    make_entry,
+    draft_entry,
+    leaf_of,
     typed_body,
 )
 
@@ -100,14 +100,14 @@ def append(kind: str, body: Any, attachments: Sequence[Attachment] = ()) -> LogE
         at = int(time.time())
         for attachment in attachments:
             _keep(attachment)
-        entry = make_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
+        entry = draft_entry(kind, at, body, tuple(attachment.sha256 for attachment in attachments))
         if _is_newer(entry):
             entry = msgspec.structs.replace(entry, version=FORMAT)
+        entry, data = leaf_of(entry)
         kept = StoredEvidence.objects.filter(pk__in=entry.attachments).count()
         if kept != len(set(entry.attachments)):
             raise Refusal("log.invalid_entry", fault="an attachment is missing")
         _require_own_policy(entry)
-        data = encode_entry(entry)
         leaf = merkle.leaf_hash(data)
         row = LogEntry.objects.create(
             index=head.size,
