@@ -70,6 +70,9 @@ MAIN = {
     "site-evidence": ("audrey", {"measurement"}),
     "references": ("olga", {"measurement"}),
     "collateral": ("olga", {"evidence"}),
+    "site": ("alice", {"enclave"}),
+    "operations": ("olga", {"sealed"}),
+    "operations-kept": ("olga", {"receipt"}),
 }
 
 
