@@ -49,9 +49,11 @@ def texts(domain: str) -> list[po.CatalogueMessage]:
 
 def _errors() -> Iterator[po.CatalogueMessage]:
     from error_catalogue import CATALOGUE
+    from error_catalogue.check_texts import TEMPLATES
 
     for entry in CATALOGUE.values():
         yield from (po.CatalogueMessage(text) for text in (entry.message, entry.hint) if text)
+    yield from map(po.CatalogueMessage, TEMPLATES)
 
 
 def _of_packages(packages: Iterable[str]) -> Iterator[po.CatalogueMessage]:

@@ -18,6 +18,7 @@ from typing import get_args
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from error_catalogue.check_texts import readable
 from error_catalogue.last_resort import kept_for_us, refusal_of
 from site_agent import AGENT_VERSION, approve_commands, member_commands, release_commands, thread_commands
 from site_agent.approval_key import read_key_file
@@ -320,14 +321,17 @@ def run_check(chosen: argparse.Namespace) -> int:
 def _all_well(state: State, enclave: int = 0) -> bool:
     """Look, and tell; where the coordinator can be reached, the hospital's page shows the same rows."""
     checks = run_checks(state, CHECK_PATIENCE, enclave)
-    rows = [(check.name, _(SHOWN_OUTCOME[check.outcome]), printable(check.found)) for check in checks]
+    rows = [
+        (readable(check.name), _(SHOWN_OUTCOME[check.outcome]), printable(readable(check.found)))
+        for check in checks
+    ]
     say(table((_("what"), _("how"), _("found")), rows))
     for check in checks:
         if check.hint:
-            say(f"\n{check.name}: {printable(check.hint)}")
+            say(f"\n{readable(check.name)}: {printable(readable(check.hint))}")
         if check.letter:
             say(_("\nA text for your network team:\n"))
-            say("\n".join(f"  {printable(line)}" for line in check.letter.splitlines()))
+            say("\n".join(f"  {printable(line)}" for line in readable(check.letter).splitlines()))
     # No row of the coordinator means that nobody has asked it, not that it answers.
     if any(check.name == "coordinator" and check.outcome != "fail" for check in checks):
         with contextlib.suppress(Refusal, OSError), contextlib.closing(connect(state)) as coordinator:

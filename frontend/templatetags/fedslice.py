@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
+from error_catalogue.check_texts import readable
 from federation.sites.models import Site
 from federation.studies.models import Approval
 from frontend.comparison import title_of
@@ -36,6 +37,7 @@ TONES = {
 
 
 register.filter("word", word)
+register.filter("readable", readable)
 
 
 @register.filter

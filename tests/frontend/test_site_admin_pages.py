@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Contribution, Run
@@ -277,3 +277,17 @@ class TestApproval:
     def test_only_the_hospital_that_is_asked_finds_the_button(self, frozen: Study, lena: User) -> None:
         text = signed_in(lena).get(reverse("study", args=[frozen.pk])).content.decode()
         assert "I have read it and approve" not in text and "you approved before" not in text
+
+
+def test_rows_of_the_check_and_the_letter_are_german_for_a_german_reader(alice: User, anna: Hospital) -> None:
+    row = {"name": "disk", "outcome": "fail", "found": "1 GiB free", "hint": "a hint of another version"}
+    anna.site.checks = [{**row, "letter": "Please allow outgoing connections to a.example, port 443."}]
+    anna.site.checks_at = timezone.now()
+    anna.site.save()
+    client = Client(headers={"accept-language": "de"})
+    client.force_login(alice)
+    with translation.override(None):  # what the page speaks ends with it
+        page = client.get(reverse("site-connection", args=[anna.site.pk])).content.decode()
+    assert "Platte" in page and "<span>1 GiB frei</span>" in page
+    assert '<span lang="en">a hint of another version</span>' in page
+    assert "Bitte erlauben Sie ausgehende Verbindungen zu a.example, Port 443." in page
