@@ -16,7 +16,8 @@ from pathlib import Path
 
 from msgspec import structs
 
-from contracts.rows import TextLabel, read_row, write_row
+from contracts.row_writing import write_row
+from contracts.rows import TextLabel, read_row
 from enclave.training.row_reader import SiteRows
 
 MEDQUAD = {

@@ -32,10 +32,11 @@ from contracts.policy import Policy, SgxReference
 from contracts.releases import SERVE, approve_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import ClientHello, decode, encode
+from contracts.serving_calls import ServeArguments, StepArguments
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.serving import ServeArguments, Serving, StepArguments
+from enclave.programs.serving import Serving
 from enclave.slicing.questions import TailAnswers, ask_about, read_probabilities
 from enclave.slicing.split import Front, Tail
 
@@ -65,7 +66,7 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
     hello = ClientHello(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
     told = serving.open(hello.opening)
-    channel = hello.finish(told["session"], decode(told["proof"]))
+    channel = hello.finish(told.session, decode(told.proof))
 
     def served() -> list[list[float]]:
         question, reply = ask_about(front, tokens, 0), {}
@@ -73,7 +74,7 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
             more, number = start + PART_BYTES < len(question), channel.sent
             sealed = encode(channel.seal(question[start : start + PART_BYTES], more=more))
             reply = serving.step(StepArguments(channel.name, number, sealed, more))
-        return read_probabilities(channel.open(decode(reply["sealed"])), len(tokens), labels)
+        return read_probabilities(channel.open(decode(reply.sealed)), len(tokens), labels)
 
     longest = max(map(len, tokens))
     ids = torch.zeros(len(tokens), longest, dtype=torch.long, device=device)

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.masking import accelerator
-from contracts.rows import TextLabel, write_row
+from contracts.row_writing import write_row
+from contracts.rows import TextLabel
 
 ROWS = {"train": 64, "validation": 32, "test": 1}
 

@@ -1,7 +1,7 @@
 """Rows as a hospital keeps them: UTF-8 JSON Lines, each an object of the dataset's kind that says so itself.
 
-The agent writes this form after it has checked a file (site_agent/datasets); the client slice, and the agent
-in Method 2, read nothing else. Every name is needed, none is known beside them.
+The agent writes this form (row_writing.py) after it has checked a file (site_agent/datasets); the client
+slice, and the agent in Method 2, read nothing else. Every name is needed, none is known beside them.
 """
 
 from __future__ import annotations
@@ -99,8 +99,3 @@ OF_KIND: dict[Kind, type[Row]] = {row.__struct_config__.tag: row for row in get_
 
 read_row = msgspec.json.Decoder(Row).decode
 """One line -> its row. Raises msgspec.DecodeError."""
-
-
-def write_row(row: Row) -> bytes:
-    """The line of a row, names in their order, with its end. The same row gives the same bytes."""
-    return msgspec.json.encode(row, order="sorted") + b"\n"

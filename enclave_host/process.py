@@ -23,6 +23,7 @@ import msgspec
 
 from attestation.measured import TREE
 from contracts.policy import Program
+from contracts.program_calls import STOP, A, Call, Nothing, R
 from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.wire import MAX_HELLO_BYTES, PROTOCOL, Hello, HostFile, Reply, WireChannel, WireRequest
@@ -112,6 +113,23 @@ class EnclaveProcess:
         """Whether the program can still be called."""
         return self._channel is not None and self._process.poll() is None
 
+    def ask(
+        self,
+        call: Call[A, R],
+        arguments: A,
+        progress: Callable[[Progress], None] | None = None,
+        timeout: float | None = None,
+    ) -> R:
+        """Carry out one operation and return its result, which is read strictly: see `exchange`.
+
+        Raises: as `exchange`, and `wire.invalid` for another result than the operation has.
+        """
+        result = self.exchange(call.name, msgspec.Raw(msgspec.json.encode(arguments)), progress, timeout)
+        try:
+            return msgspec.json.decode(result, type=call.result)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refusal("wire.invalid", expected=call.result.__name__) from error
+
     def call(
         self,
         op: str,
@@ -119,8 +137,22 @@ class EnclaveProcess:
         timeout: float | None = None,
         **args: Any,
     ) -> dict[str, Any]:
-        """Carry out one operation and return its result. `timeout` (seconds) covers the wait for an earlier
-        call.
+        """Ask as a host may that keeps to no form: for tests and benchmarks.
+
+        Raises: as `exchange`.
+        """
+        result = self.exchange(op, msgspec.Raw(msgspec.json.encode(args)), progress, timeout)
+        return msgspec.json.decode(result, type=dict[str, Any])
+
+    def exchange(
+        self,
+        op: str,
+        args: msgspec.Raw,
+        progress: Callable[[Progress], None] | None = None,
+        timeout: float | None = None,
+    ) -> msgspec.Raw:
+        """Carry out one operation: JSON arguments in, the JSON of its result out. `timeout` (seconds) covers
+        the wait for an earlier call.
 
         Raises the program's own refusal; `program.busy` or `program.timeout` when the time is over;
         `program.died`. After a timeout, or an exception out of `progress`, the program finishes that
@@ -144,7 +176,7 @@ class EnclaveProcess:
         """End the program, politely where it listens. Its keys are gone then. Safe to call twice."""
         if self.alive:
             with contextlib.suppress(Refusal):
-                self.call("stop", timeout=STOP_SECONDS)
+                self.ask(STOP, Nothing(), timeout=STOP_SECONDS)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill()
@@ -166,10 +198,10 @@ class EnclaveProcess:
     def _exchange(
         self,
         op: str,
-        args: dict[str, Any],
+        args: msgspec.Raw,
         progress: Callable[[Progress], None] | None,
         deadline: float | None,
-    ) -> dict[str, Any]:
+    ) -> msgspec.Raw:
         if self._channel is None or self._process.poll() is not None:
             raise self._died()
         self._last_id += 1
@@ -181,7 +213,7 @@ class EnclaveProcess:
                 continue  # the end of a call that was given up
             if reply.refused is not None:
                 raise Refusal(reply.refused.code, **reply.refused.facts)
-            if reply.result is not None:
+            if reply.result:
                 return reply.result
             if progress is not None and reply.progress is not None:
                 progress(reply.progress)

@@ -155,11 +155,11 @@ def _enclaves() -> Iterator[Gauge]:
             continue
         up.set(1, supervisor=holder or "local")
         for each in listed:
-            if each["alive"]:
-                labels = (("program", each["program"]),)
+            if each.alive:
+                labels = (("program", each.program),)
                 count.values[labels] = count.values.get(labels, 0) + 1
-                memory.values[labels] = max(memory.values.get(labels, 0), each["memory"])
-                peak.values[labels] = max(peak.values.get(labels, 0), each["peak"])
+                memory.values[labels] = max(memory.values.get(labels, 0), each.memory)
+                peak.values[labels] = max(peak.values.get(labels, 0), each.peak)
     yield from (up, count, memory, peak)
 
 

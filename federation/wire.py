@@ -45,10 +45,6 @@ class AgentView(APIView):
             raise Refusal("request.not_found")
 
 
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """An empty object."""
-
-
 def agent(request: Request) -> AgentPrincipal:
     """Who asks.
 

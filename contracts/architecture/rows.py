@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.architecture.encoders import ENCODERS
+from contracts.architecture.bert_build import BERT_BUILD
 from contracts.architecture.family import Architecture
 from contracts.refusal import Refusal
 
 
 def row_of(config: Any) -> Architecture:
-    """The row of a model's configuration. Decoders' rows are loaded where it is none of the others.
+    """The row of a model's configuration. Other rows than those of BERT's build are loaded for the models
+    that need them.
 
     Raises: `slicing.unknown_architecture`.
     """
     found = str(getattr(config, "model_type", type(config).__name__))
+    if found in BERT_BUILD:
+        return BERT_BUILD[found]
+    from contracts.architecture.encoders import ENCODERS
+
     if found in ENCODERS:
         return ENCODERS[found]
     from contracts.architecture.decoders import DECODERS

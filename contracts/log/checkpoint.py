@@ -6,7 +6,6 @@ contracts/log/following.py.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable
 
@@ -27,11 +26,6 @@ class Checkpoint(Struct, frozen=True):
     size: int
     root: bytes
     extensions: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        lines = (self.origin, str(self.size), base64.b64encode(self.root).decode(), *self.extensions)
-        return "".join(f"{line}\n" for line in lines)
 
 
 def verify_checkpoint(data: bytes | str, key: NoteKey) -> Checkpoint:

@@ -3,6 +3,7 @@ witness does the same and then cosigns."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 from contracts.log import growth
@@ -15,7 +16,16 @@ from contracts.signing import SigningKey
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: SigningKey) -> str:
     """The signed note, by the log's key. The caller never signs two that do not grow from one another."""
-    return sign_note(parse_text(checkpoint.text).text, checkpoint.origin, signer)
+    text = checkpoint_text(checkpoint)
+    parse_text(text)  # what nobody could read is not signed
+    return sign_note(text, checkpoint.origin, signer)
+
+
+def checkpoint_text(checkpoint: Checkpoint) -> str:
+    """What is signed of it."""
+    root = base64.b64encode(checkpoint.root).decode()
+    lines = (checkpoint.origin, str(checkpoint.size), root, *checkpoint.extensions)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def follow(seen: Checkpoint | None, new: Checkpoint, proof: Sequence[bytes]) -> Checkpoint:

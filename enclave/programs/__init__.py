@@ -1,17 +1,18 @@
 """The programs that run in a TEE, and the host's side of one.
 
 A host starts a program (`host.EnclaveProcess`), which connects back over loopback (`wire`) and then answers
-one request at a time (`program`). Sealed files go through a folder (`mailbox`). The operations:
+one request at a time (`program`). Sealed files go through a folder (`mailbox`). The operations, each with a
+struct for its arguments and one for its result (`contracts/*_calls.py`):
 
-| both | `ping`, `bind` {manifest, approvals}, `evidence` {nonce}, `status`, `stop` |
+| all | `ping`, `bind` {manifest, approvals}, `evidence` {nonce}, `stop` |
 | aggregator | `challenge` {site}, `admit` {site, evidence, endorsement}, `inspect` {round, site, sha256},
-  `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state} |
+  `aggregate` {round, roster, countersignatures}, `reissue`, `restore` {state}, `status` |
 | client_slice | `challenge`, `admit` {evidence, logged}, `load` {model, dataset, site, key, features},
   `train` and `evaluate` {round, previous: null or {sha256, receipt, reissue}} |
 | client_slice, placement `masked` | `accelerate` {channel, room}, `prepare` {round} (`slice_offloaded`) |
-| client_slice, behind a public front | `held` {begun, signature} (`slice_front`) |
+| client_slice, behind a public front | `commit`, `held` {begun, signature} (`slice_front`) |
 | split_server | `prepare` {model}, `features` {site, keys}, `train` and `evaluate` {round, roster,
-  countersignatures}, `restore` {state} |
+  countersignatures}, `restore` {state}, `status` |
 | split_server, where the rule of release is not `nothing` | `share` {site, sealed}, `serve` and `release`
 {receipt, release_approvals}, `open` {opening}, `step` {session, number, sealed, more}, `close` {session},
 `revoke`

@@ -7,39 +7,24 @@ of these operations. Runs inside the split server's enclave.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
+from contracts import serving_calls as calls
 from contracts.course import is_over
 from contracts.kinds import SEVERAL
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
+from contracts.release_calls import RELEASE, LetOut, ReleaseArguments
 from contracts.sealed.handback import take_back
-from contracts.sealed.session import Base64, decode
+from contracts.sealed.session import decode
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
-from enclave.programs.program import NoArguments, Operation, Report
-from enclave.programs.releasing import ReleaseArguments, release
-from enclave.programs.serving import (
-    CloseArguments,
-    OpenArguments,
-    RevokeArguments,
-    ServeArguments,
-    Served,
-    Serving,
-    StepArguments,
-)
+from enclave.programs.program import Operation, Report, operations
+from enclave.programs.releasing import release
+from enclave.programs.serving import Served, Serving
 
 if TYPE_CHECKING:
     from enclave.programs.tail_rounds import TailRounds
-
-
-class ShareArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The last receipt that a site has seen, and its share of the state's key if it holds one, sealed to this
-    enclave (`contracts.sealed.handback`)."""
-
-    site: str
-    sealed: Base64
 
 
 class Afterwards:
@@ -49,16 +34,16 @@ class Afterwards:
         self._identity, self._mailbox, self._rounds = identity, mailbox, rounds
         self._answers: Served | None = None
         serving = Serving(identity, self._served)
-        self.operations = {
-            "share": Operation(ShareArguments, self._share),
-            "release": Operation(ReleaseArguments, self._release),
-            "serve": Operation(ServeArguments, lambda told, _report: serving.begin(told)),
-            "open": Operation(OpenArguments, lambda told, _report: serving.open(told.opening)),
-            "step": Operation(StepArguments, lambda told, _report: serving.step(told)),
-            "close": Operation(CloseArguments, lambda told, _report: serving.close(told.session)),
-            "revoke": Operation(RevokeArguments, lambda told, _report: serving.revoke(told.sites)),
-            "meters": Operation(NoArguments, lambda _arguments, _report: serving.meters()),
-        }
+        self.operations = operations(
+            Operation(calls.SHARE, self._share),
+            Operation(RELEASE, self._release),
+            Operation(calls.SERVE, lambda told, _report: serving.begin(told)),
+            Operation(calls.OPEN, lambda told, _report: serving.open(told.opening)),
+            Operation(calls.STEP, lambda told, _report: serving.step(told)),
+            Operation(calls.CLOSE, lambda told, _report: serving.close(told.session)),
+            Operation(calls.REVOKE, lambda told, _report: serving.revoke(told.sites)),
+            Operation(calls.METERS, lambda _arguments, _report: serving.meters()),
+        )
 
     def forget(self) -> None:
         """A round is about to change the tail."""
@@ -96,7 +81,7 @@ class Afterwards:
             )
         return self._answers
 
-    def _share(self, arguments: ShareArguments, _report: Report) -> dict[str, Any]:
+    def _share(self, arguments: calls.ShareArguments, _report: Report) -> Nothing:
         identity = self._identity
         member = identity.manifest.site(arguments.site)
         told = take_back(
@@ -107,9 +92,9 @@ class Afterwards:
             key=identity.hpke,
         )
         self._rounds().hand_back(member.id, told.receipt, told.share)
-        return {}
+        return Nothing()
 
-    def _release(self, arguments: ReleaseArguments, _report: Report) -> dict[str, Any]:
+    def _release(self, arguments: ReleaseArguments, _report: Report) -> LetOut:
         rounds = self._rounds()
         return release(
             self._identity,

@@ -7,11 +7,9 @@ computed from parameters leaves otherwise. Everything here runs inside the clien
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Meta
-
+from contracts.client_slice_calls import Contributed
 from contracts.previous import Previous
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
@@ -31,10 +29,6 @@ from enclave.training.tensors import State, from_bytes
 
 if TYPE_CHECKING:
     from enclave.programs.learner import Learner
-
-
-RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
-PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
 @dataclass
@@ -64,7 +58,7 @@ class ClientRounds:
         self._answer: RoundAnswer | None = None
         self.round = 0
 
-    def train(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
+    def train(self, round: int, previous: Previous | None, report: Report) -> Contributed:
         """Score the incoming parameters, train on them, and seal the update for the aggregator.
 
         Asked again (its lease was lost), it gives the same file. Nothing is computed again: an aggregator
@@ -81,7 +75,7 @@ class ClientRounds:
             self._remember(round, Enclosed(self._history.last_hash, result.samples, scores), state)
         return self._result()
 
-    def evaluate(self, round: int, previous: Previous | None, report: Report) -> dict[str, Any]:
+    def evaluate(self, round: int, previous: Previous | None, report: Report) -> Contributed:
         """The closing round, and the test: only the scores are sealed. Answers again as `train` does.
 
         Raises: as `train`.
@@ -160,13 +154,9 @@ class ClientRounds:
             )
         return answer.sealed[receiver.signing_key]
 
-    def _result(self) -> dict[str, Any]:
-        """The sealed file, and what the site's host knows anyway. No score: the host would have an oracle."""
+    def _result(self) -> Contributed:
+        """Raises: as `_seal`."""
         answer = self._answer
         assert answer is not None
-        return {
-            "update": msgspec.to_builtins(self._seal(answer)),
-            "samples": answer.enclosed.samples,
-            "previous": answer.enclosed.previous,
-            "measures": answer.measures,
-        }
+        enclosed = answer.enclosed
+        return Contributed(self._seal(answer), enclosed.samples, enclosed.previous, answer.measures)

@@ -3,49 +3,18 @@ aggregator that it has verified itself."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-from msgspec import Struct
-
 from attestation.sources import Source
-from contracts.evidence import Evidence
-from contracts.policy import Hex32
-from contracts.previous import Previous
+from contracts import client_slice_calls as calls
+from contracts.program_calls import Challenge, Nothing
 from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.admission import Admission
-from enclave.programs.client_rounds import ClientRounds, PathText, RoundNumber
+from enclave.programs.client_rounds import ClientRounds
 from enclave.programs.identity import Identity
-from enclave.programs.in_public import InLog, require_in_log
+from enclave.programs.in_public import require_in_log
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.peer import AGGREGATOR
-from enclave.programs.program import EnclaveProgram, NoArguments, Operation, Report, main
-
-
-class AdmitAggregatorArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The aggregator's evidence, and the proofs that it and the manifest stand in the log."""
-
-    evidence: Evidence
-    logged: InLog
-
-
-class LoadArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The base model's folder and the normalised rows, absolute or inside the mailbox, whose rows they are,
-    and the key of that site's dataset digests (hex). Behind a public front, also the rows' features."""
-
-    model: PathText
-    dataset: PathText
-    site: str
-    key: Hex32
-    features: PathText | None = None
-
-
-class RoundArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A round, and what it continues (null: the initial parameters)."""
-
-    round: RoundNumber
-    previous: Previous | None
+from enclave.programs.program import EnclaveProgram, Operation, Report, main, operations
 
 
 class ClientSlice(EnclaveProgram):
@@ -57,14 +26,13 @@ class ClientSlice(EnclaveProgram):
         super().__init__(source, mailbox)
         self._aggregators: Admission | None = None
         self._client_rounds: ClientRounds | None = None
-        self.operations |= {
-            "challenge": Operation(NoArguments, self._challenge),
-            "admit": Operation(AdmitAggregatorArguments, self._admit),
-            "load": Operation(LoadArguments, self._load),
-            "train": Operation(RoundArguments, self._train),
-            "evaluate": Operation(RoundArguments, self._evaluate),
-            "status": Operation(NoArguments, self._status),
-        }
+        self.operations |= operations(
+            Operation(calls.CHALLENGE, self._challenge),
+            Operation(calls.ADMIT, self._admit),
+            Operation(calls.LOAD, self._load),
+            Operation(calls.TRAIN, self._train),
+            Operation(calls.EVALUATE, self._evaluate),
+        )
 
     @property
     def aggregators(self) -> Admission:
@@ -86,22 +54,22 @@ class ClientSlice(EnclaveProgram):
         if identity.manifest.masking is not None:
             from enclave.programs import slice_offloaded
 
-            self.operations |= slice_offloaded.operations(lambda: self.client_rounds, self.mailbox.folder)
+            self.operations |= slice_offloaded.offered(lambda: self.client_rounds, self.mailbox.folder)
         if identity.manifest.front is not None:
             from enclave.programs import slice_front
 
-            self.operations |= slice_front.operations(identity, self._aggregators, lambda: self.client_rounds)
+            self.operations |= slice_front.offered(identity, self._aggregators, lambda: self.client_rounds)
 
-    def _challenge(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
-        return {"nonce": self.aggregators.challenge(AGGREGATOR)}
+    def _challenge(self, _arguments: Nothing, _report: Report) -> Challenge:
+        return Challenge(self.aggregators.challenge(AGGREGATOR))
 
-    def _admit(self, arguments: AdmitAggregatorArguments, _report: Report) -> dict[str, Any]:
+    def _admit(self, arguments: calls.AdmitAggregatorArguments, _report: Report) -> Nothing:
         aggregators, evidence = self.aggregators, arguments.evidence
         require_in_log(self.identity.manifest, evidence.claims, arguments.logged)
-        appraisal = aggregators.admit(AGGREGATOR, evidence)
-        return {"appraisal": msgspec.to_builtins(appraisal)}
+        aggregators.admit(AGGREGATOR, evidence)
+        return Nothing()
 
-    def _load(self, arguments: LoadArguments, report: Report) -> dict[str, Any]:
+    def _load(self, arguments: calls.LoadArguments, report: Report) -> calls.Loaded:
         if self._client_rounds is not None:
             raise Refusal("slice.already_loaded")
         manifest = self.identity.manifest
@@ -122,34 +90,15 @@ class ClientSlice(EnclaveProgram):
         learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
         self._client_rounds = ClientRounds(self.identity, self.mailbox, self.aggregators, learner)
         parts = (learner.training, learner.validation, learner.test)
-        committed = None
-        if learner.front is not None:
-            from enclave.programs.slice_front import committed as commit
+        cut, left_out = sum(part.cut for part in parts), sum(part.left_out for part in parts)
+        training, validation, test = map(len, parts)
+        return calls.Loaded(site, training, validation, test, cut, left_out)
 
-            committed = commit(self.identity, self._client_rounds)
-        return {
-            "site": site,
-            "training_rows": len(learner.training),
-            "validation_rows": len(learner.validation),
-            "test_rows": len(learner.test),
-            "features": msgspec.to_builtins(committed),
-            "cut": sum(part.cut for part in parts),
-            "left_out": sum(part.left_out for part in parts),
-        }
-
-    def _train(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+    def _train(self, arguments: calls.RoundArguments, report: Report) -> calls.Contributed:
         return self.client_rounds.train(arguments.round, arguments.previous, report)
 
-    def _evaluate(self, arguments: RoundArguments, report: Report) -> dict[str, Any]:
+    def _evaluate(self, arguments: calls.RoundArguments, report: Report) -> calls.Contributed:
         return self.client_rounds.evaluate(arguments.round, arguments.previous, report)
-
-    def _status(self, _arguments: NoArguments, _report: Report) -> dict[str, Any]:
-        return {
-            "bound": self._identity is not None,
-            "admitted": self._aggregators is not None and bool(self._aggregators.newest()),
-            "loaded": self._client_rounds is not None,
-            "round": 0 if self._client_rounds is None else self._client_rounds.round,
-        }
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import dataclass, field
-
-import msgspec
 
 from attestation.own_quote import read_own
 from attestation.sources import Source
@@ -14,6 +11,7 @@ from contracts.approvals import Approval, verify_approvals
 from contracts.evidence import Claims, report_data
 from contracts.manifest import Manifest, parse
 from contracts.policy import Program
+from contracts.program_calls import ShownEvidence
 from contracts.refusal import Refusal
 from contracts.sealed.hpke import HpkeKey
 from contracts.signing import SigningKey
@@ -43,11 +41,10 @@ class Identity:
         """What a quote for this relying party's nonce binds."""
         return Claims(nonce, self.hpke.public, self.signing.public, self.manifest_hash, self.program)
 
-    def evidence(self, nonce: str) -> dict[str, object]:
-        """`{quote (base64), claims, event_log}`. Its host adds the collateral, which needs no protection."""
+    def evidence(self, nonce: str) -> ShownEvidence:
+        """The quote, and what it binds."""
         claims = self.claims(nonce)
-        quote = base64.b64encode(self.source.quote(report_data(claims))).decode()
-        return {"quote": quote, "claims": msgspec.to_builtins(claims), "event_log": self.source.event_log()}
+        return ShownEvidence(self.source.quote(report_data(claims)), claims, self.source.event_log())
 
 
 def bind(program: Program, source: Source, manifest_text: str, approvals: dict[str, Approval]) -> Identity:

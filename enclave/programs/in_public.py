@@ -7,21 +7,13 @@ under the log's key that the manifest pins, and before the witnesses that the ma
 
 from __future__ import annotations
 
-from msgspec import Struct
-
+from contracts.client_slice_calls import InLog
 from contracts.evidence import Claims
 from contracts.log.note import parse_vkey
-from contracts.log.proof import Logged, require_logged
+from contracts.log.proof import require_logged
 from contracts.log.relied_on import require_appraisal_entry, require_manifest_entry
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-
-
-class InLog(Struct, forbid_unknown_fields=True, frozen=True):
-    """Proofs of the entries of the run's manifest, and of the aggregator's appraisal."""
-
-    manifest: Logged
-    appraisal: Logged
 
 
 def require_in_log(manifest: Manifest, claims: Claims, shown: InLog) -> None:

@@ -24,10 +24,19 @@ from msgspec import Struct
 
 from attestation import guard
 from attestation.sources import Source, open_source
-from contracts.approvals import Approval
 from contracts.decoder_warm_up import warm_up_decoders
 from contracts.faults import log_fault
-from contracts.policy import Hex32, Program
+from contracts.policy import Program
+from contracts.program_calls import (
+    BIND,
+    EVIDENCE,
+    PING,
+    BindArguments,
+    Call,
+    Challenge,
+    Nothing,
+    ShownEvidence,
+)
 from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.identity import Identity, bind
@@ -40,28 +49,16 @@ Report = Callable[[Progress], None]
 MAX_HOST_FILE_BYTES = 4096
 
 
-class NoArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """For operations that take none."""
-
-
-class BindArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The run manifest's text, and each site's approval of its hash."""
-
-    manifest: str
-    approvals: dict[str, Approval]
-
-
-class EvidenceArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The relying party's own fresh nonce."""
-
-    nonce: Hex32
-
-
 class Operation(NamedTuple):
-    """An operation: how its arguments are read, and what it does. It returns the JSON value of its result."""
+    """A call that the program takes, and what it does on it."""
 
-    arguments: type[Struct]
-    run: Callable[[Any, Report], dict[str, Any]]
+    call: Call[Any, Any]
+    run: Callable[[Any, Report], Struct]
+
+
+def operations(*offered: Operation) -> dict[str, Operation]:
+    """By name."""
+    return {operation.call.name: operation for operation in offered}
 
 
 class EnclaveProgram:
@@ -73,11 +70,11 @@ class EnclaveProgram:
         self.source = source
         self.mailbox = mailbox
         self._identity: Identity | None = None
-        self.operations: dict[str, Operation] = {
-            "ping": Operation(NoArguments, lambda _arguments, _report: {}),
-            "bind": Operation(BindArguments, self._bind),
-            "evidence": Operation(EvidenceArguments, self._evidence),
-        }
+        self.operations = operations(
+            Operation(PING, lambda _arguments, _report: Nothing()),
+            Operation(BIND, self._bind),
+            Operation(EVIDENCE, self._evidence),
+        )
 
     @property
     def identity(self) -> Identity:
@@ -89,7 +86,7 @@ class EnclaveProgram:
     def bound(self, identity: Identity) -> None:
         """Called once, after `bind` has succeeded."""
 
-    def perform(self, request: WireRequest, report: Report) -> dict[str, Any]:
+    def perform(self, request: WireRequest, report: Report) -> Struct:
         """Carry out one request.
 
         Raises: `program.unknown_operation`, `program.bad_arguments` or what the operation itself raises.
@@ -98,26 +95,20 @@ class EnclaveProgram:
         if operation is None:
             raise Refusal("program.unknown_operation", program=self.name, op=request.op)
         try:
-            arguments = msgspec.convert(request.args, operation.arguments)
-        except msgspec.ValidationError as error:
+            arguments = msgspec.json.decode(request.args, type=operation.call.arguments)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refusal("program.bad_arguments", op=request.op, fault=str(error)[:300]) from error
         return operation.run(arguments, report)
 
-    def _bind(self, arguments: BindArguments, _report: Report) -> dict[str, Any]:
+    def _bind(self, arguments: BindArguments, _report: Report) -> Nothing:
         if self._identity is not None:
             raise Refusal("program.already_bound")
         identity = bind(self.name, self.source, arguments.manifest, arguments.approvals)
         self.bound(identity)
         self._identity = identity
-        return {
-            "manifest": identity.manifest_hash,
-            "hpke_key": identity.hpke.public,
-            "signing_key": identity.signing.public,
-            "program": self.name,
-            "measurement": identity.measurement,
-        }
+        return Nothing()
 
-    def _evidence(self, arguments: EvidenceArguments, _report: Report) -> dict[str, Any]:
+    def _evidence(self, arguments: Challenge, _report: Report) -> ShownEvidence:
         return self.identity.evidence(arguments.nonce)
 
 
@@ -154,7 +145,7 @@ def serve(program: EnclaveProgram, channel: WireChannel) -> None:
             if request.code != "wire.invalid":
                 return
         elif request.op == "stop":
-            channel.send(Reply(request.id, result={}))
+            channel.send(Reply(request.id, result=msgspec.Raw(b"{}")))
             return
         else:
             channel.send(_answer(program, channel, request))
@@ -165,7 +156,8 @@ def _answer(program: EnclaveProgram, channel: WireChannel, request: WireRequest)
         channel.send(Reply(request.id, progress=progress))
 
     try:
-        return Reply(request.id, result=program.perform(request, report))
+        result = program.perform(request, report)
+        return Reply(request.id, result=msgspec.Raw(msgspec.json.encode(result)))
     except Refusal as refusal:
         log.info("%s refused: %s", request.op, refusal.code)
         return Reply(request.id, refused=Refused(refusal.code, refusal.facts))

@@ -9,20 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import Annotated, Any
-
-import msgspec
-from msgspec import Meta, Struct
 
 from contracts.course import is_over
-from contracts.manifest import Identifier
-from contracts.policy import Hex32
 from contracts.refusal import Refusal
+from contracts.release_calls import LetOut, ReleaseArguments
 from contracts.releases import (
     EXPORT,
     KIND,
     SEALED,
-    ReleaseApproval,
     Released,
     require_approved,
     rule_of,
@@ -36,15 +30,6 @@ from enclave.programs.round_ledger import LatestRound
 from enclave.training.tensors import State
 
 
-class ReleaseArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The receipt whose parameters are to leave, the sites' approvals, and the base model's folder
-    (absolute or inside the mailbox)."""
-
-    receipt: Hex32
-    release_approvals: dict[Identifier, ReleaseApproval]
-    model: Annotated[str, Meta(min_length=1, max_length=2048)]
-
-
 def release(
     identity: Identity,
     mailbox: Mailbox,
@@ -53,7 +38,7 @@ def release(
     package: Callable[[State], bytes],
     *,
     require_named: Callable[[Iterable[str]], None],
-) -> dict[str, Any]:
+) -> LetOut:
     """Put the package out, sealed to the sites that have signed or in clear as the rule says; the file, and
     the signed statement about it. It may be asked for again: the parameters and the approvals are the same.
 
@@ -98,8 +83,7 @@ def release(
         development=manifest.policy.root == "development",
         issued=identity.clock.now(),
     )
-    signed = sign_release(statement, identity.signing)
-    return {"output": msgspec.to_builtins(filed), "release": msgspec.to_builtins(signed)}
+    return LetOut(filed, sign_release(statement, identity.signing))
 
 
 def _put_out(

@@ -30,6 +30,7 @@ from contracts.refusal import Refusal
 from contracts.roster import Roster, roster_hash, verify_roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
+from contracts.server_calls import Restored, RoundDone
 from contracts.server_statements import sign_receipt
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
@@ -77,20 +78,10 @@ class RoundLedger:
         self._template = template
         self.latest = LatestRound()
         self.keys = StateKeys(identity)
-        self._last: dict[str, Any] | None = None
 
     @property
     def manifest(self) -> Manifest:
         return self._identity.manifest
-
-    def status(self) -> dict[str, Any]:
-        """The last round, its receipt's hash, and the result that was given for it (null after a restore)."""
-        return {
-            "round": self.latest.round,
-            "receipt": self.latest.hash,
-            "restarts": self.latest.restarts,
-            "last": self._last,
-        }
 
     def require_open(self, round: int) -> None:
         """Raises: `round.already_aggregated`, `round.out_of_order`, `round.finished` or
@@ -138,7 +129,7 @@ class RoundLedger:
         aside: Mapping[str, Any] | None = None,
         pins: Pins | None = None,
         moments: State | None = None,
-    ) -> dict[str, Any]:
+    ) -> RoundDone:
         """Seal the state, sign the receipt, and stand there from now on; the round's result.
 
         `more` holds further groups of numbers for receipt and page, `aside` for the page alone.
@@ -156,18 +147,11 @@ class RoundLedger:
             self._identity, self._mailbox, self.keys, draft, state or {}, best, pins or {}, moments or {}
         )
         signed = sign_receipt(kept.receipt, self._identity.signing)
-        result = {
-            "next": None if output is None else msgspec.to_builtins(output),
-            "state": None if kept.sealed is None else msgspec.to_builtins(kept.sealed),
-            "metrics": {**metrics, **(aside or {})},
-            "receipt": msgspec.to_builtins(signed),
-        }
         restarts = self.latest.restarts
         self.latest = LatestRound(
             signed.receipt, state, best, restarts, own=True, pins=kept.pins, moments=kept.moments
         )
-        self._last = result
-        return result
+        return RoundDone(output, kept.sealed, {**metrics, **(aside or {})}, signed)
 
     def steer(self, round: int, scores: Mapping[str, Scores], roster: Roster) -> Steered:
         """What becomes of the run by a round's scores, which are the sites' own: nobody outside sees them."""
@@ -189,7 +173,7 @@ class RoundLedger:
             return Published({}, Scoring(fixed, "not_pooled"))
         return published
 
-    def restore(self, sha256: str) -> dict[str, Any]:
+    def restore(self, sha256: str) -> Restored:
         """Go on where an earlier instance of this program stopped, from the state that it sealed.
 
         The host may bring an old state. Then the next roster, which the sites countersign, names a later
@@ -204,7 +188,7 @@ class RoundLedger:
         self.latest = LatestRound(
             kept.receipt, kept.state, kept.best, restarts, pins=kept.pins, moments=kept.moments
         )
-        return {"round": self.latest.round, "receipt": self.latest.hash}
+        return Restored(self.latest.round, self.latest.hash)
 
     def _draft(
         self,

@@ -6,11 +6,8 @@ Everything here runs inside the aggregator's enclave; what a round leaves behind
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
-
-from attestation.appraisal import Appraisal
+from contracts.aggregator_calls import AggregatorStatus, Inspected, Reissued
 from contracts.commitment import Committed, Held, hold, require_committed
 from contracts.counting import counted
 from contracts.evidence import Evidence
@@ -22,6 +19,7 @@ from contracts.roster import Roster
 from contracts.round_kind import kind_of
 from contracts.sealed.container import FileRef
 from contracts.sealed.stream import Binding, seal
+from contracts.server_calls import Restored, RoundDone
 from contracts.server_statements import sign_reissue
 from enclave.programs.admission import Admission
 from enclave.programs.averaging import Averager
@@ -45,13 +43,11 @@ class Rounds(RoundLedger):
         self._slice_instances = SliceInstances(identity.manifest.aggregation.instances)
         self._confirmed = True
 
-    def status(self) -> dict[str, Any]:
-        """As the ledger's, with the sites whose client slices are admitted."""
-        return {**super().status(), "admitted": sorted(self._admission.newest())}
+    def status(self) -> AggregatorStatus:
+        """Where the run stands, and the sites whose client slices are admitted."""
+        return AggregatorStatus(self.latest.round, self.latest.hash, tuple(sorted(self._admission.newest())))
 
-    def admit(
-        self, site: str, evidence: Evidence, committed: Committed | None = None
-    ) -> tuple[Appraisal, Held | None]:
+    def admit(self, site: str, evidence: Evidence, committed: Committed | None = None) -> Held | None:
         """Let a site's client slice in, count its instance, and, behind a public front, hold its site to the
         features that it has committed to.
 
@@ -65,30 +61,30 @@ class Rounds(RoundLedger):
             require_committed(run, site, committed, key)
             features = committed.features
         self._slice_instances.require(site, key, features)
-        appraisal = self._admission.admit(site, evidence)
+        self._admission.admit(site, evidence)
         begun = self._slice_instances.count(site, key, features)
         if features is None:
-            return appraisal, None
-        return appraisal, hold(run, site, features, key, begun, self._identity.signing)
+            return None
+        return hold(run, site, features, key, begun, self._identity.signing)
 
-    def restore(self, sha256: str) -> dict[str, Any]:
+    def restore(self, sha256: str) -> Restored:
         """See `RoundLedger.restore`."""
-        told = super().restore(sha256)
+        restored = super().restore(sha256)
         assert self.latest.receipt is not None
         self._slice_instances.restore(self.latest.receipt)
         self._confirmed = False
-        return told
+        return restored
 
-    def inspect(self, round: int, site: str, sha256: str) -> dict[str, Any]:
+    def inspect(self, round: int, site: str, sha256: str) -> Inspected:
         """Open and check one contribution before the roster is fixed, and forget it. Sites countersign once a
         round: a contribution that turns out bad after that costs the round."""
         self.require_open(round)
         contribution = self._open(round, site, sha256, self.latest.state, None)
-        return {"site": site, "sha256": sha256, "samples": contribution.enclosed.samples}
+        return Inspected(site, sha256, contribution.enclosed.samples)
 
     def aggregate(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
-    ) -> dict[str, Any]:
+    ) -> RoundDone:
         """Average the countersigned contributions, seal the next parameters and this enclave's state, and
         sign the receipt. In the closing round the next parameters are those of the best one; the test makes
         none. Each contribution is opened, checked in full, added and forgotten before the next; if one is
@@ -145,7 +141,7 @@ class Rounds(RoundLedger):
         self._confirmed = True
         return result
 
-    def reissue(self) -> dict[str, Any]:
+    def reissue(self) -> Reissued:
         """Seal the last global parameters again, for the client slices that are admitted now. A client
         slice that was started again, or came late, goes on with this; a second one of its site in the same
         round does not.
@@ -162,11 +158,7 @@ class Rounds(RoundLedger):
         self._slice_instances.hand_over(heirs)
         statement = Reissue(self._identity.manifest_hash, latest.hash, sealed.sha256)
         signed = sign_reissue(statement, self._identity.signing)
-        return {
-            "next": msgspec.to_builtins(sealed),
-            "reissue": msgspec.to_builtins(signed),
-            "recipients": sorted(peer.signing_key for peer in heirs.values()),
-        }
+        return Reissued(sealed, signed, tuple(sorted(peer.signing_key for peer in heirs.values())))
 
     def _open(
         self, round: int, site: str, sha256: str, template: State | None, start: State | None

@@ -10,52 +10,16 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from msgspec import Meta, Struct
-
-from contracts.manifest import Identifier
-from contracts.policy import Hex32
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
-from contracts.releases import SERVE, ReleaseApproval, allowed, require_approved
-from contracts.sealed.session import Base64, Opening, SessionChannel, accept, decode, encode
+from contracts.releases import SERVE, allowed, require_approved
+from contracts.sealed.session import Opening, SessionChannel, accept, decode, encode
+from contracts.serving_calls import Meters, ServeArguments, SessionOpened, SiteMeter, StepArguments, Stepped
 from enclave.programs.identity import Identity
 
 MAX_QUESTION_BYTES = 64 << 20
-
-
-class ServeArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The receipt whose parameters are to answer, and the sites' approvals by the rule `serve-only`."""
-
-    receipt: Hex32
-    release_approvals: dict[Identifier, ReleaseApproval]
-
-
-class OpenArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A site's opening of a session."""
-
-    opening: Opening
-
-
-class StepArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """A message of a session; `more` says that its question goes on in the next one."""
-
-    session: Hex32
-    number: Annotated[int, Meta(ge=0, lt=2**31)]
-    sealed: Base64
-    more: bool = False
-
-
-class CloseArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The session that is over."""
-
-    session: Hex32
-
-
-class RevokeArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The sites that are to have no session: theirs end, and they open no more until they are not named."""
-
-    sites: Annotated[tuple[str, ...], Meta(max_length=1000)]
 
 
 class Served(Protocol):
@@ -101,7 +65,7 @@ class _Open:
     text: Any
     pending: bytearray = field(default_factory=bytearray)
     taken: int = 0
-    last: tuple[int, bytes, dict[str, Any]] | None = None
+    last: tuple[int, bytes, Stepped] | None = None
 
 
 class Serving:
@@ -121,7 +85,7 @@ class Serving:
         self._ordered: str | None = None
         self._meters: dict[str, Meter] = {}
 
-    def begin(self, asked: ServeArguments) -> dict[str, Any]:
+    def begin(self, asked: ServeArguments) -> Nothing:
         """Serve the parameters after this receipt, as enough of the run's sites have signed. The host brings
         the signatures; its word counts for nothing.
 
@@ -135,9 +99,9 @@ class Serving:
             raise Refusal("release.wrong_receipt")
         require_approved(identity.manifest, receipt, asked.release_approvals, identity.approvals, SERVE)
         self._ordered = receipt
-        return {}
+        return Nothing()
 
-    def open(self, opening: Opening) -> dict[str, Any]:
+    def open(self, opening: Opening) -> SessionOpened:
         """Open a session for a site of the manifest.
 
         Raises: `serving.not_ready`, `state.not_named`, `serving.not_signed` before `begin`,
@@ -165,11 +129,10 @@ class Serving:
             raise Refusal("serving.too_many_sessions", limit=self._limits.sessions)
         self._sessions[channel.name] = _Open(site.id, channel, self._clock(), served.text())
         self._meter(site.id).sessions += 1
-        return {"session": channel.name, "proof": encode(proof)}
+        return SessionOpened(channel.name, encode(proof))
 
-    def step(self, step: StepArguments) -> dict[str, Any]:
-        """Take a message. The last of a question is answered: {"number", "sealed", "texts", "tokens"}; the
-        others are taken note of ("sealed" is null).
+    def step(self, step: StepArguments) -> Stepped:
+        """Take a message. The last of a question is answered; the others are taken note of.
 
         The last message may come again, as its answer may have been lost: it gets the same sealed answer.
 
@@ -191,35 +154,33 @@ class Serving:
         session.touched = self._clock()
         session.taken += len(sealed)
         self._meter(session.site).bytes += len(sealed)
-        reply: dict[str, Any] = {"number": step.number, "sealed": None, "texts": 0, "tokens": 0}
+        reply = Stepped(step.number, None, 0, 0)
         if not step.more:
             question, session.pending = bytes(session.pending), bytearray()
-            reply |= self._answer(session, question)
+            reply = Stepped(step.number, *self._answer(session, question))
         session.last = (step.number, name, reply)
         return reply
 
-    def close(self, session: str) -> dict[str, Any]:
+    def close(self, session: str) -> Nothing:
         """Forget a session; one that is gone is no error."""
         self._sessions.pop(session, None)
-        return {}
+        return Nothing()
 
-    def revoke(self, sites: Iterable[str]) -> dict[str, Any]:
+    def revoke(self, sites: Iterable[str]) -> Nothing:
         """Exactly these sites have no session from now on."""
         self._revoked = set(sites)
         for name, session in list(self._sessions.items()):
             if session.site in self._revoked:
                 del self._sessions[name]
-        return {}
+        return Nothing()
 
-    def meters(self) -> dict[str, Any]:
+    def meters(self) -> Meters:
         """Counts by site, and how many sessions are open."""
         self._expire()
-        return {
-            "open": len(self._sessions),
-            "sites": {site: vars(meter).copy() for site, meter in sorted(self._meters.items())},
-        }
+        counts = {site: SiteMeter(**vars(meter)) for site, meter in sorted(self._meters.items())}
+        return Meters(len(self._sessions), counts)
 
-    def _answer(self, session: _Open, data: bytes) -> dict[str, Any]:
+    def _answer(self, session: _Open, data: bytes) -> tuple[str, int, int]:
         answer, texts, tokens = self._served().answer(data, session.text)
         meter, most = self._meter(session.site), self._identity.manifest.release.answers
         if most and meter.texts + texts > most:
@@ -227,8 +188,7 @@ class Serving:
         meter.questions += 1
         meter.texts += texts
         meter.tokens += tokens
-        sealed = encode(session.channel.seal(answer))
-        return {"sealed": sealed, "texts": texts, "tokens": tokens}
+        return encode(session.channel.seal(answer)), texts, tokens
 
     def _require_room(self, session: _Open, more: int) -> None:
         if len(session.pending) + more > MAX_QUESTION_BYTES:

@@ -7,44 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
 
-from msgspec import Meta, Struct
-
+from contracts.masked_calls import ACCELERATE, PREPARE, AccelerateArguments, Accelerated, PreparePadsArguments
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from contracts.round_kind import kind_of
-from enclave.programs.client_rounds import ClientRounds, PathText, RoundNumber
-from enclave.programs.program import Operation, Report
+from enclave.programs.client_rounds import ClientRounds
+from enclave.programs.program import Operation, Report, operations
 
 
-class AccelerateArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The file that the accelerator's process has made, absolute or inside the mailbox, and how many bytes of
-    pads the host has room for: an enclave's own `statvfs` may be answered with invented numbers."""
-
-    channel: PathText
-    room: Annotated[int, Meta(ge=0, lt=2**53)]
-
-
-class PreparePadsArguments(Struct, forbid_unknown_fields=True, frozen=True):
-    """The coming round."""
-
-    round: RoundNumber
-
-
-def operations(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[str, Operation]:
+def offered(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[str, Operation]:
     """`client_rounds` gives the slice's rounds, or refuses with `slice.not_loaded`; `folder` is the
     mailbox's."""
 
-    def accelerate(arguments: AccelerateArguments, _report: Report) -> dict[str, Any]:
+    def accelerate(arguments: AccelerateArguments, _report: Report) -> Accelerated:
         """Use the accelerator behind this channel from now on, with `room` bytes of pads at most; how it
         calls itself.
 
         Raises: `accelerator.bad_channel` or `masking.weights_changed`.
         """
         placement = client_rounds().learner.placement
-        return {"accelerator": placement.accelerate(folder / arguments.channel, arguments.room)}
+        return Accelerated(placement.accelerate(folder / arguments.channel, arguments.room))
 
-    def prepare(arguments: PreparePadsArguments, report: Report) -> dict[str, Any]:
+    def prepare(arguments: PreparePadsArguments, report: Report) -> Nothing:
         """In idle time: make the pads of a coming round, which then begins at once.
 
         Raises: `round.finished`, `round.out_of_order` or `slice.not_accelerated`.
@@ -56,9 +41,6 @@ def operations(client_rounds: Callable[[], ClientRounds], folder: Path) -> dict[
         if round < held.round:
             raise Refusal("round.out_of_order", asked=round, expected=held.round)
         held.learner.get_ready(round, kind_of(manifest, round), report)
-        return {}
+        return Nothing()
 
-    return {
-        "accelerate": Operation(AccelerateArguments, accelerate),
-        "prepare": Operation(PreparePadsArguments, prepare),
-    }
+    return operations(Operation(ACCELERATE, accelerate), Operation(PREPARE, prepare))

@@ -14,6 +14,8 @@ from contracts.refusal import Refusal
 from contracts.roster import Roster
 from contracts.round_kind import kind_of
 from contracts.sealed.shards import Purpose, SiteKeys
+from contracts.server_calls import RoundDone
+from contracts.split_server_calls import TailSize, TailStatus
 from enclave.programs.feature_store import FeatureStore, SiteFeatures
 from enclave.programs.identity import Identity
 from enclave.programs.mailbox import Mailbox
@@ -37,10 +39,10 @@ class TailRounds(RoundLedger):
         self.features = FeatureStore(identity, mailbox, learner, self._heard)
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> TailSize:
         """What is tuned, and the bytes that its AdamW holds."""
         size = self.learner.size
-        return {"parameters": size.parameters, "optimizer_bytes": size.optimizer_bytes}
+        return TailSize(size.parameters, size.optimizer_bytes)
 
     def require_named(self, also: Iterable[str] = ()) -> None:
         """That more than the host's word makes this the run's past: this instance has made it, or enough
@@ -52,10 +54,10 @@ class TailRounds(RoundLedger):
         if not self.latest.own:
             self.naming.require(self.latest.hash, also)
 
-    def status(self) -> dict[str, Any]:
-        """As the ledger's, with the sites whose features are here; `named` as `require_named`."""
+    def status(self) -> TailStatus:
+        """Where the run stands, and the sites whose features are here; `named` as `require_named`."""
         named = self.latest.own or self.naming.found(self.latest.hash) >= naming_sites(self.manifest)
-        return {**super().status(), "features": self.features.sites, "tail": self.size, "named": named}
+        return TailStatus(self.latest.round, self.latest.hash, self.features.sites, named)
 
     def take(self, site: str, keys: str, report: Report) -> SiteFeatures:
         """Open a site's features; what is used once can be replaced by nothing.
@@ -74,7 +76,7 @@ class TailRounds(RoundLedger):
 
     def train(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
-    ) -> dict[str, Any]:
+    ) -> RoundDone:
         """Score the incoming parameters on all listed sites' validation features, and train one round on
         their training features.
 
@@ -91,7 +93,7 @@ class TailRounds(RoundLedger):
 
     def evaluate(
         self, round: int, roster: Roster, countersignatures: Mapping[str, str], report: Report
-    ) -> dict[str, Any]:
+    ) -> RoundDone:
         """The closing round, which makes the best round's parameters the run's, and the test.
 
         Raises: as `train` does.
@@ -133,7 +135,7 @@ class TailRounds(RoundLedger):
         steered: Steered,
         state: State | None,
         aside: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> RoundDone:
         return self.enter(
             round,
             roster,

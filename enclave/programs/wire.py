@@ -12,7 +12,7 @@ import contextlib
 import select
 import socket
 import time
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -49,11 +49,11 @@ class Hello(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class WireRequest(Struct, forbid_unknown_fields=True, frozen=True):
-    """From the host. `id` comes back in each reply; `args` are read strictly by the operation."""
+    """From the host. `id` comes back in each reply; `args` are JSON that the operation reads strictly."""
 
     id: Annotated[int, Meta(ge=1, lt=2**53)]
     op: Annotated[str, Meta(pattern=r"^[a-z]{1,32}\Z")]
-    args: dict[str, Any]
+    args: msgspec.Raw
 
 
 class Refused(Struct, forbid_unknown_fields=True, frozen=True):
@@ -69,7 +69,7 @@ class Reply(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True)
 
     id: int
     progress: Progress | None = None
-    result: dict[str, Any] | None = None
+    result: msgspec.Raw = msgspec.Raw()
     refused: Refused | None = None
 
 

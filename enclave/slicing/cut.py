@@ -22,7 +22,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from contracts.architecture.family import Architecture
-from contracts.architecture.front import require_layer
 from contracts.manifest import Lora, ModelSpec, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
@@ -101,6 +100,7 @@ def open_cut(
     model, tables = skeleton.model, base.architecture.tables
     tail = None
     if first:
+        from contracts.architecture.front import require_layer
         from enclave.slicing.split import Tail
 
         require_layer(model.config.num_hidden_layers, first)

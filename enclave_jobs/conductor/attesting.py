@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 
 import msgspec
@@ -11,6 +10,7 @@ from attestation.appraisal import Appraisal, require
 from contracts.course import server_of
 from contracts.evidence import Claims, EventLog, Evidence, Expected
 from contracts.manifest import Manifest
+from contracts.program_calls import EVIDENCE, Challenge
 from contracts.refusal import Refusal
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
@@ -27,14 +27,9 @@ def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:
 
     Raises: `collateral.none` or `collateral.stale`: then no key is released.
     """
-    answer = client.call(enclave, "evidence", {"nonce": nonce})
-    quote = base64.b64decode(answer["quote"], validate=True)
-    return Evidence(
-        quote=quote,
-        collateral=collateral.for_quote(quote, root_for(runtime), int(time.time())),
-        claims=msgspec.convert(answer["claims"], Claims),
-        event_log=msgspec.convert(answer["event_log"], EventLog | None),
-    )
+    shown = client.call(enclave, EVIDENCE, Challenge(nonce))
+    found = collateral.for_quote(shown.quote, root_for(runtime), int(time.time()))
+    return Evidence(shown.quote, found, shown.claims, shown.event_log)
 
 
 def kept_evidence(run: Run, signing_key: str) -> Evidence:

@@ -9,6 +9,7 @@ from django.db import transaction
 from contracts.jobs import FeaturesResult
 from contracts.refusal import Refusal
 from contracts.sealed.shards import ShardIndex, check_index
+from contracts.split_server_calls import FEATURES, FeaturesArguments
 from enclave_jobs.blobs.models import Blob, BlobKind, Features, Wrapped
 from enclave_jobs.jobs.models import Job
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, Run
@@ -78,8 +79,8 @@ def opened(run: Run, site: str) -> bool:
         raise Refusal("features.not_loaded", site=site)
     answer = client.once(
         run.enclave_id,
-        "features",
-        {"site": site, "keys": wrapped.blob},
+        FEATURES,
+        FeaturesArguments(site, wrapped.blob),
         run=run.pk,
         key=f"{run.enclave_id}/features/{site}/{wrapped.blob[:32]}",
         inputs=(wrapped.blob, *row.shards),

@@ -8,16 +8,19 @@ too few others are left for one, the run ends.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from django.db import transaction
 
+from contracts.aggregator_calls import REISSUE
 from contracts.canonical import digest
 from contracts.previous import Previous
+from contracts.program_calls import Nothing
 from contracts.receipt_chain import parse_receipt
 from contracts.refusal import Refusal
 from contracts.reissue import SignedReissue
+from contracts.sealed.container import FileRef
 from enclave_jobs.blobs.models import Blob, BlobKind, Issue
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_published
@@ -71,7 +74,7 @@ def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
     before = Issue.objects.filter(round=last).select_related("round").order_by("-id").first()
     key = f"{run.enclave_id}/reissue/{last.number}/{digest(needed)[:16]}"
     try:
-        done = client.once(run.enclave_id, "reissue", {}, run=run.pk, key=key, outputs=("next",))
+        done = client.once(run.enclave_id, REISSUE, Nothing(), run=run.pk, key=key, outputs=("next",))
     except Refusal as refusal:
         if refusal.code != "round.not_confirmed" or before is None:
             raise
@@ -79,7 +82,7 @@ def _again(run: Run, last: Round, needed: list[str]) -> Issue | str:
         return before
     if done is None:
         return PENDING
-    return keep(run, last, done["next"], done["recipients"], done["reissue"])
+    return keep(run, last, done.next, list(done.recipients), done.reissue)
 
 
 def _require_holders(run: Run, issue: Issue) -> None:
@@ -109,12 +112,12 @@ def able(run: Run, issue: Issue | str | None) -> set[str]:
 
 
 def keep(
-    run: Run, round: Round, sealed: dict[str, Any], recipients: list[str], reissue: dict[str, Any] | None
+    run: Run, round: Round, sealed: FileRef, recipients: list[str], reissue: SignedReissue | None
 ) -> Issue:
     """Log the release of these parameters, then enter the issue and its blob; again changes nothing."""
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run.pk)
-        known = Issue.objects.filter(round=round, sha256=sealed["sha256"]).first()
+        known = Issue.objects.filter(round=round, sha256=sealed.sha256).first()
         if known is not None:
             return known
         holders = Admission.objects.filter(enclave=run.enclave_id, signing_key__in=recipients)
@@ -122,19 +125,19 @@ def keep(
             manifest=run.manifest_hash,
             run=run.pk,
             round=round.number,
-            output=sealed["sha256"],
+            output=sealed.sha256,
             recipients=recipients,
             sites=sorted(holders.values_list("site_id", flat=True)),
         )
         Blob.objects.get_or_create(
-            sha256=sealed["sha256"],
-            defaults={"bytes": sealed["bytes"], "kind": BlobKind.NEXT, "run": run, "complete": True},
+            sha256=sealed.sha256,
+            defaults={"bytes": sealed.bytes, "kind": BlobKind.NEXT, "run": run, "complete": True},
         )
         return Issue.objects.create(
             round=round,
-            sha256=sealed["sha256"],
+            sha256=sealed.sha256,
             enclave=run.enclave_id,
-            bytes=sealed["bytes"],
+            bytes=sealed.bytes,
             recipients=recipients,
-            reissue=reissue,
+            reissue=msgspec.to_builtins(reissue),
         )

@@ -3,17 +3,17 @@ fits."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from django.db import transaction
 from django.utils import timezone
 
 from contracts.course import server_of
-from contracts.receipt_chain import course_fault, parse_receipt
-from contracts.receipts import Receipt, SignedReceipt
+from contracts.receipt_chain import course_fault
+from contracts.receipts import Receipt, verify_receipt
 from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
+from contracts.sealed.container import FileRef
+from contracts.server_calls import RoundDone
 from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
@@ -25,27 +25,28 @@ from federation.studies.frozen import manifest_of
 from transparency_log.entry import RECEIPT
 
 
-def publish(round: Round, answer: dict[str, Any]) -> None:
+def publish(round: Round, answer: RoundDone) -> None:
     """Verify the receipt, append it to the log, enter the sealed files, and close the round, all or nothing.
 
     Raises: `receipt.invalid`, `sealing.bad_signature` or `receipt.mismatch`: then nothing is published and
     the run ends, for its enclave does not do what it was measured to do; `reference.lapsed` where a
     reference value was suspended since.
     """
-    signed = parse_receipt(answer["receipt"])
-    check(round, signed, answer)
+    signed = answer.receipt
+    verify_receipt(signed)
+    check(round, answer)
     gate.require_in_force(manifest_of(round.run).policy)
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=round.run_id)
-        following, state = answer.get("next"), answer.get("state")
+        following, state = answer.next, answer.state
         published = apply(
             round,
             RoundState.AGGREGATING,
             RoundState.PUBLISHED,
             facts={"contributions": len(signed.receipt.inputs)},
-            next_blob=following["sha256"] if following else "",
-            state_blob=state["sha256"] if state else "",
-            metrics=answer["metrics"],
+            next_blob=following.sha256 if following else "",
+            state_blob=state.sha256 if state else "",
+            metrics=answer.metrics,
             receipt=msgspec.to_builtins(signed),
             closed_at=timezone.now(),
         )
@@ -61,12 +62,12 @@ def publish(round: Round, answer: dict[str, Any]) -> None:
         dispatch.after_commit(dispatch.ADVANCE, round.run_id)
 
 
-def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
+def check(round: Round, answer: RoundDone) -> None:
     """The receipt speaks of this round of this run, of the roster that the sites signed, of the files that
     came with it, and is signed by an enclave of this run that the coordinator has appraised."""
-    receipt, manifest = signed.receipt, manifest_of(round.run)
+    receipt, manifest = answer.receipt.receipt, manifest_of(round.run)
     roster = parse_roster(round.roster or {})
-    following, state = answer.get("next"), answer.get("state")
+    following, state = answer.next, answer.state
     attested = set(Enclave.objects.filter(run=round.run).values_list("signing_key", flat=True))
     said = {
         "manifest": receipt.manifest == round.run.manifest_hash,
@@ -75,12 +76,12 @@ def check(round: Round, signed: SignedReceipt, answer: dict[str, Any]) -> None:
         "roster": receipt.roster == roster_hash(roster),
         "inputs": [(item.site, item.sha256) for item in receipt.inputs]
         == [(entry.site, entry.sha256) for entry in roster.inputs],
-        "output": receipt.output == (following["sha256"] if following else None),
-        "state": receipt.state == (state["sha256"] if state else None),
+        "output": receipt.output == (following.sha256 if following else None),
+        "state": receipt.state == (state.sha256 if state else None),
         "previous": receipt.previous == previous_hash(round),
         "program": receipt.program == server_of(manifest),
         "course": course_fault(manifest, last_receipt(round.run, before=round.number), receipt) is None,
-        "signing key": signed.signing_key in attested - {""},
+        "signing key": answer.receipt.signing_key in attested - {""},
     }
     for field, fits in said.items():
         if not fits:
@@ -95,8 +96,8 @@ def _accept(round: Round, receipt: Receipt) -> None:
         )
 
 
-def _enter(round: Round, sealed: dict[str, Any], kind: BlobKind) -> None:
+def _enter(round: Round, sealed: FileRef, kind: BlobKind) -> None:
     Blob.objects.get_or_create(
-        sha256=sealed["sha256"],
-        defaults={"bytes": sealed["bytes"], "kind": kind, "run": round.run, "complete": True},
+        sha256=sealed.sha256,
+        defaults={"bytes": sealed.bytes, "kind": kind, "run": round.run, "complete": True},
     )

@@ -13,6 +13,7 @@ from contracts.canonical import digest
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.release_calls import RELEASE, ReleaseArguments
 from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
 from enclave_jobs.blobs import store as blobs
@@ -71,8 +72,8 @@ def _release(release: Release) -> bool:
         return False
     answer = client.once(
         enclave.pk,
-        "release",
-        {"receipt": release.receipt, "release_approvals": msgspec.to_builtins(given), "model": "model"},
+        RELEASE,
+        ReleaseArguments(release.receipt, given, "model"),
         run=release.run_id,
         key=f"{enclave.pk}/release/{digest(msgspec.to_builtins(given))[:32]}",
         outputs=("output",),
@@ -80,9 +81,9 @@ def _release(release: Release) -> bool:
     )
     if answer is None:
         return False
-    signed = parse_release(answer["release"])
+    signed = parse_release(answer.release)
     check_release(signed, manifest, release.receipt, given, approvals_given(release.run))
-    if signed.signing_key != enclave.signing_key or signed.released.output != answer["output"]["sha256"]:
+    if signed.signing_key != enclave.signing_key or signed.released.output != answer.output.sha256:
         raise Refusal("release.mismatch", field="signing key")
     with transaction.atomic():
         if services.released(release, signed, given):

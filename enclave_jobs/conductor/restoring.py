@@ -13,6 +13,7 @@ from typing import Literal
 from contracts.refusal import Refusal
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.state import read_escrow
+from contracts.server_calls import RESTORE, RestoreArguments
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.conductor.published import last_published
 from enclave_jobs.enclaves.models import Enclave
@@ -37,7 +38,7 @@ def restore(run: Run, enclave: Enclave) -> Restored:
     if not last.state_blob:
         raise Refusal("run.state_lost")
     try:
-        client.call(enclave.pk, "restore", {"state": last.state_blob}, inputs=(last.state_blob,))
+        client.call(enclave.pk, RESTORE, RestoreArguments(last.state_blob), inputs=(last.state_blob,))
     except Refusal as refusal:
         if refusal.code == "state.not_fresh":
             return "before"

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 from django.db import transaction
 
 from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.serving_calls import REVOKE, SERVE, RevokeArguments, ServeArguments
 from enclave_jobs.conductor import attesting, dispatch, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.enclaves import services as enclaves
@@ -71,9 +71,8 @@ def _start(service: Service) -> None:
         return
     if not shares.restored(service.run, enclave, manifest):
         return
-    approved_by = msgspec.to_builtins(queries.release_approvals(service))
-    client.call(enclave.pk, "serve", {"receipt": service.receipt, "release_approvals": approved_by})
-    client.call(enclave.pk, "revoke", {"sites": queries.revoked_sites(service)})
+    client.call(enclave.pk, SERVE, ServeArguments(service.receipt, queries.release_approvals(service)))
+    client.call(enclave.pk, REVOKE, RevokeArguments(tuple(queries.revoked_sites(service))))
     services.ready(service, enclave.pk)
 
 
@@ -100,7 +99,7 @@ def _look_after(service: Service) -> None:
     """Whether the enclave lives, and keeps no session of a revoked site."""
     if not client.is_running(service.enclave):
         raise Refusal("supervisor.no_enclave")
-    client.call(service.enclave, "revoke", {"sites": queries.revoked_sites(service)})
+    client.call(service.enclave, REVOKE, RevokeArguments(tuple(queries.revoked_sites(service))))
 
 
 def _judge(service: Service, refusal: Refusal) -> None:

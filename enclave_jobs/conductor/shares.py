@@ -14,7 +14,10 @@ from django.db import transaction
 from contracts.course import naming_sites
 from contracts.jobs import Joining
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
+from contracts.serving_calls import SHARE, ShareArguments
+from contracts.split_server_calls import STATUS
 from enclave_jobs.conductor import restoring
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.jobs import leases
@@ -44,8 +47,7 @@ def restored(run: Run, enclave: Enclave, manifest: Manifest, approved_by: Collec
 
 
 def _is_named(enclave: Enclave) -> bool:
-    named: bool = client.call(enclave.pk, "status", {})["named"]
-    return named
+    return client.call(enclave.pk, STATUS, Nothing()).named
 
 
 def is_wanted(job: Job) -> bool:
@@ -56,7 +58,7 @@ def is_wanted(job: Job) -> bool:
 def _bring(job: Job) -> None:
     """Pass a site's sealed share on. One that does not open is its site's fault: others' may do."""
     try:
-        client.call(job.enclave, "share", {"site": job.site_id, "sealed": job.result["share"]})
+        client.call(job.enclave, SHARE, ShareArguments(job.site_id, job.result["share"]))
     except Refusal as refusal:
         if not refusal.code.startswith(("sealing.", "serving.", "state.no_shares")):
             raise

@@ -6,11 +6,11 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-import msgspec
 from django.db import transaction
 
 from contracts.course import server_of
 from contracts.manifest import Manifest
+from contracts.program_calls import BIND, BindArguments
 from contracts.refusal import Fact, Refusal
 from enclave_jobs.conductor import attesting, dispatch, joining, methods, restoring
 from enclave_jobs.enclaves import services as enclaves
@@ -76,9 +76,8 @@ def _enclave(run: Run, program: str, home: str) -> Enclave | None:
 def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     """Bind and restore; false while a tail is still being loaded. A killed worker may have done either
     before: the enclave says so, and its evidence will show whether it is bound to the right manifest."""
-    approvals = msgspec.to_builtins(approvals_given(run))
     try:
-        client.call(enclave.pk, "bind", {"manifest": run.manifest, "approvals": approvals})
+        client.call(enclave.pk, BIND, BindArguments(run.manifest, approvals_given(run)))
     except Refusal as refusal:
         if refusal.code != "program.already_bound":
             raise

@@ -12,9 +12,11 @@ from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from contracts.aggregator_calls import ADMIT, CHALLENGE, AdmitClientArguments, ChallengeArguments
 from contracts.commitment import Committed, Held
 from contracts.evidence import Claims, EventLog, Evidence
 from contracts.policy import Hex32
+from contracts.program_calls import Challenge
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import attesting, dispatch
 from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
@@ -43,12 +45,6 @@ class EvidenceAnswer(Struct):
     event_log: EventLog | None
     enclave: str
     epoch: int
-
-
-class NonceAnswer(Struct):
-    """The nonce that the site's client slice must answer."""
-
-    nonce: Hex32
 
 
 class AdmitBody(Struct, forbid_unknown_fields=True):
@@ -90,11 +86,11 @@ class AggregatorEvidence(AgentView):
 class AggregatorChallenge(AgentView):
     """A nonce that the server enclave has drawn for this site's client slice."""
 
-    @extend_schema(operation_id="aggregator_challenge", **document(None, NonceAnswer))
+    @extend_schema(operation_id="aggregator_challenge", **document(None, Challenge))
     def post(self, request: Request, run: str) -> Response:
         _, enclave = _enclave_of(request, run)
-        drawn = client.call(enclave.pk, "challenge", {"site": site_of(request).pk})
-        return Response({"nonce": drawn["nonce"]})
+        drawn = client.call(enclave.pk, CHALLENGE, ChallengeArguments(site_of(request).pk))
+        return Response(msgspec.to_builtins(drawn))
 
 
 class AggregatorAdmit(AgentView):
@@ -107,21 +103,14 @@ class AggregatorAdmit(AgentView):
         found, enclave = _enclave_of(request, run)
         site = site_of(request)
         attesting.clear_client(found, site, enclave, manifest_of(found), shown.evidence)
-        arguments = {
-            "site": site.pk,
-            "evidence": msgspec.to_builtins(shown.evidence),
-            "endorsement": shown.endorsement,
-            "features": msgspec.to_builtins(shown.features),
-        }
-        admitted = client.call(enclave.pk, "admit", arguments)
-        verdict = admitted["appraisal"]
+        asked = AdmitClientArguments(site.pk, shown.evidence, shown.endorsement, shown.features)
+        admitted = client.call(enclave.pk, ADMIT, asked)  # what is not accepted is refused
         with transaction.atomic():
             Admission.objects.update_or_create(
                 enclave=enclave, site=site, defaults={"signing_key": shown.evidence.claims.signing_key}
             )
             dispatch.after_commit(dispatch.ADVANCE, found.pk)
-        answer = {"verdict": verdict["verdict"], "code": verdict["code"], "held": admitted["held"]}
-        return Response(answer)
+        return Response(msgspec.to_builtins(VerdictAnswer("accepted", None, admitted.held)))
 
 
 def _enclave_of(request: Request, run_id: str, epoch: int | None = None) -> tuple[Run, Enclave]:

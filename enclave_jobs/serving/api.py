@@ -4,17 +4,26 @@ them, and can do nothing else."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TypeVar
 
 import msgspec
 from drf_spectacular.utils import extend_schema
-from msgspec import Meta, Struct
+from msgspec import Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contracts.policy import Hex32
+from contracts.program_calls import A, Call, R
 from contracts.refusal import Refusal
-from contracts.sealed.session import Base64, Opening
+from contracts.serving_calls import (
+    CLOSE,
+    OPEN,
+    STEP,
+    CloseArguments,
+    OpenArguments,
+    SessionOpened,
+    StepArguments,
+    Stepped,
+)
 from enclave_jobs.conductor import attesting, serving
 from enclave_jobs.conductor.restarting import is_loss
 from enclave_jobs.enclaves.api import EvidenceAnswer, NonceBody
@@ -27,6 +36,8 @@ from federation.attestation import gate
 from federation.studies.frozen import manifest_of
 from federation.wire import AgentView, document, read
 
+T = TypeVar("T")
+
 
 class ServedAnswer(Struct):
     """A run whose model this site may ask; `state` is `starting` or `serving`."""
@@ -35,43 +46,6 @@ class ServedAnswer(Struct):
     manifest_hash: str
     study: str
     state: str
-
-
-class OpenBody(Struct, forbid_unknown_fields=True):
-    """A session's opening: wrapped to the enclave, signed by the site."""
-
-    opening: Opening
-
-
-class OpenAnswer(Struct):
-    """The session's name, and the enclave's sealed proof (base64)."""
-
-    session: Hex32
-    proof: str
-
-
-class StepBody(Struct, forbid_unknown_fields=True):
-    """A sealed message of a session (base64); `more`: its question goes on in the next one."""
-
-    session: Hex32
-    number: Annotated[int, Meta(ge=0, lt=2**31)]
-    sealed: Base64
-    more: bool = False
-
-
-class StepAnswer(Struct):
-    """The sealed answer (base64), null where the question goes on; how much was asked, for the count."""
-
-    number: int
-    sealed: str | None
-    texts: int
-    tokens: int
-
-
-class CloseBody(Struct, forbid_unknown_fields=True):
-    """The session that is over."""
-
-    session: Hex32
 
 
 class ServedRuns(AgentView):
@@ -109,35 +83,35 @@ class ServingEvidence(AgentView):
 class ServingOpen(AgentView):
     """Open a session."""
 
-    @extend_schema(operation_id="serving_open", **document(OpenBody, OpenAnswer))
+    @extend_schema(operation_id="serving_open", **document(OpenArguments, SessionOpened))
     def post(self, request: Request, run: str) -> Response:
-        body, use = read(request, OpenBody), _use(request, run)
+        body, use = read(request, OpenArguments), _use(request, run)
         if body.opening.site != use.site_id:
             raise Refusal("serving.bad_opening")
-        answer = _call(use, "open", msgspec.to_builtins(body))
+        answer = _call(use, OPEN, body)
         services.count(use, sessions=1, bytes=len(request.body))
-        return Response(answer)
+        return Response(msgspec.to_builtins(answer))
 
 
 class ServingStep(AgentView):
     """Pass one sealed message on, and its sealed answer back."""
 
-    @extend_schema(operation_id="serving_step", **document(StepBody, StepAnswer))
+    @extend_schema(operation_id="serving_step", **document(StepArguments, Stepped))
     def post(self, request: Request, run: str) -> Response:
-        body, use = read(request, StepBody), _use(request, run)
-        answer = _call(use, "step", msgspec.to_builtins(body))
-        sizes = len(request.body) + len(answer["sealed"] or "")
-        services.count(use, bytes=sizes, texts=answer["texts"], tokens=answer["tokens"])
-        return Response(answer)
+        body, use = read(request, StepArguments), _use(request, run)
+        answer = _call(use, STEP, body)
+        sizes = len(request.body) + len(answer.sealed or "")
+        services.count(use, bytes=sizes, texts=answer.texts, tokens=answer.tokens)
+        return Response(msgspec.to_builtins(answer))
 
 
 class ServingClose(AgentView):
     """End a session."""
 
-    @extend_schema(operation_id="serving_close", **document(CloseBody, None))
+    @extend_schema(operation_id="serving_close", **document(CloseArguments, None))
     def post(self, request: Request, run: str) -> Response:
-        body, use = read(request, CloseBody), _use(request, run)
-        return Response(_call(use, "close", msgspec.to_builtins(body)))
+        body, use = read(request, CloseArguments), _use(request, run)
+        return Response(msgspec.to_builtins(_call(use, CLOSE, body)))
 
 
 def _use(request: Request, run_id: str) -> Use:
@@ -149,11 +123,11 @@ def _use(request: Request, run_id: str) -> Use:
     return services.require_use(run_of(site, run_id, active=False), site)
 
 
-def _call(use: Use, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return _relay(use, lambda: client.call(use.service.enclave, op, arguments))
+def _call(use: Use, call: Call[A, R], arguments: A) -> R:
+    return _relay(use, lambda: client.call(use.service.enclave, call, arguments))
 
 
-def _relay(use: Use, ask: Callable[[], Any]) -> Any:
+def _relay(use: Use, ask: Callable[[], T]) -> T:
     """Ask the enclave. One that has died is replaced, and the site told to wait (`serving.starting`)."""
     try:
         return ask()

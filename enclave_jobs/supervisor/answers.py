@@ -8,15 +8,14 @@ Refusals and faults are handed out to those who wait, and not kept: asking again
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-Answer = dict[str, Any]
+Answer = bytes
+"""The JSON of an operation's result, as its enclave gave it."""
 Tell = Callable[[], None]
 
 
@@ -95,7 +94,7 @@ class AnswerCache:
 
     def _read(self, run: str, key: str) -> Answer | None:
         try:
-            return json.loads(self._path(run, key).read_bytes())
+            return self._path(run, key).read_bytes()
         except FileNotFoundError:
             return None
 
@@ -103,8 +102,8 @@ class AnswerCache:
         path = self._path(run, key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
-        with fresh.open("w") as file:
-            json.dump(answer, file)
+        with fresh.open("wb") as file:
+            file.write(answer)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)

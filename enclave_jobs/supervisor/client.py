@@ -15,26 +15,33 @@ import json
 import logging
 import socket
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 from django.conf import settings
 from msgspec import Struct
 
 from contracts.policy import Program
+from contracts.program_calls import A, Call, Nothing, R
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, WireChannel, WireRequest
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.supervisor import tls
 from enclave_jobs.supervisor.protocol import (
+    CALL,
+    DRAIN,
+    FORGET,
+    LIST,
     PROTOCOL,
-    Call,
+    ROOM,
+    START,
+    STOP,
     Drain,
+    EnclaveCall,
     Forget,
     Greeting,
-    Listing,
     Model,
     Room,
+    RunningEnclave,
     Start,
     Stop,
 )
@@ -52,31 +59,37 @@ AT_ONCE_SECONDS = 0.1
 def start(enclave: str, program: Program, runtime: str, *, patience: float = AT_ONCE_SECONDS) -> bool:
     """Start an enclave, unless it was started before. Whether it is ready within `patience` seconds."""
     request = Start(enclave=enclave, program=program, runtime=runtime, patience=patience)
-    return bool(_ask("start", request, patience + SHORT_SECONDS, at=_holder(enclave))["ready"])
+    return _ask(START, request, patience + SHORT_SECONDS, at=_holder(enclave)).ready
 
 
 def call(
     enclave: str,
-    op: str,
-    args: dict[str, Any],
+    call: Call[A, R],
+    arguments: A,
     *,
     inputs: Iterable[str] = (),
     patience: float = SHORT_SECONDS,
-) -> dict[str, Any]:
+) -> R:
     """Let the enclave do something short and wait for it.
 
     Raises: `program.busy` where the enclave is at other work for longer than `patience` seconds.
     """
-    request = Call(
-        enclave=enclave, op=op, args=args, inputs=tuple(inputs), patience=patience, about=logs.about()
+    request = EnclaveCall(
+        enclave=enclave,
+        op=call.name,
+        args=_json(arguments),
+        inputs=tuple(inputs),
+        patience=patience,
+        about=_about(arguments),
     )
-    return _ask("call", request, 2 * patience + CONNECT_SECONDS, at=_holder(enclave))["done"]
+    done = _ask(CALL, request, 2 * patience + CONNECT_SECONDS, at=_holder(enclave))
+    return _read(done.result, call.result)
 
 
 def once(
     enclave: str,
-    op: str,
-    args: dict[str, Any],
+    call: Call[A, R],
+    arguments: A,
     *,
     run: str,
     key: str,
@@ -84,26 +97,27 @@ def once(
     outputs: Iterable[str] = (),
     patience: float = AT_ONCE_SECONDS,
     model: Model | None = None,
-) -> dict[str, Any] | None:
+) -> R | None:
     """Let the enclave do something once for (run, key), however often this is called. None: still at work."""
-    request = Call(
+    request = EnclaveCall(
         enclave=enclave,
-        op=op,
-        args=args,
+        op=call.name,
+        args=_json(arguments),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         run=run,
         key=key,
         patience=patience,
         model=model,
-        about=logs.about(),
+        about=_about(arguments),
     )
-    return _ask("call", request, patience + SHORT_SECONDS, at=_holder(enclave)).get("done")
+    done = _ask(CALL, request, patience + SHORT_SECONDS, at=_holder(enclave))
+    return _read(done.result, call.result) if bytes(done.result) else None
 
 
 def stop(enclave: str) -> None:
     """Stop an enclave; one that is gone is no error."""
-    _ask("stop", Stop(enclave), SHORT_SECONDS, at=_holder(enclave))
+    _ask(STOP, Stop(enclave), SHORT_SECONDS, at=_holder(enclave))
 
 
 def forget(run: str) -> None:
@@ -112,7 +126,7 @@ def forget(run: str) -> None:
     holders = Enclave.objects.filter(run_id=run).order_by().values_list("supervisor", flat=True)
     for holder in holders.distinct():
         try:
-            _ask("forget", Forget(run), SHORT_SECONDS, at=holder)
+            _ask(FORGET, Forget(run), SHORT_SECONDS, at=holder)
         except Refusal as refusal:
             if refusal.code != "supervisor.unreachable":
                 raise
@@ -121,24 +135,23 @@ def forget(run: str) -> None:
 
 def is_running(enclave: str) -> bool:
     """Whether the enclave lives."""
-    listing = _ask("list", Listing(), SHORT_SECONDS, at=_holder(enclave))
-    return any(entry["enclave"] == enclave and entry["alive"] for entry in listing["enclaves"])
+    listed = _ask(LIST, Nothing(), SHORT_SECONDS, at=_holder(enclave)).enclaves
+    return any(entry.enclave == enclave and entry.alive for entry in listed)
 
 
-def listing(at: str = "") -> list[dict[str, Any]]:
-    """Every enclave of the supervisor at this address (the one of this state folder): its program, whether it
-    lives, and its memory in bytes."""
-    return list(_ask("list", Listing(), LISTING_SECONDS, at=at)["enclaves"])
+def listing(at: str = "") -> tuple[RunningEnclave, ...]:
+    """Every enclave of the supervisor at this address (the one of this state folder)."""
+    return _ask(LIST, Nothing(), LISTING_SECONDS, at=at).enclaves
 
 
 def room(at: str) -> Room:
     """What the supervisor at this address has to offer."""
-    return msgspec.convert(_ask("room", Listing(), LISTING_SECONDS, at=at)["room"], Room)
+    return _ask(ROOM, Nothing(), LISTING_SECONDS, at=at)
 
 
 def drain(at: str, draining: bool) -> None:
     """Let new runs go elsewhere, or come again."""
-    _ask("drain", Drain(draining), LISTING_SECONDS, at=at)
+    _ask(DRAIN, Drain(draining), LISTING_SECONDS, at=at)
 
 
 def _holder(enclave: str) -> str:
@@ -158,7 +171,7 @@ def _address(at: str) -> tuple[str, int]:
     return address["host"], int(address["port"])
 
 
-def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[str, Any]:
+def _ask(call: Call[A, R], arguments: A, timeout: float, *, at: str = "") -> R:
     host, port = _address(at)
     context = tls.for_callers(host)
     try:
@@ -168,7 +181,7 @@ def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[st
     channel = WireChannel(connection) if context is None else tls.greeted(context, connection, calls=host)
     try:
         channel.send(Greeting(settings.SUPERVISOR_TOKEN, PROTOCOL))
-        channel.send(WireRequest(1, op, msgspec.to_builtins(arguments)))
+        channel.send(WireRequest(1, call.name, _json(arguments)))
         reply = channel.receive(Reply, timeout=timeout)
     except Refusal as refusal:
         if refusal.code in ("wire.closed", "wire.timeout"):
@@ -178,4 +191,23 @@ def _ask(op: str, arguments: Struct, timeout: float, *, at: str = "") -> dict[st
         channel.close()
     if reply.refused is not None:
         raise Refusal(reply.refused.code, **reply.refused.facts)
-    return reply.result or {}
+    return _read(reply.result, call.result)
+
+
+def _json(arguments: Struct) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(arguments))
+
+
+def _read(result: msgspec.Raw, kind: type[R]) -> R:
+    """Raises: `wire.invalid` for another result than the operation has."""
+    try:
+        return msgspec.json.decode(result, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("wire.invalid", expected=kind.__name__) from error
+
+
+def _about(arguments: Struct) -> dict[str, str]:
+    """The ids that hold here, and the round and site that the enclave is asked about, where they are ids."""
+    named = {name: getattr(arguments, name, None) for name in ("round", "site")}
+    with logs.telling(**named):
+        return logs.about()

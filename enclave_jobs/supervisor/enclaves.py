@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from contracts.policy import Program
 from contracts.refusal import Refusal
+from contracts.sealed.container import FileRef
 from enclave_host.base_models import resolve
 from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from enclave_jobs.blobs import store as blobs
-from enclave_jobs.supervisor.protocol import Call, Model, Room
+from enclave_jobs.supervisor.protocol import EnclaveCall, Listing, Model, Room, RunningEnclave
 from federation import logs, spans
 from federation.sites.services import DEVELOPMENT_RUNTIMES
 
@@ -35,7 +37,7 @@ class Slot:
     process: EnclaveProcess | None = None
     error: Exception | None = None
     awaited: bool = False
-    stranded: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
+    stranded: dict[tuple[str | None, str], msgspec.Raw] = field(default_factory=dict)
     """Results by (run, key) whose files could not be stored yet: what was done inside is not done twice."""
 
     @property
@@ -101,19 +103,17 @@ class Enclaves:
             if slot.awaited:
                 self._tell(enclave)
 
-    def call(self, call: Call, patience: float | None) -> dict[str, Any]:
+    def call(self, call: EnclaveCall, patience: float | None) -> msgspec.Raw:
         """Deliver the inputs, carry out the operation, put the outputs into the blob store. `patience` in
         seconds; None waits for as long as the work takes.
 
         Raises: `supervisor.no_enclave`, `blob.unknown`, `supervisor.output_missing`, `blob.storage_full`,
         `model.*`, the host's `program.*` codes, and what the program itself raises.
         """
-        round, site = call.args.get("round"), call.args.get("site")
-        about = {"run": call.run, "round": round, "site": site}
-        with logs.telling(**call.about), logs.telling(**about), spans.during(f"enclave {call.op}"):
+        with logs.telling(**call.about), logs.telling(run=call.run), spans.during(f"enclave {call.op}"):
             return self._call(call, patience)
 
-    def _call(self, call: Call, patience: float | None) -> dict[str, Any]:
+    def _call(self, call: EnclaveCall, patience: float | None) -> msgspec.Raw:
         slot, process = self._living(call.enclave)
         name = (call.run, call.key) if call.key else None
         result = slot.stranded.get(name) if name else None
@@ -123,19 +123,18 @@ class Enclaves:
             # An enclave closes a round once. Where the store is away or full, asking again under the same
             # key finds the result here, and stores its files.
             slot.stranded[name] = result
-        # An output of null was not made (the closing evaluation has no next parameters).
-        self._collect(process, [result[output] for output in call.outputs if result[output] is not None])
+        self._collect(process, result, call.outputs)
         if name:
             del slot.stranded[name]
         return result
 
-    def _carried_out(self, call: Call, process: EnclaveProcess, patience: float | None) -> dict[str, Any]:
+    def _carried_out(self, call: EnclaveCall, process: EnclaveProcess, patience: float | None) -> msgspec.Raw:
         began = time.monotonic()
         if call.model is not None:
             provide(call.model, process.mailbox.folder)
         self._deliver(process, call.inputs)
         try:
-            return process.call(call.op, None, patience, **call.args)
+            return process.exchange(call.op, call.args, None, patience)
         finally:
             for sha256 in call.inputs:
                 process.mailbox.discard(sha256)
@@ -162,27 +161,16 @@ class Enclaves:
                 slot.process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def listing(self) -> list[dict[str, Any]]:
-        """`{enclave, program, alive, pid, memory, peak}` of every enclave that was started and not stopped;
-        resident memory now and at its highest, in bytes."""
+    def listing(self) -> Listing:
+        """Every enclave that was started and not stopped."""
         with self._lock:
             slots = dict(self._slots)
-        return [
-            {
-                "enclave": name,
-                "program": slot.program,
-                "alive": slot.alive,
-                "pid": slot.process.pid if slot.process else None,
-                **_memory_of(slot.process.pid if slot.process else None),
-            }
-            for name, slot in slots.items()
-        ]
+        return Listing(tuple(_seen(name, slot) for name, slot in slots.items()))
 
     def room(self) -> Room:
         """What new enclaves find here."""
-        held = {
-            each["enclave"]: each["memory"] for each in self.listing() if each["alive"] or not each["pid"]
-        }
+        listed = self.listing().enclaves
+        held = {each.enclave: each.memory for each in listed if each.alive or not each.pid}
         return Room(_free_memory(), tuple(self._runtimes), self.draining, held)
 
     def _living(self, enclave: str) -> tuple[Slot, EnclaveProcess]:
@@ -201,15 +189,21 @@ class Enclaves:
                 raise Refusal("blob.unknown") from error
 
     @staticmethod
-    def _collect(process: EnclaveProcess, outputs: list[Any]) -> None:
-        for output in outputs:
-            if not isinstance(output, dict) or not isinstance(output.get("sha256"), str):
-                raise Refusal("supervisor.output_missing")
-        for output in outputs:
-            blobs.store(process.mailbox.collect(output["sha256"]), output["sha256"])
+    def _collect(process: EnclaveProcess, result: msgspec.Raw, outputs: tuple[str, ...]) -> None:
+        """An output of null was not made (the closing evaluation has no next parameters)."""
+        if not outputs:
+            return
+        try:
+            fields = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
+            named = [msgspec.json.decode(fields[name], type=FileRef | None) for name in outputs]
+        except (msgspec.DecodeError, KeyError) as error:
+            raise Refusal("supervisor.output_missing") from error
+        made = [file.sha256 for file in named if file is not None]
+        for sha256 in made:
+            blobs.store(process.mailbox.collect(sha256), sha256)
         # Only now: where one could not be stored, all are stored again.
-        for output in outputs:
-            process.mailbox.discard(output["sha256"])
+        for sha256 in made:
+            process.mailbox.discard(sha256)
 
 
 def _free_memory() -> int:
@@ -220,15 +214,16 @@ def _free_memory() -> int:
     return 0
 
 
-def _memory_of(pid: int | None) -> dict[str, int]:
-    """As the operating system counts it: on SGX what is in the enclave's pages is its loader's."""
+def _seen(name: str, slot: Slot) -> RunningEnclave:
+    """Memory as the operating system counts it: on SGX what is in the enclave's pages is its loader's."""
+    pid = slot.process.pid if slot.process else None
     found = {"memory": 0, "peak": 0}
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in ("VmRSS", "VmHWM"):
-                found["memory" if name == "VmRSS" else "peak"] = int(value.split()[0]) * 1024
-    return found
+            figure, _, value = line.partition(":")
+            if figure in ("VmRSS", "VmHWM"):
+                found["memory" if figure == "VmRSS" else "peak"] = int(value.split()[0]) * 1024
+    return RunningEnclave(name, slot.program, slot.alive, pid, **found)
 
 
 def put_in(mailbox: HostMailbox, sha256: str) -> None:

@@ -11,24 +11,23 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from contracts.program_calls import A, Call, Nothing, R
 from contracts.refusal import Refusal
 from enclave.programs.wire import Refused, Reply, WireChannel, WireRequest
-from enclave_jobs.supervisor import tls
-from enclave_jobs.supervisor.answers import Answer, AnswerCache
+from enclave_jobs.supervisor import protocol, tls
+from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.enclaves import Enclaves
-from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Drain, Forget, Greeting, Listing, Start, Stop
+from enclave_jobs.supervisor.protocol import PROTOCOL, CallDone, EnclaveCall, Greeting, Started
 
 logger = logging.getLogger(__name__)
 
 GREETING_SECONDS = 5.0
 MAX_GREETING_BYTES = 2048
 MAX_CALLERS = 64
-Arguments = TypeVar("Arguments", bound=Struct)
 
 
 class SupervisorServer:
@@ -56,6 +55,17 @@ class SupervisorServer:
         self._listener = socket.create_server((host, port), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._closing = threading.Event()
+        self._operations: dict[str, Callable[[bytes], Struct]] = dict(
+            [
+                _reading(protocol.START, self._start),
+                _reading(protocol.CALL, self._call),
+                _reading(protocol.STOP, self._stop),
+                _reading(protocol.FORGET, self._forget),
+                _reading(protocol.ROOM, lambda _: self._enclaves.room()),
+                _reading(protocol.DRAIN, self._drain),
+                _reading(protocol.LIST, lambda _: self._enclaves.listing()),
+            ]
+        )
 
     def serve(self) -> None:
         """Accept callers until `close`."""
@@ -104,7 +114,7 @@ class SupervisorServer:
 
     def _answer(self, channel: WireChannel, request: WireRequest) -> None:
         try:
-            reply = Reply(request.id, result=self._perform(request))
+            reply = Reply(request.id, result=msgspec.Raw(msgspec.json.encode(self._perform(request))))
         except Refusal as refusal:
             logger.info("%s refused: %s", request.op, refusal.code)
             reply = Reply(request.id, refused=Refused(refusal.code, refusal.facts))
@@ -113,49 +123,52 @@ class SupervisorServer:
             reply = Reply(request.id, refused=Refused("internal", {}))
         channel.send(reply)
 
-    def _perform(self, request: WireRequest) -> dict[str, Any]:
-        match request.op:
-            case "start":
-                start = _read(request, Start)
-                ready = self._enclaves.start(start.enclave, start.program, start.runtime, start.patience)
-                return {"ready": ready}
-            case "call":
-                return self._call(_read(request, Call))
-            case "stop":
-                self._enclaves.stop(_read(request, Stop).enclave)
-                return {}
-            case "forget":
-                self._answers.forget(_read(request, Forget).run)
-                return {}
-            case "room":
-                _read(request, Listing)
-                return {"room": msgspec.to_builtins(self._enclaves.room())}
-            case "drain":
-                self._enclaves.draining = _read(request, Drain).draining
-                return {}
-            case "list":
-                _read(request, Listing)
-                return {"enclaves": self._enclaves.listing()}
-        raise Refusal("supervisor.bad_request", fault=f"unknown operation {request.op}")
+    def _perform(self, request: WireRequest) -> Struct:
+        """Raises: `supervisor.bad_request`, and what the operation itself raises."""
+        perform = self._operations.get(request.op)
+        if perform is None:
+            raise Refusal("supervisor.bad_request", fault=f"unknown operation {request.op}")
+        return perform(request.args)
 
-    def _call(self, call: Call) -> dict[str, Any]:
-        if call.key is None or call.run is None:
-            return {"done": self._enclaves.call(call, patience=call.patience)}
-        answer: Answer | None = self._answers.once(
-            call.run,
-            call.key,
-            lambda: self._enclaves.call(call, patience=None),
-            call.patience,
-            lambda: self._tell(call.enclave),
+    def _start(self, asked: protocol.Start) -> Started:
+        return Started(self._enclaves.start(asked.enclave, asked.program, asked.runtime, asked.patience))
+
+    def _call(self, asked: EnclaveCall) -> CallDone:
+        if asked.key is None or asked.run is None:
+            return CallDone(self._enclaves.call(asked, patience=asked.patience))
+        answer = self._answers.once(
+            asked.run,
+            asked.key,
+            lambda: bytes(self._enclaves.call(asked, patience=None)),
+            asked.patience,
+            lambda: self._tell(asked.enclave),
         )
-        return {"pending": True} if answer is None else {"done": answer}
+        return CallDone() if answer is None else CallDone(msgspec.Raw(answer))
+
+    def _stop(self, asked: protocol.Stop) -> Nothing:
+        self._enclaves.stop(asked.enclave)
+        return Nothing()
+
+    def _forget(self, asked: protocol.Forget) -> Nothing:
+        self._answers.forget(asked.run)
+        return Nothing()
+
+    def _drain(self, asked: protocol.Drain) -> Nothing:
+        self._enclaves.draining = asked.draining
+        return Nothing()
 
 
-def _read(request: WireRequest, kind: type[Arguments]) -> Arguments:
-    try:
-        return msgspec.convert(request.args, kind)
-    except msgspec.ValidationError as error:
-        raise Refusal("supervisor.bad_request", fault=str(error)[:300]) from error
+def _reading(call: Call[A, R], do: Callable[[A], R]) -> tuple[str, Callable[[bytes], Struct]]:
+    """The operation under its name: it reads its arguments strictly first."""
+
+    def perform(args: bytes) -> R:
+        try:
+            arguments = msgspec.json.decode(args, type=call.arguments)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refusal("supervisor.bad_request", fault=str(error)[:300]) from error
+        return do(arguments)
+
+    return call.name, perform
 
 
 def publish_address(path: Path, address: tuple[str, int]) -> None:

@@ -12,11 +12,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from contracts.program_calls import Nothing
 from federation.people.clients import client_of
 from federation.sites import instances, services
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import AgentInstance
-from federation.wire import AgentView, Nothing, agent, document, read
+from federation.wire import AgentView, agent, document, read
 
 Short = Annotated[str, Meta(min_length=1, max_length=64)]
 

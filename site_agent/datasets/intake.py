@@ -15,7 +15,8 @@ from pathlib import Path
 from contracts.kinds import SEVERAL, TAGGED
 from contracts.manifest_options import MOST_SEVERAL
 from contracts.refusal import Refusal
-from contracts.rows import Split, read_row, write_row
+from contracts.row_writing import write_row
+from contracts.rows import Split, read_row
 from site_agent.datasets.codes import whole_numbers
 from site_agent.datasets.columns import MAX_LABELS, Columns, infer, reads_as_text, split_of_name
 from site_agent.datasets.conversations import unread

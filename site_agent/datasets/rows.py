@@ -13,6 +13,7 @@ import msgspec
 
 from contracts.entities import types_of
 from contracts.kinds import Kind
+from contracts.row_writing import write_row
 from contracts.rows import (
     Messages,
     PairLabel,
@@ -24,7 +25,6 @@ from contracts.rows import (
     TextLabels,
     TokensTags,
     WholeText,
-    write_row,
 )
 from site_agent.datasets.columns import SPLITS, Columns
 from site_agent.datasets.conversations import answer, chosen, messages, question

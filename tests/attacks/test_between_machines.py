@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, WireChannel, WireRequest
@@ -20,7 +21,7 @@ from enclave_jobs.supervisor import client, life, tls
 from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.authority import certify, create_authority
 from enclave_jobs.supervisor.enclaves import Enclaves
-from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting, Listing
+from enclave_jobs.supervisor.protocol import PROTOCOL, Greeting, RunningEnclave
 from enclave_jobs.supervisor.server import SupervisorServer
 from tests.support.installation import wait_for
 
@@ -54,8 +55,8 @@ def supervisor(machines: Path, settings: Any, tmp_path: Path) -> Iterator[Superv
     server.close()
 
 
-def listed(port: int) -> list[dict[str, Any]]:
-    return client._ask("list", Listing(), 10, at=f"{NAME}:{port}")["enclaves"]
+def listed(port: int) -> list[RunningEnclave]:
+    return list(client.listing(f"{NAME}:{port}"))
 
 
 def code_of(call: Callable[[], object]) -> str:
@@ -113,7 +114,7 @@ def test_a_caller_in_plain_is_refused_before_it_is_heard(
         channel = WireChannel(socket.create_connection(supervisor.address, timeout=10))
         with pytest.raises(Refusal, match=r"wire\.closed|wire\.frame_too_large|wire\.invalid"):
             channel.send(Greeting(TOKEN, PROTOCOL))
-            channel.send(WireRequest(1, "list", {}))
+            channel.send(WireRequest(1, "list", Raw(b"{}")))
             channel.receive(Reply, timeout=10)
     _sent_away(caplog)
 
@@ -132,7 +133,7 @@ def test_a_caller_without_a_certificate_or_with_a_strangers_is_refused(
             # TLS 1.3 tells the caller only when it reads.
             channel = tls.greeted(context, connection, calls=NAME)
             channel.send(Greeting(TOKEN, PROTOCOL))
-            channel.send(WireRequest(1, "list", {}))
+            channel.send(WireRequest(1, "list", Raw(b"{}")))
             channel.receive(Reply, timeout=10)
         _sent_away(caplog)
 
@@ -180,7 +181,7 @@ def test_nothing_but_loopback_is_listened_on_or_called_in_plain(
         )
 
     assert code_of(listening) == "supervisor.tls_required"
-    assert code_of(lambda: client._ask("list", Listing(), 5, at=f"{host}:7700")) == "supervisor.tls_required"
+    assert code_of(lambda: client.listing(f"{host}:7700")) == "supervisor.tls_required"
     settings.STATE_DIR, settings.SUPERVISOR_ADDRESS = tmp_path, f"{host}:7700"
     settings.ENCLAVE_RUNTIMES = []
     assert code_of(life.run) == "supervisor.tls_required"

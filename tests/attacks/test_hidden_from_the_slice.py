@@ -23,7 +23,7 @@ def world(house, tmp_path_factory):  # noqa: F811
     """A run whose manifest names a witness: its aggregator, a client slice, and evidence that is in order."""
     run = Consortium(house, tmp_path_factory.mktemp("watched") / "run", house.manifest(log=WATCHED))
     with contextlib.closing(run):
-        client = run.client("anna", load=False)
+        client = run.client("anna")
         evidence = run.evidence(run.aggregator(), client.call("challenge")["nonce"])
         run.log.cosigned = True
         yield SimpleNamespace(run=run, client=client, evidence=evidence, logged=run.logged(evidence))
@@ -36,7 +36,7 @@ def admitting(world, code_of):  # noqa: F811
     def code(**changed):
         logged = {**world.logged, **changed}
         refused = code_of(world.client.call, "admit", evidence=world.evidence, logged=logged)
-        assert world.client.call("status")["admitted"] is False
+        assert code_of(world.client.call, "train", round=1, previous=None) == "admission.not_admitted"
         return refused
 
     return code
@@ -57,7 +57,7 @@ def test_evidence_without_both_proofs_is_not_looked_at(world, code_of, left_out)
     for shown in ({}, {"logged": logged}):
         code = code_of(world.client.call, "admit", evidence=world.evidence, **shown)
         assert code == "program.bad_arguments"
-    assert world.client.call("status")["admitted"] is False
+    assert code_of(world.client.call, "train", round=1, previous=None) == "admission.not_admitted"
 
 
 def test_an_entry_that_is_not_in_the_log_is_no_proof(world, admitting):
@@ -110,4 +110,4 @@ def test_a_run_whose_manifest_names_no_log_admits_nobody(house, tmp_path, code_o
 def test_what_stands_in_public_is_admitted(world):
     """Last: with the same evidence and the true proofs nothing is in the way."""
     world.client.call("admit", evidence=world.evidence, logged=world.logged)
-    assert world.client.call("status")["admitted"] is True
+    assert world.client.call("train", round=1, previous=None)["samples"] > 0

@@ -96,24 +96,26 @@ def _mailbox(data: bytes) -> object:
 @cache
 def operations() -> dict[str, type[Any]]:
     """The arguments of every operation of every program."""
+    from contracts.release_calls import ReleaseArguments
     from enclave.programs import slice_front, slice_offloaded
     from enclave.programs.afterwards import Afterwards
     from enclave.programs.aggregator import Aggregator
     from enclave.programs.client_slice import ClientSlice
-    from enclave.programs.releasing import ReleaseArguments
     from enclave.programs.split_server import SplitServer
 
     found: dict[str, type[Any]] = {}
     for program in (Aggregator, ClientSlice, SplitServer):
         running = program(None, mailbox())  # type: ignore[arg-type]  # nothing is asked for evidence
-        found |= {f"{program.name} {op}": operation.arguments for op, operation in running.operations.items()}
+        found |= {
+            f"{program.name} {op}": operation.call.arguments for op, operation in running.operations.items()
+        }
     later = Afterwards(None, mailbox(), None).operations  # type: ignore[arg-type]
-    found |= {f"split_server {op}": operation.arguments for op, operation in later.items()}
+    found |= {f"split_server {op}": operation.call.arguments for op, operation in later.items()}
     found |= {
-        f"client_slice {op}": operation.arguments
+        f"client_slice {op}": operation.call.arguments
         for op, operation in (
-            slice_offloaded.operations(None, mailbox().folder)  # type: ignore[arg-type]
-            | slice_front.operations(None, None, None)  # type: ignore[arg-type]
+            slice_offloaded.offered(None, mailbox().folder)  # type: ignore[arg-type]
+            | slice_front.offered(None, None, None)  # type: ignore[arg-type]
         ).items()
     }
     return found | {"aggregator release": ReleaseArguments}
@@ -126,7 +128,7 @@ def _arguments(data: bytes) -> object:
     said = msgspec.json.decode(data, type=dict[str, Any]) if _is_json(data) else {}
     kind = operations().get(str(said.get("op")))
     try:
-        return kind and msgspec.convert(said.get("args"), kind)
+        return kind and msgspec.json.decode(msgspec.json.encode(said.get("args")), type=kind)
     except msgspec.ValidationError:
         return None
 
@@ -231,7 +233,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "blobs": ("enclave_jobs.blobs.api", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
     "failure": ("enclave_jobs.jobs.api", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
     "progress": ("enclave_jobs.jobs.api", "ProgressBody", {"lease": 1, "stage": "s", "fraction": 0.5}),
-    "step": ("enclave_jobs.serving.api", "StepBody", {"session": "0" * 64, "number": 0, "sealed": "AAAA"}),
+    "step": ("contracts.serving_calls", "StepArguments", {"session": "0" * 64, "number": 0, "sealed": ""}),
 }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ from contracts.manifest import Manifest, parse
 from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.roster import countersign, parse_roster
-from contracts.rows import TextLabel, read_row, write_row
+from contracts.row_writing import write_row
+from contracts.rows import TextLabel, read_row
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.handback import HandedBack, hand_back
 from contracts.sealed.hpke import HpkeKey

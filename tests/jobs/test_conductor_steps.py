@@ -13,6 +13,8 @@ from django.utils import timezone
 from contracts.receipts import NO_RECEIPT, Best, InstanceCount, Receipt, ReceiptInput, Scoring
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
+from contracts.sealed.container import FileRef
+from contracts.server_calls import RoundDone
 from contracts.server_statements import sign_receipt
 from contracts.signing import SigningKey
 from enclave_jobs.blobs.models import Blob, Issue
@@ -244,7 +246,7 @@ def test_a_contribution_that_is_taken_away_does_not_make_the_signatures_enough(
     assert not LogEntry.objects.filter(kind="roster").exists()
 
 
-def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
+def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> RoundDone:
     signed_round(scene)
     countersigning.advance(scene.round)
     scene.round.refresh_from_db()
@@ -268,12 +270,9 @@ def answer_for(scene: Scene, key: SigningKey, **changes: Any) -> dict[str, Any]:
         scoring=Scoring((scene.anna.site.pk,), None),
     )
     Enclave.objects.filter(pk=scene.enclave.pk).update(signing_key=SIGNER.public)
-    return {
-        "next": {"sha256": "a" * 64, "bytes": 3},
-        "state": {"sha256": "b" * 64, "bytes": 4},
-        "metrics": {"pooled": {"accuracy": 0.5}},
-        "receipt": msgspec.to_builtins(sign_receipt(msgspec.structs.replace(receipt, **changes), key)),
-    }
+    signed = sign_receipt(msgspec.structs.replace(receipt, **changes), key)
+    files = FileRef("a" * 64, 3), FileRef("b" * 64, 4)
+    return RoundDone(*files, {"pooled": {"accuracy": 0.5}}, signed)
 
 
 SIGNER = SigningKey.generate()
@@ -336,7 +335,9 @@ def test_a_receipt_by_a_key_that_was_never_attested_publishes_nothing(scene: Sce
 
 def test_a_tampered_receipt_publishes_nothing(scene: Scene) -> None:
     answer = answer_for(scene, SIGNER)
-    answer["receipt"]["receipt"]["inputs"][0]["samples"] = 10**6
+    changed = msgspec.to_builtins(answer)
+    changed["receipt"]["receipt"]["inputs"][0]["samples"] = 10**6
+    answer = msgspec.convert(changed, RoundDone)
     with pytest.raises(Refusal) as caught:
         publishing.publish(scene.round, answer)
     assert caught.value.code == "sealing.bad_signature"

@@ -14,6 +14,7 @@ import pytest
 from contracts.manifest import Spf, Split
 from contracts.receipts import NO_RECEIPT
 from contracts.refusal import Refusal
+from contracts.roster import Roster, RosterEntry
 from contracts.sealed.escrow import Escrow
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.shards import ShardIndex, ShardRef
@@ -212,7 +213,9 @@ def test_a_lost_split_server_keeps_the_round_whose_roster_was_signed(scene: Scen
 def test_a_server_that_another_worker_restored_meanwhile_is_asked_again_before_the_run_is_given_up(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
-    round = Round.objects.create(run=scene.run, number=2, state="aggregating", roster={})
+    roster = Roster(scene.run.manifest_hash, 2, (RosterEntry("anna", "a" * 64),), NO_RECEIPT, True)
+    listed = msgspec.to_builtins(roster)
+    round = Round.objects.create(run=scene.run, number=2, state="aggregating", roster=listed)
     wrong = Refusal("round.wrong_receipt", round=2, fault="the sites have seen another one")
     answers: list[Refusal | None] = [wrong, wrong if says == "the same" else None]
 

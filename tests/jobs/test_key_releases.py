@@ -12,7 +12,9 @@ import pytest
 from django.db import DatabaseError
 
 from attestation.development import create_root, root_sha256
+from contracts.aggregator_calls import ADMIT, Admitted
 from contracts.policy import Policy, SgxReference
+from contracts.program_calls import Call
 from contracts.refusal import Refusal
 from enclave_jobs.blobs.models import Blob, Issue
 from enclave_jobs.conductor import aggregating, issuing, publishing
@@ -41,11 +43,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the supervisor was asked for; it accepts every admission."""
     ops: list[str] = []
 
-    def call(enclave: str, op: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        ops.append(op)
-        if op == "admit":  # at this moment the release must be in the log
+    def call(enclave: str, asked: Call[Any, Any], *args: Any, **kwargs: Any) -> Admitted:
+        ops.append(asked.name)
+        if asked is ADMIT:  # at this moment the release must be in the log
             ops.append(str(LogEntry.objects.filter(kind="key-release").count()))
-        return {"appraisal": {"verdict": "accepted", "code": None}, "held": None}
+        return Admitted(None)
 
     monkeypatch.setattr(client, "call", call)
     monkeypatch.setattr(client, "once", lambda *args, **kwargs: ops.append("once"))

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from contracts.program_calls import Call, Nothing
 from contracts.refusal import Refusal
+from contracts.server_calls import RESTORE
 from enclave_jobs.conductor import advancing, restoring
 from enclave_jobs.enclaves.models import EnclaveState
 from enclave_jobs.runs.models import Round
@@ -30,10 +32,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def refuse_to_restore(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    def call(_enclave: str, op: str, _args: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if op == "restore":
+    def call(_enclave: str, asked: Call[Any, Any], _arguments: Any, **_: Any) -> Nothing:
+        if asked is RESTORE:
             raise Refusal(code)
-        return {}
+        return Nothing()
 
     monkeypatch.setattr("enclave_jobs.supervisor.client.call", call)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from contracts.rows import TextLabel, WholeText, read_row, write_row
+from contracts.row_writing import write_row
+from contracts.rows import TextLabel, WholeText, read_row
 from site_agent.approvals import approved_manifest
 from tests.jobs.asker import Asker
 from tests.jobs.conftest import Consortium, ask

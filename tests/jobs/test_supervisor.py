@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from contracts.program_calls import EVIDENCE, PING, Challenge, Nothing
 from contracts.refusal import Refusal
 from enclave.programs.wire import Reply, WireChannel, WireRequest
 from enclave_host.mailbox import HostMailbox
@@ -26,7 +28,7 @@ from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.enclaves import Enclaves, Slot, put_in
-from enclave_jobs.supervisor.protocol import PROTOCOL, Call, Greeting
+from enclave_jobs.supervisor.protocol import PROTOCOL, EnclaveCall, Greeting
 from tests.support.installation import REPOSITORY, wait_for
 
 # Which machine holds an enclave is asked of the database, which knows none of these.
@@ -74,8 +76,9 @@ def started(enclave: str) -> None:
 
 
 def pid_of(enclave: str) -> int:
-    listing = client._ask("list", client.Listing(), 10)["enclaves"]
-    return next(entry["pid"] for entry in listing if entry["enclave"] == enclave)
+    found = next(entry.pid for entry in client.listing() if entry.enclave == enclave)
+    assert found is not None
+    return found
 
 
 def is_running(pid: int) -> bool:
@@ -95,13 +98,13 @@ def code_of(function: Any, *args: Any, **kwargs: Any) -> str:
 def test_an_enclave_starts_answers_and_stops() -> None:
     started("one")
     assert client.is_running("one")
-    assert client.call("one", "ping", {}) == {}
-    assert code_of(client.call, "one", "evidence", {"nonce": "0" * 64}) == "program.not_bound"
+    assert client.call("one", PING, Nothing()) == Nothing()
+    assert code_of(client.call, "one", EVIDENCE, Challenge("0" * 64)) == "program.not_bound"
     pid = pid_of("one")
     client.stop("one")
     assert not is_running(pid)
     assert not client.is_running("one")
-    assert code_of(client.call, "one", "ping", {}) == "supervisor.no_enclave"
+    assert code_of(client.call, "one", PING, Nothing()) == "supervisor.no_enclave"
     client.stop("one")
 
 
@@ -115,7 +118,7 @@ def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dea
     wait_for(lambda: not client.is_running("two"), 10, "its death is seen")
     started("two")
     assert not client.is_running("two")
-    assert code_of(client.call, "two", "ping", {}) == "program.died"
+    assert code_of(client.call, "two", PING, Nothing()) == "program.died"
     client.stop("two")
 
 
@@ -148,7 +151,7 @@ class ClosesARoundOnce:
     def __init__(self, mailbox: HostMailbox) -> None:
         self.mailbox, self.closed, self.result = mailbox, False, {}
 
-    def call(self, op: str, *_: object, **__: object) -> dict[str, Any]:
+    def exchange(self, op: str, *_: object, **__: object) -> msgspec.Raw:
         if self.closed:
             raise Refusal("round.already_aggregated", round=1)
         self.closed = True
@@ -156,7 +159,7 @@ class ClosesARoundOnce:
             sha256 = hashlib.sha256(name.encode()).hexdigest()
             (self.mailbox.folder / "out" / sha256).write_bytes(name.encode())
             self.result[name] = {"sha256": sha256, "bytes": len(name)}
-        return self.result
+        return msgspec.Raw(msgspec.json.encode(self.result))
 
 
 @pytest.mark.parametrize("fault", ["blob.storage_away", "blob.storage_full"])
@@ -167,7 +170,9 @@ def test_a_round_closed_while_the_store_was_away_is_not_lost(
     enclaves = Enclaves(tmp_path / "enclaves", ["development"], None)
     closing = ClosesARoundOnce(HostMailbox.create(tmp_path / "mailbox"))
     enclaves._slots["enclave"] = Slot("aggregator", process=closing)  # type: ignore[arg-type]
-    asked = Call("enclave", "aggregate", {}, outputs=("next", "state"), run="run", key="aggregate/1")
+    files = ("next", "state")
+    empty = msgspec.Raw(b"{}")
+    asked = EnclaveCall("enclave", "aggregate", empty, outputs=files, run="run", key="aggregate/1")
     really = blobs.store
 
     def away(source: Path, sha256: str) -> int:
@@ -180,7 +185,7 @@ def test_a_round_closed_while_the_store_was_away_is_not_lost(
         with pytest.raises(Refusal, match=fault):
             enclaves.call(asked, None)
     monkeypatch.setattr(blobs, "store", really)
-    assert enclaves.call(asked, None) == closing.result
+    assert msgspec.json.decode(enclaves.call(asked, None)) == closing.result
     assert all(blobs.is_there(file["sha256"]) for file in closing.result.values())
     assert not list((closing.mailbox.folder / "out").iterdir())
     with pytest.raises(Refusal, match="already_aggregated"):
@@ -215,14 +220,13 @@ def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
         finally:
             channel.close()
 
+    def asks(op: str, args: dict[str, Any]) -> Reply:
+        return said(WireRequest(1, op, msgspec.Raw(msgspec.json.encode(args))))
+
     refused = [
-        said(WireRequest(1, "explode", {})),
-        said(
-            WireRequest(
-                1, "start", {"enclave": "../../etc", "program": "aggregator", "runtime": "development"}
-            )
-        ),
-        said(WireRequest(1, "call", {"enclave": "x", "op": "ping", "args": {}, "inputs": ["../x"]})),
+        asks("explode", {}),
+        asks("start", {"enclave": "../../etc", "program": "aggregator", "runtime": "development"}),
+        asks("call", {"enclave": "x", "op": "ping", "args": {}, "inputs": ["../x"]}),
         said((1 << 30).to_bytes(4, "big")),
     ]
     codes = [reply.refused.code for reply in refused if reply.refused]
@@ -232,7 +236,7 @@ def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
 @pytest.mark.usefixtures("process")
 def test_an_input_that_is_not_in_the_store_is_refused() -> None:
     started("four")
-    assert code_of(client.call, "four", "ping", {}, inputs=["0" * 64]) == "blob.unknown"
+    assert code_of(client.call, "four", PING, Nothing(), inputs=["0" * 64]) == "blob.unknown"
     client.stop("four")
 
 
@@ -296,10 +300,10 @@ def test_work_is_done_once_for_all_who_ask(tmp_path: Path) -> None:
     answers, done = AnswerCache(tmp_path), []
     go = threading.Event()
 
-    def work() -> dict[str, Any]:
+    def work() -> bytes:
         go.wait(10)
         done.append(1)
-        return {"number": len(done)}
+        return b"%d" % len(done)
 
     assert answers.once("run", "key", work, patience=0.01) is None
     got: list[Any] = []
@@ -313,24 +317,24 @@ def test_work_is_done_once_for_all_who_ask(tmp_path: Path) -> None:
     go.set()
     for asker in askers:
         asker.join()
-    assert got == [{"number": 1}] * 5
-    assert answers.once("run", "key", work, patience=1) == {"number": 1}
-    assert answers.once("run", "other", work, patience=1) == {"number": 2}
+    assert got == [b"1"] * 5
+    assert answers.once("run", "key", work, patience=1) == b"1"
+    assert answers.once("run", "other", work, patience=1) == b"2"
 
 
 def test_an_answer_outlives_the_supervisor_until_its_run_is_over(tmp_path: Path) -> None:
-    AnswerCache(tmp_path).once("run", "key", lambda: {"kept": True}, patience=5)
+    AnswerCache(tmp_path).once("run", "key", lambda: b"kept", patience=5)
     later = AnswerCache(tmp_path)
-    assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": True}
+    assert later.once("run", "key", lambda: b"fresh", patience=5) == b"kept"
     later.forget("run")
-    assert later.once("run", "key", lambda: {"kept": False}, patience=5) == {"kept": False}
+    assert later.once("run", "key", lambda: b"fresh", patience=5) == b"fresh"
 
 
 def test_a_refusal_reaches_those_who_wait_and_is_not_kept(tmp_path: Path) -> None:
     answers = AnswerCache(tmp_path)
 
-    def refuse() -> dict[str, Any]:
+    def refuse() -> bytes:
         raise Refusal("blob.storage_full")
 
     assert code_of(answers.once, "run", "key", refuse, 5) == "blob.storage_full"
-    assert answers.once("run", "key", lambda: {"after": "room was made"}, 5) == {"after": "room was made"}
+    assert answers.once("run", "key", lambda: b"room was made", 5) == b"room was made"

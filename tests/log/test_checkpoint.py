@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.kept_keys import signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint, verify_cosignatures
-from contracts.log.following import cosign, follow, sign_checkpoint, witness_key
+from contracts.log.following import checkpoint_text, cosign, follow, sign_checkpoint, witness_key
 from contracts.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey
 from contracts.log.note_writing import note_text, sign_note, vkey_of
 from contracts.refusal import Refusal
@@ -79,7 +79,7 @@ def test_a_checkpoint_opens_for_the_logs_key_only() -> None:
 
 def test_a_checkpoint_of_another_origin_under_the_same_key_is_refused() -> None:
     """The key's holder signs a note for another log; the signature is good, the log is the wrong one."""
-    text = Checkpoint("other.example/log", 7, growth.root(STORE, 7)).text
+    text = checkpoint_text(Checkpoint("other.example/log", 7, growth.root(STORE, 7)))
     refused("log.wrong_origin", verify_checkpoint, sign_note(text, ORIGIN, LOG), KEY)
 
 

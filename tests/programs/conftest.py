@@ -49,7 +49,8 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import NO_RECEIPT, receipt_hash
 from contracts.refusal import Refusal
 from contracts.roster import Roster, RosterEntry, countersign
-from contracts.rows import TextLabel, write_row
+from contracts.row_writing import write_row
+from contracts.rows import TextLabel
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.state import unseal_state
 from contracts.signing import SigningKey
@@ -229,7 +230,8 @@ class Consortium:
             if name in rows:
                 rows[name] = self.given(client, Path(rows[name]))
         given = {"model": self.given(client, self.house.model), **rows, **changes}
-        return client.call("load", **given)["features"]
+        client.call("load", **given)
+        return client.call("commit") if self.manifest.front is not None else None
 
     def rows_of(self, site) -> dict:
         """Arguments of `load` that say whose rows are loaded."""
@@ -345,8 +347,8 @@ class Consortium:
 
     def show(self, rogue, aggregator, site, said=None) -> None:
         """Have these keys admitted, by this aggregator as by one before it."""
-        evidence = rogue.evidence(aggregator.call("challenge", site=site)["nonce"])
-        evidence |= {"collateral": self.collateral()}
+        shown = rogue.evidence(aggregator.call("challenge", site=site)["nonce"])
+        evidence = msgspec.to_builtins(shown) | {"collateral": self.collateral()}
         endorsement = self.endorsement(site, evidence)
         shown = {"endorsement": endorsement, "features": msgspec.to_builtins(said)}
         aggregator.call("admit", site=site, evidence=evidence, **shown)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from attestation.appraisal import appraise
+from attestation.measurement import measure
 from attestation.quote import parse as parse_quote
 from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
@@ -97,14 +98,19 @@ def test_a_hardware_run_without_floors_for_collateral_is_refused(world, refused,
     assert refused(canonical(manifest).decode(), approve(world, manifest)) == "manifest.invalid"
 
 
+def claims_of(process):
+    return msgspec.convert(process.call("evidence", nonce="00" * 32)["claims"], Claims)
+
+
 @pytest.fixture(scope="module")
 def bound(world):
-    """All refusals above have changed nothing: the program can still be bound."""
-    return world.aggregator.call("bind", manifest=world.text, approvals=world.approvals)
+    """All refusals above have changed nothing: the program can still be bound. What it then claims."""
+    assert world.aggregator.call("bind", manifest=world.text, approvals=world.approvals) == {}
+    return claims_of(world.aggregator)
 
 
 def test_a_second_binding_is_refused_also_to_the_same_run(world, bound, refused):
-    assert bound["manifest"] == world.manifest.hash
+    assert bound.manifest == world.manifest.hash
     assert refused() == "program.already_bound"
     other = world.house.manifest(run="run-2")
     assert refused(canonical(other).decode(), approve(world, other)) == "program.already_bound"
@@ -114,12 +120,10 @@ def test_evidence_answers_each_nonce_and_binds_keys_manifest_and_program(world, 
     for nonce in ("01" * 32, "02" * 32):
         answer = world.evidence(world.aggregator, nonce)
         claims = msgspec.convert(answer["claims"], Claims)
-        assert claims == Claims(
-            nonce, bound["hpke_key"], bound["signing_key"], world.manifest.hash, "aggregator"
-        )
+        assert claims == Claims(nonce, bound.hpke_key, bound.signing_key, world.manifest.hash, "aggregator")
         quote = parse_quote(base64.b64decode(answer["quote"]))
         assert quote.report.report_data == report_data(claims)
-        assert quote.report.mrenclave.hex() == bound["measurement"]
+        assert quote.report.mrenclave.hex() == measure("aggregator")
         evidence = msgspec.convert(answer, Evidence)
         expected = Expected(nonce, world.manifest.hash, "aggregator")
         appraisal = appraise(evidence, world.manifest.policy, at=int(time.time()), expected=expected)
@@ -128,6 +132,7 @@ def test_evidence_answers_each_nonce_and_binds_keys_manifest_and_program(world, 
 
 def test_two_programs_of_one_run_have_different_keys(world, bound):
     again = world.start("aggregator", "coordinator")
-    other = again.call("bind", manifest=world.text, approvals=world.approvals)
-    assert other["hpke_key"] != bound["hpke_key"]
-    assert other["signing_key"] != bound["signing_key"]
+    again.call("bind", manifest=world.text, approvals=world.approvals)
+    other = claims_of(again)
+    assert other.hpke_key != bound.hpke_key
+    assert other.signing_key != bound.signing_key

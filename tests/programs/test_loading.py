@@ -74,7 +74,6 @@ def test_no_turn_is_taken_before_loading(world, code_of):
     assert (
         code_of(world.anna.call, "accelerate", channel="/dev/shm/none", room=0) == "program.unknown_operation"
     )
-    assert world.anna.call("status") == {"bound": True, "admitted": False, "loaded": False, "round": 0}
 
 
 def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, load_code):
@@ -92,7 +91,6 @@ def test_model_and_rows_may_lie_in_the_mailbox_and_are_read_once(world, house, l
         "test_rows": 8,
         "cut": 0,
         "left_out": 0,
-        "features": None,
     }
     assert stages == [Progress("loading")]
     assert load_code() == "slice.already_loaded"

@@ -28,10 +28,11 @@ from contracts.refusal import Refusal
 from contracts.releases import SERVE, approve_release
 from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
+from contracts.serving_calls import ServeArguments, StepArguments, Stepped
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.serving import ServeArguments, Serving, SessionLimits, StepArguments
+from enclave.programs.serving import Serving, SessionLimits
 from enclave.slicing.questions import (
     MAX_TEXTS,
     Drawing,
@@ -118,16 +119,16 @@ class House:
     def enter(self, site: str = "anna") -> SessionChannel:
         asked = self.hello(site)
         told = self.serving.open(asked.opening)
-        return asked.finish(told["session"], decode(told["proof"]))
+        return asked.finish(told.session, decode(told.proof))
 
     def ask(self, channel: SessionChannel, question: bytes, part: int = 1 << 19) -> bytes:
         """Send a question in parts; the opened answer."""
         for start in range(0, len(question), part):
             more = start + part < len(question)
             reply = self.send(channel, question[start : start + part], more)
-        return channel.open(decode(reply["sealed"]))
+        return channel.open(decode(reply.sealed))
 
-    def send(self, channel: SessionChannel, content: bytes, more: bool = False) -> dict[str, Any]:
+    def send(self, channel: SessionChannel, content: bytes, more: bool = False) -> Stepped:
         return self.serving.step(self.message(channel, content, more))
 
     @staticmethod
@@ -183,7 +184,7 @@ def test_a_decoder_streams_the_tokens_of_the_whole_model_fed_with_the_same_featu
         assert token == int(tail.step(features.float().unsqueeze(0))[0].argmax())
         tokens.append(token)
         following = torch.tensor([[token]])
-    assert house.serving.meters()["sites"]["anna"]["tokens"] == len(text) + 5
+    assert house.serving.meters().sites["anna"].tokens == len(text) + 5
 
 
 @pytest.mark.parametrize("drawing", [Drawing(), Drawing("2.5", "7")])
@@ -244,11 +245,11 @@ def test_a_token_is_drawn_from_the_likeliest_that_have_so_much_of_the_probabilit
 def test_a_question_comes_in_parts_and_only_the_last_is_answered() -> None:
     house = House()
     channel, asked = house.enter(), question(house)
-    assert house.send(channel, asked[:100], more=True)["sealed"] is None
+    assert house.send(channel, asked[:100], more=True).sealed is None
     reply = house.send(channel, asked[100:])
-    assert (reply["texts"], reply["tokens"]) == (4, 11)
+    assert (reply.texts, reply.tokens) == (4, 11)
     whole = house.ask(house.enter(), asked)
-    assert channel.open(decode(reply["sealed"])) == whole
+    assert channel.open(decode(reply.sealed)) == whole
 
 
 def test_a_repeated_message_gets_the_same_sealed_answer_and_is_answered_once() -> None:
@@ -257,7 +258,7 @@ def test_a_repeated_message_gets_the_same_sealed_answer_and_is_answered_once() -
     message = house.message(channel, question(house))
     first = house.serving.step(message)
     assert house.serving.step(message) == first
-    assert house.serving.meters()["sites"]["anna"]["questions"] == 1
+    assert house.serving.meters().sites["anna"].questions == 1
 
 
 def test_an_older_or_later_message_is_refused_by_its_number_and_a_changed_one_by_its_tag() -> None:
@@ -275,7 +276,7 @@ def test_an_older_or_later_message_is_refused_by_its_number_and_a_changed_one_by
     garbled = msgspec.structs.replace(messages[2], sealed="%%")
     for wrong in (renumbered, cut, joined, garbled):
         assert code_of(lambda wrong=wrong: step(wrong)) == "serving.bad_message"
-    assert step(messages[2])["sealed"]
+    assert step(messages[2]).sealed
 
 
 def test_a_message_for_one_session_is_refused_in_another() -> None:
@@ -349,9 +350,7 @@ def test_a_site_gets_so_many_answers_as_the_manifest_says_over_all_its_sessions(
     house.serving.close(first.name)
     again = house.enter()
     assert code_of(lambda: house.ask(again, question(house))) == "serving.quota"
-    assert house.serving.meters()["sites"]["anna"]["texts"] == len(TEXTS) == 4, (
-        "what is refused is not counted"
-    )
+    assert house.serving.meters().sites["anna"].texts == len(TEXTS) == 4, "what is refused is not counted"
     house.ask(house.enter(), question(house, TEXTS[:2]))
     last = house.enter()
     assert code_of(lambda: house.ask(last, question(house, TEXTS[:1]))) == "serving.quota"
@@ -442,8 +441,9 @@ def test_the_host_is_told_counts_and_nothing_else() -> None:
     house = House()
     channel = house.enter()
     reply = house.send(channel, question(house))
-    assert reply.keys() == {"number", "sealed", "texts", "tokens"}
+    assert set(msgspec.to_builtins(reply)) == {"number", "sealed", "texts", "tokens"}
     meter = house.serving.meters()
-    assert meter["open"] == 1
-    assert meter["sites"]["anna"].keys() == {"sessions", "questions", "texts", "tokens", "bytes"}
-    assert len(decode(reply["sealed"])) == 4 * 3 * len(TEXTS) + 16
+    assert meter.open == 1
+    counted = msgspec.to_builtins(meter.sites["anna"])
+    assert counted.keys() == {"sessions", "questions", "texts", "tokens", "bytes"}
+    assert len(decode(reply.sealed)) == 4 * 3 * len(TEXTS) + 16

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_a_frame_that_arrives_byte_by_byte_is_one_message(pair):
     data = frame(b'{"id":1,"op":"ping","args":{}}')
     sender = threading.Thread(target=lambda: [raw.sendall(data[i : i + 1]) for i in range(len(data))])
     sender.start()
-    assert channel.receive(WireRequest, timeout=5) == WireRequest(1, "ping", {})
+    assert channel.receive(WireRequest, timeout=5) == WireRequest(1, "ping", msgspec.Raw(b"{}"))
     sender.join()
 
 
@@ -50,9 +51,9 @@ def test_an_announced_oversize_is_refused_before_its_body_is_read(pair):
 def test_an_oversized_message_is_refused_before_it_is_sent(pair):
     raw, channel = pair
     with pytest.raises(Refusal) as caught:
-        channel.send(Reply(1, result={"x": "y" * MAX_FRAME_BYTES}))
+        channel.send(Reply(1, result=msgspec.Raw(msgspec.json.encode({"x": "y" * MAX_FRAME_BYTES}))))
     assert caught.value.code == "wire.frame_too_large"
-    channel.send(Reply(2, result={}))
+    channel.send(Reply(2, result=msgspec.Raw(b"{}")))
     assert raw.recv(100) == frame(b'{"id":2,"result":{}}')
 
 
@@ -68,7 +69,6 @@ def test_an_oversized_message_is_refused_before_it_is_sent(pair):
         b'{"id":0,"op":"ping","args":{}}',
         b'{"id":"1","op":"ping","args":{}}',
         b'{"id":1,"op":"../x","args":{}}',
-        b'{"id":1,"op":"ping","args":[]}',
     ],
 )
 def test_what_is_no_request_is_refused_and_the_next_one_is_read(pair, body):
@@ -121,7 +121,7 @@ def test_no_bytes_from_the_other_end_raise_anything_but_a_refusal(data):
 def test_what_is_sent_is_what_arrives(args):
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as a, listener.accept()[0] as b:
-        WireChannel(a).send(WireRequest(3, "train", args))
-        assert WireChannel(b).receive(WireRequest, timeout=5) == WireRequest(
-            3, "train", json.loads(json.dumps(args))
-        )
+        WireChannel(a).send(WireRequest(3, "train", msgspec.Raw(msgspec.json.encode(args))))
+        received = WireChannel(b).receive(WireRequest, timeout=5)
+        assert (received.id, received.op) == (3, "train")
+        assert msgspec.json.decode(received.args) == json.loads(json.dumps(args))

@@ -12,6 +12,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from contracts.aggregator_calls import AGGREGATE, INSPECT, InspectArguments
 from contracts.jobs import Contributing
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
@@ -72,9 +73,9 @@ def is_good(contribution: Contribution) -> bool:
     """The aggregator opens the update before the roster is fixed."""
     round = contribution.round
     enclave = round.run.enclave_id
-    args = {"round": round.number, "site": contribution.site_id, "sha256": contribution.blob}
+    asked = InspectArguments(round.number, contribution.site_id, contribution.blob)
     key = f"{enclave}/inspect/{round.number}/{contribution.blob[:32]}"
-    answer = client.once(enclave, "inspect", args, run=round.run_id, key=key, inputs=(contribution.blob,))
+    answer = client.once(enclave, INSPECT, asked, run=round.run_id, key=key, inputs=(contribution.blob,))
     return answer is not None
 
 
@@ -89,7 +90,7 @@ def ask_again(_round: Round) -> None:
 def question(round: Round) -> ClosingCall:
     """Open the listed updates and average them."""
     listed = round.contributions.filter(state=ContributionState.SUBMITTED).order_by("site_id")
-    return ClosingCall("aggregate", tuple(row.blob for row in listed))
+    return ClosingCall(AGGREGATE, tuple(row.blob for row in listed))
 
 
 def answered(_round: Round, _refusal: Refusal) -> bool:

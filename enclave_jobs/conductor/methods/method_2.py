@@ -11,11 +11,13 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 
+import msgspec
 from django.utils import timezone
 
 from contracts.course import naming_sites
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
+from contracts.split_server_calls import EVALUATE, PREPARE, TRAIN, PrepareTailArguments
 from enclave_jobs.conductor import (
     contributions,
     countersigning,
@@ -82,7 +84,7 @@ def ask_again(round: Round) -> None:
 
 def question(round: Round) -> ClosingCall:
     """Train on the listed sites' shards, which the enclave has opened, or evaluate on them."""
-    return ClosingCall("train" if round.kind == RoundKind.TRAIN else "evaluate", ())
+    return ClosingCall(TRAIN if round.kind == RoundKind.TRAIN else EVALUATE, ())
 
 
 def answered(round: Round, refusal: Refusal) -> bool:
@@ -101,8 +103,8 @@ def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     """Load the tail. What is tuned goes on the timeline, once a run."""
     size = client.once(
         enclave.pk,
-        "prepare",
-        {"model": "model"},
+        PREPARE,
+        PrepareTailArguments("model"),
         run=run.pk,
         key=f"{enclave.pk}/prepare",
         model=Model(manifest.model.source, tuple(manifest.model.files)),
@@ -110,7 +112,7 @@ def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
     if size is None:
         return False
     if not Event.objects.filter(run=run, kind="tail.prepared").exists():
-        note(run, "tail.prepared", **size)
+        note(run, "tail.prepared", **msgspec.to_builtins(size))
     return True
 
 

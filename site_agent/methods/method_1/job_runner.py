@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from contracts.client_slice_calls import EVALUATE, TRAIN, RoundArguments
 from contracts.jobs import (
     Contributing,
     Countersigning,
@@ -98,25 +99,18 @@ class JobRunner:
         if made is None:
             lease.tell("training" if job.kind == "train" else "evaluating", 0.0)
             try:
-                result = self._session.call(
-                    job.kind,
+                result = self._session.ask(
+                    TRAIN if job.kind == "train" else EVALUATE,
+                    RoundArguments(round, previous),
                     lambda news: _tell_progress(lease, news),
-                    round=round,
-                    previous=msgspec.to_builtins(previous),
                 )
             except Refusal as refusal:
                 self._session.failed(refusal)
                 if restarted and refusal.code == "sealing.refused":
                     raise Refusal("agent.slice_restarted") from refusal
                 raise
-            update = result["update"]
-            made = HandedInUpdate(
-                epoch,
-                update["sha256"],
-                update["bytes"],
-                result.get("samples", 0),
-                result.get("measures", {}),
-            )
+            update = result.update
+            made = HandedInUpdate(epoch, update.sha256, update.bytes, result.samples, result.measures)
             self._remember(round, made)
         file = self._mailbox.collect(made.sha256)
         upload(self._coordinator, file, made.sha256, job.run, _transfer(lease, "sending the sealed result"))

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from contracts.masked_calls import PREPARE, PreparePadsArguments
 from contracts.progress import Progress
 from contracts.refusal import Refusal
 from site_agent.methods.method_1.run_session import RunSession
@@ -45,7 +46,7 @@ class PadMaker:
 
     def _make(self, round: int) -> None:
         try:
-            self._session.call("prepare", self._hear, round=round)
+            self._session.ask(PREPARE, PreparePadsArguments(round), self._hear)
         except Refusal as refusal:
             # The round itself makes its pads again, and tells what is wrong.
             log.info("the pads of round %d were not made ahead: %s", round, refusal.code)

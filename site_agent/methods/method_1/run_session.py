@@ -6,22 +6,27 @@ fro. What it can see to is its own hospital's interest: only a manifest that was
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from attestation.platform_kind import platform_kind
+from contracts import client_slice_calls as calls
+from contracts.approvals import Approval
 from contracts.canonical import canonical
+from contracts.commitment import Committed, Held
 from contracts.endorsement import endorse
-from contracts.evidence import Claims
+from contracts.evidence import Evidence
+from contracts.front_calls import COMMIT, HELD
 from contracts.manifest import Manifest
+from contracts.masked_calls import ACCELERATE, AccelerateArguments
+from contracts.program_calls import BIND, EVIDENCE, A, BindArguments, Call, Challenge, Nothing, R
 from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import WEIGHTS
@@ -43,6 +48,7 @@ from site_agent.transport import Coordinator
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Tell = Callable[..., None]
 """Called with (stage, fraction or None, detail)."""
 
@@ -67,7 +73,7 @@ class RunSession:
         self._process: EnclaveProcess | None = None
         self._epoch: int | None = None
         self._loaded = False
-        self._committed: dict[str, str] | None = None
+        self._committed: Committed | None = None
         self._accelerator: AcceleratorProcess | None = None
         self._distrusted = ""
 
@@ -106,9 +112,9 @@ class RunSession:
             self._ready_accelerator(tell)
         return self._client()
 
-    def call(self, op: str, progress: Callable[[Progress], None], **args: Any) -> dict[str, Any]:
+    def ask(self, call: Call[A, R], arguments: A, progress: Callable[[Progress], None]) -> R:
         """An operation of the client slice without a time limit (its progress keeps the lease alive)."""
-        return self._client().call(op, progress, None, **args)
+        return self._client().ask(call, arguments, progress)
 
     def is_active(self) -> bool:
         """Whether the coordinator still has something for this run; in doubt, yes."""
@@ -158,7 +164,7 @@ class RunSession:
         platform = self._state.platform if needs_platform(runtime) else None
         self._process = EnclaveProcess.start("client_slice", runtime, self.mailbox, platform)
         text = canonical(self.manifest).decode()
-        self._process.call("bind", timeout=SHORT, manifest=text, approvals=approvals)
+        self._process.ask(BIND, BindArguments(text, approvals), timeout=SHORT)
         log.info("the client slice is bound to %s", self.manifest.hash[:16])
 
     def _ready_accelerator(self, tell: Tell) -> None:
@@ -173,13 +179,12 @@ class RunSession:
         started = AcceleratorProcess.start(self.mailbox / WEIGHTS, self._state.config.runtime, log_file)
         self._accelerator = started
         try:
-            answer = self._client().call(
-                "accelerate", timeout=LOADING, channel=str(started.seen), room=self._room()
-            )
+            asked = AccelerateArguments(str(started.seen), self._room())
+            answer = self._client().ask(ACCELERATE, asked, timeout=LOADING)
         except Refusal:
             self._stop_accelerator()
             raise
-        log.info("%s multiplies, as process %d", answer["accelerator"], started.pid)
+        log.info("%s multiplies, as process %d", answer.accelerator, started.pid)
 
     def _room(self) -> int:
         """Bytes that this machine's disk has for pads, beyond what it needs otherwise."""
@@ -190,60 +195,55 @@ class RunSession:
             self._accelerator.stop()
             self._accelerator = None
 
-    def _approvals(self) -> dict[str, Any]:
+    def _approvals(self) -> dict[str, Approval]:
         """All sites' approvals, from the coordinator; the client slice verifies each of them."""
         answer = self._coordinator.call("GET", f"runs/{self._run}/manifest")
         shown = hashlib.sha256(answer.field("manifest", str).encode()).hexdigest()
         if shown != self.manifest.hash:
             raise Refusal("run.wrong_manifest", fingerprint=self.manifest.hash[:16])
-        return answer.field("approvals", dict)
+        return _read(answer.field("approvals", dict), dict[str, Approval])
 
     def _attest(self, tell: Tell) -> int:
         """Admit the server enclave, and be admitted by it. Behind a public front that one answers to what
         features the client slice is held, which then looks at some of them. Returns its epoch."""
         client = self._client()
         path = f"runs/{self._run}/aggregator"
-        nonce = client.call("challenge", timeout=SHORT)["nonce"]
+        nonce = client.ask(calls.CHALLENGE, Nothing(), timeout=SHORT).nonce
         theirs = self._coordinator.call("POST", f"{path}/evidence", {"nonce": nonce})
         evidence = read_evidence(theirs.body)
         about = self._state, self._coordinator, self.manifest
         # The client slice believes no host: it wants to see for itself what this agent has seen.
-        logged = {
-            "manifest": require_manifest(*about),
-            "appraisal": require_appraisal(*about, evidence.claims),
-        }
-        shown_evidence = {"evidence": evidence, "logged": logged}
-        client.call("admit", timeout=SHORT, **msgspec.to_builtins(shown_evidence))
+        logged = calls.InLog(require_manifest(*about), require_appraisal(*about, evidence.claims))
+        client.ask(calls.ADMIT, calls.AdmitAggregatorArguments(evidence, logged), timeout=SHORT)
 
         nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
-        ours = client.call("evidence", timeout=SHORT, nonce=nonce)
-        claims = msgspec.convert(ours["claims"], Claims)
+        ours = client.ask(EVIDENCE, Challenge(nonce), timeout=SHORT)
+        shown = Evidence(ours.quote, self._collateral(ours.quote), ours.claims, ours.event_log)
         body = {
-            "evidence": {**ours, "collateral": self._collateral(ours["quote"])},
-            "endorsement": endorse(claims, self._state.key),
-            "features": self._committed,
+            "evidence": msgspec.to_builtins(shown),
+            "endorsement": endorse(ours.claims, self._state.key),
+            "features": msgspec.to_builtins(self._committed),
         }
         answer = self._coordinator.call("POST", f"{path}/admit", body)
         if answer.field("verdict", str) != "accepted":
             raise Refusal("run.not_admitted")
         if self._committed is not None:
-            self._sample(answer.field("held", dict), tell)
+            self._sample(_read(answer.field("held", dict), Held), tell)
         return theirs.field("epoch", int)
 
-    def _sample(self, held: dict[str, Any], tell: Tell) -> None:
+    def _sample(self, held: Held, tell: Tell) -> None:
         """Let the client slice compute a sample of the features again. What it finds wrong was a fault of
         this machine, or somebody has changed the file: the next run computes them again."""
         try:
-            self.call("held", partial(_pass_on, tell), **held)
+            self.ask(HELD, held, partial(_pass_on, tell))
         except Refusal as refusal:
             if refusal.code == "front.wrong_features":
                 self._features().forget()
             raise
 
-    def _collateral(self, quote: str) -> dict[str, str]:
-        """What belongs to our own quote (base64). It needs no protection: the verifier checks its
-        signatures."""
-        kind = platform_kind(base64.b64decode(quote, validate=True))
+    def _collateral(self, quote: bytes) -> dict[str, str]:
+        """What belongs to our own quote. It needs no protection: the verifier checks its signatures."""
+        kind = platform_kind(quote)
         answer = self._coordinator.call("GET", f"collateral?fmspc={kind.fmspc}&ca={kind.ca}")
         return answer.field("tdx" if self._state.config.runtime == "tdx" else "sgx", dict)
 
@@ -257,20 +257,19 @@ class RunSession:
         for name in self.manifest.model.files:
             self._put_in(folder / name, Path("model") / name)
         self._put_in(dataset, Path("data") / "rows.jsonl")
-        rows: dict[str, Any] = {
-            "dataset": "data/rows.jsonl",
-            "site": own.id,
-            "key": self._state.dataset_key.hex(),
-        }
+        features = None
         if self.manifest.front is not None:
-            self._put_in(self._computed(folder, dataset, tell), Path("data") / FEATURES)
-            rows["features"] = f"data/{FEATURES}"
+            features = f"data/{FEATURES}"
+            self._put_in(self._computed(folder, dataset, tell), Path(features))
         tell("loading model and rows")
         limit = LOADING if self.manifest.front is None else None
         # Nobody listens, who might break it off: it is done once.
-        answer = self._client().call("load", None, limit, model="model", **rows)
-        self._committed = answer["features"]
-        tell_of_cuts(answer["cut"], answer["left_out"], self.manifest)
+        key = self._state.dataset_key.hex()
+        asked = calls.LoadArguments("model", "data/rows.jsonl", own.id, key, features)
+        loaded = self._client().ask(calls.LOAD, asked, timeout=limit)
+        if self.manifest.front is not None:
+            self._committed = self._client().ask(COMMIT, Nothing(), timeout=SHORT)
+        tell_of_cuts(loaded.cut, loaded.left_out, self.manifest)
         self._loaded = True
 
     def _computed(self, model: Path, dataset: Path, tell: Tell) -> Path:
@@ -304,3 +303,10 @@ class RunSession:
 def _pass_on(tell: Tell, news: Progress) -> None:
     """Progress of the client slice: its stage, and how far it is."""
     tell(news.stage, news.done / news.of if news.of else None)
+
+
+def _read(said: object, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(said, kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
