@@ -1,8 +1,8 @@
 """Which learning rate and which targets each kind of adapter wants: `python -m benchmarks.rates`.
 
-Searched once, over three data sets of three hospitals each, on *validation* rows (the last of each hospital's
-training rows, which nothing trains on; test rows are not opened): the wizard's defaults are the rates
-with the best mean here (docs/results.md). Method 1's adapters by FedAvg in one process, as the enclaves
+Searched over three data sets of three hospitals each, on *validation* rows (the last of each hospital's
+training rows, which nothing trains on; test rows are not opened). The wizard names the rates with the best
+mean (docs/results.md). Method 1's adapters by FedAvg in one process, as the enclaves
 compute it; Method 2's tail on pooled batches of cached features. Public data only: nothing here is protected.
 """
 
