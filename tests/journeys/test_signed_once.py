@@ -30,7 +30,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def told(
+def scene(
     installation: Installation, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Story]:
     """A lead with a draft of Method 2, and two hospitals whose agents run."""
@@ -73,9 +73,9 @@ def fingerprint_on(page: Page) -> str:
 
 
 def test_each_hospital_signs_a_sweep_once_and_all_its_runs_are_launched(
-    installation: Installation, browser: Browser, told: Story
+    installation: Installation, browser: Browser, scene: Story
 ) -> None:
-    lead = told.lead
+    lead = scene.lead
     lead.get_by_role("link", name="Go on with “Ratios”").click()
     lead.get_by_role("link", name="Sweep its ratios").click()
     lead.get_by_label("Name").fill("Two ratios")
@@ -97,7 +97,7 @@ def test_each_hospital_signs_a_sweep_once_and_all_its_runs_are_launched(
         admin.get_by_role("button", name="I have read it and approve all 2").click()
         expect(admin.get_by_text("That is not yet binding").first).to_be_visible()
         admin.context.close()
-        agent = told.agents[name]
+        agent = scene.agents[name]
         said = agent.run("approve", "--yes", "--hash", shown, "--confirm-members", "--accept", "unbounded")
         signatures += said.count("Approved 2 runs by one signature")
         expect(lead.get_by_role("row", name=name)).to_contain_text("all 2")  # nobody reloads the page
@@ -110,9 +110,9 @@ def test_each_hospital_signs_a_sweep_once_and_all_its_runs_are_launched(
 
 
 def test_its_model_serves_once_both_hospitals_have_signed_that_it_does(
-    installation: Installation, told: Story
+    installation: Installation, scene: Story
 ) -> None:
-    lead, (anna, bethany) = told.lead, told.agents.values()
+    lead, (anna, bethany) = scene.lead, scene.agents.values()
     lead.get_by_role("link", name=re.compile("Ratios · 50 %")).click()
     page_of_run = lead.get_by_role("link", name="The run", exact=True).get_attribute("href") or ""
     run = page_of_run.rsplit("/", 1)[-1]
