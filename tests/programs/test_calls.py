@@ -49,6 +49,7 @@ LOOSE = {
     ("enclave/programs/tables.py", "tables"),
     ("enclave/programs/tags.py", "rounded_of_tags"),
     ("enclave/programs/written.py", "rounded_of_written"),
+    ("enclave/programs/written.py", "facts_of_written"),
     ("enclave/programs/choices.py", "rounded_of_choices"),
 }
 """Where a mapping of anything is taken or given."""
