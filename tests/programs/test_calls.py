@@ -48,7 +48,6 @@ LOOSE = {
     ("enclave/programs/several.py", "rounded_of_several"),
     ("enclave/programs/tables.py", "tables"),
     ("enclave/programs/tags.py", "rounded_of_tags"),
-    ("enclave/programs/written.py", "rounded_of_written"),
     ("enclave/programs/written.py", "facts_of_written"),
     ("enclave/programs/choices.py", "rounded_of_choices"),
 }
